@@ -1,0 +1,57 @@
+"""leafwing: from a folder of pictures to a trained, measured, explained and shippable GAN.
+
+The public names. Each is loaded when it is first used, so that `import leafwing` takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leafwing.commands import doctor, reel, resume, train
+    from leafwing.errors import Diverged, LeafwingError, StorageError
+    from leafwing.game import DataSpec, Game
+    from leafwing.model import Model
+    from leafwing.runs import Run
+
+__version__ = "0.1.0"
+__all__ = [
+    "DataSpec",
+    "Diverged",
+    "Game",
+    "LeafwingError",
+    "Model",
+    "Run",
+    "StorageError",
+    "doctor",
+    "reel",
+    "resume",
+    "train",
+]
+
+_HOMES = {
+    "DataSpec": "game",
+    "Diverged": "errors",
+    "Game": "game",
+    "LeafwingError": "errors",
+    "Model": "model",
+    "Run": "runs",
+    "StorageError": "errors",
+    "doctor": "commands",
+    "reel": "commands",
+    "resume": "commands",
+    "train": "commands",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'leafwing' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"leafwing.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

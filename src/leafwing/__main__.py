@@ -1,0 +1,5 @@
+"""`python -m leafwing` is the command `leafwing`."""
+
+from leafwing.cli import main
+
+main()

@@ -1,0 +1,48 @@
+"""Writing files so that a crash, a full disk or a kill leaves either the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from leafwing.errors import StorageError
+
+
+@contextlib.contextmanager
+def storage(what: str) -> Iterator[None]:
+    """Turns an operating system's refusal to write into a StorageError that names the file and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"cannot write {what}: {reason}. What was saved before is intact: make room or mend the folder's rights, "
+            "then go on with `leafwing resume`"
+        ) from error
+
+
+def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Writes a file atomically: to a neighbour first, flushed to the disk, then renamed over the old one.
+
+    Args:
+        path: the file.
+        content: bytes, text, or a function that writes the file it is given.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; the old file is intact.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with storage(str(path)):
+        try:
+            if callable(content):
+                content(beside)
+            else:
+                beside.write_bytes(content.encode() if isinstance(content, str) else content)
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise

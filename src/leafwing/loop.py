@@ -1,0 +1,168 @@
+"""The loop: which turn is next, when to look at the costs, when to stop. It knows turns and nothing else.
+
+No family's name, no file, no screen: whoever runs the loop gets a `Tick` now and then, between two turns, and may save, draw or
+print before it asks for the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leafwing.engine import Engine, memory, synchronise
+from leafwing.errors import Diverged
+from leafwing.game import Batch, Clock, Game, Turn
+
+Batches = Callable[[int, int], Batch]
+"""(images shown so far, n) -> the next n samples: a pure function, so that training can go on exactly where it stopped."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happened since the last tick.
+
+    Args:
+        clock: where training is.
+        seconds: seconds of training so far, over all sessions; what is done between ticks does not count.
+        images_per_second: real images shown per second of training since the last tick.
+        costs: mean of each cost since the last tick, by "movers/term": "D/gradient_penalty".
+        memory: peak bytes: of the device on CUDA, of the process elsewhere.
+        done: why training stops here: images, seconds or asked; empty when it goes on.
+    """
+
+    clock: Clock
+    seconds: float
+    images_per_second: float
+    costs: Mapping[str, float]
+    memory: int
+    done: str = ""
+
+
+class Training:
+    """A game being trained.
+
+    Args:
+        game: what is played.
+        batches: the data.
+        engine: executes the turns.
+        images: how many real images are shown in all.
+        batch: how many in one turn.
+    """
+
+    def __init__(self, game: Game, batches: Batches, engine: Engine, *, images: int, batch: int) -> None:
+        self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
+        self.clock = Clock(0, images, 0)
+        self.seconds = 0.0
+        # The place in the round: the turn, how often it was already taken, the turn that came first, images when it began.
+        self.turn, self.taken, self.first, self.began = 0, 0, -1, 0
+
+    def state(self) -> dict[str, Any]:
+        """All that resuming needs beside the networks, in plain types and tensors."""
+        return {
+            "images": self.clock.images,
+            "round": self.clock.round,
+            "turn": self.turn,
+            "taken": self.taken,
+            "first": self.first,
+            "began": self.began,
+            "seconds": self.seconds,
+            **self.engine.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.clock = Clock(state["images"], self.clock.total, state["round"])
+        self.turn, self.taken, self.first, self.began = (state[key] for key in ("turn", "taken", "first", "began"))
+        self.seconds = state["seconds"]
+        self.engine.restore(state)
+
+    def ticks(
+        self, every: int, *, seconds: float = inf, watch: Callable[[Clock], bool] = lambda clock: False
+    ) -> Iterator[Tick]:
+        """Train until the images have been shown, giving a tick about every so many images and one at the end.
+
+        The images end, and a tick falls, at the end of a round; time and `watch` end after any turn.
+
+        Args:
+            every: images between ticks.
+            seconds: stop after so many seconds of training, over all sessions.
+            watch: called after every turn; True asks to stop.
+
+        Raises:
+            Diverged: a cost or a weight is not a finite number; the message names player, cost and images.
+        """
+        device = self.engine.setup.device
+        costs: list[tuple[int, Turn, Tensor]] = []
+        started, shown = time.perf_counter(), self.clock.images
+        batch: Batch | None = None
+        done = "images" if self.began == self.clock.images >= self.clock.total else ""
+        while not done:
+            turn, ended = self.game.turns[self.turn], False
+            if self.taken < turn.times(replace(self.clock, images=self.began)):
+                batch = self._take(turn, batch, costs)
+                if time.perf_counter() - started + self.seconds >= seconds:
+                    done = "seconds"
+                elif watch(self.clock):
+                    done = "asked"
+            elif self.turn + 1 < len(self.game.turns):
+                self.turn, self.taken = self.turn + 1, 0
+            else:
+                self._end_round()
+                ended = self.clock.images // every != shown // every
+                done = "images" if self.clock.images >= self.clock.total else ""
+            if done or ended:
+                synchronise(device)
+                passed = time.perf_counter() - started
+                self.seconds += passed
+                means = mean_costs(costs)
+                self.engine.check_weights(self.clock.images)
+                yield Tick(self.clock, self.seconds, (self.clock.images - shown) / passed, means, memory(device), done)
+                costs.clear()
+                started, shown = time.perf_counter(), self.clock.images
+
+    def _take(self, turn: Turn, batch: Batch | None, costs: list[tuple[int, Turn, Tensor]]) -> Batch:
+        """One turn. The first turn of a round draws a batch each time it is taken; later turns see the last one."""
+        if self.first < 0:
+            self.first = self.turn
+        draws = self.turn == self.first
+        if draws:
+            batch = self.engine.prepare(self.batches(self.clock.images, self.batch))
+        elif batch is None:  # resumed in the middle of a round
+            batch = self.engine.prepare(self.batches(self.clock.images - self.batch, self.batch))
+        costs.append((self.clock.images, turn, self.engine.take(turn, batch, self.clock)))
+        self.taken += 1
+        if draws:
+            self.clock = replace(self.clock, images=self.clock.images + self.batch)
+        return batch
+
+    def _end_round(self) -> None:
+        if self.clock.images == self.began:
+            raise ValueError(f"nobody moves in round {self.clock.round}: no turn of this game is taken there")
+        self.engine.average(self.clock.images - self.began)
+        self.clock = replace(self.clock, round=self.clock.round + 1)
+        self.turn, self.taken, self.first, self.began = 0, 0, -1, self.clock.images
+
+
+def mean_costs(costs: list[tuple[int, Turn, Tensor]]) -> dict[str, float]:
+    """The mean of each cost by "movers/term", read from the device in one go.
+
+    Raises:
+        Diverged: naming the first cost that is not a finite number, its player and the images shown before it.
+    """
+    if not costs:
+        return {}
+    numbers = iter(torch.cat([values for _, _, values in costs]).tolist())
+    sums: dict[str, list[float]] = {}
+    for images, turn, _ in costs:
+        for term in turn.pays:
+            value = next(numbers)
+            if not isfinite(value):
+                who = " and ".join(turn.movers)
+                raise Diverged(f"cost {term.name!r} of player {who} became {value} at {images:,} images")
+            sums.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}

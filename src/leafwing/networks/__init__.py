@@ -1,0 +1,30 @@
+"""Shapes only: no cost, no optimiser, no data."""
+
+from __future__ import annotations
+
+from leafwing.game import DataSpec
+from leafwing.networks import dcgan, mlp
+
+
+def generator(
+    data: DataSpec, latent: int, width: int, *, norm: str = "batch", activation: str = "relu", widest: int = 512
+) -> dcgan.Generator | mlp.Generator:
+    """The usual generator: DCGAN's for pictures; for points an MLP of three hidden layers of 8 x width, without norm."""
+    if data.points:
+        return mlp.Generator(data, latent, hidden=(8 * width,) * 3)
+    return dcgan.Generator(data, latent, width, norm=norm, activation=activation, widest=widest)
+
+
+def critic(
+    data: DataSpec,
+    width: int,
+    *,
+    norm: str = "batch",
+    activation: str = "leaky_relu",
+    widest: int = 512,
+    extra: int = 0,
+) -> dcgan.Critic | mlp.Critic:
+    """The usual critic: DCGAN's for pictures; for points an MLP of three hidden layers of 8 x width, without norm."""
+    if data.points:
+        return mlp.Critic(data, hidden=(8 * width,) * 3)
+    return dcgan.Critic(data, width, norm=norm, activation=activation, widest=widest, extra=extra)

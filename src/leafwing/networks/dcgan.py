@@ -1,0 +1,102 @@
+"""The DCGAN pair (Radford, Metz & Chintala 2015, arXiv:1511.06434), for 16 to 256 px, rectangles, 1 to 4 channels.
+
+Kernels are 4x4 with stride 2, as in the authors' Torch code; the paper's figure shows 5x5. No layer has a bias where batch
+normalisation follows.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from leafwing.game import DataSpec
+from leafwing.networks.layers import NORMS, dcgan_weights, doublings
+
+
+def widths(data: DataSpec, width: int, widest: int) -> list[int]:
+    """Channels from the full-size end inwards: width, doubled at each halving, never more than `widest`."""
+    return [min(width * 2**i, max(widest, width)) for i in range(doublings(data))]
+
+
+class Generator(nn.Module):
+    """Latents (n, latent) -> pictures (n, channels, height, width) in [-1, 1].
+
+    Args:
+        data: what the pictures look like.
+        latent: numbers in a latent.
+        width: channels of the layer before the picture; doubled towards the latent.
+        norm: `batch` or `none`.
+        activation: `relu` or `selu` (SELU needs no normalisation).
+        widest: the most channels that a layer may have.
+    """
+
+    def __init__(
+        self,
+        data: DataSpec,
+        latent: int,
+        width: int = 64,
+        *,
+        norm: str = "batch",
+        activation: str = "relu",
+        widest: int = 512,
+    ) -> None:
+        super().__init__()
+        channels = widths(data, width, widest)[::-1]
+        base = (data.height >> len(channels), data.width >> len(channels))
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], base, bias=norm == "none")]
+        for i, inputs in enumerate(channels):
+            last = i == len(channels) - 1
+            layers += [NORMS[norm](inputs), nn.SELU(inplace=True) if activation == "selu" else nn.ReLU(inplace=True)]
+            outputs = data.channels if last else channels[i + 1]
+            layers.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=last or norm == "none"))
+        self.body = nn.Sequential(*layers, nn.Tanh())
+        self.apply(dcgan_weights)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.body(z[:, :, None, None])
+
+
+class Critic(nn.Module):
+    """Pictures (n, channels, height, width) -> scores (n,), raw. D's first layer and its score have no normalisation.
+
+    Args:
+        data: what the pictures look like.
+        width: channels of the first layer; doubled at each halving.
+        norm: `batch` or `none`.
+        activation: `leaky_relu` (slope .2) or `selu`.
+        widest: the most channels that a layer may have.
+        extra: further input channels (a condition).
+    """
+
+    def __init__(
+        self,
+        data: DataSpec,
+        width: int = 64,
+        *,
+        norm: str = "batch",
+        activation: str = "leaky_relu",
+        widest: int = 512,
+        extra: int = 0,
+    ) -> None:
+        super().__init__()
+        channels = widths(data, width, widest)
+        layers: list[nn.Module] = []
+        for i, (inputs, outputs) in enumerate(zip([data.channels + extra, *channels], channels, strict=False)):
+            layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=i == 0 or norm == "none"))
+            if i > 0:
+                layers.append(NORMS[norm](outputs))
+            layers.append(nn.SELU(inplace=True) if activation == "selu" else nn.LeakyReLU(0.2, inplace=True))
+        self.body = nn.Sequential(*layers)
+        base = (data.height >> len(channels), data.width >> len(channels))
+        self.out = nn.Conv2d(channels[-1], 1, base)
+        self.features_size = channels[-1]
+        self.apply(dcgan_weights)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last hidden layer: (n, features_size, base height, base width)."""
+        return self.body(x)
+
+    def score(self, features: Tensor) -> Tensor:
+        return self.out(features).flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.score(self.features(x))

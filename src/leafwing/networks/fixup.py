@@ -1,0 +1,121 @@
+"""Residual networks without normalisation, kept in scale by fix-up initialisation (Zhang et al. 2019, arXiv:1901.09321).
+
+The shapes are config E of Huang et al. 2024, arXiv:2501.05441: two blocks at each resolution, resampling between them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, leaky_relu
+
+from leafwing.game import DataSpec
+from leafwing.networks.layers import doublings
+
+DEPTH = 2  # residual blocks at each resolution
+
+
+def fill(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
+    """Weights N(0, gain^2 / fan-in), bias 0."""
+    nn.init.normal_(layer.weight, 0.0, gain * layer.weight[0].numel() ** -0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class Block(nn.Module):
+    """x + conv1x1(lrelu(conv3x3 in groups(lrelu(conv1x1 x)))), twice as wide inside."""
+
+    def __init__(self, channels: int, blocks: int, group: int = 16) -> None:
+        super().__init__()
+        inside = 2 * channels
+        groups = next(n for n in range(max(1, inside // group), 0, -1) if inside % n == 0)
+        self.first = nn.Conv2d(channels, inside, 1)
+        self.middle = nn.Conv2d(inside, inside, 3, padding=1, groups=groups)
+        self.last = nn.Conv2d(inside, channels, 1, bias=False)
+        for layer, gain in ((self.first, blocks**-0.25), (self.middle, 2**0.5 * blocks**-0.25), (self.last, 0.0)):
+            fill(layer, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(leaky_relu(self.middle(leaky_relu(self.first(x), 0.2)), 0.2))
+
+
+class Resample(nn.Module):
+    """Bilinear resampling by 2 or 1/2, and a 1x1 convolution where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.mix = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
+        if isinstance(self.mix, nn.Conv2d):
+            fill(self.mix, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.factor > 1:  # mix on the small side: four times cheaper, and both are linear
+            return self.resample(self.mix(x))
+        return self.mix(self.resample(x))
+
+    def resample(self, x: Tensor) -> Tensor:
+        return interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False)
+
+
+def stages(data: DataSpec, width: int, widest: int, factor: float) -> tuple[list[int], list[nn.Module]]:
+    """Channels in the order of travel (factor 2: from the base outwards; 1/2: from the picture inwards), and the stages."""
+    k = doublings(data)
+    channels = [min(widest, width * 2 ** (k - i)) for i in range(k + 1)]
+    if factor < 1:
+        channels = channels[::-1]
+    layers: list[nn.Module] = []
+    for i, c in enumerate(channels):
+        layers += [Resample(channels[i - 1], c, factor)] if i else []
+        layers += [Block(c, blocks=DEPTH * (k + 1)) for _ in range(DEPTH)]
+    return channels, layers
+
+
+class Generator(nn.Module):
+    """Latents (n, latent) -> pictures (n, channels, height, width), not squashed: the critic alone keeps them in range.
+
+    Args:
+        data: what the pictures look like.
+        latent: numbers in a latent.
+        width: channels at full size; doubled at each halving.
+        widest: the most channels that a layer may have.
+    """
+
+    def __init__(self, data: DataSpec, latent: int, width: int, widest: int) -> None:
+        super().__init__()
+        channels, layers = stages(data, width, widest, factor=2)
+        k = len(channels) - 1
+        self.base = nn.Parameter(torch.randn(channels[0], data.height >> k, data.width >> k))
+        self.style = nn.Linear(latent, channels[0], bias=False)
+        self.body = nn.Sequential(*layers)
+        self.picture = nn.Conv2d(channels[-1], data.channels, 1)
+        fill(self.style, 1.0)
+        fill(self.picture, 1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.picture(self.body(self.base * self.style(z)[:, :, None, None]))
+
+
+class Critic(nn.Module):
+    """Pictures (n, channels, height, width) -> scores (n,), raw.
+
+    Args:
+        data: what the pictures look like.
+        width: channels at full size; doubled at each halving.
+        widest: the most channels that a layer may have.
+    """
+
+    def __init__(self, data: DataSpec, width: int, widest: int) -> None:
+        super().__init__()
+        channels, layers = stages(data, width, widest, factor=0.5)
+        k = len(channels) - 1
+        self.picture = nn.Conv2d(data.channels, channels[0], 1)
+        self.body = nn.Sequential(*layers)
+        base = (data.height >> k, data.width >> k)
+        self.pool = nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
+        self.out = nn.Linear(channels[-1], 1, bias=False)
+        for layer in (self.picture, self.pool, self.out):
+            fill(layer, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.pool(self.body(self.picture(x))).flatten(1)).squeeze(1)

@@ -1,0 +1,51 @@
+"""What a player pays beside its objective, and what is done to it after a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from leafwing.game import Nets, Round, Scheduled, Term, at
+
+
+def slope(score: Tensor, samples: Tensor) -> Tensor:
+    """Gradient of each score with respect to its own sample, flattened to (n, numbers per sample); differentiable again."""
+    (gradient,) = torch.autograd.grad(score.sum(), samples, create_graph=True)
+    return gradient.flatten(1)
+
+
+def gradient_penalty(weight: float = 10.0) -> Term:
+    """weight * E (|grad s(x^)| - 1)^2 with x^ = u x + (1 - u) G(z), u ~ U(0, 1) for each pair.
+
+    Gulrajani et al. 2017, arXiv:1704.00028, eq. 3.
+    """
+
+    def cost(r: Round) -> Tensor:
+        u = torch.rand(len(r.real), *[1] * (r.real.dim() - 1), device=r.real.device)
+        between = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
+        return weight * (slope(r.judge(between), between).norm(dim=1) - 1).square().mean()
+
+    return Term("gradient_penalty", cost, watches=True)
+
+
+def r1(gamma: Scheduled = 1.0) -> Term:
+    """gamma / 2 * E |grad s(x)|^2 at real samples. Mescheder et al. 2018, arXiv:1801.04406, eq. 9."""
+    return Term("r1", lambda r: at(gamma, r.clock) / 2 * slope(r.real_score, r.real).square().sum(1).mean(), watches=True)
+
+
+def r2(gamma: Scheduled = 1.0) -> Term:
+    """gamma / 2 * E |grad s(G(z))|^2 at fake samples. Mescheder et al. 2018, arXiv:1801.04406, section 4.1."""
+    return Term("r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), watches=True)
+
+
+def clip_weights(player: str, bound: float = 0.01) -> Callable[[Nets], None]:
+    """Every weight of the player is clamped to [-bound, bound]. Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1, line 7."""
+
+    def clip(nets: Nets) -> None:
+        weights = list(getattr(nets, player).parameters())
+        torch._foreach_clamp_min_(weights, -bound)
+        torch._foreach_clamp_max_(weights, bound)
+
+    return clip

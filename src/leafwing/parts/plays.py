@@ -1,0 +1,54 @@
+"""The usual ways to play a round, and the usual order of turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from leafwing.game import Abilities, Batch, Clock, Nets, Play, Prior, Round, Term, Turn
+from leafwing.parts.objectives import Objective
+
+
+def sampling(prior: Prior, condition: str | None = None) -> Play:
+    """G makes fakes of fresh latents, D judges; with a condition, both are told the batch's field of that name.
+
+    Real and fake pass D as separate batches, so that batch statistics never mix them.
+    """
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        z = prior(batch.n, batch.image.device)
+        if condition is None:
+            return Round(nets, real=batch.image, fake=nets.G(z), judge=nets.D, clock=clock)
+        c = batch[condition]
+        return Round(nets, real=batch.image, fake=nets.G(z, c), judge=lambda x: nets.D(x, c), clock=clock)
+
+    return play
+
+
+def duel(
+    play: Play,
+    objective: Objective,
+    *,
+    critic: Sequence[Term] = (),
+    n_critic: int | Callable[[Clock], int] = 1,
+    after: Sequence[Callable[[Nets], None]] = (),
+) -> list[Turn]:
+    """D moves n_critic times, each time on a batch of its own, then G once: Goodfellow et al. 2014, algorithm 1.
+
+    Args:
+        play: how a round is played.
+        objective: what both sides want.
+        critic: what D pays beside it.
+        n_critic: turns of D for one of G, or a function of the clock.
+        after: done to the networks after each step of D.
+    """
+    return [
+        Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
+        Turn("G", play, [Term("adversarial", objective.generator)]),
+    ]
+
+
+def generating(prior: Prior, condition: str | None = None) -> Abilities:
+    """The ability that goes with `sampling`: latents (n, prior.size) in, samples out, told the condition where there is one."""
+    if condition is None:
+        return Abilities(prior=prior, generate=lambda nets, z, label: nets.G(z))
+    return Abilities(prior=prior, generate=lambda nets, z, label: nets.G(z, label), conditions=(condition,))

@@ -1,0 +1,23 @@
+"""Numbers that change with the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import cos, pi
+
+from leafwing.game import Clock
+
+
+def cosine(start: float, end: float) -> Callable[[Clock], float]:
+    """From start to end over the whole training along half a cosine. Loshchilov & Hutter 2016, arXiv:1608.03983, eq. 5."""
+    return lambda clock: end + (start - end) * (1 + cos(pi * clock.progress)) / 2
+
+
+def linear(start: float, end: float, images: int) -> Callable[[Clock], float]:
+    """From start to end in a straight line over so many images, then end."""
+    return lambda clock: start + (end - start) * min(1.0, clock.images / images)
+
+
+def decay(start: float, factor: float, images: int) -> Callable[[Clock], float]:
+    """start divided by `factor` every so many images, smoothly."""
+    return lambda clock: start * float(factor) ** (-clock.images / images)

@@ -1,0 +1,98 @@
+"""What a person sees while something runs: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from leafwing.quantities import show_count, show_duration
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+
+    def packing(self, done: int, total: int) -> None:
+        """So many pictures are read, out of so many."""
+
+    @contextmanager
+    def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
+        """Around a training that begins at `start` images and ends at `total`, or after so many seconds."""
+        yield
+
+    def shown(self, images: int) -> None:
+        """After every turn."""
+
+    def tick(self, record: Mapping[str, Any]) -> None:
+        """A line of the log was written."""
+
+
+class Screen(Silent):
+    """Writes to standard error, so that standard output stays free for results."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bar: Any = None
+        self.task: Any = None
+        self.total = 0
+        self.drawn = 0.0
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, emoji=False)
+
+    def packing(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self.drawn < (0.1 if self.console.is_terminal else 5):
+            return
+        if not self.drawn and done >= total:
+            return  # it was over before there was anything to show
+        self.drawn = now
+        if self.console.is_terminal:
+            print(
+                f"\rreading pictures: {done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr, flush=True
+            )
+        else:
+            self.say(f"reading pictures: {done:,} of {total:,}")
+
+    @contextmanager
+    def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
+        self.total = total
+        if not self.console.is_terminal:
+            yield
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left  {task.fields[costs]}"),
+        )
+        with Progress(*columns, console=self.console) as self.bar:
+            self.task = self.bar.add_task("", total=total, completed=start, speed="", costs="")
+            yield
+        self.bar = None
+
+    def shown(self, images: int) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=images)
+
+    def tick(self, record: Mapping[str, Any]) -> None:
+        costs = "  ".join(f"{name} {value:.3g}" for name, value in record["costs"].items())
+        speed = f"{record['images_per_second']:,.0f} images/s"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=record["images"], speed=speed, costs=costs)
+            return
+        now = time.monotonic()
+        if now - self.drawn >= 10 or record["images"] >= self.total:
+            self.drawn = now
+            left = show_duration(max(0, self.total - record["images"]) / max(record["images_per_second"], 1e-9))
+            self.say(f"{show_count(record['images'])}/{show_count(self.total)} images  {speed}  {left} left  {costs}")

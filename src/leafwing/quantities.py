@@ -1,0 +1,65 @@
+"""Counts and durations as people write them: 200k, 1.5M, 10m."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from leafwing.errors import LeafwingError
+
+_COUNTS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def count(value: int | str, name: str = "images") -> int:
+    """`200k` -> 200,000; `1.5M` -> 1,500,000; whole numbers as they are.
+
+    Raises:
+        LeafwingError: no such number, or not above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""))
+    number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
+    if number < 1 or number != int(number):
+        raise LeafwingError(f"{name} {value!r}: write a count above 0 such as 5000, 200k or 1.5M")
+    return int(number)
+
+
+def duration(value: float | str, name: str = "time") -> float:
+    """`10m` -> 600 seconds; `1h30m`, `45s`, `2d` and plain seconds.
+
+    Raises:
+        LeafwingError: no such duration, or not above 0.
+    """
+    text = str(value).strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+        raise LeafwingError(f"{name} {value!r}: write a duration above 0 such as 45s, 10m or 1h30m")
+    return seconds
+
+
+def show_count(number: float) -> str:
+    """200,000 -> `200k`; for names and tables."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if number >= 0.9995 * size:  # 999,999 is 1M, not 1000k
+            return f"{number / size:.3g}{unit}" if number < 999.5 * size else f"{number / size:,.0f}{unit}"
+    return f"{number:.3g}" if number < 999.5 else "1k"
+
+
+def show_duration(seconds: float) -> str:
+    """5400 -> `1h 30m`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m {seconds % 60:02d}s"
+    return f"{seconds // 3600}h {seconds % 3600 // 60:02d}m"
+
+
+def show_bytes(number: float) -> str:
+    """123456789 -> `118 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"

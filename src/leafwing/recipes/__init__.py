@@ -1,0 +1,271 @@
+"""The room to read: one file per family, its name is the recipe's name, its one function is the recipe.
+
+Finding and describing recipes lives here too. A recipe is described from its text, without running it and without torch: the
+first line of its docstring is *Name. Authors year, title, arXiv:id*, the second paragraph says what it is, the function's
+signature is its configuration, and the Args section explains it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from leafwing.errors import LeafwingError
+
+if TYPE_CHECKING:
+    from leafwing.game import DataSpec, Game, Recipe
+
+FOLDER = Path(__file__).parent
+DEFAULT = "dcgan"
+Value = bool | int | float | str
+
+# One hyper-parameter has one name in every recipe, so its bounds can be said once: (least, least is allowed).
+BOUNDS: dict[str, tuple[float, bool]] = {
+    "latent": (1, True), "width": (1, True), "width_d": (1, True), "widest": (1, True), "pieces": (1, True), "batch": (1, True),
+    "n_critic": (1, True), "burst": (1, True), "burst_first": (0, True), "burst_every": (1, True), "clip": (0, False),
+    "lr_g": (0, False), "lr_d": (0, False), "lr_end": (0, True), "ema": (0, True), "penalty": (0, True), "gamma": (0, True),
+    "gamma_end": (0, True), "dropout": (0, True), "momentum": (0, True), "beta1": (0, True), "beta2": (0, True),
+}  # fmt: skip
+BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One hyper-parameter of a recipe: its name, type (bool, int, float or str), default, meaning and allowed values."""
+
+    name: str
+    type: type
+    default: Value
+    help: str
+    choices: tuple[str, ...] = ()
+
+    def check(self, recipe: str, value: object) -> Value:
+        """The value as this option's type; numbers may come as text.
+
+        Raises:
+            LeafwingError: naming the recipe, the option and what it takes.
+        """
+        try:
+            return self._check(value)
+        except ValueError as error:
+            raise LeafwingError(f"recipe {recipe}: {self.name}={value!r}: {error}") from None
+
+    def _check(self, value: object) -> Value:
+        if self.type is str:
+            if self.choices and value not in self.choices:
+                raise ValueError(f"choose from {', '.join(self.choices)}")
+            return str(value)
+        if self.type is bool:
+            if str(value).lower() not in ("true", "false"):
+                raise ValueError("this is true or false")
+            return str(value).lower() == "true"
+        try:
+            number = float(str(value))
+        except ValueError:
+            raise ValueError("this needs a number") from None
+        if not math.isfinite(number):
+            raise ValueError("this needs a finite number")
+        if self.type is int and number != int(number):
+            raise ValueError("this needs a whole number")
+        least, allowed = BOUNDS.get(self.name, (-math.inf, True))
+        if number < least or (number == least and not allowed):
+            raise ValueError(f"this must be {'at least' if allowed else 'more than'} {least:g}")
+        if self.name in BELOW_ONE and number >= 1:
+            raise ValueError("this must be below 1")
+        return int(number) if self.type is int else number
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a recipe's text says about it."""
+
+    name: str
+    path: Path
+    title: str
+    authors: str
+    year: int
+    paper: str
+    line: str
+    options: tuple[Option, ...]
+
+    def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
+        """All hyper-parameters, checked, defaults included.
+
+        Raises:
+            LeafwingError: an unknown name (with the nearest ones) or a value that does not fit.
+        """
+        known = {option.name: option for option in self.options}
+        for name in given:
+            if name not in known:
+                raise LeafwingError(f"recipe {self.name} has no option {name!r}{did_you_mean(name, known)}")
+        return {name: option.check(self.name, given.get(name, option.default)) for name, option in known.items()}
+
+
+def did_you_mean(word: str, known: Mapping[str, object] | list[str]) -> str:
+    """`; did you mean x? there are: x, y, z`."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return (f"; did you mean {near[0]}?" if near else ";") + f" there are: {', '.join(known)}"
+
+
+def names() -> list[str]:
+    """The installed recipes."""
+    return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+
+
+def locate(recipe: str) -> Path:
+    """The file of an installed recipe, or of one given by path.
+
+    Raises:
+        LeafwingError: there is none; the message lists those that there are.
+    """
+    if recipe.endswith(".py") or "/" in recipe or "\\" in recipe:
+        path = Path(recipe).expanduser()
+        if not path.is_file():
+            raise LeafwingError(f"no recipe file {recipe}: give a .py file that holds one function of the file's name")
+        if not path.stem.isidentifier():
+            raise LeafwingError(f"recipe file {recipe}: its name must be a Python name, because its function has the same")
+        return path.resolve()
+    if recipe not in names():
+        raise LeafwingError(f"no recipe {recipe!r}{did_you_mean(recipe, names())}; or give the path of a .py file")
+    return FOLDER / f"{recipe}.py"
+
+
+def describe(recipe: str) -> Card:
+    """A recipe's card, read from its text: nothing of it is run.
+
+    Raises:
+        LeafwingError: no such recipe, or its text is not that of a recipe; the message names the file and what is missing.
+    """
+    path = locate(recipe)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise LeafwingError(f"recipe {path} is not valid Python: {error}") from None
+    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == path.stem), None)
+    if function is None:
+        raise LeafwingError(
+            f"recipe {path} holds no function {path.stem}(data, *, ...): function and file have the same name"
+        )
+    doc = ast.get_docstring(tree) or ""
+    first, _, rest = doc.partition("\n")
+    cited = re.match(r"(?P<title>[^.]+)\. (?P<authors>.+?) (?P<year>\d{4}), (?P<paper>.+)", first)
+    line = " ".join(rest.strip().split("\n\n")[0].split())
+    return Card(
+        name=path.stem,
+        path=path,
+        title=cited["title"] if cited else path.stem,
+        authors=cited["authors"] if cited else "",
+        year=int(cited["year"]) if cited else 0,
+        paper=cited["paper"].rstrip(".") if cited else first,
+        line=line,
+        options=tuple(_options(path, function)),
+    )
+
+
+def catalogue() -> list[Card]:
+    """The cards of all installed recipes, by year."""
+    return sorted((describe(name) for name in names()), key=lambda card: (card.year, card.paper[-10:]))
+
+
+def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
+    meanings = _meanings(ast.get_docstring(function) or "")
+    positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    if len(positional) != 1:
+        raise LeafwingError(
+            f"recipe {path}: {function.name}({', '.join(positional)}) must take the data and then its options after a *: "
+            f"def {function.name}(data, *, ...)"
+        )
+    found = []
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        where = f"recipe {path}: option {argument.arg!r}"
+        if default is None or argument.annotation is None:
+            raise LeafwingError(f"{where} needs a type and a default: {argument.arg}: float = 1.0")
+        try:
+            value = ast.literal_eval(default)
+        except (ValueError, TypeError):
+            raise LeafwingError(f"{where}: its default must be written out as a number, text, True or False") from None
+        kind, choices = _type(argument.annotation)
+        if kind is None:
+            raise LeafwingError(f"{where}: its type must be bool, int, float, str or Literal of texts")
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        found.append(Option(argument.arg, kind, value, meanings.get(argument.arg, ""), choices))
+    return found
+
+
+def _type(annotation: ast.expr) -> tuple[type | None, tuple[str, ...]]:
+    if isinstance(annotation, ast.Name):
+        return {"bool": bool, "int": int, "float": float, "str": str}.get(annotation.id), ()
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name) and annotation.value.id == "Literal":
+        try:
+            choices = ast.literal_eval(annotation.slice)
+        except ValueError:
+            return None, ()
+        return str, tuple(map(str, choices if isinstance(choices, tuple) else (choices,)))
+    return None, ()
+
+
+def _meanings(doc: str) -> dict[str, str]:
+    """The Args section of a docstring, by argument."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    found: dict[str, str] = {}
+    name = ""
+    for text in section[1].splitlines() if section else []:
+        start = re.match(r" {4}(\w+): (.*)", text)
+        if start:
+            name, found[start[1]] = start[1], start[2].strip()
+        elif name:
+            found[name] = f"{found[name]} {text.strip()}".strip()
+    return found
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a recipe's text, line ends aside."""
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def find(recipe: str) -> Recipe:
+    """The function of an installed recipe, or of one given by path, which is run to get it.
+
+    Raises:
+        LeafwingError: there is none, or its file cannot be imported.
+    """
+    path = locate(recipe)
+    if path.parent == FOLDER:
+        module = importlib.import_module(f"leafwing.recipes.{path.stem}")
+    else:
+        describe(recipe)
+        name = f"leafwing_recipe_{path.stem}_{digest(path)[:8]}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None  # a .py file always has a loader
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise LeafwingError(f"recipe {path} cannot be imported: {type(error).__name__}: {error}") from error
+    return cast("Recipe", getattr(module, path.stem))
+
+
+def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, Value]) -> Game:
+    """The game that a recipe makes of this data.
+
+    Raises:
+        LeafwingError: the recipe refuses the data or the options.
+    """
+    try:
+        return function(data, **options)
+    except (ValueError, TypeError) as error:
+        raise LeafwingError(f"recipe {recipe} cannot be built with these options: {error}") from error

@@ -1,0 +1,66 @@
+"""cGAN. Mirza & Osindero 2014, Conditional Generative Adversarial Nets, arXiv:1411.1784
+
+G is told which class to make and D which class it should see: one latent gives the same style in every class.
+
+The objective is the paper's; the networks are DCGAN's instead of its MLPs. The label joins G's latent. In D it is projected
+(Miyato & Koyama 2018, arXiv:1802.05637) or concatenated as one channel a class, as the paper does with its vectors.
+"""
+
+from typing import Literal
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.parts import priors
+from leafwing.parts.conditioning import Concatenation, LabelBesideLatent, Projection
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import duel, generating, sampling
+
+
+def cgan(
+    data: DataSpec,
+    *,
+    condition: Literal["projection", "concatenation"] = "projection",
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks that are told the label, non-saturating objective.
+
+    Args:
+        condition: how D is told the label: projection or concatenation.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    data.need_pictures("cgan")
+    data.need_labels("cgan")
+    classes, z = len(data.labels), priors.named(prior, latent)
+    g = LabelBesideLatent(networks.generator(data, latent + classes, width, widest=widest), classes)
+    if condition == "projection":
+        trunk = networks.critic(data, width, widest=widest)
+        d: Projection | Concatenation = Projection(trunk, trunk.features_size, classes)
+    else:
+        d = Concatenation(networks.critic(data, width, widest=widest, extra=classes), classes)
+    return Game(
+        players={
+            "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(d, Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(sampling(z, "label"), non_saturating, n_critic=n_critic),
+        abilities=generating(z, "label"),
+        batch=batch,
+    )

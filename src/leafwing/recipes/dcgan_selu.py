@@ -1,0 +1,56 @@
+"""SELU-DCGAN. Klambauer et al. 2017, Self-Normalizing Neural Networks, arXiv:1706.02515
+
+DCGAN with SELU in place of batch normalisation and ReLU in both networks: the Meow generator's way to 128 px.
+
+Networks and rates are those of A. Jolicoeur-Martineau's "Meow generator" (2017): widths double down to 4x4 (1,024 channels at
+128 px), the learning rate of D is a quarter of G's. The weights stay N(0, .02) as there; the SELU paper asks for N(0, 1/fan-in).
+"""
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import duel, generating, sampling
+
+
+def dcgan_selu(
+    data: DataSpec,
+    *,
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 1024,
+    lr_g: float = 2e-4,
+    lr_d: float = 5e-5,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """Self-normalising G and D, non-saturating objective.
+
+    Args:
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the source.
+        batch: real images in a turn.
+    """
+    data.need_pictures("dcgan_selu")
+    z = priors.named(prior, latent)
+    g = networks.generator(data, latent, width, norm="none", activation="selu", widest=widest)
+    d = networks.critic(data, width, norm="none", activation="selu", widest=widest)
+    return Game(
+        players={
+            "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(d, Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(sampling(z), non_saturating, n_critic=n_critic),
+        abilities=generating(z),
+        batch=batch,
+    )

@@ -1,0 +1,60 @@
+"""LSGAN. Mao et al. 2016, Least Squares Generative Adversarial Networks, arXiv:1611.04076
+
+Scores are pulled towards numbers by least squares instead of being pushed through a sigmoid.
+
+D wants b for reals and a for fakes, G wants c for fakes. (a, b, c) = (0, 1, 1) is the paper's code; (-1, 1, 0) makes it a Pearson
+divergence; (0, 1, 0.5) is the variant that the Meow generator describes and whose own code could not run (its options were
+declared boolean). Networks and rates are the Meow generator's; the paper's LSUN model has a latent of 1,024 and a rate of 1e-3.
+"""
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.parts import priors
+from leafwing.parts.objectives import least_squares
+from leafwing.parts.plays import duel, generating, sampling
+
+
+def lsgan(
+    data: DataSpec,
+    *,
+    a: float = 0.0,
+    b: float = 1.0,
+    c: float = 1.0,
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 1e-4,
+    lr_d: float = 1e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, least-squares objective.
+
+    Args:
+        a: the score that D wants for fakes.
+        b: the score that D wants for reals.
+        c: the score that G wants for fakes; 1, or 0.5 for the variant of the Meow generator.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    z = priors.named(prior, latent)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(sampling(z), least_squares(a, b, c), n_critic=n_critic),
+        abilities=generating(z),
+        batch=batch,
+    )

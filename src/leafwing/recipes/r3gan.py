@@ -1,0 +1,66 @@
+"""R3GAN. Huang et al. 2024, The GAN is dead; long live the GAN! A Modern Baseline GAN, arXiv:2501.05441
+
+Real and fake are judged in pairs, and the critic pays for its slope at both: stable without any normalisation.
+
+Written from the paper alone. Rate, penalty and Adam's second decay follow cosines over the training, which the paper calls
+burn-in and ends early. It trains 250 million pictures at up to 768 channels; the widths here are small, and gamma must be found
+for each data set: the paper has 0.05 for CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px.
+"""
+
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.networks import fixup
+from leafwing.parts import priors
+from leafwing.parts.objectives import relativistic
+from leafwing.parts.penalties import r1, r2
+from leafwing.parts.plays import duel, generating, sampling
+from leafwing.parts.schedules import cosine
+
+
+def r3gan(
+    data: DataSpec,
+    *,
+    gamma: float = 1.0,
+    gamma_end: float = 0.1,
+    latent: int = 64,
+    prior: str = "normal",
+    width: int = 32,
+    widest: int = 256,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    lr_end: float = 0.25,
+    n_critic: int = 1,
+    ema: float = 10_000,
+    batch: int = 64,
+) -> Game:
+    """Residual networks without normalisation, relativistic pairing, R1 and R2.
+
+    Args:
+        gamma: weight of R1 and R2 (each is gamma / 2 times the squared slope) at the start.
+        gamma_end: the same at the end.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels at full size; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G at the start.
+        lr_d: learning rate of D at the start.
+        lr_end: what the rates end at, as a fraction of the start.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images (the paper: 500 thousand and more); 0 for none.
+        batch: real images in a turn (the paper: 512 at 32 px, 256 above).
+    """
+    data.need_pictures("r3gan")
+    z = priors.named(prior, latent)
+    slope = cosine(gamma, gamma_end)
+
+    def learns(lr: float) -> Adam:
+        return Adam(cosine(lr, lr * lr_end), betas=(0.0, cosine(0.9, 0.99)))
+
+    return Game(
+        players={
+            "G": Player(fixup.Generator(data, latent, width, widest), learns(lr_g), ema=ema),
+            "D": Player(fixup.Critic(data, width, widest), learns(lr_d)),
+        },
+        turns=duel(sampling(z), relativistic, critic=[r1(slope), r2(slope)], n_critic=n_critic),
+        abilities=generating(z),
+        batch=batch,
+    )

@@ -1,0 +1,74 @@
+"""Priors: moments, ranges, determinism, and what a wrong name is answered with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from leafwing.parts.priors import Normal, Uniform, named
+
+
+def draw(name: str, n: int = 4000, size: int = 5, seed: int = 0) -> torch.Tensor:
+    return named(name, size)(n, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform"])
+def test_latents_have_one_row_a_sample(name: str) -> None:
+    assert draw(name, 7, 3).shape == (7, 3)
+    assert named(name, 3).size == 3
+
+
+def test_normal_latents_have_mean_0_and_variance_1() -> None:
+    z = draw("normal")
+    assert z.mean().item() == pytest.approx(0, abs=0.03)
+    assert z.var().item() == pytest.approx(1, abs=0.05)
+    assert z.pow(4).mean().item() == pytest.approx(3, abs=0.3)  # kurtosis of a normal distribution
+
+
+def test_uniform_latents_fill_minus_1_to_1() -> None:
+    z = draw("uniform")
+    assert -1 <= z.min() < -0.99
+    assert 0.99 < z.max() <= 1
+    assert z.mean().item() == pytest.approx(0, abs=0.03)
+    assert z.var().item() == pytest.approx(1 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform"])
+def test_numbers_of_a_latent_are_independent(name: str) -> None:
+    correlation = torch.corrcoef(draw(name).T) - torch.eye(5)
+    assert correlation.abs().max() < 0.06
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform"])
+def test_a_generator_decides_the_latents_and_the_global_one_is_left_alone(name: str) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert torch.equal(draw(name, seed=1), draw(name, seed=1))
+    assert not torch.equal(draw(name, seed=1), draw(name, seed=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform"])
+def test_without_a_generator_latents_are_fresh_and_follow_the_global_seed(name: str) -> None:
+    prior = named(name, 4)
+    torch.manual_seed(3)
+    one, two = prior(2), prior(2)
+    torch.manual_seed(3)
+    assert not torch.equal(one, two)
+    assert torch.equal(prior(2), one)
+
+
+def test_names_give_the_priors_they_say() -> None:
+    assert named("normal", 4) == Normal(4)
+    assert named("uniform", 4) == Uniform(4)
+
+
+def test_an_unknown_prior_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no prior 'cauchy'; there are: normal, uniform"):
+        named("cauchy", 4)
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_latent_needs_a_number(size: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 1 number, not {size}"):
+        named("normal", size)

@@ -1,0 +1,401 @@
+"""Recipes are described from their text, without running it and without torch; bad ones are refused in plain words."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leafwing import recipes
+from leafwing.errors import LeafwingError
+from leafwing.recipes import Card, Option
+
+NAMES = recipes.names()
+KNOWN = {"gan", "cgan", "dcgan", "dcgan_selu", "wgan", "wgan_gp", "lsgan", "r3gan"}
+
+GOOD = '''"""Mine. Ant & Bee 2031, A Title: with a colon, arXiv:3101.00001
+
+What it is,
+in one line.
+
+More that nobody needs at once.
+"""
+
+from typing import Literal
+
+
+def mine(
+    data,
+    *,
+    lr_g: float = 1e-3,
+    tilt: int = -3,
+    loud: bool = False,
+    prior: str = "normal",
+    mode: Literal["up", "down"] = "up",
+    half: float = 1,
+):
+    """Does it.
+
+    Args:
+        lr_g: a rate
+            over two lines.
+        tilt: a tilt: with a colon.
+        loud: or not.
+        prior: text.
+        mode: which way.
+        half: of it.
+
+    Returns:
+        tilt: no option.
+    """
+    return data, lr_g, tilt, loud, prior, mode, half
+'''
+
+
+def write(folder: Path, text: str, name: str = "mine.py") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def test_the_recipes_there_should_be_are_there_and_helpers_are_none() -> None:
+    assert set(NAMES) >= KNOWN
+    assert not any(name.startswith("_") for name in NAMES)
+    assert sorted(NAMES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_line_names_title_authors_year_and_paper(name: str) -> None:
+    card = recipes.describe(name)
+    assert re.fullmatch(r"[\w-]+", card.title)
+    assert re.search(r"[A-Z]\w+", card.authors)
+    assert 2014 <= card.year <= 2100
+    assert re.fullmatch(r".{10,}, arXiv:\d{4}\.\d{4,5}", card.paper)
+    assert card.line.endswith(".")
+    assert 30 < len(card.line) < 200
+    assert card.title.lower().replace("-", "_").replace("_", "") in {
+        name.replace("_", ""), name.split("_")[0], "".join(reversed(name.split("_"))),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_has_a_meaning_and_a_default_that_it_allows(name: str) -> None:
+    card = recipes.describe(name)
+    assert card.options
+    for option in card.options:
+        assert option.help.endswith("."), option.name
+        assert option.check(name, option.default) == option.default
+        assert type(option.default) is option.type
+    assert list(card.resolve({})) == [option.name for option in card.options]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_says_what_the_signature_says(name: str) -> None:
+    import inspect
+
+    signature = inspect.signature(recipes.find(name))
+    parameters = list(signature.parameters.values())
+    assert parameters[0].name == "data"
+    assert {p.name: p.default for p in parameters[1:]} == {o.name: o.default for o in recipes.describe(name).options}
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])
+
+
+def test_one_name_means_one_type_everywhere() -> None:
+    kinds: dict[str, set[type]] = {}
+    for card in recipes.catalogue():
+        for option in card.options:
+            kinds.setdefault(option.name, set()).add(option.type)
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
+def test_the_catalogue_is_in_order_of_years() -> None:
+    years = [card.year for card in recipes.catalogue()]
+    assert years == sorted(years)
+    assert len(years) == len(NAMES)
+
+
+def test_describing_all_recipes_needs_neither_torch_nor_numpy() -> None:
+    code = (
+        "import json, sys; from leafwing import recipes; cards = recipes.catalogue();"
+        "heavy = [name for name in ('torch', 'numpy', 'PIL', 'sklearn') if name in sys.modules];"
+        "ran = [name for name in sys.modules if name.startswith('leafwing.recipes.')];"
+        "print(json.dumps([len(cards), heavy, ran]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [len(NAMES), [], []]
+
+
+# --- one option ------------------------------------------------------------------------------------------------------------
+
+INT = Option("some", int, 3, "")
+FLOAT = Option("other", float, 0.5, "")
+BOOL = Option("yes", bool, False, "")
+TEXT = Option("text", str, "a", "")
+CHOICE = Option("way", str, "up", "", ("up", "down"))
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "value"),
+    [
+        (INT, "7", 7),
+        (INT, 7, 7),
+        (INT, 7.0, 7),
+        (INT, "-2", -2),
+        (INT, "1e3", 1000),
+        (FLOAT, "0.25", 0.25),
+        (FLOAT, "1e-4", 1e-4),
+        (FLOAT, 2, 2.0),
+        (FLOAT, "-1", -1.0),
+        (BOOL, "true", True),
+        (BOOL, "False", False),
+        (BOOL, True, True),
+        (BOOL, False, False),
+        (TEXT, "anything", "anything"),
+        (CHOICE, "down", "down"),
+    ],
+)
+def test_values_are_read_by_type_also_from_text(option: Option, given: object, value: object) -> None:
+    found = option.check("mine", given)
+    assert found == value
+    assert type(found) is option.type
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "message"),
+    [
+        (INT, "3.5", "a whole number"),
+        (INT, 3.5, "a whole number"),
+        (INT, "three", "a number"),
+        (INT, "", "a number"),
+        (INT, True, "a number"),
+        (INT, None, "a number"),
+        (FLOAT, "nan", "a finite number"),
+        (FLOAT, "inf", "a finite number"),
+        (FLOAT, float("-inf"), "a finite number"),
+        (INT, "inf", "a finite number"),
+        (FLOAT, "0,5", "a number"),
+        (FLOAT, False, "a number"),
+        (BOOL, "0.5", "true or false"),
+        (BOOL, 1, "true or false"),
+        (BOOL, "yes", "true or false"),
+        (CHOICE, "left", "choose from up, down"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_by_name(option: Option, given: object, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message) as caught:
+        option.check("mine", given)
+    assert f"recipe mine: {option.name}={given!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "allowed"),
+    [
+        ("latent", 0, 1),
+        ("width", -1, 1),
+        ("batch", 0, 1),
+        ("n_critic", 0, 1),
+        ("burst_first", -1, 0),
+        ("ema", -1, 0),
+        ("lr_g", 0, 1e-12),
+        ("lr_d", -1e-4, 1e-4),
+        ("clip", 0, 1e-3),
+        ("penalty", -0.1, 0),
+        ("gamma", -1, 0),
+        ("beta1", 1, 0.999),
+        ("beta2", 1.5, 0),
+        ("dropout", 1, 0),
+        ("momentum", -0.1, 0.99),
+    ],
+)
+def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float, allowed: float) -> None:
+    for card in recipes.catalogue():
+        for option in card.options:
+            if option.name == name:
+                assert option.check(card.name, allowed) == allowed
+                with pytest.raises(LeafwingError, match=f"{name}=.*must be"):
+                    option.check(card.name, refused)
+
+
+def test_every_number_of_every_recipe_has_bounds_or_is_known_to_need_none() -> None:
+    free = {"a", "b", "c"}  # targets of least squares
+    for card in recipes.catalogue():
+        numbers = {option.name for option in card.options if option.type in (int, float)}
+        assert numbers - set(recipes.BOUNDS) <= free
+
+
+def test_the_targets_of_least_squares_are_numbers_not_truth_values() -> None:
+    """A well-known code declared them boolean: its --c 0.5 was True."""
+    resolved = recipes.describe("lsgan").resolve({"a": "-1", "c": "0.5"})
+    assert (resolved["a"], resolved["b"], resolved["c"]) == (-1.0, 1.0, 0.5)
+
+
+def test_an_unknown_option_is_answered_with_the_nearest_and_all() -> None:
+    with pytest.raises(
+        LeafwingError, match=r"recipe wgan_gp has no option 'n_critics'; did you mean n_critic\? there are: .*penalty"
+    ):
+        recipes.describe("wgan_gp").resolve({"n_critics": 3})
+
+
+def test_given_values_join_the_defaults() -> None:
+    resolved = recipes.describe("wgan_gp").resolve({"penalty": "0.1"})
+    assert resolved["penalty"] == 0.1
+    assert resolved["n_critic"] == 5
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_and_all() -> None:
+    with pytest.raises(
+        LeafwingError, match=r"no recipe 'wgangp'; did you mean wgan_gp\? there are: .*dcgan.*path of a \.py file"
+    ):
+        recipes.locate("wgangp")
+
+
+def test_nothing_near_is_answered_with_all() -> None:
+    with pytest.raises(LeafwingError, match="no recipe 'zzzz'; there are: "):
+        recipes.locate("zzzz")
+
+
+def test_a_recipe_by_path_is_described_by_its_text(tmp_path: Path) -> None:
+    card = recipes.describe(write(tmp_path, GOOD))
+    assert (card.name, card.title, card.authors, card.year) == ("mine", "Mine", "Ant & Bee", 2031)
+    assert card.paper == "A Title: with a colon, arXiv:3101.00001"
+    assert card.line == "What it is, in one line."
+    assert card.options == (
+        Option("lr_g", float, 1e-3, "a rate over two lines."),
+        Option("tilt", int, -3, "a tilt: with a colon."),
+        Option("loud", bool, False, "or not."),
+        Option("prior", str, "normal", "text."),
+        Option("mode", str, "up", "which way.", ("up", "down")),
+        Option("half", float, 1.0, "of it."),
+    )
+
+
+def test_a_recipe_by_path_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, GOOD)
+    assert recipes.find(path)("data", lr_g=0.5)[:2] == ("data", 0.5)
+    monkeypatch.chdir(tmp_path)
+    assert recipes.find("mine.py")("data")[0] == "data"
+    assert recipes.find("./mine.py")("data")[0] == "data"
+
+
+def test_a_recipe_by_path_with_dataclasses_and_postponed_annotations_runs(tmp_path: Path) -> None:
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n    size: int = 3\n"
+    )
+    assert recipes.find(write(tmp_path, text + "def mine(data):\n    return Box().size\n"))("data") == 3
+
+
+def test_a_changed_recipe_file_is_read_anew(tmp_path: Path) -> None:
+    path = write(tmp_path, "def mine(data):\n    return 1\n")
+    assert recipes.find(path)(None) == 1
+    write(tmp_path, "def mine(data):\n    return 2\n")
+    assert recipes.find(path)(None) == 2
+
+
+def test_describing_never_runs_the_file(tmp_path: Path) -> None:
+    effect = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    path = write(tmp_path, GOOD + "\n" + effect)
+    recipes.describe(path).resolve({"lr_g": "1"})
+    recipes.digest(Path(path))
+    assert not (tmp_path / "ran").exists()
+    recipes.find(path)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_malformed_recipe_is_not_even_run_when_it_is_asked_for(tmp_path: Path) -> None:
+    effect = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    with pytest.raises(LeafwingError):
+        recipes.find(write(tmp_path, effect + "def mine(data, *, lr_g=1.0): ...\n"))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def mine(data:", "not valid Python"),
+        ("x = '\0'", "not valid Python"),
+        ("", r"holds no function mine\(data"),
+        ("def other(data): ...", "holds no function mine"),
+        ("mine = lambda data: None", "holds no function mine"),
+        ("def mine(data, *, lr_g=1.0): ...", "option 'lr_g' needs a type and a default"),
+        ("def mine(data, *, lr_g: float): ...", "option 'lr_g' needs a type and a default"),
+        ("def mine(data, *, lr_g: float = 2 * RATE): ...", "option 'lr_g': its default must be written out"),
+        ("def mine(data, *, lr_g: float = f()): ...", "option 'lr_g': its default must be written out"),
+        (
+            "def mine(data, *, sizes: list[int] = 3): ...",
+            "option 'sizes': its type must be bool, int, float, str or Literal",
+        ),
+        ("def mine(data, *, lr_g: float | None = 1.0): ...", "option 'lr_g': its type must be"),
+        ("def mine(data, *, mode: Literal[MODES] = 'a'): ...", "option 'mode': its type must be"),
+        ("def mine(data, *, lr_g: float = {[]: 1}): ...", "option 'lr_g': its default must be written out"),
+        ("def mine(data, lr_g: float = 1.0): ...", "lr_g"),
+    ],
+)
+def test_a_malformed_recipe_is_refused_in_plain_words(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message) as caught:
+        recipes.describe(write(tmp_path, text))
+    assert "mine.py" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["lr_g: float = None", "lr_g: float = 'fast'", "n: int = 2.5", "mode: Literal['a', 'b'] = 'c'", "loud: bool = 3"],
+)
+def test_a_default_that_does_not_fit_its_type_is_refused_before_anything_runs(tmp_path: Path, option: str) -> None:
+    with pytest.raises(LeafwingError, match=f"mine.*{option.partition(':')[0]}"):
+        recipes.describe(write(tmp_path, f"def mine(data, *, {option}): ...")).resolve({})
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_bytes(b"\xff\xfe\x00def")
+    with pytest.raises(LeafwingError, match=r"mine\.py is not valid Python"):
+        recipes.describe(str(tmp_path / "mine.py"))
+
+
+def test_a_missing_file_and_a_name_that_is_no_python_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=r"no recipe file .*gone\.py"):
+        recipes.locate(str(tmp_path / "gone.py"))
+    with pytest.raises(LeafwingError, match=r"my-gan\.py: its name must be a Python name"):
+        recipes.locate(write(tmp_path, "", "my-gan.py"))
+
+
+def test_a_recipe_without_a_citation_is_still_described(tmp_path: Path) -> None:
+    card = recipes.describe(write(tmp_path, '"""My own.\n\nA try."""\ndef mine(data): ...\n'))
+    assert (card.title, card.year, card.line, card.options) == ("mine", 0, "A try.", ())
+    assert isinstance(card, Card)
+
+
+def test_a_recipe_that_fails_on_import_says_so_and_leaves_no_module_behind(tmp_path: Path) -> None:
+    before = set(sys.modules)
+    with pytest.raises(LeafwingError, match=r"mine\.py cannot be imported: ZeroDivisionError: division by zero"):
+        recipes.find(write(tmp_path, "1 / 0\ndef mine(data): ...\n"))
+    assert not {name for name in set(sys.modules) - before if "mine" in name}
+
+
+def test_a_recipe_that_refuses_its_options_is_named() -> None:
+    def mine(data: object) -> None:
+        raise ValueError("latents are odd")
+
+    with pytest.raises(LeafwingError, match="recipe mine cannot be built with these options: latents are odd"):
+        recipes.build("mine", mine, None, {})  # type: ignore[arg-type]
+
+
+def test_an_unknown_prior_is_bad_input_with_the_names_there_are() -> None:
+    from leafwing.game import DataSpec
+
+    options = recipes.describe("gan").resolve({"prior": "cauchy", "width": 4, "width_d": 4})
+    with pytest.raises(LeafwingError, match=r"recipe gan .*no prior 'cauchy'; there are: normal, uniform"):
+        recipes.build("gan", recipes.find("gan"), DataSpec(0, 0, 2), options)
+
+
+def test_the_digest_sees_every_change_but_line_ends(tmp_path: Path) -> None:
+    one, other, changed = tmp_path / "1.py", tmp_path / "2.py", tmp_path / "3.py"
+    one.write_bytes(b"a = 1\nb = 2\n")
+    other.write_bytes(b"a = 1\r\nb = 2\r\n")
+    changed.write_bytes(b"a = 1\nb = 3\n")
+    assert recipes.digest(one) == recipes.digest(other) != recipes.digest(changed)

@@ -1,0 +1,103 @@
+"""A file is written whole or not at all: what was there before survives every failure, and nothing is left lying about."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from leafwing import files
+from leafwing.errors import LeafwingError, StorageError
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("content", ["naïve", "naïve".encode(), lambda path: path.write_text("naïve", encoding="utf-8")])
+def test_text_bytes_or_a_writing_function(tmp_path: Path, content: object) -> None:
+    files.write(tmp_path / "a.txt", content)  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_bytes() == "naïve".encode()
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_an_old_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("a long old text")
+    files.write(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_the_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def slowly(beside: Path) -> None:
+        beside.write_text("half")
+        assert path.read_text() == "old"
+        beside.write_text("whole")
+
+    files.write(path, slowly)
+    assert path.read_text() == "whole"
+
+
+def test_a_failing_writer_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def fails(beside: Path) -> None:
+        beside.write_text("half")
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        files.write(path, fails)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_an_interrupted_writer_leaves_no_litter(tmp_path: Path) -> None:
+    def interrupted(beside: Path) -> None:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write(tmp_path / "a", interrupted)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_a_full_disk_is_a_storage_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, where, full)
+    with pytest.raises(StorageError, match=r"cannot write .*a\.txt: No space left on device.*intact") as caught:
+        files.write(path, "new")
+    assert caught.value.exit_code == 4
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_inside_a_writing_function_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="No space left"):
+        files.write(tmp_path / "a", full)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="No such file or directory"):
+        files.write(tmp_path / "missing" / "a", "new")
+
+
+def test_what_is_no_fault_of_the_storage_passes_through() -> None:
+    with pytest.raises(ValueError, match="mine"), files.storage("x"):
+        raise ValueError("mine")
+
+
+def test_a_storage_error_is_one_of_those_a_user_reads() -> None:
+    assert issubclass(StorageError, LeafwingError)
+    with pytest.raises(StorageError, match=r"cannot write x: .*leafwing resume"), files.storage("x"):
+        full()

@@ -1,0 +1,174 @@
+"""The words: what a spec, a batch, a clock, a round, a turn, a player and a game do by themselves."""
+
+from __future__ import annotations
+
+from math import inf
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from leafwing.errors import LeafwingError
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, at
+
+
+def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+    return Round(nets, real=batch.image, fake=nets.G(batch.image), judge=nets.D, clock=clock)
+
+
+def nothing(r: Round) -> torch.Tensor:
+    return r.fake_score.mean()
+
+
+def test_a_picture_spec_knows_the_shape_of_one_sample() -> None:
+    spec = DataSpec(24, 16, 3)
+    assert (spec.shape, spec.size, spec.points) == ((3, 24, 16), 3 * 24 * 16, False)
+
+
+def test_points_are_vectors_without_height_and_width() -> None:
+    spec = DataSpec(0, 0, 2)
+    assert (spec.shape, spec.size, spec.points) == ((2,), 2, True)
+
+
+def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
+    DataSpec(16, 16).need_pictures("mine")
+    with pytest.raises(LeafwingError, match="mine makes pictures"):
+        DataSpec(0, 0, 2).need_pictures("mine")
+
+
+def test_a_recipe_that_needs_labels_says_how_to_supply_them() -> None:
+    DataSpec(16, 16, 3, ("a",)).need_labels("mine")
+    with pytest.raises(LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv"):
+        DataSpec(16, 16).need_labels("mine")
+
+
+def test_a_batch_reads_fields_as_attributes_and_counts_its_samples() -> None:
+    batch = Batch(image=torch.zeros(5, 2), label=torch.arange(5))
+    assert batch.label is batch["label"]
+    assert batch.n == 5
+
+
+def test_a_missing_field_is_answered_with_those_there_are() -> None:
+    with pytest.raises(AttributeError, match=r"no field 'caption'.*image, label"):
+        _ = Batch(image=torch.zeros(1), label=torch.zeros(1)).caption
+
+
+@pytest.mark.parametrize(
+    ("images", "total", "progress"), [(0, 100, 0.0), (25, 100, 0.25), (100, 100, 1.0), (130, 100, 1.0), (7, 0, 0.0)]
+)
+def test_progress_is_the_share_of_the_images_shown_and_never_above_one(images: int, total: int, progress: float) -> None:
+    assert Clock(images, total).progress == progress
+
+
+def test_a_scheduled_number_is_a_number_or_a_function_of_the_clock() -> None:
+    assert at(0.5, Clock(7, 10)) == 0.5
+    assert at(lambda clock: clock.images * 2.0, Clock(7, 10)) == 14.0
+
+
+def test_a_turn_is_taken_in_every_so_manieth_round_from_the_first_on() -> None:
+    turn = Turn("D", play, [], every=3)
+    assert [turn.times(Clock(round=i)) for i in range(7)] == [1, 0, 0, 1, 0, 0, 1]
+
+
+def test_a_turn_repeats_a_fixed_number_of_times_or_as_the_clock_says() -> None:
+    assert Turn("D", play, [], repeat=5).times(Clock(round=1)) == 5
+    burst = Turn("D", play, [], repeat=lambda clock: 100 if clock.round < 2 else 5)
+    assert [burst.times(Clock(round=i)) for i in range(4)] == [100, 100, 5, 5]
+
+
+def test_a_turn_is_taken_from_the_start_of_its_part_of_training_up_to_but_not_at_its_end() -> None:
+    early, late = Turn("G", play, [], during=(0, 0.5)), Turn("G", play, [], during=(0.5, inf))
+    moments = [Clock(images, 100) for images in (0, 49, 50, 99, 100)]
+    assert [early.times(clock) for clock in moments] == [1, 1, 0, 0, 0]
+    assert [late.times(clock) for clock in moments] == [0, 0, 1, 1, 1]
+
+
+def test_every_during_and_repeat_hold_together() -> None:
+    turn = Turn("G", play, [], every=2, repeat=3, during=(0.5, inf))
+    assert turn.times(Clock(90, 100, round=4)) == 3
+    assert turn.times(Clock(90, 100, round=5)) == 0
+    assert turn.times(Clock(10, 100, round=4)) == 0
+
+
+def test_movers_are_separated_by_spaces() -> None:
+    assert Turn("G  E", play, []).movers == ("G", "E")
+
+
+def test_a_score_is_worked_out_when_asked_for_and_once() -> None:
+    judged: list[str] = []
+
+    def judge(x: torch.Tensor) -> torch.Tensor:
+        judged.append("real" if x.mean() > 0 else "fake")
+        return x.sum(1)
+
+    r = Round(Nets(), real=torch.ones(3, 2), fake=-torch.ones(3, 2), judge=judge)
+    assert judged == []
+    assert r.fake_score is r.fake_score
+    assert judged == ["fake"], "the reals were judged although nobody asked"
+    assert torch.equal(r.real_score, torch.full((3,), 2.0))
+    assert judged == ["fake", "real"]
+
+
+def test_scores_are_fp32_whatever_the_judge_computes_in() -> None:
+    r = Round(Nets(), real=torch.ones(2, 2), fake=torch.zeros(2, 2), judge=lambda x: x.sum(1).bfloat16())
+    assert r.real_score.dtype == r.fake_score.dtype == torch.float32
+
+
+def test_facts_of_a_round_are_read_as_attributes() -> None:
+    r = Round(Nets(), torch.zeros(1), torch.zeros(1), lambda x: x, clock=Clock(3), caption="a cat")
+    assert (r.clock.images, r.caption) == (3, "a cat")
+
+
+def test_a_game_refuses_a_turn_of_somebody_who_does_not_play() -> None:
+    players = {"G": Player(nn.Linear(2, 2)), "D": Player(nn.Linear(2, 1))}
+    with pytest.raises(ValueError, match=r"moves 'E', but the players are: G, D"):
+        Game(players, [Turn("G E", play, [])], Abilities())
+
+
+def test_a_player_without_half_life_keeps_no_average() -> None:
+    assert Player(nn.Linear(2, 2), Adam(0.1)).average is None
+
+
+def test_the_average_starts_equal_stands_alone_and_never_learns() -> None:
+    player = Player(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), Adam(0.1), ema=1000)
+    assert player.average is not None
+    assert torch.equal(player.average[0].weight, player.net[0].weight)
+    assert not any(weight.requires_grad for weight in player.average.parameters())
+    assert all(weight.requires_grad for weight in player.net.parameters())
+    assert player.net.training
+    assert not any(module.training for module in player.average.modules())
+    with torch.no_grad():
+        player.net[0].weight.add_(1)
+    assert not torch.equal(player.average[0].weight, player.net[0].weight)
+
+
+class Memory(nn.Module):
+    """A cost with state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, r: Round) -> torch.Tensor:
+        return r.fake_score.mean()
+
+
+def test_everything_with_state_is_saved_under_a_name_and_nothing_else() -> None:
+    memory = Memory()
+    players = {"G": Player(nn.Linear(2, 2), ema=10), "D": Player(nn.Linear(2, 1))}
+    turns = [Turn("D", play, [Term("adversarial", nothing), Term("memory", memory)]), Turn("G", play, [Term("x", nothing)])]
+    game = Game(players, turns, Abilities())
+    found = game.modules()
+    assert found == {
+        "G": players["G"].net, "D": players["D"].net, "G.average": players["G"].average, "term.memory": memory,
+    }  # fmt: skip
+
+
+def test_users_see_the_averaged_copy_where_there_is_one() -> None:
+    players = {"G": Player(nn.Linear(2, 2), ema=10), "D": Player(nn.Linear(2, 1))}
+    game = Game(players, [], Abilities())
+    assert isinstance(game.shown, SimpleNamespace)
+    assert game.shown.G is players["G"].average
+    assert game.shown.D is players["D"].net
+    assert game.nets.G is players["G"].net

@@ -1,0 +1,119 @@
+"""Counts and durations as people write them, and as we show them."""
+
+from __future__ import annotations
+
+import pytest
+
+from leafwing.errors import LeafwingError
+from leafwing.quantities import count, duration, show_bytes, show_count, show_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5000", 5000),
+        (5000, 5000),
+        ("1", 1),
+        ("200k", 200_000),
+        ("200K", 200_000),
+        ("1.5M", 1_500_000),
+        ("2m", 2_000_000),
+        ("0.5k", 500),
+        ("1g", 10**9),
+        ("60_000", 60_000),
+        ("60,000", 60_000),
+        (" 7k ", 7000),
+    ],
+)
+def test_counts(text: str | int, number: int) -> None:
+    assert count(text) == number
+    assert isinstance(count(text), int)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("4.1M", 4_100_000), ("1.001k", 1001), ("2.01M", 2_010_000), ("8.3M", 8_300_000)]
+)
+def test_a_whole_count_is_one_whatever_binary_fractions_make_of_it(text: str, number: int) -> None:
+    assert count(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", 0, "0k", "-5", -5, "many", "1.5", 1.5, "1.0005k", "1e3", "k", "5 k k", "5kk", "nan", "inf", "0x10", None],
+)
+def test_what_is_no_count_is_refused_by_name_and_value(text: object) -> None:
+    with pytest.raises(LeafwingError, match=r"^samples .*write a count above 0") as caught:
+        count(text, "samples")  # type: ignore[arg-type]
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("45s", 45),
+        ("10m", 600),
+        ("1h30m", 5400),
+        ("1h30m5s", 5405),
+        ("2d", 172_800),
+        ("90", 90),
+        (90, 90),
+        (0.5, 0.5),
+        ("1.5h", 5400),
+        (" 10M ", 600),
+    ],
+)
+def test_durations(text: str | float, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 minutes", "1..5m", None]
+)
+def test_what_is_no_duration_is_refused_by_name_and_value(text: object) -> None:
+    with pytest.raises(LeafwingError, match=r"^time .*write a duration above 0") as caught:
+        duration(text)  # type: ignore[arg-type]
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (7, "7"),
+        (999, "999"),
+        (1000, "1k"),
+        (1500, "1.5k"),
+        (12_345, "12.3k"),
+        (200_000, "200k"),
+        (1_500_000, "1.5M"),
+        (3_576_707, "3.58M"),
+        (250_000_000, "250M"),
+        (25_000_000_000, "25,000M"),
+    ],
+)
+def test_counts_are_shown_short(number: int, text: str) -> None:
+    assert show_count(number) == text
+
+
+@pytest.mark.parametrize("number", [999.9, 999_600, 999_999, 999_900_000])
+def test_a_count_just_below_a_unit_is_shown_without_an_exponent(number: float) -> None:
+    assert "e" not in show_count(number)
+
+
+def test_what_is_shown_can_be_typed() -> None:
+    for number in (7, 1000, 1500, 200_000, 1_500_000):
+        assert count(show_count(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (5.4, "5s"), (59.6, "1m 00s"), (61, "1m 01s"), (3599.7, "1h 00m"), (5400, "1h 30m"), (360_000, "100h 00m")],
+)
+def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
+    assert show_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (123_456_789, "118 MiB"), (3 * 2**30, "3.0 GiB")]
+)
+def test_bytes_are_shown_in_binary_units(number: int, text: str) -> None:
+    assert show_bytes(number) == text
