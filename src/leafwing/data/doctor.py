@@ -1,0 +1,286 @@
+"""What is in a source, before anybody waits for a training run: a report in numbers and plain words.
+
+It reads exactly as `load` does (through `loading.Surveyed` and `reading`), keeps no pixels, writes nothing and imports no
+torch. What makes two pictures the same is said in `duplicates`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leafwing.data import duplicates, pictures, reading, sources
+from leafwing.data import labels as naming
+from leafwing.data.dataset import Dataset
+from leafwing.data.loading import Surveyed, find
+from leafwing.data.options import Size, Wanted, check
+from leafwing.data.reading import Decoded, Progress, Seen
+from leafwing.data.sources import Reject
+from leafwing.data.worlds import WORLDS, load_world, modes, sigma
+
+_FEW, _SOME, _MANY = 500, 2_000, 10_000
+_BALANCED = 0.2
+"""Smallest class / largest class, from which on a conditional GAN is advised without a warning."""
+_SHOWN = 8
+
+
+@dataclass
+class Report:
+    """What the doctor found. `as_dict` gives it as plain JSON, `text` for a terminal.
+
+    Args:
+        source: as given.
+        kind: `folder`, `zip`, `tar`, `idx`, `world of pictures` or `world of points`.
+        pictures: how many candidates there were (points, for a world of points).
+        accepted: how many `load` would use.
+        rejected: the others, with reasons.
+        sizes: `min`, `median` and `max` as [height, width] in pixels, each side by itself; of accepted pictures.
+        modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted pictures.
+        formats: file format -> count, of accepted pictures.
+        classes: label -> count of accepted pictures; empty when there are no labels.
+        balance: smallest class / largest class; None without labels.
+        exact_duplicates: groups of names whose files are the same byte by byte.
+        near_duplicates: groups of names that show nearly the same picture; of an exact group only the first is named.
+        options: what `load` would be told: size, channels, fit, background.
+        notes: how the source was read.
+        advice: what to do, in plain words.
+    """
+
+    source: str
+    kind: str
+    pictures: int = 0
+    accepted: int = 0
+    rejected: list[Reject] = field(default_factory=list)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    balance: float | None = None
+    exact_duplicates: list[list[str]] = field(default_factory=list)
+    near_duplicates: list[list[str]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON, with the names above as keys."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The report for a terminal: several lines, no colours."""
+        what = "points" if self.kind == "world of points" else "pictures"
+        lines = [f"{self.source}  ({self.kind})"]
+        lines.append(f"  {what + ':':11}{self.accepted:,} usable of {self.pictures:,}")
+        if self.sizes:
+            low, middle, high = ("x".join(map(str, self.sizes[key])) for key in ("min", "median", "max"))
+            lines.append(f"  {'sizes:':11}{low} to {high}, median {middle} (height x width)")
+        for title, counts in (("modes", self.modes), ("formats", self.formats), ("classes", self.classes)):
+            if counts:
+                lines.append(f"  {title + ':':11}{_counts(counts)}")
+        for title, groups in (("the same file", self.exact_duplicates), ("nearly the same picture", self.near_duplicates)):
+            if groups:
+                lines.append(f"  {title}, groups: {len(groups)}")
+                lines += [f"    {_listed(group, 4)}" for group in groups[:_SHOWN]] + _more(groups)
+        if self.rejected:
+            lines.append(f"  not used, {len(self.rejected)}:")
+            lines += [f"    {one.name}: {one.reason}" for one in self.rejected[:_SHOWN]] + _more(self.rejected)
+        for title, words in (("notes", self.notes), ("advice", self.advice)):
+            if words:
+                lines += [f"  {title}:", *(f"    - {one}" for one in words)]
+        return "\n".join(lines)
+
+
+def doctor(
+    source: str | Path,
+    *,
+    size: Size | None = None,
+    channels: int | None = None,
+    fit: str = "crop",
+    background: str = "white",
+    progress: Progress | None = None,
+) -> Report:
+    """Looks at every picture of a source; changes nothing.
+
+    Args:
+        source: as for `load`.
+        size: as for `load`.
+        channels: as for `load`.
+        fit: as for `load`.
+        background: as for `load`.
+        progress: called with pictures done and pictures in all.
+
+    Raises:
+        LeafwingError: no such source, an archive damaged as a whole, or bad options; never because of bad pictures.
+    """
+    wanted = check(size, channels, fit, background)
+    place = find(source)
+    if isinstance(place, str):
+        return _world(place, wanted)
+    files, refused = sources.list_files(place)
+    with pictures.strict(), Surveyed.open(place, files, refused, wanted, progress) as found:
+        good: list[Seen] = []
+        failed: list[Seen | Decoded] = [one for one in found.seen if one.failure is not None]
+        sketches: list[duplicates.Sketch] = []
+        with closing(reading.decode(found.source, found.seen, found.target, duplicates.sketch, progress)) as outcomes:
+            for one in outcomes:
+                if one.picture is None:
+                    failed.append(one)
+                else:
+                    good.append(one.seen)
+                    sketches.append(one.measured)
+    report = Report(os.fspath(source), found.source.kind)
+    report.rejected = sorted(found.source.rejects + reading.rejects(failed), key=lambda one: one.name)
+    report.accepted = len(good)
+    report.pictures = report.accepted + len(report.rejected)
+    report.notes = list(found.source.notes)
+    report.options = found.target.as_dict()
+    headers = [one.header for one in good if one.header]
+    if headers:
+        sides = np.array([(one.height, one.width) for one in headers])
+        report.sizes = {"min": _pair(sides.min(0)), "median": _pair(np.median(sides, axis=0)), "max": _pair(sides.max(0))}
+    report.modes = _most(Counter(one.mode for one in headers))
+    report.formats = _most(Counter(one.format for one in headers))
+    _classes(report, [one.entry.label for one in good if one.entry.label is not None])
+    _duplicates(report, [one.entry.name for one in good], [one.sha256 for one in good], sketches)
+    if trouble := found.trouble(len(good), failed, report.rejected):
+        report.advice.append(f"This cannot be trained on: {trouble}")
+    if good:
+        _advise(report)
+    if progress:
+        progress(len(found.seen), len(found.seen))
+    return report
+
+
+def _world(name: str, wanted: Wanted) -> Report:
+    """The report on a built-in world."""
+    data = load_world(name, wanted, mirror=False)
+    if data.spec.points:
+        report = Report(name, "world of points", len(data), len(data), options=data.options, notes=[WORLDS[name]])
+        report.advice.append(
+            f"Points whose {len(modes(name))} modes are known (sigma {sigma(name):g}), to show which modes a game loses. "
+            "Begin with recipe gan."
+        )
+        return report
+    report = Report(name, "world of pictures", len(data), len(data), options=data.options, notes=[WORLDS[name]])
+    side = [data.spec.height, data.spec.width]
+    report.sizes = {"min": side, "median": side, "max": side}
+    report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
+    assert data.labels is not None
+    _classes(report, [data.spec.labels[index] for index in data.labels])
+    _array_duplicates(report, data)
+    _advise(report)
+    return report
+
+
+def _array_duplicates(report: Report, data: Dataset) -> None:
+    names = [str(index) for index in range(len(data))]
+    _duplicates(report, names, [one.tobytes().hex() for one in data.array], [duplicates.sketch(one) for one in data.array])
+
+
+def _classes(report: Report, labels: Sequence[str]) -> None:
+    counts = Counter(labels)
+    report.classes = {name: counts[name] for name in naming.classes(set(counts))}
+    if counts:
+        report.balance = round(min(counts.values()) / max(counts.values()), 4)
+
+
+def _duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
+    """Fills in both kinds of duplicates; near ones are looked for among one member of each exact group."""
+    groups = duplicates.exact(hashes)
+    report.exact_duplicates = [[names[index] for index in group] for group in groups]
+    again = {index for group in groups for index in group[1:]}
+    single = [index for index in range(len(names)) if index not in again]
+    near = duplicates.near([sketches[index] for index in single])
+    report.near_duplicates = [[names[single[place]] for place in group] for group in near]
+
+
+def _advise(report: Report) -> None:
+    """Says what to train, at what size, and what to expect."""
+    say, n = report.advice.append, report.accepted
+    distinct = n - sum(len(group) - 1 for group in report.exact_duplicates + report.near_duplicates)
+    small = min(report.sizes["median"])
+    if report.classes and len(report.classes) > 1:
+        if n / len(report.classes) < 50:
+            say(f"Only {n / len(report.classes):.0f} pictures a class: train without labels (recipe dcgan) or join classes.")
+        elif report.balance is not None and report.balance >= _BALANCED:
+            say(
+                f"{len(report.classes)} classes, evenly enough filled: recipe cgan draws the class you ask for; "
+                "dcgan ignores labels."
+            )
+        else:
+            least, most = min(report.classes.items(), key=_count), max(report.classes.items(), key=_count)
+            say(
+                f"Classes are uneven: {least[0]} has {least[1]:,} pictures, {most[0]} has {most[1]:,}. cgan will be poor at "
+                "the small ones: add pictures, join or drop small classes, or use dcgan, which ignores labels."
+            )
+    else:
+        say("No labels: begin with recipe dcgan. If it collapses or wavers, wgan_gp is slower and steadier; r3gan is newer.")
+    if n < _FEW:
+        say(
+            f"{n:,} pictures are few: a GAN will memorise them. Mirroring doubles them where left and right may be "
+            "exchanged (mirror). Keep the size small, prefer wgan_gp or r3gan, and stop early; "
+            f"collect more: {_SOME:,} are a start."
+        )
+    elif n < _SOME:
+        say(f"{n:,} pictures are on the small side: use mirroring if you can, and look out for memorised pictures.")
+    elif n < _MANY:
+        say(f"{n:,} pictures are workable; {_MANY:,} and more are comfortable.")
+    else:
+        say(f"{n:,} pictures are comfortable.")
+    say(
+        f"Size {report.options['size']}, channels {report.options['channels']}; a typical picture has "
+        f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."
+        + (" Twice the side needs about four times the time." if small >= 128 else "")
+    )
+    if set(report.modes) & {"RGBA", "LA", "PA"}:
+        say(
+            f"Some pictures are transparent: they are laid on {report.options['background']}; channels=4 keeps transparency."
+        )
+    if report.exact_duplicates or report.near_duplicates:
+        say(
+            f"Groups of equal files: {len(report.exact_duplicates)}, of nearly equal ones: {len(report.near_duplicates)}. "
+            f"About {distinct:,} pictures are distinct. A GAN draws repeated ones more often, copies them first: keep one."
+        )
+    heights, widths = (
+        {report.sizes["min"][side], report.sizes["median"][side], report.sizes["max"][side]} for side in (0, 1)
+    )
+    ratio = report.sizes["median"][1] / report.sizes["median"][0]
+    wanted_height, wanted_width = (int(side) for side in report.options["size"].split("x"))
+    if report.options["fit"] == "crop" and not 0.67 < ratio / (wanted_width / wanted_height) < 1.5:
+        say("Cropping cuts off much of these pictures: consider a size of their shape (64x96: height x width), or fit=pad.")
+    elif len(heights) > 1 or len(widths) > 1:
+        say("The sizes differ; every picture is brought to one size by the chosen fit.")
+    if report.rejected:
+        say(f"{len(report.rejected)} files are not used; the reasons are listed. The files themselves are left as they are.")
+
+
+def _count(item: tuple[str, int]) -> int:
+    return item[1]
+
+
+def _pair(sides: np.ndarray) -> list[int]:
+    return [int(sides[0]), int(sides[1])]
+
+
+def _most(counts: Counter[str]) -> dict[str, int]:
+    return dict(counts.most_common())
+
+
+def _counts(counts: dict[str, int]) -> str:
+    items = [f"{name} {count:,}" for name, count in counts.items()]
+    return ", ".join(items[:12]) + (f" and {len(items) - 12} more" if len(items) > 12 else "")
+
+
+def _listed(names: list[str], most: int) -> str:
+    return " = ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _more(items: Sequence[object]) -> list[str]:
+    return [f"    and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []

@@ -1,0 +1,113 @@
+"""What a user may ask of a data set, checked: size, channels, fit, background.
+
+Here a word from the command line becomes a number, or an error that says what was expected. Nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import ImageColor
+
+from leafwing.errors import LeafwingError
+
+FITS = ("crop", "pad", "stretch")
+CHANNELS = (1, 2, 3, 4)
+LARGEST = 4096
+"""The largest height or width, in pixels."""
+
+Size = int | str | tuple[int, int]
+"""`64` (square), `"64"`, `"64x96"` (height x width) or `(64, 96)`, in pixels."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every picture is turned into; `background` is what the user wrote, `rgb` the same as three numbers 0 to 255."""
+
+    height: int
+    width: int
+    channels: int
+    fit: str
+    background: str
+    rgb: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return (self.height, self.width, self.channels)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that `load` takes and that decide what a pack holds, as plain JSON."""
+        return {
+            "size": f"{self.height}x{self.width}",
+            "channels": self.channels,
+            "fit": self.fit,
+            "background": self.background,
+        }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options as asked for: None where the data shall decide."""
+
+    size: tuple[int, int] | None
+    channels: int | None
+    fit: str
+    background: str
+    rgb: tuple[int, int, int]
+
+    def target(self, size: tuple[int, int], channels: int) -> Target:
+        """Fills in what was left to the data."""
+        height, width = self.size or size
+        return Target(height, width, self.channels or channels, self.fit, self.background, self.rgb)
+
+
+def check(size: Size | None, channels: int | None, fit: str, background: str) -> Wanted:
+    """Checks the options of `load` and `doctor`.
+
+    Raises:
+        LeafwingError: an option has no meaning; the message names it, its value and what is possible.
+    """
+    if channels is not None and (isinstance(channels, bool) or channels not in CHANNELS):
+        raise LeafwingError(f"channels={channels!r}: choose 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA).")
+    if fit not in FITS:
+        raise LeafwingError(f"fit={fit!r}: choose one of {', '.join(FITS)}.")
+    return Wanted(None if size is None else _size(size), channels, fit, background, _colour(background))
+
+
+def _size(size: Size) -> tuple[int, int]:
+    """Height and width in pixels."""
+    wrong = LeafwingError(
+        f"size={size!r}: give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels."
+    )
+    sides: tuple[Any, ...]
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*([0-9]{1,6})(?:\s*[xX×]\s*([0-9]{1,6}))?\s*", size)
+        if match is None:
+            raise wrong
+        sides = (int(match[1]), int(match[2] or match[1]))
+    else:
+        sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    try:
+        numbers = [operator.index(side) for side in sides if not isinstance(side, bool)]
+    except TypeError:
+        raise wrong from None
+    if len(numbers) != 2 or not all(1 <= number <= LARGEST for number in numbers):
+        raise wrong
+    return numbers[0], numbers[1]
+
+
+def _colour(background: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255."""
+    try:
+        colour = ImageColor.getrgb(background)
+    except (ValueError, AttributeError, TypeError):
+        colour = (0, 0, 0, 0)
+    if len(colour) != 3:
+        raise LeafwingError(
+            f"background={background!r}: give an opaque colour by name (white), by hex (#ff8800) or as rgb(255, 136, 0)."
+        )
+    return colour

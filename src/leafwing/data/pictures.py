@@ -1,0 +1,281 @@
+"""From the bytes of one picture to a checked uint8 array; the only file that talks to Pillow.
+
+A picture is refused with a reason (`Unusable`); nothing else ever leaves here, whatever the bytes are. Where the bytes come
+from is the business of `sources`, what becomes of the array that of `pack` and `doctor`.
+
+How colours are read: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit grey is divided by
+257. Float TIFF is multiplied by 255 when its values lie in 0..1, else stretched from its own minimum and maximum; so is
+32-bit grey outside 0..65535. Of several frames or pages the first counts. EXIF rotation is applied.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from leafwing.data.options import Target
+
+# EPS is missing on purpose: Pillow would start Ghostscript for it.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000")
+SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".webp",
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".pgm",
+        ".ppm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".j2k",
+    }
+)
+"""File names that promise a picture, in lower case."""
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+ENLARGE = 2.0
+"""A picture that would have to be enlarged more often than this is too small."""
+LARGEST_FILE = 256 * 2**20
+"""Bytes; a file beyond this is refused unread, so that a film in the folder cannot fill the memory."""
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Unusable(Exception):
+    """A file that cannot be used as a picture; its message is the reason, in words for the user."""
+
+
+class Unreadable(Unusable):
+    """Its bytes are no picture or a broken one, as opposed to a good picture that does not fit (too small)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture says about itself before it is decoded: pixels (as shown, after rotation), Pillow's mode and format."""
+
+    height: int
+    width: int
+    mode: str
+    format: str
+    frames: bool = False
+    """Whether it holds several frames or pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: `pixels` uint8 (height, width, channels), its own size, the box used (left, top, right, bottom)."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+    box: tuple[int, int, int, int]
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Makes Pillow refuse truncated files and bombs, and keeps its warnings about odd files off the terminal.
+
+    Both switches belong to the whole process: enter once, around the threads that read.
+    """
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        _formats()  # registers the plugins before threads ask for them
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
+    """Reads the header only.
+
+    Args:
+        data: the file.
+        raw: height and width, when the data are bare 8-bit grey pixels instead of a file.
+
+    Raises:
+        Unusable: with the reason.
+    """
+    with _reasons():
+        image = _open(data, raw)
+        height, width = image.height, image.width
+        # PNG would decode itself to look for late EXIF, TIFF has swapped its sides already.
+        exif = image.getexif() if image.format in ("JPEG", "MPO", "WEBP", "AVIF") else {}
+        if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            height, width = width, height
+        # MPO is what telephones write: one picture with a preview beside it, not an animation.
+        frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        return Header(height, width, image.mode, image.format or "IDX", frames)
+
+
+def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> Picture:
+    """Decodes, rotates, fits and converts one picture.
+
+    Raises:
+        Unusable: with the reason.
+    """
+    with _reasons():
+        image = _open(data, raw)
+        width, height = image.size
+        if image.format == "JPEG":
+            _draft(image, target)
+        image.load()
+        turn = image.getexif().get(_ORIENTATION, 1)  # TIFF has turned itself while loading and says 1 now
+        if turn in _TURNS:
+            image = image.transpose(_TURNS[turn])
+        if turn in (5, 6, 7, 8):
+            width, height = height, width
+        if (scale := enlargement(width, height, target)) > ENLARGE:
+            raise Unusable(
+                f"too small: {height}x{width} would be enlarged {scale:.1f} times for {target.height}x{target.width} "
+                f"(at most {ENLARGE:g}); ask for a smaller size to use it"
+            )
+        pixels = render(image, target)
+        left, top, right, bottom = (round(side) for side in _box(width, height, target))
+        return Picture(pixels, height, width, (left, top, right, bottom))
+
+
+def enlargement(width: int, height: int, target: Target) -> float:
+    """How often the used part of a picture is enlarged (below 1: made smaller); `width` and `height` in pixels."""
+    across, down = target.width / width, target.height / height
+    return min(across, down) if target.fit == "pad" else max(across, down)
+
+
+def render(image: Image.Image, target: Target) -> np.ndarray:
+    """Fits an upright Pillow picture of any mode and size: (height, width, channels) uint8."""
+    image = _eight_bits(image)
+    grey = image.mode in GREY_MODES
+    if image.has_transparency_data:
+        image = image.convert("LA" if grey and "transparency" not in image.info else "RGBA")
+        if target.channels in (1, 3):
+            canvas = Image.new("RGBA", image.size, (*target.rgb, 255))
+            image = Image.alpha_composite(canvas, image.convert("RGBA"))
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[target.channels]
+    image = image.convert(mode)
+    size = (target.width, target.height)
+    inner = size
+    if target.fit == "pad":
+        scale = enlargement(*image.size, target)
+        inner = (_between(image.width * scale, target.width), _between(image.height * scale, target.height))
+    # Pillow multiplies colours with alpha before it mixes neighbours, so invisible pixels do not bleed.
+    image = image.resize(inner, Image.Resampling.LANCZOS, box=_box(*image.size, target), reducing_gap=3.0)
+    if inner != size:
+        # Where alpha is kept the bars are invisible: an opaque bar would be a thing in the picture.
+        alpha = 0 if target.channels in (2, 4) else 255
+        canvas = Image.new("RGBA", size, (*target.rgb, alpha)).convert(mode)
+        canvas.paste(image, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        image = canvas
+    return np.asarray(image).reshape(target.shape)
+
+
+def _between(length: float, most: int) -> int:
+    return max(1, min(most, round(length)))
+
+
+def _box(width: int, height: int, target: Target) -> tuple[float, float, float, float]:
+    """The part of the picture that is used: left, top, right, bottom, in its own pixels."""
+    if target.fit != "crop":
+        return (0.0, 0.0, float(width), float(height))
+    scale = enlargement(width, height, target)
+    across, down = min(width, target.width / scale), min(height, target.height / scale)
+    left, top = (width - across) / 2, (height - down) / 2
+    return (left, top, left + across, top + down)
+
+
+def _draft(image: Image.Image, target: Target) -> None:
+    """Lets the JPEG decoder skip detail that the target has no room for; at least twice the target is left for Lanczos."""
+    width, height = image.size
+    if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        width, height = height, width
+    scale = 2 * enlargement(width, height, target)
+    # the same factor serves both sides, so the rotation no longer matters
+    image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Brings 16-bit, 32-bit and float grey to 8 bits without saturating; other modes are returned as they are."""
+    if not (image.mode == "F" or image.mode.startswith("I")):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise Unusable("has values that are not finite numbers")
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        values *= 255
+    elif image.mode != "F" and low >= 0 and high <= 65535:
+        values /= 257
+    else:
+        values = (values - low) * (255 / (high - low) if high > low else 0.0)
+    return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+def _open(data: bytes, raw: tuple[int, int] | None) -> Image.Image:
+    if raw is not None:
+        return Image.frombytes("L", (raw[1], raw[0]), data)
+    if not data:
+        raise Unreadable("empty file")
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except UnidentifiedImageError:
+        raise Unreadable(
+            "not a picture" if not _looks_like_picture(data) else "truncated or corrupt: broken header"
+        ) from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _looks_like_picture(data: bytes) -> bool:
+    """Whether the first bytes are those of a picture, so that a broken header can be told from a text file."""
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")) or data[8:12] in (b"WEBP", b"avif")
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turns whatever Pillow raises into a reason."""
+    try:
+        yield
+    except Unusable:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise Unusable(f"more than {most} million pixels: a decompression bomb, or too large to train on") from None
+    except MemoryError:
+        raise Unreadable("asks for more memory than there is") from None
+    except (
+        Exception
+    ) as error:  # a broken file makes Pillow's plugins raise nearly any type: struct.error, KeyError, zlib.error ...
+        words = " ".join(str(error).split())[:120] or type(error).__name__
+        raise Unreadable(f"truncated or corrupt: {words}") from None

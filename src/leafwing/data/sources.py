@@ -1,0 +1,413 @@
+"""What a source holds: a folder, zip, tar or IDX file as a list of named entries, and how to read the bytes of each.
+
+No picture is opened here (that is `pictures`) and no label is decided (that is `labels`). Nothing is ever unpacked to disk,
+so the names inside an archive are only names.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, Unreadable, Unusable
+from leafwing.errors import LeafwingError
+
+SIDE_SUFFIXES = frozenset(
+    {
+        ".txt",
+        ".json",
+        ".csv",
+        ".tsv",
+        ".md",
+        ".rst",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".html",
+        ".cat",
+        ".mat",
+        ".pts",
+        ".npy",
+        ".npz",
+        ".log",
+        ".pdf",
+        ".py",
+    }
+)
+"""Files that lie beside pictures for a good reason; they are left alone."""
+SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
+SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+CHUNK = 16
+"""How many entries one thread is handed at a time."""
+CHUNK_BYTES = 16 * 2**20
+_IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A file that is not used, and why, in words for the user."""
+
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Entry:
+    """One candidate picture: its name in the source (with `/`), where the source finds it, its size in bytes, its class."""
+
+    name: str
+    where: Any
+    size: int
+    label: str | None = None
+
+    @property
+    def promises(self) -> bool:
+        """Whether its name promises a picture."""
+        return Path(self.name).suffix.lower() in SUFFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A regular file below a folder, as the file system describes it."""
+
+    name: str
+    path: str
+    size: int
+    changed: tuple[int, int]
+    """Times of the last change of content and of status, in nanoseconds."""
+
+
+Load = Callable[[], bytes]
+Task = tuple[Entry, Load]
+
+
+@dataclass
+class Source:
+    """An open source; close it, or use it in a `with` statement.
+
+    Args:
+        kind: folder, zip, tar or idx.
+        path: where it lies.
+        entries: the candidate pictures, by name.
+        sides: known side files by name (`labels.csv`), to be read with `read`.
+        read: gives the bytes of what an entry's `where` points to; safe to call from several threads unless `in_order`.
+        in_order: reading is cheap in file order only, by one thread (tar).
+        raw: height and width of bare grey pictures (IDX).
+    """
+
+    kind: str
+    path: Path
+    entries: list[Entry]
+    read: Callable[[Any], bytes]
+    sides: dict[str, Any] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    in_order: bool = False
+    raw: tuple[int, int] | None = None
+    labelled: bool = False
+    """Whether the entries carry their labels already (IDX)."""
+    close: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def chunks(self, entries: Sequence[Entry]) -> Iterator[list[Task]]:
+        """Cuts entries into tasks for threads, in order; a tar is read here, everything else by the thread itself."""
+        chunk: list[Task] = []
+        weight = 0
+        for entry in entries:
+            load: Load = partial(self._load, entry)
+            if self.in_order:
+                load = partial(_give, *_attempt(load))
+            chunk.append((entry, load))
+            weight += entry.size
+            if len(chunk) == CHUNK or weight > CHUNK_BYTES:
+                yield chunk
+                chunk, weight = [], 0
+        if chunk:
+            yield chunk
+
+    def _load(self, entry: Entry) -> bytes:
+        """The bytes of one entry; raises Unusable with the reason."""
+        if entry.size > LARGEST_FILE:
+            raise Unusable(f"larger than {LARGEST_FILE >> 20} MiB")
+        try:
+            return self.read(entry.where)
+        except (
+            OSError,
+            EOFError,
+            zipfile.BadZipFile,
+            tarfile.TarError,
+            zlib.error,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
+            words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise Unreadable(f"cannot be read: {clean(words) or type(error).__name__}") from None
+
+
+def _attempt(load: Load) -> tuple[bytes, Unusable | None]:
+    try:
+        return load(), None
+    except Unusable as reason:
+        return b"", reason
+
+
+def _give(data: bytes, reason: Unusable | None) -> bytes:
+    if reason is not None:
+        raise reason
+    return data
+
+
+def clean(name: str) -> str:
+    """A name that can be printed: control characters and bytes that are no text are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path inside a source is a system's own file (`.DS_Store`, `__MACOSX/...`, `Thumbs.db`)."""
+    parts = name.split("/")
+    return any((p.startswith(".") and p not in (".", "..")) or p.lower() in SYSTEM_NAMES for p in parts)
+
+
+def is_side(name: str) -> bool:
+    """Whether a file is known to lie beside pictures."""
+    path = Path(name)
+    return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES
+
+
+def walk(root: Path) -> tuple[list[Found], list[Reject]]:
+    """All regular files below a folder that are not hidden, by name, and what cannot be looked at.
+
+    Links to folders are followed, each folder once, so that a loop of links ends.
+    """
+    found: list[Found] = []
+    rejects: list[Reject] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [("", str(root))]
+    while waiting:
+        prefix, folder = waiting.pop()
+        try:
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            items = sorted(os.scandir(folder), key=lambda item: item.name, reverse=True)
+        except OSError as error:
+            if not prefix:
+                raise LeafwingError(f"{root}: the folder cannot be listed ({error.strerror}).") from None
+            rejects.append(Reject(clean(prefix), f"the folder cannot be listed: {error.strerror}"))
+            continue
+        for item in items:
+            name = f"{prefix}{item.name}"
+            if is_hidden(item.name):
+                continue
+            try:
+                about = item.stat()
+            except OSError as error:
+                rejects.append(Reject(clean(name), f"cannot be read: {error.strerror}"))
+                continue
+            if stat.S_ISDIR(about.st_mode):
+                waiting.append((f"{name}/", item.path))
+            elif stat.S_ISREG(about.st_mode):
+                found.append(Found(name, item.path, about.st_size, (about.st_mtime_ns, about.st_ctime_ns)))
+            else:
+                rejects.append(Reject(clean(name), "not a regular file"))
+    return sorted(found, key=lambda one: one.name), sorted(rejects, key=lambda one: one.name)
+
+
+def list_files(path: Path) -> tuple[list[Found], list[Reject]]:
+    """The files that make up a source, without opening any: those below a folder, else the file itself and its neighbours.
+
+    The neighbours matter for an IDX file, whose labels lie beside it.
+    """
+    if path.is_dir():
+        return walk(path)
+    paths = [path]
+    if _IDX.search(path.name):
+        paths += [other for other in _label_names(path) if other.is_file()]
+    found = []
+    for one in paths:
+        about = one.stat()
+        found.append(Found(one.name, str(one), about.st_size, (about.st_mtime_ns, about.st_ctime_ns)))
+    return found, []
+
+
+def open_source(path: Path, files: list[Found], rejects: list[Reject]) -> Source:
+    """Opens a folder, archive or IDX file.
+
+    Args:
+        path: an existing file or folder.
+        files: what `list_files` gave for it.
+        rejects: likewise.
+
+    Raises:
+        LeafwingError: it is none of these, or damaged as a whole.
+    """
+    if path.is_dir():
+        images = [one for one in files if _IDX.search(one.name)]
+        return _open_idx(_choose_idx(path, images)) if images else _open_folder(path, files, rejects)
+    if _IDX.search(path.name):
+        return _open_idx(path)
+    if zipfile.is_zipfile(path):
+        return _open_zip(path)
+    if path.suffix.lower() == ".zip":
+        raise LeafwingError(f"{path}: not a zip file, or one that was cut off; fetch it again.")
+    if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or tarfile.is_tarfile(path):
+        return _open_tar(path)
+    raise LeafwingError(
+        f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz) nor an IDX file (*-images-idx3-ubyte[.gz])."
+    )
+
+
+def _sorted_into(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
+    """Puts (name, where, size) where they belong: candidates, side files, or nowhere."""
+    left_alone = 0
+    for name, where, size in items:
+        name = clean(name)
+        if is_hidden(name):
+            continue
+        if is_side(name):
+            source.sides[name] = where
+            left_alone += Path(name).name.lower() not in ("labels.csv", "dataset.json")
+        else:
+            source.entries.append(Entry(name, where, size))
+    source.entries.sort(key=lambda entry: entry.name)
+    if left_alone:
+        source.notes.append(f"{left_alone} side files (text, lists, annotations) were left alone.")
+    return source
+
+
+def _open_folder(path: Path, files: list[Found], rejects: list[Reject]) -> Source:
+    source = Source("folder", path, [], lambda where: Path(where).read_bytes(), rejects=list(rejects))
+    return _sorted_into(source, ((one.name, one.path, one.size) for one in files))
+
+
+def _open_zip(path: Path) -> Source:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise LeafwingError(f"{path}: not a readable zip file ({error}); fetch it again.") from None
+    # Of two members with one name the later counts, as it would after unpacking.
+    members = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
+    if any(info.flag_bits & 1 for info in members.values()):
+        archive.close()
+        raise LeafwingError(f"{path}: the zip is encrypted; unpack it with its password and give the folder.")
+
+    def read(info: zipfile.ZipInfo) -> bytes:
+        with archive.open(info) as member:
+            data = member.read(LARGEST_FILE + 1)  # the size it claims may be a lie
+        if len(data) > LARGEST_FILE:
+            raise Unusable(f"larger than {LARGEST_FILE >> 20} MiB")
+        return data
+
+    source = Source("zip", path, [], read, close=archive.close)
+    return _sorted_into(source, ((name, info, info.file_size) for name, info in members.items()))
+
+
+def _open_tar(path: Path) -> Source:
+    try:
+        archive = tarfile.open(path, "r:*")
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise LeafwingError(f"{path}: not a readable tar file ({error}); fetch it again.") from None
+    try:
+        members = {info.name: info for info in archive}
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        archive.close()
+        raise LeafwingError(f"{path}: the archive is damaged or was cut off ({error}); fetch it again.") from None
+
+    def read(info: tarfile.TarInfo) -> bytes:
+        member = archive.extractfile(info)
+        assert member is not None  # only regular members are listed
+        return member.read()
+
+    source = Source("tar", path, [], read, in_order=True, close=archive.close)
+    for name, info in members.items():
+        if not info.isreg() and not info.isdir():
+            source.rejects.append(Reject(clean(name), "a link or device inside an archive"))
+    _sorted_into(source, ((name, info, info.size) for name, info in members.items() if info.isreg()))
+    source.entries.sort(key=lambda entry: int(entry.where.offset))  # a compressed tar can only be read forwards
+    return source
+
+
+def _choose_idx(folder: Path, images: list[Found]) -> Path:
+    """The training images of a folder of IDX files."""
+    training = [one for one in images if "train" in Path(one.name).name]
+    chosen = training or images
+    names = {re.sub(r"\.gz$", "", one.name) for one in chosen}
+    if len(names) > 1:
+        raise LeafwingError(f"{folder}: several IDX files of pictures ({', '.join(sorted(names))}); give the path of one.")
+    return Path(chosen[0].path)
+
+
+def _label_names(images: Path) -> list[Path]:
+    """Where the labels of an IDX file of pictures may lie."""
+    name = re.sub(r"\.gz$", "", images.name)
+    stem = name.replace("images", "labels").replace("idx3", "idx1")
+    return [images.with_name(stem + ending) for ending in ("", ".gz")]
+
+
+def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
+    """The shape and the bytes of an IDX file of unsigned bytes."""
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise LeafwingError(f"{path}: cannot be read ({error}); fetch it again.") from None
+    start = 4 + 4 * dimensions
+    if len(data) < start or data[:4] != bytes([0, 0, 8, dimensions]):
+        raise LeafwingError(f"{path}: not an IDX file of {dimensions}-dimensional unsigned bytes.")
+    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    expected = 1
+    for side in shape:
+        expected *= side
+    if len(data) - start != expected or expected == 0:
+        raise LeafwingError(f"{path}: says {'x'.join(map(str, shape))} bytes but holds {len(data) - start}; fetch it again.")
+    return shape, data[start:]
+
+
+def _open_idx(path: Path) -> Source:
+    (count, height, width), pixels = _read_idx(path, 3)
+    size = height * width
+
+    def read(where: int) -> bytes:
+        return pixels[where * size : (where + 1) * size]
+
+    stem = path.name.split("-images")[0].split("-idx")[0]
+    entries = [Entry(f"{stem}/{index:07d}", index, size) for index in range(count)]
+    source = Source("idx", path, entries, read, raw=(height, width))
+    labels = next((one for one in _label_names(path) if one.is_file()), None)
+    if labels is None:
+        source.notes.append(f"No labels beside {path.name}.")
+        return source
+    (number,), classes = _read_idx(labels, 1)
+    if number != count:
+        raise LeafwingError(f"{labels}: {number} labels for {count} pictures in {path.name}.")
+    for entry, label in zip(entries, classes, strict=True):
+        entry.label = str(label)
+    source.labelled = True
+    source.notes.append(f"Read {path.name}; name another IDX file to read that instead.")
+    return source
+
+
+def signature(path: Path, files: list[Found], options: Sequence[Any]) -> str:
+    """A hash of names, sizes and times: as long as it stays the same, no file needs to be read again."""
+    digest = hashlib.sha256(repr((os.path.abspath(path), options)).encode())
+    for one in files:
+        digest.update(f"{one.name!r} {one.size} {one.changed}\n".encode())
+    return digest.hexdigest()

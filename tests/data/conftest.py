@@ -1,0 +1,12 @@
+"""Every test of `leafwing.data` has a cache of its own."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("LEAFWING_CACHE", str(folder))
+    return folder

@@ -1,0 +1,45 @@
+"""Small sources for the tests of `leafwing.data`. No tests here."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
+
+
+def picture(seed: int, height: int = 40, width: int = 40, channels: int = 3) -> np.ndarray:
+    """A smooth random picture (height, width, channels), or (height, width) for one channel; no two seeds are alike."""
+    small = np.random.default_rng(seed).integers(0, 256, (5, 5, channels), dtype=np.uint8)
+    image = Image.fromarray(small if channels > 1 else small[:, :, 0])
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encoded(pixels: np.ndarray | Image.Image, format: str = "PNG", **how: Any) -> bytes:
+    """A picture file in memory."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    file = io.BytesIO()
+    image.save(file, format, **how)
+    return file.getvalue()
+
+
+def write(folder: Path, names: list[str], **how: Any) -> Path:
+    """PNG files, each another picture, at these paths below a folder."""
+    for index, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(picture(index, **how)))
+    return folder
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a fresh interpreter."""
+    known = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)} | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=known, timeout=120, check=False)

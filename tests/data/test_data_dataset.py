@@ -1,0 +1,154 @@
+"""The stream of batches, and the built-in worlds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leafwing.data import WORLDS, Dataset, load, load_pack, worlds
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+
+
+def counting(n: int, mirror: bool = False) -> Dataset:
+    """Sample i is a picture of 2x3 whose left column is i and whose right column is 255."""
+    array = np.zeros((n, 2, 3, 1), np.uint8)
+    array[:, :, 0, 0] = np.arange(n)[:, None]
+    array[:, :, 2] = 255
+    spec = DataSpec(2, 3, 1, labels=("a", "b"), fields=("image", "label"))
+    return Dataset(spec, array, np.arange(n) % 2, "x", "x", {"mirror": mirror})
+
+
+def drawn(data: Dataset, seed: int, images: int, n: int) -> list[tuple[int, ...]]:
+    batch = data.batch(seed, images, n)
+    return [(*map(int, image.flatten()), int(label)) for image, label in zip(batch.image, batch.label, strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 30), st.integers(0, 2**40), st.integers(0, 200), st.lists(st.integers(0, 40), max_size=5), st.booleans()
+)
+def test_batches_of_any_size_cut_the_same_stream(n: int, seed: int, images: int, cuts: list[int], mirror: bool) -> None:
+    data = counting(n, mirror)
+    whole = drawn(data, seed, images, sum(cuts))
+    parts: list[tuple[int, ...]] = []
+    for cut in cuts:
+        parts += drawn(data, seed, images + len(parts), cut)
+    assert parts == whole == drawn(counting(n, mirror), seed, images, sum(cuts))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 1000), st.integers(0, 5))
+def test_an_epoch_shows_each_sample_once(n: int, seed: int, epoch: int) -> None:
+    found = [one[0] for one in drawn(counting(n), seed, epoch * n, n)]
+    assert sorted(found) == list(range(n))
+
+
+def test_epochs_and_seeds_differ_and_labels_follow() -> None:
+    data = counting(40)
+    first, second, other = drawn(data, 0, 0, 40), drawn(data, 0, 40, 40), drawn(data, 1, 0, 40)
+    assert len({tuple(first), tuple(second), tuple(other)}) == 3
+    assert all(one[-1] == one[0] % 2 for one in first)
+
+
+def test_half_of_the_positions_are_mirrored_anew_in_each_epoch() -> None:
+    data = counting(200, mirror=True)
+    plain = counting(200)
+    flipped = []
+    for epoch in range(2):
+        rows, straight = drawn(data, 3, epoch * 200, 200), drawn(plain, 3, epoch * 200, 200)
+        for row, same in zip(rows, straight, strict=True):
+            assert row[:3] in (same[:3], same[2::-1])
+        flipped.append([row != same for row, same in zip(rows, straight, strict=True)])
+        assert 60 < sum(flipped[-1]) < 140
+    assert flipped[0] != flipped[1]
+
+
+def test_what_a_batch_is_made_of() -> None:
+    batch = counting(5).batch(0, 0, 12)
+    assert batch.image.dtype == torch.uint8
+    assert batch.image.shape == (12, 1, 2, 3)
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert batch.label.dtype == torch.int64
+    batch.image.zero_()  # a copy: the data set stays as it is
+    assert counting(5).array[:, 0, 2].min() == 255
+    assert counting(5).batch(0, 3, 0).image.shape == (0, 1, 2, 3)
+    for wrong in ((-1, 0, 1), (0, -1, 1), (0, 0, -1)):
+        with pytest.raises(ValueError, match="negative"):
+            counting(5).batch(*wrong)
+
+
+def test_the_order_is_the_same_for_ever() -> None:
+    """A run that is resumed next year must see the same stream: change this only together with the major version."""
+    assert [one[0] for one in drawn(counting(8), 0, 0, 10)] == [0, 3, 7, 5, 1, 2, 6, 4, 3, 7]
+
+
+def test_pictures_by_index() -> None:
+    data = counting(5, mirror=True)
+    assert data.pictures([3, 1])[:, 0, 0, 0].tolist() == [3, 1]
+    assert data.pictures(np.array([], int)).shape == (0, 2, 3, 1)
+
+
+def test_a_million_samples() -> None:
+    data = Dataset(DataSpec(1, 1, 1), np.zeros((1_000_000, 1, 1, 1), np.uint8), None, "x", "x", {})
+    assert data.batch(0, 999_990, 20).image.shape == (20, 1, 1, 1)
+
+
+def test_ring_has_eight_distinct_modes() -> None:
+    centres = worlds.modes("ring")
+    assert centres.shape == (8, 2)
+    gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2) + 9 * np.eye(8)
+    assert gaps.min() == pytest.approx(2 * np.sin(np.pi / 8))
+    assert np.linalg.norm(centres, axis=1) == pytest.approx(np.ones(8))
+
+
+def test_grid_has_twenty_five_modes() -> None:
+    centres = worlds.modes("grid")
+    assert centres.shape == (25, 2)
+    assert sorted({*centres.ravel().tolist()}) == [-4, -2, 0, 2, 4]
+    assert len({tuple(one) for one in centres.tolist()}) == 25
+
+
+@pytest.mark.parametrize("name", ["ring", "grid"])
+def test_points_lie_around_their_modes(name: str) -> None:
+    data = load(name)
+    assert (len(data), data.array.dtype, data.labels) == (100_000, np.float32, None)
+    assert data.spec == DataSpec(0, 0, 2)
+    centres = worlds.modes(name)
+    offsets = data.array[:, None] - centres[None]
+    nearest = np.linalg.norm(offsets, axis=2).argmin(1)
+    assert set(np.bincount(nearest, minlength=len(centres))) == {100_000 // len(centres)}
+    spread = np.take_along_axis(offsets, nearest[:, None, None], 1)[:, 0]
+    assert spread.std(0) == pytest.approx([worlds.sigma(name)] * 2, rel=0.02)
+    batch = data.batch(0, 99_990, 20)
+    assert batch.image.shape == (20, 2)
+    assert batch.image.dtype == torch.float32
+    assert np.array_equal(load(name, **data.options).array, data.array)
+    assert load_pack(data.fingerprint) is None
+    for options in ({"size": 8}, {"channels": 1}, {"mirror": True}):
+        with pytest.raises(LeafwingError, match="world of points"):
+            load(name, **options)
+
+
+def test_digits() -> None:
+    data = load("digits")
+    assert data.spec == DataSpec(32, 32, 1, tuple("0123456789"), ("image", "label"))
+    assert data.array.shape == (1797, 32, 32, 1)
+    assert (data.array.min(), data.array.max()) == (0, 255)
+    assert data.array[:, :4].max() == data.array[:, :, 28:].max() == 0
+    assert np.bincount(data.labels).min() > 170
+    small = load("digits", size="16x24", channels=3, mirror=True)
+    assert small.array.shape == (1797, 16, 24, 3)
+    assert small.fingerprint != data.fingerprint
+    assert np.array_equal(load("digits", **small.options).array, small.array)
+    assert load("digits", size=128).spec.height == 128
+
+
+def test_worlds_are_listed() -> None:
+    assert set(WORLDS) == {"digits", "ring", "grid"}
+    for ask in (worlds.modes, worlds.sigma):
+        with pytest.raises(LeafwingError, match="ring, grid"):
+            ask("digits")

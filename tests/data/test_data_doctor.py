@@ -1,0 +1,149 @@
+"""The doctor's report: the numbers, the duplicates, the advice, and that it touches nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_helpers import encoded, picture, write
+from PIL import Image
+
+from leafwing.data import duplicates, load
+from leafwing.data.doctor import doctor
+from leafwing.errors import LeafwingError
+
+
+def test_the_numbers(tmp_path: Path) -> None:
+    source = write(tmp_path, ["a.png", "b.png", "c.png"])
+    (source / "d.jpg").write_bytes(encoded(picture(8, 60, 80), "JPEG"))
+    (source / "e.png").write_bytes(encoded(picture(9, 50, 20, 1)))
+    (source / "f.png").write_bytes(b"broken")
+    report = doctor(source, size=16)
+    assert (report.kind, report.pictures, report.accepted) == ("folder", 6, 5)
+    assert [(one.name, one.reason) for one in report.rejected] == [("f.png", "not a picture")]
+    assert report.sizes == {"min": [40, 20], "median": [40, 40], "max": [60, 80]}
+    assert report.modes == {"RGB": 4, "L": 1}
+    assert report.formats == {"PNG": 4, "JPEG": 1}
+    assert (report.classes, report.balance) == ({}, None)
+    assert report.exact_duplicates == report.near_duplicates == []
+    assert any("memorise" in one for one in report.advice)
+    assert report.rejected == load(source, size=16).rejects
+    plain = report.as_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert {"source", "kind", "pictures", "accepted", "rejected", "sizes", "modes", "formats", "classes", "balance"} <= set(
+        plain
+    )
+    assert {"exact_duplicates", "near_duplicates", "notes", "advice"} <= set(plain)
+    assert "f.png: not a picture" in report.text()
+
+
+def test_it_changes_nothing(tmp_path: Path, cache: Path) -> None:
+    source = write(tmp_path, ["a/a.png", "b/b.png"])
+    before = {one: (one.stat().st_mtime_ns, one.is_file() and one.read_bytes()) for one in source.rglob("*")}
+    steps: list[tuple[int, int]] = []
+    doctor(source, progress=lambda done, total: steps.append((done, total)))
+    assert {one: (one.stat().st_mtime_ns, one.is_file() and one.read_bytes()) for one in source.rglob("*")} == before
+    assert list(cache.iterdir()) == []
+    assert steps[-1] == (2, 2)
+
+
+def test_duplicates(tmp_path: Path) -> None:
+    source = write(tmp_path, [f"{index:02d}.png" for index in range(30)], height=128, width=128)
+    (source / "same.png").write_bytes((source / "03.png").read_bytes())
+    (source / "jpeg.jpg").write_bytes(encoded(picture(5, 128, 128), "JPEG", quality=60))
+    (source / "large.png").write_bytes(encoded(Image.fromarray(picture(7, 128, 128)).resize((200, 200))))
+    brighter = np.clip(picture(9, 128, 128).astype(int) + 8, 0, 255).astype(np.uint8)
+    (source / "bright.webp").write_bytes(encoded(brighter, "WEBP"))
+    report = doctor(source)
+    assert report.exact_duplicates == [["03.png", "same.png"]]
+    assert sorted(map(sorted, report.near_duplicates)) == [
+        ["05.png", "jpeg.jpg"],
+        ["07.png", "large.png"],
+        ["09.png", "bright.webp"],
+    ]
+    assert any("distinct" in one and "30" in one for one in report.advice)
+    assert "03.png = same.png" in report.text()
+
+
+def test_flat_pictures_are_not_all_the_same(tmp_path: Path) -> None:
+    for index in range(12):
+        (tmp_path / f"{index}.png").write_bytes(encoded(Image.new("RGB", (64, 64), (index * 20, 100, 255 - index * 20))))
+    report = doctor(tmp_path)
+    assert report.exact_duplicates == report.near_duplicates == []
+
+
+def test_the_same_drawing_in_another_colour_is_another_picture() -> None:
+    shape = np.zeros((64, 64, 3), np.uint8) + 255
+    red, blue = shape.copy(), shape.copy()
+    red[16:48, 16:48] = (220, 30, 30)
+    blue[16:48, 16:48] = (30, 30, 220)
+    assert duplicates.near([duplicates.sketch(red), duplicates.sketch(blue)]) == []
+    assert duplicates.near([duplicates.sketch(red), duplicates.sketch(red)]) == [[0, 1]]
+    assert duplicates.near([]) == []
+
+
+def test_every_pair_within_four_bits_is_compared() -> None:
+    thumbnail = duplicates.sketch(picture(1)).thumbnail
+    random = np.random.default_rng(0)
+    base = int(random.integers(0, 2**63))
+    for _ in range(200):
+        flips = random.choice(64, 4, replace=False)
+        other = base
+        for bit in flips.tolist():
+            other ^= 1 << bit
+        pair = [duplicates.Sketch(bits, thumbnail, False) for bits in (base, other)]
+        assert duplicates.near(pair) == [[0, 1]]
+
+
+def test_many_pictures_are_fast() -> None:
+    random = np.random.default_rng(0)
+    thumbnails = random.integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
+    sketches = [
+        duplicates.Sketch(int(bits), thumbnails[index % 50], False)
+        for index, bits in enumerate(random.integers(0, 2**63, 20_000).tolist())
+    ]
+    assert duplicates.near(sketches) == []
+    crowd = [duplicates.Sketch(7, thumbnails[index % 50], False) for index in range(2_000)]
+    assert sum(len(group) for group in duplicates.near(crowd)) == 2_000
+
+
+def test_advice_on_labels(tmp_path: Path) -> None:
+    def classes(name: str, **counts: int) -> str:
+        folder = tmp_path / name
+        files = [f"{label}/{index}.png" for label, count in counts.items() for index in range(count)]
+        return " ".join(doctor(write(folder, files, height=32, width=32), size=16).advice)
+
+    assert "cgan draws the class" in classes("even", a=60, b=50)
+    assert "uneven: b has 10" in classes("uneven", a=120, b=10)
+    assert "pictures a class" in classes("few", a=3, b=3)
+    report = doctor(tmp_path / "uneven")
+    assert report.classes == {"a": 120, "b": 10}
+    assert report.balance == pytest.approx(10 / 120, abs=1e-4)
+
+
+def test_sources_without_anything_usable_are_reported(tmp_path: Path) -> None:
+    empty = doctor(tmp_path)
+    assert (empty.pictures, empty.accepted) == (0, 0)
+    assert "no pictures" in empty.text()
+    for index in range(3):
+        (tmp_path / f"{index}.png").write_bytes(b"bad" * index)
+    bad = doctor(tmp_path)
+    assert (bad.pictures, bad.accepted) == (3, 0)
+    assert "cannot be trained on" in bad.text()
+    json.dumps(bad.as_dict())
+    with pytest.raises(LeafwingError):
+        doctor(tmp_path / "gone")
+    with pytest.raises(LeafwingError):
+        doctor(tmp_path, fit="cover")
+
+
+def test_worlds() -> None:
+    digits = doctor("digits")
+    assert (digits.kind, digits.pictures, len(digits.classes)) == ("world of pictures", 1797, 10)
+    ring = doctor("ring")
+    assert ring.kind == "world of points"
+    assert "8 modes" in ring.text()
+    for report in (digits, ring):
+        assert json.loads(json.dumps(report.as_dict())) == report.as_dict()

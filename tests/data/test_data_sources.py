@@ -1,0 +1,356 @@
+"""Each kind of source: its entries, its labels, and what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_helpers import encoded, picture, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leafwing.data import WORLDS, load, sources
+from leafwing.data.doctor import doctor
+from leafwing.errors import LeafwingError
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for one in sorted(folder.rglob("*")):
+            archive.write(one, one.relative_to(folder.parent))
+    return path
+
+
+def tarred(folder: Path, path: Path) -> Path:
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        archive.add(folder, folder.name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["a.png", "b.png"], ()),
+        (["cat/a.png", "dog/b.png", "cat/c.png"], ("cat", "dog")),
+        (["10/a.png", "9/b.png"], ("9", "10")),
+        (["pets/cat/a.png", "pets/dog/b.png"], ("cat", "dog")),
+        (["train/cat/a.png", "train/dog/b.png", "test/cat/c.png"], ("cat", "dog")),
+        (["train/a.png", "test/b.png"], ()),
+        (["top.png", "cat/a.png", "dog/b.png"], ()),
+        (["x/y/a.png", "x/b.png"], ()),
+        (["2023/01/a.png", "2024/02/b.png"], ()),
+        (["only/a.png", "only/b.png"], ()),
+    ],
+)
+def test_folder_names_are_labels_only_in_class_folders(tmp_path: Path, names: list[str], labels: tuple[str, ...]) -> None:
+    source = write(tmp_path / "set", names)
+    for place in (source, zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar.gz")):
+        data = load(place, size=16)
+        assert len(data) == len(names)
+        assert data.spec.labels == labels
+        assert (data.labels is not None) == bool(labels)
+        assert data.spec.fields == (("image", "label") if labels else ("image",))
+        assert not data.rejects
+
+
+def test_labels_belong_to_their_pictures(tmp_path: Path) -> None:
+    names = [f"{'abc'[index % 3]}/{index:02d}.png" for index in range(12)]
+    source = write(tmp_path / "set", names)
+    for place in (source, zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar")):
+        data = load(place, size=40)
+        for pixels, label in zip(data.array, data.labels, strict=True):
+            matches = [index for index in range(12) if (picture(index) == pixels).all()]
+            assert [names[index][0] for index in matches] == [data.spec.labels[label]]
+
+
+def test_side_and_system_files_do_not_count(tmp_path: Path) -> None:
+    source = write(tmp_path / "set", ["cat/a.png", "dog/b.png"])
+    for name in (".DS_Store", "__MACOSX/cat/._a.png", "cat/Thumbs.db", "README", "notes.txt", "cat/a.json", ".git/x.png"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"x")
+    (source / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
+    data = load(source, size=16)
+    assert data.spec.labels == ("cat", "dog")
+    assert [(one.name, one.reason) for one in data.rejects] == [("film.mp4", "lies outside the class folders")]
+    flat = write(tmp_path / "flat", ["a.png"])
+    (flat / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
+    assert [(one.name, one.reason) for one in load(flat, size=16).rejects] == [("film.mp4", "not a picture")]
+
+
+def test_content_decides_not_the_name(tmp_path: Path) -> None:
+    source = write(tmp_path, ["a.png"])
+    (source / "b.jpg").write_bytes(encoded(picture(1)))
+    (source / "c").write_bytes(encoded(picture(2), "JPEG"))
+    assert len(load(source, size=16)) == 3
+
+
+def test_links_that_loop_or_lead_nowhere(tmp_path: Path) -> None:
+    source = write(tmp_path / "set", ["a.png", "deep/b.png"])
+    (source / "deep" / "back").symlink_to(source)
+    (source / "self").symlink_to("self")
+    (source / "gone.png").symlink_to("nowhere.png")
+    (source / "linked.png").symlink_to(source / "a.png")
+    os.mkfifo(source / "pipe.png")
+    data = load(source, size=16)
+    assert len(data) == 3
+    assert {one.name for one in data.rejects} == {"self", "gone.png", "pipe.png"}
+
+
+def test_labels_csv(tmp_path: Path) -> None:
+    source = write(tmp_path / "set", ["a.png", "sub/b.png", "c.png"])
+    (source / "labels.csv").write_text("label,File\nred,a.png\nblue,b.png\nred,gone.png\n", encoding="utf-8-sig")
+    for place in (source, zipped(source, tmp_path / "set.zip")):
+        data = load(place, size=40)
+        assert data.spec.labels == ("blue", "red")
+        assert sorted(data.labels.tolist()) == [0, 1]
+        assert [one.name.rsplit("/")[-1] for one in data.rejects] == ["c.png"]
+        assert "no label" in data.rejects[0].reason
+        assert any("1 files that are not there: gone.png" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "first line must name the columns"),
+        (b"name,class\na.png,1\n", "first line must name the columns"),
+        (b"file,label\na.png\n", "line 2"),
+        (b"file,label\na.png,x\na.png,y\n", "two labels"),
+        (b"file,label\n\xff\xfe\n", "UTF-8"),
+    ],
+)
+def test_bad_labels_csv(tmp_path: Path, content: bytes, message: str) -> None:
+    source = write(tmp_path, ["a.png"])
+    (source / "labels.csv").write_bytes(content)
+    with pytest.raises(LeafwingError, match=message):
+        load(source)
+
+
+def test_stylegan_layout(tmp_path: Path) -> None:
+    names = [f"{index // 2:05d}/img{index:08d}.png" for index in range(4)]
+    source = write(tmp_path / "set", names)
+    (source / "dataset.json").write_text(json.dumps({"labels": [[name, 10 - index] for index, name in enumerate(names)]}))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for one in source.rglob("*.*"):
+            archive.write(one, one.relative_to(source))
+    for place in (source, tmp_path / "set.zip"):
+        data = load(place, size=16)
+        assert data.spec.labels == ("7", "8", "9", "10")
+        assert data.labels.tolist() == [3, 2, 1, 0]
+    (source / "dataset.json").write_text('{"labels": null}')
+    assert load(source, size=16).labels is None
+    for bad in ('{"labels": [["00000/img00000000.png", [0.1, 0.2]]]}', '{"labels": 3}', '{"labels": [["a", 1.5]]}', "{"):
+        (source / "dataset.json").write_text(bad)
+        with pytest.raises(LeafwingError, match=r"dataset\.json"):
+            load(source, size=16)
+
+
+def idx(pixels: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, pixels.ndim]) + struct.pack(f">{pixels.ndim}I", *pixels.shape) + pixels.tobytes()
+
+
+def idx_folder(folder: Path, packed: bool = True) -> Path:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for part, count in (("train", 30), ("t10k", 10)):
+        for kind, array in (
+            ("images-idx3", random.integers(0, 256, (count, 28, 28), dtype=np.uint8)),
+            ("labels-idx1", (np.arange(count) % 3).astype(np.uint8)),
+        ):
+            data = idx(array)
+            name = f"{part}-{kind}-ubyte" + (".gz" if packed else "")
+            (folder / name).write_bytes(gzip.compress(data) if packed else data)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files(tmp_path: Path, packed: bool) -> None:
+    folder = idx_folder(tmp_path / "mnist", packed)
+    data = load(folder)
+    assert len(data) == 30
+    assert data.spec.shape == (1, 32, 32)
+    assert data.spec.labels == ("0", "1", "2")
+    assert data.labels.tolist() == [index % 3 for index in range(30)]
+    ending = ".gz" if packed else ""
+    test = load(folder / f"t10k-images-idx3-ubyte{ending}", size=28)
+    assert len(test) == 10
+    plain = (folder / f"t10k-images-idx3-ubyte{ending}").read_bytes()
+    pixels = np.frombuffer((gzip.decompress(plain) if packed else plain)[16:], np.uint8).reshape(10, 28, 28, 1)
+    assert (test.array == pixels).all()
+    (folder / f"train-labels-idx1-ubyte{ending}").unlink()
+    assert load(folder).labels is None
+
+
+def test_damaged_idx_files(tmp_path: Path) -> None:
+    folder = idx_folder(tmp_path / "mnist", packed=False)
+    images = folder / "train-images-idx3-ubyte"
+    whole = images.read_bytes()
+    for data in (whole[:-1], whole[:10], b"\0\0\x09\x03" + whole[4:], whole[:4] + b"\xff" * 12):
+        images.write_bytes(data)
+        with pytest.raises(LeafwingError, match=r"IDX|says"):
+            load(folder)
+    images.write_bytes(whole)
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(29, np.uint8)))
+    with pytest.raises(LeafwingError, match="29 labels for 30"):
+        load(folder)
+
+
+def test_damaged_and_odd_archives(tmp_path: Path) -> None:
+    source = write(tmp_path / "set", ["a.png", "b.png"])
+    whole = zipped(source, tmp_path / "set.zip").read_bytes()
+    flags = bytearray(whole)
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = flags.rfind(mark)
+        flags[start + offset] |= 1
+    packed = tarred(source, tmp_path / "set.tar.gz").read_bytes()
+    for name, data, message in (
+        ("cut.zip", whole[: len(whole) // 2], "cut off"),
+        ("locked.zip", bytes(flags), "encrypted"),
+        ("cut.tar.gz", packed[: len(packed) // 2], "cut off|readable"),
+        ("none.tar", b"not a tar at all", "not a readable tar"),
+        ("one.png", encoded(picture(0)), "neither a folder"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(LeafwingError, match=message):
+            load(tmp_path / name)
+
+
+def test_nothing_is_unpacked_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "in" / "evil.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as archive:
+        for index, name in enumerate(("../../up.png", "/etc/abs.png", "a\nb\x1b[31m.png", "ok.png")):
+            info = tarfile.TarInfo(name)
+            data = encoded(picture(index))
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    data = load(path, size=16)
+    assert len(data) == 4
+    assert [one.name for one in data.rejects] == ["link.png"]
+    assert [one.name for one in tmp_path.iterdir()] == ["in"]
+    assert "\x1b" not in doctor(path).text()
+
+
+def test_a_later_member_of_the_same_name_wins(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "twice.tar", "w") as archive:
+        for index in range(2):
+            data = encoded(picture(index))
+            info = tarfile.TarInfo("a.png")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    data = load(tmp_path / "twice.tar", size=40)
+    assert len(data) == 1
+    assert (data.array[0] == picture(1)).all()
+
+
+def test_unknown_sources_say_what_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flowers").mkdir()
+    with pytest.raises(LeafwingError, match="flowers"):
+        load(tmp_path / "flowres")
+    with pytest.raises(LeafwingError, match=r"Did you mean digits") as error:
+        load("digit")
+    assert all(name in str(error.value) for name in WORLDS)
+    for odd in ("", "a\0b", "x" * 5000, "\n"):
+        with pytest.raises(LeafwingError):
+            load(odd)
+    with pytest.raises(LeafwingError, match="no pictures"):
+        load(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "digits", ["a.png"])
+    assert len(load("digits")) == 1797
+    assert len(load("./digits")) == len(load(Path("digits"))) == 1
+
+
+def test_more_than_half_broken_is_an_error_and_less_is_not(tmp_path: Path) -> None:
+    source = write(tmp_path, ["a.png", "b.png"])
+    (source / "c.png").write_bytes(b"broken")
+    (source / "d.png").write_bytes(b"")
+    assert len(load(source, size=16)) == 2
+    (source / "e.png").write_bytes(encoded(picture(0))[:99])
+    with pytest.raises(LeafwingError, match=r"3 of 5 pictures cannot be read.*c\.png: not a picture"):
+        load(source, size=16)
+    for name in ("a.png", "b.png"):
+        (source / name).unlink()
+    with pytest.raises(LeafwingError, match="none of 3 files can be used"):
+        load(source)
+
+
+def test_films_are_no_broken_pictures(tmp_path: Path) -> None:
+    source = write(tmp_path, ["a.png"])
+    for index in range(5):
+        (source / f"{index}.mp4").write_bytes(b"film")
+    assert len(load(source, size=16)) == 1
+
+
+def odd_files() -> dict[str, bytes]:
+    """Forty files, most of them broken, some only strange."""
+    files: dict[str, bytes] = {"empty.png": b"", "text.jpg": b"words", "html.gif": b"<html>", "zeros.bmp": bytes(500)}
+    for index, format in enumerate(("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")):
+        whole = encoded(picture(index, 64, 64), format)
+        name = format.lower()
+        files[f"whole-{name}.{name}"] = whole
+        files[f"cut-{name}.{name}"] = whole[: len(whole) // 2]
+        files[f"head-{name}.{name}"] = whole[:20]
+        files[f"double-{name}.{name}"] = whole + whole
+        files[f"wrong-{name}.xyz"] = whole
+    files["line\nbreak.png"] = encoded(picture(90))
+    files["名前 с пробелом ü.png"] = encoded(picture(91))
+    files["tiny.png"] = encoded(picture(92, 1, 1))
+    files["long.png"] = encoded(picture(93, 4, 900))
+    return files
+
+
+def test_a_folder_of_odd_files(tmp_path: Path) -> None:
+    for name, data in odd_files().items():
+        (tmp_path / name).write_bytes(data)
+    data = load(tmp_path, size=32)
+    report = doctor(tmp_path, size=32)
+    assert data.rejects == report.rejected
+    assert len(data) == report.accepted
+    assert len(data) + len(data.rejects) == len(odd_files())
+    refused = {one.name for one in data.rejects}
+    assert {"empty.png", "text.jpg", "html.gif", "zeros.bmp", "tiny.png", "long.png"} <= refused
+    assert not [name for name in refused if name.startswith(("whole", "wrong", "double"))]
+    assert all(one.reason and "\n" not in one.reason for one in data.rejects)
+
+
+HOSTILE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(HOSTILE, st.one_of(st.binary(max_size=60), st.just(encoded(picture(1))))), max_size=5))
+def test_hostile_archives_never_crash(tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes]]) -> None:
+    path = tmp_path_factory.mktemp("zip") / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in dict(members).items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    doctor(path).text()
+    with suppress(LeafwingError):
+        assert len(load(path, size=16)) >= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(["x.zip", "x.tar", "x.tar.gz", "x-images-idx3-ubyte", "x-images-idx3-ubyte.gz", "x"]),
+)
+def test_random_bytes_as_a_source(tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
+    path = tmp_path_factory.mktemp("bytes") / name
+    path.write_bytes(data)
+    with pytest.raises(LeafwingError):
+        load(path)
+
+
+def test_names_can_be_printed() -> None:
+    assert sources.clean("a\n\x1b\udcff ü") == "a\\n\\x1b\\udcff ü"
