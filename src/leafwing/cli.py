@@ -1,0 +1,411 @@
+"""`leafwing <verb>`: words typed by a user, turned into one call of `commands`. No logic of its own, and no torch at start-up.
+
+Results go to standard output (with --json one document and nothing else), everything said on the way to standard error.
+Exit codes: 0 done; 2 bad input; 3 training diverged; 4 cannot write; 130 stopped by Ctrl-C after a checkpoint.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from cyclopts.exceptions import CycloptsError
+
+from leafwing import __version__, recipes
+from leafwing.errors import LeafwingError
+from leafwing.progress import Screen
+from leafwing.quantities import show_bytes, show_count, show_duration
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command `leafwing`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(words))
+
+
+def run(words: list[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    try:
+        result = commands_for(asked_recipe(words) if words[:1] == ["train"] else None)(
+            words, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        return result if isinstance(result, int) else 0
+    except CycloptsError as error:
+        print(f"leafwing: {error}", file=sys.stderr)
+        return 2
+    except LeafwingError as error:
+        print(f"leafwing: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("leafwing: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# --- train: its options depend on the recipe --------------------------------------------------------------------------------
+
+PICTURES, TRAINING, FOLDER, OUTPUT = (Group(name) for name in ("Pictures", "Training", "Run folder", "Output"))
+Json = Annotated[
+    bool, Parameter(help="One JSON document on standard output and nothing else there.", group=OUTPUT, negative="")
+]
+Root = Annotated[Path, Parameter(help="Where numbered run folders lie.", group=FOLDER)]
+Trust = Annotated[
+    bool, Parameter(help="Execute the run's recipe.py although it is no installed recipe.", group=FOLDER, negative="")
+]
+
+COMMON: dict[str, tuple[Any, Group, str]] = {
+    "recipe": (str | None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
+    "size": (str | None, PICTURES, "64, or 64x96 (height x width). Default: 64; 32 where pictures are smaller."),
+    "channels": (int | None, PICTURES, "1 grey, 3 RGB, 4 RGBA. Default: as the pictures are."),
+    "fit": (
+        Literal["crop", "pad", "stretch"] | None,
+        PICTURES,
+        "How a picture of another shape is made to fit. Default: crop.",
+    ),
+    "background": (str | None, PICTURES, "Colour behind transparency and padding. Default: white."),
+    "mirror": (bool | None, PICTURES, "Also show every picture mirrored left to right."),
+    "images": (str | None, TRAINING, "Real images to show in all: 200k, 1.5M. Default: 200k."),
+    "time": (str | None, TRAINING, "Stop after so long, if that comes first: 10m, 1h30m."),
+    "seed": (int | None, TRAINING, "Of weights, latents and order. Default: 0."),
+    "device": (Literal["auto", "cpu", "cuda", "mps"] | None, TRAINING, "Where to train. Default: auto."),
+    "precision": (Literal["auto", "fp32", "bf16"] | None, TRAINING, "Default: auto, bf16 where the hardware has it."),
+    "threads": (int | None, TRAINING, "CPU threads. Default: one a core."),
+    "out": (Path | None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
+    "root": (Path, FOLDER, "Where numbered run folders lie."),
+    "from": (Path | None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
+    "checkpoint": (str | None, FOLDER, "Images between checkpoints. Default: a twentieth of the images."),
+    "keep": (int | None, FOLDER, "How many of the last weights files stay. Default: 2."),
+    "keep_every": (int | None, FOLDER, "Every so-manieth checkpoint stays for good; 0: none. Default: 5."),
+    "samples": (str | None, FOLDER, "Images between sample grids. Default: a twentieth of the images."),
+    "log": (str | None, FOLDER, "Images between lines of log.jsonl. Default: a two-hundredth, 2,000 at the most."),
+    "tensorboard": (bool, OUTPUT, "Write TensorBoard files too."),
+    "dry_run": (bool, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
+    "json": (bool, OUTPUT, "One JSON document on standard output and nothing else there."),
+}
+DEFAULTS = {"root": Path("runs"), "tensorboard": False, "dry_run": False, "json": False}
+
+
+def asked_recipe(words: Sequence[str]) -> str | None:
+    """The recipe whose options a `train` command line may use: --recipe, else that of --from, else the default.
+
+    None for a plain `train --help`, which shows the common options alone.
+    """
+    typed: dict[str, str] = {}
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        typed.setdefault(name, value if equals else after)
+    if "--recipe" in typed:
+        return typed["--recipe"]
+    if "--from" in typed:
+        from leafwing.commands import read_config
+
+        return str(read_config(typed["--from"])["recipe"])
+    return None if {"--help", "-h"} & typed.keys() else recipes.DEFAULT
+
+
+def train_command(recipe: str | None) -> Callable[..., int]:
+    """The command `train` with the options of a recipe, read from the recipe's text."""
+
+    def train(source: str | None = None, **given: Any) -> int:
+        return _train(source, given)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    source = Annotated[str | None, Parameter(help="A folder, a .zip or .tar, IDX files, or digits, ring, grid.")]
+    signature = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=source)]
+    for name, (kind, group, text) in COMMON.items():
+        name_ = "replay" if name == "from" else name
+        negative = "" if kind is bool else None
+        about = Parameter(
+            name=f"--{name.replace('_', '-')}", help=text, group=group, negative=negative, show_default=name == "root"
+        )
+        signature.append(inspect.Parameter(name_, keyword, default=DEFAULTS.get(name), annotation=Annotated[kind, about]))
+    title = "Train a recipe on pictures and leave a run folder."
+    if recipe is None:
+        title += "\n\nWith --recipe X, --help shows that recipe's own options too; `leafwing recipes` lists the recipes."
+    else:
+        card = recipes.describe(recipe)
+        group = Group(f"Options of {card.name}")
+        for option in card.options:
+            signature.append(
+                inspect.Parameter(option.name, keyword, default=option.default, annotation=flag(card, option, group))
+            )
+        title += f"\n\n{card.title}. {card.authors} {card.year}, {card.paper}\n\n{card.line}"
+    train.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    train.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+    train.__doc__ = title
+    return train
+
+
+def flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:
+    """A recipe's option as a flag without a default of its own: what is not typed is the recipe's, or the replayed run's."""
+    about = f"{option.help} Default: {option.default}."
+    if option.type is bool:
+        return Annotated[bool | None, Parameter(help=about, group=group)]
+    if option.choices:
+        return Annotated[Literal[option.choices] | None, Parameter(help=about, group=group)]
+
+    def read(_: Any, tokens: Sequence[Any]) -> Any:
+        return option.check(card.name, tokens[0].value)
+
+    return Annotated[option.type | None, Parameter(help=about, group=group, converter=read)]
+
+
+def _train(source: str | None, given: dict[str, Any]) -> int:
+    from leafwing import commands
+
+    as_json, dry_run = given.pop("json", False), given.pop("dry_run", False)
+    given = {name: value for name, value in given.items() if value is not None}
+    if dry_run:
+        given = {name: value for name, value in given.items() if name not in ("tensorboard", "root")}
+        plan = commands.forecast(source, progress=Screen(), **given)
+        print(json.dumps(plan, indent=2) if as_json else describe_plan(plan))
+        return 0
+    return finish(commands.train(source, progress=Screen(), **given), as_json)
+
+
+def describe_plan(plan: dict[str, Any]) -> str:
+    """The resolved plan of --dry-run for people."""
+    data, training, spec = plan["data"], plan["training"], plan["data"]["spec"]
+    shape = "points" if not spec["height"] else f"{spec['height']}x{spec['width']}, {spec['channels']} channels"
+    labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
+    network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
+    until = f"{training['images']:,} images ({plan['epochs']:g} epochs)"
+    until += f" or {show_duration(training['time'])}" if training["time"] else ""
+    lines = [
+        f"recipe      {plan['recipe']}",
+        f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected",
+        f"parameters  {network}",
+        f"train       {until}, {plan['batch']} a turn, seed {training['seed']}",
+        *(f"{name:11} {training[name]} ({plan['why'][name]})" for name in ("device", "precision", "threads")),
+        f"memory      about {show_bytes(plan['memory'])}",
+        f"speed       {plan['images_per_second']:,.0f} images/s, measured",
+        f"time        about {show_duration(plan['seconds'])}",
+        "options     " + "  ".join(f"{name}={value}" for name, value in plan["options"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def finish(run: Any, as_json: bool) -> int:
+    """The end of `train` and `resume`: the reel, and what there is to see and to do."""
+    from leafwing import commands
+
+    stopped, last = run.done == "asked", run.records()[-1]
+    images = last["images"]
+    made = {
+        "run": str(run.folder),
+        "images": images,
+        "seconds": last["seconds"],
+        "done": run.done,
+        "samples": str(run.samples / f"{images:09d}.png"),
+        "reel": str(commands.reel(run.folder)),
+        "weights": str(run.weights()[images]),
+    }
+    if as_json:
+        print(json.dumps(made, indent=2))
+    else:
+        print(f"{'stopped after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
+        print(f"  run      {made['run']}\n  samples  {made['samples']}\n  reel     {made['reel']}")
+        more = "" if images < run.config["training"]["images"] else f" --images +{show_count(images)}"
+        print(f"try next:\n  leafwing resume {run.folder}{more}")
+        labels = "label" in run.config["conditions"]
+        print(f"  leafwing sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3")
+    return INTERRUPTED if stopped else 0
+
+
+def resume(
+    run: str,
+    /,
+    *,
+    images: Annotated[str | None, Parameter(help="A new total, or +100k for so many more.", group=TRAINING)] = None,
+    time: Annotated[str | None, Parameter(help="Stop at so much training time in all, or +10m.", group=TRAINING)] = None,
+    trust: Trust = False,
+    tensorboard: Annotated[bool, Parameter(help="Write TensorBoard files too.", group=OUTPUT, negative="")] = False,
+    root: Root = Path("runs"),
+    json: Json = False,
+) -> int:
+    """Go on with a run exactly where its last checkpoint is.
+
+    Parameters
+    ----------
+    run
+        Folder, name, number or `last`.
+    """
+    from leafwing import commands
+
+    done = commands.resume(run, images=images, time=time, trust=trust, tensorboard=tensorboard, root=root, progress=Screen())
+    return finish(done, json)
+
+
+def sample(
+    run: str,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["-n", "--n"], help="How many; with --label all, of each class.", group=OUTPUT)] = 64,
+    seed: Annotated[int, Parameter(help="Which ones.", group=OUTPUT)] = 0,
+    label: Annotated[str | None, Parameter(help="A class by name or index, or all: a row per class.", group=OUTPUT)] = None,
+    images: Annotated[str | None, Parameter(help="Which checkpoint. Default: the newest.", group=FOLDER)] = None,
+    grid: Annotated[bool, Parameter(help="One picture of all (the default).", group=OUTPUT, negative="")] = False,
+    folder: Annotated[bool, Parameter(help="One PNG each.", group=OUTPUT, negative="")] = False,
+    npz: Annotated[bool, Parameter(help="One .npz file: samples and labels.", group=OUTPUT, negative="")] = False,
+    out: Annotated[Path | None, Parameter(help="Where to. Default: into the run's samples folder.", group=OUTPUT)] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.", group=TRAINING)] = "cpu",
+    trust: Trust = False,
+    root: Root = Path("runs"),
+    json: Json = False,
+) -> int:
+    """Write samples of a run: neither the data nor the cache is needed.
+
+    Parameters
+    ----------
+    run
+        Folder, name, number or `last`.
+    """
+    from leafwing import commands
+
+    kinds = [name for name, wanted in (("grid", grid), ("folder", folder), ("npz", npz)) if wanted]
+    if len(kinds) > 1:
+        raise LeafwingError(f"--{kinds[0]} and --{kinds[1]}: choose one")
+    kind = kinds[0] if kinds else "grid"
+    made = commands.sample(
+        run, n, seed=seed, label=label, images=images, kind=kind, out=out, device=device, trust=trust, root=root
+    )
+    print(as_json({"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label}) if json else made)
+    return 0
+
+
+def reel(
+    run: str,
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="A .webp, .gif or .mp4 file. Default: reel.webp in the run.", group=OUTPUT)
+    ] = None,
+    seconds: Annotated[float, Parameter(help="How long it lasts.", group=OUTPUT)] = 6.0,
+    root: Root = Path("runs"),
+    json: Json = False,
+) -> int:
+    """The progress of a run as an animation.
+
+    Parameters
+    ----------
+    run
+        Folder, name, number or `last`.
+    """
+    from leafwing import commands
+
+    made = commands.reel(run, out=out, seconds=seconds, root=root)
+    print(as_json({"written": str(made)}) if json else made)
+    return 0
+
+
+def runs(*, root: Root = Path("runs"), json: Json = False) -> int:
+    """A table of the runs."""
+    from leafwing import commands
+
+    found = commands.table(root)
+    if json:
+        print(as_json(found))
+    elif not found:
+        print(f"no runs under {root}")
+    else:
+        lines: list[tuple[str, ...]] = [("run", "recipe", "data", "size", "images", "time", "costs")]
+        for one in found:
+            if "error" in one:
+                lines.append((one["run"], one["error"], "", "", "", "", ""))
+                continue
+            shown = f"{show_count(one['images'])}/{show_count(one['of'])}"
+            costs = " ".join(f"{name}={value:.3g}" for name, value in one["costs"].items())
+            lines.append((one["run"], one["recipe"], one["data"], one["size"], shown, show_duration(one["seconds"]), costs))
+        print(columns(lines))
+    return 0
+
+
+def list_recipes(*, json: Json = False) -> int:
+    """The recipes: name, year, paper and one line each."""
+    cards = recipes.catalogue()
+    if json:
+        plain = [
+            {
+                "name": card.name,
+                "title": card.title,
+                "authors": card.authors,
+                "year": card.year,
+                "paper": card.paper,
+                "line": card.line,
+                "options": {o.name: {"default": o.default, "help": o.help, "choices": o.choices} for o in card.options},
+            }
+            for card in cards
+        ]
+        print(as_json(plain))
+    else:
+        for card in cards:
+            print(f"{card.name:12} {card.year}  {card.paper}\n{'':18} {card.line}")
+    return 0
+
+
+def doctor(
+    source: str,
+    /,
+    *,
+    size: Annotated[str | None, Parameter(help="The size you mean to train at: 64, 64x96.", group=PICTURES)] = None,
+    channels: Annotated[int | None, Parameter(help="1 grey, 3 RGB, 4 RGBA.", group=PICTURES)] = None,
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"] | None, Parameter(help="How pictures are made to fit.", group=PICTURES)
+    ] = None,
+    json: Json = False,
+) -> int:
+    """What is in a source of pictures, what will be rejected and why, and advice. Never changes it.
+
+    Parameters
+    ----------
+    source
+        A folder, a .zip or .tar, IDX files, or digits, ring, grid.
+    """
+    from leafwing import commands
+
+    report = commands.doctor(source, size=size, channels=channels, fit=fit, progress=Screen())
+    print(as_json(report.as_dict()) if json else report.text())
+    return 0
+
+
+def as_json(value: Any) -> str:
+    """One JSON document."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def columns(lines: list[tuple[str, ...]]) -> str:
+    """Lines of cells, aligned."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def commands_for(recipe: str | None) -> App:
+    """The whole command line, in which `train` has the options of a recipe."""
+    app = App(
+        name="leafwing",
+        version=__version__,
+        help="From a folder of pictures to a trained, measured, explained and shippable GAN.",
+        version_flags=["--version"],
+    )
+    app.command(train_command(recipe), name="train")
+    for command in (resume, sample, reel, runs, doctor):
+        app.command(command)
+    app.command(list_recipes, name="recipes")
+    return app
+
+
+if __name__ == "__main__":
+    main()

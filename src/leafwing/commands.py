@@ -1,0 +1,593 @@
+"""One function for each thing that leafwing does: what the command line calls and what Python users call.
+
+Here the rooms meet: data, recipe, loop and run folder. Each function checks its input first, and writes nothing when it is bad.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leafwing import files, recipes
+from leafwing.errors import Diverged, LeafwingError, StorageError
+from leafwing.progress import Silent
+from leafwing.quantities import count, duration
+from leafwing.runs import ROOT, Run, folders, refuse, spec_to, versions
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.data.doctor import Report
+    from leafwing.loop import Training
+    from leafwing.model import Model
+    from leafwing.recipes import Card, Value
+
+DATA_OPTIONS = ("size", "channels", "fit", "background", "mirror")
+TRAIN_OPTIONS = (
+    *DATA_OPTIONS, "images", "time", "seed", "replay", "device", "precision", "threads",
+    "checkpoint", "keep", "keep_every", "samples", "log",
+)  # fmt: skip
+SEED_LIMIT = 2**32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training, resolved: everything that `run.json` will say, and what it was resolved from."""
+
+    card: Card
+    reference: str
+    data: Dataset
+    config: dict[str, Any]
+
+
+def train(
+    source: str | Path | None = None,
+    recipe: str | None = None,
+    *,
+    size: int | str | tuple[int, int] | None = None,
+    channels: int | None = None,
+    fit: str | None = None,
+    background: str | None = None,
+    mirror: bool | None = None,
+    images: int | str | None = None,
+    time: float | str | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    root: str | Path = ROOT,
+    replay: str | Path | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    checkpoint: int | str | None = None,
+    keep: int | None = None,
+    keep_every: int | None = None,
+    samples: int | str | None = None,
+    log: int | str | None = None,
+    tensorboard: bool = False,
+    progress: Silent | None = None,
+    **options: Value,
+) -> Run:
+    """Train a recipe on a source of pictures, and leave a run folder.
+
+    Args:
+        source: a folder, an archive or a built-in name; see `leafwing.data.load`.
+        recipe: an installed recipe or the path of a recipe file. None: dcgan.
+        size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
+        images: how many real images are shown in all. None: 200,000.
+        time: stop after so long, if the images have not been shown before: 10m, 1h30m or seconds.
+        seed: of the weights, the latents and the order of the data. None: 0.
+        out: the run folder; None: numbered under `root`.
+        root: where numbered run folders lie.
+        replay: a `run.json` whose settings hold wherever none is given here.
+        device: auto, cpu, cuda or mps.
+        precision: auto, fp32 or bf16.
+        threads: CPU threads.
+        checkpoint: images between checkpoints. None: a twentieth of the images.
+        keep: how many of the last weights files stay.
+        keep_every: every so-manieth checkpoint stays for good; 0 for none.
+        samples: images between sample grids. None: a twentieth of the images.
+        log: images between lines of `log.jsonl`. None: a two-hundredth of the images, 2,000 at the most.
+        tensorboard: write TensorBoard files into the run folder too.
+        progress: who is told; None for nobody.
+        **options: the recipe's hyper-parameters.
+
+    Returns:
+        The run.
+
+    Raises:
+        LeafwingError: bad input; nothing was written.
+        Diverged: a cost or weight was not a finite number; the last good checkpoint is kept.
+        StorageError: the run folder or the cache cannot be written.
+    """
+    given = dict(locals())
+    refuse(out)
+    progress = progress or Silent()
+    plan = resolve(given, options, progress)
+    writer = tensorboard_writer() if tensorboard else None
+    training = prepare(plan.config, recipes.find(plan.reference), plan.data)
+    plan.config["conditions"] = list(training.game.abilities.conditions)
+    run = Run.create(plan.config, plan.card.path, out=out, root=root)
+    progress.say(f"run folder: {run.folder}")
+    with run.lock():
+        return carry_on(run, training, progress, writer)
+
+
+def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Silent) -> Plan:
+    """Everything that decides a training: what is given, else what is replayed, else the defaults; all of it checked."""
+    from leafwing import data, engine
+
+    old = read_config(given["replay"]) if given.get("replay") else {"training": {}, "data": {"options": {}}, "options": {}}
+
+    def setting(name: str, default: Any, group: str = "training") -> Any:
+        value = given.get(name)
+        return old[group].get(name, default) if value is None else value
+
+    source = setting("source", None, "data")
+    if source is None:
+        raise LeafwingError("train needs a source of pictures: a folder, an archive, or " + ", ".join(data.WORLDS))
+    named = given.get("recipe") or old.get("recipe", recipes.DEFAULT)
+    if not given.get("recipe") and not old.get("installed", True):
+        raise LeafwingError(f"--from {given['replay']} was trained with a recipe of its own: name the file with --recipe")
+    card = recipes.describe(named)
+    numbers: dict[str, Any] = {"images": count(setting("images", 200_000))}
+    for name, default in (
+        ("checkpoint", max(1, numbers["images"] // 20)),
+        ("samples", max(1, numbers["images"] // 20)),
+        ("log", min(2_000, max(1, numbers["images"] // 200))),
+    ):
+        numbers[name] = count(setting(name, default), name)
+    numbers["time"] = None if setting("time", None) is None else duration(setting("time", None))
+    for name, default, least in (("keep", 2, 1), ("keep_every", 5, 0), ("seed", 0, 0)):
+        numbers[name] = whole(name, setting(name, default), least)
+    if numbers["seed"] >= SEED_LIMIT:
+        raise LeafwingError(f"seed {numbers['seed']}: a seed is from 0 to {SEED_LIMIT - 1}")
+    replayed = old["options"] if card.name == old.get("recipe") else {}
+    chosen = card.resolve({**replayed, **options})
+    setup = engine.choose(setting("device", "auto"), setting("precision", "auto"), setting("threads", None))
+
+    reading = {name: value for name in DATA_OPTIONS if (value := given.get(name)) is not None}
+    dataset = data.load(source, **{**(old["data"]["options"] if given.get("source") is None else {}), **reading},
+                        progress=progress.packing)  # fmt: skip
+    if dataset.rejects:
+        progress.say(f"{len(dataset.rejects)} pictures cannot be used; `leafwing doctor {source}` says which and why")
+    for note in dataset.notes:
+        progress.say(note)
+    config = {
+        "recipe": card.name,
+        "options": chosen,
+        "data": {
+            "source": dataset.source,
+            "options": dataset.options,
+            "fingerprint": dataset.fingerprint,
+            "samples": len(dataset),
+            "rejected": len(dataset.rejects),
+            "spec": spec_to(dataset.spec),
+        },
+        "training": {**numbers, "device": setup.device, "precision": setup.precision, "threads": setup.threads},
+        "versions": versions(),
+    }
+    return Plan(card, str(named), dataset, config)
+
+
+def prepare(config: Mapping[str, Any], recipe: Callable[..., Any], dataset: Dataset) -> Training:
+    """The training of a resolved plan, at its beginning."""
+    import torch
+
+    from leafwing.engine import Engine, choose
+    from leafwing.loop import Training
+
+    settings = config["training"]
+    torch.manual_seed(settings["seed"])
+    game = recipes.build(config["recipe"], recipe, dataset.spec, config["options"])
+    engine = Engine(game, choose(settings["device"], settings["precision"], settings["threads"]))
+    return Training(
+        game,
+        lambda images, n: dataset.batch(settings["seed"], images, n),
+        engine,
+        images=settings["images"],
+        batch=game.batch,
+    )
+
+
+def resume(
+    run: str | Path,
+    *,
+    images: int | str | None = None,
+    time: float | str | None = None,
+    trust: bool = False,
+    tensorboard: bool = False,
+    root: str | Path = ROOT,
+    progress: Silent | None = None,
+) -> Run:
+    """Go on with a run exactly where its last checkpoint is: on a CPU the weights become those of an uninterrupted run.
+
+    Args:
+        run: folder, name, number or `last`.
+        images: a new total, or `+100k` for so many more.
+        time: a new limit of training time, or `+10m`; None lifts the old one.
+        trust: execute the folder's `recipe.py` although it is no installed recipe.
+        tensorboard: write TensorBoard files too.
+        root: where numbered run folders lie.
+        progress: who is told; None for nobody.
+
+    Raises:
+        LeafwingError: no such run, it is finished, or its data have changed.
+    """
+    progress = progress or Silent()
+    opened = Run.open(run, root=root, trust=trust)
+    settings = opened.config["training"]
+    total, limit = more(images, settings["images"], count, "images"), None
+    with opened.lock():
+        state = opened.resume_state()
+        if time is not None:
+            spent = float(state["seconds"]) if state else 0.0
+            limit = more(time, spent, duration, "time")
+        if state and state["images"] >= total:
+            raise LeafwingError(
+                f"{opened.folder} has shown its {total:,} images; go on with `leafwing resume {opened.folder} --images +100k`"
+            )
+        dataset = same_data(opened, progress)
+        training = prepare({**opened.config, "training": {**settings, "images": total}}, opened.function(), dataset)
+        if state:
+            opened.load_weights(training.game, state["images"])
+            training.restore(state)
+        opened.forget_after(training.clock.images)
+        opened.update(images=total, time=limit)
+        progress.say(f"{opened.folder}: going on at {training.clock.images:,} images")
+        return carry_on(opened, training, progress, tensorboard_writer() if tensorboard else None)
+
+
+def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run:
+    """Run the loop to its end, leaving log lines, sample grids and checkpoints behind."""
+    from leafwing.model import Model
+
+    settings = run.config["training"]
+    model = Model(training.game, run.spec, training.engine.setup.device)
+    limit = settings["time"]
+    start = training.clock.images
+    summary = writer(str(run.folder)) if writer else None
+    if start == 0:
+        save_samples(run, model, 0)
+    last = {"checkpoint": start, "samples": start}
+    with asked_to_stop() as asked, progress.training(start, settings["images"], limit):
+
+        def watch(clock: Any) -> bool:
+            progress.shown(clock.images)
+            return asked.is_set()
+
+        try:
+            for tick in training.ticks(settings["log"], seconds=limit or inf, watch=watch):
+                images = tick.clock.images
+                record = {
+                    "images": images,
+                    "seconds": round(tick.seconds, 3),
+                    "images_per_second": round(tick.images_per_second, 1),
+                    "costs": dict(tick.costs),
+                    "memory": tick.memory,
+                    "round": tick.clock.round,
+                }
+                run.log(record)
+                progress.tick(record)
+                if summary:
+                    for name, value in tick.costs.items():
+                        summary.add_scalar(name, value, images)
+                if tick.done or images // settings["samples"] != last["samples"] // settings["samples"]:
+                    last["samples"] = images
+                    save_samples(run, model, images)
+                if tick.done or images // settings["checkpoint"] != last["checkpoint"] // settings["checkpoint"]:
+                    last["checkpoint"] = images
+                    run.keep(
+                        training.game,
+                        training.state(),
+                        last=settings["keep"],
+                        milestone=settings["keep_every"] * settings["checkpoint"],
+                    )
+                run.done = tick.done
+        except Diverged as error:
+            kept = list(run.weights())
+            raise Diverged(
+                f"{error}. Training stopped; the last good checkpoint is {f'of {kept[-1]:,} images' if kept else 'none'} in "
+                f"{run.folder}. A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps"
+            ) from None
+        finally:
+            if summary:
+                summary.close()
+    return run
+
+
+def save_samples(run: Run, model: Model, images: int) -> None:
+    """The progress picture: the same latents every time."""
+    from leafwing.pictures import png, sheet
+
+    files.write(run.samples / f"{images:09d}.png", png(sheet(model)))
+
+
+def sample(
+    run: str | Path,
+    n: int = 64,
+    *,
+    seed: int = 0,
+    label: str | int | None = None,
+    images: int | str | None = None,
+    kind: str = "grid",
+    out: str | Path | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+    root: str | Path = ROOT,
+) -> Path:
+    """Write samples of a run: a grid picture, a folder of pictures or an .npz file.
+
+    Args:
+        run: folder, name, number or `last`.
+        n: how many; with `label="all"` how many of each class.
+        seed: which ones.
+        label: a class by name or index, or `all`: a row per class with the same latents.
+        images: which checkpoint; None for the newest.
+        kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`).
+        out: where to, which must not exist; None: under the run's `samples` folder.
+        device: cpu, cuda or mps.
+        trust: execute the folder's `recipe.py` although it is no installed recipe.
+        root: where numbered run folders lie.
+
+    Returns:
+        What was written.
+
+    Raises:
+        LeafwingError: bad input; nothing was written.
+    """
+    from leafwing import pictures
+    from leafwing.engine import choose
+    from leafwing.model import Model
+
+    if kind not in ("grid", "folder", "npz"):
+        raise LeafwingError(f"no kind of output {kind!r}; choose from grid, folder, npz")
+    n, seed = whole("n", n, 1), whole("seed", seed, 0)
+    if out is not None and Path(out).exists():
+        raise LeafwingError(f"{out} exists: choose another --out")
+    opened = Run.open(run, root=root, trust=trust)
+    shown = None if images is None else count(images)
+    model = Model.load(opened, images=shown, device=choose(device, "fp32").device)
+    if kind == "folder" and model.spec.points:
+        raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
+    latents = model.latents(n, seed)
+    if label == "all":
+        classes = [index for index in range(len(model.labels)) for _ in range(n)]
+        if not classes:
+            model.classes(label, n)  # raises: no labels
+        latents = latents.repeat(len(model.labels), 1)
+    else:
+        classes = model.classes(label, n)
+    drawn = model.generate(latents, label=classes or None)
+
+    named = "" if label is None else f"-{file_name(label)}"
+    ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
+    target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{named}{ending}"
+    with files.storage(str(target)):
+        (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
+    if kind == "folder":
+        for i, pixels in enumerate(pictures.to_pixels(drawn)):
+            name = f"{i:06d}-{file_name(model.labels[classes[i]])}" if classes else f"{i:06d}"
+            files.write(target / f"{name}.png", pictures.png(pictures.to_image(pixels)))
+    elif kind == "npz":
+        import numpy as np
+
+        values = drawn.cpu().numpy() if model.spec.points else pictures.to_pixels(drawn)
+        held = io.BytesIO()
+        if classes:
+            np.savez_compressed(held, samples=values, labels=np.array(classes))
+        else:
+            np.savez_compressed(held, samples=values)
+        files.write(target, held.getvalue())
+    else:
+        files.write(target, pictures.png(pictures.grid(drawn, n if label == "all" else None)))
+    return target
+
+
+def reel(run: str | Path, *, out: str | Path | None = None, seconds: float = 6.0, root: str | Path = ROOT) -> Path:
+    """The progress of a run as an animation.
+
+    Args:
+        run: folder, name, number or `last`.
+        out: a .webp, .gif or .mp4 file (.mp4 needs ffmpeg); None: `reel.webp` in the run folder.
+        seconds: how long it lasts.
+        root: where numbered run folders lie.
+
+    Returns:
+        The file.
+
+    Raises:
+        LeafwingError: the run has no progress pictures, or the file exists.
+    """
+    from leafwing import pictures
+
+    opened = Run.open(run, root=root)
+    if out is not None and Path(out).exists():
+        raise LeafwingError(f"{out} exists: choose another --out")
+    if not 0 < seconds < 3600:
+        raise LeafwingError(f"seconds {seconds}: a reel lasts more than 0 and less than 3600 seconds")
+    frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
+    if not frames:
+        raise LeafwingError(f"{opened.folder} has no progress pictures")
+    target = Path(out) if out else opened.folder / "reel.webp"
+    pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds)
+    return target
+
+
+def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
+    """The runs under a root: name, recipe, data, size, images shown and in all, seconds, last costs, whether complete."""
+    found: list[dict[str, Any]] = []
+    for folder in folders(root):
+        try:
+            opened = Run(folder)
+        except LeafwingError as error:
+            found.append({"run": folder.name, "error": str(error)})
+            continue
+        last = (opened.records() or [{}])[-1]
+        config, spec = opened.config, opened.spec
+        found.append(
+            {
+                "run": folder.name,
+                "recipe": config["recipe"],
+                "data": Path(config["data"]["source"]).name,
+                "size": "points" if spec.points else f"{spec.height}x{spec.width}",
+                "images": last.get("images", 0),
+                "of": config["training"]["images"],
+                "seconds": last.get("seconds", 0.0),
+                "costs": last.get("costs", {}),
+                "weights": list(opened.weights()),
+                "seed": config["training"]["seed"],
+            }
+        )
+    return found
+
+
+def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any) -> Report:
+    """What is in a source of pictures, what will be rejected and why, duplicates, and advice; never changes the source.
+
+    Args:
+        source: a folder, an archive or a built-in name.
+        progress: who is told; None for nobody.
+        **options: size, channels, fit, background, as for `train`.
+
+    Returns:
+        A report: `text()` for people, `as_dict()` for programs.
+    """
+    from leafwing.data.doctor import doctor as examine
+
+    given = {name: value for name, value in options.items() if value is not None}
+    return examine(source, progress=(progress or Silent()).packing, **given)
+
+
+def forecast(
+    source: str | Path | None = None, recipe: str | None = None, *, progress: Silent | None = None, **given: Any
+) -> dict[str, Any]:
+    """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time measured.
+
+    A few steps are trained and thrown away; no run folder is made.
+    """
+    from leafwing.engine import choose, memory
+
+    refuse(given.get("out"))
+    settings = {name: given.pop(name, None) for name in TRAIN_OPTIONS}
+    plan = resolve({"source": source, "recipe": recipe, **settings}, given, progress or Silent())
+    training = prepare(plan.config, recipes.find(plan.reference), plan.data)
+    asked = plan.config["training"]
+    list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
+    before, started = training.clock.images, training.seconds
+    list(training.ticks(10**12, seconds=started + 3.0))
+    speed = (training.clock.images - before) / (training.seconds - started)
+    parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
+    seconds = asked["images"] / speed
+    return {
+        **plan.config,
+        "why": dict(choose(settings["device"] or "auto", settings["precision"] or "auto", settings["threads"]).why),
+        "batch": training.game.batch,
+        "parameters": parameters,
+        "memory": memory(training.engine.setup.device),
+        "images_per_second": round(speed, 1),
+        "seconds": round(min(seconds, asked["time"] or seconds)),
+        "epochs": round(asked["images"] / len(plan.data), 1),
+    }
+
+
+def same_data(run: Run, progress: Silent) -> Dataset:
+    """The data of a run, from the cache or from its source.
+
+    Raises:
+        LeafwingError: neither is there, or the source has changed.
+    """
+    from leafwing import data
+
+    about = run.config["data"]
+    packed = data.load_pack(about["fingerprint"], mirror=bool(about["options"].get("mirror")))
+    if packed is not None:
+        return packed
+    try:
+        found = data.load(about["source"], **about["options"], progress=progress.packing)
+    except StorageError:
+        raise
+    except LeafwingError as error:
+        raise LeafwingError(
+            f"the data of {run.folder} are not in the cache, and their source cannot be read: {error}"
+        ) from None
+    if found.fingerprint != about["fingerprint"]:
+        raise LeafwingError(
+            f"{about['source']} has changed since {run.folder} was trained on it (fingerprint {about['fingerprint'][:12]}, now "
+            f"{found.fingerprint[:12]}): put the old pictures back, or train anew"
+        )
+    return found
+
+
+def more(value: int | float | str | None, now: float, read: Callable[..., Any], name: str) -> Any:
+    """A new total, or with + an addition to the present one."""
+    if value is None:
+        return now
+    text = str(value).strip()
+    return now + read(text[1:], name) if text.startswith("+") else read(text, name)
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """A whole number of at least so much, or a LeafwingError that names it."""
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise LeafwingError(f"{name} {value!r}: this must be a whole number of at least {least}")
+    return number
+
+
+def file_name(label: object) -> str:
+    """A class name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(label))
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The `run.json` of an earlier run, given by file or by folder, to be replayed.
+
+    Raises:
+        LeafwingError: it cannot be read, or its recipe is not an installed one.
+    """
+    path = Path(path)
+    opened = Run(path if path.is_dir() else path.parent) if path.is_dir() or path.name == "run.json" else None
+    if opened is None:
+        raise LeafwingError(f"--from {path}: give the run.json of a run folder")
+    return opened.config | {"installed": opened.recipe_is_installed()}
+
+
+def tensorboard_writer() -> Callable[[str], Any]:
+    """TensorBoard's writer, or a LeafwingError that says how to install it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise LeafwingError("TensorBoard is not installed: pip install 'leafwing[tensorboard]'") from None
+    return SummaryWriter
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """Set by Ctrl-C or SIGTERM; a second Ctrl-C stops at once. Does nothing outside the main thread."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,147 @@
+"""Samples as pictures: grids, single files, the progress reel."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from math import ceil, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from leafwing import files
+from leafwing.errors import LeafwingError
+
+if TYPE_CHECKING:
+    from leafwing.model import Model
+
+Pixels = NDArray[np.uint8]
+REEL_KINDS = (".webp", ".gif", ".mp4")
+
+
+def to_pixels(samples: Tensor) -> Pixels:
+    """(n, channels, height, width) in [-1, 1] -> uint8 (n, height, width, channels)."""
+    return samples.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def to_image(pixels: Pixels) -> Image.Image:
+    """One picture (height, width, channels) of 1 to 4 channels: grey, grey + alpha, RGB or RGBA."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
+    held = io.BytesIO()
+    image.save(held, "PNG")
+    return held.getvalue()
+
+
+def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Pictures (n, channels, height, width) in rows; points (n, 2) as a scatter plot.
+
+    Args:
+        samples: what to show, in reading order.
+        columns: pictures in a row; as square as can be if not given.
+        gap: pixels between pictures.
+    """
+    if samples.dim() == 2:
+        return scatter(samples)
+    pixels = to_pixels(samples)
+    n, height, width, channels = pixels.shape
+    columns = columns or ceil(sqrt(n))
+    rows = ceil(n / columns)
+    sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
+    for i, picture in enumerate(pixels):
+        top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
+        sheet[top : top + height, left : left + width] = picture
+    return to_image(sheet)
+
+
+def scatter(points: Tensor, side: int = 512) -> Image.Image:
+    """Points (n, 2) as dots; the frame shows a round extent that holds 99 % of them, with the axes through the origin."""
+    values = points.detach().float().cpu().numpy()
+    reach = float(np.quantile(np.abs(values), 0.99)) if len(values) else 1.0
+    extent = max(1.5 * 2 ** ceil(np.log2(max(reach, 1e-6) / 1.5)), 1e-3)
+    sheet = Image.new("L", (side, side), 255)
+    draw = ImageDraw.Draw(sheet)
+    draw.line([(0, side / 2), (side, side / 2)], fill=220)
+    draw.line([(side / 2, 0), (side / 2, side)], fill=220)
+    for x, y in (values * [1, -1] / extent + 1) * side / 2:
+        if 0 <= x < side and 0 <= y < side:
+            draw.ellipse([x - 1, y - 1, x + 1, y + 1], fill=0)
+    draw.text((4, 4), f"±{extent:g}", fill=100)
+    return sheet
+
+
+def sheet(model: Model, seed: int = 0) -> Image.Image:
+    """What a model makes: a row per class with the same latents in each, 8 x 8 without labels, a plot of 2,000 points."""
+    if model.spec.points:
+        return grid(model.sample(2_000, seed))
+    if not model.labels:
+        return grid(model.sample(64, seed), 8)
+    shown = range(min(20, len(model.labels)))
+    latents = model.latents(10, seed).repeat(len(shown), 1)
+    return grid(model.generate(latents, label=[label for label in shown for _ in range(10)]), 10)
+
+
+def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0) -> None:
+    """An animation of pictures, the last one held longer, each with its caption below.
+
+    Args:
+        frames: picture files of one size.
+        captions: a line of text for each.
+        out: a .webp, .gif or .mp4 file; .mp4 needs the program ffmpeg.
+        seconds: how long it lasts.
+    """
+    kind = out.suffix.lower()
+    if kind not in REEL_KINDS:
+        raise LeafwingError(f"{out}: a reel is one of {', '.join(REEL_KINDS)}")
+    if kind == ".mp4" and not shutil.which("ffmpeg"):
+        raise LeafwingError(f"{out}: .mp4 needs the program ffmpeg, which is not installed; .webp and .gif do without")
+    with Image.open(frames[0]) as first:
+        scale = max(1, round(256 / min(first.size)))
+    shown = [_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True)]
+    step = max(40, round(1000 * seconds / len(shown)))
+    if kind == ".mp4":
+        with tempfile.TemporaryDirectory() as folder:
+            for i, image in enumerate(shown):
+                image.save(f"{folder}/{i:06d}.png")
+            even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
+            command = [
+                "ffmpeg",
+                "-v",
+                "error",
+                "-y",
+                "-framerate",
+                str(1000 / step),
+                "-i",
+                f"{folder}/%06d.png",
+                "-vf",
+                even,
+            ]
+            done = subprocess.run([*command, "-pix_fmt", "yuv420p", f"{folder}/reel.mp4"], capture_output=True, text=True)
+            if done.returncode:
+                raise LeafwingError(f"ffmpeg could not make {out}: {done.stderr.strip()}")
+            files.write(out, Path(folder, "reel.mp4").read_bytes())
+        return
+    held = io.BytesIO()
+    durations = [step] * (len(shown) - 1) + [max(step, 1500)]
+    options = {"quality": 85} if kind == ".webp" else {}
+    shown[0].save(held, kind[1:].upper(), save_all=True, append_images=shown[1:], duration=durations, loop=0, **options)
+    files.write(out, held.getvalue())
+
+
+def _captioned(path: Path, text: str, scale: int) -> Image.Image:
+    with Image.open(path) as frame:
+        grown = frame.convert("RGB").resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
+    sheet = Image.new("RGB", (grown.width, grown.height + 16), "white")
+    sheet.paste(grown)
+    ImageDraw.Draw(sheet).text((4, grown.height + 2), text, fill="black")
+    return sheet

@@ -1,0 +1,401 @@
+"""The command line: what goes to which stream, exit codes, and that start-up waits for nothing.
+
+Most commands run in this process; what is about processes (imports, Ctrl-C) runs in one of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leafwing import cli
+
+TINY = [
+    "--width",
+    "8",
+    "--widest",
+    "16",
+    "--latent",
+    "8",
+    "--batch",
+    "8",
+    "--size",
+    "16",
+    "--threads",
+    "1",
+    "--precision",
+    "fp32",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 small pictures in two classes, and one that is broken."""
+    root = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0)
+    for i in range(40):
+        path = root / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+    (root / "cat" / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "cats"
+    assert cli.run(["train", str(folder), "--recipe", "cgan", "--images", "64", "--out", str(out), *TINY]) == 0
+    return out
+
+
+def document(capsys: pytest.CaptureFixture[str]) -> object:
+    """Standard output, which must be one JSON document and nothing else."""
+    return json.loads(capsys.readouterr().out)
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def process(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipes"], ["train", "--help"], ["train", "--recipe", "wgan_gp", "--help"]])
+def test_help_and_recipes_import_no_torch(words: list[str]) -> None:
+    code = "import sys; from leafwing.cli import run; run(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = process("-c", code, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_python_dash_m_is_the_command() -> None:
+    done = process("-m", "leafwing", "--version")
+    assert done.stdout.strip() == "0.1.0"
+
+
+def test_train_help_shows_the_options_of_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "--recipe", "lsgan", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Mao et al. 2016" in text
+    assert "--lr-d" in text
+    assert "Default: 0.0001." in text
+    assert cli.run(["train", "--help"]) == 0
+    assert "--lr-d" not in capsys.readouterr().out
+
+
+def test_training_leaves_a_run_folder_and_says_where(trained: Path, folder: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {"run.json", "recipe.py", "log.jsonl", "samples", "resume.pt", "reel.webp"}
+    config = json.loads((trained / "run.json").read_text())
+    assert config["recipe"] == "cgan"
+    assert config["options"]["condition"] == "projection"
+    assert config["options"]["width"] == 8
+    assert config["data"]["spec"]["labels"] == ["cat", "dog"]
+    assert config["data"]["rejected"] == 1
+    assert config["data"]["source"] == str(folder)
+    record = json.loads((trained / "log.jsonl").read_text().splitlines()[-1])
+    assert record.keys() >= {"images", "seconds", "images_per_second", "costs", "memory"}
+    assert record["images"] == 64
+    assert record["costs"].keys() == {"D/adversarial", "G/adversarial"}
+    assert size(trained / "samples" / "000000064.png") == (10 * 18 + 2, 2 * 18 + 2)
+
+
+def test_train_as_json_prints_one_document(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert cli.run(["train", str(folder), "--images", "16", "--out", str(out), "--json", *TINY]) == 0
+    made = document(capsys)
+    assert isinstance(made, dict)
+    assert made["run"] == str(out)
+    assert made["images"] == 16
+    for key in ("samples", "reel", "weights"):
+        assert Path(made[key]).is_file()
+
+
+def test_numbered_run_folders(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(tmp_path / "runs")]
+    for _ in range(2):
+        assert cli.run(["train", str(folder), "--images", "8", *root, *TINY]) == 0
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert [name[:11] for name in names] == ["0001-dcgan-", "0002-dcgan-"]
+    capsys.readouterr()
+    assert cli.run(["runs", "--json", *root]) == 0
+    table = document(capsys)
+    assert isinstance(table, list)
+    assert [row["run"] for row in table] == names
+    assert cli.run(["runs", *root]) == 0
+    assert names[0] in capsys.readouterr().out
+
+
+def test_resume_goes_on_and_refuses_what_is_finished(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert cli.run(["train", str(folder), "--images", "16", "--out", out, *TINY]) == 0
+    assert cli.run(["resume", out]) == 2
+    assert "--images +100k" in capsys.readouterr().err
+    assert cli.run(["resume", out, "--images", "+16", "--json"]) == 0
+    made = document(capsys)
+    assert isinstance(made, dict)
+    assert made["images"] == 32
+
+
+def test_replay_repeats_a_run_bit_for_bit(trained: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert cli.run(["train", "--from", str(trained / "run.json"), "--out", str(again)]) == 0
+    weights = "weights-000000064.safetensors"
+    assert (again / weights).read_bytes() == (trained / weights).read_bytes()
+    other = tmp_path / "other"
+    assert cli.run(["train", "--from", str(trained / "run.json"), "--out", str(other), "--seed", "5", "--images", "16"]) == 0
+    config = json.loads((other / "run.json").read_text())
+    assert (config["training"]["seed"], config["training"]["images"], config["options"]["width"]) == (5, 16, 8)
+
+
+def test_replay_lets_a_typed_option_win(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "--from", str(trained), "--recipe", "cgan", "--width", "4", "--images", "8", "--batch", "8"]
+    assert cli.run([*words, "--out", str(out)]) == 0
+    assert json.loads((out / "run.json").read_text())["options"]["width"] == 4
+
+
+def test_sampling_needs_neither_data_nor_cache(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "no cache"))
+    config = json.loads((trained / "run.json").read_text())
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("recipe.py", "weights-000000064.safetensors"):
+        (moved / name).write_bytes((trained / name).read_bytes())
+    config["data"]["source"] = "/nowhere"
+    (moved / "run.json").write_text(json.dumps(config))
+    assert cli.run(["sample", str(moved), "-n", "6", "--out", str(tmp_path / "a.png")]) == 0
+    assert size(tmp_path / "a.png") == (3 * 18 + 2, 2 * 18 + 2)
+    assert not (tmp_path / "no cache").exists()
+
+
+def test_sample_kinds_and_labels(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["sample", str(trained), "-n", "5", "--label", "all", "--out", str(tmp_path / "all.png")]) == 0
+    assert size(tmp_path / "all.png") == (5 * 18 + 2, 2 * 18 + 2)
+    assert cli.run(["sample", str(trained), "-n", "3", "--label", "dog", "--folder", "--out", str(tmp_path / "dogs")]) == 0
+    assert sorted(path.name for path in (tmp_path / "dogs").iterdir()) == [f"00000{i}-dog.png" for i in range(3)]
+    assert cli.run(["sample", str(trained), "-n", "3", "--npz", "--out", str(tmp_path / "some.npz")]) == 0
+    with np.load(tmp_path / "some.npz") as held:
+        assert held["samples"].shape == (3, 16, 16, 3)
+        assert held["samples"].dtype == np.uint8
+        assert held["labels"].tolist() == [0, 1, 0]
+    with Image.open(tmp_path / "dogs" / "000001-dog.png") as dog:
+        single = np.asarray(dog)
+    assert cli.run(["sample", str(trained), "-n", "2", "--label", "1", "--npz", "--out", str(tmp_path / "one.npz")]) == 0
+    with np.load(tmp_path / "one.npz") as held:
+        assert np.array_equal(held["samples"][1], single)
+
+
+def test_reel(trained: Path, tmp_path: Path) -> None:
+    assert cli.run(["reel", str(trained), "--out", str(tmp_path / "reel.gif")]) == 0
+    with Image.open(tmp_path / "reel.gif") as animation:
+        assert animation.n_frames >= 2  # type: ignore[attr-defined]
+
+
+def test_points_train_and_sample(tmp_path: Path) -> None:
+    out = tmp_path / "ring"
+    words = [
+        "train",
+        "ring",
+        "--recipe",
+        "wgan_gp",
+        "--images",
+        "320",
+        "--width",
+        "4",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+    ]
+    assert cli.run([*words, "--out", str(out)]) == 0
+    assert cli.run(["sample", str(out), "-n", "7", "--npz", "--out", str(tmp_path / "points.npz")]) == 0
+    with np.load(tmp_path / "points.npz") as held:
+        assert held["samples"].shape == (7, 2)
+
+
+def test_doctor_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["doctor", str(folder), "--json"]) == 0
+    report = document(capsys)
+    assert isinstance(report, dict)
+    assert report["accepted"] == 40
+    assert [one["name"] for one in report["rejected"]] == ["cat/broken.png"]
+    assert cli.run(["doctor", str(folder)]) == 0
+    assert "broken.png" in capsys.readouterr().out
+
+
+def test_dry_run_measures_and_writes_no_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", str(folder), "--dry-run", "--root", str(tmp_path / "runs"), *TINY]
+    assert cli.run([*words, "--json"]) == 0
+    plan = document(capsys)
+    assert isinstance(plan, dict)
+    assert plan["images_per_second"] > 0
+    assert plan["parameters"].keys() == {"G", "D"}
+    assert not (tmp_path / "runs").exists()
+    assert cli.run(words) == 0
+    assert "images/s, measured" in capsys.readouterr().out
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["recipes", "--json"]) == 0
+    cards = document(capsys)
+    assert isinstance(cards, list)
+    names = {"gan", "dcgan", "dcgan_selu", "lsgan", "wgan", "wgan_gp", "r3gan", "cgan"}
+    assert {card["name"] for card in cards} >= names
+    assert all(card["year"] and card["line"] for card in cards)
+
+
+BAD = {
+    "no source": (["train"], "needs a source"),
+    "a source that is not there": (["train", "nowhere/at/all"], "nowhere/at/all"),
+    "a recipe that is not there": (["train", "{folder}", "--recipe", "wgangp"], "did you mean wgan_gp"),
+    "a recipe file that is not there": (["train", "{folder}", "--recipe", "./mine.py"], "mine.py"),
+    "an option that is not there": (["train", "{folder}", "--recipe", "dcgan", "--widht", "3"], "--width"),
+    "an option of another recipe": (["train", "{folder}", "--recipe", "dcgan", "--penalty", "3"], "--penalty"),
+    "an option without a recipe": (["train", "{folder}", "--penalty", "3"], "--penalty"),
+    "a number that is none": (["train", "{folder}", "--recipe", "dcgan", "--width", "wide"], "width='wide'"),
+    "a fraction for a count": (["train", "{folder}", "--recipe", "dcgan", "--width", "2.5"], "whole number"),
+    "a negative rate": (["train", "{folder}", "--recipe", "dcgan", "--lr-g", "-1"], "more than 0"),
+    "a choice that is none": (["train", "{folder}", "--recipe", "cgan", "--condition", "hope"], "projection"),
+    "a prior that is none": (["train", "{folder}", "--recipe", "dcgan", "--prior", "hope"], "normal, uniform"),
+    "a size that does not divide": (["train", "{folder}", "--size", "24x40"], "16x32"),
+    "a size that is none": (["train", "{folder}", "--size", "64x"], "size"),
+    "no images": (["train", "{folder}", "--images", "0"], "images"),
+    "a duration that is none": (["train", "{folder}", "--time", "soon"], "time"),
+    "labels where there are none": (["train", "{plain}", "--recipe", "cgan"], "needs labels"),
+    "points for a recipe of pictures": (["train", "ring", "--recipe", "r3gan"], "points"),
+    "a run that is not there": (["resume", "nothing"], "nothing"),
+    "a run to sample that is not there": (["sample", "nothing"], "nothing"),
+    "a label that is not there": (["sample", "{trained}", "--label", "horse"], "cat, dog"),
+    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "choose one"),
+    "no samples": (["sample", "{trained}", "-n", "0"], "at least 1"),
+    "a checkpoint that is not there": (["sample", "{trained}", "--images", "7"], "64"),
+    "an existing run folder": (["train", "{folder}", "--out", "{trained}"], "never overwritten"),
+    "a reel of another kind": (["reel", "{trained}", "--out", "{trained}/a.avi"], ".webp"),
+    "a command that is none": (["trian"], "train"),
+    "a device that this machine lacks": (["train", "{folder}", "--device", "mps"], "mps"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_exits_2_and_writes_nothing(
+    case: str,
+    folder: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words, named = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    plain = tmp_path.parent / "plain"
+    if not plain.exists():
+        plain.mkdir()
+        for i in range(4):
+            Image.new("RGB", (16, 16), (i, 0, 0)).save(plain / f"{i}.png")
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    code = cli.run([word.format(folder=folder, trained=trained, plain=plain) for word in words])
+    streams = capsys.readouterr()
+    assert code == 2
+    assert named in streams.err
+    assert "Traceback" not in streams.err
+    assert streams.out == ""
+    assert list(tmp_path.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_a_run_without_labels_refuses_a_label(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    assert cli.run(["train", str(folder), "--images", "8", "--out", out, *TINY]) == 0
+    for label in ("cat", "all"):
+        assert cli.run(["sample", out, "--label", label]) == 2
+        assert "no labels" in capsys.readouterr().err
+
+
+def test_a_recipe_of_ones_own_trains_resumes_and_samples_by_path(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = Path(cli.recipes.FOLDER / "wgan_gp.py").read_text()
+    mine = tmp_path / "mine.py"
+    mine.write_text(original.replace("def wgan_gp(", "def mine(").replace("penalty: float = 10.0", "penalty: float = 7.0"))
+    out = str(tmp_path / "run")
+    words = ["train", str(folder), "--recipe", str(mine), "--n-critic", "1", "--images", "16", "--out", out, *TINY]
+    assert cli.run(words) == 0
+    assert json.loads(Path(out, "run.json").read_text())["options"]["penalty"] == 7.0
+    for refused in (["resume", out, "--images", "+8"], ["sample", out]):
+        assert cli.run(refused) == 2
+        said = capsys.readouterr().err
+        assert "def mine(" in said, "the recipe is shown"
+        assert "--trust" in said
+    assert cli.run(["resume", out, "--images", "+8", "--trust"]) == 0
+    assert cli.run(["sample", out, "--trust", "--out", str(tmp_path / "grid.png")]) == 0
+
+
+def test_a_diverging_training_stops_with_its_own_code(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = [
+        "train",
+        str(folder),
+        "--recipe",
+        "lsgan",
+        "--lr-d",
+        "1e30",
+        "--images",
+        "400",
+        "--checkpoint",
+        "8",
+        "--log",
+        "8",
+    ]
+    assert cli.run([*words, "--out", str(out), *TINY]) == 3
+    said = capsys.readouterr().err
+    assert "of player" in said
+    assert "images" in said
+    assert "last good checkpoint" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "leafwing",
+        "train",
+        str(folder),
+        "--images",
+        "10M",
+        "--log",
+        "80",
+        "--out",
+        str(out),
+        *TINY,
+    ]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and (not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text()):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    said, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert f"leafwing resume {out}" in said
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["images"]
+    assert (out / f"weights-{last:09d}.safetensors").exists()
+    assert cli.run(["resume", str(out), "--images", str(last + 8)]) == 0

@@ -1,0 +1,227 @@
+"""The contract: what must hold for every recipe there is. A new recipe needs no other test of its own to be trusted.
+
+The data are 16x16 pictures (and points where the recipe takes them) made on the spot; the networks are as narrow as they may be.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import torch
+
+from leafwing import recipes
+from leafwing.engine import Engine, choose
+from leafwing.errors import LeafwingError
+from leafwing.game import Batch, Clock, DataSpec, Game
+from leafwing.loop import Training
+from leafwing.model import Model
+
+PICTURES = DataSpec(16, 16, 3, labels=("a", "b", "c"), fields=("image", "label"))
+POINTS = DataSpec(0, 0, 2)
+SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
+
+
+def serves(name: str, spec: DataSpec) -> bool:
+    try:
+        build(name, spec)
+    except LeafwingError:
+        return False
+    return True
+
+
+def build(name: str, spec: DataSpec) -> Game:
+    card = recipes.describe(name)
+    known = {option.name for option in card.options}
+    options = card.resolve({key: value for key, value in SMALL.items() if key in known})
+    torch.manual_seed(1)
+    return recipes.build(name, recipes.find(name), spec, options)
+
+
+def batches(spec: DataSpec):
+    """A pure function of (images, n), as `Dataset.batch` is."""
+
+    def at(images: int, n: int) -> Batch:
+        generator = torch.Generator().manual_seed(images)
+        if spec.points:
+            return Batch(image=torch.randn(n, *spec.shape, generator=generator))
+        image = torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8, generator=generator)
+        return Batch(image=image, label=torch.randint(0, len(spec.labels), (n,), generator=generator))
+
+    return at
+
+
+def start(name: str, spec: DataSpec, images: int, precision: str = "fp32") -> Training:
+    game = build(name, spec)
+    return Training(game, batches(spec), Engine(game, choose("cpu", precision, 1)), images=images, batch=game.batch)
+
+
+def tensors(game: Game) -> dict[str, torch.Tensor]:
+    return {f"{n}:{k}": v.clone() for n, m in game.modules().items() for k, v in m.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
+IDS = [f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
+every_case = pytest.mark.parametrize(("name", "spec"), CASES, ids=IDS)
+every_recipe = pytest.mark.parametrize("name", recipes.names())
+
+
+def test_every_recipe_serves_pictures() -> None:
+    assert {name for name, spec in CASES if spec is PICTURES} == set(recipes.names())
+
+
+@every_case
+def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: DataSpec) -> None:
+    training = start(name, spec, 10**6)
+    game, engine = training.game, training.engine
+    batch = engine.prepare(training.batches(0, training.batch))
+    for turn in game.turns:
+        for player in game.players.values():
+            player.net.zero_grad(set_to_none=True)
+        before = {n: [p.detach().clone() for p in player.net.parameters()] for n, player in game.players.items()}
+        costs = engine.take(turn, batch, Clock(0, 10**6, 0))
+        assert costs.isfinite().all()
+        assert len(costs) == len(turn.pays)
+        for player_name, player in game.players.items():
+            now = list(player.net.parameters())
+            moved = [not torch.equal(a, b) for a, b in zip(before[player_name], now, strict=True)]
+            if player_name in turn.movers:
+                assert any(moved), f"{player_name} should move"
+                assert all(p.grad is not None for p in now), f"part of {player_name} gets no gradient"
+            else:
+                assert not any(moved), f"{player_name} moved out of turn"
+                assert all(p.grad is None for p in now), f"{player_name} got a gradient out of turn"
+
+
+@every_case
+def test_costs_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) -> None:
+    training = start(name, spec, 60)
+    seen: set[str] = set()
+    for tick in training.ticks(12):
+        seen |= set(tick.costs)
+    assert training.clock.images >= 60
+    expected = {f"{'+'.join(turn.movers)}/{term.name}" for turn in training.game.turns for term in turn.pays}
+    assert seen == expected
+
+
+@every_case
+def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: str, spec: DataSpec) -> None:
+    whole = start(name, spec, 36)
+    list(whole.ticks(10**9))
+    for stop_after in (1, 2, 5):
+        first = start(name, spec, 36)
+        turns = iter(range(stop_after - 1))
+        list(first.ticks(10**9, watch=lambda clock, turns=turns: next(turns, None) is None))
+        saved, state = tensors(first.game), copy.deepcopy(first.state())
+        torch.manual_seed(12345)  # a new process knows nothing of the old one's random state
+        second = start(name, spec, 36)
+        for module_name, module in second.game.modules().items():
+            own = {k.split(":", 1)[1]: v for k, v in saved.items() if k.split(":", 1)[0] == module_name}
+            module.load_state_dict(own)
+        second.restore(state)
+        list(second.ticks(10**9))
+        assert second.clock == whole.clock
+        assert same(tensors(second.game), tensors(whole.game)), f"stopped after turn {stop_after}"
+
+
+@every_case
+def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, spec: DataSpec) -> None:
+    runs = []
+    for _ in range(2):
+        training = start(name, spec, 18)
+        list(training.ticks(10**9))
+        runs.append(tensors(training.game))
+    assert same(*runs)
+    other = start(name, spec, 18)
+    torch.manual_seed(99)
+    list(other.ticks(10**9))
+    assert not same(runs[0], tensors(other.game))
+
+
+@every_case
+def test_samples_have_the_shape_and_range_of_the_data(name: str, spec: DataSpec) -> None:
+    training = start(name, spec, 12)
+    list(training.ticks(10**9))
+    model = Model(training.game, spec)
+    samples = model.sample(5, seed=3)
+    assert samples.shape == (5, *spec.shape)
+    assert samples.dtype == torch.float32
+    assert samples.isfinite().all()
+    if not spec.points:
+        assert samples.min() >= -1
+        assert samples.max() <= 1
+    assert samples.std(0).max() > 0, "all samples are the same"
+    assert torch.equal(model.sample(5, seed=3), samples)
+    assert torch.equal(model.sample(1, seed=3)[0], samples[0])
+    assert not torch.equal(model.sample(5, seed=4), samples)
+
+
+@every_case
+def test_real_and_fake_pass_the_critic_as_separate_batches(name: str, spec: DataSpec) -> None:
+    training = start(name, spec, 10**6)
+    batch = training.engine.prepare(training.batches(0, training.batch))
+    sizes: list[int] = []
+    training.game.players["D"].net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
+    for turn in training.game.turns:
+        training.engine.take(turn, batch, Clock(0, 10**6, 0))
+    assert set(sizes) == {training.batch}, "a batch of another size reached D: real and fake were mixed"
+
+
+@every_recipe
+def test_bf16_trains_too(name: str) -> None:
+    training = start(name, PICTURES, 12, precision="bf16")
+    list(training.ticks(10**9))
+    for tensor in tensors(training.game).values():
+        assert tensor.dtype in (torch.float32, torch.int64)
+        assert tensor.isfinite().all()
+
+
+@every_recipe
+def test_averaged_copies_are_what_users_see(name: str) -> None:
+    card = recipes.describe(name)
+    options = card.resolve({key: v for key, v in {**SMALL, "ema": 10}.items() if key in {o.name for o in card.options}})
+    game = recipes.build(name, recipes.find(name), PICTURES, options)
+    engine = Engine(game, choose("cpu", "fp32", 1))
+    list(Training(game, batches(PICTURES), engine, images=24, batch=game.batch).ticks(10**9))
+    average = game.players["G"].average
+    assert average is not None
+    assert game.shown.G is average
+    live = list(game.players["G"].net.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(average.parameters(), live, strict=True))
+    assert not any(p.requires_grad for p in average.parameters())
+
+
+@every_recipe
+def test_the_text_cites_its_paper_and_explains_every_option(name: str) -> None:
+    card = recipes.describe(name)
+    assert card.year >= 2014
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}$", card.paper)
+    assert card.line.endswith(".")
+    assert len(card.line) <= 130
+    for option in card.options:
+        assert option.help, f"{name}: option {option.name} is not explained"
+
+
+@every_recipe
+def test_one_hyper_parameter_has_one_name(name: str) -> None:
+    names = {option.name for option in recipes.describe(name).options}
+    assert names >= {"latent", "width", "lr_g", "lr_d", "n_critic", "ema", "batch"}
+    unknown = names - recipes.BOUNDS.keys()
+    kinds = {option.name: option.type for option in recipes.describe(name).options}
+    assert all(kinds[n] in (str, bool) or n in ("a", "b", "c") for n in unknown), f"no bounds for {unknown}"
+
+
+@every_recipe
+def test_labels_are_asked_for_only_where_they_are_used(name: str) -> None:
+    game = build(name, PICTURES)
+    unlabelled = DataSpec(16, 16, 3)
+    if "label" in game.abilities.conditions:
+        with pytest.raises(LeafwingError, match="needs labels"):
+            build(name, unlabelled)
+    else:
+        assert build(name, unlabelled).abilities.conditions == ()

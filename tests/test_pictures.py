@@ -1,0 +1,175 @@
+"""Samples as pictures: rounding, order and layout of grids, every number of channels, the reel."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from leafwing import pictures
+from leafwing.errors import LeafwingError
+
+
+def test_minus_1_is_black_0_is_the_middle_and_1_is_white() -> None:
+    samples = torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
+    assert pictures.to_pixels(samples).flatten().tolist() == [0, 128, 255]
+
+
+def test_every_pixel_value_survives_the_way_to_minus_1_to_1_and_back() -> None:
+    values = torch.arange(256, dtype=torch.uint8)
+    samples = (values.float() / 127.5 - 1).reshape(1, 1, 16, 16)
+    assert np.array_equal(pictures.to_pixels(samples).flatten(), values.numpy())
+
+
+def test_numbers_are_rounded_not_cut_and_those_outside_are_clamped() -> None:
+    samples = torch.tensor([100.7, 100.2, 300.0, -20.0]).div(127.5).sub(1).reshape(4, 1, 1, 1)
+    assert pictures.to_pixels(samples).flatten().tolist() == [101, 100, 255, 0]
+
+
+def test_channels_come_last_and_rows_stay_rows() -> None:
+    samples = torch.linspace(-1, 1, 2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    pixels = pictures.to_pixels(samples)
+    assert pixels.shape == (2, 4, 5, 3)
+    assert pixels.dtype == np.uint8
+    for n, c, y, x in ((0, 0, 0, 0), (1, 2, 3, 4), (0, 1, 2, 3), (1, 0, 3, 1)):
+        assert pixels[n, y, x, c] == round((samples[n, c, y, x].item() + 1) * 127.5)
+
+
+def test_half_precision_and_gradients_are_no_obstacle() -> None:
+    samples = torch.ones(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
+    assert pictures.to_pixels(samples).min() == 255
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_one_to_four_channels_are_grey_grey_alpha_rgb_and_rgba(channels: int, mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
+    image = pictures.to_image(pixels)
+    assert (image.mode, image.size) == (mode, (6, 4))
+    assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
+    with Image.open(io.BytesIO(pictures.png(image))) as read:
+        assert read.format == "PNG"
+        assert np.array_equal(np.asarray(read).reshape(pixels.shape), pixels)
+
+
+def shades(n: int, height: int = 4, width: int = 6, channels: int = 1) -> torch.Tensor:
+    """n pictures; the i-th is all of value 10 (i + 1)."""
+    return (torch.arange(1, n + 1) * 10 / 127.5 - 1).reshape(n, 1, 1, 1).expand(n, channels, height, width)
+
+
+def test_a_grid_is_read_like_a_page_with_gaps_between() -> None:
+    sheet = np.asarray(pictures.grid(shades(5), columns=3, gap=2))
+    assert sheet.shape == (2 * (4 + 2) + 2, 3 * (6 + 2) + 2)
+    for i in range(5):
+        top, left = 2 + (i // 3) * 6, 2 + (i % 3) * 8
+        assert (sheet[top : top + 4, left : left + 6] == 10 * (i + 1)).all()
+    assert (sheet != 0).sum() == 5 * 4 * 6, "something is drawn outside the five pictures"
+
+
+@pytest.mark.parametrize(("n", "columns", "rows"), [(1, 1, 1), (4, 2, 2), (5, 3, 2), (64, 8, 8)])
+def test_a_grid_is_as_square_as_can_be(n: int, columns: int, rows: int) -> None:
+    assert pictures.grid(shades(n), gap=0).size == (columns * 6, rows * 4)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_a_grid_keeps_the_channels(channels: int, mode: str) -> None:
+    assert pictures.grid(shades(2, channels=channels)).mode == mode
+
+
+def dark(image: Image.Image) -> set[tuple[int, int]]:
+    ys, xs = np.nonzero(np.asarray(image) == 0)
+    return set(zip(xs.tolist(), ys.tolist(), strict=True))
+
+
+def test_points_are_a_plot_with_x_to_the_right_and_y_upwards() -> None:
+    image = pictures.grid(torch.tensor([[0.7, 0.35]]))
+    assert image.size == (512, 512)
+    found = dark(image)
+    assert found
+    x, y = (sum(p[i] for p in found) / len(found) for i in (0, 1))
+    # the extent is the smallest 1.5 * 2^k that holds the point: 0.75
+    assert x == pytest.approx(256 * (1 + 0.7 / 0.75), abs=2)
+    assert y == pytest.approx(256 * (1 - 0.35 / 0.75), abs=2)
+
+
+def test_the_frame_of_a_plot_does_not_breathe_with_the_points() -> None:
+    few, more = (pictures.scatter(torch.tensor([[0.4, 0.4], [scale, -scale]])) for scale in (1.0, 1.2))
+    assert len(dark(few) & dark(more)) >= 4, "the same point moved because another one did"
+
+
+def test_far_points_and_no_points_do_no_harm() -> None:
+    cloud = torch.cat([torch.randn(500, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([[1e9, -1e9]])])
+    assert len(dark(pictures.scatter(cloud))) > 500
+    assert pictures.scatter(torch.zeros(0, 2)).size == (512, 512)
+    assert dark(pictures.scatter(torch.zeros(3, 2)))
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> list[Path]:
+    """Three pictures of 16x16 in red, green and blue."""
+    made = []
+    for i, colour in enumerate(("red", "lime", "blue")):
+        made.append(tmp_path / f"{i:09d}.png")
+        Image.new("RGB", (16, 16), colour).save(made[-1])
+    return made
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif", "GIF"])
+def test_a_reel_shows_every_picture_in_order_each_with_its_caption(tmp_path: Path, frames: list[Path], kind: str) -> None:
+    out = tmp_path / f"reel.{kind}"
+    pictures.reel(frames, ["0 images", "100 images", "200 images"], out, seconds=3)
+    with Image.open(out) as reel:
+        assert reel.format == kind.upper()
+        assert reel.size == (256, 256 + 16)
+        shown = [frame.convert("RGB") for frame in ImageSequence.Iterator(reel)]
+    assert len(shown) == 3
+    strongest = [int(np.argmax(frame.getpixel((128, 128)))) for frame in shown]
+    assert strongest == [0, 1, 2]
+    strips = [np.asarray(frame)[-16:].astype(int) for frame in shown]
+    assert all(strip.min() < 100 and strip.max() > 200 for strip in strips), "a caption is missing"
+    assert np.abs(strips[0] - strips[1]).max() > 100, "the captions are the same"
+
+
+def test_a_gif_reel_lasts_as_long_as_asked_and_rests_on_its_last_picture(tmp_path: Path, frames: list[Path]) -> None:
+    pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.gif", seconds=3)
+    with Image.open(tmp_path / "reel.gif") as reel:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(reel)]
+        assert reel.info["loop"] == 0
+    assert durations == [1000, 1000, 1500]
+
+
+def test_a_reel_of_one_picture_and_of_grey_pictures(tmp_path: Path) -> None:
+    Image.new("L", (300, 400), 90).save(tmp_path / "one.png")
+    pictures.reel([tmp_path / "one.png"], ["only"], tmp_path / "reel.webp")
+    with Image.open(tmp_path / "reel.webp") as reel:
+        assert reel.size == (300, 416)
+
+
+def test_another_kind_of_reel_is_refused_with_those_there_are(tmp_path: Path, frames: list[Path]) -> None:
+    with pytest.raises(LeafwingError, match=r"reel\.avi: a reel is one of \.webp, \.gif, \.mp4"):
+        pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.avi")
+
+
+def test_mp4_without_ffmpeg_is_a_clear_error_and_writes_nothing(
+    tmp_path: Path, frames: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LeafwingError, match=r"reel\.mp4: \.mp4 needs the program ffmpeg.*\.webp and \.gif do without"):
+        pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.mp4")
+    assert not (tmp_path / "reel.mp4").exists()
+
+
+def test_a_failing_ffmpeg_is_a_clear_error_and_leaves_nothing(
+    tmp_path: Path, frames: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ffmpeg").write_text("#!/bin/sh\necho 'no encoder' >&2\nexit 1\n")
+    (programs / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/bin:/usr/bin")
+    with pytest.raises(LeafwingError, match=r"could not make .*reel\.mp4: no encoder"):
+        pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.mp4")
+    assert not (tmp_path / "reel.mp4").exists()

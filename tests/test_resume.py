@@ -1,0 +1,26 @@
+"""Exact resume: real processes are killed at random moments, and the weights come out as if nothing had happened."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from kills import kill_and_compare
+from leafwing import recipes
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+
+
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_killed_and_resumed_a_run_ends_with_the_same_bits(recipe: str, tmp_path: Path) -> None:
+    kills = 0
+    for attempt in range(5):
+        found = kill_and_compare(recipe, 3, tmp_path / str(attempt), seed=attempt)
+        assert found["weights_equal"], found
+        assert found["log_equal"], found
+        kills += found["kills"]
+        if kills >= 3:
+            return
+    pytest.fail(f"the trainings ended before they could be killed: {kills} kills")

@@ -1,0 +1,621 @@
+"""The run folder: it appears whole, is never overwritten, survives a full disk, and executes nothing that is not trusted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from leafwing import recipes
+from leafwing.errors import LeafwingError, StorageError
+from leafwing.game import SGD, Abilities, DataSpec, Game, Player, Round, Term, Turn
+from leafwing.model import Model
+from leafwing.runs import Run, UntrustedRecipe, folders, refuse, spec_from, spec_to
+
+SPEC = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label"))
+OPTIONS = recipes.describe("dcgan").resolve({"latent": 4, "width": 4, "widest": 8})
+
+
+def config(recipe: str = "dcgan", source: str = "/pictures/My Cats (2).zip", **changes: Any) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "options": dict(OPTIONS),
+        "data": {
+            "source": source,
+            "options": {},
+            "fingerprint": "f" * 64,
+            "samples": 9,
+            "rejected": 0,
+            "spec": spec_to(SPEC),
+        },
+        "training": {"images": 1000, "seed": 0, "time": None},
+        "versions": {},
+        "conditions": [],
+        **changes,
+    }
+
+
+def create(folder: Path | None = None, *, root: Path | str = "runs", **changes: Any) -> Run:
+    return Run.create(config(**changes), recipes.locate("dcgan"), out=folder, root=root)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return create(tmp_path / "run")
+
+
+class Small(nn.Module):
+    """A network with a weight and a counter that is no float."""
+
+    def __init__(self, value: float, size: int = 3) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((size,), value))
+        self.register_buffer("seen", torch.tensor(int(value)))
+
+
+def game(value: float = 1.0, size: int = 3) -> Game:
+    players = {"G": Player(Small(value, size), SGD(0.1), ema=100), "D": Player(Small(value, size), SGD(0.1))}
+    turn = Turn(
+        "D", lambda nets, batch, clock: Round(nets, batch.image, batch.image, nets.D), [Term("memory", Small(value))]
+    )
+    return Game(players, [turn], Abilities())
+
+
+def keep(run: Run, images: int, value: float | None = None, *, last: int = 2, milestone: int = 0, pad: int = 0) -> Path:
+    state = {"images": images, "round": images // 10, "pad": torch.zeros(pad)}
+    return run.keep(game(float(images) if value is None else value), state, last=last, milestone=milestone)
+
+
+# --- creating ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_holds_its_settings_and_its_recipe(run: Run) -> None:
+    assert sorted(os.listdir(run.folder)) == ["log.jsonl", "recipe.py", "run.json", "samples"]
+    assert json.loads((run.folder / "run.json").read_text(encoding="utf-8")) == json.loads(json.dumps(config()))
+    assert (run.folder / "recipe.py").read_bytes() == recipes.locate("dcgan").read_bytes()
+    assert (run.name, run.recipe, run.spec) == ("run", "dcgan", SPEC)
+
+
+def test_runs_are_numbered_and_named_by_recipe_and_data(tmp_path: Path) -> None:
+    first = create(root=tmp_path / "runs")
+    second = create(root=tmp_path / "runs", source="digits")
+    assert (first.name, second.name) == ("0001-dcgan-my_cats_2", "0002-dcgan-digits")
+
+
+@pytest.mark.parametrize(
+    ("source", "slug"), [("/", "data"), ("???", "data"), ("a" * 80, "a" * 24), ("x.tar.gz", "x"), ("Ünï", "n")]
+)
+def test_any_source_gives_a_plain_name(tmp_path: Path, source: str, slug: str) -> None:
+    assert create(root=tmp_path, source=source).name == f"0001-dcgan-{slug}"
+
+
+def test_numbers_go_on_after_the_highest_whatever_was_deleted(tmp_path: Path) -> None:
+    for name in ("0002-a-b", "0041-c-d", "notes", "9999.txt.d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "9999.txt.d").rmdir()
+    assert create(root=tmp_path).name.startswith("0042-")
+
+
+def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("x")
+    with pytest.raises(LeafwingError, match=r"mine exists, and a run folder is never overwritten"):
+        create(tmp_path / "mine")
+    assert os.listdir(tmp_path) == ["mine"]
+    assert os.listdir(tmp_path / "mine") == ["precious"]
+    refuse(None)
+    refuse(tmp_path / "free")
+
+
+def test_parents_of_the_folder_are_made(tmp_path: Path) -> None:
+    assert create(tmp_path / "a" / "b" / "c").folder.is_dir()
+
+
+def test_nothing_is_left_of_a_run_that_could_not_be_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, calls = os.replace, []
+
+    def sometimes(source: Any, target: Any) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", sometimes)
+    with pytest.raises(StorageError, match="No space left"):
+        create(root=tmp_path)
+    assert folders(tmp_path) == []
+    monkeypatch.undo()
+    assert create(root=tmp_path).name.startswith("0001-")
+
+
+def test_at_no_moment_is_there_a_folder_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time a file or folder is put in place, every visible folder under the root holds run.json and recipe.py."""
+    seen: list[list[str]] = []
+
+    def watching(real: Any) -> Any:
+        def wrapped(*words: Any, **options: Any) -> Any:
+            done = real(*words, **options)
+            for folder in tmp_path.iterdir():
+                if not folder.name.startswith("."):
+                    seen.append(os.listdir(folder))
+            return done
+
+        return wrapped
+
+    for name in ("replace", "rename", "mkdir"):
+        monkeypatch.setattr(os, name, watching(getattr(os, name)))
+    create(root=tmp_path)
+    assert seen
+    assert all({"run.json", "recipe.py", "log.jsonl", "samples"} <= set(files) for files in seen)
+
+
+def test_folders_are_those_with_settings_and_no_leftovers(tmp_path: Path) -> None:
+    run = create(root=tmp_path)
+    (tmp_path / ".new-1-2").mkdir()
+    (tmp_path / ".new-1-2" / "run.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    assert folders(tmp_path) == [run.folder]
+    assert folders(tmp_path / "missing") == []
+
+
+def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot write"):
+        create(tmp_path / "file" / "run")
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_opened_by_folder_name_number_or_last(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    one, two = create(root=root), create(root=root, source="digits")
+    os.utime(two.folder / "run.json", (1, 1))
+    for name in (one.folder, str(one.folder), one.name, "1", "0001", "last"):
+        assert Run.open(name, root=root).folder == one.folder, name
+    assert Run.open("2", root=root).folder == two.folder
+    assert Run.open("2", root=root).config == two.config
+
+
+@pytest.mark.parametrize("name", ["3", "0001-dcgan", "lost", "0"])
+def test_an_unknown_run_is_answered_with_those_there_are(tmp_path: Path, name: str) -> None:
+    run = create(root=tmp_path)
+    with pytest.raises(LeafwingError, match=f"no run '{name}'; runs under .*: {run.name}"):
+        Run.open(name, root=tmp_path)
+
+
+def test_without_any_run_there_is_no_last(tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=r"no run 'last'; runs under .*: none"):
+        Run.open("last", root=tmp_path)
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=r"is no run folder: it has no run\.json"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "7",
+        "{}",
+        '{"data": {}}',
+        '{"data": {"spec": {}}}',
+        '{"data": {"spec": 3}, "recipe": "x"}',
+        "\ufeff{}",
+    ],
+)
+def test_damaged_settings_name_the_file(run: Run, text: str) -> None:
+    (run.folder / "run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(LeafwingError, match=r"run\.json cannot be read: "):
+        Run(run.folder)
+
+
+def test_settings_that_are_no_text_name_the_file(run: Run) -> None:
+    (run.folder / "run.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LeafwingError, match=r"run\.json cannot be read: "):
+        Run(run.folder)
+
+
+@pytest.mark.parametrize("missing", ["options", "training"])
+def test_settings_without_a_part_that_is_needed_name_the_file(run: Run, missing: str) -> None:
+    plain = config()
+    del plain[missing]
+    (run.folder / "run.json").write_text(json.dumps(plain))
+
+    def use() -> None:
+        opened = Run(run.folder)
+        opened.game()
+        opened.update(images=5)
+
+    with pytest.raises(LeafwingError, match=rf"run\.json.*{missing}"):
+        use()
+
+
+def test_options_that_the_recipe_does_not_take_are_bad_input(run: Run) -> None:
+    (run.folder / "run.json").write_text(json.dumps(config(options={"wings": 2})))
+    with pytest.raises(LeafwingError, match=r"recipe dcgan .*wings"):
+        Run(run.folder).game()
+
+
+def test_a_spec_survives_json() -> None:
+    for spec in (SPEC, DataSpec(0, 0, 2)):
+        assert spec_from(json.loads(json.dumps(spec_to(spec)))) == spec
+
+
+def test_a_change_of_the_settings_is_kept(run: Run) -> None:
+    run.update(images=5000, time=60.0)
+    again = Run(run.folder)
+    assert again.config["training"] == {"images": 5000, "seed": 0, "time": 60.0}
+    assert again.config["options"] == OPTIONS
+
+
+def test_names_outside_ascii_stay_readable(tmp_path: Path) -> None:
+    run = create(tmp_path / "r", source="/bilder/kätzchen")
+    assert "kätzchen" in (run.folder / "run.json").read_text(encoding="utf-8")
+    assert Run(run.folder).config["data"]["source"] == "/bilder/kätzchen"
+
+
+# --- one process at a time --------------------------------------------------------------------------------------------------
+
+
+def test_a_second_holder_is_refused_until_the_first_lets_go(run: Run) -> None:
+    other = Run(run.folder)
+    with run.lock(), pytest.raises(LeafwingError, match="is being trained by another process"), other.lock():
+        pytest.fail("two hold the lock")
+    with other.lock():
+        pass
+
+
+def test_the_lock_is_let_go_after_an_error(run: Run) -> None:
+    with pytest.raises(RuntimeError, match="mine"), run.lock():
+        raise RuntimeError("mine")
+    with Run(run.folder).lock():
+        pass
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_logged_is_read_back_in_order(run: Run) -> None:
+    assert run.records() == []
+    records = [{"images": i, "costs": {"D/adversarial": i / 3}} for i in (10, 20, 30)]
+    for record in records:
+        run.log(record)
+    assert Run(run.folder).records() == records
+
+
+def test_a_last_line_cut_short_is_left_out(run: Run) -> None:
+    run.log({"images": 10})
+    run.log({"images": 20})
+    text = (run.folder / "log.jsonl").read_text()
+    for cut in range(1, len('{"images": 20}\n')):
+        (run.folder / "log.jsonl").write_text(text[:-cut])
+        found = run.records()
+        assert found[0] == {"images": 10}
+        assert found[1:] in ([], [{"images": 20}])
+        assert cut == 1 or found[1:] == []
+
+
+def test_a_missing_log_is_empty(run: Run) -> None:
+    (run.folder / "log.jsonl").unlink()
+    assert run.records() == []
+
+
+def test_lines_past_a_checkpoint_are_forgotten(run: Run) -> None:
+    for images in (10, 20, 30):
+        run.log({"images": images})
+    with (run.folder / "log.jsonl").open("a") as file:
+        file.write('{"images": 4')
+    run.forget_after(20)
+    assert [record["images"] for record in run.records()] == [10, 20]
+    run.log({"images": 25})
+    assert [record["images"] for record in run.records()] == [10, 20, 25]
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_brings_back_every_tensor(run: Run) -> None:
+    path = keep(run, 120, 7.0)
+    assert path.name == "weights-000000120.safetensors"
+    fresh = game(0.0)
+    assert run.load_weights(fresh) == 120
+    modules = fresh.modules()
+    assert sorted(modules) == ["D", "G", "G.average", "term.memory"]
+    for module in modules.values():
+        assert torch.equal(module.weight, torch.full((3,), 7.0))
+        assert module.seen.item() == 7
+        assert module.seen.dtype == torch.int64
+
+
+def test_the_weights_file_is_plain_safetensors_that_say_what_they_are(run: Run) -> None:
+    from safetensors import safe_open
+
+    with safe_open(keep(run, 120), "pt") as file:
+        assert file.metadata() == {"images": "120"}
+        assert "G.average:weight" in set(file.keys())
+
+
+def test_networks_in_another_memory_layout_are_kept_too(run: Run) -> None:
+    net = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    run.keep(Game({"G": Player(net)}, [], Abilities()), {"images": 1}, last=1, milestone=0)
+    fresh = nn.Conv2d(3, 4, 3)
+    run.load_weights(Game({"G": Player(fresh)}, [], Abilities()))
+    assert torch.equal(fresh.weight, net.weight)
+
+
+def test_the_state_for_resuming_is_read_back(run: Run) -> None:
+    assert run.resume_state() is None
+    keep(run, 120, pad=2)
+    state = run.resume_state()
+    assert state is not None
+    assert (state["images"], state["round"]) == (120, 12)
+    assert torch.equal(state["pad"], torch.zeros(2))
+
+
+def test_the_last_weights_stay_and_older_ones_go(run: Run) -> None:
+    for images in (100, 200, 300, 400):
+        keep(run, images)
+    assert list(run.weights()) == [300, 400]
+    keep(run, 500, last=1)
+    assert list(run.weights()) == [500]
+
+
+def test_milestones_stay_for_good(run: Run) -> None:
+    for images in range(100, 1300, 100):
+        keep(run, images, last=2, milestone=500)
+    assert list(run.weights()) == [100, 500, 1000, 1100, 1200]
+
+
+def test_the_state_always_names_weights_that_exist(run: Run) -> None:
+    for images in range(100, 800, 100):
+        keep(run, images, last=1, milestone=300)
+        state = run.resume_state()
+        assert state is not None
+        assert state["images"] == images
+        assert state["images"] in run.weights()
+
+
+def test_other_files_are_no_weights(run: Run) -> None:
+    keep(run, 100)
+    for name in ("weights-best.safetensors", "weights-1.safetensors.bak", ".weights-000000900.safetensors.1.part"):
+        (run.folder / name).write_text("x")
+    assert list(run.weights()) == [100]
+
+
+def nth_replace_fails(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    replace, calls = os.replace, []
+
+    def failing(source: Any, target: Any) -> None:
+        calls.append(target)
+        if len(calls) == n:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+
+
+def still_good(run: Run, images: int) -> None:
+    """The checkpoint of so many images is what resuming finds, whole, and nothing half-written lies about."""
+    again = Run(run.folder)
+    state = again.resume_state()
+    assert state is not None
+    assert state["images"] == images
+    fresh = game(0.0)
+    again.load_weights(fresh, images)
+    assert torch.equal(fresh.modules()["G"].weight, torch.full((3,), float(images)))
+    assert not [name for name in os.listdir(run.folder) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_full_disk_leaves_the_checkpoint_before_it(run: Run, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    keep(run, 100)
+    keep(run, 200, last=1)
+    nth_replace_fails(monkeypatch, n)
+    with pytest.raises(StorageError, match="No space left") as caught:
+        keep(run, 300, last=1)
+    assert caught.value.exit_code == 4
+    monkeypatch.undo()
+    still_good(run, 200)
+    keep(run, 300, last=1)
+    still_good(run, 300)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize("pad", [0, 100_000], ids=["weights", "resume.pt"])
+def test_a_disk_that_really_refuses_is_a_storage_error(run: Run, pad: int) -> None:
+    """The writers of weights and of the state have error types of their own; a limit on file sizes is met as a full disk is."""
+    import resource
+
+    keep(run, 100)
+    limit = 20_000 if pad else 300
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write .*(weights-|resume)"):
+            keep(run, 200, pad=pad)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    still_good(run, 100)
+
+
+def test_without_weights_the_run_says_why(run: Run) -> None:
+    with pytest.raises(LeafwingError, match="holds no weights: its training ended before the first checkpoint"):
+        run.load_weights(game())
+
+
+def test_weights_that_are_not_there_are_answered_with_those_that_are(run: Run) -> None:
+    keep(run, 100)
+    keep(run, 200)
+    with pytest.raises(LeafwingError, match=r"no weights of 1,500 images; it has: 100, 200"):
+        run.load_weights(game(), 1500)
+
+
+def test_an_older_checkpoint_can_be_asked_for(run: Run) -> None:
+    keep(run, 100)
+    keep(run, 200)
+    fresh = game(0.0)
+    assert run.load_weights(fresh, 100) == 100
+    assert fresh.modules()["D"].seen.item() == 100
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-5], lambda data: data[:20], lambda data: b"x" * len(data)]
+)
+def test_damaged_weights_name_the_file_and_change_nothing(run: Run, damage: Any) -> None:
+    path = keep(run, 100)
+    path.write_bytes(damage(path.read_bytes()))
+    fresh = game(3.0)
+    with pytest.raises(LeafwingError, match=r"weights-000000100\.safetensors is damaged"):
+        run.load_weights(fresh)
+    assert torch.equal(fresh.modules()["G"].weight, torch.full((3,), 3.0))
+
+
+def test_weights_of_another_shape_or_other_networks_do_not_fit(run: Run) -> None:
+    keep(run, 100)
+    for other in (game(1.0, size=4), Game({"G": Player(Small(1.0))}, [], Abilities())):
+        with pytest.raises(LeafwingError, match="does not fit the networks of recipe dcgan with this run's options"):
+            run.load_weights(other)
+
+
+def test_a_damaged_state_names_the_file(run: Run) -> None:
+    keep(run, 100)
+    (run.folder / "resume.pt").write_bytes(b"PK nothing")
+    with pytest.raises(LeafwingError, match=r"resume\.pt cannot be read"):
+        run.resume_state()
+
+
+class Bomb:
+    """Something that runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.path), "w"))
+
+
+def test_reading_the_state_executes_nothing(run: Run, tmp_path: Path) -> None:
+    torch.save({"images": 1, "bomb": Bomb(tmp_path / "ran")}, run.folder / "resume.pt")
+    with pytest.raises(LeafwingError, match=r"resume\.pt cannot be read"):
+        run.resume_state()
+    assert not (tmp_path / "ran").exists()
+
+
+# --- rebuilding and trust ---------------------------------------------------------------------------------------------------
+
+
+def trained(run: Run) -> Run:
+    torch.manual_seed(0)
+    run.keep(run.game(), {"images": 50}, last=1, milestone=0)
+    return run
+
+
+def test_an_installed_recipe_needs_no_trust(tmp_path: Path) -> None:
+    folder = trained(create(tmp_path / "r")).folder
+    opened = Run(folder)
+    assert opened.recipe_is_installed()
+    assert opened.function() is recipes.find("dcgan")
+    model = Model.load(folder)
+    assert model.images == 50
+    assert model.sample(2).shape == (2, 3, 16, 16)
+    assert not any(weight.requires_grad for weight in model.game.players["G"].net.parameters())
+
+
+def test_line_ends_do_not_make_a_recipe_a_strangers(run: Run) -> None:
+    path = run.folder / "recipe.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert Run(run.folder).recipe_is_installed()
+
+
+def test_a_changed_recipe_is_shown_and_not_executed(tmp_path: Path) -> None:
+    run = trained(create(tmp_path / "r"))
+    path = run.folder / "recipe.py"
+    path.write_text(path.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()  # mischief\n")
+    for use in (Run(run.folder).function, Run(run.folder).game, lambda: Model.load(run.folder)):
+        with pytest.raises(
+            UntrustedRecipe, match=r"# mischief\n(.|\n)*recipe\.py \(above\) is not an installed recipe.*--trust"
+        ):
+            use()
+    Run(run.folder).records()
+    assert not (tmp_path / "ran").exists()
+    assert Model.load(run.folder, trust=True).sample(1).shape == (1, 3, 16, 16)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_recipe_of_an_installed_ones_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    own = tmp_path / "dcgan.py"
+    own.write_text("def dcgan(data):\n    return 'mine'\n")
+    run = Run.create(config(), own, out=tmp_path / "r")
+    assert not run.recipe_is_installed()
+    with pytest.raises(UntrustedRecipe):
+        Run(run.folder).function()
+    assert Run(run.folder, trust=True).function()(None) == "mine"  # type: ignore[comparison-overlap]
+
+
+def test_a_run_with_a_recipe_of_ones_own_is_rebuilt_from_its_folder_alone(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("def mine(data, *, size: int = 3):\n    return ('built', data, size)\n")
+    run = Run.create(config("mine", options={"size": 5}), own, out=tmp_path / "r")
+    own.unlink()
+    assert Run(run.folder, trust=True).game() == ("built", SPEC, 5)
+
+
+def test_a_recipe_of_ones_own_may_hold_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n    size: int = 3\n"
+    )
+    own.write_text(text + "def mine(data):\n    return Box().size\n")
+    assert recipes.find(str(own))(SPEC) == 3  # it trains
+    run = Run.create(config("mine", options={}), own, out=tmp_path / "r")
+    assert Run(run.folder, trust=True).function()(SPEC) == 3
+
+
+def test_a_missing_recipe_is_named(run: Run) -> None:
+    (run.folder / "recipe.py").unlink()
+    with pytest.raises(LeafwingError, match=r"run has no recipe\.py"):
+        Run(run.folder).function()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0\n", "cannot be imported: ZeroDivisionError"),
+        ("def other(): ...\n", "holds no function dcgan"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_trusted_recipe_that_is_broken_is_named(run: Run, text: str, message: str) -> None:
+    (run.folder / "recipe.py").write_text(text)
+    with pytest.raises(LeafwingError, match=rf"recipe\.py .*{message}"):
+        Run(run.folder, trust=True).function()
+
+
+def test_trust_does_not_execute_a_recipe_that_equals_the_installed_one(run: Run) -> None:
+    assert Run(run.folder, trust=True).function() is recipes.find("dcgan")
+
+
+def test_loading_by_name_and_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = trained(create())
+    torch.manual_seed(1)
+    run.keep(run.game(), {"images": 90}, last=2, milestone=0)
+    assert Model.load("1").images == Model.load("last").images == Model.load(run.name).images == 90
+    assert Model.load(run, images=50).images == 50
+    assert not torch.equal(Model.load("1", images=50).sample(1), Model.load("1").sample(1))
+    with pytest.raises(LeafwingError, match="no weights of 70 images; it has: 50, 90"):
+        Model.load("1", images=70)
