@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--images", default="50k")
+    parser.add_argument("--threads", type=int, help="CPU threads; one a core if not given")
     parser.add_argument("--option", action="append", default=[], help="a recipe's option: name=value")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "digits.jsonl")
     given = parser.parse_args()
@@ -89,7 +90,14 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 started = time.perf_counter()
                 run = leafwing.train(
-                    "digits", recipe, images=given.images, seed=seed, out=Path(folder, "run"), progress=Screen(), **options
+                    "digits",
+                    recipe,
+                    images=given.images,
+                    seed=seed,
+                    threads=given.threads,
+                    out=Path(folder, "run"),
+                    progress=Screen(),
+                    **options,
                 )
                 row = {
                     "bench": "digits",

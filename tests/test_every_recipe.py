@@ -10,60 +10,14 @@ import re
 
 import pytest
 import torch
+from tiny import PICTURES, POINTS, SMALL, batches, build, same, serves, start, tensors
 
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
-from leafwing.game import Batch, Clock, DataSpec, Game
+from leafwing.game import Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
-
-PICTURES = DataSpec(16, 16, 3, labels=("a", "b", "c"), fields=("image", "label"))
-POINTS = DataSpec(0, 0, 2)
-SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
-
-
-def serves(name: str, spec: DataSpec) -> bool:
-    try:
-        build(name, spec)
-    except LeafwingError:
-        return False
-    return True
-
-
-def build(name: str, spec: DataSpec) -> Game:
-    card = recipes.describe(name)
-    known = {option.name for option in card.options}
-    options = card.resolve({key: value for key, value in SMALL.items() if key in known})
-    torch.manual_seed(1)
-    return recipes.build(name, recipes.find(name), spec, options)
-
-
-def batches(spec: DataSpec):
-    """A pure function of (images, n), as `Dataset.batch` is."""
-
-    def at(images: int, n: int) -> Batch:
-        generator = torch.Generator().manual_seed(images)
-        if spec.points:
-            return Batch(image=torch.randn(n, *spec.shape, generator=generator))
-        image = torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8, generator=generator)
-        return Batch(image=image, label=torch.randint(0, len(spec.labels), (n,), generator=generator))
-
-    return at
-
-
-def start(name: str, spec: DataSpec, images: int, precision: str = "fp32") -> Training:
-    game = build(name, spec)
-    return Training(game, batches(spec), Engine(game, choose("cpu", precision, 1)), images=images, batch=game.batch)
-
-
-def tensors(game: Game) -> dict[str, torch.Tensor]:
-    return {f"{n}:{k}": v.clone() for n, m in game.modules().items() for k, v in m.state_dict().items()}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
 
 CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
 IDS = [f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
