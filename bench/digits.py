@@ -26,7 +26,6 @@ from sklearn.svm import SVC
 import leafwing
 from leafwing.data import load
 from leafwing.progress import Screen
-from leafwing.runs import versions
 
 CONFIDENT = 0.9
 
@@ -110,7 +109,7 @@ def main() -> None:
                     "reader": {"accuracy": round(reader.accuracy, 4), "confident": round(reader.confident, 4)},
                     "precision": run.config["training"]["precision"],
                     "threads": run.config["training"]["threads"],
-                    **versions(),
+                    **run.config["versions"],
                 }
             print(json.dumps(row))
             given.results.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="in all, shared among the recipes")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "kills.jsonl")
     given = parser.parse_args()
-    names = recipes.names()
+    names, made_with = recipes.names(), versions()
     left, attempt = given.kills, 0
     while left > 0:
         for recipe in names:
@@ -123,7 +123,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 row = kill_and_compare(recipe, min(left, 5), Path(folder), seed=attempt)
             left -= row["kills"]
-            row = {"bench": "kills", "seed": attempt, **row, **versions()}
+            row = {"bench": "kills", "seed": attempt, **row, **made_with}
             print(json.dumps(row), flush=True)
             given.results.parent.mkdir(parents=True, exist_ok=True)
             with given.results.open("a") as file:
