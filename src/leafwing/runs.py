@@ -18,6 +18,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -357,6 +358,7 @@ def versions() -> dict[str, str | None]:
     }
 
 
+@cache
 def commit() -> str | None:
     """The commit of leafwing's own source tree, with + when it was changed since; None for an installed copy."""
     here = Path(__file__).resolve().parent
