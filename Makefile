@@ -14,7 +14,7 @@ setup: .venv/installed
 	touch $@
 
 demo: setup
-	$(BIN)/leafwing train digits --recipe cgan --images 50k
+	$(BIN)/leafwing train digits --recipe cgan --images 50k --time 2m
 
 test: setup
 	$(BIN)/python -m pytest -n auto -m 'not slow'

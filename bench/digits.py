@@ -98,6 +98,8 @@ def main() -> None:
                     progress=Screen(),
                     **options,
                 )
+                if run.done != "images":
+                    raise SystemExit("stopped: no result is written for a training that was cut short")
                 row = {
                     "bench": "digits",
                     "recipe": recipe,

@@ -100,7 +100,8 @@ def train(
         **options: the recipe's hyper-parameters.
 
     Returns:
-        The run.
+        The run. Its `done` says why training ended: `images`, `seconds`, or `asked` by Ctrl-C or SIGTERM, which finish the turn and
+        write a checkpoint.
 
     Raises:
         LeafwingError: bad input; nothing was written.

@@ -1,0 +1,66 @@
+"""The README's commands and Python lines, run as they stand, but for fewer images."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leafwing import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = [line.split("#")[0].strip() for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
+
+
+@pytest.fixture
+def beside_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a folder `photos` of 70 pictures in it."""
+    (tmp_path / "photos").mkdir()
+    noise = np.random.default_rng(0)
+    for i in range(70):
+        Image.fromarray(noise.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_leafwing_command_of_the_readme_works(beside_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [line for line in SHELL if line.startswith("leafwing ")]
+    assert len(commands) >= 8
+    for line in commands:
+        words = shlex.split(re.sub(r"\d+k\b", "64", line))[1:]
+        if words[0] == "train":
+            words += ["--threads", "1", "--width", "8", "--batch", "16"]
+        assert cli.run(words) == 0, (line, capsys.readouterr().err)
+    assert len(list((beside_photos / "runs").iterdir())) == 2
+
+
+def test_every_python_line_of_the_readme_works(beside_photos: Path) -> None:
+    code = "\n".join(block for kind, block in BLOCKS if kind == "python")
+    names: dict[str, object] = {}
+    exec(code.replace('images="200k"', "images=64, width=8, batch=16, threads=1"), names)
+    assert names["pictures"].shape == (64, 3, 64, 64)  # type: ignore[attr-defined]
+
+
+def test_every_make_target_of_the_readme_exists_and_the_demo_is_the_command_beside_it() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in [line.removeprefix("make ") for line in SHELL if line.startswith("make ")]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    demo = next(line for line in SHELL if line.startswith("leafwing train digits"))
+    assert demo in makefile
+
+
+def test_the_table_of_recipes_is_complete() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert sorted(listed) == cli.recipes.names()
+
+
+def test_continuous_integration_runs_the_readmes_own_commands() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nmake check\n" in script
+    assert "\nmake test\n" in script
