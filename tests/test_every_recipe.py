@@ -10,7 +10,6 @@ import re
 
 import pytest
 import torch
-from tiny import PICTURES, POINTS, SMALL, batches, build, same, serves, start, tensors
 
 from leafwing import recipes
 from leafwing.engine import Engine, choose
@@ -18,6 +17,7 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
+from tiny import PICTURES, POINTS, SMALL, batches, build, same, serves, start, tensors
 
 CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
 IDS = [f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]

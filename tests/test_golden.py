@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import PICTURES, start
 
 from leafwing import recipes
+from tiny import PICTURES, start
 
 GOLDEN = Path(__file__).parent / "golden"
 ROUNDS = 20

@@ -36,6 +36,11 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "lr_g": (0, False), "lr_d": (0, False), "lr_end": (0, True), "ema": (0, True), "penalty": (0, True), "gamma": (0, True),
     "gamma_end": (0, True), "dropout": (0, True), "momentum": (0, True), "beta1": (0, True), "beta2": (0, True),
 }  # fmt: skip
+# What a training itself is told: no recipe may call a hyper-parameter so.
+RESERVED = {
+    "source", "recipe", "size", "channels", "fit", "background", "mirror", "images", "time", "seed", "out", "root", "replay", "device",
+    "precision", "threads", "checkpoint", "keep", "keep_every", "samples", "log", "tensorboard", "progress", "dry_run", "json", "from",
+}  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 
 
@@ -188,6 +193,8 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
     found = []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         where = f"recipe {path}: option {argument.arg!r}"
+        if argument.arg in RESERVED:
+            raise LeafwingError(f"{where}: this name is taken by `leafwing train` itself; choose another")
         if default is None or argument.annotation is None:
             raise LeafwingError(f"{where} needs a type and a default: {argument.arg}: float = 1.0")
         try:

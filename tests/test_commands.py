@@ -1,0 +1,153 @@
+"""What the commands do when the world changes around a run: its data, its cache, its disk, its recipe."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import leafwing
+from leafwing import cli, commands, files, recipes
+from leafwing.errors import LeafwingError, StorageError
+from leafwing.runs import Run
+
+TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    noise = np.random.default_rng(0)
+    for i in range(24):
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def last_weights(run: Run) -> bytes:
+    return list(run.weights().values())[-1].read_bytes()
+
+
+def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
+    own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
+    assert own | {"dry_run", "json", "from"} == recipes.RESERVED
+    assert own >= set(commands.TRAIN_OPTIONS)
+    assert {name for name in cli.COMMON if name != "from"} <= recipes.RESERVED
+
+
+def test_a_recipe_that_uses_such_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text('"""Mine. Me 2026, A paper, arXiv:2601.00001"""\n\ndef mine(data, *, seed: int = 0):\n    """Mine."""\n')
+    with pytest.raises(LeafwingError, match="'seed': this name is taken"):
+        recipes.describe(str(path))
+
+
+def test_resume_from_the_cache_when_the_source_has_gone(folder: Path, cache: Path, tmp_path: Path) -> None:
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, log=8, checkpoint=8, **TINY)
+    part = leafwing.train(folder, out=tmp_path / "part", images=16, log=8, checkpoint=8, **TINY)
+    shutil.rmtree(folder)
+    assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
+
+
+def test_resume_from_the_source_when_the_cache_has_gone(folder: Path, cache: Path, tmp_path: Path) -> None:
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
+    part = leafwing.train(folder, out=tmp_path / "part", images=16, **TINY)
+    shutil.rmtree(cache)
+    assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
+
+
+def test_resume_says_when_both_have_gone_or_the_data_have_changed(folder: Path, cache: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    shutil.rmtree(cache)
+    Image.new("RGB", (16, 16)).save(folder / "one more.png")
+    with pytest.raises(LeafwingError, match="has changed since"):
+        leafwing.resume(run.folder, images=32)
+    shutil.rmtree(cache)
+    shutil.rmtree(folder)
+    with pytest.raises(LeafwingError, match="not in the cache, and their source cannot be read"):
+        leafwing.resume(run.folder, images=32)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on_from_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log=8, checkpoint=8, **TINY)
+    replace, left = os.replace, [12]
+
+    def filling(a: Any, b: Any) -> None:
+        if "weights" in str(b) or "resume" in str(b):
+            left[0] -= 1
+            if left[0] < 5:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(a, b)
+
+    monkeypatch.setattr(files.os, "replace", filling)
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        leafwing.train(folder, out=tmp_path / "run", images=48, log=8, checkpoint=8, **TINY)
+    assert caught.value.exit_code == 4
+    assert "leafwing resume" in str(caught.value)
+    monkeypatch.setattr(files.os, "replace", replace)
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".part")]
+    assert last_weights(leafwing.resume(tmp_path / "run")) == last_weights(whole)
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="file"):
+        leafwing.train(folder, out=tmp_path / "file" / "run", images=8, **TINY)
+
+
+def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=0.3, **TINY)
+    assert run.done == "seconds"
+    spent = run.records()[-1]["seconds"]
+    assert spent >= 0.3
+    assert run.resume_state() is not None
+    again = leafwing.resume(run.folder, time="+0.2s")
+    assert again.done == "seconds"
+    assert again.records()[-1]["seconds"] >= spent + 0.2
+
+
+def test_mirrored_pictures_are_another_training(folder: Path, tmp_path: Path) -> None:
+    plain = leafwing.train(folder, out=tmp_path / "plain", images=16, **TINY)
+    mirrored = leafwing.train(folder, out=tmp_path / "mirrored", images=16, mirror=True, **TINY)
+    assert last_weights(plain) != last_weights(mirrored)
+    assert mirrored.config["data"]["options"]["mirror"] is True
+
+
+def test_tensorboard_files_are_written_when_asked_for(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = leafwing.train(folder, out=tmp_path / "run", images=16, tensorboard=True, **TINY)
+    assert list(run.folder.glob("events.out.tfevents.*"))
+
+
+def test_last_and_milestone_checkpoints_are_kept(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, out=tmp_path / "run", images=96, log=8, checkpoint=8, keep=2, keep_every=4, **TINY)
+    assert list(run.weights()) == [8, 32, 64, 88, 96]
+
+
+def test_a_summary_of_runs_survives_a_broken_one(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    leafwing.train(folder, root=root, images=8, **TINY)
+    (root / "0002-broken").mkdir()
+    (root / "0002-broken" / "run.json").write_text("{")
+    table = commands.table(root)
+    assert [row["run"] for row in table] == ["0001-dcgan-pictures", "0002-broken"]
+    assert "cannot be read" in table[1]["error"]
+    assert json.dumps(table)

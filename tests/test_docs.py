@@ -1,0 +1,148 @@
+"""The documentation is true: its links lead somewhere, its commands exist, its example of a recipe trains."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import leafwing
+from leafwing import cli, commands, recipes
+from leafwing.errors import LeafwingError
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return [text for _, kind, text in FENCE.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks and its code."""
+    return re.sub(r"`[^`\n]*`", "code", FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name behind `#`: the headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def command_lines() -> Iterator[tuple[Path, str]]:
+    """Every line of the guide's bash blocks that calls leafwing."""
+    for page in GUIDE:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if re.match(r"(\w+=\S+ )*(\S*/)?leafwing ", line):
+                    yield page, line
+
+
+LINES = list(command_lines())
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe of your-own-gan.md as a file, in a folder of its own, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if text.startswith('"""DRAGAN.'))
+    path = tmp_path / "dragan.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """12 small pictures."""
+    folder = tmp_path / "cats"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(GUIDE) >= 7
+    assert len(LINES) >= 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} does not exist"
+        assert target.is_relative_to(ROOT), f"{link} leaves the repository"
+        assert not anchor or anchor in anchors(target), f"{link}: {path or 'this page'} has no heading {anchor}"
+
+
+@pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page.stem}-{i}" for i, (page, _) in enumerate(LINES)])
+def test_commands_and_options_exist(page: Path, line: str, example: Path) -> None:
+    words = shlex.split(line, comments=True)
+    while not words[0].endswith("leafwing"):
+        words.pop(0)
+    words.pop(0)
+    recipe = None
+    if words[0] == "train":
+        recipe = words[words.index("--recipe") + 1] if "--recipe" in words else recipes.DEFAULT
+    wanted = [word for word in words if word not in ("--help", "--version")]
+    if wanted != words and len(wanted) < 2:
+        return  # help and version alone
+    if wanted[0] == "train" and wanted[1:2] and wanted[1].startswith("--"):
+        wanted.insert(1, "digits")  # --help and --from need no source
+    command, _, unused = cli.commands_for(recipe).parse_args(wanted, exit_on_error=False, print_error=False)
+    assert getattr(command, "__name__", "").removeprefix("list_") == wanted[0]
+    assert not unused
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=name)
+def test_python_is_valid(page: Path) -> None:
+    for i, text in enumerate(blocks(page, "python")):
+        compile(text, f"{page.name}, block {i}", "exec")
+
+
+def test_every_command_and_recipe_is_documented() -> None:
+    text = (ROOT / "docs/guide/commands.md").read_text(encoding="utf-8")
+    for verb in ("train", "resume", "sample", "reel", "runs", "recipes", "doctor"):
+        assert f"## {verb}\n" in text
+    for option in cli.COMMON:
+        assert f"--{option.replace('_', '-')}" in text, f"train's --{option} is not explained"
+    about = (ROOT / "docs/guide/recipes.md").read_text(encoding="utf-8")
+    for recipe in recipes.names():
+        assert f"`{recipe}`" in about
+
+
+def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, source: Path) -> None:
+    small = {"width": 8, "widest": 16, "latent": 8, "batch": 8}
+    run = leafwing.train(
+        source, example.name, size=16, images=16, out="run", device="cpu", precision="fp32", threads=1, **small
+    )
+    assert run.records()[-1]["costs"].keys() == {"D/adversarial", "D/local_penalty", "G/adversarial"}
+    with pytest.raises(LeafwingError, match="not an installed recipe"):
+        leafwing.resume("run", images="+8")
+    again = leafwing.resume("run", images="+8", trust=True)
+    assert again.records()[-1]["images"] == 24
+    samples = leafwing.Model.load("run", trust=True).sample(3, seed=1)
+    assert samples.shape == (3, 3, 16, 16)
+    assert commands.sample("run", 4, trust=True).is_file()
+
+
+def test_the_example_of_a_term_is_right(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(example.parent)
+    (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if "from dragan import" in text)
+    exec(compile(text, "your-own-gan.md", "exec"), {})

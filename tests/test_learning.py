@@ -1,0 +1,57 @@
+"""Does it learn? Trainings of a minute or more, with thresholds that several seeds kept (docs/results/README.md has the spread)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import leafwing
+from leafwing import recipes
+from leafwing.engine import Engine, choose
+from leafwing.game import Batch, DataSpec
+from leafwing.loop import Training
+from leafwing.model import Model
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_cgan_makes_the_digit_that_it_is_asked_for(tmp_path: Path) -> None:
+    from digits import Reader, judge
+
+    run = leafwing.train("digits", "cgan", images=50_000, seed=0, out=tmp_path / "run")
+    found = judge(leafwing.Model.load(run), Reader())
+    assert found["read_as_asked"] >= 0.95, found
+    assert found["worst_class"] >= 0.85, found
+
+
+def test_gan_finds_the_mean_and_the_spread_of_a_gaussian() -> None:
+    """The devnag experiment: the target is N(4, 1.25)."""
+    spec = DataSpec(0, 0, 1)
+
+    def batches(images: int, n: int) -> Batch:
+        return Batch(image=4 + 1.25 * torch.randn(n, 1, generator=torch.Generator().manual_seed(images)))
+
+    torch.manual_seed(0)
+    options = {"optimiser": "adam", "lr_g": 1e-3, "lr_d": 1e-3, "width": 32, "width_d": 32, "dropout": 0.0, "batch": 256}
+    resolved = recipes.describe("gan").resolve({**options, "latent": 2, "prior": "normal", "ema": 100_000})
+    game = recipes.build("gan", recipes.find("gan"), spec, resolved)
+    training = Training(game, batches, Engine(game, choose("cpu", "fp32", 1)), images=1_000_000, batch=game.batch)
+    list(training.ticks(100_000))
+    samples = Model(game, spec).sample(10_000, seed=1, batch=10_000)
+    assert abs(samples.mean().item() - 4) < 0.3
+    assert abs(samples.std().item() - 1.25) < 0.3
+
+
+def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path: Path) -> None:
+    from points import coverage
+
+    run = leafwing.train(
+        "ring", "wgan_gp", images=1_000_000, seed=0, out=tmp_path / "run", threads=1, precision="fp32",
+        penalty=0.1, latent=2, width=16, batch=256, beta1=0.5,
+    )  # fmt: skip
+    found = coverage(leafwing.Model.load(run), "ring")
+    estimates = [-record["costs"]["D/adversarial"] for record in run.records()]
+    assert found["modes"] == 8, found
+    assert sum(estimates[-20:]) < 0.5 * sum(estimates[:20])
