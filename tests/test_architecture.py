@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "progress": {"quantities"},
     "parts": {"game", "own"},
     "networks": {"game", "errors", "own"},
-    "recipes": {"game", "parts", "networks", "errors"},
+    "recipes": {"game", "parts", "networks", "errors", "quantities"},
     "data": {"game", "errors", "own"},
     "engine": {"game", "errors"},
     "loop": {"game", "errors", "engine"},

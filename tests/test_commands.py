@@ -16,7 +16,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, files, recipes
-from leafwing.errors import LeafwingError, StorageError
+from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
@@ -111,6 +111,45 @@ def test_an_output_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: P
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file"):
         leafwing.train(folder, out=tmp_path / "file" / "run", images=8, **TINY)
+
+
+BREAKS_AT_24 = '''"""Mine. Me 2026, A paper, arXiv:2601.00001"""
+
+from torch import nn
+
+from leafwing.game import SGD, Abilities, Game, Player, Round, Term, Turn
+from leafwing.parts.priors import Normal
+
+
+def mine(data, *, batch: int = 8):
+    """A cost that is not a number from 24 images on."""
+
+    def play(nets, batch, clock):
+        fake = nets.G(Normal(4)(batch.n)).unflatten(1, data.shape)
+        return Round(nets, real=batch.image, fake=fake, judge=lambda x: nets.D(x.flatten(1)), clock=clock)
+
+    def cost(r):
+        return r.fake_score.mean() * (float("nan") if r.clock.images >= 24 else 1.0)
+
+    players = {"G": Player(nn.Linear(4, data.size), SGD(0.01)), "D": Player(nn.Linear(data.size, 1), SGD(0.01))}
+    generate = lambda nets, z, label: nets.G(z).unflatten(1, data.shape)
+    return Game(players, [Turn("D", play, [Term("odd", cost)])], Abilities(Normal(4), generate), batch=batch)
+'''
+
+
+def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(BREAKS_AT_24)
+    settings: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "log": 8, "checkpoint": 8, "keep_every": 0}
+    with pytest.raises(
+        Diverged, match=r"cost 'odd' of player D became nan at 24 images.*last good checkpoint has 24 images"
+    ):
+        leafwing.train(folder, str(path), out=tmp_path / "run", images=64, **settings)
+    run = Run(tmp_path / "run", trust=True)
+    assert list(run.weights()) == [16, 24]
+    assert leafwing.Model.load(run).sample(2).isfinite().all()
+    with pytest.raises(Diverged, match="at 24 images"):
+        leafwing.resume(run.folder, trust=True)
 
 
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,5 +145,6 @@ def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, sourc
 
 def test_the_example_of_a_term_is_right(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(example.parent)
+    monkeypatch.delitem(sys.modules, "dragan", raising=False)
     (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if "from dragan import" in text)
     exec(compile(text, "your-own-gan.md", "exec"), {})

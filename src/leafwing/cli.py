@@ -41,6 +41,8 @@ def run(words: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
         print(f"leafwing: {error}", file=sys.stderr)
+        if words[:1] == ["train"]:
+            print("The options of a recipe: leafwing train --recipe NAME --help", file=sys.stderr)
         return 2
     except LeafwingError as error:
         print(f"leafwing: {error}", file=sys.stderr)
@@ -110,7 +112,8 @@ def asked_recipe(words: Sequence[str]) -> str | None:
     if "--from" in typed:
         from leafwing.commands import read_config
 
-        return str(read_config(typed["--from"])["recipe"])
+        old = read_config(typed["--from"])
+        return str(old["recipe"]) if old["installed"] else None
     return None if {"--help", "-h"} & typed.keys() else recipes.DEFAULT
 
 
@@ -216,10 +219,13 @@ def finish(run: Any, as_json: bool) -> int:
     else:
         print(f"{'stopped after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
         print(f"  run      {made['run']}\n  samples  {made['samples']}\n  reel     {made['reel']}")
-        more = "" if images < run.config["training"]["images"] else f" --images +{show_count(images)}"
-        print(f"try next:\n  leafwing resume {run.folder}{more}")
+        more = (
+            "" if images < run.config["training"]["images"] else f" --images +{show_count(run.config['training']['images'])}"
+        )
+        trust = "" if run.recipe_is_installed() else " --trust"
+        print(f"try next:\n  leafwing resume {run.folder}{more}{trust}")
         labels = "label" in run.config["conditions"]
-        print(f"  leafwing sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3")
+        print(f"  leafwing sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3{trust}")
     return INTERRUPTED if stopped else 0
 
 
@@ -363,6 +369,7 @@ def doctor(
     fit: Annotated[
         Literal["crop", "pad", "stretch"] | None, Parameter(help="How pictures are made to fit.", group=PICTURES)
     ] = None,
+    background: Annotated[str | None, Parameter(help="Colour behind transparency and padding.", group=PICTURES)] = None,
     json: Json = False,
 ) -> int:
     """What is in a source of pictures, what will be rejected and why, and advice. Never changes it.
@@ -374,7 +381,7 @@ def doctor(
     """
     from leafwing import commands
 
-    report = commands.doctor(source, size=size, channels=channels, fit=fit, progress=Screen())
+    report = commands.doctor(source, size=size, channels=channels, fit=fit, background=background, progress=Screen())
     print(as_json(report.as_dict()) if json else report.text())
     return 0
 

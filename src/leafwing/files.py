@@ -18,8 +18,7 @@ def storage(what: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"cannot write {what}: {reason}. What was saved before is intact: make room or mend the folder's rights, "
-            "then go on with `leafwing resume`"
+            f"cannot write {what}: {reason}. What was saved before is intact: make room or mend the folder's rights"
         ) from error
 
 

@@ -43,11 +43,15 @@ class Screen(Silent):
         self.task: Any = None
         self.total = 0
         self.drawn = 0.0
+        self.packed = (0, 0)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, emoji=False)
 
     def packing(self, done: int, total: int) -> None:
+        if (done, total) == self.packed:
+            return
+        self.packed = (done, total)
         now = time.monotonic()
         if done < total and now - self.drawn < (0.1 if self.console.is_terminal else 5):
             return

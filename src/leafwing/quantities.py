@@ -24,6 +24,17 @@ def count(value: int | str, name: str = "images") -> int:
     return int(number)
 
 
+def whole(name: str, value: object, least: int) -> int:
+    """A whole number of at least so much, or a LeafwingError that names it."""
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise LeafwingError(f"{name} {value!r}: this must be a whole number of at least {least}")
+    return number
+
+
 def duration(value: float | str, name: str = "time") -> float:
     """`10m` -> 600 seconds; `1h30m`, `45s`, `2d` and plain seconds.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from leafwing.errors import LeafwingError
+from leafwing.quantities import count
 
 if TYPE_CHECKING:
     from leafwing.game import DataSpec, Game, Recipe
@@ -75,8 +76,9 @@ class Option:
                 raise ValueError("this is true or false")
             return str(value).lower() == "true"
         try:
-            number = float(str(value))
-        except ValueError:
+            text = str(value)
+            number = float(count(text) if text[-1:] in {*"kKmMgG"} else text)
+        except (ValueError, LeafwingError):
             raise ValueError("this needs a number") from None
         if not math.isfinite(number):
             raise ValueError("this needs a finite number")

@@ -4,7 +4,8 @@ The first one: two multi-layer perceptrons, for small pictures and for points.
 
 Sizes and rates are those of the authors' MNIST model: G of two ReLU layers, D of two maxout layers with dropout, SGD with growing
 momentum, batch 100; pixels here run from -1 to 1 (tanh) where theirs run from 0 to 1 (sigmoid), and the latent is U(-1, 1).
-The rate falls by a factor of 1.000004 each update. For points, Adam without dropout does better: see `optimiser`.
+The rate falls by a factor of 1.000004 each update. For points, Adam at about 1e-3 without
+dropout does better: --optimiser adam --lr-g 1e-3 --lr-d 1e-3 --dropout 0.
 """
 
 from typing import Literal

@@ -1,12 +1,7 @@
-"""One function for each thing that leafwing does: what the command line calls and what Python users call.
-
-Here the rooms meet: data, recipe, loop and run folder. Each function checks its input first, and writes nothing when it is bad.
-"""
+"""Train, forecast, resume: here data, recipe, loop and run folder meet."""
 
 from __future__ import annotations
 
-import io
-import re
 import signal
 import threading
 import types
@@ -20,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files, recipes
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Silent
-from leafwing.quantities import count, duration
-from leafwing.runs import ROOT, Run, folders, refuse, spec_to, versions
+from leafwing.quantities import count, duration, whole
+from leafwing.runs import ROOT, Run, refuse, spec_to, versions
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
-    from leafwing.data.doctor import Report
     from leafwing.loop import Training
     from leafwing.model import Model
     from leafwing.recipes import Card, Value
@@ -124,6 +118,8 @@ def train(
 def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Silent) -> Plan:
     """Everything that decides a training: what is given, else what is replayed, else the defaults; all of it checked."""
     from leafwing import data, engine
+    from leafwing.data.options import check
+    from leafwing.game import DataSpec
 
     old = read_config(given["replay"]) if given.get("replay") else {"training": {}, "data": {"options": {}}, "options": {}}
 
@@ -154,9 +150,12 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
     chosen = card.resolve({**replayed, **options})
     setup = engine.choose(setting("device", "auto"), setting("precision", "auto"), setting("threads", None))
 
+    if given.get("size") is not None and source not in data.WORLDS:
+        # The recipe says now what it thinks of this size, not after all pictures have been read.
+        height, width = check(given["size"], None, "crop", "white").size or (64, 64)
+        recipes.build(card.name, recipes.find(named), DataSpec(height, width, 3, ("a", "b"), ("image", "label")), chosen)
     reading = {name: value for name in DATA_OPTIONS if (value := given.get(name)) is not None}
-    dataset = data.load(source, **{**(old["data"]["options"] if given.get("source") is None else {}), **reading},
-                        progress=progress.packing)  # fmt: skip
+    dataset = data.load(source, **{**old["data"]["options"], **reading}, progress=progress.packing)
     if dataset.rejects:
         progress.say(f"{len(dataset.rejects)} pictures cannot be used; `leafwing doctor {source}` says which and why")
     for note in dataset.notes:
@@ -225,9 +224,10 @@ def resume(
     progress = progress or Silent()
     opened = Run.open(run, root=root, trust=trust)
     settings = opened.config["training"]
-    total, limit = more(images, settings["images"], count, "images"), None
+    limit = None
     with opened.lock():
         state = opened.resume_state()
+        total = more(images, max(settings["images"], state["images"] if state and images else 0), count, "images")
         if time is not None:
             spent = float(state["seconds"]) if state else 0.0
             limit = more(time, spent, duration, "time")
@@ -294,10 +294,11 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
                 run.done = tick.done
         except Diverged as error:
             kept = list(run.weights())
-            raise Diverged(
-                f"{error}. Training stopped; the last good checkpoint is {f'of {kept[-1]:,} images' if kept else 'none'} in "
-                f"{run.folder}. A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps"
-            ) from None
+            good = f"the last good checkpoint has {kept[-1]:,} images" if kept else "there was no checkpoint yet"
+            advice = "A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps"
+            raise Diverged(f"{error}. Training of {run.folder} stopped; {good}. {advice}") from None
+        except StorageError as error:
+            raise StorageError(f"{error}. Then go on with `leafwing resume {run.folder}`") from error
         finally:
             if summary:
                 summary.close()
@@ -309,162 +310,6 @@ def save_samples(run: Run, model: Model, images: int) -> None:
     from leafwing.pictures import png, sheet
 
     files.write(run.samples / f"{images:09d}.png", png(sheet(model)))
-
-
-def sample(
-    run: str | Path,
-    n: int = 64,
-    *,
-    seed: int = 0,
-    label: str | int | None = None,
-    images: int | str | None = None,
-    kind: str = "grid",
-    out: str | Path | None = None,
-    device: str = "cpu",
-    trust: bool = False,
-    root: str | Path = ROOT,
-) -> Path:
-    """Write samples of a run: a grid picture, a folder of pictures or an .npz file.
-
-    Args:
-        run: folder, name, number or `last`.
-        n: how many; with `label="all"` how many of each class.
-        seed: which ones.
-        label: a class by name or index, or `all`: a row per class with the same latents.
-        images: which checkpoint; None for the newest.
-        kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`).
-        out: where to, which must not exist; None: under the run's `samples` folder.
-        device: cpu, cuda or mps.
-        trust: execute the folder's `recipe.py` although it is no installed recipe.
-        root: where numbered run folders lie.
-
-    Returns:
-        What was written.
-
-    Raises:
-        LeafwingError: bad input; nothing was written.
-    """
-    from leafwing import pictures
-    from leafwing.engine import choose
-    from leafwing.model import Model
-
-    if kind not in ("grid", "folder", "npz"):
-        raise LeafwingError(f"no kind of output {kind!r}; choose from grid, folder, npz")
-    n, seed = whole("n", n, 1), whole("seed", seed, 0)
-    if out is not None and Path(out).exists():
-        raise LeafwingError(f"{out} exists: choose another --out")
-    opened = Run.open(run, root=root, trust=trust)
-    shown = None if images is None else count(images)
-    model = Model.load(opened, images=shown, device=choose(device, "fp32").device)
-    if kind == "folder" and model.spec.points:
-        raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
-    latents = model.latents(n, seed)
-    if label == "all":
-        classes = [index for index in range(len(model.labels)) for _ in range(n)]
-        if not classes:
-            model.classes(label, n)  # raises: no labels
-        latents = latents.repeat(len(model.labels), 1)
-    else:
-        classes = model.classes(label, n)
-    drawn = model.generate(latents, label=classes or None)
-
-    named = "" if label is None else f"-{file_name(label)}"
-    ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
-    target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{named}{ending}"
-    with files.storage(str(target)):
-        (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-    if kind == "folder":
-        for i, pixels in enumerate(pictures.to_pixels(drawn)):
-            name = f"{i:06d}-{file_name(model.labels[classes[i]])}" if classes else f"{i:06d}"
-            files.write(target / f"{name}.png", pictures.png(pictures.to_image(pixels)))
-    elif kind == "npz":
-        import numpy as np
-
-        values = drawn.cpu().numpy() if model.spec.points else pictures.to_pixels(drawn)
-        held = io.BytesIO()
-        if classes:
-            np.savez_compressed(held, samples=values, labels=np.array(classes))
-        else:
-            np.savez_compressed(held, samples=values)
-        files.write(target, held.getvalue())
-    else:
-        files.write(target, pictures.png(pictures.grid(drawn, n if label == "all" else None)))
-    return target
-
-
-def reel(run: str | Path, *, out: str | Path | None = None, seconds: float = 6.0, root: str | Path = ROOT) -> Path:
-    """The progress of a run as an animation.
-
-    Args:
-        run: folder, name, number or `last`.
-        out: a .webp, .gif or .mp4 file (.mp4 needs ffmpeg); None: `reel.webp` in the run folder.
-        seconds: how long it lasts.
-        root: where numbered run folders lie.
-
-    Returns:
-        The file.
-
-    Raises:
-        LeafwingError: the run has no progress pictures, or the file exists.
-    """
-    from leafwing import pictures
-
-    opened = Run.open(run, root=root)
-    if out is not None and Path(out).exists():
-        raise LeafwingError(f"{out} exists: choose another --out")
-    if not 0 < seconds < 3600:
-        raise LeafwingError(f"seconds {seconds}: a reel lasts more than 0 and less than 3600 seconds")
-    frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
-    if not frames:
-        raise LeafwingError(f"{opened.folder} has no progress pictures")
-    target = Path(out) if out else opened.folder / "reel.webp"
-    pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds)
-    return target
-
-
-def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
-    """The runs under a root: name, recipe, data, size, images shown and in all, seconds, last costs, whether complete."""
-    found: list[dict[str, Any]] = []
-    for folder in folders(root):
-        try:
-            opened = Run(folder)
-        except LeafwingError as error:
-            found.append({"run": folder.name, "error": str(error)})
-            continue
-        last = (opened.records() or [{}])[-1]
-        config, spec = opened.config, opened.spec
-        found.append(
-            {
-                "run": folder.name,
-                "recipe": config["recipe"],
-                "data": Path(config["data"]["source"]).name,
-                "size": "points" if spec.points else f"{spec.height}x{spec.width}",
-                "images": last.get("images", 0),
-                "of": config["training"]["images"],
-                "seconds": last.get("seconds", 0.0),
-                "costs": last.get("costs", {}),
-                "weights": list(opened.weights()),
-                "seed": config["training"]["seed"],
-            }
-        )
-    return found
-
-
-def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any) -> Report:
-    """What is in a source of pictures, what will be rejected and why, duplicates, and advice; never changes the source.
-
-    Args:
-        source: a folder, an archive or a built-in name.
-        progress: who is told; None for nobody.
-        **options: size, channels, fit, background, as for `train`.
-
-    Returns:
-        A report: `text()` for people, `as_dict()` for programs.
-    """
-    from leafwing.data.doctor import doctor as examine
-
-    given = {name: value for name, value in options.items() if value is not None}
-    return examine(source, progress=(progress or Silent()).packing, **given)
 
 
 def forecast(
@@ -479,8 +324,9 @@ def forecast(
     refuse(given.get("out"))
     settings = {name: given.pop(name, None) for name in TRAIN_OPTIONS}
     plan = resolve({"source": source, "recipe": recipe, **settings}, given, progress or Silent())
-    training = prepare(plan.config, recipes.find(plan.reference), plan.data)
     asked = plan.config["training"]
+    endless = {**plan.config, "training": {**asked, "images": 10**12}}
+    training = prepare(endless, recipes.find(plan.reference), plan.data)
     list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
     before, started = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=started + 3.0))
@@ -533,22 +379,6 @@ def more(value: int | float | str | None, now: float, read: Callable[..., Any], 
         return now
     text = str(value).strip()
     return now + read(text[1:], name) if text.startswith("+") else read(text, name)
-
-
-def whole(name: str, value: object, least: int) -> int:
-    """A whole number of at least so much, or a LeafwingError that names it."""
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise LeafwingError(f"{name} {value!r}: this must be a whole number of at least {least}")
-    return number
-
-
-def file_name(label: object) -> str:
-    """A class name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(label))
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

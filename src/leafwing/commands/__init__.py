@@ -1,0 +1,9 @@
+"""One function for each thing that leafwing does: what the command line calls and what Python users call.
+
+Each checks its input first, and writes nothing when it is bad.
+"""
+
+from leafwing.commands.looking import doctor, reel, sample, table
+from leafwing.commands.training import TRAIN_OPTIONS, forecast, read_config, resume, train
+
+__all__ = ["TRAIN_OPTIONS", "doctor", "forecast", "read_config", "reel", "resume", "sample", "table", "train"]
