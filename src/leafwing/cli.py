@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -222,11 +223,19 @@ def finish(run: Any, as_json: bool) -> int:
         more = (
             "" if images < run.config["training"]["images"] else f" --images +{show_count(run.config['training']['images'])}"
         )
+        command = called()
         trust = "" if run.recipe_is_installed() else " --trust"
-        print(f"try next:\n  leafwing resume {run.folder}{more}{trust}")
+        print(f"try next:\n  {command} resume {run.folder}{more}{trust}")
         labels = "label" in run.config["conditions"]
-        print(f"  leafwing sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3{trust}")
+        print(f"  {command} sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3{trust}")
     return INTERRUPTED if stopped else 0
+
+
+def called() -> str:
+    """How the user can call this command again: after `make demo` no environment is activated."""
+    if shutil.which("leafwing"):
+        return "leafwing"
+    return sys.argv[0] if Path(sys.argv[0]).stem == "leafwing" else f"{sys.executable} -m leafwing"
 
 
 def resume(
