@@ -53,6 +53,26 @@ def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: D
 
 
 @every_case
+def test_no_graph_is_built_through_who_does_not_move(name: str, spec: DataSpec) -> None:
+    training = start(name, spec, 10**6)
+    game = training.game
+    batch = training.engine.prepare(training.batches(0, training.batch))
+    seen: list[tuple[str, bool]] = []
+    for player, one in game.players.items():
+        frozen = [p for p in one.net.parameters()]
+        one.net.register_forward_hook(
+            lambda module, args, out, player=player, frozen=frozen: seen.append(
+                (player, any(p.requires_grad for p in frozen))
+            )
+        )
+    for turn in game.turns:
+        seen.clear()
+        training.engine.take(turn, batch, Clock(0, 10**6, 0))
+        assert {player for player, _ in seen} >= {"G", "D"}
+        assert all(live == (player in turn.movers) for player, live in seen), f"{turn.moves}: {seen}"
+
+
+@every_case
 def test_costs_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) -> None:
     training = start(name, spec, 60)
     seen: set[str] = set()
