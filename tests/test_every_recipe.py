@@ -59,7 +59,7 @@ def test_no_graph_is_built_through_who_does_not_move(name: str, spec: DataSpec) 
     batch = training.engine.prepare(training.batches(0, training.batch))
     seen: list[tuple[str, bool]] = []
     for player, one in game.players.items():
-        frozen = [p for p in one.net.parameters()]
+        frozen = list(one.net.parameters())
         one.net.register_forward_hook(
             lambda module, args, out, player=player, frozen=frozen: seen.append(
                 (player, any(p.requires_grad for p in frozen))
