@@ -71,17 +71,12 @@ class Screen(Silent):
         if not self.console.is_terminal:
             yield
             return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = (
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left  {task.fields[costs]}"),
-        )
-        with Progress(*columns, console=self.console) as self.bar:
-            self.task = self.bar.add_task("", total=total, completed=start, speed="", costs="")
+        # Short enough for 80 columns; the log has each cost by name.
+        text = "{task.completed:,.0f}/{task.total:,.0f}  {task.fields[told]}"
+        with Progress(BarColumn(bar_width=16), TextColumn(text), console=self.console) as self.bar:
+            self.task = self.bar.add_task("", total=total, completed=start, told="")
             yield
         self.bar = None
 
@@ -90,13 +85,19 @@ class Screen(Silent):
             self.bar.update(self.task, completed=images)
 
     def tick(self, record: Mapping[str, Any]) -> None:
-        costs = "  ".join(f"{name} {value:.3g}" for name, value in record["costs"].items())
         speed = f"{record['images_per_second']:,.0f} images/s"
+        left = show_duration(max(0, self.total - record["images"]) / max(record["images_per_second"], 1e-9))
         if self.bar is not None:
-            self.bar.update(self.task, completed=record["images"], speed=speed, costs=costs)
+            players: dict[str, float] = {}
+            for name, value in record["costs"].items():
+                player = name.partition("/")[0]
+                players[player] = players.get(player, 0.0) + value
+            paid = "  ".join(f"{player} {value:.3g}" for player, value in players.items())
+            self.bar.update(self.task, completed=record["images"], told=f"{speed}  {left} left  {paid}")
             return
+        costs = "  ".join(f"{name} {value:.3g}" for name, value in record["costs"].items())
         now = time.monotonic()
         if now - self.drawn >= 10 or record["images"] >= self.total:
             self.drawn = now
-            left = show_duration(max(0, self.total - record["images"]) / max(record["images_per_second"], 1e-9))
-            self.say(f"{show_count(record['images'])}/{show_count(self.total)} images  {speed}  {left} left  {costs}")
+            shown = f"{show_count(record['images'])}/{show_count(self.total)} images"
+            self.say(f"{shown}  {speed}  {left} left  {costs}")
