@@ -12,7 +12,6 @@ for. Without: the share of 1,000 samples that the reader is confident of. One JS
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from sklearn.svm import SVC
 import leafwing
 from leafwing.data import load
 from leafwing.progress import Screen
+from rows import keep
 
 CONFIDENT = 0.9
 
@@ -113,10 +113,7 @@ def main() -> None:
                     "threads": run.config["training"]["threads"],
                     **run.config["versions"],
                 }
-            print(json.dumps(row))
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            keep(row, given.results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ same costs in their logs. One JSON line a recipe goes to --results.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -25,6 +24,7 @@ from PIL import Image
 
 from leafwing import recipes
 from leafwing.runs import Run, versions
+from rows import keep
 
 SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 8, "burst": 4, "burst_first": 2, "burst_every": 9}
 IMAGES, EVERY = 1200, 40
@@ -124,10 +124,7 @@ def main() -> None:
                 row = kill_and_compare(recipe, min(left, 5), Path(folder), seed=attempt)
             left -= row["kills"]
             row = {"bench": "kills", "seed": attempt, **row, **made_with}
-            print(json.dumps(row), flush=True)
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            keep(row, given.results)
         attempt += 1
 
 

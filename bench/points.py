@@ -10,7 +10,6 @@ there (the convention of VEEGAN and PacGAN). The networks are small and the same
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import leafwing
 from leafwing.data import worlds
 from leafwing.progress import Screen
+from rows import keep
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "gan": {"optimiser": "adam", "dropout": 0.0, "width": 128, "width_d": 128, "pieces": 2, "lr_g": 1e-3, "lr_d": 1e-3},
@@ -80,10 +80,7 @@ def main() -> None:
                     **coverage(leafwing.Model.load(run), given.world),
                     **run.config["versions"],
                 }
-            print(json.dumps(row), flush=True)
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            keep(row, given.results)
 
 
 if __name__ == "__main__":

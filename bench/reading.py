@@ -8,7 +8,6 @@ Steps of `dcgan` and reads of batches of the same size are timed in turn in one 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from leafwing.data import load
 from leafwing.engine import Engine, choose
 from leafwing.loop import Training
 from leafwing.runs import versions
+from rows import keep
 
 
 def main() -> None:
@@ -61,10 +61,7 @@ def main() -> None:
         "threads": setup.threads,
         **versions(),
     }
-    print(json.dumps(row))
-    given.results.parent.mkdir(parents=True, exist_ok=True)
-    with given.results.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    keep(row, given.results)
 
 
 if __name__ == "__main__":
