@@ -3,7 +3,8 @@
 Real and fake are judged in pairs, and the critic pays for its slope at both: stable without any normalisation.
 
 Written from what the paper describes, without its code; its tables were not checked again. Rate,
-penalty and Adam's second decay follow cosines over the training, which the paper calls burn-in and ends early. It trains 250 million pictures at up to 768 channels; the widths here are small, and gamma must be found
+penalty and Adam's second decay follow cosines over the training, which the paper calls burn-in and ends early. It trains 250
+million pictures at up to 768 channels; the widths here are small, and gamma must be found
 for each data set: the paper has 0.05 for CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px.
 """
 
