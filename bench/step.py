@@ -1,0 +1,299 @@
+"""The training step beside plain PyTorch: the DCGAN tutorial's networks and step, and `dcgan` at identical shapes.
+
+    python bench/step.py
+
+The baseline is the tutorial as people write it: eager fp32, NCHW, torch.optim.Adam, two passes of D, a DataLoader over JPEG
+files. Both sides live in a process of their own, because the allocator's settings hold for a whole process; they take turns,
+one waiting while the other trains, and the medians of each pair's ratio are kept. One row a comparison goes to --results; the
+last line printed holds the ratios alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from leafwing import recipes
+from leafwing.data import load
+from leafwing.engine import Engine, choose, memory, synchronise
+from leafwing.game import Batch
+from leafwing.loop import Training
+from leafwing.runs import versions
+from rows import keep
+
+SIZE, LATENT = 64, 100
+
+
+# --- the baseline ------------------------------------------------------------------------------------------------------------
+
+
+def tutorial_networks(width: int) -> tuple[nn.Module, nn.Module]:
+    """G and D of the DCGAN tutorial for 64 px."""
+    up = [nn.ConvTranspose2d(LATENT, width * 8, 4, 1, 0, bias=False), nn.BatchNorm2d(width * 8), nn.ReLU(True)]
+    down = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+    for k in (4, 2, 1):
+        up += [nn.ConvTranspose2d(width * 2 * k, width * k, 4, 2, 1, bias=False), nn.BatchNorm2d(width * k), nn.ReLU(True)]
+    for k in (1, 2, 4):
+        down += [nn.Conv2d(width * k, width * 2 * k, 4, 2, 1, bias=False), nn.BatchNorm2d(width * 2 * k)]
+        down += [nn.LeakyReLU(0.2, inplace=True)]
+    up += [nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False), nn.Tanh()]
+    down += [nn.Conv2d(width * 8, 1, 4, 1, 0, bias=False), nn.Sigmoid()]
+    nets = nn.Sequential(*up), nn.Sequential(*down)
+    for net in nets:
+        net.apply(tutorial_weights)
+    return nets
+
+
+def tutorial_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)
+
+
+class Folder(torch.utils.data.Dataset[Tensor]):
+    """JPEG files, decoded, resized, centre-cropped and normalised when they are asked for."""
+
+    def __init__(self, folder: str) -> None:
+        self.files = sorted(Path(folder).glob("*.jpg"))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        picture = Image.open(self.files[index]).convert("RGB")
+        scale = SIZE / min(picture.size)
+        if scale != 1:
+            picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
+        left, top = ((side - SIZE) // 2 for side in picture.size)
+        picture = picture.crop((left, top, left + SIZE, top + SIZE))
+        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).contiguous()
+        return pixels.float().div(255).sub(0.5).div(0.5)
+
+
+def baseline(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
+    """One step of the tutorial at each `next`; on pictures of a folder, or on one batch that stays when there is none."""
+    torch.manual_seed(0)
+    netG, netD = (net.to(device) for net in tutorial_networks(width))
+    criterion = nn.BCELoss()
+    optimizerD = torch.optim.Adam(netD.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    optimizerG = torch.optim.Adam(netG.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    loader: Any = [torch.rand(batch, 3, SIZE, SIZE) * 2 - 1]
+    if folder:
+        workers = 2 if device != "cpu" else 0  # on two cores one worker is slower than none
+        loader = torch.utils.data.DataLoader(Folder(folder), batch, shuffle=True, drop_last=True, num_workers=workers)
+    while True:
+        for real_cpu in loader:
+            netD.zero_grad()
+            real = real_cpu.to(device)
+            label = torch.full((batch,), 1.0, device=device)
+            errD_real = criterion(netD(real).view(-1), label)
+            errD_real.backward()
+            noise = torch.randn(batch, LATENT, 1, 1, device=device)
+            fake = netG(noise)
+            label.fill_(0.0)
+            errD_fake = criterion(netD(fake.detach()).view(-1), label)
+            errD_fake.backward()
+            optimizerD.step()
+            netG.zero_grad()
+            label.fill_(1.0)
+            errG = criterion(netD(fake).view(-1), label)
+            errG.backward()
+            optimizerG.step()
+            errD_real.item(), errG.item()  # the tutorial prints them
+            yield
+
+
+# --- leafwing ----------------------------------------------------------------------------------------------------------------
+
+
+def training_of(batch: int, width: int, folder: str, device: str, **engine: Any) -> Training:
+    """`dcgan` at the tutorial's shapes, on pictures of a folder or on one batch that stays."""
+    from leafwing.game import DataSpec
+
+    spec = DataSpec(SIZE, SIZE, 3)
+    if folder:
+        data = load(folder, size=SIZE)
+        batches = lambda images, n: data.batch(0, images, n)  # noqa: E731
+    else:
+        pixels = torch.randint(0, 256, (batch, 3, SIZE, SIZE), dtype=torch.uint8)
+        pixels = pixels.to(device, memory_format=torch.channels_last)
+        batches = lambda images, n: Batch(image=pixels)  # noqa: E731
+    torch.manual_seed(0)
+    options = recipes.describe("dcgan").resolve({"batch": batch, "width": width})
+    game = recipes.build("dcgan", recipes.find("dcgan"), spec, options)
+    return Training(game, batches, Engine(game, choose(device, **engine)), images=10**12, batch=batch)
+
+
+def ours(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
+    """One round of `dcgan` at each `next`."""
+    rounds = 0
+
+    def watch(clock: Any) -> bool:
+        return clock.round == rounds and not clock.images % batch
+
+    training = training_of(batch, width, folder, device)
+    ticks = training.ticks(batch)
+    while True:
+        next(ticks)
+        rounds += 1
+        yield
+
+
+# --- two processes in turn ---------------------------------------------------------------------------------------------------
+
+
+def worker(side: str, pipe: Connection, arguments: tuple[Any, ...], device: str) -> None:
+    """Trains so many steps whenever it is told to, and answers with the seconds."""
+    steps = (baseline if side == "baseline" else ours)(*arguments, device)
+    while (count := pipe.recv()) is not None:
+        started = time.perf_counter()
+        for _ in range(count):
+            next(steps)
+        synchronise(device)
+        pipe.send((time.perf_counter() - started, memory(device)))
+
+
+def compare(batch: int, width: int, folder: str, device: str, repetitions: int, steps: int) -> dict[str, float]:
+    """Both sides in turn; the median of the pairs' ratios and of each side's speed."""
+    context = multiprocessing.get_context("spawn")
+    pipes, workers = {}, []
+    for side in ("baseline", "leafwing"):
+        mine, theirs = context.Pipe()
+        process = context.Process(target=worker, args=(side, theirs, (batch, width, folder), device), daemon=True)
+        process.start()
+        pipes[side] = mine
+        workers.append(process)
+
+    def timed(side: str, count: int) -> tuple[float, int]:
+        pipes[side].send(count)
+        return pipes[side].recv()
+
+    for side in pipes:
+        timed(side, 3)  # the first steps are slower
+    seconds: dict[str, list[float]] = {side: [] for side in pipes}
+    peak: dict[str, int] = {}
+    for _ in range(repetitions):
+        for side in pipes:
+            took, peak[side] = timed(side, steps)
+            seconds[side].append(took)
+    for side in pipes:
+        pipes[side].send(None)
+    for process in workers:
+        process.join()
+    ratios = [a / b for a, b in zip(seconds["baseline"], seconds["leafwing"], strict=True)]
+    return {
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_low": round(min(ratios), 3),
+        "ratio_high": round(max(ratios), 3),
+        **{f"{side}_images_per_second": round(batch * steps / statistics.median(seconds[side]), 1) for side in pipes},
+        **{f"{side}_peak_mib": round(peak[side] / 2**20) for side in pipes},
+    }
+
+
+# --- the machine's limit -----------------------------------------------------------------------------------------------------
+
+
+def flops_per_image(batch: int, width: int) -> tuple[float, float]:
+    """Floating-point operations of one round for each real image: the tutorial's, and leafwing's."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    found = []
+    for steps in (baseline(batch, width, "", "cpu"), ours(batch, width, "", "cpu")):
+        with FlopCounterMode(display=False) as counter:
+            next(steps)
+        found.append(counter.get_total_flops() / batch)
+    return found[0], found[1]
+
+
+def matmul_peak(device: str, precision: str, seconds: float = 2.0) -> float:
+    """The fastest square matrix product of a few sizes, FLOP/s: best of many repetitions."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    best = 0.0
+    for side in (1024, 2048, 4096) if device == "cpu" else (4096, 8192, 16384):
+        a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            synchronise(device)
+            started = time.perf_counter()
+            a @ b
+            synchronise(device)
+            best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best
+
+
+def jpegs(folder: Path, size: int, n: int) -> str:
+    """Photographs of nothing: smooth random colours with some grain, so that JPEG has its usual work."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for i in range(n):
+        coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+            (size, size), Image.Resampling.BICUBIC
+        )
+        grain = generator.normal(0, 6, (size, size, 3))
+        Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(
+            folder / f"{i:05d}.jpg", quality=90
+        )
+    return str(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "step.jsonl")
+    given = parser.parse_args()
+    setup = choose(given.device)
+    device = setup.device
+    about = {
+        "device": setup.device,
+        "precision": setup.precision,
+        "threads": setup.threads,
+        "width": given.width,
+        **versions(),
+    }
+    summary: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = [("step_ratio_64", 64, ""), ("step_ratio_128", 128, "")]
+        cases += [
+            (f"end_to_end_ratio_{size}px", 128, jpegs(Path(scratch) / str(size), size, n))
+            for size, n in ((64, 2048), (512, 1024))
+        ]
+        for name, batch, folder in cases:
+            found = compare(batch, given.width, folder, device, given.repetitions, given.steps)
+            keep({"bench": "step", "case": name, "batch": batch, **found, **about}, given.results)
+            summary[name] = found["ratio"]
+            if name == "step_ratio_64":
+                plain, ran = flops_per_image(64, given.width)
+                peak = matmul_peak(device, setup.precision)
+                share = found["leafwing_images_per_second"] * ran / peak
+                summary["share_of_peak"] = round(share, 3)
+                row = {
+                    "gflop_baseline": plain / 1e9,
+                    "gflop_leafwing": ran / 1e9,
+                    "peak_gflops": peak / 1e9,
+                    "share_of_peak": share,
+                }
+                row = {key: round(value, 3) for key, value in row.items()}
+                keep({"bench": "step", "case": "share_of_peak", "batch": 64, **row, **about}, given.results)
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
