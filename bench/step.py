@@ -16,7 +16,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Folder(torch.utils.data.Dataset[Tensor]):
         return pixels.float().div(255).sub(0.5).div(0.5)
 
 
-def baseline(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
+def tutorial(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
     """One step of the tutorial at each `next`; on pictures of a folder, or on one batch that stays when there is none."""
     torch.manual_seed(0)
     netG, netD = (net.to(device) for net in tutorial_networks(width))
@@ -118,6 +118,17 @@ def baseline(batch: int, width: int, folder: str, device: str) -> Iterator[None]
             yield
 
 
+def baseline(batch: int, width: int, folder: str, device: str) -> Callable[[int], None]:
+    """Trains so many steps of the tutorial."""
+    one = tutorial(batch, width, folder, device)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            next(one)
+
+    return steps
+
+
 # --- leafwing ----------------------------------------------------------------------------------------------------------------
 
 
@@ -139,19 +150,22 @@ def training_of(batch: int, width: int, folder: str, device: str, **engine: Any)
     return Training(game, batches, Engine(game, choose(device, **engine)), images=10**12, batch=batch)
 
 
-def ours(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
-    """One round of `dcgan` at each `next`."""
-    rounds = 0
+Steps = Callable[[int], None]
 
-    def watch(clock: Any) -> bool:
-        return clock.round == rounds and not clock.images % batch
 
+def ours(batch: int, width: int, folder: str, device: str) -> Steps:
+    """Trains so many rounds of `dcgan`."""
     training = training_of(batch, width, folder, device)
-    ticks = training.ticks(batch)
-    while True:
-        next(ticks)
-        rounds += 1
-        yield
+
+    def steps(count: int) -> None:
+        until = training.clock.round + count
+        for _ in training.ticks(10**12, watch=lambda clock: clock.images >= until * batch):
+            pass
+
+    return steps
+
+
+SIDES = {"baseline": baseline, "leafwing": ours}
 
 
 # --- two processes in turn ---------------------------------------------------------------------------------------------------
@@ -159,11 +173,10 @@ def ours(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
 
 def worker(side: str, pipe: Connection, arguments: tuple[Any, ...], device: str) -> None:
     """Trains so many steps whenever it is told to, and answers with the seconds."""
-    steps = (baseline if side == "baseline" else ours)(*arguments, device)
+    steps = SIDES[side](*arguments, device)
     while (count := pipe.recv()) is not None:
         started = time.perf_counter()
-        for _ in range(count):
-            next(steps)
+        steps(count)
         synchronise(device)
         pipe.send((time.perf_counter() - started, memory(device)))
 
@@ -172,7 +185,7 @@ def compare(batch: int, width: int, folder: str, device: str, repetitions: int, 
     """Both sides in turn; the median of the pairs' ratios and of each side's speed."""
     context = multiprocessing.get_context("spawn")
     pipes, workers = {}, []
-    for side in ("baseline", "leafwing"):
+    for side in SIDES:
         mine, theirs = context.Pipe()
         process = context.Process(target=worker, args=(side, theirs, (batch, width, folder), device), daemon=True)
         process.start()
@@ -215,7 +228,7 @@ def flops_per_image(batch: int, width: int) -> tuple[float, float]:
     found = []
     for steps in (baseline(batch, width, "", "cpu"), ours(batch, width, "", "cpu")):
         with FlopCounterMode(display=False) as counter:
-            next(steps)
+            steps(1)
         found.append(counter.get_total_flops() / batch)
     return found[0], found[1]
 

@@ -38,7 +38,7 @@ def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: D
         for player in game.players.values():
             player.net.zero_grad(set_to_none=True)
         before = {n: [p.detach().clone() for p in player.net.parameters()] for n, player in game.players.items()}
-        costs = engine.take(turn, batch, Clock(0, 10**6, 0))
+        costs = engine.take([turn], batch, Clock(0, 10**6, 0))
         assert costs.isfinite().all()
         assert len(costs) == len(turn.pays)
         for player_name, player in game.players.items():
@@ -67,7 +67,7 @@ def test_no_graph_is_built_through_who_does_not_move(name: str, spec: DataSpec) 
         )
     for turn in game.turns:
         seen.clear()
-        training.engine.take(turn, batch, Clock(0, 10**6, 0))
+        training.engine.take([turn], batch, Clock(0, 10**6, 0))
         assert {player for player, _ in seen} >= {"G", "D"}
         assert all(live == (player in turn.movers) for player, live in seen), f"{turn.moves}: {seen}"
 
@@ -142,7 +142,7 @@ def test_real_and_fake_pass_the_critic_as_separate_batches(name: str, spec: Data
     sizes: list[int] = []
     training.game.players["D"].net.register_forward_hook(lambda module, args, out: sizes.append(len(args[0])))
     for turn in training.game.turns:
-        training.engine.take(turn, batch, Clock(0, 10**6, 0))
+        training.engine.take([turn], batch, Clock(0, 10**6, 0))
     assert set(sizes) == {training.batch}, "a batch of another size reached D: real and fake were mixed"
 
 

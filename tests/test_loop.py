@@ -46,7 +46,7 @@ def order(played: Game, rounds: int) -> list[str]:
     moved: list[str] = []
     run = training(played, 10**6)
     take = run.engine.take
-    run.engine.take = lambda turn, batch, clock: moved.append(turn.moves) or take(turn, batch, clock)  # type: ignore[method-assign]
+    run.engine.take = lambda turns, batch, clock: moved.extend(t.moves for t in turns) or take(turns, batch, clock)  # type: ignore[method-assign]
     list(run.ticks(10**9, watch=lambda clock: run.clock.round >= rounds))
     return moved
 

@@ -8,7 +8,7 @@ torch is imported only where a tensor is made, so that reading a folder of pictu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
@@ -112,14 +112,18 @@ class Clock:
         """Images shown as a fraction of the total, 0 to 1."""
         return min(1.0, self.images / self.total) if self.total else 0.0
 
+    def read(self, schedule: Callable[[Clock], float]) -> float:
+        """What a schedule says now. Where a turn is captured it is a tensor that is filled before each replay."""
+        return schedule(self)
+
 
 Scheduled = float | Callable[[Clock], float]
 """A number, or a function of the clock that gives one."""
 
 
 def at(value: Scheduled, clock: Clock) -> float:
-    """What a scheduled number is at this moment."""
-    return value(clock) if callable(value) else value
+    """What a scheduled number is at this moment. Plays and terms read the clock through this alone."""
+    return clock.read(value) if callable(value) else value
 
 
 @dataclass(frozen=True)
@@ -191,13 +195,26 @@ class Round:
 
     @cached_property
     def real_score(self) -> Tensor:
-        """What the judge says of the real samples, in fp32: (n,)."""
-        return self.judge(self.real).float()
+        """What the judge says of the real samples, in fp32 or better: (n,)."""
+        return exact(self.judge(self.real))
 
     @cached_property
     def fake_score(self) -> Tensor:
-        """What the judge says of the fake samples, in fp32: (n,)."""
-        return self.judge(self.fake).float()
+        """What the judge says of the fake samples, in fp32 or better: (n,)."""
+        return exact(self.judge(self.fake))
+
+    def again(self, real: Tensor, fake: Tensor) -> Round:
+        """The same meeting with these samples and no verdicts yet."""
+        other = copy.copy(self)
+        for verdict in ("real_score", "fake_score"):
+            other.__dict__.pop(verdict, None)
+        other.real, other.fake = real, fake
+        return other
+
+
+def exact(scores: Tensor) -> Tensor:
+    """Scores in which costs can be worked out: fp32 where they have fewer bits."""
+    return scores.float() if scores.element_size() < 4 else scores
 
 
 class Play(Protocol):
@@ -234,6 +251,9 @@ class Turn:
         repeat: how often it is taken in a round, or a function of the clock that says so.
         during: the part of training in which it is taken, as clock progress (from, up to).
         after: called with the networks after each step (weight clipping).
+        same_round: the turn goes on with the round of the turn before it, judged anew, and plays none of its own. Both are
+            then one unit: training never stops between them. The turn before is shown the fakes without a way back to who
+            made them.
     """
 
     moves: str
@@ -243,6 +263,7 @@ class Turn:
     repeat: int | Callable[[Clock], int] = 1
     during: tuple[float, float] = (0, inf)
     after: Sequence[Callable[[Nets], None]] = ()
+    same_round: bool = False
 
     @property
     def movers(self) -> tuple[str, ...]:
@@ -288,15 +309,22 @@ class Game:
         turns: one round takes them in this order.
         abilities: what everyone downstream may ask of the trained game.
         batch: how many real images one turn is shown, unless the user says otherwise.
+        shape: changes whenever the clock changes a tensor's shape or which layers are used (a growing network): turns that
+            were captured are captured anew then.
     """
 
     players: Mapping[str, Player]
     turns: Sequence[Turn]
     abilities: Abilities
     batch: int = 64
+    shape: Callable[[Clock], Hashable] = lambda clock: None
 
     def __post_init__(self) -> None:
-        for turn in self.turns:
+        for before, turn in zip((None, *self.turns), self.turns, strict=False):
+            if turn.same_round and (before is None or before.play is not turn.play or turn.repeat != 1):
+                raise ValueError(
+                    f"a turn of {turn.moves!r} has the same round as another, but does not follow it once with its play"
+                )
             if stranger := [name for name in turn.movers if name not in self.players]:
                 raise ValueError(f"a turn moves {stranger[0]!r}, but the players are: {', '.join(self.players)}")
 

@@ -7,8 +7,9 @@ print before it asks for the next one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from math import inf, isfinite
 from typing import Any
 
@@ -19,6 +20,8 @@ from leafwing.engine import Engine, memory, synchronise
 from leafwing.errors import Diverged
 from leafwing.game import Batch, Clock, Game, Turn
 
+Shown = tuple[int, Sequence[Turn], Tensor]
+"""Images shown before a unit of turns, the unit, and its costs, still on the device."""
 Batches = Callable[[int, int], Batch]
 """(images shown so far, n) -> the next n samples: a pure function, so that training can go on exactly where it stopped."""
 
@@ -97,7 +100,7 @@ class Training:
             Diverged: a cost or a weight is not a finite number; the message names player, cost and images.
         """
         device = self.engine.setup.device
-        costs: list[tuple[int, Turn, Tensor]] = []
+        costs: list[Shown] = []
         started, shown = time.perf_counter(), self.clock.images
         batch: Batch | None = None
         done = "images" if self.began == self.clock.images >= self.clock.total else ""
@@ -125,8 +128,11 @@ class Training:
                 costs.clear()
                 started, shown = time.perf_counter(), self.clock.images
 
-    def _take(self, turn: Turn, batch: Batch | None, costs: list[tuple[int, Turn, Tensor]]) -> Batch:
-        """One turn. The first turn of a round draws a batch each time it is taken; later turns see the last one."""
+    def _take(self, turn: Turn, batch: Batch | None, costs: list[Shown]) -> Batch:
+        """One turn, with those that go on with its round.
+
+        The first turn of a round draws a batch each time it is taken; later turns see the last one.
+        """
         if self.first < 0:
             self.first = self.turn
         draws = self.turn == self.first
@@ -134,7 +140,14 @@ class Training:
             batch = self.engine.prepare(self.batches(self.clock.images, self.batch))
         elif batch is None:  # resumed in the middle of a round
             batch = self.engine.prepare(self.batches(self.clock.images - self.batch, self.batch))
-        costs.append((self.clock.images, turn, self.engine.take(turn, batch, self.clock)))
+        unit = [turn]
+        start = replace(self.clock, images=self.began)
+        if self.taken + 1 == turn.times(start):
+            following = self.game.turns[self.turn + 1 :]
+            unit += takewhile(lambda other: other.same_round and other.times(start), following)
+        costs.append((self.clock.images, unit, self.engine.take(unit, batch, self.clock)))
+        if len(unit) > 1:
+            self.turn, self.taken = self.turn + len(unit) - 1, 0
         self.taken += 1
         if draws:
             self.clock = replace(self.clock, images=self.clock.images + self.batch)
@@ -148,7 +161,7 @@ class Training:
         self.turn, self.taken, self.first, self.began = 0, 0, -1, self.clock.images
 
 
-def mean_costs(costs: list[tuple[int, Turn, Tensor]]) -> dict[str, float]:
+def mean_costs(costs: list[Shown]) -> dict[str, float]:
     """The mean of each cost by "movers/term", read from the device in one go.
 
     Raises:
@@ -158,8 +171,8 @@ def mean_costs(costs: list[tuple[int, Turn, Tensor]]) -> dict[str, float]:
         return {}
     numbers = iter(torch.cat([values for _, _, values in costs]).tolist())
     sums: dict[str, list[float]] = {}
-    for images, turn, _ in costs:
-        for term in turn.pays:
+    for images, unit, _ in costs:
+        for turn, term in [(mover, paid) for mover in unit for paid in mover.pays]:
             value = next(numbers)
             if not isfinite(value):
                 who = " and ".join(turn.movers)

@@ -1,11 +1,13 @@
-"""What this machine has, and what is chosen from it: device, precision, memory layout, threads."""
+"""What this machine has, and what is chosen from it: device, precision, threads, memory layout, capture."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -13,36 +15,65 @@ from leafwing.errors import LeafwingError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
+LAYOUTS = ("auto", "channels_last", "contiguous")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and how accurately a game is trained.
+    """Where and how a game is trained.
 
     Args:
         device: cpu, cuda or mps.
         precision: fp32, or bf16 (autocast around networks; costs, optimisers and turns that differentiate twice stay fp32).
         threads: CPU threads; part of a run's identity, because sums split over threads round differently.
+        layout: how pictures and convolutions lie in memory: channels_last or contiguous.
+        fused: optimisers step in one kernel.
+        capture: turns are recorded as CUDA graphs and replayed.
+        compile: networks go through `torch.compile`.
+        micro_batch: real images that pass the networks at a time; 0 for the whole batch.
+        resident: whether the data live on the device: True, False, or None for where they fit.
         why: what decided each of them, in words.
     """
 
     device: str
     precision: str
     threads: int
+    layout: str = "channels_last"
+    fused: bool = True
+    capture: bool = False
+    compile: bool = False
+    micro_batch: int = 0
+    resident: bool | None = None
     why: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
-def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Setup:
-    """Resolve `auto` from what this machine has.
+def choose(
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    *,
+    layout: str = "auto",
+    fused: bool | None = None,
+    capture: bool | None = None,
+    compile: bool | None = None,
+    micro_batch: int | None = None,
+    resident: bool | None = None,
+) -> Setup:
+    """Resolve what was left open from what this machine has.
 
     Raises:
-        LeafwingError: a device or precision that does not exist, here or at all.
+        LeafwingError: a device, precision, layout or count that does not exist, here or at all.
     """
     why: dict[str, str] = {}
+
+    def decide(name: str, asked: bool | None, otherwise: bool, because: str) -> bool:
+        why[name] = because if asked is None else "as asked"
+        return otherwise if asked is None else asked
+
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     kind = device.partition(":")[0]
     if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
+        device = kind = next(name for name in ("cuda", "mps", "cpu") if available[name])
         why["device"] = f"the first that this machine has of cuda, mps, cpu: {device}"
     elif kind not in available:
         raise LeafwingError(f"no device {device!r}; choose from {', '.join(DEVICES)}")
@@ -59,10 +90,41 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
         why["precision"] = f"{device} {'computes' if native else 'does not compute'} bf16 in hardware"
     else:
         why["precision"] = "as asked"
+    if layout not in LAYOUTS:
+        raise LeafwingError(f"no layout {layout!r}; choose from {', '.join(LAYOUTS)}")
+    why["layout"] = "convolutions are faster in it" if layout == "auto" else "as asked"
     if threads is not None and threads < 1:
         raise LeafwingError(f"threads {threads}: at least 1 is needed")
-    why["threads"] = "as asked" if threads else "one for each core"
-    return Setup(device, precision, threads or torch.get_num_threads(), why)
+    if threads is None:
+        threads, why["threads"] = useful_threads() if kind == "cpu" else (torch.get_num_threads(), "one for each core")
+    else:
+        why["threads"] = "as asked"
+    if micro_batch is not None and micro_batch < 0:
+        raise LeafwingError(f"micro-batch {micro_batch}: a number of images, or 0 for the whole batch")
+    why["micro_batch"] = "the whole batch at a time, less if memory does not suffice" if micro_batch is None else "as asked"
+    why["resident"] = ("on the device where they fit" if kind != "cpu" else "in memory") if resident is None else "as asked"
+    if capture and kind != "cuda":
+        raise LeafwingError(f"only CUDA captures turns, not {device}: leave --capture away")
+    fuses = kind in ("cpu", "cuda")
+    return Setup(
+        device,
+        precision,
+        threads,
+        "channels_last" if layout == "auto" else layout,
+        decide("fused", fused, fuses, f"{kind} {'has' if fuses else 'has not'} optimisers in one kernel"),
+        decide(
+            "capture", capture, kind == "cuda", "turns are launched at once" if kind == "cuda" else f"{kind} has no graphs"
+        ),
+        decide("compile", compile, False, "compiling pays after tens of thousands of rounds only"),
+        micro_batch or 0,
+        resident,
+        why,
+    )
+
+
+def plain(device: str = "cpu", threads: int | None = None) -> Setup:
+    """The slow and simple way, against which everything faster is compared: fp32, contiguous, nothing fused or captured."""
+    return choose(device, "fp32", threads, layout="contiguous", fused=False, capture=False)
 
 
 def native_bf16(device: str) -> bool:
@@ -73,6 +135,35 @@ def native_bf16(device: str) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return False
+
+
+@cache
+def useful_threads() -> tuple[int, str]:
+    """How many CPU threads are worth having right now, and why; measured once in a process, in a tenth of a second.
+
+    Threads wait for each other many times in a step. Where another program holds one of the cores, all wait for the thread
+    that shares it, and two threads are up to thirty times slower than one.
+    """
+    cores = torch.get_num_threads()
+    if cores == 1:
+        return 1, "one for each core"
+    speed: dict[int, float] = {}
+    a = torch.ones(256, 256)
+    try:
+        for threads in (cores, 1):
+            torch.set_num_threads(threads)
+            torch.mm(a, a)
+            done, started = 0, time.perf_counter()
+            while time.perf_counter() - started < 0.05:
+                torch.mm(a, a)
+                done += 1
+            speed[threads] = done
+    finally:
+        torch.set_num_threads(cores)
+    gain = speed[cores] / max(1, speed[1])
+    if gain < 1.1:
+        return 1, f"{cores} are {gain:.1f} times as fast as 1 just now: other programs keep the cores busy"
+    return cores, f"{cores} are {gain:.1f} times as fast as 1 just now"
 
 
 def keep_freed_memory() -> None:

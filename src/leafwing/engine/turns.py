@@ -1,16 +1,43 @@
-"""Turns taken on a device: play, let the movers pay, step."""
+"""Turns taken on a device: play, let the movers pay, step. Whole, in micro-batches, in several processes, or replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from leafwing.engine.capture import Batches, Graphs, HeldClock, Recorder, Work
 from leafwing.engine.setup import Setup, keep_freed_memory
+from leafwing.engine.share import Share
 from leafwing.errors import Diverged
-from leafwing.game import SGD, Adam, Batch, Clock, Game, RMSprop, Turn, at
+from leafwing.game import Adam, Batch, Clock, Game, Learns, Nets, RMSprop, Round, Turn, at
+
+WARM = 3  # so often a unit is taken for real before it is recorded: what is set up at first use must be set up
+
+
+@dataclass
+class Stage:
+    """A part of a unit of turns.
+
+    Args:
+        work: does it.
+        recordable: whether all that changes from round to round lies in tensors that stay where they are.
+    """
+
+    work: Work
+    recordable: bool
+
+
+@dataclass
+class Recording:
+    """A unit of turns that was recorded: what to do, and where each turn's costs appear."""
+
+    works: list[Work]
+    costs: dict[int, Tensor]
 
 
 class Engine:
@@ -19,15 +46,25 @@ class Engine:
     Args:
         game: what is played; its networks are moved to the device.
         setup: where and how.
+        say: is told, once each, what could not be done as wished.
+        recorder: how turns are recorded; None for the device's own way, where `setup` asks for it.
     """
 
-    def __init__(self, game: Game, setup: Setup) -> None:
-        self.game, self.setup = game, setup
+    def __init__(
+        self,
+        game: Game,
+        setup: Setup,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.game, self.setup, self.say = game, setup, say
         self.device = torch.device(setup.device)
         torch.set_num_threads(setup.threads)
         keep_freed_memory()
+        layout = torch.channels_last if setup.layout == "channels_last" else torch.contiguous_format
         for module in game.modules().values():
-            module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         for player in game.players.values():
             player.net.train()
         # A parameter that the recipe froze stays frozen.
@@ -35,60 +72,147 @@ class Engine:
             name: [p for p in player.net.parameters() if p.requires_grad] for name, player in game.players.items()
         }
         self.optimisers = {
-            name: optimiser(player.learns, self.weights[name], self.device)
+            name: optimiser(player.learns, self.weights[name], self.device, fused=setup.fused, capture=setup.capture)
             for name, player in game.players.items()
             if player.learns is not None
         }
+        self.micro_batch = setup.micro_batch
+        self.recorder = recorder or (Graphs(self.device) if setup.capture else None)
+        self.compiled = self._compile() if setup.compile else None
         self._unfrozen: frozenset[str] | None = None
+        self._seen: dict[Hashable, int | Recording] = {}
+        self._clock, self._batches = HeldClock(self.device), Batches()
+
+    # --- a unit of turns -----------------------------------------------------------------------------------------------
 
     def prepare(self, batch: Batch) -> Batch:
         """The batch on the device; uint8 pictures become floats in [-1, 1]."""
         moved = Batch({name: value.to(self.device, non_blocking=True) for name, value in batch.items()})
         for name, value in moved.items():
             if value.dtype == torch.uint8:
-                moved[name] = value.float().div_(127.5).sub_(1)
-        return moved
+                moved[name] = value.to(torch.get_default_dtype()).div_(127.5).sub_(1)
+            if value.dim() == 4 and self.setup.layout == "contiguous":
+                moved[name] = moved[name].contiguous()
+        return moved if self.recorder is None else self._batches.put(moved)
 
-    def take(self, turn: Turn, batch: Batch, clock: Clock) -> Tensor:
-        """Play, let the movers pay, step. Returns the costs, detached, in the order of `turn.pays`; waits for nothing."""
-        self._let_move(turn.movers)
-        watched = any(term.watches for term in turn.pays)
-        bf16 = self.setup.precision == "bf16" and not watched
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            round_ = turn.play(self.game.nets, batch, clock)
-            if watched:
-                for samples in (round_.real, round_.fake):
-                    if not samples.requires_grad:
-                        samples.requires_grad_()
-            costs = [term.cost(round_) for term in turn.pays]
+    def take(self, turns: Sequence[Turn], batch: Batch, clock: Clock) -> Tensor:
+        """Take a turn, or a turn and those that go on with its round. Waits for nothing.
+
+        Args:
+            turns: the unit: all but the first have `same_round`.
+            batch: from `prepare`.
+            clock: where training is.
+
+        Returns:
+            The costs, detached, in the order of the turns and of what each pays: (terms,).
+        """
+        costs: dict[int, Tensor] = {}
+        if self.recorder is None:
+            for stage in self._stages(turns, batch, clock, costs):
+                stage.work()
+            return torch.cat(list(costs.values()))
+        key = (*map(id, turns), self.game.shape(clock), *(value.shape for value in batch.values()))
+        seen = self._seen.get(key, 0)
+        self._clock.set(clock)
+        for turn in turns:
+            self._schedule(turn, clock)
+        if isinstance(seen, int) and seen >= WARM:
+            seen = self._record(key, turns, batch, clock)
+        if isinstance(seen, Recording):
+            for work in seen.works:
+                work()
+            return torch.cat(list(seen.costs.values()))
+        for stage in self._stages(turns, batch, self._clock if self.recorder else clock, costs):
+            self.recorder.warm(stage.work) if self.recorder and stage.recordable else stage.work()
+        self._seen[key] = seen + 1
+        return torch.cat(list(costs.values()))
+
+    def _record(self, key: Hashable, turns: Sequence[Turn], batch: Batch, clock: Clock) -> int | Recording:
+        """A recording of the unit; where the device cannot, this is said once and nothing is recorded any more."""
+        assert self.recorder is not None
+        costs: dict[int, Tensor] = {}
+        random = self.random()
+        try:
+            self._clock.set(clock, recording=True)
+            works: list[Work] = []
+            for stage in self._stages(turns, batch, self._clock, costs):
+                if stage.recordable:
+                    works.append(self.recorder.record(stage.work))
+                else:
+                    works += [self._with_gradients(), stage.work] if self.recorder.fixed else [stage.work]
+            self._seen[key] = found = Recording(works, costs)
+            return found
+        except (RuntimeError, ValueError) as error:
+            self.say(f"turns are not captured, training goes on without: {str(error).splitlines()[0]}")
+            self.recorder = None
+            self.set_random(random)
+            return 0
+
+    def _with_gradients(self) -> Work:
+        """Puts the gradients of this recording back, where another one of the same player may have put its own."""
+        gradients = [(weight, weight.grad) for weights in self.weights.values() for weight in weights]
+
+        def put_back() -> None:
+            for weight, gradient in gradients:
+                weight.grad = gradient
+
+        return put_back
+
+    def _stages(self, turns: Sequence[Turn], batch: Batch, clock: Clock, costs: dict[int, Tensor]) -> Iterator[Stage]:
+        """What a unit consists of: for each turn the costs with their gradients, then the step."""
+        unit = Unit(self, turns, batch, clock)
+        for number, turn in enumerate(turns):
+
+            def pay(number: int = number) -> None:
+                costs[number] = unit.pay(number)
+
+            yield Stage(pay, recordable=True)
+            inside = not any(outside(self.game.players[name].learns) for name in turn.movers)
+
+            def step(turn: Turn = turn) -> None:
+                self._step(turn, clock)
+
+            yield Stage(step, recordable=inside)
+
+    def _step(self, turn: Turn, clock: Clock) -> None:
+        if self.recorder is None:
+            self._schedule(turn, clock)
         for name in turn.movers:
-            self.optimisers[name].zero_grad(set_to_none=True)
-        torch.stack(costs).sum().backward(inputs=[p for name in turn.movers for p in self.weights[name]])
-        for name in turn.movers:
-            self._schedule(name, clock)
             self.optimisers[name].step()
         with torch.no_grad():
             for after in turn.after:
                 after(self.game.nets)
-        return torch.stack([cost.detach() for cost in costs])
 
-    def _let_move(self, movers: tuple[str, ...]) -> None:
+    def nets(self, turns: Sequence[Turn]) -> Nets:
+        """The networks as these turns see them: compiled ones cannot be differentiated twice."""
+        return self.game.nets if self.compiled is None or any(map(watched, turns)) else self.compiled
+
+    def _compile(self) -> Nets:
+        return Nets(**{name: torch.compile(player.net) for name, player in self.game.players.items()})
+
+    def let_move(self, movers: frozenset[str]) -> None:
         """Exactly the movers get gradients: that is why no recipe writes detach() or no_grad()."""
-        if frozenset(movers) == self._unfrozen:
+        if movers == self._unfrozen:
             return
         for name, weights in self.weights.items():
             for weight in weights:
                 weight.requires_grad_(name in movers)
-        self._unfrozen = frozenset(movers)
+        self._unfrozen = movers
 
-    def _schedule(self, name: str, clock: Clock) -> None:
-        learns = self.game.players[name].learns
-        for group in self.optimisers[name].param_groups:
-            for key in ("lr", "momentum"):
-                if callable(value := getattr(learns, key, None)):
-                    group[key] = value(clock)
-            if isinstance(learns, Adam) and callable(learns.betas[1]):
-                group["betas"] = (learns.betas[0], learns.betas[1](clock))
+    def _schedule(self, turn: Turn, clock: Clock) -> None:
+        for name in turn.movers:
+            learns = self.game.players[name].learns
+            for group in self.optimisers[name].param_groups:
+                for key in ("lr", "momentum"):
+                    if callable(value := getattr(learns, key, None)):
+                        if isinstance(group[key], Tensor):
+                            group[key].fill_(value(clock))
+                        else:
+                            group[key] = value(clock)
+                if isinstance(learns, Adam) and callable(learns.betas[1]):
+                    group["betas"] = (learns.betas[0], learns.betas[1](clock))
+
+    # --- averages, checks, state ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def average(self, images: int) -> None:
@@ -117,17 +241,30 @@ class Engine:
 
     def state(self) -> dict[str, Any]:
         """Optimisers and random state, plain types and tensors only."""
+        return {"optimisers": {name: o.state_dict() for name, o in self.optimisers.items()}, "random": self.random()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, saved in state["optimisers"].items():
+            own = self.optimisers[name]
+            # How the optimiser works is this machine's choice, not the saved one's; what is scheduled is set before each step.
+            ways = [
+                {key: group[key] for key in ("fused", "foreach", "capturable") if key in group}
+                | ({"lr": group["lr"]} if isinstance(group["lr"], Tensor) else {})
+                for group in own.param_groups
+            ]
+            groups = [{**group, **way} for group, way in zip(saved["param_groups"], ways, strict=True)]
+            own.load_state_dict({**saved, "param_groups": groups})
+        self.set_random(state["random"])
+
+    def random(self) -> dict[str, Tensor]:
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         elif self.device.type == "mps":
             random["mps"] = torch.mps.get_rng_state()
-        return {"optimisers": {name: o.state_dict() for name, o in self.optimisers.items()}, "random": random}
+        return random
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        for name, saved in state["optimisers"].items():
-            self.optimisers[name].load_state_dict(saved)
-        random = state["random"]
+    def set_random(self, random: Mapping[str, Tensor]) -> None:
         torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self.device)
@@ -135,15 +272,147 @@ class Engine:
             torch.mps.set_rng_state(random["mps"])
 
 
-def optimiser(learns: Adam | RMSprop | SGD, weights: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """The torch optimiser that a player asks for, fused where that exists."""
+class Unit:
+    """Turns over one batch that are taken together: the first plays a round, the others judge it anew.
+
+    Args:
+        engine: whose game it is.
+        turns: all but the first have `same_round`.
+        batch: what is real.
+        clock: where training is.
+    """
+
+    def __init__(self, engine: Engine, turns: Sequence[Turn], batch: Batch, clock: Clock) -> None:
+        self.engine, self.turns, self.batch, self.clock = engine, turns, batch, clock
+        self.bf16 = engine.setup.precision == "bf16"
+        self.round: Round | None = None
+        self.random = engine.random()
+        self._deal()
+
+    def _deal(self) -> None:
+        """Cut the batch into parts; whoever sees but a part of it draws random numbers for the whole."""
+        n, size = self.batch.n, self.engine.micro_batch or self.batch.n
+        self.parts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
+        self.round = None
+        whole = len(self.parts) == 1
+        self.shares = [None if whole else Share(n, self.parts[0]) for _ in range(len(self.turns) + 1)]
+
+    def pay(self, number: int) -> Tensor:
+        """The costs of one of the turns, detached, with the gradients of its movers in place: (terms,)."""
+        engine, turn = self.engine, self.turns[number]
+        while True:
+            for name in turn.movers:
+                engine.optimisers[name].zero_grad(set_to_none=True)
+            try:
+                costs = [self._part(number, rows) for rows in self.parts]
+                return costs[0] if len(costs) == 1 else torch.stack(costs).sum(0)
+            except Exception as error:
+                self._give_way(error)
+
+    def _part(self, number: int, rows: slice) -> Tensor:
+        """The costs of one turn on a part of the batch, weighed by its share; gradients are added up."""
+        engine, turn = self.engine, self.turns[number]
+        weight = (rows.stop - rows.start) / self.batch.n
+        if number == 0 or len(self.parts) > 1:
+            self.round = self._play(number, rows)
+        assert self.round is not None
+        r, last = self.round, number == len(self.turns) - 1
+        if len(self.turns) > 1:
+            r = r.again(r.real, r.fake if last else r.fake.detach())
+        engine.let_move(frozenset(turn.movers))
+        if watched(turn):
+            r = r.again(
+                r.real.detach().requires_grad_(), r.fake if r.fake.requires_grad else r.fake.detach().requires_grad_()
+            )
+        with drawing(self.shares[number + 1], rows), self._precision(self.bf16 and not watched(turn)):
+            costs = [term.cost(r) for term in turn.pays]
+        stacked = torch.stack(costs) if weight == 1 else torch.stack(costs) * weight
+        stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
+        return stacked.detach()
+
+    def _play(self, number: int, rows: slice) -> Round:
+        """The round of a part of the batch. Who moves later in the unit is played with a way back to it."""
+        later = self.turns[number:] if len(self.parts) == 1 else self.turns[number : number + 1]
+        self.engine.let_move(frozenset(name for turn in later for name in turn.movers))
+        batch = self.batch
+        if len(self.parts) > 1:
+            batch = Batch({name: value[rows] for name, value in batch.items()})
+        with drawing(self.shares[0], rows), self._precision(self.bf16 and not any(map(watched, self.turns))):
+            return self.turns[0].play(self.engine.nets(self.turns), batch, self.clock)
+
+    def _precision(self, bf16: bool) -> torch.autocast:
+        return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+    def _give_way(self, error: Exception) -> None:
+        """Go on with less: uncompiled, or with smaller parts, from the same random numbers. Raises what neither helps against.
+
+        Running statistics of batch normalisation have then seen a part of the batch twice.
+        """
+        engine = self.engine
+        if engine.compiled is not None and not out_of_memory(error):
+            engine.compiled = None
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            engine.say(f"the networks cannot be compiled, training goes on without: {reason[0]}")
+        elif out_of_memory(error) and (largest := max(rows.stop - rows.start for rows in self.parts)) > 1:
+            engine.micro_batch = -(-largest // 2)
+            engine.say(
+                f"out of memory: the {self.batch.n} images of a turn now pass the networks {engine.micro_batch} at a time, "
+                f"and every step is still one of {self.batch.n}. --micro-batch {engine.micro_batch} begins like this"
+            )
+        else:
+            raise error
+        engine.set_random(self.random)
+        self._deal()
+
+
+def drawing(share: Share | None, rows: slice) -> Share | nullcontext[None]:
+    """Random tensors are drawn for the whole batch, and these rows of them used."""
+    if share is None:
+        return nullcontext()
+    share.rewind(rows)
+    return share
+
+
+def watched(turn: Turn) -> bool:
+    """Whether a turn differentiates twice."""
+    return any(term.watches for term in turn.pays)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a device or the machine had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def outside(learns: Learns | None) -> bool:
+    """Whether a player's step takes numbers that change with the clock and cannot be tensors."""
+    if isinstance(learns, Adam):
+        return callable(learns.betas[1])
+    return any(callable(getattr(learns, key, None)) for key in ("lr", "momentum"))
+
+
+def optimiser(
+    learns: Learns, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
+) -> torch.optim.Optimizer:
+    """The torch optimiser that a player asks for.
+
+    Args:
+        learns: which, with what rates.
+        weights: what it moves.
+        device: where they are.
+        fused: one kernel for all weights, or the plainest implementation.
+        capture: its step can be recorded.
+    """
     start = Clock()
-    fused = device.type in ("cpu", "cuda")
-    match learns:
-        case Adam():
-            betas = (learns.betas[0], at(learns.betas[1], start))
-            return torch.optim.Adam(weights, at(learns.lr, start), betas, learns.eps, fused=fused)
-        case RMSprop():
-            return torch.optim.RMSprop(weights, at(learns.lr, start), learns.alpha, learns.eps, foreach=True)
-        case SGD():
-            return torch.optim.SGD(weights, at(learns.lr, start), at(learns.momentum, start), fused=fused)
+    lr: Any = at(learns.lr, start)
+    if isinstance(learns, Adam):
+        if capture and callable(learns.lr):
+            lr = torch.full((), lr, device=device)
+        betas = (learns.betas[0], at(learns.betas[1], start))
+        way: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
+        return torch.optim.Adam(weights, lr, betas, learns.eps, capturable=capture, **way)
+    if isinstance(learns, RMSprop):
+        return torch.optim.RMSprop(weights, lr, learns.alpha, learns.eps, foreach=fused, capturable=capture)
+    way = {"fused": True} if fused else {"foreach": False}
+    return torch.optim.SGD(weights, lr, at(learns.momentum, start), **way)

@@ -6,7 +6,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+
+
+def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Labels (n,) as (n, classes) with a one each; torch's own reads the largest label on the host first."""
+    return (label[:, None] == torch.arange(classes, device=label.device)).to(dtype)
 
 
 class LabelBesideLatent(nn.Module):
@@ -22,7 +26,7 @@ class LabelBesideLatent(nn.Module):
         self.net, self.classes = net, classes
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        return self.net(torch.cat([z, one_hot(label, self.classes).to(z.dtype)], dim=1))
+        return self.net(torch.cat([z, one_hot(label, self.classes, z.dtype)], dim=1))
 
 
 class Concatenation(nn.Module):
@@ -38,7 +42,7 @@ class Concatenation(nn.Module):
         self.net, self.classes = net, classes
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        told = one_hot(label, self.classes).to(x.dtype)
+        told = one_hot(label, self.classes, x.dtype)
         if x.dim() == 4:
             told = told[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return self.net(torch.cat([x, told], dim=1))

@@ -31,6 +31,7 @@ def duel(
     critic: Sequence[Term] = (),
     n_critic: int | Callable[[Clock], int] = 1,
     after: Sequence[Callable[[Nets], None]] = (),
+    same_round: bool = False,
 ) -> list[Turn]:
     """D moves n_critic times, each time on a batch of its own, then G once: Goodfellow et al. 2014, algorithm 1.
 
@@ -40,10 +41,12 @@ def duel(
         critic: what D pays beside it.
         n_critic: turns of D for one of G, or a function of the clock.
         after: done to the networks after each step of D.
+        same_round: G pays for the fakes that D was shown last, as much code does, and not for fresh ones, as the algorithm
+            says: one pass of G less.
     """
     return [
         Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
-        Turn("G", play, [Term("adversarial", objective.generator)]),
+        Turn("G", play, [Term("adversarial", objective.generator)], same_round=same_round),
     ]
 
 

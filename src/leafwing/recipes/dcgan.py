@@ -3,7 +3,8 @@
 Convolutions with strides, batch normalisation, ReLU up and leaky ReLU down: the first recipe to try on pictures.
 
 The paper's rules: no pooling, no fully connected hidden layer, normalisation everywhere but at G's output and D's input,
-N(0, .02) weights, Adam 2e-4 with beta1 .5, batch 128. D and G move once each; G pays for fakes of fresh latents.
+N(0, .02) weights, Adam 2e-4 with beta1 .5, batch 128. D and G move once each; as in the authors' Torch code, G pays for the
+very fakes that D was shown.
 """
 
 from leafwing import networks
@@ -48,7 +49,7 @@ def dcgan(
             "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(sampling(z), non_saturating, n_critic=n_critic),
+        turns=duel(sampling(z), non_saturating, n_critic=n_critic, same_round=True),
         abilities=generating(z),
         batch=batch,
     )
