@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from alternate import Steps, Timed, in_turn
 from leafwing import recipes
 from leafwing.data import load
-from leafwing.engine import Engine, choose, memory, synchronise
+from leafwing.engine import Engine, choose, synchronise
 from leafwing.game import Batch
 from leafwing.loop import Training
 from leafwing.runs import versions
@@ -118,7 +117,7 @@ def tutorial(batch: int, width: int, folder: str, device: str) -> Iterator[None]
             yield
 
 
-def baseline(batch: int, width: int, folder: str, device: str) -> Callable[[int], None]:
+def baseline(batch: int, width: int, folder: str, device: str) -> Steps:
     """Trains so many steps of the tutorial."""
     one = tutorial(batch, width, folder, device)
 
@@ -132,7 +131,7 @@ def baseline(batch: int, width: int, folder: str, device: str) -> Callable[[int]
 # --- leafwing ----------------------------------------------------------------------------------------------------------------
 
 
-def training_of(batch: int, width: int, folder: str, device: str, **engine: Any) -> Training:
+def training_of(batch: int, width: int, folder: str, device: str, **how: Any) -> Training:
     """`dcgan` at the tutorial's shapes, on pictures of a folder or on one batch that stays."""
     from leafwing.game import DataSpec
 
@@ -147,15 +146,12 @@ def training_of(batch: int, width: int, folder: str, device: str, **engine: Any)
     torch.manual_seed(0)
     options = recipes.describe("dcgan").resolve({"batch": batch, "width": width})
     game = recipes.build("dcgan", recipes.find("dcgan"), spec, options)
-    return Training(game, batches, Engine(game, choose(device, **engine)), images=10**12, batch=batch)
+    return Training(game, batches, Engine(game, choose(device, **how)), images=10**12, batch=batch)
 
 
-Steps = Callable[[int], None]
-
-
-def ours(batch: int, width: int, folder: str, device: str) -> Steps:
-    """Trains so many rounds of `dcgan`."""
-    training = training_of(batch, width, folder, device)
+def ours(batch: int, width: int, folder: str, device: str, **how: Any) -> Steps:
+    """Trains so many rounds of `dcgan`, with these choices of the engine."""
+    training = training_of(batch, width, folder, device, **how)
 
     def steps(count: int) -> None:
         until = training.clock.round + count
@@ -165,60 +161,20 @@ def ours(batch: int, width: int, folder: str, device: str) -> Steps:
     return steps
 
 
-SIDES = {"baseline": baseline, "leafwing": ours}
+# --- the machine's limit -----------------------------------------------------------------------------------------------------
 
 
-# --- two processes in turn ---------------------------------------------------------------------------------------------------
-
-
-def worker(side: str, pipe: Connection, arguments: tuple[Any, ...], device: str) -> None:
-    """Trains so many steps whenever it is told to, and answers with the seconds."""
-    steps = SIDES[side](*arguments, device)
-    while (count := pipe.recv()) is not None:
-        started = time.perf_counter()
-        steps(count)
-        synchronise(device)
-        pipe.send((time.perf_counter() - started, memory(device)))
-
-
-def compare(batch: int, width: int, folder: str, device: str, repetitions: int, steps: int) -> dict[str, float]:
-    """Both sides in turn; the median of the pairs' ratios and of each side's speed."""
-    context = multiprocessing.get_context("spawn")
-    pipes, workers = {}, []
-    for side in SIDES:
-        mine, theirs = context.Pipe()
-        process = context.Process(target=worker, args=(side, theirs, (batch, width, folder), device), daemon=True)
-        process.start()
-        pipes[side] = mine
-        workers.append(process)
-
-    def timed(side: str, count: int) -> tuple[float, int]:
-        pipes[side].send(count)
-        return pipes[side].recv()
-
-    for side in pipes:
-        timed(side, 3)  # the first steps are slower
-    seconds: dict[str, list[float]] = {side: [] for side in pipes}
-    peak: dict[str, int] = {}
-    for _ in range(repetitions):
-        for side in pipes:
-            took, peak[side] = timed(side, steps)
-            seconds[side].append(took)
-    for side in pipes:
-        pipes[side].send(None)
-    for process in workers:
-        process.join()
-    ratios = [a / b for a, b in zip(seconds["baseline"], seconds["leafwing"], strict=True)]
+def compared(seconds: dict[str, Timed], images: int) -> dict[str, float]:
+    """The median of the pairs' ratios, and each side's speed and memory."""
+    slow, fast = seconds["baseline"], seconds["leafwing"]
+    ratios = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
     return {
         "ratio": round(statistics.median(ratios), 3),
         "ratio_low": round(min(ratios), 3),
         "ratio_high": round(max(ratios), 3),
-        **{f"{side}_images_per_second": round(batch * steps / statistics.median(seconds[side]), 1) for side in pipes},
-        **{f"{side}_peak_mib": round(peak[side] / 2**20) for side in pipes},
+        **{f"{side}_images_per_second": round(images / timed.median, 1) for side, timed in seconds.items()},
+        **{f"{side}_peak_mib": round(timed.peak / 2**20) for side, timed in seconds.items()},
     }
-
-
-# --- the machine's limit -----------------------------------------------------------------------------------------------------
 
 
 def flops_per_image(batch: int, width: int) -> tuple[float, float]:
@@ -289,7 +245,9 @@ def main() -> None:
             for size, n in ((64, 2048), (512, 1024))
         ]
         for name, batch, folder in cases:
-            found = compare(batch, given.width, folder, device, given.repetitions, given.steps)
+            arguments = (batch, given.width, folder, device)
+            sides = {"baseline": (baseline, arguments), "leafwing": (ours, arguments)}
+            found = compared(in_turn(sides, device, given.repetitions, given.steps), batch * given.steps)
             keep({"bench": "step", "case": name, "batch": batch, **found, **about}, given.results)
             summary[name] = found["ratio"]
             if name == "step_ratio_64":

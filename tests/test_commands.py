@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, commands, files, recipes
+from leafwing import cli, commands, files, pictures, recipes
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+KINDS = ("grid", "folder", "npz")
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def last_weights(run: Run) -> bytes:
 
 def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
-    assert own | {"dry_run", "json", "from"} == recipes.RESERVED
+    assert own | {"dry_run", "json", "from", "devices"} == recipes.RESERVED
     assert own >= set(commands.TRAIN_OPTIONS)
     assert {name for name in cli.COMMON if name != "from"} <= recipes.RESERVED
 
@@ -190,3 +192,94 @@ def test_a_summary_of_runs_survives_a_broken_one(folder: Path, tmp_path: Path) -
     assert [row["run"] for row in table] == ["0001-dcgan-pictures", "0002-broken"]
     assert "cannot be read" in table[1]["error"]
     assert json.dumps(table)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of `cgan` with the classes cat and dog."""
+    root = tmp_path_factory.mktemp("trained")
+    noise = np.random.default_rng(0)
+    for i in range(8):
+        path = root / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return leafwing.train(root / "pictures", "cgan", out=root / "run", images=16, **TINY)
+
+
+def test_many_samples_are_never_held_as_floats(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three kinds show the very pixels of `Model.sample`, and see 64 samples at a time."""
+    expected = pictures.to_pixels(leafwing.Model.load(trained).sample(150, seed=2))
+    to_pixels, sizes = pictures.to_pixels, []
+    monkeypatch.setattr(pictures, "to_pixels", lambda block: sizes.append(len(block)) or to_pixels(block))
+    made = {kind: commands.sample(trained.folder, 150, seed=2, kind=kind, out=tmp_path / kind) for kind in KINDS}
+    assert sizes == [64, 64, 22] * 3
+    with np.load(made["npz"]) as held:
+        assert held["samples"].dtype == np.uint8
+        assert np.array_equal(held["samples"], expected)
+        assert held["labels"].tolist() == [0, 1] * 75
+    files_made = sorted(made["folder"].iterdir())
+    assert [path.name for path in files_made] == [f"{i:06d}-{('cat', 'dog')[i % 2]}.png" for i in range(150)]
+    assert all(
+        np.array_equal(np.asarray(Image.open(path)), pixels) for path, pixels in zip(files_made, expected, strict=True)
+    )
+    assert made["grid"].read_bytes() == pictures.png(pictures.tile(expected))
+
+
+def test_precision_is_chosen_by_the_one_who_asks(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def samples(name: str, **how: str) -> np.ndarray:
+        with np.load(commands.sample(trained.folder, 3, kind="npz", out=tmp_path / f"{name}.npz", **how)) as held:
+            return held["samples"].astype(int)
+
+    plain, fast = samples("plain"), samples("fast", precision="bf16")
+    exact = leafwing.Model.load(trained).sample(3)
+    assert np.array_equal(plain, pictures.to_pixels(exact))
+    nearly = leafwing.Model.load(trained, precision="bf16")
+    assert np.array_equal(fast, pictures.to_pixels(nearly.sample(3)))
+    assert not torch.equal(nearly.sample(3), exact)
+    assert np.abs(fast - plain).max() <= 2
+    for native, same in ((True, fast), (False, plain)):
+        monkeypatch.setattr("leafwing.engine.setup.native_bf16", lambda device, native=native: native)
+        assert np.array_equal(samples(f"auto-{native}", precision="auto"), same)
+        assert np.array_equal(samples(f"default-{native}"), plain)
+    with pytest.raises(LeafwingError, match="no precision 'fp8'; choose from auto, fp32, bf16"):
+        samples("no", precision="fp8")
+
+
+def test_only_bf16_changes_how_weights_lie(trained: Run) -> None:
+    for precision, last in (("fp32", False), ("bf16", True)):
+        game = leafwing.Model.load(trained, precision=precision).game
+        weights = [weight for weight in game.nets.G.parameters() if weight.dim() == 4 and min(weight.shape[1:]) > 1]
+        assert weights
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) == last for weight in weights)
+
+
+def test_a_run_goes_on_with_smaller_parts_or_other_threads_and_says_so(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "wgan_gp", images=32, out=tmp_path / "run", **TINY)
+    assert run.config["training"]["micro_batch"] == 0
+    resumed = leafwing.resume(run.folder, images="+32", micro_batch=4, threads=1)
+    settings = Run(run.folder).config["training"]
+    assert resumed.done == "images"
+    assert settings["micro_batch"] == 4
+    assert settings["precision"] == "fp32", "what was not asked for stays"
+    again = leafwing.resume(run.folder, images="+32", device="cpu")
+    assert Run(again.folder).config["training"]["micro_batch"] == 4
+    with pytest.raises(LeafwingError, match="no device 'tpu'"):
+        leafwing.resume(run.folder, images="+32", device="tpu")
+
+
+def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", images=16, out=tmp_path / "run", **TINY)
+    settings = json.loads((run.folder / "run.json").read_text())
+    for name in ("layout", "fused", "capture", "compile", "micro_batch", "resident"):
+        del settings["training"][name]
+    (run.folder / "run.json").write_text(json.dumps(settings))
+    assert leafwing.resume(run.folder, images="+16").done == "images"
+
+
+def test_a_dry_run_says_what_was_chosen_and_why(folder: Path) -> None:
+    plan = commands.forecast(folder, "dcgan", micro_batch=4, layout="contiguous", **TINY)
+    assert plan["training"]["micro_batch"] == 4
+    assert plan["why"]["layout"] == "as asked"
+    assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
+    said = cli.describe_plan(plan)
+    assert "capture     no (cpu has no graphs)" in said

@@ -157,6 +157,58 @@ def test_pictures_are_clamped() -> None:
     assert (samples.min().item(), samples.max().item()) == (-1, 1)
 
 
+@pytest.mark.parametrize(("n", "batch"), [(1, 8), (8, 8), (20, 8), (20, 64)])
+def test_a_stream_gives_the_same_samples_in_blocks(told: Model, n: int, batch: int) -> None:
+    latents = told.latents(n, 4)
+    blocks = list(told.stream(latents, label="bee", batch=batch))
+    assert [len(block) for block in blocks] == [min(batch, n - start) for start in range(0, n, batch)]
+    assert torch.equal(torch.cat(blocks), told.generate(latents, label="bee", batch=batch))
+
+
+def test_a_block_is_made_when_it_is_asked_for_and_training_may_go_on_between() -> None:
+    passes = []
+    abilities = Abilities(Normal(2), lambda nets, z, label: passes.append(nets.G.training) or nets.G(z))
+    net = nn.Linear(2, 2)
+    blocks = Model(Game({"G": Player(net)}, [], abilities), DataSpec(0, 0, 2)).stream(torch.zeros(10, 2), batch=4)
+    assert passes == []
+    net.train()
+    for made in range(1, 4):
+        block = next(blocks)
+        assert passes == [False] * made
+        assert net.training
+        assert torch.is_grad_enabled()
+        assert not block.requires_grad
+    assert next(blocks, None) is None
+
+
+def test_what_is_wrong_with_a_stream_is_said_before_its_first_block(told: Model) -> None:
+    for given in ({"label": "bea"}, {"batch": 0}):
+        with pytest.raises(LeafwingError):
+            told.stream(told.latents(2), **given)
+    with pytest.raises(LeafwingError, match="cannot generate"):
+        Model(Game({}, [], Abilities()), PICTURES).stream(torch.zeros(1, 1))
+
+
+def test_bf16_gives_nearly_the_same_pictures_and_they_do_not_depend_on_how_many_are_asked_for(plain: Model) -> None:
+    fast = Model(plain.game, PICTURES, precision="bf16")
+    many = fast.sample(150, seed=3)
+    assert many.dtype == torch.float32
+    assert many.abs().max() <= 1
+    exact = plain.sample(150, seed=3)
+    assert not torch.equal(many, exact)
+    grey_levels = (many - exact).abs() * 127.5
+    assert exact.std() * 127.5 > 5, "the pictures are too pale for their difference to mean anything"
+    assert grey_levels.max() < 1
+    for n in (1, 64, 65):
+        assert torch.equal(fast.sample(n, seed=3), many[:n])
+    assert torch.equal(plain.sample(150, seed=3), exact)
+
+
+def test_another_precision_is_refused_with_those_there_are(plain: Model) -> None:
+    with pytest.raises(LeafwingError, match="no precision 'auto'; choose from fp32, bf16"):
+        Model(plain.game, PICTURES, precision="auto")
+
+
 def differ(one: Tensor, other: Tensor) -> bool:
     return not torch.allclose(one, other, atol=1e-4)
 

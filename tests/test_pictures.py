@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from leafwing import pictures
-from leafwing.errors import LeafwingError
+from leafwing import files, pictures
+from leafwing.errors import LeafwingError, StorageError
 
 
 def test_minus_1_is_black_0_is_the_middle_and_1_is_white() -> None:
@@ -53,6 +55,69 @@ def test_one_to_four_channels_are_grey_grey_alpha_rgb_and_rgba(channels: int, mo
     with Image.open(io.BytesIO(pictures.png(image))) as read:
         assert read.format == "PNG"
         assert np.array_equal(np.asarray(read).reshape(pixels.shape), pixels)
+
+
+def many(folder: Path, n: int) -> list[tuple[Path, np.ndarray]]:
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 4, 6, 3), np.uint8)
+    return [(folder / f"{i:06d}.png", picture) for i, picture in enumerate(pixels)]
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_many_pictures_are_the_files_that_they_are_one_by_one(tmp_path: Path, threads: int | None) -> None:
+    shown = many(tmp_path, 200)
+    pictures.write_pngs(iter(shown), threads)
+    assert sorted(tmp_path.iterdir()) == [path for path, _ in shown]
+    for path, pixels in shown:
+        assert path.read_bytes() == pictures.png(pictures.to_image(pixels))
+    pictures.write_pngs([])
+
+
+def test_pictures_are_written_by_several_threads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=60)
+    monkeypatch.setattr(files, "write", lambda path, content: both.wait())
+    pictures.write_pngs(many(tmp_path, 2), threads=2)
+
+
+def test_pictures_are_made_no_faster_than_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "WAITING", 5)
+    write, written, ahead = files.write, [0], []
+
+    def counting(path: Path, content: bytes) -> None:
+        write(path, content)
+        written[0] += 1
+
+    def made() -> Iterator[tuple[Path, np.ndarray]]:
+        for i, one in enumerate(many(tmp_path, 50)):
+            ahead.append(i - written[0])
+            yield one
+
+    monkeypatch.setattr(files, "write", counting)
+    pictures.write_pngs(made(), threads=1)
+    assert written == [50]
+    assert max(ahead) <= 5
+
+
+def test_a_disk_that_refuses_ends_it_with_the_files_that_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "WAITING", 3)
+    shown = many(tmp_path, 60)
+    shown[10] = (tmp_path / "no such folder" / "x.png", shown[10][1])
+    with pytest.raises(StorageError, match="no such folder"):
+        pictures.write_pngs(shown, threads=1)
+    left = sorted(tmp_path.iterdir())
+    assert left[:10] == [path for path, _ in shown[:10]]
+    assert len(left) < 20
+    assert not [path for path in left if path.suffix != ".png"]
+
+
+def test_what_goes_wrong_while_pictures_are_made_is_raised(tmp_path: Path) -> None:
+    def made() -> Iterator[tuple[Path, np.ndarray]]:
+        yield from many(tmp_path, 3)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        pictures.write_pngs(made())
 
 
 def shades(n: int, height: int = 4, width: int = 6, channels: int = 1) -> torch.Tensor:

@@ -58,7 +58,10 @@ def run(words: list[str]) -> int:
 
 # --- train: its options depend on the recipe --------------------------------------------------------------------------------
 
-PICTURES, TRAINING, FOLDER, OUTPUT = (Group(name) for name in ("Pictures", "Training", "Run folder", "Output"))
+PICTURES, TRAINING, MACHINE, FOLDER, OUTPUT = (
+    Group(name, sort_key=key)
+    for name, key in (("Pictures", 1), ("Training", 3), ("Machine", 6), ("Run folder", 4), ("Output", 5))
+)
 Json = Annotated[
     bool, Parameter(help="One JSON document on standard output and nothing else there.", group=OUTPUT, negative="")
 ]
@@ -81,9 +84,15 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "images": (str | None, TRAINING, "Real images to show in all: 200k, 1.5M. Default: 200k."),
     "time": (str | None, TRAINING, "Stop after so long, if that comes first: 10m, 1h30m."),
     "seed": (int | None, TRAINING, "Of weights, latents and order. Default: 0."),
-    "device": (Literal["auto", "cpu", "cuda", "mps"] | None, TRAINING, "Where to train. Default: auto."),
-    "precision": (Literal["auto", "fp32", "bf16"] | None, TRAINING, "Default: auto, bf16 where the hardware has it."),
-    "threads": (int | None, TRAINING, "CPU threads. Default: one a core."),
+    "device": (Literal["auto", "cpu", "cuda", "mps"] | None, MACHINE, "Where to train. Default: auto."),
+    "precision": (Literal["auto", "fp32", "bf16"] | None, MACHINE, "Default: auto, bf16 where the hardware has it."),
+    "threads": (int | None, MACHINE, "CPU threads. Default: as many as help just now."),
+    "layout": (Literal["auto", "channels_last", "contiguous"] | None, MACHINE, "How pictures lie in memory. Default: auto."),
+    "fused": (bool | None, MACHINE, "Optimisers in one kernel. Default: where there are such."),
+    "capture": (bool | None, MACHINE, "Record turns as CUDA graphs and replay them. Default: on CUDA."),
+    "compile": (bool | None, MACHINE, "torch.compile the networks: pays after tens of thousands of rounds. Default: no."),
+    "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),
+    "resident": (bool | None, MACHINE, "Keep the data on the device. Default: where they fit."),
     "out": (Path | None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
     "root": (Path, FOLDER, "Where numbered run folders lie."),
     "from": (Path | None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
@@ -139,7 +148,7 @@ def train_command(recipe: str | None) -> Callable[..., int]:
         title += "\n\nWith --recipe X, --help shows that recipe's own options too; `leafwing recipes` lists the recipes."
     else:
         card = recipes.describe(recipe)
-        group = Group(f"Options of {card.name}")
+        group = Group(f"Options of {card.name}", sort_key=2)
         for option in card.options:
             signature.append(
                 inspect.Parameter(option.name, keyword, default=option.default, annotation=flag(card, option, group))
@@ -155,14 +164,14 @@ def flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:
     """A recipe's option as a flag without a default of its own: what is not typed is the recipe's, or the replayed run's."""
     about = f"{option.help} Default: {option.default}."
     if option.type is bool:
-        return Annotated[bool | None, Parameter(help=about, group=group)]
+        return Annotated[bool | None, Parameter(help=about, group=group, show_default=False)]
     if option.choices:
-        return Annotated[Literal[option.choices] | None, Parameter(help=about, group=group)]
+        return Annotated[Literal[option.choices] | None, Parameter(help=about, group=group, show_default=False)]
 
     def read(_: Any, tokens: Sequence[Any]) -> Any:
         return option.check(card.name, tokens[0].value)
 
-    return Annotated[option.type | None, Parameter(help=about, group=group, converter=read)]
+    return Annotated[option.type | None, Parameter(help=about, group=group, converter=read, show_default=False)]
 
 
 def _train(source: str | None, given: dict[str, Any]) -> int:
@@ -191,13 +200,18 @@ def describe_plan(plan: dict[str, Any]) -> str:
         f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected",
         f"parameters  {network}",
         f"train       {until}, {plan['batch']} a turn, seed {training['seed']}",
-        *(f"{name:11} {training[name]} ({plan['why'][name]})" for name in ("device", "precision", "threads")),
+        *(f"{name:11} {show_choice(training[name])} ({why})" for name, why in plan["why"].items()),
         f"memory      about {show_bytes(plan['memory'])}",
         f"speed       {plan['images_per_second']:,.0f} images/s, measured",
         f"time        about {show_duration(plan['seconds'])}",
         "options     " + "  ".join(f"{name}={value}" for name, value in plan["options"].items()),
     ]
     return "\n".join(lines)
+
+
+def show_choice(value: object) -> str:
+    """A choice of the engine's: yes and no instead of True and False, and what 0 and None stand for."""
+    return {"True": "yes", "False": "no", "None": "auto", "0": "whole"}.get(str(value), str(value))
 
 
 def finish(run: Any, as_json: bool) -> int:
@@ -244,6 +258,11 @@ def resume(
     *,
     images: Annotated[str | None, Parameter(help="A new total, or +100k for so many more.", group=TRAINING)] = None,
     time: Annotated[str | None, Parameter(help="Stop at so much training time in all, or +10m.", group=TRAINING)] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"] | None, Parameter(help="Go on somewhere else.", group=MACHINE)
+    ] = None,
+    threads: Annotated[int | None, Parameter(help="CPU threads. Default: as before.", group=MACHINE)] = None,
+    micro_batch: Annotated[int | None, Parameter(help="Images at a time. Default: as before.", group=MACHINE)] = None,
     trust: Trust = False,
     tensorboard: Annotated[bool, Parameter(help="Write TensorBoard files too.", group=OUTPUT, negative="")] = False,
     root: Root = Path("runs"),
@@ -258,7 +277,18 @@ def resume(
     """
     from leafwing import commands
 
-    done = commands.resume(run, images=images, time=time, trust=trust, tensorboard=tensorboard, root=root, progress=Screen())
+    done = commands.resume(
+        run,
+        images=images,
+        time=time,
+        device=device,
+        threads=threads,
+        micro_batch=micro_batch,
+        trust=trust,
+        tensorboard=tensorboard,
+        root=root,
+        progress=Screen(),
+    )
     return finish(done, json)
 
 
@@ -274,7 +304,13 @@ def sample(
     folder: Annotated[bool, Parameter(help="One PNG each.", group=OUTPUT, negative="")] = False,
     npz: Annotated[bool, Parameter(help="One .npz file: samples and labels.", group=OUTPUT, negative="")] = False,
     out: Annotated[Path | None, Parameter(help="Where to. Default: into the run's samples folder.", group=OUTPUT)] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.", group=TRAINING)] = "cpu",
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.", group=MACHINE)] = "cpu",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Parameter(
+            help="bf16: nearly the same pictures, faster where the hardware computes it; auto: bf16 there.", group=MACHINE
+        ),
+    ] = "fp32",
     trust: Trust = False,
     root: Root = Path("runs"),
     json: Json = False,
@@ -293,7 +329,17 @@ def sample(
         raise LeafwingError(f"--{kinds[0]} and --{kinds[1]}: choose one")
     kind = kinds[0] if kinds else "grid"
     made = commands.sample(
-        run, n, seed=seed, label=label, images=images, kind=kind, out=out, device=device, trust=trust, root=root
+        run,
+        n,
+        seed=seed,
+        label=label,
+        images=images,
+        kind=kind,
+        out=out,
+        device=device,
+        precision=precision,
+        trust=trust,
+        root=root,
     )
     print(as_json({"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label}) if json else made)
     return 0

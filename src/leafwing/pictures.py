@@ -1,12 +1,15 @@
-"""Samples as pictures: grids, single files, the progress reel."""
+"""Samples as pictures: grids, many single files at once, the progress reel."""
 
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from math import ceil, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 REEL_KINDS = (".webp", ".gif", ".mp4")
+WAITING = 128
+"""How many pictures may wait to be written: enough to keep the threads at work while the next block is made, and little memory."""
 
 
 def to_pixels(samples: Tensor) -> Pixels:
@@ -43,17 +48,50 @@ def png(image: Image.Image) -> bytes:
     return held.getvalue()
 
 
-def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures (n, channels, height, width) in rows; points (n, 2) as a scatter plot.
+def write_pngs(pictures: Iterable[tuple[Path, Pixels]], threads: int | None = None) -> None:
+    """Writes PNG files in parallel, each whole or not at all.
+
+    Pictures are taken from `pictures` as they are written, so a generator of any length needs little memory.
 
     Args:
-        samples: what to show, in reading order.
+        pictures: each file with what it shows, (height, width, channels).
+        threads: how many encode and write. None: one a core and two more, which wait for the disk; at most 8, because a disk
+            gets no faster by more.
+
+    Raises:
+        StorageError: of the first file that cannot be written; those already written stay, no others are begun.
+    """
+    threads = threads or min(8, (os.cpu_count() or 1) + 2)
+    pool = ThreadPoolExecutor(threads)
+    begun: deque[Future[None]] = deque()
+    try:
+        for path, pixels in pictures:
+            begun.append(pool.submit(_write_png, path, pixels))
+            if len(begun) > WAITING:
+                begun.popleft().result()
+        for one in begun:
+            one.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_png(path: Path, pixels: Pixels) -> None:
+    files.write(path, png(to_image(pixels)))
+
+
+def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Pictures (n, channels, height, width) in rows, see `tile`; points (n, 2) as a scatter plot."""
+    return scatter(samples) if samples.dim() == 2 else tile(to_pixels(samples), columns, gap)
+
+
+def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Pictures (n, height, width, channels) in rows.
+
+    Args:
+        pixels: what to show, in reading order.
         columns: pictures in a row; as square as can be if not given.
         gap: pixels between pictures.
     """
-    if samples.dim() == 2:
-        return scatter(samples)
-    pixels = to_pixels(samples)
     n, height, width, channels = pixels.shape
     columns = columns or ceil(sqrt(n))
     rows = ceil(n / columns)

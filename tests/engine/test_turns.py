@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -164,6 +165,23 @@ def test_where_compiling_fails_training_goes_on_with_the_same_numbers(monkeypatc
     assert said == ["the networks cannot be compiled, training goes on without: InvalidCxxCompiler: no C++ compiler found"]
     assert engine.compiled is None
     assert torch.equal(weights(failing), weights(plain))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at what it traces
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
+def test_compiled_networks_train_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated by the compiler, but not translated, so that no C++ compiler is needed."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, traced = start(name, PICTURES, 36), start(name, PICTURES, 36)
+    said: list[str] = []
+    traced.engine = Engine(traced.game, replace(CPU, compile=True), say=said.append)
+    for training in (plain, traced):
+        torch.manual_seed(3)
+        list(training.ticks(10**9))
+    assert said == []
+    assert traced.engine.compiled is not None
+    left, right = tensors(plain.game), tensors(traced.game)
+    assert all(torch.allclose(left[key], right[key], rtol=1e-4, atol=1e-5) for key in left)
 
 
 def test_turns_that_differentiate_twice_see_the_networks_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,12 @@ from leafwing.quantities import count, whole
 from leafwing.runs import ROOT, Run, folders
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from leafwing.data.doctor import Report
+    from leafwing.game import DataSpec
+    from leafwing.pictures import Pixels
 
 
 def sample(
@@ -27,10 +32,14 @@ def sample(
     kind: str = "grid",
     out: str | Path | None = None,
     device: str = "cpu",
+    precision: str = "fp32",
     trust: bool = False,
     root: str | Path = ROOT,
 ) -> Path:
     """Write samples of a run: a grid picture, a folder of pictures or an .npz file.
+
+    Samples are made in blocks, so that the memory needed hardly grows with their number: a folder holds a block at a time, a
+    grid and an .npz file the bytes of all pixels.
 
     Args:
         run: folder, name, number or `last`.
@@ -40,7 +49,8 @@ def sample(
         images: which checkpoint; None for the newest.
         kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`).
         out: where to, which must not exist; None: under the run's `samples` folder.
-        device: cpu, cuda or mps.
+        device: auto, cpu, cuda or mps.
+        precision: fp32; bf16, faster where the hardware computes it, with nearly the same pictures; auto: bf16 there, else fp32.
         trust: execute the folder's `recipe.py` although it is no installed recipe.
         root: where numbered run folders lie.
 
@@ -50,8 +60,10 @@ def sample(
     Raises:
         LeafwingError: bad input; nothing was written.
     """
+    import torch
+
     from leafwing import pictures
-    from leafwing.engine import choose
+    from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 
     if kind not in ("grid", "folder", "npz"):
@@ -61,7 +73,8 @@ def sample(
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
     shown = None if images is None else count(images)
-    model = Model.load(opened, images=shown, device=choose(device, "fp32").device)
+    setup = choose(device, precision, torch.get_num_threads())
+    model = Model.load(opened, images=shown, device=setup.device, precision=setup.precision)
     if kind == "folder" and model.spec.points:
         raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
     latents = model.latents(n, seed)
@@ -72,7 +85,8 @@ def sample(
         latents = latents.repeat(len(model.labels), 1)
     else:
         classes = model.classes(label, n)
-    drawn = model.generate(latents, label=classes or None)
+    keep_freed_memory()
+    blocks = model.stream(latents, label=classes or None)
 
     named = "" if label is None else f"-{file_name(label)}"
     ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
@@ -80,22 +94,51 @@ def sample(
     with files.storage(str(target)):
         (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
     if kind == "folder":
-        for i, pixels in enumerate(pictures.to_pixels(drawn)):
-            name = f"{i:06d}-{file_name(model.labels[classes[i]])}" if classes else f"{i:06d}"
-            files.write(target / f"{name}.png", pictures.png(pictures.to_image(pixels)))
-    elif kind == "npz":
-        import numpy as np
-
-        values = drawn.cpu().numpy() if model.spec.points else pictures.to_pixels(drawn)
-        held = io.BytesIO()
-        if classes:
-            np.savez_compressed(held, samples=values, labels=np.array(classes))
-        else:
-            np.savez_compressed(held, samples=values)
-        files.write(target, held.getvalue())
+        pictures.write_pngs(one_by_one(blocks, target, [file_name(model.labels[index]) for index in classes]))
+        return target
+    made = gathered(blocks, len(latents), model.spec)
+    if kind == "npz":
+        files.write(target, lambda path: write_npz(path, made, classes))
+    elif model.spec.points:
+        files.write(target, pictures.png(pictures.scatter(torch.from_numpy(made))))
     else:
-        files.write(target, pictures.png(pictures.grid(drawn, n if label == "all" else None)))
+        files.write(target, pictures.png(pictures.tile(made, n if label == "all" else None)))
     return target
+
+
+def one_by_one(blocks: Iterator[Tensor], folder: Path, classes: list[str]) -> Iterator[tuple[Path, Pixels]]:
+    """The file of each picture, numbered and with its class where there are any, and its pixels (height, width, channels)."""
+    from leafwing import pictures
+
+    pixels = (picture for block in blocks for picture in pictures.to_pixels(block))
+    for i, picture in enumerate(pixels):
+        yield folder / (f"{i:06d}-{classes[i]}.png" if classes else f"{i:06d}.png"), picture
+
+
+def gathered(blocks: Iterator[Tensor], n: int, spec: DataSpec) -> np.ndarray:
+    """All samples: uint8 (n, height, width, channels), or float32 (n, 2) for points."""
+    import numpy as np
+
+    from leafwing import pictures
+
+    shape = (spec.channels,) if spec.points else (spec.height, spec.width, spec.channels)
+    held = np.empty((n, *shape), np.float32 if spec.points else np.uint8)
+    start = 0
+    for block in blocks:
+        held[start : start + len(block)] = block.cpu().numpy() if spec.points else pictures.to_pixels(block)
+        start += len(block)
+    return held
+
+
+def write_npz(path: Path, samples: np.ndarray, classes: list[int]) -> None:
+    """Samples and, where there are any, their class indices as a compressed .npz file, whatever its name ends with."""
+    import numpy as np
+
+    with path.open("wb") as file:
+        if classes:
+            np.savez_compressed(file, samples=samples, labels=np.array(classes))
+        else:
+            np.savez_compressed(file, samples=samples)
 
 
 def reel(run: str | Path, *, out: str | Path | None = None, seconds: float = 6.0, root: str | Path = ROOT) -> Path:

@@ -25,21 +25,22 @@ if TYPE_CHECKING:
     from leafwing.recipes import Card, Value
 
 DATA_OPTIONS = ("size", "channels", "fit", "background", "mirror")
+MACHINE_OPTIONS = ("device", "precision", "threads", "layout", "fused", "capture", "compile", "micro_batch", "resident")
 TRAIN_OPTIONS = (
-    *DATA_OPTIONS, "images", "time", "seed", "replay", "device", "precision", "threads",
-    "checkpoint", "keep", "keep_every", "samples", "log",
+    *DATA_OPTIONS, *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint", "keep", "keep_every", "samples", "log",
 )  # fmt: skip
 SEED_LIMIT = 2**32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training, resolved: everything that `run.json` will say, and what it was resolved from."""
+    """A training, resolved: everything that `run.json` will say, what it was resolved from, and why."""
 
     card: Card
     reference: str
     data: Dataset
     config: dict[str, Any]
+    why: Mapping[str, str]
 
 
 def train(
@@ -60,6 +61,12 @@ def train(
     device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    layout: str | None = None,
+    fused: bool | None = None,
+    capture: bool | None = None,
+    compile: bool | None = None,
+    micro_batch: int | None = None,
+    resident: bool | None = None,
     checkpoint: int | str | None = None,
     keep: int | None = None,
     keep_every: int | None = None,
@@ -83,7 +90,13 @@ def train(
         replay: a `run.json` whose settings hold wherever none is given here.
         device: auto, cpu, cuda or mps.
         precision: auto, fp32 or bf16.
-        threads: CPU threads.
+        threads: CPU threads. None: as many as help just now.
+        layout: how pictures lie in memory: auto, channels_last or contiguous.
+        fused: optimisers step in one kernel. None: where there is one.
+        capture: record turns as CUDA graphs and replay them. None: on CUDA.
+        compile: pass the networks through `torch.compile`; pays after tens of thousands of rounds.
+        micro_batch: how many images pass the networks at a time, for the same step with less memory. None: all of a turn.
+        resident: keep the data on the device. None: where they fit.
         checkpoint: images between checkpoints. None: a twentieth of the images.
         keep: how many of the last weights files stay.
         keep_every: every so-manieth checkpoint stays for good; 0 for none.
@@ -107,7 +120,7 @@ def train(
     progress = progress or Silent()
     plan = resolve(given, options, progress)
     writer = tensorboard_writer() if tensorboard else None
-    training = prepare(plan.config, recipes.find(plan.reference), plan.data)
+    training = prepare(plan.config, recipes.find(plan.reference), plan.data, progress.say)
     plan.config["conditions"] = list(training.game.abilities.conditions)
     run = Run.create(plan.config, plan.card.path, out=out, root=root)
     progress.say(f"run folder: {run.folder}")
@@ -148,7 +161,8 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
         raise LeafwingError(f"seed {numbers['seed']}: a seed is from 0 to {SEED_LIMIT - 1}")
     replayed = old["options"] if card.name == old.get("recipe") else {}
     chosen = card.resolve({**replayed, **options})
-    setup = engine.choose(setting("device", "auto"), setting("precision", "auto"), setting("threads", None))
+    machine = {name: value for name in MACHINE_OPTIONS if (value := setting(name, None)) is not None}
+    setup = engine.choose(**machine)
 
     if given.get("size") is not None and source not in data.WORLDS:
         # The recipe says now what it thinks of this size, not after all pictures have been read.
@@ -171,13 +185,15 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
             "rejected": len(dataset.rejects),
             "spec": spec_to(dataset.spec),
         },
-        "training": {**numbers, "device": setup.device, "precision": setup.precision, "threads": setup.threads},
+        "training": {**numbers, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}},
         "versions": versions(),
     }
-    return Plan(card, str(named), dataset, config)
+    return Plan(card, str(named), dataset, config, setup.why)
 
 
-def prepare(config: Mapping[str, Any], recipe: Callable[..., Any], dataset: Dataset) -> Training:
+def prepare(
+    config: Mapping[str, Any], recipe: Callable[..., Any], dataset: Dataset, say: Callable[[str], None] = lambda text: None
+) -> Training:
     """The training of a resolved plan, at its beginning."""
     import torch
 
@@ -187,10 +203,11 @@ def prepare(config: Mapping[str, Any], recipe: Callable[..., Any], dataset: Data
     settings = config["training"]
     torch.manual_seed(settings["seed"])
     game = recipes.build(config["recipe"], recipe, dataset.spec, config["options"])
-    engine = Engine(game, choose(settings["device"], settings["precision"], settings["threads"]))
+    setup = choose(**{name: settings[name] for name in MACHINE_OPTIONS if settings.get(name) is not None})
+    engine = Engine(game, setup, say=say)
     return Training(
         game,
-        lambda images, n: dataset.batch(settings["seed"], images, n),
+        dataset.batches(settings["seed"], setup.device, resident=setup.resident),
         engine,
         images=settings["images"],
         batch=game.batch,
@@ -202,6 +219,9 @@ def resume(
     *,
     images: int | str | None = None,
     time: float | str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    micro_batch: int | None = None,
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
@@ -213,6 +233,9 @@ def resume(
         run: folder, name, number or `last`.
         images: a new total, or `+100k` for so many more.
         time: a new limit of training time, or `+10m`; None lifts the old one.
+        device: go on somewhere else: auto, cpu, cuda or mps. The weights are then those of an uninterrupted run up to rounding.
+        threads: CPU threads, likewise.
+        micro_batch: how many images pass the networks at a time, likewise.
         trust: execute the folder's `recipe.py` although it is no installed recipe.
         tensorboard: write TensorBoard files too.
         root: where numbered run folders lie.
@@ -223,7 +246,7 @@ def resume(
     """
     progress = progress or Silent()
     opened = Run.open(run, root=root, trust=trust)
-    settings = opened.config["training"]
+    settings = elsewhere(opened.config["training"], device=device, threads=threads, micro_batch=micro_batch)
     limit = None
     with opened.lock():
         state = opened.resume_state()
@@ -236,14 +259,28 @@ def resume(
                 f"{opened.folder} has shown its {total:,} images; go on with `leafwing resume {opened.folder} --images +100k`"
             )
         dataset = same_data(opened, progress)
-        training = prepare({**opened.config, "training": {**settings, "images": total}}, opened.function(), dataset)
+        training = prepare(
+            {**opened.config, "training": {**settings, "images": total}}, opened.function(), dataset, progress.say
+        )
         if state:
             opened.load_weights(training.game, state["images"])
             training.restore(state)
         opened.forget_after(training.clock.images)
-        opened.update(images=total, time=limit)
+        opened.update(images=total, time=limit, **{name: settings[name] for name in MACHINE_OPTIONS if name in settings})
         progress.say(f"{opened.folder}: going on at {training.clock.images:,} images")
         return carry_on(opened, training, progress, tensorboard_writer() if tensorboard else None)
+
+
+def elsewhere(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
+    """The settings of a run that goes on with another device, thread count or micro-batch: what depends on it is chosen anew."""
+    from leafwing.engine import choose
+
+    asked = {name: value for name, value in given.items() if value is not None}
+    if not asked:
+        return dict(settings)
+    kept = ("precision", "threads", "layout", "compile", "micro_batch") + (() if "device" in asked else MACHINE_OPTIONS)
+    setup = choose(**{name: settings[name] for name in kept if settings.get(name) is not None} | asked)
+    return {**settings, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}}
 
 
 def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run:
@@ -319,7 +356,7 @@ def forecast(
 
     A few steps are trained and thrown away; no run folder is made.
     """
-    from leafwing.engine import choose, memory
+    from leafwing.engine import memory
 
     refuse(given.get("out"))
     settings = {name: given.pop(name, None) for name in TRAIN_OPTIONS}
@@ -335,7 +372,7 @@ def forecast(
     seconds = asked["images"] / speed
     return {
         **plan.config,
-        "why": dict(choose(settings["device"] or "auto", settings["precision"] or "auto", settings["threads"]).why),
+        "why": dict(plan.why),
         "batch": training.game.batch,
         "parameters": parameters,
         "memory": memory(training.engine.setup.device),

@@ -1,19 +1,23 @@
 """Batches: a data set as an endless stream whose every sample is a function of the seed and its position.
 
 So a run that stops and goes on, or that is cut into other batch sizes, sees the same pictures. Where the pictures come from
-is the business of `pack` and `worlds`; torch is imported by the first batch only.
+is the business of `pack` and `worlds`, how they reach a device that of `device`; torch is imported by the first batch only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leafwing.data.sources import Reject
 from leafwing.game import Batch, DataSpec
+
+if TYPE_CHECKING:
+    import torch
 
 _ORDER, _MIRROR = 0, 1
 
@@ -49,7 +53,7 @@ class Dataset:
     def __repr__(self) -> str:
         return f"Dataset({self.source!r}, {len(self)} samples of {self.spec.shape}, {len(self.spec.labels)} classes)"
 
-    def batch(self, seed: int, images: int, n: int) -> Batch:
+    def batch(self, seed: int, images: int, n: int, *, pinned: bool = False) -> Batch:
         """The samples at stream positions `images` to `images + n - 1`.
 
         A pure function of its arguments: batches of any size cut the same stream. Every epoch (`len(self)` positions) holds
@@ -59,6 +63,7 @@ class Dataset:
             seed: chooses the stream; 0 or more.
             images: the first position, which is how many samples were shown before.
             n: how many samples; may exceed the data set.
+            pinned: lay the samples in page-locked memory, from which CUDA copies without making anybody wait.
 
         Returns:
             `image`: uint8 (n, channels, height, width) in channels_last order, or float32 (n, 2) for points; `label`: int64
@@ -67,19 +72,86 @@ class Dataset:
         Raises:
             ValueError: a negative seed, position or count.
         """
-        if min(seed, images, n) < 0:
-            raise ValueError(f"batch(seed={seed}, images={images}, n={n}): none may be negative")
         import torch
 
-        indices, mirrored = self._positions(seed, images, n)
-        rows = np.take(self.array, indices, axis=0)
-        if mirrored is not None:
+        orders, flips = zip(*(self.epoch(seed, number, part) for number, part in self.parts(images, n)), strict=True)
+        indices = np.concatenate(orders)
+        kind = torch.float32 if self.spec.points else torch.uint8
+        image = torch.empty((n, *self.array.shape[1:]), dtype=kind, pin_memory=pinned)
+        rows = image.numpy()
+        np.take(self.array, indices, axis=0, out=rows, mode="clip")  # any other mode takes a detour through a buffer
+        if self.mirror:
+            mirrored = np.concatenate(flips)
             rows[mirrored] = rows[mirrored, :, ::-1]
-        image = torch.from_numpy(rows)
         fields = {"image": image if self.spec.points else image.permute(0, 3, 1, 2)}
         if self.labels is not None:
-            fields["label"] = torch.from_numpy(np.take(self.labels, indices))
+            label = torch.from_numpy(np.take(self.labels, indices))
+            fields["label"] = label.pin_memory() if pinned else label
         return Batch(fields)
+
+    def batches(
+        self,
+        seed: int,
+        device: str | torch.device = "cpu",
+        *,
+        resident: bool | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> Callable[[int, int], Batch]:
+        """The stream of a seed as a function `(images, n) -> Batch` whose batches lie on a device.
+
+        Every device, every way there and every number of processes give the same samples: those of `batch`.
+
+        Args:
+            seed: chooses the stream; 0 or more.
+            device: where the batches are wanted.
+            resident: keep all samples on the device and gather batches there. None: on CUDA, when they take at most
+                `device.SHARE` of the memory that is free. Otherwise a batch is read ahead while the last one is in use; on a
+                CPU it is read when asked for.
+            share: (rank, processes). Of every batch of n, process `rank` gets positions `images + rank * n // processes` up
+                to `images + (rank + 1) * n // processes`: its rows and no others.
+
+        Returns:
+            A pure function; `image` and `label` as `batch` gives them, on the device. To be called from one thread.
+
+        Raises:
+            ValueError: a negative seed, or a rank that is not among the processes.
+        """
+        from leafwing.data import device as ways
+
+        return ways.batches(self, seed, device, resident, share)
+
+    @property
+    def mirror(self) -> bool:
+        """Whether half of the positions show their sample mirrored."""
+        return bool(self.options.get("mirror"))
+
+    def parts(self, images: int, n: int) -> Iterator[tuple[int, slice]]:
+        """Which parts of which epochs the stream positions `images` to `images + n - 1` are: at least one, empty for n = 0.
+
+        Raises:
+            ValueError: a negative position or count.
+        """
+        if min(images, n) < 0:
+            raise ValueError(f"images={images}, n={n}: neither may be negative")
+        size, end = len(self), images + n
+        while True:
+            number, start = divmod(images, size)
+            stop = min(size, start + end - images)
+            yield number, slice(start, stop)
+            images += stop - start
+            if images >= end:
+                return
+
+    def epoch(self, seed: int, number: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray | None]:
+        """A part of an epoch: for each position its sample, int64, and whether that is flipped (None without mirroring).
+
+        Raises:
+            ValueError: a negative seed.
+        """
+        if seed < 0:
+            raise ValueError(f"seed={seed}: may not be negative")
+        order = _order(seed, number, len(self))[part]
+        return order, _flips(seed, number, len(self))[part] if self.mirror else None
 
     def pictures(self, indices: Any) -> np.ndarray:
         """A copy of some samples, never mirrored.
@@ -91,20 +163,6 @@ class Dataset:
             uint8 (n, height, width, channels), or float32 (n, 2) for points.
         """
         return np.take(self.array, np.asarray(indices, dtype=np.int64), axis=0)
-
-    def _positions(self, seed: int, images: int, n: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """For each position its sample, and whether it is flipped (None without mirroring)."""
-        size = len(self)
-        indices, mirrored = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=bool)]
-        position = images
-        while position < images + n:
-            epoch, start = divmod(position, size)
-            stop = min(size, start + images + n - position)
-            indices.append(_order(seed, epoch, size)[start:stop])
-            if self.options.get("mirror"):
-                mirrored.append(_flips(seed, epoch, size)[start:stop])
-            position += stop - start
-        return np.concatenate(indices), np.concatenate(mirrored) if self.options.get("mirror") else None
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:

@@ -313,9 +313,8 @@ class Unit:
         """The costs of one turn on a part of the batch, weighed by its share; gradients are added up."""
         engine, turn = self.engine, self.turns[number]
         weight = (rows.stop - rows.start) / self.batch.n
-        if number == 0 or len(self.parts) > 1:
+        if number == 0 or len(self.parts) > 1 or self.round is None:
             self.round = self._play(number, rows)
-        assert self.round is not None
         r, last = self.round, number == len(self.turns) - 1
         if len(self.turns) > 1:
             r = r.again(r.real, r.fake if last else r.fake.detach())

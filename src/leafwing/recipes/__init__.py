@@ -40,7 +40,8 @@ BOUNDS: dict[str, tuple[float, bool]] = {
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {
     "source", "recipe", "size", "channels", "fit", "background", "mirror", "images", "time", "seed", "out", "root", "replay", "device",
-    "precision", "threads", "checkpoint", "keep", "keep_every", "samples", "log", "tensorboard", "progress", "dry_run", "json", "from",
+    "precision", "threads", "layout", "fused", "capture", "compile", "micro_batch", "resident", "devices", "checkpoint", "keep", "keep_every",
+    "samples", "log", "tensorboard", "progress", "dry_run", "json", "from",
 }  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 

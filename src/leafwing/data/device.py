@@ -1,0 +1,168 @@
+"""How batches reach a device: gathered there from samples that stay there, or read one ahead and copied; read when asked for on a CPU.
+
+Every way gives the samples that `Dataset.batch` gives, bit for bit. The order of an epoch is always drawn on the host, because
+devices have random generators of their own. No way waits for the device, so that the host can run ahead of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing.game import Batch
+
+if TYPE_CHECKING:
+    from leafwing.data.dataset import Dataset
+
+Batches = Callable[[int, int], Batch]
+
+SHARE = 0.25
+"""How much of a device's free memory the samples may take. It is asked before training has taken any: networks, optimisers and
+activations come later, and a step of the usual sizes needs more than its data."""
+
+PIECE = 64 << 20
+"""Bytes of samples that are uploaded at a time; so much of the host's memory is used, whatever the size of the data."""
+
+
+def batches(
+    data: Dataset,
+    seed: int,
+    device: str | torch.device,
+    resident: bool | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> Batches:
+    """The stream of a seed on a device; see `Dataset.batches`."""
+    device, (rank, processes) = torch.device(device), share
+    if not 0 <= rank < processes:
+        raise ValueError(f"share={share}: a rank is from 0 to one less than the number of processes")
+    if seed < 0:
+        raise ValueError(f"seed={seed}: may not be negative")
+    if resident is None:
+        resident = device.type != "cpu" and data.array.nbytes <= SHARE * free_memory(device)
+    pinned = device.type == "cuda" and not resident
+    read = Resident(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
+
+    def rows(images: int, n: int) -> Batch:
+        first, end = rank * n // processes, (rank + 1) * n // processes
+        return read(images + first, end - first)
+
+    mine = rows if processes > 1 else read
+    return mine if resident or device.type == "cpu" else Ahead(mine, device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes of a CUDA device. 0 for others: Apple's shares the memory of the machine, and there is no way to shorten."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+class Resident:
+    """All samples on a device, uint8 as they were packed; batches are gathered and mirrored there.
+
+    Args:
+        data: uploaded here, piece by piece.
+        seed: chooses the stream.
+        device: any; a CPU gets a copy.
+    """
+
+    def __init__(self, data: Dataset, seed: int, device: torch.device) -> None:
+        self.data, self.seed, self.device = data, seed, device
+        self.samples = upload(data.array, device)
+        self.labels = None if data.labels is None else upload(data.labels, device)
+        self.epochs: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, images: int, n: int) -> Batch:
+        """The samples at positions `images` to `images + n - 1`; waits for nothing but the order of a new epoch."""
+        orders, flips = zip(*(self._part(number, part) for number, part in self.data.parts(images, n)), strict=True)
+        order = joined(orders)
+        image = self.samples.index_select(0, order)
+        if self.data.mirror:
+            # A mask as an index would wait for the device to count it.
+            image = torch.where(joined(flips)[:, None, None, None], image.flip(2), image)
+        fields = {"image": image if self.data.spec.points else image.permute(0, 3, 1, 2)}
+        if self.labels is not None:
+            fields["label"] = self.labels.index_select(0, order)
+        return Batch(fields)
+
+    def _part(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
+        """A part of an epoch, on the device: its order, int64, and which positions are flipped, bool.
+
+        The last two epochs are kept: a batch may lie over the border, and a resumed run looks back once.
+        """
+        if number not in self.epochs:
+            drawn, coins = self.data.epoch(self.seed, number)
+            sent = self._sent(drawn), self._sent(np.empty(0, bool) if coins is None else coins)
+            self.epochs = {**dict(list(self.epochs.items())[-1:]), number: sent}
+        order, flips = self.epochs[number]
+        return order[part], flips[part]
+
+    def _sent(self, values: np.ndarray) -> Tensor:
+        held = torch.tensor(values)  # a copy: the cached original is nobody's to change
+        return (held.pin_memory() if self.device.type == "cuda" else held).to(self.device, non_blocking=True)
+
+
+class Ahead:
+    """A stream whose next batch is read by a thread while the present one is in use.
+
+    The next batch is taken to follow the present one and to have its size. Another one is read when it is asked for: that costs
+    time, and the result is the same. On CUDA the samples must be pinned; they are copied on a stream of their own. What goes
+    wrong in the thread is raised by the next call. The thread ends with this object, and with the process.
+
+    Args:
+        read: (images, n) -> a batch on the CPU; called from the thread.
+        device: where the batches are wanted.
+    """
+
+    def __init__(self, read: Batches, device: torch.device) -> None:
+        self.read, self.device = read, device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.thread = ThreadPoolExecutor(1, "leafwing-batches")
+        self.expected: tuple[int, int] | None = None
+        self.coming: Future[tuple[Batch, torch.cuda.Event | None]] | None = None
+
+    def __call__(self, images: int, n: int) -> Batch:
+        """The samples at positions `images` to `images + n - 1`, on the device; waits for their being read, not for the device."""
+        coming, self.coming = self.coming, None
+        found = coming.result() if coming else None
+        batch, copied = found if found and self.expected == (images, n) else self._fetch(images, n)
+        self.expected = (images + n, n)
+        self.coming = self.thread.submit(self._fetch, *self.expected)
+        if copied is None:
+            return Batch({name: value.to(self.device) for name, value in batch.items()})
+        present = torch.cuda.current_stream(self.device)
+        present.wait_event(copied)
+        for value in batch.values():
+            value.record_stream(present)  # else its memory could be given to the next copy while it is in use
+        return batch
+
+    def _fetch(self, images: int, n: int) -> tuple[Batch, torch.cuda.Event | None]:
+        """A batch, and the event after which it is on the device; None where it has not been sent there."""
+        if self.stream is None:
+            return self.read(images, n), None
+        with torch.cuda.stream(self.stream):
+            held = self.read(images, n)
+            sent = Batch({name: value.to(self.device, non_blocking=True) for name, value in held.items()})
+            return sent, self.stream.record_event()
+
+
+def joined(parts: tuple[Tensor, ...]) -> Tensor:
+    """Parts one after another; a single part as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def upload(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device, with its shape and type, by way of one piece of the host's memory."""
+    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    held = torch.empty(array.shape, dtype=kind, device=device)
+    step = max(1, PIECE * len(array) // max(1, array.nbytes))
+    piece = torch.empty((min(step, len(array)), *array.shape[1:]), dtype=kind, pin_memory=device.type == "cuda")
+    for start in range(0, len(array), step):
+        rows = array[start : start + step]
+        np.copyto(piece.numpy()[: len(rows)], rows)
+        held[start : start + len(rows)].copy_(piece[: len(rows)])  # waits, so that the piece can be used again
+    return held
