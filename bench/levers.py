@@ -13,6 +13,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from alternate import Steps, in_turn
 from leafwing.engine import choose, turns
 from leafwing.runs import versions
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "levers.jsonl")
     given = parser.parse_args()
-    setup = choose(given.device)
+    setup = choose(given.device, threads=torch.get_num_threads())
     on_cuda = setup.device.startswith("cuda")
     shut = {"freed memory kept", "all threads"} if on_cuda else {"capture"}
     cases = {name: without for name, without in WITHOUT.items() if name not in shut}

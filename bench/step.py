@@ -146,7 +146,9 @@ def training_of(batch: int, width: int, folder: str, device: str, **how: Any) ->
     torch.manual_seed(0)
     options = recipes.describe("dcgan").resolve({"batch": batch, "width": width})
     game = recipes.build("dcgan", recipes.find("dcgan"), spec, options)
-    return Training(game, batches, Engine(game, choose(device, **how)), images=10**12, batch=batch)
+    # All threads: the other side, which waits, would look like another program when it starts.
+    setup = choose(device, **{"threads": torch.get_num_threads(), **how})
+    return Training(game, batches, Engine(game, setup), images=10**12, batch=batch)
 
 
 def ours(batch: int, width: int, folder: str, device: str, **how: Any) -> Steps:
@@ -154,8 +156,8 @@ def ours(batch: int, width: int, folder: str, device: str, **how: Any) -> Steps:
     training = training_of(batch, width, folder, device, **how)
 
     def steps(count: int) -> None:
-        until = training.clock.round + count
-        for _ in training.ticks(10**12, watch=lambda clock: clock.images >= until * batch):
+        until = training.clock.images + count * batch
+        for _ in training.ticks(10**12, watch=lambda clock: clock.images >= until):
             pass
 
     return steps
@@ -228,7 +230,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "step.jsonl")
     given = parser.parse_args()
-    setup = choose(given.device)
+    setup = choose(given.device, threads=torch.get_num_threads())
     device = setup.device
     about = {
         "device": setup.device,

@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
+        if (devices := asked_devices(words)) > 1:
+            from leafwing.commands.launching import launch
+
+            return launch(words, devices)
         result = commands_for(asked_recipe(words) if words[:1] == ["train"] else None)(
             words, exit_on_error=False, print_error=False, result_action="return_value"
         )
@@ -66,6 +70,7 @@ Json = Annotated[
     bool, Parameter(help="One JSON document on standard output and nothing else there.", group=OUTPUT, negative="")
 ]
 Root = Annotated[Path, Parameter(help="Where numbered run folders lie.", group=FOLDER)]
+Devices = Annotated[int, Parameter(help="Processes that share the work, each with a device of its own.", group=MACHINE)]
 Trust = Annotated[
     bool, Parameter(help="Execute the run's recipe.py although it is no installed recipe.", group=FOLDER, negative="")
 ]
@@ -93,6 +98,7 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "compile": (bool | None, MACHINE, "torch.compile the networks: pays after tens of thousands of rounds. Default: no."),
     "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),
     "resident": (bool | None, MACHINE, "Keep the data on the device. Default: where they fit."),
+    "devices": (int, MACHINE, "Processes that share every batch, each with a device of its own. Default: 1."),
     "out": (Path | None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
     "root": (Path, FOLDER, "Where numbered run folders lie."),
     "from": (Path | None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
@@ -105,7 +111,7 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "dry_run": (bool, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
     "json": (bool, OUTPUT, "One JSON document on standard output and nothing else there."),
 }
-DEFAULTS = {"root": Path("runs"), "tensorboard": False, "dry_run": False, "json": False}
+DEFAULTS = {"root": Path("runs"), "devices": 1, "tensorboard": False, "dry_run": False, "json": False}
 
 
 def asked_recipe(words: Sequence[str]) -> str | None:
@@ -125,6 +131,24 @@ def asked_recipe(words: Sequence[str]) -> str | None:
         old = read_config(typed["--from"])
         return str(old["recipe"]) if old["installed"] else None
     return None if {"--help", "-h"} & typed.keys() else recipes.DEFAULT
+
+
+def asked_devices(words: Sequence[str]) -> int:
+    """How many processes this command line is to be run in; 1 in a process that was already started with others."""
+    if (
+        words[:1] not in (["train"], ["resume"], ["sample"])
+        or "WORLD_SIZE" in os.environ
+        or {"--help", "-h", "--dry-run"} & {*words}
+    ):
+        return 1
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        number = value if equals else after
+        if name == "--devices" and number.isdigit():
+            if int(number) < 1:
+                raise LeafwingError(f"--devices {number}: at least 1 is needed")
+            return int(number)
+    return 1
 
 
 def train_command(recipe: str | None) -> Callable[..., int]:
@@ -177,7 +201,7 @@ def flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:
 def _train(source: str | None, given: dict[str, Any]) -> int:
     from leafwing import commands
 
-    as_json, dry_run = given.pop("json", False), given.pop("dry_run", False)
+    as_json, dry_run, _ = given.pop("json", False), given.pop("dry_run", False), given.pop("devices", 1)
     given = {name: value for name, value in given.items() if value is not None}
     if dry_run:
         given = {name: value for name, value in given.items() if name not in ("tensorboard", "root")}
@@ -218,7 +242,10 @@ def finish(run: Any, as_json: bool) -> int:
     """The end of `train` and `resume`: the reel, and what there is to see and to do."""
     from leafwing import commands
 
-    stopped, last = run.done == "asked", run.records()[-1]
+    stopped = run.done == "asked"
+    if not speaks():
+        return INTERRUPTED if stopped else 0
+    last = run.records()[-1]
     images = last["images"]
     made = {
         "run": str(run.folder),
@@ -245,6 +272,11 @@ def finish(run: Any, as_json: bool) -> int:
     return INTERRUPTED if stopped else 0
 
 
+def speaks() -> bool:
+    """Whether this is the process that prints: the only one, or the first of several."""
+    return int(os.environ.get("WORLD_SIZE") or 1) == 1 or os.environ.get("RANK") == "0"
+
+
 def called() -> str:
     """How the user can call this command again: after `make demo` no environment is activated."""
     if shutil.which("leafwing"):
@@ -263,6 +295,7 @@ def resume(
     ] = None,
     threads: Annotated[int | None, Parameter(help="CPU threads. Default: as before.", group=MACHINE)] = None,
     micro_batch: Annotated[int | None, Parameter(help="Images at a time. Default: as before.", group=MACHINE)] = None,
+    devices: Devices = 1,
     trust: Trust = False,
     tensorboard: Annotated[bool, Parameter(help="Write TensorBoard files too.", group=OUTPUT, negative="")] = False,
     root: Root = Path("runs"),
@@ -311,6 +344,7 @@ def sample(
             help="bf16: nearly the same pictures, faster where the hardware computes it; auto: bf16 there.", group=MACHINE
         ),
     ] = "fp32",
+    devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
     json: Json = False,
@@ -341,6 +375,8 @@ def sample(
         trust=trust,
         root=root,
     )
+    if not speaks():
+        return 0
     print(as_json({"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label}) if json else made)
     return 0
 
@@ -366,6 +402,8 @@ def reel(
     from leafwing import commands
 
     made = commands.reel(run, out=out, seconds=seconds, root=root)
+    if not speaks():
+        return 0
     print(as_json({"written": str(made)}) if json else made)
     return 0
 

@@ -26,6 +26,9 @@ Batches = Callable[[int, int], Batch]
 """(images shown so far, n) -> the next n samples: a pure function, so that training can go on exactly where it stopped."""
 
 
+ENDS = ("", "asked", "seconds")
+
+
 @dataclass(frozen=True)
 class Tick:
     """What happened since the last tick.
@@ -89,7 +92,8 @@ class Training:
     ) -> Iterator[Tick]:
         """Train until the images have been shown, giving a tick about every so many images and one at the end.
 
-        The images end, and a tick falls, at the end of a round; time and `watch` end after any turn.
+        The images end, and a tick falls, at the end of a round; time and `watch` end after any unit of turns. Several processes
+        agree at the end of a round to stop at the end of the next.
 
         Args:
             every: images between ticks.
@@ -99,30 +103,31 @@ class Training:
         Raises:
             Diverged: a cost or a weight is not a finite number; the message names player, cost and images.
         """
-        device = self.engine.setup.device
+        device, processes = self.engine.setup.device, self.engine.processes
         costs: list[Shown] = []
         started, shown = time.perf_counter(), self.clock.images
         batch: Batch | None = None
-        done = "images" if self.began == self.clock.images >= self.clock.total else ""
+        done, wish = "images" if self.began == self.clock.images >= self.clock.total else "", ""
         while not done:
             turn, ended = self.game.turns[self.turn], False
             if self.taken < turn.times(replace(self.clock, images=self.began)):
                 batch = self._take(turn, batch, costs)
+                wish = "asked" if watch(self.clock) else ""
                 if time.perf_counter() - started + self.seconds >= seconds:
-                    done = "seconds"
-                elif watch(self.clock):
-                    done = "asked"
+                    wish = "seconds"
+                done = wish if processes.world == 1 else ""
             elif self.turn + 1 < len(self.game.turns):
                 self.turn, self.taken = self.turn + 1, 0
             else:
                 self._end_round()
+                done = ENDS[processes.agree(ENDS.index(wish))] if processes.world > 1 else ""
                 ended = self.clock.images // every != shown // every
-                done = "images" if self.clock.images >= self.clock.total else ""
+                done = "images" if self.clock.images >= self.clock.total else done
             if done or ended:
                 synchronise(device)
                 passed = time.perf_counter() - started
                 self.seconds += passed
-                means = mean_costs(costs)
+                means = mean_costs(costs, processes.average)
                 self.engine.check_weights(self.clock.images)
                 yield Tick(self.clock, self.seconds, (self.clock.images - shown) / passed, means, memory(device), done)
                 costs.clear()
@@ -161,15 +166,19 @@ class Training:
         self.turn, self.taken, self.first, self.began = 0, 0, -1, self.clock.images
 
 
-def mean_costs(costs: list[Shown]) -> dict[str, float]:
-    """The mean of each cost by "movers/term", read from the device in one go.
+def mean_costs(
+    costs: list[Shown], over_processes: Callable[[list[Tensor]], None] = lambda tensors: None
+) -> dict[str, float]:
+    """The mean of each cost by "movers/term", over processes too, read from the device in one go.
 
     Raises:
         Diverged: naming the first cost that is not a finite number, its player and the images shown before it.
     """
     if not costs:
         return {}
-    numbers = iter(torch.cat([values for _, _, values in costs]).tolist())
+    together = torch.cat([values for _, _, values in costs])
+    over_processes([together])
+    numbers = iter(together.tolist())
     sums: dict[str, list[float]] = {}
     for images, unit, _ in costs:
         for turn, term in [(mover, paid) for mover in unit for paid in mover.pays]:

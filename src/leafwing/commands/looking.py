@@ -60,9 +60,11 @@ def sample(
     Raises:
         LeafwingError: bad input; nothing was written.
     """
+    import numpy as np
     import torch
 
     from leafwing import pictures
+    from leafwing.commands.training import together
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 
@@ -86,32 +88,50 @@ def sample(
     else:
         classes = model.classes(label, n)
     keep_freed_memory()
-    blocks = model.stream(latents, label=classes or None)
-
     named = "" if label is None else f"-{file_name(label)}"
     ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
     target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{named}{ending}"
-    with files.storage(str(target)):
-        (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-    if kind == "folder":
-        pictures.write_pngs(one_by_one(blocks, target, [file_name(model.labels[index]) for index in classes]))
-        return target
-    made = gathered(blocks, len(latents), model.spec)
-    if kind == "npz":
-        files.write(target, lambda path: write_npz(path, made, classes))
-    elif model.spec.points:
-        files.write(target, pictures.png(pictures.scatter(torch.from_numpy(made))))
-    else:
-        files.write(target, pictures.png(pictures.tile(made, n if label == "all" else None)))
+    with together("Sample again") as processes:
+        with files.storage(str(target)):
+            (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
+        own = share_of(len(latents), processes.rank, processes.world)
+        blocks = model.stream(latents[own], label=classes[own] or None) if len(latents[own]) else iter(())
+        if kind == "folder":
+            names = [file_name(model.labels[index]) for index in classes]
+            pictures.write_pngs(one_by_one(blocks, target, names, own.start))
+            processes.barrier()
+            return target
+        made = gathered(blocks, len(latents[own]), model.spec)
+        if processes.world > 1:
+            parts = (share_of(len(latents), rank, processes.world) for rank in range(processes.world))
+            lengths = [part.stop - part.start for part in parts]
+            padded = np.zeros((max(lengths), *made.shape[1:]), made.dtype)
+            padded[: len(made)] = made
+            whole_ones = processes.gather(torch.from_numpy(padded)).numpy().reshape(processes.world, *padded.shape)
+            made = np.concatenate([part[:length] for part, length in zip(whole_ones, lengths, strict=True)])
+        if not processes.first:
+            return target
+        if kind == "npz":
+            files.write(target, lambda path: write_npz(path, made, classes))
+        elif model.spec.points:
+            files.write(target, pictures.png(pictures.scatter(torch.from_numpy(made))))
+        else:
+            files.write(target, pictures.png(pictures.tile(made, n if label == "all" else None)))
     return target
 
 
-def one_by_one(blocks: Iterator[Tensor], folder: Path, classes: list[str]) -> Iterator[tuple[Path, Pixels]]:
+def share_of(n: int, rank: int, processes: int) -> slice:
+    """Which of n samples one of several processes makes: whole blocks, so that no picture depends on how many processes there are."""
+    blocks = -(-n // 64)
+    return slice(*(min(n, 64 * (number * blocks // processes)) for number in (rank, rank + 1)))
+
+
+def one_by_one(blocks: Iterator[Tensor], folder: Path, classes: list[str], first: int = 0) -> Iterator[tuple[Path, Pixels]]:
     """The file of each picture, numbered and with its class where there are any, and its pixels (height, width, channels)."""
     from leafwing import pictures
 
     pixels = (picture for block in blocks for picture in pictures.to_pixels(block))
-    for i, picture in enumerate(pixels):
+    for i, picture in enumerate(pixels, first):
         yield folder / (f"{i:06d}-{classes[i]}.png" if classes else f"{i:06d}.png"), picture
 
 

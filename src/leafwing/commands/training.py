@@ -6,7 +6,7 @@ import signal
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -20,6 +20,7 @@ from leafwing.runs import ROOT, Run, refuse, spec_to, versions
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.engine.processes import Processes
     from leafwing.loop import Training
     from leafwing.model import Model
     from leafwing.recipes import Card, Value
@@ -30,6 +31,7 @@ TRAIN_OPTIONS = (
     *DATA_OPTIONS, *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint", "keep", "keep_every", "samples", "log",
 )  # fmt: skip
 SEED_LIMIT = 2**32
+GO_ON = "The last checkpoint is kept: `leafwing resume` goes on from there, with as many processes as you like"
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,22 @@ def train(
         StorageError: the run folder or the cache cannot be written.
     """
     given = dict(locals())
-    refuse(out)
-    progress = progress or Silent()
-    plan = resolve(given, options, progress)
-    writer = tensorboard_writer() if tensorboard else None
-    training = prepare(plan.config, recipes.find(plan.reference), plan.data, progress.say)
-    plan.config["conditions"] = list(training.game.abilities.conditions)
-    run = Run.create(plan.config, plan.card.path, out=out, root=root)
-    progress.say(f"run folder: {run.folder}")
-    with run.lock():
-        return carry_on(run, training, progress, writer)
+    with together(GO_ON) as processes:
+        if processes.first:
+            refuse(out)
+        progress = progress or Silent()
+        heard = progress if processes.first else Silent()
+        with processes.first_on_machine():
+            plan = resolve({**given, "progress": heard}, options, heard)
+        writer = tensorboard_writer() if tensorboard else None
+        training = prepare(plan.config, recipes.find(plan.reference), plan.data, heard.say, processes)
+        plan.config["conditions"] = list(training.game.abilities.conditions)
+        run = Run.create(plan.config, plan.card.path, out=out, root=root) if processes.first else None
+        folder = processes.tell(None if run is None else str(run.folder))
+        run = run or Run(folder, trust=True)
+        heard.say(f"run folder: {run.folder}")
+        with run.lock() if processes.first else nullcontext():
+            return carry_on(run, training, heard, writer)
 
 
 def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Silent) -> Plan:
@@ -192,7 +200,11 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
 
 
 def prepare(
-    config: Mapping[str, Any], recipe: Callable[..., Any], dataset: Dataset, say: Callable[[str], None] = lambda text: None
+    config: Mapping[str, Any],
+    recipe: Callable[..., Any],
+    dataset: Dataset,
+    say: Callable[[str], None] = lambda text: None,
+    processes: Processes | None = None,
 ) -> Training:
     """The training of a resolved plan, at its beginning."""
     import torch
@@ -204,10 +216,16 @@ def prepare(
     torch.manual_seed(settings["seed"])
     game = recipes.build(config["recipe"], recipe, dataset.spec, config["options"])
     setup = choose(**{name: settings[name] for name in MACHINE_OPTIONS if settings.get(name) is not None})
-    engine = Engine(game, setup, say=say)
+    engine = Engine(game, setup, say=say, processes=processes)
+    engine.processes.share(game.batch)  # raises: it cannot be shared
     return Training(
         game,
-        dataset.batches(settings["seed"], setup.device, resident=setup.resident),
+        dataset.batches(
+            settings["seed"],
+            str(engine.device),
+            resident=setup.resident,
+            share=(engine.processes.rank, engine.processes.world),
+        ),
         engine,
         images=settings["images"],
         batch=game.batch,
@@ -244,31 +262,32 @@ def resume(
     Raises:
         LeafwingError: no such run, it is finished, or its data have changed.
     """
-    progress = progress or Silent()
-    opened = Run.open(run, root=root, trust=trust)
-    settings = elsewhere(opened.config["training"], device=device, threads=threads, micro_batch=micro_batch)
-    limit = None
-    with opened.lock():
-        state = opened.resume_state()
-        total = more(images, max(settings["images"], state["images"] if state and images else 0), count, "images")
-        if time is not None:
-            spent = float(state["seconds"]) if state else 0.0
-            limit = more(time, spent, duration, "time")
-        if state and state["images"] >= total:
-            raise LeafwingError(
-                f"{opened.folder} has shown its {total:,} images; go on with `leafwing resume {opened.folder} --images +100k`"
-            )
-        dataset = same_data(opened, progress)
-        training = prepare(
-            {**opened.config, "training": {**settings, "images": total}}, opened.function(), dataset, progress.say
-        )
-        if state:
-            opened.load_weights(training.game, state["images"])
-            training.restore(state)
-        opened.forget_after(training.clock.images)
-        opened.update(images=total, time=limit, **{name: settings[name] for name in MACHINE_OPTIONS if name in settings})
-        progress.say(f"{opened.folder}: going on at {training.clock.images:,} images")
-        return carry_on(opened, training, progress, tensorboard_writer() if tensorboard else None)
+    with together(GO_ON) as processes:
+        heard = (progress or Silent()) if processes.first else Silent()
+        opened = Run.open(run, root=root, trust=trust)
+        settings = elsewhere(opened.config["training"], device=device, threads=threads, micro_batch=micro_batch)
+        with opened.lock() if processes.first else nullcontext():
+            state = opened.resume_state()
+            total = more(images, max(settings["images"], state["images"] if state and images else 0), count, "images")
+            limit = None if time is None else more(time, float(state["seconds"]) if state else 0.0, duration, "time")
+            if state and state["images"] >= total:
+                advice = f"go on with `leafwing resume {opened.folder} --images +100k`"
+                raise LeafwingError(f"{opened.folder} has shown its {total:,} images; {advice}")
+            with processes.first_on_machine():
+                dataset = same_data(opened, heard)
+            config = {**opened.config, "training": {**settings, "images": total}}
+            training = prepare(config, opened.function(), dataset, heard.say, processes)
+            if state:
+                opened.load_weights(training.game, state["images"])
+                training.restore(state)
+            changes = {name: settings[name] for name in MACHINE_OPTIONS if name in settings}
+            opened.config["training"].update(images=total, time=limit, **changes)
+            processes.barrier()  # all have read what the first will now change
+            if processes.first:
+                opened.forget_after(training.clock.images)
+                opened.update()
+            heard.say(f"{opened.folder}: going on at {training.clock.images:,} images")
+            return carry_on(opened, training, heard, tensorboard_writer() if tensorboard else None)
 
 
 def elsewhere(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
@@ -288,11 +307,12 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
     from leafwing.model import Model
 
     settings = run.config["training"]
-    model = Model(training.game, run.spec, training.engine.setup.device)
+    processes = training.engine.processes
+    model = Model(training.game, run.spec, str(training.engine.device))
     limit = settings["time"]
     start = training.clock.images
-    summary = writer(str(run.folder)) if writer else None
-    if start == 0:
+    summary = writer(str(run.folder)) if writer and processes.first else None
+    if start == 0 and processes.first:
         save_samples(run, model, 0)
     last = {"checkpoint": start, "samples": start}
     with asked_to_stop() as asked, progress.training(start, settings["images"], limit):
@@ -303,6 +323,9 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
 
         try:
             for tick in training.ticks(settings["log"], seconds=limit or inf, watch=watch):
+                run.done = tick.done
+                if not processes.first:
+                    continue
                 images = tick.clock.images
                 record = {
                     "images": images,
@@ -328,7 +351,6 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
                         last=settings["keep"],
                         milestone=settings["keep_every"] * settings["checkpoint"],
                     )
-                run.done = tick.done
         except Diverged as error:
             kept = list(run.weights())
             good = f"the last good checkpoint has {kept[-1]:,} images" if kept else "there was no checkpoint yet"
@@ -340,6 +362,19 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
             if summary:
                 summary.close()
     return run
+
+
+@contextmanager
+def together(advice: str) -> Iterator[Processes]:
+    """The processes of this training: those that torchrun or `--devices` started, or this one alone.
+
+    Raises:
+        ProcessLost: another one ended.
+    """
+    from leafwing.engine.processes import Processes
+
+    with Processes.join() as processes, processes.others_alive(advice):
+        yield processes
 
 
 def save_samples(run: Run, model: Model, images: int) -> None:

@@ -139,31 +139,40 @@ def native_bf16(device: str) -> bool:
 
 @cache
 def useful_threads() -> tuple[int, str]:
-    """How many CPU threads are worth having right now, and why; measured once in a process, in a tenth of a second.
+    """How many CPU threads are worth having right now, and why; tried out once in a process, in a tenth of a second.
 
     Threads wait for each other many times in a step. Where another program holds one of the cores, all wait for the thread
-    that shares it, and two threads are up to thirty times slower than one.
+    that shares it, and two threads are up to thirty times slower than one. A program that is just ending is waited for: only
+    when three tries in a second agree is one thread enough.
     """
     cores = torch.get_num_threads()
     if cores == 1:
         return 1, "one for each core"
-    speed: dict[int, float] = {}
+    gain = 0.0
+    for wait in (0.0, 0.3, 0.6):
+        time.sleep(wait)
+        gain = max(gain, gain_of_threads(cores))
+        if gain >= 1.1:
+            return cores, f"{cores} are {gain:.1f} times as fast as 1 just now"
+    return 1, f"{cores} are {gain:.1f} times as fast as 1 just now: other programs keep the cores busy"
+
+
+def gain_of_threads(threads: int) -> float:
+    """How many times as fast so many threads are as one, in small matrix products."""
+    speed: dict[int, int] = {}
     a = torch.ones(256, 256)
     try:
-        for threads in (cores, 1):
-            torch.set_num_threads(threads)
+        for number in (threads, 1):
+            torch.set_num_threads(number)
             torch.mm(a, a)
             done, started = 0, time.perf_counter()
             while time.perf_counter() - started < 0.05:
                 torch.mm(a, a)
                 done += 1
-            speed[threads] = done
+            speed[number] = done
     finally:
-        torch.set_num_threads(cores)
-    gain = speed[cores] / max(1, speed[1])
-    if gain < 1.1:
-        return 1, f"{cores} are {gain:.1f} times as fast as 1 just now: other programs keep the cores busy"
-    return cores, f"{cores} are {gain:.1f} times as fast as 1 just now"
+        torch.set_num_threads(threads)
+    return speed[threads] / max(1, speed[1])
 
 
 def keep_freed_memory() -> None:

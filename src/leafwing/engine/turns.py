@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.capture import Batches, Graphs, HeldClock, Recorder, Work
+from leafwing.engine.processes import Processes
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import Share
 from leafwing.errors import Diverged
@@ -48,6 +50,7 @@ class Engine:
         setup: where and how.
         say: is told, once each, what could not be done as wished.
         recorder: how turns are recorded; None for the device's own way, where `setup` asks for it.
+        processes: who else trains this game, each with its share of every batch; None for nobody.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class Engine:
         *,
         say: Callable[[str], None] = lambda text: None,
         recorder: Recorder | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.game, self.setup, self.say = game, setup, say
-        self.device = torch.device(setup.device)
+        self.processes = processes or Processes()
+        self.device = torch.device(self.processes.device(setup.device))
         torch.set_num_threads(setup.threads)
         keep_freed_memory()
         layout = torch.channels_last if setup.layout == "channels_last" else torch.contiguous_format
@@ -67,6 +72,7 @@ class Engine:
             module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         for player in game.players.values():
             player.net.train()
+            synchronise_batch_norm(player.net, self.processes)
         # A parameter that the recipe froze stays frozen.
         self.weights = {
             name: [p for p in player.net.parameters() if p.requires_grad] for name, player in game.players.items()
@@ -159,15 +165,18 @@ class Engine:
         return put_back
 
     def _stages(self, turns: Sequence[Turn], batch: Batch, clock: Clock, costs: dict[int, Tensor]) -> Iterator[Stage]:
-        """What a unit consists of: for each turn the costs with their gradients, then the step."""
+        """What a unit consists of: for each turn the costs with their gradients, then the step.
+
+        What several processes exchange is not recorded: batch normalisation does so in the midst of a pass.
+        """
         unit = Unit(self, turns, batch, clock)
         for number, turn in enumerate(turns):
 
             def pay(number: int = number) -> None:
                 costs[number] = unit.pay(number)
 
-            yield Stage(pay, recordable=True)
-            inside = not any(outside(self.game.players[name].learns) for name in turn.movers)
+            yield Stage(pay, recordable=self.processes.world == 1)
+            inside = self.processes.world == 1 and not any(outside(self.game.players[name].learns) for name in turn.movers)
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)
@@ -175,6 +184,7 @@ class Engine:
             yield Stage(step, recordable=inside)
 
     def _step(self, turn: Turn, clock: Clock) -> None:
+        self.processes.average(weight.grad for name in turn.movers for weight in self.weights[name])
         if self.recorder is None:
             self._schedule(turn, clock)
         for name in turn.movers:
@@ -294,8 +304,10 @@ class Unit:
         n, size = self.batch.n, self.engine.micro_batch or self.batch.n
         self.parts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
         self.round = None
-        whole = len(self.parts) == 1
-        self.shares = [None if whole else Share(n, self.parts[0]) for _ in range(len(self.turns) + 1)]
+        processes = self.engine.processes
+        self.before = n * processes.rank  # so many rows of the whole batch are those of other processes
+        cut = len(self.parts) > 1 or processes.world > 1
+        self.shares = [Share(n * processes.world, self.parts[0]) if cut else None for _ in range(len(self.turns) + 1)]
 
     def pay(self, number: int) -> Tensor:
         """The costs of one of the turns, detached, with the gradients of its movers in place: (terms,)."""
@@ -323,7 +335,7 @@ class Unit:
             r = r.again(
                 r.real.detach().requires_grad_(), r.fake if r.fake.requires_grad else r.fake.detach().requires_grad_()
             )
-        with drawing(self.shares[number + 1], rows), self._precision(self.bf16 and not watched(turn)):
+        with self._drawing(number + 1, rows), self._precision(self.bf16 and not watched(turn)):
             costs = [term.cost(r) for term in turn.pays]
         stacked = torch.stack(costs) if weight == 1 else torch.stack(costs) * weight
         stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
@@ -336,8 +348,16 @@ class Unit:
         batch = self.batch
         if len(self.parts) > 1:
             batch = Batch({name: value[rows] for name, value in batch.items()})
-        with drawing(self.shares[0], rows), self._precision(self.bf16 and not any(map(watched, self.turns))):
+        with self._drawing(0, rows), self._precision(self.bf16 and not any(map(watched, self.turns))):
             return self.turns[0].play(self.engine.nets(self.turns), batch, self.clock)
+
+    def _drawing(self, which: int, rows: slice) -> Share | nullcontext[None]:
+        """Random tensors are drawn for the whole batch, and these rows of them used: for the play (0), or for a turn's costs."""
+        share = self.shares[which]
+        if share is None:
+            return nullcontext()
+        share.rewind(slice(self.before + rows.start, self.before + rows.stop))
+        return share
 
     def _precision(self, bf16: bool) -> torch.autocast:
         return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
@@ -347,12 +367,16 @@ class Unit:
 
         Running statistics of batch normalisation have then seen a part of the batch twice.
         """
-        engine = self.engine
+        engine, largest = self.engine, max(rows.stop - rows.start for rows in self.parts)
         if engine.compiled is not None and not out_of_memory(error):
             engine.compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]
             engine.say(f"the networks cannot be compiled, training goes on without: {reason[0]}")
-        elif out_of_memory(error) and (largest := max(rows.stop - rows.start for rows in self.parts)) > 1:
+        elif (
+            out_of_memory(error)
+            and engine.processes.world == 1
+            and (largest := max(rows.stop - rows.start for rows in self.parts)) > 1
+        ):
             engine.micro_batch = -(-largest // 2)
             engine.say(
                 f"out of memory: the {self.batch.n} images of a turn now pass the networks {engine.micro_batch} at a time, "
@@ -362,14 +386,6 @@ class Unit:
             raise error
         engine.set_random(self.random)
         self._deal()
-
-
-def drawing(share: Share | None, rows: slice) -> Share | nullcontext[None]:
-    """Random tensors are drawn for the whole batch, and these rows of them used."""
-    if share is None:
-        return nullcontext()
-    share.rewind(rows)
-    return share
 
 
 def watched(turn: Turn) -> bool:

@@ -39,9 +39,10 @@ BOUNDS: dict[str, tuple[float, bool]] = {
 }  # fmt: skip
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {
-    "source", "recipe", "size", "channels", "fit", "background", "mirror", "images", "time", "seed", "out", "root", "replay", "device",
-    "precision", "threads", "layout", "fused", "capture", "compile", "micro_batch", "resident", "devices", "checkpoint", "keep", "keep_every",
-    "samples", "log", "tensorboard", "progress", "dry_run", "json", "from",
+    "source", "recipe", "size", "channels", "fit", "background", "mirror", "images", "time", "seed", "out", "root",
+    "replay", "device", "precision", "threads", "layout", "fused", "capture", "compile", "micro_batch", "resident",
+    "devices", "checkpoint", "keep", "keep_every", "samples", "log", "tensorboard", "progress", "dry_run", "json",
+    "from",
 }  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 

@@ -1,0 +1,218 @@
+"""Several processes: what they exchange equals what one computes, and no end of one leaves another waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import worker
+from torch import nn
+
+from leafwing.commands.launching import environment, launch, without_devices
+from leafwing.engine.batch_norm import synchronise_batch_norm
+from leafwing.engine.processes import VARIABLES, Processes, ProcessLost
+from leafwing.errors import LeafwingError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+
+WORKER = (sys.executable, str(Path(worker.__file__)))
+LAUNCH = f"import sys; from leafwing.commands.launching import launch; sys.exit(launch(sys.argv[1:], 2, {WORKER!r}))"
+
+
+def start(what: str, folder: Path) -> subprocess.Popen[str]:
+    """Two workers, started as `leafwing --devices 2` starts them."""
+    command = [sys.executable, "-c", LAUNCH, what, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, seconds: float = 60) -> str:
+    limit = time.monotonic() + seconds
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < limit, f"no {path.name} after {seconds} seconds"
+        time.sleep(0.05)
+    return path.read_text()
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+# --- two processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """What each of two processes found, by check, until one failed."""
+    folder = tmp_path_factory.mktemp("together")
+    launch(["together", str(folder)], 2, WORKER)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", worker.TOGETHER)
+def test_two_processes_find(name: str, together: list[dict[str, str]]) -> None:
+    for found in together:
+        assert found.get(name, "not reached") == "as expected", found.get(name)
+
+
+def test_a_killed_process_ends_the_other_within_seconds(tmp_path: Path) -> None:
+    started = start("killed", tmp_path)
+    wait_for(tmp_path / "0.pid")
+    seen = time.monotonic()
+    _, errors = started.communicate(timeout=60)
+    assert time.monotonic() - seen < 10
+    assert started.returncode == ProcessLost.exit_code == 5
+    assert "worker: process 1 of 2 (or its machine) is gone; this training stops here. Start it again" in errors
+    assert "process 1 of 2 was ended by SIGKILL" in errors
+    assert "Traceback" not in errors
+
+
+def test_the_first_error_counts_and_is_shown(tmp_path: Path) -> None:
+    started = start("mistaken", tmp_path)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 2
+    assert "worker: no such folder: cats\nleafwing: process 1 of 2 ended with exit code 2" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_who_started_them_passes_on_ctrl_c_and_is_missed(number: int, tmp_path: Path) -> None:
+    started = start("asked_to_stop", tmp_path)
+    pids = [int(wait_for(tmp_path / f"{rank}.pid")) for rank in range(2)]
+    started.send_signal(number)
+    rounds = [wait_for(tmp_path / f"{rank}.rounds") for rank in range(2)]
+    assert rounds[0] == rounds[1]
+    started.communicate(timeout=60)
+    assert started.returncode == (130 if number == signal.SIGINT else -number)
+    limit = time.monotonic() + 20
+    while not all(map(gone, pids)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert all(map(gone, pids))
+
+
+def test_processes_that_torchrun_started_meet_again_and_again(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, worker.__file__, "meeting_again", str(tmp_path)], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.met", "1.met"]
+
+
+# --- one process ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_process_alone_exchanges_nothing(unset: pytest.MonkeyPatch) -> None:
+    unset.setenv("MASTER_PORT", "29500")  # says nothing of how many there are
+    net = nn.Sequential(nn.BatchNorm1d(2))
+    tensor = torch.tensor([1.0, 2.0])
+    with Processes.join() as p, p.others_alive(), p.first_on_machine():
+        p.average([tensor, None])
+        p.barrier()
+        synchronise_batch_norm(net, p)
+        assert not dist.is_initialized()
+        assert (p.rank, p.world, p.local, p.first) == (0, 1, 0, True)
+        assert p.share(7) == slice(0, 7)
+        assert [p.agree(1), p.agree(0), p.agree(True)] == [1, 0, 1]
+        assert p.gather(tensor) is tensor
+        assert p.tell(("as", "it is")) == ("as", "it is")
+        assert p.device("mps") == "mps"
+    assert tensor.tolist() == [1, 2]
+    assert type(net[0]) is nn.BatchNorm1d
+
+
+def test_one_process_that_torchrun_started_is_alone(unset: pytest.MonkeyPatch) -> None:
+    for name, value in zip(VARIABLES, ("0", "1", "0", "localhost", "29500"), strict=True):
+        unset.setenv(name, value)
+    with Processes.join() as p:
+        assert p.world == 1
+        assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"RANK": "0"}, "RANK say.* WORLD_SIZE and LOCAL_RANK and MASTER_ADDR and MASTER_PORT is not set"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a"}, "MASTER_PORT is not set"),
+        (dict.fromkeys(VARIABLES, "1") | {"WORLD_SIZE": "two"}, "must be whole numbers: .*'two'"),
+        (dict.fromkeys(VARIABLES, "1") | {"RANK": "3", "WORLD_SIZE": "2"}, "RANK=3 WORLD_SIZE=2"),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "70000"},
+            "port 70000",
+        ),
+    ],
+)
+def test_variables_that_are_half_set_or_wrong(given: dict[str, str], message: str, unset: pytest.MonkeyPatch) -> None:
+    for name, value in given.items():
+        unset.setenv(name, value)
+    with pytest.raises(LeafwingError, match=message):
+        Processes.join(2)
+    assert not dist.is_initialized()
+
+
+def test_others_who_do_not_come(unset: pytest.MonkeyPatch) -> None:
+    for name, value in (environment(2) | {"RANK": "0", "LOCAL_RANK": "0"}).items():
+        unset.setenv(name, value)
+    with pytest.raises(
+        LeafwingError, match=r"process 0 of 2 could not meet the others at 127\.0\.0\.1, port \d+: .*1/2 clients"
+    ):
+        Processes.join(1)
+
+
+def test_shares_of_a_batch() -> None:
+    assert [Processes(rank, 4).share(12) for rank in range(4)] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)]
+    with pytest.raises(LeafwingError, match="a batch of 65 cannot be shared by 4 processes: choose --batch 64"):
+        Processes(0, 4).share(65)
+    with pytest.raises(LeafwingError, match="a batch of 1 cannot be shared by 4 processes: choose --batch 4"):
+        Processes(0, 4).share(1)
+
+
+def test_devices() -> None:
+    assert Processes(1, 2, 1).device("cpu") == "cpu"
+    with pytest.raises(LeafwingError, match="on cpu or cuda, not on mps"):
+        Processes(1, 2, 1).device("mps")
+    many = torch.cuda.device_count()
+    with pytest.raises(LeafwingError, match=f"this machine has {many}"):
+        Processes(many, many + 2, many).device("cuda")
+
+
+def test_an_error_of_ones_own_is_not_mistaken_for_a_lost_process() -> None:
+    for text in ("mat1 and mat2 shapes cannot be multiplied", "[enforce fail at /gloo/transport/tcp/pair.cc:456] 4 vs 8"):
+        with pytest.raises(RuntimeError, match=r"shapes|enforce"), Processes(0, 2).others_alive():
+            raise RuntimeError(text)
+    with (
+        pytest.raises(ProcessLost, match=r"one of the 3 other processes \(or its machine\) is gone"),
+        Processes(0, 4).others_alive(),
+    ):
+        raise RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:7043.")
+    with pytest.raises(ProcessLost, match="process 0 of 2 does not answer"), Processes(1, 2).others_alive():
+        raise RuntimeError(
+            "[/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to complete"
+        )
+    with (
+        pytest.raises(ProcessLost, match=r"gone; this training stops here\. Resume"),
+        Processes(1, 2).others_alive("Resume"),
+    ):
+        raise dist.DistBackendError("NCCL communicator was aborted")
+
+
+def test_the_command_line_of_each_process() -> None:
+    words = ["train", "cats", "--devices", "2", "--seed", "3", "--devices=4", "--out", "x"]
+    assert without_devices(words) == ["train", "cats", "--seed", "3", "--out", "x"]
+    with pytest.raises(LeafwingError, match="--devices 0"):
+        launch(words, 0)

@@ -1,0 +1,347 @@
+"""One of several processes, for test_processes.py: python worker.py WHAT [FOLDER], started as `leafwing --devices` starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from leafwing import networks
+from leafwing.engine.batch_norm import SharedBatchNorm, synchronise_batch_norm
+from leafwing.engine.processes import BUCKET, Processes
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+
+N = 8
+STEP = 0.01  # seconds of a round in which nothing is computed
+
+
+def convolutions(*, norm: bool) -> nn.Module:
+    """Two convolutions and a layer, the same in every process."""
+    torch.manual_seed(0)
+    between = nn.BatchNorm2d(6) if norm else nn.Identity()
+    after = nn.BatchNorm1d(4) if norm else nn.Identity()
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), between, nn.LeakyReLU(0.2),
+        nn.Conv2d(6, 2, 3, 2), nn.Flatten(), nn.Linear(18, 4), after, nn.Linear(4, 1),
+    )  # fmt: skip
+    for module in net:
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.3)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return net.to(memory_format=torch.channels_last).train()
+
+
+def pictures() -> Tensor:
+    """A whole batch, the same in every process; its halves differ much."""
+    x = torch.randn(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return (x * torch.linspace(0.5, 2, N).view(-1, 1, 1, 1) + torch.linspace(-1, 3, N).view(-1, 1, 1, 1)).contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def gradients(net: nn.Module) -> list[Tensor | None]:
+    return [weight.grad for weight in net.parameters()]
+
+
+def near(a: Tensor, b: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(a.float(), b.float(), rtol=tolerance, atol=tolerance)
+
+
+# --- what two processes find out together ---------------------------------------------------------------------------------
+
+
+def the_mean_of_tensors(p: Processes) -> None:
+    shapes = [(3,), (2, 3, 4, 4), (BUCKET + 5,), (1,), (7, 5)]
+    every = [
+        [torch.randn(shape, generator=torch.Generator().manual_seed(rank)) for shape in shapes] for rank in range(p.world)
+    ]
+    own: list[Tensor | None] = [tensor.clone() for tensor in every[p.rank]]
+    own[1] = own[1].contiguous(memory_format=torch.channels_last)
+    own[4] = every[p.rank][4].t().contiguous().t()
+    own.insert(2, None)
+    p.average(own)
+    assert own.pop(2) is None
+    for mine, a, b in zip(own, *every, strict=True):
+        assert torch.equal(mine, (a + b) / 2)
+    half = torch.full((3,), 1.0 + 2 * p.rank, dtype=torch.bfloat16)
+    double = torch.full((3,), 1 / 3 + p.rank, dtype=torch.float64)
+    p.average([half])
+    p.average([double])
+    assert half.tolist() == [2.0] * 3
+    assert double.tolist() == [(1 / 3 + 4 / 3) / 2] * 3
+
+
+def halves_of_a_batch_give_the_gradients_of_all(p: Processes) -> None:
+    net, whole, x = convolutions(norm=False), convolutions(norm=False), pictures()
+    whole(x).square().mean().backward()
+    net(x[p.share(N)]).square().mean().backward()
+    p.average(gradients(net))
+    for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
+        near(mine, theirs, 1e-6)
+
+
+def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool = False) -> None:
+    net, whole, x = convolutions(norm=True), convolutions(norm=True), pictures()
+    names = list(net.state_dict())
+    synchronise_batch_norm(net, p)
+    assert list(net.state_dict()) == names
+    assert sum(isinstance(module, SharedBatchNorm) for module in net) == 2
+    for one in (net, whole):
+        one.requires_grad_(not frozen)
+    for _ in range(2):
+        own, all_ = x[p.share(N)].clone().requires_grad_(), x.clone().requires_grad_()
+        outputs = []
+        for one, seen in ((net, own), (whole, all_)):
+            one.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                outputs.append(one(seen))
+            outputs[-1].float().square().mean().backward()
+        assert outputs[0].dtype == outputs[1].dtype
+        near(p.gather(outputs[0].detach()), outputs[1].detach(), tolerance)
+        # Of its own cost, which is a mean over half as many samples, times as many processes.
+        near(p.gather(own.grad) / p.world, all_.grad, tolerance)
+        p.average(gradients(net))
+        for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
+            assert (mine is None) == (theirs is None) == frozen
+            if mine is not None:
+                near(mine, theirs, tolerance)
+        for mine, theirs in zip(net.buffers(), whole.buffers(), strict=True):
+            near(mine, theirs, tolerance)
+            assert torch.equal(p.gather(mine[None]), torch.stack([mine] * p.world)), "the same bits everywhere"
+
+
+def batch_norm_is_that_of_the_whole_batch(p: Processes) -> None:
+    batch_norm(p, 2e-6)
+
+
+def batch_norm_of_a_network_that_does_not_move(p: Processes) -> None:
+    batch_norm(p, 2e-6, frozen=True)
+
+
+def batch_norm_in_bf16(p: Processes) -> None:
+    batch_norm(p, 4e-2, bf16=True)
+
+
+def batch_norm_differentiated_twice(p: Processes) -> None:
+    net, whole, x = convolutions(norm=True), convolutions(norm=True), pictures()
+    synchronise_batch_norm(net, p)
+    for one, seen in ((net, x[p.share(N)].clone()), (whole, x)):
+        seen.requires_grad_()
+        (slope,) = torch.autograd.grad(one(seen).sigmoid().sum(), seen, create_graph=True)
+        slope.flatten(1).square().sum(1).mean().backward()
+    p.average(gradients(net))
+    for mine, theirs in zip(gradients(net)[:-1], gradients(whole)[:-1], strict=True):
+        near(mine, theirs, 1e-5)
+
+
+def batch_norm_of_every_kind(p: Processes) -> None:
+    torch.manual_seed(2)
+    for plain, shape in (
+        (nn.BatchNorm1d(5), (N, 5)),
+        (nn.BatchNorm1d(5, affine=False), (N, 5, 3)),
+        (nn.BatchNorm2d(5, momentum=None), (N, 5, 2, 2)),
+        (nn.BatchNorm3d(5, track_running_stats=False), (N, 5, 2, 2, 2)),
+    ):
+        shared = nn.Sequential(type(plain)(5, plain.eps, plain.momentum, plain.affine, plain.track_running_stats))
+        synchronise_batch_norm(shared, p)
+        synchronise_batch_norm(shared, p)
+        for seed in range(2):
+            x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+            near(shared(x[p.share(N)]), plain(x)[p.share(N)], 2e-6)
+        for mine, theirs in zip(shared.buffers(), plain.buffers(), strict=True):
+            near(mine, theirs, 2e-6)
+        if p.first:  # no exchange
+            near(shared.eval()(x), plain.eval()(x), 2e-6)
+
+
+def batch_norm_with_a_forward_of_its_own_is_refused(p: Processes) -> None:
+    class Conditional(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) + 1
+
+    with pytest.raises(LeafwingError, match="layer '1' is a Conditional"):
+        synchronise_batch_norm(nn.Sequential(nn.Identity(), Conditional(3)), p)
+
+
+def networks_of_the_house(p: Processes) -> None:
+    """A step of a generator and a critic in halves, with its critic's numbers frozen, ends with the weights of one in full."""
+    spec, z = DataSpec(16, 16, 3), torch.randn(N, 8, generator=torch.Generator().manual_seed(3))
+    ended = []
+    for shared in (True, False):
+        torch.manual_seed(4)
+        G = networks.generator(spec, 8, 8, widest=16).train()
+        D = networks.critic(spec, 8, norm="batch", widest=16).train().requires_grad_(False)
+        if shared:
+            synchronise_batch_norm(G, p)
+            synchronise_batch_norm(D, p)
+        step = torch.optim.SGD(G.parameters(), 0.1)
+        nn.functional.softplus(-D(G(z[p.share(N)] if shared else z))).mean().backward()
+        if shared:
+            p.average(gradients(G))
+        step.step()
+        ended.append({**G.state_dict(), **{f"D.{name}": value for name, value in D.state_dict().items()}})
+    for name in ended[1]:
+        near(ended[0][name], ended[1][name], 1e-6)
+
+
+def the_largest_number_of_the_round_before(p: Processes) -> None:
+    said = {0: [0, 0, 0, 2, 0], 1: [0, 1, 0, 1, 0]}
+    assert [p.agree(number) for number in said[p.rank]] == [0, 0, 1, 0, 2]
+    assert p.agree(True) == 0
+    assert p.agree(False) == 1
+
+
+def agreeing_does_not_wait_for_the_other(p: Processes) -> None:
+    p.agree(0)
+    p.barrier()
+    if not p.first:
+        time.sleep(1)
+    started = time.monotonic()
+    p.agree(1)
+    assert time.monotonic() - started < 0.5
+    assert p.agree(0) == 1
+
+
+def gathering_keeps_the_order(p: Processes) -> None:
+    own = torch.arange(6).view(2, 3) + 10 * p.rank
+    assert p.gather(own).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
+    pictures_ = pictures()
+    for dtype in (torch.uint8, torch.bool, torch.bfloat16, torch.float64):
+        assert torch.equal(p.gather(pictures_[p.share(N)].to(dtype)), pictures_.to(dtype))
+
+
+def process_0_tells_the_others(p: Processes) -> None:
+    plain = {"folder": "runs/0001-é", "seed": 3, "list": [1.5, None, True]}
+    assert p.tell(plain if p.first else "something else") == plain
+    assert p.tell(None) is None
+
+
+def the_first_of_a_machine_goes_first(p: Processes, folder: Path) -> None:
+    with p.first_on_machine():
+        if p.local == 0:
+            time.sleep(0.3)
+            (folder / "cache").touch()
+        assert (folder / "cache").exists()
+
+
+TOGETHER: dict[str, Callable[..., None]] = {
+    check.__name__: check
+    for check in (
+        the_mean_of_tensors,
+        halves_of_a_batch_give_the_gradients_of_all,
+        batch_norm_is_that_of_the_whole_batch,
+        batch_norm_of_a_network_that_does_not_move,
+        batch_norm_in_bf16,
+        batch_norm_differentiated_twice,
+        batch_norm_of_every_kind,
+        batch_norm_with_a_forward_of_its_own_is_refused,
+        networks_of_the_house,
+        the_largest_number_of_the_round_before,
+        agreeing_does_not_wait_for_the_other,
+        gathering_keeps_the_order,
+        process_0_tells_the_others,
+        the_first_of_a_machine_goes_first,
+    )
+}
+
+
+def together(folder: Path) -> None:
+    """All of these, until one fails; what each found, in a file."""
+    found: dict[str, str] = {}
+    with Processes.join(20) as p:
+        for name, check in TOGETHER.items():
+            try:
+                check(p, folder) if check is the_first_of_a_machine_goes_first else check(p)
+                found[name] = "as expected"
+            except Exception:
+                found[name] = traceback.format_exc()
+                raise
+            finally:
+                (folder / f"{p.rank}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+# --- how processes end ----------------------------------------------------------------------------------------------------
+
+
+def rounds(p: Processes, folder: Path, until: Callable[[int], bool] = lambda n: False) -> int:
+    """Rounds like those of a training, until the processes agree to stop; how many."""
+    asked = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: asked.append(number))
+    net, x = convolutions(norm=True), pictures()
+    synchronise_batch_norm(net, p)
+    n, done = 0, 0
+    with p.others_alive("Start it again"):
+        while not done:
+            net.zero_grad()
+            net(x[p.share(N)]).square().mean().backward()
+            p.average(gradients(net))
+            n += 1
+            time.sleep(STEP)
+            done = p.agree(bool(asked) or until(n))
+            if n == 5:
+                (folder / f"{p.rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
+    return n
+
+
+def asked_to_stop(folder: Path) -> int:
+    """Goes on until asked; the number of rounds, in a file."""
+    with Processes.join(20) as p:
+        (folder / f"{p.rank}.rounds").write_text(str(rounds(p, folder)), encoding="utf-8")
+    return 130
+
+
+def killed(folder: Path) -> int:
+    """Process 1 is killed in a round."""
+
+    def die(n: int) -> bool:
+        if n == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    with Processes.join(20) as p:
+        return rounds(p, folder, (lambda n: False) if p.first else die)
+
+
+def mistaken(folder: Path) -> int:
+    """Process 1 has an error of its own, and process 0 waits for it."""
+    with Processes.join(20) as p:
+        if not p.first:
+            raise LeafwingError("no such folder: cats")
+        return rounds(p, folder)
+
+
+def meeting_again(folder: Path) -> int:
+    """Three times; torchrun keeps what was said the last time."""
+    for _ in range(3):
+        with Processes.join(20) as p:
+            own = torch.tensor([float(p.rank)])
+            p.average([own])
+            assert own.item() == 0.5
+            p.agree(1)
+    (folder / f"{p.rank}.met").touch()
+    return 0
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    what = {check.__name__: check for check in (together, asked_to_stop, killed, mistaken, meeting_again)}
+    try:
+        return what[sys.argv[1]](Path(sys.argv[2])) or 0
+    except LeafwingError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
