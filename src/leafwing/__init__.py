@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leafwing.commands import doctor, reel, resume, train
-    from leafwing.errors import Diverged, LeafwingError, StorageError
+    from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
     from leafwing.runs import Run
@@ -22,6 +22,7 @@ __all__ = [
     "Game",
     "LeafwingError",
     "Model",
+    "ProcessLost",
     "Run",
     "StorageError",
     "doctor",
@@ -36,6 +37,7 @@ _HOMES = {
     "Game": "game",
     "LeafwingError": "errors",
     "Model": "model",
+    "ProcessLost": "errors",
     "Run": "runs",
     "StorageError": "errors",
     "doctor": "commands",

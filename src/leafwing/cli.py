@@ -1,7 +1,8 @@
 """`leafwing <verb>`: words typed by a user, turned into one call of `commands`. No logic of its own, and no torch at start-up.
 
 Results go to standard output (with --json one document and nothing else), everything said on the way to standard error.
-Exit codes: 0 done; 2 bad input; 3 training diverged; 4 cannot write; 130 stopped by Ctrl-C after a checkpoint.
+Exit codes: 0 done; 2 bad input; 3 training diverged; 4 cannot write; 5 another process is gone; 130 stopped by Ctrl-C after a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -225,7 +226,9 @@ def describe_plan(plan: dict[str, Any]) -> str:
         f"parameters  {network}",
         f"train       {until}, {plan['batch']} a turn, seed {training['seed']}",
         *(f"{name:11} {show_choice(training[name])} ({why})" for name, why in plan["why"].items()),
-        f"memory      about {show_bytes(plan['memory'])}",
+        f"memory      about {show_bytes(plan['memory'])}, worked out ("
+        + ", ".join(f"{size} a turn: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
+        + ")",
         f"speed       {plan['images_per_second']:,.0f} images/s, measured",
         f"time        about {show_duration(plan['seconds'])}",
         "options     " + "  ".join(f"{name}={value}" for name, value in plan["options"].items()),

@@ -21,3 +21,9 @@ class StorageError(LeafwingError):
     """The disk is full or a folder cannot be written; what was there before is intact."""
 
     exit_code = 4
+
+
+class ProcessLost(LeafwingError):
+    """Another process of this training ended, or does not answer; the last checkpoint is kept."""
+
+    exit_code = 5

@@ -61,7 +61,9 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     run = leafwing.resume(tmp_path / "two", images="+32")
     assert run.done == "images"
     alone = finish(["sample", str(run.folder), "-n", "130", "--npz", "--out", str(tmp_path / "alone.npz")])
-    shared = finish(["sample", str(run.folder), "-n", "130", "--npz", "--devices", "2", "--out", str(tmp_path / "shared.npz")])
+    shared = finish(
+        ["sample", str(run.folder), "-n", "130", "--npz", "--devices", "2", "--out", str(tmp_path / "shared.npz")]
+    )
     assert alone.returncode == shared.returncode == 0, shared.stderr
     left, right = np.load(tmp_path / "alone.npz")["samples"], np.load(tmp_path / "shared.npz")["samples"]
     assert left.shape == (130, 32, 32, 1)
@@ -87,7 +89,7 @@ def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) 
     started = []
     for rank in ("0", "1"):
         told = environment(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        with (said.open("w") if rank == "0" else open(os.devnull, "w")) as output:
+        with said.open("w") if rank == "0" else open(os.devnull, "w") as output:
             started.append(subprocess.Popen([*LEAFWING, *words], env=told, stdout=output, stderr=output))
     try:
         until = time.monotonic() + 60

@@ -125,6 +125,7 @@ def train(
         heard = progress if processes.first else Silent()
         with processes.first_on_machine():
             plan = resolve({**given, "progress": heard}, options, heard)
+        plan.config["training"]["threads"] = processes.tell(plan.config["training"]["threads"])  # each has tried them out
         writer = tensorboard_writer() if tensorboard else None
         training = prepare(plan.config, recipes.find(plan.reference), plan.data, heard.say, processes)
         plan.config["conditions"] = list(training.game.abilities.conditions)
@@ -387,11 +388,11 @@ def save_samples(run: Run, model: Model, images: int) -> None:
 def forecast(
     source: str | Path | None = None, recipe: str | None = None, *, progress: Silent | None = None, **given: Any
 ) -> dict[str, Any]:
-    """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time measured.
+    """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time.
 
-    A few steps are trained and thrown away; no run folder is made.
+    A few steps are trained and thrown away; no run folder is made. Memory is worked out, for half and twice the batch too.
     """
-    from leafwing.engine import memory
+    from leafwing.engine.footprint import footprint
 
     refuse(given.get("out"))
     settings = {name: given.pop(name, None) for name in TRAIN_OPTIONS}
@@ -399,6 +400,8 @@ def forecast(
     asked = plan.config["training"]
     endless = {**plan.config, "training": {**asked, "images": 10**12}}
     training = prepare(endless, recipes.find(plan.reference), plan.data)
+    batch = training.game.batch
+    needs = footprint(training.engine, plan.data.batch(asked["seed"], 0, min(4, batch)), batch)
     list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
     before, started = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=started + 3.0))
@@ -408,9 +411,10 @@ def forecast(
     return {
         **plan.config,
         "why": dict(plan.why),
-        "batch": training.game.batch,
+        "batch": batch,
         "parameters": parameters,
-        "memory": memory(training.engine.setup.device),
+        "memory": needs.total,
+        "memory_by_batch": {str(size): needs.at(size).total for size in (max(1, batch // 2), batch, 2 * batch)},
         "images_per_second": round(speed, 1),
         "seconds": round(min(seconds, asked["time"] or seconds)),
         "epochs": round(asked["images"] / len(plan.data), 1),

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, ProcessLost
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun, or whoever starts the processes, says to each: its number, how many, its number on this machine, where to meet."""
@@ -34,14 +34,8 @@ LAUNCHER = "LEAFWING_LAUNCHER"
 BUCKET = 1 << 20
 """So many numbers (4 MiB) are exchanged at a time."""
 
-DAY = 86_400.0
+DAY = 86_400.0  # seconds
 MEETINGS = count()
-
-
-class ProcessLost(LeafwingError):
-    """Another process of this training ended, or does not answer; the last checkpoint is kept."""
-
-    exit_code = 5
 
 
 class Processes:

@@ -365,9 +365,11 @@ class Unit:
     def _give_way(self, error: Exception) -> None:
         """Go on with less: uncompiled, or with smaller parts, from the same random numbers. Raises what neither helps against.
 
-        Running statistics of batch normalisation have then seen a part of the batch twice.
+        Running statistics of batch normalisation have then seen a part of the batch twice. In several processes nobody gives way.
         """
         engine, largest = self.engine, max(rows.stop - rows.start for rows in self.parts)
+        if engine.processes.world > 1:  # one that gave way alone would ask for other exchanges than the others
+            raise error
         if engine.compiled is not None and not out_of_memory(error):
             engine.compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]
