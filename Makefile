@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check format
+.PHONY: setup demo test test-slow check format bench bench-step
 
 # Installed again only when what is to be installed has changed.
 setup: .venv/installed
@@ -27,6 +27,17 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -p no:cacheprovider tests/test_architecture.py
+
+# Rows go to bench/results; a table of the newest at the end. The last line of bench-step holds the ratios alone.
+bench-step: setup
+	$(BIN)/python bench/step.py
+
+bench: setup
+	$(BIN)/python bench/levers.py
+	$(BIN)/python bench/roofline.py
+	$(BIN)/python bench/scaling.py
+	$(BIN)/python bench/recipes.py
+	$(BIN)/python bench/rows.py bench/results/levers.jsonl bench/results/roofline.jsonl bench/results/scaling.jsonl bench/results/recipes.jsonl
 
 format: setup
 	$(BIN)/ruff check --fix .

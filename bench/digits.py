@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--images", default="50k")
     parser.add_argument("--threads", type=int, help="CPU threads; one a core if not given")
+    parser.add_argument("--precision", help="fp32 or bf16; what the hardware has if not given")
     parser.add_argument("--option", action="append", default=[], help="a recipe's option: name=value")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "digits.jsonl")
     given = parser.parse_args()
@@ -94,6 +95,7 @@ def main() -> None:
                     images=given.images,
                     seed=seed,
                     threads=given.threads,
+                    precision=given.precision,
                     out=Path(folder, "run"),
                     progress=Screen(),
                     **options,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from alternate import Steps, in_turn
-from leafwing.engine import choose, turns
+from leafwing.engine import choose
 from leafwing.runs import versions
 from rows import keep
 from step import ours
@@ -25,7 +25,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "fp32"},
     "channels_last": {"layout": "contiguous"},
     "fused optimisers": {"fused": False},
-    "freed memory kept": {"allocator": False},
+    "freed memory kept": {"keep_freed": False},
     "a shared round": {"same_round": False},
     "capture": {"capture": False},
     "all threads": {"threads": 1},
@@ -35,8 +35,6 @@ WITHOUT: dict[str, dict[str, Any]] = {
 def variant(batch: int, width: int, device: str, without: dict[str, Any]) -> Steps:
     """Rounds of `dcgan` without one thing."""
     how = dict(without)
-    if not how.pop("allocator", True):
-        turns.keep_freed_memory = lambda: None
     if not how.pop("same_round", True):
         from leafwing.recipes import dcgan
 

@@ -86,7 +86,7 @@ def measure(given: argparse.Namespace) -> None:
             train(1)
         rounds.append(seen)
     fastest = min(rounds, key=lambda one: sum(one.seconds.values()))
-    peak, copy = matmul_peak(setup.device, setup.precision), copy_peak(setup.device)
+    (peak, _), copy = matmul_peak(setup.device, setup.precision), copy_peak(setup.device)
     about = {"device": setup.device, "precision": setup.precision, "threads": setup.threads, **versions()}
     for kind, seconds in sorted(fastest.seconds.items(), key=lambda pair: -pair[1]):
         row = {

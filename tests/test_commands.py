@@ -270,7 +270,7 @@ def test_a_run_goes_on_with_smaller_parts_or_other_threads_and_says_so(folder: P
 def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "dcgan", images=16, out=tmp_path / "run", **TINY)
     settings = json.loads((run.folder / "run.json").read_text())
-    for name in ("layout", "fused", "capture", "compile", "micro_batch", "resident"):
+    for name in ("layout", "fused", "keep_freed", "capture", "compile", "micro_batch", "resident"):
         del settings["training"][name]
     (run.folder / "run.json").write_text(json.dumps(settings))
     assert leafwing.resume(run.folder, images="+16").done == "images"

@@ -1,8 +1,10 @@
-"""What only a CUDA device can show: every recipe trains there, samples come back, and a resumed run goes on. Skipped without one."""
+"""What only a CUDA device can show: every recipe trains, is recorded, waits for nothing, resumes and samples. Skipped without one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,27 +13,112 @@ from PIL import Image
 
 import leafwing
 from leafwing import recipes
+from leafwing.data import load
+from leafwing.engine import Engine, choose
+from leafwing.game import Clock
+from leafwing.loop import Training
+from tiny import PICTURES, POINTS, batches, build, serves, tensors
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 8, "burst": 3, "burst_first": 1}
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
+every_case = pytest.mark.parametrize(
+    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
+)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", recipes.names())
-def test_every_recipe_trains_resumes_and_samples_on_the_device(name: str, precision: str, tmp_path: Path) -> None:
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
     noise = np.random.default_rng(0)
     for i in range(16):
         path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_trains_resumes_and_samples_on_the_device(
+    name: str, precision: str, pictures: Path, tmp_path: Path
+) -> None:
     known = {option.name for option in recipes.describe(name).options}
     options = {key: value for key, value in SMALL.items() if key in known}
     run = leafwing.train(
-        tmp_path / "pictures", name, size=16, images=32, device="cuda", precision=precision, out=tmp_path / "run", **options
+        pictures, name, size=16, images=64, device="cuda", precision=precision, out=tmp_path / "run", **options
     )
     assert run.config["training"]["device"] == "cuda"
-    leafwing.resume(run.folder, images="+32")
+    leafwing.resume(run.folder, images="+64")
     on_device = leafwing.Model.load(run, device="cuda").sample(4, seed=1).cpu()
     on_cpu = leafwing.Model.load(run).sample(4, seed=1)
     assert on_device.shape == (4, 3, 16, 16)
     assert torch.allclose(on_device, on_cpu, atol=2e-2), "the same latents give the same pictures on both devices"
+
+
+def trained(name: str, spec: Any, **how: Any) -> tuple[dict[str, torch.Tensor], Engine, list[str]]:
+    """Twenty rounds in fp32; the weights, the engine, and what it said."""
+    said: list[str] = []
+    game = build(name, spec)
+    engine = Engine(game, replace(choose("cuda", "fp32"), **how), say=said.append)
+    torch.manual_seed(5)
+    list(Training(game, batches(spec), engine, images=20 * game.batch * 2, batch=game.batch).ticks(10**9))
+    return tensors(game), engine, said
+
+
+@every_case
+def test_recorded_turns_are_those_taken_one_by_one(name: str, spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same kernels on the same random numbers; what differs is the order in which some of them add."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    eager, _, _ = trained(name, spec, capture=False)
+    recorded, engine, said = trained(name, spec, capture=True)
+    assert said == []
+    assert engine.recorder is not None, "recording was given up"
+    for key, value in eager.items():
+        assert torch.allclose(recorded[key].double(), value.double(), rtol=1e-2, atol=1e-3), key
+
+
+@every_case
+@pytest.mark.parametrize("capture", [False, True])
+def test_no_turn_waits_for_the_device(name: str, spec: Any, capture: bool) -> None:
+    game = build(name, spec)
+    engine = Engine(game, replace(choose("cuda", "bf16"), capture=capture))
+    ready = [engine.prepare(batches(spec)(i * 6, game.batch)) for i in range(2)]
+    clock = Clock(0, 10**6, 0)
+    for _ in range(6):  # recorded, and whatever waits at first use has waited
+        for turn in game.turns:
+            engine.take([turn], ready[0], clock)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            for turn in game.turns:
+                engine.take([turn], ready[1], clock)
+            engine.average(game.batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_data_on_the_device_or_read_ahead_are_those_of_the_host(resident: bool, pictures: Path) -> None:
+    data = load(pictures, size=16, mirror=True)
+    stream = data.batches(3, "cuda", resident=resident)
+    for images in (0, 8, 16, 40, 12):
+        found, expected = stream(images, 8), data.batch(3, images, 8)
+        assert torch.equal(found.image.cpu(), expected.image)
+        assert torch.equal(found.label.cpu(), expected.label)
+    assert stream(0, 8).image.device.type == "cuda"
+
+
+def test_out_of_memory_takes_smaller_parts() -> None:
+    game = build("wgan_gp", PICTURES)
+    said: list[str] = []
+    engine = Engine(game, replace(choose("cuda", "fp32"), capture=False), say=said.append)
+    training = Training(game, batches(PICTURES), engine, images=4096, batch=4096)
+    torch.cuda.empty_cache()
+    needed = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (64 << 20)) / needed)
+    try:
+        list(training.ticks(10**9))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert said
+    assert "at a time" in said[-1]

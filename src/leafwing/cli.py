@@ -95,6 +95,7 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "threads": (int | None, MACHINE, "CPU threads. Default: as many as help just now."),
     "layout": (Literal["auto", "channels_last", "contiguous"] | None, MACHINE, "How pictures lie in memory. Default: auto."),
     "fused": (bool | None, MACHINE, "Optimisers in one kernel. Default: where there are such."),
+    "keep_freed": (bool | None, MACHINE, "Keep freed memory for the next step instead of handing it back. Default: yes."),
     "capture": (bool | None, MACHINE, "Record turns as CUDA graphs and replay them. Default: on CUDA."),
     "compile": (bool | None, MACHINE, "torch.compile the networks: pays after tens of thousands of rounds. Default: no."),
     "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),

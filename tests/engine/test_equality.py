@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from statistics import mean, variance
 
 import plain
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
-from leafwing.game import Batch, DataSpec, Game
+from leafwing.game import Batch, Clock, DataSpec, Game
 from leafwing.loop import Training
 from tiny import PICTURES, POINTS, batches, build, serves, tensors
 
@@ -124,3 +125,23 @@ def test_micro_batches_also_serve_networks_that_look_at_the_batch() -> None:
 
 def test_some_recipe_was_cut_into_micro_batches() -> None:
     assert sum(not batch_wide(build(name, spec)) for name, spec in CASES) >= 5
+
+
+@every_case
+def test_bf16_costs_are_those_of_fp32(name: str, spec: DataSpec) -> None:
+    """Mean costs over the second half of 50 rounds, four seeds each: no farther apart than four standard errors.
+    """
+
+    def late_costs(precision: str, seed: int) -> dict[str, float]:
+        game = build(name, spec)
+        engine = Engine(game, choose("cpu", precision, 1))
+        torch.manual_seed(seed)
+        images = ROUNDS * game.batch * game.turns[0].times(Clock())
+        ticks = list(Training(game, batches(spec), engine, images=images, batch=game.batch).ticks(images // 2))
+        return dict(ticks[-1].costs)
+
+    exact, rounded = ([late_costs(precision, seed) for seed in (1, 2, 3, 4)] for precision in ("fp32", "bf16"))
+    for cost in exact[0]:
+        a, b = ([run[cost] for run in runs] for runs in (exact, rounded))
+        error = ((variance(a) + variance(b)) / 4) ** 0.5
+        assert abs(mean(a) - mean(b)) <= 4 * error + 1e-3, cost

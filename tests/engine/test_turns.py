@@ -374,12 +374,15 @@ def test_every_choice_says_why() -> None:
         "threads",
         "layout",
         "fused",
+        "keep_freed",
         "capture",
         "compile",
         "micro_batch",
         "resident",
     }
-    asked = choose("cpu", "fp32", 1, layout="contiguous", fused=False, compile=True, micro_batch=8, resident=True)
+    asked = choose(
+        "cpu", "fp32", 1, layout="contiguous", fused=False, keep_freed=True, compile=True, micro_batch=8, resident=True
+    )
     assert set(asked.why.values()) - {"cpu has no graphs"} == {"as asked"}
     assert (asked.layout, asked.fused, asked.compile, asked.micro_batch) == ("contiguous", False, True, 8)
 

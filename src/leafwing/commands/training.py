@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from leafwing.recipes import Card, Value
 
 DATA_OPTIONS = ("size", "channels", "fit", "background", "mirror")
-MACHINE_OPTIONS = ("device", "precision", "threads", "layout", "fused", "capture", "compile", "micro_batch", "resident")
+MACHINE_OPTIONS = (
+    "device",
+    "precision",
+    "threads",
+    "layout",
+    "fused",
+    "keep_freed",
+    "capture",
+    "compile",
+    "micro_batch",
+    "resident",
+)
 TRAIN_OPTIONS = (
     *DATA_OPTIONS, *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint", "keep", "keep_every", "samples", "log",
 )  # fmt: skip
@@ -65,6 +76,7 @@ def train(
     threads: int | None = None,
     layout: str | None = None,
     fused: bool | None = None,
+    keep_freed: bool | None = None,
     capture: bool | None = None,
     compile: bool | None = None,
     micro_batch: int | None = None,
@@ -95,6 +107,7 @@ def train(
         threads: CPU threads. None: as many as help just now.
         layout: how pictures lie in memory: auto, channels_last or contiguous.
         fused: optimisers step in one kernel. None: where there is one.
+        keep_freed: keep freed memory for the next step instead of handing it back (glibc). None: yes.
         capture: record turns as CUDA graphs and replay them. None: on CUDA.
         compile: pass the networks through `torch.compile`; pays after tens of thousands of rounds.
         micro_batch: how many images pass the networks at a time, for the same step with less memory. None: all of a turn.

@@ -28,6 +28,7 @@ class Setup:
         threads: CPU threads; part of a run's identity, because sums split over threads round differently.
         layout: how pictures and convolutions lie in memory: channels_last or contiguous.
         fused: optimisers step in one kernel.
+        keep_freed: freed memory is kept for the next step instead of handed back (glibc).
         capture: turns are recorded as CUDA graphs and replayed.
         compile: networks go through `torch.compile`.
         micro_batch: real images that pass the networks at a time; 0 for the whole batch.
@@ -40,6 +41,7 @@ class Setup:
     threads: int
     layout: str = "channels_last"
     fused: bool = True
+    keep_freed: bool = True
     capture: bool = False
     compile: bool = False
     micro_batch: int = 0
@@ -54,6 +56,7 @@ def choose(
     *,
     layout: str = "auto",
     fused: bool | None = None,
+    keep_freed: bool | None = None,
     capture: bool | None = None,
     compile: bool | None = None,
     micro_batch: int | None = None,
@@ -112,6 +115,7 @@ def choose(
         threads,
         "channels_last" if layout == "auto" else layout,
         decide("fused", fused, fuses, f"{kind} {'has' if fuses else 'has not'} optimisers in one kernel"),
+        decide("keep_freed", keep_freed, True, "every step asks for the same blocks again"),
         decide(
             "capture", capture, kind == "cuda", "turns are launched at once" if kind == "cuda" else f"{kind} has no graphs"
         ),

@@ -66,7 +66,8 @@ class Engine:
         self.processes = processes or Processes()
         self.device = torch.device(self.processes.device(setup.device))
         torch.set_num_threads(setup.threads)
-        keep_freed_memory()
+        if setup.keep_freed:
+            keep_freed_memory()
         layout = torch.channels_last if setup.layout == "channels_last" else torch.contiguous_format
         for module in game.modules().values():
             module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
@@ -245,8 +246,12 @@ class Engine:
         """Raises Diverged, naming the player, when a weight is not a finite number."""
         for name, player in self.game.players.items():
             values = [t for t in (*player.net.parameters(), *player.net.buffers()) if t.is_floating_point()]
-            if values and not torch.stack(torch._foreach_norm(values, float("inf"))).isfinite().all():
-                culprit = next(key for key, t in player.net.state_dict().items() if not t.isfinite().all())
+            # A sum is not finite if one of its numbers is not, and is ten times as fast as the largest of them on a CPU.
+            if values and not torch.stack([value.sum() for value in values]).isfinite().all():
+                state = player.net.state_dict()
+                culprit = next((key for key, t in state.items() if not t.isfinite().all()), None)
+                if culprit is None:  # the numbers are finite, and too large to be added up
+                    continue
                 raise Diverged(f"weight {culprit!r} of player {name} is not a finite number at {images:,} images")
 
     def state(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ BOUNDS: dict[str, tuple[float, bool]] = {
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {
     "source", "recipe", "size", "channels", "fit", "background", "mirror", "images", "time", "seed", "out", "root",
-    "replay", "device", "precision", "threads", "layout", "fused", "capture", "compile", "micro_batch", "resident",
+    "replay", "device", "precision", "threads", "layout", "fused", "keep_freed", "capture", "compile", "micro_batch", "resident",
     "devices", "checkpoint", "keep", "keep_every", "samples", "log", "tensorboard", "progress", "dry_run", "json",
     "from",
 }  # fmt: skip
