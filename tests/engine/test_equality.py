@@ -129,8 +129,7 @@ def test_some_recipe_was_cut_into_micro_batches() -> None:
 
 @every_case
 def test_bf16_costs_are_those_of_fp32(name: str, spec: DataSpec) -> None:
-    """Mean costs over the second half of 50 rounds, four seeds each: no farther apart than four standard errors.
-    """
+    """Mean costs over the second half of 50 rounds, four seeds each: no farther apart than four standard errors."""
 
     def late_costs(precision: str, seed: int) -> dict[str, float]:
         game = build(name, spec)
