@@ -29,6 +29,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "a shared round": {"same_round": False},
     "capture": {"capture": False},
     "all threads": {"threads": 1},
+    "torch.compile left out": {"compile": True},
 }
 
 
@@ -50,12 +51,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--only", choices=WITHOUT, help="one choice alone")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "levers.jsonl")
     given = parser.parse_args()
     setup = choose(given.device, threads=torch.get_num_threads())
     on_cuda = setup.device.startswith("cuda")
     shut = {"freed memory kept", "all threads"} if on_cuda else {"capture"}
-    cases = {name: without for name, without in WITHOUT.items() if name not in shut}
+    cases = {name: without for name, without in WITHOUT.items() if name not in shut and given.only in (None, name)}
     sides = {name: (variant, (given.batch, given.width, setup.device, without)) for name, without in cases.items()}
     sides["everything"] = (variant, (given.batch, given.width, setup.device, {}))
     found = in_turn(sides, setup.device, given.repetitions, given.steps)

@@ -97,7 +97,7 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "fused": (bool | None, MACHINE, "Optimisers in one kernel. Default: where there are such."),
     "keep_freed": (bool | None, MACHINE, "Keep freed memory for the next step instead of handing it back. Default: yes."),
     "capture": (bool | None, MACHINE, "Record turns as CUDA graphs and replay them. Default: on CUDA."),
-    "compile": (bool | None, MACHINE, "torch.compile the networks: pays after tens of thousands of rounds. Default: no."),
+    "compile": (bool | None, MACHINE, "torch.compile the networks: takes long, and pays on some GPUs. Default: no."),
     "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),
     "resident": (bool | None, MACHINE, "Keep the data on the device. Default: where they fit."),
     "devices": (int, MACHINE, "Processes that share every batch, each with a device of its own. Default: 1."),

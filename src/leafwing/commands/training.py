@@ -109,7 +109,7 @@ def train(
         fused: optimisers step in one kernel. None: where there is one.
         keep_freed: keep freed memory for the next step instead of handing it back (glibc). None: yes.
         capture: record turns as CUDA graphs and replay them. None: on CUDA.
-        compile: pass the networks through `torch.compile`; pays after tens of thousands of rounds.
+        compile: pass the networks through `torch.compile`, which takes long and pays on some GPUs.
         micro_batch: how many images pass the networks at a time, for the same step with less memory. None: all of a turn.
         resident: keep the data on the device. None: where they fit.
         checkpoint: images between checkpoints. None: a twentieth of the images.
@@ -414,7 +414,7 @@ def forecast(
     endless = {**plan.config, "training": {**asked, "images": 10**12}}
     training = prepare(endless, recipes.find(plan.reference), plan.data)
     batch = training.game.batch
-    needs = footprint(training.engine, plan.data.batch(asked["seed"], 0, min(4, batch)), batch)
+    needs = footprint(training.engine, plan.data.batch(asked["seed"], 0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
     before, started = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=started + 3.0))

@@ -119,7 +119,7 @@ def choose(
         decide(
             "capture", capture, kind == "cuda", "turns are launched at once" if kind == "cuda" else f"{kind} has no graphs"
         ),
-        decide("compile", compile, False, "compiling pays after tens of thousands of rounds only"),
+        decide("compile", compile, False, "compiling takes long, and on a CPU brings little"),
         micro_batch or 0,
         resident,
         why,
@@ -146,7 +146,7 @@ def useful_threads() -> tuple[int, str]:
     """How many CPU threads are worth having right now, and why; tried out once in a process, in a tenth of a second.
 
     Threads wait for each other many times in a step. Where another program holds one of the cores, all wait for the thread
-    that shares it, and two threads are up to thirty times slower than one. A program that is just ending is waited for: only
+    that shares it, and two threads are many times slower than one. A program that is just ending is waited for: only
     when three tries in a second agree is one thread enough.
     """
     cores = torch.get_num_threads()
