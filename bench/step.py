@@ -231,6 +231,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument(
+        "--only", help="one case alone: step_ratio_64, step_ratio_128, end_to_end_ratio_64px, end_to_end_ratio_512px"
+    )
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "step.jsonl")
     given = parser.parse_args()
     setup = choose(given.device, threads=torch.get_num_threads())
@@ -249,7 +252,7 @@ def main() -> None:
             (f"end_to_end_ratio_{size}px", 128, jpegs(Path(scratch) / str(size), size, n))
             for size, n in ((64, 2048), (512, 1024))
         ]
-        for name, batch, folder in cases:
+        for name, batch, folder in (case for case in cases if given.only in (None, case[0])):
             arguments = (batch, given.width, folder, device)
             sides = {"baseline": (baseline, arguments), "leafwing": (ours, arguments)}
             found = compared(in_turn(sides, device, given.repetitions, given.steps), batch * given.steps)
