@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, files, pictures, recipes
+from leafwing.commands.training import MACHINE_OPTIONS
+from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.runs import Run
 
@@ -48,6 +51,7 @@ def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
     assert own | {"dry_run", "json", "from", "devices"} == recipes.RESERVED
     assert own >= set(commands.TRAIN_OPTIONS)
+    assert {field.name for field in fields(Setup)} - {"why"} == set(MACHINE_OPTIONS)
     assert {name for name in cli.COMMON if name != "from"} <= recipes.RESERVED
 
 
@@ -270,7 +274,7 @@ def test_a_run_goes_on_with_smaller_parts_or_other_threads_and_says_so(folder: P
 def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "dcgan", images=16, out=tmp_path / "run", **TINY)
     settings = json.loads((run.folder / "run.json").read_text())
-    for name in ("layout", "fused", "keep_freed", "capture", "compile", "micro_batch", "resident"):
+    for name in set(MACHINE_OPTIONS) - {"device", "precision", "threads"}:
         del settings["training"][name]
     (run.folder / "run.json").write_text(json.dumps(settings))
     assert leafwing.resume(run.folder, images="+16").done == "images"

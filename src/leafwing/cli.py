@@ -121,36 +121,35 @@ def asked_recipe(words: Sequence[str]) -> str | None:
 
     None for a plain `train --help`, which shows the common options alone.
     """
-    typed: dict[str, str] = {}
-    for word, after in zip_longest(words, words[1:], fillvalue=""):
-        name, equals, value = word.partition("=")
-        typed.setdefault(name, value if equals else after)
-    if "--recipe" in typed:
-        return typed["--recipe"]
-    if "--from" in typed:
+    given = typed(words)
+    if "--recipe" in given:
+        return given["--recipe"]
+    if "--from" in given:
         from leafwing.commands import read_config
 
-        old = read_config(typed["--from"])
+        old = read_config(given["--from"])
         return str(old["recipe"]) if old["installed"] else None
-    return None if {"--help", "-h"} & typed.keys() else recipes.DEFAULT
+    return None if {"--help", "-h"} & given.keys() else recipes.DEFAULT
 
 
 def asked_devices(words: Sequence[str]) -> int:
     """How many processes this command line is to be run in; 1 in a process that was already started with others."""
-    if (
-        words[:1] not in (["train"], ["resume"], ["sample"])
-        or "WORLD_SIZE" in os.environ
-        or {"--help", "-h", "--dry-run"} & {*words}
-    ):
+    shares = words[:1] in (["train"], ["resume"], ["sample"])
+    if not shares or together() or {"--help", "-h", "--dry-run"} & {*words}:
         return 1
+    number = typed(words).get("--devices", "1")
+    if number.lstrip("-").isdigit() and int(number) < 1:
+        raise LeafwingError(f"--devices {number}: at least 1 is needed")
+    return int(number) if number.isdigit() else 1  # what is no number at all is named where all options are read
+
+
+def typed(words: Sequence[str]) -> dict[str, str]:
+    """Each word with its value, if it has one: behind `=`, else the next word. The first of equal ones counts."""
+    found: dict[str, str] = {}
     for word, after in zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.partition("=")
-        number = value if equals else after
-        if name == "--devices" and number.isdigit():
-            if int(number) < 1:
-                raise LeafwingError(f"--devices {number}: at least 1 is needed")
-            return int(number)
-    return 1
+        found.setdefault(name, value if equals else after)
+    return found
 
 
 def train_command(recipe: str | None) -> Callable[..., int]:
@@ -278,7 +277,12 @@ def finish(run: Any, as_json: bool) -> int:
 
 def speaks() -> bool:
     """Whether this is the process that prints: the only one, or the first of several."""
-    return int(os.environ.get("WORLD_SIZE") or 1) == 1 or os.environ.get("RANK") == "0"
+    return not together() or os.environ.get("RANK") == "0"
+
+
+def together() -> bool:
+    """Whether this process was started with others, by torchrun or by `--devices`."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def called() -> str:

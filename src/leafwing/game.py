@@ -96,6 +96,10 @@ class Batch(dict[str, "Tensor"]):
         return len(next(iter(self.values())))
 
 
+Batches = Callable[[int, int], Batch]
+"""(images shown so far, n) -> the next n samples: a pure function, so that training can go on exactly where it stopped."""
+
+
 @dataclass(frozen=True)
 class Clock:
     """How far training is: real images shown so far, out of how many, and completed rounds.

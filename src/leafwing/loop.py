@@ -18,15 +18,12 @@ from torch import Tensor
 
 from leafwing.engine import Engine, memory, synchronise
 from leafwing.errors import Diverged
-from leafwing.game import Batch, Clock, Game, Turn
+from leafwing.game import Batch, Batches, Clock, Game, Turn
 
 Shown = tuple[int, Sequence[Turn], Tensor]
 """Images shown before a unit of turns, the unit, and its costs, still on the device."""
-Batches = Callable[[int, int], Batch]
-"""(images shown so far, n) -> the next n samples: a pure function, so that training can go on exactly where it stopped."""
-
-
 ENDS = ("", "asked", "seconds")
+"""Why training may stop before its images are shown; several processes agree on one by its number."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +178,11 @@ def mean_costs(
     numbers = iter(together.tolist())
     sums: dict[str, list[float]] = {}
     for images, unit, _ in costs:
-        for turn, term in [(mover, paid) for mover in unit for paid in mover.pays]:
-            value = next(numbers)
-            if not isfinite(value):
-                who = " and ".join(turn.movers)
-                raise Diverged(f"cost {term.name!r} of player {who} became {value} at {images:,} images")
-            sums.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
+        for turn in unit:
+            for term in turn.pays:
+                value = next(numbers)
+                if not isfinite(value):
+                    who = " and ".join(turn.movers)
+                    raise Diverged(f"cost {term.name!r} of player {who} became {value} at {images:,} images")
+                sums.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
     return {name: sum(values) / len(values) for name, values in sums.items()}

@@ -16,7 +16,7 @@ from leafwing.runs import Run
 
 Labels = str | int | Sequence[str | int] | np.generic | Tensor | None
 PRECISIONS = ("fp32", "bf16")
-BLOCK = 64  # latents are drawn in blocks of this size, each with a generator of its own
+BLOCK = 64  # latents are drawn in blocks of this size, each with a generator of its own; so many pass the networks at a time
 
 
 class Model:
@@ -94,7 +94,7 @@ class Model:
         blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | i)) for i in range(-(-n // BLOCK))]
         return torch.cat(blocks)[:n].to(self.device)
 
-    def sample(self, n: int, seed: int = 0, *, label: Labels = None, batch: int = 64) -> Tensor:
+    def sample(self, n: int, seed: int = 0, *, label: Labels = None, batch: int = BLOCK) -> Tensor:
         """n samples, the same for the same seed however many are asked for.
 
         Args:
@@ -111,11 +111,11 @@ class Model:
         """
         return self.generate(self.latents(n, seed), label=label, batch=batch)
 
-    def generate(self, latents: Tensor, *, label: Labels = None, batch: int = 64) -> Tensor:
+    def generate(self, latents: Tensor, *, label: Labels = None, batch: int = BLOCK) -> Tensor:
         """The samples of given latents (n, size); see `sample`."""
         return torch.cat(list(self.stream(latents, label=label, batch=batch)))
 
-    def stream(self, latents: Tensor, *, label: Labels = None, batch: int = 64) -> Iterator[Tensor]:
+    def stream(self, latents: Tensor, *, label: Labels = None, batch: int = BLOCK) -> Iterator[Tensor]:
         """The samples of given latents (n, size) in blocks of `batch`, each made when it is asked for; see `sample`.
 
         However many there are, no more than a block need be in memory.

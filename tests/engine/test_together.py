@@ -71,7 +71,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 
 
 def test_batch_statistics_are_those_of_both(tmp_path: Path) -> None:
-    """With batch normalisation over both processes the costs agree to 1 in 1,000 over ten rounds; with each its own they do not."""
+    """With batch normalisation over both processes the costs agree to 1 in 1,000 over ten rounds."""
     words = ["digits", "--recipe", "cgan", "--images", "160", "--log", "16", *TINY]
     one = finish(["train", *words, "--out", str(tmp_path / "one")])
     two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
@@ -118,6 +118,7 @@ def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) 
         (["train", "digits", "--devices", "2", "--batch", "7"], "a batch of 7 cannot be shared by 2 processes"),
         (["train", "nosuchfolder", "--devices", "2"], "nosuchfolder"),
         (["train", "digits", "--devices", "0"], "--devices 0: at least 1"),
+        (["train", "digits", "--devices=-2"], "--devices -2: at least 1"),
     ],
 )
 def test_bad_input_is_said_once(words: list[str], message: str, tmp_path: Path) -> None:

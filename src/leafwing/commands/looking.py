@@ -60,7 +60,6 @@ def sample(
     Raises:
         LeafwingError: bad input; nothing was written.
     """
-    import numpy as np
     import torch
 
     from leafwing import pictures
@@ -102,13 +101,7 @@ def sample(
             processes.barrier()
             return target
         made = gathered(blocks, len(latents[own]), model.spec)
-        if processes.world > 1:
-            parts = (share_of(len(latents), rank, processes.world) for rank in range(processes.world))
-            lengths = [part.stop - part.start for part in parts]
-            padded = np.zeros((max(lengths), *made.shape[1:]), made.dtype)
-            padded[: len(made)] = made
-            whole_ones = processes.gather(torch.from_numpy(padded)).numpy().reshape(processes.world, *padded.shape)
-            made = np.concatenate([part[:length] for part, length in zip(whole_ones, lengths, strict=True)])
+        made = processes.gather(torch.from_numpy(made)).numpy()
         if not processes.first:
             return target
         if kind == "npz":
@@ -122,8 +115,10 @@ def sample(
 
 def share_of(n: int, rank: int, processes: int) -> slice:
     """Which of n samples one of several processes makes: whole blocks, so that no picture depends on how many processes there are."""
-    blocks = -(-n // 64)
-    return slice(*(min(n, 64 * (number * blocks // processes)) for number in (rank, rank + 1)))
+    from leafwing.model import BLOCK
+
+    blocks = -(-n // BLOCK)
+    return slice(*(min(n, BLOCK * (number * blocks // processes)) for number in (rank, rank + 1)))
 
 
 def one_by_one(blocks: Iterator[Tensor], folder: Path, classes: list[str], first: int = 0) -> Iterator[tuple[Path, Pixels]]:

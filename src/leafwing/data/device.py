@@ -6,7 +6,6 @@ devices have random generators of their own. No way waits for the device, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,12 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing.game import Batch
+from leafwing.game import Batch, Batches
 
 if TYPE_CHECKING:
     from leafwing.data.dataset import Dataset
-
-Batches = Callable[[int, int], Batch]
 
 SHARE = 0.25
 """How much of a device's free memory the samples may take. It is asked before training has taken any: networks, optimisers and

@@ -100,7 +100,7 @@ class HeldClock(Clock):
         return getattr(own["now"], name)
 
 
-class Batches:
+class HeldBatches:
     """The batch inside a recording: the same tensors every time."""
 
     def __init__(self) -> None:

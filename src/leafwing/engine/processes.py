@@ -214,12 +214,17 @@ class Processes:
         return int(asked[1]) if asked else 0
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, of one shape, joined along the first dimension in the order of the processes."""
+        """The tensors of all processes joined along the first dimension, in which they may differ, in the processes' order."""
         if self.world == 1:
             return tensor
-        found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.world)]
-        dist.all_gather(found, tensor.contiguous())
-        return torch.cat(found)
+        lengths = [torch.zeros((), dtype=torch.int64, device=tensor.device) for _ in range(self.world)]
+        dist.all_gather(lengths, torch.tensor(len(tensor), device=tensor.device))
+        longest = int(max(lengths))
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        found = [torch.empty_like(padded) for _ in range(self.world)]
+        dist.all_gather(found, padded)
+        return torch.cat([part[: int(length)] for part, length in zip(found, lengths, strict=True)])
 
     def tell(self, plain: Any) -> Any:
         """What process 0 gives, in every process: anything that JSON can hold; what the others give is not looked at."""

@@ -126,11 +126,6 @@ def choose(
     )
 
 
-def plain(device: str = "cpu", threads: int | None = None) -> Setup:
-    """The slow and simple way, against which everything faster is compared: fp32, contiguous, nothing fused or captured."""
-    return choose(device, "fp32", threads, layout="contiguous", fused=False, capture=False)
-
-
 def native_bf16(device: str) -> bool:
     """Whether bf16 is fast on this device. Emulated on a CPU it is 2 to 30 times slower than fp32."""
     if device.startswith("cuda"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leafwing.engine.batch_norm import synchronise_batch_norm
-from leafwing.engine.capture import Batches, Graphs, HeldClock, Recorder, Work
+from leafwing.engine.capture import Graphs, HeldBatches, HeldClock, Recorder, Work
 from leafwing.engine.processes import Processes
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import Share
@@ -88,7 +88,7 @@ class Engine:
         self.compiled = self._compile() if setup.compile else None
         self._unfrozen: frozenset[str] | None = None
         self._seen: dict[Hashable, int | Recording] = {}
-        self._clock, self._batches = HeldClock(self.device), Batches()
+        self._clock, self._batches = HeldClock(self.device), HeldBatches()
 
     # --- a unit of turns -----------------------------------------------------------------------------------------------
 
@@ -272,6 +272,7 @@ class Engine:
         self.set_random(state["random"])
 
     def random(self) -> dict[str, Tensor]:
+        """The state of the generators that a turn may draw from."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -280,6 +281,7 @@ class Engine:
         return random
 
     def set_random(self, random: Mapping[str, Tensor]) -> None:
+        """Go on drawing from such a state; a device that it does not know keeps its own."""
         torch.set_rng_state(random["cpu"])
         if self.device.type == "cuda" and "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self.device)
@@ -379,11 +381,7 @@ class Unit:
             engine.compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]
             engine.say(f"the networks cannot be compiled, training goes on without: {reason[0]}")
-        elif (
-            out_of_memory(error)
-            and engine.processes.world == 1
-            and (largest := max(rows.stop - rows.start for rows in self.parts)) > 1
-        ):
+        elif out_of_memory(error) and largest > 1:
             engine.micro_batch = -(-largest // 2)
             engine.say(
                 f"out of memory: the {self.batch.n} images of a turn now pass the networks {engine.micro_batch} at a time, "
