@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -202,6 +204,34 @@ def test_bf16_gives_nearly_the_same_pictures_and_they_do_not_depend_on_how_many_
     for n in (1, 64, 65):
         assert torch.equal(fast.sample(n, seed=3), many[:n])
     assert torch.equal(plain.sample(150, seed=3), exact)
+
+
+def test_compiled_networks_make_the_same_samples(plain: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+
+    def compiled(net: nn.Module) -> Callable[..., Tensor]:
+        return lambda *given: passes.append(1) or net(*given)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    made = Model(plain.game, PICTURES, compile=True).sample(70)
+    assert torch.equal(made, plain.sample(70))
+    assert len(passes) == 2  # blocks
+
+
+def test_networks_that_cannot_be_compiled_make_the_same_samples_and_it_is_said_once(
+    plain: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(net: nn.Module) -> Callable[..., Tensor]:
+        def fail(*given: Tensor) -> Tensor:
+            raise RuntimeError("no compiler\nand more")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    said: list[str] = []
+    model = Model(plain.game, PICTURES, compile=True, say=said.append)
+    assert torch.equal(model.sample(70), plain.sample(70))
+    assert said == ["the networks cannot be compiled, samples are made without: no compiler"]
 
 
 def test_another_precision_is_refused_with_those_there_are(plain: Model) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec, Game
+from leafwing.game import DataSpec, Game, Nets
 from leafwing.recipes import did_you_mean
 from leafwing.runs import Run
 
@@ -28,16 +28,30 @@ class Model:
         device: where it computes.
         precision: fp32, or bf16: the networks run under autocast, which is faster where the hardware computes it. Samples are
             float32 either way, and those of one seed are nearly the same in both: pictures differ by a grey level or two.
+        compile: pass the networks through `torch.compile`, which takes long once and pays for many samples on some GPUs; where
+            it fails, samples are made without, which is said once.
+        say: told so.
 
     Raises:
         LeafwingError: another precision.
     """
 
-    def __init__(self, game: Game, spec: DataSpec, device: str = "cpu", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        game: Game,
+        spec: DataSpec,
+        device: str = "cpu",
+        precision: str = "fp32",
+        *,
+        compile: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         if precision not in PRECISIONS:
             raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
         self.game, self.spec, self.device, self.precision = game, spec, torch.device(device), precision
         self.images: int | None = None
+        self.say = say
+        self.compiled = Nets(**{name: torch.compile(net) for name, net in vars(game.shown).items()}) if compile else None
 
     @classmethod
     def load(
@@ -48,6 +62,8 @@ class Model:
         device: str = "cpu",
         trust: bool = False,
         precision: str = "fp32",
+        compile: bool = False,
+        say: Callable[[str], None] = lambda text: None,
     ) -> Model:
         """The model of a run: needs its folder alone, neither the data nor the cache.
 
@@ -57,6 +73,7 @@ class Model:
             device: cpu, cuda or mps.
             trust: execute the folder's `recipe.py` even when it is no installed recipe.
             precision: fp32, or bf16, which is faster where the hardware computes it.
+            compile, say: see `Model`.
 
         Raises:
             LeafwingError: no such run or checkpoint, its recipe is not trusted, or another precision.
@@ -64,7 +81,7 @@ class Model:
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
         game = opened.game()
         shown = opened.load_weights(game, images)
-        model = cls(game, opened.spec, device, precision)
+        model = cls(game, opened.spec, device, precision, compile=compile, say=say)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's own layout, in which the samples of a seed have always been made
@@ -145,7 +162,15 @@ class Model:
             net.eval()
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                samples = generate(nets, latents, label).float()
+                try:
+                    samples = generate(self.compiled or nets, latents, label).float()
+                except Exception as error:
+                    if self.compiled is None:
+                        raise
+                    self.compiled = None
+                    reason = str(error).strip().splitlines() or [type(error).__name__]
+                    self.say(f"the networks cannot be compiled, samples are made without: {reason[0]}")
+                    samples = generate(nets, latents, label).float()
         finally:
             for part in training:
                 part.training = True

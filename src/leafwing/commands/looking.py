@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
-from leafwing.quantities import count, whole
+from leafwing.quantities import whole
 from leafwing.runs import ROOT, Run, folders
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ def sample(
     out: str | Path | None = None,
     device: str = "cpu",
     precision: str = "fp32",
+    compile: bool = False,
     trust: bool = False,
     root: str | Path = ROOT,
+    progress: Silent | None = None,
 ) -> Path:
     """Write samples of a run: a grid picture, a folder of pictures or an .npz file.
 
@@ -46,13 +48,15 @@ def sample(
         n: how many; with `label="all"` how many of each class.
         seed: which ones.
         label: a class by name or index, or `all`: a row per class with the same latents.
-        images: which checkpoint; None for the newest.
+        images: which checkpoint, or `best`; None for the newest.
         kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`).
         out: where to, which must not exist; None: under the run's `samples` folder.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16, faster where the hardware computes it, with nearly the same pictures; auto: bf16 there, else fp32.
+        compile: pass the networks through `torch.compile`, which pays for many samples on some GPUs.
         trust: execute the folder's `recipe.py` although it is no installed recipe.
         root: where numbered run folders lie.
+        progress: who is told; None for nobody.
 
     Returns:
         What was written.
@@ -73,9 +77,10 @@ def sample(
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    shown = None if images is None else count(images)
+    shown = opened.shown(images)
     setup = choose(device, precision, torch.get_num_threads())
-    model = Model.load(opened, images=shown, device=setup.device, precision=setup.precision)
+    how: dict[str, Any] = {"device": setup.device, "precision": setup.precision, "compile": compile}
+    model = Model.load(opened, images=shown, **how, say=(progress or Silent()).say)
     if kind == "folder" and model.spec.points:
         raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
     latents = model.latents(n, seed)
