@@ -30,9 +30,11 @@ ARROWS: dict[str, set[str]] = {
     "data": {"game", "errors", "own"},
     "engine": {"game", "errors", "own"},
     "loop": {"game", "errors", "engine"},
-    "runs": {"recipes", "game", "files", "errors"},
+    "runs": {"recipes", "game", "files", "errors", "quantities"},
     "model": {"runs", "recipes", "game", "errors"},
+    "health": {"quantities"},
     "pictures": {"files", "errors"},
+    "evaluate": {"model", "runs", "data", "game", "networks", "files", "quantities", "errors", "own"},
 }
 FREE = {"commands", "cli", "__main__", "__init__"}  # here the rooms meet
 
@@ -157,7 +159,7 @@ ALL = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)
 FAMILY = re.compile(f"(?<![a-z0-9])({'|'.join(ALL)})(?![a-z0-9])", re.IGNORECASE)
 
 
-MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress"}
+MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "evaluate"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in MEETING], ids=NAMES.get)
@@ -188,7 +190,7 @@ def roots(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_optional_packages_are_imported_only_when_used(path: Path) -> None:
     names = module_level(TREES[path])
-    assert not roots(names) & {"tensorboard", "matplotlib", "scipy", "onnx", "pandas"}
+    assert not roots(names) & {"tensorboard", "matplotlib", "scipy", "torchmetrics", "onnx", "pandas"}
     assert not {name for name in names if name.startswith("torch.utils.tensorboard")}
 
 

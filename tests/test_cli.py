@@ -278,7 +278,7 @@ BAD = {
     "no images": (["train", "{folder}", "--images", "0"], "images"),
     "a duration that is none": (["train", "{folder}", "--time", "soon"], "time"),
     "labels where there are none": (["train", "{plain}", "--recipe", "cgan"], "needs labels"),
-    "points for a recipe of pictures": (["train", "ring", "--recipe", "r3gan"], "points"),
+    "points for a recipe of pictures": (["train", "ring", "--recipe", "dcgan"], "points"),
     "a run that is not there": (["resume", "nothing"], "nothing"),
     "a run to sample that is not there": (["sample", "nothing"], "nothing"),
     "a label that is not there": (["sample", "{trained}", "--label", "horse"], "cat, dog"),

@@ -19,6 +19,7 @@ from PIL import Image
 import leafwing
 from leafwing import cli, commands, files, pictures, recipes
 from leafwing.commands.training import MACHINE_OPTIONS
+from leafwing.data import Dataset, load
 from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.runs import Run
@@ -174,6 +175,38 @@ def test_mirrored_pictures_are_another_training(folder: Path, tmp_path: Path) ->
     mirrored = leafwing.train(folder, out=tmp_path / "mirrored", images=16, mirror=True, **TINY)
     assert last_weights(plain) != last_weights(mirrored)
     assert mirrored.config["data"]["options"]["mirror"] is True
+
+
+def test_held_out_pictures_are_never_shown_and_resuming_holds_out_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=64, log=8, checkpoint=8, hold_out=10, **TINY)
+    part = leafwing.train(folder, out=tmp_path / "part", images=24, log=8, checkpoint=8, hold_out=10, **TINY)
+    shown: list[bytes] = []
+    batches = Dataset.batches
+
+    def watched(data: Dataset, *given: Any, **how: Any) -> Any:
+        read = batches(data, *given, **how)
+
+        def watch(images: int, n: int) -> Any:
+            batch = read(images, n)
+            shown.extend(one.numpy().tobytes() for one in batch.image.permute(0, 2, 3, 1).contiguous())
+            return batch
+
+        return watch
+
+    monkeypatch.setattr(Dataset, "batches", watched)
+    assert last_weights(leafwing.resume(part.folder, images=64)) == last_weights(whole)
+    train, held = load(folder, size=16).split(10)
+    assert set(shown) == {one.tobytes() for one in train.pictures(range(14))}
+    assert not set(shown) & {one.tobytes() for one in held.pictures(range(10))}
+    assert whole.config["data"]["held_out"] == 10
+
+
+def test_holding_out_too_many_pictures_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match="hold-out 24: there are 24"):
+        leafwing.train(folder, out=tmp_path / "run", images=16, hold_out=24, **TINY)
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_files_are_written_when_asked_for(folder: Path, tmp_path: Path) -> None:

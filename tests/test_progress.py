@@ -78,6 +78,20 @@ def test_what_is_over_at_once_is_not_told(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
+def test_what_is_counted_is_told_by_name_and_not_when_it_is_over_at_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("leafwing.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    shown = Screen()
+    for what, seconds in (("sampling", 4), ("features", 1)):
+        for done in range(1, 6):
+            clock[0] += seconds
+            shown.counting(what, done, 5)
+            shown.counting(what, done, 5)
+    assert capfd.readouterr().err.splitlines() == ["sampling: 2 of 5", "sampling: 4 of 5", "sampling: 5 of 5"]
+
+
 def test_a_training_that_makes_no_speed_yet_is_no_division_by_zero(capfd: pytest.CaptureFixture[str]) -> None:
     shown = Screen()
     with shown.training(0, 10, None):

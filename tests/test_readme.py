@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from leafwing import cli
+from leafwing.evaluate import own
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,15 +30,21 @@ def beside_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_leafwing_command_of_the_readme_works(beside_photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_leafwing_command_of_the_readme_works(
+    beside_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "STEPS", 2)
     commands = [line for line in SHELL if line.startswith("leafwing ")]
     assert len(commands) >= 8
     for line in commands:
-        words = shlex.split(re.sub(r"\d+k\b", "64", line))[1:]
+        words = shlex.split(re.sub(r"\d+k\b", "64", line).replace("--seeds 3", "--seeds 1"))[1:]
         if words[0] == "train":
-            words += ["--threads", "1", "--width", "8", "--batch", "16"]
+            words += ["--threads", "1", "--width", "8", "--batch", "16", "--checkpoint", "32"]
+        if words[0] == "compare":
+            words += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
         assert cli.run(words) == 0, (line, capsys.readouterr().err)
-    assert len(list((beside_photos / "runs").iterdir())) == 2
+    assert len(list((beside_photos / "runs").iterdir())) == 3
+    assert (beside_photos / "report" / "report.html").is_file()
 
 
 def test_every_python_line_of_the_readme_works(beside_photos: Path) -> None:

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leafwing.commands import doctor, reel, resume, train
+    from leafwing.commands import compare, doctor, reel, resume, train
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
@@ -25,6 +25,7 @@ __all__ = [
     "ProcessLost",
     "Run",
     "StorageError",
+    "compare",
     "doctor",
     "reel",
     "resume",
@@ -40,6 +41,7 @@ _HOMES = {
     "ProcessLost": "errors",
     "Run": "runs",
     "StorageError": "errors",
+    "compare": "commands",
     "doctor": "commands",
     "reel": "commands",
     "resume": "commands",

@@ -1,8 +1,8 @@
 """`leafwing <verb>`: words typed by a user, turned into one call of `commands`. No logic of its own, and no torch at start-up.
 
 Results go to standard output (with --json one document and nothing else), everything said on the way to standard error.
-Exit codes: 0 done; 2 bad input; 3 training diverged; 4 cannot write; 5 another process is gone; 130 stopped by Ctrl-C after a
-checkpoint.
+Exit codes: 0 done; 2 bad input; 3 training diverged or was stopped as unhealthy; 4 cannot write; 5 another process is gone; 130
+stopped by Ctrl-C after a checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ from leafwing.errors import LeafwingError
 from leafwing.progress import Screen
 from leafwing.quantities import show_bytes, show_count, show_duration
 
-INTERRUPTED = 130
+INTERRUPTED, UNHEALTHY = 130, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,6 +88,7 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     ),
     "background": (str | None, PICTURES, "Colour behind transparency and padding. Default: white."),
     "mirror": (bool | None, PICTURES, "Also show every picture mirrored left to right."),
+    "hold_out": (str | None, PICTURES, "Pictures kept out of training for evaluation: a number, or auto. Default: none."),
     "images": (str | None, TRAINING, "Real images to show in all: 200k, 1.5M. Default: 200k."),
     "time": (str | None, TRAINING, "Stop after so long, if that comes first: 10m, 1h30m."),
     "seed": (int | None, TRAINING, "Of weights, latents and order. Default: 0."),
@@ -101,6 +103,8 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),
     "resident": (bool | None, MACHINE, "Keep the data on the device. Default: where they fit."),
     "devices": (int, MACHINE, "Processes that share every batch, each with a device of its own. Default: 1."),
+    "stop_on": (str | None, TRAINING, "Stop when a metric gets no better: kid, prdc.recall, ... Default: never."),
+    "patience": (int | None, TRAINING, "Checkpoints without a better one before that. Default: 5."),
     "out": (Path | None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
     "root": (Path, FOLDER, "Where numbered run folders lie."),
     "from": (Path | None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
@@ -109,6 +113,12 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "keep_every": (int | None, FOLDER, "Every so-manieth checkpoint stays for good; 0: none. Default: 5."),
     "samples": (str | None, FOLDER, "Images between sample grids. Default: a twentieth of the images."),
     "log": (str | None, FOLDER, "Images between lines of log.jsonl. Default: a two-hundredth, 2,000 at the most."),
+    "health": (
+        Literal["warn", "stop", "roll_back", "off"] | None,
+        TRAINING,
+        "When training falls ill: say so, stop, or go back to a healthy checkpoint and on more slowly. Default: warn.",
+    ),
+    "roll_backs": (int | None, TRAINING, "How often training may go back. Default: 3."),
     "tensorboard": (bool, OUTPUT, "Write TensorBoard files too."),
     "dry_run": (bool, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
     "json": (bool, OUTPUT, "One JSON document on standard output and nothing else there."),
@@ -134,7 +144,7 @@ def asked_recipe(words: Sequence[str]) -> str | None:
 
 def asked_devices(words: Sequence[str]) -> int:
     """How many processes this command line is to be run in; 1 in a process that was already started with others."""
-    shares = words[:1] in (["train"], ["resume"], ["sample"])
+    shares = words[:1] in (["train"], ["resume"], ["sample"], ["evaluate"])
     if not shares or together() or {"--help", "-h", "--dry-run"} & {*words}:
         return 1
     number = typed(words).get("--devices", "1")
@@ -222,7 +232,8 @@ def describe_plan(plan: dict[str, Any]) -> str:
     until += f" or {show_duration(training['time'])}" if training["time"] else ""
     lines = [
         f"recipe      {plan['recipe']}",
-        f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected",
+        f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected"
+        + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
         f"parameters  {network}",
         f"train       {until}, {plan['batch']} a turn, seed {training['seed']}",
         *(f"{name:11} {show_choice(training[name])} ({why})" for name, why in plan["why"].items()),
@@ -243,12 +254,13 @@ def show_choice(value: object) -> str:
 
 def finish(run: Any, as_json: bool) -> int:
     """The end of `train` and `resume`: the reel, and what there is to see and to do."""
-    from leafwing import commands
+    from leafwing import commands, health
 
-    stopped = run.done == "asked"
+    code = {"asked": INTERRUPTED, "unhealthy": UNHEALTHY}.get(run.done, 0)
     if not speaks():
-        return INTERRUPTED if stopped else 0
-    last = run.records()[-1]
+        return INTERRUPTED if run.done == "asked" else 0
+    records = run.records()
+    last = records[-1]
     images = last["images"]
     made = {
         "run": str(run.folder),
@@ -258,12 +270,19 @@ def finish(run: Any, as_json: bool) -> int:
         "samples": str(run.samples / f"{images:09d}.png"),
         "reel": str(commands.reel(run.folder)),
         "weights": str(run.weights()[images]),
+        "best": run.config["training"].get("best"),
+        "alarms": [asdict(alarm) for alarm in health.alarms(records)],
+        "rolled_back": [record["rolled_back"] for record in records if "rolled_back" in record],
     }
     if as_json:
         print(json.dumps(made, indent=2))
     else:
+        stopped = code or run.done == "no_better"
         print(f"{'stopped after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
         print(f"  run      {made['run']}\n  samples  {made['samples']}\n  reel     {made['reel']}")
+        print(f"  health   {health.summary(records)}")
+        if best := made["best"]:
+            print(f"  best     {best['metric']} {best['value']:.4g} at {best['images']:,} images (--images best)")
         more = (
             "" if images < run.config["training"]["images"] else f" --images +{show_count(run.config['training']['images'])}"
         )
@@ -272,7 +291,7 @@ def finish(run: Any, as_json: bool) -> int:
         print(f"try next:\n  {command} resume {run.folder}{more}{trust}")
         labels = "label" in run.config["conditions"]
         print(f"  {command} sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3{trust}")
-    return INTERRUPTED if stopped else 0
+    return code
 
 
 def speaks() -> bool:
@@ -303,6 +322,13 @@ def resume(
     ] = None,
     threads: Annotated[int | None, Parameter(help="CPU threads. Default: as before.", group=MACHINE)] = None,
     micro_batch: Annotated[int | None, Parameter(help="Images at a time. Default: as before.", group=MACHINE)] = None,
+    health: Annotated[
+        Literal["warn", "stop", "roll_back", "off"] | None,
+        Parameter(help="When training falls ill. Default: as before.", group=TRAINING),
+    ] = None,
+    roll_backs: Annotated[
+        int | None, Parameter(help="How often training may go back in all. Default: as before.", group=TRAINING)
+    ] = None,
     devices: Devices = 1,
     trust: Trust = False,
     tensorboard: Annotated[bool, Parameter(help="Write TensorBoard files too.", group=OUTPUT, negative="")] = False,
@@ -325,6 +351,8 @@ def resume(
         device=device,
         threads=threads,
         micro_batch=micro_batch,
+        health=health,
+        roll_backs=roll_backs,
         trust=trust,
         tensorboard=tensorboard,
         root=root,
@@ -352,6 +380,9 @@ def sample(
             help="bf16: nearly the same pictures, faster where the hardware computes it; auto: bf16 there.", group=MACHINE
         ),
     ] = "fp32",
+    compile: Annotated[
+        bool, Parameter(help="torch.compile the networks: takes long once, pays on some GPUs.", group=MACHINE, negative="")
+    ] = False,
     devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
@@ -380,8 +411,10 @@ def sample(
         out=out,
         device=device,
         precision=precision,
+        compile=compile,
         trust=trust,
         root=root,
+        progress=Screen(),
     )
     if not speaks():
         return 0
@@ -511,6 +544,8 @@ def commands_for(recipe: str | None) -> App:
     app.command(train_command(recipe), name="train")
     for command in (resume, sample, reel, runs, doctor):
         app.command(command)
+    app.command("leafwing.commands.evaluate_typed:evaluate", name="evaluate")
+    app.command("leafwing.commands.comparison.typed:compare", name="compare")
     app.command(list_recipes, name="recipes")
     return app
 

@@ -56,12 +56,15 @@ class Training:
         engine: executes the turns.
         images: how many real images are shown in all.
         batch: how many in one turn.
+
+    Whoever runs the loop may put into `beside` what it wants to go on with after a resume: plain types and tensors.
     """
 
     def __init__(self, game: Game, batches: Batches, engine: Engine, *, images: int, batch: int) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
         self.clock = Clock(0, images, 0)
         self.seconds = 0.0
+        self.beside: dict[str, Any] = {}
         # The place in the round: the turn, how often it was already taken, the turn that came first, images when it began.
         self.turn, self.taken, self.first, self.began = 0, 0, -1, 0
 
@@ -75,13 +78,14 @@ class Training:
             "first": self.first,
             "began": self.began,
             "seconds": self.seconds,
+            "beside": self.beside,
             **self.engine.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.clock = Clock(state["images"], self.clock.total, state["round"])
         self.turn, self.taken, self.first, self.began = (state[key] for key in ("turn", "taken", "first", "began"))
-        self.seconds = state["seconds"]
+        self.seconds, self.beside = state["seconds"], dict(state.get("beside", {}))
         self.engine.restore(state)
 
     def ticks(

@@ -17,8 +17,15 @@ class Silent:
     def say(self, text: str) -> None:
         """One line for the user."""
 
+    def warn(self, text: str) -> None:
+        """One line that the user should not miss."""
+
     def packing(self, done: int, total: int) -> None:
         """So many pictures are read, out of so many."""
+        self.counting("reading pictures", done, total)
+
+    def counting(self, what: str, done: int, total: int) -> None:
+        """So much of something is done, out of so much."""
 
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
@@ -43,27 +50,30 @@ class Screen(Silent):
         self.task: Any = None
         self.total = 0
         self.drawn = 0.0
-        self.packed = (0, 0)
+        self.counted, self.told = ("", 0, 0), False
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, emoji=False)
 
-    def packing(self, done: int, total: int) -> None:
-        if (done, total) == self.packed:
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", markup=False, emoji=False, style="yellow")
+
+    def counting(self, what: str, done: int, total: int) -> None:
+        if (what, done, total) == self.counted:
             return
-        self.packed = (done, total)
+        if what != self.counted[0]:
+            self.told = False
+        self.counted = (what, done, total)
         now = time.monotonic()
         if done < total and now - self.drawn < (0.1 if self.console.is_terminal else 5):
             return
-        if not self.drawn and done >= total:
+        if done >= total and not self.told:
             return  # it was over before there was anything to show
-        self.drawn = now
+        self.drawn, self.told = now, done < total
         if self.console.is_terminal:
-            print(
-                f"\rreading pictures: {done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr, flush=True
-            )
+            print(f"\r{what}: {done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
         else:
-            self.say(f"reading pictures: {done:,} of {total:,}")
+            self.say(f"{what}: {done:,} of {total:,}")
 
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from leafwing import files, recipes
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec, Game, Recipe
+from leafwing.quantities import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,6 +183,19 @@ class Run:
                 found[int(match[1])] = path
         return dict(sorted(found.items()))
 
+    def shown(self, images: int | str | None) -> int | None:
+        """A checkpoint's images from what a user asks for: 200k, or `best`; None stays None and means the newest.
+
+        Raises:
+            LeafwingError: no number, or no checkpoint of this run is known to be the best.
+        """
+        if images != "best":
+            return None if images is None else count(images)
+        best = self.config["training"].get("best")
+        if best is None:
+            raise LeafwingError(f"{self.folder} knows no best checkpoint: only training with --stop-on looks for it")
+        return int(best["images"])
+
     def keep(self, game: Game, state: Mapping[str, Any], *, last: int, milestone: int) -> Path:
         """Writes a checkpoint: the weights first, then `resume.pt`, which names them; each appears whole or not at all.
 
@@ -189,7 +203,8 @@ class Run:
             game: whose networks are kept.
             state: what resuming needs beside them, in plain types and tensors.
             last: how many weights files stay.
-            milestone: of the older ones the first in every so many images stays too; 0 for none.
+            milestone: of the older ones the first in every so many images stays too; 0 for none. The best one stays, where the run
+                knows it.
 
         Raises:
             StorageError: the disk is full or the folder cannot be written; the checkpoint before is intact.
@@ -206,7 +221,7 @@ class Run:
         torch.save(dict(state), held)
         files.write(self.folder / "resume.pt", held.getvalue())
         found = self.weights()
-        kept = {images, *list(found)[-last:]}
+        kept = {images, *list(found)[-last:], self.config["training"].get("best", {}).get("images", images)}
         if milestone:
             kept |= {min(group) for _, group in groupby(found, lambda shown: shown // milestone)}
         for old in found.keys() - kept:

@@ -148,7 +148,7 @@ def test_digits() -> None:
 
 
 def test_worlds_are_listed() -> None:
-    assert set(WORLDS) == {"digits", "ring", "grid"}
+    assert set(WORLDS) == {"digits", "ring", "grid", "stacked"}
     for ask in (worlds.modes, worlds.sigma):
         with pytest.raises(LeafwingError, match="ring, grid"):
             ask("digits")

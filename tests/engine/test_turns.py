@@ -16,9 +16,9 @@ from leafwing import recipes
 from leafwing.engine import Engine, choose, setup
 from leafwing.engine.capture import HeldClock, Rehearsal
 from leafwing.engine.share import Share
-from leafwing.game import Abilities, Adam, Batch, Clock, Game, Player, Round, Term, Turn, at
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, serves, start, tensors
+from tiny import PICTURES, POINTS, batches, build, same, serves, start, tensors
 
 CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
 every_case = pytest.mark.parametrize(
@@ -437,3 +437,35 @@ def test_trying_threads_out_leaves_their_number_as_it_was() -> None:
     before = torch.get_num_threads()
     assert setup.gain_of_threads(before) > 0
     assert torch.get_num_threads() == before
+
+
+@every_case
+def test_slowed_down_every_rate_is_smaller_and_stays_so(name: str, spec: DataSpec) -> None:
+    """Constant rates and schedules; and an optimiser whose state is restored."""
+    training, plain = start(name, spec, 600), start(name, spec, 600)
+    training.engine.slow_down(0.25)
+    seen: dict[str, list[float]] = {}
+    for label, one in (("slow", training), ("plain", plain)):
+        for tick in one.ticks(6):
+            if tick.clock.images >= 60:
+                break
+        seen[label] = [group["lr"] for own in one.engine.optimisers.values() for group in own.param_groups]
+    assert seen["slow"] == pytest.approx([0.25 * rate for rate in seen["plain"]], rel=1e-12)
+    plain.engine.restore(training.engine.state())
+    assert plain.engine.rate == 0.25
+    assert [group["lr"] for own in plain.engine.optimisers.values() for group in own.param_groups] == seen["slow"]
+
+
+def test_a_recording_learns_that_training_is_slowed_down() -> None:
+    """Rates are part of what was recorded: the turns are recorded anew."""
+
+    def trained(recorder: Rehearsal | None) -> dict[str, Tensor]:
+        game = build("dcgan", PICTURES)
+        training = Training(game, batches(PICTURES), Engine(game, CPU, recorder=recorder), images=120, batch=game.batch)
+        for tick in training.ticks(6):
+            if tick.clock.images == 60:
+                training.engine.slow_down(0.1)
+                assert not training.engine._seen
+        return tensors(game)
+
+    assert same(trained(Rehearsal()), trained(None))

@@ -103,6 +103,32 @@ def test_the_card_says_what_the_signature_says(name: str) -> None:
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])
 
 
+def test_points_have_defaults_of_their_own(tmp_path: Path) -> None:
+    card = recipes.describe(
+        write(tmp_path, GOOD.replace("\n\ndef mine", '\n\nPOINTS = {"lr_g": 1, "tilt": 4}\n\n\ndef mine'))
+    )
+    assert card.points == {"lr_g": 1.0, "tilt": 4}
+    assert {one.name: one.help for one in card.options}["tilt"] == "a tilt: with a colon. For points: 4."
+    assert card.resolve({})["lr_g"] == 1e-3
+    assert card.resolve({}, points=True) == {**card.resolve({}), "lr_g": 1.0, "tilt": 4}
+    assert card.resolve({"tilt": 5}, points=True)["tilt"] == 5
+    assert recipes.describe(write(tmp_path, GOOD)).points == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"lr": 1}', "has no option 'lr'; did you mean lr_g"),
+        ('{"lr_g": 0}', "lr_g=0: this must be more than 0"),
+        ('{"tilt": len("x")}', "POINTS must be a dictionary of options, written out"),
+        ("7", "POINTS must be a dictionary"),
+    ],
+)
+def test_bad_defaults_for_points_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        recipes.describe(write(tmp_path, GOOD.replace("\n\ndef mine", f"\n\nPOINTS = {text}\n\n\ndef mine")))
+
+
 def test_one_name_means_one_type_everywhere() -> None:
     kinds: dict[str, set[type]] = {}
     for card in recipes.catalogue():

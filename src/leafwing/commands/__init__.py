@@ -3,7 +3,21 @@
 Each checks its input first, and writes nothing when it is bad.
 """
 
+from leafwing.commands.comparison.comparing import compare
+from leafwing.commands.evaluating import evaluate
 from leafwing.commands.looking import doctor, reel, sample, table
 from leafwing.commands.training import TRAIN_OPTIONS, forecast, read_config, resume, train
 
-__all__ = ["TRAIN_OPTIONS", "doctor", "forecast", "read_config", "reel", "resume", "sample", "table", "train"]
+__all__ = [
+    "TRAIN_OPTIONS",
+    "compare",
+    "doctor",
+    "evaluate",
+    "forecast",
+    "read_config",
+    "reel",
+    "resume",
+    "sample",
+    "table",
+    "train",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
@@ -21,6 +21,7 @@ from leafwing.runs import ROOT, Run, refuse, spec_to, versions
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
+    from leafwing.game import Batches
     from leafwing.loop import Training
     from leafwing.model import Model
     from leafwing.recipes import Card, Value
@@ -39,8 +40,11 @@ MACHINE_OPTIONS = (
     "resident",
 )
 TRAIN_OPTIONS = (
-    *DATA_OPTIONS, *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint", "keep", "keep_every", "samples", "log",
+    *DATA_OPTIONS, "hold_out", *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint", "keep", "keep_every", "samples",
+    "log", "health", "roll_backs", "stop_on", "patience",
 )  # fmt: skip
+HEALTH = ("warn", "stop", "roll_back", "off")
+"""What is done about an alarm: it is said; or training stops; or goes back, and on from there more slowly. Off: nobody looks."""
 SEED_LIMIT = 2**32
 GO_ON = "The last checkpoint is kept: `leafwing resume` goes on from there, with as many processes as you like"
 
@@ -65,6 +69,7 @@ def train(
     fit: str | None = None,
     background: str | None = None,
     mirror: bool | None = None,
+    hold_out: int | str | None = None,
     images: int | str | None = None,
     time: float | str | None = None,
     seed: int | None = None,
@@ -86,6 +91,10 @@ def train(
     keep_every: int | None = None,
     samples: int | str | None = None,
     log: int | str | None = None,
+    health: str | None = None,
+    roll_backs: int | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
     tensorboard: bool = False,
     progress: Silent | None = None,
     **options: Value,
@@ -96,6 +105,8 @@ def train(
         source: a folder, an archive or a built-in name; see `leafwing.data.load`.
         recipe: an installed recipe or the path of a recipe file. None: dcgan.
         size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
+        hold_out: how many pictures are kept out of training, for numbers that it has not seen, or `auto`; see
+            `leafwing.data.split`. None: none.
         images: how many real images are shown in all. None: 200,000.
         time: stop after so long, if the images have not been shown before: 10m, 1h30m or seconds.
         seed: of the weights, the latents and the order of the data. None: 0.
@@ -117,13 +128,19 @@ def train(
         keep_every: every so-manieth checkpoint stays for good; 0 for none.
         samples: images between sample grids. None: a twentieth of the images.
         log: images between lines of `log.jsonl`. None: a two-hundredth of the images, 2,000 at the most.
+        health: what is done when training falls ill: `warn` (None), `stop`, `roll_back` to the last healthy checkpoint and on with
+            halved learning rates, or `off`: nobody looks.
+        roll_backs: how often at most. None: 3.
+        stop_on: a metric that is worked out at every checkpoint, such as `kid` or `prdc.recall`; training ends when it has not got
+            better for a while, and the best checkpoint stays. Then `hold_out` is `auto` unless it is said otherwise.
+        patience: how many checkpoints that is. None: 5.
         tensorboard: write TensorBoard files into the run folder too.
         progress: who is told; None for nobody.
         **options: the recipe's hyper-parameters.
 
     Returns:
-        The run. Its `done` says why training ended: `images`, `seconds`, or `asked` by Ctrl-C or SIGTERM, which finish the turn and
-        write a checkpoint.
+        The run. Its `done` says why training ended: `images`, `seconds`, `unhealthy`, `no_better`, or `asked` by Ctrl-C or SIGTERM,
+        which finish the turn and write a checkpoint.
 
     Raises:
         LeafwingError: bad input; nothing was written.
@@ -147,13 +164,15 @@ def train(
         run = run or Run(folder, trust=True)
         heard.say(f"run folder: {run.folder}")
         with run.lock() if processes.first else nullcontext():
-            return carry_on(run, training, heard, writer)
+            return carry_on(run, training, heard, writer, unseen(run, plan.data, training))
 
 
 def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Silent) -> Plan:
     """Everything that decides a training: what is given, else what is replayed, else the defaults; all of it checked."""
     from leafwing import data, engine
+    from leafwing.commands import stopping
     from leafwing.data.options import check
+    from leafwing.data.split import asked
     from leafwing.game import DataSpec
 
     old = read_config(given["replay"]) if given.get("replay") else {"training": {}, "data": {"options": {}}, "options": {}}
@@ -177,8 +196,13 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
     ):
         numbers[name] = count(setting(name, default), name)
     numbers["time"] = None if setting("time", None) is None else duration(setting("time", None))
-    for name, default, least in (("keep", 2, 1), ("keep_every", 5, 0), ("seed", 0, 0)):
+    for name, default, least in (("keep", 2, 1), ("keep_every", 5, 0), ("seed", 0, 0), ("roll_backs", 3, 0)):
         numbers[name] = whole(name, setting(name, default), least)
+    stop_on = setting("stop_on", None)
+    if stop_on is not None:
+        stopping.asked(stop_on)
+        numbers |= {"stop_on": stop_on, "patience": whole("patience", setting("patience", stopping.PATIENCE), 1)}
+    numbers["health"] = one_of("health", setting("health", "warn"), HEALTH)
     if numbers["seed"] >= SEED_LIMIT:
         raise LeafwingError(f"seed {numbers['seed']}: a seed is from 0 to {SEED_LIMIT - 1}")
     replayed = old["options"] if card.name == old.get("recipe") else {}
@@ -196,6 +220,12 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
         progress.say(f"{len(dataset.rejects)} pictures cannot be used; `leafwing doctor {source}` says which and why")
     for note in dataset.notes:
         progress.say(note)
+    if stop_on is not None:
+        stopping.suits(stop_on, dataset)
+    hold_out = given.get("hold_out")
+    if hold_out is None:
+        hold_out = setting("held_out", "auto" if stop_on else 0, "data")
+    held_out = asked(hold_out, len(dataset), dataset.spec.points)
     config = {
         "recipe": card.name,
         "options": chosen,
@@ -205,6 +235,7 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
             "fingerprint": dataset.fingerprint,
             "samples": len(dataset),
             "rejected": len(dataset.rejects),
+            "held_out": held_out,
             "spec": spec_to(dataset.spec),
         },
         "training": {**numbers, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}},
@@ -232,9 +263,10 @@ def prepare(
     setup = choose(**{name: settings[name] for name in MACHINE_OPTIONS if settings.get(name) is not None})
     engine = Engine(game, setup, say=say, processes=processes)
     engine.processes.share(game.batch)  # raises: it cannot be shared
+    shown, _ = dataset.split(config["data"].get("held_out", 0))
     return Training(
         game,
-        dataset.batches(
+        shown.batches(
             settings["seed"],
             str(engine.device),
             resident=setup.resident,
@@ -246,6 +278,13 @@ def prepare(
     )
 
 
+def unseen(run: Run, dataset: Dataset, training: Training) -> Batches | None:
+    """The pictures that are kept out of a run's training; None where there are none."""
+    number = run.config["data"].get("held_out", 0)
+    processes = training.engine.processes
+    return dataset.split(number)[1].batches(0, share=(processes.rank, processes.world)) if number else None
+
+
 def resume(
     run: str | Path,
     *,
@@ -254,6 +293,8 @@ def resume(
     device: str | None = None,
     threads: int | None = None,
     micro_batch: int | None = None,
+    health: str | None = None,
+    roll_backs: int | None = None,
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
@@ -268,6 +309,8 @@ def resume(
         device: go on somewhere else: auto, cpu, cuda or mps. The weights are then those of an uninterrupted run up to rounding.
         threads: CPU threads, likewise.
         micro_batch: how many images pass the networks at a time, likewise.
+        health: another way of meeting alarms than before; see `train`.
+        roll_backs: how often training goes back at most, those before counted.
         trust: execute the folder's `recipe.py` although it is no installed recipe.
         tensorboard: write TensorBoard files too.
         root: where numbered run folders lie.
@@ -280,6 +323,8 @@ def resume(
         heard = (progress or Silent()) if processes.first else Silent()
         opened = Run.open(run, root=root, trust=trust)
         settings = elsewhere(opened.config["training"], device=device, threads=threads, micro_batch=micro_batch)
+        ways: dict[str, Any] = {} if health is None else {"health": one_of("health", health, HEALTH)}
+        ways |= {} if roll_backs is None else {"roll_backs": whole("roll_backs", roll_backs, 0)}
         with opened.lock() if processes.first else nullcontext():
             state = opened.resume_state()
             total = more(images, max(settings["images"], state["images"] if state and images else 0), count, "images")
@@ -295,13 +340,21 @@ def resume(
                 opened.load_weights(training.game, state["images"])
                 training.restore(state)
             changes = {name: settings[name] for name in MACHINE_OPTIONS if name in settings}
-            opened.config["training"].update(images=total, time=limit, **changes)
+            opened.config["training"].update(images=total, time=limit, **changes, **ways)
             processes.barrier()  # all have read what the first will now change
             if processes.first:
                 opened.forget_after(training.clock.images)
                 opened.update()
             heard.say(f"{opened.folder}: going on at {training.clock.images:,} images")
-            return carry_on(opened, training, heard, tensorboard_writer() if tensorboard else None)
+            writer = tensorboard_writer() if tensorboard else None
+            return carry_on(opened, training, heard, writer, unseen(opened, dataset, training))
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> str:
+    """A setting that has a few values, or a LeafwingError that names them."""
+    if value not in choices:
+        raise LeafwingError(f"{name} {value!r}: choose from {', '.join(choices)}")
+    return str(value)
 
 
 def elsewhere(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
@@ -316,8 +369,10 @@ def elsewhere(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
     return {**settings, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}}
 
 
-def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run:
-    """Run the loop to its end, leaving log lines, sample grids and checkpoints behind."""
+def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: Batches | None = None) -> Run:
+    """Run the loop to its end, leaving log lines, sample grids and checkpoints behind; `held` is data kept out of training."""
+    from leafwing.commands.stopping import Stopping
+    from leafwing.commands.watching import Monitor
     from leafwing.model import Model
 
     settings = run.config["training"]
@@ -328,18 +383,18 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
     summary = writer(str(run.folder)) if writer and processes.first else None
     if start == 0 and processes.first:
         save_samples(run, model, 0)
-    last = {"checkpoint": start, "samples": start}
+    monitor = Monitor(run, training, progress, held)
+    stopping = Stopping(run, training, progress) if settings.get("stop_on") else None
     with asked_to_stop() as asked, progress.training(start, settings["images"], limit):
 
         def watch(clock: Any) -> bool:
             progress.shown(clock.images)
             return asked.is_set()
 
-        try:
+        def session() -> bool:
+            """Train until the end, or until training goes back: then True."""
+            last = dict.fromkeys(("checkpoint", "samples"), training.clock.images)
             for tick in training.ticks(settings["log"], seconds=limit or inf, watch=watch):
-                run.done = tick.done
-                if not processes.first:
-                    continue
                 images = tick.clock.images
                 record = {
                     "images": images,
@@ -348,28 +403,40 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any) -> Run
                     "costs": dict(tick.costs),
                     "memory": tick.memory,
                     "round": tick.clock.round,
+                    **monitor.look(tick),
                 }
-                run.log(record)
-                progress.tick(record)
-                if summary:
-                    for name, value in tick.costs.items():
-                        summary.add_scalar(name, value, images)
-                if tick.done or images // settings["samples"] != last["samples"] // settings["samples"]:
+                action = monitor.judge(record)
+                run.done = "unhealthy" if action == "stop" else tick.done
+                if processes.first:
+                    run.log(record)
+                    progress.tick(record)
+                    if summary:
+                        for name, value in (tick.costs | record.get("health", {})).items():
+                            summary.add_scalar(name, value, images)
+                if action == "roll_back":
+                    monitor.go_back()
+                    return True
+                if run.done or images // settings["samples"] != last["samples"] // settings["samples"]:
                     last["samples"] = images
-                    save_samples(run, model, images)
-                if tick.done or images // settings["checkpoint"] != last["checkpoint"] // settings["checkpoint"]:
+                    if processes.first:
+                        save_samples(run, model, images)
+                if run.done or images // settings["checkpoint"] != last["checkpoint"] // settings["checkpoint"]:
                     last["checkpoint"] = images
-                    run.keep(
-                        training.game,
-                        training.state(),
-                        last=settings["keep"],
-                        milestone=settings["keep_every"] * settings["checkpoint"],
-                    )
-        except Diverged as error:
-            kept = list(run.weights())
-            good = f"the last good checkpoint has {kept[-1]:,} images" if kept else "there was no checkpoint yet"
-            advice = "A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps"
-            raise Diverged(f"{error}. Training of {run.folder} stopped; {good}. {advice}") from None
+                    if processes.first:
+                        monitor.keep()
+                    if stopping and stopping.look(images):
+                        run.done = run.done or "no_better"
+                if run.done:
+                    return False
+            return False
+
+        try:
+            going_on = True
+            while going_on:
+                try:
+                    going_on = session()
+                except Diverged as error:
+                    monitor.survive(error)
         except StorageError as error:
             raise StorageError(f"{error}. Then go on with `leafwing resume {run.folder}`") from error
         finally:
@@ -430,7 +497,7 @@ def forecast(
         "memory_by_batch": {str(size): needs.at(size).total for size in (max(1, batch // 2), batch, 2 * batch)},
         "images_per_second": round(speed, 1),
         "seconds": round(min(seconds, asked["time"] or seconds)),
-        "epochs": round(asked["images"] / len(plan.data), 1),
+        "epochs": round(asked["images"] / (len(plan.data) - plan.config["data"]["held_out"]), 1),
     }
 
 

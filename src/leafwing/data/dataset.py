@@ -7,13 +7,14 @@ is the business of `pack` and `worlds`, how they reach a device that of `device`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leafwing.data.sources import Reject
+from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Dataset:
         options: plain JSON such that `load(source, **options)` gives the same data set.
         rejects: files that are not used, with reasons.
         notes: what a user may want to know about how the source was read.
+        rows: int64 (m,), which samples of `array` this data set has, each once; None for all of them.
     """
 
     spec: DataSpec
@@ -45,10 +47,11 @@ class Dataset:
     options: dict[str, Any]
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         """How many samples there are."""
-        return len(self.array)
+        return len(self.array if self.rows is None else self.rows)
 
     def __repr__(self) -> str:
         return f"Dataset({self.source!r}, {len(self)} samples of {self.spec.shape}, {len(self.spec.labels)} classes)"
@@ -143,14 +146,14 @@ class Dataset:
                 return
 
     def epoch(self, seed: int, number: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray | None]:
-        """A part of an epoch: for each position its sample, int64, and whether that is flipped (None without mirroring).
+        """A part of an epoch: for each position its place in `array`, int64, and whether that is flipped (None without mirroring).
 
         Raises:
             ValueError: a negative seed.
         """
         if seed < 0:
             raise ValueError(f"seed={seed}: may not be negative")
-        order = _order(seed, number, len(self))[part]
+        order = self.places(_order(seed, number, len(self))[part])
         return order, _flips(seed, number, len(self))[part] if self.mirror else None
 
     def pictures(self, indices: Any) -> np.ndarray:
@@ -162,7 +165,29 @@ class Dataset:
         Returns:
             uint8 (n, height, width, channels), or float32 (n, 2) for points.
         """
-        return np.take(self.array, np.asarray(indices, dtype=np.int64), axis=0)
+        return np.take(self.array, self.places(np.asarray(indices, dtype=np.int64)), axis=0)
+
+    def split(self, number: int) -> tuple[Dataset, Dataset]:
+        """What is left to train on, and at least so many samples that are held out: the same in every run; see `split`.
+
+        Both share this data set's samples and fingerprint.
+
+        Raises:
+            LeafwingError: nothing would be left.
+        """
+        from leafwing.data import split
+
+        out = split.held(self.array if self.rows is None else self.array[self.rows], split.asked(number, len(self)))
+        if out.all():
+            raise LeafwingError(
+                f"{self.source}: holding {number} samples out leaves none to train on; they equal each other"
+            )
+        kept, away = (self.places(np.flatnonzero(part)) for part in (~out, out))
+        return (replace(self, rows=kept) if number else self), replace(self, rows=away)
+
+    def places(self, indices: np.ndarray) -> np.ndarray:
+        """Places in `array` of samples of this data set."""
+        return indices if self.rows is None else self.rows[indices]
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:

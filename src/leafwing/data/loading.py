@@ -19,7 +19,8 @@ from leafwing.data.options import Size, Target, Wanted, check
 from leafwing.data.pack import VERSION, Pack, Store, cache_folder, enough
 from leafwing.data.reading import Progress, Seen
 from leafwing.data.sources import Reject, Source
-from leafwing.data.worlds import WORLDS, load_world
+from leafwing.data.stacked import digits_of, is_stacked, stacks
+from leafwing.data.worlds import WORLDS, is_world, load_world
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
@@ -40,7 +41,8 @@ def load(
     Args:
         source: a folder of pictures (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
             StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label), IDX files as MNIST has
-            them, or a built-in name (`WORLDS`). A folder named like a built-in is written as a path: `./digits`.
+            them, or a built-in name (`WORLDS`). A folder named like a built-in is written as a path: `./digits`. `stacked:`
+            before a source of digits stacks those.
         size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 when the median short side is below 64.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 when every picture is grey, else 3. Alpha that is not kept
             is composited on the background.
@@ -57,7 +59,13 @@ def load(
     wanted = check(size, channels, fit, background)
     place = find(source)
     if isinstance(place, str):
-        return load_world(place, wanted, mirror)
+        if not is_stacked(place):
+            return load_world(place, wanted, mirror)
+        side = wanted.size or (32, 32)
+        digits = load(
+            digits_of(place), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress
+        )
+        return stacks(digits, wanted, mirror)
     store = Store(cache_folder(cache))
     files, refused = sources.list_files(place)
     signature = sources.signature(place, files, (VERSION, wanted.size, wanted.channels, wanted.fit, wanted.rgb))
@@ -102,7 +110,7 @@ def find(source: str | Path) -> str | Path:
         LeafwingError: it is neither; the message says what was close and what is possible.
     """
     text = os.fspath(source)
-    if isinstance(source, str) and source in WORLDS:
+    if isinstance(source, str) and is_world(source):
         return source
     path = Path(text).expanduser()
     try:

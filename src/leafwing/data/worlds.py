@@ -1,6 +1,7 @@
-"""Built-in data that needs no download: `digits` (pictures), `ring` and `grid` (points whose modes are known).
+"""Built-in data that needs no download: `digits` (pictures), `ring` and `grid` (points whose modes are known), `stacked`.
 
-Every world is made in memory from a fixed seed and goes through the same `Dataset` as a folder of pictures.
+Every world is made in memory from a fixed seed and goes through the same `Dataset` as a folder of pictures. How digits are stacked is
+the business of `stacked`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from leafwing.data import pictures
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Wanted
+from leafwing.data.stacked import is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
@@ -21,6 +23,7 @@ WORLDS = {
     "digits": "1,797 scanned handwritten digits in grey, 10 classes, 32x32 (scikit-learn's, from UCI)",
     "ring": "100,000 points: 8 Gaussians on a circle of radius 1, sigma 0.01",
     "grid": "100,000 points: 25 Gaussians at -4 to 4 in steps of 2, sigma 0.05",
+    "stacked": "50,000 pictures of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
 }
 """Built-in names and what they are."""
 POINTS = 100_000
@@ -56,11 +59,16 @@ def sigma(name: str) -> float:
     return _SIGMA[name]
 
 
+def is_world(source: str) -> bool:
+    """Whether this names a built-in world: a key of `WORLDS`, or `stacked:` and a source of digits."""
+    return source in WORLDS or is_stacked(source)
+
+
 def load_world(name: str, wanted: Wanted, mirror: bool) -> Dataset:
     """Makes a built-in data set.
 
     Args:
-        name: a key of `WORLDS`.
+        name: `digits`, `ring` or `grid`; what is stacked is loaded first, so `load` does that.
         wanted: the checked options.
         mirror: as for `load`.
 

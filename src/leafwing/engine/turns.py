@@ -83,6 +83,7 @@ class Engine:
             for name, player in game.players.items()
             if player.learns is not None
         }
+        self.rate = 1.0
         self.micro_batch = setup.micro_batch
         self.recorder = recorder or (Graphs(self.device) if setup.capture else None)
         self.compiled = self._compile() if setup.compile else None
@@ -215,13 +216,25 @@ class Engine:
             learns = self.game.players[name].learns
             for group in self.optimisers[name].param_groups:
                 for key in ("lr", "momentum"):
-                    if callable(value := getattr(learns, key, None)):
+                    if callable(schedule := getattr(learns, key, None)):
+                        value = schedule(clock) * (self.rate if key == "lr" else 1.0)
                         if isinstance(group[key], Tensor):
-                            group[key].fill_(value(clock))
+                            group[key].fill_(value)
                         else:
-                            group[key] = value(clock)
+                            group[key] = value
                 if isinstance(learns, Adam) and callable(learns.betas[1]):
                     group["betas"] = (learns.betas[0], learns.betas[1](clock))
+
+    def slow_down(self, rate: float) -> None:
+        """Every learning rate is from now on its recipe's times this number, which `state` keeps."""
+        self.rate = rate
+        for name, own in self.optimisers.items():
+            learns = self.game.players[name].learns
+            assert learns is not None
+            if not callable(learns.lr):
+                for group in own.param_groups:
+                    group["lr"] = learns.lr * rate
+        self._seen.clear()  # recordings hold the rates, and the optimisers' tensors, of their time
 
     # --- averages, checks, state ---------------------------------------------------------------------------------------
 
@@ -256,7 +269,8 @@ class Engine:
 
     def state(self) -> dict[str, Any]:
         """Optimisers and random state, plain types and tensors only."""
-        return {"optimisers": {name: o.state_dict() for name, o in self.optimisers.items()}, "random": self.random()}
+        optimisers = {name: own.state_dict() for name, own in self.optimisers.items()}
+        return {"optimisers": optimisers, "random": self.random(), "rate": self.rate}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, saved in state["optimisers"].items():
@@ -269,6 +283,7 @@ class Engine:
             ]
             groups = [{**group, **way} for group, way in zip(saved["param_groups"], ways, strict=True)]
             own.load_state_dict({**saved, "param_groups": groups})
+        self.slow_down(state.get("rate", 1.0))
         self.set_random(state["random"])
 
     def random(self) -> dict[str, Tensor]:

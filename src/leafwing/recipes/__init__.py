@@ -2,7 +2,8 @@
 
 Finding and describing recipes lives here too. A recipe is described from its text, without running it and without torch: the
 first line of its docstring is *Name. Authors year, title, arXiv:id*, the second paragraph says what it is, the function's
-signature is its configuration, and the Args section explains it.
+signature is its configuration, and the Args section explains it. A dictionary `POINTS` in the file, where there is one, holds the
+defaults that worlds of points need in place of the signature's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -39,10 +40,10 @@ BOUNDS: dict[str, tuple[float, bool]] = {
 }  # fmt: skip
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {
-    "source", "recipe", "size", "channels", "fit", "background", "mirror", "images", "time", "seed", "out", "root",
+    "source", "recipe", "size", "channels", "fit", "background", "mirror", "hold_out", "images", "time", "seed", "out", "root",
     "replay", "device", "precision", "threads", "layout", "fused", "keep_freed", "capture", "compile", "micro_batch", "resident",
-    "devices", "checkpoint", "keep", "keep_every", "samples", "log", "tensorboard", "progress", "dry_run", "json",
-    "from",
+    "devices", "checkpoint", "keep", "keep_every", "stop_on", "patience", "samples", "log", "tensorboard", "progress", "dry_run",
+    "health", "roll_backs", "from", "json",
 }  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 
@@ -106,9 +107,15 @@ class Card:
     paper: str
     line: str
     options: tuple[Option, ...]
+    points: Mapping[str, Value] = field(default_factory=dict)
+    """Defaults for points, where they are others."""
 
-    def resolve(self, given: Mapping[str, object]) -> dict[str, Value]:
+    def resolve(self, given: Mapping[str, object], *, points: bool = False) -> dict[str, Value]:
         """All hyper-parameters, checked, defaults included.
+
+        Args:
+            given: what was chosen.
+            points: the data are points.
 
         Raises:
             LeafwingError: an unknown name (with the nearest ones) or a value that does not fit.
@@ -117,7 +124,8 @@ class Card:
         for name in given:
             if name not in known:
                 raise LeafwingError(f"recipe {self.name} has no option {name!r}{did_you_mean(name, known)}")
-        return {name: option.check(self.name, given.get(name, option.default)) for name, option in known.items()}
+        chosen = {**self.points, **given} if points else given
+        return {name: option.check(self.name, chosen.get(name, option.default)) for name, option in known.items()}
 
 
 def did_you_mean(word: str, known: Mapping[str, object] | list[str]) -> str:
@@ -169,7 +177,7 @@ def describe(recipe: str) -> Card:
     first, _, rest = doc.partition("\n")
     cited = re.match(r"(?P<title>[^.]+)\. (?P<authors>.+?) (?P<year>\d{4}), (?P<paper>.+)", first)
     line = " ".join(rest.strip().split("\n\n")[0].split())
-    return Card(
+    card = Card(
         name=path.stem,
         path=path,
         title=cited["title"] if cited else path.stem,
@@ -179,6 +187,13 @@ def describe(recipe: str) -> Card:
         line=line,
         options=tuple(_options(path, function)),
     )
+    special = _points(path, tree)
+    checked = card.resolve(special)
+    options = tuple(
+        replace(one, help=f"{one.help} For points: {checked[one.name]}.") if one.name in special else one
+        for one in card.options
+    )
+    return replace(card, options=options, points={name: checked[name] for name in special})
 
 
 def catalogue() -> list[Card]:
@@ -212,6 +227,17 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
             value = float(value)
         found.append(Option(argument.arg, kind, value, meanings.get(argument.arg, ""), choices))
     return found
+
+
+def _points(path: Path, tree: ast.Module) -> dict[str, object]:
+    """The dictionary `POINTS` of a recipe's file; empty when there is none."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["POINTS"]:
+            try:
+                return dict(ast.literal_eval(node.value))
+            except (ValueError, TypeError):
+                raise LeafwingError(f"recipe {path}: POINTS must be a dictionary of options, written out") from None
+    return {}
 
 
 def _type(annotation: ast.expr) -> tuple[type | None, tuple[str, ...]]:

@@ -13,6 +13,8 @@ from leafwing.parts import priors
 from leafwing.parts.objectives import least_squares
 from leafwing.parts.plays import duel, generating, sampling
 
+POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
+
 
 def lsgan(
     data: DataSpec,

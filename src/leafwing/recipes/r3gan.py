@@ -5,9 +5,11 @@ Real and fake are judged in pairs, and the critic pays for its slope at both: st
 Written from what the paper describes, without its code; its tables were not checked again. Rate,
 penalty and Adam's second decay follow cosines over the training, which the paper calls burn-in and ends early. It trains 250
 million pictures at up to 768 channels; the widths here are small, and gamma must be found
-for each data set: the paper has 0.05 for CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px.
+for each data set: the paper has 0.05 for CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px. For points, which the paper
+does not have, both networks are MLPs of three hidden layers of 8 x width, and the defaults are those in `POINTS`.
 """
 
+from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.networks import fixup
 from leafwing.parts import priors
@@ -15,6 +17,11 @@ from leafwing.parts.objectives import relativistic
 from leafwing.parts.penalties import r1, r2
 from leafwing.parts.plays import duel, generating, sampling
 from leafwing.parts.schedules import cosine
+
+POINTS = {
+    "gamma": 0.1, "gamma_end": 0.02, "latent": 2, "width": 16, "lr_g": 3e-3, "lr_d": 3e-3, "lr_end": 0.0,
+    "ema": 0, "batch": 128,
+}  # fmt: skip
 
 
 def r3gan(
@@ -49,8 +56,9 @@ def r3gan(
         ema: half-life of G's averaged copy in images (the paper: 500 thousand and more); 0 for none.
         batch: real images in a turn (the paper: 512 at 32 px, 256 above).
     """
-    data.need_pictures("r3gan")
     z = priors.named(prior, latent)
+    g = networks.generator(data, latent, width) if data.points else fixup.Generator(data, latent, width, widest)
+    d = networks.critic(data, width) if data.points else fixup.Critic(data, width, widest)
     slope = cosine(gamma, gamma_end)
 
     def learns(lr: float) -> Adam:
@@ -58,8 +66,8 @@ def r3gan(
 
     return Game(
         players={
-            "G": Player(fixup.Generator(data, latent, width, widest), learns(lr_g), ema=ema),
-            "D": Player(fixup.Critic(data, width, widest), learns(lr_d)),
+            "G": Player(g, learns(lr_g), ema=ema),
+            "D": Player(d, learns(lr_d)),
         },
         turns=duel(sampling(z), relativistic, critic=[r1(slope), r2(slope)], n_critic=n_critic),
         abilities=generating(z),

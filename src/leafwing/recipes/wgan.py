@@ -14,6 +14,8 @@ from leafwing.parts.objectives import wasserstein
 from leafwing.parts.penalties import clip_weights
 from leafwing.parts.plays import duel, generating, sampling
 
+POINTS = {"clip": 0.1, "burst": 5, "latent": 2, "width": 16, "lr_g": 5e-4, "lr_d": 5e-4, "batch": 128}
+
 
 def wgan(
     data: DataSpec,

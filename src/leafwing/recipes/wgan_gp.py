@@ -13,6 +13,8 @@ from leafwing.parts.objectives import wasserstein
 from leafwing.parts.penalties import gradient_penalty
 from leafwing.parts.plays import duel, generating, sampling
 
+POINTS = {"penalty": 0.1, "latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
+
 
 def wgan_gp(
     data: DataSpec,

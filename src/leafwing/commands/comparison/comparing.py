@@ -1,0 +1,325 @@
+"""Compare recipes: each is trained with several seeds side by side, evaluated the same way, and told of in one report.
+
+Every training and every evaluation is a process of its own, so that one that fails takes nothing with it. What is asked for and what
+was done stands in `compare.json`; the same call goes on where the last one was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from leafwing.commands.comparison.book import Book, opened
+from leafwing.commands.comparison.entering import Plan, resolve, slots
+from leafwing.commands.comparison.side_by_side import Call, SideBySide
+from leafwing.commands.comparison.telling import tell
+from leafwing.errors import LeafwingError, StorageError
+from leafwing.progress import Silent
+from leafwing.quantities import show_count, show_duration
+from leafwing.recipes import Value
+from leafwing.runs import Run
+
+CHECKPOINTS, KEPT_EVERY = 40, 5
+"""A training writes so many checkpoints, to go on from; the first, every fifth and the last stay and are evaluated."""
+GRIDS = 20
+MARGIN = 0.9
+"""With a limit of time alone, so much of the images that would fit into it at the measured speed are shown, so that schedules end."""
+OFTEN = 30.0  # seconds between two words about progress
+BAD_INPUT, DIVERGED, CANNOT_WRITE = 2, 3, 4
+ENDED = ("finished", "diverged")
+EVALUATION = ("metrics", "features", "weights", "n")
+
+
+def compare(
+    source: str | Path,
+    recipes: str | Sequence[str],
+    *,
+    seeds: int | str | Sequence[int] = 3,
+    images: int | str | None = None,
+    minutes: float | None = None,
+    size: int | str | tuple[int, int] | None = None,
+    channels: int | None = None,
+    fit: str | None = None,
+    background: str | None = None,
+    mirror: bool | None = None,
+    hold_out: int | str = "auto",
+    options: Sequence[str] | Mapping[str, Value] = (),
+    metrics: str | Sequence[str] | None = None,
+    features: str | None = None,
+    weights: str | Path | None = None,
+    n: int | str | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    out: str | Path = "comparison",
+    progress: Silent | None = None,
+) -> dict[str, Any]:
+    """Train recipes with several seeds, evaluate them under one protocol, and write `report.html`, `table.json` and `table.csv`.
+
+    Called again with the same folder it goes on: finished runs are used as they are, the others are resumed. Recipes and seeds may
+    be added then; none may be left out, and nothing else about the trainings may change.
+
+    Args:
+        source: a folder, an archive or a built-in name; see `leafwing.data.load`.
+        recipes: names, or paths of recipe files, as a list or separated by commas.
+        seeds: how many, from 0; or which ones, as a list or separated by commas.
+        images: how many real images each training shows. None: 200,000, or with `minutes` as many as fit into those, which is
+            measured first.
+        minutes: how long each training may take.
+        size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
+        hold_out: how many pictures are kept out of training for evaluation, or `auto`.
+        options: hyper-parameters, as `name=value` for every recipe that has the option or `recipe.name=value` for one; or the
+            same as a mapping.
+        metrics, features, weights, n: see `leafwing.commands.evaluate`; None for what is usual there.
+        jobs: how many trainings run at a time. None: one a core of the CPU as far as memory allows, one a GPU.
+        device: auto, cpu, cuda or mps.
+        out: the folder of everything.
+        progress: who is told; None for nobody.
+
+    Returns:
+        The content of `table.json`: `sentences`, `runs` (a row each), `summary` (a row a recipe), `measures`, `report` (its path)
+        and what it was made with.
+
+    Raises:
+        LeafwingError: bad input, the folder holds another comparison, or no run left a number.
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    given = dict(locals())
+    heard = progress or Silent()
+    plan = resolve(given, heard)
+    folder = Path(out)
+    with opened(folder) as book:
+        book.begin(plan)
+        heard.say(
+            f"{len(plan.entrants)} recipes, {len(plan.seeds)} seeds each: {plan.jobs} at a time on {plan.device}, "
+            f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
+        )
+        crew = SideBySide(slots(plan))
+        try:
+            for name in [name for name in plan.entrants if name not in plan.images]:
+                plan.images[name] = measured(plan, name, minutes or 0.0, crew, folder)
+                heard.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes")
+                book.note("images", plan.images)
+            watch = Watch(plan, book, heard)
+            crew.work([task(plan, book, name, seed, watch) for name, seed in plan.runs], watch)
+        except KeyboardInterrupt:
+            heard.say(f"{folder}: stopped; the same command goes on from here")
+            raise
+        return tell(plan, book, heard)
+
+
+def task(plan: Plan, book: Book, name: str, seed: int, watch: Watch) -> Callable[[Call], None]:
+    """One run from its beginning, or from where it is, to its numbers."""
+
+    def do(call: Call) -> None:
+        log = book.folder / "logs" / f"{name}-seed{seed}.txt"
+        fresh = not book.run(name, seed).exists()
+        watch.begins(name, seed)
+        if book.of(name, seed).get("status") not in ENDED:
+            book.done(name, seed, **trained(plan, book, name, seed, call, log))
+            watch.trained(name, seed)
+        known = book.of(name, seed)
+        if known["status"] in ENDED and known.get("evaluation") != plan.evaluation:
+            book.done(name, seed, **evaluated(plan, book, name, seed, call, log))
+        watch.ended(name, seed, fresh)
+
+    return do
+
+
+def trained(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
+    """Train or resume a run; how it ended, for the book."""
+    folder = book.run(name, seed)
+    if (folder / "run.json").exists():
+        run = Run(folder)
+        await_others(run)
+        if complete(run):
+            return {"status": "finished", "said": ""}
+        limit = [] if plan.asked["minutes"] is None else ["--time", in_seconds(plan.asked["minutes"])]
+        trust = ["--trust"] if plan.entrants[name].own else []
+        ended = call(["resume", str(folder), *limit, *trust, "--json"], log)
+    else:
+        ended = call(["train", *training_words(plan, name, seed), "--out", str(folder), "--json"], log)
+    if ended.code == CANNOT_WRITE:
+        raise StorageError(ended.said)
+    status = {0: "finished", DIVERGED: "diverged"}.get(ended.code, "failed")
+    return {"status": status, "said": "" if status == "finished" else ended.said.partition(". ")[0]}
+
+
+def training_words(plan: Plan, name: str, seed: int) -> list[str]:
+    """The words of `leafwing train` that say what is trained, where and how; not where to."""
+    images, one = plan.images.get(name, 10**9), plan.entrants[name]
+    every = {
+        "recipe": one.reference,
+        "seed": seed,
+        "images": images,
+        "checkpoint": ceil(images / CHECKPOINTS),
+        "keep": 1,
+        "keep-every": KEPT_EVERY,
+        "samples": ceil(images / GRIDS),
+        "hold-out": plan.asked["held_out"],
+        "device": plan.device,
+        "threads": plan.threads,
+    }
+    if plan.asked["minutes"] is not None:
+        every["time"] = in_seconds(plan.asked["minutes"])
+    reading = {key: value for key, value in plan.asked["data"].items() if value is not None and key != "mirror"}
+    if plan.data.spec.points:
+        reading = {}
+    said = {**every, **reading, **{key.replace("_", "-"): value for key, value in one.options.items() if not is_flag(value)}}
+    flags = {
+        **({"mirror": True} if plan.asked["data"].get("mirror") else {}),
+        **{k: v for k, v in one.options.items() if is_flag(v)},
+    }
+    on = [f"--{'' if str(value).lower() == 'true' else 'no-'}{key.replace('_', '-')}" for key, value in flags.items()]
+    return [plan.asked["source"], *(f"--{key}={value}" for key, value in said.items()), *on]
+
+
+def in_seconds(minutes: float) -> str:
+    """Minutes as `--time` is told them."""
+    return f"{60 * minutes:.12g}s"
+
+
+def is_flag(value: Value) -> bool:
+    """Whether an option's value is yes or no."""
+    return str(value).lower() in ("true", "false")
+
+
+def await_others(run: Run, pause: float = 2.0) -> None:
+    """Wait while another process trains this run: a training whose `leafwing compare` was killed goes on alone."""
+    while True:
+        try:
+            with run.lock():
+                return
+        except StorageError:
+            raise
+        except LeafwingError:
+            time.sleep(pause)
+
+
+def complete(run: Run) -> bool:
+    """Whether a run has shown its images or used its time, and kept its last checkpoint."""
+    kept, records = list(run.weights()), run.records()
+    if not kept or not records:
+        return False
+    last, limit = records[-1], run.config["training"]["time"]
+    return kept[-1] >= run.config["training"]["images"] or bool(
+        limit and last["seconds"] >= limit and kept[-1] == last["images"]
+    )
+
+
+def evaluated(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
+    """Evaluate all checkpoints of a run that stayed; its numbers, for the book."""
+    folder = book.run(name, seed)
+    if not Run(folder).weights():
+        return {"evaluation": plan.evaluation, "numbers": []}
+    said = ["evaluate", str(folder), "--images", "all", "--device", plan.device, "--json"]
+    for key in EVALUATION:
+        if (value := plan.evaluation.get(key)) is not None:
+            said += ["-n" if key == "n" else f"--{key}", ",".join(value) if isinstance(value, list) else str(value)]
+    ended = call([*said, *(["--trust"] if plan.entrants[name].own else [])], log)
+    if ended.code == CANNOT_WRITE:
+        raise StorageError(ended.said)
+    if ended.code == BAD_INPUT:  # what cannot be evaluated so here can be so nowhere
+        raise LeafwingError(f"{folder} cannot be evaluated: {ended.said}. More is in {log}")
+    if ended.code:
+        return {"evaluation": None, "numbers": [], "unevaluated": f"its evaluation {ended.said}"}
+    return {"evaluation": plan.evaluation, "numbers": json.loads(ended.output)["rows"]}
+
+
+def measured(plan: Plan, name: str, minutes: float, crew: SideBySide, folder: Path) -> int:
+    """How many images of a recipe fit into a time, tried out with every slot busy as it will be later."""
+    speeds: list[float] = []
+
+    def try_out(number: int) -> Callable[[Call], None]:
+        def do(call: Call) -> None:
+            log = folder / "logs" / f"{name}-speed{number}.txt"
+            ended = call(["train", *training_words(plan, name, number), "--dry-run", "--json"], log)
+            if ended.code:
+                raise LeafwingError(f"{name} cannot be tried out: {ended.said}. More is in {log}")
+            speeds.append(float(json.loads(ended.output)["images_per_second"]))
+
+        return do
+
+    crew.work([try_out(number) for number in range(plan.jobs)])
+    return max(plan.entrants[name].batch, int(MARGIN * 60 * minutes * sum(speeds) / len(speeds)))
+
+
+class Watch:
+    """Says now and then how far the trainings are and how long the rest will take.
+
+    Args:
+        plan: what is trained.
+        book: where.
+        progress: who is told.
+    """
+
+    def __init__(self, plan: Plan, book: Book, progress: Silent) -> None:
+        self.plan, self.book, self.progress = plan, book, progress
+        self.started: dict[tuple[str, int], float] = {}
+        self.took: dict[tuple[str, int], float] = {}
+        self.done: set[tuple[str, int]] = set()
+        self.spoke = time.monotonic()
+
+    def begins(self, name: str, seed: int) -> None:
+        """A run begins, or goes on."""
+        self.started[name, seed] = time.monotonic()
+
+    def trained(self, name: str, seed: int) -> None:
+        """Its training has ended."""
+        known, seconds = self.book.of(name, seed), time.monotonic() - self.started[name, seed]
+        said = f": {known['said']}" if known["said"] else f" in {show_duration(seconds)}"
+        self.progress.say(f"{name} seed {seed} {known['status']}{said}")
+
+    def ended(self, name: str, seed: int, fresh: bool) -> None:
+        """It has its numbers; what it took is a measure for others if it was fresh."""
+        seconds = time.monotonic() - self.started.pop((name, seed))
+        self.done.add((name, seed))
+        if fresh:
+            self.took[name, seed] = seconds
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.spoke < OFTEN:
+            return
+        self.spoke = time.monotonic()
+        shares = {}
+        for name, seed in list(self.started):
+            last, of = last_record(self.book.run(name, seed) / "log.jsonl"), self.plan.images[name]
+            shares[name, seed] = share = min(1.0, last.get("images", 0) / of)
+            speed = f", {last['images_per_second']:,.0f} images/s" if last else ""
+            shown = f"{show_count(share * of)} of {show_count(of)} images{speed}" if share < 1 else "evaluating"
+            self.progress.say(f"{name} seed {seed}: {shown}")
+        left = self.left(shares)
+        more = f", about {show_duration(left)} left" if left and left >= 1 else ""
+        self.progress.say(f"{len(self.done)} of {len(self.plan.runs)} runs done{more}")
+
+    def left(self, shares: Mapping[tuple[str, int], float]) -> float | None:
+        """Seconds until all runs have their numbers, from what others of their recipe seem to take; None at the beginning."""
+        now = time.monotonic()
+        guesses = dict(self.took)
+        guesses |= {
+            run: (now - self.started[run]) / share for run, share in shares.items() if share > 0.02 and run in self.started
+        }
+        if not guesses:
+            return None
+        total = 0.0
+        for name, seed in self.plan.runs:
+            if (name, seed) in self.done:
+                continue
+            alike = [seconds for (other, _), seconds in guesses.items() if other == name] or list(guesses.values())
+            begun = now - self.started[name, seed] if (name, seed) in self.started else 0.0
+            total += max(0.0, sum(alike) / len(alike) - begun)
+        return total / self.plan.jobs
+
+
+def last_record(log: Path) -> dict[str, Any]:
+    """The last whole line of a run's log; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").split("\n")[:-1]
+        return dict(json.loads(lines[-1])) if lines else {}
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,185 @@
+"""Child processes side by side, one in each slot of the machine, watched and stopped together. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryFile
+from typing import IO
+
+from leafwing import files
+from leafwing.commands.launching import HURRY, LEAFWING, Passing, end
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: its exit code, its standard output, and the last thing it said on standard error."""
+
+    code: int
+    output: str
+    said: str
+
+
+class Stopped(Exception):
+    """Nobody is to begin anything any more."""
+
+
+Call = Callable[[Sequence[str], Path], Ended]
+"""Runs `leafwing` with these words in a slot, keeps what it says in a file, and waits for its end."""
+
+
+def start(
+    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """A child that runs `leafwing` with these words."""
+    return subprocess.Popen(
+        [*LEAFWING, *words],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+    )
+
+
+class SideBySide:
+    """Works through a list with a child process in each slot.
+
+    The first Ctrl-C, SIGTERM or SIGHUP is passed on, so that trainings end with a checkpoint; nothing new begins. A second one ends
+    everything at once.
+
+    Args:
+        slots: what each slot adds to its children's environment.
+    """
+
+    def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
+        self.slots = slots
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.passing = Passing(self.children)
+        self.broken = False
+        self.free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+        for slot in slots:
+            self.free.put(slot)
+
+    def stopping(self) -> bool:
+        """Whether nothing new may begin."""
+        return self.broken or self.passing.passed > 0
+
+    def work(self, tasks: Sequence[Callable[[Call], None]], watch: Callable[[], None] = lambda: None) -> None:
+        """Do every task, as many at a time as there are slots.
+
+        Args:
+            tasks: each is given `Call`, which raises `Stopped` when it is time to stop.
+            watch: called about every half second.
+
+        Raises:
+            KeyboardInterrupt: somebody asked to stop.
+            Exception: what a task raised; the others are stopped first.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        error: BaseException | None = None
+        hurried = 0.0
+        with self.passing if main else nullcontext(), ThreadPoolExecutor(len(self.slots)) as threads:
+            waiting: set[Future[None]] = {threads.submit(self._do, task) for task in tasks}
+            while waiting:
+                done, waiting = wait(waiting, 0.5, FIRST_EXCEPTION)
+                for problem in (one.exception() for one in done):
+                    if problem and not isinstance(problem, Stopped) and error is None:
+                        error = problem
+                if self.passing.passed > 1:
+                    hurried = hurried or time.monotonic()
+                if hurried and time.monotonic() > hurried + HURRY:
+                    end(self.children)
+                watch()
+        if error:
+            raise error
+        if self.passing.passed:
+            raise KeyboardInterrupt
+
+    def stop(self) -> None:
+        """Nothing new begins, and what runs is asked to end."""
+        self.broken = True
+        for child in self.children:
+            child.send_signal(signal.SIGINT)
+
+    def _do(self, task: Callable[[Call], None]) -> None:
+        slot = self.free.get()
+        try:
+            task(lambda words, log: self._call(words, log, slot))
+        except Stopped:
+            raise
+        except BaseException:
+            self.stop()  # at once, before this thread takes the next task
+            raise
+        finally:
+            self.free.put(slot)
+
+    def _call(self, words: Sequence[str], log: Path, slot: Mapping[str, str]) -> Ended:
+        if self.stopping():
+            raise Stopped
+        with TemporaryFile() as output, files.storage(str(log)), log.open("a+b") as told:
+            before = told.tell()
+            told.write(f"$ leafwing {' '.join(words)}\n".encode())
+            told.flush()
+            child = start(words, slot, output, told)
+            self.children.append(child)
+            if self.stopping():  # asked between the question above and now
+                child.send_signal(signal.SIGINT)
+            code = child.wait()
+            self.children.remove(child)
+            output.seek(0)
+            told.seek(before)
+            said = told.read().decode(errors="replace")
+            if self.stopping() and code != 0:
+                raise Stopped
+            return Ended(code, output.read().decode(errors="replace"), last_words(said, code))
+
+
+def last_words(said: str, code: int) -> str:
+    """What a process that failed said in the end, in one line."""
+    if code < 0:
+        why = ", as it is when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
+        return f"was ended by {signal.Signals(-code).name}{why}"
+    lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
+    own = [line.removeprefix("leafwing: ") for line in lines if line.startswith("leafwing: ")]
+    return (own or lines or [f"ended with exit code {code}"])[-1]
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes that programs can still have on this machine, or in its control group; None where nothing tells."""
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        there = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, ValueError, KeyError):
+        return None
+    try:
+        most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        parts = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines())
+        return there if most == "max" else min(there, max(0, int(most) - int(parts["anon"])))
+    except (OSError, ValueError, KeyError):
+        return there
+
+
+def processor() -> str:
+    """The name of the CPU, as far as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    except OSError:
+        name = ""
+    return name or platform.processor() or platform.machine()

@@ -1,0 +1,75 @@
+"""`leafwing evaluate` as it is typed: its options, turned into one call of `evaluate`. `cli` loads this when it is first asked for."""
+
+from __future__ import annotations
+
+import json as format_json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from leafwing.commands.evaluating import describe_numbers, numbers
+from leafwing.commands.evaluating import evaluate as run_evaluation
+from leafwing.progress import Screen
+from leafwing.runs import ROOT
+
+PICTURES, NUMBERS, FOLDER, MACHINE, OUTPUT = (
+    Group(name, sort_key=key) for key, name in enumerate(("Pictures", "Numbers", "Run folder", "Machine", "Output"), 1)
+)
+
+
+def about(text: str, group: Group) -> Parameter:
+    """What --help says of an option, and where."""
+    return Parameter(help=text, group=group, negative="")
+
+
+def evaluate(
+    run: str,
+    /,
+    *,
+    data: Annotated[
+        str | None, about("Other real pictures. Default: those held out, else the training's.", PICTURES)
+    ] = None,
+    metrics: Annotated[
+        str | None, about("Separated by commas. Default: fid,kid,prdc,memorisation; modes where they are known.", NUMBERS)
+    ] = None,
+    n: Annotated[
+        str | None,
+        Parameter(name=["-n", "--n"], help="Samples. Default: as many as real ones, 5,000 at most.", group=NUMBERS),
+    ] = None,
+    images: Annotated[str | None, about("Which checkpoint, or all. Default: the newest.", FOLDER)] = None,
+    features: Annotated[str | None, about("own, pixels or inception. Default: own.", NUMBERS)] = None,
+    weights: Annotated[Path | None, about("The weights of inception. Default: downloaded once.", NUMBERS)] = None,
+    seed: Annotated[int, about("Of the samples, and of the choice of real ones.", NUMBERS)] = 0,
+    again: Annotated[bool, about("Work out anew what is in metrics.jsonl already.", NUMBERS)] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Where to compute.", MACHINE)] = "cpu",
+    precision: Annotated[Literal["auto", "fp32", "bf16"], about("In which samples are made.", MACHINE)] = "fp32",
+    devices: Annotated[int, about("Processes that share the work, each with a device of its own.", MACHINE)] = 1,
+    trust: Annotated[bool, about("Execute the run's recipe.py although it is no installed recipe.", FOLDER)] = False,
+    root: Annotated[Path, about("Where numbered run folders lie.", FOLDER)] = Path(ROOT),
+    json: Annotated[bool, about("One JSON document on standard output and nothing else there.", OUTPUT)] = False,
+) -> int:
+    """Numbers about what a run makes, with the protocol that they were worked out under.
+
+    Parameters
+    ----------
+    run
+        Folder, name, number or `last`.
+    """
+    how: dict[str, Any] = {"device": device, "precision": precision, "again": again, "trust": trust, "root": root}
+    rows = run_evaluation(
+        run,
+        data=data,
+        metrics=metrics,
+        n=n,
+        images=images,
+        features=features,
+        weights=weights,
+        seed=seed,
+        **how,
+        progress=Screen(),
+    )
+    if os.environ.get("RANK", "0") in ("", "0"):  # of several processes the first one prints
+        print(format_json.dumps(numbers(rows), indent=2, ensure_ascii=False) if json else describe_numbers(rows))
+    return 0

@@ -1,0 +1,112 @@
+"""When to stop: a metric at every checkpoint, and patience with it. The best checkpoint stays, and is named in `run.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from leafwing.commands.evaluating import evaluate, kept, world_of
+from leafwing.errors import LeafwingError
+from leafwing.progress import Silent
+from leafwing.quantities import show_count
+from leafwing.recipes import did_you_mean
+from leafwing.runs import Run
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.loop import Training
+
+SAMPLES = 1_000
+"""Of each evaluation: enough to tell a generator that falls behind, and a small part of the time between two checkpoints."""
+PATIENCE = 5
+"""Checkpoints without a better one after which training ends, when nobody says how many."""
+
+
+def asked(stop_on: str) -> tuple[str, str]:
+    """The metric to be worked out, and its measure that decides: `kid`, or `prdc.recall`; of `kid` alone the first one.
+
+    Raises:
+        LeafwingError: there is no such metric.
+    """
+    from leafwing.evaluate import METRICS
+
+    metric, _, measure = stop_on.partition(".")
+    if metric not in METRICS:
+        raise LeafwingError(f"stop-on {stop_on!r}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
+    return metric, measure
+
+
+def suits(stop_on: str, data: Dataset) -> None:
+    """Raises LeafwingError for a metric that cannot be worked out for what is trained on these data."""
+    metric, points = asked(stop_on)[0], data.spec.points
+    if points and metric != "modes":
+        raise LeafwingError(
+            f"stop-on {stop_on!r}: {metric} looks at pictures, and {data.source} has points; for points there is: modes"
+        )
+    if metric == "modes" and not points and world_of(data.source) != "stacked":
+        raise LeafwingError(f"stop-on {stop_on!r}: modes needs data whose modes are known: ring, grid, stacked")
+
+
+class Stopping:
+    """Looks at a run's checkpoints while it is trained; in every process, which share the work.
+
+    Args:
+        run: whose `training` settings name the metric (`stop_on`) and the patience.
+        training: whose random state and weights are not touched.
+        progress: who is told.
+    """
+
+    def __init__(self, run: Run, training: Training, progress: Silent) -> None:
+        self.run, self.training, self.progress = run, training, progress
+        self.metric, self.measure = asked(run.config["training"]["stop_on"])
+        self.patience = int(run.config["training"]["patience"])
+
+    def look(self, images: int) -> bool:
+        """Evaluates the checkpoint of so many images that was just written; True when it is time to stop.
+
+        Raises:
+            LeafwingError: the metric does not suit this run, or has no such measure.
+        """
+        engine = self.training.engine
+        engine.processes.barrier()  # the checkpoint is there
+        random = engine.random()
+        how: dict[str, Any] = {"device": str(engine.device), "trust": True, "processes": engine.processes}
+        rows = evaluate(self.run.folder, metrics=[self.metric], images=images, n=SAMPLES, **how)
+        engine.set_random(random)
+        names = [row["metric"] for row in rows]
+        name = self.measure or names[0]
+        if name not in names:
+            raise LeafwingError(f"stop-on {self.metric}.{self.measure}: {self.metric} measures {', '.join(names)}")
+        now = next(row for row in rows if row["metric"] == name)
+        if not now["better"]:
+            raise LeafwingError(f"stop-on {self.metric}: of {name} neither more nor less is better, so it cannot decide")
+        if not engine.processes.first:
+            return bool(engine.processes.tell(None))
+        series = {
+            row["images"]: row["value"] for row in [*kept(self.run), now] if same(row, now) and row["images"] <= images
+        }
+        best, since = best_of(series, now["better"])
+        self.run.update(best={"images": best, "metric": name, "value": series[best]})
+        self.progress.say(
+            f"{images:,} images: {name} {now['value']:.4g}"
+            + ("" if best == images else f"; the best was {series[best]:.4g} at {show_count(best)} images")
+        )
+        return bool(engine.processes.tell(since >= self.patience))
+
+
+def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two numbers are of one measure under one protocol."""
+    return all(row[key] == other[key] for key in ("metric", "by", "fingerprint")) and row["value"] is not None
+
+
+def best_of(series: Mapping[int, float], better: str) -> tuple[int, int]:
+    """The images of the best number, the first of equal ones, and how many came after it.
+
+    Args:
+        series: numbers by images shown; at least one.
+        better: lower or higher.
+    """
+    order: Sequence[int] = sorted(series)
+    sign = 1 if better == "lower" else -1
+    best = min(order, key=lambda images: sign * series[images])
+    return best, len(order) - 1 - order.index(best)

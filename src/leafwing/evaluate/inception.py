@@ -1,0 +1,291 @@
+"""The network behind published FID and KID: Inception v3 as TensorFlow's 2015 graph has it, from the public port of its weights.
+
+Szegedy et al. 2015, arXiv:1512.00567, with what that graph does otherwise: average pools that leave padding out of the mean, a
+maximum pool in the last block, 1,008 classes. The keys of the module are those of the weight file, so the file loads as it is.
+Pictures are resized to 299x299 bilinearly without antialiasing and lie in [-1, 1], as FID's authors and the port do it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leafwing import files
+from leafwing.errors import LeafwingError
+
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""The file's name says the first eight digits. All of them come from public records of others, who agree; we could not download it."""
+
+SIZE, FEATURES, CLASSES = 299, 2048, 1008
+BATCH = 16
+"""Pictures at a time: at 299x299 a network pass takes some 6 MB of memory for each."""
+
+
+class Conv(nn.Module):
+    """Convolution, batch normalisation (epsilon .001) and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int, padding: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of a branch: what it is called, its channels, its kernel. Stride 1 keeps the size, stride 2 pads nothing."""
+
+    name: str
+    outputs: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+
+    def build(self, inputs: int) -> Conv:
+        padding = (0, 0) if self.stride == 2 else (self.kernel[0] // 2, self.kernel[1] // 2)
+        return Conv(inputs, self.outputs, self.kernel, self.stride, padding)
+
+
+def average(x: Tensor) -> Tensor:
+    """The mean of 3x3, of the pixels that there are: at the border padding does not count."""
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+def largest(x: Tensor) -> Tensor:
+    """The maximum of 3x3."""
+    return F.max_pool2d(x, 3, 1, 1)
+
+
+def halved(x: Tensor) -> Tensor:
+    """The maximum of 3x3 at every other pixel."""
+    return F.max_pool2d(x, 3, 2)
+
+
+Pool = Callable[[Tensor], Tensor]
+Branch = Sequence[Layer | Pool | tuple[Layer, Layer]]
+"""Steps one after another; a pair of layers, which ends a branch, sees the same and is joined."""
+
+
+class Block(nn.Module):
+    """Branches side by side, joined along the channels.
+
+    Args:
+        inputs: channels that come in.
+        branches: in the order in which they are joined.
+    """
+
+    def __init__(self, inputs: int, branches: Sequence[Branch]) -> None:
+        super().__init__()
+        self.branches, self.outputs = branches, 0
+        for branch in branches:
+            channels = inputs
+            for step in branch:
+                layers = step if isinstance(step, tuple) else (step,)
+                built = [layer for layer in layers if isinstance(layer, Layer)]
+                for layer in built:
+                    self.add_module(layer.name, layer.build(channels))
+                channels = sum(layer.outputs for layer in built) or channels
+            self.outputs += channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = []
+        for branch in self.branches:
+            seen = x
+            for step in branch:
+                if isinstance(step, Layer):
+                    seen = self.get_submodule(step.name)(seen)
+                elif isinstance(step, tuple):
+                    seen = torch.cat([self.get_submodule(layer.name)(seen) for layer in step], 1)
+                else:
+                    seen = step(seen)
+            ends.append(seen)
+        return torch.cat(ends, 1)
+
+
+def block_a(inputs: int, pooled: int) -> Block:
+    """35x35: 1x1, 5x5, two 3x3, pool."""
+    three = [Layer("branch3x3dbl_1", 64), Layer("branch3x3dbl_2", 96, (3, 3)), Layer("branch3x3dbl_3", 96, (3, 3))]
+    five = [Layer("branch5x5_1", 48), Layer("branch5x5_2", 64, (5, 5))]
+    return Block(inputs, [[Layer("branch1x1", 64)], five, three, [average, Layer("branch_pool", pooled)]])
+
+
+def block_b(inputs: int) -> Block:
+    """35x35 to 17x17."""
+    three = [Layer("branch3x3dbl_1", 64), Layer("branch3x3dbl_2", 96, (3, 3)), Layer("branch3x3dbl_3", 96, (3, 3), 2)]
+    return Block(inputs, [[Layer("branch3x3", 384, (3, 3), 2)], three, [halved]])
+
+
+def block_c(inputs: int, middle: int) -> Block:
+    """17x17: 1x1, 7x7 as a row and a column, the same twice, pool."""
+    row, column = (1, 7), (7, 1)
+    once = [Layer("branch7x7_1", middle), Layer("branch7x7_2", middle, row), Layer("branch7x7_3", 192, column)]
+    twice = [
+        Layer("branch7x7dbl_1", middle),
+        Layer("branch7x7dbl_2", middle, column),
+        Layer("branch7x7dbl_3", middle, row),
+        Layer("branch7x7dbl_4", middle, column),
+        Layer("branch7x7dbl_5", 192, row),
+    ]
+    return Block(inputs, [[Layer("branch1x1", 192)], once, twice, [average, Layer("branch_pool", 192)]])
+
+
+def block_d(inputs: int) -> Block:
+    """17x17 to 8x8."""
+    three = [Layer("branch3x3_1", 192), Layer("branch3x3_2", 320, (3, 3), 2)]
+    seven = [
+        Layer("branch7x7x3_1", 192),
+        Layer("branch7x7x3_2", 192, (1, 7)),
+        Layer("branch7x7x3_3", 192, (7, 1)),
+        Layer("branch7x7x3_4", 192, (3, 3), 2),
+    ]
+    return Block(inputs, [three, seven, [halved]])
+
+
+def block_e(inputs: int, pool: Pool) -> Block:
+    """8x8: 1x1, 3x3 as a row beside a column, the same behind a 3x3, pool."""
+    three: Branch = [
+        Layer("branch3x3_1", 384),
+        (Layer("branch3x3_2a", 384, (1, 3)), Layer("branch3x3_2b", 384, (3, 1))),
+    ]
+    twice: Branch = [
+        Layer("branch3x3dbl_1", 448),
+        Layer("branch3x3dbl_2", 384, (3, 3)),
+        (Layer("branch3x3dbl_3a", 384, (1, 3)), Layer("branch3x3dbl_3b", 384, (3, 1))),
+    ]
+    return Block(inputs, [[Layer("branch1x1", 320)], three, twice, [pool, Layer("branch_pool", 192)]])
+
+
+class Inception(nn.Module):
+    """Pictures (n, 1 or 3, height, width) in [-1, 1] -> features (n, 2048) and logits (n, 1008)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.Conv2d_1a_3x3 = Conv(3, 32, (3, 3), 2, (0, 0))
+        self.Conv2d_2a_3x3 = Conv(32, 32, (3, 3), 1, (0, 0))
+        self.Conv2d_2b_3x3 = Conv(32, 64, (3, 3), 1, (1, 1))
+        self.Conv2d_3b_1x1 = Conv(64, 80, (1, 1), 1, (0, 0))
+        self.Conv2d_4a_3x3 = Conv(80, 192, (3, 3), 1, (0, 0))
+        self.Mixed_5b = block_a(192, 32)
+        self.Mixed_5c = block_a(256, 64)
+        self.Mixed_5d = block_a(288, 64)
+        self.Mixed_6a = block_b(288)
+        self.Mixed_6b = block_c(768, 128)
+        self.Mixed_6c = block_c(768, 160)
+        self.Mixed_6d = block_c(768, 160)
+        self.Mixed_6e = block_c(768, 192)
+        self.Mixed_7a = block_d(768)
+        self.Mixed_7b = block_e(1280, average)
+        self.Mixed_7c = block_e(2048, largest)
+        self.fc = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.interpolate(x.expand(-1, 3, -1, -1), (SIZE, SIZE), mode="bilinear", align_corners=False)
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
+        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(halved(x)))
+        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(halved(x))))
+        x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
+        features = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))).mean((2, 3))
+        # Without the bias: the Inception score's authors multiplied with the weights alone, and all ports do as they did.
+        return features, features @ self.fc.weight.t()
+
+
+def inception(weights: str | Path | None = None, *, url: str = URL, sha256: str = SHA256) -> tuple[Inception, str]:
+    """The network with its weights, and the hash of their file.
+
+    Args:
+        weights: a file of one's own, .pth or .safetensors; None: the public one, downloaded once into the cache of torch.hub.
+        url: where from.
+        sha256: of the public file.
+
+    Raises:
+        LeafwingError: the file is missing, damaged or another one, or cannot be downloaded; the message says what to put where.
+        StorageError: it cannot be written.
+    """
+    path = Path(weights) if weights is not None else public(url, sha256)
+    with torch.device("meta"):  # its weights come from the file
+        net = Inception()
+    known, found = net.state_dict(), read(path)
+    counters = {name for name in known if name.endswith("num_batches_tracked")}  # no weights, and not in every port
+    found |= {name: torch.tensor(0) for name in counters}
+    if missing := sorted(known.keys() - found.keys()):
+        raise LeafwingError(
+            f"{path}: these are not the weights of the FID-Inception: {missing[0]} is missing ({FILE} has it)"
+        )
+    if strange := sorted(name for name, value in found.items() if name not in known or value.shape != known[name].shape):
+        raise LeafwingError(
+            f"{path}: these are not the weights of the FID-Inception: {strange[0]} does not fit (see {FILE})"
+        )
+    net.load_state_dict(found, assign=True)
+    return net.eval().requires_grad_(False), digest(path)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file, by name; nothing in it is executed."""
+    if not path.is_file():
+        raise LeafwingError(f"--weights {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found = load_file(path)
+        else:
+            found = torch.load(path, weights_only=True, map_location="cpu")
+        return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    except Exception as error:  # torch raises many types for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LeafwingError(f"{path}: no weight file that can be read: {reason}") from None
+
+
+def public(url: str = URL, sha256: str = SHA256) -> Path:
+    """The public weight file in torch.hub's cache, downloaded there if it is missing or damaged; its hash is checked each time."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / FILE
+    if path.is_file() and digest(path) == sha256:
+        return path
+    with files.storage(str(path.parent)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, lambda beside: download(url, beside, sha256, path))
+    return path
+
+
+def download(url: str, beside: Path, sha256: str, path: Path) -> None:
+    """Fetches a file and checks its hash.
+
+    Args:
+        url: where from.
+        beside: what is written.
+        sha256: what its hash must be.
+        path: where it will lie, for the messages.
+    """
+    by_hand = f"Put it there by hand (sha256 {sha256}): {path}, or give it with --weights FILE"
+    held = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=30) as source, beside.open("wb") as file:
+            while piece := source.read(1 << 20):
+                held.update(piece)
+                file.write(piece)
+    except urllib.error.HTTPError as error:
+        raise LeafwingError(
+            f"{url} cannot be downloaded: the server answers {error.code} {error.reason}. {by_hand}"
+        ) from None
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise LeafwingError(f"{url} cannot be downloaded: {reason}. Without a network: {by_hand}") from None
+    if held.hexdigest() != sha256:
+        raise LeafwingError(f"{url} gave another file: its sha256 is {held.hexdigest()}. It was thrown away. {by_hand}")
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

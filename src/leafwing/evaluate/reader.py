@@ -1,0 +1,139 @@
+"""A reader of single digits, which says what mode a stacked picture belongs to: trained once on the digits, then cached.
+
+A small convolutional network on 16x16 pixels. It is trained on nine tenths of the digits; its accuracy on the last tenth is kept
+with its weights and stands beside every number that it makes. The training is deterministic: fixed seed, one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from leafwing.data.dataset import Dataset
+from leafwing.data.pack import cache_folder
+from leafwing.files import storage, write
+
+SIDE = 16
+BATCH = 64
+STEPS = 3_000
+RATE = 3e-3
+VERSION = 1
+"""Part of the cached file's name: raise it when the reader learns otherwise."""
+
+
+class Network(nn.Module):
+    """Grey pictures (n, 1, height, width) in [-1, 1] -> logits of the digits (n, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(32 * (SIDE // 4) ** 2, 96), nn.ReLU(), nn.Linear(96, 10),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(functional.adaptive_avg_pool2d(x, SIDE))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A trained reader.
+
+    Args:
+        network: gives logits.
+        accuracy: share of held-out real digits that it reads right.
+    """
+
+    network: Network
+    accuracy: float
+
+    @torch.inference_mode()
+    def read(self, pictures: Tensor) -> np.ndarray:
+        """The digit in each plane of pictures (n, channels, height, width) in [-1, 1]: int64 (n, channels)."""
+        n, channels = pictures.shape[:2]
+        planes = pictures.float().cpu().reshape(n * channels, 1, *pictures.shape[2:])
+        return np.concatenate([self.network(part).argmax(1).numpy() for part in planes.split(1_024)]).reshape(n, channels)
+
+
+def reader_of(digits: Dataset, cache: str | Path | None = None) -> Reader:
+    """The reader of these digits: from the cache, else trained now.
+
+    Args:
+        digits: grey pictures of one size, with the classes 0 to 9.
+        cache: folder of the cache; see `leafwing.data.load`.
+
+    Raises:
+        StorageError: the cache cannot be written.
+    """
+    name = hashlib.sha256(json.dumps([VERSION, digits.fingerprint]).encode()).hexdigest()
+    path = cache_folder(cache) / "readers" / f"{name}.safetensors"
+    if (known := _open(path)) is not None:
+        return known
+    reader = train(digits)
+    with storage(str(path.parent)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"accuracy": json.dumps(reader.accuracy), "digits": digits.source}
+    write(path, lambda beside: save_file(reader.network.state_dict(), beside, about))
+    return reader
+
+
+def train(digits: Dataset) -> Reader:
+    """Trains a reader; neither the caller's random numbers nor its threads are touched.
+
+    Pictures are moved by up to a sixteenth of their side, a batch at a time: generated digits are not centred as real ones are.
+    """
+    assert digits.labels is not None
+    threads = torch.get_num_threads()
+    order = np.random.Generator(np.random.Philox(VERSION)).permutation(len(digits))
+    held = max(1, len(digits) // 10)
+    away, mine = (torch.from_numpy(part) for part in (order[:held], order[held:]))
+    pictures = torch.from_numpy(digits.pictures(np.arange(len(digits)))).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(digits.labels)
+    try:
+        torch.set_num_threads(1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(VERSION)
+            network = Network()
+            optimiser = torch.optim.Adam(network.parameters(), RATE, fused=True)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+            reach = max(1, digits.spec.height // 16)
+            for _ in range(STEPS):
+                chosen = mine[torch.randint(len(mine), (BATCH,))]
+                moved = torch.roll(_floats(pictures[chosen]), torch.randint(-reach, reach + 1, (2,)).tolist(), (2, 3))
+                optimiser.zero_grad()
+                functional.cross_entropy(network(moved), labels[chosen]).backward()
+                optimiser.step()
+                schedule.step()
+        network.eval().requires_grad_(False)
+        right = [network(_floats(pictures[part])).argmax(1) == labels[part] for part in away.split(1_024)]
+    finally:
+        torch.set_num_threads(threads)
+    return Reader(network, float(torch.cat(right).double().mean()))
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    """uint8 -> [-1, 1], as a model makes them."""
+    return pixels.float() / 127.5 - 1
+
+
+def _open(path: Path) -> Reader | None:
+    """A cached reader; None when there is none or it cannot be read."""
+    with torch.device("meta"):  # without drawing weights
+        network = Network()
+    try:
+        with safe_open(path, "pt") as file:
+            accuracy = float(json.loads(file.metadata()["accuracy"]))
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    return Reader(network.eval().requires_grad_(False), accuracy)

@@ -1,0 +1,114 @@
+"""The world `stacked`: three digits in three planes, every triple equally often, from the built-in digits or a user's own."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from leafwing.data import WORLDS, load, load_pack, stacked, worlds
+from leafwing.data.doctor import doctor
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Forty digits as MNIST has them: digit d is a flat grey of 20 d, and of 20 d + 1 in every second picture."""
+    labels = np.arange(40, dtype=np.uint8) % 10
+    greys = 20 * labels + (np.arange(40) >= 20)
+    pixels = np.repeat(greys.astype(np.uint8), 28 * 28)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(struct.pack(">4I", 2051, 40, 28, 28) + pixels.tobytes())
+    )
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">2I", 2049, 40) + labels.tobytes()))
+    return folder
+
+
+def test_every_triple_is_there_equally_often() -> None:
+    data = load("stacked")
+    assert data.spec == DataSpec(32, 32, 3, stacked.CLASSES, ("image", "label"))
+    assert (len(data), data.array.dtype, data.source) == (50_000, np.uint8, "stacked")
+    assert data.labels is not None
+    assert set(np.bincount(data.labels)) == {50}
+    assert (stacked.CLASSES[0], stacked.CLASSES[407]) == ("000", "407")
+    batch = data.batch(0, 0, 5)
+    assert (batch.image.shape, batch.image.dtype) == ((5, 3, 32, 32), torch.uint8)
+
+
+def test_each_plane_holds_a_digit_of_its_class() -> None:
+    data, digits = load("stacked"), load("digits")
+    assert data.labels is not None
+    assert digits.labels is not None
+    known = {one.tobytes(): label for one, label in zip(digits.array, digits.labels.tolist(), strict=True)}
+    for place in range(0, 50_000, 501):
+        read = [known[np.ascontiguousarray(data.array[place, :, :, plane]).tobytes()] for plane in range(3)]
+        assert "".join(map(str, read)) == data.spec.labels[data.labels[place]]
+    # All digits are used, and the pictures of one triple are not all the same.
+    assert len({one.tobytes() for one in data.array[:, :, :, 0]}) == len(known)
+    assert len({one.tobytes() for one in data.array[data.labels == 123]}) > 45
+
+
+def test_the_world_is_the_same_every_time_and_its_options_give_it_again() -> None:
+    data = load("stacked", size=16)
+    again = load("stacked", **data.options)
+    assert np.array_equal(data.array, again.array)
+    assert data.fingerprint == again.fingerprint != load("stacked").fingerprint
+    assert load_pack(data.fingerprint) is None
+
+
+def test_digits_of_ones_own_are_stacked(own: Path, tmp_path: Path) -> None:
+    data = load(f"stacked:{own}", cache=tmp_path / "cache")
+    assert data.spec == DataSpec(32, 32, 3, stacked.CLASSES, ("image", "label"))
+    assert data.source == f"stacked:{own}"
+    assert data.labels is not None
+    for place in (0, 123, 40_407):
+        triple = data.spec.labels[data.labels[place]]
+        assert [round(plane / 20) for plane in data.array[place, 9, 9].tolist()] == [int(digit) for digit in triple]
+    assert set((data.array[:, 0, 0, 0] % 20).tolist()) == {0, 1}, "only the first picture of a digit is drawn"
+    again = load(data.source, cache=tmp_path / "cache", **data.options)
+    assert again.fingerprint == data.fingerprint != load("stacked").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("stacked:", {}, "behind the colon"),
+        ("stacked:stacked", {}, "behind the colon"),
+        ("stacked:nowhere", {}, "'nowhere': no such file"),
+        ("stacked:ring", {}, "world of points"),
+        ("stacked", {"channels": 1}, "channels=1: a stacked picture has"),
+    ],
+)
+def test_what_cannot_be_stacked_is_refused(source: str, options: dict[str, int], message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        load(source, **options)
+
+
+def test_pictures_that_are_no_digits_are_refused(own: Path, tmp_path: Path) -> None:
+    (own / "train-labels-idx1-ubyte.gz").write_bytes(
+        gzip.compress(struct.pack(">2I", 2049, 40) + bytes(i % 3 for i in range(40)))
+    )
+    with pytest.raises(LeafwingError, match=r"is no source of digits: its classes must be 0 to 9.* It has 0, 1, 2"):
+        load(f"stacked:{own}", cache=tmp_path / "cache")
+
+
+def test_it_is_listed_and_recognised() -> None:
+    assert "stacked" in WORLDS
+    assert all(map(worlds.is_world, (*WORLDS, "stacked:mnist")))
+    assert not any(map(worlds.is_world, ("cats", "./stacked", "stackedcats")))
+
+
+def test_the_doctor_says_what_it_is(own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
+    for source in ("stacked", f"stacked:{own}"):
+        report = doctor(source)
+        assert (report.accepted, len(report.classes), report.balance) == (50_000, 1000, 1.0)
+        assert not report.exact_duplicates
+        assert "1,000 modes" in report.text()

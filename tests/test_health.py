@@ -1,0 +1,127 @@
+"""Whether a training is healthy, judged by lines of a log: every fault is noticed, in time, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from leafwing import health
+
+WELL = {"variety": 0.9, "distance": 0.05, "moved": 0.1, "separation": 0.9, "margin": 3.0, "held": 0.5}
+
+
+def line(look: int, **signals: float) -> dict[str, Any]:
+    """A line of a log: 100 images and 40 rounds after the one before, healthy but for the signals given."""
+    weights = {f"{player}/weights": 10 + 0.01 * look for player in "GD"}
+    gradients = {f"{player}/gradient": 1.0 + 0.1 * (look % 3) for player in "GD"}
+    costs = {"D/adversarial": 1.0, "G/adversarial": 1.0}
+    return {
+        "images": 100 * look,
+        "round": 40 * look,
+        "costs": costs,
+        "health": {**WELL, **weights, **gradients, **signals},
+    }
+
+
+def log(*states: dict[str, float], **more: float) -> list[dict[str, Any]]:
+    """Lines with these signals, one after another, from 100 images on."""
+    return [line(look, **{**more, **state}) for look, state in enumerate(states, 1)]
+
+
+FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
+    # What is wrong from the 31st look on: kind, words, and after how many looks the alarm is raised.
+    "one picture": ("collapse", "all alike", 3, {"variety": 0.001}),
+    "one picture a class": ("collapse", "all alike", 3, {"echo": 0.001}),
+    "few pictures": ("collapse", "much less", 4, {"variety": 0.1}),
+    "other pictures": ("collapse", "further from the data", 4, {"distance": 0.4}),
+    "D is beaten": ("critic", "fakes for real", 8, {"separation": 0.02}),
+    "jumping": ("oscillation", "to and fro", 8, {"moved": 2.0}),
+    "D knows its pictures": ("overfit", "trained with", 6, {"held": 0.99}),
+    "a large gradient": ("explosion", "gradient of G is much larger", 2, {"G/gradient": 1e5}),
+    "no gradient": ("still", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
+    "large weights": ("explosion", "weights of G grow", 2, {"G/weights": 1e4}),
+    "resting weights": ("still", "D does not learn", 5, {"D/weights": 10.3}),
+}
+
+
+def test_a_healthy_log_raises_no_alarm() -> None:
+    assert health.alarms(log(*[{}] * 60)) == []
+    assert health.alarms([]) == []
+    assert health.alarms([{"images": 5, "costs": {}}]) == []
+    assert health.alarms(log({})) == []
+
+
+def numbers(alarms: list[health.Alarm], words: str) -> list[tuple[int, int]]:
+    return [(alarm.since, alarm.raised) for alarm in alarms if words in alarm.about]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_noticed_in_time_and_its_end_too(fault: str) -> None:
+    kind, words, looks, signals = FAULTS[fault]
+    ill = log(*[{}] * 30, *[signals] * 12, *[{}] * 20)
+    (alarm,) = (one for one in health.alarms(ill) if words in one.about)
+    assert alarm.kind == kind
+    assert alarm.value > alarm.threshold
+    assert 3000 < alarm.since < alarm.raised
+    assert alarm.raised <= 3000 + 100 * looks + 300
+    assert alarm.until is not None
+    assert alarm.raised < alarm.until <= 5200
+    assert str(alarm).endswith(health.ADVICE[kind])
+    # Judged line by line, as training does, the same is found at the same place, and nothing before it.
+    for seen in range(1, len(ill) + 1):
+        expected = [(alarm.since, alarm.raised)] if 100 * seen >= alarm.raised else []
+        assert numbers(health.alarms(ill[:seen]), words) == expected
+
+
+def test_a_critic_wins_only_when_nothing_comes_of_it_for_long() -> None:
+    far = {"separation": 1.0}
+    stuck = log(*[far | {"distance": 0.7 - 0.001 * look} for look in range(40)])
+    assert [alarm.kind for alarm in health.alarms(stuck)] == ["critic"]
+    assert health.alarms(stuck[:15]) == []  # not yet
+    nearer = log(*[far | {"distance": 0.7 * 0.98**look} for look in range(60)])
+    assert health.alarms(nearer) == []
+    arrived = log(*[far | {"distance": 0.1} for _ in range(60)])
+    assert health.alarms(arrived) == []
+    fooled = log(*[{"separation": 0.9, "distance": 0.7} for _ in range(60)])
+    assert health.alarms(fooled) == []
+
+
+def test_a_player_that_is_not_asked_to_learn_may_rest() -> None:
+    resting = log(*[{"D/weights": 10.0}] * 20)
+    assert [alarm.about for alarm in health.alarms(resting)] == ["D does not learn"]
+    for one in resting:
+        del one["costs"]["D/adversarial"]
+    assert health.alarms(resting) == []
+
+
+def test_signals_that_are_missing_raise_no_alarm() -> None:
+    bare = [{"images": one, "round": one, "costs": {}, "health": {}} for one in range(100, 4000, 100)]
+    assert health.alarms(bare) == []
+
+
+def test_a_diverged_training_is_an_alarm_of_its_own() -> None:
+    (alarm,) = health.alarms(
+        [*log({}, {}), {"images": 230, "costs": {}, "diverged": "weight 'w' of player G is not a number"}]
+    )
+    assert (alarm.kind, alarm.since, alarm.until) == ("nan", 230, None)
+    assert "nan" not in str(alarm)
+
+
+def test_every_kind_has_advice_and_json_can_hold_every_alarm() -> None:
+    kinds = {rule.kind for rule in health.rules(["G"])} | {"nan"}
+    assert kinds == health.ADVICE.keys()
+    assert set(health.SLOWER_HELPS) <= kinds
+    for _, _, _, signals in FAULTS.values():
+        for alarm in health.alarms(log(*[{}] * 30, *[dict.fromkeys(signals, 0.0) | signals] * 12)):
+            assert json.loads(json.dumps(alarm.__dict__, allow_nan=False)) == alarm.__dict__
+
+
+def test_the_summary_is_one_line() -> None:
+    assert health.summary([]) == "not looked at"
+    assert health.summary(log({}, {})) == "no alarm in 2 looks"
+    ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
+    assert "samples are all alike (3.1k to the end)" in health.summary(ill)
+    back = {"images": 100, "costs": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
+    assert health.summary([back, *log({}, {})]) == "went back from 3k to 100 images (collapse); no alarm in 2 looks"

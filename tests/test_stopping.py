@@ -1,0 +1,108 @@
+"""Training that ends when a metric gets no better, and the best checkpoint that stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import leafwing
+from leafwing.commands import stopping
+from leafwing.errors import LeafwingError
+from leafwing.runs import Run
+
+TINY: dict[str, Any] = {
+    "recipe": "gan",
+    "width": 8,
+    "batch": 8,
+    "threads": 1,
+    "log": 8,
+    "checkpoint": 8,
+    "keep_every": 0,
+    "keep": 1,
+}
+WATCHED = {**TINY, "stop_on": "modes.high_quality"}
+
+
+@pytest.mark.parametrize(
+    ("series", "better", "best", "since"),
+    [
+        ({8: 3.0}, "lower", 8, 0),
+        ({8: 3.0, 16: 2.0, 24: 2.5, 32: 2.0}, "lower", 16, 2),
+        ({24: 1.0, 8: 3.0, 16: 2.0}, "higher", 8, 2),
+    ],
+)
+def test_the_first_of_the_best_counts(series: dict[int, float], better: str, best: int, since: int) -> None:
+    assert stopping.best_of(series, better) == (best, since)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float]) -> None:
+    """Checkpoints of 8, 16, ... images get these numbers of a metric of which less is better."""
+
+    def evaluate(folder: Path, *, metrics: list[str], images: int, **how: Any) -> list[dict[str, Any]]:
+        row = {"metric": "kid", "by": metrics[0], "images": images, "value": numbers[images // 8 - 1], "better": "lower"}
+        row["fingerprint"] = "x"
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        return [row]
+
+    monkeypatch.setattr(stopping, "evaluate", evaluate)
+
+
+def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
+    run = leafwing.train("ring", out=tmp_path / "run", images=80, stop_on="modes.kid", patience=3, **TINY)
+    assert (run.done, run.records()[-1]["images"]) == ("no_better", 56)
+    assert list(run.weights()) == [32, 56], "best and final"
+    assert json.loads((run.folder / "run.json").read_text())["training"]["best"] == {
+        "images": 32,
+        "metric": "kid",
+        "value": 2,
+    }
+    assert leafwing.Model.load(run, images=Run(run.folder).shown("best")).images == 32
+
+
+def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
+    part = leafwing.train("ring", out=tmp_path / "run", images=40, stop_on="modes.kid", patience=3, **TINY)
+    assert part.done == "images"
+    resumed = leafwing.resume(part.folder, images=80)
+    assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
+
+
+def test_looking_does_not_change_the_training(tmp_path: Path) -> None:
+    plain = leafwing.train("ring", out=tmp_path / "plain", images=32, **TINY)
+    watched = leafwing.train("ring", out=tmp_path / "watched", images=32, patience=9, **WATCHED)
+    a, b = (run.weights()[32].read_bytes() for run in (plain, watched))
+    assert a == b
+    assert watched.config["training"]["best"]["metric"] == "high_quality"
+    assert "best" not in plain.config["training"]
+
+
+def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [1.0] * 9)
+    how: dict[str, Any] = {"stop_on": "kid", "images": 8, "widest": 8, "size": 16, **TINY, "recipe": "dcgan"}
+    assert leafwing.train("digits", out=tmp_path / "a", **how).config["data"]["held_out"] == 449
+    assert leafwing.train("digits", out=tmp_path / "b", hold_out=0, **how).config["data"]["held_out"] == 0
+
+
+@pytest.mark.parametrize(
+    ("stop_on", "said"),
+    [("kidd", "no metric 'kidd'.*kid"), ("fid", "fid looks at pictures")],
+)
+def test_a_metric_that_does_not_suit_is_named(stop_on: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=said):
+        leafwing.train("ring", out=tmp_path / "run", images=16, stop_on=stop_on, **TINY)
+
+
+def test_best_is_refused_where_nobody_looked_for_it(tmp_path: Path) -> None:
+    run = leafwing.train("ring", out=tmp_path / "run", images=8, **TINY)
+    with pytest.raises(LeafwingError, match="--stop-on"):
+        run.shown("best")

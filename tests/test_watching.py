@@ -1,0 +1,382 @@
+"""What is done about an ill training: it is said, or it ends, or goes back; nothing is lost by a kill in the midst of that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import leafwing
+from leafwing import cli, files, health
+from leafwing.commands.watching import Monitor
+from leafwing.engine import Engine
+from leafwing.errors import Diverged, LeafwingError
+from leafwing.progress import Silent
+from leafwing.runs import Run
+
+TINY: dict[str, Any] = {
+    "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",
+    "lr_g": 2e-4, "lr_d": 2e-4, "threads": 1, "precision": "fp32", "device": "cpu",
+    "images": 256, "log": 16, "checkpoint": 32, "samples": 256,
+}  # fmt: skip
+"""With `often` a look every 32 images."""
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("LEAFWING_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look every 32 images of TINY."""
+    monkeypatch.setattr(health, "BATCHES", 8)
+
+
+@pytest.fixture(scope="module")
+def calm(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A training that nobody looks at."""
+    return leafwing.train("ring", out=tmp_path_factory.mktemp("calm") / "run", health="off", **TINY)
+
+
+def last_weights(run: Run) -> bytes:
+    return list(run.weights().values())[-1].read_bytes()
+
+
+def ill(at: int, since: int, times: int = 1, kind: str = "collapse") -> Callable[[list[dict[str, Any]]], list[health.Alarm]]:
+    """Alarms for a training that falls ill at so many images, until it has gone back so many times."""
+
+    def alarms(records: list[dict[str, Any]]) -> list[health.Alarm]:
+        looks = [one["images"] for one in records if "health" in one and one["images"] >= at]
+        if not looks or sum("rolled_back" in one for one in records) >= times:
+            return []
+        return [health.Alarm(kind, "it is ill", since, looks[0], None, 2.0, 1.0, "Do something.")]
+
+    return alarms
+
+
+def test_with_and_without_the_monitor_a_run_is_the_same(calm: Run, often: None, tmp_path: Path) -> None:
+    heard = Heard()
+    watched = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY)
+    assert last_weights(watched) == last_weights(calm)
+    assert [one["costs"] for one in watched.records()] == [one["costs"] for one in calm.records()]
+    assert [one["images"] for one in watched.records() if "health" in one] == list(range(32, 257, 32))
+    assert not any("health" in one for one in calm.records())
+    assert health.alarms(watched.records()) == []
+    assert heard.warnings == []
+    assert (watched.config["training"]["health"], watched.config["training"]["roll_backs"]) == ("warn", 3)
+
+
+def test_an_alarm_is_said_once_and_logged(calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "alarms", ill(at=125, since=96))
+    heard = Heard()
+    run = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY)
+    assert heard.warnings == ["it is ill, since 96 images (2 > 1). Do something."]
+    assert {one["images"]: one["alarms"][0]["kind"] for one in run.records() if "alarms" in one} == {128: "collapse"}
+    assert run.done == "images"
+    assert last_weights(run) == last_weights(calm)
+
+
+def test_training_stops_with_a_checkpoint_and_goes_on_when_told_to(
+    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(health, "alarms", ill(at=125, since=96))
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    out = str(tmp_path / "run")
+    assert cli.run(["train", "ring", "--out", out, "--health", "stop", "--json", *words]) == 3
+    made = json.loads(capsys.readouterr().out)
+    assert (made["done"], made["images"]) == ("unhealthy", 128)
+    assert [alarm["about"] for alarm in made["alarms"]] == ["it is ill"]
+    assert Path(made["weights"]).exists()
+    assert Path(made["samples"]).exists()
+    assert cli.run(["resume", out]) == 0  # what is known stops nobody a second time
+    assert "health   it is ill (96 to the end)" in capsys.readouterr().out
+    assert last_weights(Run(out)) == last_weights(calm)
+
+
+def test_health_is_one_of_a_few_words(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match="health 'pray': choose from warn, stop, roll_back, off"):
+        leafwing.train("ring", out=tmp_path / "run", health="pray", **TINY)
+    with pytest.raises(LeafwingError, match="roll_backs -1"):
+        leafwing.train("ring", out=tmp_path / "run", roll_backs=-1, **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def lines_of(run: Run) -> list[Any]:
+    """The log without what depends on the clock on the wall."""
+    timed = ("seconds", "images_per_second", "memory")
+    return [{name: value for name, value in one.items() if name not in timed} for one in run.records()]
+
+
+def files_of(run: Run) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.folder.rglob("*") if path.suffix in (".safetensors", ".png")}
+
+
+def test_training_goes_back_to_before_the_illness_and_on_more_slowly(
+    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    heard = Heard()
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
+    back = {"from": 192, "to": 96, "why": "collapse", "rate": 0.5}
+    assert run.done == "images"
+    assert run.config["training"]["rolled_back"] == [back]
+    assert json.loads((run.folder / "run.json").read_text())["training"]["rolled_back"] == [back]
+    assert heard.warnings[1].startswith("went back from 192 to 96 images (collapse); all learning rates are now 0.5 times")
+    records = run.records()
+    at = next(i for i, one in enumerate(records) if "rolled_back" in one)
+    assert records[at]["rolled_back"] == back
+    images = [one["images"] for one in records]
+    assert images[at - 1 : at + 2] == [96, 96, 112]
+    assert images == sorted(images)
+    assert [one["costs"] for one in records[:at]] == [one["costs"] for one in calm.records()[:at]]
+    assert records[-1]["costs"] != calm.records()[-1]["costs"]
+    state = run.resume_state()
+    assert state is not None
+    assert state["rate"] == 0.5
+    assert [group["lr"] for one in state["optimisers"].values() for group in one["param_groups"]] == [1e-4, 1e-4]
+    seconds = [one["seconds"] for one in records]
+    assert seconds == sorted(seconds), "the time that was lost counts"
+
+
+def test_after_so_many_times_training_stops(calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "alarms", ill(at=125, since=75, times=9))
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", roll_backs=2, **TINY)
+    assert run.done == "unhealthy"
+    assert [one["rate"] for one in run.config["training"]["rolled_back"]] == [0.5, 0.25]
+    assert run.records()[-1]["images"] == 128
+    assert list(run.weights())[-1] == 128
+    resumed = leafwing.resume(run.folder, health="off")
+    assert resumed.records()[-1]["images"] == 256
+    state = resumed.resume_state()
+    assert state is not None
+    assert state["rate"] == 0.25, "it stays slow"
+
+
+def test_what_a_smaller_rate_cannot_cure_is_only_said(
+    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "alarms", ill(at=125, since=75, kind="overfit"))
+    heard = Heard()
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
+    assert run.done == "images"
+    assert len(heard.warnings) == 1
+    assert last_weights(run) == last_weights(calm)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, at: int, once: bool = True) -> None:
+    """A weight of G becomes nan at so many images."""
+    check, left = Engine.check_weights, count()
+
+    def lost(engine: Engine, images: int) -> None:
+        if images == at and (not once or next(left) == 0):
+            with torch.no_grad():
+                next(engine.game.players["G"].net.parameters())[0] = float("nan")
+        check(engine, images)
+
+    monkeypatch.setattr(Engine, "check_weights", lost)
+
+
+def test_training_goes_back_when_a_number_is_lost(
+    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, at=144)
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
+    assert run.config["training"]["rolled_back"] == [{"from": 144, "to": 128, "why": "nan", "rate": 0.5}]
+    assert run.records()[-1]["images"] == 256
+    assert not any("diverged" in one for one in run.records())
+    poison(monkeypatch, at=144, once=False)
+    with pytest.raises(Diverged, match=r"player G .* the last good checkpoint has 128 images"):
+        leafwing.train("ring", out=tmp_path / "other", health="roll_back", roll_backs=2, **TINY)
+    other = Run(tmp_path / "other")
+    assert len(other.config["training"]["rolled_back"]) == 2
+    (alarm,) = health.alarms(other.records())
+    assert (alarm.kind, alarm.since) == ("nan", 144)
+
+
+def test_without_a_wish_to_go_back_it_ends_there(
+    cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, at=16)
+    with pytest.raises(Diverged, match="there was no checkpoint yet"):
+        leafwing.train("ring", out=tmp_path / "run", **TINY)
+    assert [alarm.kind for alarm in health.alarms(Run(tmp_path / "run").records())] == ["nan"]
+
+
+KILLS: dict[str, tuple[Any, str, str]] = {
+    # Where the process ends: the first call of this function while training goes back that is given this text.
+    "before the checkpoint is in place": (files, "write", "resume.pt"),
+    "before anything is removed": (Monitor, "_tidy", ""),
+    "before the log says so": (Run, "log", "rolled_back"),
+    "before run.json says so": (Run, "update", ""),
+}
+
+
+def test_numbers_of_what_is_undone_go_with_it(
+    often: None, calm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of so many images will be others: their pictures, numbers and place as the best are not theirs."""
+    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    look = Monitor.look
+
+    def noting(monitor: Monitor, tick: Any) -> dict[str, Any]:
+        if not monitor.rolled and tick.clock.images == 192:
+            rows = [{"metric": "modes", "images": images, "value": 1.0} for images in (96, 128)]
+            (monitor.run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            (monitor.run.samples / "000000128.png").write_bytes(b"")
+            monitor.run.update(best={"images": 128, "metric": "modes", "value": 1.0})
+        return look(monitor, tick)
+
+    monkeypatch.setattr(Monitor, "look", noting)
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
+    assert [json.loads(one)["images"] for one in (run.folder / "metrics.jsonl").read_text().splitlines()] == [96]
+    assert "best" not in json.loads((run.folder / "run.json").read_text())["training"]
+    assert sorted(path.stem for path in run.samples.iterdir()) == ["000000000", "000000256"]
+
+
+class Killed(Exception):
+    """Ends a process here, in place of a kill."""
+
+
+@pytest.fixture(scope="module")
+def went_back(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A training that fell ill at 192 images, and went back to 96."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health, "BATCHES", 8)
+        patch.setattr(health, "alarms", ill(at=175, since=125))
+        return leafwing.train("ring", out=tmp_path_factory.mktemp("back") / "run", health="roll_back", **TINY)
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_kill_while_going_back_loses_nothing(
+    moment: str, went_back: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    home, name, about = KILLS[moment]
+    original, go_back, going_back = getattr(home, name), Monitor.go_back, []
+
+    def noted(monitor: Monitor) -> None:
+        going_back.append(1)
+        go_back(monitor)
+
+    def killed(*given: Any, **more: Any) -> Any:
+        if going_back and (not about or any(about in str(one) for one in given)):
+            raise Killed
+        return original(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "go_back", noted)
+        patch.setattr(home, name, killed)
+        with pytest.raises(Killed):
+            leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
+    resumed = leafwing.resume(tmp_path / "run")
+    assert files_of(resumed) == files_of(went_back)
+    assert lines_of(resumed) == lines_of(went_back)
+    assert resumed.config["training"]["rolled_back"] == went_back.config["training"]["rolled_back"]
+
+
+def test_interrupted_and_resumed_it_goes_back_at_the_same_place(
+    went_back: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between the illness and the alarm, after going back, and in between."""
+    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    part = leafwing.train("ring", out=tmp_path / "part", health="roll_back", **TINY | {"images": 160})
+    for images in (224, 256):
+        part = leafwing.resume(part.folder, images=images)
+    assert last_weights(part) == last_weights(went_back)
+    assert part.config["training"]["rolled_back"] == went_back.config["training"]["rolled_back"]
+
+
+def test_checkpoints_that_no_alarm_can_reach_are_let_go(
+    cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "REACH", 2)
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", keep_every=0, **TINY)
+    states = sorted(int(path.stem.split("-")[1]) for path in run.folder.glob("resume-*.pt"))
+    assert states == [160, 192, 224, 256]
+    assert set(states) <= run.weights().keys()
+    assert len(run.weights()) <= 5
+
+
+def test_pictures_that_are_held_out_are_looked_at(cache: Path, tmp_path: Path, often: None) -> None:
+    options = {"width": 8, "widest": 16, "latent": 8, "size": 16, "recipe": "dcgan"}
+    kept = {name: TINY[name] for name in ("batch", "threads", "precision", "device", "log", "checkpoint", "samples")}
+    run = leafwing.train("digits", out=tmp_path / "run", images=64, hold_out=200, **kept, **options)
+    assert [0 <= one["health"]["held"] <= 1 for one in run.records() if "health" in one] == [True, True]
+
+
+def test_two_processes_go_back_together(tmp_path: Path) -> None:
+    """A rate that cannot work: four times a number is lost, three times both go back to the start."""
+    words = [
+        "train",
+        "digits",
+        "--recipe",
+        "lsgan",
+        "--lr-d",
+        "1e30",
+        "--images",
+        "160",
+        "--log",
+        "16",
+        "--health",
+        "roll_back",
+    ]
+    words += ["--width", "8", "--widest", "16", "--batch", "16", "--precision", "fp32", "--threads", "1", "--devices", "2"]
+    command = [sys.executable, "-m", "leafwing", *words, "--out", str(tmp_path / "run")]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert made.returncode == 3, made.stderr
+    assert made.stderr.count("went back from") == 3
+    assert "the last good checkpoint has 0 images" in made.stderr
+    assert [one["rate"] for one in Run(tmp_path / "run").config["training"]["rolled_back"]] == [0.5, 0.25, 0.125]
+
+
+# --- it works ---
+
+SMALL = {"width": 8, "widest": 16, "latent": 8, "batch": 4, "size": 16}
+RUNS = {
+    "dcgan": ("digits", SMALL),
+    "cgan": ("digits", SMALL),
+    "lsgan": ("digits", SMALL),
+    "wgan_gp": ("ring", {"width": 16, "batch": 16}),
+    "gan": (
+        "ring",
+        {"width": 16, "width_d": 16, "dropout": 0, "optimiser": "adam", "lr_g": 1e-3, "lr_d": 1e-3, "batch": 16},
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", RUNS)
+def test_healthy_runs_raise_no_alarm(recipe: str, cache: Path, tmp_path: Path) -> None:
+    source, options = RUNS[recipe]
+    often = {"log": 64, "samples": 10_000, "checkpoint": 10_000}
+    images = 32 * 12 * options["batch"]
+    run = leafwing.train(source, recipe, out=tmp_path / "run", images=images, threads=1, device="cpu", **often, **options)
+    assert sum("health" in one for one in run.records()) == 12
+    assert health.alarms(run.records()) == []
+
+
+def test_a_game_that_runs_in_circles_is_noticed(cache: Path, tmp_path: Path) -> None:
+    """Batches of 16 points are too few for least squares on the ring: samples run around it."""
+    often = {"log": 64, "samples": 10**6, "checkpoint": 10**6}
+    slow = {"width": 16, "batch": 16, "latent": 100, "lr_g": 1e-4, "lr_d": 1e-4}
+    run = leafwing.train("ring", "lsgan", out=tmp_path / "run", images=32 * 24 * 16, threads=1, **often, **slow)
+    assert {alarm.kind for alarm in health.alarms(run.records())} == {"oscillation"}
