@@ -9,8 +9,8 @@
 `planted`: some pictures are the training set, others are what a perfect generator draws; a share of those is replaced by copies of
 training pictures, half of them mirrored, each moved by up to two pixels, with noise (a standard deviation in pictures from -1 to 1).
 Without a folder the pictures are the built-in digits. A row counts the verdicts over seeds, which choose the pictures and the copies.
-`subset` copies some pictures of a folder, chosen by a seed, into a new folder. `runs` judges every checkpoint of runs that were
-trained without --hold-out, against the data they were trained on, with 1,000 samples of each of two seeds. Pictures are 32x32.
+`subset` copies some pictures of a folder, chosen by a seed, into a new folder. `runs` judges every checkpoint of runs, against the
+pictures they were trained on and those that were held out, with 1,000 samples of each of two seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import leafwing
-from leafwing.data import load
+from leafwing.data import Dataset, load
 from leafwing.evaluate.copying import closeness
 from leafwing.evaluate.memorisation import Report, examine
 from leafwing.evaluate.neighbours import nearest, sketches
@@ -41,9 +41,14 @@ TWIN = 0.6
 SAMPLES = 1_000
 
 
+def floats(data: Dataset) -> Tensor:
+    """All pictures of a data set as float32 (n, channels, height, width) in [-1, 1]."""
+    return torch.from_numpy(data.pictures(np.arange(len(data)))).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def pictures(source: str, **options: Any) -> Tensor:
-    """All pictures of a source as float32 (n, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(load(source, **options).array.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """All pictures of a source, likewise."""
+    return floats(load(source, **options))
 
 
 def without_twins(shown: Tensor) -> Tensor:
@@ -120,11 +125,11 @@ def run_runs(given: argparse.Namespace) -> None:
     for folder in given.runs:
         run = leafwing.Run.open(folder)
         data, options = run.config["data"], run.config["options"]
-        training = pictures(data["source"], **data["options"])
+        training, held = map(floats, load(data["source"], **data["options"]).split(data.get("held_out") or 0))
         for images in run.weights():
             model = leafwing.Model.load(run, images=images)
             for seed in (1, 2):
-                found = judged(model.sample(SAMPLES, seed=seed), training, training[:0])
+                found = judged(model.sample(SAMPLES, seed=seed), training, held)
                 way = found.ways[found.way]
                 row = {
                     "bench": "memorisation",
@@ -133,6 +138,7 @@ def run_runs(given: argparse.Namespace) -> None:
                     "recipe": run.config["recipe"],
                     "width": options.get("width"),
                     "training": len(training),
+                    "held": len(held),
                     "mirror": bool(data["options"].get("mirror")),
                     "seed": run.config["training"]["seed"],
                     "images": images,

@@ -222,7 +222,7 @@ RULES = (
     Rule("collapse", "samples are much further from the data than they were", astray, 0.25, 3),
     Rule("critic", "D takes fakes for real and real samples for fakes", losing, 0.9, 8),
     Rule("critic", "D tells all fakes apart and G learns nothing from it", winning, 400.0, 8),
-    Rule("oscillation", "samples jump to and fro and come no nearer to the data", jumping, 1.5, 4),
+    Rule("oscillation", "samples jump to and fro and come no nearer to the data", jumping, 3.0, 4),
     Rule("overfit", "D knows the pictures that it is trained with from others", overfit, 0.9, 4),
 )
 """What is looked for in every game."""

@@ -112,7 +112,7 @@ def test_a_run_that_broke_off_says_nothing_about_its_recipe() -> None:
     assert found.sentences[2] == "1 of 6 runs broke off: b seed 0 (was ended by SIGKILL)."
     assert found.summary[1] | {"final": 0, "best": 0} == {
         "recipe": "b", "runs": 3, "failed": 1, "collapsed": 0, "collapse_rate": 0.0, "images": 200, "generator_steps": None,
-        "seconds": 4.0, "seconds_per_1000_images": 20.0, "final": 0, "best": 0,
+        "alarmed": 0, "seconds": 4.0, "seconds_per_1000_images": 20.0, "final": 0, "best": 0,
     }  # fmt: skip
     assert found.summary[1]["final"]["fid"]["missing"] == 0
 
@@ -228,6 +228,16 @@ def test_numbers_are_shown_with_three_digits() -> None:
     assert [show(value) for value in (None, 0.0, 8.0, 0.81234, 23.06, 1234.5, 1.2e-5)] == [
         "–", "0", "8", "0.812", "23.1", "1,234", "1.2e-05",
     ]  # fmt: skip
+
+
+def test_what_the_health_monitor_said_is_kept_and_counted() -> None:
+    ill = ended("a", 1, 21, alarms=[("samples are all alike", 300), ("D does not learn", 100), ("D does not learn", 180)])
+    found = tabulate([ended("a", 0, 20), ill, ended("b", 0, 30)])
+    assert found.runs[1]["alarms"] == {"samples are all alike": 300, "D does not learn": 100}, "the first of each kind"
+    assert [one["alarmed"] for one in found.summary] == [1, 0]
+    assert not found.runs[1]["collapsed"], "an alarm is no collapse"
+    lines = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert [set(line["alarms"].split("; ")) for line in lines] == [{""}, {"samples are all alike", "D does not learn"}, {""}]
 
 
 def test_json_and_csv_hold_the_same() -> None:

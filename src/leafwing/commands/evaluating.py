@@ -122,6 +122,7 @@ def evaluate(
         checkpoints = which(opened, images)
         setup = choose(device, precision, torch.get_num_threads())
         here = processes.device(setup.device)
+        keep_freed_memory()
         network = None
         with processes.first_on_machine():
             sides = reference(opened, data, heard)
@@ -133,7 +134,6 @@ def evaluate(
         if network:
             protocol = replace(protocol, features=network.name, network=network.digest)
         announce(protocol, names, heard)
-        keep_freed_memory()
 
         def both_sides(shown: int) -> Samples:
             model = Model.load(opened, images=shown, device=here, precision=setup.precision)

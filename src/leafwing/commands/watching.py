@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leafwing import files, health
-from leafwing.engine.probe import Probe
+from leafwing.engine.probe import SAMPLES, Probe
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Silent
 from leafwing.runs import Run
@@ -51,7 +51,9 @@ class Monitor:
         kept = training.beside.get("health", {})
         self.probe: Probe | None = None
         if self.way != "off":
-            self.probe = Probe(training.engine, training.batches, held=held)
+            passing = training.engine.micro_batch or training.batch // self.processes.world
+            n = min(SAMPLES, max(8, passing))  # no more than memory has room for
+            self.probe = Probe(training.engine, training.batches, n=n, held=held)
             self.probe.restore(kept)
         self.rolled: list[dict[str, Any]] = list(kept.get("rolled_back", []))
         self.back: dict[str, Any] = {}

@@ -66,12 +66,12 @@ class Probe:
         In several processes all must look at the same time, because batch normalisation exchanges its statistics.
 
         `variety`: mean distance between two fakes, over that between two real samples, both at 8x8 pixels; `echo`: the same for
-        two fakes of one condition, in games that have conditions; `distance`: energy distance between fakes and real samples
-        (Szekely & Rizzo 2013, eq. 6.1), 0 to 1; `moved`: how far the fakes of fixed latents went since the last look, over the
-        distance between two real samples; `separation`: the chance that a real sample's score is above a fake one's; `margin`:
-        mean real minus mean fake score, over the standard deviation of scores within each; `real`, `fake`: mean scores; `held`:
-        the chance that a real sample's score is above a held-out one's; `G/gradient`, `G/weights`: norms, for each player, of the
-        gradient of its last step and of its weights.
+        two fakes of one condition, in games that have conditions; `distance`: energy distance between fakes and real samples, over
+        its largest value (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: how far the fakes of fixed latents went since
+        the last look, over the distance between two real samples; `separation`: the chance that a real sample's score is above a
+        fake one's; `margin`: mean real minus mean fake score, over the standard deviation of scores within each; `real`, `fake`: mean
+        scores; `held`: the chance that a real sample's score is above a held-out one's; `G/gradient`, `G/weights`: norms, for each
+        player, of the gradient of its last step and of its weights.
         """
         engine = self.engine
         random = engine.random()

@@ -18,7 +18,7 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.copying import NEAR, TWIN, VERDICTS, Seen, closeness, compare, resolution, variety
 from leafwing.evaluate.evidence import Evidence, Measure
-from leafwing.evaluate.neighbours import WAYS, Nearest, nearest, sketches
+from leafwing.evaluate.neighbours import WAYS, Nearest, Sketches, nearest, sketches
 
 NEXT = 10
 """The nearest training picture is compared with so many that come next."""
@@ -129,20 +129,20 @@ def report(evidence: Evidence) -> Report:
     return examine(samples, training, evidence.train_pictures(), held, evidence.seed)
 
 
-def examine(samples: Tensor, training: Tensor, pictures: Iterable[Tensor], held: Tensor, seed: int = 0) -> Report:
+def examine(samples: Sketches, training: Sketches, pictures: Iterable[Tensor], held: Sketches, seed: int = 0) -> Report:
     """The report on samples, from sketches; see `neighbours.sketches`.
 
     Args:
-        samples: (n, d), at least one.
-        training: (N, d), at least four different ones.
+        samples: at least one.
+        training: at least four different ones.
         pictures: the training pictures themselves, in the same order, which are mirrored and moved here.
-        held: (h, d), h may be 0.
+        held: any number, or none.
         seed: chooses the training pictures that are compared with the others, where there are more than `MOST`.
 
     Raises:
         LeafwingError: too few of either.
     """
-    first = _different(training)
+    first = _different(training.colours)
     if len(first) < FEWEST:
         raise LeafwingError(
             f"memorisation needs at least {FEWEST} different training pictures, to compare them with one another; this model was "
@@ -150,13 +150,13 @@ def examine(samples: Tensor, training: Tensor, pictures: Iterable[Tensor], held:
         )
     if not len(samples):
         raise LeafwingError("memorisation needs samples, and there are none: ask for some thousands")
-    known = training[first]
+    known = training[torch.from_numpy(first)]
     new, own = _new_pictures(known, held, seed)
     n, places = len(samples), torch.cat([torch.full((len(samples),), -1), own])
-    seen = nearest(torch.cat([samples, new]), _some(pictures, first), min(NEXT, len(known) - 2) + 1, places)
+    seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places)
     near = {way: closeness(one.distances) for way, one in seen.items()}
     equal = EQUAL * float(np.median(seen["in place"].distances[n:, 0]))
-    different, duplicates = variety(samples, equal)
+    different, duplicates = variety(samples.colours, equal)
     ways = {way: compare(near[way][:n], near[way][n:], different, _ratio_of_medians(seen[way], n)) for way in WAYS}
     best = min(WAYS, key=lambda way: (VERDICTS.index(ways[way].verdict), -ways[way].copied, -ways[way].near))
     close = np.flatnonzero(near[best][:n] < ways[best].limit)
@@ -171,7 +171,7 @@ def examine(samples: Tensor, training: Tensor, pictures: Iterable[Tensor], held:
         samples=n,
         different=round(different, 1),
         duplicates=duplicates,
-        duplicates_real=variety(known[:n], equal)[1],
+        duplicates_real=variety(known[:n].colours, equal)[1],
         training=len(known),
         held=len(held),
         new=len(new),
@@ -220,19 +220,19 @@ def _different(training: Tensor) -> np.ndarray:
     return np.array(list(first.values()), dtype=np.int64)
 
 
-def _new_pictures(known: Tensor, held: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Sketches of new pictures (m, d), and for each the training picture that it is itself, -1 for held-out ones.
+def _new_pictures(known: Sketches, held: Sketches, seed: int) -> tuple[Sketches, Tensor]:
+    """New pictures, and for each the training picture that it is itself, -1 for held-out ones.
 
     A held-out picture that is exactly the same as a training picture is not new.
     """
-    rows = {row.tobytes() for row in known.numpy()}
-    fresh = [place for place, row in enumerate(held.numpy()) if row.tobytes() not in rows]
+    rows = {row.tobytes() for row in known.colours.numpy()}
+    fresh = [place for place, row in enumerate(held.colours.numpy()) if row.tobytes() not in rows]
     places = np.arange(len(known))
     if len(places) > MOST - len(fresh):
         places = np.sort(np.random.default_rng(seed).choice(places, MOST - len(fresh), replace=False))
     chosen = torch.from_numpy(places)
-    parts = [held[fresh], known[chosen]] if fresh else [known[chosen]]
-    return torch.cat(parts), torch.cat([torch.full((len(fresh),), -1), chosen])
+    new = held[torch.tensor(fresh)] + known[chosen] if fresh else known[chosen]
+    return new, torch.cat([torch.full((len(fresh),), -1), chosen])
 
 
 def _ratio_of_medians(seen: Nearest, n: int) -> float:
@@ -262,7 +262,11 @@ def _some(chunks: Iterable[Tensor], places: np.ndarray) -> Iterator[Tensor]:
 def _words(found: Report) -> str:
     """The verdict in plain words, with the numbers behind it."""
     seen = found.ways[found.way]
-    lying = "as they lie" if found.way == "in place" else "mirrored or not and moved a little"
+    lying = {
+        "in place": "as they lie",
+        "moved": "mirrored or not and moved a little",
+        "edges": "by the directions of their edges, mirrored or not",
+    }[found.way]
     first = {
         "copies": f"Copies: about {found.copied:.0%} of the samples are copies of training pictures.",
         "suspicious": f"Suspicious: about {found.copied:.1%} of the samples lie nearer to training pictures than chance allows.",

@@ -1,9 +1,11 @@
-"""Which training pictures a picture is nearest to, seen coarsely: as they lie, or mirrored and moved a little.
+"""Which training pictures a picture is nearest to, in two spaces: colours, seen coarsely, and the directions of edges.
 
-A picture is brought to 32x32 and its middle 28x28 is averaged over boxes of 4x4 pixels; what remains (7x7 and the colours) is
-centred and scaled to length 1. So neither noise, nor brightness, nor contrast decides what is near: a small GAN's copies are noisy,
-and samples of its first minutes are pale, which in raw pixels makes them near to everything. The distance of two pictures is that of
-their sketches, from 0 (the same up to brightness and contrast) over 1.41 (unrelated) to 2.
+A picture is brought to 32x32 and averaged over boxes of 4x4 pixels. *Colours* are these averages in the middle 28x28, side by side
+(7x7). *Edges* are histograms of the directions of the averages' gradients in 4x4 cells, which hold shapes and no colour (after Dalal &
+Triggs 2005, Histograms of Oriented Gradients). Both are centred and scaled to length 1. So neither noise, nor brightness, nor contrast
+decides what is near: a small GAN's copies are noisy, and samples of its first minutes are pale, which in raw pixels makes them near to
+everything. The distance of two pictures is that of their sketches, from 0 (the same up to brightness and contrast) over 1.41
+(unrelated) to 2.
 
 Nothing here judges; see `copying`.
 """
@@ -20,10 +22,38 @@ from torch import Tensor
 
 SIDE, REACH, BOX = 32, 2, 4
 """Pixels: the square that pictures are brought to, how far they may be moved in it, and the boxes that are averaged."""
-WAYS = ("in place", "moved")
-"""As the training pictures lie, where a GAN's copies are; or mirrored or not, and moved by up to `REACH` pixels of `SIDE`."""
+CELLS, DIRECTIONS = 4, 8
+"""Of `edges`: cells a side, and directions, from 0 to 180 degrees, that are told apart in each."""
+WAYS = ("in place", "moved", "edges")
+"""Colours as the training pictures lie, where a GAN's copies are; colours, mirrored or not and moved by up to `REACH` pixels;
+edges, mirrored or not."""
 _FLAT = 1e-3
 """Sketches shorter than this before scaling are those of flat pictures, which are like nothing."""
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """n pictures in both spaces.
+
+    Args:
+        colours: float32 (n, d), each of length 1, or 0 for a flat picture.
+        edges: float32 (n, 128), likewise.
+    """
+
+    colours: Tensor
+    edges: Tensor
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def __getitem__(self, rows: Tensor | slice) -> Sketches:
+        return Sketches(self.colours[rows], self.edges[rows])
+
+    def __add__(self, other: Sketches) -> Sketches:
+        """All pictures of both."""
+        if not len(other):
+            return self
+        return Sketches(torch.cat([self.colours, other.colours]), torch.cat([self.edges, other.edges]))
 
 
 @dataclass(frozen=True)
@@ -55,14 +85,29 @@ def boxes(pictures: Tensor) -> Tensor:
     return F.avg_pool2d(shown, BOX, stride=1)
 
 
-def sketches(pictures: Iterable[Tensor]) -> Tensor:
-    """The sketches of pictures, chunk after chunk: float32 (n, d), each of length 1, or 0 for a flat picture; (0, 0) of none."""
-    made = [_sketch(boxes(chunk), REACH, REACH) for chunk in pictures]
-    return torch.cat(made) if made else torch.empty(0, 0)
+def edges(averages: Tensor) -> Tensor:
+    """The directions of edges in averages (n, channels, 29, 29): (n, 128), centred, of length 1."""
+    grey = averages.mean(1)
+    down, right = grey[:, 1:, :-1] - grey[:, :-1, :-1], grey[:, :-1, 1:] - grey[:, :-1, :-1]
+    direction = torch.atan2(down, right).remainder(torch.pi) * (DIRECTIONS / torch.pi)
+    bins = torch.arange(DIRECTIONS, device=grey.device).view(-1, 1, 1)
+    away = (direction[:, None] - bins).abs()
+    part = (1 - torch.minimum(away, DIRECTIONS - away)).clamp_min(0)  # between two bins, a part of each
+    strength = (down**2 + right**2).sqrt()[:, None] * part
+    return _scaled(F.avg_pool2d(strength, strength.shape[-1] // CELLS).flatten(1))
+
+
+def sketches(pictures: Iterable[Tensor]) -> Sketches:
+    """The sketches of pictures, chunk after chunk."""
+    made = Sketches(torch.empty(0, 0), torch.empty(0, 0))
+    found = [Sketches(_colours(averages, REACH, REACH), edges(averages)) for averages in map(boxes, pictures)]
+    if found:
+        made = Sketches(torch.cat([one.colours for one in found]), torch.cat([one.edges for one in found]))
+    return made
 
 
 def nearest(
-    queries: Tensor, pictures: Iterable[Tensor], k: int, own: Tensor | None = None, block: int = 1024
+    queries: Sketches, pictures: Iterable[Tensor], k: int, own: Tensor | None = None, block: int = 1024
 ) -> dict[str, Nearest]:
     """The k nearest training pictures of each query, in each of the `WAYS`.
 
@@ -70,7 +115,7 @@ def nearest(
     sketches: 10,000 x 5,000 at 2.5e9 of 147 numbers.
 
     Args:
-        queries: sketches (n, d).
+        queries: n pictures.
         pictures: all training pictures, in chunks (b, channels, height, width) in [-1, 1]; there must be at least k (and one more with
             `own`).
         k: how many.
@@ -81,29 +126,33 @@ def nearest(
     start = 0
     for chunk in pictures:
         for part in chunk.split(512):
-            variants = list(_variants(boxes(part.to(queries.device))))
+            averages = boxes(part.to(queries.colours.device))
+            variants, outlines = list(_variants(averages)), (edges(averages), edges(averages.flip(3)))
             for low in range(0, len(queries), block):
                 rows = slice(low, low + block)
-                likeness = _likeness(queries[rows], variants)
+                likeness = _likeness(queries[rows], variants, outlines)
                 if own is not None:
                     place = own[rows] - start
                     inside = (place >= 0) & (place < len(part))
-                    for values in likeness.values():
-                        values[inside.nonzero()[:, 0], place[inside]] = -torch.inf
-                kept["in place"].add(rows, start, likeness["in place"])
-                moved = torch.maximum(likeness["moved"], likeness["flipped"])
-                kept["moved"].add(rows, start, moved, likeness["flipped"])
+                    for one in (values for pair in likeness.values() for values in pair):
+                        one[inside.nonzero()[:, 0], place[inside]] = -torch.inf
+                for way, both in likeness.items():
+                    kept[way].add(rows, start, *both)
             start += len(part)
     return {way: best.found() for way, best in kept.items()}
 
 
-def _sketch(averages: Tensor, top: int, left: int) -> Tensor:
-    """The sketch of the 28x28 pixels that begin at (top, left): (n, d)."""
-    end = SIDE - 2 * REACH - BOX + 1
-    flat = averages[:, :, top : top + end : BOX, left : left + end : BOX].flatten(1)
-    centred = flat - flat.mean(1, keepdim=True)
+def _scaled(rows: Tensor) -> Tensor:
+    """Rows centred and scaled to length 1; rows that are flat become 0."""
+    centred = rows - rows.mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
     return torch.where(length > _FLAT, centred / length.clamp_min(_FLAT), 0.0)
+
+
+def _colours(averages: Tensor, top: int, left: int) -> Tensor:
+    """The colours of the 28x28 pixels that begin at (top, left): (n, d)."""
+    end = SIDE - 2 * REACH - BOX + 1
+    return _scaled(averages[:, :, top : top + end : BOX, left : left + end : BOX].flatten(1))
 
 
 def _variants(averages: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -115,20 +164,24 @@ def _variants(averages: Tensor) -> Iterator[tuple[str, Tensor]]:
     ]
     for name, shown in (("moved", averages), ("flipped", averages.flip(3))):
         for top, left in places:
-            yield name, _sketch(shown, top, left)
+            yield name, _colours(shown, top, left)
 
 
-def _likeness(queries: Tensor, variants: list[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Cosines (n, b) of queries and training pictures: in place, and the best of those moved and of those flipped too."""
+def _likeness(
+    queries: Sketches, variants: list[tuple[str, Tensor]], outlines: tuple[Tensor, Tensor]
+) -> dict[str, tuple[Tensor, ...]]:
+    """For each way cosines (n, b) of queries and training pictures as they are, and of their mirror images where those count."""
     found: dict[str, Tensor] = {}
-    room = queries.new_empty(len(queries), len(variants[0][1]))
+    colours = queries.colours
+    room = colours.new_empty(len(colours), len(variants[0][1]))
     for name, sketch in variants:
         if name in found:
-            torch.maximum(found[name], torch.mm(queries, sketch.T, out=room), out=found[name])
+            torch.maximum(found[name], torch.mm(colours, sketch.T, out=room), out=found[name])
         else:
-            found[name] = queries @ sketch.T
+            found[name] = colours @ sketch.T
             found.setdefault("in place", found[name].clone())
-    return found
+    as_is, flipped = (queries.edges @ one.T for one in outlines)
+    return {"in place": (found["in place"],), "moved": (found["moved"], found["flipped"]), "edges": (as_is, flipped)}
 
 
 class _Best:
@@ -139,8 +192,9 @@ class _Best:
         self.indices = torch.full((n, k), -1)
         self.mirrored = torch.zeros((n, k), dtype=torch.bool)
 
-    def add(self, rows: slice, start: int, likeness: Tensor, flipped: Tensor | None = None) -> None:
-        """Takes in cosines (n, b) of the training pictures from `start` on; `flipped` are those of their mirror images."""
+    def add(self, rows: slice, start: int, as_is: Tensor, flipped: Tensor | None = None) -> None:
+        """Takes in cosines (n, b) of the training pictures from `start` on, and of their mirror images where those count."""
+        likeness = as_is if flipped is None else torch.maximum(as_is, flipped)
         k = self.likeness.shape[1]
         values, places = likeness.topk(min(k, likeness.shape[1]))
         mirrors = torch.zeros_like(places, dtype=torch.bool) if flipped is None else flipped.gather(1, places) >= values

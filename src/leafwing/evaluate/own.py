@@ -91,6 +91,7 @@ def own(
     path = folder / f"own-{name(data)}.safetensors"
     with drawn_alike():
         net = Network(data.spec, len(data.spec.labels) if data.labels is not None else 0)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions are faster in it
     if not filled(net, path):
         with files.storage(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)

@@ -129,7 +129,7 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
     name = next(iter(table.measures), None)
     arrow = "" if name is None else ARROWS[table.measures[name]]
     numbers = [] if name is None else [f"final {escape(name)} {arrow}", f"best {escape(name)} {arrow}"]
-    head = ["recipe", *numbers, "collapsed", "images", "G steps", "time", "s per 1,000 images"]
+    head = ["recipe", *numbers, "collapsed", "alarms", "images", "G steps", "time", "s per 1,000 images"]
     rows = []
     for one in table.summary:
         ended = one["runs"] - one["failed"]
@@ -138,6 +138,7 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
                 f'<span class="key c{colours[one["recipe"]] % COLOURS}"></span>{escape(one["recipe"])}',
                 *([] if name is None else [over(one[moment][name]) for moment in ("final", "best")]),
                 f"{one['collapsed']} of {ended}" + (f", {one['failed']} broke off" if one["failed"] else ""),
+                f"{one['alarmed']} of {ended}",
                 count(one["images"]),
                 count(one["generator_steps"]),
                 "–" if one["seconds"] is None else show_duration(one["seconds"]),
@@ -147,7 +148,8 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
     note = (
         "Medians over seeds, with the smallest and the largest below. <em>Final</em> is the last checkpoint, <em>best</em> "
         "the one with the best number, which is chosen by looking and so flatters every recipe. Recipes are in the order of their "
-        "final numbers. Time is that of training alone."
+        "final numbers. <em>Alarms</em> counts the runs about which the health monitor said something while they trained. "
+        "Time is that of training alone."
     )
     return grid(head, rows) + f'<p class="note">{note}</p>'
 
@@ -221,7 +223,7 @@ def every_run(table: Table) -> str:
     """A row a run."""
     name = next(iter(table.measures), None)
     numbers = [] if name is None else [f"final {escape(name)}", f"best {escape(name)}", "best at"]
-    head = ["run", *numbers, "images", "time", "how it ended"]
+    head = ["run", *numbers, "images", "time", "how it ended", "health"]
     rows = []
     for run in table.runs:
         ended = run["why"] if run["collapsed"] or run["status"] != "finished" else "well"
@@ -229,8 +231,14 @@ def every_run(table: Table) -> str:
         cells = [] if name is None else [show(run["final"][name]), show(run["best"][name]), best_at]
         bad = f"<em>{escape(tidy(ended))}</em>" if ended != "well" else ended
         label = f"{escape(run['recipe'])}<small>seed {run['seed']}</small>"
-        rows.append([label, *cells, count(run["images"]), show_duration(run["seconds"]), bad])
-    return grid(head, rows, ["how it ended"])
+        rows.append([label, *cells, count(run["images"]), show_duration(run["seconds"]), bad, health(run)])
+    return grid(head, rows, ["how it ended", "health"])
+
+
+def health(run: Mapping[str, Any]) -> str:
+    """What the monitor said of a run, in a cell."""
+    said = (f"{what} ({show_count(images)} images)" for what, images in run["alarms"].items())
+    return "".join(f"<span>{escape(one)}</span>" for one in said) or "no alarm"
 
 
 def measured(table: Table, about: About) -> str:

@@ -41,6 +41,7 @@ class Found:
         numbers: the rows of `commands.evaluate`, of all checkpoints.
         variety: of the final samples beside real pictures, 1 for the same; None for points, or where there is no model.
         modes: how many modes the data are known to have; 0 where that is unknown.
+        alarms: of the health monitor, in words, each with the images at which it was raised.
     """
 
     recipe: str
@@ -53,6 +54,7 @@ class Found:
     numbers: Sequence[dict[str, Any]] = ()
     variety: float | None = None
     modes: int = 0
+    alarms: Sequence[tuple[str, int]] = ()
 
     @property
     def name(self) -> str:
@@ -141,6 +143,7 @@ def row(one: Found, measures: Mapping[str, Better]) -> dict[str, Any]:
         "seconds": round(one.seconds, 3),
         "seconds_per_1000_images": round(1000 * one.seconds / one.images, 4) if one.images else None,
         "variety": one.variety,
+        "alarms": dict(reversed(one.alarms)),
         "best_images": best,
         "best": nothing | (one.at(best) if best is not None else {}),
         "final": nothing | (one.at(ended) if ended is not None else {}),
@@ -195,6 +198,7 @@ def summed(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping[str
         "failed": len(runs) - len(ended),
         "collapsed": collapsed,
         "collapse_rate": collapsed / len(ended) if ended else None,
+        "alarmed": sum(bool(run["alarms"]) for run in ended),
         **{
             key: middle([run[key] for run in ended])
             for key in ("images", "generator_steps", "seconds", "seconds_per_1000_images")
@@ -264,12 +268,13 @@ def medians(one: Mapping[str, Any]) -> dict[str, float | None]:
 def as_csv(table: Table) -> str:
     """A row a run; best and final numbers in columns such as `final_fid`."""
     held = io.StringIO()
-    plain = [name for name, value in table.runs[0].items() if not isinstance(value, dict)]
+    plain = [name for name in table.runs[0] if name not in ("best", "final")]
     writer = csv.writer(held, lineterminator="\n")
     writer.writerow([*plain, *(f"{moment}_{name}" for moment in ("best", "final") for name in table.measures)])
     for run in table.runs:
+        told = run | {"alarms": "; ".join(run["alarms"])}
         numbers = [run[moment][name] for moment in ("best", "final") for name in table.measures]
-        writer.writerow(["" if value is None else value for value in [*(run[name] for name in plain), *numbers]])
+        writer.writerow(["" if value is None else value for value in [*(told[name] for name in plain), *numbers]])
     return held.getvalue()
 
 

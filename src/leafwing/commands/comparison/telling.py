@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafwing import files
+from leafwing import files, health
 from leafwing.commands.comparison.book import Book
 from leafwing.commands.comparison.entering import Entrant, Plan
 from leafwing.commands.comparison.side_by_side import cores, processor
@@ -74,7 +74,8 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
     if not (folder / "run.json").exists():
         return Found(name, seed, known["status"], known["said"])
     run = Run(folder, trust=entrant.own)
-    last = (run.records() or [{}])[-1]
+    records = run.records()
+    last = (records or [{}])[-1]
     finished = known["status"] == "finished"
     unevaluated = finished and known.get("evaluation") is None
     if finished and not run.spec.points and "variety" not in known:
@@ -91,6 +92,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
         numbers=known.get("numbers", []),
         variety=known.get("variety"),
         modes=known_modes(plan.data.source),
+        alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(records)],
     )
 
 
