@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import leafwing
 from leafwing.commands import stopping
 from leafwing.errors import LeafwingError
+from leafwing.evaluate import METRICS, metric
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {
@@ -43,7 +46,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float]) -> None:
     """Checkpoints of 8, 16, ... images get these numbers of a metric of which less is better."""
 
     def evaluate(folder: Path, *, metrics: list[str], images: int, **how: Any) -> list[dict[str, Any]]:
-        row = {"metric": "kid", "by": metrics[0], "images": images, "value": numbers[images // 8 - 1], "better": "lower"}
+        name = stopping.DECIDING[metrics[0]][-1]
+        row = {"metric": name, "by": metrics[0], "images": images, "value": numbers[images // 8 - 1], "better": "lower"}
         row["fingerprint"] = "x"
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -56,12 +60,12 @@ def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
-    run = leafwing.train("ring", out=tmp_path / "run", images=80, stop_on="modes.kid", patience=3, **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", images=80, stop_on="modes.kl", patience=3, **TINY)
     assert (run.done, run.records()[-1]["images"]) == ("no_better", 56)
     assert list(run.weights()) == [32, 56], "best and final"
     assert json.loads((run.folder / "run.json").read_text())["training"]["best"] == {
         "images": 32,
-        "metric": "kid",
+        "metric": "kl",
         "value": 2,
     }
     assert leafwing.Model.load(run, images=Run(run.folder).shown("best")).images == 32
@@ -71,7 +75,7 @@ def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
-    part = leafwing.train("ring", out=tmp_path / "run", images=40, stop_on="modes.kid", patience=3, **TINY)
+    part = leafwing.train("ring", out=tmp_path / "run", images=40, stop_on="modes.kl", patience=3, **TINY)
     assert part.done == "images"
     resumed = leafwing.resume(part.folder, images=80)
     assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
@@ -95,11 +99,23 @@ def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     ("stop_on", "said"),
-    [("kidd", "no metric 'kidd'.*kid"), ("fid", "fid looks at pictures")],
+    [
+        ("kidd", "no metric 'kidd'.*kid"),
+        ("fid", "fid looks at pictures"),
+        ("prdc.wrong", "prdc can decide by precision, recall.*not by 'wrong'"),
+        ("ms_ssim", "cannot decide; these can: fid, kid"),
+    ],
 )
 def test_a_metric_that_does_not_suit_is_named(stop_on: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=said):
         leafwing.train("ring", out=tmp_path / "run", images=16, stop_on=stop_on, **TINY)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_that_says_which_way_is_better_can_decide(name: str) -> None:
+    source = Path(inspect.getfile(metric(name))).read_text(encoding="utf-8")
+    assert (name in stopping.DECIDING) == bool(re.search(r'"(lower|higher)"', source))
+    assert all(re.search(rf"['\"]{measure}['\"]", source) for measure in stopping.DECIDING.get(name, ()))
 
 
 def test_best_is_refused_where_nobody_looked_for_it(tmp_path: Path) -> None:

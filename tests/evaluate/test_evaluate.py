@@ -250,6 +250,7 @@ def test_points_have_modes(points: Run) -> None:
         ({"data": "nowhere"}, "'nowhere': no such file or folder"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"metrics": "ppl", "precision": "bf16"}, "ppl needs --precision fp32"),
     ],
 )
 def test_bad_input_is_refused_and_leaves_nothing(run: Run, given: dict[str, Any], said: str) -> None:

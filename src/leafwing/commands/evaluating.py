@@ -121,6 +121,10 @@ def evaluate(
         names = chosen(metrics, opened, data)
         checkpoints = which(opened, images)
         setup = choose(device, precision, torch.get_num_threads())
+        if "ppl" in names and setup.precision != "fp32":
+            raise LeafwingError(
+                f"metric ppl needs --precision fp32: it takes steps of 1e-4 in the latents, which {setup.precision} rounds away"
+            )
         here = processes.device(setup.device)
         keep_freed_memory()
         network = None

@@ -22,18 +22,38 @@ PATIENCE = 5
 """Checkpoints without a better one after which training ends, when nobody says how many."""
 
 
+DECIDING = {
+    "fid": ("fid",),
+    "kid": ("kid",),
+    "prdc": ("precision", "recall", "density", "coverage"),
+    "inception_score": ("inception_score",),
+    "swd": ("swd",),
+    "ppl": ("ppl", "ppl_ends"),
+    "modes": ("modes", "high_quality", "kl"),
+    "memorisation": ("copied", "copied_near", "duplicates"),
+}
+"""Measures by metric that can decide, because more of them is better, or less; the first is meant where none is named."""
+
+
 def asked(stop_on: str) -> tuple[str, str]:
     """The metric to be worked out, and its measure that decides: `kid`, or `prdc.recall`; of `kid` alone the first one.
 
     Raises:
-        LeafwingError: there is no such metric.
+        LeafwingError: there is no such metric or measure, or it cannot decide.
     """
     from leafwing.evaluate import METRICS
 
     metric, _, measure = stop_on.partition(".")
     if metric not in METRICS:
         raise LeafwingError(f"stop-on {stop_on!r}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
-    return metric, measure
+    if metric not in DECIDING:
+        raise LeafwingError(
+            f"stop-on {stop_on!r}: of {metric} neither more nor less is better, so it cannot decide; these can: "
+            f"{', '.join(DECIDING)}"
+        )
+    if measure and measure not in DECIDING[metric]:
+        raise LeafwingError(f"stop-on {stop_on!r}: {metric} can decide by {', '.join(DECIDING[metric])}, not by {measure!r}")
+    return metric, measure or DECIDING[metric][0]
 
 
 def suits(stop_on: str, data: Dataset) -> None:
@@ -65,7 +85,7 @@ class Stopping:
         """Evaluates the checkpoint of so many images that was just written; True when it is time to stop.
 
         Raises:
-            LeafwingError: the metric does not suit this run, or has no such measure.
+            LeafwingError: the metric does not suit this run.
         """
         engine = self.training.engine
         engine.processes.barrier()  # the checkpoint is there
@@ -73,22 +93,16 @@ class Stopping:
         how: dict[str, Any] = {"device": str(engine.device), "trust": True, "processes": engine.processes}
         rows = evaluate(self.run.folder, metrics=[self.metric], images=images, n=SAMPLES, **how)
         engine.set_random(random)
-        names = [row["metric"] for row in rows]
-        name = self.measure or names[0]
-        if name not in names:
-            raise LeafwingError(f"stop-on {self.metric}.{self.measure}: {self.metric} measures {', '.join(names)}")
-        now = next(row for row in rows if row["metric"] == name)
-        if not now["better"]:
-            raise LeafwingError(f"stop-on {self.metric}: of {name} neither more nor less is better, so it cannot decide")
+        now = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
             return bool(engine.processes.tell(None))
         series = {
             row["images"]: row["value"] for row in [*kept(self.run), now] if same(row, now) and row["images"] <= images
         }
         best, since = best_of(series, now["better"])
-        self.run.update(best={"images": best, "metric": name, "value": series[best]})
+        self.run.update(best={"images": best, "metric": self.measure, "value": series[best]})
         self.progress.say(
-            f"{images:,} images: {name} {now['value']:.4g}"
+            f"{images:,} images: {self.measure} {now['value']:.4g}"
             + ("" if best == images else f"; the best was {series[best]:.4g} at {show_count(best)} images")
         )
         return bool(engine.processes.tell(since >= self.patience))
