@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import leafwing
 from leafwing import networks, recipes
 from leafwing.data import load
 from leafwing.game import Game
@@ -44,3 +47,16 @@ def test_r3gan_covers_every_mode(world: str, modes: int, good: float) -> None:
     found = measured(world, "r3gan", 0, "500k", {})
     assert found["modes"] == modes, found
     assert found["good"] > good, found
+
+
+@pytest.mark.parametrize("recipe", ["gan", "lsgan", "wgan", "wgan_gp", "r3gan"])
+def test_a_training_takes_the_defaults_for_points(recipe: str, tmp_path: Path) -> None:
+    run = leafwing.train("ring", recipe, out=tmp_path / "run", images=1, threads=1, lr_g=1e-5, health="off")
+    assert run.config["options"] == recipes.describe(recipe).resolve({"lr_g": 1e-5}, points=True)
+    assert run.config["options"]["latent"] == 2
+    assert run.config["training"]["precision"] == "fp32", "bf16 rounds points by half a standard deviation"
+
+
+def test_bf16_may_be_asked_for(tmp_path: Path) -> None:
+    run = leafwing.train("ring", "lsgan", out=tmp_path / "run", images=1, threads=1, precision="bf16", health="off")
+    assert run.config["training"]["precision"] == "bf16"

@@ -7,7 +7,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,6 +216,10 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
         recipes.build(card.name, recipes.find(named), DataSpec(height, width, 3, ("a", "b"), ("image", "label")), chosen)
     reading = {name: value for name in DATA_OPTIONS if (value := given.get(name)) is not None}
     dataset = data.load(source, **{**old["data"]["options"], **reading}, progress=progress.packing)
+    if dataset.spec.points:
+        chosen = card.resolve({**replayed, **options}, points=True)
+        if machine.get("precision", "auto") == "auto":
+            setup = replace(setup, precision="fp32", why={**setup.why, "precision": "points need more digits than bf16 has"})
     if dataset.rejects:
         progress.say(f"{len(dataset.rejects)} pictures cannot be used; `leafwing doctor {source}` says which and why")
     for note in dataset.notes:

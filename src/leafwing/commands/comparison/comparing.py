@@ -288,7 +288,7 @@ class Watch:
         for name, seed in list(self.started):
             last, of = last_record(self.book.run(name, seed) / "log.jsonl"), self.plan.images[name]
             shares[name, seed] = share = min(1.0, last.get("images", 0) / of)
-            speed = f", {last['images_per_second']:,.0f} images/s" if last else ""
+            speed = f", {last['images_per_second']:,.0f} images/s" if "images_per_second" in last else ""
             shown = f"{show_count(share * of)} of {show_count(of)} images{speed}" if share < 1 else "evaluating"
             self.progress.say(f"{name} seed {seed}: {shown}")
         left = self.left(shares)
