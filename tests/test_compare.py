@@ -121,6 +121,9 @@ def test_a_recipe_of_ones_own_takes_part(whole: tuple[Path, dict[str, Any]], cre
     assert own["recipe"] == "mine"
     assert (own["final"], own["best"]) == (gan["final"], gan["best"])
     assert told["sentences"][0].startswith("mine was trained alone")
+    mine.write_text(mine.read_text() + "\n# another one\n")
+    with pytest.raises(LeafwingError, match="recipe mine: another file"):
+        commands.compare("ring", **{**RING, "recipes": [str(mine)], "seeds": 2, "options": options}, out=tmp_path / "out")
 
 
 def test_recipes_and_seeds_may_be_added_but_not_left_out(
@@ -132,7 +135,7 @@ def test_recipes_and_seeds_may_be_added_but_not_left_out(
         ({"images": 500}, "images: 600 there, 500 now"),
         ({"seeds": 1}, "seeds 1 were left out"),
         ({"recipes": "gan"}, "recipe lsgan was left out"),
-        ({"options": (*SETTINGS, "gan.lr_g=0.2")}, r"recipe gan: lr_g=0.1 there, 0.2 now"),
+        ({"options": (*SETTINGS, "gan.lr_g=0.2")}, r"recipe gan: lr_g=0.001 there, 0.2 now"),
         ({"minutes": 1}, "minutes: None there, 1 now"),
     ):
         with pytest.raises(LeafwingError, match=said) as caught:
@@ -303,6 +306,10 @@ def test_seeds_are_a_number_or_named() -> None:
         ({"recipes": "dcgan"}, "points"),
         ({"device": "tpu"}, "no device"),
         ({"n": 0}, "n 0"),
+        ({"features": "pixel"}, "no feature network 'pixel'; did you mean pixels"),
+        ({"features": "inception", "weights": "missing.pth"}, "--weights missing.pth"),
+        ({"weights": "missing.pth"}, "--weights missing.pth"),
+        ({"metrics": "fid"}, "metric fid looks at pictures"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
@@ -323,6 +330,12 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, crew: Cre
     (tmp_path / "out" / "compare.json").write_text("{}")
     with pytest.raises(LeafwingError, match=r"compare\.json cannot be read"):
         commands.compare("ring", **RING, out=tmp_path / "out")
+    (tmp_path / "out" / "compare.json").unlink()
+    (tmp_path / "out" / "runs" / "mine").mkdir()
+    with pytest.raises(LeafwingError, match="holds no comparison"):
+        commands.compare("ring", **RING, out=tmp_path / "out")
+    (tmp_path / "out" / "runs" / "mine").rmdir()
+    (tmp_path / "out" / ".lock").touch()
     lock = FileLock(tmp_path / "out" / ".lock")
     with lock, pytest.raises(LeafwingError, match="another leafwing compare works there"):
         commands.compare("ring", **RING, out=tmp_path / "out")
@@ -378,7 +391,7 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
 
 def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: dict[str, Any] = {
-        "recipes": "gan,cgan", "seeds": "4,5", "images": "1k", "minutes": 2.0, "size": "16", "mirror": True, "hold_out": 30,
+        "recipes": "gan,cgan", "seeds": "4,5", "images": "1k", "minutes": 2.0123456, "size": "16", "mirror": True, "hold_out": 30,
         "options": ["width=8", "gan.lr_g=0.5"], "metrics": "fid,kid", "n": 50, "features": "pixels", "jobs": 2, "device": "cpu",
     }  # fmt: skip
     found = plan(crew, monkeypatch, "digits", tmp_path / "out", **asked)
@@ -557,3 +570,8 @@ def test_progress_is_said_with_what_is_left(whole: tuple[Path, dict[str, Any]], 
     assert said[1].startswith("gan seed 1: 600 of 1.2k images, ")
     assert said[2] == "1 of 3 runs done, about 2m 40s left", "of 110 s each, the second is half done"
     assert comparing.last_record(out / "nothing") == {}
+    diverged = {"images": 700, "seconds": 1.0, "costs": {}, "diverged": "D became nan"}
+    monkeypatch.setattr(comparing, "last_record", lambda log: diverged)
+    watch.spoke = now - 40
+    watch()
+    assert said[3] == "gan seed 1: 700 of 1.2k images"

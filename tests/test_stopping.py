@@ -31,23 +31,26 @@ WATCHED = {**TINY, "stop_on": "modes.high_quality"}
 
 
 @pytest.mark.parametrize(
-    ("series", "better", "best", "since"),
+    ("series", "better", "best"),
     [
-        ({8: 3.0}, "lower", 8, 0),
-        ({8: 3.0, 16: 2.0, 24: 2.5, 32: 2.0}, "lower", 16, 2),
-        ({24: 1.0, 8: 3.0, 16: 2.0}, "higher", 8, 2),
+        ({8: 3.0}, "lower", 8),
+        ({8: 3.0, 16: 2.0, 24: 2.5, 32: 2.0}, "lower", 16),
+        ({24: 1.0, 8: 3.0, 16: 2.0}, "higher", 8),
+        ({8: None, 16: 2.0}, "lower", 16),
+        ({8: None, 16: None}, "higher", 8),
     ],
 )
-def test_the_first_of_the_best_counts(series: dict[int, float], better: str, best: int, since: int) -> None:
-    assert stopping.best_of(series, better) == (best, since)
+def test_the_first_of_the_best_counts(series: dict[int, float | None], better: str, best: int) -> None:
+    assert stopping.best_of(series, better) == best
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float]) -> None:
+def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -> None:
     """Checkpoints of 8, 16, ... images get these numbers of a metric of which less is better."""
 
     def evaluate(folder: Path, *, metrics: list[str], images: int, **how: Any) -> list[dict[str, Any]]:
+        number = numbers[images // 8 - 1]
         name = stopping.DECIDING[metrics[0]][-1]
-        row = {"metric": name, "by": metrics[0], "images": images, "value": numbers[images // 8 - 1], "better": "lower"}
+        row = {"metric": name, "by": metrics[0], "images": images, "value": number, "better": "lower"}
         row["fingerprint"] = "x"
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -79,6 +82,42 @@ def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
     assert part.done == "images"
     resumed = leafwing.resume(part.folder, images=80)
     assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
+
+
+def test_a_checkpoint_between_two_others_takes_no_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
+    tiny = {**TINY, "batch": 4, "log": 4}
+    part = leafwing.train("ring", out=tmp_path / "run", images=44, stop_on="modes.kl", patience=3, **tiny)
+    assert list(part.weights()) == [32, 44]
+    resumed = leafwing.resume(part.folder, images=80)
+    assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
+
+
+def test_a_checkpoint_that_was_killed_before_its_look_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [5, 3, 4, 0.5, 2.5, 2.2, 9, 0, 0, 0])
+    part = leafwing.train("ring", out=tmp_path / "run", images=32, stop_on="modes.kl", patience=3, **TINY)
+    rows = (part.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (part.folder / "metrics.jsonl").write_text("".join(rows[:-1]))
+    resumed = leafwing.resume(part.folder, images=80)
+    assert resumed.config["training"]["best"]["images"] == 32
+
+
+def test_the_best_is_one_that_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [1, 3, 2, 4, 5, 6, 9, 9, 9, 9])
+    part = leafwing.train("ring", out=tmp_path / "run", images=24, stop_on="modes.kl", patience=9, **TINY)
+    part.weights()[8].unlink()
+    assert leafwing.resume(part.folder, images=40).config["training"]["best"]["images"] == 24
+
+
+def test_a_number_that_is_none_is_no_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [None, 3, None, None, None, 9])
+    run = leafwing.train("ring", out=tmp_path / "run", images=48, stop_on="modes.kl", patience=2, **TINY)
+    assert (run.done, run.records()[-1]["images"], run.config["training"]["best"]["images"]) == ("no_better", 32, 16)
+
+
+def test_patience_without_a_metric_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match="--patience 3 needs --stop-on"):
+        leafwing.train("ring", out=tmp_path / "run", images=16, patience=3, **TINY)
 
 
 def test_looking_does_not_change_the_training(tmp_path: Path) -> None:

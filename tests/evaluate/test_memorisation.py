@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,8 +300,19 @@ def test_what_could_not_have_been_seen_grows_with_twins_and_falls_with_samples()
     assert copying.resolution(np.linspace(0.6, 1, 4), 2) == 1
 
 
+def test_the_guides_table_of_what_cannot_be_seen_is_right() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "memorisation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", guide, re.MULTILINE)
+    assert len(rows) == 5
+    for new, *shares in rows:
+        plain = np.linspace(0.6, 1, int(new.replace(",", "")))
+        for share, samples in zip(shares, (300, 1_000, 5_000), strict=True):
+            assert copying.resolution(plain, samples) == pytest.approx(float(share) / 100, rel=0.12)
+
+
 def test_variety_counts_different_pictures() -> None:
     shown = sketches([colours(40)]).colours
     assert copying.variety(shown, 1e-2) == (40, 0)
     assert copying.variety(shown[:1].expand(40, -1), 1e-2) == (1, 1)
     assert copying.variety(shown[:10].repeat(4, 1), 1e-2) == (10, 1)
+    assert copying.variety(sketches([torch.zeros(9, 3, 32, 32)]).colours, 1e-2) == (1, 1), "grey pictures are alike"

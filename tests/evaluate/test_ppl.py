@@ -36,7 +36,7 @@ def ends(prior: Prior, n: int = 200) -> tuple[Tensor, Tensor]:
 def test_on_a_straight_line_a_linear_generator_goes_everywhere_alike() -> None:
     """|W (b - a)|^2 at every time. In float32 a step of 1e-4 is right to about one part in 500."""
     a, b = ends(Uniform(6))
-    found = jumps(given(Uniform(6)), a, b, torch.linspace(0, 1, 200, dtype=torch.float64))
+    found = jumps(given(Uniform(6)), ppl.straight, a, b, torch.linspace(0, 1, 200, dtype=torch.float64))
     oracle = ((b - a) @ WEIGHT).square().sum(1).numpy()
     assert found == pytest.approx(oracle, rel=0.02)
 
@@ -45,7 +45,7 @@ def test_on_a_great_circle_the_step_is_the_circles_tangent() -> None:
     """d/dt slerp = angle / sin(angle) * (cos(t angle) b - cos((1 - t) angle) a)."""
     a, b = ends(Normal(6))
     t = torch.linspace(0, 1, 200, dtype=torch.float64)
-    found = jumps(given(Normal(6)), a, b, t)
+    found = jumps(given(Normal(6)), ppl.slerp, a, b, t)
     angle = torch.nn.functional.cosine_similarity(a, b).acos()[:, None].double()
     tangent = angle / angle.sin() * ((t[:, None] * angle).cos() * b - ((1 - t[:, None]) * angle).cos() * a)
     oracle = (tangent @ WEIGHT.double()).square().sum(1).numpy()
@@ -69,7 +69,7 @@ def test_the_ends_of_paths_are_where_they_begin() -> None:
     a, b = ends(Normal(6))
     t = torch.zeros(200, dtype=torch.float64)
     _, found = ppl.measure(given(Normal(6)))
-    assert found.value == pytest.approx(trimmed("", jumps(given(Normal(6)), a, b, t)).value, rel=1e-6)
+    assert found.value == pytest.approx(trimmed("", jumps(given(Normal(6)), ppl.slerp, a, b, t)).value, rel=1e-6)
 
 
 def test_features_twice_as_large_make_a_path_four_times_as_long() -> None:

@@ -118,7 +118,7 @@ def test_many_pictures_give_fewer_patches_each(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(swd, "MOST", 200)
     counted: list[int] = []
 
-    def count(real: np.ndarray, fake: np.ndarray, seed: int) -> float:
+    def count(real: np.ndarray, fake: np.ndarray, seed: int, told: object) -> float:
         counted.extend([len(real), len(fake)])
         return 0.0
 

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from leafwing.evaluate.evidence import Measure
     from leafwing.evaluate.protocol import Protocol
     from leafwing.evaluate.samples import Samples
+    from leafwing.game import DataSpec
 
 NUMBERS = "metrics.jsonl"
 MOST, FEW = 5_000, 1_000
-WORLD_SAMPLES = {"ring": 2_500, "grid": 2_500, "stacked": 26_000}
-"""As many as the papers took that published numbers of these worlds."""
 WITHOUT_NETWORK = ("swd", "ms_ssim", "modes", "memorisation")
 """Metrics that look at the samples themselves: their numbers do not depend on the feature network."""
 AGAIN = "Evaluate again: what was finished is kept"
@@ -119,6 +118,7 @@ def evaluate(
         heard = (progress or Silent()) if processes.first else Silent()
         opened = Run.open(run, root=root, trust=trust)
         names = chosen(metrics, opened, data)
+        opened.function()  # raises: a recipe that is not trusted
         checkpoints = which(opened, images)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
@@ -169,6 +169,8 @@ def of_checkpoint(
         samples = None
         for name in names:
             under = replace(protocol, features="", network="") if name in WITHOUT_NETWORK else protocol
+            if name == "memorisation":
+                under = beside_training(under, run)
             about = {
                 "by": name,
                 "run": run.name,
@@ -195,6 +197,22 @@ def of_checkpoint(
                 keep(run, new)
             rows += new
     return rows
+
+
+def beside_training(protocol: Protocol, run: Run) -> Protocol:
+    """The protocol of memorisation, which looks at the training pictures whatever the other metrics look at."""
+    from leafwing.evaluate.memorisation import MOST as LOOKED_AT
+
+    about = run.config["data"]
+    held_out = int(about.get("held_out", 0))
+    return replace(
+        protocol,
+        data=about["fingerprint"],
+        split="train",
+        held_out=held_out,
+        n_real=about["samples"] - held_out,
+        n_fake=min(protocol.n_fake, LOOKED_AT),
+    )
 
 
 def worked_out(name: str, samples: Samples, run: Run, shown: int) -> tuple[list[Measure], dict[str, Any]]:
@@ -231,13 +249,22 @@ def chosen(metrics: Sequence[str] | str | None, run: Run, data: object = None) -
     Raises:
         LeafwingError: there is no such metric, or it does not suit.
     """
-    from leafwing.evaluate import METRICS
-
-    points, stacked = run.spec.points, world_of(run.config["data"]["source"]) == "stacked"
+    source, points = run.config["data"]["source"], run.spec.points
     if metrics is None:
-        if points or stacked:
+        if points or world_of(source) == "stacked":
             return ["modes"]
         return ["fid", "kid", "prdc"] + (["memorisation"] if data is None else [])
+    return suitable(metrics, points, source)
+
+
+def suitable(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:
+    """Names of metrics, checked for what a run makes.
+
+    Raises:
+        LeafwingError: there is no such metric, or it does not suit points, or pictures of this source.
+    """
+    from leafwing.evaluate import METRICS
+
     asked = metrics.split(",") if isinstance(metrics, str) else metrics
     names = list(dict.fromkeys(name.strip() for name in asked if name.strip()))
     if not names:
@@ -247,14 +274,24 @@ def chosen(metrics: Sequence[str] | str | None, run: Run, data: object = None) -
             raise LeafwingError(f"no metric {name!r}{did_you_mean(name, list(METRICS))}")
         if points and name != "modes":
             raise LeafwingError(
-                f"metric {name} looks at pictures, and {run.folder} makes points; for points there is: modes"
+                f"metric {name} looks at pictures, and a run on {source} makes points; for points there is: modes"
             )
-        if name == "modes" and not (points or stacked):
+        if name == "modes" and not (points or world_of(source) == "stacked"):
             raise LeafwingError(
-                f"metric modes needs data whose modes are known (ring, grid, stacked), and {run.folder} was trained on "
-                f"{run.config['data']['source']}; for pictures there are: {', '.join(one for one in METRICS if one != name)}"
+                f"metric modes needs data whose modes are known (ring, grid, stacked), which {source} is not; for pictures "
+                f"there are: {', '.join(one for one in METRICS if one != name)}"
             )
     return names
+
+
+def classifies(features: str, spec: DataSpec) -> None:
+    """Raises LeafwingError for features of a network that is no classifier."""
+    if features == "inception" or (features == "own" and spec.labels):
+        return
+    raise LeafwingError(
+        f"metric inception_score needs a classifier, and features {features} of these data are none. Use --features inception, or "
+        "--features own with data that have labels"
+    )
 
 
 def which(run: Run, images: int | str | None) -> list[int]:
@@ -316,11 +353,12 @@ def reference(run: Run, data: str | Path | None, heard: Silent) -> Sides:
 
 def conditions(run: Run, sides: Sides, n: int | None, seed: int, precision: str) -> Protocol:
     """The protocol of an evaluation, but for the feature network."""
+    from leafwing.evaluate import modes
     from leafwing.evaluate.protocol import Protocol
     from leafwing.evaluate.samples import AS_REAL, IN_TURN
 
     real, spec, options = sides.real, run.spec, sides.real.options
-    n_fake = n or WORLD_SAMPLES.get(world_of(real.source)) or min(MOST, len(real))
+    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MOST, len(real))
     alike = real.labels is not None and real.spec.labels == spec.labels
     return Protocol(
         data=real.fingerprint,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.evaluating import evaluate, kept, world_of
+from leafwing.commands.evaluating import classifies, evaluate, kept, suitable
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import show_count
@@ -58,13 +59,10 @@ def asked(stop_on: str) -> tuple[str, str]:
 
 def suits(stop_on: str, data: Dataset) -> None:
     """Raises LeafwingError for a metric that cannot be worked out for what is trained on these data."""
-    metric, points = asked(stop_on)[0], data.spec.points
-    if points and metric != "modes":
-        raise LeafwingError(
-            f"stop-on {stop_on!r}: {metric} looks at pictures, and {data.source} has points; for points there is: modes"
-        )
-    if metric == "modes" and not points and world_of(data.source) != "stacked":
-        raise LeafwingError(f"stop-on {stop_on!r}: modes needs data whose modes are known: ring, grid, stacked")
+    metric = asked(stop_on)[0]
+    suitable([metric], data.spec.points, data.source)
+    if metric == "inception_score":
+        classifies("own", data.spec)
 
 
 class Stopping:
@@ -90,6 +88,10 @@ class Stopping:
         engine = self.training.engine
         engine.processes.barrier()  # the checkpoint is there
         random = engine.random()
+        if not kept(self.run):
+            self.progress.say(
+                f"{images:,} images: the first look at {self.metric}, for which a feature network may be trained"
+            )
         how: dict[str, Any] = {"device": str(engine.device), "trust": True, "processes": engine.processes}
         rows = evaluate(self.run.folder, metrics=[self.metric], images=images, n=SAMPLES, **how)
         engine.set_random(random)
@@ -99,28 +101,30 @@ class Stopping:
         series = {
             row["images"]: row["value"] for row in [*kept(self.run), now] if same(row, now) and row["images"] <= images
         }
-        best, since = best_of(series, now["better"])
+        there, every = self.run.weights(), self.run.config["training"]["checkpoint"]
+        best = best_of({shown: value for shown, value in series.items() if shown in there}, now["better"])
         self.run.update(best={"images": best, "metric": self.measure, "value": series[best]})
+        told = "unknown" if now["value"] is None else f"{now['value']:.4g}"
         self.progress.say(
-            f"{images:,} images: {self.measure} {now['value']:.4g}"
+            f"{images:,} images: {self.measure} {told}"
             + ("" if best == images else f"; the best was {series[best]:.4g} at {show_count(best)} images")
         )
-        return bool(engine.processes.tell(since >= self.patience))
+        # A training that was interrupted has checkpoints between those that it would have had, which count once with the one before.
+        since = {shown // every for shown in series if shown > best} - {best // every}
+        return bool(engine.processes.tell(len(since) >= self.patience))
 
 
 def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two numbers are of one measure under one protocol."""
-    return all(row[key] == other[key] for key in ("metric", "by", "fingerprint")) and row["value"] is not None
+    return all(row[key] == other[key] for key in ("metric", "by", "fingerprint"))
 
 
-def best_of(series: Mapping[int, float], better: str) -> tuple[int, int]:
-    """The images of the best number, the first of equal ones, and how many came after it.
+def best_of(series: Mapping[int, float | None], better: str) -> int:
+    """The images of the best number, the first of equal ones; None is worse than any number.
 
     Args:
         series: numbers by images shown; at least one.
         better: lower or higher.
     """
-    order: Sequence[int] = sorted(series)
     sign = 1 if better == "lower" else -1
-    best = min(order, key=lambda images: sign * series[images])
-    return best, len(order) - 1 - order.index(best)
+    return min(sorted(series), key=lambda images: inf if (value := series[images]) is None else sign * value)

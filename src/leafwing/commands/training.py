@@ -202,6 +202,8 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
     if stop_on is not None:
         stopping.asked(stop_on)
         numbers |= {"stop_on": stop_on, "patience": whole("patience", setting("patience", stopping.PATIENCE), 1)}
+    elif given.get("patience") is not None:
+        raise LeafwingError(f"--patience {given['patience']} needs --stop-on: which metric is to get no better?")
     numbers["health"] = one_of("health", setting("health", "warn"), HEALTH)
     if numbers["seed"] >= SEED_LIMIT:
         raise LeafwingError(f"seed {numbers['seed']}: a seed is from 0 to {SEED_LIMIT - 1}")
@@ -389,6 +391,8 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
         save_samples(run, model, 0)
     monitor = Monitor(run, training, progress, held)
     stopping = Stopping(run, training, progress) if settings.get("stop_on") else None
+    if stopping and start in run.weights():
+        stopping.look(start)  # a kill may have come before it
     with asked_to_stop() as asked, progress.training(start, settings["images"], limit):
 
         def watch(clock: Any) -> bool:

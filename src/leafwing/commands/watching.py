@@ -212,9 +212,10 @@ class Monitor:
         from leafwing.commands.evaluating import NUMBERS, kept
 
         images, run = self.training.clock.images, self.run
-        numbered = [*run.folder.glob("weights-*.safetensors"), *run.folder.glob("resume-*.pt"), *run.samples.glob("*.png")]
-        for path in numbered:
-            if (match := re.search(r"(\d+)\.\w+$", path.name)) and int(match[1]) > images:
+        names = (r"weights-(\d+)\.safetensors", r"resume-(\d+)\.pt", r"memorisation-(\d+)\.(?:json|png)", r"(\d+)\.png")
+        for path in (*run.folder.iterdir(), *run.samples.glob("*.png")):
+            match = next((found for name in names if (found := re.fullmatch(name, path.name))), None)
+            if match and int(match[1]) > images:
                 path.unlink(missing_ok=True)
         if any(row["images"] > images for row in kept(run)):  # the same number of images will be other weights
             rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in kept(run) if row["images"] <= images]

@@ -36,7 +36,7 @@ def asked(value: str | int, n: int, points: bool = False) -> int:
     text = str(value).strip().replace("_", "").replace(",", "")
     if text == "auto":
         return 0 if points else usual(n)
-    if not text.isdigit():
+    if not text.isdecimal():
         raise LeafwingError(f"hold-out {value!r}: auto, or how many pictures to keep out of training")
     if int(text) >= n:
         raise LeafwingError(f"hold-out {int(text):,}: there are {n:,} samples, and some must be left to train on")

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leafwing.evaluate.intervals import wilson
+
 NEAR = 0.01
 """What is reported for every run: the share of samples that are closer than all but this share of new pictures."""
 TAILS = (0.001, NEAR, 0.05)
@@ -165,22 +167,16 @@ def variety(sketch: Tensor, equal: float) -> tuple[float, float]:
         equal: pictures at a smaller distance are nearly equal.
     """
     n, pairs, doubled = len(sketch), 0, 0
+    flat = ~sketch.any(1)  # flat pictures are like no other, but like each other
     for start in range(0, n, 512):
         alike = sketch[start : start + 512] @ sketch.T > 1 - equal**2 / 2
+        alike |= flat[start : start + 512, None] & flat
         rows = torch.arange(len(alike))
         alike[rows, rows + start] = True
         counts = alike.sum(1)
         pairs += int(counts.sum())
         doubled += int((counts > 1).sum())
     return n * n / pairs, doubled / n
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's interval of 95 % for a share of n."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _below(samples: np.ndarray, new: np.ndarray, rank: int) -> float:

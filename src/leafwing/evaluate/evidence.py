@@ -42,7 +42,11 @@ class Evidence(Protocol):
     n_real: int
     n_fake: int
     world: str
-    """The built-in world that the data are, such as "ring"; empty for a user's pictures."""
+    """The built-in world that the data are, such as "ring" or "stacked:FOLDER"; empty for a user's pictures."""
+
+    def counting(self, what: str, done: int, total: int) -> None:
+        """To be told by what takes long: what is done, how much of it, out of how much."""
+        ...
 
     def real_pictures(self) -> Iterator[Tensor]: ...
     def fake_pictures(self) -> Iterator[Tensor]: ...
@@ -54,11 +58,10 @@ class Evidence(Protocol):
         """Pictures of the same source that were kept out of training, in the same order every time; none without such a part."""
         ...
 
-    def real_points(self) -> np.ndarray:
-        """float64 (n_real, 2), for worlds of points."""
+    def fake_points(self) -> np.ndarray:
+        """float64 (n_fake, 2), for worlds of points."""
         ...
 
-    def fake_points(self) -> np.ndarray: ...
     def real_features(self) -> np.ndarray: ...
     def fake_features(self) -> np.ndarray: ...
     def fake_probabilities(self) -> np.ndarray:

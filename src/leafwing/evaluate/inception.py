@@ -241,7 +241,7 @@ def read(path: Path) -> dict[str, Tensor]:
             found = load_file(path)
         else:
             found = torch.load(path, weights_only=True, map_location="cpu")
-        return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        return {str(name): value.float() for name, value in found.items() if isinstance(value, Tensor)}
     except Exception as error:  # torch raises many types for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LeafwingError(f"{path}: no weight file that can be read: {reason}") from None

@@ -31,3 +31,11 @@ def within(
 
     wide = float(error) * (stdtrit(parts - 1, 0.975).item() if parts else 1.96)
     return Measure(name, value, max(least, value - wide), min(most, value + wide), better)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of 95 % for a share of n."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -17,6 +17,7 @@ from leafwing.data import load, worlds
 from leafwing.data.stacked import CLASSES, NAME, digits_of, is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.evidence import Evidence, Measure
+from leafwing.evaluate.intervals import wilson
 from leafwing.evaluate.reader import reader_of
 
 WITHIN = 3.0
@@ -101,7 +102,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     total(evidence.world)
     if not is_stacked(evidence.world):
         found = of_points(evidence.fake_points(), worlds.modes(evidence.world), worlds.sigma(evidence.world))
-        low, high = interval(found.high_quality, evidence.n_fake)
+        low, high = wilson(found.high_quality, evidence.n_fake)
         quality = Measure("high_quality", found.high_quality, low, high, better="higher")
         return [Measure("modes", found.modes, better="higher"), quality, Measure("kl", found.kl, better="lower")]
     size = (evidence.spec.height, evidence.spec.width)
@@ -112,11 +113,3 @@ def measure(evidence: Evidence) -> list[Measure]:
         Measure("kl", found.kl, better="lower"),
         Measure("reader_accuracy", reader.accuracy),
     ]
-
-
-def interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's interval of 95 % for a share of n samples."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)

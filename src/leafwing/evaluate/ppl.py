@@ -10,6 +10,8 @@ its samples from class 0 where there are classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +23,11 @@ from leafwing.evaluate.intervals import within
 EPSILON = 1e-4
 BLOCK = 32
 TRIM = 0.01
+KNOWN = 256
+"""From so many latents it is told whether the prior is normal."""
+
+Walk = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From, to (n, size), times (n,) -> latents (n, size) on the way."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
@@ -33,22 +40,23 @@ def measure(evidence: Evidence) -> list[Measure]:
         raise LeafwingError("ppl is about pictures, and these are points: leave it out of the metrics")
     n = evidence.n_fake
     ends = evidence.latents(2 * n)
+    walk = slerp if beyond_uniform(evidence.latents(KNOWN)) else straight
     times = torch.rand(n, generator=torch.Generator().manual_seed(evidence.seed), dtype=torch.float64)
     return [
-        trimmed("ppl", jumps(evidence, ends[:n], ends[n:], times)),
-        trimmed("ppl_ends", jumps(evidence, ends[:n], ends[n:], torch.zeros_like(times))),
+        trimmed("ppl", jumps(evidence, walk, ends[:n], ends[n:], times)),
+        trimmed("ppl_ends", jumps(evidence, walk, ends[:n], ends[n:], torch.zeros_like(times))),
     ]
 
 
-def jumps(evidence: Evidence, start: Tensor, end: Tensor, times: Tensor) -> np.ndarray:
+def jumps(evidence: Evidence, walk: Walk, start: Tensor, end: Tensor, times: Tensor) -> np.ndarray:
     """The squared step in features, over e^2, at each time (n,) of the paths between latents (n, size): float64 (n,)."""
-    walk = slerp if beyond_uniform(start) else straight
     found = []
     for i in range(0, len(start), BLOCK):
         a, b, t = (part[i : i + BLOCK].cpu().double() for part in (start, end, times))  # not every device has float64
         latents = torch.cat([walk(a, b, t), walk(a, b, t + EPSILON)]).to(start)
         here, there = np.split(evidence.features(evidence.made_of(latents)).astype(np.float64), 2)
         found.append(np.square(here - there).sum(axis=1) / EPSILON**2)
+        evidence.counting("steps in the latents", min(i + BLOCK, len(start)), len(start))
     return np.concatenate(found)
 
 

@@ -64,8 +64,7 @@ class Samples:
         self.model, self.real, self.protocol, self.network = model, real, protocol, features
         self.spec, self.seed = model.spec, protocol.seed
         self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
-        name = real.source.partition(":")[0]
-        self.world = name if name in WORLDS else ""
+        self.world = real.source if real.source.partition(":")[0] in WORLDS else ""
         self.parts, self.cache, self.processes, self.counting = parts, cache, processes, counting
         self._open = contextlib.ExitStack()
 
@@ -95,11 +94,6 @@ class Samples:
     def held_pictures(self) -> Iterator[Tensor]:
         """What was kept out of training, likewise; nothing where nothing was."""
         return in_order(self.parts()[1])
-
-    def real_points(self) -> np.ndarray:
-        """float64 (n_real, 2)."""
-        self._need_points()
-        return self.real.batch(self.seed, 0, self.n_real).image.double().numpy()
 
     def fake_points(self) -> np.ndarray:
         """float64 (n_fake, 2)."""

@@ -11,7 +11,8 @@ not grow; the paper keeps two million. Levels so small that they have no 128 pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ SMALLEST = 16
 PATCH = 7
 PATCHES = 128
 MOST = 1 << 17
-DIRECTIONS = (4, 128)
+DIRECTIONS = 4 * 128
+AT_ONCE = 16
+"""So many directions are projected at a time, so that no more is held than training would hold."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
@@ -42,7 +45,8 @@ def measure(evidence: Evidence) -> list[Measure]:
     for level, side in enumerate(sides(spec.height, spec.width)):  # one after another, to keep the patches of one alone
         real = patches(evidence.real_pictures(), level, each, evidence.seed)
         fake = patches(evidence.fake_pictures(), level, each, evidence.seed)
-        found.append(Measure(f"swd_{side}", sliced_distance(real, fake, evidence.seed), better="lower"))
+        told = partial(evidence.counting, f"patches of {side} pixels")
+        found.append(Measure(f"swd_{side}", sliced_distance(real, fake, evidence.seed, told), better="lower"))
     return [*found, Measure("swd", float(np.mean([one.value for one in found])), better="lower")]
 
 
@@ -92,19 +96,24 @@ def patches(pictures: Iterator[Tensor], level: int, each: int, seed: int) -> np.
     return np.concatenate(found)
 
 
-def sliced_distance(real: np.ndarray, fake: np.ndarray, seed: int) -> float:
-    """The distance of patches (n, channels, 49) and (m, channels, 49), 0 or more; the larger set is thinned to the smaller."""
+def sliced_distance(
+    real: np.ndarray, fake: np.ndarray, seed: int, told: Callable[[int, int], None] = lambda done, total: None
+) -> float:
+    """The distance of patches (n, channels, 49) and (m, channels, 49), 0 or more; the larger set is thinned to the smaller.
+
+    `told` hears how many directions are done, out of how many.
+    """
     random = np.random.default_rng(seed)
     n = min(len(real), len(fake))
     a, b = (
         _normalised(side if len(side) == n else side[random.choice(len(side), n, replace=False)]) for side in (real, fake)
     )
-    repeats, directions = DIRECTIONS
     distances = []
-    for _ in range(repeats):
-        axes = random.standard_normal((directions, a.shape[1])).astype(np.float32)
+    for done in range(0, DIRECTIONS, AT_ONCE):
+        axes = random.standard_normal((AT_ONCE, a.shape[1])).astype(np.float32)
         axes /= np.linalg.norm(axes, axis=1, keepdims=True)
         distances.append(np.abs(np.sort(axes @ a.T) - np.sort(axes @ b.T)).mean(dtype=np.float64))
+        told(done + AT_ONCE, DIRECTIONS)
     return float(1_000 * np.mean(distances))
 
 

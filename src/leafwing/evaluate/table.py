@@ -180,7 +180,7 @@ def fell(best: tuple[float, float], ended: tuple[float, float], better: Better) 
 
 
 def interval(one: Found, measure: str, images: int) -> tuple[float, float]:
-    """A number's interval, or twice the number where it has none; (nan, nan) where there is no number."""
+    """A number's interval, or the number as both ends where it has none; (nan, nan) where there is no number."""
     made = next((made for made in one.numbers if made["metric"] == measure and made["images"] == images), {})
     value = number(made.get("value"))
     low, high = (number(made.get(end)) for end in ("low", "high"))

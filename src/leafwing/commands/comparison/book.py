@@ -35,7 +35,8 @@ class Book:
             LeafwingError: the folder holds another comparison; the message says in what they differ.
         """
         wanted: dict[str, dict[str, Any]] = {
-            name: {"reference": one.reference, "options": one.resolved} for name, one in plan.entrants.items()
+            name: {"reference": one.reference, "digest": one.digest, "options": one.resolved}
+            for name, one in plan.entrants.items()
         }
         if self.kept:
             old = self.kept
@@ -104,7 +105,11 @@ def opened(folder: Path) -> Iterator[Book]:
     """
     import filelock
 
-    if folder.exists() and not (folder / "compare.json").exists() and any(folder.iterdir() if folder.is_dir() else [1]):
+    begun = {folder / "runs", folder / "logs", folder / ".lock"}  # all that a kill at the very beginning leaves
+    found = {*folder.iterdir()} if folder.is_dir() else {folder} if folder.exists() else set[Path]()
+    if not (folder / "compare.json").exists() and (
+        found - begun or any(one.is_dir() and any(one.iterdir()) for one in found)
+    ):
         raise LeafwingError(f"{folder} exists and holds no comparison: choose another --out")
     with files.storage(str(folder)):
         for inner in (folder, folder / "runs", folder / "logs"):

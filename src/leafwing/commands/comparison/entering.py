@@ -6,10 +6,12 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.comparison.side_by_side import available_memory, cores
+from leafwing.commands.evaluating import classifies, suitable
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import count, whole
@@ -34,6 +36,7 @@ class Entrant:
         batch: real images in a turn.
         turns: of its game, to count the generator's steps.
         footprint: bytes that a training takes; 0 where that was not worked out.
+        digest: of the text of a file of the user's; empty for an installed recipe.
     """
 
     reference: str
@@ -42,6 +45,7 @@ class Entrant:
     batch: int
     turns: Sequence[Turn]
     footprint: int
+    digest: str = ""
 
     @property
     def own(self) -> bool:
@@ -111,8 +115,13 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
             started.game.batch,
             started.game.turns,
             needed,
+            recipes.digest(one.card.path) if reference != name else "",
         )
     data, held_out = one.data, one.config["data"]["held_out"]
+    if metrics := evaluation.get("metrics"):
+        suitable(metrics, data.spec.points, data.source)
+        if "inception_score" in metrics:
+            classifies(evaluation.get("features", "own"), data.spec)
     places = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
     jobs = given["jobs"] or places
     if not given["jobs"] and (there := available_memory()) and (most := max(one.footprint for one in entrants.values())):
@@ -194,6 +203,7 @@ def shared_out(given: Sequence[str] | Mapping[str, Value], references: Mapping[s
 def checked_evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
     """How runs are evaluated, in plain JSON; what was not said is left out, and left to `evaluate`."""
     from leafwing.evaluate import METRICS
+    from leafwing.evaluate.features import FEATURES
 
     found: dict[str, Any] = {}
     if given["metrics"] is not None:
@@ -201,6 +211,10 @@ def checked_evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
         for name in found["metrics"]:
             if name not in METRICS:
                 raise LeafwingError(f"no metric {name!r}{recipes.did_you_mean(name, METRICS)}")
+    if given["features"] not in (None, *FEATURES):
+        raise LeafwingError(f"no feature network {given['features']!r}{recipes.did_you_mean(given['features'], FEATURES)}")
+    if given["weights"] is not None and (given["features"] != "inception" or not Path(given["weights"]).is_file()):
+        raise LeafwingError(f"--weights {given['weights']}: give the file of weights of --features inception")
     for name in ("features", "weights"):
         if given[name] is not None:
             found[name] = str(given[name])
@@ -226,7 +240,7 @@ def command_line(given: Mapping[str, Any], references: Sequence[str], seeds: Seq
             shown = (
                 "x".join(map(str, value))
                 if isinstance(value, tuple)
-                else f"{value:g}"
+                else f"{value:.12g}"
                 if isinstance(value, float)
                 else value
             )
