@@ -7,7 +7,7 @@ what it shows in `copying`, the page of closest pairs in `pairs`; docs/guide/mem
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,13 @@ EQUAL = 0.6
 """Two samples are nearly equal when nearer than this times the distance of a typical new picture to its nearest training picture."""
 SHOWN, OFTEN = 24, 3
 """How many closest pairs are kept for the page, and in how many of them a training picture may be the nearest."""
+
+
+Counting = Callable[[str, int, int], None]
+
+
+def untold(what: str, done: int, total: int) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +133,17 @@ def report(evidence: Evidence) -> Report:
     samples = sketches(_first(evidence.fake_pictures(), MOST))
     training = sketches(evidence.train_pictures())
     held = sketches(_first(evidence.held_pictures(), MOST))
-    return examine(samples, training, evidence.train_pictures(), held, evidence.seed)
+    return examine(samples, training, evidence.train_pictures(), held, evidence.seed, evidence.counting)
 
 
-def examine(samples: Sketches, training: Sketches, pictures: Iterable[Tensor], held: Sketches, seed: int = 0) -> Report:
+def examine(
+    samples: Sketches,
+    training: Sketches,
+    pictures: Iterable[Tensor],
+    held: Sketches,
+    seed: int = 0,
+    counting: Counting = untold,
+) -> Report:
     """The report on samples, from sketches; see `neighbours.sketches`.
 
     Args:
@@ -138,6 +152,7 @@ def examine(samples: Sketches, training: Sketches, pictures: Iterable[Tensor], h
         pictures: the training pictures themselves, in the same order, which are mirrored and moved here.
         held: any number, or none.
         seed: chooses the training pictures that are compared with the others, where there are more than `MOST`.
+        counting: told what is being done, how much of it, out of how much.
 
     Raises:
         LeafwingError: too few of either.
@@ -153,7 +168,7 @@ def examine(samples: Sketches, training: Sketches, pictures: Iterable[Tensor], h
     known = training[torch.from_numpy(first)]
     new, own = _new_pictures(known, held, seed)
     n, places = len(samples), torch.cat([torch.full((len(samples),), -1), own])
-    seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places)
+    seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places, counting=counting)
     near = {way: closeness(one.distances) for way, one in seen.items()}
     equal = EQUAL * float(np.median(seen["in place"].distances[n:, 0]))
     different, duplicates = variety(samples.colours, equal)

@@ -12,7 +12,7 @@ Nothing here judges; see `copying`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +107,12 @@ def sketches(pictures: Iterable[Tensor]) -> Sketches:
 
 
 def nearest(
-    queries: Sketches, pictures: Iterable[Tensor], k: int, own: Tensor | None = None, block: int = 1024
+    queries: Sketches,
+    pictures: Iterable[Tensor],
+    k: int,
+    own: Tensor | None = None,
+    block: int = 1024,
+    counting: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> dict[str, Nearest]:
     """The k nearest training pictures of each query, in each of the `WAYS`.
 
@@ -121,6 +126,7 @@ def nearest(
         k: how many.
         own: int64 (n,), for each query the training picture that it is itself, which does not count; -1 for none.
         block: so many queries at a time.
+        counting: told how many queries have been compared with each chunk, out of how many.
     """
     kept = {way: _Best(len(queries), k) for way in WAYS}
     start = 0
@@ -138,6 +144,9 @@ def nearest(
                         one[inside.nonzero()[:, 0], place[inside]] = -torch.inf
                 for way, both in likeness.items():
                     kept[way].add(rows, start, *both)
+                counting(
+                    f"comparing with training pictures from no. {start:,}", min(low + block, len(queries)), len(queries)
+                )
             start += len(part)
     return {way: best.found() for way, best in kept.items()}
 
