@@ -70,6 +70,19 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert np.array_equal(left, right)
 
 
+def test_two_processes_stop_when_one_does(tmp_path: Path) -> None:
+    words = ["ring", "--recipe", "lsgan", "--images", "960", "--log", "32", "--checkpoint", "64", "--batch", "16"]
+    words += ["--threads", "1", "--lr-g", "1e-30", "--stop-on", "modes.kl", "--patience", "2", "--json"]
+    one = finish(["train", *words, "--out", str(tmp_path / "one")])
+    two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
+    assert one.returncode == two.returncode == 0, two.stderr
+    ended = [json.loads(said.stdout) for said in (one, two)]
+    assert [(made["done"], made["images"]) for made in ended] == 2 * [("no_better", 192)], "G stands still: never better"
+    best = [Run(tmp_path / name).config["training"]["best"] for name in ("one", "two")]
+    assert best[0] == best[1]
+    assert best[0]["images"] == 64
+
+
 def test_batch_statistics_are_those_of_both(tmp_path: Path) -> None:
     """With batch normalisation over both processes the costs agree to 1 in 1,000 over ten rounds."""
     words = ["digits", "--recipe", "cgan", "--images", "160", "--log", "16", *TINY]
