@@ -282,6 +282,32 @@ def test_precision_is_chosen_by_the_one_who_asks(trained: Run, tmp_path: Path, m
         samples("no", precision="fp8")
 
 
+def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "infogan", images=8, out=tmp_path / "run", **TINY)
+    model = leafwing.Model.load(run)
+    made = commands.sample(run.folder, 3, seed=1, sweep="code0=-2:2", out=tmp_path / "a.png")
+    latents = model.sweep(model.latents(3, 1), "code0", [-2 + 4 * i / 9 for i in range(10)])
+    assert made.read_bytes() == pictures.png(pictures.tile(pictures.to_pixels(model.generate(latents)), 10))
+    path = commands.sample(run.folder, 2, sweep="category")
+    assert path.name.endswith("-seed0-n2-category.png")
+    with np.load(commands.sample(run.folder, 2, sweep="category", kind="npz")) as held:
+        assert len(held["samples"]) == 20
+    for sweep, said in (
+        ("code0=a:b", "write NAME=FROM:TO"),
+        ("code0=1", "write NAME=FROM:TO"),
+        ("slant=0:1", "no code 'slant'"),
+    ):
+        with pytest.raises(LeafwingError, match=said):
+            commands.sample(run.folder, 1, sweep=sweep, out=tmp_path / "b.png")
+
+
+def test_a_sweep_and_all_labels_exclude_each_other(trained: Run) -> None:
+    with pytest.raises(LeafwingError, match="choose one of them"):
+        commands.sample(trained.folder, 2, label="all", sweep="code0=0:1")
+    with pytest.raises(LeafwingError, match="no named parts"):
+        commands.sample(trained.folder, 2, sweep="code0=0:1")
+
+
 def test_only_bf16_changes_how_weights_lie(trained: Run) -> None:
     for precision, last in (("fp32", False), ("bf16", True)):
         game = leafwing.Model.load(trained, precision=precision).game

@@ -120,6 +120,24 @@ def test_facts_of_a_round_are_read_as_attributes() -> None:
     assert (r.clock.images, r.caption) == (3, "a cat")
 
 
+def test_a_critic_may_say_more_than_scores_and_is_asked_once() -> None:
+    asked: list[int] = []
+
+    def judge(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(len(x))
+        return x.sum(1).half(), 2 * x.half()
+
+    r = Round(Nets(), torch.ones(3, 2), torch.zeros(4, 2), judge)
+    assert r.real_score.tolist() == [2, 2, 2]
+    assert r.real_heads.shape == (3, 2)
+    assert (r.real_score.dtype, r.fake_heads.dtype) == (torch.float32, torch.float32)
+    assert r.fake_score.shape == (4,)
+    assert asked == [3, 4]
+    other = r.again(torch.ones(5, 2), torch.zeros(6, 2))
+    assert other.real_heads.shape == (5, 2)
+    assert asked == [3, 4, 5]
+
+
 def test_a_game_refuses_a_turn_of_somebody_who_does_not_play() -> None:
     players = {"G": Player(nn.Linear(2, 2)), "D": Player(nn.Linear(2, 1))}
     with pytest.raises(ValueError, match=r"moves 'E', but the players are: G, D"):

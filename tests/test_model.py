@@ -326,3 +326,45 @@ def test_a_game_that_cannot_says_so() -> None:
         model.sample(1)
     with pytest.raises(LeafwingError, match="cannot generate"):
         model.generate(torch.zeros(1, 1))
+
+
+# --- codes ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coded() -> Model:
+    torch.manual_seed(0)
+    options = recipes.describe("infogan").resolve({"latent": 6, "categories": 3, "width": 4, "widest": 8})
+    return Model(recipes.build("infogan", recipes.find("infogan"), PICTURES, options), PICTURES)
+
+
+def test_codes_are_named_and_swept_while_all_else_stays(coded: Model, plain: Model) -> None:
+    assert coded.codes == {"noise": 6, "category": 3, "code0": 1, "code1": 1}
+    assert plain.codes == {}
+    latents = coded.latents(2)
+    swept = coded.sweep(latents, "code0", [-2, 0, 2])
+    assert swept.shape == (6, 11)
+    assert swept[:, 9].tolist() == [-2, 0, 2, -2, 0, 2]
+    other = [i for i in range(11) if i != 9]
+    assert torch.equal(swept[:, other], latents.repeat_interleave(3, 0)[:, other])
+    classes = coded.sweep(latents, "category")
+    assert torch.equal(classes[:, 6:9], torch.eye(3).repeat(2, 1))
+    assert len(coded.generate(swept).flatten(1).unique(dim=0)) == 6
+
+
+@pytest.mark.parametrize(
+    ("code", "values", "said"),
+    [
+        ("code9", [1.0], "no code 'code9'; did you mean code"),
+        ("code0", None, "code code0 takes values, as in --sweep code0=-1:1"),
+        ("category", [1.0], "code category takes no values: it is one of 3 classes"),
+    ],
+)
+def test_a_wrong_sweep_is_answered(coded: Model, code: str, values: list[float] | None, said: str) -> None:
+    with pytest.raises(LeafwingError, match=said):
+        coded.sweep(coded.latents(1), code, values)
+
+
+def test_a_model_without_codes_has_none_to_sweep(plain: Model) -> None:
+    with pytest.raises(LeafwingError, match="the latents of this run have no named parts"):
+        plain.sweep(plain.latents(1), "code0", [1.0])

@@ -368,6 +368,9 @@ def sample(
     n: Annotated[int, Parameter(name=["-n", "--n"], help="How many; with --label all, of each class.", group=OUTPUT)] = 64,
     seed: Annotated[int, Parameter(help="Which ones.", group=OUTPUT)] = 0,
     label: Annotated[str | None, Parameter(help="A class by name or index, or all: a row per class.", group=OUTPUT)] = None,
+    sweep: Annotated[
+        str | None, Parameter(help="A named part of the latent: code0=-2:2, or category. A row a latent.", group=OUTPUT)
+    ] = None,
     images: Annotated[str | None, Parameter(help="Which checkpoint. Default: the newest.", group=FOLDER)] = None,
     grid: Annotated[bool, Parameter(help="One picture of all (the default).", group=OUTPUT, negative="")] = False,
     folder: Annotated[bool, Parameter(help="One PNG each.", group=OUTPUT, negative="")] = False,
@@ -406,6 +409,7 @@ def sample(
         n,
         seed=seed,
         label=label,
+        sweep=sweep,
         images=images,
         kind=kind,
         out=out,
@@ -418,7 +422,9 @@ def sample(
     )
     if not speaks():
         return 0
-    print(as_json({"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label}) if json else made)
+    print(
+        as_json({"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label, "sweep": sweep}) if json else made
+    )
     return 0
 
 

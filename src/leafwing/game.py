@@ -189,36 +189,62 @@ class Round:
         nets: the networks by player name.
         real: real samples, the shape of the data.
         fake: generated samples, the same shape.
-        judge: gives a batch of samples its scores (n,): the critic, with its condition where it has one.
+        judge: gives a batch of samples its scores (n,): the critic, with its condition where it has one. A critic with further
+            heads gives (scores, what they say).
         facts: whatever else this game's terms need; read as attributes.
     """
 
-    def __init__(self, nets: Nets, real: Tensor, fake: Tensor, judge: Callable[[Tensor], Tensor], **facts: Any) -> None:
+    def __init__(self, nets: Nets, real: Tensor, fake: Tensor, judge: Callable[[Tensor], Any], **facts: Any) -> None:
         self.nets, self.real, self.fake, self.judge = nets, real, fake, judge
         self.__dict__.update(facts)
 
     @cached_property
     def real_score(self) -> Tensor:
-        """What the judge says of the real samples, in fp32 or better: (n,)."""
-        return exact(self.judge(self.real))
+        """The scores of the real samples, in fp32 or better: (n,)."""
+        return scores(self.real_verdict)
 
     @cached_property
     def fake_score(self) -> Tensor:
-        """What the judge says of the fake samples, in fp32 or better: (n,)."""
-        return exact(self.judge(self.fake))
+        """The scores of the fake samples, in fp32 or better: (n,)."""
+        return scores(self.fake_verdict)
+
+    @cached_property
+    def real_verdict(self) -> Any:
+        """All that the judge says of the real samples."""
+        return self.judge(self.real)
+
+    @cached_property
+    def fake_verdict(self) -> Any:
+        """All that the judge says of the fake samples."""
+        return self.judge(self.fake)
+
+    @property
+    def real_heads(self) -> Tensor:
+        """What the critic's other heads say of the real samples, in fp32 or better."""
+        return exact(self.real_verdict[1])
+
+    @property
+    def fake_heads(self) -> Tensor:
+        """The same of the fake samples."""
+        return exact(self.fake_verdict[1])
 
     def again(self, real: Tensor, fake: Tensor) -> Round:
         """The same meeting with these samples and no verdicts yet."""
         other = copy.copy(self)
-        for verdict in ("real_score", "fake_score"):
+        for verdict in ("real_score", "fake_score", "real_verdict", "fake_verdict"):
             other.__dict__.pop(verdict, None)
         other.real, other.fake = real, fake
         return other
 
 
-def exact(scores: Tensor) -> Tensor:
-    """Scores in which costs can be worked out: fp32 where they have fewer bits."""
-    return scores.float() if scores.element_size() < 4 else scores
+def exact(said: Tensor) -> Tensor:
+    """Numbers in which costs can be worked out: fp32 where they have fewer bits."""
+    return said.float() if said.element_size() < 4 else said
+
+
+def scores(verdict: Any) -> Tensor:
+    """The scores (n,) in what a judge says: all of it, or the first of several things."""
+    return exact(verdict[0] if isinstance(verdict, tuple) else verdict)
 
 
 class Play(Protocol):

@@ -132,6 +132,38 @@ class Model:
         """The samples of given latents (n, size); see `sample`."""
         return torch.cat(list(self.stream(latents, label=label, batch=batch)))
 
+    @property
+    def codes(self) -> dict[str, int]:
+        """The parts of a latent that have names, and how many numbers each has; empty where none has."""
+        return {name: part.size for name, part in getattr(self.game.abilities.prior, "factors", {}).items()}
+
+    def sweep(self, latents: Tensor, code: str, values: Sequence[float] | None = None) -> Tensor:
+        """Each latent with one of its codes set to each of k values, all else as it was.
+
+        Args:
+            latents: (n, size).
+            code: a name in `codes`.
+            values: k numbers, for a code of one number; for a category every class in turn, so leave them out.
+
+        Returns:
+            (n * k, size), the first latent with all its values first.
+
+        Raises:
+            LeafwingError: no such code, or values where there can be none, or none where there must be.
+        """
+        if code not in self.codes:
+            told = did_you_mean(code, list(self.codes)) if self.codes else ": the latents of this run have no named parts"
+            raise LeafwingError(f"no code {code!r}{told}")
+        size = self.codes[code]
+        start = sum(list(self.codes.values())[: list(self.codes).index(code)])
+        if (values is None) == (size == 1):
+            need = "values, as in --sweep " + code + "=-1:1" if size == 1 else f"no values: it is one of {size} classes"
+            raise LeafwingError(f"code {code} takes {need}")
+        settings = torch.eye(size) if values is None else torch.tensor([[float(value)] for value in values])
+        swept = latents.repeat_interleave(len(settings), 0)
+        swept[:, start : start + size] = settings.repeat(len(latents), 1).to(swept)
+        return swept
+
     def stream(self, latents: Tensor, *, label: Labels = None, batch: int = BLOCK) -> Iterator[Tensor]:
         """The samples of given latents (n, size) in blocks of `batch`, each made when it is asked for; see `sample`.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leafwing import sprites
 from leafwing.data import WORLDS, Dataset, load, load_pack, worlds
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
@@ -148,7 +151,23 @@ def test_digits() -> None:
 
 
 def test_worlds_are_listed() -> None:
-    assert set(WORLDS) == {"digits", "ring", "grid", "stacked"}
+    assert set(WORLDS) == {"digits", "sprites", "ring", "grid", "stacked"}
     for ask in (worlds.modes, worlds.sigma):
         with pytest.raises(LeafwingError, match="ring, grid"):
             ask("digits")
+
+
+def test_sprites_are_pictures_with_their_shape_as_label() -> None:
+    data = load("sprites", size=16)
+    assert (len(data), data.spec.shape) == (10_368, (3, 16, 16))
+    assert data.labels is not None
+    assert np.bincount(data.labels).tolist() == [1_728] * 6
+    found = sprites.read(data.pictures(np.arange(200)))
+    assert (found.scenes.shape == data.labels[:200]).all()
+    assert load("sprites", **data.options).fingerprint == data.fingerprint != load("sprites", size=32).fingerprint
+
+
+@pytest.mark.parametrize("options", [{"size": "16x32"}, {"channels": 1}, {"size": 8}, {"size": 256}])
+def test_sprites_that_cannot_be_drawn_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(LeafwingError, match="sprites"):
+        load("sprites", **options)

@@ -8,7 +8,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from leafwing.parts.objectives import least_squares, minimax, non_saturating, relativistic, wasserstein
+from leafwing.parts.objectives import (
+    DIVERGENCES,
+    boundary_seeking,
+    energy,
+    hinge,
+    least_squares,
+    minimax,
+    non_saturating,
+    relativistic,
+    variational,
+    wasserstein,
+)
 
 REAL, FAKE = (2.0, -1.0), (0.5, 3.0)
 
@@ -31,6 +42,11 @@ TABLE = {
     # reals 2, -1; fakes 0.5, 3
     "ls(0,1,1)": (least_squares(0, 1, 1), 0.25 * (1 + 4) + 0.25 * (0.25 + 9), 0.25 * (0.25 + 4)),
     "ls(0,1,.5)": (least_squares(0, 1, 0.5), 0.25 * (1 + 4) + 0.25 * (0.25 + 9), 0.25 * (0 + 6.25)),
+    # margins of 1: reals 2, -1 miss by 0 and 2; fakes 0.5, 3 by 1.5 and 4
+    "hinge": (hinge, (0 + 2) / 2 + (1.5 + 4) / 2, -1.75),
+    "boundary_seeking": (boundary_seeking, CRITIC_LOGISTIC, (0.25 + 9) / 4),
+    # energies are minus the scores: reals -2, 1; fakes -0.5, -3, below a margin of 2 by 2.5 and 5
+    "energy": (energy(2), -0.5 + (2.5 + 5) / 2, -1.75),
     "ls(-1,1,0)": (least_squares(-1, 1, 0), 0.25 * (1 + 4) + 0.25 * (2.25 + 16), 0.25 * (0.25 + 9)),
 }
 
@@ -101,3 +117,61 @@ def test_extreme_scores_give_finite_costs_and_gradients(name: str) -> None:
         assert torch.isfinite(cost)
         slopes = torch.autograd.grad(cost, [s.real_score, s.fake_score], allow_unused=True)
         assert all(torch.isfinite(slope).all() for slope in slopes if slope is not None)
+
+
+# f, the first derivative at a ratio of densities (which the optimal critic says), f* and g_f, as in the paper's tables 2 and 6
+CONJUGATES = {
+    "total_variation": lambda t: t,
+    "kl": lambda t: exp(t - 1),
+    "reverse_kl": lambda t: -1 - log(-t),
+    "pearson": lambda t: t * t / 4 + t,
+    "squared_hellinger": lambda t: t / (1 - t),
+    "jensen_shannon": lambda t: -log(2 - exp(t)),
+}
+F = {
+    "total_variation": lambda u: abs(u - 1) / 2,
+    "kl": lambda u: u * log(u),
+    "reverse_kl": lambda u: -log(u),
+    "pearson": lambda u: (u - 1) ** 2,
+    "squared_hellinger": lambda u: (u**0.5 - 1) ** 2,
+    "jensen_shannon": lambda u: -(u + 1) * log((1 + u) / 2) + u * log(u),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_what_a_divergence_costs_is_the_conjugate_of_what_it_says(name: str) -> None:
+    for v in (-1.5, -0.2, 0.0, 0.7, 2.0):
+        said = DIVERGENCES[name].says(torch.tensor(v, dtype=torch.float64)).item()
+        cost = DIVERGENCES[name].costs(torch.tensor(v, dtype=torch.float64)).item()
+        assert cost == pytest.approx(CONJUGATES[name](said), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_the_best_critic_of_two_coins_measures_their_divergence(name: str) -> None:
+    """Real samples show heads in 7 of 10, fakes in 4: the supremum over the two scores is sum of q f(p / q)."""
+    p, q = torch.tensor([0.7, 0.3], dtype=torch.float64), torch.tensor([0.4, 0.6], dtype=torch.float64)
+    f, v = DIVERGENCES[name], torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([v], max_iter=200, line_search_fn="strong_wolfe")
+
+    def bound() -> torch.Tensor:
+        optimiser.zero_grad()
+        cost = -((p * f.says(v)).sum() - (q * f.costs(v)).sum())
+        cost.backward()
+        return cost
+
+    optimiser.step(bound)
+    expected = sum(b * F[name](a / b) for a, b in zip(p.tolist(), q.tolist(), strict=True))
+    assert -bound().item() == pytest.approx(expected, rel=1e-3)
+    assert v[0] > v[1], "what real samples show more often has the higher score"
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_both_costs_of_the_generator_fall_when_fakes_score_higher(name: str) -> None:
+    for saturating in (False, True):
+        objective, s = variational(name, saturating=saturating), scores()
+        objective.generator(s).backward()
+        assert (s.fake_score.grad < 0).all()
+
+
+def test_jensen_shannon_is_the_gans_cost_less_a_constant() -> None:
+    assert variational("jensen_shannon").critic(scores()).item() == pytest.approx(CRITIC_LOGISTIC - 2 * log(2), rel=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from leafwing.parts.priors import Normal, Uniform, named
+from leafwing.parts.priors import Categorical, Normal, Product, Uniform, named
 
 
 def draw(name: str, n: int = 4000, size: int = 5, seed: int = 0) -> torch.Tensor:
@@ -72,3 +72,23 @@ def test_an_unknown_prior_is_answered_with_those_there_are() -> None:
 def test_a_latent_needs_a_number(size: int) -> None:
     with pytest.raises(ValueError, match=f"at least 1 number, not {size}"):
         named("normal", size)
+
+
+def test_a_category_is_a_one_among_zeros_each_as_likely() -> None:
+    z = Categorical(4)(8000, generator=torch.Generator().manual_seed(0))
+    assert z.shape == (8000, 4)
+    assert set(z.unique().tolist()) == {0.0, 1.0}
+    assert (z.sum(1) == 1).all()
+    assert z.mean(0).tolist() == pytest.approx([0.25] * 4, abs=0.02)
+
+
+def test_a_product_lays_its_factors_side_by_side_by_name() -> None:
+    z = Product({"noise": Normal(3), "digit": Categorical(10), "slant": Uniform(1)})
+    latents = z(500, generator=torch.Generator().manual_seed(0))
+    assert z.size == latents.shape[1] == 14
+    parts = z.parts(latents)
+    assert [(name, part.shape[1]) for name, part in parts.items()] == [("noise", 3), ("digit", 10), ("slant", 1)]
+    assert torch.equal(torch.cat(list(parts.values()), 1), latents)
+    assert (parts["digit"].sum(1) == 1).all()
+    assert parts["slant"].abs().max() <= 1 < parts["noise"].abs().max()
+    assert torch.equal(z(500, generator=torch.Generator().manual_seed(0)), latents)

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from leafwing.pictures import Pixels
 
 
+COLUMNS = 10
+"""Values in a sweep."""
+
+
 def sample(
     run: str | Path,
     n: int = 64,
     *,
     seed: int = 0,
     label: str | int | None = None,
+    sweep: str | None = None,
     images: int | str | None = None,
     kind: str = "grid",
     out: str | Path | None = None,
@@ -48,6 +53,8 @@ def sample(
         n: how many; with `label="all"` how many of each class.
         seed: which ones.
         label: a class by name or index, or `all`: a row per class with the same latents.
+        sweep: a named part of the latent: `code0=-2:2` sets it to ten values from -2 to 2, `category` to each class; a row each of n
+            latents. See `Model.codes`.
         images: which checkpoint, or `best`; None for the newest.
         kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`).
         out: where to, which must not exist; None: under the run's `samples` folder.
@@ -83,8 +90,15 @@ def sample(
     model = Model.load(opened, images=shown, **how, say=(progress or Silent()).say)
     if kind == "folder" and model.spec.points:
         raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
-    latents = model.latents(n, seed)
-    if label == "all":
+    latents, across = model.latents(n, seed), n if label == "all" else None
+    if sweep is not None:
+        if label == "all":
+            raise LeafwingError("--sweep has a row for each latent, --label all for each class: choose one of them")
+        latents = model.sweep(latents, *swept(sweep))
+        across = len(latents) // n
+        classes = model.classes(label, n)
+        classes = [index for index in classes for _ in range(across)]
+    elif label == "all":
         classes = [index for index in range(len(model.labels)) for _ in range(n)]
         if not classes:
             model.classes(label, n)  # raises: no labels
@@ -92,7 +106,7 @@ def sample(
     else:
         classes = model.classes(label, n)
     keep_freed_memory()
-    named = "" if label is None else f"-{file_name(label)}"
+    named = "".join(f"-{file_name(one)}" for one in (label, sweep) if one is not None)
     ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
     target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{named}{ending}"
     with together("Sample again") as processes:
@@ -114,8 +128,24 @@ def sample(
         elif model.spec.points:
             files.write(target, pictures.png(pictures.scatter(torch.from_numpy(made))))
         else:
-            files.write(target, pictures.png(pictures.tile(made, n if label == "all" else None)))
+            files.write(target, pictures.png(pictures.tile(made, across)))
     return target
+
+
+def swept(text: str) -> tuple[str, list[float] | None]:
+    """A code and its values: `category` -> all of it; `code0=-2:2` -> ten values from -2 to 2.
+
+    Raises:
+        LeafwingError: it is not written so.
+    """
+    code, equals, span = text.partition("=")
+    if not equals:
+        return code.strip(), None
+    try:
+        low, high = (float(end) for end in span.split(":"))
+    except ValueError:
+        raise LeafwingError(f"--sweep {text}: write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
+    return code.strip(), [low + (high - low) * i / (COLUMNS - 1) for i in range(COLUMNS)]
 
 
 def share_of(n: int, rank: int, processes: int) -> slice:

@@ -1,7 +1,7 @@
-"""Built-in data that needs no download: `digits` (pictures), `ring` and `grid` (points whose modes are known), `stacked`.
+"""Built-in data that needs no download: `digits`, `sprites`, `stacked` (pictures), `ring` and `grid` (points whose modes are known).
 
 Every world is made in memory from a fixed seed and goes through the same `Dataset` as a folder of pictures. How digits are stacked is
-the business of `stacked`.
+the business of `stacked`, what sprites are that of the room `sprites`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from leafwing.game import DataSpec
 
 WORLDS = {
     "digits": "1,797 scanned handwritten digits in grey, 10 classes, 32x32 (scikit-learn's, from UCI)",
+    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an oracle that reads them back",
     "ring": "100,000 points: 8 Gaussians on a circle of radius 1, sigma 0.01",
     "grid": "100,000 points: 25 Gaussians at -4 to 4 in steps of 2, sigma 0.05",
     "stacked": "50,000 pictures of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
 }
 """Built-in names and what they are."""
 POINTS = 100_000
+SPRITES = 10_368
+"""Pictures of sprites: every combination of words four times."""
 _SIGMA = {"ring": 0.01, "grid": 0.05}
 _VERSION = 1
 _SEED = 20_141_107
@@ -68,14 +71,16 @@ def load_world(name: str, wanted: Wanted, mirror: bool) -> Dataset:
     """Makes a built-in data set.
 
     Args:
-        name: `digits`, `ring` or `grid`; what is stacked is loaded first, so `load` does that.
+        name: `digits`, `sprites`, `ring` or `grid`; what is stacked is loaded first, so `load` does that.
         wanted: the checked options.
         mirror: as for `load`.
 
     Raises:
-        LeafwingError: options of pictures were given for points.
+        LeafwingError: options of pictures were given for points, or options that sprites cannot have.
     """
-    return _points(name, wanted, mirror) if name in _SIGMA else _digits(wanted, mirror)
+    if name in _SIGMA:
+        return _points(name, wanted, mirror)
+    return _sprites(wanted, mirror) if name == "sprites" else _digits(wanted, mirror)
 
 
 def _points(name: str, wanted: Wanted, mirror: bool) -> Dataset:
@@ -107,6 +112,18 @@ def _digits(wanted: Wanted, mirror: bool) -> Dataset:
     options = target.as_dict() | {"mirror": mirror}
     array, labels = np.stack(rows), found.target.astype(np.int64)
     return Dataset(spec, array, labels, _fingerprint("digits", target.as_dict()), "digits", options)
+
+
+def _sprites(wanted: Wanted, mirror: bool) -> Dataset:
+    from leafwing.sprites import SHAPES, pictures
+
+    target = wanted.target((32, 32), 3)
+    if target.height != target.width or target.channels != 3:
+        raise LeafwingError("sprites are square pictures in three channels: leave channels out, and give one number as size")
+    array, scenes = pictures(SPRITES, target.height, _SEED)
+    spec = DataSpec(target.height, target.width, 3, labels=SHAPES, fields=("image", "label"))
+    options = target.as_dict() | {"mirror": mirror}
+    return Dataset(spec, array, scenes.shape, _fingerprint("sprites", target.as_dict()), "sprites", options)
 
 
 def _fingerprint(name: str, options: dict[str, Any] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
@@ -30,6 +31,13 @@ def dcgan_weights(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+
+
+def spectral(module: nn.Module) -> None:
+    """Divides the weight of a convolution or linear layer by its largest singular value, estimated by one step of power iteration
+    at each pass in training. Miyato et al. 2018, arXiv:1802.05957, algorithm 1."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        spectral_norm(module)
 
 
 def batch_norm(channels: int) -> nn.Module:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from typing import Any, Protocol
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 class Scores(Protocol):
@@ -58,6 +59,71 @@ relativistic = Objective(
     generator=lambda s: softplus(s.real_score - s.fake_score).mean(),
 )
 """D: sp(-(s(x) - s(G))); G the reverse, on pairs. Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024, eq. 2."""
+
+
+hinge = Objective(
+    critic=lambda s: relu(1 - s.real_score).mean() + relu(1 + s.fake_score).mean(),
+    generator=lambda s: -s.fake_score.mean(),
+)
+"""D: max(0, 1 - s(x)) + max(0, 1 + s(G)); G: -s(G). Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018, eq. 16-17."""
+
+boundary_seeking = Objective(
+    critic=minimax.critic,
+    generator=lambda s: 0.5 * s.fake_score.square().mean(),
+)
+"""D as in the GAN; G: 1/2 (log D(G) - log(1 - D(G)))^2, which is 1/2 s(G)^2. Hjelm et al. 2017, arXiv:1702.08431, eq. 13."""
+
+
+def energy(margin: float) -> Objective:
+    """D: E(x) + max(0, m - E(G)); G: E(G), where the energy E is minus the score. Zhao et al. 2016, arXiv:1609.03126, eq. 1-2.
+
+    Args:
+        margin: m, above which the energy of fakes is high enough.
+    """
+    return Objective(
+        critic=lambda s: -s.real_score.mean() + relu(margin + s.fake_score).mean(),
+        generator=lambda s: -s.fake_score.mean(),
+    )
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """An f-divergence as a game: T(v) is what the critic says, given its score v, and f*(T(v)) what that costs at fakes.
+
+    Args:
+        says: v -> T(v) = g_f(v).
+        costs: v -> f*(g_f(v)).
+    """
+
+    says: Callable[[Tensor], Tensor]
+    costs: Callable[[Tensor], Tensor]
+
+
+DIVERGENCES = {
+    "total_variation": Divergence(lambda v: v.tanh() / 2, lambda v: v.tanh() / 2),
+    "kl": Divergence(lambda v: v, lambda v: (v - 1).exp()),
+    "reverse_kl": Divergence(lambda v: -(-v).exp(), lambda v: v - 1),
+    "pearson": Divergence(lambda v: v, lambda v: v.square() / 4 + v),
+    "squared_hellinger": Divergence(lambda v: 1 - (-v).exp(), lambda v: v.exp() - 1),
+    "jensen_shannon": Divergence(lambda v: log(2) - softplus(-v), lambda v: softplus(v) - log(2)),
+}
+"""Nowozin, Cseke & Tomioka 2016, arXiv:1606.00709, tables 2 and 6; f* o g_f is written out, because it is simpler than both."""
+
+
+def variational(divergence: str, *, saturating: bool = False) -> Objective:
+    """D: -(E T(x) - E f*(T(G))), a bound of the divergence with the sign turned; G: E -T(G), or -E f*(T(G)) as the bound says.
+
+    Nowozin, Cseke & Tomioka 2016, arXiv:1606.00709, eq. 6 and section 3.2.
+
+    Args:
+        divergence: a key of `DIVERGENCES`.
+        saturating: G minimises the bound itself.
+    """
+    f = DIVERGENCES[divergence]
+    return Objective(
+        critic=lambda s: f.costs(s.fake_score).mean() - f.says(s.real_score).mean(),
+        generator=lambda s: -(f.costs if saturating else f.says)(s.fake_score).mean(),
+    )
 
 
 def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Objective:

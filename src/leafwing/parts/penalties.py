@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from leafwing.game import Nets, Round, Scheduled, Term, at
+from leafwing.game import Nets, Round, Scheduled, Term, at, exact, scores
 
 
 def slope(score: Tensor, samples: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def gradient_penalty(weight: float = 10.0) -> Term:
     def cost(r: Round) -> Tensor:
         u = torch.rand(len(r.real), *[1] * (r.real.dim() - 1), device=r.real.device)
         between = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
-        return weight * (slope(r.judge(between), between).norm(dim=1) - 1).square().mean()
+        return weight * (slope(scores(r.judge(between)), between).norm(dim=1) - 1).square().mean()
 
     return Term("gradient_penalty", cost, watches=True)
 
@@ -38,6 +39,24 @@ def r1(gamma: Scheduled = 1.0) -> Term:
 def r2(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(G(z))|^2 at fake samples. Mescheder et al. 2018, arXiv:1801.04406, section 4.1."""
     return Term("r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), watches=True)
+
+
+def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
+    """weight times the mean squared cosine between two fakes' codes: they are to point different ways.
+
+    Zhao et al. 2016, arXiv:1609.03126, eq. 4.
+
+    Args:
+        code: round -> codes of the fakes, (n, ...).
+        weight: of the term.
+    """
+
+    def cost(r: Round) -> Tensor:
+        ways = normalize(exact(code(r)).flatten(1), dim=1)
+        n = len(ways)
+        return weight * ((ways @ ways.T).square().sum() - n) / max(1, n * (n - 1))
+
+    return Term("pull_away", cost)
 
 
 def clip_weights(player: str, bound: float = 0.01) -> Callable[[Nets], None]:

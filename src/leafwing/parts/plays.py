@@ -29,6 +29,7 @@ def duel(
     objective: Objective,
     *,
     critic: Sequence[Term] = (),
+    generator: Sequence[Term] = (),
     n_critic: int | Callable[[Clock], int] = 1,
     after: Sequence[Callable[[Nets], None]] = (),
     same_round: bool = False,
@@ -39,6 +40,7 @@ def duel(
         play: how a round is played.
         objective: what both sides want.
         critic: what D pays beside it.
+        generator: what G pays beside it.
         n_critic: turns of D for one of G, or a function of the clock.
         after: done to the networks after each step of D.
         same_round: G pays for the fakes that D was shown last, as much code does, and not for fresh ones, as the algorithm
@@ -46,7 +48,7 @@ def duel(
     """
     return [
         Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
-        Turn("G", play, [Term("adversarial", objective.generator)], same_round=same_round),
+        Turn("G", play, [Term("adversarial", objective.generator), *generator], same_round=same_round),
     ]
 
 

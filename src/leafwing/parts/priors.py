@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from leafwing.game import Prior
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,40 @@ class Uniform:
 
     def __call__(self, n: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
         return torch.rand(n, self.size, device=device, generator=generator) * 2 - 1
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of `size` classes, each as likely as any other, as a one among zeros. Latents (n, size)."""
+
+    size: int
+
+    def __call__(self, n: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        drawn = torch.randint(self.size, (n,), device=device, generator=generator)
+        return (drawn[:, None] == torch.arange(self.size, device=device)).float()
+
+
+@dataclass(frozen=True)
+class Product:
+    """Several independent factors side by side, each by name. Latents (n, sum of the factors' sizes).
+
+    Args:
+        factors: name -> prior, in the order of the latent.
+    """
+
+    factors: Mapping[str, Prior]
+
+    @property
+    def size(self) -> int:
+        return sum(factor.size for factor in self.factors.values())
+
+    def __call__(self, n: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        return torch.cat([factor(n, device, generator) for factor in self.factors.values()], dim=1)
+
+    def parts(self, latents: Tensor) -> dict[str, Tensor]:
+        """Latents (n, size) taken apart: name -> (n, the factor's size)."""
+        sizes = [factor.size for factor in self.factors.values()]
+        return dict(zip(self.factors, latents.split(sizes, dim=1), strict=True))
 
 
 PRIORS: dict[str, type[Normal] | type[Uniform]] = {"normal": Normal, "uniform": Uniform}

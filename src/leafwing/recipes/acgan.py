@@ -1,0 +1,85 @@
+"""AC-GAN. Odena, Olah & Shlens 2016, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv:1610.09585
+
+G is told a class; D is not, but says beside its score which class it sees, and both pay for wrong answers.
+
+L_C is paid by both players, for real and for fake samples, beside the GAN's cost L_S (equations 2 and 3). Networks are DCGAN's; the
+class head is linear on D's last features, averaged over their places. Adam 2e-4 with beta1 .5 as in the paper.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from leafwing import networks
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term
+from leafwing.networks import dcgan
+from leafwing.parts import priors
+from leafwing.parts.conditioning import LabelBesideLatent
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import duel, generating
+
+
+class Critic(nn.Module):
+    """Pictures (n, channels, height, width) -> scores (n,) and logits of the classes (n, classes)."""
+
+    def __init__(self, net: dcgan.Critic, classes: int) -> None:
+        super().__init__()
+        self.net = net
+        self.classes = nn.Linear(net.features_size, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.net.features(x)
+        return self.net.score(features), self.classes(features.mean((2, 3)))
+
+
+def acgan(
+    data: DataSpec,
+    *,
+    class_weight: float = 1.0,
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, a class head on D, non-saturating objective.
+
+    Args:
+        class_weight: weight of the classification costs of both players.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    data.need_pictures("acgan")
+    data.need_labels("acgan")
+    classes, z = len(data.labels), priors.named(prior, latent)
+    trunk = networks.critic(data, width, widest=widest)
+    assert isinstance(trunk, dcgan.Critic)
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        fake = nets.G(z(batch.n, batch.image.device), batch.label)
+        return Round(nets, real=batch.image, fake=fake, judge=nets.D, clock=clock, label=batch.label)
+
+    real = Term("class_real", lambda r: class_weight * cross_entropy(r.real_heads, r.label))
+    fake = Term("class_fake", lambda r: class_weight * cross_entropy(r.fake_heads, r.label))
+    g = LabelBesideLatent(networks.generator(data, latent + classes, width, widest=widest), classes)
+    return Game(
+        players={
+            "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(Critic(trunk, classes), Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(play, non_saturating, critic=[real, fake], generator=[fake], n_critic=n_critic),
+        abilities=generating(z, "label"),
+        batch=batch,
+    )

@@ -1,0 +1,86 @@
+"""EBGAN. Zhao, Mathieu & LeCun 2016, Energy-based Generative Adversarial Network, arXiv:1609.03126
+
+The critic is an auto-encoder, and how badly it reconstructs a picture is its energy: low on data, at least a margin elsewhere.
+
+G may pay for fakes that lie in one direction of the *code* (the pull-away term, equation 4; some codes take the pictures themselves).
+The energy is the mean squared error of a pixel in [-1, 1], so a margin of 1 is a large one. Networks are DCGAN's, the decoder
+mirrored; Adam 2e-4 with beta1 .5. The margins that the paper searched for each data set were not checked again.
+"""
+
+from torch import Tensor, nn
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.networks import dcgan
+from leafwing.networks.layers import dcgan_weights
+from leafwing.parts import priors
+from leafwing.parts.objectives import energy
+from leafwing.parts.penalties import pull_away
+from leafwing.parts.plays import duel, generating, sampling
+
+
+class AutoEncoder(nn.Module):
+    """Pictures (n, channels, height, width) in [-1, 1] -> scores (n,): minus the mean squared error of their reconstruction."""
+
+    def __init__(self, data: DataSpec, width: int, widest: int) -> None:
+        super().__init__()
+        channels = dcgan.widths(data, width, widest)
+        self.encode = dcgan.Critic(data, width, widest=widest).body
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(channels[::-1], channels[-2::-1], strict=False):
+            layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+        self.decode = nn.Sequential(*layers, nn.ConvTranspose2d(channels[0], data.channels, 4, 2, 1), nn.Tanh())
+        self.decode.apply(dcgan_weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -(self.decode(self.encode(x)) - x).square().flatten(1).mean(1)
+
+
+def ebgan(
+    data: DataSpec,
+    *,
+    margin: float = 1.0,
+    pull: float = 0.1,
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, an auto-encoder as critic, energy hinge.
+
+    Args:
+        margin: the energy from which on D leaves fakes alone.
+        pull: weight of the pull-away term; 0 for none.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    data.need_pictures("ebgan")
+    z = priors.named(prior, latent)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(AutoEncoder(data, width, widest), Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(
+            sampling(z),
+            energy(margin),
+            generator=[pull_away(lambda r: r.nets.D.encode(r.fake), pull)] if pull else [],
+            n_critic=n_critic,
+        ),
+        abilities=generating(z),
+        batch=batch,
+    )

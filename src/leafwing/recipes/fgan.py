@@ -1,0 +1,63 @@
+"""f-GAN. Nowozin, Cseke & Tomioka 2016, Training Generative Neural Samplers using Variational Divergence, arXiv:1606.00709
+
+Any f-divergence makes a GAN: the critic bounds it from below, the generator makes it small.
+
+The divergence is chosen by name. G minimises what section 3.2 of the paper advises instead of the bound itself, unless told otherwise.
+Networks and rates are DCGAN's; for points both are MLPs of three hidden layers of 8 x width.
+"""
+
+from typing import Literal
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.parts import priors
+from leafwing.parts.objectives import variational
+from leafwing.parts.plays import duel, generating, sampling
+
+POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
+
+
+def fgan(
+    data: DataSpec,
+    *,
+    divergence: Literal[
+        "total_variation", "kl", "reverse_kl", "pearson", "squared_hellinger", "jensen_shannon"
+    ] = "jensen_shannon",
+    saturating: bool = False,
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, a variational bound of an f-divergence.
+
+    Args:
+        divergence: which.
+        saturating: G minimises the bound itself (equation 6) instead of the cost advised in section 3.2.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    z = priors.named(prior, latent)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(sampling(z), variational(divergence, saturating=saturating), n_critic=n_critic),
+        abilities=generating(z),
+        batch=batch,
+    )

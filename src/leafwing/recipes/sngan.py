@@ -1,0 +1,57 @@
+"""SN-GAN. Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957
+
+Every layer of the critic is divided by its largest singular value, so that its slope is bounded at no cost in passes.
+
+One step of power iteration at each pass, hinge objective, Adam 2e-4 with beta1 .5 and a turn of each: setting C of the paper's table
+1, recalled and not checked again. Networks are DCGAN's, the critic without batch normalisation.
+"""
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.networks.layers import spectral
+from leafwing.parts import priors
+from leafwing.parts.objectives import hinge
+from leafwing.parts.plays import duel, generating, sampling
+
+POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
+
+
+def sngan(
+    data: DataSpec,
+    *,
+    latent: int = 128,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, spectrally normalised critic, hinge objective.
+
+    Args:
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    z = priors.named(prior, latent)
+    critic = networks.critic(data, width, norm="none", widest=widest).apply(spectral)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(critic, Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(sampling(z), hinge, n_critic=n_critic),
+        abilities=generating(z),
+        batch=batch,
+    )

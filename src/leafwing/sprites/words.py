@@ -1,0 +1,95 @@
+"""The words of the world `sprites`: what there is, its sentences, and reading them. Numbers are the business of `scene`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from leafwing.errors import LeafwingError
+from leafwing.sprites.shapes import SHAPES
+
+COLOURS = {
+    "red": (225, 35, 40),
+    "green": (45, 185, 60),
+    "blue": (40, 70, 235),
+    "yellow": (250, 215, 40),
+    "purple": (185, 60, 225),
+    "cyan": (40, 205, 225),
+}
+"""Colours of sprites. Seen from any background they lie in clearly different directions, so that even a mixture is told apart."""
+SIZES = ("small", "large")
+PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
+"""The 3x3 grid in reading order; a place is where the sprite's centroid is."""
+BACKGROUNDS = {"black": (18, 18, 18), "white": (245, 245, 245), "grey": (125, 125, 125), "brown": (95, 60, 30)}
+"""Colours of backgrounds; none is a colour of a sprite."""
+WORDS = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "size": SIZES,
+    "place": PLACES,
+    "background": tuple(BACKGROUNDS),
+}
+"""What a caption says, by part of the scene."""
+ATTRIBUTES = (*SHAPES, *COLOURS, *SIZES, "top", "bottom", "left", "right", "middle", *BACKGROUNDS)
+"""Every word of the grammar, once."""
+COLOUR_RGB = np.array(list(COLOURS.values()), np.float32)
+BACKGROUND_RGB = np.array(list(BACKGROUNDS.values()), np.float32)
+"""The same as numbers: float32 (colours, 3), 0 to 255."""
+
+TEMPLATES = (
+    "a {size} {colour} {shape} at the {place} on a {background} background",
+    "on a {background} background there is a {size} {colour} {shape} at the {place}",
+    "the {place} of a {background} picture shows a {size} {colour} {shape}",
+    "a {colour} {shape}, {size}, at the {place} of a {background} picture",
+    "a {background} picture with a {size} {colour} {shape} at the {place}",
+    "{size} {colour} {shape}, {place}, {background} background",
+)
+"""The sentences of the grammar."""
+
+_FILLERS = {"a", "an", "the", "at", "in", "on", "of", "with", "there", "is", "shows", "showing", "background", "picture"}
+
+
+def say(template: int, words: dict[str, str]) -> str:
+    """One sentence: a place in `TEMPLATES`, and a word for each part of the scene."""
+    return TEMPLATES[template].format(**words)
+
+
+def parse(caption: str) -> dict[str, str]:
+    """The words that a caption fixes, by part of the scene: the inverse of `say`, for parts of sentences too.
+
+    Args:
+        caption: a sentence of the grammar, or less: "a red star" gives {"shape": "star", "colour": "red"}.
+
+    Raises:
+        LeafwingError: a word that is not in the grammar, two words for one part, or no word that fixes anything.
+    """
+    found: dict[str, str] = {}
+    words = re.findall(r"[^\s,.;!]+", caption.lower())
+    spoken = " ".join(word for word in words if word in " ".join(PLACES).split())
+    if spoken:
+        if spoken not in PLACES:
+            raise LeafwingError(f"{caption!r}: {spoken!r} is no place; there are: {', '.join(PLACES)}.")
+        found["place"] = spoken
+    known = {word: part for part in ("shape", "colour", "size", "background") for word in WORDS[part]}
+    for word in words:
+        if word in known:
+            if found.setdefault(known[word], word) != word:
+                raise LeafwingError(
+                    f"{caption!r}: a sprite has one {known[word]}, not both {found[known[word]]} and {word}."
+                )
+        elif word not in _FILLERS and word not in spoken.split():
+            raise LeafwingError(f"{caption!r}: {word!r} is no word of the sprites; there are: {', '.join(ATTRIBUTES)}.")
+    if not found:
+        raise LeafwingError(f"{caption!r} says nothing about a sprite; words are: {', '.join(ATTRIBUTES)}.")
+    return {part: found[part] for part in WORDS if part in found}
+
+
+def parse_all(captions: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:
+    """The same for many captions, as numbers: of each part int64 (n,), places in its words, -1 where a caption does not say."""
+    said = [parse(str(caption)) for caption in captions]
+    return {
+        part: np.array([words.index(one[part]) if part in one else -1 for one in said], np.int64)
+        for part, words in WORDS.items()
+    }

@@ -1,0 +1,65 @@
+"""Fields by name: what they promise is what comes."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from leafwing.errors import LeafwingError
+from leafwing.sprites import FIELDS, draw, emit, pictures, scenes
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_every_field_has_the_type_and_shape_it_promises(size: int) -> None:
+    some = scenes(7, seed=1)
+    found = emit(some, size, FIELDS)
+    assert list(found) == list(FIELDS)
+    for name, array in found.items():
+        kind, dimensions = re.findall(r"(uint8|int64|float32|str) \((.*?)\)", FIELDS[name].about)[-1]
+        assert array.dtype.kind == "U" if kind == "str" else array.dtype == kind, name
+        known = {"n": 7, "size": size, "size / 4": size // 4}
+        promised = tuple(known.get(word) or int(word) for word in re.findall(r"[^,]+", dimensions.replace(", ", ",")))
+        assert array.shape == promised, name
+
+
+def test_fields_belong_to_the_same_scenes() -> None:
+    some = scenes(20, seed=2)
+    found = emit(some, 32, ["image", "label", "segmentation", "clip", "caption"])
+    assert np.array_equal(found["image"], draw.draw(some, 32))
+    assert np.array_equal(found["segmentation"].max(axis=(1, 2)), found["label"] + 1)
+    assert np.array_equal(found["clip"][:, 0], found["image"])
+    assert [some[i].shape in caption for i, caption in enumerate(found["caption"])] == [True] * 20
+    assert list(emit(some, 32, "box")) == ["box"]
+    assert list(emit(some, 32)) == ["image", "label"]
+
+
+def test_no_scenes_give_empty_fields() -> None:
+    for name, array in emit(scenes(0), 16, FIELDS).items():
+        assert len(array) == 0, name
+
+
+def test_pictures_come_with_their_scenes() -> None:
+    found, some = pictures(10, 48, seed=3)
+    assert (found.shape, found.dtype, len(some)) == ((10, 48, 48, 3), np.uint8, 10)
+    assert np.array_equal(found, draw.draw(scenes(10, seed=3), 48))
+
+
+@pytest.mark.parametrize(
+    ("size", "names", "message"),
+    [
+        (16, ["image", "mask"], "no field 'mask'; there are: image, label"),
+        (16, ["keypoint"], "did you mean keypoints"),
+        (8, ["label"], "size=8: pictures of sprites have 16 to 128"),
+        (18, ["low"], "multiple of 4"),
+    ],
+)
+def test_what_there_is_not_is_refused(size: int, names: list[str], message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        emit(scenes(2), size, names)
+
+
+def test_pictures_of_impossible_sizes_are_refused_before_anything_is_made() -> None:
+    with pytest.raises(LeafwingError, match="size=256"):
+        pictures(10**12, 256)

@@ -1,0 +1,166 @@
+"""The oracle: exact on clean pictures, steady under mild noise and blur, and unsure where there is no one sprite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from leafwing.errors import LeafwingError
+from leafwing.sprites import agreement, draw, pictures, read, scenes
+from leafwing.sprites.oracle import SURE, TOLERANCE
+from leafwing.sprites.words import WORDS
+
+N = 300
+
+
+def noisy(found: np.ndarray, sd: float) -> np.ndarray:
+    """With Gaussian noise of such a standard deviation in [-1, 1], rounded as a saved picture is."""
+    random = np.random.Generator(np.random.Philox(1))
+    return np.rint((found + 127.5 * sd * random.standard_normal(found.shape)).clip(0, 255)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("size", "n"), [(16, N), (23, 60), (32, N), (48, 60), (64, N), (97, 12), (128, 60)])
+def test_clean_pictures_are_read_exactly(size: int, n: int) -> None:
+    found, some = pictures(n, size, seed=11)
+    reading = read(found)
+    assert agreement(reading, some) == dict.fromkeys((*WORDS, "caption", "sure"), 1.0)
+    assert reading.confidence.min() > 0.98
+    for name in ("x", "y", "radius"):
+        assert np.abs(getattr(reading.scenes, name) - getattr(some, name)).max() < 0.002, name
+    turned = np.abs(reading.scenes.angle - some.angle)
+    assert np.median(turned) < 0.2
+    assert turned.max() < 4
+    assert np.abs(reading.box - some.box(size)).max() < 0.25
+    assert agreement(reading, some.captions) == agreement(reading, some)
+
+
+@pytest.mark.parametrize(
+    ("size", "sd", "least", "sure"),
+    [(16, 0.1, 0.99, 0.9), (16, 0.2, 0.95, 0.4), (32, 0.2, 0.99, 0.9), (64, 0.3, 0.99, 0.97)],
+)
+def test_noise_is_read_through(size: int, sd: float, least: float, sure: float) -> None:
+    found, some = pictures(N, size, seed=12)
+    reading = read(noisy(found, sd))
+    right = np.all([getattr(reading.scenes, part) == getattr(some, part) for part in WORDS], axis=0)
+    assert right.mean() >= least
+    assert reading.sure.mean() >= sure
+
+
+def test_colours_are_judged_by_the_whole_sprite() -> None:
+    # By single pixels alone it is 0.94.
+    found, some = pictures(600, 16, seed=3)
+    assert (read(noisy(found, 0.4)).scenes.colour == some.colour).mean() > 0.95
+
+
+def test_a_mild_blur_is_read_through() -> None:
+    found, some = pictures(N, 32, seed=13)
+    soft = found.astype(np.float32)
+    for axis in (1, 2):  # 1/4, 1/2, 1/4 twice: a Gaussian of one pixel
+        for _ in range(2):
+            soft = soft / 2 + (np.roll(soft, 1, axis) + np.roll(soft, -1, axis)) / 4
+    assert agreement(read(np.rint(soft).astype(np.uint8)), some)["caption"] >= 0.98
+
+
+def test_every_kind_of_array_reads_the_same() -> None:
+    found, _ = pictures(20, 32, seed=14)
+    floats = found.astype(np.float32) / 127.5 - 1
+    planes = torch.from_numpy(floats).permute(0, 3, 1, 2)
+    wanted = read(found)
+    for other in (floats, floats.astype(np.float64), floats.transpose(0, 3, 1, 2), planes, torch.from_numpy(found)):
+        reading = read(other)
+        assert np.array_equal(reading.scenes.combination, wanted.scenes.combination)
+        assert np.allclose(reading.confidence, wanted.confidence, atol=1e-4)
+    assert np.array_equal(read(planes.bfloat16()).scenes.combination, wanted.scenes.combination)
+    alone = read(found[7:8])
+    assert alone.scenes.combination[0] == wanted.scenes.combination[7], "each picture for itself"
+    assert len(read(found[:0])) == 0
+
+
+def test_pictures_without_a_sprite_read_as_nothing() -> None:
+    random = np.random.Generator(np.random.Philox(2))
+    static = random.integers(0, 256, (60, 32, 32, 3), np.uint8)
+    blank = np.repeat(np.repeat(random.integers(0, 256, (60, 1, 1, 3), np.uint8), 32, 1), 32, 2)
+    slope = np.repeat(np.repeat(np.linspace(0, 255, 32).astype(np.uint8)[None, :, None, None], 32, 2), 3, 3)
+    chequers = ((np.indices((32, 32)).sum(axis=0) // 4 % 2) * 200).astype(np.uint8)[None, :, :, None].repeat(3, 3)
+    for nothing, most in ((static, 0.1), (blank, 0.1), (noisy(blank, 0.1), 0.1), (slope, 0.5), (chequers, 0.5)):
+        reading = read(nothing)
+        assert reading.confidence.max() < most
+        assert not reading.sure.any()
+
+
+def test_two_sprites_are_not_one() -> None:
+    one, some = pictures(60, 32, seed=15)
+    ground = one[:, :1, :1]
+    other = np.roll(one, (16, 16), axis=(1, 2))
+    both = np.where((one != ground).any(axis=3, keepdims=True), one, other)
+    assert read(both).confidence.max() < SURE
+    assert agreement(read(both), some)["caption"] == 0
+
+
+def test_numbers_that_are_not_finite_read_as_nothing() -> None:
+    found, _ = pictures(3, 32, seed=16)
+    floats = found.astype(np.float32) / 127.5 - 1
+    floats[1, 4, 5, 0] = np.nan
+    floats[2, 30, 30, 1] = -np.inf
+    assert read(floats).sure.tolist() == [True, False, False]
+    assert (read(floats).confidence[1:] == 0).all()
+
+
+def test_colours_may_be_a_little_off() -> None:
+    found, some = pictures(N, 32, seed=17)
+    off = (found.astype(int) + np.array([15, -12, 10])).clip(0, 255).astype(np.uint8)
+    result = agreement(read(off), some)
+    assert result["caption"] > 0.99
+    assert TOLERANCE > 15
+    # A sprite on a background that has no name is not explained.
+    pink = np.where((found == found[:, :1, :1]).all(axis=3, keepdims=True), np.uint8([255, 120, 190]), found).astype(
+        np.uint8
+    )
+    assert read(pink).sure.mean() < 0.05
+
+
+def test_agreement_counts_what_was_said() -> None:
+    found, some = pictures(100, 32, seed=18)
+    reading = read(found)
+    wrong = replace(some, colour=np.where(np.arange(100) < 30, (some.colour + 1) % 6, some.colour))
+    result = agreement(reading, wrong)
+    assert result["colour"] == result["caption"] == pytest.approx(0.7)
+    assert result["shape"] == result["sure"] == 1
+    stars = agreement(reading, ["a star"] * 100)
+    assert set(stars) == {"shape", "caption", "sure"}
+    assert stars["shape"] == stars["caption"] == pytest.approx((some.shape == 3).mean())
+    # Half of the captions name a colour: its share is over that half, the caption's over all.
+    mixed = agreement(reading, [f"a {some[i].colour} circle" if i % 2 else f"a {some[i].shape}" for i in range(100)])
+    assert mixed["colour"] == 1
+    circles = (some.shape == 0) | (np.arange(100) % 2 == 0)
+    assert mixed["caption"] == pytest.approx(circles.mean())
+    nothing = agreement(read(np.full((4, 32, 32, 3), 125, np.uint8)), ["a grey picture"] * 4)
+    assert nothing == {"background": 0, "caption": 0, "sure": 0}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "message"),
+    [
+        ((2, 32, 32), np.uint8, "square pictures in colour"),
+        ((2, 32, 32, 1), np.uint8, "square pictures in colour"),
+        ((2, 32, 16, 3), np.uint8, "square pictures in colour"),
+        ((2, 8, 8, 3), np.uint8, "size=8: pictures of sprites have 16 to 128"),
+        ((2, 32, 32, 3), np.int64, "uint8, or floats in \\[-1, 1\\], not int64"),
+    ],
+)
+def test_what_is_no_picture_is_refused(shape: tuple[int, ...], kind: type, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        read(np.zeros(shape, kind))
+
+
+def test_agreement_needs_a_scene_a_picture() -> None:
+    reading = read(pictures(3, 16)[0])
+    with pytest.raises(LeafwingError, match="3 pictures and 2 scenes"):
+        agreement(reading, scenes(2))
+    with pytest.raises(LeafwingError, match="no word of the sprites"):
+        agreement(reading, ["a dog"] * 3)
+    with pytest.raises(LeafwingError, match="0 pictures"):
+        agreement(read(draw.draw(scenes(0), 16)), scenes(0))
