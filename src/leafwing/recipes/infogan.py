@@ -8,6 +8,8 @@ fast as D, and both kinds of codes weigh 1. log(categories) minus the cost `cate
 Networks are DCGAN's.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -81,10 +83,10 @@ def infogan(
         code = latents[:, latent:]
         return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, code=code)
 
-    def category(r: Round) -> Tensor:
+    def category(r: Any) -> Tensor:
         return information * cross_entropy(r.fake_heads[:, :categories], r.code[:, :categories])
 
-    def number(r: Round) -> Tensor:
+    def number(r: Any) -> Tensor:
         return information * 0.5 * (r.fake_heads[:, categories:] - r.code[:, categories:]).square().sum(1).mean()
 
     both = [Term("category", category), *([Term("codes", number)] if codes else [])]

@@ -27,7 +27,10 @@ CHECKPOINTS, KEPT_EVERY = 40, 5
 """A training writes so many checkpoints, to go on from; the first, every fifth and the last stay and are evaluated."""
 GRIDS = 20
 MARGIN = 0.9
-"""With a limit of time alone, so much of the images that would fit into it at the measured speed are shown, so that schedules end."""
+"""With minutes alone, so much of the images that would fit into them at the measured speed are shown, to leave room for the rest."""
+LATEST = 2
+"""And only after so many times the minutes is a training cut short: one that other programs slow down is to show as many images as its
+fellows, and to come to the end of its schedules."""
 OFTEN = 30.0  # seconds between two words about progress
 BAD_INPUT, DIVERGED, CANNOT_WRITE = 2, 3, 4
 ENDED = ("finished", "diverged")
@@ -68,7 +71,7 @@ def compare(
         seeds: how many, from 0; or which ones, as a list or separated by commas.
         images: how many real images each training shows. None: 200,000, or with `minutes` as many as fit into those, which is
             measured first.
-        minutes: how long each training may take.
+        minutes: without `images`, how long each training takes where nothing disturbs it; with them, how long it may take.
         size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
         hold_out: how many pictures are kept out of training for evaluation, or `auto`.
         options: hyper-parameters, as `name=value` for every recipe that has the option or `recipe.name=value` for one; or the
@@ -137,7 +140,7 @@ def trained(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path)
         await_others(run)
         if complete(run):
             return {"status": "finished", "said": ""}
-        limit = [] if plan.asked["minutes"] is None else ["--time", in_seconds(plan.asked["minutes"])]
+        limit = [f"--time={seconds}"] if (seconds := time_limit(plan)) else []
         trust = ["--trust"] if plan.entrants[name].own else []
         ended = call(["resume", str(folder), *limit, *trust, "--json"], log)
     else:
@@ -163,8 +166,8 @@ def training_words(plan: Plan, name: str, seed: int) -> list[str]:
         "device": plan.device,
         "threads": plan.threads,
     }
-    if plan.asked["minutes"] is not None:
-        every["time"] = in_seconds(plan.asked["minutes"])
+    if limit := time_limit(plan):
+        every["time"] = limit
     reading = {key: value for key, value in plan.asked["data"].items() if value is not None and key != "mirror"}
     if plan.data.spec.points:
         reading = {}
@@ -177,9 +180,12 @@ def training_words(plan: Plan, name: str, seed: int) -> list[str]:
     return [plan.asked["source"], *(f"--{key}={value}" for key, value in said.items()), *on]
 
 
-def in_seconds(minutes: float) -> str:
-    """Minutes as `--time` is told them."""
-    return f"{60 * minutes:.12g}s"
+def time_limit(plan: Plan) -> str:
+    """What `--time` is told; empty without a limit."""
+    minutes = plan.asked["minutes"]
+    if minutes is None:
+        return ""
+    return f"{60 * minutes * (LATEST if plan.asked['images'] is None else 1):.12g}s"
 
 
 def is_flag(value: Value) -> bool:

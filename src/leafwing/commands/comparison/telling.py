@@ -183,7 +183,9 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     kept = f", {held:,} of them kept out of training and used for the numbers" if held else ""
     each = sorted({*plan.images.values()})
     shown = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-    limit = "" if plan.asked["minutes"] is None else f" or {plan.asked['minutes']:g} minutes"
+    minutes = plan.asked["minutes"]
+    limit = "" if minutes is None else f"{' or' if plan.asked['images'] else ', which is'} {minutes:g} minutes"
+    limit += " at the speed that was measured first" if minutes and not plan.asked["images"] else ""
     lead = (
         f"{n} recipe{'s' if n > 1 else ''} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
         f"({len(data):,} {'points' if spec.points else f'pictures at {shape} pixels'}{kept}), each with {k} "
