@@ -37,7 +37,7 @@ FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
     "few pictures": ("collapse", "much less", 4, {"variety": 0.1}),
     "other pictures": ("collapse", "further from the data", 4, {"distance": 0.4}),
     "D is beaten": ("critic", "fakes for real", 8, {"separation": 0.02}),
-    "jumping": ("oscillation", "to and fro", 8, {"moved": 2.0}),
+    "jumping": ("oscillation", "to and fro", 8, {"moved": 4.0}),
     "D knows its pictures": ("overfit", "trained with", 6, {"held": 0.99}),
     "a large gradient": ("explosion", "gradient of G is much larger", 2, {"G/gradient": 1e5}),
     "no gradient": ("still", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
@@ -94,6 +94,15 @@ def test_a_player_that_is_not_asked_to_learn_may_rest() -> None:
     for one in resting:
         del one["costs"]["D/adversarial"]
     assert health.alarms(resting) == []
+
+
+def test_a_player_whose_schedule_has_come_to_its_end_may_rest() -> None:
+    fading = log(*[{"D/rate": 1e-3 * 0.8**look, "D/weights": 10 + 0.8**look} for look in range(80)])
+    assert health.alarms(fading) == []
+    early = log(*[{"D/rate": 1e-3, "D/weights": 10 + 0.8**look} for look in range(80)])
+    assert [alarm.about for alarm in health.alarms(early)] == ["D does not learn"]
+    never = log(*[{"D/rate": 0.0, "D/weights": 10.0} for _ in range(20)])
+    assert [alarm.about for alarm in health.alarms(never)] == ["D does not learn"]
 
 
 def test_signals_that_are_missing_raise_no_alarm() -> None:

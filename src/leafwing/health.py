@@ -210,10 +210,11 @@ def vanished(looks: Looks, player: str) -> Numbers:
 
 
 def rest(looks: Looks, player: str) -> Numbers:
-    """How many decimal places the norm of a player's weights has kept since the last look."""
-    weights = looks(f"{player}/weights")
+    """How many decimal places the norm of a player's weights has kept since the last look, unless its schedule has come to an end."""
+    weights, rate = looks(f"{player}/weights"), looks(f"{player}/rate")
     change = np.abs(weights / np.maximum(before(weights, 1), TINY) - 1)
-    return np.where(looks.paid(player), -np.log10(np.maximum(change, 1e-12)), np.nan)
+    over = rate < 0.01 * np.fmax.accumulate(rate)
+    return np.where(looks.paid(player) & ~over, -np.log10(np.maximum(change, 1e-12)), np.nan)
 
 
 RULES = (

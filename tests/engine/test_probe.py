@@ -44,7 +44,9 @@ def test_looking_changes_nothing(name: str, spec: DataSpec) -> None:
     assert same(tensors(alone.game), tensors(watched.game))
     assert str(alone.state()["optimisers"]) == str(watched.state()["optimisers"])
     assert len(signals) >= 2
-    asked = {"echo"} if build(name, spec).abilities.conditions else set()
+    game = build(name, spec)
+    asked = {"echo"} if game.abilities.conditions else set()
+    asked |= {f"{name}/rate" for name, player in game.players.items() if player.learns and callable(player.learns.lr)}
     assert signals[0].keys() == SEEN | asked
     assert signals[-1].keys() == SEEN | asked | {"moved"}
 
@@ -93,7 +95,7 @@ def test_the_same_is_seen_after_going_on_from_a_checkpoint() -> None:
 
 
 def test_bf16_is_looked_at_too() -> None:
-    assert looked_at(start("r3gan", PICTURES, 12, precision="bf16"))[-1].keys() == SEEN | {"moved"}
+    assert looked_at(start("r3gan", PICTURES, 12, precision="bf16"))[-1].keys() == SEEN | {"moved", "G/rate", "D/rate"}
 
 
 def simple(

@@ -71,7 +71,7 @@ class Probe:
         the last look, over the distance between two real samples; `separation`: the chance that a real sample's score is above a
         fake one's; `margin`: mean real minus mean fake score, over the standard deviation of scores within each; `real`, `fake`: mean
         scores; `held`: the chance that a real sample's score is above a held-out one's; `G/gradient`, `G/weights`: norms, for each
-        player, of the gradient of its last step and of its weights.
+        player, of the gradient of its last step and of its weights; `G/rate`: its learning rate, where that follows a schedule.
         """
         engine = self.engine
         random = engine.random()
@@ -81,7 +81,7 @@ class Probe:
             bf16 = self.engine.setup.precision == "bf16"
             with torch.autocast(engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
                 found = self._signals(clock)
-            found |= self._norms()
+            found |= self._norms(clock)
         finally:
             for buffer, before in kept:
                 buffer.copy_(before)
@@ -116,13 +116,16 @@ class Probe:
     def _play(self, turn: Turn, batch: Batch, clock: Clock) -> Round:
         return turn.play(self.engine.game.nets, batch, clock)
 
-    def _norms(self) -> dict[str, Tensor]:
+    def _norms(self, clock: Clock) -> dict[str, Tensor]:
         found = {}
         for name in self.engine.optimisers:
             weights = self.engine.weights[name]
             found[f"{name}/weights"] = norm(weights)
             if gradients := [weight.grad for weight in weights if weight.grad is not None]:
                 found[f"{name}/gradient"] = norm(gradients)
+            learns = self.engine.game.players[name].learns
+            if learns is not None and callable(learns.lr):
+                found[f"{name}/rate"] = torch.tensor(learns.lr(clock), device=self.engine.device)
         return found
 
 

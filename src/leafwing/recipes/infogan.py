@@ -28,8 +28,9 @@ class Critic(nn.Module):
     def __init__(self, net: dcgan.Critic, codes: int) -> None:
         super().__init__()
         self.net = net
+        height, width = net.out.kernel_size
         self.read = nn.Sequential(
-            nn.Conv2d(net.features_size, 128, net.out.kernel_size, bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.2),
+            nn.Conv2d(net.features_size, 128, (height, width), bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.2),
             nn.Flatten(), nn.Linear(128, codes),
         ).apply(dcgan_weights)  # fmt: skip
 
