@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,17 @@ def test_numbers_are_shown_with_three_digits() -> None:
     assert [show(value) for value in (None, 0.0, 8.0, 0.81234, 23.06, 1234.5, 1.2e-5)] == [
         "–", "0", "8", "0.812", "23.1", "1,234", "1.2e-05",
     ]  # fmt: skip
+
+
+def test_runs_that_the_limit_of_time_cut_short_are_named() -> None:
+    runs = [*seeds("a", 20, 21), *seeds("b", 30, 31)]
+    late = tabulate([replace(runs[0], total=400), replace(runs[1], total=200), *runs[2:]])
+    assert [run["cut_short"] for run in late.runs] == [True, False, False, False]
+    assert late.runs[0]["why"] == "cut short by the limit of time at 50% of its images"
+    assert not late.runs[0]["collapsed"]
+    assert late.sentences[2] == "Nothing failed, but 1 of 4 runs were cut short by the limit of time."
+    both = tabulate([replace(runs[0], total=400), Found("a", 1, "diverged", "nan", total=400), *runs[2:]])
+    assert both.sentences[2] == "1 of 4 runs collapsed: a seed 1 (nan); 1 of 4 runs were cut short by the limit of time."
 
 
 def test_what_the_health_monitor_said_is_kept_and_counted() -> None:

@@ -226,7 +226,7 @@ def every_run(table: Table) -> str:
     head = ["run", *numbers, "images", "time", "how it ended", "health"]
     rows = []
     for run in table.runs:
-        ended = run["why"] if run["collapsed"] or run["status"] != "finished" else "well"
+        ended = run["why"] or "well"
         best_at = "–" if run["best_images"] is None else show_count(run["best_images"])
         cells = [] if name is None else [show(run["final"][name]), show(run["best"][name]), best_at]
         bad = f"<em>{escape(tidy(ended))}</em>" if ended != "well" else ended

@@ -36,6 +36,7 @@ class Found:
         status: finished; diverged: a cost or weight was no finite number; failed: ended by something else.
         said: why it did not finish, in words.
         images: real images shown.
+        total: how many were to be shown; 0 where that is unknown.
         seconds: of training.
         steps: how often the generator moved; None where nobody is called G.
         numbers: the rows of `commands.evaluate`, of all checkpoints.
@@ -55,6 +56,12 @@ class Found:
     variety: float | None = None
     modes: int = 0
     alarms: Sequence[tuple[str, int]] = ()
+    total: int = 0
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the limit of time ended it before it had shown its images."""
+        return self.status == "finished" and self.images < self.total
 
     @property
     def name(self) -> str:
@@ -132,12 +139,14 @@ def row(one: Found, measures: Mapping[str, Better]) -> dict[str, Any]:
     ended = shown[-1] if shown and one.status == "finished" else None
     nothing: dict[str, float | None] = dict.fromkeys(measures)
     why = collapse(one, measures, best, ended)
+    late = f"cut short by the limit of time at {one.images / one.total:.0%} of its images" if one.cut_short else ""
     return {
         "recipe": one.recipe,
         "seed": one.seed,
         "status": one.status,
         "collapsed": bool(why),
-        "why": why or one.said,
+        "why": why or one.said or late,
+        "cut_short": one.cut_short,
         "images": one.images,
         "generator_steps": one.steps,
         "seconds": round(one.seconds, 3),

@@ -79,8 +79,12 @@ def alone(one: Mapping[str, Any], name: str, recipes: int) -> tuple[str, str]:
 def failed(runs: Rows) -> str:
     """The third sentence."""
     bad = [run for run in runs if run["collapsed"] or run["status"] == "failed"]
-    if not bad:
+    late = sum(run["cut_short"] for run in runs)
+    if not bad and not late:
         return f"Nothing failed: all {len(runs)} runs came to their end and none collapsed."
+    short = f"{late} of {len(runs)} runs were cut short by the limit of time"
+    if not bad:
+        return f"Nothing failed, but {short}."
     told = [f"{run['recipe']} seed {run['seed']} ({tidy(run['why'])})" for run in bad]
     if len(bad) > NAMED:
         names = dict.fromkeys(run["recipe"] for run in bad)
@@ -90,7 +94,9 @@ def failed(runs: Rows) -> str:
         ]
     broke = sum(run["status"] == "failed" for run in bad)
     fates = [f"{n} of {len(runs)} runs {fate}" for n, fate in ((len(bad) - broke, "collapsed"), (broke, "broke off")) if n]
-    return f"{' and '.join(fates)}: {', '.join(told)}."
+    return (
+        f"{' and '.join(fates)}: {', '.join(told)}." if not late else f"{' and '.join(fates)}: {', '.join(told)}; {short}."
+    )
 
 
 def median(one: Mapping[str, Any], name: str) -> float | None:

@@ -92,6 +92,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
         numbers=known.get("numbers", []),
         variety=known.get("variety"),
         modes=known_modes(plan.data.source),
+        total=plan.images[name],
         alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(records)],
     )
 
