@@ -138,6 +138,11 @@ def test_a_critic_may_say_more_than_scores_and_is_asked_once() -> None:
     assert asked == [3, 4, 5]
 
 
+def test_fakes_may_be_judged_beside_something_else() -> None:
+    r = Round(Nets(), torch.ones(3, 2), torch.ones(4, 2), lambda x: x.sum(1), judge_fake=lambda x: 5 * x.sum(1))
+    assert (r.real_score.tolist(), r.fake_score.tolist()) == ([2] * 3, [10] * 4)
+
+
 def test_a_game_refuses_a_turn_of_somebody_who_does_not_play() -> None:
     players = {"G": Player(nn.Linear(2, 2)), "D": Player(nn.Linear(2, 1))}
     with pytest.raises(ValueError, match=r"moves 'E', but the players are: G, D"):

@@ -368,3 +368,25 @@ def test_a_wrong_sweep_is_answered(coded: Model, code: str, values: list[float] 
 def test_a_model_without_codes_has_none_to_sweep(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="the latents of this run have no named parts"):
         plain.sweep(plain.latents(1), "code0", [1.0])
+
+
+# --- encoders -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bigan", "vaegan", "alpha_gan"])
+def test_an_encoder_reads_latents_the_same_however_many_at_a_time(name: str) -> None:
+    model = Model(game(name, PICTURES), PICTURES)
+    samples = model.sample(5)
+    latents = model.encode(samples)
+    assert model.can("encode")
+    assert latents.shape == model.latents(5).shape
+    assert torch.allclose(model.encode(samples, batch=2), latents, atol=1e-5)
+    assert not latents.requires_grad
+    assert model.generate(latents).shape == samples.shape
+    with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): this run makes \(3, 16, 16\)"):
+        model.encode(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_game_without_encoder_says_so(plain: Model) -> None:
+    with pytest.raises(LeafwingError, match="no encoder"):
+        plain.encode(plain.sample(1))

@@ -191,11 +191,20 @@ class Round:
         fake: generated samples, the same shape.
         judge: gives a batch of samples its scores (n,): the critic, with its condition where it has one. A critic with further
             heads gives (scores, what they say).
+        judge_fake: the same for fake samples, where they are judged beside something else than real ones are.
         facts: whatever else this game's terms need; read as attributes.
     """
 
-    def __init__(self, nets: Nets, real: Tensor, fake: Tensor, judge: Callable[[Tensor], Any], **facts: Any) -> None:
-        self.nets, self.real, self.fake, self.judge = nets, real, fake, judge
+    def __init__(
+        self,
+        nets: Nets,
+        real: Tensor,
+        fake: Tensor,
+        judge: Callable[[Tensor], Any],
+        judge_fake: Callable[[Tensor], Any] | None = None,
+        **facts: Any,
+    ) -> None:
+        self.nets, self.real, self.fake, self.judge, self.judge_fake = nets, real, fake, judge, judge_fake or judge
         self.__dict__.update(facts)
 
     @cached_property
@@ -216,7 +225,7 @@ class Round:
     @cached_property
     def fake_verdict(self) -> Any:
         """All that the judge says of the fake samples."""
-        return self.judge(self.fake)
+        return self.judge_fake(self.fake)
 
     @property
     def real_heads(self) -> Tensor:
@@ -322,11 +331,13 @@ class Abilities:
         prior: draws latents (n, prior.size).
         generate: (nets, latents, label or None) -> samples, the shape of the data, pictures in [-1, 1].
         conditions: which conditions `generate` takes, by field name.
+        encode: (nets, samples) -> their latents (n, prior.size).
     """
 
     prior: Prior | None = None
     generate: Callable[[Nets, Tensor, Tensor | None], Tensor] | None = None
     conditions: tuple[str, ...] = ()
+    encode: Callable[[Nets, Tensor], Tensor] | None = None
 
 
 @final

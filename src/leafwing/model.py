@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,22 @@ class Model:
         """The samples of given latents (n, size); see `sample`."""
         return torch.cat(list(self.stream(latents, label=label, batch=batch)))
 
+    @torch.no_grad()
+    def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
+        """The latents (n, size) of samples, pictures in [-1, 1]: what the game's encoder says.
+
+        Raises:
+            LeafwingError: this game has no encoder, or samples of another shape.
+        """
+        encode, nets = self.game.abilities.encode, self.game.shown
+        if encode is None:
+            raise LeafwingError("this game has no encoder: `leafwing recipes` says which have one")
+        if samples.shape[1:] != self.spec.shape:
+            raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: this run makes {self.spec.shape}")
+        with evaluating(nets):
+            parts = [encode(nets, part.to(self.device)).float() for part in samples.split(batch)]
+        return torch.cat(parts)
+
     @property
     def codes(self) -> dict[str, int]:
         """The parts of a latent that have names, and how many numbers each has; empty where none has."""
@@ -189,23 +206,16 @@ class Model:
         """What the networks make of latents (n, size) and class indices (n,) in one pass, in evaluation mode."""
         generate, nets = self.game.abilities.generate, self.game.shown
         assert generate is not None
-        training = [part for net in vars(nets).values() for part in net.modules() if part.training]
-        for net in vars(nets).values():
-            net.eval()
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                try:
-                    samples = generate(self.compiled or nets, latents, label).float()
-                except Exception as error:
-                    if self.compiled is None:
-                        raise
-                    self.compiled = None
-                    reason = str(error).strip().splitlines() or [type(error).__name__]
-                    self.say(f"the networks cannot be compiled, samples are made without: {reason[0]}")
-                    samples = generate(nets, latents, label).float()
-        finally:
-            for part in training:
-                part.training = True
+        with evaluating(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            try:
+                samples = generate(self.compiled or nets, latents, label).float()
+            except Exception as error:
+                if self.compiled is None:
+                    raise
+                self.compiled = None
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                self.say(f"the networks cannot be compiled, samples are made without: {reason[0]}")
+                samples = generate(nets, latents, label).float()
         return samples if self.spec.points else samples.clamp(-1, 1)
 
     def classes(self, label: Labels, n: int) -> list[int]:
@@ -239,3 +249,16 @@ class Model:
         if not 0 <= index < len(self.labels):
             raise LeafwingError(f"no class {index}: this run has {len(self.labels)}, 0 to {len(self.labels) - 1}")
         return index
+
+
+@contextmanager
+def evaluating(nets: Nets) -> Iterator[None]:
+    """Around what networks do in evaluation mode; after it each part is as it was."""
+    training = [part for net in vars(nets).values() for part in net.modules() if part.training]
+    for net in vars(nets).values():
+        net.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

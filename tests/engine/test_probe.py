@@ -22,7 +22,8 @@ CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS)
 every_case = pytest.mark.parametrize(
     ("name", "spec"), CASES, ids=[f"{n}-{'points' if s.points else 'pictures'}" for n, s in CASES]
 )
-SEEN = {"variety", "distance", "separation", "margin", "real", "fake", "G/weights", "D/weights", "G/gradient", "D/gradient"}
+SCORED = {"variety", "distance", "separation", "margin", "real", "fake"}
+SEEN = SCORED | {"G/weights", "D/weights", "G/gradient", "D/gradient"}
 
 
 def looked_at(training: Training, n: int = 6) -> list[dict[str, float]]:
@@ -46,9 +47,10 @@ def test_looking_changes_nothing(name: str, spec: DataSpec) -> None:
     assert len(signals) >= 2
     game = build(name, spec)
     asked = {"echo"} if game.abilities.conditions else set()
+    asked |= {f"{name}/{norm}" for name in game.players for norm in ("weights", "gradient")}
     asked |= {f"{name}/rate" for name, player in game.players.items() if player.learns and callable(player.learns.lr)}
-    assert signals[0].keys() == SEEN | asked
-    assert signals[-1].keys() == SEEN | asked | {"moved"}
+    assert signals[0].keys() == SCORED | asked
+    assert signals[-1].keys() == SCORED | asked | {"moved"}
 
 
 def test_a_look_keeps_gradients_and_modes() -> None:

@@ -13,6 +13,7 @@ from leafwing.parts.objectives import (
     boundary_seeking,
     energy,
     hinge,
+    joint,
     least_squares,
     minimax,
     non_saturating,
@@ -47,6 +48,7 @@ TABLE = {
     "boundary_seeking": (boundary_seeking, CRITIC_LOGISTIC, (0.25 + 9) / 4),
     # energies are minus the scores: reals -2, 1; fakes -0.5, -3, below a margin of 2 by 2.5 and 5
     "energy": (energy(2), -0.5 + (2.5 + 5) / 2, -1.75),
+    "joint": (joint, CRITIC_LOGISTIC, (sp(2.0) + sp(-1.0)) / 2 + (sp(-0.5) + sp(-3.0)) / 2),
     "ls(-1,1,0)": (least_squares(-1, 1, 0), 0.25 * (1 + 4) + 0.25 * (2.25 + 16), 0.25 * (0.25 + 9)),
 }
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from leafwing.game import Batch, Clock, Nets
 from leafwing.parts.objectives import Objective
-from leafwing.parts.plays import duel, generating, sampling
+from leafwing.parts.plays import Packed, duel, generating, sampling
 from leafwing.parts.priors import Normal
 
 BATCH = Batch(image=torch.ones(4, 2), label=torch.tensor([0, 1, 1, 2]))
@@ -148,3 +148,18 @@ def test_the_ability_that_goes_with_sampling_hands_latents_and_condition_to_g() 
 def test_a_condition_that_the_batch_does_not_hold_is_an_error() -> None:
     with pytest.raises(KeyError, match="caption"):
         sampling(Normal(2), "caption")(nets(), BATCH, Clock())
+
+
+def test_a_packed_critic_sees_neighbours_side_by_side() -> None:
+    seen: list[Tensor] = []
+
+    class Wide(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return x.flatten(1).sum(1)
+
+    x = torch.arange(24.0).view(6, 1, 2, 2)
+    assert Packed(Wide(), 3)(x).tolist() == [x[:3].sum(), x[3:].sum()]
+    assert torch.equal(seen[0][1], x[3:, 0])
+    assert Packed(Wide(), 4)(x).tolist() == [x[:4].sum(), x[4:].sum() + x[:2].sum()], "the first are shown once more"
+    assert Packed(Wide(), 2)(torch.ones(1, 5)).tolist() == [10]

@@ -74,6 +74,14 @@ boundary_seeking = Objective(
 """D as in the GAN; G: 1/2 (log D(G) - log(1 - D(G)))^2, which is 1/2 s(G)^2. Hjelm et al. 2017, arXiv:1702.08431, eq. 13."""
 
 
+joint = Objective(
+    critic=minimax.critic,
+    generator=lambda s: softplus(s.real_score).mean() + softplus(-s.fake_score).mean(),
+)
+"""D: sp(-s(x, E(x))) + sp(s(G(z), z)); G and E together the reverse of both. Dumoulin et al. 2016, arXiv:1606.00704, algorithm 1;
+Donahue et al. 2016, arXiv:1605.09782, eq. 7."""
+
+
 def energy(margin: float) -> Objective:
     """D: E(x) + max(0, m - E(G)); G: E(G), where the energy E is minus the score. Zhao et al. 2016, arXiv:1609.03126, eq. 1-2.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+from torch import Tensor, nn
+
 from leafwing.game import Abilities, Batch, Clock, Nets, Play, Prior, Round, Term, Turn
 from leafwing.parts.objectives import Objective
 
@@ -50,6 +53,26 @@ def duel(
         Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
         Turn("G", play, [Term("adversarial", objective.generator), *generator], same_round=same_round),
     ]
+
+
+class Packed(nn.Module):
+    """A critic that sees several samples at once: (n, channels, ...) -> scores (n / together,). Lin et al. 2017, arXiv:1712.04086.
+
+    Where n cannot be divided, the first samples are shown once more.
+
+    Args:
+        net: a critic whose samples have `together` times as many channels.
+        together: how many samples it sees at once.
+    """
+
+    def __init__(self, net: nn.Module, together: int) -> None:
+        super().__init__()
+        self.net, self.together = net, together
+
+    def forward(self, x: Tensor) -> Tensor:
+        missing = -len(x) % self.together
+        whole = torch.cat([x, x[torch.arange(missing, device=x.device) % len(x)]]) if missing else x
+        return self.net(whole.unflatten(0, (-1, self.together)).flatten(1, 2))
 
 
 def generating(prior: Prior, condition: str | None = None) -> Abilities:

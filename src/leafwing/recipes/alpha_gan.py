@@ -1,0 +1,107 @@
+"""alpha-GAN. Rosca et al. 2017, Variational Approaches for Auto-Encoding Generative Adversarial Networks, arXiv:1706.04987
+
+An auto-encoder between two critics: D tells pictures from samples and reconstructions, C tells latents from codes.
+
+E and G pay lambda times the mean absolute error of the reconstruction; E fools C, G fools D twice. C's cost is the right way round,
+prior against codes: the first version's algorithm 1 has them swapped. Adam 8e-4 with betas (.5, .9) and two turns of E and G for one
+of D and one of C, as in a well-known code; no batch normalisation in C. Networks are DCGAN's; C is an MLP.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from leafwing import networks
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, exact
+from leafwing.networks.encoders import Encoder
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import generating
+
+
+def alpha_gan(
+    data: DataSpec,
+    *,
+    likeness: float = 10.0,
+    latent: int = 128,
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 8e-4,
+    lr_d: float = 8e-4,
+    beta1: float = 0.5,
+    beta2: float = 0.9,
+    n_generator: int = 2,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, an encoder, a critic of pictures and one of latents.
+
+    Args:
+        likeness: weight of the mean absolute error of reconstructions.
+        latent: numbers in a latent, which are normal.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G and E.
+        lr_d: learning rate of D and C.
+        beta1: Adam's first decay rate.
+        beta2: Adam's second decay rate.
+        n_generator: turns of E and G in a round.
+        n_critic: turns of D and C in a round.
+        ema: half-life of G's and E's averaged copies in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    data.need_pictures("alpha_gan")
+    z = priors.Normal(latent)
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        latents, code = z(batch.n, batch.image.device), nets.E(batch.image)
+        facts = {"latents": latents, "code": code, "copy": nets.G(code)}
+        return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, **facts)
+
+    def copied(r: Any) -> Tensor:
+        return likeness * (exact(r.copy) - r.real).abs().mean()
+
+    def codes(r: Any) -> Tensor:
+        return softplus(-exact(r.nets.C(r.latents))).mean() + softplus(exact(r.nets.C(r.code))).mean()
+
+    widths = [latent, 8 * width, 8 * width]
+    layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+    c = nn.Sequential(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))
+    adam_g, adam_d = (Adam(lr, (beta1, beta2)) for lr in (lr_g, lr_d))
+    able = generating(z)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), adam_g, ema=ema),
+            "E": Player(Encoder(data, latent, width, widest=widest), adam_g, ema=ema),
+            "D": Player(networks.critic(data, width, widest=widest), adam_d),
+            "C": Player(c, adam_d),
+        },
+        turns=[
+            Turn(
+                "E G",
+                play,
+                [
+                    Term("copy", copied),
+                    Term("codes", lambda r: softplus(-exact(r.nets.C(r.code))).mean()),
+                    Term("copies", lambda r: softplus(-exact(r.judge(r.copy))).mean()),
+                    Term("adversarial", non_saturating.generator),
+                ],
+                repeat=n_generator,
+            ),
+            Turn(
+                "D",
+                play,
+                [
+                    Term("adversarial", non_saturating.critic),
+                    Term("copies", lambda r: softplus(exact(r.judge(r.copy))).mean()),
+                ],
+                repeat=n_critic,
+            ),
+            Turn("C", play, [Term("codes", codes)], repeat=n_critic),
+        ],
+        abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)),
+        batch=batch,
+    )

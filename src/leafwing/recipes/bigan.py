@@ -1,0 +1,83 @@
+"""BiGAN. Donahue, Krahenbuhl & Darrell 2016, Adversarial Feature Learning, arXiv:1605.09782
+
+An encoder plays too: the critic sees pictures beside their latents, and cannot tell (x, E(x)) from (G(z), z) only if E undoes G.
+
+With a stochastic encoder this is ALI (Dumoulin et al. 2016, Adversarially Learned Inference, arXiv:1606.00704), which draws E(x) from
+a Gaussian whose mean and deviation it says. G and E move together. Networks are DCGAN's, where BiGAN's on MNIST are MLPs and ALI's
+have maxout and dropout; Adam 2e-4 with beta1 .5.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from leafwing import networks
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
+from leafwing.networks.encoders import Encoder, JointCritic
+from leafwing.parts import priors
+from leafwing.parts.objectives import joint
+from leafwing.parts.plays import generating
+
+
+def bigan(
+    data: DataSpec,
+    *,
+    encoder: Literal["deterministic", "stochastic"] = "deterministic",
+    latent: int = 50,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, an encoder, a critic of pictures and latents together.
+
+    Args:
+        encoder: deterministic, or stochastic, which is ALI.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G and E.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G and E.
+        ema: half-life of G's and E's averaged copies in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    data.need_pictures("bigan")
+    z, drawn = priors.named(prior, latent), encoder == "stochastic"
+
+    def code(said: Tensor) -> Tensor:
+        if not drawn:
+            return said
+        mean, spread = said.chunk(2, dim=1)
+        return mean + (spread / 2).exp() * torch.randn_like(mean)
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        latents = z(batch.n, batch.image.device)
+        read = code(nets.E(batch.image))
+        fake = nets.G(latents)
+        beside = {"judge": lambda x: nets.D(x, read), "judge_fake": lambda x: nets.D(x, latents)}
+        return Round(nets, real=batch.image, fake=fake, clock=clock, **beside)
+
+    e = Encoder(data, 2 * latent if drawn else latent, width, widest=widest)
+    able = generating(z)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "E": Player(e, Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(JointCritic(data, latent, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=[
+            Turn("D", play, [Term("adversarial", joint.critic)], repeat=n_critic),
+            Turn("G E", play, [Term("adversarial", joint.generator)]),
+        ],
+        abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)[:, :latent]),
+        batch=batch,
+    )

@@ -1,0 +1,95 @@
+"""VAE-GAN. Larsen et al. 2015, Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300
+
+A variational auto-encoder whose decoder plays a GAN, and whose pictures are compared by what the critic sees in them.
+
+L_Dis is half the squared error of D's last hidden layer (equation 7). E pays it and the divergence from the prior, and nothing of the
+GAN; G pays gamma times L_Dis and fools D with samples and with reconstructions; D is shown both. RMSprop as in the authors' code, the
+rates of which decay from .025 in other units; 3e-4 here. Their gates, which rest who is too far ahead, are not here.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from leafwing import networks
+from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Player, RMSprop, Round, Term, Turn, exact
+from leafwing.networks import dcgan
+from leafwing.networks.encoders import Encoder
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import generating
+
+
+def vaegan(
+    data: DataSpec,
+    *,
+    gamma: float = 1e-2,
+    divergence_weight: float = 1.0,
+    latent: int = 128,
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 3e-4,
+    lr_d: float = 3e-4,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, an encoder, features of the critic as the measure of likeness.
+
+    Args:
+        gamma: weight of L_Dis in what G pays, per feature; the GAN weighs 1.
+        divergence_weight: weight of the divergence from the prior in what E pays.
+        latent: numbers in a latent, which are normal.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G and E.
+        lr_d: learning rate of D.
+        n_critic: turns of D for one of E and G.
+        ema: half-life of G's and E's averaged copies in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    data.need_pictures("vaegan")
+    z = priors.Normal(latent)
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        mean, spread = exact(nets.E(batch.image)).chunk(2, dim=1)
+        code = mean + (spread / 2).exp() * torch.randn_like(mean)
+        fake = nets.G(z(batch.n, batch.image.device))
+        facts = {"mean": mean, "spread": spread, "copy": nets.G(code)}
+        return Round(nets, real=batch.image, fake=fake, judge=nets.D, clock=clock, **facts)
+
+    def divergence(r: Round) -> Tensor:
+        each = r.mean.square() + r.spread.exp() - 1 - r.spread  # type: ignore[attr-defined]
+        return divergence_weight * each.sum(1).mean() / 2
+
+    def likeness(r: Round) -> Tensor:
+        there, here = (exact(r.nets.D.features(x)) for x in (r.real, r.copy))  # type: ignore[attr-defined]
+        return (there - here).square().flatten(1).sum(1).mean() / 2
+
+    copies = Term("copies", lambda r: softplus(exact(r.judge(r.copy))).mean())
+    passing = Term("copies", lambda r: softplus(-exact(r.judge(r.copy))).mean())
+    trunk = networks.critic(data, width, widest=widest)
+    assert isinstance(trunk, dcgan.Critic)
+    able = generating(z)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), RMSprop(lr_g), ema=ema),
+            "E": Player(Encoder(data, 2 * latent, width, widest=widest), RMSprop(lr_g), ema=ema),
+            "D": Player(trunk, RMSprop(lr_d)),
+        },
+        turns=[
+            Turn("D", play, [Term("adversarial", non_saturating.critic), copies], repeat=n_critic),
+            Turn("E", play, [Term("divergence", divergence), Term("likeness", likeness)]),
+            Turn(
+                "G",
+                play,
+                [
+                    Term("adversarial", non_saturating.generator),
+                    passing,
+                    Term("likeness", lambda r: gamma * likeness(r)),
+                ],
+            ),
+        ],
+        abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)[:, :latent]),
+        batch=batch,
+    )
