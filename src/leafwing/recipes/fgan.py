@@ -1,4 +1,4 @@
-"""f-GAN. Nowozin, Cseke & Tomioka 2016, Training Generative Neural Samplers using Variational Divergence Minimization, arXiv:1606.00709
+"""f-GAN. Nowozin et al. 2016, Training Generative Neural Samplers using Variational Divergence Minimization, arXiv:1606.00709
 
 Any f-divergence makes a GAN: the critic bounds it from below, the generator makes it small.
 
