@@ -49,7 +49,7 @@ def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path
 
     run = leafwing.train(
         "ring", "wgan_gp", images=1_000_000, seed=0, out=tmp_path / "run", threads=1, precision="fp32",
-        penalty=0.1, latent=2, width=16, batch=256, beta1=0.5,
+        penalty=0.1, latent=2, width=16, batch=256, beta1=0.5, lr_g=1e-4, lr_d=1e-4,
     )  # fmt: skip
     found = coverage(leafwing.Model.load(run), "ring")
     estimates = [-record["costs"]["D/adversarial"] for record in run.records()]
