@@ -4,7 +4,7 @@ Part of the latent is a code that a head of D must read back from the picture, s
 
 Both players pay -L_I (equation 5), less the constant entropy: the cross entropy of a category and half the squared error of numbers
 from -1 to 1 (a Gaussian of fixed width). As in the authors' code the head Q shares D's trunk and learns with D, G learns five times as
-fast as D, and both kinds of codes weigh 1. log(categories) minus the cost `category` is the bound of the mutual information, in nats.
+fast as D, and both kinds of codes weigh 1. log(categories) less D's cost `category` is the bound of the mutual information, in nats.
 Networks are DCGAN's.
 """
 
@@ -61,7 +61,8 @@ def infogan(
     Args:
         categories: values of the categorical code.
         codes: how many numbers from -1 to 1 the code has besides.
-        information: weight of the information that the picture must hold about the code; 0 switches it off.
+        information: weight, in what G pays, of the information that the picture must hold about the code; with 0 nothing asks G to
+            show its code, and Q only tries to read it.
         latent: numbers in a latent beside the code.
         prior: where those come from: normal or uniform.
         width: channels of the layers next to the picture; doubled at each halving.
@@ -84,19 +85,21 @@ def infogan(
         code = latents[:, latent:]
         return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, code=code)
 
-    def category(r: Any) -> Tensor:
-        return information * cross_entropy(r.fake_heads[:, :categories], r.code[:, :categories])
+    def reading(weight: float) -> list[Term]:
+        def category(r: Any) -> Tensor:
+            return weight * cross_entropy(r.fake_heads[:, :categories], r.code[:, :categories])
 
-    def number(r: Any) -> Tensor:
-        return information * 0.5 * (r.fake_heads[:, categories:] - r.code[:, categories:]).square().sum(1).mean()
+        def number(r: Any) -> Tensor:
+            return weight * 0.5 * (r.fake_heads[:, categories:] - r.code[:, categories:]).square().sum(1).mean()
 
-    both = [Term("category", category), *([Term("codes", number)] if codes else [])]
+        return [Term("category", category), *([Term("codes", number)] if codes else [])]
+
     return Game(
         players={
             "G": Player(networks.generator(data, z.size, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(trunk, categories + codes), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(play, non_saturating, critic=both, generator=both, n_critic=n_critic),
+        turns=duel(play, non_saturating, critic=reading(1), generator=reading(information), n_critic=n_critic),
         abilities=generating(z),
         batch=batch,
     )
