@@ -18,6 +18,7 @@ from leafwing.parts.objectives import (
     minimax,
     non_saturating,
     relativistic,
+    smoothed,
     variational,
     wasserstein,
 )
@@ -48,6 +49,11 @@ TABLE = {
     "boundary_seeking": (boundary_seeking, CRITIC_LOGISTIC, (0.25 + 9) / 4),
     # energies are minus the scores: reals -2, 1; fakes -0.5, -3, below a margin of 2 by 2.5 and 5
     "energy": (energy(2), -0.5 + (2.5 + 5) / 2, -1.75),
+    "smoothed": (
+        smoothed(0.75),
+        0.75 * (sp(-2.0) + sp(1.0)) / 2 + 0.25 * (sp(2.0) + sp(-1.0)) / 2 + (sp(0.5) + sp(3.0)) / 2,
+        (sp(-0.5) + sp(-3.0)) / 2,
+    ),
     "joint": (joint, CRITIC_LOGISTIC, (sp(2.0) + sp(-1.0)) / 2 + (sp(-0.5) + sp(-3.0)) / 2),
     "ls(-1,1,0)": (least_squares(-1, 1, 0), 0.25 * (1 + 4) + 0.25 * (2.25 + 16), 0.25 * (0.25 + 9)),
 }

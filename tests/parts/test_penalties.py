@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from leafwing.game import Clock, Nets, Round
-from leafwing.parts.penalties import clip_weights, gradient_penalty, r1, r2, slope
+from leafwing.parts.penalties import (
+    HistoricalAverage,
+    clip_weights,
+    feature_matching,
+    gradient_penalty,
+    pull_away,
+    r1,
+    r2,
+    slope,
+)
 
 SHAPE = (3, 4, 4)
 
@@ -171,3 +180,43 @@ def test_clipping_bounds_every_weight_and_leaves_those_inside_and_everybody_else
     assert torch.equal(nets.D[0].weight, expected)
     assert all(weight.abs().max() <= 0.01 for weight in nets.D.parameters())
     assert torch.equal(nets.G.weight, torch.full((3, 3), 7.0))
+
+
+def test_matched_features_pay_the_squared_distance_of_their_means() -> None:
+    r = meet(by(linear(1.0)))
+    term = feature_matching(lambda r, x: x[:, 0])
+    expected = (r.real[:, 0].mean(0) - r.fake[:, 0].mean(0)).square().mean().item()
+    assert term.cost(r).item() == pytest.approx(expected, rel=1e-5)
+    assert term.cost(r.again(r.real, r.real.flip(0))).item() == pytest.approx(0, abs=1e-12), "an order is no difference"
+
+
+def test_codes_that_point_one_way_pay_for_it() -> None:
+    r = meet(by(linear(1.0)), n=4)
+    for code, paid in (
+        (torch.eye(4), 0.0),
+        (torch.ones(4, 3), 1.0),
+        (torch.tensor([[1.0, 0], [-2, 0], [0, 3], [0, 1]]), 1 / 3),
+    ):
+        assert pull_away(lambda r, code=code: code, 0.5).cost(r).item() == pytest.approx(0.5 * paid, abs=1e-6)
+    assert pull_away(lambda r: torch.ones(1, 3)).cost(r).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_historical_average_is_that_of_all_weights_so_far() -> None:
+    net = nn.Linear(2, 1, bias=False)
+    nets, past = Nets(G=net), []
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 2.0]]))
+    term = HistoricalAverage(net, "G", 0.5)
+    past.append(net.weight.detach().clone())
+    for step in ([3.0, 0.0], [-1.0, 4.0]):
+        with torch.no_grad():
+            net.weight.copy_(torch.tensor([step]))
+        expected = 0.5 * (net.weight - torch.stack(past).mean(0)).square().sum().item()
+        r = Round(nets, torch.zeros(1), torch.zeros(1), lambda x: x)
+        assert term(r).item() == pytest.approx(expected)
+        term(r).backward()
+        term.update(nets)
+        past.append(net.weight.detach().clone())
+    assert term.mean.tolist() == pytest.approx(torch.stack(past).mean(0).flatten().tolist())
+    assert net.weight.grad is not None
+    assert set(term.state_dict()) == {"count", "mean"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from leafwing.game import DataSpec
-from leafwing.networks.layers import NORMS, dcgan_weights, doublings
+from leafwing.networks.layers import dcgan_weights, doublings, normed
 
 
 def widths(data: DataSpec, width: int, widest: int) -> list[int]:
@@ -24,7 +24,7 @@ class Generator(nn.Module):
         data: what the pictures look like.
         latent: numbers in a latent.
         width: channels of the layer before the picture; doubled towards the latent.
-        norm: `batch` or `none`.
+        norm: `batch`, `none`, or `virtual 32`; see `layers.normed`.
         activation: `relu` or `selu` (SELU needs no normalisation).
         widest: the most channels that a layer may have.
     """
@@ -45,7 +45,7 @@ class Generator(nn.Module):
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], base, bias=norm == "none")]
         for i, inputs in enumerate(channels):
             last = i == len(channels) - 1
-            layers += [NORMS[norm](inputs), nn.SELU(inplace=True) if activation == "selu" else nn.ReLU(inplace=True)]
+            layers += [normed(norm, inputs), nn.SELU(inplace=True) if activation == "selu" else nn.ReLU(inplace=True)]
             outputs = data.channels if last else channels[i + 1]
             layers.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=last or norm == "none"))
         self.body = nn.Sequential(*layers, nn.Tanh())
@@ -83,7 +83,7 @@ class Critic(nn.Module):
         for i, (inputs, outputs) in enumerate(zip([data.channels + extra, *channels], channels, strict=False)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=i == 0 or norm == "none"))
             if i > 0:
-                layers.append(NORMS[norm](outputs))
+                layers.append(normed(norm, outputs))
             layers.append(nn.SELU(inplace=True) if activation == "selu" else nn.LeakyReLU(0.2, inplace=True))
         self.body = nn.Sequential(*layers)
         base = (data.height >> len(channels), data.width >> len(channels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -20,6 +21,78 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x).unflatten(1, (-1, self.pieces)).amax(2)
+
+
+class MinibatchDiscrimination(nn.Module):
+    """Features (n, features) -> (n, features + kernels): how close each sample is to the others of its batch, by several measures.
+
+    o_b(i) = sum over j != i of exp(-|M_ib - M_jb|_1), M = T f. Salimans et al. 2016, arXiv:1606.03498, section 3.2.
+
+    Args:
+        features: how many come in.
+        kernels: how many measures (B).
+        dimensions: numbers in each (C).
+    """
+
+    def __init__(self, features: int, kernels: int, dimensions: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(features, kernels * dimensions, bias=False)
+        self.shape = (kernels, dimensions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        m = self.project(x).unflatten(1, self.shape)
+        closeness = (-(m[:, None] - m[None]).abs().sum(3)).exp()  # (n, n, kernels)
+        return torch.cat([x, closeness.sum(1) - 1], dim=1)  # each is at distance 0 from itself
+
+
+class VirtualBatchNorm(nn.Module):
+    """Batch normalisation by a reference batch, which is the first part of every batch, and the sample itself.
+
+    Salimans et al. 2016, arXiv:1606.03498, section 3.5. (reference + n, channels, height, width) in and out.
+
+    Args:
+        channels: of the pictures.
+        reference: how many samples at the beginning are the reference.
+    """
+
+    def __init__(self, channels: int, reference: int) -> None:
+        super().__init__()
+        self.reference = reference
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        each = x.mean((2, 3), keepdim=True), x.square().mean((2, 3), keepdim=True)
+        share = 1 / (self.reference + 1)
+        mean, square = (
+            torch.cat(
+                [
+                    own[: self.reference].mean(0, keepdim=True).expand(self.reference, -1, -1, -1),
+                    (1 - share) * own[: self.reference].mean(0, keepdim=True) + share * own[self.reference :],
+                ]
+            )
+            for own in each
+        )
+        scale = self.weight[:, None, None] * (square - mean.square()).clamp_min(0).add(1e-5).rsqrt()
+        return (x - mean) * scale + self.bias[:, None, None]
+
+
+class BesideReference(nn.Module):
+    """A generator with `VirtualBatchNorm`: latents (n, latent) -> samples, each passed with the same reference latents.
+
+    Args:
+        net: the generator.
+        reference: latents (reference, latent), kept with the weights.
+    """
+
+    reference: Tensor
+
+    def __init__(self, net: nn.Module, reference: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("reference", reference)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(torch.cat([self.reference.to(z.dtype), z]))[len(self.reference) :]
 
 
 def dcgan_weights(module: nn.Module) -> None:
@@ -51,6 +124,12 @@ def no_norm(channels: int) -> nn.Module:
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": batch_norm, "none": no_norm}
+
+
+def normed(norm: str, channels: int) -> nn.Module:
+    """A layer of a kind of normalisation: a key of `NORMS`, or `virtual 32` with the number of samples in the reference."""
+    kind, _, reference = norm.partition(" ")
+    return VirtualBatchNorm(channels, int(reference)) if kind == "virtual" else NORMS[norm](channels)
 
 
 def doublings(data: DataSpec) -> int:

@@ -82,6 +82,24 @@ joint = Objective(
 Donahue et al. 2016, arXiv:1605.09782, eq. 7."""
 
 
+def smoothed(target: float = 0.9) -> Objective:
+    """The non-saturating GAN whose critic wants the target instead of 1 for real samples, and still 0 for fake ones.
+
+    One-sided label smoothing: Salimans et al. 2016, arXiv:1606.03498, section 3.4.
+
+    Args:
+        target: what the critic is to say of real samples, as a probability.
+    """
+    return Objective(
+        critic=lambda s: (
+            target * softplus(-s.real_score).mean()
+            + (1 - target) * softplus(s.real_score).mean()
+            + softplus(s.fake_score).mean()
+        ),
+        generator=non_saturating.generator,
+    )
+
+
 def energy(margin: float) -> Objective:
     """D: E(x) + max(0, m - E(G)); G: E(G), where the energy E is minus the score. Zhao et al. 2016, arXiv:1609.03126, eq. 1-2.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from leafwing.game import Nets, Round, Scheduled, Term, at, exact, scores
@@ -57,6 +57,54 @@ def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
         return weight * ((ways @ ways.T).square().sum() - n) / max(1, n * (n - 1))
 
     return Term("pull_away", cost)
+
+
+def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
+    """Mean square over features of E f(x) - E f(G). Salimans et al. 2016, arXiv:1606.03498, section 3.1.
+
+    Args:
+        features: round, samples (n, ...) -> what is to be alike on average, (n, ...).
+    """
+
+    def cost(r: Round) -> Tensor:
+        there, here = (exact(features(r, samples)).flatten(1).mean(0) for samples in (r.real, r.fake))
+        return (there - here).square().mean()
+
+    return Term("feature_matching", cost)
+
+
+class HistoricalAverage(nn.Module):
+    """weight * |theta - mean of all theta so far|^2 of one player. Salimans et al. 2016, arXiv:1606.03498, section 3.3.
+
+    The mean takes in the weights after each step of the player, so `update` belongs into its turn's `after`.
+
+    Args:
+        net: the player's network.
+        player: its name.
+        weight: of the cost.
+    """
+
+    count: Tensor
+    mean: Tensor
+
+    def __init__(self, net: nn.Module, player: str, weight: float) -> None:
+        super().__init__()
+        self.player, self.weight = player, weight
+        self.register_buffer("count", torch.ones(()))
+        self.register_buffer("mean", self._weights(net).detach().clone())
+
+    @staticmethod
+    def _weights(net: nn.Module) -> Tensor:
+        return torch.cat([weight.flatten() for weight in net.parameters()])
+
+    def forward(self, r: Round) -> Tensor:
+        return self.weight * (self._weights(getattr(r.nets, self.player)) - self.mean).square().sum()
+
+    @torch.no_grad()
+    def update(self, nets: Nets) -> None:
+        """Takes the present weights into the mean."""
+        self.count += 1
+        self.mean += (self._weights(getattr(nets, self.player)) - self.mean) / self.count
 
 
 def clip_weights(player: str, bound: float = 0.01) -> Callable[[Nets], None]:

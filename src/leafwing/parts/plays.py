@@ -35,6 +35,7 @@ def duel(
     generator: Sequence[Term] = (),
     n_critic: int | Callable[[Clock], int] = 1,
     after: Sequence[Callable[[Nets], None]] = (),
+    after_generator: Sequence[Callable[[Nets], None]] = (),
     same_round: bool = False,
 ) -> list[Turn]:
     """D moves n_critic times, each time on a batch of its own, then G once: Goodfellow et al. 2014, algorithm 1.
@@ -46,12 +47,15 @@ def duel(
         generator: what G pays beside it.
         n_critic: turns of D for one of G, or a function of the clock.
         after: done to the networks after each step of D.
+        after_generator: done to the networks after each step of G.
         same_round: G pays for the fakes that D was shown last, as much code does, and not for fresh ones, as the algorithm
             says: one pass of G less.
     """
     return [
         Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
-        Turn("G", play, [Term("adversarial", objective.generator), *generator], same_round=same_round),
+        Turn(
+            "G", play, [Term("adversarial", objective.generator), *generator], after=after_generator, same_round=same_round
+        ),
     ]
 
 

@@ -37,8 +37,8 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "n_critic": (1, True), "burst": (1, True), "burst_first": (0, True), "burst_every": (1, True), "clip": (0, False),
     "lr_g": (0, False), "lr_d": (0, False), "lr_end": (0, True), "ema": (0, True), "penalty": (0, True), "gamma": (0, True),
     "gamma_end": (0, True), "dropout": (0, True), "momentum": (0, True), "beta1": (0, True), "beta2": (0, True),
-    "class_weight": (0, True), "margin": (0, False), "pull": (0, True),
-    "together": (2, True), "likeness": (0, True), "divergence_weight": (0, True), "n_generator": (1, True),
+    "class_weight": (0, True), "margin": (0, False), "pull": (0, True), "together": (2, True), "history": (0, True),
+    "reference": (0, True), "smooth": (0, False), "likeness": (0, True), "divergence_weight": (0, True), "n_generator": (1, True),
     "categories": (2, True), "codes": (0, True), "information": (0, True),
 }  # fmt: skip
 # What a training itself is told: no recipe may call a hyper-parameter so.

@@ -1,0 +1,114 @@
+"""Improved-GAN. Salimans et al. 2016, Improved Techniques for Training GANs, arXiv:1606.03498
+
+DCGAN with the paper's five techniques, each of which can be switched off: they are remedies for different ills.
+
+G may match the mean of D's last features (3.1) instead of fooling D; D may see how close a sample is to the others of its batch (3.2,
+100 kernels of 5 numbers); both may pay for leaving the mean of their past weights (3.3); D wants .9 instead of 1 for real samples
+(3.4); G's normalisation may take a fixed reference batch (3.5), which is kept with the weights. The paper found matching better for
+classifiers and minibatch discrimination better for samples, not both. Its released code has no historical average; ImageNet's had .75.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player, Term
+from leafwing.networks import dcgan
+from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, dcgan_weights
+from leafwing.parts import priors
+from leafwing.parts.objectives import Objective, smoothed
+from leafwing.parts.penalties import HistoricalAverage, feature_matching
+from leafwing.parts.plays import duel, generating, sampling
+
+KERNELS, DIMENSIONS = 100, 5
+
+
+class Critic(nn.Module):
+    """Pictures (n, channels, height, width) -> scores (n,), of features that may say how close the samples of a batch are."""
+
+    def __init__(self, net: dcgan.Critic, discrimination: bool) -> None:
+        super().__init__()
+        height, width = net.out.kernel_size
+        size = net.features_size * height * width
+        self.body = net.body
+        self.close = MinibatchDiscrimination(size, KERNELS, DIMENSIONS) if discrimination else nn.Identity()
+        self.out = nn.Linear(size + KERNELS if discrimination else size, 1)
+        for part in (self.close, self.out):
+            part.apply(dcgan_weights)
+
+    def features(self, x: Tensor) -> Tensor:
+        """D's last hidden layer: (n, numbers)."""
+        return self.body(x).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.close(self.features(x))).squeeze(1)
+
+
+def improved_gan(
+    data: DataSpec,
+    *,
+    matching: bool = False,
+    discrimination: bool = True,
+    history: float = 0.0,
+    smooth: float = 0.9,
+    reference: int = 0,
+    latent: int = 100,
+    prior: str = "uniform",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 3e-4,
+    lr_d: float = 3e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 100,
+) -> Game:
+    """DCGAN networks, the techniques of the paper as options.
+
+    Args:
+        matching: G matches the mean of D's features instead of fooling D.
+        discrimination: D sees how close the samples of its batch are.
+        history: weight of the squared distance to the mean of past weights, for both players; 0 for none.
+        smooth: what D is to say of real samples, as a probability; 1 for no smoothing.
+        reference: samples in the batch that G's normalisation takes its statistics from; 0 for batch normalisation.
+        latent: numbers in a latent.
+        prior: where latents come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none; the paper averages D, which classifies there.
+        batch: real images in a turn.
+    """
+    data.need_pictures("improved_gan")
+    z = priors.named(prior, latent)
+    g: nn.Module = networks.generator(
+        data, latent, width, norm=f"virtual {reference}" if reference else "batch", widest=widest
+    )
+    if reference:
+        g = BesideReference(g, z(reference, generator=torch.Generator().manual_seed(0)))
+    trunk = networks.critic(data, width, widest=widest)
+    assert isinstance(trunk, dcgan.Critic)
+    d = Critic(trunk, discrimination)
+    past = {name: HistoricalAverage(net, name, history) for name, net in (("G", g), ("D", d)) if history}
+    paid = {name: [Term(f"history_{name}", average)] for name, average in past.items()}
+    objective = smoothed(smooth)
+    if matching:
+        match = feature_matching(lambda r, x: r.nets.D.features(x))
+        objective = Objective(objective.critic, match.cost)
+    return Game(
+        players={"G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema), "D": Player(d, Adam(lr_d, (beta1, 0.999)))},
+        turns=duel(
+            sampling(z),
+            objective,
+            critic=paid.get("D", []),
+            generator=paid.get("G", []),
+            n_critic=n_critic,
+            after=[past["D"].update] if history else [],
+            after_generator=[past["G"].update] if history else [],
+        ),
+        abilities=generating(z),
+        batch=batch,
+    )

@@ -1,0 +1,60 @@
+"""Layers that look at more than one sample."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, VirtualBatchNorm, spectral
+
+
+def test_minibatch_discrimination_says_how_close_the_others_are() -> None:
+    torch.manual_seed(0)
+    layer = MinibatchDiscrimination(6, 3, 2)
+    x = torch.randn(4, 6)
+    found = layer(x)
+    assert found.shape == (4, 9)
+    assert torch.equal(found[:, :6], x)
+    m = layer.project(x).view(4, 3, 2)
+    for i in range(4):
+        for b in range(3):
+            others = sum((-(m[i, b] - m[j, b]).abs().sum()).exp().item() for j in range(4) if j != i)
+            assert found[i, 6 + b].item() == pytest.approx(others, rel=1e-5)
+    alike = layer(x[:1].repeat(5, 1))
+    assert alike[:, 6:].tolist() == [[4.0] * 3] * 5, "four others at no distance"
+
+
+def test_virtual_batch_norm_looks_at_the_reference_and_the_sample_alone() -> None:
+    torch.manual_seed(0)
+    layer, x = VirtualBatchNorm(3, 8), 2 + 3 * torch.randn(12, 3, 4, 4)
+    found = layer(x)
+    assert found[:8].mean((0, 2, 3)).tolist() == pytest.approx([0] * 3, abs=1e-5)
+    assert found[:8].var((0, 2, 3), correction=0).tolist() == pytest.approx([1] * 3, abs=1e-3)
+    other = x.clone()
+    other[9:] += 5
+    assert torch.equal(layer(other)[:9], found[:9]), "the other samples change nothing"
+    nine = torch.cat([x[:8], x[10:11]])
+    mean, var = nine.mean((0, 2, 3), keepdim=True), nine.var((0, 2, 3), keepdim=True, correction=0)
+    assert torch.allclose(found[10:11], (x[10:11] - mean) / (var + 1e-5).sqrt(), atol=1e-5)
+
+
+def test_a_generator_beside_its_reference_makes_each_sample_alone() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 2, 4), VirtualBatchNorm(2, 6))
+    made = BesideReference(net, torch.randn(6, 4))
+    z = torch.randn(5, 4)
+    assert made(z).shape == (5, 2, 4, 4)
+    assert torch.allclose(made(z)[2:3], made(z[2:3]), atol=1e-6)
+    assert "reference" in made.state_dict()
+
+
+def test_spectral_normalisation_bounds_the_slope() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)).apply(spectral)
+    for _ in range(50):
+        net(torch.randn(2, 6))
+    net.eval()
+    assert torch.linalg.matrix_norm(net[0].weight, 2).item() == pytest.approx(1, rel=1e-3)
+    a, b = torch.randn(200, 6), torch.randn(200, 6)
+    assert ((net(a) - net(b)).norm(dim=1) <= (a - b).norm(dim=1) * 1.001).all()

@@ -1,0 +1,32 @@
+"""Options of recipes that the contract, which trains defaults, does not reach: they train, and resume to the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import leafwing
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "improved_gan": {"history": 0.1, "reference": 4, "matching": True, "discrimination": False, "smooth": 1.0},
+    "bigan": {"encoder": "stochastic"},
+    "pacgan": {"together": 3},
+    "fgan": {"divergence": "squared_hellinger", "saturating": True},
+    "infogan": {"codes": 0, "categories": 3},
+    "ebgan": {"pull": 0.0},
+}
+TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 6, "size": 16, "threads": 1, "precision": "fp32"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_run_with_other_options_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> None:
+    how = {**TINY, **OPTIONS[name], "log": 6, "checkpoint": 12, "health": "off"}
+    whole = leafwing.train("digits", name, images=36, out=tmp_path / "whole", **how)
+    part = leafwing.train("digits", name, images=18, out=tmp_path / "part", **how)
+    resumed = leafwing.resume(part.folder, images=36)
+    a, b = (run.weights()[36].read_bytes() for run in (whole, resumed))
+    assert a == b
+    assert torch.isfinite(leafwing.Model.load(resumed).sample(3)).all()
