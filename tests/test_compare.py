@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+import leafwing
 from crew import Crew
 from leafwing import cli, commands, recipes
 from leafwing.commands.comparison import comparing, entering, side_by_side, telling
@@ -501,7 +503,22 @@ def test_a_run_that_somebody_else_trains_is_waited_for(whole: tuple[Path, dict[s
     comparing.await_others(run, pause=0.05)
     assert released
     thread.join()
-    assert comparing.complete(run)
+    assert comparing.complete(run, asked(None, 600))
+
+
+def asked(minutes: float | None, images: int | None) -> Any:
+    """A plan of which only this is asked for."""
+    return SimpleNamespace(asked={"minutes": minutes, "images": images})
+
+
+def test_a_training_that_was_cut_short_goes_on_where_more_time_is_given(tmp_path: Path) -> None:
+    how = {"out": tmp_path / "run", "images": "10M", "time": 0.2, "width": 8, "threads": 1, "precision": "fp32"}
+    run = leafwing.train("ring", "lsgan", **how)
+    spent = run.records()[-1]["seconds"]
+    assert comparing.complete(run, asked(spent / 60, 10_000_000))
+    assert not comparing.complete(run, asked(2 * spent / 60, 10_000_000))
+    assert not comparing.complete(run, asked(spent / 60, None)), "with minutes alone there is twice the time"
+    assert not comparing.complete(run, asked(None, 10_000_000))
 
 
 @pytest.mark.parametrize("name", [name for name in recipes.names() if serves(name, PICTURES)])

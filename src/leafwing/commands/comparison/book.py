@@ -48,7 +48,7 @@ class Book:
             for name, one in old["recipes"].items():
                 if name not in wanted:
                     differ.append(f"recipe {name} was left out")
-                elif one != wanted[name]:
+                elif {"digest": "", **one} != wanted[name]:
                     now, then = wanted[name]["options"], one["options"]
                     told = [
                         f"{key}={then.get(key)} there, {value} now" for key, value in now.items() if then.get(key) != value

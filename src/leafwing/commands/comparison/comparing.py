@@ -19,7 +19,7 @@ from leafwing.commands.comparison.side_by_side import Call, SideBySide
 from leafwing.commands.comparison.telling import tell
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.progress import Silent
-from leafwing.quantities import show_count, show_duration
+from leafwing.quantities import duration, show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
 
@@ -121,8 +121,8 @@ def task(plan: Plan, book: Book, name: str, seed: int, watch: Watch) -> Callable
         log = book.folder / "logs" / f"{name}-seed{seed}.txt"
         fresh = not book.run(name, seed).exists()
         watch.begins(name, seed)
-        if book.of(name, seed).get("status") not in ENDED:
-            book.done(name, seed, **trained(plan, book, name, seed, call, log))
+        if not over(plan, book, name, seed):
+            book.done(name, seed, **trained(plan, book, name, seed, call, log), evaluation=None, variety=None)
             watch.trained(name, seed)
         known = book.of(name, seed)
         if known["status"] in ENDED and known.get("evaluation") != plan.evaluation:
@@ -132,13 +132,19 @@ def task(plan: Plan, book: Book, name: str, seed: int, watch: Watch) -> Callable
     return do
 
 
+def over(plan: Plan, book: Book, name: str, seed: int) -> bool:
+    """Whether a training needs nothing more: it diverged, or is complete under the limit of time that is given now."""
+    status = book.of(name, seed).get("status")
+    return status == "diverged" or (status == "finished" and complete(Run(book.run(name, seed)), plan))
+
+
 def trained(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
     """Train or resume a run; how it ended, for the book."""
     folder = book.run(name, seed)
     if (folder / "run.json").exists():
         run = Run(folder)
         await_others(run)
-        if complete(run):
+        if complete(run, plan):
             return {"status": "finished", "said": ""}
         limit = [f"--time={seconds}"] if (seconds := time_limit(plan)) else []
         trust = ["--trust"] if plan.entrants[name].own else []
@@ -205,14 +211,14 @@ def await_others(run: Run, pause: float = 2.0) -> None:
             time.sleep(pause)
 
 
-def complete(run: Run) -> bool:
+def complete(run: Run, plan: Plan) -> bool:
     """Whether a run has shown its images or used its time, and kept its last checkpoint."""
     kept, records = list(run.weights()), run.records()
     if not kept or not records:
         return False
-    last, limit = records[-1], run.config["training"]["time"]
+    last, limit = records[-1], time_limit(plan)
     return kept[-1] >= run.config["training"]["images"] or bool(
-        limit and last["seconds"] >= limit and kept[-1] == last["images"]
+        limit and last["seconds"] >= duration(limit) and kept[-1] == last["images"]
     )
 
 

@@ -78,7 +78,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
     last = (records or [{}])[-1]
     finished = known["status"] == "finished"
     unevaluated = finished and known.get("evaluation") is None
-    if finished and not run.spec.points and "variety" not in known:
+    if finished and not run.spec.points and known.get("variety") is None:
         known["variety"] = variety(run, plan.data)
         book.done(name, seed, variety=known["variety"])
     return Found(
@@ -185,7 +185,11 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     each = sorted({*plan.images.values()})
     shown = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
     minutes = plan.asked["minutes"]
-    limit = "" if minutes is None else f"{' or' if plan.asked['images'] else ', which is'} {minutes:g} minutes"
+    limit = (
+        ""
+        if minutes is None
+        else f"{' or' if plan.asked['images'] else ', which is'} {minutes:g} minute{'' if minutes == 1 else 's'}"
+    )
     limit += " at the speed that was measured first" if minutes and not plan.asked["images"] else ""
     lead = (
         f"{n} recipe{'s' if n > 1 else ''} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
