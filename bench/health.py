@@ -2,13 +2,15 @@
 
     python bench/health.py train --seeds 5 --logs FOLDER
     python bench/health.py judge --logs FOLDER
+    python bench/health.py runs COMPARISON/runs/*
     python bench/health.py cost
 
 `train` trains small games, healthy ones and such in which a fault is planted, and leaves in FOLDER what the monitor saw of each;
 a training whose file is there is not repeated. `judge` says for each file which alarms it raises; that takes a second, so
-thresholds can be tried out. `cost` measures seconds of training with and without the monitor, in turn. `--case` and `--fault`
-choose some of the trainings, `--pictures` a folder for the cases that need pictures of one's own. `judge` and `cost` append one
-JSON line a case to --results.
+thresholds can be tried out. `runs` says of any run folders, such as those of a comparison, which alarms their logs raise by the
+thresholds of now. `cost` measures seconds of training with and without the monitor, in turn. `--case` and `--fault` choose some
+of the trainings, `--pictures` a folder for the cases that need pictures of one's own. `judge`, `runs` and `cost` append one JSON
+line a case to --results.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from leafwing.engine.probe import Probe
 from leafwing.errors import Diverged
 from leafwing.game import Batches, Clock, Game
 from leafwing.loop import Training
-from leafwing.runs import versions
+from leafwing.runs import Run, versions
 from rows import keep
 
 BEGINS = 0.4
@@ -287,6 +289,28 @@ def judge(given: argparse.Namespace) -> None:
     print(rates(rows))
 
 
+def runs(given: argparse.Namespace) -> None:
+    """One row a run folder: its alarms, each with the images at which it was first raised."""
+    rows = []
+    for folder in given.folders:
+        run = Run(folder)
+        found = health.alarms(run.records())
+        row = {
+            "bench": "health",
+            "case": f"{run.config['recipe']} on {Path(run.config['data']['source']).name}",
+            "run": "/".join(Path(folder).parts[-3::2]),
+            "seed": run.config["training"]["seed"],
+            "images": run.records()[-1]["images"],
+            "looks": sum("health" in record for record in run.records()),
+            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(found)},
+            "kinds": sorted({alarm.kind for alarm in found}),
+            **versions(),
+        }
+        rows.append(row)
+        keep(row, given.results)
+    print(f"{sum(bool(row['kinds']) for row in rows)} of {len(rows)} raised an alarm")
+
+
 def rates(rows: list[dict[str, Any]]) -> str:
     """Healthy trainings with and without an alarm, and how many ill ones were noticed."""
     well = [row for row in rows if not row["fault"] and row["case"] not in ILL]
@@ -356,7 +380,8 @@ def cost(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["train", "judge", "cost"])
+    parser.add_argument("part", choices=["train", "judge", "runs", "cost"])
+    parser.add_argument("folders", nargs="*", help="run folders, for `runs`")
     parser.add_argument("--logs", type=Path, default=Path("health-logs"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -366,7 +391,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20, help="pairs that are timed")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "health.jsonl")
     given = parser.parse_args()
-    {"train": train, "judge": judge, "cost": cost}[given.part](given)
+    {"train": train, "judge": judge, "runs": runs, "cost": cost}[given.part](given)
 
 
 if __name__ == "__main__":
