@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import leafwing
+from leafwing import health as leafwing_health
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.game import Batch, DataSpec
@@ -56,3 +57,28 @@ def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path
     assert found["modes"] == 8, found
     # The ratio was 0.71, 0.69 and 0.74 with seeds 0, 1 and 2.
     assert sum(estimates[-20:]) < 0.85 * sum(estimates[:20])
+
+
+@pytest.mark.parametrize("case", ["dcgan", "cgan", "wgan_gp", "gan on the ring", "r3gan on the ring"])
+def test_healthy_trainings_raise_no_alarm(case: str) -> None:
+    from health import CASES, watch
+
+    assert leafwing_health.alarms(watch(CASES[case], None, 0, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "fault", "kinds"),
+    [
+        ("dcgan", "G goes deaf", {"collapse"}),
+        ("dcgan", "a weight is lost", {"nan"}),
+        ("gan on the ring", "D does not learn", {"still"}),
+        ("dcgan on 16", "", {"overfit"}),
+        ("dcgan on 64", "", {"overfit"}),
+    ],
+)
+def test_ill_trainings_raise_the_right_alarm(case: str, fault: str, kinds: set[str]) -> None:
+    """Each was noticed with every seed that was tried; docs/guide/health.md has how many."""
+    from health import CASES, FAULTS, watch
+
+    found = leafwing_health.alarms(watch(CASES[case], FAULTS.get(fault), 0, None))
+    assert kinds <= {alarm.kind for alarm in found}
