@@ -7,9 +7,10 @@ what it shows in `copying`, the page of closest pairs in `pairs`; docs/guide/mem
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +33,10 @@ SHOWN, OFTEN = 24, 3
 """How many closest pairs are kept for the page, and in how many of them a training picture may be the nearest."""
 
 
-Counting = Callable[[str, int, int], None]
+class Counting(Protocol):
+    """Told what is being done, how much of it, out of how much."""
+
+    def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 def untold(what: str, done: int, total: int) -> None:
@@ -168,7 +172,8 @@ def examine(
     known = training[torch.from_numpy(first)]
     new, own = _new_pictures(known, held, seed)
     n, places = len(samples), torch.cat([torch.full((len(samples),), -1), own])
-    seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places, counting=counting)
+    told = partial(counting, "comparing with training pictures", total=len(known))
+    seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places, told=told)
     near = {way: closeness(one.distances) for way, one in seen.items()}
     equal = EQUAL * float(np.median(seen["in place"].distances[n:, 0]))
     different, duplicates = variety(samples.colours, equal)

@@ -27,6 +27,8 @@ CELLS, DIRECTIONS = 4, 8
 WAYS = ("in place", "moved", "edges")
 """Colours as the training pictures lie, where a GAN's copies are; colours, mirrored or not and moved by up to `REACH` pixels;
 edges, mirrored or not."""
+AT_ONCE = 512
+"""So many training pictures are compared with at a time."""
 _FLAT = 1e-3
 """Sketches shorter than this before scaling are those of flat pictures, which are like nothing."""
 
@@ -99,11 +101,10 @@ def edges(averages: Tensor) -> Tensor:
 
 def sketches(pictures: Iterable[Tensor]) -> Sketches:
     """The sketches of pictures, chunk after chunk."""
-    made = Sketches(torch.empty(0, 0), torch.empty(0, 0))
     found = [Sketches(_colours(averages, REACH, REACH), edges(averages)) for averages in map(boxes, pictures)]
-    if found:
-        made = Sketches(torch.cat([one.colours for one in found]), torch.cat([one.edges for one in found]))
-    return made
+    if not found:
+        return Sketches(torch.empty(0, 0), torch.empty(0, 0))
+    return Sketches(torch.cat([one.colours for one in found]), torch.cat([one.edges for one in found]))
 
 
 def nearest(
@@ -112,7 +113,7 @@ def nearest(
     k: int,
     own: Tensor | None = None,
     block: int = 1024,
-    counting: Callable[[str, int, int], None] = lambda what, done, total: None,
+    told: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Nearest]:
     """The k nearest training pictures of each query, in each of the `WAYS`.
 
@@ -126,29 +127,37 @@ def nearest(
         k: how many.
         own: int64 (n,), for each query the training picture that it is itself, which does not count; -1 for none.
         block: so many queries at a time.
-        counting: told how many queries have been compared with each chunk, out of how many.
+        told: hears how many training pictures have been compared with.
     """
     kept = {way: _Best(len(queries), k) for way in WAYS}
     start = 0
-    for chunk in pictures:
-        for part in chunk.split(512):
-            averages = boxes(part.to(queries.colours.device))
-            variants, outlines = list(_variants(averages)), (edges(averages), edges(averages.flip(3)))
-            for low in range(0, len(queries), block):
-                rows = slice(low, low + block)
-                likeness = _likeness(queries[rows], variants, outlines)
-                if own is not None:
-                    place = own[rows] - start
-                    inside = (place >= 0) & (place < len(part))
-                    for one in (values for pair in likeness.values() for values in pair):
-                        one[inside.nonzero()[:, 0], place[inside]] = -torch.inf
-                for way, both in likeness.items():
-                    kept[way].add(rows, start, *both)
-                counting(
-                    f"comparing with training pictures from no. {start:,}", min(low + block, len(queries)), len(queries)
-                )
-            start += len(part)
+    for averages in _together(boxes(chunk.to(queries.colours.device)) for chunk in pictures):
+        variants, outlines = list(_variants(averages)), (edges(averages), edges(averages.flip(3)))
+        for low in range(0, len(queries), block):
+            rows = slice(low, low + block)
+            likeness = _likeness(queries[rows], variants, outlines)
+            if own is not None:
+                place = own[rows] - start
+                inside = (place >= 0) & (place < len(averages))
+                for one in (values for pair in likeness.values() for values in pair):
+                    one[inside.nonzero()[:, 0], place[inside]] = -torch.inf
+            for way, both in likeness.items():
+                kept[way].add(rows, start, *both)
+        start += len(averages)
+        told(start)
     return {way: best.found() for way, best in kept.items()}
+
+
+def _together(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Chunks joined to some hundreds of rows, with which products are faster."""
+    held: list[Tensor] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(map(len, held)) >= AT_ONCE:
+            yield torch.cat(held)
+            held = []
+    if held:
+        yield torch.cat(held)
 
 
 def _scaled(rows: Tensor) -> Tensor:
