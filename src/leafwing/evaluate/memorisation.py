@@ -7,10 +7,9 @@ what it shows in `copying`, the page of closest pairs in `pairs`; docs/guide/mem
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,16 +30,6 @@ EQUAL = 0.6
 """Two samples are nearly equal when nearer than this times the distance of a typical new picture to its nearest training picture."""
 SHOWN, OFTEN = 24, 3
 """How many closest pairs are kept for the page, and in how many of them a training picture may be the nearest."""
-
-
-class Counting(Protocol):
-    """Told what is being done, how much of it, out of how much."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
-
-
-def untold(what: str, done: int, total: int) -> None:
-    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ def examine(
     pictures: Iterable[Tensor],
     held: Sketches,
     seed: int = 0,
-    counting: Counting = untold,
+    counting: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Report:
     """The report on samples, from sketches; see `neighbours.sketches`.
 
@@ -172,7 +161,10 @@ def examine(
     known = training[torch.from_numpy(first)]
     new, own = _new_pictures(known, held, seed)
     n, places = len(samples), torch.cat([torch.full((len(samples),), -1), own])
-    told = partial(counting, "comparing with training pictures", total=len(known))
+
+    def told(done: int) -> None:
+        counting("comparing with training pictures", done, len(known))
+
     seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places, told=told)
     near = {way: closeness(one.distances) for way, one in seen.items()}
     equal = EQUAL * float(np.median(seen["in place"].distances[n:, 0]))
