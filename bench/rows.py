@@ -27,7 +27,7 @@ CASE = (
     "precision",
     "threads",
 )
-ABOUT = ("leafwing", "commit", "python", "torch", "machine")
+ABOUT = ("leafwing", "commit", "python", "torch", "machine", "processor")
 
 
 def keep(row: dict[str, Any], results: Path) -> None:

@@ -359,7 +359,7 @@ def slug(config: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """What this run was made with: leafwing and its commit, Python, torch, the machine."""
+    """What this run was made with: leafwing and its commit, Python, torch, the machine and its processor."""
     import torch
 
     from leafwing import __version__
@@ -370,7 +370,19 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
     }
+
+
+@cache
+def processor() -> str:
+    """The name of the CPU, as far as the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    except OSError:
+        name = ""
+    return name or platform.processor() or platform.machine()
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class FakeEvidence:
     held: Tensor | None = None
     seed: int = 0
     world: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         channels, height, width = self.real.shape[1:] if self.real.ndim == 4 else (self.real.shape[1], 0, 0)

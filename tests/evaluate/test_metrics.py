@@ -54,6 +54,16 @@ def test_a_metric_measures_what_it_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_samples_that_are_not_finite_give_no_number(name: str) -> None:
+    made = evidence()
+    made.fake[3], made.generate = torch.nan, lambda latents: generate(latents) * torch.nan
+    assert made.probabilities is not None
+    made.probabilities[3] = np.nan
+    found = {one.name: one for one in metric(name)(made)}
+    assert all(np.isnan(one.value) and one.low is None for one in found.values() if one.name != "ms_ssim_real"), found
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_asked_again_it_says_the_same(name: str) -> None:
     assert metric(name)(evidence()) == metric(name)(evidence())
 

@@ -31,7 +31,8 @@ def of_ring(samples: np.ndarray) -> modes.Coverage:
 
 
 def evidence(world: str, **given: Any) -> Any:
-    return SimpleNamespace(world=world, **given)
+    read_as = {"options": load("stacked").options, "counting": lambda what, done, total: None}
+    return SimpleNamespace(world=world, **{**read_as, **given})
 
 
 # --- points ------------------------------------------------------------------------------------------------------------------
@@ -151,6 +152,22 @@ def test_the_reader_reads_and_its_planes_are_kept_apart(cache: Path) -> None:
     }
     same = evidence("stacked", spec=DataSpec(32, 32, 3), n_fake=9, fake_pictures=lambda: iter([real[:1].repeat(9, 1, 1, 1)]))
     assert modes.measure(same)[0].value == 1
+    lost = evidence("stacked", n_fake=5, fake_pictures=lambda: iter([torch.full((5, 3, 32, 32), torch.nan)]))
+    nothing = {one.name: one.value for one in modes.measure(lost)}
+    assert nothing["modes"] == 0
+    assert math.isnan(nothing["kl"])
+
+
+def test_the_reader_learns_from_digits_that_fit_as_the_stacked_ones_do(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[Any] = []
+    monkeypatch.setattr(
+        modes, "reader_of", lambda digits, **more: taught.append(digits.options) or reader.reader_of(load("digits"))
+    )
+    padded = load("stacked", size="32x48", fit="pad", background="black", mirror=True).options
+    modes.measure(evidence("stacked", options=padded, n_fake=1, fake_pictures=lambda: iter([torch.zeros(1, 3, 32, 48)])))
+    assert taught == [{**padded, "channels": 1, "mirror": False}]
 
 
 def test_the_reader_is_trained_once_and_always_alike(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

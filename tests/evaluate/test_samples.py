@@ -240,8 +240,26 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None
 def test_samples_on_the_disk_end_with_the_evaluation(tmp_path: Path) -> None:
     with open_samples(tmp_path, data()) as opened:
         list(opened.fake_pictures())
-        assert isinstance(opened._made, np.memmap), "samples are held in memory"
+        assert isinstance(opened._made[0], np.memmap), "samples are held in memory"
     assert list((tmp_path / "samples").iterdir()) == []
+
+
+def test_samples_that_are_not_finite_stay_so(tmp_path: Path) -> None:
+    """A byte has no way to say nan: a diverged generator must not pass for one that paints grey."""
+    with open_samples(tmp_path, data(), told=False) as opened:
+        whole = opened.model.game.abilities.generate
+        assert whole is not None
+
+        def broken(nets: Any, z: Tensor, label: Tensor | None) -> Tensor:
+            made = whole(nets, z, label)
+            return torch.where((z[:, 0] > 1).view(-1, 1, 1, 1) & (torch.arange(8) == 2), torch.nan, made)
+
+        opened.model.game.abilities = replace(opened.model.game.abilities, generate=broken)
+        ill = opened.model.latents(M, opened.seed)[:, 0] > 1
+        shown = joined(opened.fake_pictures())
+        assert 0 < ill.sum() < M
+        assert torch.equal(shown.isnan().flatten(1).all(1), ill)
+        assert torch.equal(torch.from_numpy(opened.fake_features()).isnan().all(1), ill)
 
 
 def test_a_network_that_is_no_classifier_gives_no_probabilities(both: Samples) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -43,6 +43,8 @@ class Evidence(Protocol):
     n_fake: int
     world: str
     """The built-in world that the data are, such as "ring" or "stacked:FOLDER"; empty for a user's pictures."""
+    options: Mapping[str, Any]
+    """How the data were read: size, fit and so on, as `leafwing.data.load` takes them."""
 
     def counting(self, what: str, done: int, total: int) -> None:
         """To be told by what takes long: what is done, how much of it, out of how much."""

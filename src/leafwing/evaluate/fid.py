@@ -10,6 +10,9 @@ there are fewer samples than features, where roots of a covariance that has no i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,7 +32,8 @@ def measure(evidence: Evidence) -> list[Measure]:
     value = frechet_distance(real, fake)
     if real.shape[1] > WIDEST or not np.isfinite(value):
         return [Measure("fid", value, better="lower")]
-    return [within("fid", value, spread(real, fake, evidence.seed), "lower", least=0)]
+    told = partial(evidence.counting, "resamples for the interval of fid")
+    return [within("fid", value, spread(real, fake, evidence.seed, told=told), "lower", least=0)]
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
@@ -57,15 +61,27 @@ def _gaussian(features: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean), root / (n - 1) ** 0.5
 
 
-def spread(real: np.ndarray, fake: np.ndarray, seed: int, resamples: int = RESAMPLES) -> float:
+def spread(
+    real: np.ndarray,
+    fake: np.ndarray,
+    seed: int,
+    resamples: int = RESAMPLES,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
     """The standard deviation of the distance over draws of both clouds, estimated by bootstrap.
 
     The distances of the resamples themselves lie too high, because a resample has fewer different rows and FID falls with their
     number; so only how far they scatter is used. The interval says where FID of this many samples lies, not FID of all there could be.
+
+    `told` hears how many resamples are done, out of how many.
     """
     random = np.random.default_rng(seed)
 
     def again(features: np.ndarray) -> np.ndarray:
         return features[random.integers(0, len(features), len(features))]
 
-    return float(np.std([frechet_distance(again(real), again(fake)) for _ in range(resamples)], ddof=1))
+    distances = []
+    for done in range(resamples):
+        distances.append(frechet_distance(again(real), again(fake)))
+        told(done + 1, resamples)
+    return float(np.std(distances, ddof=1))

@@ -89,6 +89,8 @@ def of_points(points: np.ndarray, centres: np.ndarray, sigma: float) -> Coverage
 
 def of_digits(digits: np.ndarray) -> Coverage:
     """Coverage by stacked pictures, of the digits read in their planes: int (n, 3)."""
+    if not len(digits):
+        return Coverage(0, len(CLASSES), nan, nan)
     counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=len(CLASSES))
     return Coverage(int((counts > 0).sum()), len(CLASSES), nan, reverse_kl(counts))
 
@@ -105,9 +107,10 @@ def measure(evidence: Evidence) -> list[Measure]:
         low, high = wilson(found.high_quality, evidence.n_fake)
         quality = Measure("high_quality", found.high_quality, low, high, better="higher")
         return [Measure("modes", found.modes, better="higher"), quality, Measure("kl", found.kl, better="lower")]
-    size = (evidence.spec.height, evidence.spec.width)
-    reader = reader_of(load(digits_of(evidence.world), size=size, channels=1))
-    found = of_digits(np.concatenate([reader.read(pictures) for pictures in evidence.fake_pictures()]))
+    alike = {**evidence.options, "channels": 1, "mirror": False}
+    reader = reader_of(load(digits_of(evidence.world), **alike), counting=evidence.counting)
+    finite = (pictures[pictures.flatten(1).isfinite().all(1)] for pictures in evidence.fake_pictures())
+    found = of_digits(np.concatenate([reader.read(pictures) for pictures in finite]))
     return [
         Measure("modes", found.modes, better="higher"),
         Measure("kl", found.kl, better="lower"),

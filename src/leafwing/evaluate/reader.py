@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,9 @@ STEPS = 3_000
 RATE = 3e-3
 VERSION = 1
 """Part of the cached file's name: raise it when the reader learns otherwise."""
+
+
+Counting = Callable[[str, int, int], None]
 
 
 class Network(nn.Module):
@@ -65,12 +69,15 @@ class Reader:
         return np.concatenate([self.network(part).argmax(1).numpy() for part in planes.split(1_024)]).reshape(n, channels)
 
 
-def reader_of(digits: Dataset, cache: str | Path | None = None) -> Reader:
+def reader_of(
+    digits: Dataset, cache: str | Path | None = None, *, counting: Counting = lambda what, done, total: None
+) -> Reader:
     """The reader of these digits: from the cache, else trained now.
 
     Args:
         digits: grey pictures of one size, with the classes 0 to 9.
         cache: folder of the cache; see `leafwing.data.load`.
+        counting: told what is being done, how much of it, out of how much.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -79,7 +86,7 @@ def reader_of(digits: Dataset, cache: str | Path | None = None) -> Reader:
     path = cache_folder(cache) / "readers" / f"{name}.safetensors"
     if (known := _open(path)) is not None:
         return known
-    reader = train(digits)
+    reader = train(digits, counting)
     with storage(str(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
     about = {"accuracy": json.dumps(reader.accuracy), "digits": digits.source}
@@ -87,7 +94,7 @@ def reader_of(digits: Dataset, cache: str | Path | None = None) -> Reader:
     return reader
 
 
-def train(digits: Dataset) -> Reader:
+def train(digits: Dataset, counting: Counting = lambda what, done, total: None) -> Reader:
     """Trains a reader; neither the caller's random numbers nor its threads are touched.
 
     Pictures are moved by up to a sixteenth of their side, a batch at a time: generated digits are not centred as real ones are.
@@ -107,13 +114,14 @@ def train(digits: Dataset) -> Reader:
             optimiser = torch.optim.Adam(network.parameters(), RATE, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
             reach = max(1, digits.spec.height // 16)
-            for _ in range(STEPS):
+            for i in range(STEPS):
                 chosen = mine[torch.randint(len(mine), (BATCH,))]
                 moved = torch.roll(_floats(pictures[chosen]), torch.randint(-reach, reach + 1, (2,)).tolist(), (2, 3))
                 optimiser.zero_grad()
                 functional.cross_entropy(network(moved), labels[chosen]).backward()
                 optimiser.step()
                 schedule.step()
+                counting("training the reader of digits", i + 1, STEPS)
         network.eval().requires_grad_(False)
         right = [network(_floats(pictures[part])).argmax(1) == labels[part] for part in away.split(1_024)]
     finally:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class Samples:
         self.spec, self.seed = model.spec, protocol.seed
         self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
         self.world = real.source if real.source.partition(":")[0] in WORLDS else ""
+        self.options: Mapping[str, Any] = real.options
         self.parts, self.cache, self.processes, self.counting = parts, cache, processes, counting
         self._open = contextlib.ExitStack()
 
@@ -82,10 +83,9 @@ class Samples:
         return (self._real(start, end) for start, end in chunks(self.n_real))
 
     def fake_pictures(self) -> Iterator[Tensor]:
-        """The samples, chunk after chunk, rounded to 8 bits."""
+        """The samples, chunk after chunk, rounded to 8 bits; nan where a sample has numbers that are not finite."""
         self._need_pictures()
-        made = self._made
-        return (to_floats(made[start:end]) for start, end in chunks(self.n_fake))
+        return (self._fake(start, end) for start, end in chunks(self.n_fake))
 
     def train_pictures(self) -> Iterator[Tensor]:
         """What the model was trained on, chunk after chunk in the order of the data, never mirrored."""
@@ -174,10 +174,10 @@ class Samples:
     @cached_property
     def _seen(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Features and probabilities of the samples, which one pass gives."""
-        network, made = self._need_network(), self._made
+        network = self._need_network()
 
         def look(start: int, end: int) -> tuple[Tensor, ...]:
-            return tuple(torch.from_numpy(one) for one in network(to_floats(made[start:end])) if one is not None)
+            return tuple(torch.from_numpy(one) for one in network(self._fake(start, end)) if one is not None)
 
         features, *rest = self._together("features of samples", self.n_fake, look)
         return features, rest[0] if rest else None
@@ -187,6 +187,10 @@ class Samples:
     def _real(self, start: int, end: int) -> Tensor:
         return to_floats(self.real.batch(self.seed, start, end - start).image.permute(0, 2, 3, 1).numpy())
 
+    def _fake(self, start: int, end: int) -> Tensor:
+        made, finite = self._made
+        return to_floats(made[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
+
     @cached_property
     def _classes(self) -> list[int]:
         """The class of each sample; empty for a model without labels."""
@@ -194,17 +198,22 @@ class Samples:
         return self.model.classes(None, self.n_fake) if real is None else np.resize(real, self.n_fake).tolist()
 
     @cached_property
-    def _made(self) -> np.ndarray:
-        """All samples, uint8 (n_fake, height, width, channels): a memory map of a file that ends with this evaluation."""
+    def _made(self) -> tuple[np.ndarray, Tensor]:
+        """All samples, uint8 (n_fake, height, width, channels), and which of them are finite throughout, bool (n_fake,).
+
+        The samples are a memory map of a file that ends with this evaluation; those of a generator that diverged are black.
+        """
         shape = (self.n_fake, self.spec.height, self.spec.width, self.spec.channels)
         folder = self.cache / "samples"
         with files.storage(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             file = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
+            finite = []
             for made in self._sampled():
-                file.write(to_bytes(made).tobytes())
+                finite.append(made.flatten(1).isfinite().all(1))
+                file.write(to_bytes(made.nan_to_num(-1, -1, -1)).tobytes())
             file.flush()
-        return np.memmap(file, np.uint8, "r", shape=shape)
+        return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
 
     def _sampled(self) -> Iterator[Tensor]:
         """All samples in order, on the CPU, chunk after chunk."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import threading
@@ -173,13 +172,3 @@ def available_memory() -> int | None:
         return there if most == "max" else min(there, max(0, int(most) - int(parts["anon"])))
     except (OSError, ValueError, KeyError):
         return there
-
-
-def processor() -> str:
-    """The name of the CPU, as far as the system tells."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
-    except OSError:
-        name = ""
-    return name or platform.processor() or platform.machine()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files, health
 from leafwing.commands.comparison.book import Book
 from leafwing.commands.comparison.entering import Entrant, Plan
-from leafwing.commands.comparison.side_by_side import cores, processor
+from leafwing.commands.comparison.side_by_side import cores
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import show_count
-from leafwing.runs import Run, versions
+from leafwing.runs import Run, processor, versions
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
