@@ -390,3 +390,21 @@ def test_an_encoder_reads_latents_the_same_however_many_at_a_time(name: str) -> 
 def test_a_game_without_encoder_says_so(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="no encoder"):
         plain.encode(plain.sample(1))
+
+
+@pytest.mark.parametrize("name", ["acgan", "improved_gan_semi"])
+def test_a_classifier_gives_probabilities(name: str) -> None:
+    model = Model(game(name, PICTURES), PICTURES)
+    samples = model.sample(5)
+    chances = model.classify(samples)
+    assert model.can("classify")
+    assert chances.shape == (5, len(PICTURES.labels))
+    assert torch.allclose(chances.sum(1), torch.ones(5))
+    assert torch.allclose(model.classify(samples, batch=2), chances, atol=1e-5)
+    with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): this run makes \(3, 16, 16\)"):
+        model.classify(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_game_without_classifier_says_so(plain: Model) -> None:
+    with pytest.raises(LeafwingError, match="no classifier"):
+        plain.classify(plain.sample(1))

@@ -332,12 +332,14 @@ class Abilities:
         generate: (nets, latents, label or None) -> samples, the shape of the data, pictures in [-1, 1].
         conditions: which conditions `generate` takes, by field name.
         encode: (nets, samples) -> their latents (n, prior.size).
+        classify: (nets, samples) -> logits of the data's classes (n, classes).
     """
 
     prior: Prior | None = None
     generate: Callable[[Nets, Tensor, Tensor | None], Tensor] | None = None
     conditions: tuple[str, ...] = ()
     encode: Callable[[Nets, Tensor], Tensor] | None = None
+    classify: Callable[[Nets, Tensor], Tensor] | None = None
 
 
 @final

@@ -133,21 +133,34 @@ class Model:
         """The samples of given latents (n, size); see `sample`."""
         return torch.cat(list(self.stream(latents, label=label, batch=batch)))
 
-    @torch.no_grad()
     def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
         """The latents (n, size) of samples, pictures in [-1, 1]: what the game's encoder says.
 
         Raises:
             LeafwingError: this game has no encoder, or samples of another shape.
         """
-        encode, nets = self.game.abilities.encode, self.game.shown
-        if encode is None:
+        if self.game.abilities.encode is None:
             raise LeafwingError("this game has no encoder: `leafwing recipes` says which have one")
+        return self._told(self.game.abilities.encode, samples, batch)
+
+    def classify(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
+        """The probability of each of the data's classes, float32 (n, classes), for samples, pictures in [-1, 1].
+
+        Raises:
+            LeafwingError: this game has no classifier, or samples of another shape.
+        """
+        if self.game.abilities.classify is None:
+            raise LeafwingError("this game has no classifier: `leafwing recipes` says which have one")
+        return self._told(self.game.abilities.classify, samples, batch).softmax(1)
+
+    @torch.no_grad()
+    def _told(self, what: Callable[[Nets, Tensor], Tensor], samples: Tensor, batch: int) -> Tensor:
+        """What networks in evaluation mode say of samples, `batch` at a time."""
+        nets = self.game.shown
         if samples.shape[1:] != self.spec.shape:
             raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: this run makes {self.spec.shape}")
         with evaluating(nets):
-            parts = [encode(nets, part.to(self.device)).float() for part in samples.split(batch)]
-        return torch.cat(parts)
+            return torch.cat([what(nets, part.to(self.device)).float() for part in samples.split(batch)])
 
     @property
     def codes(self) -> dict[str, int]:

@@ -45,6 +45,17 @@ class MinibatchDiscrimination(nn.Module):
         return torch.cat([x, closeness.sum(1) - 1], dim=1)  # each is at distance 0 from itself
 
 
+class Noise(nn.Module):
+    """x + N(0, sigma^2) in training, x in evaluation."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.sigma * torch.randn_like(x) if self.training else x
+
+
 class VirtualBatchNorm(nn.Module):
     """Batch normalisation by a reference batch, which is the first part of every batch, and the sample itself.
 

@@ -6,6 +6,8 @@ L_C is paid by both players, for real and for fake samples, beside the GAN's cos
 class head is linear on D's last features, averaged over their places. Adam 2e-4 with beta1 .5 as in the paper.
 """
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -80,6 +82,6 @@ def acgan(
             "D": Player(Critic(trunk, classes), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(play, non_saturating, critic=[real, fake], generator=[fake], n_critic=n_critic),
-        abilities=generating(z, "label"),
+        abilities=replace(generating(z, "label"), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )

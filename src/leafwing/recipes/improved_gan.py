@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from leafwing import networks
+from leafwing.errors import LeafwingError
 from leafwing.game import Adam, DataSpec, Game, Player, Term
-from leafwing.networks import dcgan
+from leafwing.networks import dcgan, mlp
 from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, dcgan_weights
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, smoothed
@@ -21,15 +22,15 @@ from leafwing.parts.penalties import HistoricalAverage, feature_matching
 from leafwing.parts.plays import duel, generating, sampling
 
 KERNELS, DIMENSIONS = 100, 5
+POINTS = {"latent": 2, "prior": "normal", "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
 
 
 class Critic(nn.Module):
-    """Pictures (n, channels, height, width) -> scores (n,), of features that may say how close the samples of a batch are."""
+    """Samples -> scores (n,), of features that may say how close the samples of a batch are."""
 
-    def __init__(self, net: dcgan.Critic, discrimination: bool) -> None:
+    def __init__(self, net: dcgan.Critic | mlp.Critic, discrimination: bool) -> None:
         super().__init__()
-        height, width = net.out.kernel_size
-        size = net.features_size * height * width
+        size = net.out.weight[0].numel()
         self.body = net.body
         self.close = MinibatchDiscrimination(size, KERNELS, DIMENSIONS) if discrimination else nn.Identity()
         self.out = nn.Linear(size + KERNELS if discrimination else size, 1)
@@ -63,7 +64,7 @@ def improved_gan(
     ema: float = 0,
     batch: int = 100,
 ) -> Game:
-    """DCGAN networks, the techniques of the paper as options.
+    """DCGAN networks, or MLPs for points; the techniques of the paper as options.
 
     Args:
         matching: G matches the mean of D's features instead of fooling D.
@@ -82,16 +83,15 @@ def improved_gan(
         ema: half-life of G's averaged copy in images; 0 for none; the paper averages D, which classifies there.
         batch: real images in a turn.
     """
-    data.need_pictures("improved_gan")
+    if reference and data.points:
+        raise LeafwingError("recipe improved_gan: there is no normalisation in networks for points; leave reference out")
     z = priors.named(prior, latent)
     g: nn.Module = networks.generator(
         data, latent, width, norm=f"virtual {reference}" if reference else "batch", widest=widest
     )
     if reference:
         g = BesideReference(g, z(reference, generator=torch.Generator().manual_seed(0)))
-    trunk = networks.critic(data, width, widest=widest)
-    assert isinstance(trunk, dcgan.Critic)
-    d = Critic(trunk, discrimination)
+    d = Critic(networks.critic(data, width, widest=widest), discrimination)
     past = {name: HistoricalAverage(net, name, history) for name, net in (("G", g), ("D", d)) if history}
     paid = {name: [Term(f"history_{name}", average)] for name, average in past.items()}
     objective = smoothed(smooth)
