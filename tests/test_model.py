@@ -21,7 +21,14 @@ LABELLED = DataSpec(16, 16, 3, ("ant", "bee", "2"))
 
 def game(name: str, spec: DataSpec) -> Game:
     torch.manual_seed(0)
-    options = recipes.describe(name).resolve({"latent": 6, "width": 4, "widest": 8})
+    card = recipes.describe(name)
+    options = card.resolve(
+        {
+            key: value
+            for key, value in {"latent": 6, "width": 4, "widest": 8}.items()
+            if key in {o.name for o in card.options}
+        }
+    )
     made = recipes.build(name, recipes.find(name), spec, options)
     with torch.no_grad():  # batch statistics that are not those of any one batch, as after training
         for module in made.players["G"].net.modules():
@@ -394,11 +401,11 @@ def test_a_game_without_encoder_says_so(plain: Model) -> None:
 
 @pytest.mark.parametrize("name", ["acgan", "improved_gan_semi"])
 def test_a_classifier_gives_probabilities(name: str) -> None:
-    model = Model(game(name, PICTURES), PICTURES)
+    model = Model(game(name, LABELLED), LABELLED)
     samples = model.sample(5)
     chances = model.classify(samples)
     assert model.can("classify")
-    assert chances.shape == (5, len(PICTURES.labels))
+    assert chances.shape == (5, len(LABELLED.labels))
     assert torch.allclose(chances.sum(1), torch.ones(5))
     assert torch.allclose(model.classify(samples, batch=2), chances, atol=1e-5)
     with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): this run makes \(3, 16, 16\)"):

@@ -39,7 +39,7 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "gamma_end": (0, True), "dropout": (0, True), "momentum": (0, True), "beta1": (0, True), "beta2": (0, True),
     "class_weight": (0, True), "margin": (0, False), "pull": (0, True), "together": (2, True), "history": (0, True),
     "reference": (0, True), "smooth": (0, False), "likeness": (0, True), "divergence_weight": (0, True), "n_generator": (1, True),
-    "categories": (2, True), "codes": (0, True), "information": (0, True),
+    "categories": (2, True), "codes": (0, True), "information": (0, True), "unlabelled": (0, True), "ema_d": (0, True),
 }  # fmt: skip
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {

@@ -1,4 +1,4 @@
-"""Semi-supervised-Improved-GAN. Salimans et al. 2016, Improved Techniques for Training GANs, arXiv:1606.03498
+"""Improved-GAN-semi. Salimans et al. 2016, Improved Techniques for Training GANs, arXiv:1606.03498
 
 D names the class of real pictures, or says that one is generated: few labels suffice, as all pictures teach it what is real.
 
@@ -21,7 +21,7 @@ from leafwing.parts.objectives import non_saturating
 from leafwing.parts.penalties import feature_matching
 
 
-def dense(inputs: int, outputs: int) -> nn.Module:
+def _dense(inputs: int, outputs: int) -> nn.Module:
     """A linear layer with normalised weights."""
     layer = nn.Linear(inputs, outputs)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -37,9 +37,9 @@ class Critic(nn.Module):
         sizes = [data.size, width, width // 2, width // 4, width // 4, width // 4]
         layers: list[nn.Module] = [nn.Flatten(), Noise(0.3)]
         for inputs, outputs in pairwise(sizes):
-            layers += [dense(inputs, outputs), nn.ReLU(), Noise(0.5)]
+            layers += [_dense(inputs, outputs), nn.ReLU(), Noise(0.5)]
         self.body = nn.Sequential(*layers[:-1])
-        self.out = nn.Sequential(layers[-1], dense(sizes[-1], len(data.labels)))
+        self.out = nn.Sequential(layers[-1], _dense(sizes[-1], len(data.labels)))
 
     def features(self, x: Tensor) -> Tensor:
         """The last hidden layer: (n, width / 4)."""
@@ -58,7 +58,7 @@ class Generator(nn.Module):
         layers: list[nn.Module] = []
         for inputs in (latent, width // 2):
             layers += [nn.Linear(inputs, width // 2, bias=False), nn.BatchNorm1d(width // 2), nn.Softplus()]
-        self.body = nn.Sequential(*layers, dense(width // 2, data.size), nn.Tanh())
+        self.body = nn.Sequential(*layers, _dense(width // 2, data.size), nn.Tanh())
         self.shape = data.shape
 
     def forward(self, z: Tensor) -> Tensor:
@@ -74,7 +74,9 @@ def improved_gan_semi(
     lr_g: float = 3e-3,
     lr_d: float = 3e-3,
     beta1: float = 0.5,
-    ema: float = 100_000,
+    n_critic: int = 1,
+    ema: float = 0,
+    ema_d: float = 100_000,
     batch: int = 100,
 ) -> Game:
     """Perceptrons for small pictures; D classifies.
@@ -86,7 +88,9 @@ def improved_gan_semi(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's first decay rate.
-        ema: half-life of D's averaged copy in images; 0 for none; .0001 a step in the code is 690,000.
+        n_critic: turns of D for one of G.
+        ema: half-life of G's averaged copy in images; 0 for none.
+        ema_d: the same of D's, which classifies; .0001 a step in the code is 690,000.
         batch: real images in a turn.
     """
     data.need_pictures("improved_gan_semi")
@@ -110,10 +114,10 @@ def improved_gan_semi(
     match = feature_matching(lambda r, x: r.nets.D.features(x))
     return Game(
         players={
-            "G": Player(Generator(data, latent, width), Adam(lr_g, (beta1, 0.999))),
-            "D": Player(Critic(data, width), Adam(lr_d, (beta1, 0.999)), ema=ema),
+            "G": Player(Generator(data, latent, width), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(Critic(data, width), Adam(lr_d, (beta1, 0.999)), ema=ema_d),
         },
-        turns=[Turn("D", play, [named, real]), Turn("G", play, [match])],
+        turns=[Turn("D", play, [named, real], repeat=n_critic), Turn("G", play, [match])],
         abilities=Abilities(z, lambda nets, z, label: nets.G(z), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )
