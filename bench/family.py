@@ -4,19 +4,30 @@
     python bench/family.py codes --source digits
     python bench/family.py encoders bigan vaegan alpha_gan --source digits
     python bench/family.py energy
+    python bench/family.py labelled --source MNIST
+    python bench/family.py vectors --source sprites
+    python bench/family.py boosting --source grid
+    python bench/family.py --show
 
 `labels`: the share of samples that show the class that was asked for, read by the oracle of `sprites`, or for digits by a support
 vector machine on real ones; the worst class stands beside it. `codes`: InfoGAN's bound of the mutual information between the
-categorical code and the samples, in nats, on fresh latents; and the error of the code as a classifier of real pictures that it was
-not matched on (each category is called by the class that it sees most often in the other half), with the information switched off
-too. `encoders`: accuracy of the nearest neighbour among 1,000 labelled pictures in the encoder's space, beside pixels, and the
-share of reconstructions whose class the reader reads as before. `energy`: EBGAN's energies of real and fake pictures beside the
-margin, and the variety of its samples, with and without pull-away. One JSON line a run goes to --results.
+categorical code and the samples, in nats, on fresh latents; and the error of the code as a classifier of real pictures that it
+was not matched on (each category is called by the class that it sees most often in the other half), with the information switched
+off too. `encoders`: accuracy of the nearest neighbour among 1,000 labelled pictures in the encoder's space, beside pixels, and
+the share of reconstructions whose class the reader reads as before. `energy`: EBGAN's energies of real and fake pictures beside
+the margin, and the variety of its samples, with and without pull-away. `labelled`: the error of a classifier of real pictures
+that it never saw, taught --labels of them and, beside, all the others without their labels; and the same network taught the
+labelled ones alone; another choice of them for each seed. `vectors`: VAE/GAN's attribute vectors on sprites: the difference of
+the mean code with and without an attribute is added to codes of pictures without it; the oracle says in which share of what is
+made the attribute is there, beside the share in plain reconstructions, and in which share all other words stayed. `boosting`:
+modes covered by the first t components of AdaGAN, of bagging, and by the best single one. One JSON line a run goes to --results;
+`--show` prints the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,12 +44,27 @@ from torch.nn.functional import cross_entropy
 
 import leafwing
 from leafwing import sprites
-from leafwing.data import Dataset, load
+from leafwing.data import Dataset, load, worlds
 from leafwing.engine.probe import between, coarse
+from leafwing.evaluate import modes
 from leafwing.progress import Screen
 from rows import keep
 
 Read = Callable[[Tensor], np.ndarray]
+COMPONENTS = 5
+PARTS = {"shape": (0, 6), "colour": (6, 12), "size": (12, 14), "background": (19, 23)}
+"""Columns of the attributes of sprites, by what they are about."""
+COLUMNS = {
+    "labels": ["read_as_asked", "worst_class"],
+    "codes": ["bound_nats", "error", "classes_named"],
+    "encoders": ["neighbour", "neighbour_pixels", "class_kept", "error_pixels"],
+    "energy": ["energy_real", "energy_fake", "variety"],
+    "labelled": ["error"],
+    "vectors": list(PARTS),
+    "boosting": ["modes_of_first", "good_of_first", "modes_alone"],
+}
+"""What the tables show, by part."""
+HIDDEN = ("width", "labelled_seed", "hold_out")
 FEW = 1_000
 """Labelled pictures that neighbours are looked for among, and samples that are read."""
 
@@ -75,7 +101,7 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         run = leafwing.train(
-            given.source, recipe, images=given.images, seed=seed, threads=given.threads, size=given.size, out=Path(folder, "run"),
+            given.source, recipe, images=given.images, seed=seed, threads=given.threads, size=sized(given), out=Path(folder, "run"),
             progress=Screen(), **chosen,
         )  # fmt: skip
         if run.done != "images":
@@ -98,6 +124,11 @@ def trained(
                 **run.config["versions"],
             },
         )
+
+
+def sized(given: argparse.Namespace) -> int | None:
+    """The size of pictures; points have none."""
+    return None if given.source in ("ring", "grid") else given.size
 
 
 def seeds(given: argparse.Namespace) -> range:
@@ -181,9 +212,92 @@ def energy(given: argparse.Namespace) -> None:
                 keep({**row, **found}, given.results)
 
 
+def labelled(given: argparse.Namespace) -> None:
+    _, away = load(given.source, size=given.size).split(given.held_out)
+    pictures, classes = floats(away, np.arange(len(away))), away.labels[away.places(np.arange(len(away)))]
+    for weight in (0.5, 0.0):
+        for seed in seeds(given):
+            few = {"hold_out": given.held_out, "labelled": given.labels, "labelled_seed": seed}
+            for model, row in trained(given, "improved_gan_semi", seed, unlabelled=weight, **few):
+                wrong = model.classify(pictures).argmax(1).numpy() != classes
+                keep({**row, "error": round(float(wrong.mean()), 4), "of": len(wrong)}, given.results)
+
+
+def vectors(given: argparse.Namespace) -> None:
+    data = load(given.source, size=given.size)
+    pictures = floats(data, np.random.default_rng(0).permutation(len(data))[: 2 * FEW])
+    known = attributes(pictures)[0]
+    for seed in seeds(given):
+        for model, row in trained(given, "vaegan", seed):
+            latents, found = model.encode(pictures), {}
+            again = attributes(model.generate(latents))[0]
+            for part, (first, end) in PARTS.items():
+                before, after, rest = [], [], []
+                for column in range(first, end):
+                    there = torch.from_numpy(known[:, column] == 1)
+                    rows = torch.flatnonzero(~there)[:50]
+                    made, sure = attributes(model.generate(latents[rows] + latents[there].mean(0) - latents[~there].mean(0)))
+                    other = [c for c in range(known.shape[1]) if not first <= c < end]
+                    before.append(again[rows, column].mean())
+                    after.append((made[:, column] * sure).mean())
+                    rest.append((made[:, other] == again[rows][:, other]).mean())
+                told = {"before": before, "after": after, "other_words_kept": rest}
+                found[part] = {name: round(float(np.mean(each)), 3) for name, each in told.items()}
+            keep({**row, **found}, given.results)
+
+
+def attributes(samples: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What the oracle reads in sprites: uint8 (n, 23), and where it is sure, bool (n,)."""
+    read = sprites.read(samples.permute(0, 2, 3, 1).numpy())
+    return read.scenes.attributes, read.sure
+
+
+def boosting(given: argparse.Namespace) -> None:
+    centres, sigma = worlds.modes(given.source), worlds.sigma(given.source)
+    for weights in ("boost", "bagging"):
+        for seed in seeds(given):
+            for model, row in trained(given, "adagan", seed, weights=weights, components=COMPONENTS):
+
+                def modes_of(components: list[int], model: leafwing.Model = model) -> modes.Coverage:
+                    latents = model.latents(modes.SAMPLES[given.source], seed=1)
+                    turn = torch.arange(len(latents)) % len(components)
+                    latents[:, :COMPONENTS] = torch.eye(COMPONENTS)[torch.tensor(components)[turn]]
+                    return modes.of_points(model.generate(latents).double().numpy(), centres, sigma)
+
+                first = [modes_of(list(range(t + 1))) for t in range(COMPONENTS)]
+                alone = [modes_of([t]) for t in range(COMPONENTS)]
+                found = {
+                    "modes_of_first": [one.modes for one in first],
+                    "good_of_first": [round(one.high_quality, 3) for one in first],
+                    "modes_alone": [one.modes for one in alone],
+                    "of": len(centres),
+                }
+                keep({**row, **found}, given.results)
+
+
+def show(results: Path) -> None:
+    """The tables of docs/results/family.md: the newest row of each case and seed."""
+    newest = {}
+    for row in map(json.loads, results.read_text().splitlines()):
+        row["told"] = " ".join(f"{name}={value}" for name, value in row["options"].items() if name not in HIDDEN)
+        newest[row["part"], row["source"], row["recipe"], row["told"], row["images"], row["seed"]] = row
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for key, row in newest.items():
+        groups.setdefault(key[:-1], []).append(row)
+    for part in dict.fromkeys(key[0] for key in groups):
+        names = COLUMNS[part]
+        print(f"\n### {part}\n\n| data | recipe | options | images | seeds | " + " | ".join(names) + " |")
+        print("| --- " * (5 + len(names)) + "|")
+        for (group, source, recipe, told, images), rows in groups.items():
+            if group == part:
+                cells = [", ".join(str(row.get(name, "")) for row in rows) for name in names]
+                about = [Path(source).name, f"`{recipe}`", told, f"{images:,}", ", ".join(str(row["seed"]) for row in rows)]
+                print("| " + " | ".join([*about, *cells]) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["labels", "codes", "encoders", "energy"])
+    parser.add_argument("part", choices=list(COLUMNS), nargs="?")
     parser.add_argument("recipes", nargs="*")
     parser.add_argument("--source", default="digits")
     parser.add_argument("--size", type=int, default=32)
@@ -193,8 +307,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--option", action="append", default=[], help="a recipe's option: name=value")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "family.jsonl")
+    parser.add_argument("--labels", type=int, default=100, help="labelled pictures, for `labelled`")
+    parser.add_argument(
+        "--held-out", type=int, default=10_000, help="pictures that a classifier is tried on, for `labelled`"
+    )
+    parser.add_argument("--show", action="store_true", help="only print what was measured")
     given = parser.parse_args()
-    {"labels": labels, "codes": codes, "encoders": encoders, "energy": energy}[given.part](given)
+    if given.show:
+        show(given.results)
+        return
+    parts = {"labels": labels, "codes": codes, "encoders": encoders, "energy": energy}
+    (parts | {"labelled": labelled, "vectors": vectors, "boosting": boosting})[given.part](given)
 
 
 if __name__ == "__main__":
