@@ -43,7 +43,7 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
                     clock = Clock(shown - game.batch, images, number)
                 else:
                     met = turn.play(game.nets, batch, clock)
-                    moves_g = "G" in turn.movers
+                    moves_g = any(name.startswith("G") for name in turn.movers)
                     r = met.again(met.real, met.fake if moves_g else met.fake.detach())
                 if any(term.watches for term in turn.pays):
                     r = r.again(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())

@@ -47,10 +47,11 @@ def test_looking_changes_nothing(name: str, spec: DataSpec) -> None:
     assert len(signals) >= 2
     game = build(name, spec)
     asked = {"echo"} if game.abilities.conditions else set()
-    asked |= {f"{name}/{norm}" for name in game.players for norm in ("weights", "gradient")}
+    asked |= {f"{name}/weights" for name in game.players}
     asked |= {f"{name}/rate" for name, player in game.players.items() if player.learns and callable(player.learns.lr)}
-    assert signals[0].keys() == SCORED | asked
-    assert signals[-1].keys() == SCORED | asked | {"moved"}
+    first = {f"{name}/gradient" for turn in game.turns if turn.times(Clock(0, 48, 0)) for name in turn.movers}
+    assert signals[0].keys() == SCORED | asked | first, "who moved has a gradient"
+    assert signals[-1].keys() == SCORED | asked | {f"{name}/gradient" for name in game.players} | {"moved"}
 
 
 def test_a_look_keeps_gradients_and_modes() -> None:

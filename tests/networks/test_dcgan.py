@@ -10,7 +10,7 @@ from leafwing import networks
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.networks import dcgan
-from leafwing.networks.layers import doublings
+from leafwing.networks.layers import SelfAttention, doublings
 
 SQUARES = [(side, side) for side in (16, 32, 48, 64, 96, 128, 256)]
 RECTANGLES = [(64, 96), (48, 80), (16, 64), (80, 16), (32, 256)]
@@ -235,3 +235,21 @@ def test_the_sizes_it_names_are_legal() -> None:
             except LeafwingError as error:
                 for size in str(error).rpartition("--size ")[2].split(" or "):
                     doublings(DataSpec(*map(int, size.split("x"))))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(16, 16, (8, 8)), (32, 32, (16, 16)), (64, 64, (32, 32)), (128, 128, (32, 32)), (64, 96, (16, 24)), (32, 256, (4, 32))],
+)
+def test_attention_is_at_the_largest_map_of_32_pixels_or_half_the_picture(
+    height: int, width: int, expected: tuple[int, int]
+) -> None:
+    data, seen = DataSpec(height, width, 3), []
+    g = dcgan.Generator(data, 8, 8, widest=16, attention=True)
+    d = dcgan.Critic(data, 8, norm="none", widest=16, attention=True)
+    for net in (g, d):
+        (layer,) = (module for module in net.modules() if isinstance(module, SelfAttention))
+        layer.register_forward_hook(lambda module, args, out: seen.append(tuple(out.shape[2:])))
+    with torch.no_grad():
+        assert d(g(torch.randn(2, 8))).shape == (2,)
+    assert seen == [expected, expected]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, VirtualBatchNorm, spectral
+from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, SelfAttention, VirtualBatchNorm, spectral
 
 
 def test_minibatch_discrimination_says_how_close_the_others_are() -> None:
@@ -58,3 +58,37 @@ def test_spectral_normalisation_bounds_the_slope() -> None:
     assert torch.linalg.matrix_norm(net[0].weight, 2).item() == pytest.approx(1, rel=1e-3)
     a, b = torch.randn(200, 6), torch.randn(200, 6)
     assert ((net(a) - net(b)).norm(dim=1) <= (a - b).norm(dim=1) * 1.001).all()
+
+
+def test_spectral_normalisation_serves_transposed_convolutions() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ConvTranspose2d(6, 4, 3, bias=False)).apply(spectral)
+    for _ in range(50):
+        net(torch.randn(2, 6, 4, 4))
+    net.eval()
+    matrix = net[0].weight.transpose(0, 1).flatten(1)
+    assert torch.linalg.matrix_norm(matrix, 2).item() == pytest.approx(1, rel=1e-3)
+
+
+def test_attention_is_nothing_at_first_and_then_a_weighted_mean_over_places() -> None:
+    torch.manual_seed(0)
+    layer, x = SelfAttention(16), torch.randn(2, 16, 3, 4)
+    assert torch.equal(layer(x), x)
+    nn.init.constant_(layer.gamma, 0.5)
+    f, g, h = (part(x).flatten(2) for part in (layer.f, layer.g, layer.h))
+    assert f.shape == (2, 2, 12)
+    expected = x.flatten(2).clone()
+    for n in range(2):
+        for j in range(12):
+            weights = torch.stack([(f[n, :, i] * g[n, :, j]).sum() for i in range(12)]).softmax(0)
+            expected[n, :, j] += 0.5 * sum(weights[i] * h[n, :, i] for i in range(12))
+    assert torch.allclose(layer(x).flatten(2), expected, atol=1e-5)
+
+
+def test_one_place_sees_all_others() -> None:
+    torch.manual_seed(0)
+    layer, x = SelfAttention(8), torch.randn(1, 8, 4, 4)
+    nn.init.constant_(layer.gamma, 1.0)
+    other = x.clone()
+    other[0, :, 0, 0] += 1
+    assert ((layer(other) - layer(x)).abs().amax(1) > 0).all()

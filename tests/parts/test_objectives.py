@@ -17,6 +17,7 @@ from leafwing.parts.objectives import (
     least_squares,
     minimax,
     non_saturating,
+    ranking,
     relativistic,
     smoothed,
     variational,
@@ -36,6 +37,7 @@ def sp(t: float) -> float:
 
 CRITIC_LOGISTIC = (sp(-2.0) + sp(1.0)) / 2 + (sp(0.5) + sp(3.0)) / 2
 TABLE = {
+    "ranking": (ranking(1.5), ((0.5 + 1.5 - 2.0) * 0 + (3.0 + 1.5 + 1.0)) / 2, -(0.5 + 3.0) / 2),
     "minimax": (minimax, CRITIC_LOGISTIC, -(sp(0.5) + sp(3.0)) / 2),
     "non_saturating": (non_saturating, CRITIC_LOGISTIC, (sp(-0.5) + sp(-3.0)) / 2),
     "wasserstein": (wasserstein, 1.75 - 0.5, -1.75),

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from leafwing.game import Clock, Nets, Round
+from leafwing.parts import priors
 from leafwing.parts.penalties import (
+    FormerPair,
     HistoricalAverage,
     clip_weights,
     feature_matching,
@@ -220,3 +222,33 @@ def test_the_historical_average_is_that_of_all_weights_so_far() -> None:
     assert term.mean.tolist() == pytest.approx(torch.stack(past).mean(0).flatten().tolist())
     assert net.weight.grad is not None
     assert set(term.state_dict()) == {"count", "mean"}
+
+
+def test_a_former_pair_is_to_be_ranked_below_real_samples_and_stands_still_until_told() -> None:
+    g, d = nn.Linear(3, 2, bias=False), nn.Sequential(nn.Linear(2, 1, bias=False), nn.Flatten(0))
+    nets, real = Nets(G=g, D=d), torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
+    term = FormerPair(g, d, priors.Normal(3), 2.0, 0.5)
+    old = [weight.detach().clone() for weight in (g.weight, d[0].weight)]
+
+    def expected(weights: list[Tensor]) -> float:
+        torch.manual_seed(4)
+        former = torch.randn(2, 3) @ weights[0].T @ weights[1].T
+        return 0.5 * (former[:, 0] + 2.0 - real @ d[0].weight[0]).clamp_min(0).mean().item()
+
+    def found() -> Tensor:
+        torch.manual_seed(4)
+        return term(Round(nets, real, torch.zeros(2, 2), d))
+
+    with torch.no_grad():
+        g.weight.add_(1)
+        d[0].weight.mul_(0.25)
+    assert found().item() == pytest.approx(expected(old))
+    found().backward()
+    assert d[0].weight.grad is not None
+    assert g.weight.grad is None
+    assert all(weight.grad is None and not weight.requires_grad for weight in term.parameters())
+    term.follow_g(nets)
+    assert found().item() == pytest.approx(expected([g.weight.detach(), old[1]]))
+    term.follow_d(nets)
+    assert found().item() == pytest.approx(expected([g.weight.detach(), d[0].weight.detach()]))
+    assert len(term.state_dict()) == 2

@@ -17,6 +17,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fgan": {"divergence": "squared_hellinger", "saturating": True},
     "infogan": {"codes": 0, "categories": 3},
     "ebgan": {"pull": 0.0},
+    "vaegan": {"gate": 0.02},
+    "bgan": {"discrete": True, "draws": 3},
 }
 TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 6, "size": 16, "threads": 1, "precision": "fp32"}
 

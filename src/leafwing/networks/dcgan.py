@@ -9,12 +9,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from leafwing.game import DataSpec
-from leafwing.networks.layers import dcgan_weights, doublings, normed
+from leafwing.networks.layers import SelfAttention, dcgan_weights, doublings, normed
 
 
 def widths(data: DataSpec, width: int, widest: int) -> list[int]:
     """Channels from the full-size end inwards: width, doubled at each halving, never more than `widest`."""
     return [min(width * 2**i, max(widest, width)) for i in range(doublings(data))]
+
+
+def attended(data: DataSpec) -> int:
+    """Which map is attended to, counted from the full-size end inwards: the largest of at most 32 pixels, half the picture or less."""
+    count = doublings(data)
+    return next((i for i in range(count) if max(data.height, data.width) >> (i + 1) <= 32), count - 1)
 
 
 class Generator(nn.Module):
@@ -27,6 +33,7 @@ class Generator(nn.Module):
         norm: `batch`, `none`, or `virtual 32`; see `layers.normed`.
         activation: `relu` or `selu` (SELU needs no normalisation).
         widest: the most channels that a layer may have.
+        attention: whether the map of `attended` passes a layer of self-attention.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class Generator(nn.Module):
         norm: str = "batch",
         activation: str = "relu",
         widest: int = 512,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         channels = widths(data, width, widest)[::-1]
@@ -46,6 +54,8 @@ class Generator(nn.Module):
         for i, inputs in enumerate(channels):
             last = i == len(channels) - 1
             layers += [normed(norm, inputs), nn.SELU(inplace=True) if activation == "selu" else nn.ReLU(inplace=True)]
+            if attention and i == len(channels) - 1 - attended(data):
+                layers.append(SelfAttention(inputs))
             outputs = data.channels if last else channels[i + 1]
             layers.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=last or norm == "none"))
         self.body = nn.Sequential(*layers, nn.Tanh())
@@ -65,6 +75,7 @@ class Critic(nn.Module):
         activation: `leaky_relu` (slope .2) or `selu`.
         widest: the most channels that a layer may have.
         extra: further input channels (a condition).
+        attention: whether the map of `attended` passes a layer of self-attention.
     """
 
     def __init__(
@@ -76,6 +87,7 @@ class Critic(nn.Module):
         activation: str = "leaky_relu",
         widest: int = 512,
         extra: int = 0,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         channels = widths(data, width, widest)
@@ -85,6 +97,8 @@ class Critic(nn.Module):
             if i > 0:
                 layers.append(normed(norm, outputs))
             layers.append(nn.SELU(inplace=True) if activation == "selu" else nn.LeakyReLU(0.2, inplace=True))
+            if attention and i == attended(data):
+                layers.append(SelfAttention(outputs))
         self.body = nn.Sequential(*layers)
         base = (data.height >> len(channels), data.width >> len(channels))
         self.out = nn.Conv2d(channels[-1], 1, base)

@@ -106,6 +106,28 @@ class BesideReference(nn.Module):
         return self.net(torch.cat([self.reference.to(z.dtype), z]))[len(self.reference) :]
 
 
+class SelfAttention(nn.Module):
+    """y = gamma o + x, where o at each place is the mean of h(x) over all places, weighed by softmax f(x)' g(x).
+
+    Zhang et al. 2018, arXiv:1805.08318, eq. 1-3; gamma begins at 0. (n, channels, height, width) in and out.
+
+    Args:
+        channels: of the pictures; f and g have an eighth of them.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        few = max(1, channels // 8)
+        self.f, self.g = (nn.Conv2d(channels, few, 1, bias=False) for _ in range(2))
+        self.h = nn.Conv2d(channels, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        f, g, h = (part(x).flatten(2) for part in (self.f, self.g, self.h))
+        weights = (f.transpose(1, 2) @ g).softmax(1)  # (n, where from, where to)
+        return x + self.gamma * (h @ weights).unflatten(2, x.shape[2:])
+
+
 def dcgan_weights(module: nn.Module) -> None:
     """Convolutions and linear layers N(0, .02), batch normalisation N(1, .02), biases 0. DCGAN, arXiv:1511.06434, section 4."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -120,7 +142,7 @@ def dcgan_weights(module: nn.Module) -> None:
 def spectral(module: nn.Module) -> None:
     """Divides the weight of a convolution or linear layer by its largest singular value, estimated by one step of power iteration
     at each pass in training. Miyato et al. 2018, arXiv:1802.05957, algorithm 1."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         spectral_norm(module)
 
 

@@ -112,6 +112,18 @@ def energy(margin: float) -> Objective:
     )
 
 
+def ranking(margin: float) -> Objective:
+    """D: max(0, s(G) + margin - s(x)), on pairs; G: -s(G). Juefei-Xu et al. 2017, arXiv:1704.04865.
+
+    Args:
+        margin: by how much the score of a real sample is to be above that of a fake one.
+    """
+    return Objective(
+        critic=lambda s: relu(s.fake_score + margin - s.real_score).mean(),
+        generator=wasserstein.generator,
+    )
+
+
 @dataclass(frozen=True)
 class Divergence:
     """An f-divergence as a game: T(v) is what the critic says, given its score v, and f*(T(v)) what that costs at fakes.

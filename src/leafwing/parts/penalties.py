@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, relu
 
-from leafwing.game import Nets, Round, Scheduled, Term, at, exact, scores
+from leafwing.game import Nets, Prior, Round, Scheduled, Term, at, exact, scores
 
 
 def slope(score: Tensor, samples: Tensor) -> Tensor:
@@ -105,6 +106,42 @@ class HistoricalAverage(nn.Module):
         """Takes the present weights into the mean."""
         self.count += 1
         self.mean += (self._weights(getattr(nets, self.player)) - self.mean) / self.count
+
+
+class FormerPair(nn.Module):
+    """weight * E max(0, s'(G'(z)) + margin - s(x)): D is to place real samples above what the former D said of the former G.
+
+    Juefei-Xu et al. 2017, arXiv:1704.04865. The copies of G and D take over the weights whenever they are told to, so
+    `follow_g` and `follow_d` belong into the `after` of the turns whose end is to be kept.
+
+    Args:
+        g: the generator as it is now.
+        d: the critic as it is now.
+        prior: where the generator's latents come from.
+        margin: how far above.
+        weight: of the cost.
+    """
+
+    def __init__(self, g: nn.Module, d: nn.Module, prior: Prior, margin: float, weight: float) -> None:
+        super().__init__()
+        self.G, self.D = (copy.deepcopy(net).requires_grad_(False) for net in (g, d))
+        self.prior, self.margin, self.weight = prior, margin, weight
+
+    def forward(self, r: Round) -> Tensor:
+        former = scores(self.D(self.G(self.prior(len(r.real), r.real.device))))
+        return self.weight * relu(former + self.margin - r.real_score).mean()
+
+    def follow_g(self, nets: Nets) -> None:
+        """Takes over the present weights of G."""
+        self._take_over(self.G, nets.G)
+
+    def follow_d(self, nets: Nets) -> None:
+        """Takes over the present weights of D."""
+        self._take_over(self.D, nets.D)
+
+    @torch.no_grad()
+    def _take_over(self, own: nn.Module, live: nn.Module) -> None:
+        torch._foreach_copy_(list(own.state_dict().values()), list(live.state_dict().values()))
 
 
 def clip_weights(player: str, bound: float = 0.01) -> Callable[[Nets], None]:

@@ -40,6 +40,7 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "class_weight": (0, True), "margin": (0, False), "pull": (0, True), "together": (2, True), "history": (0, True),
     "reference": (0, True), "smooth": (0, False), "likeness": (0, True), "divergence_weight": (0, True), "n_generator": (1, True),
     "categories": (2, True), "codes": (0, True), "information": (0, True), "unlabelled": (0, True), "ema_d": (0, True),
+    "components": (1, True), "stages": (1, True), "ranking": (0, True), "gate": (0, True), "draws": (1, True),
 }  # fmt: skip
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {

@@ -2,14 +2,21 @@
 
 The generator aims at the critic's decision boundary, where it cannot tell, instead of at being taken for real.
 
-This is the paper's continuous form: D as in the GAN, G pays half the square of its score. The discrete form, which weighs samples of
-a discrete generator, is not here. Networks are DCGAN's; rates the paper's 1e-4 with beta1 .5, recalled and not checked again.
+The continuous form: D as in the GAN, G pays half the square of its score. The discrete form is for pictures of two values, as which
+the data are then read: G says how likely a pixel is to be light, `draws` pictures are drawn for each latent, and G pays minus their
+log-likelihoods, each weighed by exp(s) over the sum of exp(s) in its latent's draws (section 2.3); a user is shown the likeliest
+picture. Networks are DCGAN's; rates the paper's 1e-4 with beta1 .5, recalled and not checked again.
 """
 
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from leafwing import networks
-from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, exact
 from leafwing.parts import priors
-from leafwing.parts.objectives import boundary_seeking
+from leafwing.parts.objectives import Objective, boundary_seeking
 from leafwing.parts.plays import duel, generating, sampling
 
 POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
@@ -18,6 +25,8 @@ POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
 def bgan(
     data: DataSpec,
     *,
+    discrete: bool = False,
+    draws: int = 20,
     latent: int = 64,
     prior: str = "normal",
     width: int = 64,
@@ -32,6 +41,8 @@ def bgan(
     """DCGAN networks, boundary-seeking objective.
 
     Args:
+        discrete: the discrete form, for pictures of two values.
+        draws: pictures drawn for each latent, in the discrete form.
         latent: numbers in a latent.
         prior: where latents come from: normal or uniform.
         width: channels of the layers next to the picture; doubled at each halving.
@@ -44,12 +55,32 @@ def bgan(
         batch: real images in a turn.
     """
     z = priors.named(prior, latent)
+    play, objective, able = sampling(z), boundary_seeking, generating(z)
+
+    def light(numbers: Tensor) -> Tensor:
+        """1 where a number is more than 0, else -1."""
+        return (numbers > 0).to(numbers.dtype) * 2 - 1
+
+    def drawing(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        mean = exact(nets.G(z(batch.n, batch.image.device)))[:, None]  # of a pixel that is 1 or -1: (n, 1, ...)
+        drawn = light(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
+        return Round(nets, light(batch.image), drawn[:, 0], nets.D, mean=mean, drawn=drawn, clock=clock)
+
+    def likely(r: Any) -> Tensor:
+        weights = exact(r.judge(r.drawn.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
+        likelihood = ((1 + r.drawn * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
+        return -(weights * likelihood).sum(1).mean()
+
+    if discrete:
+        data.need_pictures("bgan in its discrete form")
+        play, objective = drawing, Objective(boundary_seeking.critic, likely)
+        able = Abilities(z, lambda nets, latents, label: light(nets.G(latents)))
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(sampling(z), boundary_seeking, n_critic=n_critic),
-        abilities=generating(z),
+        turns=duel(play, objective, n_critic=n_critic),
+        abilities=able,
         batch=batch,
     )

@@ -4,7 +4,10 @@ A variational auto-encoder whose decoder plays a GAN, and whose pictures are com
 
 L_Dis is half the squared error of D's last hidden layer (equation 7). E pays it and the divergence from the prior, and nothing of the
 GAN; G pays gamma times L_Dis and fools D with samples and with reconstructions; D is shown both. RMSprop as in the authors' code, the
-rates of which decay from .025 in other units; 3e-4 here. Their gates, which rest who is too far ahead, are not here.
+rates of which decay from .025 in other units; 3e-4 here. Their code also rests D while its cost of real samples or of fakes is
+below .68 - .35, and G while one is above .68 + .35, unless both would rest: the option `gate`, off unless asked for. A resting
+player's costs are multiplied by 0, and logged so, which waits for nobody; RMSprop then does not move, but goes on forgetting, so the
+first steps after a rest are longer. Each part of a batch that is cut decides for itself, and so does each process.
 """
 
 import torch
@@ -19,12 +22,15 @@ from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import generating
 
+BALANCE = 0.68  # as in the authors' code; a D that cannot tell pays log 2, which is .69
+
 
 def vaegan(
     data: DataSpec,
     *,
     gamma: float = 1e-2,
     divergence_weight: float = 1.0,
+    gate: float = 0.0,
     latent: int = 128,
     width: int = 64,
     widest: int = 512,
@@ -39,6 +45,8 @@ def vaegan(
     Args:
         gamma: weight of L_Dis in what G pays, per feature; the GAN weighs 1.
         divergence_weight: weight of the divergence from the prior in what E pays.
+        gate: D rests while it is so far below .68, its cost at balance, and G while D is so far above (.35 in the authors' code); 0
+            for no rest.
         latent: numbers in a latent, which are normal.
         width: channels of the layers next to the picture; doubled at each halving.
         widest: the most channels that a layer may have.
@@ -66,8 +74,21 @@ def vaegan(
         there, here = (exact(r.nets.D.features(x)) for x in (r.real, r.copy))  # type: ignore[attr-defined]
         return (there - here).square().flatten(1).sum(1).mean() / 2
 
+    def gated(term: Term, ahead: bool) -> Term:
+        """The term of a player who rests where D is ahead, or where it is behind."""
+
+        def cost(r: Round) -> Tensor:
+            costs = torch.stack([softplus(-r.real_score).mean(), softplus(r.fake_score).mean()])
+            low, high = (costs < BALANCE - gate).any(), (costs > BALANCE + gate).any()
+            return term.cost(r) * ((~low | high) if ahead else (~high | low))
+
+        return Term(term.name, cost) if gate else term
+
     copies = Term("copies", lambda r: softplus(exact(r.judge(r.copy))).mean())
     passing = Term("copies", lambda r: softplus(-exact(r.judge(r.copy))).mean())
+    alike = Term("likeness", lambda r: gamma * likeness(r))
+    paid_by_d = Term("adversarial", non_saturating.critic), copies
+    paid_by_g = Term("adversarial", non_saturating.generator), passing, alike
     trunk = networks.critic(data, width, widest=widest)
     assert isinstance(trunk, dcgan.Critic)
     able = generating(z)
@@ -78,17 +99,9 @@ def vaegan(
             "D": Player(trunk, RMSprop(lr_d)),
         },
         turns=[
-            Turn("D", play, [Term("adversarial", non_saturating.critic), copies], repeat=n_critic),
+            Turn("D", play, [gated(term, True) for term in paid_by_d], repeat=n_critic),
             Turn("E", play, [Term("divergence", divergence), Term("likeness", likeness)]),
-            Turn(
-                "G",
-                play,
-                [
-                    Term("adversarial", non_saturating.generator),
-                    passing,
-                    Term("likeness", lambda r: gamma * likeness(r)),
-                ],
-            ),
+            Turn("G", play, [gated(term, False) for term in paid_by_g]),
         ],
         abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)[:, :latent]),
         batch=batch,

@@ -1,0 +1,120 @@
+"""AdaGAN. Tolstikhin et al. 2017, AdaGAN: Boosting Generative Models, arXiv:1701.02386
+
+One GAN after another, each trained mostly on the data that the mixture of those before it lacks; all of them are the model.
+
+C tells data from the mixture of the components that are done, so r = (1 - p) / p says how well the mixture covers a sample, which
+weighs (lambda - (1 - beta) r)+ / beta with beta = 1 / t for component t: all weigh the same in the end. The paper trains C to the
+end before a component begins; here it learns alongside. The paper draws the training set by the weights; here D's cost of a real
+sample is multiplied by its own, which is the same on average. The paper finds lambda by sorting the training set; here L learns it:
+the weights' mean is 1 where E (lambda - (1 - beta) r)+^2 / 2 - beta lambda is least. C has no batch normalisation, by which it
+would tell a batch of data from one of fakes, not samples. Components share the images of a training equally; networks are DCGAN's.
+"""
+
+from math import inf
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu, softplus
+
+from leafwing import networks
+from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, exact
+from leafwing.networks.mixture import Component, mixture
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+
+POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
+
+
+class Excess(nn.Module):
+    """(1 - beta) r (n,) -> (lambda - (1 - beta) r)+ (n,). With lambda = 1 a mixture that covers everything leaves all alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.ones(()))
+
+    def forward(self, covered: Tensor) -> Tensor:
+        return relu(self.level - covered)
+
+
+def adagan(
+    data: DataSpec,
+    *,
+    components: int = 4,
+    weights: Literal["boost", "bagging"] = "boost",
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """Several pairs of DCGAN networks, a critic of their mixture, non-saturating objective with weighted data.
+
+    Args:
+        components: how many GANs are trained one after another.
+        weights: boost, or bagging, which shows every component the data as they are.
+        latent: numbers in a latent beside those that say which component.
+        prior: where those come from: normal or uniform.
+        width: channels of the layers next to the picture; doubled at each halving.
+        widest: the most channels that a layer may have.
+        lr_g: learning rate of every G.
+        lr_d: learning rate of every D and of C.
+        beta1: Adam's first decay rate.
+        n_critic: turns of D for one of G.
+        ema: half-life of the averaged copy of every G in images; 0 for none, as in the paper.
+        batch: real images in a turn.
+    """
+    z, boosts = priors.named(prior, latent), weights == "boost" and components > 1
+    pairs = [("G", "D"), *((f"G{t}", f"D{t}") for t in range(2, components + 1))]
+
+    def drawn(k: int) -> priors.Product:
+        return priors.Product({"component": priors.Categorical(k), "noise": z})
+
+    def mixed(nets: Nets, latents: Tensor, k: int) -> Tensor:
+        return mixture([getattr(nets, g) for g, _ in pairs[:k]], latents)
+
+    def part(t: int) -> list[Turn]:
+        (g, d), beta = pairs[t - 1], 1 / t
+        during = ((t - 1) / components, inf if t == components else t / components)
+
+        def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+            fake = getattr(nets, g)(z(batch.n, batch.image.device))
+            return Round(nets, real=batch.image, fake=fake, judge=getattr(nets, d), clock=clock)
+
+        def against_mixture(nets: Nets, batch: Batch, clock: Clock) -> Round:
+            fake = mixed(nets, drawn(t - 1)(batch.n, batch.image.device), t - 1)
+            return Round(nets, real=batch.image, fake=fake, judge=nets.C, clock=clock)
+
+        def excess(r: Any) -> Tensor:
+            return r.nets.L((1 - beta) * (-exact(r.nets.C(r.real))).exp())  # with p = sigmoid(s), r is exp(-s)
+
+        def weighted(r: Any) -> Tensor:
+            return (excess(r) / beta * softplus(-r.real_score)).mean() + softplus(r.fake_score).mean()
+
+        def level(r: Any) -> Tensor:
+            return excess(r).square().mean() / 2 - beta * r.nets.L.level
+
+        critic = Term("adversarial", weighted if boosts and t > 1 else non_saturating.critic)
+        generator = Term("adversarial", non_saturating.generator)
+        turns = [Turn(d, play, [critic], repeat=n_critic, during=during)]
+        turns.append(Turn(g, play, [generator], during=during, after=[lambda nets: getattr(nets, g).begin()]))
+        if boosts and t > 1:
+            turns.append(Turn("C", against_mixture, [Term("mixture", non_saturating.critic)], during=during))
+            turns.append(Turn("L", against_mixture, [Term("level", level)], during=during, same_round=True))
+        return turns
+
+    players, adam_d = {}, Adam(lr_d, (beta1, 0.999))
+    for g, d in pairs:
+        made = Component(networks.generator(data, latent, width, widest=widest))
+        players[g] = Player(made, Adam(lr_g, (beta1, 0.999)), ema=ema)
+        players[d] = Player(networks.critic(data, width, widest=widest), adam_d)
+    if boosts:
+        players["C"] = Player(networks.critic(data, width, norm="none", widest=widest), adam_d)
+        players["L"] = Player(Excess(), SGD(0.1))
+    abilities = Abilities(drawn(components), lambda nets, latents, label: mixed(nets, latents, components))
+    return Game(players, [turn for t in range(1, components + 1) for turn in part(t)], abilities, batch)

@@ -1,0 +1,161 @@
+"""GoGAN's stages, the gates of VAE-GAN and BGAN's discrete form: what the contract, which trains defaults, does not see."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from leafwing import recipes
+from leafwing.engine import Engine, choose
+from leafwing.game import Clock, DataSpec, Game, Nets, Round
+from leafwing.loop import Training
+from leafwing.model import Model
+from tiny import PICTURES, POINTS, batches, same, tensors
+
+
+def made(name: str, spec: DataSpec = PICTURES, **options: Any) -> Game:
+    small = {"latent": 4, "width": 4, "widest": 8, "batch": 6}
+    torch.manual_seed(0)
+    return recipes.build(name, recipes.find(name), spec, recipes.describe(name).resolve(small | options))
+
+
+def training(game: Game, spec: DataSpec, images: int) -> Training:
+    torch.manual_seed(1)
+    return Training(game, batches(spec), Engine(game, choose("cpu", "fp32", 1)), images=images, batch=game.batch)
+
+
+def weights(net: torch.nn.Module) -> list[Tensor]:
+    return [weight.detach().clone() for weight in net.parameters()]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(("name", "options"), [("adagan", {"components": 3}), ("gogan", {"stages": 3, "n_critic": 1})])
+@pytest.mark.parametrize("stop_after", [7, 12, 14, 16])
+def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
+    name: str, options: dict[str, Any], stop_after: int
+) -> None:
+    """The contract's trainings are stopped in the first phase."""
+    whole = training(made(name, **options), PICTURES, 54)
+    list(whole.ticks(10**9))
+    first = training(made(name, **options), PICTURES, 54)
+    turns = iter(range(stop_after - 1))
+    list(first.ticks(10**9, watch=lambda clock: next(turns, None) is None))
+    assert first.clock.images < 54
+    saved, state = tensors(first.game), copy.deepcopy(first.state())
+    second = training(made(name, **options), PICTURES, 54)
+    for module_name, module in second.game.modules().items():
+        module.load_state_dict({k.split(":", 1)[1]: v for k, v in saved.items() if k.split(":", 1)[0] == module_name})
+    second.restore(state)
+    list(second.ticks(10**9))
+    assert same(tensors(second.game), tensors(whole.game))
+
+
+# --- GoGAN -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_compared_with_the_one_before_as_it_was_at_its_end() -> None:
+    game = made("gogan", POINTS, stages=3, n_critic=1, batch=6)
+    former = [game.modules()[f"term.ranking_{stage}"] for stage in (2, 3)]
+    ends: list[dict[str, list[Tensor]]] = []
+    for tick in training(game, POINTS, 180).ticks(60):
+        ends.append({name: weights(getattr(game.nets, name)) for name in ("G", "D")})
+        for number, pair in enumerate(former, 1):
+            if tick.clock.images >= 60 * number:
+                assert all(equal(weights(getattr(pair, name)), ends[number - 1][name]) for name in ("G", "D"))
+        assert ("D/ranking_2" in tick.costs) == (tick.clock.images == 120)
+        assert ("D/ranking_3" in tick.costs) == (tick.clock.images == 180)
+    assert not equal(ends[0]["G"], ends[1]["G"])
+
+
+def test_one_stage_ranks_nothing() -> None:
+    assert set(made("gogan", stages=1).modules()) == {"G", "D"}
+
+
+# --- VAE-GAN -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "d_moves", "g_moves"),
+    [
+        (0.0, 0.0, True, True),  # both costs are log 2
+        (3.0, -3.0, False, True),  # D is far ahead
+        (3.0, 0.0, False, True),  # ahead on real samples alone
+        (-3.0, 3.0, True, False),  # far behind
+        (0.0, 3.0, True, False),
+        (3.0, 3.0, True, True),  # ahead here and behind there: both would rest
+    ],
+)
+def test_whoever_is_too_far_ahead_rests(real: float, fake: float, d_moves: bool, g_moves: bool) -> None:
+    gated, free = made("vaegan", gate=0.35), made("vaegan")
+    batch = batches(PICTURES)(0, 6)
+    image = batch.image / 127.5 - 1
+
+    def costs(game: Game) -> list[list[float]]:
+        torch.manual_seed(2)
+        batch["image"] = image
+        r = game.turns[0].play(game.nets, batch, Clock())
+        r.__dict__.update(real_score=torch.full((6,), real), fake_score=torch.full((6,), fake))
+        return [[term.cost(r).item() for term in turn.pays] for turn in game.turns]
+
+    (d, e, g), (free_d, free_e, free_g) = costs(gated), costs(free)
+    assert d == (pytest.approx(free_d, rel=1e-4) if d_moves else [0, 0])
+    assert g == (pytest.approx(free_g, rel=1e-4) if g_moves else [0, 0, 0])
+    assert e == pytest.approx(free_e, rel=1e-4), "E never rests"
+
+
+def test_who_rests_stands_still() -> None:
+    game = made("vaegan", gate=0.005)
+    game.nets.D.out.weight.data.zero_()  # every cost of D is log 2, which is .013 above the balance
+    engine = Engine(game, choose("cpu", "fp32", 1))
+    batch = engine.prepare(batches(PICTURES)(0, 6))
+    before = weights(game.nets.G)
+    assert engine.take([game.turns[2]], batch, Clock()).tolist() == [0, 0, 0]
+    assert equal(weights(game.nets.G), before)
+    assert engine.take([game.turns[0]], batch, Clock()).all()
+
+
+# --- BGAN --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_discrete_form_draws_as_often_as_g_says_and_weighs_by_the_critic() -> None:
+    game = made("bgan", discrete=True, draws=500)
+    nets, batch = game.nets, batches(PICTURES)(0, 3)
+    batch["image"] = batch.image / 127.5 - 1
+    mean = torch.full((3, *PICTURES.shape), 0.2)
+    stub = Nets(G=lambda z: mean, D=lambda x: x.flatten(1).mean(1) * 10)
+    play, generator = game.turns[1].play, game.turns[1].pays[0].cost
+    r: Any = play(stub, batch, Clock())
+    assert set(r.real.unique().tolist()) == set(r.drawn.unique().tolist()) == {-1, 1}
+    assert torch.equal(r.real > 0, batch.image > 0)
+    assert r.drawn.shape == (3, 500, *PICTURES.shape)
+    assert r.fake.shape == r.real.shape
+    assert r.drawn.mean().item() == pytest.approx(0.2, abs=0.01), "0.6 are light, 0.4 dark"
+    score = r.drawn.flatten(2).mean(2) * 10
+    importance = score.exp() / score.exp().sum(1, keepdim=True)
+    likely = torch.where(r.drawn > 0, 0.6, 0.4).log().flatten(2).sum(2)
+    assert generator(r).item() == pytest.approx(-(importance * likely).sum(1).mean().item(), rel=1e-4)
+    live: Any = play(nets, batch, Clock())
+    assert not live.drawn.requires_grad
+    generator(live).backward()
+    assert all(weight.grad is not None for weight in nets.G.parameters())
+
+
+def test_a_discrete_model_makes_pictures_of_two_values() -> None:
+    game = made("bgan", discrete=True, draws=4)
+    list(training(game, PICTURES, 24).ticks(24))
+    assert set(Model(game, PICTURES).sample(3).unique().tolist()) == {-1, 1}
+
+
+def test_d_judges_the_discrete_form_like_the_other() -> None:
+    game = made("bgan", discrete=True, draws=4)
+    r = Round(game.nets, torch.ones(2), torch.zeros(2), lambda x: 2 * x)
+    expected = softplus(torch.tensor(-2.0)) + softplus(torch.tensor(0.0))
+    assert game.turns[0].pays[0].cost(r).item() == pytest.approx(expected.item())
