@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import pytest
 from PIL import Image
 
 from leafwing import cli
+from leafwing.model import Model
+from leafwing.pictures import to_pixels
 
 TINY = [
     "--width",
@@ -325,6 +328,130 @@ def test_a_run_without_labels_refuses_a_label(folder: Path, tmp_path: Path, caps
     for label in ("cat", "all"):
         assert cli.run(["sample", out, "--label", label]) == 2
         assert "no labels" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 small pictures with attributes and without labels."""
+    root = tmp_path_factory.mktemp("faces")
+    noise = np.random.default_rng(1)
+    lines = ["file,smiling,colour"]
+    for i in range(60):
+        Image.fromarray(noise.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(root / f"{i}.png")
+        lines.append(f"{i}.png,{i % 2},{('red', 'blue', 'dark green')[i % 3]}")
+    (root / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def attributed(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "faces"
+    assert cli.run(["train", str(faces), "--recipe", "cgan", "--images", "64", "--out", str(out), *TINY]) == 0
+    return out
+
+
+def test_attributes_from_a_list_to_samples(
+    faces: Path, attributed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((attributed / "run.json").read_text())
+    assert config["conditions"] == ["attributes"]
+    assert config["data"]["spec"]["attributes"] == ["smiling", "colour=blue", "colour=dark green", "colour=red"]
+    words = ["sample", str(attributed), "-n", "5", "--npz", "--seed", "3"]
+    assert cli.run([*words, "--set", "smiling=1", "--set", "colour=dark green", "--out", str(tmp_path / "a.npz")]) == 0
+    assert cli.run([*words, "--set", "smiling=1,colour=dark green", "--out", str(tmp_path / "b.npz")]) == 0
+    assert cli.run([*words, "--out", str(tmp_path / "c.npz")]) == 0
+    asked, again, free = (np.load(tmp_path / f"{name}.npz") for name in "abc")
+    assert asked["attribute_names"].tolist() == config["data"]["spec"]["attributes"]
+    assert asked["attributes"].tolist() == 5 * [[1, 0, 1, 0]]
+    assert (asked["samples"] == again["samples"]).all()
+    assert len(np.unique(free["attributes"], axis=0)) > 1
+    direct = Model.load(attributed).sample(5, 3, attributes={"smiling": 1, "colour": "dark green"})
+    assert (asked["samples"] == to_pixels(direct)).all()
+    capsys.readouterr()
+    assert cli.run(["sample", str(attributed), "--set", "colour=red", "--json"]) == 0
+    made = document(capsys)
+    assert made["set"] == ["colour=red"]
+    assert Path(made["written"]).name == "000000064-seed0-n64-colour_red.png"
+    assert cli.run(["resume", str(attributed), "--images", "+8", "--json"]) == 0
+    assert document(capsys)["images"] == 72
+
+
+def test_a_sweep_of_classes_goes_with_attributes(faces: Path, tmp_path: Path) -> None:
+    labelled = tmp_path / "both"
+    shutil.copytree(faces, labelled)
+    lines = (labelled / "labels.csv").read_text().splitlines()
+    (labelled / "labels.csv").write_text(
+        "\n".join([lines[0] + ",label", *(f"{line},{'ab'[i % 2]}" for i, line in enumerate(lines[1:]))])
+    )
+    run = tmp_path / "run"
+    words = ["train", str(labelled), "--recipe", "cgan", "--told", "both", "--images", "16", "--out", str(run), *TINY]
+    assert cli.run(words) == 0
+    out = tmp_path / "all.npz"
+    assert cli.run(["sample", str(run), "-n", "3", "--label", "all", "--set", "colour=red", "--npz", "--out", str(out)]) == 0
+    with np.load(out) as held:
+        assert held["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+        assert held["attributes"][:, 3].tolist() == 6 * [1]
+        assert held["attributes"][:, 0].tolist() == held["labels"].tolist()  # in these data all of a class smile, or none
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "smilng=1"], "did you mean smiling"),
+        (["--set", "smiling"], "write NAME=VALUE"),
+        (["--set", "smiling=2"], "0 or 1"),
+        (["--set", "smiling=1", "--set", "smiling=0"], "given twice"),
+        (["--set", "colour=violet"], "blue, dark green, red"),
+        (["--label", "3"], "has no labels"),
+    ],
+)
+def test_bad_settings_of_attributes_exit_2(
+    attributed: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["sample", str(attributed), *words, "--out", str(tmp_path / "no.png")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_a_run_without_attributes_refuses_to_set_one(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["sample", str(trained), "--set", "smiling=1"]) == 2
+    assert "this run has no attributes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("told", "message"), [("attributes", "needs attributes"), ("both", "needs attributes")])
+def test_a_recipe_that_is_to_be_told_attributes_needs_some(
+    folder: Path, tmp_path: Path, told: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(folder), "--recipe", "cgan", "--told", told, "--out", str(tmp_path / "run"), *TINY]
+    assert cli.run(words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_and_an_evaluation_know_attributes(
+    faces: Path, attributed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", str(faces), "--recipe", "cgan", "--images", "64", "--dry-run", *TINY]) == 0
+    assert "4 attributes" in capsys.readouterr().out
+    assert cli.run(["evaluate", str(attributed), "--metrics", "swd", "-n", "32", "--json"]) == 0
+    rows = document(capsys)["rows"]
+    assert rows[0]["protocol"]["labels"] == "as the real ones"
+
+
+def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheet.png"
+    assert cli.run(["show", str(faces), "--size", "16", "--out", str(out), "--json"]) == 0
+    made = document(capsys)
+    assert made["attributes"] == {"smiling": 30, "colour=blue": 20, "colour=dark green": 20, "colour=red": 20}
+    assert (made["samples"], made["size"], made["classes"]) == (60, "16x16", {})
+    assert size(out) == (8 * 18 + 2, 8 * 18 + 2)
+    assert cli.run(["show", str(faces), "--out", str(out)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert cli.run(["show", str(folder), "--size", "16", "--out", str(tmp_path / "classes.png")]) == 0
+    assert size(tmp_path / "classes.png") == (10 * 18 + 2, 2 * 18 + 2)
+    assert "classes: cat 50%, dog 50%" in capsys.readouterr().out
+    assert cli.run(["show", "ring", "--out", str(tmp_path / "ring.png")]) == 0
+    assert cli.run(["show", "ring", "--out", str(tmp_path / "ring.jpg")]) == 2
 
 
 def test_a_recipe_of_ones_own_trains_resumes_and_samples_by_path(

@@ -203,6 +203,83 @@ def test_held_out_pictures_are_never_shown_and_resuming_holds_out_the_same(
     assert whole.config["data"]["held_out"] == 10
 
 
+FEW = '''"""Few. Nobody 2020, A test, arXiv:2001.00001
+
+A critic that is shown labelled samples too.
+"""
+
+from leafwing import networks
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import duel, generating
+
+
+def few(data: DataSpec, *, latent: int = 8, width: int = 8, widest: int = 16, batch: int = 8) -> Game:
+    """A test."""
+    data.need_labelled("few")
+    z = priors.named("normal", latent)
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        assert batch.labelled_label.shape == (batch.n,)
+        return Round(nets, real=batch.labelled_image, fake=nets.G(z(batch.n, batch.image.device)), judge=nets.D, clock=clock)
+
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(1e-4)),
+            "D": Player(networks.critic(data, width, widest=widest), Adam(1e-4)),
+        },
+        turns=duel(play, non_saturating),
+        abilities=generating(z),
+        batch=batch,
+    )
+'''
+
+
+def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(folder: Path, tmp_path: Path) -> None:
+    for i, path in enumerate(sorted(folder.glob("*.png"))):
+        (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+        path.rename(folder / "ab"[i % 2] / path.name)
+    recipe = tmp_path / "few.py"
+    recipe.write_text(FEW, encoding="utf-8")
+    given: dict[str, Any] = {"log": 8, "checkpoint": 8, "hold_out": 4, "labelled": 4, **TINY}
+    whole = leafwing.train(folder, str(recipe), out=tmp_path / "whole", images=64, **given)
+    part = leafwing.train(folder, str(recipe), out=tmp_path / "part", images=24, **given)
+    assert last_weights(leafwing.resume(part.folder, images=64, trust=True)) == last_weights(whole)
+    about = whole.config["data"]
+    assert (about["labelled"], about["labelled_seed"]) == (4, 0)
+    assert about["spec"]["fields"] == ["image", "label", "labelled_image", "labelled_label"]
+    assert commands.sample(whole.folder, 4, trust=True).is_file()
+    again = leafwing.train(recipe=str(recipe), replay=whole.folder, out=tmp_path / "again")
+    assert last_weights(again) == last_weights(whole)
+    other = leafwing.train(folder, str(recipe), out=tmp_path / "other", images=64, labelled_seed=1, **given)
+    assert last_weights(other) != last_weights(whole)
+    assert commands.forecast(folder, str(recipe), images=64, **given)["memory"] > 0
+    plain = leafwing.train(folder, out=tmp_path / "plain", images=16, **TINY)
+    beside = leafwing.train(folder, out=tmp_path / "beside", images=16, labelled=4, **TINY)
+    assert last_weights(plain) == last_weights(beside), "who does not look at the stream is not changed by it"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "needs some labelled samples beside the others: say how many, as in --labelled 100"),
+        ({"labelled": 0}, "labelled 0"),
+        ({"labelled": 4}, "has no labels"),
+        ({"labelled_seed": 4}, "needs --labelled"),
+        ({"labelled": 4, "labelled_seed": 2**32}, "a seed is from 0"),
+    ],
+)
+def test_labelled_pictures_that_cannot_be_had_write_nothing(
+    folder: Path, tmp_path: Path, asked: dict[str, int], message: str
+) -> None:
+    recipe = tmp_path / "few.py"
+    recipe.write_text(FEW, encoding="utf-8")
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.train(folder, str(recipe), out=tmp_path / "run", images=16, **asked, **TINY)
+    assert not (tmp_path / "run").exists()
+
+
 def test_holding_out_too_many_pictures_writes_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="hold-out 24: there are 24"):
         leafwing.train(folder, out=tmp_path / "run", images=16, hold_out=24, **TINY)

@@ -119,7 +119,7 @@ def test_python_is_valid(page: Path) -> None:
 
 def test_every_command_and_recipe_is_documented() -> None:
     text = (ROOT / "docs/guide/commands.md").read_text(encoding="utf-8")
-    for verb in ("train", "resume", "sample", "reel", "runs", "recipes", "doctor", "evaluate", "compare"):
+    for verb in ("train", "resume", "sample", "reel", "runs", "recipes", "doctor", "evaluate", "compare", "show"):
         assert f"## {verb}\n" in text
     for option in cli.COMMON:
         assert f"--{option.replace('_', '-')}" in text, f"train's --{option} is not explained"

@@ -17,10 +17,10 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, SMALL, batches, build, same, serves, start, tensors
+from tiny import PICTURES, POINTS, SMALL, TOLD, batches, build, same, serves, start, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
-IDS = [f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS, TOLD) if serves(name, spec)]
+IDS = [f"{name}-{'points' if spec.points else 'attributes' if spec.attributes else 'pictures'}" for name, spec in CASES]
 every_case = pytest.mark.parametrize(("name", "spec"), CASES, ids=IDS)
 every_recipe = pytest.mark.parametrize("name", recipes.names())
 

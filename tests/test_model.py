@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from leafwing.game import Abilities, DataSpec, Game, Player
 from leafwing.model import Model
 from leafwing.parts.plays import generating
 from leafwing.parts.priors import Normal
+from leafwing.pictures import sheet
 
 PICTURES = DataSpec(16, 16, 3)
 LABELLED = DataSpec(16, 16, 3, ("ant", "bee", "2"))
@@ -415,3 +417,120 @@ def test_a_classifier_gives_probabilities(name: str) -> None:
 def test_a_game_without_classifier_says_so(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="no classifier"):
         plain.classify(plain.sample(1))
+
+
+# --- attributes --------------------------------------------------------------------------------------------------------------
+
+NAMES = ("smiling", "colour=blue", "colour=green", "colour=red", "old")
+REAL = [[0, 1, 0, 0, 1, 0], [0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 1], [1, 1, 0, 0, 1, 1]]  # the class, then the attributes
+
+
+def attributed(told: str, combinations: list[list[int]] | None = None) -> Model:
+    spec = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label", "attributes"), NAMES)
+    options = recipes.describe("cgan").resolve({"latent": 6, "width": 4, "widest": 8, "told": told})
+    torch.manual_seed(0)
+    made = recipes.build("cgan", recipes.find("cgan"), spec, options)
+    return Model(made, spec, combinations=REAL if combinations is None else combinations)
+
+
+@pytest.fixture(scope="module")
+def faces() -> Model:
+    return attributed("attributes")
+
+
+def test_what_a_model_takes(faces: Model, plain: Model) -> None:
+    both, label = attributed("both"), attributed("label")
+    assert (faces.labels, faces.attributes) == ((), NAMES)
+    assert (both.labels, both.attributes) == (("ant", "bee"), NAMES)
+    assert (label.labels, label.attributes) == (("ant", "bee"), ())
+    assert [faces.can("attributes"), plain.can("attributes"), faces.can("label")] == [True, False, False]
+
+
+def test_attributes_change_the_picture_and_label_and_attributes_are_told_apart(faces: Model) -> None:
+    one, other = np.array([[1, 0, 0, 1, 0]]), np.array([[0, 0, 0, 1, 0]])
+    assert not torch.equal(faces.sample(1, attributes=one), faces.sample(1, attributes=other))
+    assert torch.equal(faces.sample(1, attributes=one), faces.sample(1, attributes=torch.tensor(one)))
+    both = attributed("both")
+    assert not torch.equal(both.sample(1, label="ant", attributes=one), both.sample(1, label="bee", attributes=one))
+    assert not torch.equal(both.sample(1, label="ant", attributes=one), both.sample(1, label="ant", attributes=other))
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"smiling": 1}, {"colour": "red"}, {"smiling": "0", "old": False}])
+@pytest.mark.parametrize("combinations", [REAL, []])
+def test_attributes_do_not_depend_on_how_many_are_asked_for(
+    settings: dict[str, str | int] | None, combinations: list[list[int]]
+) -> None:
+    model = attributed("attributes", combinations)
+    many = model.attribute_rows(settings, 150, 3)
+    assert (model.attribute_rows(settings, 7, 3) == many[:7]).all()
+    assert torch.equal(model.sample(2, 3, attributes=settings), model.sample(70, 3, attributes=settings)[:2])
+    if settings != {"colour": "red"} or not combinations:
+        assert len(np.unique(many, axis=0)) > 1
+        assert (many != model.attribute_rows(settings, 150, 4)).any()
+
+
+def test_what_is_not_set_is_as_real_samples_have_it(faces: Model) -> None:
+    real = {tuple(row[1:]) for row in REAL}
+    assert {tuple(row) for row in faces.attribute_rows(None, 200).tolist()} == real
+    smiling = {tuple(row) for row in faces.attribute_rows({"smiling": 1}, 200).tolist()}
+    assert smiling == {row for row in real if row[0] == 1}
+    assert {tuple(row) for row in faces.attribute_rows({"colour": "green"}, 50).tolist()} == {(0, 0, 1, 0, 1)}
+
+
+def test_yes_and_no_can_be_said_in_several_ways(faces: Model) -> None:
+    for yes in (1, "1", True, "yes", "True"):
+        assert (faces.attribute_rows({"smiling": yes}, 9) == faces.attribute_rows({"smiling": 1}, 9)).all()
+    assert not faces.attribute_rows({"smiling": "no"}, 9)[:, 0].any()
+
+
+def test_what_no_real_sample_has_can_be_asked_for(faces: Model) -> None:
+    found = faces.attribute_rows({"smiling": 1, "colour": "green"}, 50)
+    assert (found[:, :4] == [1, 0, 1, 0]).all()
+    assert set(found[:, 4].tolist()) == {0, 1}
+
+
+def test_attributes_go_with_the_class_where_the_model_takes_both() -> None:
+    model = attributed("both")
+    found = model.attribute_rows(None, 100, 0, [i % 2 for i in range(100)])
+    assert {tuple(row) for row in found[::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 0}
+    assert {tuple(row) for row in found[1::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 1}
+
+
+def test_a_model_that_knows_no_real_sample_tosses_coins_and_takes_one_value_of_a_category() -> None:
+    found = attributed("attributes", []).attribute_rows({"old": 1}, 400)
+    assert (found[:, 1:4].sum(1) == 1).all()
+    assert (found[:, 4] == 1).all()
+    for share in (found[:, 0].mean() * 2 / 3, *found[:, 1:4].mean(0)):
+        assert 0.25 < share < 0.42
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"smilng": 1}, "did you mean smiling.*there are: smiling, colour, old"),
+        ({"smiling": 2}, "smiling is 0 or 1"),
+        ({"smiling": "maybe"}, "smiling is 0 or 1"),
+        ({"colour": "rad"}, "no value 'rad'; did you mean red.*blue, green, red"),
+        (np.zeros((3, 4)), r"\(2, 5\)"),
+        (np.full((2, 5), 0.5), "zeros and ones"),
+    ],
+)
+def test_attributes_that_the_model_does_not_know_are_named(faces: Model, settings: object, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        faces.sample(2, attributes=settings)  # type: ignore[arg-type]
+
+
+def test_a_model_without_attributes_refuses_them(plain: Model, told: Model) -> None:
+    for model in (plain, told):
+        with pytest.raises(LeafwingError, match="this run has no attributes"):
+            model.sample(2, attributes={"smiling": 1})
+
+
+def test_a_model_that_takes_attributes_alone_refuses_a_label(faces: Model) -> None:
+    with pytest.raises(LeafwingError, match="this run has no labels"):
+        faces.sample(2, label=0)
+
+
+def test_the_sheet_of_a_model_with_attributes_is_the_same_every_time(faces: Model) -> None:
+    for model in (faces, attributed("both")):
+        assert sheet(model).tobytes() == sheet(model).tobytes()

@@ -14,15 +14,17 @@ from leafwing.loop import Training
 
 PICTURES = DataSpec(16, 16, 3, labels=("a", "b", "c"), fields=("image", "label"))
 POINTS = DataSpec(0, 0, 2)
+TOLD = DataSpec(16, 16, 3, fields=("image", "attributes"), attributes=("smiling", "colour=blue", "colour=red", "old"))
 SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
 
 
 def serves(name: str, spec: DataSpec) -> bool:
+    """Whether a recipe takes this data; data with attributes count only where they are looked at."""
     try:
-        build(name, spec)
+        game = build(name, spec)
     except LeafwingError:
         return False
-    return True
+    return not spec.attributes or "attributes" in game.abilities.conditions
 
 
 def build(name: str, spec: DataSpec) -> Game:
@@ -41,6 +43,8 @@ def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
         if spec.points:
             return Batch(image=torch.randn(n, *spec.shape, generator=generator))
         image = torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8, generator=generator)
+        if spec.attributes:
+            return Batch(image=image, attributes=torch.randint(0, 2, (n, len(spec.attributes)), generator=generator).float())
         return Batch(image=image, label=torch.randint(0, len(spec.labels), (n,), generator=generator))
 
     return at

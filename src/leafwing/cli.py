@@ -89,6 +89,8 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "background": (str | None, PICTURES, "Colour behind transparency and padding. Default: white."),
     "mirror": (bool | None, PICTURES, "Also show every picture mirrored left to right."),
     "hold_out": (str | None, PICTURES, "Pictures kept out of training for evaluation: a number, or auto. Default: none."),
+    "labelled": (int | None, PICTURES, "Pictures shown with labels in a stream of their own, for recipes that need one."),
+    "labelled_seed": (int | None, PICTURES, "Which ones. Default: 0."),
     "images": (str | None, TRAINING, "Real images to show in all: 200k, 1.5M. Default: 200k."),
     "time": (str | None, TRAINING, "Stop after so long, if that comes first: 10m, 1h30m."),
     "seed": (int | None, TRAINING, "Of weights, latents and order. Default: 0."),
@@ -227,6 +229,7 @@ def describe_plan(plan: dict[str, Any]) -> str:
     data, training, spec = plan["data"], plan["training"], plan["data"]["spec"]
     shape = "points" if not spec["height"] else f"{spec['height']}x{spec['width']}, {spec['channels']} channels"
     labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
+    labels += f", {len(spec['attributes'])} attributes" if spec["attributes"] else ""
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
     until = f"{training['images']:,} images ({plan['epochs']:g} epochs)"
     until += f" or {show_duration(training['time'])}" if training["time"] else ""
@@ -289,8 +292,11 @@ def finish(run: Any, as_json: bool) -> int:
         command = called()
         trust = "" if run.recipe_is_installed() else " --trust"
         print(f"try next:\n  {command} resume {run.folder}{more}{trust}")
-        labels = "label" in run.config["conditions"]
-        print(f"  {command} sample {run.folder} {'-n 10 --label all' if labels else '-n 64'} --seed 3{trust}")
+        what = "-n 10 --label all" if "label" in run.config["conditions"] else "-n 64"
+        if "attributes" in run.config["conditions"]:
+            first = run.spec.attributes[0]
+            what += f" --set '{first if '=' in first else first + '=1'}'"
+        print(f"  {command} sample {run.folder} {what} --seed 3{trust}")
     return code
 
 
@@ -368,6 +374,10 @@ def sample(
     n: Annotated[int, Parameter(name=["-n", "--n"], help="How many; with --label all, of each class.", group=OUTPUT)] = 64,
     seed: Annotated[int, Parameter(help="Which ones.", group=OUTPUT)] = 0,
     label: Annotated[str | None, Parameter(help="A class by name or index, or all: a row per class.", group=OUTPUT)] = None,
+    set: Annotated[
+        list[str] | None,
+        Parameter(help="An attribute: smiling=1, colour=red. May be repeated.", group=OUTPUT, negative=""),
+    ] = None,
     sweep: Annotated[
         str | None, Parameter(help="A named part of the latent: code0=-2:2, or category. A row a latent.", group=OUTPUT)
     ] = None,
@@ -409,6 +419,7 @@ def sample(
         n,
         seed=seed,
         label=label,
+        attributes=set or (),
         sweep=sweep,
         images=images,
         kind=kind,
@@ -422,9 +433,8 @@ def sample(
     )
     if not speaks():
         return 0
-    print(
-        as_json({"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label, "sweep": sweep}) if json else made
-    )
+    about = {"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label, "set": set or [], "sweep": sweep}
+    print(as_json(about) if json else made)
     return 0
 
 
@@ -550,6 +560,7 @@ def commands_for(recipe: str | None) -> App:
     app.command(train_command(recipe), name="train")
     for command in (resume, sample, reel, runs, doctor):
         app.command(command)
+    app.command("leafwing.commands.show_typed:show", name="show")
     app.command("leafwing.commands.evaluate_typed:evaluate", name="evaluate")
     app.command("leafwing.commands.comparison.typed:compare", name="compare")
     app.command(list_recipes, name="recipes")

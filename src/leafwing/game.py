@@ -38,6 +38,8 @@ class DataSpec:
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; for points their dimension.
         labels: the class names, in index order; empty when there are none.
         fields: what a batch holds, by name.
+        attributes: the names of the attributes, in order; empty when there are none. Each is 0 or 1. One value of a category is
+            called `category=value`, and of such a category exactly one is 1.
     """
 
     height: int
@@ -45,6 +47,7 @@ class DataSpec:
     channels: int = 3
     labels: tuple[str, ...] = ()
     fields: tuple[str, ...] = ("image",)
+    attributes: tuple[str, ...] = ()
 
     @property
     def points(self) -> bool:
@@ -76,12 +79,29 @@ class DataSpec:
                 "a labels.csv (file,label), or choose a recipe that takes none"
             )
 
+    def need_labelled(self, recipe: str) -> None:
+        """Raises LeafwingError when no labelled samples come beside the others."""
+        if not {"labelled_image", "labelled_label"} <= set(self.fields):
+            raise LeafwingError(
+                f"recipe {recipe} needs some labelled samples beside the others: say how many, as in --labelled 100 "
+                "(from Python labelled=100)"
+            )
+
+    def need_attributes(self, recipe: str) -> None:
+        """Raises LeafwingError when there are no attributes."""
+        if not self.attributes:
+            raise LeafwingError(
+                f"recipe {recipe} needs attributes, and this data has none: add a labels.csv whose columns beside `file` are "
+                "attributes (file,smiling,colour)"
+            )
+
 
 class Batch(dict[str, "Tensor"]):
     """Named tensors that belong together, each with the batch as its first dimension.
 
     `image` holds the real samples: (n, channels, height, width), or (n, channels) for points. `label` holds class indices
-    (n,), int64. A field is read as an attribute: `batch.image`.
+    (n,), int64. `attributes` holds zeros and ones (n, attributes), float32. Streams beside the data have fields
+    with their name in front, `labelled_image`. A field is read as in `batch.image`.
     """
 
     def __getattr__(self, name: str) -> Tensor:
@@ -329,14 +349,16 @@ class Abilities:
 
     Args:
         prior: draws latents (n, prior.size).
-        generate: (nets, latents, label or None) -> samples, the shape of the data, pictures in [-1, 1].
+        generate: (nets, latents, *conditions) -> samples, the shape of the data, pictures in [-1, 1]. It is given a tensor for each
+            of `conditions`: class indices (n,) for `label`, zeros and ones (n, attributes) for `attributes`; None where there are
+            no conditions.
         conditions: which conditions `generate` takes, by field name.
         encode: (nets, samples) -> their latents (n, prior.size).
         classify: (nets, samples) -> logits of the data's classes (n, classes).
     """
 
     prior: Prior | None = None
-    generate: Callable[[Nets, Tensor, Tensor | None], Tensor] | None = None
+    generate: Callable[..., Tensor] | None = None
     conditions: tuple[str, ...] = ()
     encode: Callable[[Nets, Tensor], Tensor] | None = None
     classify: Callable[[Nets, Tensor], Tensor] | None = None

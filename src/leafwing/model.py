@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from leafwing.recipes import did_you_mean
 from leafwing.runs import Run
 
 Labels = str | int | Sequence[str | int] | np.generic | Tensor | None
+Attributes = Mapping[str, str | int] | np.ndarray | Tensor | None
 PRECISIONS = ("fp32", "bf16")
+ANSWERS = {"0": 0, "no": 0, "false": 0, "1": 1, "yes": 1, "true": 1}
 BLOCK = 64  # latents are drawn in blocks of this size, each with a generator of its own; so many pass the networks at a time
 
 
@@ -32,6 +34,7 @@ class Model:
         compile: pass the networks through `torch.compile`, which takes long once and pays for many samples on some GPUs; where
             it fails, samples are made without, which is said once.
         say: told so.
+        combinations: what real samples have together: of each its class, or -1, and its attributes; see `Model.attribute_rows`.
 
     Raises:
         LeafwingError: another precision.
@@ -46,12 +49,13 @@ class Model:
         *,
         compile: bool = False,
         say: Callable[[str], None] = lambda text: None,
+        combinations: Sequence[Sequence[int]] = (),
     ) -> None:
         if precision not in PRECISIONS:
             raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
         self.game, self.spec, self.device, self.precision = game, spec, torch.device(device), precision
         self.images: int | None = None
-        self.say = say
+        self.say, self.combinations = say, np.array(combinations, np.int64)
         self.compiled = Nets(**{name: torch.compile(net) for name, net in vars(game.shown).items()}) if compile else None
 
     @classmethod
@@ -82,7 +86,7 @@ class Model:
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
         game = opened.game()
         shown = opened.load_weights(game, images)
-        model = cls(game, opened.spec, device, precision, compile=compile, say=say)
+        model = cls(game, opened.spec, device, precision, compile=compile, say=say, combinations=opened.combinations)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's own layout, in which the samples of a seed have always been made
@@ -95,8 +99,13 @@ class Model:
         """The class names that `sample` takes; empty when it takes none."""
         return self.spec.labels if "label" in self.game.abilities.conditions else ()
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names of the attributes that `sample` takes, in order; empty when it takes none."""
+        return self.spec.attributes if "attributes" in self.game.abilities.conditions else ()
+
     def can(self, ability: str) -> bool:
-        """Whether the game has an ability: `generate`, or a condition such as `label`."""
+        """Whether the game has an ability: `generate`, or a condition such as `label` or `attributes`."""
         abilities = self.game.abilities
         return ability in abilities.conditions or getattr(abilities, ability, None) is not None
 
@@ -112,26 +121,34 @@ class Model:
         blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | i)) for i in range(-(-n // BLOCK))]
         return torch.cat(blocks)[:n].to(self.device)
 
-    def sample(self, n: int, seed: int = 0, *, label: Labels = None, batch: int = BLOCK) -> Tensor:
+    def sample(
+        self, n: int, seed: int = 0, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
+    ) -> Tensor:
         """n samples, the same for the same seed however many are asked for.
 
         Args:
             n: how many.
             seed: which ones.
             label: for a model with labels, one class by name or index, or n of them; classes in turn if not given.
+            attributes: for a model with attributes, some of them by name, or all of each sample (n, attributes); what is not given is
+                as real samples have it, see `attribute_rows`.
             batch: how many the network makes at a time; other sizes give the same pictures up to rounding.
 
         Returns:
             float32 (n, channels, height, width) in [-1, 1]; for points (n, 2), in the data's units.
 
         Raises:
-            LeafwingError: a label the model does not know, or a label where it takes none.
+            LeafwingError: a label or an attribute the model does not know, or one where it takes none.
         """
-        return self.generate(self.latents(n, seed), label=label, batch=batch)
+        latents, classes = self.latents(n, seed), self.classes(label, n)
+        rows = self.attribute_rows(attributes, n, seed, classes)
+        return self.generate(latents, label=classes or None, attributes=rows if rows.size else None, batch=batch)
 
-    def generate(self, latents: Tensor, *, label: Labels = None, batch: int = BLOCK) -> Tensor:
-        """The samples of given latents (n, size); see `sample`."""
-        return torch.cat(list(self.stream(latents, label=label, batch=batch)))
+    def generate(
+        self, latents: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
+    ) -> Tensor:
+        """The samples of given latents (n, size); see `sample`. Attributes that are not given are those of seed 0."""
+        return torch.cat(list(self.stream(latents, label=label, attributes=attributes, batch=batch)))
 
     def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
         """The latents (n, size) of samples, pictures in [-1, 1]: what the game's encoder says.
@@ -194,8 +211,10 @@ class Model:
         swept[:, start : start + size] = settings.repeat(len(latents), 1).to(swept)
         return swept
 
-    def stream(self, latents: Tensor, *, label: Labels = None, batch: int = BLOCK) -> Iterator[Tensor]:
-        """The samples of given latents (n, size) in blocks of `batch`, each made when it is asked for; see `sample`.
+    def stream(
+        self, latents: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
+    ) -> Iterator[Tensor]:
+        """The samples of given latents (n, size) in blocks of `batch`, each made when it is asked for; see `generate`.
 
         However many there are, no more than a block need be in memory.
         """
@@ -204,31 +223,36 @@ class Model:
         if batch < 1:
             raise LeafwingError(f"batch={batch}: at least one sample at a time is needed")
         classes = self.classes(label, len(latents))
-        index = torch.tensor(classes, device=self.device) if classes else None
+        vectors = self.attribute_rows(attributes, len(latents), 0, classes)
+        conditions = {
+            "label": torch.tensor(classes, device=self.device),
+            "attributes": torch.tensor(vectors, dtype=torch.float32, device=self.device),
+        }
+        told = [conditions[name] for name in self.game.abilities.conditions]
 
         def block(start: int) -> Tensor:
             # Every pass is full, so that a picture does not depend on how many come with it: kernels round by shape.
             rows = torch.arange(start, start + batch, device=self.device).clamp(max=len(latents) - 1)
-            made = self._pass(latents[rows], None if index is None else index[rows])
+            made = self._pass(latents[rows], *([one[rows] for one in told] if told else [None]))
             return made[: len(latents) - start]
 
         return (block(start) for start in range(0, len(latents), batch))
 
     @torch.no_grad()
-    def _pass(self, latents: Tensor, label: Tensor | None) -> Tensor:
-        """What the networks make of latents (n, size) and class indices (n,) in one pass, in evaluation mode."""
+    def _pass(self, latents: Tensor, *told: Tensor | None) -> Tensor:
+        """What the networks make of latents (n, size) and conditions, n of each, in one pass, in evaluation mode."""
         generate, nets = self.game.abilities.generate, self.game.shown
         assert generate is not None
         with evaluating(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             try:
-                samples = generate(self.compiled or nets, latents, label).float()
+                samples = generate(self.compiled or nets, latents, *told).float()
             except Exception as error:
                 if self.compiled is None:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 self.say(f"the networks cannot be compiled, samples are made without: {reason[0]}")
-                samples = generate(nets, latents, label).float()
+                samples = generate(nets, latents, *told).float()
         return samples if self.spec.points else samples.clamp(-1, 1)
 
     def classes(self, label: Labels, n: int) -> list[int]:
@@ -251,6 +275,90 @@ class Model:
         if len(chosen) != n:
             raise LeafwingError(f"{len(chosen)} labels for {n} samples: give one, or one for each")
         return chosen
+
+    def attribute_rows(self, attributes: Attributes, n: int, seed: int = 0, classes: Sequence[int] = ()) -> np.ndarray:
+        """The attributes of n samples, uint8 (n, attributes), zeros and ones; (n, 0) for a model without attributes.
+
+        What is not given is as real samples have it: each sample takes over all attributes of a real one that has what is given, and
+        the class where the model takes one. Where the run knows no such sample, those of any are taken and changed. Which one is
+        chosen by the seed and the sample's number alone. A model that knows no real sample tosses coins.
+
+        Args:
+            attributes: some by name, `{"smiling": 1, "colour": "red"}`; or all of each sample (n, attributes); or None.
+            n: how many.
+            seed: which ones.
+            classes: their class indices; empty for a model without labels.
+
+        Raises:
+            LeafwingError: an attribute or a value that the model does not know, attributes where it takes none, or another shape.
+        """
+        if not self.attributes:
+            if attributes is not None and len(attributes):
+                raise LeafwingError(
+                    "this run has no attributes: its recipe was trained without them, so sample without setting any"
+                )
+            return np.zeros((n, 0), np.uint8)
+        if isinstance(attributes, Tensor | np.ndarray):
+            return self._all_attributes(attributes, n)
+        told: dict[int, int] = {}
+        for name, value in (attributes or {}).items():
+            told |= self._attribute(name, value)
+        places, values = list(told), list(told.values())
+        bits = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(n).astype(np.uint64)
+        known = self.combinations if len(self.combinations) else self._tossed(seed)
+        found = np.empty((n, len(self.attributes)), np.uint8)
+        own = np.asarray(classes, np.int64) if len(classes) else np.full(n, -1)
+        for index in np.unique(own):
+            mine, alike = own == index, known[known[:, 0] == index]
+            pool = (alike if index >= 0 and len(alike) else known)[:, 1:]
+            agreeing = pool[(pool[:, places] == values).all(axis=1)]
+            if not len(agreeing):
+                agreeing = pool.copy()
+                agreeing[:, places] = values
+            found[mine] = agreeing[bits[mine] % np.uint64(len(agreeing))]
+        return found
+
+    def _all_attributes(self, attributes: Tensor | np.ndarray, n: int) -> np.ndarray:
+        """Attributes that were given in full, checked."""
+        given = attributes.cpu().numpy() if isinstance(attributes, Tensor) else attributes
+        if given.shape != (n, len(self.attributes)) or not np.isin(given, (0, 1)).all():
+            raise LeafwingError(
+                f"attributes of shape {given.shape}: {n} samples need zeros and ones of shape {(n, len(self.attributes))}, in the "
+                f"order {', '.join(self.attributes)}"
+            )
+        return given.astype(np.uint8)
+
+    def _attribute(self, name: str, value: str | int) -> dict[int, int]:
+        """What setting an attribute means: its place and its value, for a category those of all of its values."""
+        values = {one.partition("=")[2]: place for place, one in enumerate(self.attributes) if one.startswith(f"{name}=")}
+        if values:
+            if str(value) not in values:
+                raise LeafwingError(
+                    f"{name}={value}: {name} has no value {str(value)!r}{did_you_mean(str(value), list(values))}"
+                )
+            return {place: int(one == str(value)) for one, place in values.items()}
+        if name not in self.attributes:
+            known = list(dict.fromkeys(one.partition("=")[0] for one in self.attributes))
+            raise LeafwingError(f"no attribute {name!r}{did_you_mean(name, known)}")
+        if str(value).lower() not in ANSWERS:
+            raise LeafwingError(f"{name}={value}: {name} is 0 or 1 (no or yes)")
+        return {self.attributes.index(name): ANSWERS[str(value).lower()]}
+
+    def _tossed(self, seed: int) -> np.ndarray:
+        """Combinations by chance, as `combinations` has them: of each category one value, of each other attribute 0 or 1."""
+        chance = np.random.Philox(np.random.SeedSequence((seed, 1))).random_raw(512 * len(self.attributes)).astype(np.uint64)
+        bits = chance.reshape(512, len(self.attributes))
+        categories = [one.partition("=")[0] if "=" in one else one for one in self.attributes]
+        found = np.full((512, 1 + len(self.attributes)), -1, np.int64)
+        for name in dict.fromkeys(categories):
+            places = [place for place, one in enumerate(categories) if one == name]
+            if "=" not in self.attributes[places[0]]:
+                found[:, 1 + places[0]] = bits[:, places[0]] >> np.uint64(63)
+            else:
+                found[:, [1 + place for place in places]] = np.eye(len(places), dtype=np.int64)[
+                    bits[:, places].argmax(axis=1)
+                ]
+        return found
 
     def _class(self, label: str | int) -> int:
         if isinstance(label, str) and label in self.labels:

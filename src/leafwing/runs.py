@@ -142,6 +142,12 @@ class Run:
         finally:
             lock.release()
 
+    @property
+    def combinations(self) -> list[list[int]]:
+        """What real samples have together: each its class, or -1, and its attributes; empty where nobody was told attributes."""
+        said = [one.rpartition(":") for one in self.config["data"].get("combinations", "").split()]
+        return [[int(label) if label else -1, *map(int, own)] for label, _, own in said]
+
     # --- what happened -------------------------------------------------------------------------------------------------
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -326,7 +332,12 @@ def state_of(game: Game) -> dict[str, Tensor]:
 def spec_from(plain: Mapping[str, Any]) -> DataSpec:
     """A DataSpec from its JSON form."""
     return DataSpec(
-        int(plain["height"]), int(plain["width"]), int(plain["channels"]), tuple(plain["labels"]), tuple(plain["fields"])
+        int(plain["height"]),
+        int(plain["width"]),
+        int(plain["channels"]),
+        tuple(plain["labels"]),
+        tuple(plain["fields"]),
+        tuple(plain.get("attributes", ())),  # runs from before there were any do not say
     )
 
 

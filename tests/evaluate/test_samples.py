@@ -265,3 +265,44 @@ def test_samples_that_are_not_finite_stay_so(tmp_path: Path) -> None:
 def test_a_network_that_is_no_classifier_gives_no_probabilities(both: Samples) -> None:
     with pytest.raises(LeafwingError, match="no classifier, and the metric needs one"):
         both.fake_probabilities()
+
+
+# --- attributes ----------------------------------------------------------------------------------------------------------
+
+
+def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = AS_REAL) -> Samples:
+    """A model whose samples are their two attributes, beside noise of which one in ten has x and none has y."""
+    spec = DataSpec(8, 8, 1, fields=("image", "attributes"), attributes=("x", "y"))
+
+    def generate(nets: Any, z: Tensor, attributes: Tensor) -> Tensor:
+        return attributes.repeat(1, 32).view(-1, 1, 8, 8)
+
+    real = data(labels=False)
+    real.attributes = np.stack([np.arange(N) % 10 == 0, np.zeros(N, bool)], axis=1).astype(np.uint8)
+    real.spec = replace(spec, attributes=names)
+    told = Model(Game({}, [], Abilities(Normal(64), generate, ("attributes",))), spec, combinations=[[-1, 1, 1]])
+    parts = real.split(20)
+    about = protocol(real, labels=labels, n_fake=N + 50)
+    return Samples(told, real, about, None, parts=lambda: parts, cache=cache, processes=Processes())
+
+
+def test_samples_have_the_attributes_of_the_real_ones_in_their_shares(tmp_path: Path) -> None:
+    with attributed(tmp_path) as opened:
+        made = joined(opened.fake_pictures())[:, 0, 0, :2].round()
+        order, _ = opened.real.epoch(2, 0)
+        assert opened.real.attributes is not None
+        real = torch.from_numpy(opened.real.attributes[order]).float()
+        assert torch.equal(made[:N], real)
+        assert torch.equal(made[N:], real[:50])
+
+
+@pytest.mark.parametrize("how", [{"names": ("x", "z")}, {"labels": IN_TURN}])
+def test_where_the_real_ones_have_others_they_are_those_that_the_run_knows(tmp_path: Path, how: dict[str, Any]) -> None:
+    with attributed(tmp_path, **how) as opened:
+        assert joined(opened.fake_pictures())[:, 0, 0, :2].eq(1).all()
+
+
+def test_what_is_made_of_latents_has_one_and_the_same_attributes(tmp_path: Path) -> None:
+    opened = attributed(tmp_path)
+    opened.model.combinations = np.array([[-1, 1, 0], [-1, 0, 1]])
+    assert len(opened.made_of(opened.latents(20))[:, 0, 0, :2].unique(dim=0)) == 1

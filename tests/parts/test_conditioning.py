@@ -1,4 +1,4 @@
-"""How a label enters G and D: projection by hand, concatenation seen from inside, and that labels matter."""
+"""How a label and attributes enter G and D: projection by hand, concatenation seen from inside, and that they matter."""
 
 from __future__ import annotations
 
@@ -95,3 +95,49 @@ def test_another_label_gives_another_output() -> None:
     concatenated, beside = Concatenation(nn.Linear(9, 1), 3), LabelBesideLatent(nn.Linear(9, 4), 3)
     for made in (concatenated, beside):
         assert ((made(x, y) - made(x, other)).abs().amax(1) > 1e-3).all()
+
+
+# --- attributes --------------------------------------------------------------------------------------------------------------
+
+ATTRIBUTES = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+
+
+def test_projection_adds_the_inner_product_of_the_sum_of_attributes_and_features() -> None:
+    made = Projection(Trunk(torch.tensor([[1.0, 2.0], [3.0, -1.0]])), 2, 0, 3)
+    with torch.no_grad():
+        made.linear.weight.copy_(
+            torch.tensor([[10.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
+        )  # V: a row a feature, a column an attribute
+    # psi: 2 and 3; V a = (12, 4) and (2, 4): 12*1 + 4*2 = 20, and 2*3 + 4*(-1) = 2
+    assert made(torch.zeros(2, 1), ATTRIBUTES).tolist() == [22.0, 5.0]
+    assert not hasattr(made, "embedding")
+
+
+def test_projecting_label_and_attributes_is_projecting_one_vector() -> None:
+    features = torch.randn(2, 4)
+    both = Projection(Trunk(features), 4, 2, 3)
+    whole = Projection(Trunk(features), 4, 0, 5)
+    with torch.no_grad():
+        whole.linear.weight.copy_(torch.cat([both.embedding.weight.T, both.linear.weight], dim=1))
+    label = torch.tensor([1, 0])
+    joined = torch.cat([torch.tensor([[0.0, 1.0], [1.0, 0.0]]), ATTRIBUTES], dim=1)
+    assert torch.allclose(both(torch.zeros(2, 1), label, ATTRIBUTES), whole(torch.zeros(2, 1), joined))
+
+
+def test_a_label_alone_draws_the_weights_it_always_drew() -> None:
+    torch.manual_seed(3)
+    made = Projection(Trunk(torch.zeros(1, 2)), 2, 4)
+    torch.manual_seed(3)
+    embedding = nn.Embedding(4, 2)
+    nn.init.normal_(embedding.weight, std=0.02)
+    assert torch.equal(made.embedding.weight, embedding.weight)
+    assert list(made.state_dict()) == ["embedding.weight"]
+
+
+def test_attributes_are_channels_and_stand_behind_the_label() -> None:
+    inside = Seen()
+    label = torch.tensor([1, 0])
+    Concatenation(inside, 2)(torch.zeros(2, 1, 2, 2), label, ATTRIBUTES)
+    assert inside.x[:, 1:, 0, 1].tolist() == [[0.0, 1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 1.0]]
+    LabelBesideLatent(inside, 0)(torch.tensor([[0.5], [2.0]]), ATTRIBUTES)
+    assert inside.x.tolist() == [[0.5, 1.0, 0.0, 1.0], [2.0, 0.0, 0.0, 1.0]]

@@ -5,7 +5,7 @@ Each checks its input first, and writes nothing when it is bad.
 
 from leafwing.commands.comparison.comparing import compare
 from leafwing.commands.evaluating import evaluate
-from leafwing.commands.looking import doctor, reel, sample, table
+from leafwing.commands.looking import doctor, reel, sample, show, table
 from leafwing.commands.training import TRAIN_OPTIONS, forecast, read_config, resume, train
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "reel",
     "resume",
     "sample",
+    "show",
     "table",
     "train",
 ]

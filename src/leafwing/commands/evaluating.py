@@ -359,7 +359,7 @@ def conditions(run: Run, sides: Sides, n: int | None, seed: int, precision: str)
 
     real, spec, options = sides.real, run.spec, sides.real.options
     n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MOST, len(real))
-    alike = real.labels is not None and real.spec.labels == spec.labels
+    alike = real.spec.attributes == spec.attributes != () if real.labels is None else real.spec.labels == spec.labels
     return Protocol(
         data=real.fingerprint,
         split=sides.split,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files, recipes
+from leafwing.commands.feeding import anything, asked_few, fed, unseen
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Silent
 from leafwing.quantities import count, duration, whole
@@ -40,8 +41,8 @@ MACHINE_OPTIONS = (
     "resident",
 )
 TRAIN_OPTIONS = (
-    *DATA_OPTIONS, "hold_out", *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint", "keep", "keep_every", "samples",
-    "log", "health", "roll_backs", "stop_on", "patience",
+    *DATA_OPTIONS, "hold_out", "labelled", "labelled_seed", *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint",
+    "keep", "keep_every", "samples", "log", "health", "roll_backs", "stop_on", "patience",
 )  # fmt: skip
 HEALTH = ("warn", "stop", "roll_back", "off")
 """What is done about an alarm: it is said; or training stops; or goes back, and on from there more slowly. Off: nobody looks."""
@@ -70,6 +71,8 @@ def train(
     background: str | None = None,
     mirror: bool | None = None,
     hold_out: int | str | None = None,
+    labelled: int | None = None,
+    labelled_seed: int | None = None,
     images: int | str | None = None,
     time: float | str | None = None,
     seed: int | None = None,
@@ -107,6 +110,9 @@ def train(
         size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
         hold_out: how many pictures are kept out of training, for numbers that it has not seen, or `auto`; see
             `leafwing.data.split`. None: none.
+        labelled: how many pictures are shown with their labels in a stream of their own, equally many of each class; see
+            `Dataset.label_some`. None: there is no such stream.
+        labelled_seed: which ones. None: 0.
         images: how many real images are shown in all. None: 200,000.
         time: stop after so long, if the images have not been shown before: 10m, 1h30m or seconds.
         seed: of the weights, the latents and the order of the data. None: 0.
@@ -159,6 +165,8 @@ def train(
         writer = tensorboard_writer() if tensorboard else None
         training = prepare(plan.config, recipes.find(plan.reference), plan.data, heard.say, processes)
         plan.config["conditions"] = list(training.game.abilities.conditions)
+        if "attributes" in plan.config["conditions"]:  # for whoever samples later, without the data
+            plan.config["data"]["combinations"] = " ".join(plan.data.combinations())
         run = Run.create(plan.config, plan.card.path, out=out, root=root) if processes.first else None
         folder = processes.tell(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
@@ -173,7 +181,6 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
     from leafwing.commands import stopping
     from leafwing.data.options import check
     from leafwing.data.split import asked
-    from leafwing.game import DataSpec
 
     old = read_config(given["replay"]) if given.get("replay") else {"training": {}, "data": {"options": {}}, "options": {}}
 
@@ -215,7 +222,7 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
     if given.get("size") is not None and source not in data.WORLDS:
         # The recipe says now what it thinks of this size, not after all pictures have been read.
         height, width = check(given["size"], None, "crop", "white").size or (64, 64)
-        recipes.build(card.name, recipes.find(named), DataSpec(height, width, 3, ("a", "b"), ("image", "label")), chosen)
+        recipes.build(card.name, recipes.find(named), anything(height, width), chosen)
     reading = {name: value for name in DATA_OPTIONS if (value := given.get(name)) is not None}
     dataset = data.load(source, **{**old["data"]["options"], **reading}, progress=progress.packing)
     if dataset.spec.points:
@@ -232,6 +239,7 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
     if hold_out is None:
         hold_out = setting("held_out", "auto" if stop_on else 0, "data")
     held_out = asked(hold_out, len(dataset), dataset.spec.points)
+    few = asked_few(setting("labelled", None, "data"), setting("labelled_seed", None, "data"))
     config = {
         "recipe": card.name,
         "options": chosen,
@@ -242,7 +250,8 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
             "samples": len(dataset),
             "rejected": len(dataset.rejects),
             "held_out": held_out,
-            "spec": spec_to(dataset.spec),
+            **few,
+            "spec": spec_to(fed({"held_out": held_out, **few}, dataset)[0].spec if few else dataset.spec),
         },
         "training": {**numbers, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}},
         "versions": versions(),
@@ -264,12 +273,12 @@ def prepare(
     from leafwing.loop import Training
 
     settings = config["training"]
+    shown, _ = fed(config["data"], dataset)
     torch.manual_seed(settings["seed"])
-    game = recipes.build(config["recipe"], recipe, dataset.spec, config["options"])
+    game = recipes.build(config["recipe"], recipe, shown.spec, config["options"])
     setup = choose(**{name: settings[name] for name in MACHINE_OPTIONS if settings.get(name) is not None})
     engine = Engine(game, setup, say=say, processes=processes)
     engine.processes.share(game.batch)  # raises: it cannot be shared
-    shown, _ = dataset.split(config["data"].get("held_out", 0))
     return Training(
         game,
         shown.batches(
@@ -282,13 +291,6 @@ def prepare(
         images=settings["images"],
         batch=game.batch,
     )
-
-
-def unseen(run: Run, dataset: Dataset, training: Training) -> Batches | None:
-    """The pictures that are kept out of a run's training; None where there are none."""
-    number = run.config["data"].get("held_out", 0)
-    processes = training.engine.processes
-    return dataset.split(number)[1].batches(0, share=(processes.rank, processes.world)) if number else None
 
 
 def resume(
@@ -383,7 +385,7 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
 
     settings = run.config["training"]
     processes = training.engine.processes
-    model = Model(training.game, run.spec, str(training.engine.device))
+    model = Model(training.game, run.spec, str(training.engine.device), combinations=run.combinations)
     limit = settings["time"]
     start = training.clock.images
     summary = writer(str(run.folder)) if writer and processes.first else None
@@ -489,7 +491,7 @@ def forecast(
     endless = {**plan.config, "training": {**asked, "images": 10**12}}
     training = prepare(endless, recipes.find(plan.reference), plan.data)
     batch = training.game.batch
-    needs = footprint(training.engine, plan.data.batch(asked["seed"], 0, 4), batch)
+    needs = footprint(training.engine, fed(plan.config["data"], plan.data)[0].batch(asked["seed"], 0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
     before, started = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=started + 3.0))

@@ -6,7 +6,8 @@ is the business of `pack` and `worlds`, how they reach a device that of `device`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ class Dataset:
         rejects: files that are not used, with reasons.
         notes: what a user may want to know about how the source was read.
         rows: int64 (m,), which samples of `array` this data set has, each once; None for all of them.
+        attributes: (n, attributes) uint8, zeros and ones, or None.
+        beside: streams of their own that every batch holds too, by name; see `with_stream`.
     """
 
     spec: DataSpec
@@ -48,6 +51,8 @@ class Dataset:
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rows: np.ndarray | None = None
+    attributes: np.ndarray | None = None
+    beside: Mapping[str, Dataset] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -70,7 +75,8 @@ class Dataset:
 
         Returns:
             `image`: uint8 (n, channels, height, width) in channels_last order, or float32 (n, 2) for points; `label`: int64
-            (n,) when there are labels. On the CPU.
+            (n,) when there are labels; `attributes`: float32 (n, attributes), zeros and ones, when there are any. Then
+            the fields of the streams beside this one, as many samples of each, called `name_image` and so on. On the CPU.
 
         Raises:
             ValueError: a negative seed, position or count.
@@ -90,6 +96,12 @@ class Dataset:
         if self.labels is not None:
             label = torch.from_numpy(np.take(self.labels, indices))
             fields["label"] = label.pin_memory() if pinned else label
+        if self.attributes is not None:
+            attributes = torch.from_numpy(np.take(self.attributes, indices, axis=0)).float()
+            fields["attributes"] = attributes.pin_memory() if pinned else attributes
+        for name, other in self.beside.items():
+            held = other.batch(stream_seed(seed, name), images, n, pinned=pinned)
+            fields |= {f"{name}_{key}": value for key, value in held.items()}
         return Batch(fields)
 
     def batches(
@@ -114,7 +126,7 @@ class Dataset:
                 to `images + (rank + 1) * n // processes`: its rows and no others.
 
         Returns:
-            A pure function; `image` and `label` as `batch` gives them, on the device. To be called from one thread.
+            A pure function; all fields as `batch` gives them, on the device. To be called from one thread.
 
         Raises:
             ValueError: a negative seed, or a rank that is not among the processes.
@@ -167,6 +179,19 @@ class Dataset:
         """
         return np.take(self.array, self.places(np.asarray(indices, dtype=np.int64)), axis=0)
 
+    def combinations(self, most: int = 512) -> list[str]:
+        """What attributes real samples have together: `0110` each, or `3:0110` with their class; those of the first samples of seed 0.
+
+        Empty without attributes.
+        """
+        if self.attributes is None:
+            return []
+        order, _ = self.epoch(0, 0, slice(0, most))
+        said = ["".join(map(str, own)) for own in self.attributes[order].tolist()]
+        return (
+            said if self.labels is None else [f"{label}:{own}" for label, own in zip(self.labels[order], said, strict=True)]
+        )
+
     def split(self, number: int) -> tuple[Dataset, Dataset]:
         """What is left to train on, and at least so many samples that are held out: the same in every run; see `split`.
 
@@ -185,9 +210,41 @@ class Dataset:
         kept, away = (self.places(np.flatnonzero(part)) for part in (~out, out))
         return (replace(self, rows=kept) if number else self), replace(self, rows=away)
 
+    def label_some(self, number: int, seed: int = 0) -> Dataset:
+        """This data set with a stream `labelled` beside it, of so many of its samples, equally many of each class.
+
+        Its batches hold `labelled_image`, `labelled_label` and so on too: for games that may look at few labels and at many samples.
+        Which samples these are is decided by the hash of their content and the seed, so it is the same in every run.
+
+        Raises:
+            LeafwingError: there are no labels, the number cannot be divided among the classes, or a class has too few samples.
+        """
+        from leafwing.data import split
+
+        if self.labels is None:
+            raise LeafwingError(
+                f"labelled {number}: {self.source} has no labels: put the pictures into one sub-folder per class or add a labels.csv"
+            )
+        own = slice(None) if self.rows is None else self.rows
+        chosen = split.of_each_class(self.array[own], self.labels[own], self.spec.labels, number, seed)
+        return self.with_stream("labelled", replace(self, rows=self.places(chosen), beside={}))
+
+    def with_stream(self, name: str, other: Dataset) -> Dataset:
+        """This data set with another beside it: a batch of n holds n samples of both, the other's in fields `name_image` and so on.
+
+        Both are shown from the same position on, but the other has epochs, an order and flips of its own: they are not paired.
+        """
+        fields = (*self.spec.fields, *(f"{name}_{one}" for one in other.spec.fields))
+        return replace(self, spec=replace(self.spec, fields=fields), beside={**self.beside, name: other})
+
     def places(self, indices: np.ndarray) -> np.ndarray:
         """Places in `array` of samples of this data set."""
         return indices if self.rows is None else self.rows[indices]
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """The seed of a stream beside another: its own, so that no order follows the other's."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "big")
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:
@@ -196,13 +253,13 @@ def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:
     return np.asarray(found, dtype=np.uint64)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _order(seed: int, epoch: int, n: int) -> np.ndarray:
     """The permutation of one epoch; the last few are kept."""
     return np.argsort(_bits(seed, epoch, _ORDER, n), kind="stable")
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _flips(seed: int, epoch: int, n: int) -> np.ndarray:
     """Which positions of one epoch are mirrored."""
     return _bits(seed, epoch, _MIRROR, n) >= np.uint64(1 << 63)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leafwing.data.dataset import stream_seed
 from leafwing.game import Batch, Batches
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def batches(
     if seed < 0:
         raise ValueError(f"seed={seed}: may not be negative")
     if resident is None:
-        resident = device.type != "cpu" and data.array.nbytes <= SHARE * free_memory(device)
+        arrays = {id(one.array): one.array.nbytes for one in (data, *data.beside.values())}
+        resident = device.type != "cpu" and sum(arrays.values()) <= SHARE * free_memory(device)
     pinned = device.type == "cuda" and not resident
     read = Resident(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
 
@@ -65,12 +67,22 @@ class Resident:
         data: uploaded here, piece by piece.
         seed: chooses the stream.
         device: any; a CPU gets a copy.
+        sent: what lies there already, by the array that it is a copy of: streams of the same samples share it.
     """
 
-    def __init__(self, data: Dataset, seed: int, device: torch.device) -> None:
+    def __init__(self, data: Dataset, seed: int, device: torch.device, sent: dict[int, Tensor] | None = None) -> None:
         self.data, self.seed, self.device = data, seed, device
-        self.samples = upload(data.array, device)
-        self.labels = None if data.labels is None else upload(data.labels, device)
+        sent = {} if sent is None else sent
+
+        def there(array: np.ndarray | None) -> Tensor | None:
+            if array is not None and id(array) not in sent:
+                sent[id(array)] = upload(array, device)
+            return None if array is None else sent[id(array)]
+
+        samples = there(data.array)
+        assert samples is not None
+        self.samples, self.labels, self.attributes = samples, there(data.labels), there(data.attributes)
+        self.beside = {name: Resident(other, stream_seed(seed, name), device, sent) for name, other in data.beside.items()}
         self.epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: int, n: int) -> Batch:
@@ -84,6 +96,10 @@ class Resident:
         fields = {"image": image if self.data.spec.points else image.permute(0, 3, 1, 2)}
         if self.labels is not None:
             fields["label"] = self.labels.index_select(0, order)
+        if self.attributes is not None:
+            fields["attributes"] = self.attributes.index_select(0, order).float()
+        for name, other in self.beside.items():
+            fields |= {f"{name}_{key}": value for key, value in other(images, n).items()}
         return Batch(fields)
 
     def _part(self, number: int, part: slice) -> tuple[Tensor, Tensor]:

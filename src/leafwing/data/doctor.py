@@ -30,6 +30,8 @@ _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
 """Smallest class / largest class, from which on a conditional GAN is advised without a warning."""
 _SHOWN = 8
+_ATTRIBUTES = 64
+_RARE = 50
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Report:
         formats: file format -> count, of accepted pictures.
         classes: label -> count of accepted pictures; empty when there are no labels.
         balance: smallest class / largest class; None without labels.
+        attributes: name -> how many accepted pictures have it; empty when there are none.
         exact_duplicates: groups of names whose files are the same byte by byte.
         near_duplicates: groups of names that show nearly the same picture; of an exact group only the first is named.
         options: what `load` would be told: size, channels, fit, background.
@@ -64,6 +67,7 @@ class Report:
     formats: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
+    attributes: dict[str, int] = field(default_factory=dict)
     exact_duplicates: list[list[str]] = field(default_factory=list)
     near_duplicates: list[list[str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +89,12 @@ class Report:
         for title, counts in (("modes", self.modes), ("formats", self.formats), ("classes", self.classes)):
             if counts:
                 lines.append(f"  {title + ':':11}{_counts(counts)}")
+        if self.attributes:
+            shares = [f"{name} {count / self.accepted:.0%}" for name, count in self.attributes.items()]
+            shown = (
+                shares if len(shares) <= _ATTRIBUTES else [*shares[:_ATTRIBUTES], f"and {len(shares) - _ATTRIBUTES} more"]
+            )
+            lines.append(f"  {'attributes:':11} {', '.join(shown)}")
         for title, groups in (("the same file", self.exact_duplicates), ("nearly the same picture", self.near_duplicates)):
             if groups:
                 lines.append(f"  {title}, groups: {len(groups)}")
@@ -149,6 +159,8 @@ def doctor(
     report.modes = _most(Counter(one.mode for one in headers))
     report.formats = _most(Counter(one.format for one in headers))
     _classes(report, [one.entry.label for one in good if one.entry.label is not None])
+    if good and found.source.attributes:
+        _attributes(report, found.source.attributes, np.array([one.entry.attributes for one in good]))
     _duplicates(report, [one.entry.name for one in good], [one.sha256 for one in good], sketches)
     if trouble := found.trouble(len(good), failed, report.rejected):
         report.advice.append(f"This cannot be trained on: {trouble}")
@@ -176,6 +188,8 @@ def _world(name: str, wanted: Wanted) -> Report:
     report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
     assert data.labels is not None
     _classes(report, [data.spec.labels[index] for index in data.labels])
+    if data.attributes is not None:
+        _attributes(report, data.spec.attributes, data.attributes)
     if is_stacked(name):  # the same digits again and again, which is no fault
         report.advice.append(
             "Three digits in one picture, 50 pictures of each triple, to show which of 1,000 modes a game loses."
@@ -196,6 +210,11 @@ def _classes(report: Report, labels: Sequence[str]) -> None:
     report.classes = {name: counts[name] for name in naming.classes(set(counts))}
     if counts:
         report.balance = round(min(counts.values()) / max(counts.values()), 4)
+
+
+def _attributes(report: Report, names: Sequence[str], rows: np.ndarray) -> None:
+    """Counts attributes, zeros and ones (n, attributes)."""
+    report.attributes = dict(zip(names, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
 
 
 def _duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
@@ -227,8 +246,18 @@ def _advise(report: Report) -> None:
                 f"Classes are uneven: {least[0]} has {least[1]:,} pictures, {most[0]} has {most[1]:,}. cgan will be poor at "
                 "the small ones: add pictures, join or drop small classes, or use dcgan, which ignores labels."
             )
-    else:
+    elif not report.attributes:
         say("No labels: begin with recipe dcgan. If it collapses or wavers, wgan_gp is slower and steadier; r3gan is newer.")
+    if report.attributes:
+        say(
+            f"{len(report.attributes)} attributes: recipe cgan draws those you ask for"
+            + (" with --told attributes." if len(report.classes) > 1 else "; dcgan ignores them.")
+        )
+        if rare := [name for name, count in report.attributes.items() if min(count, n - count) < _RARE]:
+            say(
+                f"Attributes that fewer than {_RARE} pictures have, or lack, are hardly learnt: {', '.join(rare[:_SHOWN])}"
+                f"{' ...' * (len(rare) > _SHOWN)}."
+            )
     if n < _FEW:
         say(
             f"{n:,} pictures are few: a GAN will memorise them. Mirroring doubles them where left and right may be "

@@ -1,8 +1,9 @@
-"""Which class a picture belongs to: `labels.csv`, StyleGAN's `dataset.json`, or the folder it lies in.
+"""Which class a picture belongs to, and its attributes: `labels.csv`, StyleGAN's `dataset.json`, or the folder it lies in.
 
 The rule for folders: take off the folders that all pictures share, then a level that only says train, test or validation.
 If every picture then lies exactly one folder deep and there are at least two such folders, their names are the classes. Any
-other tree has no labels. Reading bytes is the business of `sources`.
+other tree has no labels. Further columns of `labels.csv` are attributes; without a column of labels, the folders may still give
+labels. Reading bytes is the business of `sources`, what a column means that of `attributes`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,32 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from leafwing.data.attributes import encode
 from leafwing.data.sources import Entry, Reject, Source, clean
 from leafwing.errors import LeafwingError
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
 
 
+@dataclass
+class Listed:
+    """What a list says.
+
+    Args:
+        labels: file -> label; None where the list has no such column.
+        columns: the names of the other columns.
+        rows: file -> its line, and its cells in the order of `columns`.
+    """
+
+    labels: dict[str, str] | None
+    columns: list[str] = field(default_factory=list)
+    rows: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+
+
 def assign(source: Source) -> None:
-    """Gives the entries of a source their labels; entries that a list of labels leaves out become rejects.
+    """Gives the entries of a source their labels and attributes; entries that a list leaves out become rejects.
 
     Raises:
         LeafwingError: a list of labels cannot be understood.
@@ -30,11 +47,13 @@ def assign(source: Source) -> None:
     shared = _shared([entry.name for entry in _pictures(source.entries)])
     for folder in dict.fromkeys(("", shared)):
         if (name := f"{folder}labels.csv") in source.sides:
-            return _apply(source, folder, name, _read_csv(source, name))
+            listed = _read_csv(source, name)
+            _apply(source, folder, name, listed)
+            return _by_folder(source, shared) if listed.labels is None else None
         if (name := f"{folder}dataset.json") in source.sides:
             labels = _read_stylegan(source, name)
             if labels is not None:
-                return _apply(source, folder, name, labels)
+                return _apply(source, folder, name, Listed(labels))
             source.notes.append(f"{name} gives no labels.")
             return None
     return _by_folder(source, shared)
@@ -86,25 +105,47 @@ def _by_folder(source: Source, shared: str) -> None:
     source.notes.append("The folder names are the labels.")
 
 
-def _apply(source: Source, folder: str, file: str, labels: Mapping[str, str]) -> None:
-    """Gives each entry the label listed for its path below `folder`, or for its bare name where that names one file only."""
-    rows = {clean(name.replace("\\", "/").removeprefix("./")): label for name, label in labels.items()}
+def _apply(source: Source, folder: str, file: str, listed: Listed) -> None:
+    """Gives each entry what is listed for its path below `folder`, or for its bare name where that names one file only."""
+    names = listed.rows if listed.labels is None else listed.labels
+    rows = {clean(name.replace("\\", "/").removeprefix("./")): name for name in names}
     bare = Counter(entry.name.rsplit("/", 1)[-1] for entry in source.entries)
-    used = set()
+    found: dict[str, str] = {}
     for entry in source.entries:
         path, name = entry.name.removeprefix(folder), entry.name.rsplit("/", 1)[-1]
         row = path if path in rows else name if name in rows and bare[name] == 1 else None
         if row is not None:
-            used.add(row)
-            entry.label = rows[row]
-    missing = [entry for entry in source.entries if entry.label is None]
-    source.rejects += [Reject(entry.name, f"no label in {file}") for entry in missing]
-    source.entries = [entry for entry in source.entries if entry.label is not None]
-    source.notes.append(f"Labels come from {file}.")
-    if extra := sorted(set(rows) - used):
+            found[entry.name] = row
+    what = "attributes" if listed.labels is None else "label"
+    source.rejects += [Reject(entry.name, f"no {what} in {file}") for entry in source.entries if entry.name not in found]
+    source.entries = [entry for entry in source.entries if entry.name in found]
+    if listed.labels is not None:
+        for entry in source.entries:
+            entry.label = listed.labels[rows[found[entry.name]]]
+        source.notes.append(f"Labels come from {file}.")
+    _describe(source, file, listed, [listed.rows[rows[found[entry.name]]] for entry in source.entries if listed.columns])
+    if extra := sorted(set(rows) - set(found.values())):
         source.notes.append(
             f"{file} lists {len(extra)} files that are not there: {', '.join(extra[:3])}{' ...' * (len(extra) > 3)}"
         )
+
+
+def _describe(source: Source, file: str, listed: Listed, rows: list[tuple[int, list[str]]]) -> None:
+    """Gives each entry its attributes: a line of the list, and its cells, for each of them."""
+    names: list[str] = []
+    held: list[tuple[int, ...]] = [()] * len(rows)
+    for place, name in enumerate(listed.columns):
+        column = encode(name, [(line, cells[place]) for line, cells in rows], f"{source.path}: {file}")
+        if column.left_out:
+            source.notes.append(f"{file}: column {name} {column.left_out}. It is left out.")
+        names += column.names
+        held = [before + column.codes.get(cells[place], ()) for before, (_, cells) in zip(held, rows, strict=True)]
+    if not names:
+        return
+    for entry, own in zip(source.entries, held, strict=True):
+        entry.attributes = own
+    source.attributes = tuple(names)
+    source.notes.append(f"Attributes come from {file}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")
 
 
 def _text(source: Source, name: str) -> str:
@@ -116,30 +157,61 @@ def _text(source: Source, name: str) -> str:
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
 
 
-def _read_csv(source: Source, name: str) -> dict[str, str]:
-    """File name -> label."""
+def _read_csv(source: Source, name: str) -> Listed:
+    """The labels and the further columns of a list."""
     where = f"{source.path}: {name}"
     labels: dict[str, str] = {}
     try:
         rows = csv.reader(io.StringIO(_text(source, name)))
-        head = [column.strip().lower() for column in next(rows, [])]
-        if "file" not in head or "label" not in head:
-            found = clean(",".join(head))[:80]
-            raise LeafwingError(f"{where}: the first line must name the columns file,label; it is: {found or '(empty)'}")
-        file, label = head.index("file"), head.index("label")
+        titles = [clean(column.strip()) for column in next(rows, [])]
+        head = [column.lower() for column in titles]
+        others = _further(where, titles)
+        if "file" not in head or ("label" not in head and not others):
+            found = ",".join(head)[:80]
+            raise LeafwingError(
+                f"{where}: the first line must name the columns file,label or file and attributes; it is: {found or '(empty)'}"
+            )
+        file, label = head.index("file"), head.index("label") if "label" in head else None
+        listed = Listed(None if label is None else labels, [titles[place] for place in others])
         for row in rows:
             if not any(row):
                 continue
-            if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip():
-                raise LeafwingError(f"{where}, line {rows.line_num}: a file and a label are needed.")
-            key, value = row[file].strip(), row[label].strip()
-            if labels.setdefault(key, value) != value:
+            cells = [cell.strip() for cell in row] + [""] * (len(head) - len(row))
+            if not cells[file] or (label is not None and not cells[label]):
+                needed = "a file is" if label is None else "a file and a label are"
+                raise LeafwingError(f"{where}, line {rows.line_num}: {needed} needed.")
+            key = cells[file]
+            if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
                 raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} has two labels, {labels[key]} and {value}."
+                    f"{where}, line {rows.line_num}: {clean(key)} has two labels, {labels[key]} and {cells[label]}."
+                )
+            own = [clean(cells[place]) for place in others]
+            line, before = listed.rows.setdefault(key, (rows.line_num, own))
+            if before != own:
+                raise LeafwingError(
+                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {line} with other attributes."
                 )
     except csv.Error as error:
         raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
-    return labels
+    return listed
+
+
+def _further(where: str, titles: list[str]) -> list[int]:
+    """Which columns of a list may be attributes: all that have a name, but for file and label.
+
+    Raises:
+        LeafwingError: two columns of one name, or a name that could not be told from a value.
+    """
+    found: dict[str, int] = {}
+    for place, title in enumerate(titles):
+        if title.lower() in ("file", "label", ""):
+            continue
+        if title in found:
+            raise LeafwingError(f"{where}: columns {found[title] + 1} and {place + 1} are both called {title}.")
+        if "=" in title or "," in title:
+            raise LeafwingError(f"{where}: column {place + 1} is called {title!r}; a name may hold neither = nor a comma.")
+        found[title] = place
+    return list(found.values())
 
 
 def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:

@@ -16,7 +16,7 @@ from leafwing.data import labels as naming
 from leafwing.data import pictures, reading, sources
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Size, Target, Wanted, check
-from leafwing.data.pack import VERSION, Pack, Store, cache_folder, enough
+from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder, enough
 from leafwing.data.reading import Progress, Seen
 from leafwing.data.sources import Reject, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
@@ -40,8 +40,8 @@ def load(
 
     Args:
         source: a folder of pictures (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
-            StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label), IDX files as MNIST has
-            them, or a built-in name (`WORLDS`). A folder named like a built-in is written as a path: `./digits`. `stacked:`
+            StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label and attributes), IDX files as MNIST
+            has them, or a built-in name (`WORLDS`). A folder named like a built-in is written as a path: `./digits`. `stacked:`
             before a source of digits stacks those.
         size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 when the median short side is below 64.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 when every picture is grey, else 3. Alpha that is not kept
@@ -68,12 +68,12 @@ def load(
         return stacks(digits, wanted, mirror)
     store = Store(cache_folder(cache))
     files, refused = sources.list_files(place)
-    signature = sources.signature(place, files, (VERSION, wanted.size, wanted.channels, wanted.fit, wanted.rgb))
+    signature = sources.signature(place, files, (VERSION, READING, wanted.size, wanted.channels, wanted.fit, wanted.rgb))
     known = store.recall(signature)
     if known and (pack := store.open(known["fingerprint"])):
         return _dataset(pack, os.path.abspath(place), mirror, known["rejects"], known["notes"], wanted.background)
     with pictures.strict(), Surveyed.open(place, files, refused, wanted, progress) as found:
-        fingerprint = reading.fingerprint(found.seen, found.target, VERSION)
+        fingerprint = reading.fingerprint(found.seen, found.target, VERSION, found.source.attributes)
         pack = store.open(fingerprint) or store.pack(fingerprint, found.source, found.seen, found.target, progress)
         rejects = found.source.rejects + reading.rejects(found.seen)
     store.remember(signature, fingerprint, rejects, found.source.notes)
@@ -180,8 +180,10 @@ def _dataset(
 ) -> Dataset:
     """A data set over a pack; `early` are the rejects from before the pixels were read."""
     _, height, width, channels = pack.about["shape"]
-    names = tuple(pack.about["classes"])
-    spec = DataSpec(height, width, channels, labels=names, fields=("image", "label") if names else ("image",))
+    names, attributes = tuple(pack.about["classes"]), tuple(pack.about.get("attributes", ()))
+    fields = ("image", *["label"] * bool(names), *["attributes"] * bool(attributes))
+    spec = DataSpec(height, width, channels, labels=names, fields=fields, attributes=attributes)
     options = pack.about["options"] | {"background": background, "mirror": mirror}
     rejects = sorted([Reject(**one) for one in early] + pack.rejects, key=lambda one: one.name)
-    return Dataset(spec, pack.pictures, pack.labels, pack.fingerprint, source, options, rejects, list(notes))
+    told = (pack.pictures, pack.labels, pack.fingerprint, source, options, rejects, list(notes))
+    return Dataset(spec, *told, attributes=pack.attributes)

@@ -4,6 +4,7 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that appears complete or not a
 
 - `pictures.npy`: uint8 (pictures, height, width, channels)
 - `labels.npy`: int64 (pictures,), when there are labels
+- `attributes.npy`: uint8 (pictures, attributes), zeros and ones, when there are attributes
 - `index.json`: per picture its name, the sha256 of its file, its label, its own size [height, width] and the part used
   [left, top, right, bottom], in columns
 - `pack.json`: what is needed to open it, written last
@@ -35,17 +36,21 @@ from leafwing.errors import LeafwingError, StorageError
 
 VERSION = 1
 """Part of every fingerprint: raise it when the same source gives other pixels."""
+READING = 1
+"""Part of every listing: raise it when the same files are read in another way. They are then read again, once."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An open pack: `pictures` (n, height, width, channels) uint8, a read-only memory map; `labels` (n,) int64 or None."""
+    """An open pack: `pictures` (n, height, width, channels) uint8, a read-only memory map; `labels` (n,) int64 or None;
+    `attributes` (n, attributes) uint8 or None."""
 
     fingerprint: str
     pictures: np.ndarray
     labels: np.ndarray | None
+    attributes: np.ndarray | None
     about: dict[str, Any]
-    """The content of `pack.json`: source, options, classes, rejects, notes, bytes."""
+    """The content of `pack.json`: source, options, classes, attributes, rejects, bytes. Older ones know no attributes."""
 
     @property
     def rejects(self) -> list[Reject]:
@@ -83,11 +88,12 @@ class Store:
                     return None
             found = np.load(folder / "pictures.npy", mmap_mode="r")
             classes = np.load(folder / "labels.npy") if about["classes"] else None
+            attributes = np.load(folder / "attributes.npy") if about.get("attributes") else None
             if list(found.shape) != about["shape"] or found.dtype != np.uint8:
                 return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             return None
-        return Pack(fingerprint, np.asarray(found), classes, about)
+        return Pack(fingerprint, np.asarray(found), classes, attributes, about)
 
     def pack(self, fingerprint: str, source: Source, seen: list[Seen], target: Target, progress: Progress | None) -> Pack:
         """Decodes a source into a new pack, unless another process has just done so.
@@ -222,6 +228,8 @@ def _write(
     if classes:
         number = {name: index for index, name in enumerate(classes)}
         np.save(folder / "labels.npy", np.array([number[name] for name in names if name is not None], dtype=np.int64))
+    if source.attributes:
+        np.save(folder / "attributes.npy", np.array([one.seen.entry.attributes for one in kept], dtype=np.uint8))
     index = {
         "name": [one.seen.entry.name for one in kept],
         "sha256": [one.seen.sha256 for one in kept],
@@ -237,6 +245,7 @@ def _write(
         "options": target.as_dict(),
         "shape": [len(kept), *target.shape],
         "classes": list(classes),
+        "attributes": list(source.attributes),
         "rejects": [asdict(one) for one in reading.rejects(failed)],
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }

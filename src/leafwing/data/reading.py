@@ -141,11 +141,13 @@ def default_channels(seen: Sequence[Seen]) -> int:
     return 1 if modes and modes <= pictures.GREY_MODES else 3
 
 
-def fingerprint(seen: Sequence[Seen], target: Target, version: int) -> str:
-    """A hash of everything that decides the pixels: names, contents, labels, options, format version."""
-    digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}]).encode())
+def fingerprint(seen: Sequence[Seen], target: Target, version: int, attributes: Sequence[str] = ()) -> str:
+    """A hash of everything that decides a pack: names, contents, labels, attributes and their names, options, format version."""
+    named = [list(attributes)] if attributes else []  # without attributes it is what it was before there were any
+    digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *named]).encode())
     for one in seen:
-        digest.update(json.dumps([one.entry.name, one.sha256, one.entry.label]).encode())
+        own = [list(one.entry.attributes)] if attributes else []
+        digest.update(json.dumps([one.entry.name, one.sha256, one.entry.label, *own]).encode())
     return digest.hexdigest()
 
 

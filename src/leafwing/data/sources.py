@@ -65,12 +65,13 @@ class Reject:
 
 @dataclass(slots=True)
 class Entry:
-    """One candidate picture: its name in the source (with `/`), where the source finds it, its size in bytes, its class."""
+    """One candidate picture: its name in the source (with `/`), where the source finds it, its size in bytes, class, attributes."""
 
     name: str
     where: Any
     size: int
     label: str | None = None
+    attributes: tuple[int, ...] = ()
 
     @property
     def promises(self) -> bool:
@@ -118,6 +119,8 @@ class Source:
     raw: tuple[int, int] | None = None
     labelled: bool = False
     """Whether the entries carry their labels already (IDX)."""
+    attributes: tuple[str, ...] = ()
+    """The names of what the entries' `attributes` say."""
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Source:

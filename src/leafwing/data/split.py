@@ -1,4 +1,6 @@
-"""Which pictures are held out of training, for numbers that training has not seen: chosen by the hash of their content.
+"""Which pictures are held out of training, for numbers that training has not seen, and which few are shown with labels.
+
+Both are chosen by the hash of the content.
 
 So the choice is the same in every run, does not depend on names or order, changes little when pictures are added, and equal
 pictures are on one side. Where the pictures come from is another file's business.
@@ -7,6 +9,7 @@ pictures are on one side. Where the pictures come from is another file's busines
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -55,6 +58,46 @@ def held(samples: np.ndarray, number: int) -> np.ndarray:
     """
     if not number:
         return np.zeros(len(samples), bool)
-    digests = (hashlib.blake2b(np.ascontiguousarray(one).tobytes(), digest_size=8).digest() for one in samples)
-    hashes = np.fromiter((int.from_bytes(digest, "big") for digest in digests), np.uint64, len(samples))
+    hashes = _hashes(samples)
     return hashes <= np.partition(hashes, number - 1)[number - 1]
+
+
+def of_each_class(samples: np.ndarray, labels: np.ndarray, names: Sequence[str], number: int, seed: int = 0) -> np.ndarray:
+    """Some samples, equally many of each class: those with the smallest hashes in it.
+
+    Args:
+        samples: (n, ...), hashed sample by sample.
+        labels: int64 (n,), places in `names`.
+        names: of the classes.
+        number: how many in all.
+        seed: another one chooses others.
+
+    Returns:
+        int64 (number,), places in `samples`, ascending.
+
+    Raises:
+        LeafwingError: the number cannot be divided among the classes, or a class has too few samples.
+    """
+    each, over = divmod(number, len(names))
+    if over or not each:
+        near = sorted({max(each, 1) * len(names), (each + 1) * len(names)})
+        raise LeafwingError(
+            f"labelled {number}: each of the {len(names)} classes gets the same number of them, so give {' or '.join(map(str, near))}"
+        )
+    few = [(int(count), name) for count, name in zip(np.bincount(labels, minlength=len(names)), names, strict=True)]
+    if min(few)[0] < each:
+        count, name = min(few)
+        raise LeafwingError(
+            f"labelled {number}: that is {each} of each class, and class {name} has {count} samples to train on"
+        )
+    # Hashes of their own: what is held out must not decide what is labelled.
+    order = np.argsort(_hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")
+    return np.sort(np.concatenate([order[labels[order] == index][:each] for index in range(len(names))]))
+
+
+def _hashes(samples: np.ndarray, salt: bytes = b"", purpose: bytes = b"") -> np.ndarray:
+    """A hash of each sample's content, uint64 (n,)."""
+    made = (
+        hashlib.blake2b(np.ascontiguousarray(one).tobytes(), digest_size=8, salt=salt, person=purpose) for one in samples
+    )
+    return np.fromiter((int.from_bytes(one.digest(), "big") for one in made), np.uint64, len(samples))

@@ -115,15 +115,20 @@ def _digits(wanted: Wanted, mirror: bool) -> Dataset:
 
 
 def _sprites(wanted: Wanted, mirror: bool) -> Dataset:
-    from leafwing.sprites import SHAPES, pictures
+    from leafwing.sprites import NAMED, SHAPES, pictures
 
     target = wanted.target((32, 32), 3)
     if target.height != target.width or target.channels != 3:
         raise LeafwingError("sprites are square pictures in three channels: leave channels out, and give one number as size")
     array, scenes = pictures(SPRITES, target.height, _SEED)
-    spec = DataSpec(target.height, target.width, 3, labels=SHAPES, fields=("image", "label"))
+    fields = ("image", "label", "attributes")
+    # A mirrored picture shows its sprite on the other side, so those two words would be wrong of half of the pictures.
+    kept = [place for place, name in enumerate(NAMED) if not (mirror and name in ("left", "right"))]
+    attributes = tuple(NAMED[place] for place in kept)
+    spec = DataSpec(target.height, target.width, 3, labels=SHAPES, fields=fields, attributes=attributes)
     options = target.as_dict() | {"mirror": mirror}
-    return Dataset(spec, array, scenes.shape, _fingerprint("sprites", target.as_dict()), "sprites", options)
+    fingerprint = _fingerprint("sprites", target.as_dict())
+    return Dataset(spec, array, scenes.shape, fingerprint, "sprites", options, attributes=scenes.attributes[:, kept])
 
 
 def _fingerprint(name: str, options: dict[str, Any] | None) -> str:

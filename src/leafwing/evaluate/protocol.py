@@ -33,8 +33,8 @@ class Protocol:
         background: colour behind transparency and padding.
         resize: the filter.
         mirror: whether half of the real pictures were shown mirrored.
-        labels: which classes samples of models with labels are made of: `as the real ones` or `in turn`. It is the same for models
-            without, which can be compared with those.
+        labels: which classes and attributes samples of models with such are made of: `as the real ones`, or `in turn` and attributes
+            as the run knows them. It is the same for models without, which can be compared with those.
         features: name of the feature network; empty for metrics without one.
         network: what decides its features, as a hash.
         seed: of the samples, and of the choice of real pictures.

@@ -116,8 +116,11 @@ class Samples:
         return self.model.latents(n, self.seed)
 
     def made_of(self, latents: Tensor) -> Tensor:
-        """What the model makes of latents (b, size), on the CPU; for a model with labels, all of class 0."""
-        return self.model.generate(latents.to(self.model.device), label=0 if self.model.labels else None).cpu()
+        """What the model makes of latents (b, size), on the CPU; all of class 0 and of one sample's attributes where it takes them."""
+        label = 0 if self.model.labels else None
+        one = self.model.attribute_rows(None, 1, self.seed, self.model.classes(label, 1))
+        rows = one.repeat(len(latents), axis=0) if one.size else None
+        return self.model.generate(latents.to(self.model.device), label=label, attributes=rows).cpu()
 
     # --- features --------------------------------------------------------------------------------------------------------
 
@@ -198,6 +201,15 @@ class Samples:
         return self.model.classes(None, self.n_fake) if real is None else np.resize(real, self.n_fake).tolist()
 
     @cached_property
+    def _attributes(self) -> np.ndarray:
+        """The attributes of each sample, uint8 (n_fake, attributes): those of the real ones where these have the same."""
+        real, names = self.real, self.model.attributes
+        if not names or real.attributes is None or real.spec.attributes != names or self.protocol.labels != AS_REAL:
+            return self.model.attribute_rows(None, self.n_fake, self.seed, self._classes)
+        order, _ = real.epoch(self.seed, 0, slice(0, self.n_real))
+        return np.resize(real.attributes[order], (self.n_fake, len(names)))
+
+    @cached_property
     def _made(self) -> tuple[np.ndarray, Tensor]:
         """All samples, uint8 (n_fake, height, width, channels), and which of them are finite throughout, bool (n_fake,).
 
@@ -218,9 +230,11 @@ class Samples:
     def _sampled(self) -> Iterator[Tensor]:
         """All samples in order, on the CPU, chunk after chunk."""
         latents, classes = self.model.latents(self.n_fake, self.seed), self._classes
+        rows = self._attributes
 
         def make(start: int, end: int) -> tuple[Tensor]:
-            blocks = self.model.stream(latents[start:end], label=classes[start:end] or None)
+            own = rows[start:end] if rows.size else None
+            blocks = self.model.stream(latents[start:end], label=classes[start:end] or None, attributes=own)
             return (torch.cat([block.cpu() for block in blocks]),)
 
         return (made for (made,) in self._rounds("sampling", self.n_fake, make))

@@ -11,18 +11,18 @@ from leafwing.game import Abilities, Batch, Clock, Nets, Play, Prior, Round, Ter
 from leafwing.parts.objectives import Objective
 
 
-def sampling(prior: Prior, condition: str | None = None) -> Play:
-    """G makes fakes of fresh latents, D judges; with a condition, both are told the batch's field of that name.
+def sampling(prior: Prior, *conditions: str) -> Play:
+    """G makes fakes of fresh latents, D judges; with conditions, both are told the batch's fields of these names.
 
     Real and fake pass D as separate batches, so that batch statistics never mix them.
     """
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         z = prior(batch.n, batch.image.device)
-        if condition is None:
+        if not conditions:
             return Round(nets, real=batch.image, fake=nets.G(z), judge=nets.D, clock=clock)
-        c = batch[condition]
-        return Round(nets, real=batch.image, fake=nets.G(z, c), judge=lambda x: nets.D(x, c), clock=clock)
+        told = [batch[name] for name in conditions]
+        return Round(nets, real=batch.image, fake=nets.G(z, *told), judge=lambda x: nets.D(x, *told), clock=clock)
 
     return play
 
@@ -79,8 +79,8 @@ class Packed(nn.Module):
         return self.net(whole.unflatten(0, (-1, self.together)).flatten(1, 2))
 
 
-def generating(prior: Prior, condition: str | None = None) -> Abilities:
-    """The ability that goes with `sampling`: latents (n, prior.size) in, samples out, told the condition where there is one."""
-    if condition is None:
-        return Abilities(prior=prior, generate=lambda nets, z, label: nets.G(z))
-    return Abilities(prior=prior, generate=lambda nets, z, label: nets.G(z, label), conditions=(condition,))
+def generating(prior: Prior, *conditions: str) -> Abilities:
+    """The ability that goes with `sampling`: latents (n, prior.size) in, samples out, told the conditions where there are any."""
+    if not conditions:
+        return Abilities(prior=prior, generate=lambda nets, z, nothing: nets.G(z))
+    return Abilities(prior=prior, generate=lambda nets, z, *told: nets.G(z, *told), conditions=conditions)

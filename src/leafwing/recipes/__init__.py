@@ -44,10 +44,10 @@ BOUNDS: dict[str, tuple[float, bool]] = {
 }  # fmt: skip
 # What a training itself is told: no recipe may call a hyper-parameter so.
 RESERVED = {
-    "source", "recipe", "size", "channels", "fit", "background", "mirror", "hold_out", "images", "time", "seed", "out", "root",
-    "replay", "device", "precision", "threads", "layout", "fused", "keep_freed", "capture", "compile", "micro_batch", "resident",
-    "devices", "checkpoint", "keep", "keep_every", "stop_on", "patience", "samples", "log", "tensorboard", "progress", "dry_run",
-    "health", "roll_backs", "from", "json",
+    "source", "recipe", "size", "channels", "fit", "background", "mirror", "hold_out", "images", "time", "seed", "out",
+    "root", "labelled", "labelled_seed", "replay", "device", "precision", "threads", "layout", "fused", "keep_freed",
+    "capture", "compile", "micro_batch", "resident", "devices", "checkpoint", "keep", "keep_every", "stop_on",
+    "patience", "samples", "log", "tensorboard", "progress", "dry_run", "health", "roll_backs", "from", "json",
 }  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 

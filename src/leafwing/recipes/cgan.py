@@ -2,8 +2,9 @@
 
 G is told which class to make and D which class it should see: one latent gives the same style in every class.
 
-The objective is the paper's; the networks are DCGAN's instead of its MLPs. The label joins G's latent. In D it is projected
-(Miyato & Koyama 2018, arXiv:1802.05637) or concatenated as one channel a class, as the paper does with its vectors.
+The objective is the paper's; the networks are DCGAN's instead of its MLPs. The condition, a label, attributes or both as one vector,
+joins G's latent. In D it is projected (Miyato & Koyama 2018, arXiv:1802.05637) or concatenated as one channel a number, as the paper
+does with its vectors.
 """
 
 from typing import Literal
@@ -19,6 +20,7 @@ from leafwing.parts.plays import duel, generating, sampling
 def cgan(
     data: DataSpec,
     *,
+    told: Literal["auto", "label", "attributes", "both"] = "auto",
     condition: Literal["projection", "concatenation"] = "projection",
     latent: int = 100,
     prior: str = "normal",
@@ -31,10 +33,11 @@ def cgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks that are told the label, non-saturating objective.
+    """DCGAN networks that are told the label or attributes, non-saturating objective.
 
     Args:
-        condition: how D is told the label: projection or concatenation.
+        told: what G and D are told: label, attributes or both; auto: the label where the data have labels, else the attributes.
+        condition: how D is told it: projection or concatenation.
         latent: numbers in a latent.
         prior: where latents come from: normal or uniform.
         width: channels of the layers next to the picture; doubled at each halving.
@@ -47,20 +50,28 @@ def cgan(
         batch: real images in a turn.
     """
     data.need_pictures("cgan")
-    data.need_labels("cgan")
-    classes, z = len(data.labels), priors.named(prior, latent)
-    g = LabelBesideLatent(networks.generator(data, latent + classes, width, widest=widest), classes)
+    if told == "auto":
+        told = "attributes" if data.attributes and not data.labels else "label"
+    if told != "attributes":
+        data.need_labels("cgan")
+    if told != "label":
+        data.need_attributes("cgan")
+    classes = 0 if told == "attributes" else len(data.labels)
+    attributes = 0 if told == "label" else len(data.attributes)
+    conditions = ("label", "attributes") if told == "both" else (told,)
+    z = priors.named(prior, latent)
+    g = LabelBesideLatent(networks.generator(data, latent + classes + attributes, width, widest=widest), classes)
     if condition == "projection":
         trunk = networks.critic(data, width, widest=widest)
-        d: Projection | Concatenation = Projection(trunk, trunk.features_size, classes)
+        d: Projection | Concatenation = Projection(trunk, trunk.features_size, classes, attributes)
     else:
-        d = Concatenation(networks.critic(data, width, widest=widest, extra=classes), classes)
+        d = Concatenation(networks.critic(data, width, widest=widest, extra=classes + attributes), classes)
     return Game(
         players={
             "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(d, Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(sampling(z, "label"), non_saturating, n_critic=n_critic),
-        abilities=generating(z, "label"),
+        turns=duel(sampling(z, *conditions), non_saturating, n_critic=n_critic),
+        abilities=generating(z, *conditions),
         batch=batch,
     )

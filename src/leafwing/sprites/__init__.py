@@ -8,6 +8,19 @@ from leafwing.sprites.fields import FIELDS, emit, pictures
 from leafwing.sprites.oracle import Reading, agreement, read
 from leafwing.sprites.scene import Scene, Scenes, scenes
 from leafwing.sprites.shapes import SHAPES
-from leafwing.sprites.words import parse
+from leafwing.sprites.words import NAMED, parse
 
-__all__ = ["FIELDS", "SHAPES", "Reading", "Scene", "Scenes", "agreement", "emit", "parse", "pictures", "read", "scenes"]
+__all__ = [
+    "FIELDS",
+    "NAMED",
+    "SHAPES",
+    "Reading",
+    "Scene",
+    "Scenes",
+    "agreement",
+    "emit",
+    "parse",
+    "pictures",
+    "read",
+    "scenes",
+]

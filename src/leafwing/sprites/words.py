@@ -34,6 +34,11 @@ WORDS = {
 """What a caption says, by part of the scene."""
 ATTRIBUTES = (*SHAPES, *COLOURS, *SIZES, "top", "bottom", "left", "right", "middle", *BACKGROUNDS)
 """Every word of the grammar, once."""
+NAMED = tuple(
+    next((f"{part}={word}" for part in ("shape", "colour", "size", "background") if word in WORDS[part]), word)
+    for word in ATTRIBUTES
+)
+"""The same as names of attributes: a value of a part of which a sprite has exactly one stands behind that part, `colour=red`."""
 COLOUR_RGB = np.array(list(COLOURS.values()), np.float32)
 BACKGROUND_RGB = np.array(list(BACKGROUNDS.values()), np.float32)
 """The same as numbers: float32 (colours, 3), 0 to 255."""

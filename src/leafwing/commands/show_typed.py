@@ -1,0 +1,52 @@
+"""`leafwing show` as it is typed: its options, turned into one call of `show`. `cli` loads this when it is first asked for."""
+
+from __future__ import annotations
+
+import json as format_json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from leafwing.commands.looking import show as draw
+from leafwing.progress import Screen
+
+PICTURES, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Pictures", "Output"), 1))
+
+
+def about(text: str, group: Group) -> Parameter:
+    """What --help says of an option, and where."""
+    return Parameter(help=text, group=group, negative="")
+
+
+def show(
+    source: str,
+    /,
+    *,
+    size: Annotated[str | None, about("64, or 64x96 (height x width).", PICTURES)] = None,
+    channels: Annotated[int | None, about("1 grey, 3 RGB, 4 RGBA.", PICTURES)] = None,
+    fit: Annotated[Literal["crop", "pad", "stretch"] | None, about("How pictures are made to fit.", PICTURES)] = None,
+    background: Annotated[str | None, about("Colour behind transparency and padding.", PICTURES)] = None,
+    seed: Annotated[int, about("Which pictures.", OUTPUT)] = 0,
+    out: Annotated[Path | None, about("A .png file. Default: named after the source, here.", OUTPUT)] = None,
+    json: Annotated[bool, about("One JSON document on standard output and nothing else there.", OUTPUT)] = False,
+) -> int:
+    """A sheet of a source as training will see it, and its classes and attributes.
+
+    Parameters
+    ----------
+    source
+        A folder, a .zip or .tar, IDX files, or digits, sprites, ring, grid.
+    """
+    reading = {"size": size, "channels": channels, "fit": fit, "background": background}
+    made, found = draw(source, seed=seed, out=out, progress=Screen(), **reading)
+    if json:
+        print(format_json.dumps({"written": str(made), **found}, indent=2, ensure_ascii=False))
+        return 0
+    print(made)
+    print(f"  {found['samples']:,} samples, {found['size']}")
+    for title in ("classes", "attributes"):
+        shares = [f"{name} {count / found['samples']:.0%}" for name, count in found[title].items()]
+        if shares:
+            print(f"  {title}: {', '.join(shares[:64])}{f' and {len(shares) - 64} more' if len(shares) > 64 else ''}")
+    return 0

@@ -1,0 +1,156 @@
+"""Streams beside a data set: their own epochs, orders and flips, the same on every way to a device; and a few labelled samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leafwing.data import Dataset, split
+from leafwing.data.dataset import stream_seed
+from leafwing.errors import LeafwingError
+from leafwing.game import Batch, DataSpec
+
+
+def noise(n: int, *, mirror: bool = False, seed: int = 0) -> Dataset:
+    """n pictures of noise in three classes, with an attribute; the class is the place modulo 3."""
+    array = np.random.default_rng(seed).integers(0, 256, (n, 4, 3, 2), np.uint8)
+    spec = DataSpec(4, 3, 2, ("a", "b", "c"), ("image", "label", "attributes"), ("old",))
+    attributes = (np.arange(n)[:, None] % 2).astype(np.uint8)
+    return Dataset(spec, array, np.arange(n) % 3, "x", "x", {"mirror": mirror}, attributes=attributes)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return one.keys() == other.keys() and all(
+        value.dtype == other[key].dtype and torch.equal(value, other[key]) for key, value in one.items()
+    )
+
+
+def joined(parts: list[Batch]) -> Batch:
+    return Batch({key: torch.cat([part[key] for part in parts]) for key in parts[0]})
+
+
+def places(images: torch.Tensor, data: Dataset) -> list[int]:
+    """Where each picture of a batch lies in the data, mirrored or not."""
+    known = {one.tobytes(): place for place, one in enumerate(data.array)}
+    known |= {one[:, ::-1].tobytes(): place for place, one in enumerate(data.array)}
+    return [known[one.numpy().tobytes()] for one in images.permute(0, 2, 3, 1).contiguous()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(9, 30),
+    st.integers(0, 2**40),
+    st.integers(0, 200),
+    st.lists(st.integers(0, 40), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_batches_of_any_size_cut_the_same_streams_on_every_way(
+    n: int, seed: int, images: int, cuts: list[int], mirror: bool
+) -> None:
+    data = noise(n, mirror=mirror).label_some(6)
+    whole = data.batch(seed, images, sum(cuts))
+    resident = data.batches(seed, "cpu", resident=True)
+    halves = [data.batches(seed, "cpu", share=(rank, 2)) for rank in (0, 1)]
+    parts: list[Batch] = []
+    for cut in cuts:
+        here = images + sum(part.n for part in parts)
+        parts.append(data.batch(seed, here, cut))
+        assert same(resident(here, cut), parts[-1])
+        assert same(joined([half(here, cut) for half in halves]), parts[-1])
+    assert same(joined(parts), whole)
+
+
+def test_a_batch_has_the_same_samples_as_before_and_as_many_labelled_ones() -> None:
+    plain = noise(30)
+    data = plain.label_some(6)
+    assert data.spec.fields == (*plain.spec.fields, "labelled_image", "labelled_label", "labelled_attributes")
+    batch = data.batch(3, 7, 20)
+    assert tuple(batch) == data.spec.fields
+    assert all(len(value) == 20 for value in batch.values())
+    assert same(Batch({key: batch[key] for key in plain.spec.fields}), plain.batch(3, 7, 20))
+    found = places(batch.labelled_image, data)
+    assert [place % 3 for place in found] == batch.labelled_label.tolist()
+    assert [[place % 2] for place in found] == batch.labelled_attributes.tolist()
+
+
+def test_an_epoch_of_the_labelled_ones_shows_each_of_them_once_in_an_order_of_its_own() -> None:
+    data = noise(30).label_some(6)
+    epochs = [places(data.batch(0, 6 * epoch, 6).labelled_image, data) for epoch in range(8)]
+    assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 6 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 4
+    assert [place % 3 for place in sorted(epochs[0])].count(1) == 2
+    other = places(data.batch(1, 0, 6).labelled_image, data)
+    assert sorted(other) == sorted(epochs[0]), "another seed of training chooses no other samples"
+
+
+def test_orders_and_flips_of_two_streams_have_nothing_to_do_with_each_other() -> None:
+    data = noise(40, mirror=True)
+    both = data.with_stream("twin", data)
+    batch = both.batch(0, 0, 40)
+    first, second = places(batch.image, data), places(batch.twin_image, data)
+    assert sorted(first) == sorted(second)
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < 8
+
+    def flips(images: torch.Tensor, order: list[int]) -> list[bool]:
+        straight = torch.from_numpy(data.array[order]).permute(0, 3, 1, 2)
+        return [not torch.equal(a, b) for a, b in zip(images, straight, strict=True)]
+
+    ours, theirs = flips(batch.image, first), flips(batch.twin_image, second)
+    assert ours != theirs
+    assert 8 < sum(ours) < 32
+    assert 8 < sum(theirs) < 32
+
+
+def test_any_data_set_can_stand_beside_another() -> None:
+    points = Dataset(DataSpec(0, 0, 2), np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32), None, "x", "x", {})
+    data = noise(9).with_stream("points", points)
+    batch = data.batch(2, 5, 12)
+    assert torch.equal(batch.points_image, points.batch(stream_seed(2, "points"), 5, 12).image)
+    assert same(data.batches(2, "cpu", resident=True)(5, 12), batch)
+    assert stream_seed(2, "points") != stream_seed(3, "points") != stream_seed(3, "labelled")
+
+
+def test_streams_of_the_same_samples_lie_on_a_device_once() -> None:
+    data = noise(9).label_some(6)
+    resident = data.batches(0, "cpu", resident=True)
+    assert resident.beside["labelled"].samples is resident.samples  # type: ignore[attr-defined]
+
+
+def test_the_choice_follows_the_content_and_the_seed() -> None:
+    data = noise(60)
+    order = np.random.default_rng(1).permutation(60)
+    assert data.labels is not None
+    chosen = split.of_each_class(data.array, data.labels, data.spec.labels, 12)
+    moved = split.of_each_class(data.array[order], data.labels[order], data.spec.labels, 12)
+    assert sorted(order[moved]) == chosen.tolist()
+    assert np.bincount(data.labels[chosen]).tolist() == [4, 4, 4]
+    other = split.of_each_class(data.array, data.labels, data.spec.labels, 12, seed=1)
+    assert set(other) != set(chosen)
+    more = split.of_each_class(data.array, data.labels, data.spec.labels, 24)
+    assert set(chosen) < set(more)
+
+
+def test_labelled_samples_are_none_that_are_held_out() -> None:
+    train, held = noise(60).split(20)
+    chosen = train.label_some(12).beside["labelled"]
+    assert chosen.rows is not None
+    assert held.rows is not None
+    assert len(chosen) == 12
+    assert not set(chosen.rows) & set(held.rows)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(7, "give 6 or 9"), (2, "so give 3$"), (18, "that is 6 of each class, and class b has 5 samples")],
+)
+def test_what_cannot_be_labelled_is_said(number: int, message: str) -> None:
+    data = noise(17)
+    data.labels = np.array([0] * 6 + [1] * 5 + [2] * 6)
+    with pytest.raises(LeafwingError, match=message):
+        data.label_some(number)
+    data.labels = None
+    with pytest.raises(LeafwingError, match="has no labels"):
+        data.label_some(number)
