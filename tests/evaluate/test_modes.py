@@ -140,7 +140,9 @@ def test_the_reader_reads_and_its_planes_are_kept_apart(cache: Path) -> None:
     chosen = np.arange(0, 50_000, 97)
     assert world.labels is not None
     real = torch.from_numpy(world.pictures(chosen)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    read = known.read(real)
+    read, sure = known.read(real)
+    assert sure.shape == read.shape
+    assert 0.1 <= sure.min() <= sure.max() <= 1
     expected = np.stack([world.labels[chosen] // unit % 10 for unit in (100, 10, 1)], axis=1)
     assert ((read == expected).mean(0) > 0.9).all()
     given = evidence("stacked", spec=DataSpec(32, 32, 3), n_fake=len(chosen), fake_pictures=lambda: iter(real.split(200)))
@@ -148,14 +150,18 @@ def test_the_reader_reads_and_its_planes_are_kept_apart(cache: Path) -> None:
     assert found == {
         "modes": len({tuple(row) for row in read.tolist()}),
         "kl": pytest.approx(modes.of_digits(read).kl),
+        "confident": pytest.approx((sure >= 0.9).all(1).mean()),
         "reader_accuracy": known.accuracy,
     }
     same = evidence("stacked", spec=DataSpec(32, 32, 3), n_fake=9, fake_pictures=lambda: iter([real[:1].repeat(9, 1, 1, 1)]))
     assert modes.measure(same)[0].value == 1
     lost = evidence("stacked", n_fake=5, fake_pictures=lambda: iter([torch.full((5, 3, 32, 32), torch.nan)]))
     nothing = {one.name: one.value for one in modes.measure(lost)}
-    assert nothing["modes"] == 0
+    assert nothing["modes"] == nothing["confident"] == 0
     assert math.isnan(nothing["kl"])
+    noise = torch.rand(400, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    drawn = evidence("stacked", n_fake=400, fake_pictures=lambda: iter([noise]))
+    assert {one.name: one.value for one in modes.measure(drawn)}["confident"] < 0.2 < 0.5 < found["confident"]
 
 
 def test_the_reader_learns_from_digits_that_fit_as_the_stacked_ones_do(

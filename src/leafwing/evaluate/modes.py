@@ -22,6 +22,8 @@ from leafwing.evaluate.reader import reader_of
 
 WITHIN = 3.0
 """Standard deviations between a point of high quality and its mode."""
+CONFIDENT = 0.9
+"""How probable the digit of every plane must be to the reader of a stacked picture that it is confident of."""
 SAMPLES = {"ring": 2_500, "grid": 2_500, NAME: 26_000}
 """How many samples the papers draw, by world."""
 
@@ -96,7 +98,7 @@ def of_digits(digits: np.ndarray) -> Coverage:
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`modes`, `kl`, for points `high_quality` with Wilson's interval, for stacked digits the `reader_accuracy`.
+    """`modes`, `kl`; for points `high_quality`, for stacked digits `confident` and `reader_accuracy`; shares with Wilson's intervals.
 
     Raises:
         LeafwingError: the modes of these data are not known.
@@ -110,9 +112,11 @@ def measure(evidence: Evidence) -> list[Measure]:
     alike = {**evidence.options, "channels": 1, "mirror": False}
     reader = reader_of(load(digits_of(evidence.world), **alike), counting=evidence.counting)
     finite = (pictures[pictures.flatten(1).isfinite().all(1)] for pictures in evidence.fake_pictures())
-    found = of_digits(np.concatenate([reader.read(pictures) for pictures in finite]))
+    digits, sure = (np.concatenate(each) for each in zip(*(reader.read(pictures) for pictures in finite), strict=True))
+    found, share = of_digits(digits), float((sure.min(1) >= CONFIDENT).sum() / evidence.n_fake)
     return [
         Measure("modes", found.modes, better="higher"),
         Measure("kl", found.kl, better="lower"),
+        Measure("confident", share, *wilson(share, evidence.n_fake), better="higher"),
         Measure("reader_accuracy", reader.accuracy),
     ]

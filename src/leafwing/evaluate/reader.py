@@ -62,11 +62,16 @@ class Reader:
     accuracy: float
 
     @torch.inference_mode()
-    def read(self, pictures: Tensor) -> np.ndarray:
-        """The digit in each plane of pictures (n, channels, height, width) in [-1, 1]: int64 (n, channels)."""
+    def read(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The digit in each plane of pictures (n, channels, height, width) in [-1, 1], and how probable it is.
+
+        Returns:
+            int64 (n, channels) and float32 (n, channels), 0.1 to 1.
+        """
         n, channels = pictures.shape[:2]
         planes = pictures.float().cpu().reshape(n * channels, 1, *pictures.shape[2:])
-        return np.concatenate([self.network(part).argmax(1).numpy() for part in planes.split(1_024)]).reshape(n, channels)
+        sure, digits = torch.cat([self.network(part).softmax(1) for part in planes.split(1_024)]).max(1)
+        return digits.numpy().reshape(n, channels), sure.numpy().reshape(n, channels)
 
 
 def reader_of(

@@ -76,7 +76,7 @@ def improved_gan_semi(
     beta1: float = 0.5,
     n_critic: int = 1,
     ema: float = 0,
-    ema_d: float = 100_000,
+    ema_d: float = 10_000,
     batch: int = 100,
 ) -> Game:
     """Perceptrons for small pictures; D classifies.
