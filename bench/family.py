@@ -235,7 +235,7 @@ def vectors(given: argparse.Namespace) -> None:
                 before, after, rest = [], [], []
                 for column in range(first, end):
                     there = torch.from_numpy(known[:, column] == 1)
-                    rows = torch.flatnonzero(~there)[:50]
+                    rows = (~there).nonzero().flatten()[:50]
                     made, sure = attributes(model.generate(latents[rows] + latents[there].mean(0) - latents[~there].mean(0)))
                     other = [c for c in range(known.shape[1]) if not first <= c < end]
                     before.append(again[rows, column].mean())
