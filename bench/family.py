@@ -55,7 +55,7 @@ COMPONENTS = 5
 PARTS = {"shape": (0, 6), "colour": (6, 12), "size": (12, 14), "background": (19, 23)}
 """Columns of the attributes of sprites, by what they are about."""
 COLUMNS = {
-    "labels": ["read_as_asked", "worst_class"],
+    "labels": ["read_as_asked", "worst_class", "sure"],
     "codes": ["bound_nats", "error", "classes_named"],
     "encoders": ["neighbour", "neighbour_pixels", "class_kept", "error_pixels"],
     "energy": ["energy_real", "energy_fake", "variety"],
@@ -80,12 +80,11 @@ def pixels(samples: Tensor) -> np.ndarray:
 
 
 def reader(data: Dataset) -> Read:
-    """What says which class a picture shows: the oracle for sprites, else a support vector machine; -1 for a sprite that is none."""
+    """What says which class a picture shows: the oracle for sprites, however sure it is, else a support vector machine."""
     if data.source == "sprites":
 
         def read(samples: Tensor) -> np.ndarray:
-            found = sprites.read(samples.permute(0, 2, 3, 1).numpy())
-            return np.where(found.sure, found.scenes.shape, -1)
+            return sprites.read(samples.permute(0, 2, 3, 1).numpy()).scenes.shape
 
         return read
     order = np.random.default_rng(0).permutation(len(data))[:10_000]
@@ -143,9 +142,12 @@ def labels(given: argparse.Namespace) -> None:
         for seed in seeds(given):
             for model, row in trained(given, recipe, seed):
                 asked = np.arange(FEW // classes * classes) % classes
-                right = read(model.sample(len(asked), seed=1, label=asked.tolist())) == asked
+                samples = model.sample(len(asked), seed=1, label=asked.tolist())
+                right = read(samples) == asked
                 each = [round(float(right[asked == one].mean()), 4) for one in range(classes)]
                 found = {"read_as_asked": round(float(right.mean()), 4), "worst_class": min(each), "each_class": each}
+                if data.source == "sprites":
+                    found["sure"] = round(float(attributes(samples)[1].mean()), 4)
                 keep({**row, **found}, given.results)
 
 
