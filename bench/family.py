@@ -111,7 +111,7 @@ def trained(
             {
                 "bench": "family",
                 "part": given.part,
-                "source": given.source,
+                "source": Path(given.source).name,
                 "size": given.size,
                 "recipe": recipe,
                 "options": chosen,
@@ -151,6 +151,14 @@ def labels(given: argparse.Namespace) -> None:
                 keep({**row, **found}, given.results)
 
 
+def information_of_category(model: leafwing.Model, samples: int = 2_000) -> float:
+    """InfoGAN's lower bound of the mutual information between the category and the samples, in nats, on fresh latents."""
+    latents, prior, n = model.latents(samples, seed=1), model.game.abilities.prior, model.codes["category"]
+    with torch.no_grad():
+        said = torch.cat([model.game.shown.D(part)[1][:, :n] for part in model.generate(latents).split(200)])
+    return log(n) - cross_entropy(said, prior.parts(latents)["category"]).item()
+
+
 def codes(given: argparse.Namespace) -> None:
     data = load(given.source, size=given.size)
     order = np.random.default_rng(0).permutation(len(data))[:10_000]
@@ -158,14 +166,10 @@ def codes(given: argparse.Namespace) -> None:
     for information in (1.0, 0.0):
         for seed in seeds(given):
             for model, row in trained(given, "infogan", seed, information=information):
-                n = model.codes["category"]
-                latents = model.latents(2_000, seed=1)
-                parts = model.game.abilities.prior.parts(latents)
+                bound, n = information_of_category(model), model.codes["category"]
                 d = model.game.shown.D
                 with torch.no_grad():
-                    said = torch.cat([d(part)[1][:, :n] for part in model.generate(latents).split(200)])
                     seen = torch.cat([d(part)[1][:, :n].argmax(1) for part in real.split(200)]).numpy()
-                bound = log(n) - cross_entropy(said, parts["category"]).item()
                 half = len(seen) // 2
                 called = [np.bincount(classes[:half][seen[:half] == one], minlength=n).argmax() for one in range(n)]
                 error = float((np.array(called)[seen[half:]] != classes[half:]).mean())
