@@ -99,15 +99,8 @@ def improved_gan_semi(
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         few, label = batch.get("labelled_image", batch.image), batch.get("labelled_label", batch.get("label"))
-        return Round(
-            nets,
-            real=batch.image,
-            fake=nets.G(z(batch.n, batch.image.device)),
-            judge=nets.D,
-            few=few,
-            label=label,
-            clock=clock,
-        )
+        fake = nets.G(z(batch.n, batch.image.device))
+        return Round(nets, batch.image, fake, nets.D, few=few, label=label, clock=clock)
 
     named = Term("class", lambda r: cross_entropy(r.nets.D(r.few)[1].float(), r.label))
     real = Term("adversarial", lambda r: unlabelled * non_saturating.critic(r))
