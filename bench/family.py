@@ -21,7 +21,7 @@ labelled ones alone; another choice of them for each seed. `vectors`: VAE/GAN's 
 the mean code with and without an attribute is added to codes of pictures without it; the oracle says in which share of what is
 made the attribute is there, beside the share in plain reconstructions, and in which share all other words stayed. `boosting`:
 modes covered by the first t components of AdaGAN, of bagging, and by the best single one. One JSON line a run goes to --results;
-`--show` prints the tables.
+`--show` prints the tables of all, and those of `bench/remedies.py` and `bench/divergences.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+import divergences
 import leafwing
+import remedies
 from leafwing import sprites
 from leafwing.data import Dataset, load, worlds
 from leafwing.engine.probe import between, coarse
@@ -281,6 +283,13 @@ def boosting(given: argparse.Namespace) -> None:
                 keep({**row, **found}, given.results)
 
 
+def cell(value: Any) -> str:
+    """A number, numbers, or how a share changed and what stayed."""
+    if isinstance(value, dict):
+        return f"{value['before']:.0%} to {value['after']:.0%}, others kept {value['other_words_kept']:.0%}"
+    return str(value)
+
+
 def show(results: Path) -> None:
     """The tables of docs/results/family.md: the newest row of each case and seed."""
     newest = {}
@@ -296,7 +305,7 @@ def show(results: Path) -> None:
         print("| --- " * (5 + len(names)) + "|")
         for (group, source, recipe, told, images), rows in groups.items():
             if group == part:
-                cells = [", ".join(str(row.get(name, "")) for row in rows) for name in names]
+                cells = [", ".join(cell(row.get(name, "")) for row in rows) for name in names]
                 about = [Path(source).name, f"`{recipe}`", told, f"{images:,}", ", ".join(str(row["seed"]) for row in rows)]
                 print("| " + " | ".join([*about, *cells]) + " |")
 
@@ -321,6 +330,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.show:
         show(given.results)
+        print("\n### remedies")
+        remedies.show(remedies.RESULTS)
+        print("\n### divergences\n")
+        divergences.table(divergences.RESULTS)
         return
     parts = {"labels": labels, "codes": codes, "encoders": encoders, "energy": energy}
     (parts | {"labelled": labelled, "vectors": vectors, "boosting": boosting})[given.part](given)
