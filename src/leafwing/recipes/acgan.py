@@ -2,7 +2,8 @@
 
 G is told a class; D is not, but says beside its score which class it sees, and both pay for wrong answers.
 
-L_C is paid by both players, for real and for fake samples, beside the GAN's cost L_S (equations 2 and 3). Networks are DCGAN's; the
+L_C is paid by D for real samples and by G for fakes, beside the GAN's cost L_S. In the paper (equations 2 and 3) D pays for the classes
+of fakes too, so G and D can agree on marks that show nobody else a class; that is the option `class_fakes`. Networks are DCGAN's; the
 class head is linear on D's last features, averaged over their places. Adam 2e-4 with beta1 .5 as in the paper.
 """
 
@@ -37,6 +38,7 @@ def acgan(
     data: DataSpec,
     *,
     class_weight: float = 1.0,
+    class_fakes: bool = False,
     latent: int = 100,
     prior: str = "normal",
     width: int = 64,
@@ -52,6 +54,7 @@ def acgan(
 
     Args:
         class_weight: weight of the classification costs of both players.
+        class_fakes: D pays for the classes of fakes too, as in the paper.
         latent: numbers in a latent.
         prior: where latents come from: normal or uniform.
         width: channels of the layers next to the picture; doubled at each halving.
@@ -81,7 +84,7 @@ def acgan(
             "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(trunk, classes), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(play, non_saturating, critic=[real, fake], generator=[fake], n_critic=n_critic),
+        turns=duel(play, non_saturating, critic=[real, fake] if class_fakes else [real], generator=[fake], n_critic=n_critic),
         abilities=replace(generating(z, "label"), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )
