@@ -54,7 +54,7 @@ from rows import keep
 
 Read = Callable[[Tensor], np.ndarray]
 COMPONENTS = 5
-PARTS = {"shape": (0, 6), "colour": (6, 12), "size": (12, 14), "background": (19, 23)}
+PARTS = {"shape": (0, 6), "colour": (6, 12), "how_large": (12, 14), "background": (19, 23)}
 """Columns of the attributes of sprites, by what they are about."""
 COLUMNS = {
     "labels": ["read_as_asked", "worst_class", "sure"],

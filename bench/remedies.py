@@ -133,6 +133,7 @@ def show(results: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="*", metavar="source", help="ring, grid, digits")
+    parser.add_argument("--remedies", nargs="+", default=list(REMEDIES), metavar="remedy")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20, help="processor time of a training")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
@@ -143,7 +144,7 @@ def main() -> None:
         cases = [
             (source, remedy)
             for source in given.sources
-            for remedy in REMEDIES
+            for remedy in given.remedies
             if not (remedy == "virtual batch norm" and source != "digits")
         ]
         images = [pool.submit(affordable, *case, given.seconds) for case in cases]

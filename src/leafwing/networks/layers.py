@@ -32,6 +32,8 @@ class MinibatchDiscrimination(nn.Module):
         features: how many come in.
         kernels: how many measures (B).
         dimensions: numbers in each (C).
+
+    It cannot be differentiated twice: no gradient penalty on a critic that holds it.
     """
 
     def __init__(self, features: int, kernels: int, dimensions: int) -> None:
@@ -40,9 +42,9 @@ class MinibatchDiscrimination(nn.Module):
         self.shape = (kernels, dimensions)
 
     def forward(self, x: Tensor) -> Tensor:
-        m = self.project(x).unflatten(1, self.shape)
-        closeness = (-(m[:, None] - m[None]).abs().sum(3)).exp()  # (n, n, kernels)
-        return torch.cat([x, closeness.sum(1) - 1], dim=1)  # each is at distance 0 from itself
+        m = self.project(x).unflatten(1, self.shape).transpose(0, 1)
+        closeness = (-torch.cdist(m, m, p=1.0)).exp()  # (kernels, n, n)
+        return torch.cat([x, closeness.sum(2).T - 1], dim=1)  # each is at distance 0 from itself
 
 
 class Noise(nn.Module):

@@ -84,7 +84,9 @@ def acgan(
             "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(trunk, classes), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(play, non_saturating, critic=[real, fake] if class_fakes else [real], generator=[fake], n_critic=n_critic),
+        turns=duel(
+            play, non_saturating, critic=[real, fake] if class_fakes else [real], generator=[fake], n_critic=n_critic
+        ),
         abilities=replace(generating(z, "label"), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )
