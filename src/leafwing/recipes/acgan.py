@@ -2,9 +2,9 @@
 
 G is told a class; D is not, but says beside its score which class it sees, and both pay for wrong answers.
 
-L_C is paid by D for real samples and by G for fakes, beside the GAN's cost L_S. In the paper (equations 2 and 3) D pays for the classes
-of fakes too, so G and D can agree on marks that show nobody else a class; that is the option `class_fakes`. Networks are DCGAN's; the
-class head is linear on D's last features, averaged over their places. Adam 2e-4 with beta1 .5 as in the paper.
+L_C is paid by D for real samples and by G for fakes, beside the GAN's cost L_S. In the paper (equations 2 and 3) D pays for the
+classes of fakes too, so that G and D can agree on marks that show nobody else a class: the option `class_fakes`. Networks are DCGAN's;
+the class head is linear on D's last features, averaged over their places. Adam 2e-4 with beta1 .5 as in the paper.
 """
 
 from dataclasses import replace
