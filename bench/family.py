@@ -66,7 +66,7 @@ COLUMNS = {
     "boosting": ["modes_of_first", "good_of_first", "modes_alone"],
 }
 """What the tables show, by part."""
-HIDDEN = ("width", "labelled_seed", "hold_out")
+HIDDEN = ("labelled_seed", "hold_out")
 FEW = 1_000
 """Labelled pictures that neighbours are looked for among, and samples that are read."""
 
@@ -295,18 +295,19 @@ def show(results: Path) -> None:
     newest = {}
     for row in map(json.loads, results.read_text().splitlines()):
         row["told"] = " ".join(f"{name}={value}" for name, value in row["options"].items() if name not in HIDDEN)
-        newest[row["part"], row["source"], row["recipe"], row["told"], row["images"], row["seed"]] = row
+        newest[row["part"], row["source"], row["size"], row["recipe"], row["told"], row["images"], row["seed"]] = row
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for key, row in newest.items():
         groups.setdefault(key[:-1], []).append(row)
     for part in dict.fromkeys(key[0] for key in groups):
         names = COLUMNS[part]
-        print(f"\n### {part}\n\n| data | recipe | options | images | seeds | " + " | ".join(names) + " |")
-        print("| --- " * (5 + len(names)) + "|")
-        for (group, source, recipe, told, images), rows in groups.items():
+        print(f"\n### {part}\n\n| data | size | recipe | options | images | seeds | " + " | ".join(names) + " |")
+        print("| --- " * (6 + len(names)) + "|")
+        for (group, source, size, recipe, told, images), rows in groups.items():
             if group == part:
-                cells = [", ".join(cell(row.get(name, "")) for row in rows) for name in names]
-                about = [Path(source).name, f"`{recipe}`", told, f"{images:,}", ", ".join(str(row["seed"]) for row in rows)]
+                cells = [", ".join(cell(row[name]) for row in rows if name in row) for name in names]
+                shown = "" if source in ("ring", "grid") else str(size)
+                about = [source, shown, f"`{recipe}`", told, f"{images:,}", ", ".join(str(row["seed"]) for row in rows)]
                 print("| " + " | ".join([*about, *cells]) + " |")
 
 
