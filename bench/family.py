@@ -209,7 +209,8 @@ def energy(given: argparse.Namespace) -> None:
     for pull in (0.1, 0.0):
         for seed in seeds(given):
             for model, row in trained(given, "ebgan", seed, pull=pull):
-                samples, d = model.sample(256, seed=1), model.game.shown.D.train()  # as in training: by statistics of the batch
+                samples = model.sample(256, seed=1)
+                d = model.game.shown.D.train()  # as in training: by statistics of the batch
                 with torch.no_grad():
                     energies = [-d(side).mean().item() for side in (real, samples)]
                 found = {
