@@ -10,18 +10,19 @@
     python bench/family.py --show
 
 `labels`: the share of samples that show the class that was asked for, read by the oracle of `sprites`, or for digits by a support
-vector machine on real ones; the worst class stands beside it. `codes`: InfoGAN's bound of the mutual information between the
-categorical code and the samples, in nats, on fresh latents; and the error of the code as a classifier of real pictures that it
-was not matched on (each category is called by the class that it sees most often in the other half), with the information switched
-off too. `encoders`: accuracy of the nearest neighbour among 1,000 labelled pictures in the encoder's space, beside pixels, and
-the share of reconstructions whose class the reader reads as before. `energy`: EBGAN's energies of real and fake pictures beside
-the margin, and the variety of its samples, with and without pull-away. `labelled`: the error of a classifier of real pictures
-that it never saw, taught --labels of them and, beside, all the others without their labels; and the same network taught the
-labelled ones alone; another choice of them for each seed. `vectors`: VAE/GAN's attribute vectors on sprites: the difference of
-the mean code with and without an attribute is added to codes of pictures without it; the oracle says in which share of what is
-made the attribute is there, beside the share in plain reconstructions, and in which share all other words stayed. `boosting`:
-modes covered by the first t components of AdaGAN, of bagging, and by the best single one. One JSON line a run goes to --results;
-`--show` prints the tables of all, and those of `bench/remedies.py` and `bench/divergences.py`.
+vector machine on real ones; the worst class stands beside it, and `style`, how much latents mean the same in all classes.
+`codes`: InfoGAN's bound of the mutual information between the categorical code and the samples, in nats, on fresh latents; and
+the error of the code as a classifier of real pictures that it was not matched on (each category is called by the class that it
+sees most often in the other half), with the information switched off too. `encoders`: accuracy of the nearest neighbour among
+1,000 labelled pictures in the encoder's space, beside pixels, and the share of reconstructions whose class the reader reads as
+before. `energy`: EBGAN's energies of real and fake pictures beside the margin, and the variety of its samples, with and without
+pull-away. `labelled`: the error of a classifier of real pictures that it never saw, taught --labels of them and, beside, all the
+others without their labels; and the same network taught the labelled ones alone; another choice of them for each seed. `vectors`:
+VAE/GAN's attribute vectors on sprites: the difference of the mean code with and without an attribute is added to codes of
+pictures without it; the oracle says in which share of what is made the attribute is there, beside the share in plain
+reconstructions, and in which share all other words stayed. `boosting`: modes covered by the first t components of AdaGAN, of
+bagging, and by the best single one. One JSON line a run goes to --results; `--show` prints the tables of all, and those of
+`bench/remedies.py` and `bench/divergences.py`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ COMPONENTS = 5
 PARTS = {"shape": (0, 6), "colour": (6, 12), "how_large": (12, 14), "background": (19, 23)}
 """Columns of the attributes of sprites, by what they are about."""
 COLUMNS = {
-    "labels": ["read_as_asked", "worst_class", "sure"],
+    "labels": ["read_as_asked", "worst_class", "style", "sure"],
     "codes": ["bound_nats", "error", "classes_named"],
     "encoders": ["neighbour", "neighbour_pixels", "class_kept", "error_pixels"],
     "energy": ["energy_real", "energy_fake", "variety"],
@@ -136,6 +137,14 @@ def seeds(given: argparse.Namespace) -> range:
     return range(given.first_seed, given.first_seed + given.seeds)
 
 
+def style(model: leafwing.Model, n: int = 200) -> float:
+    """How much of the brightness that varies within the classes is the latent's, the same in all of them: a share, by chance 1 / classes."""
+    latents, classes = model.latents(n, seed=2), len(model.labels)
+    ink = torch.stack([model.generate(latents, label=one).mean((1, 2, 3)) for one in range(classes)])  # (classes, n)
+    within = ink - ink.mean(1, keepdim=True)
+    return float(within.mean(0).square().mean() / within.square().mean())
+
+
 def labels(given: argparse.Namespace) -> None:
     data = load(given.source, size=given.size)
     read = reader(data)
@@ -148,6 +157,7 @@ def labels(given: argparse.Namespace) -> None:
                 right = read(samples) == asked
                 each = [round(float(right[asked == one].mean()), 4) for one in range(classes)]
                 found = {"read_as_asked": round(float(right.mean()), 4), "worst_class": min(each), "each_class": each}
+                found["style"] = round(style(model), 4)
                 if data.source == "sprites":
                     found["sure"] = round(float(attributes(samples)[1].mean()), 4)
                 keep({**row, **found}, given.results)
