@@ -138,7 +138,7 @@ def seeds(given: argparse.Namespace) -> range:
 
 
 def style(model: leafwing.Model, n: int = 200) -> float:
-    """How much of the brightness that varies within the classes is the latent's, the same in all of them: a share, by chance 1 / classes."""
+    """How much of the brightness that varies within classes is the latent's, alike in all of them: a share, by chance 1 / classes."""
     latents, classes = model.latents(n, seed=2), len(model.labels)
     ink = torch.stack([model.generate(latents, label=one).mean((1, 2, 3)) for one in range(classes)])  # (classes, n)
     within = ink - ink.mean(1, keepdim=True)
