@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import connection
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,19 +37,22 @@ class Forked:
         given = (list(words), {**os.environ, **slot}, *map(str, self.files.values()))
         self.process = children().Process(target=play, args=given)
         self.process.start()
+        self.asking = threading.Lock()  # of two threads that ask at once for the exit code, one is told 255
 
     def wait(self) -> int:
-        self.process.join()
+        connection.wait([self.process.sentinel])
+        code = self.poll()
         for file, path in self.files.items():
             file.write(path.read_bytes() if path.exists() else b"")
-        assert self.process.exitcode is not None
-        return self.process.exitcode
+        assert code is not None
+        return code
 
     def poll(self) -> int | None:
-        return self.process.exitcode
+        with self.asking:
+            return self.process.exitcode
 
     def send_signal(self, number: int) -> None:
-        if self.process.exitcode is None:
+        if self.poll() is None:
             os.kill(self.process.pid or 0, number)
 
     def kill(self) -> None:
