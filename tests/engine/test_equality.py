@@ -28,7 +28,7 @@ every_case = pytest.mark.parametrize(
 ROUNDS = 50
 # In fp32 a weight whose gradient is nearly zero moves a whole step of Adam or RMSprop this way or that, and these games make
 # much of it within 50 rounds. In fp64 they are equal like all others, so it is rounding.
-CHAOTIC = dict.fromkeys(("adagan", "bigan", "cgan", "ebgan", "gan", "wgan"), 10) | {"improved_gan": 5, "vaegan": 1}
+CHAOTIC = dict.fromkeys(("adagan", "bigan", "cgan", "ebgan", "gan", "improved_gan on points", "wgan"), 10) | {"vaegan": 1}
 """So many rounds are alike in fp32 all the same. RMSprop's first steps, equally large for all gradients, are the worst."""
 
 
@@ -80,7 +80,8 @@ def test_fifty_rounds_are_those_of_plain_training(name: str, spec: DataSpec, dou
 @every_case
 def test_fp32_rounds_alike(name: str, spec: DataSpec) -> None:
     slow, fast = build(name, spec), build(name, spec)
-    images = CHAOTIC.get(name, ROUNDS) * slow.batch * 2
+    rounds = CHAOTIC.get(name, CHAOTIC.get(f"{name} on points", ROUNDS) if spec.points else ROUNDS)
+    images = rounds * slow.batch * 2
     torch.manual_seed(5)
     expected = plain.train(slow, batches(spec), images)
     assert by_the_engine(fast, spec, images) == pytest.approx(expected, rel=1e-5, abs=1e-5)
