@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "model": {"runs", "recipes", "game", "errors"},
     "health": {"quantities"},
     "pictures": {"files", "errors"},
+    "explore": {"model", "evaluate", "data", "game", "recipes", "sprites", "pictures", "errors", "own"},
     "evaluate": {"model", "runs", "data", "game", "networks", "files", "quantities", "errors", "own"},
 }
 FREE = {"commands", "cli", "__main__", "__init__"}  # here the rooms meet

@@ -374,7 +374,9 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
         **asked,
     )
     words = comparing.training_words(found, "gan", 7)
-    command, bound, unused = cli.commands_for("gan").parse_args(["train", *words], exit_on_error=False, print_error=False)
+    command, bound, unused = cli.commands_for(["train", *words]).parse_args(
+        ["train", *words], exit_on_error=False, print_error=False
+    )
     assert (command.__name__, unused) == ("train", {})  # type: ignore[attr-defined]
     given = bound.arguments
     assert given["size"] == "16x32"
@@ -398,7 +400,7 @@ def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: py
     }  # fmt: skip
     found = plan(crew, monkeypatch, "digits", tmp_path / "out", **asked)
     words = shlex.split(found.command)[1:]
-    command, bound, unused = cli.commands_for(None).parse_args(words, exit_on_error=False, print_error=False)
+    command, bound, unused = cli.commands_for(words).parse_args(words, exit_on_error=False, print_error=False)
     assert (command.__name__, unused) == ("compare", {})  # type: ignore[attr-defined]
     told = bound.arguments | {"options": bound.arguments["set"]}
     assert {key: str(told[key]) for key in asked} == {key: str(value) for key, value in asked.items()}

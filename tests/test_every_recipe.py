@@ -204,3 +204,34 @@ def test_labels_are_asked_for_only_where_they_are_used(name: str) -> None:
             build(name, unlabelled)
     else:
         assert build(name, unlabelled).abilities.conditions == ()
+
+
+@every_case
+def test_a_critic_scores_each_sample_and_leads_back_to_it(name: str, spec: DataSpec) -> None:
+    model = Model(build(name, spec), spec)
+    if not model.can("judge"):
+        assert name in ("adagan", "pacgan"), "a critic of single samples is an ability: give it as `judge`"
+        return
+    samples = model.sample(5, seed=0)
+    scores = model.judge(samples)
+    assert scores.shape == (5,)
+    assert scores.isfinite().all()
+    shown = samples.clone().requires_grad_()
+    judge = model.game.abilities.judge
+    assert judge is not None
+    (slope,) = torch.autograd.grad(judge(model.game.shown, shown, *(model.told(5) or [None])).sum(), shown)
+    assert slope.isfinite().all()
+
+
+@every_case
+def test_render_is_generate_with_a_way_back_to_the_latents(name: str, spec: DataSpec) -> None:
+    model = Model(build(name, spec), spec)
+    latents = model.latents(3, seed=0).requires_grad_()
+    made = model.render(latents)
+    cut = made.detach() if spec.points else made.detach().clamp(-1, 1)
+    assert torch.allclose(cut, model.generate(latents.detach()), atol=1e-5)
+    if name == "bgan":
+        return  # its pictures are of two values
+    (slope,) = torch.autograd.grad(made.square().sum(), latents)
+    assert slope.isfinite().all()
+    assert name == "r3gan" or slope.abs().sum() > 0  # which begins with layers of zeros

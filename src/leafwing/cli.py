@@ -42,9 +42,7 @@ def run(words: list[str]) -> int:
             from leafwing.commands.launching import launch
 
             return launch(words, devices)
-        result = commands_for(asked_recipe(words) if words[:1] == ["train"] else None)(
-            words, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        result = commands_for(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
         print(f"leafwing: {error}", file=sys.stderr)
@@ -549,20 +547,26 @@ def columns(lines: list[tuple[str, ...]]) -> str:
     )
 
 
-def commands_for(recipe: str | None) -> App:
-    """The whole command line, in which `train` has the options of a recipe."""
+def commands_for(words: Sequence[str]) -> App:
+    """The whole command line, in which `train` has the options of the recipe that is asked for, and `explore` those of the tool."""
     app = App(
         name="leafwing",
         version=__version__,
         help="From a folder of pictures to a trained, measured, explained and shippable GAN.",
         version_flags=["--version"],
     )
-    app.command(train_command(recipe), name="train")
+    app.command(train_command(asked_recipe(words) if words[:1] == ["train"] else None), name="train")
     for command in (resume, sample, reel, runs, doctor):
         app.command(command)
     app.command("leafwing.commands.show_typed:show", name="show")
     app.command("leafwing.commands.evaluate_typed:evaluate", name="evaluate")
     app.command("leafwing.commands.comparison.typed:compare", name="compare")
+    if words[:1] == ["explore"]:
+        from leafwing.commands.explore_typed import command as explore
+
+        app.command(explore(words[1:]), name="explore")
+    else:
+        app.command("leafwing.commands.explore_typed:listed", name="explore")
     app.command(list_recipes, name="recipes")
     return app
 

@@ -355,6 +355,8 @@ class Abilities:
         conditions: which conditions `generate` takes, by field name.
         encode: (nets, samples) -> their latents (n, prior.size).
         classify: (nets, samples) -> logits of the data's classes (n, classes).
+        judge: (nets, samples, *conditions) -> the critic's scores (n,), higher where it takes samples for real; conditions as for
+            `generate`.
     """
 
     prior: Prior | None = None
@@ -362,6 +364,7 @@ class Abilities:
     conditions: tuple[str, ...] = ()
     encode: Callable[[Nets, Tensor], Tensor] | None = None
     classify: Callable[[Nets, Tensor], Tensor] | None = None
+    judge: Callable[..., Tensor] | None = None
 
 
 @final

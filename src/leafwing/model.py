@@ -170,14 +170,35 @@ class Model:
             raise LeafwingError("this game has no classifier: `leafwing recipes` says which have one")
         return self._told(self.game.abilities.classify, samples, batch).softmax(1)
 
+    def judge(self, samples: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK) -> Tensor:
+        """The critic's scores (n,) of samples, pictures in [-1, 1]: higher where it takes them for real, on no common scale.
+
+        Args:
+            samples: (n, channels, height, width); for points (n, 2).
+            label: for a model with labels, of which class they are to be; see `sample`.
+            attributes: the same of attributes.
+            batch: how many the critic sees at a time.
+
+        Raises:
+            LeafwingError: this game has no critic of single samples, or samples of another shape.
+        """
+        judge = self.game.abilities.judge
+        if judge is None:
+            raise LeafwingError(
+                "this game has no critic that judges single samples: `leafwing recipes` says which recipes there are"
+            )
+        told = self.told(len(samples), label, attributes)
+        return self._told(judge if told else lambda nets, x: judge(nets, x, None), samples, batch, *told)
+
     @torch.no_grad()
-    def _told(self, what: Callable[[Nets, Tensor], Tensor], samples: Tensor, batch: int) -> Tensor:
-        """What networks in evaluation mode say of samples, `batch` at a time."""
+    def _told(self, what: Callable[..., Tensor], samples: Tensor, batch: int, *told: Tensor) -> Tensor:
+        """What networks in evaluation mode say of samples, and of what is told of each, `batch` at a time."""
         nets = self.game.shown
         if samples.shape[1:] != self.spec.shape:
             raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: this run makes {self.spec.shape}")
         with evaluating(nets):
-            return torch.cat([what(nets, part.to(self.device)).float() for part in samples.split(batch)])
+            parts = zip(*(one.split(batch) for one in (samples, *told)), strict=True)
+            return torch.cat([what(nets, part.to(self.device), *rows).float() for part, *rows in parts])
 
     @property
     def codes(self) -> dict[str, int]:
@@ -222,13 +243,7 @@ class Model:
             raise LeafwingError("this game cannot generate")
         if batch < 1:
             raise LeafwingError(f"batch={batch}: at least one sample at a time is needed")
-        classes = self.classes(label, len(latents))
-        vectors = self.attribute_rows(attributes, len(latents), 0, classes)
-        conditions = {
-            "label": torch.tensor(classes, device=self.device),
-            "attributes": torch.tensor(vectors, dtype=torch.float32, device=self.device),
-        }
-        told = [conditions[name] for name in self.game.abilities.conditions]
+        told = self.told(len(latents), label, attributes)
 
         def block(start: int) -> Tensor:
             # Every pass is full, so that a picture does not depend on how many come with it: kernels round by shape.
@@ -237,6 +252,29 @@ class Model:
             return made[: len(latents) - start]
 
         return (block(start) for start in range(0, len(latents), batch))
+
+    def told(self, n: int, label: Labels = None, attributes: Attributes = None) -> list[Tensor]:
+        """The conditions of n samples as the networks take them, one tensor each, in the order of `Abilities.conditions`."""
+        classes = self.classes(label, n)
+        vectors = self.attribute_rows(attributes, n, 0, classes)
+        conditions = {
+            "label": torch.tensor(classes, device=self.device),
+            "attributes": torch.tensor(vectors, dtype=torch.float32, device=self.device),
+        }
+        return [conditions[name] for name in self.game.abilities.conditions]
+
+    def render(self, latents: Tensor, *told: Tensor) -> Tensor:
+        """The samples of latents (n, size) in one pass, through which gradients flow back to the latents; not cut to [-1, 1].
+
+        Args:
+            latents: as many as fit into memory at once, with what gradients need.
+            told: the conditions, see `Model.told`; those of class 0, 1, ... in turn if not given.
+        """
+        generate, nets = self.game.abilities.generate, self.game.shown
+        if generate is None:
+            raise LeafwingError("this game cannot generate")
+        with evaluating(nets):
+            return generate(nets, latents, *(told or tuple(self.told(len(latents))) or (None,))).float()
 
     @torch.no_grad()
     def _pass(self, latents: Tensor, *told: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ Each checks its input first, and writes nothing when it is bad.
 
 from leafwing.commands.comparison.comparing import compare
 from leafwing.commands.evaluating import evaluate
+from leafwing.commands.exploring import explore
 from leafwing.commands.looking import doctor, reel, sample, show, table
 from leafwing.commands.training import TRAIN_OPTIONS, forecast, read_config, resume, train
 
@@ -13,6 +14,7 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "explore",
     "forecast",
     "read_config",
     "reel",

@@ -73,7 +73,7 @@ class Features:
 
 def load_features(
     name: str,
-    data: Dataset,
+    data: Dataset | None,
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
@@ -84,7 +84,7 @@ def load_features(
 
     Args:
         name: a key of `FEATURES`.
-        data: what `own` is trained on, if that was not done before.
+        data: what `own` is trained on, if that was not done before; None for the others.
         weights: of `inception`: a file; None: the public one, downloaded once.
         device: where it computes. `own` is always trained on the CPU, because its weights are to be the same everywhere.
         cache: where `own` is kept. None: the cache of leafwing.
@@ -100,6 +100,7 @@ def load_features(
     if name == "own":
         from leafwing.evaluate import own
 
+        assert data is not None, "`own` is trained on data"
         net, digest = own.own(data, cache=cache, counting=counting)
         return Features(name, digest, net.to(device), device, own.BATCH, net.classes > 0)
     if name == "inception":

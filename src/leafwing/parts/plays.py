@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from leafwing.game import Abilities, Batch, Clock, Nets, Play, Prior, Round, Term, Turn
+from leafwing.game import Abilities, Batch, Clock, Nets, Play, Prior, Round, Term, Turn, scores
 from leafwing.parts.objectives import Objective
 
 
@@ -80,7 +80,12 @@ class Packed(nn.Module):
 
 
 def generating(prior: Prior, *conditions: str) -> Abilities:
-    """The ability that goes with `sampling`: latents (n, prior.size) in, samples out, told the conditions where there are any."""
+    """The abilities that go with `sampling`, told the conditions where there are any.
+
+    Latents (n, prior.size) in, samples out; samples in, D's scores (n,) out.
+    """
     if not conditions:
-        return Abilities(prior=prior, generate=lambda nets, z, nothing: nets.G(z))
-    return Abilities(prior=prior, generate=lambda nets, z, *told: nets.G(z, *told), conditions=conditions)
+        return Abilities(prior, lambda nets, z, nothing: nets.G(z), judge=lambda nets, x, nothing: scores(nets.D(x)))
+    return Abilities(
+        prior, lambda nets, z, *told: nets.G(z, *told), conditions, judge=lambda nets, x, *told: scores(nets.D(x, *told))
+    )

@@ -206,7 +206,7 @@ def catalogue() -> list[Card]:
 
 
 def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
-    meanings = _meanings(ast.get_docstring(function) or "")
+    said = meanings(ast.get_docstring(function) or "")
     positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     if len(positional) != 1:
         raise LeafwingError(
@@ -229,7 +229,7 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
             raise LeafwingError(f"{where}: its type must be bool, int, float, str or Literal of texts")
         if kind is float and isinstance(value, int):
             value = float(value)
-        found.append(Option(argument.arg, kind, value, meanings.get(argument.arg, ""), choices))
+        found.append(Option(argument.arg, kind, value, said.get(argument.arg, ""), choices))
     return found
 
 
@@ -256,7 +256,7 @@ def _type(annotation: ast.expr) -> tuple[type | None, tuple[str, ...]]:
     return None, ()
 
 
-def _meanings(doc: str) -> dict[str, str]:
+def meanings(doc: str) -> dict[str, str]:
     """The Args section of a docstring, by argument."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     found: dict[str, str] = {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from leafwing import networks
-from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, scores
 from leafwing.networks import dcgan
 from leafwing.parts import priors
 from leafwing.parts.conditioning import LabelBesideLatent
@@ -87,6 +87,8 @@ def acgan(
         turns=duel(
             play, non_saturating, critic=[real, fake] if class_fakes else [real], generator=[fake], n_critic=n_critic
         ),
-        abilities=replace(generating(z, "label"), classify=lambda nets, x: nets.D(x)[1]),
+        abilities=replace(
+            generating(z, "label"), classify=lambda nets, x: nets.D(x)[1], judge=lambda nets, x, label: scores(nets.D(x))
+        ),
         batch=batch,
     )

@@ -7,6 +7,7 @@ prior against codes: the first version's algorithm 1 has them swapped. Adam 8e-4
 of D and one of C, as in a well-known code; no batch normalisation in C. Networks are DCGAN's; C is an MLP.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from leafwing import networks
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, exact
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, exact
 from leafwing.networks.encoders import Encoder
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
@@ -71,7 +72,6 @@ def alpha_gan(
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
     c = nn.Sequential(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))
     adam_g, adam_d = (Adam(lr, (beta1, beta2)) for lr in (lr_g, lr_d))
-    able = generating(z)
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, widest=widest), adam_g, ema=ema),
@@ -102,6 +102,6 @@ def alpha_gan(
             ),
             Turn("C", play, [Term("codes", codes)], repeat=n_critic),
         ],
-        abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)),
+        abilities=replace(generating(z), encode=lambda nets, x: nets.E(x)),
         batch=batch,
     )

@@ -8,13 +8,14 @@ log-likelihoods, each weighed by exp(s) over the sum of exp(s) in its latent's d
 picture. Networks are DCGAN's; rates the paper's 1e-4 with beta1 .5, recalled and not checked again.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from leafwing import networks
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, exact
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, exact
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, boundary_seeking
 from leafwing.parts.plays import duel, generating, sampling
@@ -74,7 +75,7 @@ def bgan(
     if discrete:
         data.need_pictures("bgan in its discrete form")
         play, objective = drawing, Objective(boundary_seeking.critic, likely)
-        able = Abilities(z, lambda nets, latents, label: light(nets.G(latents)))
+        able = replace(able, generate=lambda nets, latents, label: light(nets.G(latents)))
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),

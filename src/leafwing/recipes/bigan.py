@@ -7,13 +7,14 @@ a Gaussian whose mean and deviation it says. G and E move together. Networks are
 have maxout and dropout; Adam 2e-4 with beta1 .5.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from leafwing import networks
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, scores
 from leafwing.networks.encoders import Encoder, JointCritic
 from leafwing.parts import priors
 from leafwing.parts.objectives import joint
@@ -67,7 +68,6 @@ def bigan(
         return Round(nets, real=batch.image, fake=fake, clock=clock, **beside)
 
     e = Encoder(data, 2 * latent if drawn else latent, width, widest=widest)
-    able = generating(z)
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
@@ -78,6 +78,10 @@ def bigan(
             Turn("D", play, [Term("adversarial", joint.critic)], repeat=n_critic),
             Turn("G E", play, [Term("adversarial", joint.generator)]),
         ],
-        abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)[:, :latent]),
+        abilities=replace(
+            generating(z),
+            encode=lambda nets, x: nets.E(x)[:, :latent],
+            judge=lambda nets, x, nothing: scores(nets.D(x, nets.E(x)[:, :latent])),
+        ),
         batch=batch,
     )

@@ -8,17 +8,19 @@ are a stream of their own (`--labelled`); without it, every picture's label is u
 enters all layers of D. We differ: weights are not initialised from data, and D's average, which classifies, forgets faster.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
 from leafwing.networks.layers import Noise
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.penalties import feature_matching
+from leafwing.parts.plays import generating
 
 
 def _dense(inputs: int, outputs: int) -> nn.Module:
@@ -111,6 +113,6 @@ def improved_gan_semi(
             "D": Player(Critic(data, width), Adam(lr_d, (beta1, 0.999)), ema=ema_d),
         },
         turns=[Turn("D", play, [named, real], repeat=n_critic), Turn("G", play, [match])],
-        abilities=Abilities(z, lambda nets, z, label: nets.G(z), classify=lambda nets, x: nets.D(x)[1]),
+        abilities=replace(generating(z), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )

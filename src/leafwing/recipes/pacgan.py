@@ -54,6 +54,6 @@ def pacgan(
             "D": Player(Packed(d, together), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), non_saturating, n_critic=n_critic),
-        abilities=generating(z),
+        abilities=replace(generating(z), judge=None),  # D says nothing of one sample alone
         batch=batch,
     )

@@ -10,12 +10,14 @@ player's costs are multiplied by 0, and logged so, which waits for nobody; RMSpr
 first steps after a rest are longer. Each part of a batch that is cut decides for itself, and so does each process.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from leafwing import networks
-from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Player, RMSprop, Round, Term, Turn, exact
+from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Player, RMSprop, Round, Term, Turn, exact
 from leafwing.networks import dcgan
 from leafwing.networks.encoders import Encoder
 from leafwing.parts import priors
@@ -91,7 +93,6 @@ def vaegan(
     paid_by_g = Term("adversarial", non_saturating.generator), passing, alike
     trunk = networks.critic(data, width, widest=widest)
     assert isinstance(trunk, dcgan.Critic)
-    able = generating(z)
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, widest=widest), RMSprop(lr_g), ema=ema),
@@ -103,6 +104,6 @@ def vaegan(
             Turn("E", play, [Term("divergence", divergence), Term("likeness", likeness)]),
             Turn("G", play, [gated(term, False) for term in paid_by_g]),
         ],
-        abilities=Abilities(able.prior, able.generate, encode=lambda nets, x: nets.E(x)[:, :latent]),
+        abilities=replace(generating(z), encode=lambda nets, x: nets.E(x)[:, :latent]),
         batch=batch,
     )

@@ -1,0 +1,108 @@
+"""`leafwing explore RUN TOOL` as it is typed: its options are those of the tool, read from the tool's signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+import json as format_json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from cyclopts import Group, Parameter
+
+from leafwing.commands.exploring import explore as run_tool
+from leafwing.errors import LeafwingError
+from leafwing.explore import FILLED, TOOLS, tool
+from leafwing.progress import Screen
+from leafwing.recipes import meanings
+
+MACHINE, FOLDER, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Machine", "Run folder", "Output"), 4))
+LIST = "\n\n".join(f"{name}: {text}" for name, text in TOOLS.items())
+
+
+def about(text: str, group: Group) -> Parameter:
+    """What --help says of an option, and where."""
+    return Parameter(help=text, group=group, negative="")
+
+
+COMMON: dict[str, tuple[Any, Any, Parameter]] = {
+    "images": (str | None, None, about("Which checkpoint, or best. Default: the newest.", FOLDER)),
+    "data": (str | None, None, about("Other pictures, for tools that look at real ones.", FOLDER)),
+    "space": (
+        Literal["own", "pixels", "inception"],
+        "own",
+        about("Feature network in which pictures are compared.", MACHINE),
+    ),
+    "out": (Path | None, None, about("A folder. Default: in the run's explore folder.", OUTPUT)),
+    "device": (Literal["auto", "cpu", "cuda", "mps"], "cpu", about("Where to compute.", MACHINE)),
+    "trust": (bool, False, about("Execute the run's recipe.py although it is no installed recipe.", FOLDER)),
+    "root": (Path, Path("runs"), about("Where numbered run folders lie.", FOLDER)),
+    "json": (bool, False, about("One JSON document on standard output and nothing else there.", OUTPUT)),
+}
+
+
+def command(words: Sequence[str]) -> Callable[..., int]:
+    """The command `explore` with the options of the tool that a command line names.
+
+    Args:
+        words: the command line behind `explore`.
+    """
+    named = next((word for word in words[1:2] if word in TOOLS), None)
+
+    def explore(run: str, tool: str, **given: Any) -> int:
+        return _explore(run, tool, given)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    plain = inspect.Parameter.POSITIONAL_ONLY
+    run = Annotated[str, Parameter(help="Folder, name, number or `last`.")]
+    which = Annotated[str, Parameter(help=", ".join(TOOLS))]
+    signature = [inspect.Parameter("run", plain, annotation=run), inspect.Parameter("tool", plain, annotation=which)]
+    title = (
+        f"Look into a run: what has it learnt?\n\n{LIST}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
+    )
+    if named is not None:
+        function = tool(named)
+        group = Group(f"Options of {named}", sort_key=1)
+        doc = inspect.getdoc(function) or ""
+        said, hints = meanings(doc), get_type_hints(function)
+        for name, one in list(inspect.signature(function).parameters.items())[1:]:
+            if name not in FILLED:
+                kind: Any = Annotated[hints[name], Parameter(help=said.get(name, ""), group=group)]
+                signature.append(inspect.Parameter(name, keyword, default=one.default, annotation=kind))
+        title = doc.partition("\n\nArgs:")[0]
+    for name, (kind, default, parameter) in COMMON.items():
+        signature.append(inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, parameter]))
+    explore.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    explore.__annotations__ = {one.name: one.annotation for one in signature}
+    explore.__doc__ = title
+    return explore
+
+
+def _explore(run: str, name: str, given: dict[str, Any]) -> int:
+    as_json = given.pop("json", False)
+    if name not in TOOLS:
+        tool(name)  # raises: there is no such tool
+        raise LeafwingError(f"explore {name}: the tool is the second word, as in leafwing explore last {next(iter(TOOLS))}")
+    found = run_tool(run, name, progress=Screen(), **given)
+    files = [str(path) for path in found.written]
+    if as_json:
+        print(format_json.dumps({**found.document, "written": files}, indent=2, ensure_ascii=False))
+        return 0
+    for word in found.document["words"]:
+        print(word)
+    for file in files:
+        print(f"  {file}")
+    return 0
+
+
+def listed(run: str, tool: str, /) -> int:
+    """Look into a run: what has it learnt?
+
+    Parameters
+    ----------
+    run
+        Folder, name, number or `last`.
+    tool
+        What to look with; `leafwing explore --help` lists the tools.
+    """
+    raise AssertionError("a command line that begins with `explore` is read by `command`")

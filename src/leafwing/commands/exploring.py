@@ -1,0 +1,203 @@
+"""Explore a run: a tool of the laboratory is given what it needs, and what it finds is written into the run's `explore` folder."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leafwing import files
+from leafwing.errors import LeafwingError
+from leafwing.progress import Silent
+from leafwing.recipes import did_you_mean
+from leafwing.runs import ROOT, Run
+
+if TYPE_CHECKING:
+    from leafwing.commands.evaluating import Sides
+    from leafwing.data import Dataset
+    from leafwing.evaluate.features import Features
+    from leafwing.explore.finding import Counting, Finding
+    from leafwing.explore.reading import Reader
+    from leafwing.model import Model
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What a tool found, and where it lies.
+
+    Args:
+        folder: holds `figures.json`, and a file for each sheet, film and array.
+        document: `figures.json`: tool, run, images, weights_hash, options, figures, words.
+        written: all files.
+    """
+
+    folder: Path
+    document: Mapping[str, Any]
+    written: tuple[Path, ...]
+
+
+def explore(
+    run: str | Path,
+    tool: str,
+    *,
+    images: int | str | None = None,
+    data: str | Path | None = None,
+    space: str = "own",
+    out: str | Path | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+    root: str | Path = ROOT,
+    progress: Silent | None = None,
+    **options: Any,
+) -> Explored:
+    """Look into a run with a tool of the laboratory.
+
+    Args:
+        run: folder, name, number or `last`.
+        tool: a key of `leafwing.explore.TOOLS`.
+        images: which checkpoint, or `best`; None for the newest.
+        data: other pictures for the tools that look at real ones, read with the run's size and channels.
+        space: the feature network of `leafwing.evaluate.features.FEATURES` in which pictures are compared.
+        out: a folder, which must not exist. None: under the run's `explore` folder, named after the checkpoint, the tool and the
+            options; what the same call wrote there before is written anew, and is the same.
+        device: auto, cpu, cuda or mps.
+        trust: execute the folder's `recipe.py` although it is no installed recipe.
+        root: where numbered run folders lie.
+        progress: who is told; None for nobody.
+        **options: the tool's own.
+
+    Raises:
+        LeafwingError: bad input, or the run lacks an ability that the tool needs; nothing was written.
+    """
+    import torch
+
+    from leafwing import explore as laboratory
+    from leafwing.engine import choose, keep_freed_memory
+    from leafwing.evaluate.features import FEATURES
+    from leafwing.model import Model
+
+    function = laboratory.tool(tool)
+    known = inspect.signature(function).parameters
+    own = [name for name in known if name not in laboratory.FILLED][1:]
+    for name in options:
+        if name not in own:
+            raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, own)}")
+    if space not in FEATURES:
+        raise LeafwingError(f"no space {space!r}{did_you_mean(space, list(FEATURES))}")
+    if out is not None and Path(out).exists():
+        raise LeafwingError(f"{out} exists: choose another --out")
+    opened = Run.open(run, root=root, trust=trust)
+    shown = opened.shown(images)
+    heard = progress or Silent()
+    keep_freed_memory()
+    model = Model.load(opened, images=shown, device=choose(device, "fp32", torch.get_num_threads()).device, say=heard.say)
+    given = Given(opened, model, data, space, heard)
+    filled = {name: getattr(given, name) for name in laboratory.FILLED if name in known}
+    finding = function(model, **filled, **options)
+    resolved = {name: options.get(name, known[name].default) for name in own}
+    about = resolved | {"data": data, "space": space}
+    target = (
+        Path(out) if out is not None else opened.folder / "explore" / folder_name(model.images or 0, tool, function, about)
+    )
+    with opened.weights()[model.images or 0].open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    document = {
+        "tool": tool,
+        "run": opened.name,
+        "images": model.images,
+        "weights_hash": digest,
+        "options": {
+            name: value if isinstance(value, int | float | str | None) else str(value) for name, value in about.items()
+        },
+        "figures": finding.figures,
+        "words": list(finding.words),
+    }
+    return Explored(target, document, tuple(written(finding, document, target)))
+
+
+class Given:
+    """What tools may be given beside the model: each is read, trained or loaded when a tool first has a parameter of its name."""
+
+    def __init__(self, run: Run, model: Model, source: str | Path | None, space: str, heard: Silent) -> None:
+        self.run, self.model, self.source, self.space, self.heard = run, model, source, space, heard
+
+    @cached_property
+    def _sides(self) -> Sides:
+        from leafwing.commands.evaluating import reference
+
+        return reference(self.run, self.source, self.heard)
+
+    @cached_property
+    def data(self) -> Dataset:
+        return self._sides.parts()[0] if self.source is None else self._sides.real
+
+    @cached_property
+    def held(self) -> Dataset:
+        return self._sides.real
+
+    @cached_property
+    def features(self) -> Features:
+        return self._features(self.space)
+
+    def _features(self, space: str) -> Features:
+        from leafwing.evaluate.features import load_features
+
+        if space == "pixels":
+            return load_features(space, None, device=str(self.model.device))
+        try:
+            trained = self._sides.parts()[0]
+        except LeafwingError as error:
+            raise LeafwingError(f"{error}. --space pixels compares pictures without them") from None
+        return load_features(space, trained, device=str(self.model.device), counting=self.heard.counting)
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        from leafwing.commands.evaluating import world_of
+        from leafwing.explore import reading
+
+        if world_of(self.run.config["data"]["source"]) == "sprites":
+            return reading.oracle()
+        return reading.classifier(self._features("own"), self.run.spec.labels) if self.run.spec.labels else None
+
+    @property
+    def counting(self) -> Counting:
+        return self.heard.counting
+
+
+def folder_name(images: int, tool: str, function: Callable[..., Finding], about: Mapping[str, Any]) -> str:
+    """`000200000-interpolate-seed0`, with a hash behind it where options are not the defaults."""
+    defaults = {name: one.default for name, one in inspect.signature(function).parameters.items()} | {
+        "data": None,
+        "space": "own",
+    }
+    other = {name: str(value) for name, value in about.items() if value != defaults[name] and name != "seed"}
+    digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{images:09d}-{tool}-seed{about.get('seed', 0)}" + (f"-{digest}" if other else "")
+
+
+def written(finding: Finding, document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes what was found, the figures last; the files."""
+    import numpy as np
+
+    from leafwing.explore.sheet import webp
+    from leafwing.pictures import png
+
+    content: dict[str, Any] = {f"{name}.png": png(image) for name, image in finding.sheets.items()}
+    content |= {f"{name}.webp": webp(frames) for name, frames in finding.films.items()}
+    content |= {f"{name}.npy": lambda path, array=array: saved(path, array) for name, array in finding.arrays.items()}
+    content["figures.json"] = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with files.storage(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def saved(path: Path, array: np.ndarray) -> None:
+        with path.open("wb") as file:
+            np.save(file, array)
+
+    for name, held in content.items():
+        files.write(folder / name, held)
+    return [folder / name for name in content]

@@ -1,0 +1,93 @@
+"""Latents that users name: seeds, files, and paths between them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing.errors import LeafwingError
+from leafwing.model import Model
+
+WAYS = ("spherical", "straight")
+
+
+def whole_numbers(name: str, text: str, most: int = 2**32 - 1) -> list[int]:
+    """Whole numbers from text such as `3,5,8` or `0:10`, which is 0 to 9.
+
+    Raises:
+        LeafwingError: naming the option, what is none of them, and how they are written.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, colon, last = part.strip().partition(":")
+        if not first.isdecimal() or (colon and not last.isdecimal()):
+            raise LeafwingError(f"--{name} {text!r}: {part.strip()!r} is no whole number; write 3,5,8 or 0:10")
+        found += range(int(first), int(last)) if colon else [int(first)]
+    if not found or max(found) > most:
+        raise LeafwingError(f"--{name} {text!r}: numbers from 0 to {most} are needed, at least one")
+    return found
+
+
+def chosen(model: Model, samples: str, seed: int, file: Path | None = None) -> Tensor:
+    """Latents by the numbers of samples of a seed, as `leafwing sample` shows them, or by rows of a file.
+
+    Args:
+        model: whose latents.
+        samples: `3,5,8` or `0:10`.
+        seed: of the samples.
+        file: an .npz with `latents` (n, size), or a .npy of it; the numbers are its rows then.
+
+    Returns:
+        (n, size).
+
+    Raises:
+        LeafwingError: a number that is none, or a file without such latents.
+    """
+    numbers = whole_numbers("samples", samples, most=999_999)
+    if file is None:
+        return model.latents(max(numbers) + 1, seed)[numbers]
+    known = saved(model, file)
+    if max(numbers) >= len(known):
+        raise LeafwingError(f"{file} holds {len(known)} latents, 0 to {len(known) - 1}: there is no number {max(numbers)}")
+    return known[numbers]
+
+
+def saved(model: Model, file: Path) -> Tensor:
+    """The latents of a file, (n, size); see `chosen`."""
+    size = model.latents(1).shape[1]
+    try:
+        held = np.load(file, allow_pickle=False)
+        rows = held["latents"] if isinstance(held, np.lib.npyio.NpzFile) else held
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise LeafwingError(f"{file} holds no latents (an .npz with `latents`, or a .npy): {error}") from None
+    if rows.ndim != 2 or rows.shape[1] != size or not np.issubdtype(rows.dtype, np.number) or not np.isfinite(rows).all():
+        raise LeafwingError(f"{file}: latents of this run are finite numbers of shape (n, {size}), not {rows.shape}")
+    return torch.from_numpy(rows.astype(np.float32)).to(model.device)
+
+
+def between(a: Tensor, b: Tensor, shares: Tensor, way: str = "spherical") -> Tensor:
+    """Latents from a (size,) to b (size,): (len(shares), size), a where a share is 0, b where it is 1.
+
+    Args:
+        a, b: the ends.
+        shares: how far along, (steps,).
+        way: straight, or spherical: along an arc, with lengths between those of the ends (White 2016, arXiv:1609.04468). A straight
+            line between latents of a normal prior passes points shorter than any that G was shown.
+    """
+    if way not in WAYS:
+        raise LeafwingError(f"--way {way}: choose from {', '.join(WAYS)}")
+    t = shares.to(a)[:, None]
+    straight = (1 - t) * a + t * b
+    if way == "straight":
+        return straight
+    lengths = a.norm(), b.norm()
+    cosine = torch.dot(a / lengths[0].clamp(min=1e-12), b / lengths[1].clamp(min=1e-12)).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    if angle < 1e-4 or math.pi - angle < 1e-4:  # nothing to turn, or no plane to turn in
+        return straight
+    turned = torch.sin((1 - t) * angle) * a / lengths[0] + torch.sin(t * angle) * b / lengths[1]
+    return turned / torch.sin(angle) * ((1 - t) * lengths[0] + t * lengths[1])
