@@ -79,6 +79,7 @@ def explore(
     from leafwing import explore as laboratory
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.evaluate.features import FEATURES
+    from leafwing.explore.finding import plain
     from leafwing.model import Model
 
     function = laboratory.tool(tool)
@@ -114,7 +115,7 @@ def explore(
         "options": {
             name: value if isinstance(value, int | float | str | None) else str(value) for name, value in about.items()
         },
-        "figures": finding.figures,
+        "figures": plain(finding.figures),
         "words": list(finding.words),
     }
     return Explored(target, document, tuple(written(finding, document, target)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Finding:
     """What one tool found in one model.
 
     Args:
-        figures: numbers by name, in plain JSON: text, numbers, lists, dictionaries; None for what cannot be worked out.
+        figures: numbers by name: text, numbers, lists, dictionaries; nan or None for what cannot be worked out.
         words: what they mean, a sentence each.
         sheets: pictures by name, each with its title, heads and legend on it.
         films: animations by name, their frames; each runs in a loop.
@@ -34,3 +35,13 @@ class Finding:
     sheets: Mapping[str, Image] = field(default_factory=dict)
     films: Mapping[str, Sequence[Image]] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def plain(figures: Any) -> Any:
+    """Figures in plain JSON, which has no word for what is no finite number but None."""
+    if isinstance(figures, Mapping):
+        return {str(name): plain(value) for name, value in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [plain(value) for value in figures]
+    value = figures.item() if isinstance(figures, np.generic) else figures
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -97,7 +97,7 @@ def interpolate(
         figures,
         words,
         {"walks": sheet("Interpolation between samples", rows, heads=heads, legend=legend)},
-        {"walk": film("", frames)},
+        {"walk": film(frames)},
         {"latents": ends.cpu().numpy()},
     )
 

@@ -85,9 +85,8 @@ def between(a: Tensor, b: Tensor, shares: Tensor, way: str = "spherical") -> Ten
     if way == "straight":
         return straight
     lengths = a.norm(), b.norm()
-    cosine = torch.dot(a / lengths[0].clamp(min=1e-12), b / lengths[1].clamp(min=1e-12)).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    if angle < 1e-4 or math.pi - angle < 1e-4:  # nothing to turn, or no plane to turn in
+    angle = torch.arccos(torch.dot(a / lengths[0], b / lengths[1]).clamp(-1, 1))
+    if not 1e-4 < angle < math.pi - 1e-4:  # nothing to turn, or no plane to turn in
         return straight
     turned = torch.sin((1 - t) * angle) * a / lengths[0] + torch.sin(t * angle) * b / lengths[1]
     return turned / torch.sin(angle) * ((1 - t) * lengths[0] + t * lengths[1])

@@ -28,11 +28,14 @@ class Reader:
         name: oracle or classifier.
         words: the words of each property.
         read: pictures (n, channels, height, width) in [-1, 1] -> for each property what it is, str (n,), `UNREAD` where not sure.
+        box: pictures -> the box about the object, (n, 4): left, top, width, height in pixels, nan where not sure; None where
+            the reader sees no boxes.
     """
 
     name: str
     words: Mapping[str, Sequence[str]]
     read: Callable[[Tensor], dict[str, np.ndarray]]
+    box: Callable[[Tensor], np.ndarray] | None = None
 
     def property_of(self, concept: str) -> tuple[str, str]:
         """A concept, `colour=red`, as property and word; of a reader with one property the word is enough.
@@ -61,7 +64,11 @@ def oracle() -> Reader:
             for name, words in WORDS.items()
         }
 
-    return Reader("oracle", {name: tuple(words) for name, words in WORDS.items()}, read)
+    def box(pictures: Tensor) -> np.ndarray:
+        found = sprites.read(pictures)
+        return np.where(found.sure[:, None], found.box, np.nan)
+
+    return Reader("oracle", {name: tuple(words) for name, words in WORDS.items()}, read, box)
 
 
 def classifier(features: Features, labels: Sequence[str]) -> Reader:

@@ -43,8 +43,11 @@ def sheet(
         scale -= 1
     across, down = scale * width + GAP, scale * height + GAP
     beside = max((_long(name) for name, _ in rows), default=0)
-    left, top = MARGIN + beside + (GAP * 2 if beside else 0), MARGIN + TITLE + 10 + (TEXT + 8 if heads else 0)
-    wide = max(left + widest * across + MARGIN, min(_long(title, TITLE) + 2 * MARGIN, 900), 360)
+    left, top = (
+        MARGIN + beside + (GAP * 2 if beside else 0),
+        MARGIN + (TITLE + 10 if title else 0) + (TEXT + 8 if heads else 0),
+    )
+    wide = max(left + widest * across + MARGIN, min(_long(title, TITLE) + 2 * MARGIN, 900), 360 if title else 0)
     below = [line for part in legend.splitlines() for line in textwrap.wrap(part, max(20, int((wide - 2 * MARGIN) / 6.6)))]
     made = Image.new("RGB", (wide, top + len(rows) * down + (8 + len(below) * (TEXT + 5) if below else 0) + MARGIN), "white")
     draw = ImageDraw.Draw(made)
@@ -62,11 +65,9 @@ def sheet(
     return made
 
 
-def film(title: str, frames: Sequence[Tensor], captions: Sequence[str] = ()) -> list[Image.Image]:
-    """Frames of an animation: each a row of pictures (n, channels, height, width) with a caption."""
-    return [
-        sheet(title, [("", frame)], legend=captions[i] if captions else "") for i, frame in enumerate(frames)
-    ]  # fmt: skip
+def film(frames: Sequence[Tensor]) -> list[Image.Image]:
+    """Frames of an animation, each a row of pictures (n, channels, height, width) in [-1, 1]."""
+    return [sheet("", [("", frame)]) for frame in frames]
 
 
 def chart(
