@@ -7,6 +7,7 @@
     python bench/family.py labelled --source MNIST
     python bench/family.py vectors --source sprites
     python bench/family.py boosting --source grid
+    python bench/family.py samples dcgan sngan sagan bgan gogan
     python bench/family.py --show
 
 `labels`: the share of samples that show the class that was asked for, read by the oracle of `sprites`, or for digits by a support
@@ -21,8 +22,9 @@ others without their labels; and the same network taught the labelled ones alone
 VAE/GAN's attribute vectors on sprites: the difference of the mean code with and without an attribute is added to codes of
 pictures without it; the oracle says in which share of what is made the attribute is there, beside the share in plain
 reconstructions, and in which share all other words stayed. `boosting`: modes covered by the first t components of AdaGAN, of
-bagging, and by the best single one. One JSON line a run goes to --results; `--show` prints the tables of all, and those of
-`bench/remedies.py` and `bench/divergences.py`.
+bagging, and by the best single one. `samples`: of recipes that claim no more than good samples of digits, the share that a
+classifier of real ones is confident of, the divergence of the classes it reads from equal shares, and KID. One JSON line a run
+goes to --results; `--show` prints the tables of all, and those of `bench/remedies.py` and `bench/divergences.py`.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ COLUMNS = {
     "labelled": ["error"],
     "vectors": list(PARTS),
     "boosting": ["modes_of_first", "good_of_first", "modes_alone"],
+    "samples": ["confident", "kl", "kid"],
 }
 """What the tables show, by part."""
 HIDDEN = ("labelled_seed", "hold_out")
@@ -294,6 +297,13 @@ def boosting(given: argparse.Namespace) -> None:
                 keep({**row, **found}, given.results)
 
 
+def samples(given: argparse.Namespace) -> None:
+    for recipe in given.recipes:
+        for seed in seeds(given):
+            for model, row in trained(given, recipe, seed):
+                keep({**row, **remedies.of_digits(model)}, given.results)
+
+
 def cell(value: Any) -> str:
     """A number, numbers, or how a share changed and what stayed."""
     if isinstance(value, dict):
@@ -348,7 +358,7 @@ def main() -> None:
         divergences.table(divergences.RESULTS)
         return
     parts = {"labels": labels, "codes": codes, "encoders": encoders, "energy": energy}
-    (parts | {"labelled": labelled, "vectors": vectors, "boosting": boosting})[given.part](given)
+    (parts | {"labelled": labelled, "vectors": vectors, "boosting": boosting, "samples": samples})[given.part](given)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ joint = Objective(
     generator=lambda s: softplus(s.real_score).mean() + softplus(-s.fake_score).mean(),
 )
 """D: sp(-s(x, E(x))) + sp(s(G(z), z)); G and E together the reverse of both. Dumoulin et al. 2016, arXiv:1606.00704, algorithm 1;
-Donahue et al. 2016, arXiv:1605.09782, eq. 7."""
+Donahue et al. 2016, arXiv:1605.09782, eq. 3 and section 3.4."""
 
 
 def smoothed(target: float = 0.9) -> Objective:

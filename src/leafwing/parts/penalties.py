@@ -45,7 +45,7 @@ def r2(gamma: Scheduled = 1.0) -> Term:
 def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
     """weight times the mean squared cosine between two fakes' codes: they are to point different ways.
 
-    Zhao et al. 2016, arXiv:1609.03126, eq. 4.
+    Zhao et al. 2016, arXiv:1609.03126, section 2.4.
 
     Args:
         code: round -> codes of the fakes, (n, ...).

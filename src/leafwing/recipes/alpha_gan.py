@@ -3,8 +3,9 @@
 An auto-encoder between two critics: D tells pictures from samples and reconstructions, C tells latents from codes.
 
 E and G pay lambda times the mean absolute error of the reconstruction; E fools C, G fools D twice. C's cost is the right way round,
-prior against codes: the first version's algorithm 1 has them swapped. Adam 8e-4 with betas (.5, .9) and two turns of E and G for one
-of D and one of C, as in a well-known code; no batch normalisation in C. Networks are DCGAN's; C is an MLP.
+prior against codes: the first version's algorithm 1 has them swapped. Adam 8e-4 with betas (.5, .9) as in a code by others (V.
+Shepardson), two turns of E and G for one of D and one of C as in its example; no batch normalisation in C. Networks are DCGAN's; C is
+an MLP.
 """
 
 from dataclasses import replace

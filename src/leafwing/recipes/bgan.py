@@ -5,7 +5,7 @@ The generator aims at the critic's decision boundary, where it cannot tell, inst
 The continuous form: D as in the GAN, G pays half the square of its score. The discrete form is for pictures of two values, as which
 the data are then read: G says how likely a pixel is to be light, `draws` pictures are drawn for each latent, and G pays minus their
 log-likelihoods, each weighed by exp(s) over the sum of exp(s) in its latent's draws (section 2.3); a user is shown the likeliest
-picture. Networks are DCGAN's; rates the paper's 1e-4 with beta1 .5, recalled and not checked again.
+picture. Networks are DCGAN's; rates, latent and draws those of the authors' code, whose D is shown all draws, and here one.
 """
 
 from dataclasses import replace

@@ -3,8 +3,8 @@
 G is told which class to make and D which class it should see: one latent gives the same style in every class.
 
 The objective is the paper's; the networks are DCGAN's instead of its MLPs. The condition, a label, attributes or both as one vector,
-joins G's latent. In D it is projected (Miyato & Koyama 2018, arXiv:1802.05637) or concatenated as one channel a number, as the paper
-does with its vectors.
+joins G's latent. In D it is projected (Miyato & Koyama 2018, arXiv:1802.05637) or concatenated as one channel a number, as DCGAN codes
+do; the paper gives pictures and condition a hidden layer each and joins those.
 """
 
 from typing import Literal

@@ -4,9 +4,10 @@ Stages: a critic wants a margin between real and fake, and the next one more of 
 
 Stage 1 is a WGAN whose critic pays max(0, s(G) + margin - s(x)) for each pair. A further stage begins with the networks of the one
 before it and adds ranking * max(0, s'(G'(z)) + 2 margin - s(x)), where s' and G' are that one's. Here G and D simply go on, their
-optimisers too, and s' and G' are copies that stand still since the stage before ended; a well-known code lets the first stage go on
-beside the second. Stages share the images of a training equally. RMSprop 1e-4, weights clipped to .1, margin 1, a latent of 64, batch
-128 as in that code; the paper was not checked again. Networks are DCGAN's; the last stage's G is the one that is sampled.
+optimisers too, and s' and G' are copies that stand still since the stage before ended; a code by others (sanghoon/tf-exercise-gan)
+lets the first stage go on beside the second. Stages share the images of a training equally. RMSprop 1e-4, weights clipped to .1,
+margin 1, a latent of 64, batch 128 as in that code; the paper was not checked again. Networks are DCGAN's; the last stage's G is the
+one that is sampled.
 """
 
 from dataclasses import replace

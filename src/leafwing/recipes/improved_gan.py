@@ -3,9 +3,10 @@
 DCGAN with the paper's five techniques, each of which can be switched off: they are remedies for different ills.
 
 G may match the mean of D's last features (3.1) instead of fooling D; D may see how close a sample is to the others of its batch (3.2,
-100 kernels of 5 numbers); both may pay for leaving the mean of their past weights (3.3); D wants .9 instead of 1 for real samples
-(3.4); G's normalisation may take a fixed reference batch (3.5), which is kept with the weights. The paper found matching better for
-classifiers and minibatch discrimination better for samples, not both. Its released code has no historical average; ImageNet's had .75.
+100 kernels of 5 numbers, as in the code); both may pay for leaving the mean of their past weights (3.3); D wants .9 instead of 1 for
+real samples (3.4); G's normalisation may take a fixed reference batch (3.5), which is kept with the weights. The paper found matching
+better for classifiers and minibatch discrimination better for samples, not both. Its released code has no historical average;
+ImageNet's had .75.
 """
 
 import torch
@@ -80,7 +81,7 @@ def improved_gan(
         lr_d: learning rate of D.
         beta1: Adam's first decay rate.
         n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none; the paper averages D, which classifies there.
+        ema: half-life of G's averaged copy in images; 0 for none; the released code averages D, which classifies there.
         batch: real images in a turn.
     """
     if reference and data.points:

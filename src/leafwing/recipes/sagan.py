@@ -4,8 +4,8 @@ A layer in each network lets every place of a map see all others; spectral norma
 
 Attention is at the map of 32 pixels, or at half the picture where that is smaller; its weight gamma begins at 0. Hinge objective, a
 turn of each, Adam with betas (0, .9) and rates 1e-4 for G and 4e-4 for D. Networks are DCGAN's, D without batch normalisation,
-where the paper's are residual; they are told no class, as its batch normalisation and D are. h keeps all channels, f and g an eighth.
-Written from memory of the paper, without its code.
+where the paper's are residual; they are told no class, as its batch normalisation and D are. h keeps all channels, f and g an eighth;
+in the paper's later text h has an eighth too and a fourth convolution leads back, and the authors' code pools keys and values.
 """
 
 from leafwing.game import Adam, DataSpec, Game, Player

@@ -3,7 +3,7 @@
 Every layer of the critic is divided by its largest singular value, so that its slope is bounded at no cost in passes.
 
 One step of power iteration at each pass, hinge objective, Adam 2e-4 with beta1 .5 and a turn of each: setting C of the paper's table
-1, recalled and not checked again. Networks are DCGAN's, the critic without batch normalisation.
+1. Networks are DCGAN's, the critic without batch normalisation.
 """
 
 from leafwing import networks
