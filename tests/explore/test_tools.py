@@ -97,6 +97,7 @@ def test_dropping_the_maps_of_an_object_removes_it_and_nothing_else() -> None:
     assert found.figures["contrast"] < 0.01
     assert found.figures["changed"] < 1e-3
     assert found.figures["changed_random"] > 10 * found.figures["changed"]
+    assert found.figures["maps_for_most"] == 1
 
 
 def test_boxes_that_are_drawn_by_hand(tmp_path: Path) -> None:

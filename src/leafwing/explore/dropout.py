@@ -27,8 +27,11 @@ from leafwing.explore.reading import Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet
 from leafwing.model import Labels, Model
 
-RANDOM = 10
+RANDOM = 5
 """Random choices of as many maps."""
+EFFECTS = ("vanished", "changed", "contrast")
+GONE = 0.7
+"""Share of objects from which on most are gone."""
 TESTED = 200
 """Samples on which the effect is measured: none of those on which the maps were chosen."""
 SHOWN = 8
@@ -45,7 +48,7 @@ def dropout(
     boxes: Path | None = None,
     n: int = 150,
     layer: int = 2,
-    fill: Literal["zero", "outside"] = "zero",
+    fill: Literal["zero", "median"] = "zero",
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
@@ -59,7 +62,7 @@ def dropout(
             sample, by the numbers of `leafwing sample`. Default: the boxes that the reader sees in the first n samples.
         n: in how many samples the reader looks for boxes.
         layer: whose maps: 2 for the second-highest convolution, as in the paper, 3 for the one below it.
-        fill: what a dropped map is set to: zero, as in the paper, or its mean outside the boxes.
+        fill: what a dropped map is set to: zero, as in the paper, or its own median in each sample, which keeps the ground.
         label: of which class all samples are, for a run with labels.
         seed: of the samples and of all choices.
 
@@ -67,8 +70,9 @@ def dropout(
         `maps` and `dropped`: how many there are and how many had positive weight. `found_before`, `found_after`: share of other
         samples in which the reader finds an object. `vanished`: share of those found before that are not found after. `contrast`: how
         much of the object's contrast to what is around it is left. `changed`: mean change of a pixel outside the box, in [-1, 1].
-        `vanished_random`, `changed_random`, `contrast_random`: the same for as many random maps, over ten choices. `one_by_one`: all
-        this along the order of the weights.
+        `vanished_random`, `changed_random`, `contrast_random`: the same for as many random maps, over five choices, and
+        `changed_over_random` the quotient. `one_by_one`: all this along the order of the weights; `maps_for_most`: the first number of
+        maps there without which 70 % of the objects are gone, and `changed_over_random_for_most` for these.
 
     Raises:
         LeafwingError: points, no convolutions, a box outside the picture, or nobody who sees boxes.
@@ -92,7 +96,6 @@ def dropout(
             f"{len(drawn)} boxes are too few to tell maps apart: give 10 at least, or look in more samples (--n)"
         )
     inside, outside = activations(model, last, latents, drawn, told, seed)
-    levels = outside.mean(0) if fill == "outside" else np.zeros(outside.shape[1])
     rows = np.concatenate([inside, outside])
     scale = np.maximum(rows.std(0), 1e-6)
     fitted = LogisticRegression(max_iter=2_000).fit(rows / scale, np.arange(len(rows)) < len(inside))
@@ -100,41 +103,39 @@ def dropout(
     order = np.argsort(-weights, kind="stable")
     dropped = int((weights > NOTHING * np.abs(weights).max()).sum())
     test = model.latents(latents.shape[0] + TESTED, seed)[latents.shape[0] :]
-    bench = _Effect(model, reader, last, test, told, levels)
+    bench = _Effect(model, reader, last, test, told, fill)
     random = np.random.default_rng(seed)
     counts = sorted({0, dropped, *np.unique(np.linspace(0, len(order), 9).round().astype(int)).tolist()})
     along = []
     for i, count in enumerate(counts):
-        along.append({"maps": int(count)} | bench.of(order[:count]))
-        counting("dropping maps", i + 1, len(counts) + RANDOM)
-    others = []
-    for i in range(RANDOM):
-        others.append(bench.of(random.permutation(len(order))[:dropped]))
-        counting("dropping maps", len(counts) + i + 1, len(counts) + RANDOM)
+        others = [bench.of(random.permutation(len(order))[:count]) for _ in range(RANDOM)]
+        chance = {f"{name}_random": float(np.mean([one[name] for one in others])) for name in EFFECTS}
+        along.append({"maps": int(count)} | bench.of(order[:count]) | chance)
+        counting("dropping maps", i + 1, len(counts))
     mine = along[counts.index(dropped)]
-    by_chance = {name: float(np.mean([one[name] for one in others])) for name in ("vanished", "changed", "contrast")}
-    ratio = mine["changed"] / by_chance["changed"] if by_chance["changed"] else nan
+    gone = next((one for one in along if one["vanished"] >= GONE), None)
     figures = {
         "maps": len(order),
         "dropped": dropped,
         "boxes": len(drawn),
         "accuracy": float(fitted.score(rows / scale, np.arange(len(rows)) < len(inside))),
-        **{name: mine[name] for name in ("found_before", "found_after", "vanished", "contrast", "changed")},
-        **{f"{name}_random": value for name, value in by_chance.items()},
-        "changed_over_random": ratio,
+        **{name: value for name, value in mine.items() if name != "maps"},
+        "changed_over_random": ratio_of(mine),
+        "maps_for_most": gone["maps"] if gone else None,
+        "changed_over_random_for_most": ratio_of(gone) if gone else nan,
         "one_by_one": along,
     }
     before = model.generate(latents[list(drawn)[:SHOWN]], label=told)
-    with without(last, order[:dropped], levels):
+    with without(last, order[:dropped], fill):
         after = model.generate(latents[list(drawn)[:SHOWN]], label=told)
-    with without(last, random.permutation(len(order))[:dropped], levels):
-        chance = model.generate(latents[list(drawn)[:SHOWN]], label=told)
-    shown = [("as they are", before.cpu()), ("without these maps", after.cpu()), ("without as many others", chance.cpu())]
+    with without(last, random.permutation(len(order))[:dropped], fill):
+        by_chance = model.generate(latents[list(drawn)[:SHOWN]], label=told)
+    shown = [("as they are", before.cpu()), ("without these maps", after.cpu()), ("without as many others", by_chance.cpu())]
     words = [f"{dropped} of {len(order)} maps respond more inside the boxes than elsewhere."]
     if not isnan(mine["vanished"]):
         words.append(
-            f"Without them the object is gone in {mine['vanished']:.0%} of samples ({by_chance['vanished']:.0%} without as many "
-            f"random maps), and the rest changes {ratio:.2f} times as much as without those."
+            f"Without them the object is gone in {mine['vanished']:.0%} of samples ({mine['vanished_random']:.0%} without as "
+            f"many random maps), and the rest changes {ratio_of(mine):.2f} times as much as without those."
         )
     sheets = {
         "dropout": sheet(
@@ -146,20 +147,27 @@ def dropout(
     if not isnan(mine["vanished"]):
         lines: dict[str, Line] = {
             "object gone": (counts, [one["vanished"] for one in along]),
+            "object gone, random maps": (counts, [one["vanished_random"] for one in along]),
             "change of the rest": (counts, [one["changed"] for one in along]),
+            "change of the rest, random maps": (counts, [one["changed_random"] for one in along]),
         }
         sheets["maps"] = chart("Maps dropped, by weight", lines, across="maps dropped", up="share, or change in [-1, 1]")
     return Finding(figures, words, sheets)
+
+
+def ratio_of(effect: dict[str, float]) -> float:
+    """How much the rest changed, over what as many random maps change."""
+    return effect["changed"] / effect["changed_random"] if effect["changed_random"] else nan
 
 
 class _Effect:
     """What dropping maps does to test samples."""
 
     def __init__(
-        self, model: Model, reader: Reader | None, layer: nn.Module, latents: Tensor, told: Labels, levels: np.ndarray
+        self, model: Model, reader: Reader | None, layer: nn.Module, latents: Tensor, told: Labels, fill: str
     ) -> None:
         self.model, self.reader, self.layer, self.latents, self.told = model, reader, layer, latents, told
-        self.levels = levels
+        self.fill = fill
         self.before = self._made()
         self.box = reader.box(self.before) if reader and reader.box else np.full((len(latents), 4), np.nan)
         self.found = ~np.isnan(self.box[:, 0])
@@ -172,7 +180,7 @@ class _Effect:
         names = ("found_before", "found_after", "vanished", "contrast", "changed")
         if self.reader is None or self.reader.box is None or not self.found.any():
             return dict.fromkeys(names, nan)
-        with without(self.layer, maps, self.levels):
+        with without(self.layer, maps, self.fill):
             after = self._made()
         found = ~np.isnan(self.reader.box(after)[:, 0])
         height, width = after.shape[2:]
@@ -198,13 +206,14 @@ class _Effect:
 
 
 @contextmanager
-def without(layer: nn.Module, maps: np.ndarray, levels: np.ndarray) -> Iterator[None]:
-    """Inside, these of the maps that a layer is given are at their level everywhere."""
-    chosen, told = torch.from_numpy(np.asarray(maps, np.int64)), torch.from_numpy(levels).float()
+def without(layer: nn.Module, maps: np.ndarray, fill: str = "zero") -> Iterator[None]:
+    """Inside, these of the maps that a layer is given are flat: zero, or at their own median in each sample."""
+    chosen = torch.from_numpy(np.asarray(maps, np.int64))
 
     def hook(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x = given[0].clone()
-        x[:, chosen.to(x.device)] = told[chosen].to(x)[None, :, None, None]
+        x, mine = given[0].clone(), chosen.to(given[0].device)
+        middle = x[:, mine].flatten(2).median(2).values[:, :, None, None]
+        x[:, mine] = middle if fill == "median" else 0 * middle
         return (x, *given[1:])
 
     handle = layer.register_forward_pre_hook(hook)
