@@ -15,7 +15,7 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import whole_numbers
+from leafwing.explore.latents import one_class, whole_numbers
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
 from leafwing.model import Labels, Model
@@ -74,7 +74,7 @@ def arithmetic(
         raise LeafwingError(
             "nobody can read the pictures of this run, which has no labels: give --a, --b and --c as numbers of samples: 3,5,8"
         )
-    bench = _Bench(model, reader, average, label if label is not None else (0 if model.labels else None), seed, counting)
+    bench = _Bench(model, reader, average, one_class(model, label), seed, counting)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
     measured = bench.measured(trials) if reader and len(reader.words) > 1 else None
     names = ("trials", "right", "chance", "pixels", "moved", "kept", "sure")

@@ -18,6 +18,7 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
+from leafwing.explore.latents import one_class
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
 from leafwing.model import Labels, Model
@@ -70,7 +71,7 @@ def directions(
         raise LeafwingError(f"--k {k}: latents of this run have {size} directions, so from 1 to {size}")
     if reach <= 0 or samples < 1:
         raise LeafwingError("--reach must be more than 0 and --samples 1 at least")
-    told: Labels = label if label is not None else (0 if model.labels else None)
+    told = one_class(model, label)
     weights = first_layer(model, told, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
     deviation = float(model.latents(POOL, seed).std())

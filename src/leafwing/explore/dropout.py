@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
+from leafwing.explore.latents import one_class
 from leafwing.explore.layers import convolutions, need_convolutions
 from leafwing.explore.reading import Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet
@@ -29,6 +30,7 @@ from leafwing.model import Labels, Model
 
 RANDOM = 5
 """Random choices of as many maps."""
+LEVELS = {"zero": "zero", "median": "their own median"}
 EFFECTS = ("vanished", "changed", "contrast")
 GONE = 0.7
 """Share of objects from which on most are gone."""
@@ -79,8 +81,10 @@ def dropout(
     """
     need_pictures(model)
     need_charts()
-    told: Labels = label if label is not None else (0 if model.labels else None)
+    told = one_class(model, label)
     layers = convolutions(model.game.shown, lambda: model.generate(model.latents(1, seed), label=told))
+    if fill not in LEVELS:
+        raise LeafwingError(f"--fill {fill}: choose from {', '.join(LEVELS)}")
     if layer < 2:
         raise LeafwingError(f"--layer {layer}: 2 is the second-highest convolution, whose maps the highest one draws")
     need_convolutions(layers, layer, "generator")
@@ -141,7 +145,7 @@ def dropout(
         "dropout": sheet(
             "Object dropout",
             shown,
-            legend=f"Samples of G, and with the chosen maps of its convolution number {layer} from the top set to {fill}.",
+            legend=f"Samples of G, and with the chosen maps of its convolution number {layer} from the top set to {LEVELS[fill]}.",
         )
     }
     if not isnan(mine["vanished"]):

@@ -16,9 +16,9 @@ import torch
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.latents import between, chosen, whole_numbers
+from leafwing.explore.latents import between, chosen, one_class, whole_numbers
 from leafwing.explore.sheet import film, sheet
-from leafwing.model import Labels, Model
+from leafwing.model import Model
 
 FINE = 32
 """Steps of the walk that is measured and filmed, from one end to the next."""
@@ -61,7 +61,7 @@ def interpolate(
     ends, numbers = chosen(model, samples, seed, file), whole_numbers("samples", samples)
     if len(ends) < 2 or steps < 2:
         raise LeafwingError("an interpolation needs two --samples and two --steps at least")
-    told: Labels = label if label is not None else (0 if model.labels else None)
+    told = one_class(model, label)
     walks, rows, frames = [], [], []
     ring = [*range(len(ends)), 0]
     for i, (first, last) in enumerate(pairwise(ring)):

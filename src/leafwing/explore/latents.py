@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.model import Model
+from leafwing.model import Labels, Model
 
 WAYS = ("spherical", "straight")
 
@@ -67,6 +67,11 @@ def saved(model: Model, file: Path) -> Tensor:
     if rows.ndim != 2 or rows.shape[1] != size or not np.issubdtype(rows.dtype, np.number) or not np.isfinite(rows).all():
         raise LeafwingError(f"{file}: latents of this run are finite numbers of shape (n, {size}), not {rows.shape}")
     return torch.from_numpy(rows.astype(np.float32)).to(model.device)
+
+
+def one_class(model: Model, label: str | None) -> Labels:
+    """The class of all samples of a tool that follows latents: the one that was asked for, else the first; None without labels."""
+    return label if label is not None or not model.labels else 0
 
 
 def between(a: Tensor, b: Tensor, shares: Tensor, way: str = "spherical") -> Tensor:
