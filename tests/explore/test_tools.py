@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import FEATURES, LATENT, READER, Painter, painter
+from torch import Tensor
 
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
@@ -22,7 +23,7 @@ from leafwing.explore.mix import mix
 from leafwing.explore.truncate import psis, truncate
 from leafwing.game import DataSpec
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, build
+from tiny import PICTURES, POINTS, TOLD, build
 
 
 def test_steps_of_a_walk_are_equal_where_pictures_change_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +32,14 @@ def test_steps_of_a_walk_are_equal_where_pictures_change_evenly(monkeypatch: pyt
     found = interpolate(model, features=FEATURES, samples="1,2,3", way="straight")
     assert found.figures["largest_share"] == pytest.approx(1 / 32, rel=0.01)
     assert found.figures["stray"] == pytest.approx(1, rel=0.01)
+
+
+def test_all_samples_of_a_walk_have_the_same_attributes() -> None:
+    model = Model(build("cgan", TOLD), TOLD)
+    told = list[Tensor]()
+    model.game.shown.G.register_forward_pre_hook(lambda module, given: told.append(given[1]))
+    interpolate(model, features=FEATURES, samples="0,1", steps=2)
+    assert len(torch.cat(told).unique(dim=0)) == 1
 
 
 def test_a_jump_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +159,7 @@ def test_crossing_labels() -> None:
 
 def test_what_the_first_layer_does_is_found_without_knowing_it() -> None:
     model = painter()
-    weights = first_layer(model, None, 0)
+    weights = first_layer(model, model.generate, 0)
     assert torch.allclose(weights, torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.01])), atol=1e-5)
     values, vectors = by_activations(weights, model.latents(4_000))
     assert torch.allclose(vectors.abs(), torch.eye(LATENT), atol=0.1)

@@ -6,7 +6,7 @@ paper draws neighbours, with uniform noise of .25 added. A "turn" vector is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import one_class, whole_numbers
+from leafwing.explore.latents import of_one_kind, whole_numbers
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
-from leafwing.model import Labels, Model
+from leafwing.model import Model
 
 POOL = 2_048
 """Samples among which concepts are looked for."""
@@ -74,7 +74,7 @@ def arithmetic(
         raise LeafwingError(
             "nobody can read the pictures of this run, which has no labels: give --a, --b and --c as numbers of samples: 3,5,8"
         )
-    bench = _Bench(model, reader, average, one_class(model, label), seed, counting)
+    bench = _Bench(model, reader, average, of_one_kind(model, label), seed, counting)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
     measured = bench.measured(trials) if reader and len(reader.words) > 1 else None
     names = ("trials", "right", "chance", "pixels", "moved", "kept", "sure")
@@ -123,9 +123,15 @@ class _Bench:
     """Samples to choose concepts from, made and read when they are first needed."""
 
     def __init__(
-        self, model: Model, reader: Reader | None, average: int, label: Labels, seed: int, counting: Counting
+        self,
+        model: Model,
+        reader: Reader | None,
+        average: int,
+        generate: Callable[..., Tensor],
+        seed: int,
+        counting: Counting,
     ) -> None:
-        self.model, self.reader, self.average, self.label, self.seed = model, reader, average, label, seed
+        self.model, self.reader, self.average, self.made, self.seed = model, reader, average, generate, seed
         self.latents = model.latents(POOL, seed)
         self.pictures, self.read = torch.empty(0), dict[str, np.ndarray]()
         if reader is None:
@@ -136,10 +142,6 @@ class _Bench:
             counting("making samples to choose from", start + PART, POOL)
         self.pictures = torch.cat(parts)
         self.read = reader.read(self.pictures)
-
-    def made(self, latents: Tensor) -> Tensor:
-        """Samples of latents, all of one class."""
-        return self.model.generate(latents, label=self.label)
 
     def concept(self, text: str) -> Tensor:
         """The latents (k, size) of a concept: those of the numbers, or the first whose samples show the words."""

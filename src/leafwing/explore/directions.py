@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isnan, nan
 from typing import Literal
 
@@ -18,10 +19,10 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import one_class
+from leafwing.explore.latents import of_one_kind
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
-from leafwing.model import Labels, Model
+from leafwing.model import Model
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 POOL = 2_000
@@ -71,8 +72,8 @@ def directions(
         raise LeafwingError(f"--k {k}: latents of this run have {size} directions, so from 1 to {size}")
     if reach <= 0 or samples < 1:
         raise LeafwingError("--reach must be more than 0 and --samples 1 at least")
-    told = one_class(model, label)
-    weights = first_layer(model, told, seed)
+    generate = of_one_kind(model, label)
+    weights = first_layer(model, generate, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
     deviation = float(model.latents(POOL, seed).std())
     moves = vectors[:k] * reach * deviation
@@ -82,11 +83,9 @@ def directions(
     change, change_random = list[float](), list[float]()
     properties = list[dict[str, float]]()
     for i in range(k):
-        ends = [model.generate(latents + sign * moves[i], label=told) for sign in (-1, 1)]
+        ends = [generate(latents + sign * moves[i]) for sign in (-1, 1)]
         change.append(_distance(features, *ends))
-        change_random.append(
-            _distance(features, *(model.generate(latents + sign * random[i], label=told) for sign in (-1, 1)))
-        )
+        change_random.append(_distance(features, *(generate(latents + sign * random[i]) for sign in (-1, 1))))
         if reader:
             properties.append(_differ(reader, *ends))
         counting("moving along directions", i + 1, k)
@@ -111,7 +110,7 @@ def directions(
     for i in range(k):
         move = vectors[i] * deviation
         rows = [
-            (f"sample {j}", model.generate(latents[j] + steps.to(move)[:, None] * move, label=told).cpu())
+            (f"sample {j}", generate(latents[j] + steps.to(move)[:, None] * move).cpu())
             for j in range(min(samples, MEASURED))
         ]
         sheets[f"direction{i}"] = sheet(f"Direction {i} of the first layer ({by})", rows, heads=heads, legend=legend)
@@ -123,7 +122,7 @@ def strongest(properties: dict[str, float]) -> str:
     return max(properties, key=lambda name: -1.0 if isnan(properties[name]) else properties[name])
 
 
-def first_layer(model: Model, told: Labels, seed: int) -> Tensor:
+def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Tensor:
     """What the first layer that a latent meets does to it, a matrix (size, outputs): it is linear, so differences tell all of it."""
     size = model.latents(1, seed).shape[1]
     said: list[Tensor] = []
@@ -137,7 +136,7 @@ def first_layer(model: Model, told: Labels, seed: int) -> Tensor:
     try:
         latent = model.latents(1, seed)
         steps = torch.cat([torch.zeros(1, size, device=latent.device), torch.eye(size, device=latent.device)])
-        model.generate(latent + steps, label=told, batch=size + 1)
+        generate(latent + steps, batch=size + 1)
     finally:
         for handle in handles:
             handle.remove()

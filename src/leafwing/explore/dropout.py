@@ -8,7 +8,7 @@ The paper: 150 samples, 52 boxes drawn by hand, 200 maps dropped; windows vanish
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isnan, nan
 from pathlib import Path
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import one_class
+from leafwing.explore.latents import of_one_kind
 from leafwing.explore.layers import convolutions, need_convolutions
 from leafwing.explore.reading import Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet
-from leafwing.model import Labels, Model
+from leafwing.model import Model
 
 RANDOM = 5
 """Random choices of as many maps."""
@@ -81,8 +81,8 @@ def dropout(
     """
     need_pictures(model)
     need_charts()
-    told = one_class(model, label)
-    layers = convolutions(model.game.shown, lambda: model.generate(model.latents(1, seed), label=told))
+    generate = of_one_kind(model, label)
+    layers = convolutions(model.game.shown, lambda: generate(model.latents(1, seed)))
     if fill not in LEVELS:
         raise LeafwingError(f"--fill {fill}: choose from {', '.join(LEVELS)}")
     if layer < 2:
@@ -94,12 +94,12 @@ def dropout(
         raise LeafwingError("nobody sees objects in the pictures of this run: draw boxes and give them as --boxes FILE.json")
     latents = model.latents(max([n - 1, *drawn]) + 1, seed)
     if not drawn:
-        drawn = seen_boxes(model, reader, latents, told)
+        drawn = seen_boxes(generate, reader, latents)
     if len(drawn) < 10:
         raise LeafwingError(
             f"{len(drawn)} boxes are too few to tell maps apart: give 10 at least, or look in more samples (--n)"
         )
-    inside, outside = activations(model, last, latents, drawn, told, seed)
+    inside, outside = activations(model, last, latents, drawn, generate, seed)
     rows = np.concatenate([inside, outside])
     scale = np.maximum(rows.std(0), 1e-6)
     fitted = LogisticRegression(max_iter=2_000).fit(rows / scale, np.arange(len(rows)) < len(inside))
@@ -107,7 +107,7 @@ def dropout(
     order = np.argsort(-weights, kind="stable")
     dropped = int((weights > NOTHING * np.abs(weights).max()).sum())
     test = model.latents(latents.shape[0] + TESTED, seed)[latents.shape[0] :]
-    bench = _Effect(model, reader, last, test, told, fill)
+    bench = _Effect(generate, reader, last, test, fill)
     random = np.random.default_rng(seed)
     counts = sorted({0, dropped, *np.unique(np.linspace(0, len(order), 9).round().astype(int)).tolist()})
     along = []
@@ -129,11 +129,11 @@ def dropout(
         "changed_over_random_for_most": ratio_of(gone) if gone else nan,
         "one_by_one": along,
     }
-    before = model.generate(latents[list(drawn)[:SHOWN]], label=told)
+    before = generate(latents[list(drawn)[:SHOWN]])
     with without(last, order[:dropped], fill):
-        after = model.generate(latents[list(drawn)[:SHOWN]], label=told)
+        after = generate(latents[list(drawn)[:SHOWN]])
     with without(last, random.permutation(len(order))[:dropped], fill):
-        by_chance = model.generate(latents[list(drawn)[:SHOWN]], label=told)
+        by_chance = generate(latents[list(drawn)[:SHOWN]])
     shown = [("as they are", before.cpu()), ("without these maps", after.cpu()), ("without as many others", by_chance.cpu())]
     words = [f"{dropped} of {len(order)} maps respond more inside the boxes than elsewhere."]
     if not isnan(mine["vanished"]):
@@ -168,16 +168,16 @@ class _Effect:
     """What dropping maps does to test samples."""
 
     def __init__(
-        self, model: Model, reader: Reader | None, layer: nn.Module, latents: Tensor, told: Labels, fill: str
+        self, generate: Callable[..., Tensor], reader: Reader | None, layer: nn.Module, latents: Tensor, fill: str
     ) -> None:
-        self.model, self.reader, self.layer, self.latents, self.told = model, reader, layer, latents, told
+        self.generate, self.reader, self.layer, self.latents = generate, reader, layer, latents
         self.fill = fill
         self.before = self._made()
         self.box = reader.box(self.before) if reader and reader.box else np.full((len(latents), 4), np.nan)
         self.found = ~np.isnan(self.box[:, 0])
 
     def _made(self) -> Tensor:
-        return torch.cat([self.model.generate(part, label=self.told).cpu() for part in self.latents.split(PART)])
+        return torch.cat([self.generate(part).cpu() for part in self.latents.split(PART)])
 
     def of(self, maps: np.ndarray) -> dict[str, float]:
         """`found_before`, `found_after`, `vanished`, `contrast`, `changed` without these maps; None where nobody sees objects."""
@@ -228,7 +228,12 @@ def without(layer: nn.Module, maps: np.ndarray, fill: str = "zero") -> Iterator[
 
 
 def activations(
-    model: Model, layer: nn.Module, latents: Tensor, boxes: dict[int, list[np.ndarray]], told: Labels, seed: int
+    model: Model,
+    layer: nn.Module,
+    latents: Tensor,
+    boxes: dict[int, list[np.ndarray]],
+    generate: Callable[..., Tensor],
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a layer is given at places inside the boxes, (k, maps), and at as many random places outside, of the same samples."""
     random = np.random.default_rng(seed)
@@ -238,7 +243,7 @@ def activations(
     try:
         for number, mine in boxes.items():
             held.clear()
-            model.generate(latents[number : number + 1], label=told, batch=1)
+            generate(latents[number : number + 1], batch=1)
             maps = held[0][0].float().cpu().numpy()
             height, width = maps.shape[1:]
             scale = np.array([width / model.spec.width, height / model.spec.height] * 2)
@@ -264,11 +269,11 @@ def inside_box(box: np.ndarray, height: int, width: int, margin: float = 0) -> n
     return across[None] & ((y >= top - margin) & (y <= top + high + margin))[:, None]
 
 
-def seen_boxes(model: Model, reader: Reader | None, latents: Tensor, told: Labels) -> dict[int, list[np.ndarray]]:
+def seen_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: Tensor) -> dict[int, list[np.ndarray]]:
     """The box that a reader sees in each sample, by the sample's number."""
     assert reader is not None, "a reader sees boxes"
     assert reader.box is not None, "a reader sees boxes"
-    pictures = torch.cat([model.generate(part, label=told).cpu() for part in latents.split(PART)])
+    pictures = torch.cat([generate(part).cpu() for part in latents.split(PART)])
     return {i: [box] for i, box in enumerate(reader.box(pictures)) if not np.isnan(box[0])}
 
 

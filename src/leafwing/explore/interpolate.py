@@ -16,7 +16,7 @@ import torch
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.latents import between, chosen, one_class, whole_numbers
+from leafwing.explore.latents import between, chosen, of_one_kind, whole_numbers
 from leafwing.explore.sheet import film, sheet
 from leafwing.model import Model
 
@@ -61,14 +61,14 @@ def interpolate(
     ends, numbers = chosen(model, samples, seed, file), whole_numbers("samples", samples)
     if len(ends) < 2 or steps < 2:
         raise LeafwingError("an interpolation needs two --samples and two --steps at least")
-    told = one_class(model, label)
+    generate = of_one_kind(model, label)
     walks, rows, frames = [], [], []
     ring = [*range(len(ends)), 0]
     for i, (first, last) in enumerate(pairwise(ring)):
         walk = between(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), way)
-        made = model.generate(walk, label=told)
+        made = generate(walk)
         walks.append(features(made)[0])
-        shown = model.generate(between(ends[first], ends[last], torch.linspace(0, 1, steps), way), label=told)
+        shown = generate(between(ends[first], ends[last], torch.linspace(0, 1, steps), way))
         rows.append((f"{numbers[first]} to {numbers[last]}", shown.cpu()))
         frames += [frame[None].cpu() for frame in made[:-1]]
         counting("walking", i + 1, len(ends))

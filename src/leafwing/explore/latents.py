@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.model import Labels, Model
+from leafwing.model import BLOCK, Model
 
 WAYS = ("spherical", "straight")
 
@@ -69,9 +70,21 @@ def saved(model: Model, file: Path) -> Tensor:
     return torch.from_numpy(rows.astype(np.float32)).to(model.device)
 
 
-def one_class(model: Model, label: str | None) -> Labels:
-    """The class of all samples of a tool that follows latents: the one that was asked for, else the first; None without labels."""
-    return label if label is not None or not model.labels else 0
+def of_one_kind(model: Model, label: str | None = None) -> Callable[..., Tensor]:
+    """`Model.generate` for tools that follow latents: all samples are of one class and have the same attributes.
+
+    Args:
+        model: whose samples.
+        label: their class; the first if not given and the model takes labels. Attributes are those of the first sample.
+    """
+    told = label if label is not None or not model.labels else 0
+    row = model.attribute_rows(None, 1, 0, model.classes(told, 1))
+
+    def made(latents: Tensor, batch: int = BLOCK) -> Tensor:
+        attributes = row.repeat(len(latents), axis=0) if row.size else None
+        return model.generate(latents, label=told, attributes=attributes, batch=batch)
+
+    return made
 
 
 def between(a: Tensor, b: Tensor, shares: Tensor, way: str = "spherical") -> Tensor:
