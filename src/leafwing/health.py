@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -89,14 +89,17 @@ class Looks:
             self._columns[name] = np.array([record["health"].get(name, np.nan) for record in self.records], np.float64)
         return self._columns[name]
 
+    @cached_property
+    def _costs(self) -> set[str]:
+        return set().union(*(record["costs"] for record in self.records))
+
     def players(self) -> list[str]:
         """Who learns."""
         return sorted(name.removesuffix("/weights") for name in self.records[-1]["health"] if name.endswith("/weights"))
 
     def paid(self, player: str) -> NDArray[np.bool_]:
         """Whether this player has moved since the line before: only who moves pays."""
-        costs = {name for record in self.records for name in record["costs"]}
-        own = {name for name in costs if player in name.partition("/")[0].split("+")}
+        own = {name for name in self._costs if player in name.partition("/")[0].split("+")}
         return np.array([not own.isdisjoint(record["costs"]) for record in self.records])
 
 
@@ -273,8 +276,9 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
 
 def _raised(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[Alarm]:
     """The alarms of a rule: one for each time that it was broken for long enough."""
-    ill = [bool(one) for one in values > rule.threshold]
-    look = 0
+    ill, look = values > rule.threshold, 0
+    if not ill.any():
+        return
     for broken, group in groupby(ill):
         first, look = look, look + len(list(group))
         if broken and look - first >= rule.lasting:
