@@ -95,6 +95,8 @@ COLUMNS: dict[str, list[str]] = {
         "changed",
         "changed_over_random",
     ],
+    "features": ["accuracy", "gains", "tested", "critic_saw_labels"],
+    "sift": ["made", "kept", "accuracy", "gains", "test_held_out"],
     "mix": ["across", "rows_share", "columns_share", "rest"],
     "directions": ["by", "share", "change", "change_random", "properties"],
     "truncate": ["sweep"],
@@ -183,6 +185,10 @@ def show(results: Path) -> None:
 
 def cell(value: Any) -> str:
     """A figure in a table."""
+    if isinstance(value, dict) and value.keys() == {"mean", "sd"}:
+        return f"{value['mean']:.1%} ± {value['sd']:.1%}"
+    if isinstance(value, dict) and "gain" in value:
+        return f"{value['gain']:+.1%} ± {value['sd']:.1%}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {cell(one)}" for name, one in value.items())
     if isinstance(value, list):

@@ -25,6 +25,7 @@ LINES = [
 ]
 SMALL = {
     "arithmetic": ["--trials", "5"], "dropout": ["--n", "40"], "mix": ["--n", "4"], "truncate": ["--n", "40"],
+    "features": ["--steps", "2"], "sift": ["--draws", "2"],
 }  # fmt: skip
 """What is made less of, where a line does not say how much."""
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 TOOLS = {
     "interpolate": "walk between latents: does the picture change smoothly?",
     "arithmetic": "A - B + C with averages of latents",
+    "filters": "what D's convolutions respond to",
+    "features": "D's maps as features for a linear classifier",
     "dropout": "drop the maps that draw an object",
     "mix": "latents and conditions of different samples, crossed",
     "directions": "the directions in which pictures change most",
     "truncate": "less variety for better samples",
+    "sift": "keep the samples that a judge accepts; do they help a classifier?",
 }
 """Names of the tools and what they are for."""
 

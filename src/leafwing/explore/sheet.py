@@ -108,6 +108,7 @@ def chart(
         axes.set_xscale("log")
     if ticks is not None:
         axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.minorticks_off()  # a logarithmic axis names some of its own
     if len(lines) > 1:
         axes.legend()
     held = io.BytesIO()

@@ -15,6 +15,7 @@ from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.evaluate.prdc import NEAREST, precision_recall
+from leafwing.evaluate.samples import to_floats
 from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.interpolate import need_pictures
 from leafwing.explore.reading import UNREAD, Reader
@@ -66,7 +67,7 @@ def truncate(
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(held))[:n])
     real = np.concatenate(
-        [features(_floats(held.pictures(part)))[0] for part in np.array_split(chosen, -(-len(chosen) // PART))]
+        [features(to_floats(held.pictures(part)))[0] for part in np.array_split(chosen, -(-len(chosen) // PART))]
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
     between_real = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
@@ -133,8 +134,3 @@ def _scaled(model: Model) -> Tensor:
     """Which numbers of a latent are scaled: all but those of categories, which are 0 or 1. Bool (1, size)."""
     drawn = model.latents(PART)
     return ~((drawn == 0) | (drawn == 1)).all(0, keepdim=True)
-
-
-def _floats(pixels: np.ndarray) -> Tensor:
-    """uint8 (n, height, width, channels) -> (n, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
