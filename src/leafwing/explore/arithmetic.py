@@ -14,8 +14,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import of_one_kind, whole_numbers
+from leafwing.explore.latents import need_pictures, of_one_kind, whole_numbers
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
 from leafwing.model import Model

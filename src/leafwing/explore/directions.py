@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import of_one_kind
+from leafwing.explore.latents import need_pictures, of_one_kind
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
 from leafwing.model import Model

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
-from leafwing.explore.latents import of_one_kind
+from leafwing.explore.latents import need_pictures, of_one_kind
 from leafwing.explore.layers import convolutions, need_convolutions
 from leafwing.explore.reading import Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet

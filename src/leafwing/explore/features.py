@@ -22,8 +22,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.critics import Critic, critic_of, untrained
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
 from leafwing.explore.labelled import Labelled, asked, parted, summed, versus
+from leafwing.explore.latents import need_pictures
 from leafwing.explore.sheet import chart, need_charts
 from leafwing.model import Model, evaluating
 

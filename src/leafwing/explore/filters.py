@@ -23,7 +23,7 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.critics import Critic, critic_of, untrained
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
+from leafwing.explore.latents import need_pictures
 from leafwing.explore.sheet import sheet
 from leafwing.model import Model, evaluating
 

@@ -16,7 +16,7 @@ import torch
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.latents import between, chosen, of_one_kind, whole_numbers
+from leafwing.explore.latents import between, chosen, need_pictures, of_one_kind, whole_numbers
 from leafwing.explore.sheet import film, sheet
 from leafwing.model import Model
 
@@ -100,9 +100,3 @@ def interpolate(
         {"walk": film(frames)},
         {"latents": ends.cpu().numpy()},
     )
-
-
-def need_pictures(model: Model) -> None:
-    """Raises LeafwingError for a run that makes points."""
-    if model.spec.points:
-        raise LeafwingError("this run makes points: the laboratory looks at pictures")

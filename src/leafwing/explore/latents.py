@@ -16,6 +16,12 @@ from leafwing.model import BLOCK, Model
 WAYS = ("spherical", "straight")
 
 
+def need_pictures(model: Model) -> None:
+    """Raises LeafwingError for a run that makes points."""
+    if model.spec.points:
+        raise LeafwingError("this run makes points: the laboratory looks at pictures")
+
+
 def whole_numbers(name: str, text: str, most: int = 2**32 - 1) -> list[int]:
     """Whole numbers from text such as `3,5,8` or `0:10`, which is 0 to 9.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.features import Features
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
+from leafwing.explore.latents import need_pictures
 from leafwing.explore.sheet import sheet
 from leafwing.model import Model
 

@@ -20,8 +20,8 @@ from leafwing.evaluate.features import SIDE, shrunk
 from leafwing.evaluate.own import opaque
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
 from leafwing.explore.labelled import Labelled, asked, parted, summed, told, versus
+from leafwing.explore.latents import need_pictures
 from leafwing.explore.reading import SURE, UNREAD, Reader
 from leafwing.explore.sheet import chart, need_charts, sheet
 from leafwing.model import Model

@@ -17,7 +17,7 @@ from leafwing.evaluate.features import Features
 from leafwing.evaluate.prdc import NEAREST, precision_recall
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.interpolate import need_pictures
+from leafwing.explore.latents import need_pictures
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet
 from leafwing.model import Model
