@@ -1,0 +1,36 @@
+"""Run folders with settings and a recipe, in which nothing was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from leafwing import recipes
+from leafwing.game import DataSpec
+from leafwing.runs import Run, spec_to
+
+SPEC = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label"))
+OPTIONS = recipes.describe("dcgan").resolve({"latent": 4, "width": 4, "widest": 8})
+
+
+def config(recipe: str = "dcgan", source: str = "/pictures/My Cats (2).zip", **changes: Any) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "options": dict(OPTIONS),
+        "data": {
+            "source": source,
+            "options": {},
+            "fingerprint": "f" * 64,
+            "samples": 9,
+            "rejected": 0,
+            "spec": spec_to(SPEC),
+        },
+        "training": {"images": 1000, "seed": 0, "time": None},
+        "versions": {},
+        "conditions": [],
+        **changes,
+    }
+
+
+def create(folder: Path | None = None, *, root: Path | str = "runs", **changes: Any) -> Run:
+    return Run.create(config(**changes), recipes.locate("dcgan"), out=folder, root=root)

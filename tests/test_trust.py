@@ -1,0 +1,122 @@
+"""Rebuilding a run's networks executes a recipe: which ones, and which not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bare_run import SPEC, config, create
+from leafwing import recipes
+from leafwing.errors import LeafwingError
+from leafwing.model import Model
+from leafwing.runs import Run, UntrustedRecipe
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return create(tmp_path / "run")
+
+
+def trained(run: Run) -> Run:
+    torch.manual_seed(0)
+    run.keep(run.game(), {"images": 50}, last=1, milestone=0)
+    return run
+
+
+def test_an_installed_recipe_needs_no_trust(tmp_path: Path) -> None:
+    folder = trained(create(tmp_path / "r")).folder
+    opened = Run(folder)
+    assert opened.recipe_is_installed()
+    assert opened.function() is recipes.find("dcgan")
+    model = Model.load(folder)
+    assert model.images == 50
+    assert model.sample(2).shape == (2, 3, 16, 16)
+    assert not any(weight.requires_grad for weight in model.game.players["G"].net.parameters())
+
+
+def test_line_ends_do_not_make_a_recipe_a_strangers(run: Run) -> None:
+    path = run.folder / "recipe.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert Run(run.folder).recipe_is_installed()
+
+
+def test_a_changed_recipe_is_shown_and_not_executed(tmp_path: Path) -> None:
+    run = trained(create(tmp_path / "r"))
+    path = run.folder / "recipe.py"
+    path.write_text(path.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()  # mischief\n")
+    for use in (Run(run.folder).function, Run(run.folder).game, lambda: Model.load(run.folder)):
+        with pytest.raises(
+            UntrustedRecipe, match=r"# mischief\n(.|\n)*recipe\.py \(above\) is not an installed recipe.*--trust"
+        ):
+            use()
+    Run(run.folder).records()
+    assert not (tmp_path / "ran").exists()
+    assert Model.load(run.folder, trust=True).sample(1).shape == (1, 3, 16, 16)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_recipe_of_an_installed_ones_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    own = tmp_path / "dcgan.py"
+    own.write_text("def dcgan(data):\n    return 'mine'\n")
+    run = Run.create(config(), own, out=tmp_path / "r")
+    assert not run.recipe_is_installed()
+    with pytest.raises(UntrustedRecipe):
+        Run(run.folder).function()
+    assert Run(run.folder, trust=True).function()(None) == "mine"  # type: ignore[comparison-overlap]
+
+
+def test_a_run_with_a_recipe_of_ones_own_is_rebuilt_from_its_folder_alone(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text("def mine(data, *, size: int = 3):\n    return ('built', data, size)\n")
+    run = Run.create(config("mine", options={"size": 5}), own, out=tmp_path / "r")
+    own.unlink()
+    assert Run(run.folder, trust=True).game() == ("built", SPEC, 5)
+
+
+def test_a_recipe_of_ones_own_may_hold_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n    size: int = 3\n"
+    )
+    own.write_text(text + "def mine(data):\n    return Box().size\n")
+    assert recipes.find(str(own))(SPEC) == 3  # it trains
+    run = Run.create(config("mine", options={}), own, out=tmp_path / "r")
+    assert Run(run.folder, trust=True).function()(SPEC) == 3
+
+
+def test_a_missing_recipe_is_named(run: Run) -> None:
+    (run.folder / "recipe.py").unlink()
+    with pytest.raises(LeafwingError, match=r"run has no recipe\.py"):
+        Run(run.folder).function()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0\n", "cannot be imported: ZeroDivisionError"),
+        ("def other(): ...\n", "holds no function dcgan"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_trusted_recipe_that_is_broken_is_named(run: Run, text: str, message: str) -> None:
+    (run.folder / "recipe.py").write_text(text)
+    with pytest.raises(LeafwingError, match=rf"recipe\.py .*{message}"):
+        Run(run.folder, trust=True).function()
+
+
+def test_trust_does_not_execute_a_recipe_that_equals_the_installed_one(run: Run) -> None:
+    assert Run(run.folder, trust=True).function() is recipes.find("dcgan")
+
+
+def test_loading_by_name_and_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = trained(create())
+    torch.manual_seed(1)
+    run.keep(run.game(), {"images": 90}, last=2, milestone=0)
+    assert Model.load("1").images == Model.load("last").images == Model.load(run.name).images == 90
+    assert Model.load(run, images=50).images == 50
+    assert not torch.equal(Model.load("1", images=50).sample(1), Model.load("1").sample(1))
+    with pytest.raises(LeafwingError, match="no weights of 70 images; it has: 50, 90"):
+        Model.load("1", images=70)
