@@ -66,11 +66,13 @@ LOOKS: dict[str, list[Look]] = {
     "digits": [
         ("interpolate", {"samples": "0:20"}),
         ("mix", {}),
+        ("mix", {"space": "pixels"}),
         ("features", {"labels": "5,20", "draws": 5, "test": 360}),
         ("invert", {"pictures": "0:16"}),
         ("complete", {"mask": "centre"}),
         ("truncate", {}),
         ("sift", {"labels": "5,20"}),
+        ("sift", {"labels": "5,20", "by": "classifier"}),
     ],
     "encoded": [("invert", {"pictures": "0:16"})],
     "codes": [("mix", {"across": "category"}), ("mix", {"across": "code0"})],
@@ -107,6 +109,10 @@ COLUMNS: dict[str, list[str]] = {
     "truncate": ["sweep"],
 }
 """What the tables show, by tool: figures or options; all figures that are no lists where nothing is said."""
+
+
+LONG = ("reads", "errors", "concepts")
+"""Figures of single pictures, which no row needs."""
 
 
 def place(source: str, given: argparse.Namespace) -> str | None:
@@ -156,7 +162,7 @@ def look(world: str, seed: int, given: argparse.Namespace) -> None:
             "images": found.document["images"],
             "seed": seed,
             "told": options,
-            "figures": rounded(found.document["figures"]),
+            "figures": rounded({name: value for name, value in found.document["figures"].items() if name not in LONG}),
             "seconds": round(time.perf_counter() - started, 1),
             **versions(),
         }
