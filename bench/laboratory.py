@@ -21,6 +21,7 @@ from typing import Any
 
 import leafwing
 from leafwing.commands import explore
+from leafwing.explore import TOOLS
 from leafwing.explore.finding import plain
 from leafwing.progress import Screen
 from leafwing.runs import versions
@@ -98,15 +99,24 @@ COLUMNS: dict[str, list[str]] = {
         "changed",
         "changed_over_random",
     ],
-    "features": ["accuracy", "gains", "tested", "critic_saw_labels"],
-    "sift": ["made", "kept", "accuracy", "gains", "test_held_out"],
+    "features": [
+        "labels_each",
+        "critic",
+        "random",
+        "pixels",
+        "supervised",
+        "over random",
+        "over pixels",
+        "critic_saw_labels",
+    ],
+    "sift": ["kept_of", "labels_each", "labels", "sifted", "as_many", "unsifted", "over labels", "over as_many"],
     "filters": ["trained", "untrained", "box"],
     "invert": ["error", "length"],
     "complete": ["error"],
     "edit": ["before", "after", "outside", "distance"],
     "mix": ["across", "rows_share", "columns_share", "rest"],
     "directions": ["by", "share", "change", "change_random", "properties"],
-    "truncate": ["sweep"],
+    "truncate": ["psi", "precision", "recall", "distance", "sure"],
 }
 """What the tables show, by tool: figures or options; all figures that are no lists where nothing is said."""
 
@@ -183,8 +193,8 @@ def show(results: Path) -> None:
     newest = {}
     for row in map(json.loads, results.read_text().splitlines()):
         newest[row["tool"], row["world"], json.dumps(row["told"]), row["seed"]] = row
-    for tool in dict.fromkeys(key[0] for key in newest):
-        rows = [row for key, row in newest.items() if key[0] == tool]
+    for tool in [tool for tool in TOOLS if any(key[0] == tool for key in newest)]:
+        rows = [by for key, row in newest.items() if key[0] == tool for by in spread_out(row)]
         names = COLUMNS.get(tool) or [name for name, value in rows[0]["figures"].items() if not isinstance(value, list)]
         print(f"\n### {tool}\n\n| world | recipe | told | seed | " + " | ".join(names) + " |")
         print("| --- " * (4 + len(names)) + "|")
@@ -192,6 +202,25 @@ def show(results: Path) -> None:
             told = " ".join(f"{name}={value}" for name, value in row["told"].items())
             cells = [cell(row["figures"].get(name, row["told"].get(name))) for name in names]
             print("| " + " | ".join([row["world"], f"`{row['recipe']}`", told, str(row["seed"]), *cells]) + " |")
+
+
+def spread_out(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each number of labels, where there are several; the sweep of psi as lists."""
+    figures = row["figures"]
+    if "accuracy" in figures:
+        numbers = list(next(iter(figures["accuracy"].values())))
+        return [row | {"figures": figures | taught(figures, number)} for number in numbers]
+    if "sweep" in figures:
+        names = figures["sweep"][0]
+        return [row | {"figures": figures | {name: [one[name] for one in figures["sweep"]] for name in names}}]
+    return [row]
+
+
+def taught(figures: dict[str, Any], number: str) -> dict[str, Any]:
+    """What was found with one number of labels."""
+    right = {way: by[number] for way, by in figures["accuracy"].items()}
+    kept = {"kept_of": f"{figures['kept']['all']} of {figures['made']['all']}"} if "kept" in figures else {}
+    return {"labels_each": number, **kept, **right, **{f"over {way}": by[number] for way, by in figures["gains"].items()}}
 
 
 def cell(value: Any) -> str:
