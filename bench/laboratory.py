@@ -207,7 +207,7 @@ def show(results: Path) -> None:
 def spread_out(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each number of labels, where there are several; the sweep of psi as lists."""
     figures = row["figures"]
-    if "accuracy" in figures:
+    if isinstance(figures.get("accuracy"), dict):
         numbers = list(next(iter(figures["accuracy"].values())))
         return [row | {"figures": figures | taught(figures, number)} for number in numbers]
     if "sweep" in figures:
