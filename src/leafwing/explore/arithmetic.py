@@ -101,14 +101,16 @@ def arithmetic(
             f"{measured['pixels']:.0%} where pictures are added instead of latents."
         )
     legend = f"Rows of samples, their averages, and A - B + C: first the result, then with noise of {NOISE:g} added."
-    turn_legend = "Each row: a sample, with (A - B) taken away on the left and added on the right."
+    turn_legend = (
+        f"A: {concepts[0]}. B: {concepts[1]}. Each row: a sample, with A - B taken away on the left and added on the right."
+    )
     return Finding(
         figures,
         words,
         {
-            "arithmetic": sheet(f"A - B + C: {' - '.join(concepts[:2])} + {concepts[2]}", shown, legend=legend),
+            "arithmetic": sheet("Vector arithmetic: A - B + C", shown, legend=legend),
             "turn": sheet(
-                f"Turn: {concepts[0]} less {concepts[1]}",
+                "A turn: samples plus and minus A - B",
                 [(f"sample {i}", row) for i, row in enumerate(turned)],
                 heads=[f"{-1 + 2 * i / (STEPS - 1):+.1f}" for i in range(STEPS)],
                 legend=turn_legend,

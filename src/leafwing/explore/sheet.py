@@ -18,6 +18,8 @@ CELL = 72
 MOST = 4_000
 """Pixels that a side of a sheet may have with enlarged pictures; larger ones are shown as they are."""
 TITLE, TEXT, GAP, MARGIN = 17, 13, 4, 12
+FRAME = "#d8d8d8"
+"""About each picture, so that white ones are seen."""
 
 Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]
 """x and y, and between what y lies where that is known."""
@@ -47,7 +49,7 @@ def sheet(
         MARGIN + beside + (GAP * 2 if beside else 0),
         MARGIN + (TITLE + 10 if title else 0) + (TEXT + 8 if heads else 0),
     )
-    wide = max(left + widest * across + MARGIN, min(_long(title, TITLE) + 2 * MARGIN, 900), 360 if title else 0)
+    wide = max(left + widest * across + MARGIN, _long(title, TITLE) + 2 * MARGIN, 360 if title else 0)
     below = [line for part in legend.splitlines() for line in textwrap.wrap(part, max(20, int((wide - 2 * MARGIN) / 6.6)))]
     made = Image.new("RGB", (wide, top + len(rows) * down + (8 + len(below) * (TEXT + 5) if below else 0) + MARGIN), "white")
     draw = ImageDraw.Draw(made)
@@ -59,7 +61,9 @@ def sheet(
         for j, pixels in enumerate(row):
             one = Image.fromarray(pixels)
             grown = one.resize((one.width * scale, one.height * scale), Image.Resampling.NEAREST)
-            made.paste(grown, (left + j * across, top + i * down))
+            corner = left + j * across, top + i * down
+            draw.rectangle((corner[0] - 1, corner[1] - 1, corner[0] + grown.width, corner[1] + grown.height), outline=FRAME)
+            made.paste(grown, corner)
     for i, line in enumerate(below):
         draw.text((MARGIN, top + len(rows) * down + 8 + i * (TEXT + 5)), line, "#444444", _font(TEXT))
     return made
