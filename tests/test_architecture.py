@@ -161,7 +161,7 @@ ALL = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)
 FAMILY = re.compile(f"(?<![a-z0-9])({'|'.join(ALL)})(?![a-z0-9])", re.IGNORECASE)
 
 
-MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "evaluate"}
+MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "evaluate", "explore"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in MEETING], ids=NAMES.get)
