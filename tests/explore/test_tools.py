@@ -119,6 +119,12 @@ def test_boxes_that_are_drawn_by_hand(tmp_path: Path) -> None:
     assert found.figures["accuracy"] > 0.95
     assert np.isnan(found.figures["vanished"])
     assert plain(found.figures)["vanished"] is None
+    kept = tmp_path / "latents.npy"
+    np.save(kept, model.latents(90).numpy())
+    assert plain(dropout(model, reader=None, boxes=path, file=kept).figures) == plain(found.figures)
+    np.save(kept, model.latents(50).numpy())
+    with pytest.raises(LeafwingError, match="a box of 89"):
+        dropout(model, reader=None, boxes=path, file=kept)
     for wrong, message in (
         ({"0": [10, 0, 8, 4]}, "not inside a picture of 16 x 16"),
         ({"0": [1, 2, 3]}, r"boxes\.json"),

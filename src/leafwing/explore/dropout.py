@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.latents import need_pictures, of_one_kind
+from leafwing.explore.latents import need_pictures, of_one_kind, saved
 from leafwing.explore.layers import convolutions, need_convolutions
 from leafwing.explore.reading import Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet
@@ -47,6 +47,7 @@ def dropout(
     reader: Reader | None,
     counting: Counting = quiet,
     boxes: Path | None = None,
+    file: Path | None = None,
     n: int = 150,
     layer: int = 2,
     fill: Literal["zero", "median"] = "zero",
@@ -61,6 +62,7 @@ def dropout(
         counting: told how far it is.
         boxes: a JSON file with boxes that you drew, {"3": [left, top, width, height], ...} in pixels, or a list of such boxes for a
             sample, by the numbers of `leafwing sample`. Default: the boxes that the reader sees in the first n samples.
+        file: an .npz or .npy file of latents, such as `invert` finds for pictures whose boxes are known: numbers are its rows then.
         n: in how many samples the reader looks for boxes.
         layer: whose maps: 2 for the second-highest convolution, as in the paper, 3 for the one below it.
         fill: what a dropped map is set to: zero, as in the paper, or its own median in each sample, which keeps the ground.
@@ -91,7 +93,9 @@ def dropout(
     drawn = read_boxes(boxes, model) if boxes else {}
     if not drawn and (reader is None or reader.box is None):
         raise LeafwingError("nobody sees objects in the pictures of this run: draw boxes and give them as --boxes FILE.json")
-    latents = model.latents(max([n - 1, *drawn]) + 1, seed)
+    latents = saved(model, file) if file else model.latents(max([n - 1, *drawn]) + 1, seed)
+    if max(drawn, default=0) >= len(latents):
+        raise LeafwingError(f"--boxes {boxes}: there is a box of {max(drawn)}, and {file} holds {len(latents)} latents")
     if not drawn:
         drawn = seen_boxes(generate, reader, latents)
     if len(drawn) < 10:
