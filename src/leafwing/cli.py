@@ -547,6 +547,15 @@ def columns(lines: list[tuple[str, ...]]) -> str:
     )
 
 
+LATER = {
+    "show": ("leafwing.commands.show_typed:show", "A sheet of a source as training will see it."),
+    "evaluate": ("leafwing.commands.evaluate_typed:evaluate", "Numbers about what a run makes, with their protocol."),
+    "compare": ("leafwing.commands.comparison.typed:compare", "Recipes over seeds under one protocol, in one honest page."),
+    "explore": ("leafwing.commands.explore_typed:listed", "Look into a run: what has it learnt?"),
+}
+"""Commands that are loaded when they are first asked for: where they are, and what the list of commands says of them."""
+
+
 def commands_for(words: Sequence[str]) -> App:
     """The whole command line, in which `train` has the options of the recipe that is asked for, and `explore` those of the tool."""
     app = App(
@@ -558,15 +567,13 @@ def commands_for(words: Sequence[str]) -> App:
     app.command(train_command(asked_recipe(words) if words[:1] == ["train"] else None), name="train")
     for command in (resume, sample, reel, runs, doctor):
         app.command(command)
-    app.command("leafwing.commands.show_typed:show", name="show")
-    app.command("leafwing.commands.evaluate_typed:evaluate", name="evaluate")
-    app.command("leafwing.commands.comparison.typed:compare", name="compare")
+    for name, (place, line) in LATER.items():
+        if name != "explore" or words[:1] != ["explore"]:
+            app.command(place, name=name, help=line)
     if words[:1] == ["explore"]:
         from leafwing.commands.explore_typed import command as explore
 
         app.command(explore(words[1:]), name="explore")
-    else:
-        app.command("leafwing.commands.explore_typed:listed", name="explore")
     app.command(list_recipes, name="recipes")
     return app
 
