@@ -30,6 +30,7 @@ from rows import keep
 HELD = {"hold_out": 1_000}
 WORLDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "sprites": ("sprites", "sngan", {"size": 32, "images": "400k", **HELD}),
+    "sprites_dcgan": ("sprites", "dcgan", {"size": 32, "images": "150k", **HELD}),
     "digits": ("digits", "cgan", {"size": 16, "images": "150k", "width": 32, "hold_out": 360}),
     "encoded": ("digits", "vaegan", {"size": 16, "images": "150k", "width": 16, "hold_out": 360}),
     "codes": ("digits", "infogan", {"size": 16, "images": "60k", "width": 16}),
@@ -64,6 +65,7 @@ LOOKS: dict[str, list[Look]] = {
         ("directions", {"by": "activations"}),
         ("truncate", {}),
     ],
+    "sprites_dcgan": [("truncate", {})],
     "digits": [
         ("interpolate", {"samples": "0:20"}),
         ("mix", {}),
