@@ -22,9 +22,9 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.critics import Critic, critic_of, untrained
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.labelled import Labelled, asked, parted, summed, versus
+from leafwing.explore.labelled import Labelled, asked, curve, parted, summed, versus
 from leafwing.explore.latents import need_pictures
-from leafwing.explore.sheet import chart, need_charts
+from leafwing.explore.sheet import need_charts
 from leafwing.model import Model, evaluating
 
 CHUNK = 64
@@ -132,7 +132,11 @@ def features(
         "tested": len(parts.test),
         "test": parts.where,
     }
-    return Finding(figures, _words(figures, numbers), {"learning": _curve(figures, numbers)})
+    return Finding(
+        figures,
+        _words(figures, numbers),
+        {"learning": curve("What a classifier learns from a few labels", "labels of each class", figures, WAYS)},
+    )
 
 
 def pooled(critic: Critic, pictures: Tensor) -> Tensor:
@@ -276,23 +280,6 @@ def _said(own: Critic, head: nn.Module, array: np.ndarray, places: np.ndarray) -
             for i in range(0, len(places), CHUNK)
         ]
     return torch.cat(found).cpu().numpy()
-
-
-def _curve(figures: Mapping[str, Any], numbers: Sequence[int]) -> Any:
-    """The learning curve: accuracy over labels, with a band of one standard deviation."""
-    lines = {}
-    for way, by in figures["accuracy"].items():
-        mean, sd = ([100 * by[str(n)][one] for n in numbers] for one in ("mean", "sd"))
-        low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
-        lines[WAYS[way]] = (numbers, mean, low, high)
-    return chart(
-        "What a classifier learns from a few labels",
-        lines,
-        across="labels of each class",
-        up=f"right (%), mean and sd of {figures['draws']} draws",
-        ticks={n: f"{n:,}" for n in numbers},
-        logarithmic=True,
-    )
 
 
 def _words(figures: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:

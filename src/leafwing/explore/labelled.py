@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.latents import whole_numbers
+from leafwing.explore.sheet import Line, chart
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,3 +144,22 @@ def versus(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | 
     gains = np.asarray(ours) - np.asarray(theirs)
     gain, spread = float(gains.mean()), float(gains.std(ddof=1))
     return {"gain": gain, "sd": spread, "beats": gain > spread, "loses": -gain > spread}
+
+
+def curve(title: str, across: str, figures: Mapping[str, Any], names: Mapping[str, str]) -> Image:
+    """Accuracy over labels as a chart, with a band of one standard deviation.
+
+    Args:
+        title: what is shown.
+        across: what the x axis counts.
+        figures: `accuracy` by way and number of labels, see `summed`, and `draws`.
+        names: of the ways.
+    """
+    lines: dict[str, Line] = {}
+    for way, by in figures["accuracy"].items():
+        numbers = [int(n) for n in by]
+        mean, sd = ([100 * one[what] for one in by.values()] for what in ("mean", "sd"))
+        low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
+        lines[names[way]] = (numbers, mean, low, high)
+    up = f"right (%), mean and sd of {figures['draws']} draws"
+    return chart(title, lines, across=across, up=up, ticks={n: f"{n:,}" for n in numbers}, logarithmic=True)

@@ -20,10 +20,10 @@ from leafwing.evaluate.features import SIDE, shrunk
 from leafwing.evaluate.own import opaque
 from leafwing.evaluate.samples import to_floats
 from leafwing.explore.finding import Counting, Finding, quiet
-from leafwing.explore.labelled import Labelled, asked, parted, summed, told, versus
+from leafwing.explore.labelled import Labelled, asked, curve, parted, summed, told, versus
 from leafwing.explore.latents import need_pictures
 from leafwing.explore.reading import SURE, UNREAD, Reader
-from leafwing.explore.sheet import chart, need_charts, sheet
+from leafwing.explore.sheet import need_charts, sheet
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
 
@@ -143,7 +143,7 @@ def sift(
         _words(figures, numbers, by),
         {
             "sifted": _sheet(array, asked_for, kept, parts.names, by),
-            "learning": _curve(figures, numbers),
+            "learning": curve("Do samples help a classifier?", "real pictures of each class", figures, ARMS),
         },
         arrays={"samples": array[kept], "labels": asked_for[kept]},
     )
@@ -291,23 +291,6 @@ def _sheet(array: np.ndarray, asked_for: np.ndarray, kept: np.ndarray, names: Se
     }[by]
     legend = f"A row is the class that was asked for. Left: samples that {who}. Right: those that were rejected. The first of each."
     return sheet("Sifted samples", rows, heads=["kept"] * SHOWN + [""] + ["rejected"] * SHOWN, legend=legend)
-
-
-def _curve(figures: Mapping[str, Any], numbers: Sequence[int]) -> Any:
-    """Accuracy over labels, with a band of one standard deviation."""
-    lines = {}
-    for arm, by in figures["accuracy"].items():
-        mean, sd = ([100 * by[str(n)][one] for n in numbers] for one in ("mean", "sd"))
-        low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
-        lines[ARMS[arm]] = (numbers, mean, low, high)
-    return chart(
-        "Do samples help a classifier?",
-        lines,
-        across="real pictures of each class",
-        up=f"right (%), mean and sd of {figures['draws']} draws",
-        ticks={n: f"{n:,}" for n in numbers},
-        logarithmic=True,
-    )
 
 
 def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[str]:
