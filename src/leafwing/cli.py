@@ -551,9 +551,10 @@ LATER = {
     "show": ("leafwing.commands.show_typed:show", "A sheet of a source as training will see it."),
     "evaluate": ("leafwing.commands.evaluate_typed:evaluate", "Numbers about what a run makes, with their protocol."),
     "compare": ("leafwing.commands.comparison.typed:compare", "Recipes over seeds under one protocol, in one honest page."),
-    "explore": ("leafwing.commands.explore_typed:listed", "Look into a run: what has it learnt?"),
+    "explore": ("leafwing.commands.explore_typed:command", "Look into a run: what has it learnt?"),
 }
-"""Commands that are loaded when they are first asked for: where they are, and what the list of commands says of them."""
+"""Commands that are loaded when they are first asked for: where they are, and what the list of commands says of them. `explore` is made anew
+for the tool that is asked for, so its entry is only ever listed."""
 
 
 def commands_for(words: Sequence[str]) -> App:

@@ -93,16 +93,3 @@ def _explore(run: str, name: str, given: dict[str, Any]) -> int:
     for file in files:
         print(f"  {file}")
     return 0
-
-
-def listed(run: str, tool: str, /) -> int:
-    """Look into a run: what has it learnt?
-
-    Parameters
-    ----------
-    run
-        Folder, name, number or `last`.
-    tool
-        What to look with; `leafwing explore --help` lists the tools.
-    """
-    raise AssertionError("a command line that begins with `explore` is read by `command`")

@@ -17,14 +17,13 @@ from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.latents import need_pictures, of_one_kind, whole_numbers
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import sheet
-from leafwing.model import Model
+from leafwing.model import BLOCK, Model
 
 POOL = 2_048
 """Samples among which concepts are looked for."""
 NOISE = 0.25
 TURNED, STEPS = 6, 7
 """Samples that the turn vector is added to, and pictures of each."""
-PART = 64
 
 
 def arithmetic(
@@ -138,9 +137,9 @@ class _Bench:
         if reader is None:
             return
         parts = []
-        for start in range(0, POOL, PART):
-            parts.append(self.made(self.latents[start : start + PART]))
-            counting("making samples to choose from", start + PART, POOL)
+        for start in range(0, POOL, BLOCK):
+            parts.append(self.made(self.latents[start : start + BLOCK]))
+            counting("making samples to choose from", start + BLOCK, POOL)
         self.pictures = torch.cat(parts)
         self.read = reader.read(self.pictures)
 

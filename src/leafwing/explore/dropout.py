@@ -38,7 +38,6 @@ TESTED = 200
 SHOWN = 8
 NOTHING = 1e-3
 """Weights below this part of the largest count as none."""
-PART = 64
 
 
 def dropout(
@@ -180,7 +179,7 @@ class _Effect:
         self.found = ~np.isnan(self.box[:, 0])
 
     def _made(self) -> Tensor:
-        return torch.cat([self.generate(part).cpu() for part in self.latents.split(PART)])
+        return self.generate(self.latents).cpu()
 
     def of(self, maps: np.ndarray) -> dict[str, float]:
         """`found_before`, `found_after`, `vanished`, `contrast`, `changed` without these maps; None where nobody sees objects."""
@@ -276,7 +275,7 @@ def seen_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: 
     """The box that a reader sees in each sample, by the sample's number."""
     assert reader is not None, "a reader sees boxes"
     assert reader.box is not None, "a reader sees boxes"
-    pictures = torch.cat([generate(part).cpu() for part in latents.split(PART)])
+    pictures = generate(latents).cpu()
     return {i: [box] for i, box in enumerate(reader.box(pictures)) if not np.isnan(box[0])}
 
 

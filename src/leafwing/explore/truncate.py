@@ -20,9 +20,7 @@ from leafwing.explore.finding import Counting, Finding, quiet
 from leafwing.explore.latents import need_pictures
 from leafwing.explore.reading import UNREAD, Reader
 from leafwing.explore.sheet import Line, chart, need_charts, sheet
-from leafwing.model import Model
-
-PART = 64
+from leafwing.model import BLOCK, Model
 
 
 def truncate(
@@ -67,7 +65,7 @@ def truncate(
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(held))[:n])
     real = np.concatenate(
-        [features(to_floats(held.pictures(part)))[0] for part in np.array_split(chosen, -(-len(chosen) // PART))]
+        [features(to_floats(held.pictures(part)))[0] for part in np.array_split(chosen, -(-len(chosen) // BLOCK))]
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
     between_real = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
@@ -76,7 +74,7 @@ def truncate(
     for i, value in enumerate(values):
         shorter = torch.where(scaled, latents * value, latents)
         seen, sure = [], []
-        for start, part in zip(range(0, n, PART), shorter.split(PART), strict=True):
+        for start, part in zip(range(0, n, BLOCK), shorter.split(BLOCK), strict=True):
             told = [j % len(model.labels) for j in range(start, start + len(part))] if model.labels else None
             made = model.generate(part, label=told)
             seen.append(features(made)[0])
@@ -132,5 +130,5 @@ def psis(text: str) -> list[float]:
 
 def _scaled(model: Model) -> Tensor:
     """Which numbers of a latent are scaled: all but those of categories, which are 0 or 1. Bool (1, size)."""
-    drawn = model.latents(PART)
+    drawn = model.latents(BLOCK)
     return ~((drawn == 0) | (drawn == 1)).all(0, keepdim=True)
