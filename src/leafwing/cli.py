@@ -553,8 +553,9 @@ LATER = {
     "compare": ("leafwing.commands.comparison.typed:compare", "Recipes over seeds under one protocol, in one honest page."),
     "explore": ("leafwing.commands.explore_typed:command", "Look into a run: what has it learnt?"),
 }
-"""Commands that are loaded when they are first asked for: where they are, and what the list of commands says of them. `explore` is made anew
-for the tool that is asked for, so its entry is only ever listed."""
+"""Commands that are loaded when they are first asked for: where they are, and what the list of commands says of them.
+
+`explore` is made anew for the tool that is asked for, so this entry is only ever listed."""
 
 
 def commands_for(words: Sequence[str]) -> App:
