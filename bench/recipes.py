@@ -5,8 +5,9 @@
 Every installed recipe trains in turn with `dcgan` in one process, at the same batch and, where its networks are convolutional, the
 same width; medians of the pairs' ratios of seconds for a real image. Beside them the ratio of floating-point operations for a real
 image: `excess` is the one divided by the other, `excess_fp32` the same with both sides in fp32. Whole rounds are counted, bursts
-left out. Peak memory is read before `dcgan` joins. Then three switches, each on beside off: the averaged copy, R1 and R2, the
-gradient penalty of one turn of the critic. One JSON line a comparison goes to --results; the last line holds the excesses alone.
+left out. Peak memory is read before `dcgan` joins. Then switches, each on beside off: the averaged copy, R1 and R2, the gradient
+penalty of one turn of the critic, and convolutions made for second derivatives beside PyTorch's own. One JSON line a comparison
+goes to --results; the last line holds the excesses alone.
 """
 
 from __future__ import annotations
@@ -50,12 +51,14 @@ class Side:
         options: its hyper-parameters.
         penalties: whether the turns pay anything beside their first cost.
         critic_alone: whether the turn of D is the only one.
+        double_backward: whether what is differentiated twice has convolutions made for it.
     """
 
     recipe: str
     options: dict[str, Any] = field(default_factory=dict)
     penalties: bool = True
     critic_alone: bool = False
+    double_backward: bool = True
 
 
 # --- what is trained ---------------------------------------------------------------------------------------------------------
@@ -98,7 +101,9 @@ def training_of(side: Side, spec: DataSpec, setup: Setup) -> Training:
         game = replace(game, turns=[replace(turn, pays=turn.pays[:1]) for turn in game.turns])
     if side.critic_alone:
         game = replace(game, turns=game.turns[:1])
-    return Training(game, batches(spec), Engine(game, setup), images=ENDLESS, batch=game.batch)
+    engine = Engine(game, setup)
+    engine.convolves = engine.convolves and side.double_backward
+    return Training(game, batches(spec), engine, images=ENDLESS, batch=game.batch)
 
 
 def rounds(training: Training, count: int) -> float:
@@ -251,7 +256,7 @@ def reason(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="recipes; none: all, and the switches")
+    parser.add_argument("names", nargs="*", help="recipes and switches; none: all")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--width", type=int, default=32)
@@ -266,14 +271,18 @@ def main() -> None:
     spec = pictures(given.size, given.channels)
     common = {"width": given.width, "batch": given.batch}
     plain = Side("dcgan", common)
-    cases = {name: (Side(name, common), plain) for name in given.names or recipes.names()}
-    if not given.names:
-        cases["switch: ema"] = Side("dcgan", {**common, "ema": 10_000}), plain
-        cases["switch: r1 and r2"] = Side("r3gan", common), Side("r3gan", common, penalties=False)
-        cases["switch: gradient penalty"] = (
-            Side("wgan_gp", common, critic_alone=True),
-            Side("wgan_gp", common, penalties=False, critic_alone=True),
-        )
+    cases = {name: (Side(name, common), plain) for name in recipes.names()}
+    cases["switch: ema"] = Side("dcgan", {**common, "ema": 10_000}), plain
+    cases["switch: r1 and r2"] = Side("r3gan", common), Side("r3gan", common, penalties=False)
+    cases["switch: gradient penalty"] = (
+        Side("wgan_gp", common, critic_alone=True),
+        Side("wgan_gp", common, penalties=False, critic_alone=True),
+    )
+    for name in ("r3gan", "wgan_gp"):
+        cases[f"switch: double backward, {name}"] = Side(name, common), Side(name, common, double_backward=False)
+    if unknown := set(given.names) - set(cases):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(cases)}")
+    cases = {name: case for name, case in cases.items() if name in (given.names or cases)}
     about = {"size": given.size, "channels": given.channels, **common, "device": setup.device, **versions()}
     summary: dict[str, float] = {}
     for name, (this, other) in cases.items():

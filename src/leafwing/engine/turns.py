@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.capture import Graphs, HeldBatches, HeldClock, Recorder, Work
+from leafwing.engine.double_backward import DoubleBackward
 from leafwing.engine.processes import Processes
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import Share
@@ -83,6 +84,9 @@ class Engine:
             for name, player in game.players.items()
             if player.learns is not None
         }
+        self.convolves = any(
+            isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for net in game.modules().values() for module in net.modules()
+        )
         self.rate = 1.0
         self.micro_batch = setup.micro_batch
         self.recorder = recorder or (Graphs(self.device) if setup.capture else None)
@@ -357,10 +361,11 @@ class Unit:
             r = r.again(
                 r.real.detach().requires_grad_(), r.fake if r.fake.requires_grad else r.fake.detach().requires_grad_()
             )
-        with self._drawing(number + 1, rows), self._precision(self.bf16 and not watched(turn)):
-            costs = [term.cost(r) for term in turn.pays]
-        stacked = torch.stack(costs) if weight == 1 else torch.stack(costs) * weight
-        stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
+        with self._convolving(watched(turn)):
+            with self._drawing(number + 1, rows), self._precision(self.bf16 and not watched(turn)):
+                costs = [term.cost(r) for term in turn.pays]
+            stacked = torch.stack(costs) if weight == 1 else torch.stack(costs) * weight
+            stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
         return stacked.detach()
 
     def _play(self, number: int, rows: slice) -> Round:
@@ -370,7 +375,8 @@ class Unit:
         batch = self.batch
         if len(self.parts) > 1:
             batch = Batch({name: value[rows] for name, value in batch.items()})
-        with self._drawing(0, rows), self._precision(self.bf16 and not any(map(watched, self.turns))):
+        twice = any(map(watched, self.turns))
+        with self._drawing(0, rows), self._precision(self.bf16 and not twice), self._convolving(twice):
             return self.turns[0].play(self.engine.nets(self.turns), batch, self.clock)
 
     def _drawing(self, which: int, rows: slice) -> Share | nullcontext[None]:
@@ -383,6 +389,10 @@ class Unit:
 
     def _precision(self, bf16: bool) -> torch.autocast:
         return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
+
+    def _convolving(self, twice: bool) -> DoubleBackward | nullcontext[None]:
+        """Convolutions are such as are cheap to differentiate twice, where that is done."""
+        return DoubleBackward() if twice and self.engine.convolves else nullcontext()
 
     def _give_way(self, error: Exception) -> None:
         """Go on with less: uncompiled, or with smaller parts, from the same random numbers. Raises what neither helps against.
