@@ -26,6 +26,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "channels_last": {"layout": "contiguous"},
     "fused optimisers": {"fused": False},
     "freed memory kept": {"keep_freed": False},
+    "small convolutions as products": {"products": False},
     "a shared round": {"same_round": False},
     "capture": {"capture": False},
     "all threads": {"threads": 1},
@@ -57,6 +58,7 @@ def main() -> None:
     setup = choose(given.device, threads=torch.get_num_threads())
     on_cuda = setup.device.startswith("cuda")
     shut = {"freed memory kept", "all threads"} if on_cuda else {"capture"}
+    shut |= set() if setup.products else {"small convolutions as products"}
     cases = {name: without for name, without in WITHOUT.items() if name not in shut and given.only in (None, name)}
     sides = {name: (variant, (given.batch, given.width, setup.device, without)) for name, without in cases.items()}
     sides["everything"] = (variant, (given.batch, given.width, setup.device, {}))

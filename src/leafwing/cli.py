@@ -98,6 +98,11 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "layout": (Literal["auto", "channels_last", "contiguous"] | None, MACHINE, "How pictures lie in memory. Default: auto."),
     "fused": (bool | None, MACHINE, "Optimisers in one kernel. Default: where there are such."),
     "keep_freed": (bool | None, MACHINE, "Keep freed memory for the next step instead of handing it back. Default: yes."),
+    "products": (
+        bool | None,
+        MACHINE,
+        "Convolutions of small maps as matrix products. Default: on a CPU with AMX, in bf16.",
+    ),
     "capture": (bool | None, MACHINE, "Record turns as CUDA graphs and replay them. Default: on CUDA."),
     "compile": (bool | None, MACHINE, "torch.compile the networks: takes long, and pays on some GPUs. Default: no."),
     "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),

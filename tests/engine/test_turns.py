@@ -375,13 +375,23 @@ def test_every_choice_says_why() -> None:
         "layout",
         "fused",
         "keep_freed",
+        "products",
         "capture",
         "compile",
         "micro_batch",
         "resident",
     }
     asked = choose(
-        "cpu", "fp32", 1, layout="contiguous", fused=False, keep_freed=True, compile=True, micro_batch=8, resident=True
+        "cpu",
+        "fp32",
+        1,
+        layout="contiguous",
+        fused=False,
+        keep_freed=True,
+        products=True,
+        compile=True,
+        micro_batch=8,
+        resident=True,
     )
     assert set(asked.why.values()) - {"cpu has no graphs"} == {"as asked"}
     assert (asked.layout, asked.fused, asked.compile, asked.micro_batch) == ("contiguous", False, True, 8)

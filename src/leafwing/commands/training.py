@@ -35,6 +35,7 @@ MACHINE_OPTIONS = (
     "layout",
     "fused",
     "keep_freed",
+    "products",
     "capture",
     "compile",
     "micro_batch",
@@ -85,6 +86,7 @@ def train(
     layout: str | None = None,
     fused: bool | None = None,
     keep_freed: bool | None = None,
+    products: bool | None = None,
     capture: bool | None = None,
     compile: bool | None = None,
     micro_batch: int | None = None,
@@ -125,6 +127,7 @@ def train(
         layout: how pictures lie in memory: auto, channels_last or contiguous.
         fused: optimisers step in one kernel. None: where there is one.
         keep_freed: keep freed memory for the next step instead of handing it back (glibc). None: yes.
+        products: compute convolutions of small maps as matrix products. None: on a CPU with AMX, in bf16.
         capture: record turns as CUDA graphs and replay them. None: on CUDA.
         compile: pass the networks through `torch.compile`, which takes long and pays on some GPUs.
         micro_batch: how many images pass the networks at a time, for the same step with less memory. None: all of a turn.

@@ -29,6 +29,7 @@ class Setup:
         layout: how pictures and convolutions lie in memory: channels_last or contiguous.
         fused: optimisers step in one kernel.
         keep_freed: freed memory is kept for the next step instead of handed back (glibc).
+        products: convolutions of small maps are computed as matrix products, in bf16.
         capture: turns are recorded as CUDA graphs and replayed.
         compile: networks go through `torch.compile`.
         micro_batch: real images that pass the networks at a time; 0 for the whole batch.
@@ -42,6 +43,7 @@ class Setup:
     layout: str = "channels_last"
     fused: bool = True
     keep_freed: bool = True
+    products: bool = False
     capture: bool = False
     compile: bool = False
     micro_batch: int = 0
@@ -57,6 +59,7 @@ def choose(
     layout: str = "auto",
     fused: bool | None = None,
     keep_freed: bool | None = None,
+    products: bool | None = None,
     capture: bool | None = None,
     compile: bool | None = None,
     micro_batch: int | None = None,
@@ -109,6 +112,8 @@ def choose(
     if capture and kind != "cuda":
         raise LeafwingError(f"only CUDA captures turns, not {device}: leave --capture away")
     fuses = kind in ("cpu", "cuda")
+    amx = kind == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    because = "the library's are slow on AMX" if precision == "bf16" else "only in bf16"
     return Setup(
         device,
         precision,
@@ -116,6 +121,7 @@ def choose(
         "channels_last" if layout == "auto" else layout,
         decide("fused", fused, fuses, f"{kind} {'has' if fuses else 'has not'} optimisers in one kernel"),
         decide("keep_freed", keep_freed, True, "every step asks for the same blocks again"),
+        decide("products", products, amx and precision == "bf16", because if amx else f"{device} has no AMX"),
         decide(
             "capture", capture, kind == "cuda", "turns are launched at once" if kind == "cuda" else f"{kind} has no graphs"
         ),

@@ -14,6 +14,7 @@ from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.capture import Graphs, HeldBatches, HeldClock, Recorder, Work
 from leafwing.engine.double_backward import DoubleBackward
 from leafwing.engine.processes import Processes
+from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import Share
 from leafwing.errors import Diverged
@@ -390,9 +391,14 @@ class Unit:
     def _precision(self, bf16: bool) -> torch.autocast:
         return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
-    def _convolving(self, twice: bool) -> DoubleBackward | nullcontext[None]:
-        """Convolutions are such as are cheap to differentiate twice, where that is done."""
-        return DoubleBackward() if twice and self.engine.convolves else nullcontext()
+    def _convolving(self, twice: bool) -> DoubleBackward | Products | nullcontext[None]:
+        """How convolutions are computed: such that they are cheap to differentiate twice, where that is done, or as products."""
+        engine = self.engine
+        if not engine.convolves:
+            return nullcontext()
+        if twice:
+            return DoubleBackward()
+        return Products() if engine.setup.products and self.bf16 and engine.compiled is None else nullcontext()
 
     def _give_way(self, error: Exception) -> None:
         """Go on with less: uncompiled, or with smaller parts, from the same random numbers. Raises what neither helps against.

@@ -46,7 +46,7 @@ BOUNDS: dict[str, tuple[float, bool]] = {
 RESERVED = {
     "source", "recipe", "size", "channels", "fit", "background", "mirror", "hold_out", "images", "time", "seed", "out",
     "root", "labelled", "labelled_seed", "replay", "device", "precision", "threads", "layout", "fused", "keep_freed",
-    "capture", "compile", "micro_batch", "resident", "devices", "checkpoint", "keep", "keep_every", "stop_on",
+    "products", "capture", "compile", "micro_batch", "resident", "devices", "checkpoint", "keep", "keep_every", "stop_on",
     "patience", "samples", "log", "tensorboard", "progress", "dry_run", "health", "roll_backs", "from", "json",
 }  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
