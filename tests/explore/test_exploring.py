@@ -15,6 +15,7 @@ import leafwing
 from leafwing import cli, commands
 from leafwing.commands.exploring import explore
 from leafwing.errors import LeafwingError
+from leafwing.evaluate import features
 from leafwing.explore import FILLED, TOOLS, tool
 from leafwing.recipes import meanings
 from leafwing.runs import Run
@@ -77,15 +78,18 @@ def test_the_folder_may_be_chosen_but_not_overwritten(run: Run, tmp_path: Path) 
         explore(run.folder, "mix", space="pixels", out=tmp_path / "here")
 
 
-def test_what_is_asked_for_is_checked_before_anything_is_written(run: Run) -> None:
+def test_what_is_asked_for_is_checked_before_anything_is_trained_or_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "load_features", lambda *given, **options: pytest.fail("a feature network was wanted"))
     before = sorted(run.folder.rglob("*"))
     for name, options, message in (
         ("interpolat", {}, "did you mean interpolate"),
         ("interpolate", {"step": 3}, "did you mean steps"),
         ("interpolate", {"space": "own2"}, "no space"),
-        ("interpolate", {"samples": "1", "space": "pixels"}, "two --samples"),
-        ("interpolate", {"seed": -1, "space": "pixels"}, "seed=-1"),
-        ("interpolate", {"label": "ten", "space": "pixels"}, "no class 'ten'"),
+        ("interpolate", {"samples": "1"}, "two --samples"),
+        ("interpolate", {"seed": -1}, "seed=-1"),
+        ("interpolate", {"label": "ten"}, "no class 'ten'"),
         ("interpolate", {"images": 3}, "3"),
     ):
         with pytest.raises(LeafwingError, match=message):

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,15 +146,21 @@ class Given:
         return self._features(self.space)
 
     def _features(self, space: str) -> Features:
-        from leafwing.evaluate.features import load_features
+        """A feature network that is loaded, or trained, when it first sees pictures: what a tool refuses need not wait for that."""
+        from leafwing.evaluate.features import Features, load_features
 
-        if space == "pixels":
-            return load_features(space, None, device=str(self.model.device))
-        try:
-            trained = self._sides.parts()[0]
-        except LeafwingError as error:
-            raise LeafwingError(f"{error}. --space pixels compares pictures without them") from None
-        return load_features(space, trained, device=str(self.model.device), counting=self.heard.counting)
+        @cache
+        def loaded() -> Features:
+            device, counting = str(self.model.device), self.heard.counting
+            if space == "pixels":
+                return load_features(space, None, device=device)
+            try:
+                trained = self._sides.parts()[0]
+            except LeafwingError as error:
+                raise LeafwingError(f"{error}. --space pixels compares pictures without them") from None
+            return load_features(space, trained, device=device, counting=counting)
+
+        return Features(space, "", lambda pictures: loaded().net(pictures), str(self.model.device))
 
     @cached_property
     def reader(self) -> Reader | None:
