@@ -108,7 +108,7 @@ def training_of(side: Side, spec: DataSpec, setup: Setup) -> Training:
 
 def rounds(training: Training, count: int) -> float:
     """Trains so many rounds; seconds for each real image."""
-    images = count * training.batch * training.game.turns[0].times(training.clock)
+    images = count * training.batch * max(1, training.game.turns[0].times(training.clock))
     training.clock = replace(training.clock, total=training.clock.images + images)
     synchronise(training.engine.setup.device)
     started = time.perf_counter()

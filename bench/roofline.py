@@ -31,6 +31,7 @@ from step import matmul_peak, ours
 KINDS = {
     "convolution": "convolutions forward",
     "convolution_backward": "convolutions backward",
+    "mm": "convolutions as products",
     "native_batch_norm": "batch normalisation",
     "native_batch_norm_backward": "batch normalisation",
     "_fused_adam_": "optimiser",
