@@ -63,6 +63,8 @@ def test_gradients_that_nobody_asks_for_are_not_computed(monkeypatch: pytest.Mon
         assert not calls
         torch.autograd.grad(score, [x, net[0].weight], create_graph=True)
         assert len(calls) == 1
+        edge = torch.autograd.graph.get_gradient_edge(net[0].weight)
+        assert torch.autograd.grad(net(x).sum(), [edge])[0].abs().sum() > 0
         (gradient,) = torch.autograd.grad(F.conv2d(x, made * 2).sum(), made)  # a weight that is no leaf may lead to one
         assert gradient.abs().sum() > 0
         slope.square().sum().backward()

@@ -130,8 +130,9 @@ class DoubleBackward(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def _asked_for(self, inputs: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if inputs is not None:
-            self.asking.leaves = {id(tensor) for tensor in ([inputs] if isinstance(inputs, Tensor) else inputs)}
+        asked = [inputs] if isinstance(inputs, Tensor) else inputs
+        if isinstance(asked, list | tuple) and all(isinstance(tensor, Tensor) for tensor in asked):  # not edges of the graph
+            self.asking.leaves = {id(tensor) for tensor in asked}
         try:
             return function(*args, **kwargs)
         finally:
