@@ -147,9 +147,12 @@ class Given:
 
     def _features(self, space: str) -> Features:
         """A feature network that is loaded, or trained, when it first sees pictures: what a tool refuses need not wait for that."""
+        import torch
+
         from leafwing.evaluate.features import Features, load_features
 
         @cache
+        @torch.enable_grad()  # whoever compares pictures wants no gradients; who trains the network does
         def loaded() -> Features:
             device, counting = str(self.model.device), self.heard.counting
             if space == "pixels":
