@@ -332,7 +332,6 @@ COSTS = {
     "cgan, 32 px, width 16": Case("cgan", "digits", 10**9, SMALL, size=32),
     "r3gan, 32 px, width 8": Case("r3gan", "digits", 10**9, {"width": 8}, size=32),
     "gan, 32 px": Case("gan", "digits", 10**9, {}, size=32),
-    "gan": Case("gan", "digits", 40_000, size=None),
     "gan on the ring": Case("gan", "ring", 10**9, size=None),
 }
 
