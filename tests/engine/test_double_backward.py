@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leafwing.engine import Engine, Setup
+from leafwing.engine.convolutions import How
 from leafwing.engine.double_backward import Asking, Convolution, DoubleBackward, WeightGradient
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.recipes.wgan_gp import wgan_gp
@@ -45,7 +46,7 @@ def test_a_penalty_on_the_slope_has_the_gradients_that_pytorch_finds(name: str) 
 def test_its_second_derivatives_are_those_of_finite_differences(transposed: bool) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(1, 2, 4, 3, dtype=torch.double), torch.randn(2, 2, 2, 2, dtype=torch.double)
-    how = ([2, 1], [1, 0], [1, 1], transposed, [0, 0], 1)
+    how = How([2, 1], [1, 0], [1, 1], transposed, [0, 0], 1)
     inputs = (x.requires_grad_(), weight.requires_grad_(), torch.randn(2, dtype=torch.double, requires_grad=True))
     assert torch.autograd.gradcheck(lambda *tensors: Convolution.apply(*tensors, how, Asking()), inputs)
     assert torch.autograd.gradgradcheck(lambda *tensors: Convolution.apply(*tensors, how, Asking()), inputs)

@@ -7,16 +7,14 @@ the picture, and each group a call of its own. Here each of the three is compute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.overrides import TorchFunctionMode
 
-How = tuple[list[int], list[int], list[int], bool, list[int], int]
-"""Stride, padding, dilation, whether transposed, output padding, groups: as `torch.ops.aten.convolution` takes them."""
+from leafwing.engine.convolutions import Convolutions, How
 
 
 class Asking:
@@ -106,16 +104,15 @@ class WeightGradient(Function):
         )
 
 
-def _pair(value: int | Sequence[int]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
-
-
-class DoubleBackward(TorchFunctionMode):
+class DoubleBackward(Convolutions):
     """While it is active, two-dimensional convolutions are those above: the same values, and gradients but for rounding."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asking = Asking()
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor:
+        return Convolution.apply(x, weight, bias, how, self.asking)
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -123,11 +120,7 @@ class DoubleBackward(TorchFunctionMode):
             return self._asked_for(args[1] if len(args) > 1 else kwargs["inputs"], function, args, kwargs)
         if function is Tensor.backward:
             return self._asked_for(kwargs.get("inputs"), function, args, kwargs)
-        if function is torch.conv2d:
-            return self._conv2d(*args, **kwargs)
-        if function is torch.conv_transpose2d:
-            return self._conv_transpose2d(*args, **kwargs)
-        return function(*args, **kwargs)
+        return super().__torch_function__(function, types, args, kwargs)
 
     def _asked_for(self, inputs: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         asked = [inputs] if isinstance(inputs, Tensor) else inputs
@@ -137,21 +130,3 @@ class DoubleBackward(TorchFunctionMode):
             return function(*args, **kwargs)
         finally:
             self.asking.leaves = None
-
-    def _conv2d(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-        groups: int = 1,
-    ) -> Tensor:  # fmt: skip
-        if input.dim() != 4 or isinstance(padding, str):
-            return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
-        how = _pair(stride), _pair(padding), _pair(dilation), False, [0, 0], groups
-        return Convolution.apply(input, weight, bias, how, self.asking)
-
-    def _conv_transpose2d(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-    ) -> Tensor:  # fmt: skip
-        if input.dim() != 4:
-            return torch.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
-        how = _pair(stride), _pair(padding), _pair(dilation), True, _pair(output_padding), groups
-        return Convolution.apply(input, weight, bias, how, self.asking)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import pad
-from torch.overrides import TorchFunctionMode
+
+from leafwing.engine.convolutions import Convolutions, How
 
 SMALL = 4 * 4
 """Maps with no more numbers than that on the side of fewer ones: all is a matrix product."""
@@ -81,16 +82,13 @@ class Product(Function):
     """x, weight, bias -> convolution, or its transpose. One side has the larger maps: that of b in a weight (a, b, k, k)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape, transposed: bool, size: tuple[int, int]
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: How, size: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.shape, ctx.transposed = shape, transposed
+        ctx.how, ctx.shape = how, (weight.shape[2], how.stride[0], how.padding[0])
         ctx.whole = min(x.shape[2] * x.shape[3], size[0] * size[1]) <= SMALL
         if not ctx.whole:
-            out: Tensor = torch.ops.aten.convolution(x, weight, bias, *library(shape, transposed))
-            return out
-        out = scatter(x, weight, shape, *size) if transposed else gather(x, weight, shape, *size)
+            return torch.ops.aten.convolution(x, weight, bias, *how)
+        out = (scatter if how.transposed else gather)(x, weight, ctx.shape, *size)
         return out if bias is None else out + bias[:, None, None]
 
     @staticmethod
@@ -99,72 +97,34 @@ class Product(Function):
         wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         gx = gw = None
         if wants_x and ctx.whole:
-            turned = gather if ctx.transposed else scatter
-            gx = turned(g, weight, ctx.shape, *x.shape[2:])
+            gx = (gather if ctx.how.transposed else scatter)(g, weight, ctx.shape, *x.shape[2:])
         elif wants_x:
-            how = library(ctx.shape, ctx.transposed)
-            gx = torch.ops.aten.convolution_backward(g, x, weight, None, *how, [True, False, False])[0]
+            gx = torch.ops.aten.convolution_backward(g, x, weight, None, *ctx.how, [True, False, False])[0]
         if wants_weight:
-            gw = weight_gradient(x, g, ctx.shape) if ctx.transposed else weight_gradient(g, x, ctx.shape)
-        return gx, gw, g.sum((0, 2, 3)) if wants_bias else None, None, None, None
+            gw = weight_gradient(x, g, ctx.shape) if ctx.how.transposed else weight_gradient(g, x, ctx.shape)
+        return gx, gw, g.sum((0, 2, 3)) if wants_bias else None, None, None
 
 
-def library(shape: Shape, transposed: bool) -> tuple[Any, ...]:
-    """What `torch.ops.aten.convolution` is told."""
-    _, stride, padding = shape
-    return [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1
-
-
-def one_number(value: Any) -> int | None:
-    """3 of 3, [3] and (3, 3); None of anything else."""
-    if isinstance(value, int):
-        return value
-    return value[0] if not isinstance(value, str) and len(set(value)) == 1 else None
-
-
-class Products(TorchFunctionMode):
+class Products(Convolutions):
     """While it is active, two-dimensional convolutions under bf16 autocast are computed as above where that is faster."""
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function is torch.conv2d or function is torch.conv_transpose2d:
-            out = (self._conv2d if function is torch.conv2d else self._conv_transpose2d)(*args, **kwargs)
-            if out is not None:
-                return out
-        return function(*args, **kwargs)
-
-    def _conv2d(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-        groups: int = 1,
-    ) -> Tensor | None:  # fmt: skip
-        return self._product(input, weight, bias, stride, padding, 0, groups, dilation, transposed=False)
-
-    def _conv_transpose2d(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-    ) -> Tensor | None:  # fmt: skip
-        return self._product(input, weight, bias, stride, padding, output_padding, groups, dilation, transposed=True)
-
-    def _product(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, more: Any, groups: int, dilation: Any,
-        *, transposed: bool,
-    ) -> Tensor | None:  # fmt: skip
-        kernel, step, edge = one_number(weight.shape[2:]), one_number(stride), one_number(padding)
-        plain = groups == 1 and one_number(dilation) == 1 and one_number(more) == 0 and x.dim() == 4
-        if not plain or kernel is None or step is None or edge is None or kernel % step or kernel <= edge:
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor | None:
+        shape = {(*numbers,) for numbers in zip(weight.shape[2:], how.stride, how.padding, strict=True)}
+        if how.groups != 1 or how.dilation != [1, 1] or how.output_padding != [0, 0] or len(shape) > 1:
             return None
-        if weight.shape[0] * weight.shape[1] < WEIGHTS or not autocasts(x):
+        kernel, step, edge = shape.pop()
+        if kernel % step or kernel <= edge or weight.shape[0] * weight.shape[1] < WEIGHTS or not autocasts(x):
             return None
-        sides = [side * step + kernel - step - 2 * edge if transposed else side + 2 * edge - kernel for side in x.shape[2:]]
-        if not transposed:
-            if any(side < 0 or side % step for side in sides):  # a rest that no patch sees
-                return None
-            sides = [side // step + 1 for side in sides]
-        size = sides[0], sides[1]
-        if min(x.shape[2] * x.shape[3], size[0] * size[1]) > MEDIUM:
+        if how.transposed:
+            height, width = ((side - 1) * step + kernel - 2 * edge for side in x.shape[2:])
+        else:
+            if any(side + 2 * edge < kernel or (side + 2 * edge - kernel) % step for side in x.shape[2:]):
+                return None  # no patch, or a rest that no patch sees
+            height, width = ((side + 2 * edge - kernel) // step + 1 for side in x.shape[2:])
+        if min(height, width) < 1 or min(x.shape[2] * x.shape[3], height * width) > MEDIUM:
             return None
         cast = [None if tensor is None else tensor.to(torch.bfloat16) for tensor in (x, weight, bias)]
-        return Product.apply(*cast, (kernel, step, edge), transposed, size)
+        return Product.apply(*cast, how, (height, width))
 
 
 def autocasts(x: Tensor) -> bool:
