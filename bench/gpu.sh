@@ -19,7 +19,7 @@ run() { # seconds, name, command ...
 }
 "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "this torch sees no CUDA device"; exit 1; }
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
-run 150 "tests marked gpu" "$python" -m pytest -q -m gpu
+run 150 "tests marked gpu" "$python" -m pytest -q -m gpu -n "${WORKERS:-4}" -o filterwarnings=default
 for width in 64 128; do
     run 90 "step, width $width" "$python" bench/step.py --device cuda --width "$width" --repetitions 5 --steps 30 --results "$results/step.jsonl"
 done

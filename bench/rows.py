@@ -27,7 +27,7 @@ CASE = (
     "precision",
     "threads",
 )
-ABOUT = ("leafwing", "commit", "python", "torch", "machine", "processor")
+ABOUT = ("leafwing", "commit", "python", "torch", "machine", "processor", "gpu")
 
 
 def keep(row: dict[str, Any], results: Path) -> None:

@@ -370,11 +370,12 @@ def slug(config: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """What this run was made with: leafwing and its commit, Python, torch, the machine and its processor."""
+    """What this run was made with: leafwing and its commit, Python, torch, the machine, its processor and its GPU, if it has one."""
     import torch
 
     from leafwing import __version__
 
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "leafwing": __version__,
         "commit": commit(),
@@ -382,6 +383,7 @@ def versions() -> dict[str, str | None]:
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": f"{processor()}, {os.cpu_count()} cores",
+        **gpu,
     }
 
 
