@@ -46,8 +46,10 @@ def in_turn(
     workers = []
     for side, (make, arguments) in sides.items():
         pipes[side], theirs = context.Pipe()
-        process = context.Process(target=worker, args=(make, arguments, theirs, device), daemon=True)
+        # Not a daemon: those may have no children, and a DataLoader's workers are children. A closed pipe ends it.
+        process = context.Process(target=worker, args=(make, arguments, theirs, device))
         process.start()
+        theirs.close()
         workers.append(process)
     found = {side: Timed() for side in sides}
     for repetition in range(repetitions + 1):
@@ -66,9 +68,17 @@ def in_turn(
 def worker(make: Callable[..., Steps], arguments: tuple[Any, ...], pipe: Connection, device: str) -> None:
     """Trains so many steps whenever it is told to, and answers with the seconds and the peak memory."""
     train = make(*arguments)
-    while (count := pipe.recv()) is not None:
+    while (count := heard(pipe)) is not None:
         synchronise(device)
         started = time.perf_counter()
         train(count)
         synchronise(device)
         pipe.send((time.perf_counter() - started, memory(device)))
+
+
+def heard(pipe: Connection) -> int | None:
+    """What the other end says; None when it is gone."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return None

@@ -75,13 +75,21 @@ def trained(name: str, spec: Any, **how: Any) -> tuple[dict[str, torch.Tensor], 
 
 @every_case
 def test_recorded_turns_are_those_taken_one_by_one(name: str, spec: Any, double: None) -> None:
-    """In fp64: the same random numbers, and sums that differ in their order alone. In fp32 a game makes much of that in twenty rounds."""
+    """In fp64 over 20 rounds: the same random numbers, and sums that differ in their order alone.
+
+    A rate that follows a schedule is an fp32 tensor where turns are recorded, and costs seven digits of the step. Turns taken
+    one by one are taken twice, so that a difference says whether recording makes it.
+    """
     eager, _, _ = trained(name, spec, capture=False)
+    again, _, _ = trained(name, spec, capture=False)
     recorded, engine, said = trained(name, spec, capture=True)
     assert said == []
     assert engine.recorder is not None, "recording was given up"
     for key, value in eager.items():
-        assert torch.allclose(recorded[key].double(), value.double(), rtol=1e-8, atol=1e-10), key
+        assert torch.allclose(again[key].double(), value.double(), rtol=1e-6, atol=1e-9), (
+            f"{key}: not even without recording"
+        )
+        assert torch.allclose(recorded[key].double(), value.double(), rtol=1e-6, atol=1e-9), key
 
 
 @every_case

@@ -100,13 +100,19 @@ class Engine:
 
     def prepare(self, batch: Batch) -> Batch:
         """The batch on the device; uint8 pictures become floats in [-1, 1]."""
-        moved = Batch({name: value.to(self.device, non_blocking=True) for name, value in batch.items()})
+        moved = Batch({name: self._sent(value) for name, value in batch.items()})
         for name, value in moved.items():
             if value.dtype == torch.uint8:
                 moved[name] = value.to(torch.get_default_dtype()).div_(127.5).sub_(1)
             if value.dim() == 4 and self.setup.layout == "contiguous":
                 moved[name] = moved[name].contiguous()
         return moved if self.recorder is None else self._batches.put(moved)
+
+    def _sent(self, value: Tensor) -> Tensor:
+        """A tensor on the device, without waiting. Pageable memory may be read after the call returns, so it is pinned first."""
+        if self.device.type == "cuda" and value.device.type == "cpu" and not value.is_pinned():
+            value = value.pin_memory()
+        return value.to(self.device, non_blocking=True)
 
     def take(self, turns: Sequence[Turn], batch: Batch, clock: Clock) -> Tensor:
         """Take a turn, or a turn and those that go on with its round. Waits for nothing.
@@ -459,7 +465,7 @@ def optimiser(
     lr: Any = at(learns.lr, start)
     if isinstance(learns, Adam):
         if capture and callable(learns.lr):
-            lr = torch.full((), lr, device=device)
+            lr = torch.full((), lr, device=device, dtype=torch.float32)  # whatever the weights are: fused steps want it so
         betas = (learns.betas[0], at(learns.betas[1], start))
         way: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
         return torch.optim.Adam(weights, lr, betas, learns.eps, capturable=capture, **way)
