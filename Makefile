@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check format bench bench-step
+.PHONY: setup demo test test-slow test-machines test-versions check format bench bench-step
 
 # Installed again only when what is to be installed has changed.
 setup: .venv/installed
@@ -21,6 +21,23 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Tests whose numbers come from floating point, as processors with fewer instructions compute them, and with two threads. Threads
+# that wait for each other must not keep the cores busy meanwhile: there may be more of them than cores.
+MACHINE = $(BIN)/python -m pytest -m 'machine and not slow' -p no:cacheprovider
+test-machines: setup
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(MACHINE) -n auto
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MACHINE) -n auto
+	LEAFWING_TEST_THREADS=2 OMP_WAIT_POLICY=passive $(MACHINE)
+
+# make test-versions TORCH=2.14.1: the suite with another torch, in an environment of its own.
+test-versions:
+	test -n '$(TORCH)' || { echo 'say which: make test-versions TORCH=2.14.1'; exit 2; }
+	test -x .venv-torch-$(TORCH)/bin/python || $(PYTHON) -m venv .venv-torch-$(TORCH)
+	grep -v '^torch==' constraints.txt > .venv-torch-$(TORCH)/constraints.txt
+	.venv-torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c .venv-torch-$(TORCH)/constraints.txt 'torch==$(TORCH)' -e '.[all,dev]'
+	.venv-torch-$(TORCH)/bin/python -m pytest -n auto -m 'not slow'
 
 check: setup
 	$(BIN)/ruff check .

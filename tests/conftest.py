@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["LEAFWING_CACHE"] = before
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Sums split over threads round differently, and tests that run side by side must not fight for cores."""
-    import torch
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    """Every test begins with the same number of threads, and none leaves other settings of torch to the next one.
 
-    torch.set_num_threads(1)
+    One thread, because sums split over threads round differently, and tests that run side by side must not fight for cores;
+    LEAFWING_TEST_THREADS asks for another number. A test that needs no torch does not wait for it.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(int(os.environ.get("LEAFWING_TEST_THREADS", "1")))
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        found = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        assert found == (torch.float32, True, False), "this test leaves settings to the next one"
+        assert torch.backends.mkldnn.enabled
+        assert not torch.is_autocast_enabled("cpu")
+        assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, SMALL, TOLD, batches, build, same, serves, start, tensors
+from tiny import PICTURES, POINTS, SMALL, THREADS, TOLD, batches, build, same, serves, start, tensors
 
+pytestmark = pytest.mark.machine
 CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS, TOLD) if serves(name, spec)]
 IDS = [f"{name}-{'points' if spec.points else 'attributes' if spec.attributes else 'pictures'}" for name, spec in CASES]
 every_case = pytest.mark.parametrize(("name", "spec"), CASES, ids=IDS)
@@ -165,7 +166,7 @@ def test_averaged_copies_are_what_users_see(name: str) -> None:
     card = recipes.describe(name)
     options = card.resolve({key: v for key, v in {**SMALL, "ema": 10}.items() if key in {o.name for o in card.options}})
     game = recipes.build(name, recipes.find(name), PICTURES, options)
-    engine = Engine(game, choose("cpu", "fp32", 1))
+    engine = Engine(game, choose("cpu", "fp32", THREADS))
     list(Training(game, batches(PICTURES), engine, images=24, batch=game.batch).ticks(10**9))
     average = game.players["G"].average
     assert average is not None

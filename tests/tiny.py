@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -15,6 +16,8 @@ from leafwing.loop import Training
 PICTURES = DataSpec(16, 16, 3, labels=("a", "b", "c"), fields=("image", "label"))
 POINTS = DataSpec(0, 0, 2)
 TOLD = DataSpec(16, 16, 3, fields=("image", "attributes"), attributes=("smiling", "colour=blue", "colour=red", "old"))
+THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
+"""What torch computes with in this suite: `make test-machines` asks for 2 as well."""
 SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
 
 
@@ -52,11 +55,20 @@ def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
 
 def start(name: str, spec: DataSpec, images: int, precision: str = "fp32") -> Training:
     game = build(name, spec)
-    return Training(game, batches(spec), Engine(game, choose("cpu", precision, 1)), images=images, batch=game.batch)
+    return Training(game, batches(spec), Engine(game, choose("cpu", precision, THREADS)), images=images, batch=game.batch)
 
 
 def tensors(game: Game) -> dict[str, torch.Tensor]:
     return {f"{n}:{k}": v.clone() for n, m in game.modules().items() for k, v in m.state_dict().items()}
+
+
+def nudged(values: Mapping[str, torch.Tensor], by: float, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The same tensors with each number a little larger or smaller: by so much of it, up or down at random."""
+    found = {}
+    for key, value in values.items():
+        ways = torch.randint(0, 2, value.shape, generator=generator) * 2 - 1
+        found[key] = value * (1 + by * ways).to(value.dtype) if value.is_floating_point() and by else value.clone()
+    return found
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

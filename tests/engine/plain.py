@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from leafwing.game import SGD, Adam, Batch, Clock, Game, Learns, RMSprop, at
+from leafwing.game import SGD, Adam, Batch, Clock, Game, Learns, RMSprop, Round, Turn, at
+
+Hand = Callable[[Turn, Sequence[Tensor]], Sequence[Tensor]]
+"""(turn, the gradients of its movers) -> the gradients that they step with."""
 
 
 def optimiser(learns: Learns, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -20,16 +24,58 @@ def optimiser(learns: Learns, weights: list[torch.nn.Parameter]) -> torch.optim.
             return torch.optim.SGD(weights, at(learns.lr, start), at(learns.momentum, start), foreach=False)
 
 
+class Plain:
+    """A game, its optimisers, and the round that was played last."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self.met: Round | None = None
+        self.optimisers = {
+            name: optimiser(player.learns, list(player.net.parameters()))
+            for name, player in game.players.items()
+            if player.learns
+        }
+
+    def weights(self, turn: Turn) -> list[torch.nn.Parameter]:
+        """What a turn moves."""
+        return [p for name in turn.movers for p in self.game.players[name].net.parameters()]
+
+    def take(self, turn: Turn, batch: Batch, clock: Clock, hand: Hand = lambda turn, gradients: gradients) -> list[Tensor]:
+        """Takes a turn; its costs."""
+        moves_g = any(name.startswith("G") for name in turn.movers)
+        if turn.same_round:
+            r = self.met.again(self.met.real, self.met.fake)
+        else:
+            self.met = turn.play(self.game.nets, batch, clock)
+            r = self.met.again(self.met.real, self.met.fake if moves_g else self.met.fake.detach())
+        if any(term.watches for term in turn.pays):
+            r = r.again(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
+        found = [term.cost(r) for term in turn.pays]
+        weights = self.weights(turn)
+        gradients = torch.autograd.grad(sum(found), weights, retain_graph=not turn.same_round)
+        for weight, gradient in zip(weights, hand(turn, gradients), strict=True):
+            weight.grad = gradient
+        for name in turn.movers:
+            learns = self.game.players[name].learns
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = at(learns.lr, clock)
+                if isinstance(learns, SGD):
+                    group["momentum"] = at(learns.momentum, clock)
+                if isinstance(learns, Adam):
+                    group["betas"] = (learns.betas[0], at(learns.betas[1], clock))
+            self.optimisers[name].step()
+        with torch.no_grad():
+            for after in turn.after:
+                after(self.game.nets)
+        return [cost.detach() for cost in found]
+
+
 def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list[float]:
     """Trains a game; the costs of all turns in order."""
-    own = {
-        name: optimiser(player.learns, list(player.net.parameters()))
-        for name, player in game.players.items()
-        if player.learns
-    }
+    plain = Plain(game)
     shown, number, costs = 0, 0, []
     while shown < images:
-        began, batch, drawn, met = shown, None, None, None
+        began, batch, drawn = shown, None, None
         start = Clock(began, images, number)
         for turn in game.turns:
             for _ in range(turn.times(start)):
@@ -39,32 +85,8 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
                     batch = Batch({k: v / 127.5 - 1 if v.dtype == torch.uint8 else v for k, v in batch.items()})
                     shown += game.batch
                 if turn.same_round:
-                    r = met.again(met.real, met.fake)
                     clock = Clock(shown - game.batch, images, number)
-                else:
-                    met = turn.play(game.nets, batch, clock)
-                    moves_g = any(name.startswith("G") for name in turn.movers)
-                    r = met.again(met.real, met.fake if moves_g else met.fake.detach())
-                if any(term.watches for term in turn.pays):
-                    r = r.again(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
-                found = [term.cost(r) for term in turn.pays]
-                weights = [p for name in turn.movers for p in game.players[name].net.parameters()]
-                gradients = torch.autograd.grad(sum(found), weights, retain_graph=not turn.same_round)
-                for weight, gradient in zip(weights, gradients, strict=True):
-                    weight.grad = gradient
-                for name in turn.movers:
-                    learns = game.players[name].learns
-                    for group in own[name].param_groups:
-                        group["lr"] = at(learns.lr, clock)
-                        if isinstance(learns, SGD):
-                            group["momentum"] = at(learns.momentum, clock)
-                        if isinstance(learns, Adam):
-                            group["betas"] = (learns.betas[0], at(learns.betas[1], clock))
-                    own[name].step()
-                with torch.no_grad():
-                    for after in turn.after:
-                        after(game.nets)
-                costs += [cost.item() for cost in found]
+                costs += [cost.item() for cost in plain.take(turn, batch, clock)]
         number += 1
         for player in game.players.values():
             if player.average is not None:
