@@ -17,6 +17,8 @@ from leafwing.parts.plays import generating
 from leafwing.parts.priors import Normal
 from leafwing.pictures import sheet
 
+pytestmark = pytest.mark.machine
+
 PICTURES = DataSpec(16, 16, 3)
 LABELLED = DataSpec(16, 16, 3, ("ant", "bee", "2"))
 

@@ -11,6 +11,8 @@ from leafwing.engine.double_backward import Asking, Convolution, DoubleBackward,
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.recipes.wgan_gp import wgan_gp
 
+pytestmark = pytest.mark.machine
+
 LAYERS = {
     "plain": lambda: nn.Conv2d(4, 6, 3),
     "strided": lambda: nn.Conv2d(4, 6, 4, 2, 1, bias=False),

@@ -11,6 +11,8 @@ from leafwing.engine.products import Product, Products
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.recipes.dcgan import dcgan
 
+pytestmark = pytest.mark.machine
+
 LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "halving": (lambda: nn.Conv2d(16, 24, 4, 2, 1), 8),
     "to one number": (lambda: nn.Conv2d(16, 24, 4), 4),

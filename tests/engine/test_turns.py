@@ -20,6 +20,8 @@ from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player,
 from leafwing.loop import Training
 from tiny import PICTURES, POINTS, batches, build, same, serves, start, tensors
 
+pytestmark = pytest.mark.machine
+
 CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
 every_case = pytest.mark.parametrize(
     ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]

@@ -20,6 +20,8 @@ from leafwing.evaluate.inception import Inception
 from leafwing.evaluate.samples import to_floats
 from leafwing.game import DataSpec
 
+pytestmark = pytest.mark.machine
+
 
 def floats(data: Dataset) -> Tensor:
     return to_floats(data.pictures(np.arange(len(data))))

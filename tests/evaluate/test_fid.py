@@ -14,6 +14,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate import fid
 from leafwing.evaluate.fid import frechet_distance, spread
 
+pytestmark = pytest.mark.machine
+
 
 class Itself(nn.Module):
     """A feature network whose features are what it is shown."""

@@ -19,6 +19,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate import inception as module
 from leafwing.evaluate.inception import FILE, SHA256, Inception, inception
 
+pytestmark = pytest.mark.machine
+
 Weights = dict[str, Tensor]
 
 

@@ -12,6 +12,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate import inception_score
 from leafwing.evaluate.inception_score import scores
 
+pytestmark = pytest.mark.machine
+
 
 def logits(n: int = 200, classes: int = 7, seed: int = 0) -> torch.Tensor:
     return 2 * torch.randn(n, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -15,6 +15,8 @@ from leafwing.evaluate import clouds as chunked
 from leafwing.evaluate import kid
 from leafwing.evaluate.kid import kernel_distance
 
+pytestmark = pytest.mark.machine
+
 Distance = Callable[..., tuple[float, float]]
 
 

@@ -18,6 +18,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate import METRICS, metric, modes, reader
 from leafwing.game import DataSpec
 
+pytestmark = pytest.mark.machine
+
 RING = worlds.modes("ring")
 
 

@@ -16,6 +16,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate import ms_ssim as metric
 from leafwing.evaluate.ms_ssim import SMALLEST, WEIGHTS, likeness, ms_ssim, pairs
 
+pytestmark = pytest.mark.machine
+
 
 def values(evidence: FakeEvidence) -> dict[str, float]:
     return {one.name: one.value for one in metric.measure(evidence)}

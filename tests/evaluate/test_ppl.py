@@ -15,6 +15,8 @@ from leafwing.evaluate.ppl import EPSILON, beyond_uniform, jumps, slerp, straigh
 from leafwing.game import Prior
 from leafwing.parts.priors import Normal, Uniform
 
+pytestmark = pytest.mark.machine
+
 WEIGHT = torch.randn(6, 16, generator=torch.Generator().manual_seed(1))
 
 

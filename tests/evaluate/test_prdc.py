@@ -14,6 +14,8 @@ from leafwing.evaluate import clouds as chunked
 from leafwing.evaluate import prdc
 from leafwing.evaluate.prdc import NAMES, errors, precision_recall
 
+pytestmark = pytest.mark.machine
+
 
 def oracle(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
     """The formulas of both papers, with whole matrices of distances by scipy."""

@@ -14,6 +14,8 @@ from leafwing.errors import LeafwingError
 from leafwing.evaluate import swd
 from leafwing.evaluate.swd import patches, pyramid, sliced_distance
 
+pytestmark = pytest.mark.machine
+
 LINE = np.array([1, 4, 6, 4, 1]) / 16
 FILTER = (LINE[:, None] * LINE)[None, None]
 

@@ -15,6 +15,8 @@ from leafwing import cli
 from leafwing.errors import LeafwingError
 from leafwing.explore.complete import MASKS, _blended, _mask, _training, complete
 
+pytestmark = pytest.mark.machine
+
 
 @pytest.mark.parametrize("mask", ["centre", "random"])
 def test_what_is_missing_is_found_where_the_world_is_linear(mask: str) -> None:

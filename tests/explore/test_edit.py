@@ -15,6 +15,8 @@ from leafwing import cli
 from leafwing.errors import LeafwingError
 from leafwing.explore.edit import _edges, _painted, _within, edit
 
+pytestmark = pytest.mark.machine
+
 
 def test_a_stroke_gets_its_colour_and_all_else_stays() -> None:
     model = world("blocks")

@@ -21,6 +21,8 @@ from leafwing.explore.critics import critic_of, untrained
 from leafwing.explore.filters import filters, guided
 from leafwing.game import DataSpec
 
+pytestmark = pytest.mark.machine
+
 GREY = DataSpec(2, 2, 1)
 
 

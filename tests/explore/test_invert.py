@@ -22,6 +22,8 @@ from leafwing.model import Model
 from leafwing.parts import priors
 from leafwing.pictures import png, to_image, to_pixels
 
+pytestmark = pytest.mark.machine
+
 
 def wide(size: int) -> Box:
     return Box(torch.full((size,), -1e3), torch.full((size,), 1e3))

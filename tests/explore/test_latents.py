@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from leafwing.errors import LeafwingError
 from leafwing.explore.latents import between, chosen, whole_numbers
 
+pytestmark = pytest.mark.machine
+
 
 @pytest.mark.parametrize(("text", "numbers"), [("3", [3]), ("3,5, 8", [3, 5, 8]), ("0:3", [0, 1, 2]), ("7,0:2", [7, 0, 1])])
 def test_whole_numbers(text: str, numbers: list[int]) -> None:

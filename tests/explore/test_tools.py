@@ -25,6 +25,8 @@ from leafwing.game import DataSpec
 from leafwing.model import Model
 from tiny import PICTURES, POINTS, TOLD, build
 
+pytestmark = pytest.mark.machine
+
 
 def test_steps_of_a_walk_are_equal_where_pictures_change_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     model = painter()

@@ -12,6 +12,8 @@ from leafwing.game import DataSpec
 from leafwing.networks import dcgan
 from leafwing.networks.layers import SelfAttention, doublings
 
+pytestmark = pytest.mark.machine
+
 SQUARES = [(side, side) for side in (16, 32, 48, 64, 96, 128, 256)]
 RECTANGLES = [(64, 96), (48, 80), (16, 64), (80, 16), (32, 256)]
 

@@ -11,6 +11,8 @@ from leafwing.game import DataSpec
 from leafwing.networks import fixup
 from leafwing.networks.fixup import Block, Critic, Generator
 
+pytestmark = pytest.mark.machine
+
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 32), (64, 96), (48, 80), (16, 64), (96, 96), (128, 128), (256, 256)])
 def test_every_legal_size(size: tuple[int, int]) -> None:

@@ -8,6 +8,8 @@ from torch import nn
 
 from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, SelfAttention, VirtualBatchNorm, spectral
 
+pytestmark = pytest.mark.machine
+
 
 def test_minibatch_discrimination_says_how_close_the_others_are() -> None:
     torch.manual_seed(0)

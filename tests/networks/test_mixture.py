@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from leafwing.networks.mixture import Component, mixture
+
+pytestmark = pytest.mark.machine
 
 
 class Says(nn.Module):

@@ -11,6 +11,8 @@ from leafwing.game import DataSpec
 from leafwing.networks import mlp
 from leafwing.networks.layers import Maxout, dcgan_weights
 
+pytestmark = pytest.mark.machine
+
 POINTS, PICTURES = DataSpec(0, 0, 2), DataSpec(5, 7, 3)
 
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from leafwing.parts.conditioning import Concatenation, LabelBesideLatent, Projection
 
+pytestmark = pytest.mark.machine
+
 
 class Trunk(nn.Module):
     """A critic with known features."""

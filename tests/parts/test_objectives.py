@@ -24,6 +24,8 @@ from leafwing.parts.objectives import (
     wasserstein,
 )
 
+pytestmark = pytest.mark.machine
+
 REAL, FAKE = (2.0, -1.0), (0.5, 3.0)
 
 

@@ -22,6 +22,8 @@ from leafwing.parts.penalties import (
     slope,
 )
 
+pytestmark = pytest.mark.machine
+
 SHAPE = (3, 4, 4)
 
 

@@ -11,6 +11,8 @@ from leafwing.parts.objectives import Objective
 from leafwing.parts.plays import Packed, duel, generating, sampling
 from leafwing.parts.priors import Normal
 
+pytestmark = pytest.mark.machine
+
 BATCH = Batch(image=torch.ones(4, 2), label=torch.tensor([0, 1, 1, 2]))
 
 

@@ -7,6 +7,8 @@ import torch
 
 from leafwing.parts.priors import Categorical, Normal, Product, Uniform, named
 
+pytestmark = pytest.mark.machine
+
 
 def draw(name: str, n: int = 4000, size: int = 5, seed: int = 0) -> torch.Tensor:
     return named(name, size)(n, generator=torch.Generator().manual_seed(seed))

@@ -16,6 +16,8 @@ from leafwing.model import Model
 from leafwing.recipes.adagan import Excess
 from tiny import POINTS, batches
 
+pytestmark = pytest.mark.machine
+
 
 def made(**options: Any) -> Game:
     small = {"components": 3, "latent": 2, "width": 2, "batch": 8}

@@ -17,6 +17,8 @@ from leafwing.loop import Training
 from leafwing.model import Model
 from tiny import PICTURES, POINTS, batches, same, tensors
 
+pytestmark = pytest.mark.machine
+
 
 def made(name: str, spec: DataSpec = PICTURES, **options: Any) -> Game:
     small = {"latent": 4, "width": 4, "widest": 8, "batch": 6}
