@@ -70,8 +70,8 @@ def test_a_killed_process_ends_the_other_within_seconds(tmp_path: Path) -> None:
     started = start("killed", tmp_path)
     wait_for(tmp_path / "0.pid")
     seen = time.monotonic()
-    _, errors = started.communicate(timeout=60)
-    assert time.monotonic() - seen < 10
+    _, errors = started.communicate(timeout=90)
+    assert time.monotonic() - seen < 30, "it waited until its patience of 60 seconds was over"
     assert started.returncode == ProcessLost.exit_code == 5
     assert "worker: process 1 of 2 (or its machine) is gone; this training stops here. Start it again" in errors
     assert "process 1 of 2 was ended by SIGKILL" in errors
