@@ -13,7 +13,7 @@ import pytest
 
 from leafwing.errors import LeafwingError
 from leafwing.evaluate.table import Found, as_csv, as_json, collapse, row, spread, tabulate
-from leafwing.evaluate.verdict import show
+from leafwing.evaluate.verdict import LEAST_STEPS, Budget, fate, show
 
 PROTOCOL = {"n_fake": 100, "seed": 0}
 WAY = {"fid": "lower", "recall": "higher", "modes": "higher", "high_quality": "higher", "size": ""}
@@ -113,7 +113,8 @@ def test_a_run_that_broke_off_says_nothing_about_its_recipe() -> None:
     assert found.sentences[2] == "1 of 6 runs broke off: b seed 0 (was ended by SIGKILL)."
     assert found.summary[1] | {"final": 0, "best": 0} == {
         "recipe": "b", "runs": 3, "failed": 1, "collapsed": 0, "collapse_rate": 0.0, "images": 200, "generator_steps": None,
-        "alarmed": 0, "seconds": 4.0, "seconds_per_1000_images": 20.0, "final": 0, "best": 0,
+        "too_short": 0, "judged": 2, "alarmed": 0, "seconds": 4.0, "processor_seconds": None, "seconds_per_1000_images": 20.0,
+        "final": 0, "best": 0,
     }  # fmt: skip
     assert found.summary[1]["final"]["fid"]["missing"] == 0
 
@@ -264,3 +265,97 @@ def test_json_and_csv_hold_the_same() -> None:
     for line, one in zip(lines, held["runs"], strict=True):
         assert (line["recipe"], line["seed"], line["why"]) == (one["recipe"], str(one["seed"]), one["why"])
         assert line["final_fid"] == ("" if one["final"]["fid"] is None else str(one["final"]["fid"]))
+
+
+TIME = Budget("time", 120.0, "processor_seconds", "processor time")
+
+
+def cost(recipe: str, seconds: float, *values: float, **more: Any) -> list[Found]:
+    """Runs that took so much processor time."""
+    return [replace(one, processor=seconds, steps=1000, total=200, **more) for one in seeds(recipe, *values)]
+
+
+def test_nobody_wins_where_equal_time_was_not_equal() -> None:
+    unlike = [*cost("a", 13, 20, 21, 22), *cost("b", 102, 30, 31, 33)]
+    found = tabulate(unlike, TIME)
+    assert found.sentences[0] == (
+        "No winner is named, because trainings did not cost the same: a median run of a took 13s of processor time and one of b "
+        "1m 42s, which differ by more than 25% of the 2m 00s that each was to take: a ends with fid 21 and b, which comes next, with "
+        "31 (medians of 3 seeds)."
+    )
+    assert found.sentences[1] == "The difference, 10, is one between unequal trainings."
+    assert found.equal == (
+        "The comparison is at equal processor time: each training was to take 2m 00s; a median run took 13s (a) to 1m 42s (b), the "
+        "start of its process included."
+    )
+    assert json.loads(as_json(found))["unequal"] == found.unequal != ""
+    alike = [*cost("a", 95, 20, 21, 22), *cost("b", 124, 30, 31, 33)]
+    assert tabulate(alike, TIME).sentences[0].startswith("a won: ")
+    assert tabulate(alike, TIME).unequal == ""
+    assert tabulate([*alike, *cost("c", 126, 90, 91)], TIME).unequal, "whoever is ranked counts"
+
+
+def test_costs_of_equal_images_may_differ_and_are_said() -> None:
+    found = tabulate([*cost("a", 13, 20, 21, 22), *cost("b", 102, 30, 31, 33)], replace(TIME, by="images", seconds=None))
+    assert found.sentences[0].startswith("a won: ")
+    assert found.equal == (
+        "The comparison is at equal numbers of images: each training was to show 200 images; a median run took 13s (a) to 1m 42s (b) "
+        "of processor time, the start of its process included."
+    )
+
+
+def test_where_processor_time_is_unknown_the_wall_clock_counts() -> None:
+    wall = Budget("time", 4.0, "seconds", "wall-clock time")
+    found = tabulate([*seeds("a", 20, 21, 22), *(replace(one, seconds=6.0) for one in seeds("b", 30, 31, 33))], wall)
+    assert "a median run of a took 4s of wall-clock time and one of b 6s" in found.unequal
+    assert "start of its process" not in found.equal
+
+
+@pytest.mark.parametrize("by", ["time", "images"])
+def test_nobody_wins_where_a_run_was_cut_far_too_short(by: Any) -> None:
+    runs = [*cost("a", 100, 20, 21, 22), *cost("b", 100, 30, 31, 33)]
+    for total, said in ((260, ""), (400, "a seed 0 was cut short by the limit of time at 50% of its images")):
+        found = tabulate([replace(runs[0], total=total), *runs[1:]], replace(TIME, by=by))
+        assert found.unequal == said
+        assert found.sentences[0].startswith(f"No winner is named, because {said}" if said else "a won")
+
+
+def test_a_diverged_run_may_end_early() -> None:
+    early = Found("c", 0, "diverged", "nan", images=10, processor=2.0, total=200, steps=5)
+    found = tabulate([*cost("a", 100, 20, 21, 22), *cost("b", 110, 30, 31, 33), early], TIME)
+    assert found.sentences[0].startswith("a won")
+    assert found.runs[-1]["collapsed"], "it needed no more steps for that"
+
+
+def test_a_run_of_few_steps_is_too_short_to_judge() -> None:
+    def short(recipe: str, steps: int, *values: float) -> list[Found]:
+        return [replace(one, steps=steps, variety=0.0) for one in seeds(recipe, *values)]
+
+    runs = [*short("a", LEAST_STEPS - 1, 5, 6, 7), *seeds("b", 20, 21, 22), *seeds("c", 30, 31, 33)]
+    found = tabulate(runs)
+    assert found.sentences[0].startswith("b won: b ends with fid 21 and c, which comes next")
+    assert found.sentences[2] == (
+        "Nothing failed, but 3 of 9 runs are too short to judge (fewer than 300 steps of the generator: a 299)."
+    )
+    assert found.runs[0]["why"] == "too short to judge: 299 steps of the generator, fewer than 300"
+    assert not found.runs[0]["collapsed"]
+    last = found.summary[-1]
+    assert (last["recipe"], last["judged"], last["too_short"], last["collapse_rate"]) == ("a", 0, 3, None)
+    assert last["final"]["fid"]["median"] == 6, "it is shown"
+    assert fate(last) == "too short to judge"
+    long_enough = tabulate([*short("a", LEAST_STEPS, 5, 6, 7), *runs[3:]])
+    assert fate(long_enough.summary[0]) == "3 of 3"
+    two = tabulate([*short("a", 25, 5, 6, 7), *runs[3:6]]).sentences
+    assert two[0].startswith("b alone was trained long enough to be judged, so nobody won: it ends with fid 21")
+    none = tabulate([*short("a", 25, 5, 6, 7), *short("b", 102, 5, 6, 7)]).sentences
+    assert none[0] == (
+        "Nobody won, because trainings were too short to judge: a generator needs at least 300 steps (a 25, b 102)."
+    )
+
+
+def test_a_few_short_runs_of_a_recipe_are_left_out_of_its_numbers() -> None:
+    runs = [*seeds("a", 20, 21, 22), replace(ended("a", 3, 1), steps=25), *seeds("b", 30, 31, 33)]
+    found = tabulate(runs)
+    assert found.sentences[0].startswith("a won: a ends with fid 21")
+    assert found.summary[0]["final"]["fid"]["low"] == 20
+    assert fate(found.summary[0]) == "0 of 3, 1 too short to judge"

@@ -11,7 +11,7 @@ from typing import Any
 
 from leafwing.evaluate.curves import COLOURS, Line, plot
 from leafwing.evaluate.table import FAR_WORSE, LEAST_VARIETY, Found, Table
-from leafwing.evaluate.verdict import show, tidy
+from leafwing.evaluate.verdict import LEAST_STEPS, MOST_APART, fate, show, tidy
 from leafwing.quantities import show_count, show_duration
 
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
@@ -84,6 +84,7 @@ def page(table: Table, found: Sequence[Found], galleries: Sequence[Gallery], abo
     body = [
         f"<header><h1>{escape(about.title)}</h1>",
         f'<p class="verdict">{escape(" ".join(table.sentences))}</p>',
+        *([f"<p>{escape(table.equal)}</p>"] if table.equal else []),
         f"<p>{escape(about.lead)}</p></header>",
         section("Result", summary(table, colours)),
         *([section("Every number", every_number(table))] if len(table.measures) > 1 else []),
@@ -129,7 +130,7 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
     name = next(iter(table.measures), None)
     arrow = "" if name is None else ARROWS[table.measures[name]]
     numbers = [] if name is None else [f"final {escape(name)} {arrow}", f"best {escape(name)} {arrow}"]
-    head = ["recipe", *numbers, "collapsed", "alarms", "images", "G steps", "time", "s per 1,000 images"]
+    head = ["recipe", *numbers, "collapsed", "alarms", "images", "G steps", "time", "processor", "s per 1,000 images"]
     rows = []
     for one in table.summary:
         ended = one["runs"] - one["failed"]
@@ -137,11 +138,12 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
             [
                 f'<span class="key c{colours[one["recipe"]] % COLOURS}"></span>{escape(one["recipe"])}',
                 *([] if name is None else [over(one[moment][name]) for moment in ("final", "best")]),
-                f"{one['collapsed']} of {ended}" + (f", {one['failed']} broke off" if one["failed"] else ""),
+                fate(one),
                 f"{one['alarmed']} of {ended}",
                 count(one["images"]),
                 count(one["generator_steps"]),
-                "–" if one["seconds"] is None else show_duration(one["seconds"]),
+                duration(one["seconds"]),
+                duration(one["processor_seconds"]),
                 show(one["seconds_per_1000_images"]),
             ]
         )
@@ -149,7 +151,9 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
         "Medians over seeds, with the smallest and the largest below. <em>Final</em> is the last checkpoint, <em>best</em> "
         "the one with the best number, which is chosen by looking and so flatters every recipe. Recipes are in the order of their "
         "final numbers. <em>Alarms</em> counts the runs about which the health monitor said something while they trained. "
-        "Time is that of training alone."
+        "Time is that of training alone, by the wall clock; <em>processor</em> is the processor time of the whole process, its start "
+        f"included, per thread. Runs with fewer than {LEAST_STEPS} steps of G are too short to judge: they are neither ranked nor "
+        "collapsed."
     )
     return grid(head, rows) + f'<p class="note">{note}</p>'
 
@@ -223,7 +227,7 @@ def every_run(table: Table) -> str:
     """A row a run."""
     name = next(iter(table.measures), None)
     numbers = [] if name is None else [f"final {escape(name)}", f"best {escape(name)}", "best at"]
-    head = ["run", *numbers, "images", "time", "how it ended", "health"]
+    head = ["run", *numbers, "images", "G steps", "time", "processor", "how it ended", "health"]
     rows = []
     for run in table.runs:
         ended = run["why"] or "well"
@@ -231,7 +235,8 @@ def every_run(table: Table) -> str:
         cells = [] if name is None else [show(run["final"][name]), show(run["best"][name]), best_at]
         bad = f"<em>{escape(tidy(ended))}</em>" if ended != "well" else ended
         label = f"{escape(run['recipe'])}<small>seed {run['seed']}</small>"
-        rows.append([label, *cells, count(run["images"]), show_duration(run["seconds"]), bad, health(run)])
+        cost = [count(run["generator_steps"]), duration(run["seconds"]), duration(run["processor_seconds"])]
+        rows.append([label, *cells, count(run["images"]), *cost, bad, health(run)])
     return grid(head, rows, ["how it ended", "health"])
 
 
@@ -251,6 +256,10 @@ def measured(table: Table, about: About) -> str:
         f"less than {LEAST_VARIETY:.0%} as much as real pictures do (mean distance of pairs, averaged down to 8x8); if the modes "
         f"of the data are known and it has fewer than half of them at the end; or if {name} is more than {FAR_WORSE:g} times as bad "
         "at the end as at its best checkpoint, the intervals of both apart.",
+        f"A run whose generator took fewer than {LEAST_STEPS} steps is too short to judge: it takes no part in naming a winner, and "
+        "does not count as collapsed. A recipe most of whose runs are too short is not ranked.",
+        f"At equal time, no winner is named where the costs of recipes differ by more than {MOST_APART:.0%} of that time; nor, at "
+        f"equal time or images, where a limit of time cut a run short before it had shown {1 - MOST_APART:.0%} of its images.",
         "A run without a final number counts as worse than any number. A run that broke off for another reason, such as a full "
         "memory, says nothing about its recipe and is left out; the same command tries it again.",
     ]
@@ -264,6 +273,11 @@ def measured(table: Table, about: About) -> str:
         + f"<h3>Command</h3><pre>{escape(about.command)}</pre>"
         + f"<h3>Made with</h3><dl>{facts}</dl>"
     )
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in a cell."""
+    return "–" if seconds is None else show_duration(seconds)
 
 
 def count(value: float | None) -> str:

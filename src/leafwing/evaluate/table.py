@@ -17,7 +17,7 @@ from statistics import median, quantiles
 from typing import Any, Literal
 
 from leafwing.evaluate import protocol
-from leafwing.evaluate.verdict import Better, number, sentences, show
+from leafwing.evaluate.verdict import LEAST_STEPS, Better, Budget, brief, equal, number, sentences, show, unequal
 from leafwing.quantities import show_count
 
 LEAST_VARIETY = 0.25
@@ -37,7 +37,8 @@ class Found:
         said: why it did not finish, in words.
         images: real images shown.
         total: how many were to be shown; 0 where that is unknown.
-        seconds: of training.
+        seconds: of training, by the wall clock.
+        processor: seconds of processor time of its processes from their start to their end, per thread; None where that is unknown.
         steps: how often the generator moved; None where nobody is called G.
         numbers: the rows of `commands.evaluate`, of all checkpoints.
         variety: of the final samples beside real pictures, 1 for the same; None for points, or where there is no model.
@@ -57,6 +58,12 @@ class Found:
     modes: int = 0
     alarms: Sequence[tuple[str, int]] = ()
     total: int = 0
+    processor: float | None = None
+
+    @property
+    def too_short(self) -> bool:
+        """Whether its generator took too few steps for a verdict. One that diverged has had it."""
+        return self.status == "finished" and self.steps is not None and self.steps < LEAST_STEPS
 
     @property
     def cut_short(self) -> bool:
@@ -87,18 +94,24 @@ class Table:
         summary: a row a recipe, the best final median first.
         measures: their names, the one that ranks first, and which way is better.
         sentences: who won, by how much against the spread, what failed.
+        equal: what was equal for all trainings, and what each recipe's cost.
+        unequal: why nobody can win for want of equal trainings; empty where they were equal.
     """
 
     runs: list[dict[str, Any]]
     summary: list[dict[str, Any]]
     measures: dict[str, Better]
     sentences: tuple[str, str, str]
+    equal: str = ""
+    unequal: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: the content of `table.json`."""
         return {
             "sentences": list(self.sentences),
+            "equal": self.equal,
+            "unequal": self.unequal,
             "runs": self.runs,
             "summary": self.summary,
             "measures": self.measures,
@@ -106,8 +119,12 @@ class Table:
         }
 
 
-def tabulate(found: Sequence[Found]) -> Table:
+def tabulate(found: Sequence[Found], budget: Budget | None = None) -> Table:
     """The table of a comparison.
+
+    Args:
+        found: its runs.
+        budget: what was equal for all; None: that is not looked at.
 
     Raises:
         LeafwingError: numbers of one measure were not made by the same protocol, so that nobody can be ranked.
@@ -116,7 +133,9 @@ def tabulate(found: Sequence[Found]) -> Table:
     runs = [row(one, measures) for one in found]
     recipes = dict.fromkeys(one.recipe for one in found)
     summary = ranked([summed(name, [one for one in runs if one["recipe"] == name], measures) for name in recipes], measures)
-    return Table(runs, summary, measures, sentences(runs, summary, measures))
+    why = unequal(runs, summary, budget) if budget else ""
+    same = equal(runs, summary, budget) if budget else ""
+    return Table(runs, summary, measures, sentences(runs, summary, measures, why), same, why)
 
 
 def comparable(found: Iterable[Found]) -> dict[str, Better]:
@@ -138,18 +157,22 @@ def row(one: Found, measures: Mapping[str, Better]) -> dict[str, Any]:
     best = max(shown, key=lambda images: (goodness(one.at(images), measures), images), default=None)
     ended = shown[-1] if shown and one.status == "finished" else None
     nothing: dict[str, float | None] = dict.fromkeys(measures)
-    why = collapse(one, measures, best, ended)
+    why = "" if one.too_short else collapse(one, measures, best, ended)
     late = f"cut short by the limit of time at {one.images / one.total:.0%} of its images" if one.cut_short else ""
+    short = f"too short to judge: {one.steps} steps of the generator, fewer than {LEAST_STEPS}" if one.too_short else ""
     return {
         "recipe": one.recipe,
         "seed": one.seed,
         "status": one.status,
         "collapsed": bool(why),
-        "why": why or one.said or late,
+        "why": why or one.said or "; ".join(filter(None, (short, late))),
         "cut_short": one.cut_short,
+        "too_short": one.too_short,
         "images": one.images,
+        "planned_images": one.total,
         "generator_steps": one.steps,
         "seconds": round(one.seconds, 3),
+        "processor_seconds": None if one.processor is None else round(one.processor, 3),
         "seconds_per_1000_images": round(1000 * one.seconds / one.images, 4) if one.images else None,
         "variety": one.variety,
         "alarms": dict(reversed(one.alarms)),
@@ -198,22 +221,31 @@ def interval(one: Found, measure: str, images: int) -> tuple[float, float]:
 
 
 def summed(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping[str, Better]) -> dict[str, Any]:
-    """The row of a recipe. Runs that failed are counted and left out of everything else."""
+    """The row of a recipe. Runs that failed are counted and left out of everything else.
+
+    So are those that are too short to judge, unless they are the most: then none is judged, the recipe is not ranked, and its row
+    shows what all of them came to.
+    """
     ended = [run for run in runs if run["status"] != "failed"]
+    long_enough = [run for run in ended if not run["too_short"]]
+    judged = long_enough if 2 * len(long_enough) >= len(ended) else []
+    shown = judged or ended
     collapsed = sum(run["collapsed"] for run in ended)
     return {
         "recipe": recipe,
         "runs": len(runs),
         "failed": len(runs) - len(ended),
+        "too_short": len(ended) - len(long_enough),
+        "judged": len(judged),
         "collapsed": collapsed,
-        "collapse_rate": collapsed / len(ended) if ended else None,
+        "collapse_rate": collapsed / len(judged) if judged else None,
         "alarmed": sum(bool(run["alarms"]) for run in ended),
         **{
-            key: middle([run[key] for run in ended])
-            for key in ("images", "generator_steps", "seconds", "seconds_per_1000_images")
+            key: middle([run[key] for run in shown])
+            for key in ("images", "generator_steps", "seconds", "processor_seconds", "seconds_per_1000_images")
         },
         **{
-            moment: {name: over_seeds([run[moment][name] for run in ended], better) for name, better in measures.items()}
+            moment: {name: over_seeds([run[moment][name] for run in shown], better) for name, better in measures.items()}
             for moment in ("best", "final")
         },
     }
@@ -265,8 +297,11 @@ def goodness(values: Mapping[str, float | None], measures: Mapping[str, Better])
 
 
 def ranked(summary: list[dict[str, Any]], measures: Mapping[str, Better]) -> list[dict[str, Any]]:
-    """The rows of recipes by the median of their final numbers, the best first; the second measure decides among equals."""
-    return sorted(summary, key=lambda one: goodness(medians(one), measures), reverse=True)
+    """The rows of recipes by the median of their final numbers, the best first; the second measure decides among equals.
+
+    Recipes whose runs are too short to judge come last.
+    """
+    return sorted(summary, key=lambda one: (not brief(one), goodness(medians(one), measures)), reverse=True)
 
 
 def medians(one: Mapping[str, Any]) -> dict[str, float | None]:
