@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import csv
+import importlib.util
 import io
 import json
+import multiprocessing
 import os
 import re
 import shlex
 import shutil
 import signal
+import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +30,14 @@ from PIL import Image
 import leafwing
 from crew import Crew
 from leafwing import cli, commands, recipes
-from leafwing.commands.comparison import comparing, entering, side_by_side, telling
-from leafwing.commands.comparison.side_by_side import SideBySide
+from leafwing.commands.comparison import comparing, entering, side_by_side, speeds, telling
+from leafwing.commands.comparison.book import Book
+from leafwing.commands.comparison.side_by_side import SideBySide, Stopped
+from leafwing.commands.comparison.speeds import planned
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
+from leafwing.evaluate.table import Found
+from leafwing.evaluate.verdict import Budget
 from leafwing.game import Clock
 from leafwing.model import Model
 from leafwing.progress import Silent
@@ -434,23 +442,201 @@ def test_a_gpu_is_for_one_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_minutes_become_images_at_the_measured_speed(crew: Crew, tmp_path: Path) -> None:
     def answers(words: Sequence[str]) -> tuple[int, str, str]:
-        if "--dry-run" in words:
-            return 0, json.dumps({"images_per_second": 1000.0 if "--recipe=gan" in words else 50.0}), ""
+        if words[0] == "-m":
+            return 0, json.dumps({name: {"gan": [1000.0], "lsgan": [50.0]}[name] for name in asked_of(words)}), ""
         return 1, "", "leafwing: enough"
+
+    def asked_of(words: Sequence[str]) -> list[str]:
+        return list(json.loads(words[-1])["recipes"])
 
     crew.answers = answers
     with pytest.raises(LeafwingError, match=r"no run left a number \(enough\)"):
         commands.compare("ring", **{**RING, "images": None}, minutes=2, out=tmp_path / "out")
-    assert sum("--dry-run" in words for words in crew.calls) == 4, "each recipe in every slot"
-    trained = [words for words in crew.calls if words[0] == "train" and "--dry-run" not in words]
+    measuring = sorted(asked_of(words) for words in crew.calls if words[0] == "-m")
+    assert measuring == [["gan", "lsgan"], ["lsgan", "gan"]], "all recipes in every slot, each slot begins with another"
+    trained = [words for words in crew.calls if words[0] == "train"]
     shown = {word for words in trained for word in words if word.startswith(("--images", "--time"))}
-    assert shown == {f"--images={int(0.9 * 120 * 1000)}", f"--images={int(0.9 * 120 * 50)}", "--time=240s"}, (
+    assert shown == {f"--images={int(0.9 * 120 * 1000)}", f"--images={int(0.9 * 120 * 50)}", "--time=480s"}, (
         "late ones may end"
     )
     crew.calls.clear()
     with pytest.raises(LeafwingError, match="no run left a number"):
         commands.compare("ring", **{**RING, "images": None}, minutes=2, out=tmp_path / "out")
-    assert not any("--dry-run" in words for words in crew.calls), "going on shows as many as before"
+    assert "-m" not in crew.verbs(), "going on shows as many as before"
+    crew.answers = lambda words: (2, "", "leafwing: gan cannot be tried out: no memory")
+    with pytest.raises(LeafwingError, match=r"gan cannot be tried out: no memory. More is in .*speed0"):
+        commands.compare("ring", **{**RING, "images": None}, minutes=2, out=tmp_path / "bad")
+
+
+# --- equal time -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_measuring_child_is_told_what_trainings_are_told(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"size": "16x32", "fit": "pad", "mirror": True, "hold_out": 30, "minutes": 1.5, "options": {"cgan.width": 8}}
+    found = plan(crew, monkeypatch, "digits", tmp_path / "out", recipes=["gan", "cgan"], **asked)
+    heard: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+    monkeypatch.setattr(speeds, "speed", lambda *told: heard.append(told) or float(len(heard)))
+    option, module, *words = speeds.child_words(found, ["gan", "cgan"], 1)
+    assert option == "-m"
+    assert importlib.util.find_spec(f"{module}.__main__")
+    assert speeds.main(words) == 0
+    assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
+    told, options = heard[0]
+    assert {
+        "recipe": "cgan",
+        "hold_out": 30,
+        "fit": "pad",
+        "mirror": True,
+        "seed": 1,
+        "device": "cpu",
+    }.items() <= told.items()
+    assert told["size"] == "16x32"
+    assert options == {"width": 8}
+    monkeypatch.setattr(speeds, "speed", lambda *told: (_ for _ in ()).throw(LeafwingError("no memory")))
+    assert speeds.main(words) == 2
+    assert capsys.readouterr().err == "leafwing: cgan cannot be tried out: no memory\n"
+
+
+def test_images_are_planned_from_the_median_of_the_slices() -> None:
+    found = {"a": [100.0, 1.0, 110.0], "b": [50.0], "c": [0.001]}
+    assert planned(found, 60, {"a": 64, "b": 64, "c": 64}) == {"a": 5400, "b": 2700, "c": 64}, "a batch at the least"
+
+
+def test_a_slice_has_whole_rounds_and_no_warm_up() -> None:
+    now = [0.0]
+    stopwatch = speeds.Stopwatch(lambda: now[0])
+    clock, calls = Clock(0, 10**12, 0), 0
+    while (
+        True
+    ):  # rounds of four turns of D and one of G, which shows nothing and takes half of the time; slow in the beginning
+        for turn in range(5):
+            now[0] += (0.05 if turn < 4 else 0.2) * (3 if now[0] < 0.4 else 1)
+            clock = Clock(clock.images + 10 * (turn < 4), 10**12, clock.round)
+            calls += 1
+            if stopwatch(clock):
+                assert stopwatch.speed == pytest.approx(100.0), "40 images a round of 0.4 s"
+                assert now[0] < 3
+                return
+        clock = Clock(clock.images, 10**12, clock.round + 1)
+        assert calls < 100
+
+
+def test_a_slice_of_a_very_long_round_ends_within_it() -> None:
+    now = [0.0]
+    stopwatch = speeds.Stopwatch(lambda: now[0])
+    for turn in range(1, 100):
+        now[0] += 4.0
+        if stopwatch(Clock(8 * turn, 10**12, 0)):
+            break
+    assert (stopwatch.speed, turn) == (2.0, 6), "12 s of warm-up, 12 s of the slice"
+
+
+def busy() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
+def test_a_competing_process_changes_the_wall_clock_and_hardly_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both share one core, so that the wall clock's speed halves; with processor time it stays, up to what caches and noise do."""
+    monkeypatch.setattr(speeds, "SLICES", 2)
+    monkeypatch.setattr(speeds, "SLICE", 0.4)
+    monkeypatch.setattr(speeds, "WARM_UP", 0.1)
+    asked = {"source": "ring", "hold_out": 0, "device": "cpu", "threads": 1, "seed": 0}
+    found: dict[str, tuple[float, float]] = {}
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    core = max(before)
+
+    def measure() -> tuple[float, float]:
+        """Images per second of processor time, and the share of the wall clock's time that this process had the core."""
+        began, worked = time.perf_counter(), time.process_time()
+        (images_per_second,) = speeds.measured(asked, {"gan": ("gan", {"width": 16})}).values()
+        return statistics.median(images_per_second), (time.process_time() - worked) / (time.perf_counter() - began)
+
+    competitor = multiprocessing.get_context("fork").Process(target=busy, daemon=True)
+    try:
+        os.sched_setaffinity(0, {core})
+        torch.set_num_threads(1)
+        load("ring")
+        found["alone"] = measure()
+        competitor.start()
+        found["beside"] = measure()
+    finally:
+        os.sched_setaffinity(0, before)
+        torch.set_num_threads(threads)
+        if competitor.pid:
+            competitor.kill()
+            competitor.join()
+    (speed, _), (disturbed, share) = found["alone"], found["beside"]
+    assert share < 0.7, "the other one had its part of the core"
+    assert 1 / 1.4 < disturbed / speed < 1.4
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not say what a child used")
+def test_a_child_leaves_what_processor_time_it_used(tmp_path: Path) -> None:
+    work = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.5)\nprint(time.process_time())"
+    other = side_by_side.Child([sys.executable, "-c", "while True: pass"])
+    with (tmp_path / "out").open("w+b") as out:
+        began = time.monotonic()
+        child = side_by_side.Child([sys.executable, "-c", work], stdout=out)
+        assert child.poll() is None
+        assert child.wait() == 0
+        passed = time.monotonic() - began
+        out.seek(0)
+        said = float(out.read())
+    assert child.processor is not None
+    assert said <= child.processor < said + 0.2, "its end is counted, and nothing of another one"
+    assert child.processor < passed - 0.4, "sleep costs nothing"
+    other.kill()
+    assert [other.wait(), other.wait(), other.poll()] == [-signal.SIGKILL] * 3
+    assert other.processor is not None
+
+
+def test_the_processor_time_of_a_training_is_that_of_all_its_sessions(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    book = Book(tmp_path / "out")
+    book.kept = {"runs": {}}
+    folder = book.run("gan", 0)
+
+    def session(used: float | None) -> side_by_side.Ended:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").touch()
+        return side_by_side.Ended(0, "", "", used)
+
+    def stopped() -> side_by_side.Ended:
+        raise Stopped(2.0)
+
+    comparing.timed(book, "gan", 0, lambda: session(3.0))
+    with pytest.raises(Stopped):
+        comparing.timed(book, "gan", 0, stopped)
+    comparing.timed(book, "gan", 0, lambda: session(1.5))
+    assert book.of("gan", 0)["processor"] == 6.5
+
+    def killed() -> side_by_side.Ended:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        comparing.timed(book, "gan", 0, killed)
+    comparing.timed(book, "gan", 0, lambda: session(1.0))
+    assert book.of("gan", 0)["processor"] is None, "nobody knows what was used when this process was killed"
+
+
+def test_costs_are_counted_in_processor_time_where_that_is_known(whole: tuple[Path, dict[str, Any]]) -> None:
+    runs = [Found("gan", 0, "finished", processor=1.0), Found("gan", 1, "diverged")]
+    asked: Any = SimpleNamespace(asked={"minutes": 2, "images": None}, device="cpu")
+    assert telling.budget(asked, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
+    unknown = telling.budget(asked, [*runs, Found("gan", 2, "finished")])
+    assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
+    asked.device, asked.asked = "cuda", {"minutes": None, "images": 600}
+    assert telling.budget(asked, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
+    told = whole[1]
+    assert told["equal"].startswith("The comparison is at equal numbers of images: each training was to show 600 images; ")
+    assert told["equal"] in (whole[0] / "report.html").read_text(encoding="utf-8")
+    assert (told["unequal"], [one["judged"] for one in told["summary"]]) == ("", [0, 0]), "12 steps of G are too few"
+    assert "trained long enough to be judged" in told["sentences"][0]
+    assert "too short to judge" in told["sentences"][2]
 
 
 # --- children ---------------------------------------------------------------------------------------------------------------
@@ -510,7 +696,7 @@ def test_a_run_that_somebody_else_trains_is_waited_for(whole: tuple[Path, dict[s
 
 def asked(minutes: float | None, images: int | None) -> Any:
     """A plan of which only this is asked for."""
-    return SimpleNamespace(asked={"minutes": minutes, "images": images})
+    return SimpleNamespace(asked={"minutes": minutes, "images": images}, device="cpu")
 
 
 def test_a_training_that_was_cut_short_goes_on_where_more_time_is_given(tmp_path: Path) -> None:
@@ -519,7 +705,7 @@ def test_a_training_that_was_cut_short_goes_on_where_more_time_is_given(tmp_path
     spent = run.records()[-1]["seconds"]
     assert comparing.complete(run, asked(spent / 60, 10_000_000))
     assert not comparing.complete(run, asked(2 * spent / 60, 10_000_000))
-    assert not comparing.complete(run, asked(spent / 60, None)), "with minutes alone there is twice the time"
+    assert not comparing.complete(run, asked(spent / 60, None)), "with minutes alone there is more time"
     assert not comparing.complete(run, asked(None, 10_000_000))
 
 

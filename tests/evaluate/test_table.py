@@ -349,7 +349,7 @@ def test_a_run_of_few_steps_is_too_short_to_judge() -> None:
     assert two[0].startswith("b alone was trained long enough to be judged, so nobody won: it ends with fid 21")
     none = tabulate([*short("a", 25, 5, 6, 7), *short("b", 102, 5, 6, 7)]).sentences
     assert none[0] == (
-        "Nobody won, because trainings were too short to judge: a generator needs at least 300 steps (a 25, b 102)."
+        "Nobody won, because no recipe was trained long enough to be judged: a generator needs at least 300 steps."
     )
 
 

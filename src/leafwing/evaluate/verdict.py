@@ -118,10 +118,9 @@ def won(summary: Rows, ranking: Sequence[str], unequal: str = "") -> tuple[str, 
     judged = [one for one in summary if not brief(one) or len(summary) == 1]
     have = [one for one in judged if ranking and one["final"][ranking[0]]["median"] is not None]
     if not have:
-        if short := [one for one in summary if brief(one)]:
-            told = ", ".join(f"{one['recipe']} {one['generator_steps']:,.0f}" for one in short)
+        if any(brief(one) for one in summary):
             return (
-                f"Nobody won, because trainings were too short to judge: a generator needs at least {LEAST_STEPS} steps ({told}).",
+                f"Nobody won, because no recipe was trained long enough to be judged: a generator needs at least {LEAST_STEPS} steps.",
                 "So there is no difference to speak of: give more images or minutes.",
             )
         return (

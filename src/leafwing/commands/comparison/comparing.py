@@ -15,7 +15,8 @@ from typing import Any
 
 from leafwing.commands.comparison.book import Book, opened
 from leafwing.commands.comparison.entering import Plan, resolve, slots
-from leafwing.commands.comparison.side_by_side import Call, SideBySide
+from leafwing.commands.comparison.side_by_side import Call, Ended, SideBySide, Stopped
+from leafwing.commands.comparison.speeds import child_words, planned
 from leafwing.commands.comparison.telling import tell
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.progress import Silent
@@ -26,11 +27,10 @@ from leafwing.runs import Run
 CHECKPOINTS, KEPT_EVERY = 40, 5
 """A training writes so many checkpoints, to go on from; the first, every fifth and the last stay and are evaluated."""
 GRIDS = 20
-MARGIN = 0.9
-"""With minutes alone, so much of the images that would fit into them at the measured speed are shown, to leave room for the rest."""
-LATEST = 2
-"""And only after so many times the minutes is a training cut short: one that other programs slow down is to show as many images as its
-fellows, and to come to the end of its schedules."""
+LATEST, LATEST_SHARED = 2, 4
+"""With minutes alone, a training is cut short only after so many times the minutes by the wall clock: one that other programs delay
+is to show as many images as its fellows, and to come to the end of its schedules. On a CPU, where the minutes are processor time, it
+is given longer."""
 OFTEN = 30.0  # seconds between two words about progress
 BAD_INPUT, DIVERGED, CANNOT_WRITE = 2, 3, 4
 ENDED = ("finished", "diverged")
@@ -71,7 +71,8 @@ def compare(
         seeds: how many, from 0; or which ones, as a list or separated by commas.
         images: how many real images each training shows. None: 200,000, or with `minutes` as many as fit into those, which is
             measured first.
-        minutes: without `images`, how long each training takes where nothing disturbs it; with them, how long it may take.
+        minutes: without `images`, how long each training takes, on a CPU in processor time; with them, how long it may take by the
+            wall clock.
         size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
         hold_out: how many pictures are kept out of training for evaluation, or `auto`.
         options: hyper-parameters, as `name=value` for every recipe that has the option or `recipe.name=value` for one; or the
@@ -102,9 +103,13 @@ def compare(
         )
         crew = SideBySide(slots(plan))
         try:
-            for name in [name for name in plan.entrants if name not in plan.images]:
-                plan.images[name] = measured(plan, name, minutes or 0.0, crew, folder)
-                heard.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes")
+            if unplanned := [name for name in plan.entrants if name not in plan.images]:
+                heard.say(f"measuring the speed of {', '.join(unplanned)}")
+                batches = {name: one.batch for name, one in plan.entrants.items()}
+                plan.images |= planned(measured(plan, unplanned, crew, folder), 60 * (minutes or 0.0), batches)
+                of = " of processor time" if plan.device == "cpu" else ""
+                for name in unplanned:
+                    heard.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes{of}")
                 book.note("images", plan.images)
             watch = Watch(plan, book, heard)
             crew.work([task(plan, book, name, seed, watch) for name, seed in plan.runs], watch)
@@ -148,13 +153,35 @@ def trained(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path)
             return {"status": "finished", "said": ""}
         limit = [f"--time={seconds}"] if (seconds := time_limit(plan)) else []
         trust = ["--trust"] if plan.entrants[name].own else []
-        ended = call(["resume", str(folder), *limit, *trust, "--json"], log)
+        ended = timed(book, name, seed, lambda: call(["resume", str(folder), *limit, *trust, "--json"], log))
     else:
-        ended = call(["train", *training_words(plan, name, seed), "--out", str(folder), "--json"], log)
+        words = ["train", *training_words(plan, name, seed), "--out", str(folder), "--json"]
+        ended = timed(book, name, seed, lambda: call(words, log))
     if ended.code == CANNOT_WRITE:
         raise StorageError(ended.said)
     status = {0: "finished", DIVERGED: "diverged"}.get(ended.code, "failed")
     return {"status": status, "said": "" if status == "finished" else ended.said.partition(". ")[0]}
+
+
+def timed(book: Book, name: str, seed: int, session: Callable[[], Ended]) -> Ended:
+    """A session of a training whose processor time is added to that of the earlier ones.
+
+    It is unknown, and stays so, when this process was killed in a session, or the system does not say.
+    """
+    fresh = not (book.run(name, seed) / "run.json").exists()
+    before = 0.0 if fresh else book.of(name, seed).get("processor")
+    book.done(name, seed, processor=None)
+
+    def add(used: float | None) -> None:
+        book.done(name, seed, processor=None if before is None or used is None else round(before + used, 3))
+
+    try:
+        ended = session()
+    except Stopped as stopped:
+        add(stopped.processor)
+        raise
+    add(ended.processor)
+    return ended
 
 
 def training_words(plan: Plan, name: str, seed: int) -> list[str]:
@@ -191,7 +218,8 @@ def time_limit(plan: Plan) -> str:
     minutes = plan.asked["minutes"]
     if minutes is None:
         return ""
-    return f"{60 * minutes * (LATEST if plan.asked['images'] is None else 1):.12g}s"
+    latest = LATEST_SHARED if plan.device == "cpu" else LATEST
+    return f"{60 * minutes * (latest if plan.asked['images'] is None else 1):.12g}s"
 
 
 def is_flag(value: Value) -> bool:
@@ -241,22 +269,23 @@ def evaluated(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Pat
     return {"evaluation": plan.evaluation, "numbers": json.loads(ended.output)["rows"]}
 
 
-def measured(plan: Plan, name: str, minutes: float, crew: SideBySide, folder: Path) -> int:
-    """How many images of a recipe fit into a time, tried out with every slot busy as it will be later."""
-    speeds: list[float] = []
+def measured(plan: Plan, names: Sequence[str], crew: SideBySide, folder: Path) -> dict[str, list[float]]:
+    """Images per second of recipes, slice by slice, with every slot busy as it will be later."""
+    speeds: dict[str, list[float]] = {name: [] for name in names}
 
-    def try_out(number: int) -> Callable[[Call], None]:
+    def try_out(slot: int) -> Callable[[Call], None]:
         def do(call: Call) -> None:
-            log = folder / "logs" / f"{name}-speed{number}.txt"
-            ended = call(["train", *training_words(plan, name, number), "--dry-run", "--json"], log)
+            log = folder / "logs" / f"speed{slot}.txt"
+            ended = call(child_words(plan, names, slot), log)
             if ended.code:
-                raise LeafwingError(f"{name} cannot be tried out: {ended.said}. More is in {log}")
-            speeds.append(float(json.loads(ended.output)["images_per_second"]))
+                raise LeafwingError(f"{ended.said}. More is in {log}")
+            for name, found in json.loads(ended.output).items():
+                speeds[name] += found
 
         return do
 
-    crew.work([try_out(number) for number in range(plan.jobs)])
-    return max(plan.entrants[name].batch, int(MARGIN * 60 * minutes * sum(speeds) / len(speeds)))
+    crew.work([try_out(slot) for slot in range(plan.jobs)])
+    return speeds
 
 
 class Watch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from leafwing import files
 from leafwing.commands.launching import HURRY, LEAFWING, Passing, end
@@ -22,27 +23,82 @@ from leafwing.commands.launching import HURRY, LEAFWING, Passing, end
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its exit code, its standard output, and the last thing it said on standard error."""
+    """How a child ended.
+
+    Args:
+        code: its exit code.
+        output: its standard output.
+        said: the last thing it said on standard error.
+        processor: seconds of processor time that it used from its start to its end; None where the system does not say.
+    """
 
     code: int
     output: str
     said: str
+    processor: float | None = None
 
 
 class Stopped(Exception):
-    """Nobody is to begin anything any more."""
+    """Nobody is to begin anything any more.
+
+    Args:
+        processor: seconds that a child used which was stopped; None where that is unknown, 0 where none had begun.
+    """
+
+    def __init__(self, processor: float | None = 0.0) -> None:
+        super().__init__(processor)
+        self.processor = processor
+
+
+class Child(subprocess.Popen[bytes]):
+    """A child process that leaves behind how much processor time it used: `processor`, in seconds, None before its end.
+
+    `os.wait4` tells that of one child, however many run side by side. Whoever asks first for the exit code is told it, so all ask
+    here, one at a time. Where there is no `wait4` (Windows) it stays None.
+    """
+
+    PAUSE = 0.02  # seconds between two looks
+
+    def __init__(self, words: Sequence[str], **how: Any) -> None:
+        self.processor: float | None = None
+        self.asking = threading.RLock()  # a signal's handler asks in the middle of a question
+        super().__init__(words, **how)
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if not hasattr(os, "wait4"):
+            return super().poll()
+        with self.asking:
+            if self.returncode is None:
+                try:
+                    pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+                except ChildProcessError:  # the question that was interrupted has the answer
+                    return None
+                if pid:
+                    self.processor = usage.ru_utime + usage.ru_stime
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, when it has ended."""
+        if not hasattr(os, "wait4"):
+            return super().wait(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            time.sleep(self.PAUSE)
+        return code
 
 
 Call = Callable[[Sequence[str], Path], Ended]
-"""Runs `leafwing` with these words in a slot, keeps what it says in a file, and waits for its end."""
+"""Runs `leafwing` with these words in a slot, or a module with `-m` before them; keeps what it says in a file; waits for its end."""
 
 
-def start(
-    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes], log: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    """A child that runs `leafwing` with these words."""
-    return subprocess.Popen(
-        [*LEAFWING, *words],
+def start(words: Sequence[str], environment: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Child:
+    """A child that runs `leafwing` with these words, or the module that they name after `-m`."""
+    return Child(
+        [sys.executable, *words] if words[0] == "-m" else [*LEAFWING, *words],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -128,7 +184,7 @@ class SideBySide:
             raise Stopped
         with TemporaryFile() as output, files.storage(str(log)), log.open("a+b") as told:
             before = told.tell()
-            told.write(f"$ leafwing {' '.join(words)}\n".encode())
+            told.write(f"$ {'python' if words[0] == '-m' else 'leafwing'} {' '.join(words)}\n".encode())
             told.flush()
             child = start(words, slot, output, told)
             self.children.append(child)
@@ -139,9 +195,10 @@ class SideBySide:
             output.seek(0)
             told.seek(before)
             said = told.read().decode(errors="replace")
+            used: float | None = getattr(child, "processor", None)
             if self.stopping() and code != 0:
-                raise Stopped
-            return Ended(code, output.read().decode(errors="replace"), last_words(said, code))
+                raise Stopped(used)
+            return Ended(code, output.read().decode(errors="replace"), last_words(said, code), used)
 
 
 def last_words(said: str, code: int) -> str:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from leafwing import files, health
 from leafwing.commands.comparison.book import Book
@@ -14,13 +14,14 @@ from leafwing.commands.comparison.entering import Entrant, Plan
 from leafwing.commands.comparison.side_by_side import cores
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
-from leafwing.quantities import show_count
+from leafwing.quantities import show_count, show_duration
 from leafwing.runs import Run, processor, versions
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.evaluate.report import About, Gallery, Picture
     from leafwing.evaluate.table import Found, Table
+    from leafwing.evaluate.verdict import Budget
 
 MOMENTS = (0.05, 0.2, 0.4, 0.7, 1.0)
 """At these parts of the images the samples of a recipe are shown."""
@@ -49,7 +50,7 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
         said = next((one.said for one in found if one.said), "no training reached its first checkpoint")
         raise LeafwingError(f"{book.folder}: no run left a number ({said}). What they said is in {book.folder / 'logs'}")
     try:
-        table = tabulate(found)
+        table = tabulate(found, budget(plan, found))
     except LeafwingError as error:  # leafwing or the data's feature network has changed since the first runs were evaluated
         for one in found:
             book.done(one.recipe, one.seed, evaluation=None)
@@ -88,6 +89,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
         known["unevaluated"] if unevaluated else known["said"],
         images=int(last.get("images", 0)),
         seconds=float(last.get("seconds", 0.0)),
+        processor=None if known.get("processor") is None else known["processor"] / plan.threads,
         steps=generator_steps(entrant, run.config["training"]["images"], int(last.get("images", 0))),
         numbers=known.get("numbers", []),
         variety=known.get("variety"),
@@ -95,6 +97,19 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
         total=plan.images[name],
         alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(records)],
     )
+
+
+def budget(plan: Plan, found: Sequence[Found]) -> Budget:
+    """What was equal for all, and in which seconds costs are counted: of processor time where that is known of all that finished."""
+    from leafwing.evaluate.verdict import Budget
+
+    minutes = plan.asked["minutes"]
+    seconds = None if minutes is None else 60.0 * minutes
+    by: Literal["images", "time"] = "images" if plan.asked["images"] is not None else "time"
+    known = all(one.processor is not None for one in found if one.status == "finished")
+    if plan.device == "cpu" and known:
+        return Budget(by, seconds, "processor_seconds", "processor time")
+    return Budget(by, seconds, "seconds", "wall-clock time" if plan.device == "cpu" else f"wall-clock time on {plan.device}")
 
 
 def variety(run: Run, data: Dataset) -> float:
@@ -190,7 +205,8 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
         if minutes is None
         else f"{' or' if plan.asked['images'] else ', which is'} {minutes:g} minute{'' if minutes == 1 else 's'}"
     )
-    limit += " at the speed that was measured first" if minutes and not plan.asked["images"] else ""
+    of = "of processor time at" if plan.device == "cpu" else "at"
+    limit += f" {of} the speed that was measured first" if minutes and not plan.asked["images"] else ""
     lead = (
         f"{n} recipe{'s' if n > 1 else ''} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
         f"({len(data):,} {'points' if spec.points else f'pictures at {shape} pixels'}{kept}), each with {k} "
@@ -310,19 +326,28 @@ def shrunk(path: Path, caption: str, widest: int = WIDEST) -> Picture:
 
 def as_text(told: Mapping[str, Any]) -> str:
     """What was found, for a terminal: the three sentences, a row a recipe, and where the report is."""
-    from leafwing.evaluate.verdict import show
+    from leafwing.evaluate.verdict import fate, show
 
     names = list(told["measures"])[:4]
-    lines = [("recipe", *(f"final {name}" for name in names), "collapsed", "s per 1,000 images")]
+    lines = [("recipe", *(f"final {name}" for name in names), "collapsed", "processor time", "s per 1,000 images")]
     for one in told["summary"]:
         numbers = (
             f"{show(over['median'])} ({show(over['low'])} to {show(over['high'])})"
             for over in (one["final"][name] for name in names)
         )
-        ended = one["runs"] - one["failed"]
-        lines.append((one["recipe"], *numbers, f"{one['collapsed']} of {ended}", show(one["seconds_per_1000_images"])))
+        worked = "–" if one["processor_seconds"] is None else show_duration(one["processor_seconds"])
+        lines.append((one["recipe"], *numbers, fate(one), worked, show(one["seconds_per_1000_images"])))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     table = "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
-    return "\n".join([" ".join(told["sentences"]), "", table, "", f"report  {told['report']}"])
+    return "\n".join(
+        [
+            " ".join(told["sentences"]),
+            *([told["equal"]] if told["equal"] else []),
+            "",
+            table,
+            "",
+            f"report  {told['report']}",
+        ]
+    )

@@ -31,7 +31,7 @@ def compare(
     images: Annotated[str | None, about("Images that each training shows. Default: 200k.", TRAINING)] = None,
     minutes: Annotated[
         float | None,
-        about("As many images are shown as fit, which is measured first; with --images a limit of time.", TRAINING),
+        about("As many images are shown as fit, on a CPU into processor time; with --images a limit of time.", TRAINING),
     ] = None,
     set: Annotated[
         list[str] | None,
