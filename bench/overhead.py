@@ -28,7 +28,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import recipes
-from leafwing.commands.training import save_samples
+from leafwing.commands.session import save_samples
 from leafwing.data import load
 from leafwing.engine import Engine, choose, synchronise
 from leafwing.loop import Training

@@ -4,8 +4,12 @@
 
 The baseline is the tutorial as people write it: eager fp32, NCHW, torch.optim.Adam, two passes of D, a DataLoader over JPEG
 files. Both sides live in a process of their own, because the allocator's settings hold for a whole process; they take turns,
-one waiting while the other trains, and the medians of each pair's ratio are kept. One row a comparison goes to --results; the
-last line printed holds the ratios alone.
+one waiting while the other trains, and the medians of each pair's ratio are kept.
+
+How large the ratio can be depends on the machine, so each stands beside its limit: the ratio if every operation of our round ran as
+fast as the fastest matrix product that this machine made in our precision, in the same run (`limit_ratio`), and the share of it
+(`share_of_limit`). `baseline_share` is the baseline's own share of the fastest product in fp32, which it uses. One row a comparison
+goes to --results; the last line printed holds the ratios, their limits and their shares.
 """
 
 from __future__ import annotations
@@ -207,6 +211,25 @@ def products(device: str, precision: str, side: int, seconds: float) -> list[flo
     return found
 
 
+def limits(found: dict[str, float], peak_fp32: float, peak: float, flops: tuple[float, float]) -> dict[str, float]:
+    """The ratio that this machine allows, our share of it, and the baseline's share of what fp32 allows.
+
+    Args:
+        found: from `compared`.
+        peak_fp32, peak: GFLOP/s of the fastest matrix product in fp32 and in our precision.
+        flops: operations for each image of the baseline's round and of ours.
+    """
+    plain, ran = flops
+    slow, most = found["baseline_images_per_second"], peak * 1e9 / ran
+    return {
+        "limit_ratio": round(most / slow, 2),
+        "share_of_limit": round(found["leafwing_images_per_second"] / most, 3),
+        "baseline_share": round(slow * plain / (peak_fp32 * 1e9), 3),
+        "peak_fp32_gflops": round(peak_fp32, 1),
+        "peak_gflops": round(peak, 1),
+    }
+
+
 def matmul_peak(device: str, precision: str, seconds: float = 2.0) -> tuple[float, int]:
     """FLOP/s of the fastest square matrix product of some sizes, and its size."""
     sides = (1024, 2048, 4096) if device == "cpu" else (4096, 8192, 16384)
@@ -306,7 +329,8 @@ def main() -> None:
         "width": given.width,
         **versions(),
     }
-    summary: dict[str, float] = {}
+    summary: dict[str, Any] = {}
+    peaks = {kind: matmul_peak(device, kind, 1.0)[0] / 1e9 for kind in {"fp32", setup.precision}}
     with tempfile.TemporaryDirectory() as scratch:
         cases = [("step_ratio_64", 64, ""), ("step_ratio_128", 128, "")]
         cases += [
@@ -317,8 +341,9 @@ def main() -> None:
             arguments = (batch, given.width, folder, device)
             sides = {"baseline": (baseline, arguments), "leafwing": (ours, arguments)}
             found = compared(in_turn(sides, device, given.repetitions, given.steps), batch * given.steps)
+            found |= limits(found, peaks["fp32"], peaks[setup.precision], flops_per_image(batch, given.width))
             keep({"bench": "step", "case": name, "batch": batch, **found, **about}, given.results)
-            summary[name] = found["ratio"]
+            summary[name] = {key: found[key] for key in ("ratio", "limit_ratio", "share_of_limit")}
         if given.only in (None, "share_of_peak"):
             row = share_of_peak(64, given.width, device, setup.precision, 3 * given.repetitions, given.steps)
             keep({"bench": "step", "case": "share_of_peak", "batch": 64, **row, **about}, given.results)

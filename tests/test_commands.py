@@ -18,7 +18,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, files, pictures, recipes
-from leafwing.commands.training import MACHINE_OPTIONS
+from leafwing.commands.plan import MACHINE_OPTIONS
 from leafwing.data import Dataset, load
 from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -157,6 +157,29 @@ def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert leafwing.Model.load(run).sample(2).isfinite().all()
     with pytest.raises(Diverged, match="at 24 images"):
         leafwing.resume(run.folder, trust=True)
+
+
+def test_intervals_follow_what_time_allows_to_show(folder: Path, tmp_path: Path) -> None:
+    """Time ends this training long before a twentieth of its images; what was given stays as it is."""
+    run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=2.0, log=8, samples=10_000_000, **TINY)
+    shown = run.records()[-1]["images"]
+    assert run.config["training"]["samples"] == 10_000_000
+    assert run.config["training"]["checkpoint"] < shown
+    assert len(list(run.samples.glob("*.png"))) == 2
+    assert run.records()[-1]["images"] in run.weights()
+
+
+def test_a_training_that_time_cut_short_says_so_last(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--{name}={value}" for name, value in TINY.items()]
+    assert cli.run(["train", str(folder), "--images=10M", "--time=0.3s", f"--out={tmp_path / 'run'}", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = Run(tmp_path / "run").records()[-1]["images"]
+    assert lines[0].startswith(f"stopped after {shown:,} images")
+    assert f"after {shown:,} of 10,000,000 images" in lines[-2]
+    assert "poor" in lines[-2]
+    assert lines[-1].endswith(f"resume {tmp_path / 'run'}")
 
 
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:

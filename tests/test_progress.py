@@ -18,6 +18,23 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+class Seconds:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    seconds = Seconds()
+    monkeypatch.setattr("leafwing.progress.time", seconds)
+    return seconds
+
+
 def go(shown: Silent, images: int = 1500, total: int = 3000) -> None:
     with shown.training(0, total, None):
         shown.shown(images)
@@ -46,22 +63,45 @@ def test_a_path_with_colons_is_shown_as_it_is(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == "run folder: pictures:cat:2\n"
 
 
-def test_training_off_a_terminal_is_told_in_plain_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    go(Screen())
+def test_training_off_a_terminal_is_told_in_plain_lines(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
+    shown = Screen()
+    with shown.training(0, 3000, None):
+        clock.now += 5
+        shown.tick({**RECORD, "images": 1000})
+        clock.now += 5
+        shown.shown(1500)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == "1.5k/3k images  1,234 images/s  1s left  D/adversarial 1.39  G/adversarial 0.693\n"
+    assert err == "1.5k/3k images  150 images/s  10s left  D/adversarial 1.39  G/adversarial 0.693\n"
     assert "\x1b" not in err
 
 
-def test_lines_off_a_terminal_are_few_but_the_last_is_always_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_lines_come_by_the_clock_and_the_last_is_always_told(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
+    """Every ten seconds at first, whether the log has a line or not; later at longer intervals."""
     shown = Screen()
-    with shown.training(0, 3000, None):
-        for images in range(100, 3001, 100):
-            shown.tick({**RECORD, "images": images})
+    with shown.training(0, 10_000, None):
+        for images in range(1, 3601):
+            clock.now += 1
+            shown.shown(images)
+        shown.tick({**RECORD, "images": 10_000})
     lines = capfd.readouterr().err.splitlines()
-    assert [line.split()[0] for line in lines] == ["100/3k", "3k/3k"]
+    assert [line.split()[0] for line in lines[:3]] == ["10/10k", "20/10k", "30/10k"]
+    assert 40 < len(lines) < 120
+    assert lines[-1].startswith("10k/10k")
     assert "0s left" in lines[-1]
+
+
+def test_the_time_left_knows_both_limits(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
+    shown = Screen()
+    with shown.training(0, 1_000_000, 120.0):
+        clock.now += 10
+        shown.shown(1_000)
+    assert "1m 50s left" in capfd.readouterr().err, "the limit of time comes first"
+    shown = Screen()
+    with shown.training(500, 1_500, 3600.0):
+        clock.now += 10
+        shown.shown(1_000)
+    assert "10s left" in capfd.readouterr().err, "the images are shown first"
 
 
 def test_reading_pictures_is_told_off_a_terminal_in_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
@@ -92,11 +132,14 @@ def test_what_is_counted_is_told_by_name_and_not_when_it_is_over_at_once(
     assert capfd.readouterr().err.splitlines() == ["sampling: 2 of 5", "sampling: 4 of 5", "sampling: 5 of 5"]
 
 
-def test_a_training_that_makes_no_speed_yet_is_no_division_by_zero(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_training_that_makes_no_speed_yet_is_no_division_by_zero(
+    capfd: pytest.CaptureFixture[str], clock: Seconds
+) -> None:
     shown = Screen()
     with shown.training(0, 10, None):
-        shown.tick({**RECORD, "images": 1, "images_per_second": 0.0})
-    assert "left" in capfd.readouterr().err
+        clock.now += 20
+        shown.shown(0)
+    assert capfd.readouterr().err == "0/10 images  0 images/s\n"
 
 
 def test_an_error_in_the_training_passes_through() -> None:

@@ -94,7 +94,7 @@ COMMON: dict[str, tuple[Any, Group, str]] = {
     "seed": (int | None, TRAINING, "Of weights, latents and order. Default: 0."),
     "device": (Literal["auto", "cpu", "cuda", "mps"] | None, MACHINE, "Where to train. Default: auto."),
     "precision": (Literal["auto", "fp32", "bf16"] | None, MACHINE, "Default: auto, bf16 where the hardware has it."),
-    "threads": (int | None, MACHINE, "CPU threads. Default: as many as help just now."),
+    "threads": (str | None, MACHINE, "CPU threads; auto: fewer while other programs use the cores. Default: one a core."),
     "layout": (Literal["auto", "channels_last", "contiguous"] | None, MACHINE, "How pictures lie in memory. Default: auto."),
     "fused": (bool | None, MACHINE, "Optimisers in one kernel. Default: where there are such."),
     "keep_freed": (bool | None, MACHINE, "Keep freed memory for the next step instead of handing it back. Default: yes."),
@@ -283,23 +283,29 @@ def finish(run: Any, as_json: bool) -> int:
     if as_json:
         print(json.dumps(made, indent=2))
     else:
-        stopped = code or run.done == "no_better"
+        stopped = code or run.done in ("no_better", "seconds")
         print(f"{'stopped after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
         print(f"  run      {made['run']}\n  samples  {made['samples']}\n  reel     {made['reel']}")
         print(f"  health   {health.summary(records)}")
         if best := made["best"]:
             print(f"  best     {best['metric']} {best['value']:.4g} at {best['images']:,} images (--images best)")
-        more = (
-            "" if images < run.config["training"]["images"] else f" --images +{show_count(run.config['training']['images'])}"
-        )
+        total = run.config["training"]["images"]
+        more = "" if images < total else f" --images +{show_count(total)}"
         command = called()
         trust = "" if run.recipe_is_installed() else " --trust"
-        print(f"try next:\n  {command} resume {run.folder}{more}{trust}")
+        go_on = f"  {command} resume {run.folder}{more}{trust}"
         what = "-n 10 --label all" if "label" in run.config["conditions"] else "-n 64"
         if "attributes" in run.config["conditions"]:
             first = run.spec.attributes[0]
             what += f" --set '{first if '=' in first else first + '=1'}'"
+        cut_short = run.done == "seconds" and images < total
+        print("try next:" if cut_short else f"try next:\n{go_on}")
         print(f"  {command} sample {run.folder} {what} --seed 3{trust}")
+        if cut_short:
+            print(
+                f"warning: the time limit ended this training after {images:,} of {total:,} images, so the pictures may be poor. "
+                f"To show the rest:\n{go_on}"
+            )
     return code
 
 
@@ -329,7 +335,7 @@ def resume(
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"] | None, Parameter(help="Go on somewhere else.", group=MACHINE)
     ] = None,
-    threads: Annotated[int | None, Parameter(help="CPU threads. Default: as before.", group=MACHINE)] = None,
+    threads: Annotated[str | None, Parameter(help="CPU threads, or auto. Default: as before.", group=MACHINE)] = None,
     micro_batch: Annotated[int | None, Parameter(help="Images at a time. Default: as before.", group=MACHINE)] = None,
     health: Annotated[
         Literal["warn", "stop", "roll_back", "off"] | None,

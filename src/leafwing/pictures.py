@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from leafwing import files
 from leafwing.errors import LeafwingError
+from leafwing.machine import cores
 
 if TYPE_CHECKING:
     from leafwing.model import Model
@@ -61,7 +61,7 @@ def write_pngs(pictures: Iterable[tuple[Path, Pixels]], threads: int | None = No
     Raises:
         StorageError: of the first file that cannot be written; those already written stay, no others are begun.
     """
-    threads = threads or min(8, (os.cpu_count() or 1) + 2)
+    threads = threads or min(8, cores() + 2)
     pool = ThreadPoolExecutor(threads)
     begun: deque[Future[None]] = deque()
     try:

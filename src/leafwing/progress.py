@@ -10,6 +10,9 @@ from typing import Any
 
 from leafwing.quantities import show_count, show_duration
 
+OFTEN = 10.0
+"""Seconds between two lines about a training, at first."""
+
 
 class Silent:
     """Says nothing."""
@@ -29,7 +32,7 @@ class Silent:
 
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
-        """Around a training that begins at `start` images and ends at `total`, or after so many seconds."""
+        """Around a training that begins at `start` images and ends at `total`, or after so many more seconds."""
         yield
 
     def shown(self, images: int) -> None:
@@ -48,7 +51,8 @@ class Screen(Silent):
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.bar: Any = None
         self.task: Any = None
-        self.total = 0
+        self.meter = Meter(0, 0, None)
+        self.losses: Mapping[str, float] = {}
         self.drawn = 0.0
         self.counted, self.told = ("", 0, 0), False
 
@@ -77,7 +81,8 @@ class Screen(Silent):
 
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
-        self.total = total
+        self.meter = Meter(start, total, seconds)
+        self.losses = {}
         if not self.console.is_terminal:
             yield
             return
@@ -91,23 +96,73 @@ class Screen(Silent):
         self.bar = None
 
     def shown(self, images: int) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, completed=images)
+        # By the clock, not by images: a slow recipe may show none for minutes between two lines of the log.
+        if not self.meter.due():
+            return
+        self.meter.read(images)
+        if self.bar is None:
+            self._line()
+        else:
+            self._bar()
 
     def tick(self, record: Mapping[str, Any]) -> None:
-        speed = f"{record['images_per_second']:,.0f} images/s"
-        left = show_duration(max(0, self.total - record["images"]) / max(record["images_per_second"], 1e-9))
+        self.losses = record["costs"]
         if self.bar is not None:
-            players: dict[str, float] = {}
-            for name, value in record["costs"].items():
-                player = name.partition("/")[0]
-                players[player] = players.get(player, 0.0) + value
-            paid = "  ".join(f"{player} {value:.3g}" for player, value in players.items())
-            self.bar.update(self.task, completed=record["images"], told=f"{speed}  {left} left  {paid}")
-            return
-        costs = "  ".join(f"{name} {value:.3g}" for name, value in record["costs"].items())
+            self.meter.read(record["images"])
+            self._bar()
+        elif record["images"] >= self.meter.total:
+            self.meter.read(record["images"])
+            self._line()
+
+    def _line(self) -> None:
+        meter = self.meter
+        losses = "".join(f"  {name} {value:.3g}" for name, value in self.losses.items())
+        self.say(f"{show_count(meter.images)}/{show_count(meter.total)} images  {meter.told()}{losses}")
+
+    def _bar(self) -> None:
+        players: dict[str, float] = {}
+        for name, value in self.losses.items():
+            player = name.partition("/")[0]
+            players[player] = players.get(player, 0.0) + value
+        losses = "".join(f"  {player} {value:.3g}" for player, value in players.items())
+        self.bar.update(self.task, completed=self.meter.images, told=f"{self.meter.told()}{losses}")
+
+
+class Meter:
+    """How far a training is, how fast it goes, and how long it will still take: by images, or by its limit of time.
+
+    Args:
+        start: images shown before.
+        total: images after which it ends.
+        seconds: seconds after which it ends; None without a limit.
+    """
+
+    def __init__(self, start: int, total: int, seconds: float | None) -> None:
+        self.images, self.total, self.seconds = start, total, seconds
+        self.began = self.last = time.monotonic()
+        self.speed = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time to say something: every ten seconds at first, later every twentieth of what has passed."""
         now = time.monotonic()
-        if now - self.drawn >= 10 or record["images"] >= self.total:
-            self.drawn = now
-            shown = f"{show_count(record['images'])}/{show_count(self.total)} images"
-            self.say(f"{shown}  {speed}  {left} left  {costs}")
+        return now - self.last >= max(OFTEN, (now - self.began) / 20)
+
+    def read(self, images: int) -> None:
+        """So many images are shown now."""
+        now = time.monotonic()
+        if images > self.images and now > self.last:
+            self.speed = (images - self.images) / (now - self.last)
+        self.images, self.last = images, now
+
+    def left(self) -> float | None:
+        """Seconds until the first of both limits; None while nothing is known."""
+        by_images = (self.total - self.images) / self.speed if self.speed else None
+        by_time = None if self.seconds is None else max(0.0, self.seconds - (time.monotonic() - self.began))
+        known = [seconds for seconds in (by_images, by_time) if seconds is not None]
+        return min(known) if known else None
+
+    def told(self) -> str:
+        """Speed and time left, in words."""
+        left = self.left()
+        speed = f"{self.speed:,.0f}" if self.speed >= 10 else f"{self.speed:.2g}"
+        return f"{speed} images/s" + ("" if left is None else f"  {show_duration(left)} left")

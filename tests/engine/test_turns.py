@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from leafwing import recipes
-from leafwing.engine import Engine, choose, setup
+from leafwing.engine import Engine, choose
 from leafwing.engine.capture import HeldClock, Rehearsal
 from leafwing.engine.share import Share
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
@@ -422,33 +422,6 @@ def test_the_state_of_one_way_of_working_serves_another() -> None:
     training = Training(plain.game, batches(PICTURES), plain, images=12, batch=6)
     list(training.ticks(10**9))
     assert all(tensor.isfinite().all() for tensor in tensors(plain.game).values())
-
-
-@pytest.mark.parametrize(
-    ("gains", "expected", "words"),
-    [
-        ([1.9], 2, "2 are 1.9 times as fast as 1"),
-        ([0.1, 1.8], 2, "1.8 times"),  # a program that was just ending
-        ([0.1, 0.0, 0.2], 1, "other programs keep the cores busy"),
-    ],
-)
-def test_on_a_busy_machine_one_thread_is_enough(
-    gains: list[float], expected: int, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries = iter(gains)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(setup, "gain_of_threads", lambda threads: next(tries))
-    monkeypatch.setattr(setup.time, "sleep", lambda seconds: None)
-    threads, why = setup.useful_threads.__wrapped__()
-    assert threads == expected
-    assert words in why
-    assert next(tries, None) is None
-
-
-def test_trying_threads_out_leaves_their_number_as_it_was() -> None:
-    before = torch.get_num_threads()
-    assert setup.gain_of_threads(before) > 0
-    assert torch.get_num_threads() == before
 
 
 @every_case

@@ -6,8 +6,10 @@ Each checks its input first, and writes nothing when it is bad.
 from leafwing.commands.comparison.comparing import compare
 from leafwing.commands.evaluating import evaluate
 from leafwing.commands.exploring import explore
+from leafwing.commands.forecast import forecast
 from leafwing.commands.looking import doctor, reel, sample, show, table
-from leafwing.commands.training import TRAIN_OPTIONS, forecast, read_config, resume, train
+from leafwing.commands.plan import TRAIN_OPTIONS, read_config
+from leafwing.commands.training import resume, train
 
 __all__ = [
     "TRAIN_OPTIONS",

@@ -104,7 +104,7 @@ def evaluate(
     """
     import torch
 
-    from leafwing.commands.training import together
+    from leafwing.commands.launching import together
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.evaluate.features import FEATURES, load_features
@@ -326,7 +326,7 @@ def reference(run: Run, data: str | Path | None, heard: Silent) -> Sides:
     Raises:
         LeafwingError: they cannot be read.
     """
-    from leafwing.commands.training import same_data
+    from leafwing.commands.feeding import same_data
     from leafwing.data import load
 
     about = run.config["data"]

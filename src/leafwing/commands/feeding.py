@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec
+from leafwing.progress import Silent
 from leafwing.quantities import whole
 
 if TYPE_CHECKING:
@@ -65,3 +66,31 @@ def anything(height: int, width: int) -> DataSpec:
     """Pictures of this size about which everything is known that a recipe may ask for."""
     beside = ("labelled_image", "labelled_label", "labelled_attributes")
     return DataSpec(height, width, 3, ("a", "b"), ("image", "label", "attributes", *beside), ("c", "d"))
+
+
+def same_data(run: Run, progress: Silent) -> Dataset:
+    """The data of a run, from the cache or from its source.
+
+    Raises:
+        LeafwingError: neither is there, or the source has changed.
+    """
+    from leafwing import data
+
+    about = run.config["data"]
+    packed = data.load_pack(about["fingerprint"], mirror=bool(about["options"].get("mirror")))
+    if packed is not None:
+        return packed
+    try:
+        found = data.load(about["source"], **about["options"], progress=progress.packing)
+    except StorageError:
+        raise
+    except LeafwingError as error:
+        raise LeafwingError(
+            f"the data of {run.folder} are not in the cache, and their source cannot be read: {error}"
+        ) from None
+    if found.fingerprint != about["fingerprint"]:
+        raise LeafwingError(
+            f"{about['source']} has changed since {run.folder} was trained on it (fingerprint {about['fingerprint'][:12]}, now "
+            f"{found.fingerprint[:12]}): put the old pictures back, or train anew"
+        )
+    return found

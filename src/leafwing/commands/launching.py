@@ -12,12 +12,16 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from leafwing.errors import LeafwingError
+from leafwing.machine import cores
+
+if TYPE_CHECKING:
+    from leafwing.engine.processes import Processes
 
 LAUNCHER = "LEAFWING_LAUNCHER"  # also in engine.processes
 LOST, INTERRUPTED = 5, 130
@@ -78,8 +82,7 @@ def environment(devices: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         LAUNCHER: str(os.getpid()),
     }
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    told.setdefault("OMP_NUM_THREADS", str(max(1, cores // devices)))
+    told.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices)))
     for _, name in socket.if_nameindex() if hasattr(socket, "if_nameindex") else ():
         if name in ("lo", "lo0"):
             told.setdefault("GLOO_SOCKET_IFNAME", name)
@@ -172,3 +175,22 @@ def judge(codes: dict[int, int], outputs: Sequence[IO[bytes] | None]) -> int:
     why = ", as it is when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
     print(f"leafwing: {name} was ended by {signal.Signals(-code).name}{why}", file=sys.stderr)
     return LOST
+
+
+@contextmanager
+def together(advice: str) -> Iterator[Processes]:
+    """The processes of this training: those that torchrun or `--devices` started, or this one alone.
+
+    Raises:
+        ProcessLost: another one ended.
+    """
+    import torch
+
+    from leafwing.engine.processes import Processes
+
+    threads = torch.get_num_threads()
+    try:
+        with Processes.join() as processes, processes.others_alive(advice):
+            yield processes
+    finally:
+        torch.set_num_threads(threads)  # a training's number of threads is not that of whatever comes after it

@@ -78,7 +78,7 @@ def sample(
     import torch
 
     from leafwing import pictures
-    from leafwing.commands.training import together
+    from leafwing.commands.launching import together
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 

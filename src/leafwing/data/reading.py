@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from leafwing.data.options import Target
 from leafwing.data.pictures import Header, Picture, Unreadable, Unusable
 from leafwing.data.sources import Entry, Reject, Source, Task
 from leafwing.errors import LeafwingError
+from leafwing.machine import cores
 
 Progress = Callable[[int, int], None]
 """Called with pictures done and pictures in all, from the thread that reads."""
@@ -49,11 +49,6 @@ class Decoded:
     picture: Picture | None
     failure: Unusable | None = None
     measured: Any = None
-
-
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def survey(source: Source, progress: Progress | None = None) -> list[Seen]:

@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 
 from leafwing.errors import LeafwingError
+from leafwing.machine import cores
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -102,7 +102,7 @@ def choose(
     if threads is not None and threads < 1:
         raise LeafwingError(f"threads {threads}: at least 1 is needed")
     if threads is None:
-        threads, why["threads"] = useful_threads() if kind == "cpu" else (torch.get_num_threads(), "one for each core")
+        threads, why["threads"] = min(torch.get_num_threads(), cores()), "one for each core that this process may use"
     else:
         why["threads"] = "as asked"
     if micro_batch is not None and micro_batch < 0:
@@ -142,42 +142,27 @@ def native_bf16(device: str) -> bool:
     return False
 
 
-@cache
-def useful_threads() -> tuple[int, str]:
-    """How many CPU threads are worth having right now, and why; tried out once in a process, in a tenth of a second.
+def speed_of_threads(*counts: int, seconds: float = 0.05) -> dict[int, float]:
+    """How fast small matrix products are just now with each of these numbers of threads: products per second.
 
-    Threads wait for each other many times in a step. Where another program holds one of the cores, all wait for the thread
-    that shares it, and two threads are many times slower than one. A program that is just ending is waited for: only
-    when three tries in a second agree is one thread enough.
+    Threads wait for each other at the end of every operation. Where another program holds one of the cores, all wait for the
+    thread that shares it, and two threads are slower than one.
     """
-    cores = torch.get_num_threads()
-    if cores == 1:
-        return 1, "one for each core"
-    gain = 0.0
-    for wait in (0.0, 0.3, 0.6):
-        time.sleep(wait)
-        gain = max(gain, gain_of_threads(cores))
-        if gain >= 1.1:
-            return cores, f"{cores} are {gain:.1f} times as fast as 1 just now"
-    return 1, f"{cores} are {gain:.1f} times as fast as 1 just now: other programs keep the cores busy"
-
-
-def gain_of_threads(threads: int) -> float:
-    """How many times as fast so many threads are as one, in small matrix products."""
-    speed: dict[int, int] = {}
+    before = torch.get_num_threads()
+    speed: dict[int, float] = {}
     a = torch.ones(256, 256)
     try:
-        for number in (threads, 1):
+        for number in counts:
             torch.set_num_threads(number)
             torch.mm(a, a)
             done, started = 0, time.perf_counter()
-            while time.perf_counter() - started < 0.05:
+            while (passed := time.perf_counter() - started) < seconds:
                 torch.mm(a, a)
                 done += 1
-            speed[number] = done
+            speed[number] = done / passed
     finally:
-        torch.set_num_threads(threads)
-    return speed[threads] / max(1, speed[1])
+        torch.set_num_threads(before)
+    return speed
 
 
 def keep_freed_memory() -> None:

@@ -82,7 +82,7 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
     """
     import torch
 
-    from leafwing.commands import training
+    from leafwing.commands import plan as training
     from leafwing.engine import choose
 
     references = words(given["recipes"])

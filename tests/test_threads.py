@@ -1,0 +1,167 @@
+"""CPU threads: the default depends on what the process may use and on nothing else; changes are recorded, resumed and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import leafwing
+from leafwing import machine
+from leafwing.commands import threads as watching
+from leafwing.engine import choose, setup
+from leafwing.errors import LeafwingError
+from leafwing.progress import Silent
+from leafwing.runs import Run
+
+TINY: dict[str, Any] = {
+    "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",
+    "lr_g": 2e-4, "lr_d": 2e-4, "precision": "fp32", "device": "cpu",
+    "images": 256, "log": 16, "checkpoint": 64, "samples": 256, "health": "off",
+}  # fmt: skip
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(autouse=True)
+def threads_as_they_were() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def group(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def test_the_quota_of_a_control_group_is_counted_in_cores(tmp_path: Path) -> None:
+    process = tmp_path / "cgroup"
+    process.write_text("0::/job/step\n")
+    root = group(tmp_path / "two", cpu__max="max 100000\n")
+    assert machine.quota(root, process) is None
+    group(root / "job", cpu__max="150000 100000\n")
+    group(root / "job" / "step", cpu__max="max 100000\n")
+    assert machine.quota(root, process) == 1.5, "a parent's quota holds for its children"
+    process.write_text("4:cpu,cpuacct:/job\n3:memory:/elsewhere\n")
+    old = group(tmp_path / "one" / "cpu" / "job", cpu__cfs_quota_us="300000", cpu__cfs_period_us="100000")
+    assert machine.quota(tmp_path / "one", process) == 3
+    (old / "cpu.cfs_quota_us").write_text("-1\n")
+    assert machine.quota(tmp_path / "one", process) is None
+    assert machine.quota(tmp_path / "one", tmp_path / "missing") is None
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    for limit, expected in ((None, 4), (1.5, 2), (0.2, 1), (16.0, 4)):
+        monkeypatch.setattr(machine, "quota", lambda limit=limit: limit)
+        assert machine.cores() == expected
+
+
+def test_the_default_is_the_same_whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried out: it follows from the cores, and from a number that the user set for torch."""
+    monkeypatch.setattr(setup, "speed_of_threads", lambda *counts, **how: pytest.fail("speed was measured"))
+    monkeypatch.setattr(setup, "cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert choose("cpu").threads == 2
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert choose("cpu").threads == 1
+
+
+def test_measuring_speeds_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    speed = setup.speed_of_threads(1, 2, seconds=0.01)
+    assert speed.keys() == {1, 2}
+    assert min(speed.values()) > 0
+    assert torch.get_num_threads() == before
+
+
+def test_a_training_leaves_the_number_of_threads_as_it_was(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    leafwing.train("ring", out=tmp_path / "run", **TINY, threads=1)
+    assert torch.get_num_threads() == 2
+    leafwing.resume(tmp_path / "run", images="+16", threads=1)
+    assert torch.get_num_threads() == 2
+
+
+def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
+    """Training of two threads becomes slow after so many images; how many threads each tick had is returned."""
+    seen: list[int] = []
+    look = watching.Threads.look
+
+    def told(self: Any, tick: Any) -> dict[str, Any]:
+        seen.append(torch.get_num_threads())
+        slow = tick.clock.images >= fewer_from and torch.get_num_threads() > 1
+        plain = SimpleNamespace(
+            clock=tick.clock, seconds=float(tick.clock.images), images_per_second=10.0 if slow else 100.0
+        )
+        return look(self, plain)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(watching.Threads, "look", told)
+    monkeypatch.setattr(
+        watching, "speed_of_threads", lambda *counts: {count: 100.0 if count == 1 else 30.0 for count in counts}
+    )
+    monkeypatch.setattr(watching, "PATIENCE", 0.0)
+    monkeypatch.setattr(watching, "cores", lambda: 2)
+    return seen
+
+
+def test_a_slow_training_is_said_once_and_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, heard = busy(monkeypatch, fewer_from=64), Heard()
+    run = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY, threads=2)
+    assert set(seen) == {2}
+    assert len(heard.warnings) == 1
+    for part in ("from 100 to 10 images/s", "1 would be about 3.3 times as fast", "--threads 1", "--threads auto"):
+        assert part in heard.warnings[0]
+    assert "thread_changes" not in run.config["training"]
+
+
+def test_auto_changes_threads_at_recorded_points_which_resume_and_replay_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "cores", lambda: 2)
+    torch.set_num_threads(2)
+    seen = busy(monkeypatch, fewer_from=64)
+    run = leafwing.train("ring", out=tmp_path / "run", **TINY, threads="auto")
+    changes = run.config["training"]["thread_changes"]
+    assert [change["threads"] for change in changes] == [1]
+    at = changes[0]["images"]
+    assert at >= 64
+    assert run.config["training"]["threads"] == 2, "with so many it began"
+    assert [record["threads"] for record in run.records() if "threads" in record] == [1]
+    whole = list(run.weights().values())[-1].read_bytes()
+
+    seen.clear()
+    monkeypatch.setattr(watching, "speed_of_threads", lambda *counts: pytest.fail("a replay measures nothing"))
+    again = leafwing.train(replay=run.folder, out=tmp_path / "again")
+    assert [threads for threads in seen if threads == 2] == [2] * (at // 16)
+    assert seen[-1] == 1
+    assert again.config["training"]["thread_changes"] == changes
+    assert list(again.weights().values())[-1].read_bytes() == whole
+
+    seen.clear()
+    monkeypatch.setattr(watching, "speed_of_threads", lambda *counts: {count: 100.0 / count for count in counts})
+    gone_on = leafwing.resume(run.folder, images="+32")
+    assert set(seen) == {1}
+    assert Run(gone_on.folder).config["training"]["thread_changes"] == changes
+    leafwing.resume(run.folder, images="+32", threads=2)
+    assert Run(run.folder).config["training"]["thread_changes"] == []
+
+
+def test_threads_are_a_number_or_auto(tmp_path: Path) -> None:
+    for wrong in ("many", "1.5", "-2"):
+        with pytest.raises(LeafwingError, match="threads '"):
+            leafwing.train("ring", out=tmp_path / "run", **TINY, threads=wrong)
+    assert not (tmp_path / "run").exists()
