@@ -31,7 +31,8 @@ CONFIDENT = 0.9
 
 
 def features(samples: torch.Tensor) -> np.ndarray:
-    """(n, 1, 32, 32) in [-1, 1] -> (n, 64): the 24x24 in the middle, averaged to 8x8."""
+    """(n, 1, 32, 32) or (n, 1, 16, 16) in [-1, 1] -> (n, 64): the 24x24 in the middle (12x12 of 16), averaged to 8x8."""
+    samples = torch.nn.functional.interpolate(samples, (32, 32)) if samples.shape[-1] == 16 else samples
     return torch.nn.functional.avg_pool2d(samples[:, :, 4:28, 4:28], 3).flatten(1).numpy()
 
 

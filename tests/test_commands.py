@@ -359,7 +359,7 @@ def test_many_samples_are_never_held_as_floats(trained: Run, tmp_path: Path, mon
     assert all(
         np.array_equal(np.asarray(Image.open(path)), pixels) for path, pixels in zip(files_made, expected, strict=True)
     )
-    assert made["grid"].read_bytes() == pictures.png(pictures.tile(expected))
+    assert made["grid"].read_bytes() == pictures.png(pictures.tile(pictures.enlarged(expected)))
 
 
 def test_precision_is_chosen_by_the_one_who_asks(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +387,9 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
     model = leafwing.Model.load(run)
     made = commands.sample(run.folder, 3, seed=1, sweep="code0=-2:2", out=tmp_path / "a.png")
     latents = model.sweep(model.latents(3, 1), "code0", [-2 + 4 * i / 9 for i in range(10)])
-    assert made.read_bytes() == pictures.png(pictures.tile(pictures.to_pixels(model.generate(latents)), 10))
+    assert made.read_bytes() == pictures.png(
+        pictures.tile(pictures.enlarged(pictures.to_pixels(model.generate(latents))), 10)
+    )
     path = commands.sample(run.folder, 2, sweep="category")
     assert path.name.endswith("-seed0-n2-category.png")
     with np.load(commands.sample(run.folder, 2, sweep="category", kind="npz")) as held:

@@ -126,7 +126,7 @@ def shades(n: int, height: int = 4, width: int = 6, channels: int = 1) -> torch.
 
 
 def test_a_grid_is_read_like_a_page_with_gaps_between() -> None:
-    sheet = np.asarray(pictures.grid(shades(5), columns=3, gap=2))
+    sheet = np.asarray(pictures.tile(pictures.to_pixels(shades(5)), columns=3, gap=2))
     assert sheet.shape == (2 * (4 + 2) + 2, 3 * (6 + 2) + 2)
     for i in range(5):
         top, left = 2 + (i // 3) * 6, 2 + (i % 3) * 8
@@ -136,12 +136,22 @@ def test_a_grid_is_read_like_a_page_with_gaps_between() -> None:
 
 @pytest.mark.parametrize(("n", "columns", "rows"), [(1, 1, 1), (4, 2, 2), (5, 3, 2), (64, 8, 8)])
 def test_a_grid_is_as_square_as_can_be(n: int, columns: int, rows: int) -> None:
-    assert pictures.grid(shades(n), gap=0).size == (columns * 6, rows * 4)
+    assert pictures.tile(pictures.to_pixels(shades(n)), gap=0).size == (columns * 6, rows * 4)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
 def test_a_grid_keeps_the_channels(channels: int, mode: str) -> None:
     assert pictures.grid(shades(2, channels=channels)).mode == mode
+
+
+def test_small_pictures_are_enlarged_in_a_grid() -> None:
+    """By whole factors, so that every pixel is as large as every other; pictures that can be seen stay as they are."""
+    assert pictures.grid(shades(1, 16, 16), gap=0).size == (32, 32)
+    assert pictures.grid(shades(1, 8, 16), gap=0).size == (64, 32)
+    assert pictures.grid(shades(1, 28, 28), gap=0).size == (28, 28)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    grown = pictures.enlarged(noise)
+    assert all((grown[:, y::2, x::2] == noise).all() for y in (0, 1) for x in (0, 1))
 
 
 def dark(image: Image.Image) -> set[tuple[int, int]]:

@@ -80,8 +80,8 @@ def _write_png(path: Path, pixels: Pixels) -> None:
 
 
 def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures (n, channels, height, width) in rows, see `tile`; points (n, 2) as a scatter plot."""
-    return scatter(samples) if samples.dim() == 2 else tile(to_pixels(samples), columns, gap)
+    """Pictures (n, channels, height, width) in rows, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
+    return scatter(samples) if samples.dim() == 2 else tile(enlarged(to_pixels(samples)), columns, gap)
 
 
 def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
@@ -100,6 +100,12 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Imag
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         sheet[top : top + height, left : left + width] = picture
     return to_image(sheet)
+
+
+def enlarged(pixels: Pixels, least: int = 32) -> Pixels:
+    """Pictures (n, height, width, channels), small ones with every pixel repeated until the shorter side has about `least`."""
+    factor = max(1, round(least / min(pixels.shape[1:3])))
+    return pixels.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else pixels
 
 
 def scatter(points: Tensor, side: int = 512) -> Image.Image:

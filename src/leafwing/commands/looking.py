@@ -138,7 +138,7 @@ def sample(
         elif model.spec.points:
             files.write(target, pictures.png(pictures.scatter(torch.from_numpy(made))))
         else:
-            files.write(target, pictures.png(pictures.tile(made, across)))
+            files.write(target, pictures.png(pictures.tile(pictures.enlarged(made), across)))
     return target
 
 
@@ -344,7 +344,7 @@ def show(
             pixels = found.pictures(np.concatenate([np.resize(row, across) for row in rows]))
         else:
             pixels = found.pictures(order[:ON_A_SHEET])
-        image = pictures.tile(pixels, across)
+        image = pictures.tile(pictures.enlarged(pixels), across)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     files.write(target, pictures.png(image))

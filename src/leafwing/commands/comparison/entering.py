@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.comparison.side_by_side import available_memory, cores
+from leafwing.commands.comparison.side_by_side import available_memory
 from leafwing.commands.evaluating import classifies, suitable
 from leafwing.errors import LeafwingError
+from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value

@@ -211,11 +211,6 @@ def last_words(said: str, code: int) -> str:
     return (own or lines or [f"ended with exit code {code}"])[-1]
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def available_memory() -> int | None:
     """Bytes that programs can still have on this machine, or in its control group; None where nothing tells."""
     try:

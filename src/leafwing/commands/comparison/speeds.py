@@ -85,7 +85,7 @@ def measured(asked: Mapping[str, Any], recipes: Mapping[str, tuple[str, Mapping[
 def speed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> float:
     """Images per second of one slice of a new training."""
     from leafwing import recipes
-    from leafwing.commands import training
+    from leafwing.commands import plan as training
     from leafwing.engine import synchronise
     from leafwing.progress import Silent
 

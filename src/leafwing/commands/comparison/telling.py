@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from leafwing import files, health
 from leafwing.commands.comparison.book import Book
 from leafwing.commands.comparison.entering import Entrant, Plan
-from leafwing.commands.comparison.side_by_side import cores
 from leafwing.errors import LeafwingError
+from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.quantities import show_count, show_duration
 from leafwing.runs import Run, processor, versions
