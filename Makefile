@@ -14,7 +14,7 @@ setup: .venv/installed
 	touch $@
 
 # Small enough for two old cores of which one is busy half of the time; bench/demo.py measures whether the digits can be read.
-DEMO := train digits --recipe cgan --size 16 --width 32 --batch 16 --lr-g 4e-4 --lr-d 4e-4 --images 40k --time 2m
+DEMO := train digits --recipe cgan --size 16 --width 32 --batch 16 --lr-g 4e-4 --lr-d 4e-4 --ema 3k --images 40k --time 2m
 
 demo: setup
 	$(BIN)/leafwing $(DEMO)
