@@ -112,8 +112,8 @@ def main() -> None:
                     "seconds": round(time.perf_counter() - started, 1),
                     **judge(leafwing.Model.load(run), reader),
                     "reader": {"accuracy": round(reader.accuracy, 4), "confident": round(reader.confident, 4)},
-                    "precision": run.config["training"]["precision"],
-                    "threads": run.config["training"]["threads"],
+                    "precision": run.settings.machine.precision,
+                    "threads": run.settings.machine.threads,
                     **run.config["versions"],
                 }
             keep(row, given.results)

@@ -300,7 +300,7 @@ def runs(given: argparse.Namespace) -> None:
             "bench": "health",
             "case": f"{run.config['recipe']} on {Path(run.config['data']['source']).name}",
             "run": "/".join(Path(folder).parts[-3::2]),
-            "seed": run.config["training"]["seed"],
+            "seed": run.settings.schedule.seed,
             "images": run.records()[-1]["images"],
             "looks": sum("health" in record for record in run.records()),
             "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(found)},

@@ -52,7 +52,13 @@ def work(source: str, recipe: str, out: str, cache: str) -> None:
         return
     known = {option.name for option in recipes.describe(recipe).options}
     options: dict[str, Any] = {name: value for name, value in SMALL.items() if name in known}
-    settings: dict[str, Any] = {"images": IMAGES, "checkpoint": EVERY, "log": EVERY, "samples": IMAGES, "threads": 1}
+    settings: dict[str, Any] = {
+        "images": IMAGES,
+        "save_every": EVERY,
+        "log_every": EVERY,
+        "grid_every": IMAGES,
+        "threads": 1,
+    }
     leafwing.train(source, recipe, size=16, out=out, seed=7, precision="fp32", device="cpu", **settings, **options)
 
 

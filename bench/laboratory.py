@@ -147,7 +147,7 @@ def trained(world: str, seed: int, given: argparse.Namespace) -> leafwing.Run | 
     if not folder.exists():
         return leafwing.train(where, recipe, seed=seed, threads=1, out=folder, progress=Screen(), **options)
     run = leafwing.Run.open(folder)
-    assert (run.config["recipe"], run.config["training"]["seed"]) == (recipe, seed), f"{folder} is another run"
+    assert (run.config["recipe"], run.settings.schedule.seed) == (recipe, seed), f"{folder} is another run"
     return run
 
 

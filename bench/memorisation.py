@@ -140,7 +140,7 @@ def run_runs(given: argparse.Namespace) -> None:
                     "training": len(training),
                     "held": len(held),
                     "mirror": bool(data["options"].get("mirror")),
-                    "seed": run.config["training"]["seed"],
+                    "seed": run.settings.schedule.seed,
                     "images": images,
                     "samples_seed": seed,
                     "verdict": found.verdict,

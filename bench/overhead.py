@@ -57,7 +57,7 @@ class First(Silent):
 
 leafwing.train("digits", "dcgan", out=sys.argv[1], device=sys.argv[2], threads=int(sys.argv[3]), progress=First())
 """
-OF_200K = {"log": 1_000, "samples": 10_000, "checkpoint": 10_000}
+OF_200K = {"log_every": 1_000, "grid_every": 10_000, "save_every": 10_000}
 
 
 def median(work: Callable[[], object], times: int) -> float:

@@ -24,15 +24,16 @@ ARROWS: dict[str, set[str]] = {
     "quantities": {"errors"},
     "files": {"errors"},
     "machine": set(),
+    "settings": {"errors", "quantities"},
     "progress": {"quantities"},
     "parts": {"game", "own"},
     "networks": {"game", "errors", "own"},
-    "recipes": {"game", "parts", "networks", "errors", "quantities"},
+    "recipes": {"game", "parts", "networks", "errors", "quantities", "settings"},
     "data": {"game", "errors", "machine", "sprites", "own"},
     "sprites": {"errors", "own"},
     "engine": {"game", "errors", "machine", "own"},
     "loop": {"game", "errors", "engine"},
-    "runs": {"recipes", "game", "files", "errors", "quantities"},
+    "runs": {"recipes", "game", "files", "errors", "quantities", "settings"},
     "model": {"runs", "recipes", "game", "errors"},
     "health": {"quantities"},
     "pictures": {"files", "errors", "machine"},
@@ -198,7 +199,7 @@ def test_optional_packages_are_imported_only_when_used(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "__main__", "cli", "errors", "game", "recipes/__init__", "progress", "quantities"]
+    "name", ["__init__", "__main__", "cli", "errors", "game", "recipes/__init__", "progress", "quantities", "settings"]
 )
 def test_what_starts_the_command_line_does_not_import_torch(name: str) -> None:
     assert not roots(module_level(TREES[PACKAGE / f"{name}.py"])) & {"torch", "numpy", "PIL", "safetensors", "sklearn"}

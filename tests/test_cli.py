@@ -111,7 +111,7 @@ def test_training_leaves_a_run_folder_and_says_where(trained: Path, folder: Path
     assert record.keys() >= {"images", "seconds", "images_per_second", "costs", "memory"}
     assert record["images"] == 64
     assert record["costs"].keys() == {"D/adversarial", "G/adversarial"}
-    assert size(trained / "samples" / "000000064.png") == (10 * 18 + 2, 2 * 18 + 2)
+    assert size(trained / "samples" / "000000064.png") == (10 * 34 + 2, 2 * 34 + 2)
 
 
 def test_train_as_json_prints_one_document(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +161,7 @@ def test_replay_repeats_a_run_bit_for_bit(trained: Path, tmp_path: Path) -> None
     other = tmp_path / "other"
     assert cli.run(["train", "--from", str(trained / "run.json"), "--out", str(other), "--seed", "5", "--images", "16"]) == 0
     config = json.loads((other / "run.json").read_text())
-    assert (config["training"]["seed"], config["training"]["images"], config["options"]["width"]) == (5, 16, 8)
+    assert (config["schedule"]["seed"], config["schedule"]["images"], config["options"]["width"]) == (5, 16, 8)
 
 
 def test_replay_lets_a_typed_option_win(trained: Path, tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def test_sampling_needs_neither_data_nor_cache(
     config["data"]["source"] = "/nowhere"
     (moved / "run.json").write_text(json.dumps(config))
     assert cli.run(["sample", str(moved), "-n", "6", "--out", str(tmp_path / "a.png")]) == 0
-    assert size(tmp_path / "a.png") == (3 * 18 + 2, 2 * 18 + 2)
+    assert size(tmp_path / "a.png") == (3 * 34 + 2, 2 * 34 + 2)
     assert not (tmp_path / "no cache").exists()
 
 
 def test_sample_kinds_and_labels(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["sample", str(trained), "-n", "5", "--label", "all", "--out", str(tmp_path / "all.png")]) == 0
-    assert size(tmp_path / "all.png") == (5 * 18 + 2, 2 * 18 + 2)
+    assert size(tmp_path / "all.png") == (5 * 34 + 2, 2 * 34 + 2)
     assert cli.run(["sample", str(trained), "-n", "3", "--label", "dog", "--folder", "--out", str(tmp_path / "dogs")]) == 0
     assert sorted(path.name for path in (tmp_path / "dogs").iterdir()) == [f"00000{i}-dog.png" for i in range(3)]
     assert cli.run(["sample", str(trained), "-n", "3", "--npz", "--out", str(tmp_path / "some.npz")]) == 0
@@ -444,11 +444,11 @@ def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: p
     made = document(capsys)
     assert made["attributes"] == {"smiling": 30, "colour=blue": 20, "colour=dark green": 20, "colour=red": 20}
     assert (made["samples"], made["size"], made["classes"]) == (60, "16x16", {})
-    assert size(out) == (8 * 18 + 2, 8 * 18 + 2)
+    assert size(out) == (8 * 34 + 2, 8 * 34 + 2)
     assert cli.run(["show", str(faces), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
     assert cli.run(["show", str(folder), "--size", "16", "--out", str(tmp_path / "classes.png")]) == 0
-    assert size(tmp_path / "classes.png") == (10 * 18 + 2, 2 * 18 + 2)
+    assert size(tmp_path / "classes.png") == (10 * 34 + 2, 2 * 34 + 2)
     assert "classes: cat 50%, dog 50%" in capsys.readouterr().out
     assert cli.run(["show", "ring", "--out", str(tmp_path / "ring.png")]) == 0
     assert cli.run(["show", "ring", "--out", str(tmp_path / "ring.jpg")]) == 2
@@ -486,9 +486,9 @@ def test_a_diverging_training_stops_with_its_own_code(
         "1e30",
         "--images",
         "400",
-        "--checkpoint",
+        "--save-every",
         "8",
-        "--log",
+        "--log-every",
         "8",
     ]
     assert cli.run([*words, "--out", str(out), *TINY]) == 3
@@ -509,7 +509,7 @@ def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_says_how_to_go_on(fold
         str(folder),
         "--images",
         "10M",
-        "--log",
+        "--log-every",
         "80",
         "--out",
         str(out),

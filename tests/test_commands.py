@@ -17,8 +17,7 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, commands, files, pictures, recipes
-from leafwing.commands.plan import MACHINE_OPTIONS
+from leafwing import cli, commands, files, pictures, recipes, settings
 from leafwing.data import Dataset, load
 from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -50,10 +49,10 @@ def last_weights(run: Run) -> bytes:
 
 def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
-    assert own | {"dry_run", "json", "from", "devices"} == recipes.RESERVED
-    assert own >= set(commands.TRAIN_OPTIONS)
-    assert {field.name for field in fields(Setup)} - {"why"} == set(MACHINE_OPTIONS)
-    assert {name for name in cli.COMMON if name != "from"} <= recipes.RESERVED
+    assert own | {*cli.OF_THE_CALL} == {*settings.CALL}
+    assert settings.reserved() == {*settings.CALL, *settings.catalogue()}
+    assert {field.name for field in fields(Setup)} - {"why"} == {field.name for field in fields(settings.Machine)}
+    assert {field.name for field in fields(settings.Settings)} == {*settings.SECTIONS}
 
 
 def test_a_recipe_that_uses_such_a_name_is_refused(tmp_path: Path) -> None:
@@ -64,8 +63,8 @@ def test_a_recipe_that_uses_such_a_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_resume_from_the_cache_when_the_source_has_gone(folder: Path, cache: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, log=8, checkpoint=8, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, log=8, checkpoint=8, **TINY)
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, log_every=8, save_every=8, **TINY)
+    part = leafwing.train(folder, out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
     shutil.rmtree(folder)
     assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
 
@@ -94,7 +93,7 @@ def test_resume_says_when_both_have_gone_or_the_data_have_changed(folder: Path, 
 def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on_from_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log=8, checkpoint=8, **TINY)
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
     replace, left = os.replace, [12]
 
     def filling(a: Any, b: Any) -> None:
@@ -106,7 +105,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on_from_it(
 
     monkeypatch.setattr(files.os, "replace", filling)
     with pytest.raises(StorageError, match="No space left on device") as caught:
-        leafwing.train(folder, out=tmp_path / "run", images=48, log=8, checkpoint=8, **TINY)
+        leafwing.train(folder, out=tmp_path / "run", images=48, log_every=8, save_every=8, **TINY)
     assert caught.value.exit_code == 4
     assert "leafwing resume" in str(caught.value)
     monkeypatch.setattr(files.os, "replace", replace)
@@ -147,11 +146,11 @@ def mine(data, *, batch: int = 8):
 def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(BREAKS_AT_24)
-    settings: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "log": 8, "checkpoint": 8, "keep_every": 0}
+    given: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "log_every": 8, "save_every": 8, "keep_every": 0}
     with pytest.raises(
         Diverged, match=r"cost 'odd' of player D became nan at 24 images.*last good checkpoint has 24 images"
     ):
-        leafwing.train(folder, str(path), out=tmp_path / "run", images=64, **settings)
+        leafwing.train(folder, str(path), out=tmp_path / "run", images=64, **given)
     run = Run(tmp_path / "run", trust=True)
     assert list(run.weights()) == [16, 24]
     assert leafwing.Model.load(run).sample(2).isfinite().all()
@@ -161,10 +160,10 @@ def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 def test_intervals_follow_what_time_allows_to_show(folder: Path, tmp_path: Path) -> None:
     """Time ends this training long before a twentieth of its images; what was given stays as it is."""
-    run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=2.0, log=8, samples=10_000_000, **TINY)
+    run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=2.0, log_every=8, grid_every=10_000_000, **TINY)
     shown = run.records()[-1]["images"]
-    assert run.config["training"]["samples"] == 10_000_000
-    assert run.config["training"]["checkpoint"] < shown
+    assert run.settings.folder.grid_every == 10_000_000
+    assert run.settings.folder.save_every < shown
     assert len(list(run.samples.glob("*.png"))) == 2
     assert run.records()[-1]["images"] in run.weights()
 
@@ -203,8 +202,8 @@ def test_mirrored_pictures_are_another_training(folder: Path, tmp_path: Path) ->
 def test_held_out_pictures_are_never_shown_and_resuming_holds_out_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=64, log=8, checkpoint=8, hold_out=10, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=24, log=8, checkpoint=8, hold_out=10, **TINY)
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=64, log_every=8, save_every=8, hold_out=10, **TINY)
+    part = leafwing.train(folder, out=tmp_path / "part", images=24, log_every=8, save_every=8, hold_out=10, **TINY)
     shown: list[bytes] = []
     batches = Dataset.batches
 
@@ -265,7 +264,7 @@ def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(f
         path.rename(folder / "ab"[i % 2] / path.name)
     recipe = tmp_path / "few.py"
     recipe.write_text(FEW, encoding="utf-8")
-    given: dict[str, Any] = {"log": 8, "checkpoint": 8, "hold_out": 4, "labelled": 4, **TINY}
+    given: dict[str, Any] = {"log_every": 8, "save_every": 8, "hold_out": 4, "labelled": 4, **TINY}
     whole = leafwing.train(folder, str(recipe), out=tmp_path / "whole", images=64, **given)
     part = leafwing.train(folder, str(recipe), out=tmp_path / "part", images=24, **given)
     assert last_weights(leafwing.resume(part.folder, images=64, trust=True)) == last_weights(whole)
@@ -316,7 +315,9 @@ def test_tensorboard_files_are_written_when_asked_for(folder: Path, tmp_path: Pa
 
 
 def test_last_and_milestone_checkpoints_are_kept(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=96, log=8, checkpoint=8, keep=2, keep_every=4, **TINY)
+    run = leafwing.train(
+        folder, out=tmp_path / "run", images=96, log_every=8, save_every=8, keep_last=2, keep_every=4, **TINY
+    )
     assert list(run.weights()) == [8, 32, 64, 88, 96]
 
 
@@ -420,14 +421,14 @@ def test_only_bf16_changes_how_weights_lie(trained: Run) -> None:
 
 def test_a_run_goes_on_with_smaller_parts_or_other_threads_and_says_so(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "wgan_gp", images=32, out=tmp_path / "run", **TINY)
-    assert run.config["training"]["micro_batch"] == 0
+    assert run.settings.machine.micro_batch == 0
     resumed = leafwing.resume(run.folder, images="+32", micro_batch=4, threads=1)
-    settings = Run(run.folder).config["training"]
+    machine = Run(run.folder).settings.machine
     assert resumed.done == "images"
-    assert settings["micro_batch"] == 4
-    assert settings["precision"] == "fp32", "what was not asked for stays"
+    assert machine.micro_batch == 4
+    assert machine.precision == "fp32", "what was not asked for stays"
     again = leafwing.resume(run.folder, images="+32", device="cpu")
-    assert Run(again.folder).config["training"]["micro_batch"] == 4
+    assert Run(again.folder).settings.machine.micro_batch == 4
     with pytest.raises(LeafwingError, match="no device 'tpu'"):
         leafwing.resume(run.folder, images="+32", device="tpu")
 
@@ -435,15 +436,15 @@ def test_a_run_goes_on_with_smaller_parts_or_other_threads_and_says_so(folder: P
 def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "dcgan", images=16, out=tmp_path / "run", **TINY)
     settings = json.loads((run.folder / "run.json").read_text())
-    for name in set(MACHINE_OPTIONS) - {"device", "precision", "threads"}:
-        del settings["training"][name]
+    for name in [name for name in settings["machine"] if name not in ("device", "precision", "threads")]:
+        del settings["machine"][name]
     (run.folder / "run.json").write_text(json.dumps(settings))
     assert leafwing.resume(run.folder, images="+16").done == "images"
 
 
 def test_a_dry_run_says_what_was_chosen_and_why(folder: Path) -> None:
     plan = commands.forecast(folder, "dcgan", micro_batch=4, layout="contiguous", **TINY)
-    assert plan["training"]["micro_batch"] == 4
+    assert plan["machine"]["micro_batch"] == 4
     assert plan["why"]["layout"] == "as asked"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
     said = cli.describe_plan(plan)

@@ -89,7 +89,7 @@ def test_it_trains_evaluates_and_tells(whole: tuple[Path, dict[str, Any]]) -> No
     assert {"final_modes", "best_kl"} <= {*lines[0]}
     assert len(told["protocols"]) == 1
     run = Run(out / "runs" / "gan-seed1")
-    assert run.config["training"]["seed"] == 1
+    assert run.settings.schedule.seed == 1
     assert run.config["options"]["width"] == 8
     kept = list(run.weights())
     assert kept[0] <= 50

@@ -48,7 +48,7 @@ def test_every_recipe_trains_resumes_and_samples_on_the_device(
     run = leafwing.train(
         pictures, name, size=16, images=64, device="cuda", precision=precision, out=tmp_path / "run", **options
     )
-    assert run.config["training"]["device"] == "cuda"
+    assert run.settings.machine.device == "cuda"
     leafwing.resume(run.folder, images="+64")
     on_device = leafwing.Model.load(run, device="cuda").sample(4, seed=1).cpu()
     on_cpu = leafwing.Model.load(run).sample(4, seed=1)

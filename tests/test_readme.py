@@ -39,7 +39,7 @@ def test_every_leafwing_command_of_the_readme_works(
     for line in commands:
         words = shlex.split(re.sub(r"\d+k\b", "64", line).replace("--seeds 3", "--seeds 1"))[1:]
         if words[0] == "train":
-            words += ["--threads", "1", "--checkpoint", "32"] + (
+            words += ["--threads", "1", "--save-every", "32"] + (
                 [] if "--width" in words else ["--width", "8", "--batch", "16"]
             )
         if words[0] == "compare":

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bare_run import OPTIONS, SPEC, config, create
 from leafwing import recipes
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import SGD, Abilities, DataSpec, Game, Player, Round, Term, Turn
-from leafwing.runs import Run, folders, refuse, spec_from, spec_to
+from leafwing.runs import SAVED, Best, Run, folders, refuse, spec_from, spec_to
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_without_any_run_there_is_no_last(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match=r"is no run folder: it has no run\.json"):
+    with pytest.raises(LeafwingError, match=r"is not a run folder: it has no run\.json"):
         Run.open(tmp_path)
 
 
@@ -203,7 +204,7 @@ def test_settings_that_are_no_text_name_the_file(run: Run) -> None:
         Run(run.folder)
 
 
-@pytest.mark.parametrize("missing", ["options", "training"])
+@pytest.mark.parametrize("missing", ["options", "schedule", "machine"])
 def test_settings_without_a_part_that_is_needed_name_the_file(run: Run, missing: str) -> None:
     plain = config()
     del plain[missing]
@@ -212,7 +213,7 @@ def test_settings_without_a_part_that_is_needed_name_the_file(run: Run, missing:
     def use() -> None:
         opened = Run(run.folder)
         opened.game()
-        opened.update(images=5)
+        opened.update()
 
     with pytest.raises(LeafwingError, match=rf"run\.json.*{missing}"):
         use()
@@ -230,10 +231,54 @@ def test_a_spec_survives_json() -> None:
 
 
 def test_a_change_of_the_settings_is_kept(run: Run) -> None:
-    run.update(images=5000, time=60.0)
+    longer = replace(run.settings, schedule=replace(run.settings.schedule, images=5000, time=60.0))
+    run.update(longer, best=Best(64, "kid", 0.5))
     again = Run(run.folder)
-    assert again.config["training"] == {"images": 5000, "seed": 0, "time": 60.0}
+    assert again.settings == longer
+    assert again.history.best == Best(64, "kid", 0.5)
     assert again.config["options"] == OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("schedule", "images", "many", "int"),
+        ("schedule", "time", [1], "float"),
+        ("machine", "micro_batch", 1.5, "int"),
+        ("watching", "health", "pray", "enum"),
+        ("folder", "keep_last", None, "int"),
+    ],
+)
+def test_a_damaged_setting_is_named(run: Run, section: str, key: str, value: object, expected: str) -> None:
+    plain = config()
+    plain[section] = {**plain[section], key: value}
+    (run.folder / "run.json").write_text(json.dumps(plain))
+    with pytest.raises(LeafwingError, match=rf"run\.json: {section}\.{key}: .*{expected}"):
+        Run(run.folder)
+
+
+def test_a_run_from_before_settings_had_sections_loads(run: Run) -> None:
+    plain = {key: value for key, value in config().items() if key not in SAVED}
+    training = {
+        "images": 1000,
+        "seed": 3,
+        "checkpoint": 50,
+        "keep": 2,
+        "samples": 60,
+        "log": 7,
+        "health": "stop",
+        "threads": 2,
+    }
+    best = {"images": 50, "metric": "kid", "value": 0.5}
+    (run.folder / "run.json").write_text(json.dumps({**plain, "training": {**training, "time": None, "best": best}}))
+    again = Run(run.folder)
+    assert (again.settings.schedule.seed, again.settings.watching.health, again.settings.machine.threads) == (3, "stop", 2)
+    assert (again.settings.folder.save_every, again.settings.folder.grid_every, again.settings.folder.log_every) == (
+        50,
+        60,
+        7,
+    )
+    assert again.history.best == Best(50, "kid", 0.5)
 
 
 def test_names_outside_ascii_stay_readable(tmp_path: Path) -> None:

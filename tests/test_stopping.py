@@ -22,10 +22,10 @@ TINY: dict[str, Any] = {
     "width": 8,
     "batch": 8,
     "threads": 1,
-    "log": 8,
-    "checkpoint": 8,
+    "log_every": 8,
+    "save_every": 8,
     "keep_every": 0,
-    "keep": 1,
+    "keep_last": 1,
 }
 WATCHED = {**TINY, "stop_on": "modes.high_quality"}
 
@@ -66,7 +66,7 @@ def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
     run = leafwing.train("ring", out=tmp_path / "run", images=80, stop_on="modes.kl", patience=3, **TINY)
     assert (run.done, run.records()[-1]["images"]) == ("no_better", 56)
     assert list(run.weights()) == [32, 56], "best and final"
-    assert json.loads((run.folder / "run.json").read_text())["training"]["best"] == {
+    assert json.loads((run.folder / "run.json").read_text())["history"]["best"] == {
         "images": 32,
         "metric": "kl",
         "value": 2,
@@ -86,7 +86,7 @@ def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
 
 def test_a_checkpoint_between_two_others_takes_no_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
-    tiny = {**TINY, "batch": 4, "log": 4}
+    tiny = {**TINY, "batch": 4, "log_every": 4}
     part = leafwing.train("ring", out=tmp_path / "run", images=44, stop_on="modes.kl", patience=3, **tiny)
     assert list(part.weights()) == [32, 44]
     resumed = leafwing.resume(part.folder, images=80)
@@ -99,20 +99,20 @@ def test_a_checkpoint_that_was_killed_before_its_look_is_looked_at(tmp_path: Pat
     rows = (part.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (part.folder / "metrics.jsonl").write_text("".join(rows[:-1]))
     resumed = leafwing.resume(part.folder, images=80)
-    assert resumed.config["training"]["best"]["images"] == 32
+    assert resumed.history.best.images == 32
 
 
 def test_the_best_is_one_that_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [1, 3, 2, 4, 5, 6, 9, 9, 9, 9])
     part = leafwing.train("ring", out=tmp_path / "run", images=24, stop_on="modes.kl", patience=9, **TINY)
     part.weights()[8].unlink()
-    assert leafwing.resume(part.folder, images=40).config["training"]["best"]["images"] == 24
+    assert leafwing.resume(part.folder, images=40).history.best.images == 24
 
 
 def test_a_number_that_is_none_is_no_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [None, 3, None, None, None, 9])
     run = leafwing.train("ring", out=tmp_path / "run", images=48, stop_on="modes.kl", patience=2, **TINY)
-    assert (run.done, run.records()[-1]["images"], run.config["training"]["best"]["images"]) == ("no_better", 32, 16)
+    assert (run.done, run.records()[-1]["images"], run.history.best.images) == ("no_better", 32, 16)
 
 
 def test_patience_without_a_metric_is_refused(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_looking_does_not_change_the_training(tmp_path: Path) -> None:
     watched = leafwing.train("ring", out=tmp_path / "watched", images=32, patience=9, **WATCHED)
     a, b = (run.weights()[32].read_bytes() for run in (plain, watched))
     assert a == b
-    assert watched.config["training"]["best"]["metric"] == "high_quality"
-    assert "best" not in plain.config["training"]
+    assert watched.history.best.metric == "high_quality"
+    assert plain.history.best is None
 
 
 def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from leafwing.runs import Run
 TINY: dict[str, Any] = {
     "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",
     "lr_g": 2e-4, "lr_d": 2e-4, "precision": "fp32", "device": "cpu",
-    "images": 256, "log": 16, "checkpoint": 64, "samples": 256, "health": "off",
+    "images": 256, "log_every": 16, "save_every": 64, "grid_every": 256, "health": "off",
 }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_a_slow_training_is_said_once_and_nothing_is_changed(tmp_path: Path, mon
     assert len(heard.warnings) == 1
     for part in ("from 100 to 10 images/s", "1 would be about 3.3 times as fast", "--threads 1", "--threads auto"):
         assert part in heard.warnings[0]
-    assert "thread_changes" not in run.config["training"]
+    assert run.history.thread_changes == ()
 
 
 def test_auto_changes_threads_at_recorded_points_which_resume_and_replay_keep(
@@ -135,11 +135,11 @@ def test_auto_changes_threads_at_recorded_points_which_resume_and_replay_keep(
     torch.set_num_threads(2)
     seen = busy(monkeypatch, fewer_from=64)
     run = leafwing.train("ring", out=tmp_path / "run", **TINY, threads="auto")
-    changes = run.config["training"]["thread_changes"]
-    assert [change["threads"] for change in changes] == [1]
-    at = changes[0]["images"]
-    assert at >= 64
-    assert run.config["training"]["threads"] == 2, "with so many it began"
+    changes = run.history.thread_changes
+    assert [change.threads for change in changes] == [2, 1]
+    at = changes[1].images
+    assert changes[0].images == 0 < 64 <= at
+    assert run.settings.machine.threads == "auto"
     assert [record["threads"] for record in run.records() if "threads" in record] == [1]
     whole = list(run.weights().values())[-1].read_bytes()
 
@@ -148,16 +148,17 @@ def test_auto_changes_threads_at_recorded_points_which_resume_and_replay_keep(
     again = leafwing.train(replay=run.folder, out=tmp_path / "again")
     assert [threads for threads in seen if threads == 2] == [2] * (at // 16)
     assert seen[-1] == 1
-    assert again.config["training"]["thread_changes"] == changes
+    assert again.history.thread_changes == changes
+    assert again.settings.machine.threads == 2, "a replay changes nothing by itself"
     assert list(again.weights().values())[-1].read_bytes() == whole
 
     seen.clear()
     monkeypatch.setattr(watching, "speed_of_threads", lambda *counts: {count: 100.0 / count for count in counts})
     gone_on = leafwing.resume(run.folder, images="+32")
     assert set(seen) == {1}
-    assert Run(gone_on.folder).config["training"]["thread_changes"] == changes
+    assert Run(gone_on.folder).history.thread_changes == changes
     leafwing.resume(run.folder, images="+32", threads=2)
-    assert Run(run.folder).config["training"]["thread_changes"] == []
+    assert Run(run.folder).history.thread_changes == ()
 
 
 def test_threads_are_a_number_or_auto(tmp_path: Path) -> None:

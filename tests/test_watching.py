@@ -20,12 +20,12 @@ from leafwing.commands.watching import Monitor
 from leafwing.engine import Engine
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Silent
-from leafwing.runs import Run
+from leafwing.runs import Best, Run
 
 TINY: dict[str, Any] = {
     "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",
     "lr_g": 2e-4, "lr_d": 2e-4, "threads": 1, "precision": "fp32", "device": "cpu",
-    "images": 256, "log": 16, "checkpoint": 32, "samples": 256,
+    "images": 256, "log_every": 16, "save_every": 32, "grid_every": 256,
 }  # fmt: skip
 """With `often` a look every 32 images."""
 
@@ -83,7 +83,7 @@ def test_with_and_without_the_monitor_a_run_is_the_same(calm: Run, often: None, 
     assert not any("health" in one for one in calm.records())
     assert health.alarms(watched.records()) == []
     assert heard.warnings == []
-    assert (watched.config["training"]["health"], watched.config["training"]["roll_backs"]) == ("warn", 3)
+    assert (watched.settings.watching.health, watched.settings.watching.roll_backs) == ("warn", 3)
 
 
 def test_an_alarm_is_said_once_and_logged(calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,8 +139,8 @@ def test_training_goes_back_to_before_the_illness_and_on_more_slowly(
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
     back = {"from": 192, "to": 96, "why": "collapse", "rate": 0.5}
     assert run.done == "images"
-    assert run.config["training"]["rolled_back"] == [back]
-    assert json.loads((run.folder / "run.json").read_text())["training"]["rolled_back"] == [back]
+    assert list(run.history.rolled_back) == [back]
+    assert json.loads((run.folder / "run.json").read_text())["history"]["rolled_back"] == [back]
     assert heard.warnings[1].startswith("went back from 192 to 96 images (collapse); all learning rates are now 0.5 times")
     records = run.records()
     at = next(i for i, one in enumerate(records) if "rolled_back" in one)
@@ -162,7 +162,7 @@ def test_after_so_many_times_training_stops(calm: Run, often: None, tmp_path: Pa
     monkeypatch.setattr(health, "alarms", ill(at=125, since=75, times=9))
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", roll_backs=2, **TINY)
     assert run.done == "unhealthy"
-    assert [one["rate"] for one in run.config["training"]["rolled_back"]] == [0.5, 0.25]
+    assert [one["rate"] for one in run.history.rolled_back] == [0.5, 0.25]
     assert run.records()[-1]["images"] == 128
     assert list(run.weights())[-1] == 128
     resumed = leafwing.resume(run.folder, health="off")
@@ -201,14 +201,14 @@ def test_training_goes_back_when_a_number_is_lost(
 ) -> None:
     poison(monkeypatch, at=144)
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
-    assert run.config["training"]["rolled_back"] == [{"from": 144, "to": 128, "why": "nan", "rate": 0.5}]
+    assert list(run.history.rolled_back) == [{"from": 144, "to": 128, "why": "nan", "rate": 0.5}]
     assert run.records()[-1]["images"] == 256
     assert not any("diverged" in one for one in run.records())
     poison(monkeypatch, at=144, once=False)
     with pytest.raises(Diverged, match=r"player G .* the last good checkpoint has 128 images"):
         leafwing.train("ring", out=tmp_path / "other", health="roll_back", roll_backs=2, **TINY)
     other = Run(tmp_path / "other")
-    assert len(other.config["training"]["rolled_back"]) == 2
+    assert len(other.history.rolled_back) == 2
     (alarm,) = health.alarms(other.records())
     assert (alarm.kind, alarm.since) == ("nan", 144)
 
@@ -243,13 +243,13 @@ def test_numbers_of_what_is_undone_go_with_it(
             rows = [{"metric": "modes", "images": images, "value": 1.0} for images in (96, 128)]
             (monitor.run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             (monitor.run.samples / "000000128.png").write_bytes(b"")
-            monitor.run.update(best={"images": 128, "metric": "modes", "value": 1.0})
+            monitor.run.update(best=Best(128, "modes", 1.0))
         return look(monitor, tick)
 
     monkeypatch.setattr(Monitor, "look", noting)
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
     assert [json.loads(one)["images"] for one in (run.folder / "metrics.jsonl").read_text().splitlines()] == [96]
-    assert "best" not in json.loads((run.folder / "run.json").read_text())["training"]
+    assert Run(run.folder).history.best is None
     assert sorted(path.stem for path in run.samples.iterdir()) == ["000000000", "000000256"]
 
 
@@ -291,7 +291,7 @@ def test_a_kill_while_going_back_loses_nothing(
     resumed = leafwing.resume(tmp_path / "run")
     assert files_of(resumed) == files_of(went_back)
     assert lines_of(resumed) == lines_of(went_back)
-    assert resumed.config["training"]["rolled_back"] == went_back.config["training"]["rolled_back"]
+    assert resumed.history.rolled_back == went_back.history.rolled_back
 
 
 def test_interrupted_and_resumed_it_goes_back_at_the_same_place(
@@ -303,7 +303,7 @@ def test_interrupted_and_resumed_it_goes_back_at_the_same_place(
     for images in (224, 256):
         part = leafwing.resume(part.folder, images=images)
     assert last_weights(part) == last_weights(went_back)
-    assert part.config["training"]["rolled_back"] == went_back.config["training"]["rolled_back"]
+    assert part.history.rolled_back == went_back.history.rolled_back
 
 
 def test_checkpoints_that_no_alarm_can_reach_are_let_go(
@@ -319,7 +319,9 @@ def test_checkpoints_that_no_alarm_can_reach_are_let_go(
 
 def test_pictures_that_are_held_out_are_looked_at(cache: Path, tmp_path: Path, often: None) -> None:
     options = {"width": 8, "widest": 16, "latent": 8, "size": 16, "recipe": "dcgan"}
-    kept = {name: TINY[name] for name in ("batch", "threads", "precision", "device", "log", "checkpoint", "samples")}
+    kept = {
+        name: TINY[name] for name in ("batch", "threads", "precision", "device", "log_every", "save_every", "grid_every")
+    }
     run = leafwing.train("digits", out=tmp_path / "run", images=64, hold_out=200, **kept, **options)
     assert [0 <= one["health"]["held"] <= 1 for one in run.records() if "health" in one] == [True, True]
 
@@ -335,7 +337,7 @@ def test_two_processes_go_back_together(tmp_path: Path) -> None:
         "1e30",
         "--images",
         "160",
-        "--log",
+        "--log-every",
         "16",
         "--health",
         "roll_back",
@@ -346,7 +348,7 @@ def test_two_processes_go_back_together(tmp_path: Path) -> None:
     assert made.returncode == 3, made.stderr
     assert made.stderr.count("went back from") == 3
     assert "the last good checkpoint has 0 images" in made.stderr
-    assert [one["rate"] for one in Run(tmp_path / "run").config["training"]["rolled_back"]] == [0.5, 0.25, 0.125]
+    assert [one["rate"] for one in Run(tmp_path / "run").history.rolled_back] == [0.5, 0.25, 0.125]
 
 
 # --- it works ---
@@ -367,7 +369,7 @@ RUNS = {
 @pytest.mark.parametrize("recipe", RUNS)
 def test_healthy_runs_raise_no_alarm(recipe: str, cache: Path, tmp_path: Path) -> None:
     source, options = RUNS[recipe]
-    often = {"log": 64, "samples": 10_000, "checkpoint": 10_000}
+    often = {"log_every": 64, "grid_every": 10_000, "save_every": 10_000}
     images = 32 * 12 * options["batch"]
     run = leafwing.train(source, recipe, out=tmp_path / "run", images=images, threads=1, device="cpu", **often, **options)
     assert sum("health" in one for one in run.records()) == 12
@@ -376,7 +378,7 @@ def test_healthy_runs_raise_no_alarm(recipe: str, cache: Path, tmp_path: Path) -
 
 def test_a_game_that_runs_in_circles_is_noticed(cache: Path, tmp_path: Path) -> None:
     """Batches of 16 points are too few for least squares on the ring: samples run around it."""
-    often = {"log": 64, "samples": 10**6, "checkpoint": 10**6}
+    often = {"log_every": 64, "grid_every": 10**6, "save_every": 10**6}
     slow = {"width": 16, "batch": 16, "latent": 100, "lr_g": 1e-4, "lr_d": 1e-4}
     run = leafwing.train("ring", "lsgan", out=tmp_path / "run", images=32 * 24 * 16, threads=1, **often, **slow)
     assert {alarm.kind for alarm in health.alarms(run.records())} == {"oscillation"}

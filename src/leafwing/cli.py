@@ -25,6 +25,7 @@ from leafwing import __version__, recipes
 from leafwing.errors import LeafwingError
 from leafwing.progress import Screen
 from leafwing.quantities import show_bytes, show_count, show_duration
+from leafwing.settings import Natural, Positive, Setting, catalogue
 
 INTERRUPTED, UNHEALTHY = 130, 3
 
@@ -75,60 +76,18 @@ Trust = Annotated[
     bool, Parameter(help="Execute the run's recipe.py although it is no installed recipe.", group=FOLDER, negative="")
 ]
 
-COMMON: dict[str, tuple[Any, Group, str]] = {
-    "recipe": (str | None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
-    "size": (str | None, PICTURES, "64, or 64x96 (height x width). Default: 64; 32 where pictures are smaller."),
-    "channels": (int | None, PICTURES, "1 grey, 3 RGB, 4 RGBA. Default: as the pictures are."),
-    "fit": (
-        Literal["crop", "pad", "stretch"] | None,
-        PICTURES,
-        "How a picture of another shape is made to fit. Default: crop.",
-    ),
-    "background": (str | None, PICTURES, "Colour behind transparency and padding. Default: white."),
-    "mirror": (bool | None, PICTURES, "Also show every picture mirrored left to right."),
-    "hold_out": (str | None, PICTURES, "Pictures kept out of training for evaluation: a number, or auto. Default: none."),
-    "labelled": (int | None, PICTURES, "Pictures shown with labels in a stream of their own, for recipes that need one."),
-    "labelled_seed": (int | None, PICTURES, "Which ones. Default: 0."),
-    "images": (str | None, TRAINING, "Real images to show in all: 200k, 1.5M. Default: 200k."),
-    "time": (str | None, TRAINING, "Stop after so long, if that comes first: 10m, 1h30m."),
-    "seed": (int | None, TRAINING, "Of weights, latents and order. Default: 0."),
-    "device": (Literal["auto", "cpu", "cuda", "mps"] | None, MACHINE, "Where to train. Default: auto."),
-    "precision": (Literal["auto", "fp32", "bf16"] | None, MACHINE, "Default: auto, bf16 where the hardware has it."),
-    "threads": (str | None, MACHINE, "CPU threads; auto: fewer while other programs use the cores. Default: one a core."),
-    "layout": (Literal["auto", "channels_last", "contiguous"] | None, MACHINE, "How pictures lie in memory. Default: auto."),
-    "fused": (bool | None, MACHINE, "Optimisers in one kernel. Default: where there are such."),
-    "keep_freed": (bool | None, MACHINE, "Keep freed memory for the next step instead of handing it back. Default: yes."),
-    "products": (
-        bool | None,
-        MACHINE,
-        "Convolutions of small maps as matrix products. Default: on a CPU with AMX, in bf16.",
-    ),
-    "capture": (bool | None, MACHINE, "Record turns as CUDA graphs and replay them. Default: on CUDA."),
-    "compile": (bool | None, MACHINE, "torch.compile the networks: takes long, and pays on some GPUs. Default: no."),
-    "micro_batch": (int | None, MACHINE, "Images that pass the networks at a time: same step, less memory. Default: all."),
-    "resident": (bool | None, MACHINE, "Keep the data on the device. Default: where they fit."),
-    "devices": (int, MACHINE, "Processes that share every batch, each with a device of its own. Default: 1."),
-    "stop_on": (str | None, TRAINING, "Stop when a metric gets no better: kid, prdc.recall, ... Default: never."),
-    "patience": (int | None, TRAINING, "Checkpoints without a better one before that. Default: 5."),
-    "out": (Path | None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
-    "root": (Path, FOLDER, "Where numbered run folders lie."),
-    "from": (Path | None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
-    "checkpoint": (str | None, FOLDER, "Images between checkpoints. Default: a twentieth of the images."),
-    "keep": (int | None, FOLDER, "How many of the last weights files stay. Default: 2."),
-    "keep_every": (int | None, FOLDER, "Every so-manieth checkpoint stays for good; 0: none. Default: 5."),
-    "samples": (str | None, FOLDER, "Images between sample grids. Default: a twentieth of the images."),
-    "log": (str | None, FOLDER, "Images between lines of log.jsonl. Default: a two-hundredth, 2,000 at the most."),
-    "health": (
-        Literal["warn", "stop", "roll_back", "off"] | None,
-        TRAINING,
-        "When training falls ill: say so, stop, or go back to a healthy checkpoint and on more slowly. Default: warn.",
-    ),
-    "roll_backs": (int | None, TRAINING, "How often training may go back. Default: 3."),
-    "tensorboard": (bool, OUTPUT, "Write TensorBoard files too."),
-    "dry_run": (bool, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
-    "json": (bool, OUTPUT, "One JSON document on standard output and nothing else there."),
+SECTION_GROUPS = {"reading": PICTURES, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
+OF_THE_CALL: dict[str, tuple[Any, Any, Group, str]] = {
+    "recipe": (str | None, None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
+    "out": (Path | None, None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
+    "root": (Path, Path("runs"), FOLDER, "Folder that holds numbered run folders."),
+    "from": (Path | None, None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
+    "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with a device of its own. Default: 1."),
+    "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),
+    "dry_run": (bool, False, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
+    "json": (bool, False, OUTPUT, "One JSON document on standard output and nothing else there."),
 }
-DEFAULTS = {"root": Path("runs"), "devices": 1, "tensorboard": False, "dry_run": False, "json": False}
+"""What a command line of `train` says beside settings and the recipe's options: type, default, group and help."""
 
 
 def asked_recipe(words: Sequence[str]) -> str | None:
@@ -140,10 +99,10 @@ def asked_recipe(words: Sequence[str]) -> str | None:
     if "--recipe" in given:
         return given["--recipe"]
     if "--from" in given:
-        from leafwing.commands import read_config
+        from leafwing.commands.plan import replayed
 
-        old = read_config(given["--from"])
-        return str(old["recipe"]) if old["installed"] else None
+        old = replayed(given["--from"])
+        return old.recipe if old.recipe_is_installed() else None
     return None if {"--help", "-h"} & given.keys() else recipes.DEFAULT
 
 
@@ -176,13 +135,18 @@ def train_command(recipe: str | None) -> Callable[..., int]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     source = Annotated[str | None, Parameter(help="A folder, a .zip or .tar, IDX files, or digits, ring, grid.")]
     signature = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=source)]
-    for name, (kind, group, text) in COMMON.items():
-        name_ = "replay" if name == "from" else name
-        negative = "" if kind is bool else None
+    for name, (kind, default, group, text) in OF_THE_CALL.items():
         about = Parameter(
-            name=f"--{name.replace('_', '-')}", help=text, group=group, negative=negative, show_default=name == "root"
+            name=f"--{name.replace('_', '-')}",
+            help=text,
+            group=group,
+            negative="" if kind is bool else None,
+            show_default=name == "root",
         )
-        signature.append(inspect.Parameter(name_, keyword, default=DEFAULTS.get(name), annotation=Annotated[kind, about]))
+        name_ = "replay" if name == "from" else name
+        signature.append(inspect.Parameter(name_, keyword, default=default, annotation=Annotated[kind, about]))
+    for setting in catalogue().values():
+        signature.append(inspect.Parameter(setting.name, keyword, default=None, annotation=setting_flag(setting)))
     title = "Train a recipe on pictures and leave a run folder."
     if recipe is None:
         title += "\n\nWith --recipe X, --help shows that recipe's own options too; `leafwing recipes` lists the recipes."
@@ -198,6 +162,18 @@ def train_command(recipe: str | None) -> Callable[..., int]:
     train.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
     train.__doc__ = title
     return train
+
+
+def setting_flag(setting: Setting) -> Any:
+    """A setting as a flag without a default of its own: what is not typed is the replayed run's, or the setting's default.
+
+    Counts and durations are text here: 200k, 10m.
+    """
+    about = Parameter(help=setting.help, group=SECTION_GROUPS[setting.section], show_default=False)
+    if setting.choices:
+        return Annotated[Literal[setting.choices] | None, about]
+    numbers = {Natural: int, Positive: int, int: int, bool: bool}
+    return Annotated[numbers.get(setting.type, str) | None, about]
 
 
 def flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:
@@ -229,20 +205,20 @@ def _train(source: str | None, given: dict[str, Any]) -> int:
 
 def describe_plan(plan: dict[str, Any]) -> str:
     """The resolved plan of --dry-run for people."""
-    data, training, spec = plan["data"], plan["training"], plan["data"]["spec"]
+    data, schedule, machine, spec = plan["data"], plan["schedule"], plan["machine"], plan["data"]["spec"]
     shape = "points" if not spec["height"] else f"{spec['height']}x{spec['width']}, {spec['channels']} channels"
     labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
     labels += f", {len(spec['attributes'])} attributes" if spec["attributes"] else ""
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
-    until = f"{training['images']:,} images ({plan['epochs']:g} epochs)"
-    until += f" or {show_duration(training['time'])}" if training["time"] else ""
+    until = f"{schedule['images']:,} images ({plan['epochs']:g} epochs)"
+    until += f" or {show_duration(schedule['time'])}" if schedule["time"] else ""
     lines = [
         f"recipe      {plan['recipe']}",
         f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected"
         + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
         f"parameters  {network}",
-        f"train       {until}, {plan['batch']} a turn, seed {training['seed']}",
-        *(f"{name:11} {show_choice(training[name])} ({why})" for name, why in plan["why"].items()),
+        f"train       {until}, {plan['batch']} a turn, seed {schedule['seed']}",
+        *(f"{name:11} {show_choice(machine[name])} ({why})" for name, why in plan["why"].items()),
         f"memory      about {show_bytes(plan['memory'])}, worked out ("
         + ", ".join(f"{size} a turn: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
         + ")",
@@ -276,7 +252,7 @@ def finish(run: Any, as_json: bool) -> int:
         "samples": str(run.samples / f"{images:09d}.png"),
         "reel": str(commands.reel(run.folder)),
         "weights": str(run.weights()[images]),
-        "best": run.config["training"].get("best"),
+        "best": asdict(run.history.best) if run.history.best else None,
         "alarms": [asdict(alarm) for alarm in health.alarms(records)],
         "rolled_back": [record["rolled_back"] for record in records if "rolled_back" in record],
     }
@@ -289,7 +265,7 @@ def finish(run: Any, as_json: bool) -> int:
         print(f"  health   {health.summary(records)}")
         if best := made["best"]:
             print(f"  best     {best['metric']} {best['value']:.4g} at {best['images']:,} images (--images best)")
-        total = run.config["training"]["images"]
+        total = run.settings.schedule.images
         more = "" if images < total else f" --images +{show_count(total)}"
         command = called()
         trust = "" if run.recipe_is_installed() else " --trust"

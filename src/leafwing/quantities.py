@@ -8,6 +8,8 @@ from decimal import Decimal
 from leafwing.errors import LeafwingError
 
 _COUNTS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+LARGEST = 10**15
+"""The largest count and the largest whole number that are taken: more than a machine can do, and no trouble for any format."""
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -21,6 +23,8 @@ def count(value: int | str, name: str = "images") -> int:
     number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
     if number < 1 or number != int(number):
         raise LeafwingError(f"{name} {value!r}: write a count above 0 such as 5000, 200k or 1.5M")
+    if number > LARGEST:
+        raise LeafwingError(f"{name} {value!r}: at most {LARGEST:,}")
     return int(number)
 
 
@@ -30,7 +34,7 @@ def whole(name: str, value: object, least: int) -> int:
         number = int(str(value))
     except ValueError:
         number = least - 1
-    if number < least:
+    if not least <= number <= LARGEST:
         raise LeafwingError(f"{name} {value!r}: this must be a whole number of at least {least}")
     return number
 

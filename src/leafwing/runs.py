@@ -17,21 +17,58 @@ import time
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from leafwing import files, recipes
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec, Game, Recipe
 from leafwing.quantities import count
+from leafwing.settings import SECTIONS, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = "runs"
+SAVED = ("schedule", "watching", "folder", "machine")
+"""Sections of `run.json` that hold settings; how pictures are read stands in its section `data`, as it was resolved."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best checkpoint so far: images shown, and the metric with its value."""
+
+    images: int
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """From so many images on there are so many CPU threads."""
+
+    images: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What training itself has written into `run.json`.
+
+    Args:
+        best: the best checkpoint, where a metric decides when to stop.
+        rolled_back: each time that training went back: from, to (images), why, and the factor of the learning rates from then on.
+        thread_changes: CPU threads that training changed by itself, or that a replay is to change.
+        open_intervals: settings of the folder that are still to follow what the limit of time allows to show.
+    """
+
+    best: Best | None = None
+    rolled_back: tuple[dict[str, Any], ...] = ()
+    thread_changes: tuple[Change, ...] = ()
+    open_intervals: tuple[str, ...] = ()
 
 
 class UntrustedRecipe(LeafwingError):
@@ -56,13 +93,18 @@ class Run:
         path = self.folder / "run.json"
         try:
             self.config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if "training" in self.config:
+                self.config = in_sections(self.config)
             self.spec = spec_from(self.config["data"]["spec"])
             self.recipe = str(self.config["recipe"])
-            self.config["options"], self.config["training"]
+            for needed in ("options", *SAVED):
+                self.config[needed]
         except FileNotFoundError:
-            raise LeafwingError(f"{self.folder} is no run folder: it has no run.json") from None
+            raise LeafwingError(f"{self.folder} is not a run folder: it has no run.json") from None
         except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise LeafwingError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+        self.settings: Settings = checked(path, self.config, Settings)
+        self.history: History = checked(path, self.config.get("history", {}), History, "history")
 
     @property
     def name(self) -> str:
@@ -174,9 +216,11 @@ class Run:
         kept = [record for record in self.records() if record.get("images", 0) <= images]
         files.write(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
 
-    def update(self, **changes: Any) -> None:
-        """Changes in the training part of `run.json`."""
-        self.config["training"].update(changes)
+    def update(self, settings: Settings | None = None, **history: Any) -> None:
+        """New settings, and changes of the history, in `run.json`."""
+        self.settings = settings or self.settings
+        self.history = replace(self.history, **history)
+        self.config |= {**saved(self.settings), "history": asdict(self.history)}
         files.write(self.folder / "run.json", json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
 
     # --- checkpoints ---------------------------------------------------------------------------------------------------
@@ -197,10 +241,9 @@ class Run:
         """
         if images != "best":
             return None if images is None else count(images)
-        best = self.config["training"].get("best")
-        if best is None:
+        if self.history.best is None:
             raise LeafwingError(f"{self.folder} knows no best checkpoint: only training with --stop-on looks for it")
-        return int(best["images"])
+        return self.history.best.images
 
     def keep(self, game: Game, state: Mapping[str, Any], *, last: int, milestone: int) -> Path:
         """Writes a checkpoint: the weights first, then `resume.pt`, which names them; each appears whole or not at all.
@@ -227,7 +270,7 @@ class Run:
         torch.save(dict(state), held)
         files.write(self.folder / "resume.pt", held.getvalue())
         found = self.weights()
-        kept = {images, *list(found)[-last:], self.config["training"].get("best", {}).get("images", images)}
+        kept = {images, *list(found)[-last:], self.history.best.images if self.history.best else images}
         if milestone:
             kept |= {min(group) for _, group in groupby(found, lambda shown: shown // milestone)}
         for old in found.keys() - kept:
@@ -327,6 +370,44 @@ def state_of(game: Game) -> dict[str, Tensor]:
         for name, module in game.modules().items()
         for key, value in module.state_dict().items()
     }
+
+
+def saved(settings: Settings) -> dict[str, Any]:
+    """The sections of `run.json` that hold settings."""
+    return {name: asdict(getattr(settings, name)) for name in SAVED}
+
+
+Checked = TypeVar("Checked")
+
+
+def checked(path: Path, plain: Any, kind: type[Checked], section: str = "") -> Checked:
+    """What a file says, as this type.
+
+    Raises:
+        LeafwingError: it does not fit; the message names the file, the key, and what was expected.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        key = (section + where.rstrip("`")).lstrip(".") or section
+        raise LeafwingError(f"{path}: {key}: {what[:1].lower()}{what[1:]}") from None
+
+
+RENAMED = {"checkpoint": "save_every", "keep": "keep_last", "samples": "grid_every", "log": "log_every"}
+
+
+def in_sections(old: Mapping[str, Any]) -> dict[str, Any]:
+    """A `run.json` from before settings had sections, as it would be written now."""
+    training = {RENAMED.get(name, name): value for name, value in old["training"].items()}
+    found = {name: value for name, value in old.items() if name != "training"}
+    for section in SAVED:
+        own = {one.name for one in fields(SECTIONS[section])}
+        found[section] = {name: value for name, value in training.items() if name in own and value is not None}
+    found["history"] = {one.name: training[one.name] for one in fields(History) if training.get(one.name) is not None}
+    return found
 
 
 def spec_from(plain: Mapping[str, Any]) -> DataSpec:

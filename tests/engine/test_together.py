@@ -47,7 +47,7 @@ def costs(folder: Path) -> list[dict[str, float]]:
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """Half the batch each, without batch statistics: the weights of one process with the whole batch, to rounding."""
-    words = ["digits", "--recipe", "wgan_gp", "--images", "160", "--log", "16", *TINY]
+    words = ["digits", "--recipe", "wgan_gp", "--images", "160", "--log-every", "16", *TINY]
     one = finish(["train", *words, "--out", str(tmp_path / "one")])
     two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two"), "--json"])
     assert one.returncode == two.returncode == 0, two.stderr
@@ -71,21 +71,21 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 
 
 def test_two_processes_stop_when_one_does(tmp_path: Path) -> None:
-    words = ["ring", "--recipe", "lsgan", "--images", "960", "--log", "32", "--checkpoint", "64", "--batch", "16"]
+    words = ["ring", "--recipe", "lsgan", "--images", "960", "--log-every", "32", "--save-every", "64", "--batch", "16"]
     words += ["--threads", "1", "--lr-g", "1e-30", "--stop-on", "modes.kl", "--patience", "2", "--json"]
     one = finish(["train", *words, "--out", str(tmp_path / "one")])
     two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
     assert one.returncode == two.returncode == 0, two.stderr
     ended = [json.loads(said.stdout) for said in (one, two)]
     assert [(made["done"], made["images"]) for made in ended] == 2 * [("no_better", 192)], "G stands still: never better"
-    best = [Run(tmp_path / name).config["training"]["best"] for name in ("one", "two")]
+    best = [Run(tmp_path / name).history.best for name in ("one", "two")]
     assert best[0] == best[1]
     assert best[0]["images"] == 64
 
 
 def test_batch_statistics_are_those_of_both(tmp_path: Path) -> None:
     """With batch normalisation over both processes the costs agree to 1 in 1,000 over ten rounds."""
-    words = ["digits", "--recipe", "cgan", "--images", "160", "--log", "16", *TINY]
+    words = ["digits", "--recipe", "cgan", "--images", "160", "--log-every", "16", *TINY]
     one = finish(["train", *words, "--out", str(tmp_path / "one")])
     two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
     assert one.returncode == two.returncode == 0, two.stderr
@@ -97,7 +97,19 @@ def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    words = ["train", "digits", "--images", "1M", "--checkpoint", "64", "--log", "64", *TINY, "--out", str(tmp_path / "run")]
+    words = [
+        "train",
+        "digits",
+        "--images",
+        "1M",
+        "--save-every",
+        "64",
+        "--log-every",
+        "64",
+        *TINY,
+        "--out",
+        str(tmp_path / "run"),
+    ]
     said = tmp_path / "said"
     started = []
     for rank in ("0", "1"):

@@ -35,7 +35,7 @@ LEAFWING = [sys.executable, "-m", "leafwing"]
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Digits with labels, 200 of them held out; checkpoints at 32 and 64 images."""
     out = tmp_path_factory.mktemp("evaluate") / "run"
-    return leafwing.train("digits", "cgan", images=64, checkpoint=32, hold_out=HELD, out=out, **TINY)
+    return leafwing.train("digits", "cgan", images=64, save_every=32, hold_out=HELD, out=out, **TINY)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 6, "size
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_run_with_other_options_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> None:
-    how = {**TINY, **OPTIONS[name], "log": 6, "checkpoint": 12, "health": "off"}
+    how = {**TINY, **OPTIONS[name], "log_every": 6, "save_every": 12, "health": "off"}
     whole = leafwing.train("digits", name, images=36, out=tmp_path / "whole", **how)
     part = leafwing.train("digits", name, images=18, out=tmp_path / "part", **how)
     resumed = leafwing.resume(part.folder, images=36)

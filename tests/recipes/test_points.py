@@ -54,9 +54,9 @@ def test_a_training_takes_the_defaults_for_points(recipe: str, tmp_path: Path) -
     run = leafwing.train("ring", recipe, out=tmp_path / "run", images=1, threads=1, lr_g=1e-5, health="off")
     assert run.config["options"] == recipes.describe(recipe).resolve({"lr_g": 1e-5}, points=True)
     assert run.config["options"]["latent"] == 2
-    assert run.config["training"]["precision"] == "fp32", "bf16 rounds points by half a standard deviation"
+    assert run.settings.machine.precision == "fp32", "bf16 rounds points by half a standard deviation"
 
 
 def test_bf16_may_be_asked_for(tmp_path: Path) -> None:
     run = leafwing.train("ring", "lsgan", out=tmp_path / "run", images=1, threads=1, precision="bf16", health="off")
-    assert run.config["training"]["precision"] == "bf16"
+    assert run.settings.machine.precision == "bf16"

@@ -8,17 +8,14 @@ from leafwing.commands.evaluating import evaluate
 from leafwing.commands.exploring import explore
 from leafwing.commands.forecast import forecast
 from leafwing.commands.looking import doctor, reel, sample, show, table
-from leafwing.commands.plan import TRAIN_OPTIONS, read_config
 from leafwing.commands.training import resume, train
 
 __all__ = [
-    "TRAIN_OPTIONS",
     "compare",
     "doctor",
     "evaluate",
     "explore",
     "forecast",
-    "read_config",
     "reel",
     "resume",
     "sample",

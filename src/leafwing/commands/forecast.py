@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from leafwing import recipes
 from leafwing.commands.feeding import fed
-from leafwing.commands.plan import TRAIN_OPTIONS, prepare, resolve
+from leafwing.commands.plan import prepare, resolve
 from leafwing.progress import Silent
 from leafwing.runs import refuse
+from leafwing.settings import Settings, given_in, separated
 
 
 def forecast(
-    source: str | Path | None = None, recipe: str | None = None, *, progress: Silent | None = None, **given: Any
+    source: str | Path | None = None,
+    recipe: str | None = None,
+    settings: Settings | None = None,
+    *,
+    replay: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Silent | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time.
 
@@ -21,20 +28,18 @@ def forecast(
     """
     from leafwing.engine.footprint import footprint
 
-    refuse(given.get("out"))
-    settings = {name: given.pop(name, None) for name in TRAIN_OPTIONS}
-    plan = resolve({"source": source, "recipe": recipe, **settings}, given, progress or Silent())
-    asked = plan.config["training"]
-    endless = {**plan.config, "training": {**asked, "images": 10**12}}
-    training = prepare(endless, recipes.find(plan.reference), plan.data)
-    batch = training.game.batch
-    needs = footprint(training.engine, fed(plan.config["data"], plan.data)[0].batch(asked["seed"], 0, 4), batch)
+    refuse(out)
+    given, own = separated({**(given_in(settings) if settings else {}), **options})
+    plan = resolve(source, recipe, given, own, progress or Silent(), replay)
+    training = prepare(plan, images=10**12)
+    batch, schedule = training.game.batch, plan.settings.schedule
+    needs = footprint(training.engine, fed(plan.config["data"], plan.data)[0].batch(schedule.seed, 0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
     before, started = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=started + 3.0))
     speed = (training.clock.images - before) / (training.seconds - started)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
-    seconds = asked["images"] / speed
+    seconds = schedule.images / speed
     return {
         **plan.config,
         "why": dict(plan.why),
@@ -43,6 +48,6 @@ def forecast(
         "memory": needs.total,
         "memory_by_batch": {str(size): needs.at(size).total for size in (max(1, batch // 2), batch, 2 * batch)},
         "images_per_second": round(speed, 1),
-        "seconds": round(min(seconds, asked["time"] or seconds)),
-        "epochs": round(asked["images"] / (len(plan.data) - plan.config["data"]["held_out"]), 1),
+        "seconds": round(min(seconds, schedule.time or seconds)),
+        "epochs": round(schedule.images / (len(plan.data) - plan.config["data"]["held_out"]), 1),
     }

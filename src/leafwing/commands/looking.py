@@ -256,10 +256,10 @@ def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
     for folder in folders(root):
         try:
             opened = Run(folder)
+            last = (opened.records() or [{}])[-1]
         except LeafwingError as error:
             found.append({"run": folder.name, "error": str(error)})
             continue
-        last = (opened.records() or [{}])[-1]
         config, spec = opened.config, opened.spec
         found.append(
             {
@@ -268,11 +268,11 @@ def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
                 "data": Path(config["data"]["source"]).name,
                 "size": "points" if spec.points else f"{spec.height}x{spec.width}",
                 "images": last.get("images", 0),
-                "of": config["training"]["images"],
+                "of": opened.settings.schedule.images,
                 "seconds": last.get("seconds", 0.0),
                 "costs": last.get("costs", {}),
                 "weights": list(opened.weights()),
-                "seed": config["training"]["seed"],
+                "seed": opened.settings.schedule.seed,
             }
         )
     return found

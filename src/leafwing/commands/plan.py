@@ -3,130 +3,132 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.feeding import anything, asked_few, fed
+from leafwing.commands.stopping import deciding, suits
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
-from leafwing.quantities import count, duration, whole
-from leafwing.runs import Run, spec_to, versions
+from leafwing.runs import Change, History, Run, saved, spec_to, versions
+from leafwing.settings import Machine, Reading, Schedule, Settings, catalogue, updated
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.engine import Setup
     from leafwing.engine.processes import Processes
+    from leafwing.game import Recipe
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 
-DATA_OPTIONS = ("size", "channels", "fit", "background", "mirror")
-MACHINE_OPTIONS = (
-    "device",
-    "precision",
-    "threads",
-    "layout",
-    "fused",
-    "keep_freed",
-    "products",
-    "capture",
-    "compile",
-    "micro_batch",
-    "resident",
-)
-TRAIN_OPTIONS = (
-    *DATA_OPTIONS, "hold_out", "labelled", "labelled_seed", *MACHINE_OPTIONS, "images", "time", "seed", "replay", "checkpoint",
-    "keep", "keep_every", "samples", "log", "health", "roll_backs", "stop_on", "patience",
-)  # fmt: skip
-HEALTH = ("warn", "stop", "roll_back", "off")
-"""What is done about an alarm: it is said; or training stops; or goes back, and on from there more slowly. Off: nobody looks."""
 SEED_LIMIT = 2**32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training, resolved: everything that `run.json` will say, what it was resolved from, and why."""
+    """A training, resolved before it begins.
+
+    Args:
+        card: the recipe.
+        reference: its name, or the path of its file.
+        data: what is trained on, with what is held out.
+        settings: nothing in them is left open.
+        history: what is known of it before it begins: changes of threads that a replay is to make, intervals that are still open.
+        config: everything that `run.json` will say.
+        why: what decided each choice of the machine, in words.
+    """
 
     card: Card
     reference: str
     data: Dataset
+    settings: Settings
+    history: History
     config: dict[str, Any]
     why: Mapping[str, str]
 
 
-def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Silent) -> Plan:
-    """Everything that decides a training: what is given, else what is replayed, else the defaults; all of it checked."""
-    from leafwing import data, engine
-    from leafwing.commands import stopping
+def resolve(
+    source: str | Path | None,
+    recipe: str | None,
+    given: Mapping[str, Any],
+    options: Mapping[str, Value],
+    progress: Silent,
+    replay: str | Path | None = None,
+) -> Plan:
+    """Everything that decides a training: what is given, else what is replayed, else the defaults; all of it checked.
+
+    Args:
+        source: of the pictures; None: that of the replayed run.
+        recipe: its name or file; None: that of the replayed run, or the default.
+        given: settings by name, from `settings.separated`.
+        options: the recipe's hyper-parameters.
+        progress: who is told.
+        replay: the `run.json` or folder of an earlier run.
+    """
+    from leafwing import data
     from leafwing.data.options import check
     from leafwing.data.split import asked
 
-    old = read_config(given["replay"]) if given.get("replay") else {"training": {}, "data": {"options": {}}, "options": {}}
-
-    def setting(name: str, default: Any, group: str = "training") -> Any:
-        value = given.get(name)
-        return old[group].get(name, default) if value is None else value
-
-    source = setting("source", None, "data")
+    old = replayed(replay) if replay else None
+    about: dict[str, Any] = old.config["data"] if old else {"options": {}}
+    source = about.get("source") if source is None else source
     if source is None:
         raise LeafwingError("train needs a source of pictures: a folder, an archive, or " + ", ".join(data.WORLDS))
-    named = given.get("recipe") or old.get("recipe", recipes.DEFAULT)
-    if not given.get("recipe") and not old.get("installed", True):
-        raise LeafwingError(f"--from {given['replay']} was trained with a recipe of its own: name the file with --recipe")
+    if old and recipe is None and not old.recipe_is_installed():
+        raise LeafwingError(f"--from {replay} was trained with a recipe of its own: name the file with --recipe")
+    named = recipe or (old.recipe if old else recipes.DEFAULT)
     card = recipes.describe(named)
-    numbers: dict[str, Any] = {"images": count(setting("images", 200_000))}
-    for name, default in (
-        ("checkpoint", max(1, numbers["images"] // 20)),
-        ("samples", max(1, numbers["images"] // 20)),
-        ("log", min(2_000, max(1, numbers["images"] // 200))),
-    ):
-        numbers[name] = count(setting(name, default), name)
-    numbers["time"] = None if setting("time", None) is None else duration(setting("time", None))
-    for name, default, least in (("keep", 2, 1), ("keep_every", 5, 0), ("seed", 0, 0), ("roll_backs", 3, 0)):
-        numbers[name] = whole(name, setting(name, default), least)
-    stop_on = setting("stop_on", None)
-    if stop_on is not None:
-        stopping.asked(stop_on)
-        numbers |= {"stop_on": stop_on, "patience": whole("patience", setting("patience", stopping.PATIENCE), 1)}
-    elif given.get("patience") is not None:
-        raise LeafwingError(f"--patience {given['patience']} needs --stop-on: which metric is to get no better?")
-    numbers["health"] = one_of("health", setting("health", "warn"), HEALTH)
-    if numbers["seed"] >= SEED_LIMIT:
-        raise LeafwingError(f"seed {numbers['seed']}: a seed is from 0 to {SEED_LIMIT - 1}")
-    if numbers["time"] is not None:
-        # Time may end training long before its images are shown: how many will be is seen when it has run for a while.
-        numbers["open_intervals"] = [name for name in ("checkpoint", "samples") if setting(name, None) is None]
-    replayed = old["options"] if card.name == old.get("recipe") else {}
-    chosen = card.resolve({**replayed, **options})
-    machine = {name: value for name in MACHINE_OPTIONS if (value := setting(name, None)) is not None}
-    machine["threads"], adapts = asked_threads(machine.get("threads"))
-    setup = engine.choose(**machine)
-    if adapts:
-        numbers["adapt_threads"] = True
-    elif given.get("threads") is None and old["training"].get("thread_changes"):
-        numbers["thread_changes"] = old["training"]["thread_changes"]
+    before = old.settings if old else Settings()
+    schedule = scheduled(updated(before.schedule, given), given)
+    watching = updated(before.watching, given)
+    one_of("health", watching.health, catalogue()["health"].choices)
+    folder = updated(before.folder, given)
+    open_intervals = [name for name in ("save_every", "grid_every") if not getattr(folder, name)] if schedule.time else []
+    twentieth, line = max(1, schedule.images // 20), min(2_000, max(1, schedule.images // 200))
+    for name, default in (("save_every", twentieth), ("grid_every", twentieth), ("log_every", line)):
+        folder = updated(folder, {name: getattr(folder, name) or default})
+    earlier = old.config["options"] if old and card.name == old.recipe else {}
+    chosen = card.resolve({**earlier, **options})
+    machine = updated(before.machine, given)
+    replays_threads = old is not None and "threads" not in given
+    changes = old.history.thread_changes if old and replays_threads else ()
+    threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
+    setup = set_up(updated(machine, {"threads": threads}))
 
     if given.get("size") is not None and source not in data.WORLDS:
         # The recipe says now what it thinks of this size, not after all pictures have been read.
         height, width = check(given["size"], None, "crop", "white").size or (64, 64)
         recipes.build(card.name, recipes.find(named), anything(height, width), chosen)
-    reading = {name: value for name in DATA_OPTIONS if (value := given.get(name)) is not None}
-    dataset = data.load(source, **{**old["data"]["options"], **reading}, progress=progress.packing)
+    reading = updated(Reading(), given)
+    asked_few(reading.labelled, reading.labelled_seed)
+    options_of_reading = {name: value for name in READ if (value := getattr(reading, name)) is not None}
+    dataset = data.load(source, **{**about["options"], **options_of_reading}, progress=progress.packing)
     if dataset.spec.points:
-        chosen = card.resolve({**replayed, **options}, points=True)
-        if machine.get("precision", "auto") == "auto":
+        chosen = card.resolve({**earlier, **options}, points=True)
+        if machine.precision in (None, "auto"):
             setup = replace(setup, precision="fp32", why={**setup.why, "precision": "points need more digits than bf16 has"})
     if dataset.rejects:
         progress.say(f"{len(dataset.rejects)} pictures cannot be used; `leafwing doctor {source}` says which and why")
     for note in dataset.notes:
         progress.say(note)
-    if stop_on is not None:
-        stopping.suits(stop_on, dataset)
-    hold_out = given.get("hold_out")
-    if hold_out is None:
-        hold_out = setting("held_out", "auto" if stop_on else 0, "data")
-    held_out = asked(hold_out, len(dataset), dataset.spec.points)
-    few = asked_few(setting("labelled", None, "data"), setting("labelled_seed", None, "data"))
+    if schedule.stop_on is not None:
+        suits(schedule.stop_on, dataset)
+    hold_out = about.get("held_out") if reading.hold_out is None else reading.hold_out
+    held_out = asked(
+        hold_out if hold_out is not None else ("auto" if schedule.stop_on else 0), len(dataset), dataset.spec.points
+    )
+    few = asked_few(
+        about.get("labelled") if reading.labelled is None else reading.labelled,
+        about.get("labelled_seed") if reading.labelled_seed is None else reading.labelled_seed,
+    )
+    adapts = machine.threads == "auto" and not changes
+    known = updated(Machine(), {one.name: getattr(setup, one.name) for one in fields(Machine)})
+    if adapts:
+        known, changes = updated(known, {"threads": "auto"}), (Change(0, setup.threads),)
+    settings = Settings(reading, schedule, watching, folder, known)
+    history = History(thread_changes=changes, open_intervals=tuple(open_intervals))
     config = {
         "recipe": card.name,
         "options": chosen,
@@ -140,55 +142,100 @@ def resolve(given: Mapping[str, Any], options: Mapping[str, Value], progress: Si
             **few,
             "spec": spec_to(fed({"held_out": held_out, **few}, dataset)[0].spec if few else dataset.spec),
         },
-        "training": {**numbers, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}},
+        **saved(settings),
+        "history": asdict(history),
         "versions": versions(),
     }
-    return Plan(card, str(named), dataset, config, setup.why)
+    return Plan(card, str(named), dataset, settings, history, config, setup.why)
+
+
+READ = ("size", "channels", "fit", "background", "mirror")
+"""Settings of `Reading` that `data.load` is told."""
+
+
+def scheduled(schedule: Schedule, given: Mapping[str, Any]) -> Schedule:
+    """A schedule, checked."""
+    if schedule.seed >= SEED_LIMIT:
+        raise LeafwingError(f"seed {schedule.seed}: a seed is from 0 to {SEED_LIMIT - 1}")
+    if schedule.stop_on is not None:
+        deciding(schedule.stop_on)
+    elif "patience" in given:
+        raise LeafwingError(f"--patience {given['patience']} needs --stop-on: which metric is to get no better?")
+    return schedule
+
+
+def set_up(machine: Machine) -> Setup:
+    """What is chosen from this machine where its settings leave it open.
+
+    Raises:
+        LeafwingError: a choice that does not exist, here or at all.
+    """
+    from leafwing.engine import choose
+
+    told = {one.name: value for one in fields(machine) if (value := getattr(machine, one.name)) is not None}
+    return choose(**{**told, "threads": threads_of(machine)})
+
+
+def threads_of(machine: Machine) -> int | None:
+    """The number of threads that is asked for; None for the default, from which `auto` starts too."""
+    threads = machine.threads
+    if threads in (None, "auto") or isinstance(threads, int):
+        return threads if isinstance(threads, int) else None
+    if not str(threads).strip().isdigit():
+        raise LeafwingError(f"threads {threads!r}: give a number of CPU threads, or auto")
+    return int(str(threads))
 
 
 def prepare(
+    plan: Plan,
+    say: Callable[[str], None] = lambda text: None,
+    processes: Processes | None = None,
+    images: int | None = None,
+) -> Training:
+    """The training of a resolved plan, at its beginning.
+
+    Args:
+        plan: what is trained.
+        say: told what could not be done as wished.
+        processes: who else trains.
+        images: another number of images than the plan's.
+    """
+    return begun(plan.config, plan.settings, recipes.find(plan.reference), plan.data, say, processes, images)
+
+
+def begun(
     config: Mapping[str, Any],
-    recipe: Callable[..., Any],
+    settings: Settings,
+    recipe: Recipe,
     dataset: Dataset,
     say: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
+    images: int | None = None,
 ) -> Training:
-    """The training of a resolved plan, at its beginning."""
+    """A training at its beginning, from what `run.json` says."""
     import torch
 
-    from leafwing.engine import Engine, choose
+    from leafwing.engine import Engine
     from leafwing.loop import Training
 
-    settings = config["training"]
     shown, _ = fed(config["data"], dataset)
-    torch.manual_seed(settings["seed"])
+    torch.manual_seed(settings.schedule.seed)
     game = recipes.build(config["recipe"], recipe, shown.spec, config["options"])
-    setup = choose(**{name: settings[name] for name in MACHINE_OPTIONS if settings.get(name) is not None})
+    setup = set_up(settings.machine)
     engine = Engine(game, setup, say=say, processes=processes)
     engine.processes.share(game.batch)  # raises: it cannot be shared
     return Training(
         game,
         shown.batches(
-            settings["seed"],
+            settings.schedule.seed,
             str(engine.device),
             resident=setup.resident,
             share=(engine.processes.rank, engine.processes.world),
         ),
         engine,
-        images=settings["images"],
+        images=images or settings.schedule.images,
         batch=game.batch,
     )
-
-
-def asked_threads(threads: Any) -> tuple[int | None, bool]:
-    """A number of threads, None for the default, and whether it may change in training (`auto`)."""
-    if threads is None or isinstance(threads, int):
-        return threads, False
-    if threads == "auto":
-        return None, True
-    if not str(threads).strip().isdigit():
-        raise LeafwingError(f"threads {threads!r}: give a number of CPU threads, or auto")
-    return int(threads), False
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:
@@ -198,26 +245,25 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     return str(value)
 
 
-def elsewhere(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
-    """The settings of a run that goes on with another device, thread count or micro-batch: what depends on it is chosen anew."""
-    from leafwing.engine import choose
+def elsewhere(machine: Machine, given: Mapping[str, Any]) -> Machine:
+    """The machine of a run that goes on with another device, thread count or micro-batch: what depends on it is chosen anew."""
+    if not given:
+        return machine
+    kept = ("precision", "threads", "layout", "compile", "micro_batch")
+    base = updated(Machine(), {name: getattr(machine, name) for name in kept}) if "device" in given else machine
+    wanted = updated(base, given)
+    setup = set_up(wanted)
+    found = updated(Machine(), {one.name: getattr(setup, one.name) for one in fields(Machine)})
+    return updated(found, {"threads": "auto"}) if wanted.threads == "auto" else found
 
-    asked = {name: value for name, value in given.items() if value is not None}
-    if not asked:
-        return dict(settings)
-    kept = ("precision", "threads", "layout", "compile", "micro_batch") + (() if "device" in asked else MACHINE_OPTIONS)
-    setup = choose(**{name: settings[name] for name in kept if settings.get(name) is not None} | asked)
-    return {**settings, **{name: getattr(setup, name) for name in MACHINE_OPTIONS}}
 
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The `run.json` of an earlier run, given by file or by folder, to be replayed.
+def replayed(path: str | Path) -> Run:
+    """An earlier run, given by its folder or its `run.json`, to be replayed.
 
     Raises:
-        LeafwingError: it cannot be read, or its recipe is not an installed one.
+        LeafwingError: it cannot be read.
     """
     path = Path(path)
-    opened = Run(path if path.is_dir() else path.parent) if path.is_dir() or path.name == "run.json" else None
-    if opened is None:
+    if not path.is_dir() and path.name != "run.json":
         raise LeafwingError(f"--from {path}: give the run.json of a run folder")
-    return opened.config | {"installed": opened.recipe_is_installed()}
+    return Run(path if path.is_dir() else path.parent)

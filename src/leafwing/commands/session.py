@@ -7,6 +7,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from leafwing import files
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Silent
 from leafwing.runs import Run
+from leafwing.settings import updated
 
 if TYPE_CHECKING:
     from leafwing.game import Batches
@@ -28,21 +30,20 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
     from leafwing.commands.watching import Monitor
     from leafwing.model import Model
 
-    settings = run.config["training"]
     processes = training.engine.processes
     model = Model(training.game, run.spec, str(training.engine.device), combinations=run.combinations)
-    limit = settings["time"]
+    limit = run.settings.schedule.time
     start = training.clock.images
     summary = writer(str(run.folder)) if writer and processes.first else None
     if start == 0 and processes.first:
         save_samples(run, model, 0)
     monitor = Monitor(run, training, progress, held)
-    stopping = Stopping(run, training, progress) if settings.get("stop_on") else None
+    stopping = Stopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = Threads(run, training, progress)
     if stopping and start in run.weights():
         stopping.look(start)  # a kill may have come before it
     left = None if limit is None else limit - training.seconds
-    with asked_to_stop() as asked, progress.training(start, settings["images"], left):
+    with asked_to_stop() as asked, progress.training(start, run.settings.schedule.images, left):
 
         def watch(clock: Any) -> bool:
             progress.shown(clock.images)
@@ -50,8 +51,8 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
 
         def session() -> bool:
             """Train until the end, or until training goes back: then True."""
-            last = dict.fromkeys(("checkpoint", "samples"), training.clock.images)
-            for tick in training.ticks(settings["log"], seconds=limit or inf, watch=watch):
+            last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
+            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, watch=watch):
                 images = tick.clock.images
                 record = {
                     "images": images,
@@ -64,6 +65,7 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
                     **threads.look(tick),
                 }
                 fit_intervals(run, tick)
+                folder = run.settings.folder
                 action = monitor.judge(record)
                 run.done = "unhealthy" if action == "stop" else tick.done
                 if processes.first:
@@ -75,11 +77,11 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
                 if action == "roll_back":
                     monitor.go_back()
                     return True
-                if run.done or images // settings["samples"] != last["samples"] // settings["samples"]:
-                    last["samples"] = images
+                if run.done or images // folder.grid_every != last["grid"] // folder.grid_every:
+                    last["grid"] = images
                     if processes.first:
                         save_samples(run, model, images)
-                if run.done or images // settings["checkpoint"] != last["checkpoint"] // settings["checkpoint"]:
+                if run.done or images // folder.save_every != last["checkpoint"] // folder.save_every:
                     last["checkpoint"] = images
                     if processes.first:
                         monitor.keep()
@@ -109,12 +111,12 @@ def fit_intervals(run: Run, tick: Tick) -> None:
 
     Intervals that were given stay as they are. Done once, when a twentieth of the time has passed.
     """
-    settings = run.config["training"]
-    if not settings.get("open_intervals") or not settings["time"] or tick.seconds < settings["time"] / 20:
+    schedule, still_open = run.settings.schedule, run.history.open_intervals
+    if not still_open or not schedule.time or tick.seconds < schedule.time / 20:
         return
-    expected = tick.clock.images / tick.seconds * settings["time"]
-    changes = {name: max(1, round(expected / 20)) for name in settings["open_intervals"] if expected < settings["images"]}
-    run.update(open_intervals=[], **changes)
+    expected = tick.clock.images / tick.seconds * schedule.time
+    changes = {name: max(1, round(expected / 20)) for name in still_open if expected < schedule.images}
+    run.update(replace(run.settings, folder=updated(run.settings.folder, changes)), open_intervals=())
 
 
 def save_samples(run: Run, model: Model, images: int) -> None:

@@ -11,7 +11,7 @@ from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import show_count
 from leafwing.recipes import did_you_mean
-from leafwing.runs import Run
+from leafwing.runs import Best, Run
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -36,7 +36,7 @@ DECIDING = {
 """Measures by metric that can decide, because more of them is better, or less; the first is meant where none is named."""
 
 
-def asked(stop_on: str) -> tuple[str, str]:
+def deciding(stop_on: str) -> tuple[str, str]:
     """The metric to be worked out, and its measure that decides: `kid`, or `prdc.recall`; of `kid` alone the first one.
 
     Raises:
@@ -59,7 +59,7 @@ def asked(stop_on: str) -> tuple[str, str]:
 
 def suits(stop_on: str, data: Dataset) -> None:
     """Raises LeafwingError for a metric that cannot be worked out for what is trained on these data."""
-    metric = asked(stop_on)[0]
+    metric = deciding(stop_on)[0]
     suitable([metric], data.spec.points, data.source)
     if metric == "inception_score":
         classifies("own", data.spec)
@@ -69,15 +69,15 @@ class Stopping:
     """Looks at a run's checkpoints while it is trained; in every process, which share the work.
 
     Args:
-        run: whose `training` settings name the metric (`stop_on`) and the patience.
+        run: whose schedule names the metric (`stop_on`) and the patience.
         training: whose random state and weights are not touched.
         progress: who is told.
     """
 
     def __init__(self, run: Run, training: Training, progress: Silent) -> None:
         self.run, self.training, self.progress = run, training, progress
-        self.metric, self.measure = asked(run.config["training"]["stop_on"])
-        self.patience = int(run.config["training"]["patience"])
+        self.metric, self.measure = deciding(run.settings.schedule.stop_on or "")
+        self.patience = run.settings.schedule.patience
 
     def look(self, images: int) -> bool:
         """Evaluates the checkpoint of so many images that was just written; True when it is time to stop.
@@ -101,9 +101,9 @@ class Stopping:
         series = {
             row["images"]: row["value"] for row in [*kept(self.run), now] if same(row, now) and row["images"] <= images
         }
-        there, every = self.run.weights(), self.run.config["training"]["checkpoint"]
+        there, every = self.run.weights(), self.run.settings.folder.save_every
         best = best_of({shown: value for shown, value in series.items() if shown in there}, now["better"])
-        self.run.update(best={"images": best, "metric": self.measure, "value": series[best]})
+        self.run.update(best=Best(best, self.measure, series[best]))
         told = "unknown" if now["value"] is None else f"{now['value']:.4g}"
         self.progress.say(
             f"{images:,} images: {self.measure} {told}"

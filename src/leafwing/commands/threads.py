@@ -15,7 +15,7 @@ import torch
 from leafwing.engine.setup import speed_of_threads
 from leafwing.machine import cores
 from leafwing.progress import Silent
-from leafwing.runs import Run
+from leafwing.runs import Change, Run
 
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
@@ -34,21 +34,20 @@ class Threads:
     """Watches the speed of a training on a CPU.
 
     Args:
-        run: its `training` settings say how many threads there are (`threads`), whether they may change (`adapt_threads`), and when
-            they did or will (`thread_changes`).
+        run: its settings say whether threads may change (`auto`), its history when they did, or in a replay will (`thread_changes`).
         training: at its beginning, or restored.
         progress: who is told.
     """
 
     def __init__(self, run: Run, training: Training, progress: Silent) -> None:
         self.run, self.progress = run, progress
-        self.changes: list[dict[str, int]] = list(run.config["training"].get("thread_changes", []))
+        self.changes = list(run.history.thread_changes)
         begun = training.clock.images
-        self.coming = deque(change for change in self.changes if change["images"] > begun)
+        self.coming = deque(change for change in self.changes if change.images > begun)
         for change in self.changes:
-            if change["images"] <= begun:
-                torch.set_num_threads(change["threads"])
-        self.adapts = bool(run.config["training"].get("adapt_threads")) and training.engine.processes.world == 1
+            if change.images <= begun:
+                torch.set_num_threads(change.threads)
+        self.adapts = run.settings.machine.threads == "auto" and training.engine.processes.world == 1
         self.watches = training.engine.device.type == "cpu" and training.engine.processes.world == 1
         self.most = max(cores(), torch.get_num_threads())
         self.best: dict[int, float] = {}
@@ -60,8 +59,8 @@ class Threads:
         """What the tick's line in the log says of threads; with `--threads auto` their number may have changed."""
         if self.coming:
             changed = False
-            while self.coming and self.coming[0]["images"] <= tick.clock.images:
-                torch.set_num_threads(self.coming.popleft()["threads"])
+            while self.coming and self.coming[0].images <= tick.clock.images:
+                torch.set_num_threads(self.coming.popleft().threads)
                 changed = True
             return {"threads": torch.get_num_threads()} if changed else {}
         if not self.watches:
@@ -115,6 +114,6 @@ class Threads:
     def _change(self, tick: Tick, now: int, better: int) -> None:
         torch.set_num_threads(better)
         self.slow_since = None
-        self.changes.append({"images": tick.clock.images, "threads": better})
-        self.run.update(thread_changes=self.changes)
+        self.changes.append(Change(tick.clock.images, better))
+        self.run.update(thread_changes=tuple(self.changes))
         self.progress.say(f"{tick.clock.images:,} images: {better} CPU threads from here on, {now} before")

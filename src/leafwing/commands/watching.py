@@ -35,18 +35,18 @@ class Monitor:
     """Watches a training, in every process, and keeps what that needs in the run folder, in the first.
 
     Args:
-        run: its settings say what to do: `health`, `roll_backs`, `log`, `keep`, `keep_every`, `checkpoint`.
+        run: its settings say what to do: sections `watching` and `folder`.
         training: at its beginning, or restored.
         progress: who is told.
         held: data that are kept out of training.
     """
 
     def __init__(self, run: Run, training: Training, progress: Silent, held: Batches | None = None) -> None:
-        self.run, self.training, self.progress, self.settings = run, training, progress, run.config["training"]
+        self.run, self.training, self.progress = run, training, progress
         self.processes = training.engine.processes
-        self.way = self.settings.get("health", "warn")
-        often = health.every(training.batch, self.settings["images"], recorded=training.engine.setup.capture)
-        self.every = max(self.settings["log"], often)
+        self.way = run.settings.watching.health
+        often = health.every(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
+        self.every = max(run.settings.folder.log_every, often)
         self.last = training.clock.images
         kept = training.beside.get("health", {})
         self.probe: Probe | None = None
@@ -117,11 +117,12 @@ class Monitor:
     def keep(self) -> None:
         """Writes a checkpoint, with what going on exactly, and going back, will need. In the first process only."""
         self._set_beside()
-        last = self.settings["keep"]
+        folder = self.run.settings.folder
+        last = folder.keep_last
         if self.way == "roll_back":
             oldest = self._oldest_needed()
             last = max(last, 1 + sum(images >= oldest for images in self.run.weights()))
-        milestone = self.settings["keep_every"] * self.settings["checkpoint"]
+        milestone = folder.keep_every * folder.save_every
         self.run.keep(self.training.game, self.training.state(), last=last, milestone=milestone)
         if self.way == "roll_back":
             self._copy_state()
@@ -177,7 +178,7 @@ class Monitor:
         self.back = {}
         if self.processes.first:
             copies = self._copies()
-            if copies and len(self.rolled) < self.settings.get("roll_backs", 3):
+            if copies and len(self.rolled) < self.run.settings.watching.roll_backs:
                 to, rate = max((one for one in copies if one < since), default=copies[0]), SLOWER ** (len(self.rolled) + 1)
                 self.back = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
         self.back = self.processes.tell(self.back)
@@ -220,11 +221,10 @@ class Monitor:
         if any(row["images"] > images for row in kept(run)):  # the same number of images will be other weights
             rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in kept(run) if row["images"] <= images]
             files.write(run.folder / NUMBERS, "".join(rows))
-        if self.settings.get("best", {}).get("images", 0) > images:
-            del self.settings["best"]
+        best = None if run.history.best and run.history.best.images > images else run.history.best
         run.forget_after(images)
         said = [record["rolled_back"] for record in run.records() if "rolled_back" in record]
         for entry in self.rolled:
             if entry not in said:
                 run.log({"images": images, "seconds": round(self.training.seconds, 3), "costs": {}, "rolled_back": entry})
-        run.update(rolled_back=self.rolled)
+        run.update(rolled_back=tuple(self.rolled), best=best)

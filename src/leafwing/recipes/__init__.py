@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from leafwing.errors import LeafwingError
 from leafwing.quantities import count
+from leafwing.settings import reserved
 
 if TYPE_CHECKING:
     from leafwing.game import DataSpec, Game, Recipe
@@ -41,13 +42,6 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "reference": (0, True), "smooth": (0, False), "likeness": (0, True), "divergence_weight": (0, True), "n_generator": (1, True),
     "categories": (2, True), "codes": (0, True), "information": (0, True), "unlabelled": (0, True), "ema_d": (0, True),
     "components": (1, True), "stages": (1, True), "ranking": (0, True), "gate": (0, True), "draws": (1, True),
-}  # fmt: skip
-# What a training itself is told: no recipe may call a hyper-parameter so.
-RESERVED = {
-    "source", "recipe", "size", "channels", "fit", "background", "mirror", "hold_out", "images", "time", "seed", "out",
-    "root", "labelled", "labelled_seed", "replay", "device", "precision", "threads", "layout", "fused", "keep_freed",
-    "products", "capture", "compile", "micro_batch", "resident", "devices", "checkpoint", "keep", "keep_every", "stop_on",
-    "patience", "samples", "log", "tensorboard", "progress", "dry_run", "health", "roll_backs", "from", "json",
 }  # fmt: skip
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 
@@ -216,7 +210,7 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
     found = []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         where = f"recipe {path}: option {argument.arg!r}"
-        if argument.arg in RESERVED:
+        if argument.arg in reserved():
             raise LeafwingError(f"{where}: this name is taken by `leafwing train` itself; choose another")
         if default is None or argument.annotation is None:
             raise LeafwingError(f"{where} needs a type and a default: {argument.arg}: float = 1.0")

@@ -191,10 +191,10 @@ def training_words(plan: Plan, name: str, seed: int) -> list[str]:
         "recipe": one.reference,
         "seed": seed,
         "images": images,
-        "checkpoint": ceil(images / CHECKPOINTS),
-        "keep": 1,
+        "save-every": ceil(images / CHECKPOINTS),
+        "keep-last": 1,
         "keep-every": KEPT_EVERY,
-        "samples": ceil(images / GRIDS),
+        "grid-every": ceil(images / GRIDS),
         "hold-out": plan.asked["held_out"],
         "device": plan.device,
         "threads": plan.threads,
@@ -245,7 +245,7 @@ def complete(run: Run, plan: Plan) -> bool:
     if not kept or not records:
         return False
     last, limit = records[-1], time_limit(plan)
-    return kept[-1] >= run.config["training"]["images"] or bool(
+    return kept[-1] >= run.settings.schedule.images or bool(
         limit and last["seconds"] >= duration(limit) and kept[-1] == last["images"]
     )
 

@@ -83,8 +83,10 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
     """
     import torch
 
-    from leafwing.commands import plan as training
+    from leafwing.commands.plan import READ, prepare
+    from leafwing.commands.plan import resolve as resolved
     from leafwing.engine import choose
+    from leafwing.settings import separated
 
     references = words(given["recipes"])
     names = [recipes.describe(reference).name for reference in references]
@@ -103,11 +105,11 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
         whole("jobs", given["jobs"], 1)
 
     entrants: dict[str, Entrant] = {}
-    reading = {key: given[key] for key in (*training.DATA_OPTIONS, "hold_out")}
-    settings = {"images": images, "time": None, "seed": 0, "device": "cpu", "precision": "fp32", "threads": 1, **reading}
+    reading = {key: given[key] for key in (*READ, "hold_out")}
+    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **reading})
     for name, reference in zip(names, references, strict=True):
-        one = training.resolve({"source": given["source"], "recipe": reference, **settings}, chosen[name], progress)
-        started = training.prepare(one.config, recipes.find(reference), one.data)
+        one = resolved(given["source"], reference, settings, chosen[name], progress)
+        started = prepare(one)
         needed = memory_of(started, one.data) if device == "cpu" and given["jobs"] is None and runs > 1 else 0
         entrants[name] = Entrant(
             str(one.card.path) if reference != name else name,

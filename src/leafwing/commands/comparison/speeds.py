@@ -84,14 +84,13 @@ def measured(asked: Mapping[str, Any], recipes: Mapping[str, tuple[str, Mapping[
 
 def speed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> float:
     """Images per second of one slice of a new training."""
-    from leafwing import recipes
-    from leafwing.commands import plan as training
+    from leafwing.commands.plan import prepare, resolve
     from leafwing.engine import synchronise
     from leafwing.progress import Silent
+    from leafwing.settings import separated
 
-    plan = training.resolve(asked, options, Silent())
-    endless = {**plan.config, "training": {**plan.config["training"], "images": 10**12}}
-    begun = training.prepare(endless, recipes.find(plan.reference), plan.data)
+    given, _ = separated(asked)
+    begun = prepare(resolve(asked["source"], asked["recipe"], given, options, Silent()), images=10**12)
     device = begun.engine.setup.device
     stopwatch = Stopwatch(clock_of(device, begun.engine.setup.threads), lambda: synchronise(device))
     try:

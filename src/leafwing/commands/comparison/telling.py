@@ -90,7 +90,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
         images=int(last.get("images", 0)),
         seconds=float(last.get("seconds", 0.0)),
         processor=None if known.get("processor") is None else known["processor"] / plan.threads,
-        steps=generator_steps(entrant, run.config["training"]["images"], int(last.get("images", 0))),
+        steps=generator_steps(entrant, run.settings.schedule.images, int(last.get("images", 0))),
         numbers=known.get("numbers", []),
         variety=known.get("variety"),
         modes=known_modes(plan.data.source),
