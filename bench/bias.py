@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.evaluate.fid import WIDEST, frechet_distance, spread
-from leafwing.evaluate.kid import kernel_distance
+from leafwing.metrics.fid import WIDEST, frechet_distance, spread
+from leafwing.metrics.kid import kernel_distance
 from leafwing.runs import versions
 from rows import keep
 

@@ -51,7 +51,7 @@ import remedies
 from leafwing import sprites
 from leafwing.data import Dataset, load, worlds
 from leafwing.engine.probe import between, coarse
-from leafwing.evaluate import modes
+from leafwing.metrics import modes
 from leafwing.progress import Screen
 from rows import keep
 

@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.data import Dataset, load
-from leafwing.evaluate import own
-from leafwing.evaluate.features import load_features
-from leafwing.evaluate.fid import frechet_distance
-from leafwing.evaluate.samples import to_floats
+from leafwing.metrics import own
+from leafwing.metrics.features import load_features
+from leafwing.metrics.fid import frechet_distance
+from leafwing.metrics.samples import to_floats
 from leafwing.runs import versions
 from rows import keep
 

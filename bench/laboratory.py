@@ -21,8 +21,8 @@ from typing import Any
 
 import leafwing
 from leafwing.commands import explore
-from leafwing.explore import TOOLS
-from leafwing.explore.finding import plain
+from leafwing.laboratory import TOOLS
+from leafwing.laboratory.finding import plain
 from leafwing.progress import Screen
 from leafwing.runs import versions
 from rows import keep

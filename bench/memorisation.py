@@ -31,9 +31,9 @@ from torch import Tensor
 
 import leafwing
 from leafwing.data import Dataset, load
-from leafwing.evaluate.copying import closeness
-from leafwing.evaluate.memorisation import Report, examine
-from leafwing.evaluate.neighbours import nearest, sketches
+from leafwing.metrics.copying import closeness
+from leafwing.metrics.memorisation import Report, examine
+from leafwing.metrics.neighbours import nearest, sketches
 from leafwing.runs import versions
 from rows import keep
 

@@ -4,7 +4,7 @@
     python bench/points.py --show
 
 A sample is good when it lies within three standard deviations of the nearest mode; a mode is found when one of 2,500 samples is good
-there; the divergence is that of the samples' shares of the modes from equal ones (`leafwing.evaluate.modes`). Each training has one
+there; the divergence is that of the samples' shares of the modes from equal ones (`leafwing.metrics.modes`). Each training has one
 thread, in fp32; `--jobs` of them run side by side. One JSON line a run goes to --results; `cpu` is the seconds of processor time that
 the training took, which other programs on the machine disturb less than the seconds that passed. `--show` prints a table of the
 newest rows.
@@ -26,7 +26,7 @@ from typing import Any
 import leafwing
 from leafwing import recipes
 from leafwing.data import worlds
-from leafwing.evaluate import modes
+from leafwing.metrics import modes
 from rows import keep
 
 RESULTS = Path(__file__).parent / "results" / "points.jsonl"

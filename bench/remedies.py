@@ -6,7 +6,7 @@
 `improved_gan` with everything switched off is a DCGAN (on points a pair of MLPs); each other line switches one remedy on. Cost is
 processor time of one thread: what an image costs a variant is measured first, by a short training and one three times as long,
 and its trainings are shown as many as fit into --seconds; what they took in all stands in the rows. On points: modes found, the
-share of good samples and the divergence from equal shares (`leafwing.evaluate.modes`). On digits: the share of 1,000 samples that
+share of good samples and the divergence from equal shares (`leafwing.metrics.modes`). On digits: the share of 1,000 samples that
 a classifier of real digits is confident of (`bench/digits.py`), the divergence of the classes it reads from equal shares, and KID
 in the pixels averaged to 8x8. There is no virtual batch normalisation on points, whose networks have none to replace.
 """
@@ -28,7 +28,7 @@ import torch
 import leafwing
 from digits import CONFIDENT, Reader, features
 from leafwing.data import load
-from leafwing.evaluate import kid, modes
+from leafwing.metrics import kid, modes
 from leafwing.recipes import describe
 from points import coverage, spread
 from rows import keep

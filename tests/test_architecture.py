@@ -37,8 +37,8 @@ ARROWS: dict[str, set[str]] = {
     "model": {"runs", "recipes", "game", "errors"},
     "health": {"quantities"},
     "pictures": {"files", "errors", "machine"},
-    "explore": {"model", "evaluate", "data", "game", "recipes", "sprites", "pictures", "errors", "own"},
-    "evaluate": {"model", "runs", "data", "game", "networks", "files", "quantities", "errors", "own"},
+    "laboratory": {"model", "metrics", "data", "game", "recipes", "sprites", "pictures", "errors", "own"},
+    "metrics": {"model", "runs", "data", "game", "networks", "files", "quantities", "errors", "own"},
 }
 FREE = {"commands", "cli", "__main__", "__init__"}  # here the rooms meet
 
@@ -163,7 +163,7 @@ ALL = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)
 FAMILY = re.compile(f"(?<![a-z0-9])({'|'.join(ALL)})(?![a-z0-9])", re.IGNORECASE)
 
 
-MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "evaluate", "explore"}
+MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "metrics", "laboratory"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in MEETING], ids=NAMES.get)

@@ -36,9 +36,9 @@ from leafwing.commands.comparison.side_by_side import SideBySide, Stopped
 from leafwing.commands.comparison.speeds import planned
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.evaluate.table import Found
-from leafwing.evaluate.verdict import Budget
 from leafwing.game import Clock
+from leafwing.metrics.table import Found
+from leafwing.metrics.verdict import Budget
 from leafwing.model import Model
 from leafwing.progress import Silent
 from leafwing.runs import Run, processor

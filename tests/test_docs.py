@@ -15,6 +15,7 @@ from PIL import Image
 import leafwing
 from leafwing import cli, commands, recipes
 from leafwing.errors import LeafwingError
+from leafwing.settings import catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -119,7 +120,7 @@ def test_every_command_and_recipe_is_documented() -> None:
     text = (ROOT / "docs/guide/commands.md").read_text(encoding="utf-8")
     for verb in ("train", "resume", "sample", "reel", "runs", "recipes", "doctor", "evaluate", "compare", "show", "explore"):
         assert f"## {verb}\n" in text
-    for option in cli.COMMON:
+    for option in (*cli.OF_THE_CALL, *catalogue()):
         assert f"--{option.replace('_', '-')}" in text, f"train's --{option} is not explained"
     about = (ROOT / "docs/guide/recipes.md").read_text(encoding="utf-8")
     for recipe in recipes.names():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from leafwing import cli
-from leafwing.evaluate import own
+from leafwing.metrics import own
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

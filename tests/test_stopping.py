@@ -14,7 +14,7 @@ import pytest
 import leafwing
 from leafwing.commands import stopping
 from leafwing.errors import LeafwingError
-from leafwing.evaluate import METRICS, metric
+from leafwing.metrics import METRICS, metric
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {

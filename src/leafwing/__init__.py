@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leafwing.commands import compare, doctor, reel, resume, train
+    from leafwing.commands import compare, doctor, evaluate, explore, reel, resume, sample, show, train
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
@@ -27,8 +27,12 @@ __all__ = [
     "StorageError",
     "compare",
     "doctor",
+    "evaluate",
+    "explore",
     "reel",
     "resume",
+    "sample",
+    "show",
     "train",
 ]
 
@@ -43,8 +47,12 @@ _HOMES = {
     "StorageError": "errors",
     "compare": "commands",
     "doctor": "commands",
+    "evaluate": "commands",
+    "explore": "commands",
     "reel": "commands",
     "resume": "commands",
+    "sample": "commands",
+    "show": "commands",
     "train": "commands",
 }
 

@@ -24,10 +24,10 @@ from leafwing.runs import ROOT, Run
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
-    from leafwing.evaluate.evidence import Measure
-    from leafwing.evaluate.protocol import Protocol
-    from leafwing.evaluate.samples import Samples
     from leafwing.game import DataSpec
+    from leafwing.metrics.evidence import Measure
+    from leafwing.metrics.protocol import Protocol
+    from leafwing.metrics.samples import Samples
 
 NUMBERS = "metrics.jsonl"
 MOST, FEW = 5_000, 1_000
@@ -79,12 +79,12 @@ def evaluate(
         run: folder, name, number or `last`.
         data: other real pictures, read with the run's size and channels. None: what was held out of training, or, where nothing
             was, what the run was trained on.
-        metrics: keys of `leafwing.evaluate.METRICS`, in a list or with commas between. None: fid, kid, prdc, and without `data`
+        metrics: keys of `leafwing.metrics.METRICS`, in a list or with commas between. None: fid, kid, prdc, and without `data`
             memorisation; for points and stacked digits, modes.
         n: how many samples. None: as many as there are real pictures, 5,000 at the most; for worlds with known modes as many as the
             papers took. So many real samples are taken too, as far as there are.
         images: which checkpoint, by images shown, `best`, or `all`. None: the newest.
-        features: a key of `leafwing.evaluate.features.FEATURES`. None: own.
+        features: a key of `leafwing.metrics.features.FEATURES`. None: own.
         weights: of `inception`: a file; None: the public one, downloaded once.
         seed: of the samples, and of the choice of real ones.
         device: auto, cpu, cuda or mps.
@@ -107,8 +107,8 @@ def evaluate(
     from leafwing.commands.launching import together
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
-    from leafwing.evaluate.features import FEATURES, load_features
-    from leafwing.evaluate.samples import Samples
+    from leafwing.metrics.features import FEATURES, load_features
+    from leafwing.metrics.samples import Samples
     from leafwing.model import Model
 
     features, samples, seed = features or "own", None if n is None else count(n, "n"), whole("seed", seed, 0)
@@ -201,7 +201,7 @@ def of_checkpoint(
 
 def beside_training(protocol: Protocol, run: Run) -> Protocol:
     """The protocol of memorisation, which looks at the training pictures whatever the other metrics look at."""
-    from leafwing.evaluate.memorisation import MOST as LOOKED_AT
+    from leafwing.metrics.memorisation import MOST as LOOKED_AT
 
     about = run.config["data"]
     held_out = int(about.get("held_out", 0))
@@ -217,12 +217,12 @@ def beside_training(protocol: Protocol, run: Run) -> Protocol:
 
 def worked_out(name: str, samples: Samples, run: Run, shown: int) -> tuple[list[Measure], dict[str, Any]]:
     """What a metric measures. Memorisation leaves its report and a page of the closest pairs in the run folder too."""
-    from leafwing.evaluate import metric
+    from leafwing.metrics import metric
 
     if name != "memorisation":
         return metric(name)(samples), {}
-    from leafwing.evaluate.memorisation import report
-    from leafwing.evaluate.pairs import page
+    from leafwing.metrics.memorisation import report
+    from leafwing.metrics.pairs import page
     from leafwing.pictures import png
 
     found = report(samples)
@@ -263,7 +263,7 @@ def suitable(metrics: Sequence[str] | str, points: bool, source: str) -> list[st
     Raises:
         LeafwingError: there is no such metric, or it does not suit points, or pictures of this source.
     """
-    from leafwing.evaluate import METRICS
+    from leafwing.metrics import METRICS
 
     asked = metrics.split(",") if isinstance(metrics, str) else metrics
     names = list(dict.fromkeys(name.strip() for name in asked if name.strip()))
@@ -353,9 +353,9 @@ def reference(run: Run, data: str | Path | None, heard: Silent) -> Sides:
 
 def conditions(run: Run, sides: Sides, n: int | None, seed: int, precision: str) -> Protocol:
     """The protocol of an evaluation, but for the feature network."""
-    from leafwing.evaluate import modes
-    from leafwing.evaluate.protocol import Protocol
-    from leafwing.evaluate.samples import AS_REAL, IN_TURN
+    from leafwing.metrics import modes
+    from leafwing.metrics.protocol import Protocol
+    from leafwing.metrics.samples import AS_REAL, IN_TURN
 
     real, spec, options = sides.real, run.spec, sides.real.options
     n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MOST, len(real))
@@ -401,7 +401,7 @@ def numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def describe_numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of `evaluate` for people: a table, what a metric says in words, and each protocol in a line."""
-    from leafwing.evaluate.protocol import line
+    from leafwing.metrics.protocol import line
 
     lines = [("images", "metric", "value", "95 %", "better")]
     for row in rows:

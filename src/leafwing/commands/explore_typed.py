@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 
 from leafwing.commands.exploring import explore as run_tool
 from leafwing.errors import LeafwingError
-from leafwing.explore import FILLED, TOOLS, tool
+from leafwing.laboratory import FILLED, TOOLS, tool
 from leafwing.progress import Screen
 from leafwing.recipes import meanings
 

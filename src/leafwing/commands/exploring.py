@@ -20,9 +20,9 @@ from leafwing.runs import ROOT, Run
 if TYPE_CHECKING:
     from leafwing.commands.evaluating import Sides
     from leafwing.data import Dataset
-    from leafwing.evaluate.features import Features
-    from leafwing.explore.finding import Counting, Finding
-    from leafwing.explore.reading import Reader
+    from leafwing.laboratory.finding import Counting, Finding
+    from leafwing.laboratory.reading import Reader
+    from leafwing.metrics.features import Features
     from leafwing.model import Model
 
 
@@ -59,10 +59,10 @@ def explore(
 
     Args:
         run: folder, name, number or `last`.
-        tool: a key of `leafwing.explore.TOOLS`.
+        tool: a key of `leafwing.laboratory.TOOLS`.
         images: which checkpoint, or `best`; None for the newest.
         data: other pictures for the tools that look at real ones, read with the run's size and channels.
-        space: the feature network of `leafwing.evaluate.features.FEATURES` in which pictures are compared.
+        space: the feature network of `leafwing.metrics.features.FEATURES` in which pictures are compared.
         out: a folder, which must not exist. None: under the run's `explore` folder, named after the checkpoint, the tool and the
             options; what the same call wrote there before is written anew, and is the same.
         device: auto, cpu, cuda or mps.
@@ -76,10 +76,10 @@ def explore(
     """
     import torch
 
-    from leafwing import explore as laboratory
+    from leafwing import laboratory
     from leafwing.engine import choose, keep_freed_memory
-    from leafwing.evaluate.features import FEATURES
-    from leafwing.explore.finding import plain
+    from leafwing.laboratory.finding import plain
+    from leafwing.metrics.features import FEATURES
     from leafwing.model import Model
 
     function = laboratory.tool(tool)
@@ -149,7 +149,7 @@ class Given:
         """A feature network that is loaded, or trained, when it first sees pictures: what a tool refuses need not wait for that."""
         import torch
 
-        from leafwing.evaluate.features import Features, load_features
+        from leafwing.metrics.features import Features, load_features
 
         @cache
         @torch.enable_grad()  # whoever compares pictures wants no gradients; who trains the network does
@@ -168,7 +168,7 @@ class Given:
     @cached_property
     def reader(self) -> Reader | None:
         from leafwing.commands.evaluating import world_of
-        from leafwing.explore import reading
+        from leafwing.laboratory import reading
 
         if world_of(self.run.config["data"]["source"]) == "sprites":
             return reading.oracle()
@@ -194,7 +194,7 @@ def written(finding: Finding, document: Mapping[str, Any], folder: Path) -> list
     """Writes what was found, the figures last; the files."""
     import numpy as np
 
-    from leafwing.explore.sheet import webp
+    from leafwing.laboratory.sheet import webp
     from leafwing.pictures import png
 
     content: dict[str, Any] = {f"{name}.png": png(image) for name, image in finding.sheets.items()}

@@ -42,7 +42,7 @@ def deciding(stop_on: str) -> tuple[str, str]:
     Raises:
         LeafwingError: there is no such metric or measure, or it cannot decide.
     """
-    from leafwing.evaluate import METRICS
+    from leafwing.metrics import METRICS
 
     metric, _, measure = stop_on.partition(".")
     if metric not in METRICS:

@@ -265,8 +265,21 @@ def meanings(doc: str) -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a recipe's text, line ends aside."""
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    """The sha256 of a recipe's code: its text without comments and docstrings, which change nothing of what is trained."""
+    text = path.read_bytes()
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(text).hexdigest()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+            and body
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def find(recipe: str) -> Recipe:

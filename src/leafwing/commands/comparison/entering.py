@@ -205,8 +205,8 @@ def shared_out(given: Sequence[str] | Mapping[str, Value], references: Mapping[s
 
 def checked_evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
     """How runs are evaluated, in plain JSON; what was not said is left out, and left to `evaluate`."""
-    from leafwing.evaluate import METRICS
-    from leafwing.evaluate.features import FEATURES
+    from leafwing.metrics import METRICS
+    from leafwing.metrics.features import FEATURES
 
     found: dict[str, Any] = {}
     if given["metrics"] is not None:

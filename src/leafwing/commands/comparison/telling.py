@@ -19,9 +19,9 @@ from leafwing.runs import Run, processor, versions
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
-    from leafwing.evaluate.report import About, Gallery, Picture
-    from leafwing.evaluate.table import Found, Table
-    from leafwing.evaluate.verdict import Budget
+    from leafwing.metrics.report import About, Gallery, Picture
+    from leafwing.metrics.table import Found, Table
+    from leafwing.metrics.verdict import Budget
 
 MOMENTS = (0.05, 0.2, 0.4, 0.7, 1.0)
 """At these parts of the images the samples of a recipe are shown."""
@@ -42,8 +42,8 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
         LeafwingError: no run left a number, or numbers were made under different conditions.
         StorageError: a file cannot be written.
     """
-    from leafwing.evaluate.report import page
-    from leafwing.evaluate.table import as_csv, as_json, tabulate
+    from leafwing.metrics.report import page
+    from leafwing.metrics.table import as_csv, as_json, tabulate
 
     found = [gathered(plan, book, name, seed) for name in plan.entrants for seed in plan.seeds]
     if not any(one.numbers for one in found):
@@ -69,7 +69,7 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
 
 def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
     """What is known of one run; how varied its final samples are is worked out once and kept in the book."""
-    from leafwing.evaluate.table import Found
+    from leafwing.metrics.table import Found
 
     known, folder, entrant = book.of(name, seed), book.run(name, seed), plan.entrants[name]
     if not (folder / "run.json").exists():
@@ -101,7 +101,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
 
 def budget(plan: Plan, found: Sequence[Found]) -> Budget:
     """What was equal for all, and in which seconds costs are counted: of processor time where that is known of all that finished."""
-    from leafwing.evaluate.verdict import Budget
+    from leafwing.metrics.verdict import Budget
 
     minutes = plan.asked["minutes"]
     seconds = None if minutes is None else 60.0 * minutes
@@ -151,7 +151,7 @@ def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G"
 
 def known_modes(source: str) -> int:
     """How many modes the data have; 0 where that is not known."""
-    from leafwing.evaluate.modes import total
+    from leafwing.metrics.modes import total
 
     try:
         return total(source)
@@ -188,8 +188,8 @@ def hardware(plan: Plan) -> str:
 
 def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     """What a reader who was not here must know."""
-    from leafwing.evaluate.protocol import line
-    from leafwing.evaluate.report import About
+    from leafwing.metrics.protocol import line
+    from leafwing.metrics.report import About
 
     spec, data = plan.data.spec, plan.data
     source = ("stacked:" if data.source.startswith("stacked:") else "") + Path(data.source).name
@@ -242,7 +242,7 @@ def records(book: Book, one: Found) -> list[dict[str, Any]]:
 
 def galleries(plan: Plan, book: Book, table: Table) -> list[Gallery]:
     """Samples over training, samples of every seed, and pages of closest pairs."""
-    from leafwing.evaluate.report import Gallery
+    from leafwing.metrics.report import Gallery
 
     chosen = {one["recipe"]: middle_run(one["recipe"], table) for one in table.summary}
     equal = len({*plan.images.values()}) == 1
@@ -272,7 +272,7 @@ def galleries(plan: Plan, book: Book, table: Table) -> list[Gallery]:
 
 def middle_run(name: str, table: Table) -> int:
     """The seed of the recipe's run whose final number is the median, or the worse one of two; of its best if there is none."""
-    from leafwing.evaluate.table import goodness
+    from leafwing.metrics.table import goodness
 
     runs = [run for run in table.runs if run["recipe"] == name]
     ordered = sorted(runs, key=lambda run: (goodness(run["final"], table.measures), goodness(run["best"], table.measures)))
@@ -313,7 +313,7 @@ def shrunk(path: Path, caption: str, widest: int = WIDEST) -> Picture:
     """A picture file small enough for the page."""
     from PIL import Image
 
-    from leafwing.evaluate.report import Picture
+    from leafwing.metrics.report import Picture
 
     held = io.BytesIO()
     with Image.open(path) as image:
@@ -326,7 +326,7 @@ def shrunk(path: Path, caption: str, widest: int = WIDEST) -> Picture:
 
 def as_text(told: Mapping[str, Any]) -> str:
     """What was found, for a terminal: the three sentences, a row a recipe, and where the report is."""
-    from leafwing.evaluate.verdict import fate, show
+    from leafwing.metrics.verdict import fate, show
 
     names = list(told["measures"])[:4]
     lines = [("recipe", *(f"final {name}" for name in names), "collapsed", "processor time", "s per 1,000 images")]

@@ -1,0 +1,87 @@
+"""Readers: who says what a picture shows, in words. The oracle of the built-in world, or a classifier taught the user's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from leafwing.errors import LeafwingError
+
+if TYPE_CHECKING:
+    from leafwing.metrics.features import Features
+
+SURE = 0.5
+"""How probable a classifier's class must be to count."""
+UNREAD = ""
+"""What a reader says of a property of which it is not sure."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads properties of pictures.
+
+    Args:
+        name: oracle or classifier.
+        words: the words of each property.
+        read: pictures (n, channels, height, width) in [-1, 1] -> for each property what it is, str (n,), `UNREAD` where not sure.
+        box: pictures -> the box about the object, (n, 4): left, top, width, height in pixels, nan where not sure; None where
+            the reader sees no boxes.
+    """
+
+    name: str
+    words: Mapping[str, Sequence[str]]
+    read: Callable[[Tensor], dict[str, np.ndarray]]
+    box: Callable[[Tensor], np.ndarray] | None = None
+
+    def property_of(self, concept: str) -> tuple[str, str]:
+        """A concept, `colour=red`, as property and word; of a reader with one property the word is enough.
+
+        Raises:
+            LeafwingError: the reader knows no such property or word.
+        """
+        name, equals, word = (part.strip() for part in concept.partition("="))
+        if not equals and len(self.words) == 1:
+            name, word = next(iter(self.words)), name
+        if word not in self.words.get(name, ()):
+            known = "; ".join(f"{one} ({', '.join(map(str, words))})" for one, words in self.words.items())
+            raise LeafwingError(f"no concept {concept!r}: write PROPERTY=WORD; the {self.name} reads {known}")
+        return name, word
+
+
+def oracle() -> Reader:
+    """The oracle of `sprites`: shape, colour, size, place and background; sure where it explains enough of the picture."""
+    from leafwing import sprites
+    from leafwing.sprites.words import WORDS
+
+    def read(pictures: Tensor) -> dict[str, np.ndarray]:
+        found = sprites.read(pictures)
+        return {
+            name: np.where(found.sure, np.asarray(words)[getattr(found.scenes, name)], UNREAD)
+            for name, words in WORDS.items()
+        }
+
+    def box(pictures: Tensor) -> np.ndarray:
+        found = sprites.read(pictures)
+        return np.where(found.sure[:, None], found.box, np.nan)
+
+    return Reader("oracle", {name: tuple(words) for name, words in WORDS.items()}, read, box)
+
+
+def classifier(features: Features, labels: Sequence[str]) -> Reader:
+    """A classifier of the data's own classes, as the property `label`.
+
+    Args:
+        features: a feature network that classifies.
+        labels: the class names.
+    """
+
+    def read(pictures: Tensor) -> dict[str, np.ndarray]:
+        told = features(pictures)[1]
+        assert told is not None, "this feature network is no classifier"
+        return {"label": np.where(told.max(1) >= SURE, np.asarray(labels)[told.argmax(1)], UNREAD)}
+
+    return Reader("classifier", {"label": tuple(labels)}, read)

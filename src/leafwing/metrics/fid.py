@@ -1,0 +1,87 @@
+"""FID: Frechet distance between two clouds of features. Heusel et al. 2017, arXiv:1706.08500, eq. 6.
+
+Each cloud is taken for a Gaussian, of which mean m and covariance C are worked out in float64:
+
+    |m_r - m_f|^2 + tr C_r + tr C_f - 2 tr (C_r C_f)^(1/2)
+
+With C = R^T R, the last trace is the sum of the singular values of R_r R_f^T. That needs no root of a matrix, and is exact too where
+there are fewer samples than features, where roots of a covariance that has no inverse lose half of their digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing.metrics.clouds import check
+from leafwing.metrics.evidence import Evidence, Measure
+from leafwing.metrics.intervals import within
+
+RESAMPLES = 30
+WIDEST = 256
+"""Features up to which an interval is worked out: 30 distances between clouds of 2,048 features take minutes."""
+
+
+def measure(evidence: Evidence) -> list[Measure]:
+    """`fid`, with an interval by bootstrap where there are at most 256 features; see `spread`."""
+    real, fake = evidence.real_features(), evidence.fake_features()
+    value = frechet_distance(real, fake)
+    if real.shape[1] > WIDEST or not np.isfinite(value):
+        return [Measure("fid", value, better="lower")]
+    told = partial(evidence.counting, "resamples for the interval of fid")
+    return [within("fid", value, spread(real, fake, evidence.seed, told=told), "lower", least=0)]
+
+
+def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
+    """The distance between features (n, d) and (m, d), 0 or more; nan where one is not finite.
+
+    Raises:
+        LeafwingError: fewer than two rows, or features that are not alike.
+    """
+    if not check(real, fake, 2, "fid"):
+        return float("nan")
+    (mean_r, root_r), (mean_f, root_f) = _gaussian(real), _gaussian(fake)
+    shared = torch.linalg.svdvals(root_r @ root_f.T).sum()
+    distance = (mean_r - mean_f).square().sum() + root_r.square().sum() + root_f.square().sum() - 2 * shared
+    return max(0.0, distance.item())  # rounding may leave -1e-13
+
+
+def _gaussian(features: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The mean (d,) of features (n, d), and an R (at most d, d) with R^T R their covariance: by QR, some rows at a time."""
+    n, d = features.shape
+    mean, root = features.mean(axis=0, dtype=np.float64), torch.empty(0, d, dtype=torch.float64)
+    step = max(2 * d, 4096)
+    for start in range(0, n, step):
+        part = torch.from_numpy(features[start : start + step] - mean)
+        root = torch.linalg.qr(torch.cat([root, part]), mode="r").R
+    return torch.from_numpy(mean), root / (n - 1) ** 0.5
+
+
+def spread(
+    real: np.ndarray,
+    fake: np.ndarray,
+    seed: int,
+    resamples: int = RESAMPLES,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
+    """The standard deviation of the distance over draws of both clouds, estimated by bootstrap.
+
+    The distances of the resamples themselves lie too high, because a resample has fewer different rows and FID falls with their
+    number; so only how far they scatter is used. The interval says where FID of this many samples lies, not FID of all there could be.
+
+    `told` hears how many resamples are done, out of how many.
+    """
+    random = np.random.default_rng(seed)
+
+    def again(features: np.ndarray) -> np.ndarray:
+        return features[random.integers(0, len(features), len(features))]
+
+    distances = []
+    for done in range(resamples):
+        distances.append(frechet_distance(again(real), again(fake)))
+        told(done + 1, resamples)
+    return float(np.std(distances, ddof=1))

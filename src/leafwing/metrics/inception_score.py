@@ -1,0 +1,42 @@
+"""Inception score. Salimans et al. 2016, arXiv:1606.03498, section 4.
+
+    exp E KL(p(y | x) || p(y)),    p(y) = E p(y | x), over samples x and the answers p(y | x) of a classifier
+
+It is worked out in each of 10 parts of the samples, and their mean is the score: from 1 to the number of classes. Scores of two
+classifiers cannot be compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from leafwing.errors import LeafwingError
+from leafwing.metrics.evidence import Evidence, Measure
+from leafwing.metrics.intervals import within
+
+SPLITS = 10
+
+
+def measure(evidence: Evidence) -> list[Measure]:
+    """`inception_score`, with an interval from the scatter of the parts (Student's t).
+
+    Raises:
+        LeafwingError: the feature network is no classifier.
+    """
+    found = scores(evidence.fake_probabilities())
+    error = float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else float("nan")
+    return [within("inception_score", float(found.mean()), error, "higher", least=1, parts=len(found))]
+
+
+def scores(probabilities: np.ndarray, splits: int = SPLITS) -> np.ndarray:
+    """The score of each of `splits` parts of probabilities (n, classes), taken in order: float64 (splits,).
+
+    Raises:
+        LeafwingError: there are no samples.
+    """
+    from scipy.special import rel_entr
+
+    if not len(probabilities):
+        raise LeafwingError("inception_score needs at least one sample: ask for more of them")
+    parts = np.array_split(probabilities.astype(np.float64), min(splits, len(probabilities)))
+    return np.array([np.exp(rel_entr(part, part.mean(axis=0)).sum(axis=1).mean()) for part in parts])

@@ -1,0 +1,92 @@
+"""Perceptual path length: how far samples jump when their latents move a little. Karras et al. 2019, arXiv:1812.04948, section 4.1.
+
+    E |f(G(z(t))) - f(G(z(t + e)))|^2 / e^2,    z(t) between two latents, e = 1e-4, the outer hundredths of the paths left out
+
+t is anywhere on the path (`ppl`), or at its end (`ppl_ends`). Paths are great circles (`slerp`) for normal latents and straight lines
+for others, so that latents on the way are as likely as those that the generator was trained on. f is the feature network of the
+protocol, where the paper has LPIPS, so numbers of two networks cannot be compared, and none with the paper's. A path takes all of
+its samples from class 0 where there are classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing.errors import LeafwingError
+from leafwing.metrics.evidence import Evidence, Measure
+from leafwing.metrics.intervals import within
+
+EPSILON = 1e-4
+BLOCK = 32
+TRIM = 0.01
+KNOWN = 256
+"""From so many latents it is told whether the prior is normal."""
+
+Walk = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From, to (n, size), times (n,) -> latents (n, size) on the way."""
+
+
+def measure(evidence: Evidence) -> list[Measure]:
+    """`ppl` and `ppl_ends` over as many paths as the protocol has samples, with the interval of a trimmed mean.
+
+    Raises:
+        LeafwingError: points.
+    """
+    if evidence.spec.points:
+        raise LeafwingError("ppl is about pictures, and these are points: leave it out of the metrics")
+    n = evidence.n_fake
+    ends = evidence.latents(2 * n)
+    walk = slerp if beyond_uniform(evidence.latents(KNOWN)) else straight
+    times = torch.rand(n, generator=torch.Generator().manual_seed(evidence.seed), dtype=torch.float64)
+    return [
+        trimmed("ppl", jumps(evidence, walk, ends[:n], ends[n:], times)),
+        trimmed("ppl_ends", jumps(evidence, walk, ends[:n], ends[n:], torch.zeros_like(times))),
+    ]
+
+
+def jumps(evidence: Evidence, walk: Walk, start: Tensor, end: Tensor, times: Tensor) -> np.ndarray:
+    """The squared step in features, over e^2, at each time (n,) of the paths between latents (n, size): float64 (n,)."""
+    found = []
+    for i in range(0, len(start), BLOCK):
+        a, b, t = (part[i : i + BLOCK].cpu().double() for part in (start, end, times))  # not every device has float64
+        latents = torch.cat([walk(a, b, t), walk(a, b, t + EPSILON)]).to(start)
+        here, there = np.split(evidence.features(evidence.made_of(latents)).astype(np.float64), 2)
+        found.append(np.square(here - there).sum(axis=1) / EPSILON**2)
+        evidence.counting("steps in the latents", min(i + BLOCK, len(start)), len(start))
+    return np.concatenate(found)
+
+
+def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Latents (n, size) on straight lines from a to b (n, size), at times t (n,)."""
+    return a + t[:, None] * (b - a)
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Latents (n, size) on great circles from a to b (n, size), at times t (n,). White 2016, arXiv:1609.04468.
+
+    Lengths go from a's to b's. Where a and b point the same way or opposite ways there is no one circle, and the line is straight.
+    """
+    angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).acos()[:, None]
+    sine, time = angle.sin(), t[:, None]
+    curved = (((1 - time) * angle).sin() * a + (time * angle).sin() * b) / sine
+    return torch.where(sine > 1e-6, curved, straight(a, b, t))
+
+
+def beyond_uniform(latents: Tensor) -> bool:
+    """Whether every number of latents (n, size) sometimes lies beyond [-1, 1]: the prior is normal, not uniform."""
+    return bool((latents.abs().amax(dim=0) > 1).all())
+
+
+def trimmed(name: str, values: np.ndarray) -> Measure:
+    """The mean of values (n,) between their 1st and 99th percentile, with the interval of a trimmed mean (Tukey & McLaughlin 1963)."""
+    if not np.isfinite(values).all():
+        return within(name, float("nan"), 0, "lower")
+    low, high = np.quantile(values, TRIM, method="lower"), np.quantile(values, 1 - TRIM, method="higher")
+    value = float(values[(low <= values) & (values <= high)].mean())
+    few = len(values) == 1
+    error = float("nan") if few else float(values.clip(low, high).std(ddof=1)) / ((1 - 2 * TRIM) * np.sqrt(len(values)))
+    return within(name, value, error, "lower", least=0)

@@ -1,0 +1,311 @@
+"""The two sides of an evaluation: real samples from a data set, and what a model makes; each with its features, worked out once.
+
+Everything goes in chunks, so that no more is held than training would hold: samples lie on the disk, 8 bits a number, because real
+pictures have no more. Several processes share the sampling and the features, chunk by chunk, and all of them get everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing import files
+from leafwing.data.worlds import WORLDS
+from leafwing.errors import LeafwingError
+from leafwing.metrics.features import Features
+from leafwing.metrics.protocol import Protocol, fingerprint
+from leafwing.model import BLOCK, Model
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.engine.processes import Processes
+
+AS_REAL, IN_TURN = "as the real ones", "in turn"
+"""Which classes samples are made of: those of the real pictures, in their shares, or each as often as any other."""
+
+Counting = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, out of how much."""
+
+
+class Samples:
+    """What metrics look at; see `evidence.Evidence`.
+
+    Args:
+        model: what is evaluated.
+        real: the split that the protocol names.
+        protocol: the conditions.
+        features: the feature network; None where no metric needs one.
+        parts: gives what the model was trained on, and what was kept out of that.
+        cache: a folder for samples while they are needed, and for features of the real ones.
+        processes: who shares the work.
+        counting: told how far it is.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        real: Dataset,
+        protocol: Protocol,
+        features: Features | None,
+        *,
+        parts: Callable[[], tuple[Dataset, Dataset]],
+        cache: Path,
+        processes: Processes,
+        counting: Counting = lambda what, done, total: None,
+    ) -> None:
+        self.model, self.real, self.protocol, self.network = model, real, protocol, features
+        self.spec, self.seed = model.spec, protocol.seed
+        self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
+        self.world = real.source if real.source.partition(":")[0] in WORLDS else ""
+        self.options: Mapping[str, Any] = real.options
+        self.parts, self.cache, self.processes, self.counting = parts, cache, processes, counting
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Samples:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    # --- samples ---------------------------------------------------------------------------------------------------------
+
+    def real_pictures(self) -> Iterator[Tensor]:
+        """The real pictures, chunk after chunk, in an order of the seed; half of them mirrored where the data are."""
+        self._need_pictures()
+        return (self._real(start, end) for start, end in chunks(self.n_real))
+
+    def fake_pictures(self) -> Iterator[Tensor]:
+        """The samples, chunk after chunk, rounded to 8 bits; nan where a sample has numbers that are not finite."""
+        self._need_pictures()
+        return (self._fake(start, end) for start, end in chunks(self.n_fake))
+
+    def train_pictures(self) -> Iterator[Tensor]:
+        """What the model was trained on, chunk after chunk in the order of the data, never mirrored."""
+        return in_order(self.parts()[0])
+
+    def held_pictures(self) -> Iterator[Tensor]:
+        """What was kept out of training, likewise; nothing where nothing was."""
+        return in_order(self.parts()[1])
+
+    def fake_points(self) -> np.ndarray:
+        """float64 (n_fake, 2)."""
+        self._need_points()
+        return np.concatenate([made.double().numpy() for made in self._sampled()])
+
+    def fake_labels(self) -> np.ndarray | None:
+        """int64 (n_fake,), the classes that were asked for; None for a model without labels."""
+        return np.array(self._classes, np.int64) if self._classes else None
+
+    def real_labels(self) -> np.ndarray | None:
+        """int64 (n_real,), the classes of the real samples; None for data without labels."""
+        if self.real.labels is None:
+            return None
+        order, _ = self.real.epoch(self.seed, 0, slice(0, self.n_real))
+        return self.real.labels[order]
+
+    def latents(self, n: int) -> Tensor:
+        """n latents of the protocol's seed."""
+        return self.model.latents(n, self.seed)
+
+    def made_of(self, latents: Tensor) -> Tensor:
+        """What the model makes of latents (b, size), on the CPU; all of class 0 and of one sample's attributes where it takes them."""
+        label = 0 if self.model.labels else None
+        one = self.model.attribute_rows(None, 1, self.seed, self.model.classes(label, 1))
+        rows = one.repeat(len(latents), axis=0) if one.size else None
+        return self.model.generate(latents.to(self.model.device), label=label, attributes=rows).cpu()
+
+    # --- features --------------------------------------------------------------------------------------------------------
+
+    def features(self, pictures: Tensor) -> np.ndarray:
+        """Features of some pictures (b, channels, height, width) in [-1, 1]: float32 (b, d)."""
+        return self._need_network()(pictures)[0]
+
+    def real_features(self) -> np.ndarray:
+        """float32 (n_real, d); kept in the cache for the next evaluation under these conditions."""
+        return self._real_features
+
+    def fake_features(self) -> np.ndarray:
+        """float32 (n_fake, d)."""
+        return self._seen[0]
+
+    def fake_probabilities(self) -> np.ndarray:
+        """float64 (n_fake, classes).
+
+        Raises:
+            LeafwingError: the feature network is no classifier.
+        """
+        network = self._need_network()
+        if not network.classifies:
+            raise LeafwingError(
+                f"features {network.name}: this network is no classifier, and the metric needs one. "
+                "Use --features inception, or --features own with data that have labels"
+            )
+        probabilities = self._seen[1]
+        assert probabilities is not None
+        return probabilities
+
+    @cached_property
+    def _real_features(self) -> np.ndarray:
+        """Read from the cache by process 0, else worked out by all."""
+        conditions = self.protocol.as_dict()
+        for beside in ("n_fake", "labels", "precision"):
+            del conditions[beside]
+        path = self.cache / "features" / f"{fingerprint(conditions)}.npy"
+        known = recall(path) if self.processes.first else None
+        shape = self.processes.tell(None if known is None else list(known.shape))
+        if shape is not None:
+            own = np.empty((0, *shape[1:]), np.float32) if known is None else known
+            return self.processes.gather(torch.from_numpy(own)).numpy()
+        network = self._need_network()
+
+        def look(start: int, end: int) -> tuple[Tensor]:
+            return (torch.from_numpy(network(self._real(start, end))[0]),)
+
+        (found,) = self._together("features of real pictures", self.n_real, look)
+        if self.processes.first:
+            remember(path, found)
+        return found
+
+    @cached_property
+    def _seen(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features and probabilities of the samples, which one pass gives."""
+        network = self._need_network()
+
+        def look(start: int, end: int) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(one) for one in network(self._fake(start, end)) if one is not None)
+
+        features, *rest = self._together("features of samples", self.n_fake, look)
+        return features, rest[0] if rest else None
+
+    # --- in chunks, by all processes -------------------------------------------------------------------------------------
+
+    def _real(self, start: int, end: int) -> Tensor:
+        return to_floats(self.real.batch(self.seed, start, end - start).image.permute(0, 2, 3, 1).numpy())
+
+    def _fake(self, start: int, end: int) -> Tensor:
+        made, finite = self._made
+        return to_floats(made[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
+
+    @cached_property
+    def _classes(self) -> list[int]:
+        """The class of each sample; empty for a model without labels."""
+        real = self.real_labels() if self.model.labels and self.protocol.labels == AS_REAL else None
+        return self.model.classes(None, self.n_fake) if real is None else np.resize(real, self.n_fake).tolist()
+
+    @cached_property
+    def _attributes(self) -> np.ndarray:
+        """The attributes of each sample, uint8 (n_fake, attributes): those of the real ones where these have the same."""
+        real, names = self.real, self.model.attributes
+        if not names or real.attributes is None or real.spec.attributes != names or self.protocol.labels != AS_REAL:
+            return self.model.attribute_rows(None, self.n_fake, self.seed, self._classes)
+        order, _ = real.epoch(self.seed, 0, slice(0, self.n_real))
+        return np.resize(real.attributes[order], (self.n_fake, len(names)))
+
+    @cached_property
+    def _made(self) -> tuple[np.ndarray, Tensor]:
+        """All samples, uint8 (n_fake, height, width, channels), and which of them are finite throughout, bool (n_fake,).
+
+        The samples are a memory map of a file that ends with this evaluation; those of a generator that diverged are black.
+        """
+        shape = (self.n_fake, self.spec.height, self.spec.width, self.spec.channels)
+        folder = self.cache / "samples"
+        with files.storage(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
+            finite = []
+            for made in self._sampled():
+                finite.append(made.flatten(1).isfinite().all(1))
+                file.write(to_bytes(made.nan_to_num(-1, -1, -1)).tobytes())
+            file.flush()
+        return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
+
+    def _sampled(self) -> Iterator[Tensor]:
+        """All samples in order, on the CPU, chunk after chunk."""
+        latents, classes = self.model.latents(self.n_fake, self.seed), self._classes
+        rows = self._attributes
+
+        def make(start: int, end: int) -> tuple[Tensor]:
+            own = rows[start:end] if rows.size else None
+            blocks = self.model.stream(latents[start:end], label=classes[start:end] or None, attributes=own)
+            return (torch.cat([block.cpu() for block in blocks]),)
+
+        return (made for (made,) in self._rounds("sampling", self.n_fake, make))
+
+    def _together(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
+        """All of what `_rounds` gives, joined."""
+        return [torch.cat(parts).numpy() for parts in zip(*self._rounds(what, n, work), strict=True)]
+
+    def _rounds(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """What is made of n things, in order, for all processes: in each round every process takes the next chunk."""
+        world = self.processes.world
+        for first in range(0, n, BLOCK * world):
+            start = min(n, first + BLOCK * self.processes.rank)
+            end = min(n, start + BLOCK)
+            # Nothing is left for this process in the last round: it shows the shape of what it would have made.
+            found = work(start, end) if start < end else tuple(one[:0] for one in work(0, 1))
+            yield tuple(self.processes.gather(one.contiguous()) for one in found)
+            self.counting(what, min(n, first + BLOCK * world), n)
+
+    def _need_network(self) -> Features:
+        if self.network is None:
+            raise LeafwingError(
+                "this evaluation was begun without a feature network, and the metric needs one: give --features"
+            )
+        return self.network
+
+    def _need_pictures(self) -> None:
+        if self.spec.points:
+            raise LeafwingError("this metric looks at pictures, and the run makes points; for points there is: modes")
+
+    def _need_points(self) -> None:
+        if not self.spec.points:
+            raise LeafwingError("this metric looks at points, and the run makes pictures")
+
+
+def chunks(n: int) -> Iterator[tuple[int, int]]:
+    """The beginnings and ends of chunks of n things."""
+    return ((start, min(n, start + BLOCK)) for start in range(0, n, BLOCK))
+
+
+def in_order(data: Dataset) -> Iterator[Tensor]:
+    """The pictures of a data set as it holds them."""
+    return (to_floats(data.pictures(np.arange(start, end))) for start, end in chunks(len(data)))
+
+
+def to_floats(pixels: np.ndarray) -> Tensor:
+    """uint8 (b, height, width, channels) -> float32 (b, channels, height, width) in [-1, 1]."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_bytes(samples: Tensor) -> np.ndarray:
+    """float (b, channels, height, width) in [-1, 1] -> uint8 (b, height, width, channels), as picture files hold them."""
+    return samples.add(1).mul_(127.5).round_().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def recall(path: Path) -> np.ndarray | None:
+    """Features that `remember` kept; None where there are none that can be read."""
+    try:
+        found = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.ndim == 2 and found.dtype == np.float32 else None
+
+
+def remember(path: Path, features: np.ndarray) -> None:
+    """Keeps features; a cache that cannot be written only costs time at the next evaluation."""
+
+    def save(beside: Path) -> None:
+        with beside.open("wb") as file:
+            np.save(file, features)
+
+    with contextlib.suppress(OSError, LeafwingError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, save)

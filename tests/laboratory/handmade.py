@@ -1,0 +1,96 @@
+"""A world made by hand: what each number of a latent does is known, so tools can be held against it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.laboratory.reading import UNREAD, Reader
+from leafwing.metrics.features import Features
+from leafwing.model import Model
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import duel, generating, sampling
+from leafwing.parts.priors import Normal
+
+SPEC = DataSpec(16, 16, 3)
+LATENT = 4
+
+
+class Painter(nn.Module):
+    """Latents (n, 4) -> pictures: the first number is the ground's brightness, the second says on which side a red square is.
+
+    The third number makes the square larger, the fourth does nothing. Two convolutions: the second draws four maps, of which the last
+    is the square and the others are the ground.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(LATENT, LATENT, bias=False)
+        self.same, self.draw = nn.Conv2d(4, 4, 1, bias=False), nn.Conv2d(4, 3, 1, bias=False)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.01])))
+            self.same.weight.copy_(torch.eye(4)[:, :, None, None])
+            colours = torch.tensor([[0.3, 0.3, 0.0, 0.9], [0.3, 0.0, 0.3, -0.4], [0.0, 0.3, 0.3, -0.4]])
+            self.draw.weight.copy_(colours[:, :, None, None])
+
+    def forward(self, z: Tensor) -> Tensor:
+        seen = self.first(z) / torch.tensor([3.0, 2.0, 1.0, 0.01])
+        ground = torch.tanh(seen[:, 0])[:, None, None].expand(-1, 16, 16)
+        x = torch.arange(16.0)
+        middle = 8 + 4 * torch.tanh(3 * seen[:, 1])[:, None]
+        half = 1.5 + 0.5 * torch.tanh(seen[:, 2])[:, None]
+        across = torch.sigmoid(8 * (half - (x - middle).abs()))
+        down = torch.sigmoid(8 * (half - (x - 8).abs()))
+        square = across[:, None, :] * down[:, :, None]
+        return torch.tanh(self.draw(self.same(torch.stack([ground, ground, ground, 3 * square], 1))))
+
+
+class Critic(nn.Module):
+    """Pictures -> how red they are at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, padding=1)
+        self.deep = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.deep(torch.relu(self.conv(x))).mean((1, 2, 3)) + (x[:, 0] - x[:, 1]).amax((1, 2))
+
+
+def painter(spec: DataSpec = SPEC) -> Model:
+    """The model of this world."""
+    torch.manual_seed(0)
+    z = Normal(LATENT)
+    players = {"G": Player(Painter(), Adam(1e-3)), "D": Player(Critic(), Adam(1e-3))}
+    model = Model(Game(players, duel(sampling(z), non_saturating), replace(generating(z))), spec)
+    for net in model.game.modules().values():
+        net.requires_grad_(False)
+    return model
+
+
+def seen(pictures: Tensor) -> dict[str, np.ndarray]:
+    """Side of the square and brightness of the ground; unread where there is no square."""
+    box = boxes(pictures)
+    found = ~np.isnan(box[:, 0])
+    side = np.where(np.nan_to_num(box[:, 0] + box[:, 2] / 2) < 8, "left", "right")
+    ground = np.where(pictures[:, :, 0, 0].mean(1).cpu().numpy() > 0, "bright", "dark")
+    return {"side": np.where(found, side, UNREAD), "ground": np.where(found, ground, UNREAD)}
+
+
+def boxes(pictures: Tensor) -> np.ndarray:
+    """The box about what is red, (n, 4); nan where nothing is."""
+    red = ((pictures[:, 0] - pictures[:, 1]) > 0.5).cpu().numpy()
+    found = np.full((len(red), 4), np.nan)
+    for i, one in enumerate(red):
+        rows, columns = np.flatnonzero(one.any(1)), np.flatnonzero(one.any(0))
+        if len(rows):
+            found[i] = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+    return found
+
+
+READER = Reader("eye", {"side": ("left", "right"), "ground": ("bright", "dark")}, seen, boxes)
+FEATURES = Features("pixels", "0", lambda pictures: (pictures.flatten(1), None))

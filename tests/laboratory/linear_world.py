@@ -1,0 +1,106 @@
+"""A world whose generator is linear, so that what the tools should find is known. No tests here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import leafwing
+from leafwing.data import Dataset
+from leafwing.game import Abilities, DataSpec, Game, Player
+from leafwing.metrics.features import Features, load_features
+from leafwing.model import Model
+from leafwing.parts import priors
+from leafwing.pictures import to_pixels
+
+SIDE, SCALE = 16, 2
+TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+
+
+class Waves(nn.Module):
+    """Latents (n, 3 * waves) -> pictures: sums of slow waves in each channel; class 1 is brighter by 0.4."""
+
+    def __init__(self, waves: int, channels: int) -> None:
+        super().__init__()
+        y, x = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
+        across = [(a, b) for a in range(4) for b in range(4)][:waves]
+        made = [torch.cos(math.pi * a * y / SIDE) * torch.cos(math.pi * b * x / SIDE) for a, b in across]
+        basis = torch.zeros(channels, waves, channels, SIDE, SIDE)
+        for channel in range(channels):
+            for wave, one in enumerate(made):
+                basis[channel, wave, channel] = one / one.norm()
+        self.register_buffer("basis", basis.flatten(0, 1))
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        made = SCALE * torch.einsum("nd,dchw->nchw", z, self.basis)
+        return made if label is None else made + 0.4 * label.view(-1, 1, 1, 1)
+
+    def back(self, x: Tensor) -> Tensor:
+        return torch.einsum("nchw,dchw->nd", x, self.basis) / SCALE
+
+
+class Blocks(nn.Module):
+    """Latents (n, channels * 16) -> pictures of 4x4 blocks, each of the colour that its numbers say."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        return nn.functional.interpolate(0.5 * z.view(-1, self.channels, 4, 4), (SIDE, SIDE), mode="nearest")
+
+
+def world(
+    kind: str = "waves",
+    *,
+    prior: str = "normal",
+    labels: tuple[str, ...] = (),
+    encodes: bool = False,
+    dark: bool = False,
+    channels: int = 3,
+    waves: int = 3,
+) -> Model:
+    """A model of pictures 16x16; `dark`: with a critic that likes them dark."""
+    net: nn.Module = Waves(waves, channels) if kind == "waves" else Blocks(channels)
+    size = channels * (waves if kind == "waves" else 16)
+    fields = ("image", "label") if labels else ("image",)
+    abilities = Abilities(
+        priors.named(prior, size),
+        lambda nets, z, label: nets.G(z, label),
+        ("label",) if labels else (),
+        encode=(lambda nets, x: nets.G.back(x)) if encodes else None,
+        judge=(lambda nets, x, label: -x.mean((1, 2, 3))) if dark else None,
+    )
+    return Model(Game({"G": Player(net)}, [], abilities), DataSpec(SIDE, SIDE, channels, labels, fields))
+
+
+def held(model: Model, pictures: Tensor, labels: list[int] | None = None) -> Dataset:
+    """Pictures as a data set."""
+    options = {"fit": "crop", "background": "white"}
+    classes = None if labels is None else np.array(labels, np.int64)
+    return Dataset(model.spec, to_pixels(pictures), classes, "0" * 64, "made here", options)
+
+
+def stream(data: Dataset, tensor: Tensor) -> Tensor:
+    """Rows in the order in which the tools number them."""
+    return tensor[torch.from_numpy(data.epoch(0, 0)[0])]
+
+
+def pixels() -> Features:
+    """The space of pixels."""
+    return load_features("pixels", None)
+
+
+def trained(root: Path) -> Path:
+    """A run on noise, trained for two rounds."""
+    folder, noise = root / "pictures", np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(16):
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return leafwing.train(folder, out=root / "run", images=16, hold_out=4, **TINY).folder

@@ -1,0 +1,69 @@
+"""The guide's page on the laboratory, run from top to bottom, for fewer images and with small networks."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from leafwing import cli
+from leafwing.laboratory import TOOLS, reading
+from leafwing.laboratory.reading import Reader
+from leafwing.metrics import own
+from leafwing.sprites.words import WORDS
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "guide" / "laboratory.md"
+LINES = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("leafwing ")
+]
+FEWER = {"--labels 5,20 --draws 3 --test 500": "--labels 2,4 --draws 2 --test 40"}
+SMALL = {
+    "arithmetic": ["--trials", "5"], "dropout": ["--n", "40"], "mix": ["--n", "4"], "truncate": ["--n", "40"],
+    "features": ["--steps", "2"], "sift": ["--draws", "2"], "invert": ["--steps", "2"], "complete": ["--steps", "2"],
+    "edit": ["--steps", "2"],
+}  # fmt: skip
+"""What is made less of, where a line does not say how much."""
+
+
+def any_words(pictures: Tensor) -> dict[str, np.ndarray]:
+    """All words in turn: an untrained network draws nothing that the oracle itself would be sure of."""
+    turn = np.arange(len(pictures))
+    return {name: np.asarray(words)[turn // 3**i % len(words)] for i, (name, words) in enumerate(WORDS.items())}
+
+
+def same_box(pictures: Tensor) -> np.ndarray:
+    """A box in the middle of each picture."""
+    return np.tile([8.0, 8.0, 12.0, 12.0], (len(pictures), 1))
+
+
+def test_every_tool_has_a_line() -> None:
+    used = {shlex.split(line)[3] for line in LINES if " explore " in line}
+    assert used == set(TOOLS)
+
+
+def test_every_line_of_the_page_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "STEPS", 2)
+    monkeypatch.setattr("leafwing.laboratory.dropout.RANDOM", 1)
+    monkeypatch.setattr(reading, "oracle", lambda: Reader("oracle", WORDS, any_words, same_box))
+    for line in LINES:
+        for many, few in FEWER.items():
+            line = line.replace(many, few)
+        words = shlex.split(re.sub(r"\d+k\b", "64", line))[1:]
+        if words[0] == "train":
+            words += ["--threads", "1", "--width", "8", "--widest", "16", "--batch", "16"]
+        elif words[0] == "explore":
+            option = SMALL.get(words[2], [])
+            words += option if option and option[0] not in words else []
+        assert cli.run(words) == 0, (line, capsys.readouterr().err)
+    made = {path.parent.name.split("-")[1] for path in tmp_path.glob("*/explore/*/figures.json")}
+    assert made == set(TOOLS)

@@ -1,0 +1,192 @@
+"""Sifting: a planted generator that makes wrong labels and dull pictures, and judges who know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import planted_critics as planted
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import leafwing
+from leafwing import cli
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+from leafwing.laboratory.reading import Reader
+from leafwing.laboratory.sift import sift
+from leafwing.metrics import own
+
+NAMES = ("top", "middle", "bottom")
+SPEC = DataSpec(12, 12, 1, NAMES, ("image", "label"))
+WRONG, DULL = -0.524, 0.0  # 30 % and half of all numbers from N(0, 1) are smaller
+
+
+def painted(classes: Tensor, bright: Tensor, generator: torch.Generator) -> Tensor:
+    """A third of each picture is brighter than the rest, under columns of its own, and noisy: (n, 1, 12, 12) in [-1, 1]."""
+    noise = 0.15 * torch.randn(len(classes), 1, 12, 12, generator=generator)
+    rows = torch.arange(12).view(1, 1, 12, 1) // 4 == classes.view(-1, 1, 1, 1)
+    light = 1.4 * torch.rand(len(classes), 1, 1, 12, generator=generator) - 0.9
+    return (light + noise + rows * bright.view(-1, 1, 1, 1)).clamp(-1, 1)
+
+
+def generate(nets: Any, z: Tensor, label: Tensor) -> Tensor:
+    """The class that is asked for, but the next one where the first number of a latent is small; dull where the second is."""
+    shown = torch.where(z[:, 0] < WRONG, (label + 1) % 3, label)
+    return painted(shown, torch.where(z[:, 1] < DULL, 0.25, 0.45), torch.Generator().manual_seed(len(z)))
+
+
+def data(n: int = 300, seed: int = 0) -> planted.Dataset:
+    classes = torch.arange(n) % 3
+    pictures = painted(classes, torch.full((n,), 0.45), torch.Generator().manual_seed(seed))
+    array = pictures.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return planted.data(array, classes.numpy(), NAMES)
+
+
+def thirds(pictures: Tensor) -> Tensor:
+    return pictures.unflatten(2, (3, 4)).mean((1, 3, 4))
+
+
+def read(pictures: Tensor) -> dict[str, np.ndarray]:
+    return {"where": np.asarray(NAMES)[thirds(pictures).argmax(1).numpy()]}
+
+
+READER = Reader("classifier", {"where": NAMES}, read)
+
+
+class Brightness(nn.Module):
+    """Pictures are real as far as one of their thirds is brighter than another."""
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return thirds(x).amax(1) - thirds(x).amin(1)
+
+
+def model(**how: Any) -> leafwing.Model:
+    return planted.model(Brightness(), SPEC, generate, ("label",), **how)
+
+
+GIVEN: dict[str, Any] = {"samples": 60, "labels": "2,6", "draws": 3}
+
+
+def test_a_classifier_keeps_the_samples_that_show_what_was_asked_for_and_learns_better_from_them() -> None:
+    one, real = model(), data()
+    found = sift(one, data=real, held=real, reader=READER, by="classifier", **GIVEN)
+    latents = one.latents(180)
+    right = (latents[:, 0] >= WRONG).numpy()
+    assert found.figures["made"] == {"all": 180, "by_class": dict.fromkeys(NAMES, 60)}
+    assert found.figures["kept"]["all"] == right.sum()
+    assert found.figures["right"] == {"made": pytest.approx(right.mean()), "kept": 1.0}
+    asked_for = np.repeat([0, 1, 2], 60)
+    assert np.array_equal(found.arrays["labels"], asked_for[right])
+    kept = torch.from_numpy(found.arrays["samples"]).permute(0, 3, 1, 2).float()
+    assert np.array_equal(thirds(kept).argmax(1).numpy(), asked_for[right])
+    assert found.figures["real_right"] == 1.0
+    assert found.figures["threshold"] is None
+    assert found.figures["tested"] == 150
+    assert not found.figures["test_held_out"]
+    accuracy = {arm: by["2"]["mean"] for arm, by in found.figures["accuracy"].items()}
+    assert accuracy["sifted"] > accuracy["labels"] + 0.05
+    assert accuracy["sifted"] >= max(accuracy["unsifted"], accuracy["as_many"])
+    assert found.figures["gains"]["labels"]["2"]["beats"]
+    again = sift(one, data=real, held=real, reader=READER, by="classifier", **GIVEN)
+    assert again.figures == found.figures
+    assert all(again.sheets[name].tobytes() == sheet.tobytes() for name, sheet in found.sheets.items())
+
+
+def test_the_critic_keeps_what_it_takes_for_real_and_both_keep_what_both_accept() -> None:
+    one, real = model(), data()
+    latents = one.latents(180).numpy()
+    kept, away = real.split(100)
+    by_critic = sift(one, data=kept, held=away, reader=READER, by="critic", quantile=0.02, **GIVEN)
+    assert by_critic.figures["kept"]["all"] == pytest.approx((latents[:, 1] >= DULL).sum(), abs=6)
+    assert by_critic.figures["right"]["kept"] == pytest.approx((latents[latents[:, 1] >= DULL, 0] >= WRONG).mean(), abs=0.05)
+    assert by_critic.figures["test_held_out"]
+    assert "A classifier sees the asked class" in " ".join(by_critic.words)
+    both = sift(one, data=kept, held=away, reader=READER, quantile=0.02, **GIVEN)
+    assert both.figures["kept"]["all"] == pytest.approx(((latents[:, 0] >= WRONG) & (latents[:, 1] >= DULL)).sum(), abs=6)
+    strict = sift(one, data=kept, held=away, reader=READER, by="critic", quantile=0.9, **GIVEN)
+    assert strict.figures["kept"]["all"] < by_critic.figures["kept"]["all"]
+    assert strict.figures["threshold"] > by_critic.figures["threshold"]
+
+
+def test_samples_that_are_all_wrong_are_all_rejected_and_nothing_changes() -> None:
+    never = planted.model(Brightness(), SPEC, lambda nets, z, label: generate(nets, z - 100, label), ("label",))
+    found = sift(never, data=data(), held=data(), reader=READER, by="classifier", **GIVEN)
+    assert found.figures["kept"]["all"] == 0
+    assert found.figures["right"] == {"made": 0.0, "kept": None}
+    assert found.figures["accuracy"]["sifted"] == found.figures["accuracy"]["labels"]
+    assert found.figures["accuracy"]["unsifted"]["2"]["mean"] < 0.25, "whoever learns wrong labels says them"
+    assert found.arrays["samples"].shape == (0, 12, 12, 1)
+    assert "makes no difference beyond chance" in " ".join(found.words)
+
+
+def test_where_no_reader_knows_the_classes_the_models_own_classifier_is_asked() -> None:
+    strange = Reader("oracle", {"colour": ("red", "green")}, lambda pictures: {})
+    one = model(classify=lambda nets, x: 100 * thirds(x))
+    for reader in (None, strange):
+        found = sift(one, data=data(), held=data(), reader=reader, by="classifier", **GIVEN)
+        assert found.figures["right"]["kept"] == 1.0
+        assert 0.6 < found.figures["right"]["made"] < 0.8
+    unsure = model(classify=lambda nets, x: 0 * thirds(x))
+    assert sift(unsure, data=data(), held=data(), by="classifier", **GIVEN).figures["kept"]["all"] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"by": "critics"}, "--by critics: choose from"),
+        ({"samples": 0}, "--samples 0"),
+        ({"samples": 10**8}, "ask for fewer"),
+        ({"quantile": 1.0}, "--quantile 1.0"),
+        ({"labels": "4,x"}, "--labels '4,x'"),
+        ({"labels": "99"}, "has 4. pictures to draw from"),
+        ({"draws": 1}, "--draws 1"),
+    ],
+)
+def test_bad_options_are_refused(asked: dict[str, Any], message: str) -> None:
+    real = data()
+    with pytest.raises(LeafwingError, match=message):
+        sift(model(), data=real, held=real, reader=READER, **{**GIVEN, **asked})
+
+
+def test_runs_and_data_that_cannot_be_sifted_are_refused() -> None:
+    real = data()
+    plain = planted.model(Brightness(), SPEC, lambda nets, z, nothing: z)
+    with pytest.raises(LeafwingError, match="lacks the ability `label`"):
+        sift(plain, data=real, held=real)
+    with pytest.raises(LeafwingError, match=r"nobody reads the classes.*--by critic"):
+        sift(model(), data=real, held=real)
+    with pytest.raises(LeafwingError, match="no critic of single samples: --by classifier"):
+        sift(model(judges=False), data=real, held=real, reader=READER)
+    other = replace(real, spec=replace(SPEC, labels=("a", "b", "c")))
+    with pytest.raises(LeafwingError, match="are not those of this run: top, middle, bottom"):
+        sift(model(), data=other, held=other, reader=READER, **GIVEN)
+    bare = replace(real, labels=None)
+    with pytest.raises(LeafwingError, match="has no labels"):
+        sift(model(), data=bare, held=bare, reader=READER, **GIVEN)
+
+
+def test_the_command_writes_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(own, "STEPS", 2)
+    noise = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    tiny = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **tiny)
+    words = ["--labels", "2", "--draws", "2", "--samples", "6", "--by", "critic"]
+    out = tmp_path / "found"
+    assert cli.run(["explore", str(run.folder), "sift", *words, "--out", str(out)]) == 0
+    files = ["figures.json", "labels.npy", "learning.png", "samples.npy", "sifted.png"]
+    assert sorted(path.name for path in out.iterdir()) == files
+    figures = json.loads((out / "figures.json").read_text())["figures"]
+    assert figures["test_held_out"]
+    assert figures["made"]["by_class"] == {"cat": 6, "dog": 6}
+    assert len(np.load(out / "samples.npy")) == len(np.load(out / "labels.npy")) == figures["kept"]["all"]

@@ -1,0 +1,121 @@
+"""Evidence made on the spot: pictures, points, features, labels and latents that a test gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing.game import DataSpec, Prior
+from leafwing.metrics.evidence import Evidence
+from leafwing.parts.priors import Normal
+
+CHUNK = 7
+
+
+def flat(pictures: Tensor) -> np.ndarray:
+    """Features that are the pixels: float32 (b, channels * height * width)."""
+    return pictures.float().flatten(1).numpy()
+
+
+def no_generator(latents: Tensor) -> Tensor:
+    raise AssertionError("this test gave no generator")
+
+
+@dataclass
+class FakeEvidence:
+    """An `Evidence` of what is given.
+
+    Args:
+        real, fake: pictures (n, channels, height, width) in [-1, 1], or points (n, 2), or features (n, d).
+        real_classes, fake_classes: int64 (n,); None where there are none.
+        probabilities: of a classifier, float64 (n, classes).
+        generate: latents (b, size) -> pictures.
+        prior: where latents come from.
+        network: pictures -> features (b, d); the pixels if not given.
+        train: what the model was trained on; the real pictures if not given.
+        held: what was kept out of training; nothing if not given.
+    """
+
+    real: Tensor
+    fake: Tensor
+    real_classes: np.ndarray | None = None
+    fake_classes: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    generate: Callable[[Tensor], Tensor] = no_generator
+    prior: Prior = field(default_factory=lambda: Normal(4))
+    network: Callable[[Tensor], np.ndarray] = flat
+    train: Tensor | None = None
+    held: Tensor | None = None
+    seed: int = 0
+    world: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        channels, height, width = self.real.shape[1:] if self.real.ndim == 4 else (self.real.shape[1], 0, 0)
+        self.spec = DataSpec(height, width, channels)
+        self.n_real, self.n_fake = len(self.real), len(self.fake)
+
+    def real_pictures(self) -> Iterator[Tensor]:
+        return iter(self.real.float().split(CHUNK))
+
+    def fake_pictures(self) -> Iterator[Tensor]:
+        return iter(self.fake.float().split(CHUNK))
+
+    def train_pictures(self) -> Iterator[Tensor]:
+        return iter((self.real if self.train is None else self.train).float().split(CHUNK))
+
+    def held_pictures(self) -> Iterator[Tensor]:
+        return iter(() if self.held is None else self.held.float().split(CHUNK))
+
+    def counting(self, what: str, done: int, total: int) -> None:
+        assert 0 <= done <= total, (what, done, total)
+
+    def fake_points(self) -> np.ndarray:
+        return self.fake.double().numpy()
+
+    def real_features(self) -> np.ndarray:
+        return self.features(self.real)
+
+    def fake_features(self) -> np.ndarray:
+        return self.features(self.fake)
+
+    def fake_probabilities(self) -> np.ndarray:
+        assert self.probabilities is not None, "this test gave no probabilities"
+        return self.probabilities
+
+    def real_labels(self) -> np.ndarray | None:
+        return self.real_classes
+
+    def fake_labels(self) -> np.ndarray | None:
+        return self.fake_classes
+
+    def features(self, pictures: Tensor) -> np.ndarray:
+        return self.network(pictures)
+
+    def made_of(self, latents: Tensor) -> Tensor:
+        return self.generate(latents)
+
+    def latents(self, n: int) -> Tensor:
+        return self.prior(n, generator=torch.Generator().manual_seed(self.seed))
+
+
+def is_evidence(fake: FakeEvidence) -> Evidence:
+    """mypy compares the class with the protocol here."""
+    return fake
+
+
+def clouds(seed: int = 0, n: int = 300, d: int = 8, shift: float = 0.3, scale: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
+    """Two Gaussian clouds (n, d), the second moved by `shift` in every direction and `scale` times as wide."""
+    random = np.random.default_rng(seed)
+    return random.standard_normal((n, d)), scale * random.standard_normal((n, d)) + shift
+
+
+def pictures(seed: int = 0, n: int = 40, channels: int = 3, height: int = 64, width: int = 64) -> Tensor:
+    """Soft random blotches, (n, channels, height, width) in [-1, 1]."""
+    coarse = torch.randn(n, channels, height // 8 + 2, width // 8 + 2, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").clamp(-1, 1)

@@ -1,0 +1,93 @@
+"""Conditions of numbers: every one of them counts, and what differs is named."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from leafwing.errors import LeafwingError
+from leafwing.metrics.protocol import Protocol, comparable, fingerprint, line
+
+CATS = Protocol(
+    data="ab" * 32,
+    split="held-out",
+    held_out=1000,
+    n_real=1000,
+    n_fake=1000,
+    shape="64x64x3",
+    fit="crop",
+    background="white",
+    mirror=False,
+    labels="in turn",
+    features="own",
+    network="cd" * 32,
+    seed=0,
+    precision="fp32",
+)
+
+
+def row(protocol: Protocol, metric: str = "fid", **more: Any) -> dict[str, Any]:
+    return {"metric": metric, "value": 1.0, "protocol": protocol.as_dict(), "fingerprint": protocol.fingerprint, **more}
+
+
+def changed(name: str) -> Protocol:
+    value = getattr(CATS, name)
+    return replace(
+        CATS, **{name: (not value) if isinstance(value, bool) else value + (1 if isinstance(value, int) else "x")}
+    )
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Protocol)])
+def test_every_condition_is_part_of_the_fingerprint(name: str) -> None:
+    assert changed(name).fingerprint != CATS.fingerprint
+
+
+def test_the_fingerprint_is_short_and_always_the_same() -> None:
+    assert CATS.fingerprint == "a8ca1241c50c"  # of old rows: it may change with VERSION alone
+    assert fingerprint(dict(reversed(CATS.as_dict().items()))) == CATS.fingerprint
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Protocol)])
+def test_numbers_that_differ_in_a_condition_are_not_ranked(name: str) -> None:
+    with pytest.raises(LeafwingError, match=rf"numbers of fid .* cannot be ranked: {name}: ") as caught:
+        comparable([row(CATS), row(CATS), row(changed(name))])
+    assert str(caught.value).count(": ") == 3, "more than what differs is named"
+
+
+def test_what_differs_is_told_with_whose_it_is() -> None:
+    other = replace(CATS, n_fake=5000, network="ef" * 32)
+    with pytest.raises(LeafwingError) as caught:
+        comparable([row(CATS, run="0001-a"), row(other, run="0002-b")])
+    assert "(0001-a and 0002-b)" in str(caught.value)
+    assert "n_fake: 1,000 and 5,000" in str(caught.value)
+    assert "network: cdcdcdcdcdcd and efefefefefef." in str(caught.value)
+    assert "seed" not in str(caught.value).partition(". Evaluate")[0]
+
+
+def test_numbers_of_several_metrics_need_not_agree() -> None:
+    comparable([row(CATS), row(changed("features"), "swd"), row(CATS), row(changed("features"), "swd")])
+
+
+def test_numbers_that_are_under_the_same_conditions_are_ranked() -> None:
+    comparable([row(CATS, run="a"), row(CATS, run="b")])
+    comparable([])
+
+
+def test_a_condition_that_only_one_of_them_knows_differs() -> None:
+    old = row(CATS)
+    del old["protocol"]["precision"]
+    with pytest.raises(LeafwingError, match="precision: None and fp32"):
+        comparable([old, row(CATS)])
+
+
+def test_a_line_says_everything_that_limits_a_number() -> None:
+    told = line(CATS.as_dict())
+    for part in ("1,000 samples against 1,000 pictures (held-out)", "64x64x3", "crop", "lanczos", "own cdcdcdcd", "seed 0"):
+        assert part in told
+    assert told.endswith(f"fingerprint {CATS.fingerprint}")
+    points = line(replace(CATS, shape="points", features="", network="").as_dict())
+    assert "features" not in points
+    assert "crop" not in points
+    assert "mirrored" in line(replace(CATS, mirror=True).as_dict())
