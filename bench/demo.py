@@ -36,6 +36,12 @@ def command() -> list[str]:
     return shlex.split(found[1])
 
 
+def replaced(words: list[str], options: dict[str, str]) -> list[str]:
+    """The words with other values of some options, which are added where they are not there."""
+    kept = [word for i, word in enumerate(words) if word not in options and (i == 0 or words[i - 1] not in options)]
+    return [*kept, *(f"{name}={value}" for name, value in options.items())]
+
+
 def busy(share: float) -> None:
     """Keeps a core busy for a share of every fifth of a second, for good."""
     if hasattr(os, "sched_setaffinity"):
@@ -57,14 +63,14 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "demo.jsonl")
     given = parser.parse_args()
-    asked = [f"--{name}={value}" for name in ("threads", "precision") if (value := getattr(given, name))]
+    asked = {f"--{name}": value for name in ("threads", "precision") if (value := getattr(given, name))}
     reader = Reader()
     other = multiprocessing.Process(target=busy, args=(given.busy,), daemon=True) if given.busy else None
     if other:
         other.start()
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            words = [sys.executable, "-m", "leafwing", *command(), *asked, f"--seed={seed}", f"--out={folder}/run", "--json"]
+            words = [sys.executable, "-m", "leafwing", *replaced(command(), asked), f"--seed={seed}", f"--out={folder}/run", "--json"]
             started = time.perf_counter()
             ended = subprocess.run(words, capture_output=True, text=True, check=True)
             seconds = time.perf_counter() - started

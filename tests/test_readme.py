@@ -39,9 +39,8 @@ def test_every_leafwing_command_of_the_readme_works(
     for line in commands:
         words = shlex.split(re.sub(r"\d+k\b", "64", line).replace("--seeds 3", "--seeds 1"))[1:]
         if words[0] == "train":
-            words += ["--threads", "1", "--save-every", "32"] + (
-                [] if "--width" in words else ["--width", "8", "--batch", "16"]
-            )
+            small = {"--threads": "1", "--save-every": "32", "--width": "8", "--batch": "16"}
+            words += [word for option, value in small.items() if option not in words for word in (option, value)]
         if words[0] == "compare":
             words += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
         assert cli.run(words) == 0, (line, capsys.readouterr().err)
