@@ -70,7 +70,15 @@ def main() -> None:
         other.start()
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            words = [sys.executable, "-m", "leafwing", *replaced(command(), asked), f"--seed={seed}", f"--out={folder}/run", "--json"]
+            words = [
+                sys.executable,
+                "-m",
+                "leafwing",
+                *replaced(command(), asked),
+                f"--seed={seed}",
+                f"--out={folder}/run",
+                "--json",
+            ]
             started = time.perf_counter()
             ended = subprocess.run(words, capture_output=True, text=True, check=True)
             seconds = time.perf_counter() - started

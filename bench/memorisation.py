@@ -127,7 +127,7 @@ def run_runs(given: argparse.Namespace) -> None:
         data, options = run.config["data"], run.config["options"]
         training, held = map(floats, load(data["source"], **data["options"]).split(data.get("held_out") or 0))
         for images in run.weights():
-            model = leafwing.Model.load(run, images=images)
+            model = leafwing.Model.load(run, checkpoint=images)
             for seed in (1, 2):
                 found = judged(model.sample(SAMPLES, seed=seed), training, held)
                 way = found.ways[found.way]

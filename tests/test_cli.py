@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leafwing import cli
+from leafwing import cli, recipes
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
 
@@ -287,7 +287,7 @@ BAD = {
     "a label that is not there": (["sample", "{trained}", "--label", "horse"], "cat, dog"),
     "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "choose one"),
     "no samples": (["sample", "{trained}", "-n", "0"], "at least 1"),
-    "a checkpoint that is not there": (["sample", "{trained}", "--images", "7"], "64"),
+    "a checkpoint that is not there": (["sample", "{trained}", "--checkpoint", "7"], "64"),
     "an existing run folder": (["train", "{folder}", "--out", "{trained}"], "never overwritten"),
     "a reel of another kind": (["reel", "{trained}", "--out", "{trained}/a.avi"], ".webp"),
     "a command that is none": (["trian"], "train"),
@@ -457,7 +457,7 @@ def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: p
 def test_a_recipe_of_ones_own_trains_resumes_and_samples_by_path(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = Path(cli.recipes.FOLDER / "wgan_gp.py").read_text()
+    original = Path(recipes.FOLDER / "wgan_gp.py").read_text()
     mine = tmp_path / "mine.py"
     mine.write_text(original.replace("def wgan_gp(", "def mine(").replace("penalty: float = 10.0", "penalty: float = 7.0"))
     out = str(tmp_path / "run")

@@ -18,6 +18,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, files, pictures, recipes, settings
+from leafwing.cli.train import OF_THE_CALL, describe_plan
 from leafwing.data import Dataset, load
 from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -49,7 +50,7 @@ def last_weights(run: Run) -> bytes:
 
 def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
-    assert own | {*cli.OF_THE_CALL} == {*settings.CALL}
+    assert own | {*OF_THE_CALL} == {*settings.CALL}
     assert settings.reserved() == {*settings.CALL, *settings.catalogue()}
     assert {field.name for field in fields(Setup)} - {"why"} == {field.name for field in fields(settings.Machine)}
     assert {field.name for field in fields(settings.Settings)} == {*settings.SECTIONS}
@@ -447,5 +448,5 @@ def test_a_dry_run_says_what_was_chosen_and_why(folder: Path) -> None:
     assert plan["machine"]["micro_batch"] == 4
     assert plan["why"]["layout"] == "as asked"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
-    said = cli.describe_plan(plan)
+    said = describe_plan(plan)
     assert "capture     no (cpu has no graphs)" in said

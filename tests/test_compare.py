@@ -131,7 +131,7 @@ def test_a_recipe_of_ones_own_takes_part(whole: tuple[Path, dict[str, Any]], cre
     assert own["recipe"] == "mine"
     assert (own["final"], own["best"]) == (gan["final"], gan["best"])
     assert told["sentences"][0].startswith("mine was trained alone")
-    mine.write_text(mine.read_text() + "\n# another one\n")
+    mine.write_text(mine.read_text() + "\nOTHER = 1\n")
     with pytest.raises(LeafwingError, match="recipe mine: another file"):
         commands.compare("ring", **{**RING, "recipes": [str(mine)], "seeds": 2, "options": options}, out=tmp_path / "out")
 
@@ -385,7 +385,7 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
     command, bound, unused = cli.commands_for(["train", *words]).parse_args(
         ["train", *words], exit_on_error=False, print_error=False
     )
-    assert (command.__name__, unused) == ("train", {})  # type: ignore[attr-defined]
+    assert (command.__module__, unused) == ("leafwing.cli.train", {})  # type: ignore[attr-defined]
     given = bound.arguments
     assert given["size"] == "16x32"
     assert (given["mirror"], given["fit"], given["background"], given["hold_out"]) == (True, "pad", "#ff0000", "30")
@@ -409,7 +409,7 @@ def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: py
     found = plan(crew, monkeypatch, "digits", tmp_path / "out", **asked)
     words = shlex.split(found.command)[1:]
     command, bound, unused = cli.commands_for(words).parse_args(words, exit_on_error=False, print_error=False)
-    assert (command.__name__, unused) == ("compare", {})  # type: ignore[attr-defined]
+    assert (command.__module__, unused) == ("leafwing.cli.compare", {})  # type: ignore[attr-defined]
     told = bound.arguments | {"options": bound.arguments["set"]}
     assert {key: str(told[key]) for key in asked} == {key: str(value) for key, value in asked.items()}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leafwing import cli
+from leafwing import cli, recipes
 from leafwing.metrics import own
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def test_every_make_target_of_the_readme_exists_and_the_demo_is_the_command_besi
 
 def test_the_table_of_recipes_is_complete() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    assert sorted(listed) == cli.recipes.names()
+    assert sorted(listed) == recipes.names()
 
 
 def test_continuous_integration_runs_the_readmes_own_commands() -> None:

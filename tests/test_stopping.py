@@ -47,10 +47,10 @@ def test_the_first_of_the_best_counts(series: dict[int, float | None], better: s
 def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -> None:
     """Checkpoints of 8, 16, ... images get these numbers of a metric of which less is better."""
 
-    def evaluate(folder: Path, *, metrics: list[str], images: int, **how: Any) -> list[dict[str, Any]]:
-        number = numbers[images // 8 - 1]
+    def evaluate(folder: Path, *, metrics: list[str], checkpoint: int, **how: Any) -> list[dict[str, Any]]:
+        number = numbers[checkpoint // 8 - 1]
         name = stopping.DECIDING[metrics[0]][-1]
-        row = {"metric": name, "by": metrics[0], "images": images, "value": number, "better": "lower"}
+        row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": "lower"}
         row["fingerprint"] = "x"
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -71,7 +71,7 @@ def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
         "metric": "kl",
         "value": 2,
     }
-    assert leafwing.Model.load(run, images=Run(run.folder).shown("best")).images == 32
+    assert leafwing.Model.load(run, checkpoint=Run(run.folder).shown("best")).images == 32
 
 
 def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(

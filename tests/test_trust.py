@@ -116,7 +116,7 @@ def test_loading_by_name_and_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     torch.manual_seed(1)
     run.keep(run.game(), {"images": 90}, last=2, milestone=0)
     assert Model.load("1").images == Model.load("last").images == Model.load(run.name).images == 90
-    assert Model.load(run, images=50).images == 50
-    assert not torch.equal(Model.load("1", images=50).sample(1), Model.load("1").sample(1))
+    assert Model.load(run, checkpoint=50).images == 50
+    assert not torch.equal(Model.load("1", checkpoint=50).sample(1), Model.load("1").sample(1))
     with pytest.raises(LeafwingError, match="no weights of 70 images; it has: 50, 90"):
-        Model.load("1", images=70)
+        Model.load("1", checkpoint=70)

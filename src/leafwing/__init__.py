@@ -9,7 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leafwing.commands import compare, doctor, evaluate, explore, reel, resume, sample, show, train
+    from leafwing.commands.comparison.comparing import compare
+    from leafwing.commands.doctor import doctor
+    from leafwing.commands.evaluate import evaluate
+    from leafwing.commands.explore import explore
+    from leafwing.commands.reel import reel
+    from leafwing.commands.sample import sample
+    from leafwing.commands.show import show
+    from leafwing.commands.training import resume, train
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model

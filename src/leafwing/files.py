@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from leafwing.errors import StorageError
 
@@ -45,3 +48,26 @@ def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def file_name(text: object) -> str:
+    """A text, such as the name of a class, as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(text))
+
+
+def json_lines(text: str, *, whole: bool = False) -> Iterator[dict[str, Any]]:
+    """The objects of a text of JSON lines.
+
+    Args:
+        text: one object a line; a kill may have cut the last one short.
+        whole: whether a line that cannot be read ends it, as in a log that is only ever appended to; else such lines are left out.
+    """
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            yield row
+        elif whole:
+            return

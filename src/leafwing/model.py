@@ -63,7 +63,7 @@ class Model:
         cls,
         run: str | Path | Run,
         *,
-        images: int | None = None,
+        checkpoint: int | str | None = None,
         device: str = "cpu",
         trust: bool = False,
         precision: str = "fp32",
@@ -74,7 +74,7 @@ class Model:
 
         Args:
             run: the folder, its name or number under `runs`, or `last`.
-            images: which checkpoint, by images shown; the newest if not said.
+            checkpoint: images shown (50_000, 50k), `last` (None) or `best`.
             device: cpu, cuda or mps.
             trust: execute the folder's `recipe.py` even when it is no installed recipe.
             precision: fp32, or bf16, which is faster where the hardware computes it.
@@ -85,7 +85,7 @@ class Model:
         """
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
         game = opened.game()
-        shown = opened.load_weights(game, images)
+        shown = opened.load_weights(game, opened.shown(checkpoint))
         model = cls(game, opened.spec, device, precision, compile=compile, say=say, combinations=opened.combinations)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)

@@ -11,11 +11,12 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = "runs"
+NUMBERS, LABORATORY = "metrics.jsonl", "explore"
+"""Where a run folder keeps the numbers of `evaluate`, and what the tools of the laboratory found."""
 SAVED = ("schedule", "watching", "folder", "machine")
 """Sections of `run.json` that hold settings; how pictures are read stands in its section `data`, as it was resolved."""
 
@@ -199,22 +202,58 @@ class Run:
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of `log.jsonl`; a last line that a kill cut short is left out."""
-        found = []
         try:
-            text = (self.folder / "log.jsonl").read_text(encoding="utf-8")
+            text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        for line in text.splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                break
-        return found
+        return list(files.json_lines(text, whole=True))
 
     def forget_after(self, images: int) -> None:
         """Drops the log's lines past a checkpoint: training from there writes them again."""
         kept = [record for record in self.records() if record.get("images", 0) <= images]
         files.write(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+    def numbers(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, oldest first; lines that cannot be read are left out."""
+        try:
+            text = (self.folder / NUMBERS).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        return [row for row in files.json_lines(text) if "metric" in row]
+
+    def add_numbers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Appends whole lines to `metrics.jsonl`; one that a kill cut short stays alone on its line.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        path = self.folder / NUMBERS
+        text = "".join(json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows)
+        with files.storage(str(path)), path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    text = "\n" + text
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rewind(self, images: int) -> None:
+        """Everything that describes later weights goes, because the same number of images will be other weights.
+
+        Weights, copies of `resume.pt`, grids, samples, numbers, reports and what the laboratory found; the log as `forget_after`.
+        """
+        later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9})(?:[-.].*)?")
+        places = (self.folder, self.samples, self.folder / LABORATORY)
+        for path in [path for place in places if place.is_dir() for path in place.iterdir()]:
+            match = later.fullmatch(path.name)
+            if match and int(match[1]) > images:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if any(row["images"] > images for row in self.numbers()):
+            kept = [row for row in self.numbers() if row["images"] <= images]
+            files.write(self.folder / NUMBERS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        self.forget_after(images)
 
     def update(self, settings: Settings | None = None, **history: Any) -> None:
         """New settings, and changes of the history, in `run.json`."""
@@ -233,14 +272,14 @@ class Run:
                 found[int(match[1])] = path
         return dict(sorted(found.items()))
 
-    def shown(self, images: int | str | None) -> int | None:
-        """A checkpoint's images from what a user asks for: 200k, or `best`; None stays None and means the newest.
+    def shown(self, checkpoint: int | str | None) -> int | None:
+        """A checkpoint's images from what a user asks for: 200k, `last` or `best`; None means the newest, as `last` does.
 
         Raises:
             LeafwingError: no number, or no checkpoint of this run is known to be the best.
         """
-        if images != "best":
-            return None if images is None else count(images)
+        if checkpoint != "best":
+            return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
         if self.history.best is None:
             raise LeafwingError(f"{self.folder} knows no best checkpoint: only training with --stop-on looks for it")
         return self.history.best.images

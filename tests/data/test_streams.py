@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leafwing.data import Dataset, split
-from leafwing.data.dataset import stream_seed
+from leafwing.data.seeds import stream_seed
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands
-from leafwing.commands.exploring import explore
+from leafwing.commands.explore import explore
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import FILLED, TOOLS, tool
 from leafwing.metrics import features
@@ -47,7 +47,7 @@ def test_every_tool_is_a_function_whose_options_are_explained(name: str) -> None
 
 
 def test_a_tool_leaves_figures_pictures_and_films(run: Run) -> None:
-    found = explore(run.folder, "interpolate", samples="0,1", steps=3, space="pixels")
+    found = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
     assert found.folder.parent == run.folder / "explore"
     assert {path.name for path in found.written} == {"walks.png", "walk.webp", "latents.npy", "figures.json"}
     document = json.loads((found.folder / "figures.json").read_text())
@@ -61,21 +61,21 @@ def test_a_tool_leaves_figures_pictures_and_films(run: Run) -> None:
 
 
 def test_the_same_call_writes_the_same_files(run: Run) -> None:
-    first = explore(run.folder, "interpolate", samples="0,1", steps=3, space="pixels")
+    first = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
     held = {path.name: path.read_bytes() for path in first.written}
-    again = explore(run.folder, "interpolate", samples="0,1", steps=3, space="pixels")
+    again = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
     assert {path.name: path.read_bytes() for path in again.written} == held
-    other = explore(run.folder, "interpolate", samples="0,1", steps=3, space="pixels", seed=1)
+    other = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels", seed=1)
     assert other.folder != first.folder
     assert (other.folder / "walks.png").read_bytes() != held["walks.png"]
 
 
 def test_the_folder_may_be_chosen_but_not_overwritten(run: Run, tmp_path: Path) -> None:
-    found = explore(run.folder, "mix", space="pixels", n=4, rows=2, out=tmp_path / "here")
+    found = explore(run.folder, "mix", features="pixels", n=4, rows=2, out=tmp_path / "here")
     assert (tmp_path / "here" / "mix.png").is_file()
     assert found.folder == tmp_path / "here"
     with pytest.raises(LeafwingError, match="exists"):
-        explore(run.folder, "mix", space="pixels", out=tmp_path / "here")
+        explore(run.folder, "mix", features="pixels", out=tmp_path / "here")
 
 
 def test_what_is_asked_for_is_checked_before_anything_is_trained_or_written(
@@ -86,11 +86,11 @@ def test_what_is_asked_for_is_checked_before_anything_is_trained_or_written(
     for name, options, message in (
         ("interpolat", {}, "did you mean interpolate"),
         ("interpolate", {"step": 3}, "did you mean steps"),
-        ("interpolate", {"space": "own2"}, "no space"),
+        ("interpolate", {"features": "own2"}, "own2"),
         ("interpolate", {"samples": "1"}, "two --samples"),
         ("interpolate", {"seed": -1}, "seed=-1"),
         ("interpolate", {"label": "ten"}, "no class 'ten'"),
-        ("interpolate", {"images": 3}, "3"),
+        ("interpolate", {"checkpoint": 3}, "3"),
     ):
         with pytest.raises(LeafwingError, match=message):
             explore(run.folder, name, **options)
@@ -98,7 +98,7 @@ def test_what_is_asked_for_is_checked_before_anything_is_trained_or_written(
 
 
 def test_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["explore", str(run.folder), "mix", "--rows", "2", "--n", "4", "--space", "pixels"]
+    words = ["explore", str(run.folder), "mix", "--rows", "2", "--n", "4", "--features", "pixels"]
     assert cli.run([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["tool"] == "mix"
@@ -121,9 +121,9 @@ def test_a_run_without_its_data_says_what_still_works(run: Run, tmp_path: Path, 
     config = json.loads((copy / "run.json").read_text())
     config["data"] |= {"source": str(tmp_path / "gone"), "fingerprint": "0" * 64}
     (copy / "run.json").write_text(json.dumps(config))
-    with pytest.raises(LeafwingError, match="--space pixels"):
+    with pytest.raises(LeafwingError, match="--features pixels"):
         explore(copy, "interpolate")
-    assert explore(copy, "interpolate", samples="0,1", space="pixels").document["figures"]["space"] == "pixels"
+    assert explore(copy, "interpolate", samples="0,1", features="pixels").document["figures"]["space"] == "pixels"
 
 
 def test_exploring_is_a_command_for_python_too() -> None:

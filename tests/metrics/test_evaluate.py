@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 import leafwing
 from leafwing import cli
 from leafwing import metrics as room
-from leafwing.commands import evaluate, evaluating
+from leafwing.commands.evaluate import evaluate
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
@@ -148,10 +149,10 @@ def test_what_is_known_is_not_worked_out_again(run: Run, worked_out: list[str]) 
     again = numbers(run, again=True)
     assert again[0]["value"] == pytest.approx(first[0]["value"], rel=1e-9)
     assert numbers(run) == again, "the newest counts"
-    for other in ({"n": 101}, {"seed": 1}, {"images": 32}):
+    for other in ({"n": 101}, {"seed": 1}, {"checkpoint": 32}):
         numbers(run, **other)
     assert worked_out == ["fid", "kid", "fid", "fid", "fid", "fid"]
-    assert len(evaluating.kept(run)) == 6
+    assert len(run.numbers()) == 6
 
 
 def test_other_weights_of_the_same_name_have_other_numbers(run: Run, worked_out: list[str]) -> None:
@@ -170,14 +171,14 @@ def test_a_line_that_a_kill_cut_short_costs_that_line_alone(run: Run, worked_out
     path.write_bytes(path.read_bytes()[:-30])
     numbers(run, "fid,kid")
     assert worked_out == ["fid", "kid", "kid"]
-    assert [row["metric"] for row in evaluating.kept(run)] == ["fid", "kid"]
+    assert [row["metric"] for row in run.numbers()] == ["fid", "kid"]
     assert len(path.read_text().splitlines()) == 3
 
 
 def test_what_is_finished_is_kept_when_the_next_metric_cannot_be_had(run: Run) -> None:
     with pytest.raises(LeafwingError, match="features pixels: this network is no classifier"):
         numbers(run, "fid,inception_score")
-    assert [row["metric"] for row in evaluating.kept(run)] == ["fid"]
+    assert [row["metric"] for row in run.numbers()] == ["fid"]
 
 
 def test_metrics_without_a_network_do_not_depend_on_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +188,10 @@ def test_metrics_without_a_network_do_not_depend_on_it(run: Run, monkeypatch: py
 
 
 def test_checkpoints_are_chosen_by_images(run: Run) -> None:
-    assert [row["images"] for row in numbers(run, images="all")] == [32, 64]
-    assert [row["images"] for row in numbers(run, images="32")] == [32]
+    assert [row["images"] for row in numbers(run, checkpoint="all")] == [32, 64]
+    assert [row["images"] for row in numbers(run, checkpoint="32")] == [32]
     with pytest.raises(LeafwingError, match="no weights of 48 images; it has: 32, 64, or all"):
-        numbers(run, images=48)
+        numbers(run, checkpoint=48)
 
 
 # --- both sides ----------------------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ def test_other_pictures_are_read_as_the_run_read_its_own(run: Run, folder: Path)
 def test_as_many_samples_as_real_pictures_unless_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = evaluate(run.folder, metrics="fid", features="pixels")
     assert (row["protocol"]["n_real"], row["n"]) == (HELD, HELD)
-    monkeypatch.setattr(evaluating, "MOST", 50)
+    monkeypatch.setattr(import_module("leafwing.commands.evaluate"), "MOST", 50)
     (row,) = evaluate(run.folder, metrics="fid", features="pixels")
     assert (row["protocol"]["n_real"], row["n"]) == (50, 50)
     (row,) = numbers(run, n=300)
@@ -287,7 +288,7 @@ def test_the_command_prints_a_table_and_the_protocol(run: Run, capsys: pytest.Ca
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split() == ["images", "metric", "value", "95", "%", "better"]
     assert shown[1].split()[:2] == ["64", "fid"]
-    rows = evaluating.kept(run)
+    rows = run.numbers()
     assert f"{rows[0]['value']:.4g}" in shown[1]
     assert shown[-2].endswith(f"fingerprint {rows[0]['fingerprint']}")
     assert shown[-1].endswith(f"fingerprint {rows[-1]['fingerprint']}"), "swd has no feature network"
@@ -335,4 +336,4 @@ def test_two_processes_find_what_one_finds(run: Run) -> None:
     for one, other in zip(alone, shared, strict=True):
         assert other["value"] == pytest.approx(one["value"], rel=1e-5)
         assert other["fingerprint"] == one["fingerprint"]
-    assert len(evaluating.kept(run)) == len(alone), "both wrote"
+    assert len(run.numbers()) == len(alone), "both wrote"

@@ -4,10 +4,14 @@ Each checks its input first, and writes nothing when it is bad.
 """
 
 from leafwing.commands.comparison.comparing import compare
-from leafwing.commands.evaluating import evaluate
-from leafwing.commands.exploring import explore
+from leafwing.commands.doctor import doctor
+from leafwing.commands.evaluate import evaluate
+from leafwing.commands.explore import explore
 from leafwing.commands.forecast import forecast
-from leafwing.commands.looking import doctor, reel, sample, show, table
+from leafwing.commands.reel import reel
+from leafwing.commands.runs import table
+from leafwing.commands.sample import sample
+from leafwing.commands.show import show
 from leafwing.commands.training import resume, train
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.evaluating import classifies, evaluate, kept, suitable
+from leafwing.commands.evaluate import classifies, evaluate, suitable
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import show_count
@@ -88,18 +88,18 @@ class Stopping:
         engine = self.training.engine
         engine.processes.barrier()  # the checkpoint is there
         random = engine.random()
-        if not kept(self.run):
+        if not self.run.numbers():
             self.progress.say(
                 f"{images:,} images: the first look at {self.metric}, for which a feature network may be trained"
             )
         how: dict[str, Any] = {"device": str(engine.device), "trust": True, "processes": engine.processes}
-        rows = evaluate(self.run.folder, metrics=[self.metric], images=images, n=SAMPLES, **how)
+        rows = evaluate(self.run.folder, metrics=[self.metric], checkpoint=images, n=SAMPLES, **how)
         engine.set_random(random)
         now = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
             return bool(engine.processes.tell(None))
         series = {
-            row["images"]: row["value"] for row in [*kept(self.run), now] if same(row, now) and row["images"] <= images
+            row["images"]: row["value"] for row in [*self.run.numbers(), now] if same(row, now) and row["images"] <= images
         }
         there, every = self.run.weights(), self.run.settings.folder.save_every
         best = best_of({shown: value for shown, value in series.items() if shown in there}, now["better"])

@@ -8,7 +8,6 @@ replaced by a healthy one; whatever else it changes in the folder is done after 
 from __future__ import annotations
 
 import io
-import json
 import re
 from dataclasses import asdict
 from math import inf
@@ -210,19 +209,9 @@ class Monitor:
 
     def _tidy(self) -> None:
         """The folder as it was at the present checkpoint, but for the lines that say how training came back to it."""
-        from leafwing.commands.evaluating import NUMBERS, kept
-
         images, run = self.training.clock.images, self.run
-        names = (r"weights-(\d+)\.safetensors", r"resume-(\d+)\.pt", r"memorisation-(\d+)\.(?:json|png)", r"(\d+)\.png")
-        for path in (*run.folder.iterdir(), *run.samples.glob("*.png")):
-            match = next((found for name in names if (found := re.fullmatch(name, path.name))), None)
-            if match and int(match[1]) > images:
-                path.unlink(missing_ok=True)
-        if any(row["images"] > images for row in kept(run)):  # the same number of images will be other weights
-            rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in kept(run) if row["images"] <= images]
-            files.write(run.folder / NUMBERS, "".join(rows))
         best = None if run.history.best and run.history.best.images > images else run.history.best
-        run.forget_after(images)
+        run.rewind(images)
         said = [record["rolled_back"] for record in run.records() if "rolled_back" in record]
         for entry in self.rolled:
             if entry not in said:

@@ -6,7 +6,6 @@ is the business of `pack` and `worlds`, how they reach a device that of `device`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leafwing.data.seeds import stream_seed
 from leafwing.data.sources import Reject
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec
@@ -240,11 +240,6 @@ class Dataset:
     def places(self, indices: np.ndarray) -> np.ndarray:
         """Places in `array` of samples of this data set."""
         return indices if self.rows is None else self.rows[indices]
-
-
-def stream_seed(seed: int, name: str) -> int:
-    """The seed of a stream beside another: its own, so that no order follows the other's."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "big")
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:

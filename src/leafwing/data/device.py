@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing.data.dataset import stream_seed
+from leafwing.data.seeds import stream_seed
 from leafwing.game import Batch, Batches
 
 if TYPE_CHECKING:

@@ -255,7 +255,7 @@ def evaluated(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Pat
     folder = book.run(name, seed)
     if not Run(folder).weights():
         return {"evaluation": plan.evaluation, "numbers": []}
-    said = ["evaluate", str(folder), "--images", "all", "--device", plan.device, "--json"]
+    said = ["evaluate", str(folder), "--checkpoint", "all", "--device", plan.device, "--json"]
     for key in EVALUATION:
         if (value := plan.evaluation.get(key)) is not None:
             said += ["-n" if key == "n" else f"--{key}", ",".join(value) if isinstance(value, list) else str(value)]

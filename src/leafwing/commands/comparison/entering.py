@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.comparison.side_by_side import available_memory
-from leafwing.commands.evaluating import classifies, suitable
+from leafwing.commands.evaluate import classifies, suitable
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 from leafwing.progress import Silent

@@ -1,4 +1,4 @@
-"""Look at pictures before training and at runs after it: doctor, show, sample, reel, table."""
+"""Samples of a run: a grid picture, a folder of pictures or an .npz file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import whole
-from leafwing.runs import ROOT, Run, folders
+from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from leafwing.data.doctor import Report
     from leafwing.game import DataSpec
     from leafwing.pictures import Pixels
 
@@ -34,7 +33,7 @@ def sample(
     label: str | int | None = None,
     attributes: Sequence[str] = (),
     sweep: str | None = None,
-    images: int | str | None = None,
+    checkpoint: int | str | None = None,
     kind: str = "grid",
     out: str | Path | None = None,
     device: str = "cpu",
@@ -52,13 +51,13 @@ def sample(
     Args:
         run: folder, name, number or `last`.
         n: how many; with `label="all"` how many of each class.
-        seed: which ones.
+        seed: random seed.
         label: a class by name or index, or `all`: a row per class with the same latents.
         attributes: settings such as `smiling=1` or `colour=red`, several also as one with commas between; what is not set is as real
             samples have it, see `Model.attribute_rows`.
         sweep: a named part of the latent: `code0=-2:2` sets it to ten values from -2 to 2, `category` to each class; a row each of n
             latents. See `Model.codes`.
-        images: which checkpoint, or `best`; None for the newest.
+        checkpoint: images shown, `last` (None) or `best`.
         kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`;
             `attributes` uint8 (n, attributes), and their names as `attribute_names`).
         out: where to, which must not exist; None: under the run's `samples` folder.
@@ -88,10 +87,10 @@ def sample(
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    shown = opened.shown(images)
+    shown = opened.shown(checkpoint)
     setup = choose(device, precision, torch.get_num_threads())
     how: dict[str, Any] = {"device": setup.device, "precision": setup.precision, "compile": compile}
-    model = Model.load(opened, images=shown, **how, say=(progress or Silent()).say)
+    model = Model.load(opened, checkpoint=shown, **how, say=(progress or Silent()).say)
     if kind == "folder" and model.spec.points:
         raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
     settings = settings_of(attributes)
@@ -115,7 +114,7 @@ def sample(
         classes = model.classes(label, n)
         rows = model.attribute_rows(settings, n, seed, classes)
     keep_freed_memory()
-    named = "".join(f"-{file_name(one)}" for one in (label, sweep, *attributes) if one is not None)
+    named = "".join(f"-{files.file_name(one)}" for one in (label, sweep, *attributes) if one is not None)
     ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
     target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{named}{ending}"
     with together("Sample again") as processes:
@@ -125,7 +124,7 @@ def sample(
         told: dict[str, Any] = {"label": classes[own] or None, "attributes": rows[own] if rows.size else None}
         blocks = model.stream(latents[own], **told) if len(latents[own]) else iter(())
         if kind == "folder":
-            names = [file_name(model.labels[index]) for index in classes]
+            names = [files.file_name(model.labels[index]) for index in classes]
             pictures.write_pngs(one_by_one(blocks, target, names, own.start))
             processes.barrier()
             return target
@@ -218,143 +217,3 @@ def write_npz(path: Path, samples: np.ndarray, classes: list[int], attributes: n
         held |= {"attributes": attributes, "attribute_names": np.array(names)}
     with path.open("wb") as file:
         np.savez_compressed(file, **held)
-
-
-def reel(run: str | Path, *, out: str | Path | None = None, seconds: float = 6.0, root: str | Path = ROOT) -> Path:
-    """The progress of a run as an animation.
-
-    Args:
-        run: folder, name, number or `last`.
-        out: a .webp, .gif or .mp4 file (.mp4 needs ffmpeg); None: `reel.webp` in the run folder.
-        seconds: how long it lasts.
-        root: where numbered run folders lie.
-
-    Returns:
-        The file.
-
-    Raises:
-        LeafwingError: the run has no progress pictures, or the file exists.
-    """
-    from leafwing import pictures
-
-    opened = Run.open(run, root=root)
-    if out is not None and Path(out).exists():
-        raise LeafwingError(f"{out} exists: choose another --out")
-    if not 0 < seconds < 3600:
-        raise LeafwingError(f"seconds {seconds}: a reel lasts more than 0 and less than 3600 seconds")
-    frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
-    if not frames:
-        raise LeafwingError(f"{opened.folder} has no progress pictures")
-    target = Path(out) if out else opened.folder / "reel.webp"
-    pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds)
-    return target
-
-
-def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
-    """The runs under a root: name, recipe, data, size, images shown and in all, seconds, last costs, whether complete."""
-    found: list[dict[str, Any]] = []
-    for folder in folders(root):
-        try:
-            opened = Run(folder)
-            last = (opened.records() or [{}])[-1]
-        except LeafwingError as error:
-            found.append({"run": folder.name, "error": str(error)})
-            continue
-        config, spec = opened.config, opened.spec
-        found.append(
-            {
-                "run": folder.name,
-                "recipe": config["recipe"],
-                "data": Path(config["data"]["source"]).name,
-                "size": "points" if spec.points else f"{spec.height}x{spec.width}",
-                "images": last.get("images", 0),
-                "of": opened.settings.schedule.images,
-                "seconds": last.get("seconds", 0.0),
-                "costs": last.get("costs", {}),
-                "weights": list(opened.weights()),
-                "seed": opened.settings.schedule.seed,
-            }
-        )
-    return found
-
-
-def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any) -> Report:
-    """What is in a source of pictures, what will be rejected and why, duplicates, and advice; never changes the source.
-
-    Args:
-        source: a folder, an archive or a built-in name.
-        progress: who is told; None for nobody.
-        **options: size, channels, fit, background, as for `train`.
-
-    Returns:
-        A report: `text()` for people, `as_dict()` for programs.
-    """
-    from leafwing.data.doctor import doctor as examine
-
-    given = {name: value for name, value in options.items() if value is not None}
-    return examine(source, progress=(progress or Silent()).packing, **given)
-
-
-ROWS, IN_A_ROW, ON_A_SHEET = 20, 10, 64
-"""How many classes a sheet shows, pictures of each, and pictures where there are no classes."""
-
-
-def show(
-    source: str | Path,
-    *,
-    seed: int = 0,
-    out: str | Path | None = None,
-    progress: Silent | None = None,
-    **options: Any,
-) -> tuple[Path, dict[str, Any]]:
-    """A sheet of a source as training will see it: a row a class, else 8 x 8 pictures; of points a plot.
-
-    Args:
-        source: a folder, an archive or a built-in name. Its pictures are read into the cache, as for `train`.
-        seed: which pictures.
-        out: a .png file, which must not exist; None: named after the source, in the current folder.
-        progress: who is told; None for nobody.
-        **options: size, channels, fit, background, as for `train`.
-
-    Returns:
-        The file, and what is in the source: `samples`, `size`, `classes` and `attributes`, each name with its number of samples.
-
-    Raises:
-        LeafwingError: bad input, or the file exists.
-    """
-    import numpy as np
-
-    from leafwing import data, pictures
-
-    given = {name: value for name, value in options.items() if value is not None}
-    seed = whole("seed", seed, 0)
-    target = Path(out) if out else Path(f"{file_name(Path(str(source)).name.split('.')[0]) or 'source'}.png")
-    if target.exists():
-        raise LeafwingError(f"{target} exists: choose another --out")
-    if target.suffix.lower() != ".png":
-        raise LeafwingError(f"--out {target}: a sheet is a .png file")
-    found = data.load(source, **given, progress=(progress or Silent()).packing)
-    if found.spec.points:
-        image = pictures.scatter(found.batch(seed, 0, min(2_000, len(found))).image)
-    else:
-        order, across = np.random.Generator(np.random.Philox(seed)).permutation(len(found)), 8
-        if found.labels is not None:
-            labels, across = found.labels[order], IN_A_ROW
-            rows = [order[labels == index][:across] for index in range(min(ROWS, len(found.spec.labels)))]
-            pixels = found.pictures(np.concatenate([np.resize(row, across) for row in rows]))
-        else:
-            pixels = found.pictures(order[:ON_A_SHEET])
-        image = pictures.tile(pictures.enlarged(pixels), across)
-    with files.storage(str(target)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    files.write(target, pictures.png(image))
-    classes = {} if found.labels is None else dict(zip(found.spec.labels, np.bincount(found.labels).tolist(), strict=False))
-    shares = () if found.attributes is None else found.attributes.sum(0, dtype=np.int64).tolist()
-    size = "points" if found.spec.points else f"{found.spec.height}x{found.spec.width}"
-    attributes = dict(zip(found.spec.attributes, shares, strict=True))
-    return target, {"samples": len(found), "size": size, "classes": classes, "attributes": attributes}
-
-
-def file_name(label: object) -> str:
-    """A class name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(label))

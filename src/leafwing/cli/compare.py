@@ -22,7 +22,7 @@ def about(text: str, group: Group) -> Parameter:
     return Parameter(help=text, group=group)
 
 
-def compare(
+def command(
     source: str,
     /,
     *,

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from leafwing.commands.evaluating import describe_numbers, numbers
-from leafwing.commands.evaluating import evaluate as run_evaluation
+from leafwing.commands.evaluate import describe_numbers, numbers
+from leafwing.commands.evaluate import evaluate as run_evaluation
 from leafwing.progress import Screen
 from leafwing.runs import ROOT
 
@@ -24,7 +24,7 @@ def about(text: str, group: Group) -> Parameter:
     return Parameter(help=text, group=group, negative="")
 
 
-def evaluate(
+def command(
     run: str,
     /,
     *,
@@ -38,7 +38,7 @@ def evaluate(
         str | None,
         Parameter(name=["-n", "--n"], help="Samples. Default: as many as real ones, 5,000 at most.", group=NUMBERS),
     ] = None,
-    images: Annotated[str | None, about("Which checkpoint, or all. Default: the newest.", FOLDER)] = None,
+    checkpoint: Annotated[str, about("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
     features: Annotated[str | None, about("own, pixels or inception. Default: own.", NUMBERS)] = None,
     weights: Annotated[Path | None, about("The weights of inception. Default: downloaded once.", NUMBERS)] = None,
     seed: Annotated[int, about("Of the samples, and of the choice of real ones.", NUMBERS)] = 0,
@@ -63,7 +63,7 @@ def evaluate(
         data=data,
         metrics=metrics,
         n=n,
-        images=images,
+        checkpoint=checkpoint,
         features=features,
         weights=weights,
         seed=seed,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import Samples
 
-NUMBERS = "metrics.jsonl"
 MOST, FEW = 5_000, 1_000
 WITHOUT_NETWORK = ("swd", "ms_ssim", "modes", "memorisation")
 """Metrics that look at the samples themselves: their numbers do not depend on the feature network."""
@@ -59,7 +57,7 @@ def evaluate(
     data: str | Path | None = None,
     metrics: Sequence[str] | str | None = None,
     n: int | str | None = None,
-    images: int | str | None = None,
+    checkpoint: int | str | None = None,
     features: str | None = None,
     weights: str | Path | None = None,
     seed: int = 0,
@@ -83,7 +81,7 @@ def evaluate(
             memorisation; for points and stacked digits, modes.
         n: how many samples. None: as many as there are real pictures, 5,000 at the most; for worlds with known modes as many as the
             papers took. So many real samples are taken too, as far as there are.
-        images: which checkpoint, by images shown, `best`, or `all`. None: the newest.
+        checkpoint: images shown, `last` (None), `best`, or `all`.
         features: a key of `leafwing.metrics.features.FEATURES`. None: own.
         weights: of `inception`: a file; None: the public one, downloaded once.
         seed: of the samples, and of the choice of real ones.
@@ -119,7 +117,7 @@ def evaluate(
         opened = Run.open(run, root=root, trust=trust)
         names = chosen(metrics, opened, data)
         opened.function()  # raises: a recipe that is not trusted
-        checkpoints = which(opened, images)
+        checkpoints = which(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
             raise LeafwingError(
@@ -140,7 +138,7 @@ def evaluate(
         announce(protocol, names, heard)
 
         def both_sides(shown: int) -> Samples:
-            model = Model.load(opened, images=shown, device=here, precision=setup.precision)
+            model = Model.load(opened, checkpoint=shown, device=here, precision=setup.precision)
             told: dict[str, Any] = {"cache": cache_folder(None), "processes": processes, "counting": heard.counting}
             return Samples(model, sides.real, protocol, network, parts=sides.parts, **told)
 
@@ -163,7 +161,7 @@ def of_checkpoint(
     path = run.weights()[shown]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    known = [] if again else kept(run)
+    known = [] if again else run.numbers()
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         samples = None
@@ -194,7 +192,7 @@ def of_checkpoint(
             about["seconds"] = round(time.perf_counter() - started, 3)
             new = [{**plain(measure), **about, **more} for measure in measures]
             if processes.first:
-                keep(run, new)
+                run.add_numbers(new)
             rows += new
     return rows
 
@@ -294,7 +292,7 @@ def classifies(features: str, spec: DataSpec) -> None:
     )
 
 
-def which(run: Run, images: int | str | None) -> list[int]:
+def which(run: Run, checkpoint: int | str | None) -> list[int]:
     """The checkpoints asked for, by images shown, oldest first.
 
     Raises:
@@ -303,11 +301,11 @@ def which(run: Run, images: int | str | None) -> list[int]:
     found = list(run.weights())
     if not found:
         raise LeafwingError(f"{run.folder} holds no weights: its training ended before the first checkpoint")
-    if images is None:
+    if checkpoint in (None, "last"):
         return found[-1:]
-    if images == "all":
+    if checkpoint == "all":
         return found
-    if (shown := run.shown(images)) not in found:
+    if (shown := run.shown(checkpoint)) not in found:
         raise LeafwingError(f"{run.folder} has no weights of {shown:,} images; it has: {', '.join(map(str, found))}, or all")
     return [shown]
 
@@ -425,39 +423,3 @@ def same_everywhere(digest: str, processes: Processes) -> None:
             "the feature network was trained on several machines and came out differently: evaluate on one of them, or let all have "
             "one cache folder (LEAFWING_CACHE)"
         )
-
-
-def kept(run: Run) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl`, oldest first; lines that cannot be read are left out."""
-    found = []
-    try:
-        text = (run.folder / NUMBERS).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "metric" in row:
-            found.append(row)
-    return found
-
-
-def keep(run: Run, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Appends whole lines to a run's `metrics.jsonl`; one that a kill cut short stays alone on its line.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    path = run.folder / NUMBERS
-    text = "".join(json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows)
-    with files.storage(str(path)), path.open("ab+") as file:
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != b"\n":
-                text = "\n" + text
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from leafwing.commands.looking import show as draw
+from leafwing.commands.show import show as draw
 from leafwing.progress import Screen
 
 PICTURES, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Pictures", "Output"), 1))
@@ -19,7 +19,7 @@ def about(text: str, group: Group) -> Parameter:
     return Parameter(help=text, group=group, negative="")
 
 
-def show(
+def command(
     source: str,
     /,
     *,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 
-from leafwing.commands.exploring import explore as run_tool
+from leafwing.commands.explore import explore as run_tool
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import FILLED, TOOLS, tool
 from leafwing.progress import Screen
@@ -26,9 +26,9 @@ def about(text: str, group: Group) -> Parameter:
 
 
 COMMON: dict[str, tuple[Any, Any, Parameter]] = {
-    "images": (str | None, None, about("Which checkpoint, or best. Default: the newest.", FOLDER)),
+    "checkpoint": (str, "last", about("Checkpoint: images shown (200k), last or best.", FOLDER)),
     "data": (str | None, None, about("Other pictures, for tools that look at real ones.", FOLDER)),
-    "space": (
+    "features": (
         Literal["own", "pixels", "inception"],
         "own",
         about("Feature network in which pictures are compared.", MACHINE),

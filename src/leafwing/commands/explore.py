@@ -15,10 +15,10 @@ from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.recipes import did_you_mean
-from leafwing.runs import ROOT, Run
+from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
-    from leafwing.commands.evaluating import Sides
+    from leafwing.commands.evaluate import Sides
     from leafwing.data import Dataset
     from leafwing.laboratory.finding import Counting, Finding
     from leafwing.laboratory.reading import Reader
@@ -45,9 +45,9 @@ def explore(
     run: str | Path,
     tool: str,
     *,
-    images: int | str | None = None,
+    checkpoint: int | str | None = None,
     data: str | Path | None = None,
-    space: str = "own",
+    features: str = "own",
     out: str | Path | None = None,
     device: str = "cpu",
     trust: bool = False,
@@ -60,9 +60,9 @@ def explore(
     Args:
         run: folder, name, number or `last`.
         tool: a key of `leafwing.laboratory.TOOLS`.
-        images: which checkpoint, or `best`; None for the newest.
+        checkpoint: images shown, `last` (None) or `best`.
         data: other pictures for the tools that look at real ones, read with the run's size and channels.
-        space: the feature network of `leafwing.metrics.features.FEATURES` in which pictures are compared.
+        features: the feature network of `leafwing.metrics.features.FEATURES` in which pictures are compared.
         out: a folder, which must not exist. None: under the run's `explore` folder, named after the checkpoint, the tool and the
             options; what the same call wrote there before is written anew, and is the same.
         device: auto, cpu, cuda or mps.
@@ -88,22 +88,24 @@ def explore(
     for name in options:
         if name not in own:
             raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, own)}")
-    if space not in FEATURES:
-        raise LeafwingError(f"no space {space!r}{did_you_mean(space, list(FEATURES))}")
+    if features not in FEATURES:
+        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    shown = opened.shown(images)
+    shown = opened.shown(checkpoint)
     heard = progress or Silent()
     keep_freed_memory()
-    model = Model.load(opened, images=shown, device=choose(device, "fp32", torch.get_num_threads()).device, say=heard.say)
-    given = Given(opened, model, data, space, heard)
+    model = Model.load(
+        opened, checkpoint=shown, device=choose(device, "fp32", torch.get_num_threads()).device, say=heard.say
+    )
+    given = Given(opened, model, data, features, heard)
     filled = {name: getattr(given, name) for name in laboratory.FILLED if name in known}
     finding = function(model, **filled, **options)
     resolved = {name: options.get(name, known[name].default) for name in own}
-    about = resolved | {"data": data, "space": space}
+    about = resolved | {"data": data, "features": features}
     target = (
-        Path(out) if out is not None else opened.folder / "explore" / folder_name(model.images or 0, tool, function, about)
+        Path(out) if out is not None else opened.folder / LABORATORY / folder_name(model.images or 0, tool, function, about)
     )
     with opened.weights()[model.images or 0].open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -129,7 +131,7 @@ class Given:
 
     @cached_property
     def _sides(self) -> Sides:
-        from leafwing.commands.evaluating import reference
+        from leafwing.commands.evaluate import reference
 
         return reference(self.run, self.source, self.heard)
 
@@ -160,14 +162,14 @@ class Given:
             try:
                 trained = self._sides.parts()[0]
             except LeafwingError as error:
-                raise LeafwingError(f"{error}. --space pixels compares pictures without them") from None
+                raise LeafwingError(f"{error}. --features pixels compares pictures without them") from None
             return load_features(space, trained, device=device, counting=counting)
 
         return Features(space, "", lambda pictures: loaded().net(pictures), str(self.model.device))
 
     @cached_property
     def reader(self) -> Reader | None:
-        from leafwing.commands.evaluating import world_of
+        from leafwing.commands.evaluate import world_of
         from leafwing.laboratory import reading
 
         if world_of(self.run.config["data"]["source"]) == "sprites":
@@ -183,7 +185,7 @@ def folder_name(images: int, tool: str, function: Callable[..., Finding], about:
     """`000200000-interpolate-seed0`, with a hash behind it where options are not the defaults."""
     defaults = {name: one.default for name, one in inspect.signature(function).parameters.items()} | {
         "data": None,
-        "space": "own",
+        "features": "own",
     }
     other = {name: str(value) for name, value in about.items() if value != defaults[name] and name != "seed"}
     digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:8]

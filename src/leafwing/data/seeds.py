@@ -1,0 +1,10 @@
+"""Random seeds of the streams of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """The seed of a stream beside another: its own, so that no order follows the other's."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "big")
