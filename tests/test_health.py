@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
     "D knows its pictures": ("overfit", "overfitting", 6, {"held": 0.99}),
     "a large gradient": ("explosion", "gradient norm of G", 2, {"G/gradient": 1e5}),
     "no gradient": ("still", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
-    "large weights": ("explosion", "weights of G", 2, {"G/weights": 1e4}),
+    "large weights": ("explosion", "weights of G are growing", 2, {"G/weights": 1e4}),
     "resting weights": ("still", "weights of D", 5, {"D/weights": 10.3}),
 }
 
