@@ -175,7 +175,7 @@ def test_a_line_that_a_kill_cut_short_costs_that_line_alone(run: Run, worked_out
 
 
 def test_what_is_finished_is_kept_when_the_next_metric_cannot_be_had(run: Run) -> None:
-    with pytest.raises(LeafwingError, match="features pixels: not a classifier"):
+    with pytest.raises(LeafwingError, match=r"features pixels: .*not a classifier"):
         numbers(run, "fid,inception_score")
     assert [row["metric"] for row in evaluating.kept(run)] == ["fid"]
 
@@ -214,7 +214,7 @@ def test_other_pictures_are_read_as_the_run_read_its_own(run: Run, folder: Path)
     assert shown["data"] == load(folder, size=16, channels=1).fingerprint
     (same,) = numbers(run, data="digits")
     assert same["protocol"]["split"] == "all"
-    with pytest.raises(LeafwingError, match="under different conditions"):
+    with pytest.raises(LeafwingError, match="different evaluation protocols"):
         comparable([row, same])
 
 
