@@ -59,7 +59,7 @@ def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
 def test_a_recipe_that_uses_such_a_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text('"""Mine. Me 2026, A paper, arXiv:2601.00001"""\n\ndef mine(data, *, seed: int = 0):\n    """Mine."""\n')
-    with pytest.raises(LeafwingError, match="'seed': this name is taken"):
+    with pytest.raises(LeafwingError, match="'seed': this name is reserved"):
         recipes.describe(str(path))
 
 

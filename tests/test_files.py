@@ -99,5 +99,5 @@ def test_what_is_no_fault_of_the_storage_passes_through() -> None:
 
 def test_a_storage_error_is_one_of_those_a_user_reads() -> None:
     assert issubclass(StorageError, LeafwingError)
-    with pytest.raises(StorageError, match=r"cannot write x: .*make room"), files.storage("x"):
+    with pytest.raises(StorageError, match=r"cannot write x: .*disk space"), files.storage("x"):
         full()

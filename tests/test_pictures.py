@@ -224,7 +224,7 @@ def test_a_reel_of_one_picture_and_of_grey_pictures(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_reel_is_refused_with_those_there_are(tmp_path: Path, frames: list[Path]) -> None:
-    with pytest.raises(LeafwingError, match=r"reel\.avi: a reel is one of \.webp, \.gif, \.mp4"):
+    with pytest.raises(LeafwingError, match=r"reel\.avi: .*\.webp, \.gif, \.mp4"):
         pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.avi")
 
 
@@ -232,7 +232,7 @@ def test_mp4_without_ffmpeg_is_a_clear_error_and_writes_nothing(
     tmp_path: Path, frames: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LeafwingError, match=r"reel\.mp4: \.mp4 needs the program ffmpeg.*\.webp and \.gif do without"):
+    with pytest.raises(LeafwingError, match=r"reel\.mp4: .*ffmpeg.*\.webp and \.gif"):
         pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.mp4")
     assert not (tmp_path / "reel.mp4").exists()
 
@@ -245,6 +245,6 @@ def test_a_failing_ffmpeg_is_a_clear_error_and_leaves_nothing(
     (programs / "ffmpeg").write_text("#!/bin/sh\necho 'no encoder' >&2\nexit 1\n")
     (programs / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/bin:/usr/bin")
-    with pytest.raises(LeafwingError, match=r"could not make .*reel\.mp4: no encoder"):
+    with pytest.raises(LeafwingError, match=r"reel\.mp4: no encoder"):
         pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.mp4")
     assert not (tmp_path / "reel.mp4").exists()

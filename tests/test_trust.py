@@ -96,7 +96,7 @@ def test_a_missing_recipe_is_named(run: Run) -> None:
     ("text", "message"),
     [
         ("1 / 0\n", "cannot be imported: ZeroDivisionError"),
-        ("def other(): ...\n", "holds no function dcgan"),
+        ("def other(): ...\n", "no function dcgan"),
         ("def (", "SyntaxError"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a kill leaves either the old file or the new one, never half of one."""
+"""Atomic file writes: after a crash, a full disk or a kill there is either the old file or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from leafwing.errors import StorageError
 
 @contextlib.contextmanager
 def storage(what: str) -> Iterator[None]:
-    """Turns an operating system's refusal to write into a StorageError that names the file and says what to do."""
+    """Converts an OSError into a StorageError that names the file and says what to do."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"cannot write {what}: {reason}. What was saved before is intact: make room or mend the folder's rights"
+            f"cannot write {what}: {reason}. Files saved earlier are intact: free some disk space or fix the folder's permissions"
         ) from error
 
 
 def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
-    """Writes a file atomically: to a neighbour first, flushed to the disk, then renamed over the old one.
+    """Writes a file atomically: to a temporary file beside it, flushed to disk, then renamed over the old one.
 
     Args:
         path: the file.
-        content: bytes, text, or a function that writes the file it is given.
+        content: bytes, text, or a function that writes to the path it is given.
 
     Raises:
-        StorageError: the disk is full or the folder cannot be written; the old file is intact.
+        StorageError: the disk is full or the folder is not writable; the old file is intact.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     with storage(str(path)):

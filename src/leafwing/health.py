@@ -1,8 +1,8 @@
-"""Whether a training is healthy: a pure judgement of the lines of its log.
+"""Health monitoring: alarms as a pure function of the lines of a training log.
 
-What is measured is `engine.probe`'s, what is done about it `commands.watching`'s. A rule works out one number a look; an alarm is
-raised when that was above the rule's threshold so many looks in a row. The same lines give the same alarms, whether training was
-interrupted or not. Where the thresholds come from, and how often they are wrong, is in docs/guide/health.md.
+The signals are measured by `engine.probe`; `commands.watching` acts on the alarms. A rule computes one value per health check (a
+"look"); an alarm is raised when the value exceeds the rule's threshold for a number of consecutive looks. The same log lines give
+the same alarms, whether or not training was interrupted. docs/guide/health.md documents the thresholds and their error rates.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from leafwing.quantities import show_count
 
 Numbers = NDArray[np.float64]
 TINY, LARGEST = 1e-6, 1e30
-"""Nothing is divided by less than the first, and no number is told that is larger than the second: JSON has no infinity."""
+"""Lower bound of divisors, and upper bound of reported values, because JSON has no infinity."""
 
 BATCHES, RECORDED, MOST = 32, 8, 2000
-"""Batches between two looks; so many times more where turns are replayed from recordings, because a look is not recorded, and takes as
-long as a few such rounds; and no more looks than this in a training, because each judges all before it."""
+"""Batches between two looks; the factor by which this grows with captured turns, because a look is not captured and takes as long as
+a few captured rounds; and the maximum number of looks per training, because each one evaluates the whole history."""
 REACH = 16
-"""Checkpoints older than so many looks are not needed to go back to."""
+"""Checkpoints older than this many looks are not needed for a rollback."""
 
 ADVICE = {
-    "collapse": "Smaller rates (lr_g, lr_d) or a critic with a gradient penalty (wgan_gp, r3gan) often help",
-    "critic": "Let D learn more slowly (lr_d), or choose a recipe whose critic cannot win: wgan_gp, r3gan",
-    "oscillation": "Smaller rates (lr_g, lr_d), or a gradient penalty, often help",
-    "explosion": "The rates (lr_g, lr_d) are too high",
-    "still": "Its rate is too low, or its gradients have vanished: look at the costs, and at lr_g and lr_d",
-    "overfit": "D knows its pictures by heart: more pictures help, --mirror, or a smaller D; more training does not",
-    "nan": "A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps",
+    "collapse": "Lower learning rates (lr_g, lr_d) or a gradient penalty (recipes wgan_gp, r3gan) often help",
+    "critic": "Lower D's learning rate (lr_d), or use a recipe in which D cannot saturate: wgan_gp, r3gan",
+    "oscillation": "Lower learning rates (lr_g, lr_d) or a gradient penalty often help",
+    "explosion": "The learning rates (lr_g, lr_d) are too high",
+    "still": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
+    "overfit": "D has memorised the training images: more images, --mirror or a smaller D help; more training does not",
+    "nan": "A lower learning rate (lr_g, lr_d) or --precision fp32 often helps",
 }
-"""What may be done, by kind of alarm."""
+"""Suggested remedies, by kind of alarm."""
 SLOWER_HELPS = ("collapse", "critic", "oscillation", "explosion", "nan")
-"""Alarms about which smaller learning rates may do something, so that it makes sense to go back."""
+"""Alarms that lower learning rates may resolve, so that a rollback makes sense."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that is wrong.
+    """A detected problem.
 
     Args:
         kind: a key of `ADVICE`.
-        about: what was seen, in words.
-        since: images shown when it was first seen.
-        raised: images shown when it had been seen often enough.
-        until: images shown when it was no longer seen; None while it is.
-        value: the rule's number when the alarm was raised; 0 where there is no number.
-        threshold: what that was compared with; 0 likewise.
-        advice: what may be done.
+        about: description of the symptom.
+        since: images shown when the symptom first appeared.
+        raised: images shown when the alarm was raised.
+        until: images shown when the symptom was gone; None while it persists.
+        value: the rule's value when the alarm was raised; 0 if it has none.
+        threshold: the rule's threshold; 0 if it has none.
+        advice: suggested remedy.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class Alarm:
 
 
 class Looks:
-    """The lines of a log that have signals, as columns: `looks("variety")` is (looks,), nan where there is none.
+    """The log lines with health signals, as columns: `looks("variety")` is (looks,), NaN where the signal is missing.
 
     Args:
         records: those lines.
@@ -94,25 +94,25 @@ class Looks:
         return set().union(*(record["costs"] for record in self.records))
 
     def players(self) -> list[str]:
-        """Who learns."""
+        """The players that are trained."""
         return sorted(name.removesuffix("/weights") for name in self.records[-1]["health"] if name.endswith("/weights"))
 
     def paid(self, player: str) -> NDArray[np.bool_]:
-        """Whether this player has moved since the line before: only who moves pays."""
+        """Whether this player has moved since the previous line, i.e. whether the line has losses of it."""
         own = {name for name in self._costs if player in name.partition("/")[0].split("+")}
         return np.array([not own.isdisjoint(record["costs"]) for record in self.records])
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is ill.
+    """A health rule.
 
     Args:
-        kind: of its alarms, a key of `ADVICE`.
-        about: what is seen, in words.
-        value: looks -> one number each, (looks,); nan where nothing can be said.
-        threshold: above it is ill.
-        lasting: so many looks in a row.
+        kind: kind of its alarms, a key of `ADVICE`.
+        about: description of the symptom.
+        value: looks -> one value per look, (looks,); NaN where undefined.
+        threshold: values above it are unhealthy.
+        lasting: number of consecutive unhealthy looks that raises an alarm.
     """
 
     kind: str
@@ -122,23 +122,23 @@ class Rule:
     lasting: int
 
 
-# --- tools of the rules: (looks,) -> (looks,), each number from its own and earlier looks -------------------------------------
+# --- helpers of the rules: (looks,) -> (looks,), each value computed from its own and earlier looks -----------------------------
 
 
 def middle(numbers: Numbers, looks: int) -> Numbers:
-    """The median of the last so many numbers, nan before there are as many."""
+    """The running median over the last `looks` values, NaN until there are that many."""
     if len(numbers) < looks:
         return np.full(len(numbers), np.nan)
     return np.concatenate([np.full(looks - 1, np.nan), np.median(sliding_window_view(numbers, looks), axis=1)])
 
 
 def before(numbers: Numbers, looks: int) -> Numbers:
-    """The number so many looks earlier, nan where there is none."""
+    """The value `looks` looks earlier, NaN if there is none."""
     return np.concatenate([np.full(min(looks, len(numbers)), np.nan), numbers[: max(0, len(numbers) - looks)]])
 
 
 def best(numbers: Numbers) -> Numbers:
-    """The smallest number up to the look before."""
+    """The running minimum up to the previous look."""
     return before(np.fmin.accumulate(numbers), 1) if len(numbers) else numbers
 
 
@@ -146,43 +146,43 @@ def best(numbers: Numbers) -> Numbers:
 
 
 def variety(looks: Looks) -> Numbers:
-    """How much samples vary beside real ones: of one condition, where there are conditions."""
+    """Diversity of the samples relative to real images; within one condition for conditional games."""
     return np.fmin(looks("variety"), looks("echo"))
 
 
 def lost_variety(looks: Looks) -> Numbers:
-    """How many times as much samples varied at their best than now."""
+    """Ratio of the best diversity so far to the current one."""
     now = middle(variety(looks), 3)
     return -best(-now) / np.maximum(now, TINY)
 
 
 def sameness(looks: Looks) -> Numbers:
-    """How many times as much real samples vary than fakes."""
+    """Ratio of the diversity of real images to that of the samples."""
     return 1 / np.maximum(variety(looks), TINY)
 
 
 def astray(looks: Looks) -> Numbers:
-    """How much further from the data samples are than they were at their nearest."""
+    """Increase of the distance between samples and data over its minimum so far."""
     now = middle(looks("distance"), 3)
     return now - best(now)
 
 
 def losing(looks: Looks) -> Numbers:
-    """The chance that D puts a fake above a real sample."""
+    """The probability that D scores a fake above a real image."""
     return 1 - looks("separation")
 
 
 def winning(looks: Looks) -> Numbers:
-    """Rounds in which D told nearly all fakes apart while they came no nearer to the data, which are still far."""
+    """Rounds for which D has separated nearly all fakes while these came no nearer to the data, from which they are still far."""
     nearest = np.minimum.accumulate(np.nan_to_num(middle(looks("distance"), 3), nan=np.inf))
-    arrived = np.searchsorted(-nearest, -nearest / 0.95)  # the look since which they came no more than 5 % nearer
+    arrived = np.searchsorted(-nearest, -nearest / 0.95)  # the look since which they have come at most 5 % nearer
     fooled = ~((nearest > 0.15) & (middle(looks("separation"), 8) > 0.95))
     last = np.maximum.accumulate(np.where(fooled, np.arange(len(fooled)), 0))
     return looks.rounds - looks.rounds[np.maximum(arrived, last)]
 
 
 def jumping(looks: Looks) -> Numbers:
-    """How far samples of the same latents go between two looks, over how far they are apart, while they come no nearer to the data."""
+    """How far the samples of fixed latents move between two looks, relative to their diversity, while coming no nearer to the data."""
     moved, distance = looks("moved"), middle(looks("distance"), 3)
     far = np.where(moved > 0.3, moved / np.maximum(looks("variety"), TINY), 0.0)
     nearer = distance < 0.95 * before(best(distance), 8)
@@ -190,30 +190,30 @@ def jumping(looks: Looks) -> Numbers:
 
 
 def overfit(looks: Looks) -> Numbers:
-    """The chance that D puts a training sample above one that it has not seen."""
+    """The probability that D scores a training image above a held-out one."""
     return middle(looks("held"), 5)
 
 
 def growth(looks: Looks, player: str) -> Numbers:
-    """How many times as large the weights of a player are than four looks ago."""
+    """Ratio of the norm of a player's weights to that four looks earlier."""
     weights = looks(f"{player}/weights")
     return weights / np.maximum(before(weights, 4), TINY)
 
 
 def burst(looks: Looks, player: str) -> Numbers:
-    """How many times as large the gradient of a player is than it usually was."""
+    """Ratio of a player's gradient norm to its running median."""
     gradient = looks(f"{player}/gradient")
     return gradient / np.maximum(before(middle(gradient, 8), 1), TINY)
 
 
 def vanished(looks: Looks, player: str) -> Numbers:
-    """How many times as large the gradient of a player usually was than it is now."""
+    """Ratio of the running median of a player's gradient norm to its current value."""
     gradient = looks(f"{player}/gradient")
     return before(middle(gradient, 8), 4) / np.maximum(gradient, TINY)
 
 
 def rest(looks: Looks, player: str) -> Numbers:
-    """How many decimal places the norm of a player's weights has kept since the last look, unless its schedule has come to an end."""
+    """Number of decimal digits of a player's weight norm unchanged since the last look, unless its learning rate has decayed to 0."""
     weights, rate = looks(f"{player}/weights"), looks(f"{player}/rate")
     change = np.abs(weights / np.maximum(before(weights, 1), TINY) - 1)
     over = rate < 0.01 * np.fmax.accumulate(rate)
@@ -221,27 +221,27 @@ def rest(looks: Looks, player: str) -> Numbers:
 
 
 RULES = (
-    Rule("collapse", "samples vary much less than they did", lost_variety, 5.0, 3),
-    Rule("collapse", "samples are all alike", sameness, 200.0, 3),
-    Rule("collapse", "samples are much further from the data than they were", astray, 0.25, 3),
-    Rule("critic", "D takes fakes for real and real samples for fakes", losing, 0.9, 8),
-    Rule("critic", "D tells all fakes apart and G learns nothing from it", winning, 400.0, 8),
-    Rule("oscillation", "samples jump to and fro and come no nearer to the data", jumping, 3.0, 4),
-    Rule("overfit", "D knows the pictures that it is trained with from others", overfit, 0.9, 4),
+    Rule("collapse", "sample diversity has dropped sharply (mode collapse)", lost_variety, 5.0, 3),
+    Rule("collapse", "samples are nearly identical (mode collapse)", sameness, 200.0, 3),
+    Rule("collapse", "samples have moved away from the data", astray, 0.25, 3),
+    Rule("critic", "D scores fakes above real images", losing, 0.9, 8),
+    Rule("critic", "D separates all fakes from real images and G does not improve", winning, 400.0, 8),
+    Rule("oscillation", "samples oscillate without approaching the data", jumping, 3.0, 4),
+    Rule("overfit", "D is overfitting: it scores training images above held-out ones", overfit, 0.9, 4),
 )
-"""What is looked for in every game."""
+"""Rules for every game."""
 
 PLAYERS = (
-    ("explosion", "the weights of {} grow fast", growth, 2.0, 2),
-    ("explosion", "the gradient of {} is much larger than it was", burst, 1000.0, 2),
+    ("explosion", "the weights of {} are growing rapidly", growth, 2.0, 2),
+    ("explosion", "the gradient norm of {} has exploded", burst, 1000.0, 2),
     ("still", "the gradient of {} has vanished", vanished, 1e4, 3),
-    ("still", "{} does not learn", rest, 7.0, 4),
+    ("still", "the weights of {} have stopped changing", rest, 7.0, 4),
 )
-"""The same for each player: kind, words, value, threshold, looks in a row."""
+"""Rules for each player: kind, description, value, threshold, consecutive looks."""
 
 
 def rules(players: Iterable[str]) -> list[Rule]:
-    """Every rule, for a game of these players."""
+    """All rules for a game with these players."""
     own = [
         Rule(kind, about.format(player), partial(value, player=player), threshold, lasting)
         for player in players
@@ -250,14 +250,14 @@ def rules(players: Iterable[str]) -> list[Rule]:
     return [*RULES, *own]
 
 
-# --- the judgement ------------------------------------------------------------------------------------------------------------
+# --- evaluation ---------------------------------------------------------------------------------------------------------------
 
 
 def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
-    """What has been wrong in a training, by its log, in the order in which it was noticed.
+    """The alarms of a training log, in the order in which they were raised.
 
     Args:
-        records: the lines of `log.jsonl` (`Run.records`); those without `health` say nothing, but `diverged` does.
+        records: the lines of `log.jsonl` (`Run.records`); only those with `health` or `diverged` are used.
     """
     lines = list(records)
     found = [
@@ -275,7 +275,7 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
 
 
 def _raised(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[Alarm]:
-    """The alarms of a rule: one for each time that it was broken for long enough."""
+    """The alarms of a rule: one per sufficiently long violation."""
     ill, look = values > rule.threshold, 0
     if not ill.any():
         return
@@ -291,28 +291,28 @@ def _raised(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[Alar
 
 
 def summary(records: Iterable[Mapping[str, Any]]) -> str:
-    """One line for people: healthy, or which alarms."""
+    """One-line summary: healthy, or the alarms."""
     lines = list(records)
     looked, found = sum("health" in line for line in lines), alarms(lines)
-    told = [
-        f"went back from {show_count(back['from'])} to {show_count(back['to'])} images ({back['why']})"
+    parts = [
+        f"rolled back from {show_count(back['from'])} to {show_count(back['to'])} images ({back['why']})"
         for back in (line["rolled_back"] for line in lines if "rolled_back" in line)
     ]
-    told += [
+    parts += [
         f"{alarm.about} ({show_count(alarm.since)} to {'the end' if alarm.until is None else show_count(alarm.until)})"
         for alarm in found
     ]
     if not found:
-        told.append(f"no alarm in {looked} looks" if looked else "not looked at")
-    return "; ".join(told)
+        parts.append(f"no alarm in {looked} looks" if looked else "not monitored")
+    return "; ".join(parts)
 
 
 def every(batch: int, images: int, *, recorded: bool = False) -> int:
     """Images between two looks.
 
     Args:
-        batch: images in a turn.
-        images: how many are shown in all.
-        recorded: turns are replayed from recordings.
+        batch: images per turn.
+        images: length of the training in images.
+        recorded: whether turns are captured and replayed.
     """
     return max(batch * BATCHES * (RECORDED if recorded else 1), images // MOST)

@@ -1,7 +1,7 @@
-"""The loop: which turn is next, when to look at the costs, when to stop. It knows turns and nothing else.
+"""The training loop: which turn is next, when to read the losses, when to stop. It knows turns and nothing else.
 
-No family's name, no file, no screen: whoever runs the loop gets a `Tick` now and then, between two turns, and may save, draw or
-print before it asks for the next one.
+It names no GAN family, writes no files and prints nothing: the caller iterates over `Tick`s, which come between two turns, and may
+save, draw or print before requesting the next one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from leafwing.errors import Diverged
 from leafwing.game import Batch, Batches, Clock, Game, Turn
 
 Shown = tuple[int, Sequence[Turn], Tensor]
-"""Images shown before a unit of turns, the unit, and its costs, still on the device."""
+"""Images shown before a unit of turns, the unit, and its losses, still on the device."""
 ENDS = ("", "asked", "seconds")
-"""Why training may stop before its images are shown; several processes agree on one by its number."""
+"""Reasons to stop before all images are shown; several processes agree on one by its index."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Tick:
 
     Args:
         clock: where training is.
-        seconds: seconds of training so far, over all sessions; what is done between ticks does not count.
+        seconds: training time so far, over all sessions; excludes time spent between ticks.
         images_per_second: real images shown per second of training since the last tick.
-        costs: mean of each cost since the last tick, by "movers/term": "D/gradient_penalty".
-        memory: peak bytes: of the device on CUDA, of the process elsewhere.
-        done: why training stops here: images, seconds or asked; empty when it goes on.
+        costs: mean of each loss term since the last tick, keyed by "movers/term", such as "D/gradient_penalty".
+        memory: peak memory in bytes, of the device on CUDA, else of the process.
+        done: why training stops here: images, seconds or asked; empty if it continues.
     """
 
     clock: Clock
@@ -51,13 +51,13 @@ class Training:
     """A game being trained.
 
     Args:
-        game: what is played.
+        game: the game to train.
         batches: the data.
         engine: executes the turns.
-        images: how many real images are shown in all.
-        batch: how many in one turn.
+        images: number of real images to train on.
+        batch: real images per turn.
 
-    Whoever runs the loop may put into `beside` what it wants to go on with after a resume: plain types and tensors.
+    The caller may store further state for resuming in `beside`: plain types and tensors.
     """
 
     def __init__(self, game: Game, batches: Batches, engine: Engine, *, images: int, batch: int) -> None:
@@ -65,11 +65,11 @@ class Training:
         self.clock = Clock(0, images, 0)
         self.seconds = 0.0
         self.beside: dict[str, Any] = {}
-        # The place in the round: the turn, how often it was already taken, the turn that came first, images when it began.
+        # Position in the round: current turn, how often it was already taken, first turn, images shown at the start of the round.
         self.turn, self.taken, self.first, self.began = 0, 0, -1, 0
 
     def state(self) -> dict[str, Any]:
-        """All that resuming needs beside the networks, in plain types and tensors."""
+        """Everything needed for resuming besides the networks, as plain types and tensors."""
         return {
             "images": self.clock.images,
             "round": self.clock.round,
@@ -91,18 +91,18 @@ class Training:
     def ticks(
         self, every: int, *, seconds: float = inf, watch: Callable[[Clock], bool] = lambda clock: False
     ) -> Iterator[Tick]:
-        """Train until the images have been shown, giving a tick about every so many images and one at the end.
+        """Trains until all images have been shown, yielding a tick about every `every` images and one at the end.
 
-        The images end, and a tick falls, at the end of a round; time and `watch` end after any unit of turns. Several processes
-        agree at the end of a round to stop at the end of the next.
+        Ticks, and the end of the images, coincide with the end of a round; the time limit and `watch` can stop after any unit of
+        turns. Several processes agree at the end of a round to stop at the end of the next.
 
         Args:
             every: images between ticks.
-            seconds: stop after so many seconds of training, over all sessions.
-            watch: called after every turn; True asks to stop.
+            seconds: time limit in seconds of training, over all sessions.
+            watch: called after every turn; returning True requests a stop.
 
         Raises:
-            Diverged: a cost or a weight is not a finite number; the message names player, cost and images.
+            Diverged: a loss or weight is NaN or infinite; the message names player, loss term and images.
         """
         device, processes = self.engine.setup.device, self.engine.processes
         costs: list[Shown] = []
@@ -135,9 +135,9 @@ class Training:
                 started, shown = time.perf_counter(), self.clock.images
 
     def _take(self, turn: Turn, batch: Batch | None, costs: list[Shown]) -> Batch:
-        """One turn, with those that go on with its round.
+        """Takes one turn, together with the turns that share its round.
 
-        The first turn of a round draws a batch each time it is taken; later turns see the last one.
+        The first turn of a round draws a batch each time it is taken; later turns reuse the last one.
         """
         if self.first < 0:
             self.first = self.turn
@@ -161,7 +161,7 @@ class Training:
 
     def _end_round(self) -> None:
         if self.clock.images == self.began:
-            raise ValueError(f"nobody moves in round {self.clock.round}: no turn of this game is taken there")
+            raise ValueError(f"no player moves in round {self.clock.round}: none of the game's turns is active")
         self.engine.average(self.clock.images - self.began)
         self.clock = replace(self.clock, round=self.clock.round + 1)
         self.turn, self.taken, self.first, self.began = 0, 0, -1, self.clock.images
@@ -170,10 +170,10 @@ class Training:
 def mean_costs(
     costs: list[Shown], over_processes: Callable[[list[Tensor]], None] = lambda tensors: None
 ) -> dict[str, float]:
-    """The mean of each cost by "movers/term", over processes too, read from the device in one go.
+    """The mean of each loss term by "movers/term", averaged over processes, with a single device-to-host copy.
 
     Raises:
-        Diverged: naming the first cost that is not a finite number, its player and the images shown before it.
+        Diverged: a loss is NaN or infinite; the message names the first one, its player and the images shown before it.
     """
     if not costs:
         return {}
@@ -187,6 +187,6 @@ def mean_costs(
                 value = next(numbers)
                 if not isfinite(value):
                     who = " and ".join(turn.movers)
-                    raise Diverged(f"cost {term.name!r} of player {who} became {value} at {images:,} images")
+                    raise Diverged(f"loss {term.name!r} of player {who} became {value} at {images:,} images")
                 sums.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
     return {name: sum(values) / len(values) for name, values in sums.items()}

@@ -1,4 +1,4 @@
-"""Samples as pictures: grids, many single files at once, the progress reel."""
+"""Generated samples as image files: grids, many individual files, the progress reel (an animation)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 REEL_KINDS = (".webp", ".gif", ".mp4")
 WAITING = 128
-"""How many pictures may wait to be written: enough to keep the threads at work while the next block is made, and little memory."""
+"""Maximum number of pictures queued for writing: enough to keep the threads busy while the next block is generated."""
 
 
 def to_pixels(samples: Tensor) -> Pixels:
@@ -37,29 +37,29 @@ def to_pixels(samples: Tensor) -> Pixels:
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """One picture (height, width, channels) of 1 to 4 channels: grey, grey + alpha, RGB or RGBA."""
+    """One picture (height, width, channels) with 1 to 4 channels: grey, grey + alpha, RGB or RGBA."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def png(image: Image.Image) -> bytes:
-    """A picture as the content of a PNG file."""
-    held = io.BytesIO()
-    image.save(held, "PNG")
-    return held.getvalue()
+    """A picture encoded as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def write_pngs(pictures: Iterable[tuple[Path, Pixels]], threads: int | None = None) -> None:
-    """Writes PNG files in parallel, each whole or not at all.
+    """Writes PNG files in parallel, each atomically.
 
-    Pictures are taken from `pictures` as they are written, so a generator of any length needs little memory.
+    `pictures` is consumed as the files are written, so an iterator of any length needs little memory.
 
     Args:
-        pictures: each file with what it shows, (height, width, channels).
-        threads: how many encode and write. None: one a core and two more, which wait for the disk; at most 8, because a disk
-            gets no faster by more.
+        pictures: pairs of path and pixels (height, width, channels).
+        threads: number of writer threads. None: the number of cores plus two, which wait for the disk; at most 8, because a disk
+            gets no faster with more.
 
     Raises:
-        StorageError: of the first file that cannot be written; those already written stay, no others are begun.
+        StorageError: for the first file that cannot be written; files already written stay, no further ones are started.
     """
     threads = threads or min(8, cores() + 2)
     pool = ThreadPoolExecutor(threads)
@@ -80,16 +80,16 @@ def _write_png(path: Path, pixels: Pixels) -> None:
 
 
 def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures (n, channels, height, width) in rows, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
+    """Pictures (n, channels, height, width) as a grid, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
     return scatter(samples) if samples.dim() == 2 else tile(enlarged(to_pixels(samples)), columns, gap)
 
 
 def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures (n, height, width, channels) in rows.
+    """A grid of pictures (n, height, width, channels).
 
     Args:
-        pixels: what to show, in reading order.
-        columns: pictures in a row; as square as can be if not given.
+        pixels: the pictures, in row-major order.
+        columns: pictures per row; default: as square as possible.
         gap: pixels between pictures.
     """
     n, height, width, channels = pixels.shape
@@ -103,13 +103,13 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Imag
 
 
 def enlarged(pixels: Pixels, least: int = 32) -> Pixels:
-    """Pictures (n, height, width, channels), small ones with every pixel repeated until the shorter side has about `least`."""
+    """Pictures (n, height, width, channels), upscaled by pixel repetition so that the shorter side has about `least` pixels."""
     factor = max(1, round(least / min(pixels.shape[1:3])))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else pixels
 
 
 def scatter(points: Tensor, side: int = 512) -> Image.Image:
-    """Points (n, 2) as dots; the frame shows a round extent that holds 99 % of them, with the axes through the origin."""
+    """Scatter plot of points (n, 2); the range is a round number that covers 99 % of them, with the axes through the origin."""
     values = points.detach().float().cpu().numpy()
     reach = float(np.quantile(np.abs(values), 0.99)) if len(values) else 1.0
     extent = max(1.5 * 2 ** ceil(np.log2(max(reach, 1e-6) / 1.5)), 1e-3)
@@ -125,7 +125,7 @@ def scatter(points: Tensor, side: int = 512) -> Image.Image:
 
 
 def sheet(model: Model, seed: int = 0) -> Image.Image:
-    """What a model makes: a row per class with the same latents in each, 8 x 8 without labels, a plot of 2,000 points."""
+    """A sheet of samples: one row per class, with the same latents in each; 8 x 8 without labels; a plot of 2,000 points."""
     if model.spec.points:
         return grid(model.sample(2_000, seed))
     if not model.labels:
@@ -136,19 +136,19 @@ def sheet(model: Model, seed: int = 0) -> Image.Image:
 
 
 def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0) -> None:
-    """An animation of pictures, the last one held longer, each with its caption below.
+    """Writes an animation of pictures, each with its caption below; the last frame is shown longer.
 
     Args:
-        frames: picture files of one size.
-        captions: a line of text for each.
+        frames: picture files, all of the same size.
+        captions: one line of text per frame.
         out: a .webp, .gif or .mp4 file; .mp4 needs the program ffmpeg.
-        seconds: how long it lasts.
+        seconds: duration of the animation.
     """
     kind = out.suffix.lower()
     if kind not in REEL_KINDS:
-        raise LeafwingError(f"{out}: a reel is one of {', '.join(REEL_KINDS)}")
+        raise LeafwingError(f"{out}: unsupported file type; choose one of {', '.join(REEL_KINDS)}")
     if kind == ".mp4" and not shutil.which("ffmpeg"):
-        raise LeafwingError(f"{out}: .mp4 needs the program ffmpeg, which is not installed; .webp and .gif do without")
+        raise LeafwingError(f"{out}: .mp4 requires the program ffmpeg, which is not installed; .webp and .gif do not")
     with Image.open(frames[0]) as first:
         scale = max(1, round(256 / min(first.size)))
     shown = [_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True)]
@@ -172,14 +172,14 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
             ]
             done = subprocess.run([*command, "-pix_fmt", "yuv420p", f"{folder}/reel.mp4"], capture_output=True, text=True)
             if done.returncode:
-                raise LeafwingError(f"ffmpeg could not make {out}: {done.stderr.strip()}")
+                raise LeafwingError(f"ffmpeg failed to write {out}: {done.stderr.strip()}")
             files.write(out, Path(folder, "reel.mp4").read_bytes())
         return
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     durations = [step] * (len(shown) - 1) + [max(step, 1500)]
     options = {"quality": 85} if kind == ".webp" else {}
-    shown[0].save(held, kind[1:].upper(), save_all=True, append_images=shown[1:], duration=durations, loop=0, **options)
-    files.write(out, held.getvalue())
+    shown[0].save(buffer, kind[1:].upper(), save_all=True, append_images=shown[1:], duration=durations, loop=0, **options)
+    files.write(out, buffer.getvalue())
 
 
 def _captioned(path: Path, text: str, scale: int) -> Image.Image:

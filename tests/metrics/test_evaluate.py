@@ -176,7 +176,7 @@ def test_a_line_that_a_kill_cut_short_costs_that_line_alone(run: Run, worked_out
 
 
 def test_what_is_finished_is_kept_when_the_next_metric_cannot_be_had(run: Run) -> None:
-    with pytest.raises(LeafwingError, match="features pixels: this network is no classifier"):
+    with pytest.raises(LeafwingError, match=r"features pixels: .*not a classifier"):
         numbers(run, "fid,inception_score")
     assert [row["metric"] for row in run.numbers()] == ["fid"]
 
@@ -215,7 +215,7 @@ def test_other_pictures_are_read_as_the_run_read_its_own(run: Run, folder: Path)
     assert shown["data"] == load(folder, size=16, channels=1).fingerprint
     (same,) = numbers(run, data="digits")
     assert same["protocol"]["split"] == "all"
-    with pytest.raises(LeafwingError, match="under different conditions"):
+    with pytest.raises(LeafwingError, match="different evaluation protocols"):
         comparable([row, same])
 
 
@@ -244,8 +244,8 @@ def test_points_have_modes(points: Run) -> None:
         ({"metrics": ","}, "name at least one of fid"),
         ({"features": "inceptoin"}, "no feature network 'inceptoin'; did you mean inception"),
         ({"metrics": "modes"}, "metric modes needs data whose modes are known"),
-        ({"weights": "x.pth"}, "weights are given for --features inception alone"),
-        ({"weights": "x.pth", "features": "inception"}, r"--weights x\.pth: there is no such file"),
+        ({"weights": "x.pth"}, "--features inception"),
+        ({"weights": "x.pth", "features": "inception"}, r"--weights x\.pth: no such file"),
         ({"n": 0}, "n 0: write a count above 0"),
         ({"seed": -1}, "seed -1"),
         ({"data": "nowhere"}, "'nowhere': no such file or folder"),

@@ -91,7 +91,7 @@ def test_networks_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (found.name, found.classifies, len(found.digest)) == ("pixels", False, 64)
     with pytest.raises(LeafwingError, match="no feature network 'resnet'; there are: pixels, own, inception"):
         load_features("resnet", data)
-    with pytest.raises(LeafwingError, match="weights are given for --features inception alone, not for pixels"):
+    with pytest.raises(LeafwingError, match="--features inception, not pixels"):
         load_features("pixels", data, weights="x.pth")
     torch.save(
         {name: torch.zeros(()).expand(value.shape) for name, value in Inception().state_dict().items()}, tmp_path / "x.pth"

@@ -126,9 +126,9 @@ def test_many_features_have_no_interval() -> None:
 
 def test_a_single_sample_is_refused_and_a_diverged_generator_gives_nan() -> None:
     real, fake = clouds(n=10)
-    with pytest.raises(LeafwingError, match="fid needs at least 2 generated samples, and there are 1"):
+    with pytest.raises(LeafwingError, match=r"fid .*at least 2 generated samples, .*1"):
         frechet_distance(real, fake[:1])
-    with pytest.raises(LeafwingError, match=r"\(10, 8\) with \(10, 7\)"):
+    with pytest.raises(LeafwingError, match=r"\(10, 8\) and \(10, 7\)"):
         frechet_distance(real, fake[:, :7])
     fake[3, 3] = np.nan
     assert np.isnan(frechet_distance(real, fake))

@@ -198,14 +198,14 @@ def test_a_damaged_file_in_the_cache_is_downloaded_anew(served: str, weights: Pa
 
 
 def test_another_file_than_the_public_one_is_thrown_away(served: str, weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match=f"gave another file: its sha256 is {digest(weights)}") as caught:
+    with pytest.raises(LeafwingError, match=f"sha256 {digest(weights)}") as caught:
         inception(url=f"{served}/{FILE}")
     assert SHA256 in str(caught.value)
     assert list(cached(tmp_path).parent.iterdir()) == []
 
 
 def test_what_the_server_says_is_passed_on(served: str, tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match="the server answers 404 File not found"):
+    with pytest.raises(LeafwingError, match="404 File not found"):
         inception(url=f"{served}/nothing.pth")
     assert list(cached(tmp_path).parent.iterdir()) == []
 
@@ -246,13 +246,13 @@ def test_files_that_are_no_such_weights_are_refused(
     random: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LeafwingError, match=r"--weights missing\.pth: there is no such file"):
+    with pytest.raises(LeafwingError, match=r"--weights missing\.pth: no such file"):
         inception("missing.pth")
     Path("broken.pth").write_bytes(b"no weights")
-    with pytest.raises(LeafwingError, match=r"broken\.pth: no weight file that can be read"):
+    with pytest.raises(LeafwingError, match=r"broken\.pth: cannot read"):
         inception("broken.pth")
     torch.save({"fc.weight": Trap()}, "trap.pth")
-    with pytest.raises(LeafwingError, match=r"trap\.pth: no weight file that can be read"):
+    with pytest.raises(LeafwingError, match=r"trap\.pth: cannot read"):
         inception("trap.pth")
     assert not Path("trapped").exists()
     held = {name: torch.zeros(()).expand(value.shape) for name, value in random.state_dict().items()}  # small files
@@ -260,8 +260,8 @@ def test_files_that_are_no_such_weights_are_refused(
     with pytest.raises(LeafwingError, match=r"fc\.bias is missing"):
         inception("less.pth")
     torch.save({**held, "fc.bias": torch.zeros(1000)}, "other.pth")
-    with pytest.raises(LeafwingError, match=r"fc\.bias does not fit"):
+    with pytest.raises(LeafwingError, match=r"fc\.bias .*wrong shape"):
         inception("other.pth")
     torch.save({**held, "AuxLogits.fc.bias": torch.zeros(1000)}, "more.pth")
-    with pytest.raises(LeafwingError, match=r"AuxLogits\.fc\.bias does not fit"):
+    with pytest.raises(LeafwingError, match=r"AuxLogits\.fc\.bias is unknown"):
         inception("more.pth")

@@ -130,7 +130,7 @@ def test_measure_gives_an_interval_around_the_value() -> None:
 
 def test_two_samples_are_refused_and_a_diverged_generator_gives_nan() -> None:
     real, fake = clouds(n=10)
-    with pytest.raises(LeafwingError, match="kid needs at least 3 real samples, and there are 2"):
+    with pytest.raises(LeafwingError, match=r"kid .*at least 3 real samples, .*2"):
         kernel_distance(real[:2], fake)
     fake[3, 3] = np.inf
     assert np.isnan(kernel_distance(real, fake)).all()

@@ -64,7 +64,7 @@ def test_new_pictures_are_no_copies(held: int) -> None:
     assert "copies" not in [one.verdict for one in found]
     quiet = next(one for one in found if one.verdict == "none")
     assert (quiet.copied, quiet.held, quiet.new) == (0, held, 1_000 + held)
-    assert "could not have been seen" in quiet.words
+    assert "Detection limit" in quiet.words
 
 
 def test_held_out_pictures_drawn_again_are_no_copies() -> None:
@@ -114,7 +114,7 @@ def test_pale_and_equal_samples_are_not_copies_but_duplicates() -> None:
     assert found.verdict == "none"
     assert found.different < 3
     assert found.duplicates > 0.99 > found.duplicates_real
-    assert "nearly equal to another" in found.words
+    assert "near-duplicates" in found.words
 
 
 def test_what_is_copied_most_is_named_by_its_place() -> None:
@@ -198,8 +198,8 @@ def test_every_kind_of_picture_has_a_report_and_a_page(channels: int, size: int)
     ("made", "message"),
     [
         (FakeEvidence(torch.zeros(9, 2), torch.zeros(9, 2)), "points"),
-        (FakeEvidence(colours(3), colours(9)), "at least 4 different training pictures.* 3"),
-        (FakeEvidence(colours(3).repeat(4, 1, 1, 1), colours(9)), "at least 4 different training pictures.* 3"),
+        (FakeEvidence(colours(3), colours(9)), "at least 4 .*training pictures.* 3"),
+        (FakeEvidence(colours(3).repeat(4, 1, 1, 1), colours(9)), "at least 4 .*training pictures.* 3"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(made: FakeEvidence, message: str) -> None:
@@ -209,7 +209,7 @@ def test_what_cannot_be_judged_is_refused(made: FakeEvidence, message: str) -> N
 
 def test_no_samples_are_refused() -> None:
     known = colours(9)
-    with pytest.raises(LeafwingError, match="needs samples"):
+    with pytest.raises(LeafwingError, match="samples, and there are none"):
         judged(known[:0], known, known[:0])
 
 

@@ -107,7 +107,7 @@ def test_measures_of_points_come_by_name_with_an_interval() -> None:
 
 @pytest.mark.parametrize("world", ["", "digits", "cats"])
 def test_other_data_are_refused(world: str) -> None:
-    with pytest.raises(LeafwingError, match="those are: ring, grid, stacked"):
+    with pytest.raises(LeafwingError, match="known modes: ring, grid, stacked"):
         modes.measure(evidence(world))
 
 

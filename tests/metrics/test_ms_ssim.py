@@ -126,9 +126,9 @@ def test_measures_have_intervals_and_neither_way_is_better() -> None:
 def test_what_cannot_be_compared_is_refused_and_a_diverged_generator_gives_nan() -> None:
     with pytest.raises(LeafwingError, match="points"):
         values(FakeEvidence(torch.zeros(3, 2), torch.zeros(3, 2)))
-    with pytest.raises(LeafwingError, match="window of 11 pixels, and these pictures are 10 wide"):
+    with pytest.raises(LeafwingError, match=r"11 pixels, .* 10"):
         values(FakeEvidence(pictures(height=10), pictures(height=10)))
-    with pytest.raises(LeafwingError, match="two samples of the same class, and there are 1"):
+    with pytest.raises(LeafwingError, match=r"two samples of the same class, .* 1"):
         values(FakeEvidence(pictures(n=9), pictures(n=1)))
     broken = pictures(n=4)
     broken[0] = torch.nan

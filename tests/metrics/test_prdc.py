@@ -140,7 +140,7 @@ def test_measure_gives_intervals_from_300_samples_on() -> None:
 
 def test_too_few_samples_are_refused_and_a_diverged_generator_gives_nan() -> None:
     real, fake = clouds(n=10)
-    with pytest.raises(LeafwingError, match="prdc needs at least 6 generated samples, and there are 5"):
+    with pytest.raises(LeafwingError, match=r"prdc .*at least 6 generated samples, .*5"):
         precision_recall(real, fake[:5])
     fake[3, 3] = np.nan
     assert all(np.isnan(value) for value in precision_recall(real, fake).values())

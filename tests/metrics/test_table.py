@@ -58,30 +58,30 @@ def seeds(recipe: str, *values: float) -> list[Found]:
 def test_who_is_ahead_by_more_than_the_spread_won() -> None:
     found = tabulate([*seeds("b", 30, 31, 33), *seeds("a", 20, 21, 22)])
     won, by, failed = found.sentences
-    assert won == "a won: a ends with fid 21 and b, which comes next, with 31 (medians of 3 seeds)."
-    assert by == "The difference is 10, 3.3 times the spread over seeds 3 (the larger of both, between quartiles)."
-    assert failed == "Nothing failed: all 6 runs came to their end and none collapsed."
+    assert won == "a won: final fid 21 for a against 31 for b, the runner-up (medians of 3 seeds)."
+    assert by == "The difference is 10, 3.3 times the spread over seeds 3 (the larger interquartile range of the two)."
+    assert failed == "No failures: all 6 runs finished and none collapsed."
     assert [one["recipe"] for one in found.summary] == ["a", "b"]
 
 
 def test_nobody_won_when_seeds_differ_by_as_much() -> None:
     won, by, _ = tabulate([*seeds("a", 20, 24, 28), *seeds("b", 26, 29, 30)]).sentences
-    assert won.startswith("Nobody won: a ends with fid 24 and b, which comes next, with 29")
-    assert by == "The difference is 5, the spread over seeds 8 (the larger of both, between quartiles)."
+    assert won.startswith("No winner: final fid 24 for a against 29 for b")
+    assert by == "The difference is 5, the spread over seeds 8 (the larger interquartile range of the two)."
     exactly = tabulate([*seeds("a", 20, 24, 28), *seeds("b", 31, 32, 33)])
-    assert exactly.sentences[0].startswith("Nobody won"), "a difference equal to the spread is not larger"
+    assert exactly.sentences[0].startswith("No winner"), "a difference equal to the spread is not larger"
 
 
 def test_one_seed_shows_no_spread_so_nobody_can_be_said_to_have_won() -> None:
     won, by, _ = tabulate([*seeds("a", 20), *seeds("b", 90)]).sentences
-    assert won.startswith("Nobody can be said to have won: a ends with fid 20")
-    assert "one seed shows none" in by
+    assert won.startswith("Inconclusive: final fid 20 for a")
+    assert "only one seed" in by
 
 
 def test_one_recipe_wins_nothing() -> None:
     won, by, _ = tabulate(seeds("a", 20, 21, 25)).sentences
-    assert won == "a was trained alone, so nobody won: it ends with fid 21 (median of 3 seeds)."
-    assert by == "Over seeds it lies between 20 and 25."
+    assert won == "a is the only recipe, so there is no winner: its final fid is 21 (median of 3 seeds)."
+    assert by == "Over seeds it ranges from 20 to 25."
 
 
 def test_equal_medians_are_decided_by_the_next_measure() -> None:
@@ -90,9 +90,9 @@ def test_equal_medians_are_decided_by_the_next_measure() -> None:
 
     runs = [run("a", seed, 8, 0.5 + 0.01 * seed) for seed in range(3)] + [run("b", s, 8, 0.8 + 0.01 * s) for s in range(3)]
     won = tabulate(runs).sentences[0]
-    assert won.startswith("b won: b ends with high_quality 0.81 and a, which comes next, with the same modes, 8, with 0.51")
+    assert won.startswith("b won: final high_quality 0.81 for b against 0.51 for a, the runner-up, at an equal modes of 8")
     same = tabulate([run(recipe, 0, 8, 0.5) for recipe in "ab"])
-    assert same.sentences[0] == "Nobody won: a and b ended with the same numbers."
+    assert same.sentences[0] == "No winner: a and b have the same final values."
 
 
 def test_a_run_without_a_number_counts_as_worse_than_any() -> None:
@@ -100,17 +100,17 @@ def test_a_run_without_a_number_counts_as_worse_than_any() -> None:
     found = tabulate(runs)
     final = found.summary[0]["final"]["fid"]
     assert final == {"median": 21, "low": 20, "high": 21, "spread": None, "missing": 1}
-    assert found.sentences[0].startswith("Nobody can be said to have won: a ends with fid 21")
+    assert found.sentences[0].startswith("Inconclusive: final fid 21 for a")
     assert found.sentences[2] == "1 of 6 runs collapsed: a seed 2 (cost became nan)."
     worse = tabulate([ended("a", 0, 20), *(Found("a", s, "diverged") for s in (1, 2)), *seeds("b", 30, 31, 33)])
     assert worse.summary[0]["recipe"] == "b"
-    assert worse.sentences[0].startswith("b alone ended most of its runs with a number")
+    assert worse.sentences[0].startswith("b is the only recipe that finished")
 
 
 def test_a_run_that_broke_off_says_nothing_about_its_recipe() -> None:
     runs = [*seeds("a", 20, 21, 22), Found("b", 0, "failed", "was ended by SIGKILL"), *seeds("b", 30, 31, 33)[1:]]
     found = tabulate(runs)
-    assert found.sentences[2] == "1 of 6 runs broke off: b seed 0 (was ended by SIGKILL)."
+    assert found.sentences[2] == "1 of 6 runs aborted: b seed 0 (was ended by SIGKILL)."
     assert found.summary[1] | {"final": 0, "best": 0} == {
         "recipe": "b", "runs": 3, "failed": 1, "collapsed": 0, "collapse_rate": 0.0, "images": 200, "generator_steps": None,
         "too_short": 0, "judged": 2, "alarmed": 0, "seconds": 4.0, "processor_seconds": None, "seconds_per_1000_images": 20.0,
@@ -122,10 +122,10 @@ def test_a_run_that_broke_off_says_nothing_about_its_recipe() -> None:
 def test_a_recipe_most_of_whose_runs_collapsed_cannot_win() -> None:
     runs = [ended("a", seed, 20 + seed, variety=0.1 if seed else 0.9) for seed in range(3)]
     won = tabulate([*runs, *seeds("b", 50, 51, 52)]).sentences[0]
-    assert won.startswith("Nobody won: a ends with fid 21")
+    assert won.startswith("No winner: final fid 21 for a")
     assert won.endswith("but 2 of 3 runs of a collapsed.")
     one = tabulate([*seeds("a", 20, 21), ended("a", 2, 22, variety=0.1), *seeds("b", 50, 51, 52)]).sentences[0]
-    assert one.startswith("a won, although 1 of its 3 runs collapsed: a ends")
+    assert one.startswith("a won, although 1 of its 3 runs collapsed: final fid")
 
 
 def test_failures_are_named_or_counted() -> None:
@@ -135,12 +135,12 @@ def test_failures_are_named_or_counted() -> None:
         == "3 of 6 runs collapsed: b seed 0 (nan; More), b seed 1 (nan; More), b seed 2 (nan; More)."
     )
     runs += [Found("b", 3, "failed", "killed"), *seeds("c", 30, 31)]
-    assert tabulate(runs).sentences[2] == "3 of 9 runs collapsed and 1 of 9 runs broke off: 4 of 4 of b."
+    assert tabulate(runs).sentences[2] == "3 of 9 runs collapsed and 1 of 9 runs aborted: 4 of 4 of b."
 
 
 def test_no_numbers_no_winner() -> None:
     found = tabulate([Found("a", 0, "failed", "out of memory"), Found("b", 0, "diverged", "nan")])
-    assert found.sentences[0].startswith("Nobody won, because no recipe ended")
+    assert found.sentences[0].startswith("No winner: no recipe finished")
     assert found.summary[0]["collapse_rate"] is None
     json.loads(as_json(found))
 
@@ -154,7 +154,7 @@ def test_equal_recipes_seldom_win(n: int, most: float) -> None:
     wins = 0
     for _ in range(1_000):
         runs = [ended(name, seed, value) for name in "ab" for seed, value in enumerate(100 + random.standard_normal(n))]
-        wins += " won: " in tabulate(runs).sentences[0].replace("Nobody won", "")
+        wins += " won: " in tabulate(runs).sentences[0]
     assert wins / 1_000 < most
     assert wins > 0
 
@@ -203,13 +203,11 @@ def test_what_counts_as_collapsed() -> None:
     def curve(first: dict[str, float | None], last: dict[str, float | None], wide: float = 0.0, **more: Any) -> Found:
         return Found("a", 0, "finished", numbers=numbers({1: first, 2: last}, wide), **more)
 
-    assert (
-        why(curve({"fid": 1}, {"fid": 1}, variety=0.24)) == "its samples hardly differ: 24% of the variety of real pictures"
-    )
+    assert why(curve({"fid": 1}, {"fid": 1}, variety=0.24)) == "mode collapse: 24% of the diversity of real pictures"
     assert not why(curve({"fid": 1}, {"fid": 1}, variety=0.26))
-    assert why(curve({"modes": 8}, {"modes": 3}, modes=8)) == "3 of 8 modes at the end"
+    assert why(curve({"modes": 8}, {"modes": 3}, modes=8)) == "only 3 of 8 modes covered at the end"
     assert not why(curve({"modes": 5}, {"modes": 4}, modes=8))
-    assert why(curve({"fid": 10}, {"fid": 21})) == "its fid was 10 at 1 images and 21 at the end"
+    assert why(curve({"fid": 10}, {"fid": 21})) == "fid went from 10 at 1 images to 21 at the end"
     assert not why(curve({"fid": 10}, {"fid": 20}))
     assert not why(curve({"fid": 10}, {"fid": 24}, wide=2.0)), "22 is not twice 12"
     assert not why(curve({"fid": -0.1}, {"fid": 5})), "twice a number below 0 says nothing"
@@ -236,11 +234,11 @@ def test_runs_that_the_limit_of_time_cut_short_are_named() -> None:
     runs = [*seeds("a", 20, 21), *seeds("b", 30, 31)]
     late = tabulate([replace(runs[0], total=400), replace(runs[1], total=200), *runs[2:]])
     assert [run["cut_short"] for run in late.runs] == [True, False, False, False]
-    assert late.runs[0]["why"] == "cut short by the limit of time at 50% of its images"
+    assert late.runs[0]["why"] == "hit the time limit at 50% of its images"
     assert not late.runs[0]["collapsed"]
-    assert late.sentences[2] == "Nothing failed, but 1 of 4 runs were cut short by the limit of time."
+    assert late.sentences[2] == "No failures, but 1 of 4 runs hit the time limit."
     both = tabulate([replace(runs[0], total=400), Found("a", 1, "diverged", "nan", total=400), *runs[2:]])
-    assert both.sentences[2] == "1 of 4 runs collapsed: a seed 1 (nan); 1 of 4 runs were cut short by the limit of time."
+    assert both.sentences[2] == "1 of 4 runs collapsed: a seed 1 (nan); 1 of 4 runs hit the time limit."
 
 
 def test_what_the_health_monitor_said_is_kept_and_counted() -> None:
@@ -279,14 +277,12 @@ def test_nobody_wins_where_equal_time_was_not_equal() -> None:
     unlike = [*cost("a", 13, 20, 21, 22), *cost("b", 102, 30, 31, 33)]
     found = tabulate(unlike, TIME)
     assert found.sentences[0] == (
-        "No winner is named, because trainings did not cost the same: a median run of a took 13s of processor time and one of b "
-        "1m 42s, which differ by more than 25% of the 2m 00s that each was to take: a ends with fid 21 and b, which comes next, with "
-        "31 (medians of 3 seeds)."
+        "No winner, because the trainings had unequal costs: a median run of a took 13s of processor time and one of b 1m 42s, a "
+        "difference of more than 25% of the planned 2m 00s: final fid 21 for a against 31 for b, the runner-up (medians of 3 seeds)."
     )
-    assert found.sentences[1] == "The difference, 10, is one between unequal trainings."
+    assert found.sentences[1] == "The difference, 10, is between unequal trainings."
     assert found.equal == (
-        "The comparison is at equal processor time: each training was to take 2m 00s; a median run took 13s (a) to 1m 42s (b), the "
-        "start of its process included."
+        "Equal processor time: 2m 00s per training; a median run took 13s (a) to 1m 42s (b), including process start-up."
     )
     assert json.loads(as_json(found))["unequal"] == found.unequal != ""
     alike = [*cost("a", 95, 20, 21, 22), *cost("b", 124, 30, 31, 33)]
@@ -299,8 +295,8 @@ def test_costs_of_equal_images_may_differ_and_are_said() -> None:
     found = tabulate([*cost("a", 13, 20, 21, 22), *cost("b", 102, 30, 31, 33)], replace(TIME, by="images", seconds=None))
     assert found.sentences[0].startswith("a won: ")
     assert found.equal == (
-        "The comparison is at equal numbers of images: each training was to show 200 images; a median run took 13s (a) to 1m 42s (b) "
-        "of processor time, the start of its process included."
+        "Equal numbers of images: 200 images per training; a median run took 13s (a) to 1m 42s (b) of processor time, "
+        "including process start-up."
     )
 
 
@@ -308,16 +304,16 @@ def test_where_processor_time_is_unknown_the_wall_clock_counts() -> None:
     wall = Budget("time", 4.0, "seconds", "wall-clock time")
     found = tabulate([*seeds("a", 20, 21, 22), *(replace(one, seconds=6.0) for one in seeds("b", 30, 31, 33))], wall)
     assert "a median run of a took 4s of wall-clock time and one of b 6s" in found.unequal
-    assert "start of its process" not in found.equal
+    assert "start-up" not in found.equal
 
 
 @pytest.mark.parametrize("by", ["time", "images"])
 def test_nobody_wins_where_a_run_was_cut_far_too_short(by: Any) -> None:
     runs = [*cost("a", 100, 20, 21, 22), *cost("b", 100, 30, 31, 33)]
-    for total, said in ((260, ""), (400, "a seed 0 was cut short by the limit of time at 50% of its images")):
+    for total, said in ((260, ""), (400, "a seed 0 hit the time limit at 50% of its images")):
         found = tabulate([replace(runs[0], total=total), *runs[1:]], replace(TIME, by=by))
         assert found.unequal == said
-        assert found.sentences[0].startswith(f"No winner is named, because {said}" if said else "a won")
+        assert found.sentences[0].startswith(f"No winner, because {said}" if said else "a won")
 
 
 def test_a_diverged_run_may_end_early() -> None:
@@ -333,11 +329,11 @@ def test_a_run_of_few_steps_is_too_short_to_judge() -> None:
 
     runs = [*short("a", LEAST_STEPS - 1, 5, 6, 7), *seeds("b", 20, 21, 22), *seeds("c", 30, 31, 33)]
     found = tabulate(runs)
-    assert found.sentences[0].startswith("b won: b ends with fid 21 and c, which comes next")
+    assert found.sentences[0].startswith("b won: final fid 21 for b against ")
     assert found.sentences[2] == (
-        "Nothing failed, but 3 of 9 runs are too short to judge (fewer than 300 steps of the generator: a 299)."
+        "No failures, but 3 of 9 runs are too short to judge (fewer than 300 generator steps: a 299)."
     )
-    assert found.runs[0]["why"] == "too short to judge: 299 steps of the generator, fewer than 300"
+    assert found.runs[0]["why"] == "too short to judge: 299 generator steps, fewer than 300"
     assert not found.runs[0]["collapsed"]
     last = found.summary[-1]
     assert (last["recipe"], last["judged"], last["too_short"], last["collapse_rate"]) == ("a", 0, 3, None)
@@ -346,16 +342,16 @@ def test_a_run_of_few_steps_is_too_short_to_judge() -> None:
     long_enough = tabulate([*short("a", LEAST_STEPS, 5, 6, 7), *runs[3:]])
     assert fate(long_enough.summary[0]) == "3 of 3"
     two = tabulate([*short("a", 25, 5, 6, 7), *runs[3:6]]).sentences
-    assert two[0].startswith("b alone was trained long enough to be judged, so nobody won: it ends with fid 21")
-    none = tabulate([*short("a", 25, 5, 6, 7), *short("b", 102, 5, 6, 7)]).sentences
-    assert none[0] == (
-        "Nobody won, because no recipe was trained long enough to be judged: a generator needs at least 300 steps."
+    assert two[0].startswith(
+        "b is the only recipe trained long enough to be judged, so there is no winner: its final fid is 21"
     )
+    none = tabulate([*short("a", 25, 5, 6, 7), *short("b", 102, 5, 6, 7)]).sentences
+    assert none[0] == ("No winner: no recipe was trained long enough to be judged (at least 300 generator steps).")
 
 
 def test_a_few_short_runs_of_a_recipe_are_left_out_of_its_numbers() -> None:
     runs = [*seeds("a", 20, 21, 22), replace(ended("a", 3, 1), steps=25), *seeds("b", 30, 31, 33)]
     found = tabulate(runs)
-    assert found.sentences[0].startswith("a won: a ends with fid 21")
+    assert found.sentences[0].startswith("a won: final fid 21 for a")
     assert found.summary[0]["final"]["fid"]["low"] == 20
     assert fate(found.summary[0]) == "0 of 3, 1 too short to judge"

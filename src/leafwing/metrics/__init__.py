@@ -1,6 +1,6 @@
-"""Numbers about a Model: one file per metric, each with the pure function of its paper and a `measure(evidence)`.
+"""Metrics of a Model: one file per metric, each with the pure function of its paper and a `measure(evidence)`.
 
-`METRICS` names them; a metric's file is imported when it is first asked for.
+`METRICS` lists them; a metric's file is imported on first use.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable
 from leafwing.metrics.evidence import Evidence, Measure
 
 METRICS = {
-    "fid": "Frechet distance of features: how far the two clouds' means and covariances are apart",
-    "kid": "kernel distance of features: unbiased, so that it can be used with few pictures",
-    "prdc": "precision, recall, density, coverage: fidelity and variety apart",
-    "inception_score": "how sure a classifier is of each sample, and how varied its answers are",
-    "swd": "sliced Wasserstein distance of patches, at each level of a Laplacian pyramid",
-    "ms_ssim": "how alike pairs of samples are: high where variety is lost",
-    "ppl": "perceptual path length: how far samples jump when their latents move a little",
-    "modes": "how many known modes are covered, and how well: ring, grid, stacked",
-    "memorisation": "whether samples are copies of training pictures",
+    "fid": "Frechet distance between Gaussians fitted to real and generated features",
+    "kid": "kernel distance (squared MMD) between features; unbiased, so usable with few samples",
+    "prdc": "precision, recall, density and coverage: fidelity and diversity separately",
+    "inception_score": "confidence of a classifier on each sample, and diversity of its predictions",
+    "swd": "sliced Wasserstein distance between patches, at each level of a Laplacian pyramid",
+    "ms_ssim": "similarity of pairs of samples: high under mode collapse",
+    "ppl": "perceptual path length: how much samples change under small steps in latent space",
+    "modes": "number of covered modes and quality of the coverage: ring, grid, stacked",
+    "memorisation": "whether samples are copies of training images",
 }
-"""Names of metrics, which are the names of their files, and what they see."""
+"""Names of metrics, which are also their file names, with descriptions."""
 
 
 def metric(name: str) -> Callable[[Evidence], list[Measure]]:

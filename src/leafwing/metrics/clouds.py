@@ -1,4 +1,4 @@
-"""Two clouds of features, as the metrics that compare clouds want them. No network and no picture is known here."""
+"""Checks and helpers for metrics that compare two sets of feature vectors; independent of networks and images."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import numpy as np
 from leafwing.errors import LeafwingError
 
 CHUNK = 32 << 20
-"""Bytes of a block of a matrix that holds a number for each pair: all that is ever kept of such a matrix."""
+"""Maximum size in bytes of a block of a pairwise matrix, which is never held in memory as a whole."""
 
 
 def check(real: np.ndarray, fake: np.ndarray, needed: int, metric: str) -> bool:
-    """Whether two clouds (n, d) and (m, d) can be compared: False where a number is not finite (a generator that diverged).
+    """Whether two feature sets (n, d) and (m, d) can be compared: False if a value is not finite (a diverged generator).
 
     Raises:
-        LeafwingError: one side has fewer than `needed` rows, or their features are not alike.
+        LeafwingError: one side has fewer than `needed` rows, or their dimensions differ.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise LeafwingError(f"{metric} compares features (n, d) of one network, not {real.shape} with {fake.shape}")
+        raise LeafwingError(f"{metric} requires features (n, d) of the same network, not {real.shape} and {fake.shape}")
     for side, n in (("real", len(real)), ("generated", len(fake))):
         if n < needed:
-            raise LeafwingError(f"{metric} needs at least {needed} {side} samples, and there are {n}: ask for more of them")
+            raise LeafwingError(
+                f"{metric} requires at least {needed} {side} samples, but there are {n}: increase the number of samples"
+            )
     return bool(np.isfinite(real).all() and np.isfinite(fake).all())
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of the rows of a float64 matrix (rows, columns), each of which is no more than `CHUNK` bytes."""
+    """Row slices of a float64 matrix (rows, columns), each at most `CHUNK` bytes."""
     step = max(1, CHUNK // (8 * columns))
     return (slice(start, start + step) for start in range(0, rows, step))

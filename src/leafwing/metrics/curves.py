@@ -1,4 +1,4 @@
-"""Learning curves as SVG: lines with axes, in colours that the page around them chooses, so that they suit light, dark and paper."""
+"""Learning curves as SVG: line plots whose colours are set by the page's CSS, so that they suit light mode, dark mode and print."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from leafwing.quantities import show_count
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
-"""Room around the lines, in the drawing's units."""
+"""Margins of the plot area, in SVG units."""
 COLOURS = 8
-"""How many classes `c0`, `c1`, ... a page has to colour; more lines than that take turns and are dashed."""
+"""Number of CSS classes `c0`, `c1`, ...; further lines reuse them and are dashed."""
 WIDE = 30.0
-"""Values that differ by such a factor are drawn on a logarithmic scale."""
+"""Values that span at least this factor are drawn on a logarithmic scale."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Line:
     """One line.
 
     Args:
-        label: what it is, shown where the mouse points.
-        colour: number of its colour.
+        label: label, shown as a tooltip.
+        colour: index of its colour.
         points: (x, y), by x.
     """
 
@@ -34,12 +34,12 @@ class Line:
 
 
 def plot(lines: Sequence[Line], title: str, across: str) -> str:
-    """Lines over a common x axis that begins at 0, as an `<svg>`.
+    """Lines over a common x axis that starts at 0, as an `<svg>`.
 
     Args:
-        lines: what is drawn; those without points are left out.
-        title: what it shows, for people who cannot see it.
-        across: what the x axis is.
+        lines: the lines; empty ones are skipped.
+        title: description for screen readers.
+        across: label of the x axis.
     """
     lines = [line for line in lines if line.points]
     xs = [x for line in lines for x, _ in line.points] or [1.0]
@@ -96,7 +96,7 @@ def steps(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def decades(low: float, high: float, most: int = 8) -> list[float]:
-    """1, 2 and 5 times powers of ten, or where those are too many the powers alone, from at or below `low` to at or above `high`.
+    """1, 2 and 5 times powers of ten, or only the powers if those are too many, from at or below `low` to at or above `high`.
 
     >>> decades(3, 150)
     [2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]

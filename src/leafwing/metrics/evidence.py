@@ -1,4 +1,4 @@
-"""What metrics look at: real and generated samples under one protocol, and their features, worked out when first asked for."""
+"""The input of metrics: real and generated samples under one protocol, and their features, computed on first use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from leafwing.game import DataSpec
 
 @dataclass(frozen=True)
 class Measure:
-    """One number.
+    """One value.
 
     Args:
         name: "fid", "precision", "modes".
-        value: the number; nan where it cannot be worked out.
-        low, high: an interval of 95 %, by the way that the metric's file says; None where there is none.
-        better: which way is better; empty where neither is.
+        value: the value; NaN if undefined.
+        low, high: 95 % confidence interval, computed as described in the metric's file; None if there is none.
+        better: which direction is better; empty if neither is.
     """
 
     name: str
@@ -31,9 +31,9 @@ class Measure:
 
 
 class Evidence(Protocol):
-    """What a metric may ask for. Everything is worked out once, in chunks, and shared by all metrics of one evaluation.
+    """What a metric may request. Everything is computed once, in chunks, and shared by all metrics of an evaluation.
 
-    Pictures are float32 (b, channels, height, width) in [-1, 1], chunk after chunk; features are float32 (n, d); probabilities
+    Pictures are float32 (b, channels, height, width) in [-1, 1], in chunks; features are float32 (n, d); probabilities
     are float64 (n, classes) and sum to 1. `real` is the split that the protocol names; `train` is what the model was trained on.
     """
 
@@ -42,22 +42,22 @@ class Evidence(Protocol):
     n_real: int
     n_fake: int
     world: str
-    """The built-in world that the data are, such as "ring" or "stacked:FOLDER"; empty for a user's pictures."""
+    """The built-in data set, such as "ring" or "stacked:FOLDER"; empty for a user's pictures."""
     options: Mapping[str, Any]
-    """How the data were read: size, fit and so on, as `leafwing.data.load` takes them."""
+    """The options with which the data were loaded, as for `leafwing.data.load`: size, fit and so on."""
 
     def counting(self, what: str, done: int, total: int) -> None:
-        """To be told by what takes long: what is done, how much of it, out of how much."""
+        """Progress callback for slow computations: description, amount done, total."""
         ...
 
     def real_pictures(self) -> Iterator[Tensor]: ...
     def fake_pictures(self) -> Iterator[Tensor]: ...
     def train_pictures(self) -> Iterator[Tensor]:
-        """Every picture that the model was trained on, once and never mirrored, always in the same order."""
+        """All training pictures, once each, unmirrored, in a fixed order."""
         ...
 
     def held_pictures(self) -> Iterator[Tensor]:
-        """Pictures of the same source that were kept out of training, in the same order every time; none without such a part."""
+        """Held-out pictures of the same source, in a fixed order; empty if nothing was held out."""
         ...
 
     def fake_points(self) -> np.ndarray:
@@ -67,15 +67,15 @@ class Evidence(Protocol):
     def real_features(self) -> np.ndarray: ...
     def fake_features(self) -> np.ndarray: ...
     def fake_probabilities(self) -> np.ndarray:
-        """Of a classifier, for each sample.
+        """Class probabilities of each sample.
 
         Raises:
-            LeafwingError: the feature network is no classifier.
+            LeafwingError: the feature network is not a classifier.
         """
         ...
 
     def fake_labels(self) -> np.ndarray | None:
-        """int64 (n_fake,), the classes that were asked for; None for a model without labels."""
+        """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
         ...
 
     def real_labels(self) -> np.ndarray | None:
@@ -87,9 +87,9 @@ class Evidence(Protocol):
         ...
 
     def made_of(self, latents: Tensor) -> Tensor:
-        """What the model makes of latents (b, size): pictures in [-1, 1]; for a model with labels, all of class 0."""
+        """Pictures in [-1, 1] generated from latents (b, size); for a model with labels, all of class 0."""
         ...
 
     def latents(self, n: int) -> Tensor:
-        """n latents of the protocol's seed."""
+        """The first n latents of the protocol's seed."""
         ...

@@ -1,6 +1,6 @@
-"""Feature networks: from pictures to the vectors in which distributions are compared. Named parts; each says what decides it.
+"""Feature networks: they map pictures to the vectors with which distributions are compared; each has a digest of its weights.
 
-`pixels` lies here, `own` and `inception` in their files. Pictures with transparency are laid on white first, by all of them.
+`pixels` is defined here, `own` and `inception` in their own files. All of them composite transparent pictures onto white first.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
 
 FEATURES = {
-    "pixels": "no network: the pictures themselves, averaged down to 16x16",
-    "own": "a small network trained once on the data: a classifier where there are labels, else self-supervised",
-    "inception": "the network of published FID, with public weights of 95 MB; slow without a GPU",
+    "pixels": "no network: the pictures themselves, downsampled to 16x16",
+    "own": "a small network trained once on the data: a classifier if there are labels, else self-supervised",
+    "inception": "the standard FID network, with public weights (95 MB); slow without a GPU",
 }
-"""Names of feature networks and what they are."""
+"""Names and descriptions of the feature networks."""
 
 SIDE = 16
-"""Of `pixels`: 768 numbers in RGB, which a covariance of some thousand pictures can be told of."""
+"""Side of `pixels`: 768 dimensions in RGB, few enough to estimate a covariance from some thousand pictures."""
 
 Net = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-"""Pictures (b, 1 or 3, height, width) in [-1, 1] -> features (b, d) and, of a classifier, logits (b, classes)."""
+"""Pictures (b, 1 or 3, height, width) in [-1, 1] -> features (b, d) and, for a classifier, logits (b, classes)."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """A feature network, ready to be used.
+    """A feature network, ready for use.
 
     Args:
         name: a key of `FEATURES`.
-        digest: a hash of what decides its features: of the weights, where there are any.
+        digest: hash of everything that determines its features: of the weights, if any.
         net: the network.
         device: where it computes.
-        batch: how many pictures it sees at a time.
-        classifies: whether it gives logits.
+        batch: batch size.
+        classifies: whether it outputs logits.
     """
 
     name: str
@@ -58,17 +58,17 @@ class Features:
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features float32 (b, d) of pictures (b, channels, height, width) in [-1, 1]; of a classifier probabilities too.
+        """Features float32 (b, d) of pictures (b, channels, height, width) in [-1, 1], and for a classifier probabilities.
 
         Probabilities are float64 (b, classes) and sum to 1.
         """
-        seen, told = [], []
+        outputs, probabilities = [], []
         for part in pictures.split(self.batch):
             features, logits = self.net(opaque(part.to(self.device)))
-            seen.append(features.float().cpu().numpy())
+            outputs.append(features.float().cpu().numpy())
             if logits is not None:
-                told.append(logits.cpu().double().softmax(1).numpy())
-        return np.concatenate(seen), np.concatenate(told) if told else None
+                probabilities.append(logits.cpu().double().softmax(1).numpy())
+        return np.concatenate(outputs), np.concatenate(probabilities) if probabilities else None
 
 
 def load_features(
@@ -84,17 +84,17 @@ def load_features(
 
     Args:
         name: a key of `FEATURES`.
-        data: what `own` is trained on, if that was not done before; None for the others.
-        weights: of `inception`: a file; None: the public one, downloaded once.
-        device: where it computes. `own` is always trained on the CPU, because its weights are to be the same everywhere.
-        cache: where `own` is kept. None: the cache of leafwing.
-        counting: told how much of the training of `own` is done, out of how much.
+        data: training data of `own`, if it is not in the cache yet; None for the others.
+        weights: weight file of `inception`; None: the public one, downloaded once.
+        device: device to compute on. `own` is always trained on the CPU, so that its weights are the same everywhere.
+        cache: where `own` is cached. None: leafwing's cache.
+        counting: progress callback for the training of `own`.
 
     Raises:
-        LeafwingError: no such network, no such weights, or they cannot be downloaded.
+        LeafwingError: unknown network, or weights missing or not downloadable.
     """
     if weights is not None and name != "inception":
-        raise LeafwingError(f"--weights {weights}: weights are given for --features inception alone, not for {name}")
+        raise LeafwingError(f"--weights {weights}: only valid with --features inception, not {name}")
     if name == "pixels":
         return Features(name, hashlib.sha256(f"area {SIDE}".encode()).hexdigest(), pixels)
     if name == "own":
@@ -112,12 +112,12 @@ def load_features(
 
 
 def pixels(pictures: Tensor) -> tuple[Tensor, None]:
-    """The pictures, averaged down to at most 16 pixels a side, as vectors."""
+    """The pictures, downsampled to at most 16 pixels per side, as vectors."""
     return shrunk(pictures, SIDE).flatten(1), None
 
 
 def shrunk(pictures: Tensor, side: int) -> Tensor:
-    """Pictures averaged down so that their longer side has at most so many pixels."""
+    """Pictures downsampled by averaging so that the longer side has at most `side` pixels."""
     height, width = pictures.shape[2:]
     scale = side / max(height, width)
     if scale >= 1:

@@ -1,11 +1,11 @@
-"""FID: Frechet distance between two clouds of features. Heusel et al. 2017, arXiv:1706.08500, eq. 6.
+"""FID: Frechet distance between two sets of features. Heusel et al. 2017, arXiv:1706.08500, eq. 6.
 
-Each cloud is taken for a Gaussian, of which mean m and covariance C are worked out in float64:
+A Gaussian is fitted to each set; its mean m and covariance C are computed in float64:
 
     |m_r - m_f|^2 + tr C_r + tr C_f - 2 tr (C_r C_f)^(1/2)
 
-With C = R^T R, the last trace is the sum of the singular values of R_r R_f^T. That needs no root of a matrix, and is exact too where
-there are fewer samples than features, where roots of a covariance that has no inverse lose half of their digits.
+With C = R^T R, the last trace is the sum of the singular values of R_r R_f^T. This needs no matrix square root and stays exact with
+fewer samples than features, where square roots of the singular covariance lose half of their digits.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from leafwing.metrics.intervals import within
 
 RESAMPLES = 30
 WIDEST = 256
-"""Features up to which an interval is worked out: 30 distances between clouds of 2,048 features take minutes."""
+"""Maximum feature dimension for which an interval is computed: 30 distances in 2,048 dimensions take minutes."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`fid`, with an interval by bootstrap where there are at most 256 features; see `spread`."""
+    """`fid`, with a bootstrap interval for at most 256 features; see `spread`."""
     real, fake = evidence.real_features(), evidence.fake_features()
     value = frechet_distance(real, fake)
     if real.shape[1] > WIDEST or not np.isfinite(value):
@@ -37,10 +37,10 @@ def measure(evidence: Evidence) -> list[Measure]:
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
-    """The distance between features (n, d) and (m, d), 0 or more; nan where one is not finite.
+    """The distance between features (n, d) and (m, d), at least 0; NaN if a value is not finite.
 
     Raises:
-        LeafwingError: fewer than two rows, or features that are not alike.
+        LeafwingError: fewer than two rows, or different dimensions.
     """
     if not check(real, fake, 2, "fid"):
         return float("nan")
@@ -51,7 +51,7 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def _gaussian(features: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The mean (d,) of features (n, d), and an R (at most d, d) with R^T R their covariance: by QR, some rows at a time."""
+    """The mean (d,) of features (n, d), and an R (at most d, d) with R^T R = covariance, by incremental QR."""
     n, d = features.shape
     mean, root = features.mean(axis=0, dtype=np.float64), torch.empty(0, d, dtype=torch.float64)
     step = max(2 * d, 4096)
@@ -68,12 +68,12 @@ def spread(
     resamples: int = RESAMPLES,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
-    """The standard deviation of the distance over draws of both clouds, estimated by bootstrap.
+    """The standard deviation of the distance over draws of both sets, estimated by bootstrap.
 
-    The distances of the resamples themselves lie too high, because a resample has fewer different rows and FID falls with their
-    number; so only how far they scatter is used. The interval says where FID of this many samples lies, not FID of all there could be.
+    The distances of the resamples themselves are biased upwards, because a resample has fewer distinct rows and FID decreases with
+    their number; so only their spread is used. The interval is for FID at this number of samples, not for infinitely many.
 
-    `told` hears how many resamples are done, out of how many.
+    `told` is a progress callback: resamples done, total.
     """
     random = np.random.default_rng(seed)
 

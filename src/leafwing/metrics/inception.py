@@ -1,8 +1,8 @@
-"""The network behind published FID and KID: Inception v3 as TensorFlow's 2015 graph has it, from the public port of its weights.
+"""The network behind published FID and KID: Inception v3 as in TensorFlow's 2015 graph, with the public port of its weights.
 
-Szegedy et al. 2015, arXiv:1512.00567, with what that graph does otherwise: average pools that leave padding out of the mean, a
-maximum pool in the last block, 1,008 classes. The keys of the module are those of the weight file, so the file loads as it is.
-Pictures are resized to 299x299 bilinearly without antialiasing and lie in [-1, 1], as FID's authors and the port do it.
+Szegedy et al. 2015, arXiv:1512.00567, with the deviations of that graph: average pooling that excludes padding, max pooling in the
+last block, 1,008 classes. The module's keys match those of the weight file. Pictures in [-1, 1] are resized to 299x299 bilinearly
+without antialiasing, as in the code of FID's authors and the port.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from leafwing.errors import LeafwingError
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""The file's name says the first eight digits. All of them come from public records of others, who agree; we could not download it."""
+"""The file name contains the first eight digits; the full hash comes from independent public sources; we could not download it."""
 
 SIZE, FEATURES, CLASSES = 299, 2048, 1008
 BATCH = 16
-"""Pictures at a time: at 299x299 a network pass takes some 6 MB of memory for each."""
+"""Batch size: at 299x299 a forward pass takes some 6 MB of memory per picture."""
 
 
 class Conv(nn.Module):
@@ -45,7 +45,7 @@ class Conv(nn.Module):
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of a branch: what it is called, its channels, its kernel. Stride 1 keeps the size, stride 2 pads nothing."""
+    """A convolution of a branch: name, output channels, kernel. Stride 1 keeps the size, stride 2 has no padding."""
 
     name: str
     outputs: int
@@ -58,31 +58,31 @@ class Layer:
 
 
 def average(x: Tensor) -> Tensor:
-    """The mean of 3x3, of the pixels that there are: at the border padding does not count."""
+    """3x3 average pooling that excludes padding."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 def largest(x: Tensor) -> Tensor:
-    """The maximum of 3x3."""
+    """3x3 max pooling, stride 1."""
     return F.max_pool2d(x, 3, 1, 1)
 
 
 def halved(x: Tensor) -> Tensor:
-    """The maximum of 3x3 at every other pixel."""
+    """3x3 max pooling, stride 2."""
     return F.max_pool2d(x, 3, 2)
 
 
 Pool = Callable[[Tensor], Tensor]
 Branch = Sequence[Layer | Pool | tuple[Layer, Layer]]
-"""Steps one after another; a pair of layers, which ends a branch, sees the same and is joined."""
+"""Consecutive steps; a pair of layers, always last, is applied to the same input and concatenated."""
 
 
 class Block(nn.Module):
-    """Branches side by side, joined along the channels.
+    """Parallel branches, concatenated along the channels.
 
     Args:
-        inputs: channels that come in.
-        branches: in the order in which they are joined.
+        inputs: input channels.
+        branches: in the order of concatenation.
     """
 
     def __init__(self, inputs: int, branches: Sequence[Branch]) -> None:
@@ -196,7 +196,7 @@ class Inception(nn.Module):
         x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(halved(x))))
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
         features = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))).mean((2, 3))
-        # Without the bias: the Inception score's authors multiplied with the weights alone, and all ports do as they did.
+        # Without bias: the Inception score's authors used the weights alone, and all ports follow them.
         return features, features @ self.fc.weight.t()
 
 
@@ -204,36 +204,36 @@ def inception(weights: str | Path | None = None, *, url: str = URL, sha256: str 
     """The network with its weights, and the hash of their file.
 
     Args:
-        weights: a file of one's own, .pth or .safetensors; None: the public one, downloaded once into the cache of torch.hub.
-        url: where from.
-        sha256: of the public file.
+        weights: a local .pth or .safetensors file; None: the public one, downloaded once into torch.hub's cache.
+        url: URL of the public file.
+        sha256: hash of the public file.
 
     Raises:
-        LeafwingError: the file is missing, damaged or another one, or cannot be downloaded; the message says what to put where.
+        LeafwingError: the file is missing, damaged or a different one, or cannot be downloaded; the message says what to do.
         StorageError: it cannot be written.
     """
     path = Path(weights) if weights is not None else public(url, sha256)
     with torch.device("meta"):  # its weights come from the file
         net = Inception()
     known, found = net.state_dict(), read(path)
-    counters = {name for name in known if name.endswith("num_batches_tracked")}  # no weights, and not in every port
+    counters = {name for name in known if name.endswith("num_batches_tracked")}  # not weights, and missing in some ports
     found |= {name: torch.tensor(0) for name in counters}
     if missing := sorted(known.keys() - found.keys()):
         raise LeafwingError(
-            f"{path}: these are not the weights of the FID-Inception: {missing[0]} is missing ({FILE} has it)"
+            f"{path}: not the weights of the FID Inception network: {missing[0]} is missing (expected file: {FILE})"
         )
     if strange := sorted(name for name, value in found.items() if name not in known or value.shape != known[name].shape):
         raise LeafwingError(
-            f"{path}: these are not the weights of the FID-Inception: {strange[0]} does not fit (see {FILE})"
+            f"{path}: not the weights of the FID Inception network: {strange[0]} is unknown or has the wrong shape (expected: {FILE})"
         )
     net.load_state_dict(found, assign=True)
     return net.eval().requires_grad_(False), digest(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, by name; nothing in it is executed."""
+    """The tensors of a weight file, by name, without executing any code in it."""
     if not path.is_file():
-        raise LeafwingError(f"--weights {path}: there is no such file")
+        raise LeafwingError(f"--weights {path}: no such file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -244,11 +244,11 @@ def read(path: Path) -> dict[str, Tensor]:
         return {str(name): value.float() for name, value in found.items() if isinstance(value, Tensor)}
     except Exception as error:  # torch raises many types for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LeafwingError(f"{path}: no weight file that can be read: {reason}") from None
+        raise LeafwingError(f"{path}: cannot read the weight file: {reason}") from None
 
 
 def public(url: str = URL, sha256: str = SHA256) -> Path:
-    """The public weight file in torch.hub's cache, downloaded there if it is missing or damaged; its hash is checked each time."""
+    """The public weight file in torch.hub's cache, downloaded if missing or damaged; its hash is always checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILE
     if path.is_file() and digest(path) == sha256:
         return path
@@ -259,15 +259,15 @@ def public(url: str = URL, sha256: str = SHA256) -> Path:
 
 
 def download(url: str, beside: Path, sha256: str, path: Path) -> None:
-    """Fetches a file and checks its hash.
+    """Downloads a file and checks its hash.
 
     Args:
-        url: where from.
-        beside: what is written.
-        sha256: what its hash must be.
-        path: where it will lie, for the messages.
+        url: source.
+        beside: file to write to.
+        sha256: expected hash.
+        path: final path, for the messages.
     """
-    by_hand = f"Put it there by hand (sha256 {sha256}): {path}, or give it with --weights FILE"
+    by_hand = f"Place the file manually (sha256 {sha256}) at {path}, or pass it with --weights FILE"
     held = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=30) as source, beside.open("wb") as file:
@@ -275,14 +275,14 @@ def download(url: str, beside: Path, sha256: str, path: Path) -> None:
                 held.update(piece)
                 file.write(piece)
     except urllib.error.HTTPError as error:
-        raise LeafwingError(
-            f"{url} cannot be downloaded: the server answers {error.code} {error.reason}. {by_hand}"
-        ) from None
+        raise LeafwingError(f"{url} cannot be downloaded: HTTP error {error.code} {error.reason}. {by_hand}") from None
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
-        raise LeafwingError(f"{url} cannot be downloaded: {reason}. Without a network: {by_hand}") from None
+        raise LeafwingError(f"{url} cannot be downloaded: {reason}. {by_hand}") from None
     if held.hexdigest() != sha256:
-        raise LeafwingError(f"{url} gave another file: its sha256 is {held.hexdigest()}. It was thrown away. {by_hand}")
+        raise LeafwingError(
+            f"{url} returned an unexpected file with sha256 {held.hexdigest()}, which was discarded. {by_hand}"
+        )
 
 
 def digest(path: Path) -> str:

@@ -1,9 +1,9 @@
 """Inception score. Salimans et al. 2016, arXiv:1606.03498, section 4.
 
-    exp E KL(p(y | x) || p(y)),    p(y) = E p(y | x), over samples x and the answers p(y | x) of a classifier
+    exp E KL(p(y | x) || p(y)),    p(y) = E p(y | x), over samples x and the predictions p(y | x) of a classifier
 
-It is worked out in each of 10 parts of the samples, and their mean is the score: from 1 to the number of classes. Scores of two
-classifiers cannot be compared.
+The score is the mean over 10 splits of the samples; it ranges from 1 to the number of classes. Scores of different classifiers
+cannot be compared.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ SPLITS = 10
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`inception_score`, with an interval from the scatter of the parts (Student's t).
+    """`inception_score`, with an interval from the spread over splits (Student's t).
 
     Raises:
-        LeafwingError: the feature network is no classifier.
+        LeafwingError: the feature network is not a classifier.
     """
-    found = scores(evidence.fake_probabilities())
-    error = float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else float("nan")
-    return [within("inception_score", float(found.mean()), error, "higher", least=1, parts=len(found))]
+    values = scores(evidence.fake_probabilities())
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return [within("inception_score", float(values.mean()), error, "higher", least=1, parts=len(values))]
 
 
 def scores(probabilities: np.ndarray, splits: int = SPLITS) -> np.ndarray:
-    """The score of each of `splits` parts of probabilities (n, classes), taken in order: float64 (splits,).
+    """The score of each of `splits` consecutive splits of probabilities (n, classes): float64 (splits,).
 
     Raises:
         LeafwingError: there are no samples.
@@ -37,6 +37,6 @@ def scores(probabilities: np.ndarray, splits: int = SPLITS) -> np.ndarray:
     from scipy.special import rel_entr
 
     if not len(probabilities):
-        raise LeafwingError("inception_score needs at least one sample: ask for more of them")
+        raise LeafwingError("inception_score requires at least one sample")
     parts = np.array_split(probabilities.astype(np.float64), min(splits, len(probabilities)))
     return np.array([np.exp(rel_entr(part, part.mean(axis=0)).sum(axis=1).mean()) for part in parts])

@@ -1,4 +1,4 @@
-"""A number with its interval, where there is one."""
+"""Confidence intervals."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def within(
     most: float = inf,
     parts: int = 0,
 ) -> Measure:
-    """A measure with an interval of 95 %: value plus and minus 1.96 standard errors, as far as that lies from `least` to `most`.
+    """A measure with a 95 % interval: value plus and minus 1.96 standard errors, clipped to [least, most].
 
-    Without an interval where value or error is not finite: a generator that diverged, or a single observation.
+    There is no interval if value or error is not finite: a diverged generator, or a single observation.
 
     Args:
-        parts: how many observations the error was estimated from, where they are few: Student's t takes the place of 1.96.
+        parts: number of observations behind the error if small: Student's t replaces 1.96.
     """
     if not isfinite(value) or not isfinite(error):
         return Measure(name, value, better=better)
@@ -34,7 +34,7 @@ def within(
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's interval of 95 % for a share of n."""
+    """Wilson's 95 % interval for a proportion of n."""
     from scipy.stats import binomtest
 
     interval = binomtest(round(share * n), n).proportion_ci(method="wilson")

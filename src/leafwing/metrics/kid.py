@@ -1,11 +1,11 @@
 """KID: squared maximum mean discrepancy of features under a cubic kernel. Binkowski et al. 2018, arXiv:1801.01401, section 3.
 
     k(x, y) = (x . y / d + 1)^3
-    mean k(x, x') + mean k(y, y') - 2 mean k(x, y),    the first two over pairs of different rows
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y),    the first two over pairs of distinct rows
 
-It is unbiased at any number of samples, so it may be below 0 where the clouds agree. The paper and most code average it over 100
-random subsets of 1,000. Here all pairs are used, once: that is what the mean over all such subsets would be, it is exact instead of
-drawn, and cheaper.
+It is unbiased for any number of samples, so it may be negative when the distributions agree. The paper and most implementations
+average it over 100 random subsets of 1,000. Here all pairs are used once, which equals the mean over all such subsets, without
+sampling noise and at lower cost.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from leafwing.metrics.intervals import within
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`kid`, with an interval by jackknife over the samples and the real pictures."""
+    """`kid`, with a jackknife interval over samples and real pictures."""
     return [within("kid", *kernel_distance(evidence.real_features(), evidence.fake_features()), "lower")]
 
 
 def kernel_distance(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
-    """The distance between features (n, d) and (m, d), and its standard error: how far it moves when one row is left out.
+    """The distance between features (n, d) and (m, d), and its jackknife standard error.
 
-    No more than a block of the kernel's matrix is in memory. Both are nan where a number is not finite.
+    Only a block of the kernel matrix is in memory at a time. Both are NaN if a value is not finite.
 
     Raises:
-        LeafwingError: fewer than three rows, or features that are not alike.
+        LeafwingError: fewer than three rows, or different dimensions.
     """
     if not check(real, fake, 3, "kid"):
         return float("nan"), float("nan")
@@ -49,7 +49,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
 
 
 def _sums(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the kernel's matrix (n, m) over its columns and over its rows: (n,) and (m,)."""
+    """Sums of the kernel matrix (n, m) over its columns and over its rows: (n,) and (m,)."""
     rows, columns = np.empty(len(a)), np.zeros(len(b))
     for part in blocks(len(a), len(b)):
         kernel = polynomial_kernel(a[part], b, degree=3, gamma=None, coef0=1)

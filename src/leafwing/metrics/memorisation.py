@@ -1,7 +1,7 @@
-"""Whether samples are copies of training pictures: how near they lie to them, compared with how near new pictures lie.
+"""Memorisation: whether samples are copies of training pictures, by their distances compared with those of new pictures.
 
-New pictures are those that were held out of training, and each training picture among the others. What is compared is in `neighbours`,
-what it shows in `copying`, the page of closest pairs in `pairs`; docs/guide/memorisation.md explains it all.
+New pictures are the held-out ones, and each training picture relative to the others. Distances are computed in `neighbours`,
+statistics in `copying`, the page of closest pairs in `pairs`; see docs/guide/memorisation.md.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.neighbours import WAYS, Nearest, Sketches, nearest, sketches
 
 NEXT = 10
-"""The nearest training picture is compared with so many that come next."""
+"""Number of further neighbours with which the nearest one is compared."""
 MOST = 5_000
-"""At most so many samples are looked at, and so many new pictures, which keeps the time in proportion to the training pictures."""
+"""Maximum number of samples and of new pictures, which keeps the time linear in the number of training pictures."""
 FEWEST = 4
-"""Fewer training pictures than this cannot be compared with one another."""
+"""Minimum number of training pictures."""
 EQUAL = 0.6
-"""Two samples are nearly equal when nearer than this times the distance of a typical new picture to its nearest training picture."""
+"""Two samples are near-duplicates if closer than this times the median distance of a new picture to its nearest training picture."""
 SHOWN, OFTEN = 24, 3
-"""How many closest pairs are kept for the page, and in how many of them a training picture may be the nearest."""
+"""Number of closest pairs on the page, and how often a training picture may appear in them as the nearest one."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample and the training pictures nearest to it.
+    """A sample and its nearest training pictures.
 
     Args:
-        sample: which sample, by its place in the stream.
-        training: its three nearest training pictures, nearest first, by their place.
-        distances: theirs, 0 to 2; see `neighbours`.
-        ratio: the first distance over the mean of the next ten.
-        percentile: how many of 100 new pictures are nearer to theirs than this sample is, by that ratio.
-        mirrored: whether the nearest one is nearest as its mirror image.
+        sample: index of the sample.
+        training: indices of its three nearest training pictures, nearest first.
+        distances: their distances, 0 to 2; see `neighbours`.
+        ratio: the first distance divided by the mean of the next ten.
+        percentile: percentage of new pictures with a smaller ratio.
+        mirrored: whether the nearest picture matches as its mirror image.
     """
 
     sample: int
@@ -55,24 +55,24 @@ class Pair:
 
 @dataclass(frozen=True)
 class Report:
-    """The finding. `as_dict` gives it as plain JSON.
+    """The result. `as_dict` returns it as plain JSON.
 
     Args:
         verdict: `copies`, `suspicious` or `none`.
-        words: the verdict with the numbers behind it, in plain words.
-        copied: about so many of the samples are copies, by the way that saw most; 0 where that might be chance.
-        resolution: fewer copies than this share could not have been seen, with so many samples and new pictures.
-        way: which way saw most.
-        ways: what each way of looking saw.
-        samples: how many were looked at.
-        different: how many different ones they are worth: one over the chance that two of them are nearly equal.
-        duplicates: the share of samples that are nearly equal to another.
-        duplicates_real: the same share among as many training pictures.
-        training, held: how many different training pictures, and how many held-out pictures, there are.
-        new: how many new pictures the samples were compared with.
-        twins: the share of new pictures that have a twin among the training pictures.
-        mirrored: among the samples counted as near, the share that is nearest to a mirror image.
-        most_copied: training pictures with the share of samples that are near to them, most copied first.
+        words: the verdict with the numbers behind it, in sentences.
+        copied: estimated fraction of samples that are copies, by the most sensitive comparison; 0 if not significant.
+        resolution: detection limit: the smallest detectable fraction of copies, for these numbers of samples and new pictures.
+        way: the comparison with the strongest evidence.
+        ways: the results of each comparison.
+        samples: number of samples examined.
+        different: effective number of distinct samples: one over the probability that two of them are near-duplicates.
+        duplicates: fraction of samples with a near-duplicate.
+        duplicates_real: the same fraction among as many training pictures.
+        training, held: number of distinct training pictures and of held-out pictures.
+        new: number of new pictures used for comparison.
+        twins: fraction of new pictures with a near-copy (twin) among the training pictures.
+        mirrored: fraction of the near samples that match a mirror image.
+        most_copied: training pictures with the fraction of samples near them, most copied first.
         pairs: the closest pairs, closest first.
     """
 
@@ -99,7 +99,7 @@ class Report:
         return asdict(self)
 
     def measures(self) -> list[Measure]:
-        """The numbers that are kept with those of other metrics."""
+        """The values that are stored as metrics."""
         seen = self.ways[self.way]
         return [
             Measure("copied", self.copied, better="lower"),
@@ -111,7 +111,7 @@ class Report:
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """The numbers of a `report`."""
+    """The measures of a `report`."""
     return report(evidence).measures()
 
 
@@ -122,7 +122,7 @@ def report(evidence: Evidence) -> Report:
         LeafwingError: the data are points, there are fewer than four different training pictures, or no samples.
     """
     if evidence.spec.points:
-        raise LeafwingError("memorisation compares pictures, and these data are points; for those, ask for the metric modes")
+        raise LeafwingError("memorisation requires pictures, and these data are points; use the metric modes")
     samples = sketches(_first(evidence.fake_pictures(), MOST))
     training = sketches(evidence.train_pictures())
     held = sketches(_first(evidence.held_pictures(), MOST))
@@ -137,15 +137,15 @@ def examine(
     seed: int = 0,
     counting: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Report:
-    """The report on samples, from sketches; see `neighbours.sketches`.
+    """The report, computed from sketches; see `neighbours.sketches`.
 
     Args:
         samples: at least one.
-        training: at least four different ones.
-        pictures: the training pictures themselves, in the same order, which are mirrored and moved here.
-        held: any number, or none.
-        seed: chooses the training pictures that are compared with the others, where there are more than `MOST`.
-        counting: told what is being done, how much of it, out of how much.
+        training: at least four distinct ones.
+        pictures: the training pictures in the same order; they are mirrored and shifted here.
+        held: held-out pictures, possibly none.
+        seed: selects the training pictures used as new pictures if there are more than `MOST`.
+        counting: progress callback: description, amount done, total.
 
     Raises:
         LeafwingError: too few of either.
@@ -153,11 +153,10 @@ def examine(
     first = _different(training.colours)
     if len(first) < FEWEST:
         raise LeafwingError(
-            f"memorisation needs at least {FEWEST} different training pictures, to compare them with one another; this model was "
-            f"trained on {len(first)}"
+            f"memorisation requires at least {FEWEST} distinct training pictures; this model was trained on {len(first)}"
         )
     if not len(samples):
-        raise LeafwingError("memorisation needs samples, and there are none: ask for some thousands")
+        raise LeafwingError("memorisation requires samples, and there are none: use some thousands")
     known = training[torch.from_numpy(first)]
     new, own = _new_pictures(known, held, seed)
     n, places = len(samples), torch.cat([torch.full((len(samples),), -1), own])
@@ -196,12 +195,12 @@ def examine(
 
 
 def closest(seen: Nearest, near: np.ndarray, n: int, numbers: np.ndarray) -> list[Pair]:
-    """The closest of the first n pictures, each with its nearest training pictures.
+    """The closest of the n samples, each with its nearest training pictures.
 
     Args:
-        seen: of n samples and then of new pictures.
+        seen: nearest neighbours of the n samples, followed by those of the new pictures.
         near: their closeness.
-        numbers: the training pictures' places in the stream, by index.
+        numbers: index of each training picture in the stream.
     """
     new, often, pairs = np.sort(near[n:]), Counter[int](), list[Pair]()
     for i in np.argsort(near[:n], kind="stable").tolist():
@@ -225,7 +224,7 @@ def closest(seen: Nearest, near: np.ndarray, n: int, numbers: np.ndarray) -> lis
 
 
 def _different(training: Tensor) -> np.ndarray:
-    """The places of training pictures that are not exactly the same as an earlier one."""
+    """Indices of the training pictures without exact duplicates."""
     first: dict[bytes, int] = {}
     for place, row in enumerate(training.numpy()):
         first.setdefault(row.tobytes(), place)
@@ -233,9 +232,9 @@ def _different(training: Tensor) -> np.ndarray:
 
 
 def _new_pictures(known: Sketches, held: Sketches, seed: int) -> tuple[Sketches, Tensor]:
-    """New pictures, and for each the training picture that it is itself, -1 for held-out ones.
+    """New pictures, and for each its own index among the training pictures, -1 for held-out ones.
 
-    A held-out picture that is exactly the same as a training picture is not new.
+    Held-out pictures that are exact duplicates of training pictures are excluded.
     """
     rows = {row.tobytes() for row in known.colours.numpy()}
     fresh = [place for place, row in enumerate(held.colours.numpy()) if row.tobytes() not in rows]
@@ -248,7 +247,7 @@ def _new_pictures(known: Sketches, held: Sketches, seed: int) -> tuple[Sketches,
 
 
 def _ratio_of_medians(seen: Nearest, n: int) -> float:
-    """The median distance of n samples to their nearest training picture over that of the new pictures."""
+    """The median distance of n samples to their nearest training picture divided by that of the new pictures."""
     return float(np.median(seen.distances[:n, 0]) / max(np.median(seen.distances[n:, 0]), 1e-6))
 
 
@@ -262,7 +261,7 @@ def _first(chunks: Iterable[Tensor], n: int) -> Iterator[Tensor]:
 
 
 def _some(chunks: Iterable[Tensor], places: np.ndarray) -> Iterator[Tensor]:
-    """The pictures at some places of a stream, in chunks."""
+    """The pictures at some indices of a stream, in chunks."""
     start = 0
     for chunk in chunks:
         low, high = np.searchsorted(places, [start, start + len(chunk)])
@@ -272,35 +271,35 @@ def _some(chunks: Iterable[Tensor], places: np.ndarray) -> Iterator[Tensor]:
 
 
 def _words(found: Report) -> str:
-    """The verdict in plain words, with the numbers behind it."""
+    """The verdict in sentences, with the numbers behind it."""
     seen = found.ways[found.way]
     lying = {
-        "in place": "as they lie",
-        "moved": "mirrored or not and moved a little",
-        "edges": "by the directions of their edges, mirrored or not",
+        "in place": "unaligned",
+        "moved": "with small shifts and mirroring",
+        "edges": "by their edges, with mirroring",
     }[found.way]
     first = {
         "copies": f"Copies: about {found.copied:.0%} of the samples are copies of training pictures.",
-        "suspicious": f"Suspicious: about {found.copied:.1%} of the samples lie nearer to training pictures than chance allows.",
-        "none": "None: samples lie no nearer to training pictures than new pictures do.",
+        "suspicious": f"Suspicious: about {found.copied:.1%} of the samples are closer to training pictures than expected.",
+        "none": "None: samples are no closer to training pictures than new pictures are.",
     }
     if seen.whole:
-        counted = (
-            f"a sample is nearer than a new picture in {seen.nearer:.0%} of all comparisons, where half would be chance"
-        )
+        counted = f"samples are closer than new pictures in {seen.nearer:.0%} of all comparisons, where 50% would be chance"
     else:
         counted = (
-            f"{seen.share:.1%} of {found.samples:,} samples are as near to a single one as the nearest {seen.expected:.1%} of "
+            f"{seen.share:.1%} of {found.samples:,} samples are as close to one of them as the closest {seen.expected:.1%} of "
             f"{found.new:,} new pictures"
         )
     words = [first[found.verdict], f"Compared with the {found.training:,} training pictures {lying}, {counted}."]
     if found.verdict == "none":
-        words.append(f"Copies could not have been seen if they are fewer than {found.resolution:.1%} of the samples.")
+        words.append(f"Detection limit: copies below {found.resolution:.1%} of the samples would go unnoticed.")
     elif found.most_copied:
         picture, share = found.most_copied[0]
-        words.append(f"Training picture {picture} is copied most: {share:.1%} of the samples are near to it.")
+        words.append(f"Training picture {picture} is copied most: {share:.1%} of the samples are close to it.")
     if found.twins > 2 * NEAR:
-        words.append(f"{found.twins:.0%} of the new pictures have a twin among the training pictures, which hides copies.")
+        words.append(
+            f"{found.twins:.0%} of the new pictures have a near-copy among the training pictures, which masks copying."
+        )
     if found.duplicates > max(0.05, 2 * found.duplicates_real):
-        words.append(f"{found.duplicates:.0%} of the samples are nearly equal to another one.")
+        words.append(f"{found.duplicates:.0%} of the samples are near-duplicates of another one.")
     return " ".join(words)

@@ -1,9 +1,9 @@
-"""How many known modes are covered, and how well: on `ring`, `grid` and `stacked`, whose modes are known.
+"""Mode coverage on data whose modes are known: `ring`, `grid` and `stacked`.
 
 The convention is that of VEEGAN (Srivastava et al. 2017, arXiv:1705.07761) and PacGAN (Lin et al. 2018, arXiv:1712.04086). A point
-belongs to the nearest mode, and is of high quality within three standard deviations of it; a mode is covered by one point of high
-quality. A stacked picture belongs to the mode that a reader of single digits reads in its three planes. `SAMPLES` says how many
-samples the papers draw: more samples find more modes, so numbers of different sizes cannot be compared.
+is assigned to the nearest mode, and is high-quality within three standard deviations of it; a mode is covered by at least one
+high-quality point. A stacked picture is assigned to the mode that a digit classifier predicts from its three planes. `SAMPLES` are
+the sample sizes of the papers: more samples find more modes, so results for different sample sizes cannot be compared.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from leafwing.metrics.intervals import wilson
 from leafwing.metrics.reader import reader_of
 
 WITHIN = 3.0
-"""Standard deviations between a point of high quality and its mode."""
+"""Maximum distance, in standard deviations, between a high-quality point and its mode."""
 CONFIDENT = 0.9
-"""How probable the digit of every plane must be to the reader of a stacked picture that it is confident of."""
+"""Minimum predicted probability of the digit in every plane for a stacked picture to count as confident."""
 SAMPLES = {"ring": 2_500, "grid": 2_500, NAME: 26_000}
-"""How many samples the papers draw, by world."""
+"""Sample sizes of the papers, by data set."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What samples show of known modes.
+    """Coverage of known modes.
 
     Args:
-        modes: how many are covered.
-        of: how many there are.
-        high_quality: share of the samples that lie at a mode; nan for pictures.
+        modes: number of covered modes.
+        of: total number of modes.
+        high_quality: fraction of high-quality samples; NaN for pictures.
         kl: see `reverse_kl`.
     """
 
@@ -46,24 +46,25 @@ class Coverage:
 
 
 def total(world: str) -> int:
-    """How many modes a world has.
+    """The number of modes of a built-in data set.
 
     Raises:
-        LeafwingError: its modes are not known.
+        LeafwingError: its modes are unknown.
     """
     if is_stacked(world):
         return len(CLASSES)
     if world not in SAMPLES:
-        raise LeafwingError(f"the modes of {world or 'these data'} are not known; those are: {', '.join(SAMPLES)}.")
+        raise LeafwingError(
+            f"the modes of {world or 'these data'} are unknown; data with known modes: {', '.join(SAMPLES)}."
+        )
     return len(worlds.modes(world))
 
 
 def reverse_kl(counts: np.ndarray) -> float:
-    """KL(q || p) = sum_k q_k log(q_k / p_k), in nats: q is the share of the samples at each mode, p is 1 / modes for all.
+    """KL(q || p) = sum_k q_k log(q_k / p_k), in nats: q is the fraction of samples at each mode, p is uniform over the modes.
 
-    0 when all modes are hit equally often, log(modes / m) when m of them are and the others never. Of n samples that are drawn
-    from p itself it is about (modes - 1) / 2n. It is called reverse because the samples stand in front; KL(p || q) would be
-    infinite as soon as one mode is lost.
+    0 if all modes are hit equally often, log(modes / m) if only m of them are. For n samples from p itself it is about
+    (modes - 1) / 2n. It is called reverse because the samples come first; KL(p || q) would be infinite if any mode is missed.
 
     Args:
         counts: samples at each mode (modes,).
@@ -76,8 +77,8 @@ def of_points(points: np.ndarray, centres: np.ndarray, sigma: float) -> Coverage
     """Coverage by points.
 
     Args:
-        points: float (n, 2); those that are not finite lie at no mode.
-        centres: of the modes (modes, 2).
+        points: float (n, 2); non-finite ones belong to no mode.
+        centres: centres of the modes (modes, 2).
         sigma: standard deviation of every mode.
     """
     finite = points[np.isfinite(points).all(1)].astype(np.float64)
@@ -90,7 +91,7 @@ def of_points(points: np.ndarray, centres: np.ndarray, sigma: float) -> Coverage
 
 
 def of_digits(digits: np.ndarray) -> Coverage:
-    """Coverage by stacked pictures, of the digits read in their planes: int (n, 3)."""
+    """Coverage by stacked pictures, from the digits predicted in their planes: int (n, 3)."""
     if not len(digits):
         return Coverage(0, len(CLASSES), nan, nan)
     counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=len(CLASSES))
@@ -98,10 +99,10 @@ def of_digits(digits: np.ndarray) -> Coverage:
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`modes`, `kl`; for points `high_quality`, for stacked digits `confident` and `reader_accuracy`; shares with Wilson's intervals.
+    """`modes`, `kl`; for points `high_quality`, for stacked digits `confident` and `reader_accuracy`; fractions with Wilson intervals.
 
     Raises:
-        LeafwingError: the modes of these data are not known.
+        LeafwingError: the modes of these data are unknown.
     """
     total(evidence.world)
     if not is_stacked(evidence.world):

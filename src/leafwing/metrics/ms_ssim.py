@@ -1,11 +1,11 @@
-"""MS-SSIM of pairs of samples: how alike they are. Wang et al. 2003; for GANs Odena et al. 2017, arXiv:1610.09585, section 4.2.
+"""MS-SSIM of pairs of samples: how similar they are. Wang et al. 2003; for GANs Odena et al. 2017, arXiv:1610.09585, section 4.2.
 
-Pairs are drawn at random, of the same class where both sides have labels. A generator that has lost variety makes pairs that are
-more alike than pairs of real pictures, so both numbers are given, and neither is good or bad by itself.
+Pairs are drawn at random, within a class if both sides have labels. Under mode collapse pairs of samples are more similar than pairs
+of real pictures, so both values are reported, and neither is good or bad by itself.
 
-Pictures are compared as they are shown, in 8 bits. The paper's five scales need 176 pixels (a window of 11, four halvings). Smaller
-pictures get as many scales as their shorter side allows: 4 from 99 pixels, 3 from 44, 2 from 22, 1 from 11, with the first of the
-paper's weights, made to add up to as much as all of them do. So numbers of two sizes cannot be compared.
+Pictures are compared at 8 bits. The paper's five scales need 176 pixels (a window of 11, four halvings). Smaller
+pictures use as many scales as their shorter side allows: 4 from 99 pixels, 3 from 44, 2 from 22, 1 from 11, with the first of the
+paper's weights, rescaled to the same sum. So values for different image sizes cannot be compared.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from leafwing.metrics.intervals import within
 PAIRS = 1_000
 WINDOW = 11
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, finest first: Wang et al. 2003, section 3.2."""
+"""Weights of the scales, finest first: Wang et al. 2003, section 3.2."""
 SMALLEST = (11, 22, 44, 99, 176)
-"""The shorter side from which there are 1, 2, ... scales: at every scale the window fits, and torchmetrics takes it."""
+"""Minimum shorter side for 1, 2, ... scales, so that the window fits at every scale and torchmetrics accepts it."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`ms_ssim` of samples and `ms_ssim_real` of real pictures, each with the normal interval of a mean over separate pairs.
+    """`ms_ssim` of samples and `ms_ssim_real` of real pictures, each with the normal interval of a mean over disjoint pairs.
 
     Raises:
         LeafwingError: points, pictures below 11 pixels, fewer than two samples, or torchmetrics is not installed.
     """
     if evidence.spec.points:
-        raise LeafwingError("ms_ssim compares pictures, and these are points: leave it out of the metrics")
+        raise LeafwingError("ms_ssim requires pictures, and these are points: remove it from --metrics")
     fake_labels = evidence.fake_labels()
-    # Same-class pairs say nothing beside pairs of any class, so a side without labels decides for both.
+    # Same-class pairs are not comparable with any-class pairs, so a side without labels decides for both.
     real_labels = evidence.real_labels()
     if fake_labels is None or real_labels is None:
         fake_labels = real_labels = None
@@ -53,10 +53,10 @@ def _mean(name: str, values: np.ndarray) -> Measure:
 
 
 def pairs(n: int, labels: np.ndarray | None, seed: int, most: int = PAIRS) -> np.ndarray:
-    """Random pairs of n samples, of the same class where there are labels (n,); no sample is in two: int64 (at most `most`, 2).
+    """Random pairs of n samples, of the same class if there are labels (n,), disjoint: int64 (at most `most`, 2).
 
     Raises:
-        LeafwingError: there are no two samples, or none of the same class.
+        LeafwingError: there are no two samples of the same class.
     """
     random = np.random.default_rng(seed)
     classes = np.zeros(n, dtype=np.int64) if labels is None else labels
@@ -66,14 +66,14 @@ def pairs(n: int, labels: np.ndarray | None, seed: int, most: int = PAIRS) -> np
         drawn.append(members[: len(members) // 2 * 2].reshape(-1, 2))
     found = random.permutation(np.concatenate(drawn)) if drawn else np.empty((0, 2), dtype=np.int64)
     if not len(found):
-        raise LeafwingError(f"ms_ssim needs two samples of the same class, and there are {n} in all: ask for more of them")
+        raise LeafwingError(f"ms_ssim requires two samples of the same class, and there are only {n} samples")
     return found[:most]
 
 
 def likeness(pictures: Iterator[Tensor], chosen: np.ndarray) -> np.ndarray:
-    """MS-SSIM of each chosen pair (k, 2) of pictures that pass in chunks (b, channels, height, width) in [-1, 1]: float64 (k,).
+    """MS-SSIM of each chosen pair (k, 2) in a stream of chunks (b, channels, height, width) in [-1, 1]: float64 (k,).
 
-    Only the chosen pictures are kept, in 8 bits. All are nan where a picture is not finite.
+    Only the chosen pictures are kept, at 8 bits. All values are NaN if any picture is not finite.
 
     Raises:
         LeafwingError: pictures below 11 pixels, or torchmetrics is not installed.
@@ -94,7 +94,7 @@ def likeness(pictures: Iterator[Tensor], chosen: np.ndarray) -> np.ndarray:
 
 
 def ms_ssim(first: Tensor, second: Tensor) -> np.ndarray:
-    """MS-SSIM of pictures (b, channels, height, width) in [0, 1] with as many others, by torchmetrics: float64 (b,).
+    """Pairwise MS-SSIM of two batches of pictures (b, channels, height, width) in [0, 1], by torchmetrics: float64 (b,).
 
     Raises:
         LeafwingError: pictures below 11 pixels, or torchmetrics is not installed.
@@ -103,13 +103,15 @@ def ms_ssim(first: Tensor, second: Tensor) -> np.ndarray:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
     except ImportError as missing:
         raise LeafwingError(
-            "ms_ssim needs torchmetrics, which is not installed: pip install 'leafwing[evaluate]'"
+            "ms_ssim requires torchmetrics, which is not installed: pip install 'leafwing[evaluate]'"
         ) from missing
 
     side = min(first.shape[-2:])
     weights = WEIGHTS[: sum(side >= smallest for smallest in SMALLEST)]
     if not weights:
-        raise LeafwingError(f"ms_ssim has a window of {WINDOW} pixels, and these pictures are {side} wide: leave it out")
+        raise LeafwingError(
+            f"ms_ssim has a window of {WINDOW} pixels, but these pictures have only {side}: remove it from --metrics"
+        )
     values = multiscale_structural_similarity_index_measure(
         first,
         second,

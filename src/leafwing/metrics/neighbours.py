@@ -1,13 +1,13 @@
-"""Which training pictures a picture is nearest to, in two spaces: colours, seen coarsely, and the directions of edges.
+"""Nearest training pictures of a picture in two feature spaces: coarse colours and edge orientations.
 
-A picture is brought to 32x32 and averaged over boxes of 4x4 pixels. *Colours* are these averages in the middle 28x28, side by side
-(7x7). *Edges* are histograms of the directions of the averages' gradients in 4x4 cells, which hold shapes and no colour (after Dalal &
-Triggs 2005, Histograms of Oriented Gradients). Both are centred and scaled to length 1. So neither noise, nor brightness, nor contrast
-decides what is near: a small GAN's copies are noisy, and samples of its first minutes are pale, which in raw pixels makes them near to
-everything. The distance of two pictures is that of their sketches, from 0 (the same up to brightness and contrast) over 1.41
-(unrelated) to 2.
+A picture is resized to 32x32 and averaged over boxes of 4x4 pixels. *Colours* are the non-overlapping averages in the central 28x28
+(7x7). *Edges* are orientation histograms of the averages' gradients in 4x4 cells, which capture shapes without colour (after Dalal &
+Triggs 2005, Histograms of Oriented Gradients). Both are centred and scaled to length 1, which makes distances insensitive to noise,
+brightness and contrast: a small GAN's copies are noisy, and its early samples have low contrast, which in raw pixels makes them close
+to everything. The distance between two pictures is that of their sketches: 0 (identical up to brightness and contrast), about 1.41
+(unrelated), at most 2.
 
-Nothing here judges; see `copying`.
+Statistics are in `copying`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDE, REACH, BOX = 32, 2, 4
-"""Pixels: the square that pictures are brought to, how far they may be moved in it, and the boxes that are averaged."""
+"""In pixels: side to which pictures are resized, maximum shift, and side of the averaging boxes."""
 CELLS, DIRECTIONS = 4, 8
-"""Of `edges`: cells a side, and directions, from 0 to 180 degrees, that are told apart in each."""
+"""Of `edges`: cells per side, and orientation bins from 0 to 180 degrees."""
 WAYS = ("in place", "moved", "edges")
-"""Colours as the training pictures lie, where a GAN's copies are; colours, mirrored or not and moved by up to `REACH` pixels;
-edges, mirrored or not."""
+"""Colours without alignment, where a GAN's copies are; colours with mirroring and shifts of up to `REACH` pixels; edges with
+mirroring."""
 AT_ONCE = 512
-"""So many training pictures are compared with at a time."""
+"""Number of training pictures compared at a time."""
 _FLAT = 1e-3
-"""Sketches shorter than this before scaling are those of flat pictures, which are like nothing."""
+"""Sketches shorter than this before scaling belong to flat pictures, which match nothing."""
 
 
 @dataclass(frozen=True)
 class Sketches:
-    """n pictures in both spaces.
+    """The sketches of n pictures in both spaces.
 
     Args:
         colours: float32 (n, d), each of length 1, or 0 for a flat picture.
@@ -52,7 +52,7 @@ class Sketches:
         return Sketches(self.colours[rows], self.edges[rows])
 
     def __add__(self, other: Sketches) -> Sketches:
-        """All pictures of both."""
+        """The concatenation of both."""
         if not len(other):
             return self
         return Sketches(torch.cat([self.colours, other.colours]), torch.cat([self.edges, other.edges]))
@@ -60,12 +60,12 @@ class Sketches:
 
 @dataclass(frozen=True)
 class Nearest:
-    """For n pictures their k nearest training pictures, nearest first.
+    """The k nearest training pictures of n pictures, nearest first.
 
     Args:
         distances: float32 (n, k), 0 to 2.
-        indices: int64 (n, k), which training pictures, by their place in the stream.
-        mirrored: bool (n,), whether the nearest one is nearest as its mirror image.
+        indices: int64 (n, k), indices of the training pictures in the stream.
+        mirrored: bool (n,), whether the nearest one matches as its mirror image.
     """
 
     distances: np.ndarray
@@ -74,9 +74,9 @@ class Nearest:
 
 
 def boxes(pictures: Tensor) -> Tensor:
-    """Averages over every box of 4x4 pixels: float32 (n, channels, 29, 29) of pictures (n, channels, height, width) in [-1, 1].
+    """Averages over all 4x4 boxes: float32 (n, channels, 29, 29) from pictures (n, channels, height, width) in [-1, 1].
 
-    Transparent pictures are laid on white.
+    Transparent pictures are composited onto white.
     """
     shown = pictures.float().nan_to_num()
     if shown.shape[1] in (2, 4):
@@ -88,19 +88,19 @@ def boxes(pictures: Tensor) -> Tensor:
 
 
 def edges(averages: Tensor) -> Tensor:
-    """The directions of edges in averages (n, channels, 29, 29): (n, 128), centred, of length 1."""
+    """Orientation histograms of averages (n, channels, 29, 29): (n, 128), centred, of length 1."""
     grey = averages.mean(1)
     down, right = grey[:, 1:, :-1] - grey[:, :-1, :-1], grey[:, :-1, 1:] - grey[:, :-1, :-1]
     direction = torch.atan2(down, right).remainder(torch.pi) * (DIRECTIONS / torch.pi)
     bins = torch.arange(DIRECTIONS, device=grey.device).view(-1, 1, 1)
     away = (direction[:, None] - bins).abs()
-    part = (1 - torch.minimum(away, DIRECTIONS - away)).clamp_min(0)  # between two bins, a part of each
+    part = (1 - torch.minimum(away, DIRECTIONS - away)).clamp_min(0)  # linear interpolation between bins
     strength = (down**2 + right**2).sqrt()[:, None] * part
     return _scaled(F.avg_pool2d(strength, strength.shape[-1] // CELLS).flatten(1))
 
 
 def sketches(pictures: Iterable[Tensor]) -> Sketches:
-    """The sketches of pictures, chunk after chunk."""
+    """The sketches of pictures that come in chunks."""
     found = [Sketches(_colours(averages, REACH, REACH), edges(averages)) for averages in map(boxes, pictures)]
     if not found:
         return Sketches(torch.empty(0, 0), torch.empty(0, 0))
@@ -117,17 +117,17 @@ def nearest(
 ) -> dict[str, Nearest]:
     """The k nearest training pictures of each query, in each of the `WAYS`.
 
-    Memory does not grow with the number of training pictures, and the time is that of queries x pictures x 50 products of
-    sketches: 10,000 x 5,000 at 2.5e9 of 147 numbers.
+    Memory is independent of the number of training pictures; time is that of queries x pictures x 50 dot products of sketches:
+    2.5e9 of length 147 for 10,000 x 5,000.
 
     Args:
         queries: n pictures.
-        pictures: all training pictures, in chunks (b, channels, height, width) in [-1, 1]; there must be at least k (and one more with
+        pictures: all training pictures, in chunks (b, channels, height, width) in [-1, 1]; at least k (k + 1 with
             `own`).
-        k: how many.
-        own: int64 (n,), for each query the training picture that it is itself, which does not count; -1 for none.
-        block: so many queries at a time.
-        told: hears how many training pictures have been compared with.
+        k: number of neighbours.
+        own: int64 (n,), index of each query among the training pictures, which is excluded; -1 for none.
+        block: queries per block.
+        told: progress callback: training pictures done.
     """
     kept = {way: _Best(len(queries), k) for way in WAYS}
     start = 0
@@ -149,7 +149,7 @@ def nearest(
 
 
 def _together(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Chunks joined to some hundreds of rows, with which products are faster."""
+    """Chunks concatenated to some hundreds of rows, which makes products faster."""
     held: list[Tensor] = []
     for chunk in chunks:
         held.append(chunk)
@@ -161,20 +161,20 @@ def _together(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _scaled(rows: Tensor) -> Tensor:
-    """Rows centred and scaled to length 1; rows that are flat become 0."""
+    """Rows centred and scaled to length 1; flat rows become 0."""
     centred = rows - rows.mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
     return torch.where(length > _FLAT, centred / length.clamp_min(_FLAT), 0.0)
 
 
 def _colours(averages: Tensor, top: int, left: int) -> Tensor:
-    """The colours of the 28x28 pixels that begin at (top, left): (n, d)."""
+    """The colours of the 28x28 window at (top, left): (n, d)."""
     end = SIDE - 2 * REACH - BOX + 1
     return _scaled(averages[:, :, top : top + end : BOX, left : left + end : BOX].flatten(1))
 
 
 def _variants(averages: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Every way that training pictures may lie, the one in place first: "moved" or "flipped" too, and sketches (n, d)."""
+    """All shifts and mirrorings of training pictures, the unaligned one first: "moved" or "flipped", and sketches (n, d)."""
     middle = (REACH, REACH)
     places = [
         middle,
@@ -188,7 +188,7 @@ def _variants(averages: Tensor) -> Iterator[tuple[str, Tensor]]:
 def _likeness(
     queries: Sketches, variants: list[tuple[str, Tensor]], outlines: tuple[Tensor, Tensor]
 ) -> dict[str, tuple[Tensor, ...]]:
-    """For each way cosines (n, b) of queries and training pictures as they are, and of their mirror images where those count."""
+    """For each way, cosine similarities (n, b) of queries and training pictures, and of their mirror images where those count."""
     found: dict[str, Tensor] = {}
     colours = queries.colours
     room = colours.new_empty(len(colours), len(variants[0][1]))
@@ -203,7 +203,7 @@ def _likeness(
 
 
 class _Best:
-    """The k best of each query so far."""
+    """The k nearest of each query so far."""
 
     def __init__(self, n: int, k: int) -> None:
         self.likeness = torch.full((n, k), -torch.inf)
@@ -211,7 +211,7 @@ class _Best:
         self.mirrored = torch.zeros((n, k), dtype=torch.bool)
 
     def add(self, rows: slice, start: int, as_is: Tensor, flipped: Tensor | None = None) -> None:
-        """Takes in cosines (n, b) of the training pictures from `start` on, and of their mirror images where those count."""
+        """Merges cosine similarities (n, b) with the training pictures from `start` on, and optionally with their mirror images."""
         likeness = as_is if flipped is None else torch.maximum(as_is, flipped)
         k = self.likeness.shape[1]
         values, places = likeness.topk(min(k, likeness.shape[1]))
@@ -222,6 +222,6 @@ class _Best:
         self.mirrored[rows] = torch.cat([self.mirrored[rows], mirrors.cpu()], 1).gather(1, order)
 
     def found(self) -> Nearest:
-        """Distances instead of cosines."""
+        """The result, as distances instead of cosines."""
         distances = (2 - 2 * self.likeness).clamp_min(0).sqrt().numpy()
         return Nearest(distances, self.indices.numpy(), self.mirrored[:, 0].numpy())

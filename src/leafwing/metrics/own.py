@@ -1,9 +1,9 @@
-"""The feature network `own`: small, trained once on the data that are to be compared, and kept in the cache.
+"""The feature network `own`: small, trained once on the data at hand, and cached.
 
-It learns how far a picture was turned (Gidaris et al. 2018, arXiv:1803.07728), which two views belong to one picture (SimCLR: Chen
-et al. 2020, arXiv:2002.05709, eq. 1), and, where there are labels, to which class a picture belongs, so that it is a classifier too.
-Training is deterministic: on the CPU, with a fixed seed and fixed numbers of steps and of threads. Another kind of processor rounds
-otherwise, so its network may differ; the hash of the weights, which is part of every protocol, tells.
+Its objectives are rotation prediction (Gidaris et al. 2018, arXiv:1803.07728), contrastive learning (SimCLR: Chen et al. 2020,
+arXiv:2002.05709, eq. 1) and, if there are labels, classification, so that it is a classifier too. Training is deterministic: on the
+CPU, with a fixed seed, number of steps and number of threads. Other processors may round differently and give another network; the
+hash of the weights, which is part of every protocol, reveals that.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from leafwing.data.pack import cache_folder
 from leafwing.game import DataSpec
 
 VERSION = 1
-"""Part of the name in the cache: raise it when the same data give other weights."""
+"""Part of the cache key: increment it when the same data give different weights."""
 
 SIDE, WIDTHS, PROJECTED = 64, (24, 48, 96, 128), 64
 STEPS, PICTURES, RATE, TEMPERATURE, CONTRAST = 250, 128, 2e-3, 0.2, 0.2
 CROP, JITTER, GREY = 0.6, 0.2, 0.2
 THREADS = 1
-"""Fixed, because sums that are split otherwise round otherwise. Two threads wait for each other where other programs are at work."""
+"""Fixed, because the split of sums over threads affects rounding. Two threads wait for each other on a busy machine."""
 
 BATCH = 128
 
@@ -42,14 +42,14 @@ Counting = Callable[[str, int, int], None]
 
 
 class Network(nn.Module):
-    """Pictures (n, 1 or 3, height, width) in [-1, 1] -> features (n, 128) and, of a classifier, logits (n, classes).
+    """Pictures (n, 1 or 3, height, width) in [-1, 1] -> features (n, 128) and, for a classifier, logits (n, classes).
 
-    Pictures are averaged down to squares of at most 64 pixels a side. Four convolutions halve the sides down to about 4; the
-    features are the mean over what is left.
+    Pictures are downsampled to squares of at most 64 pixels per side. Up to four strided convolutions halve the sides down to about 4,
+    followed by global average pooling.
 
     Args:
         spec: what the pictures look like.
-        classes: how many are told apart; 0 for none.
+        classes: number of classes; 0 for none.
     """
 
     def __init__(self, spec: DataSpec, classes: int) -> None:
@@ -66,7 +66,7 @@ class Network(nn.Module):
         self.head = nn.Linear(inputs, classes) if classes else None
 
     def square(self, x: Tensor) -> Tensor:
-        """Pictures as the layers see them: (n, 1 or 3, side, side)."""
+        """Pictures resized for the network: (n, 1 or 3, side, side)."""
         return F.interpolate(x, (self.side, self.side), mode="area") if x.shape[2:] != (self.side, self.side) else x
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -77,12 +77,12 @@ class Network(nn.Module):
 def own(
     data: Dataset, *, cache: str | Path | None = None, counting: Counting = lambda what, done, total: None
 ) -> tuple[Network, str]:
-    """The network of a data set, from the cache or trained now, and the hash of its weights.
+    """The network of a data set, from the cache or newly trained, and the hash of its weights.
 
     Args:
         data: pictures.
-        cache: a folder. None: the cache of leafwing.
-        counting: told what is being done, how much of it is done, out of how much.
+        cache: a folder. None: leafwing's cache.
+        counting: progress callback: description, amount done, total.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -96,7 +96,7 @@ def own(
         with files.storage(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()  # others who want the same network wait for this one
+            lock.acquire()  # other processes that need the same network wait
         try:
             if not filled(net, path):
                 train(net, data, counting)
@@ -107,16 +107,16 @@ def own(
 
 
 def filled(net: Network, path: Path) -> bool:
-    """Whether a network could be filled from a file."""
+    """Loads a network from a file; whether that succeeded."""
     try:
         net.load_state_dict(load(path.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError):  # missing, damaged, or of another shape
+    except (OSError, SafetensorError, RuntimeError):  # missing, damaged, or incompatible
         return False
     return True
 
 
 def name(data: Dataset) -> str:
-    """What decides the weights, as a hash: the pictures and this recipe."""
+    """The cache key: a hash of the pictures and the training configuration."""
     rows = "" if data.rows is None else hashlib.sha256(data.rows.tobytes()).hexdigest()
     recipe = [VERSION, SIDE, WIDTHS, PROJECTED, STEPS, PICTURES, RATE, TEMPERATURE, CONTRAST, CROP, JITTER, GREY, THREADS]
     return hashlib.sha256(json.dumps([data.fingerprint, rows, data.mirror, recipe]).encode()).hexdigest()[:32]
@@ -125,8 +125,8 @@ def name(data: Dataset) -> str:
 def train(net: Network, data: Dataset, counting: Counting) -> None:
     """Trains a network in place.
 
-    Each picture is seen twice. The first view stays upright and tells the class, the second is turned and tells how far; both are
-    to find each other.
+    Each picture gives two views. The first is upright and is classified, the second is rotated and its rotation is predicted; both are
+    a positive pair of the contrastive loss.
     """
     batch, width = min(PICTURES, len(data)), WIDTHS[-1]
     with drawn_alike():
@@ -151,7 +151,7 @@ def train(net: Network, data: Dataset, counting: Counting) -> None:
 
 
 def turned(pictures: Tensor, turns: Tensor) -> Tensor:
-    """Square pictures (n, channels, side, side), each turned by so many (n,) right angles."""
+    """Square pictures (n, channels, side, side), each rotated by turns (n,) times 90 degrees."""
     found = pictures.clone()
     for turn in range(1, 4):
         found[turns == turn] = pictures[turns == turn].rot90(turn, (2, 3))
@@ -159,10 +159,10 @@ def turned(pictures: Tensor, turns: Tensor) -> Tensor:
 
 
 def agreement(projected: Tensor) -> Tensor:
-    """How badly each view finds its partner among all others: the mean of -log softmax over cosines / temperature.
+    """The contrastive loss (NT-Xent): the mean of -log softmax over cosine similarities / temperature.
 
     Args:
-        projected: (2n, d), of which i and n + i are views of one picture.
+        projected: (2n, d), where rows i and n + i are views of one picture.
     """
     z = F.normalize(projected, dim=1)
     alike = (z @ z.t() / TEMPERATURE).fill_diagonal_(-math.inf)
@@ -170,7 +170,7 @@ def agreement(projected: Tensor) -> Tensor:
 
 
 def views(pictures: Tensor) -> Tensor:
-    """Random views (n, channels, height, width) in [-1, 1]: a part of each picture, in other light and colours."""
+    """Random augmentations (n, channels, height, width) in [-1, 1]: crop, brightness, contrast and colour jitter."""
     n, channels = pictures.shape[:2]
 
     def drawn(low: float, high: float) -> Tensor:
@@ -194,7 +194,7 @@ def views(pictures: Tensor) -> Tensor:
 
 @contextmanager
 def drawn_alike() -> Iterator[None]:
-    """Random numbers and sums inside are always the same; afterwards the state and the threads are as they were."""
+    """Makes random numbers and sums inside reproducible; restores random state and threads afterwards."""
     before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -206,7 +206,7 @@ def drawn_alike() -> Iterator[None]:
 
 
 def opaque(pictures: Tensor) -> Tensor:
-    """Pictures of 1 to 4 channels in [-1, 1], those with transparency laid on white: 1 or 3 channels."""
+    """Pictures with 1 to 4 channels in [-1, 1], composited onto white if transparent: 1 or 3 channels."""
     if pictures.shape[1] in (1, 3):
         return pictures
     colours, alpha = pictures[:, :-1], (pictures[:, -1:] + 1) / 2

@@ -1,6 +1,6 @@
-"""The page of closest pairs: samples beside the training pictures that they are nearest to, for eyes to judge.
+"""The page of closest pairs: samples beside their nearest training pictures, for visual inspection.
 
-Numbers say how many samples are too near; whether they are copies is seen. Which pairs are shown is decided in `memorisation`.
+The statistics say how many samples are too close; whether they are copies must be seen. `memorisation` selects the pairs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from leafwing.metrics.neighbours import BOX, SIDE
 SHOWN = 96
 """The shorter side of a picture on the page, in pixels."""
 ACROSS = 2
-"""Pairs in a row."""
+"""Pairs per row."""
 _GAP, _LINE, _TEXT = 6, 16, 13
 
 
 def page(evidence: Evidence, report: Report) -> Image.Image:
-    """The pairs of a report as one picture, each with its numbers: see `draw`."""
+    """The pairs of a report as one picture with their numbers; see `draw`."""
     samples = _gather(evidence.fake_pictures(), {pair.sample for pair in report.pairs})
     training = _gather(evidence.train_pictures(), {one for pair in report.pairs for one in pair.training})
     return draw(report.words, report.pairs, samples, training)
@@ -33,12 +33,12 @@ def page(evidence: Evidence, report: Report) -> Image.Image:
 def draw(
     words: str, pairs: Iterable[Pair], samples: Mapping[int, Image.Image], training: Mapping[int, Image.Image]
 ) -> Image.Image:
-    """A page: the words, then for each pair the sample, the sample smoothed, and its nearest training pictures.
+    """A page: the words, then for each pair the sample, the smoothed sample, and its nearest training pictures.
 
-    The nearest one is shown mirrored where it is nearest so; the smoothed sample shows what was compared, which noise may hide.
+    The nearest one is shown mirrored if it matches as its mirror image; the smoothed sample shows what was actually compared.
 
     Args:
-        words: stands above.
+        words: heading text.
         pairs: in the order of the page.
         samples: by number, of one size.
         training: by number, of the same size.
@@ -68,7 +68,7 @@ def draw(
 
 
 def _gather(chunks: Iterable[Tensor], wanted: set[int]) -> dict[int, Image.Image]:
-    """The pictures of some numbers, of all that pass by."""
+    """The pictures with the given indices in a stream."""
     found, start = {}, 0
     for chunk in chunks:
         for number in wanted:
@@ -81,7 +81,7 @@ def _gather(chunks: Iterable[Tensor], wanted: set[int]) -> dict[int, Image.Image
 
 
 def _image(picture: Tensor) -> Image.Image:
-    """(channels, height, width) in [-1, 1] as an RGB picture, on white where it is transparent."""
+    """(channels, height, width) in [-1, 1] as an RGB picture, composited onto white."""
     pixels = picture.float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
     channels = pixels.shape[2]
     image = Image.fromarray(np.ascontiguousarray(pixels if channels > 1 else pixels[:, :, 0]))
@@ -91,7 +91,7 @@ def _image(picture: Tensor) -> Image.Image:
 
 
 def _tiles(pair: Pair, samples: Mapping[int, Image.Image], training: Mapping[int, Image.Image]) -> list[Image.Image]:
-    """What is shown of a pair, each brought to the size of the page."""
+    """The pictures of a pair, resized for the page."""
     sample = samples[pair.sample]
     smoothed = sample.filter(ImageFilter.BoxBlur(BOX / 2 * max(sample.size) / SIDE))
     nearest = [training[one] for one in pair.training]
@@ -104,11 +104,10 @@ def _tiles(pair: Pair, samples: Mapping[int, Image.Image], training: Mapping[int
 
 
 def _with_title(words: str, sheet: Image.Image) -> Image.Image:
-    """A sheet below words and a line that explains the numbers."""
+    """A sheet with the words and an explanation of the numbers above it."""
     explained = (
-        "Each sample with the nearest training pictures and their distances (0 the same, 1.4 unrelated). Ratio: the first distance "
-        "over the mean of the next ten. Per cent: how many new pictures, out of a hundred, lie as near to a training picture by that "
-        "ratio."
+        "Each sample with its nearest training pictures and their distances (0 identical, 1.4 unrelated). Ratio: the first distance "
+        "divided by the mean of the next ten. Percentage: new pictures with a ratio as small as this."
     )
     columns = max(40, sheet.width // 7)
     lines = [*textwrap.wrap(words, columns), *textwrap.wrap(explained, columns)]

@@ -1,11 +1,10 @@
-"""Perceptual path length: how far samples jump when their latents move a little. Karras et al. 2019, arXiv:1812.04948, section 4.1.
+"""Perceptual path length: change of samples under small steps in latent space. Karras et al. 2019, arXiv:1812.04948, section 4.1.
 
-    E |f(G(z(t))) - f(G(z(t + e)))|^2 / e^2,    z(t) between two latents, e = 1e-4, the outer hundredths of the paths left out
+    E |f(G(z(t))) - f(G(z(t + e)))|^2 / e^2,    z(t) between two latents, e = 1e-4, without the lowest and highest 1 % of the values
 
-t is anywhere on the path (`ppl`), or at its end (`ppl_ends`). Paths are great circles (`slerp`) for normal latents and straight lines
-for others, so that latents on the way are as likely as those that the generator was trained on. f is the feature network of the
-protocol, where the paper has LPIPS, so numbers of two networks cannot be compared, and none with the paper's. A path takes all of
-its samples from class 0 where there are classes.
+t is uniform on the path (`ppl`), or at its end (`ppl_ends`). Paths are spherical (`slerp`) for normal latents and linear for others,
+so that intermediate latents are as likely as those seen in training. f is the feature network of the protocol, where the paper uses
+LPIPS, so values are not comparable between feature networks, nor with the paper. With classes, all samples are of class 0.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ EPSILON = 1e-4
 BLOCK = 32
 TRIM = 0.01
 KNOWN = 256
-"""From so many latents it is told whether the prior is normal."""
+"""Number of latents used to detect whether the prior is normal."""
 
 Walk = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From, to (n, size), times (n,) -> latents (n, size) on the way."""
+"""Start and end (n, size), times (n,) -> intermediate latents (n, size)."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`ppl` and `ppl_ends` over as many paths as the protocol has samples, with the interval of a trimmed mean.
+    """`ppl` and `ppl_ends` over as many paths as the protocol has samples, with intervals of a trimmed mean.
 
     Raises:
         LeafwingError: points.
     """
     if evidence.spec.points:
-        raise LeafwingError("ppl is about pictures, and these are points: leave it out of the metrics")
+        raise LeafwingError("ppl requires pictures, and these are points: remove it from --metrics")
     n = evidence.n_fake
     ends = evidence.latents(2 * n)
     walk = slerp if beyond_uniform(evidence.latents(KNOWN)) else straight
@@ -49,7 +48,7 @@ def measure(evidence: Evidence) -> list[Measure]:
 
 
 def jumps(evidence: Evidence, walk: Walk, start: Tensor, end: Tensor, times: Tensor) -> np.ndarray:
-    """The squared step in features, over e^2, at each time (n,) of the paths between latents (n, size): float64 (n,)."""
+    """The squared feature distance over e^2 at each time (n,) of the paths between latents (n, size): float64 (n,)."""
     found = []
     for i in range(0, len(start), BLOCK):
         a, b, t = (part[i : i + BLOCK].cpu().double() for part in (start, end, times))  # not every device has float64
@@ -68,7 +67,7 @@ def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Latents (n, size) on great circles from a to b (n, size), at times t (n,). White 2016, arXiv:1609.04468.
 
-    Lengths go from a's to b's. Where a and b point the same way or opposite ways there is no one circle, and the line is straight.
+    Norms go from a's to b's. If a and b are parallel or antiparallel there is no unique circle, and the line is straight.
     """
     angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).acos()[:, None]
     sine, time = angle.sin(), t[:, None]
@@ -77,7 +76,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def beyond_uniform(latents: Tensor) -> bool:
-    """Whether every number of latents (n, size) sometimes lies beyond [-1, 1]: the prior is normal, not uniform."""
+    """Whether every dimension of latents (n, size) exceeds [-1, 1] at least once: the prior is normal, not uniform."""
     return bool((latents.abs().amax(dim=0) > 1).all())
 
 

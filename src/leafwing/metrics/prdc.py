@@ -1,13 +1,13 @@
 """Precision and recall (Kynkaanniemi et al. 2019, arXiv:1904.06991), density and coverage (Naeem et al. 2020, arXiv:2002.09797).
 
-A cloud is taken for the union of balls around its points, each of which reaches to the k-th nearest other point of that cloud.
+The manifold of a feature set is approximated by balls around its points whose radius is the distance to the k-th nearest neighbour.
 
-    precision   share of samples that lie in a ball of the real cloud
-    recall      share of real pictures that lie in a ball of the generated cloud
-    density     how many real balls a sample lies in, divided by k: 1 where clouds agree, more where samples keep to the middle
-    coverage    share of real balls that hold a sample
+    precision   fraction of samples inside a ball of the real set
+    recall      fraction of real pictures inside a ball of the generated set
+    density     number of real balls around a sample, divided by k: 1 if the sets agree, more if samples keep to dense regions
+    coverage    fraction of real balls that contain a sample
 
-k is 5 for all of them, as in the second paper. The first paper has 3 for precision and recall, so theirs are a little lower.
+k is 5 for all of them, as in the second paper. The first paper uses 3 for precision and recall, which gives slightly lower values.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ NAMES = ("precision", "recall", "density", "coverage")
 NEAREST = 5
 PARTS = 10
 FEWEST = 300
-"""Samples from which there are intervals: ten parts of 30 still scatter as the whole does, times the root of ten."""
+"""Minimum number of samples for intervals: the spread of ten parts of 30 is still that of the whole, times the square root of ten."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`precision`, `recall`, `density` and `coverage`, with intervals from 300 samples on; see `errors`."""
+    """`precision`, `recall`, `density` and `coverage`, with intervals for at least 300 samples; see `errors`."""
     real, fake = evidence.real_features(), evidence.fake_features()
     values, scatter = precision_recall(real, fake), errors(real, fake, evidence.seed)
     most = {"precision": 1, "recall": 1, "density": inf, "coverage": 1}
@@ -38,10 +38,10 @@ def measure(evidence: Evidence) -> list[Measure]:
 
 
 def errors(real: np.ndarray, fake: np.ndarray, seed: int, parts: int = PARTS) -> dict[str, float]:
-    """Standard errors of the four numbers: how they scatter over ten random parts of both clouds, over the root of ten.
+    """Standard errors of the four values: their spread over ten random parts of both sets, divided by the square root of ten.
 
-    The numbers of parts are others (balls of fewer points reach farther), but scatter alike. The errors are too small where a number
-    is near 1 in all parts, and for a density far above 1. They are nan where a cloud has fewer than 300 rows.
+    The values of the parts are biased (balls of fewer points are larger), but their spread is similar. The errors are too small if a
+    value is near 1 in all parts, and for a density far above 1. They are NaN if a set has fewer than 300 rows.
     """
     if min(len(real), len(fake)) < FEWEST:
         return dict.fromkeys(NAMES, float("nan"))
@@ -52,18 +52,18 @@ def errors(real: np.ndarray, fake: np.ndarray, seed: int, parts: int = PARTS) ->
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, nearest: int = NEAREST) -> dict[str, float]:
-    """The four numbers by name, for features (n, d) and (m, d); each nan where a number is not finite.
+    """The four values by name, for features (n, d) and (m, d); all NaN if an input is not finite.
 
-    No more than a block of the distances is in memory.
+    Only a block of the distances is in memory at a time.
 
     Raises:
-        LeafwingError: fewer than `nearest` + 1 rows, or features that are not alike.
+        LeafwingError: fewer than `nearest` + 1 rows, or different dimensions.
     """
     if not check(real, fake, nearest + 1, "prdc"):
         return dict.fromkeys(NAMES, float("nan"))
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     reach_real, reach_fake = _reach(real, nearest), _reach(fake, nearest)
-    inside = np.empty(len(fake))  # how many real balls each sample lies in
+    inside = np.empty(len(fake))  # number of real balls around each sample
     found, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     for part in blocks(len(fake), len(real)):
         distances = euclidean_distances(fake[part], real)

@@ -1,4 +1,4 @@
-"""Under which conditions a number was worked out. Numbers made under different conditions are never ranked together."""
+"""Evaluation protocols: the conditions under which a metric was computed. Only values from the same protocol are ranked."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 from leafwing.errors import LeafwingError
 
 VERSION = 1
-"""Of all metrics and feature networks together: raise it when the same samples give another number."""
+"""Version of all metrics and feature networks: increment it when the same samples give a different value."""
 
 FILTER = "lanczos"
-"""With which pictures of another size are resized when they are read."""
+"""Resampling filter with which pictures are resized when they are loaded."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The conditions of one evaluation. Which run was evaluated is not among them: it is what is compared.
+    """The conditions of one evaluation. The evaluated run is not among them, as it is the object of comparison.
 
     Args:
         data: fingerprint of the real data, which covers their pixels.
-        split: which part of them: `held-out`, `train` (what the model was trained on), `all` of the data of which the model was
-            trained on a part, or `other` data.
-        held_out: how many of them were kept out of training.
-        n_real: how many real pictures were looked at.
-        n_fake: how many samples.
+        split: part of the data: `held-out`, `train` (the model's training set), `all` data of which the model was trained on a
+            part, or `other` data.
+        held_out: number of held-out pictures.
+        n_real: number of real pictures.
+        n_fake: number of generated samples.
         shape: "64x64x3": height, width, channels; "points".
-        fit: how pictures of another shape were made to fit: crop, pad or stretch.
+        fit: how pictures of another aspect ratio were fitted: crop, pad or stretch.
         background: colour behind transparency and padding.
-        resize: the filter.
-        mirror: whether half of the real pictures were shown mirrored.
-        labels: which classes and attributes samples of models with such are made of: `as the real ones`, or `in turn` and attributes
-            as the run knows them. It is the same for models without, which can be compared with those.
+        resize: resampling filter.
+        mirror: whether half of the real pictures were mirrored.
+        labels: classes and attributes of samples from conditional models: `as the real ones`, or `in turn` with attribute
+            combinations known to the run. Unconditional models have the same value, so that they can be compared.
         features: name of the feature network; empty for metrics without one.
-        network: what decides its features, as a hash.
-        seed: of the samples, and of the choice of real pictures.
-        precision: in which samples are made. They are rounded to 8 bits, as the real pictures are.
-        version: of the metrics.
+        network: hash of the feature network.
+        seed: random seed of the samples and of the selection of real pictures.
+        precision: precision of generation. Samples are rounded to 8 bits, like the real pictures.
+        version: version of the metrics.
     """
 
     data: str
@@ -65,18 +65,18 @@ class Protocol:
 
     @property
     def fingerprint(self) -> str:
-        """12 hexadecimal digits that differ when any of the conditions does."""
+        """A hash of all conditions: 12 hexadecimal digits."""
         return fingerprint(self.as_dict())
 
 
 def fingerprint(conditions: Mapping[str, Any]) -> str:
-    """12 hexadecimal digits of conditions in plain JSON, whatever their order."""
+    """A hash of conditions in plain JSON, independent of their order: 12 hexadecimal digits."""
     text = json.dumps(dict(conditions), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def line(conditions: Mapping[str, Any]) -> str:
-    """Conditions in one line for people; ends with the fingerprint."""
+    """One-line description of the conditions, ending with the fingerprint."""
     points = conditions["shape"] == "points"
     what = "points" if points else "pictures"
     said = [
@@ -94,14 +94,14 @@ def line(conditions: Mapping[str, Any]) -> str:
 
 
 def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Refuses to rank numbers that were made under different conditions.
+    """Checks that values can be ranked, i.e. that they come from the same protocol.
 
     Args:
-        rows: as `leafwing.commands.evaluate` gives them: with `metric`, `protocol`, and `run` where there is one. Numbers of one
-            metric are ranked together, those of different metrics are not.
+        rows: as returned by `leafwing.commands.evaluate`, with `metric`, `protocol`, and optionally `run`. Only values of the same
+            metric are compared.
 
     Raises:
-        LeafwingError: two numbers of one metric differ in their conditions; the message says in which, and how.
+        LeafwingError: two values of one metric come from different protocols; the message names the differences.
     """
     first: dict[str, Mapping[str, Any]] = {}
     for row in rows:
@@ -111,12 +111,12 @@ def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
             told = "; ".join(f"{name}: {_short(a.get(name))} and {_short(b.get(name))}" for name in differing)
             whose = f" ({other['run']} and {row['run']})" if "run" in row and "run" in other else ""
             raise LeafwingError(
-                f"these numbers of {row['metric']}{whose} were made under different conditions and cannot be ranked: {told}. "
-                "Evaluate both under the same ones: the same data, -n, --features, --seed and --precision"
+                f"values of {row['metric']}{whose} come from different evaluation protocols and cannot be ranked: {told}. "
+                "Evaluate both with the same data, -n, --features, --seed and --precision"
             )
 
 
 def _short(value: object) -> str:
-    """A condition in a message; hashes cut short."""
+    """A condition for a message; hashes are shortened."""
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text[:12] if len(text) in (16, 64) and set(text) <= set("0123456789abcdef") else text or "none"

@@ -1,7 +1,7 @@
-"""A reader of single digits, which says what mode a stacked picture belongs to: trained once on the digits, then cached.
+"""A digit classifier ("reader") that assigns stacked pictures to modes: trained once on the digits, then cached.
 
-A small convolutional network on 16x16 pixels. It is trained on nine tenths of the digits; its accuracy on the last tenth is kept
-with its weights and stands beside every number that it makes. The training is deterministic: fixed seed, one thread.
+A small convolutional network on 16x16 pixels, trained on nine tenths of the digits; its accuracy on the remaining tenth is stored
+with the weights and reported with every result. Training is deterministic: fixed seed, one thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 64
 STEPS = 3_000
 RATE = 3e-3
 VERSION = 1
-"""Part of the cached file's name: raise it when the reader learns otherwise."""
+"""Part of the cache key: increment it when the training changes."""
 
 
 Counting = Callable[[str, int, int], None]
@@ -54,8 +54,8 @@ class Reader:
     """A trained reader.
 
     Args:
-        network: gives logits.
-        accuracy: share of held-out real digits that it reads right.
+        network: outputs logits.
+        accuracy: accuracy on held-out real digits.
     """
 
     network: Network
@@ -63,7 +63,7 @@ class Reader:
 
     @torch.inference_mode()
     def read(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The digit in each plane of pictures (n, channels, height, width) in [-1, 1], and how probable it is.
+        """The predicted digit in each plane of pictures (n, channels, height, width) in [-1, 1], and its probability.
 
         Returns:
             int64 (n, channels) and float32 (n, channels), 0.1 to 1.
@@ -77,12 +77,12 @@ class Reader:
 def reader_of(
     digits: Dataset, cache: str | Path | None = None, *, counting: Counting = lambda what, done, total: None
 ) -> Reader:
-    """The reader of these digits: from the cache, else trained now.
+    """The reader of these digits, from the cache or newly trained.
 
     Args:
         digits: grey pictures of one size, with the classes 0 to 9.
         cache: folder of the cache; see `leafwing.data.load`.
-        counting: told what is being done, how much of it, out of how much.
+        counting: progress callback: description, amount done, total.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -100,9 +100,9 @@ def reader_of(
 
 
 def train(digits: Dataset, counting: Counting = lambda what, done, total: None) -> Reader:
-    """Trains a reader; neither the caller's random numbers nor its threads are touched.
+    """Trains a reader, leaving the caller's random state and threads unchanged.
 
-    Pictures are moved by up to a sixteenth of their side, a batch at a time: generated digits are not centred as real ones are.
+    Each batch is shifted by up to a sixteenth of the side, because generated digits are not centred like real ones.
     """
     assert digits.labels is not None
     threads = torch.get_num_threads()
@@ -135,13 +135,13 @@ def train(digits: Dataset, counting: Counting = lambda what, done, total: None) 
 
 
 def _floats(pixels: Tensor) -> Tensor:
-    """uint8 -> [-1, 1], as a model makes them."""
+    """uint8 -> floats in [-1, 1]."""
     return pixels.float() / 127.5 - 1
 
 
 def _open(path: Path) -> Reader | None:
-    """A cached reader; None when there is none or it cannot be read."""
-    with torch.device("meta"):  # without drawing weights
+    """The cached reader; None if missing or unreadable."""
+    with torch.device("meta"):  # without initialising weights
         network = Network()
     try:
         with safe_open(path, "pt") as file:

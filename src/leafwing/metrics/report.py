@@ -1,4 +1,4 @@
-"""A comparison as one page of HTML that needs nothing else: no network, no scripts; pictures and drawings are inside it."""
+"""A comparison as a self-contained HTML page: no network access, no scripts; pictures and plots are embedded."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Picture:
     """A picture on the page.
 
     Args:
-        content: of an image file.
+        content: bytes of an image file.
         kind: its MIME type, such as image/webp.
-        caption: a line below it.
+        caption: caption below it.
     """
 
     content: bytes
@@ -39,8 +39,8 @@ class Gallery:
     Args:
         title: the heading.
         text: a paragraph below it.
-        rows: each with what it shows, such as "dcgan, seed 1", and its pictures.
-        wide: whether a picture takes a row of its own.
+        rows: label, such as "dcgan, seed 1", and pictures of each row.
+        wide: whether each picture has a row of its own.
     """
 
     title: str
@@ -51,15 +51,15 @@ class Gallery:
 
 @dataclass(frozen=True)
 class About:
-    """What a reader who was not here must know.
+    """Context of the comparison.
 
     Args:
         title: the heading of the page.
-        lead: what was done, in a sentence or two.
+        lead: summary of what was done, in a sentence or two.
         command: the exact command.
         facts: (name, value): data, hardware, versions.
-        protocols: conditions of the numbers with their fingerprint, and the measures that were made under them.
-        seconds: (recipe, seed) -> seconds of training when so many images had been shown.
+        protocols: evaluation protocols with their fingerprint, and the measures made under each.
+        seconds: (recipe, seed) -> training time in seconds by images shown.
     """
 
     title: str
@@ -87,11 +87,11 @@ def page(table: Table, found: Sequence[Found], galleries: Sequence[Gallery], abo
         *([f"<p>{escape(table.equal)}</p>"] if table.equal else []),
         f"<p>{escape(about.lead)}</p></header>",
         section("Result", summary(table, colours)),
-        *([section("Every number", every_number(table))] if len(table.measures) > 1 else []),
+        *([section("All measures", every_number(table))] if len(table.measures) > 1 else []),
         section("Learning curves", curves(table, found, colours, about)),
         *(section(gallery.title, pictures(gallery)) for gallery in galleries),
-        section("Every run", every_run(table)),
-        section("How this was measured", measured(table, about)),
+        section("All runs", every_run(table)),
+        section("Methodology", measured(table, about)),
     ]
     return "\n".join(
         [
@@ -115,7 +115,7 @@ def section(title: str, content: str) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
-    """A table; the cells are HTML, the first of each row names it. Columns in `words` hold text."""
+    """An HTML table; cells are HTML, the first cell of each row is its header. Columns in `words` hold text."""
     kinds = [' class="words"' if name in words else "" for name in head]
     lines = ["".join(f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(head, kinds, strict=True))]
     for first, *rest in rows:
@@ -126,7 +126,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str
 
 
 def summary(table: Table, colours: Mapping[str, int]) -> str:
-    """A row a recipe: the first measure at the end and at its best, collapses, cost."""
+    """One row per recipe: the first measure at the end and at its best, collapses, cost."""
     name = next(iter(table.measures), None)
     arrow = "" if name is None else ARROWS[table.measures[name]]
     numbers = [] if name is None else [f"final {escape(name)} {arrow}", f"best {escape(name)} {arrow}"]
@@ -148,38 +148,37 @@ def summary(table: Table, colours: Mapping[str, int]) -> str:
             ]
         )
     note = (
-        "Medians over seeds, with the smallest and the largest below. <em>Final</em> is the last checkpoint, <em>best</em> "
-        "the one with the best number, which is chosen by looking and so flatters every recipe. Recipes are in the order of their "
-        "final numbers. <em>Alarms</em> counts the runs about which the health monitor said something while they trained. "
-        "Time is that of training alone, by the wall clock; <em>processor</em> is the processor time of the whole process, its start "
-        f"included, per thread. Runs with fewer than {LEAST_STEPS} steps of G are too short to judge: they are neither ranked nor "
-        "collapsed."
+        "Medians over seeds, with the range below. <em>Final</em> is the last checkpoint, <em>best</em> the one with the best "
+        "value; as it is selected on that value, it is optimistically biased. Recipes are sorted by their final values. "
+        "<em>Alarms</em> counts the runs with health alarms. Time is wall-clock time of training alone; <em>processor</em> is the "
+        f"processor time per thread of the whole process, including start-up. Runs with fewer than {LEAST_STEPS} generator steps are "
+        "too short to judge: they are not ranked and do not count as collapsed."
     )
     return grid(head, rows) + f'<p class="note">{note}</p>'
 
 
 def over(one: Mapping[str, Any]) -> str:
-    """Median and extremes over seeds, in a cell."""
-    missing = f", {one['missing']} without" if one["missing"] else ""
+    """A cell with median and range over seeds."""
+    missing = f", {one['missing']} missing" if one["missing"] else ""
     lowest, highest = show(one["low"]), show(one["high"])
     range_ = lowest if lowest == highest else f"{lowest} to {highest}"
     return f"<b>{show(one['median'])}</b><small>{range_}{missing}</small>"
 
 
 def every_number(table: Table) -> str:
-    """A row a recipe, a column a measure, each at the end and at the best checkpoint."""
+    """Two rows per recipe, for the final and the best checkpoint, and one column per measure."""
     head = ["recipe", *(f"{escape(name)} {ARROWS[better]}" for name, better in table.measures.items())]
     rows = []
     for one in table.summary:
         for moment in ("final", "best"):
             cells = [over(one[moment][name]) for name in table.measures]
             rows.append([f"{escape(one['recipe'])}<small>{moment}</small>", *cells])
-    note = "Arrows say which way is better. All numbers of a row are of the same checkpoint of each run."
+    note = "Arrows show which direction is better. All values of a row come from the same checkpoint of each run."
     return grid(head, rows) + f'<p class="note">{note}</p>'
 
 
 def curves(table: Table, found: Sequence[Found], colours: Mapping[str, int], about: About) -> str:
-    """A drawing for each measure over images, and for the first one over time; a thin line for every seed."""
+    """A plot of each measure over images, and of the first one over time; one line per seed."""
     drawings = []
     for number, (name, better) in enumerate(table.measures.items()):
         lines = [Line(one.name, colours[one.recipe], one.curve(name)) for one in found]
@@ -187,8 +186,8 @@ def curves(table: Table, found: Sequence[Found], colours: Mapping[str, int], abo
             drawings.append((f"{name} {ARROWS[better]}", plot(lines, f"{name} over images shown", "images shown")))
         timed = [timed_line(one, name, colours[one.recipe], about) for one in found]
         if not number and any(line.points for line in timed):
-            title = f"{name} {ARROWS[better]} for what it cost"
-            drawings.append((title, plot(timed, f"{name} over seconds of training", "seconds of training")))
+            title = f"{name} {ARROWS[better]} by training time"
+            drawings.append((title, plot(timed, f"{name} over training time", "training time in seconds")))
     keys = "".join(
         f'<li><span class="key c{colour % COLOURS}"></span>{escape(name)}</li>' for name, colour in colours.items()
     )
@@ -199,7 +198,7 @@ def curves(table: Table, found: Sequence[Found], colours: Mapping[str, int], abo
 
 
 def timed_line(one: Found, measure: str, colour: int, about: About) -> Line:
-    """A run's curve over seconds of training; without points where the seconds are not known."""
+    """A run's curve over training time; empty if the times are unknown."""
     seconds = about.seconds.get((one.recipe, one.seed), {})
     points = [(seconds[images], value) for images, value in one.curve(measure) if images in seconds]
     return Line(one.name, colour, points)
@@ -219,49 +218,49 @@ def pictures(gallery: Gallery) -> str:
 
 
 def data_uri(picture: Picture) -> str:
-    """A picture inside the page."""
+    """A picture as a data URI."""
     return f"data:{picture.kind};base64,{base64.b64encode(picture.content).decode()}"
 
 
 def every_run(table: Table) -> str:
-    """A row a run."""
+    """One row per run."""
     name = next(iter(table.measures), None)
     numbers = [] if name is None else [f"final {escape(name)}", f"best {escape(name)}", "best at"]
-    head = ["run", *numbers, "images", "G steps", "time", "processor", "how it ended", "health"]
+    head = ["run", *numbers, "images", "G steps", "time", "processor", "outcome", "health"]
     rows = []
     for run in table.runs:
-        ended = run["why"] or "well"
+        ended = run["why"] or "finished"
         best_at = "–" if run["best_images"] is None else show_count(run["best_images"])
         cells = [] if name is None else [show(run["final"][name]), show(run["best"][name]), best_at]
-        bad = f"<em>{escape(tidy(ended))}</em>" if ended != "well" else ended
+        bad = f"<em>{escape(tidy(ended))}</em>" if ended != "finished" else ended
         label = f"{escape(run['recipe'])}<small>seed {run['seed']}</small>"
         cost = [count(run["generator_steps"]), duration(run["seconds"]), duration(run["processor_seconds"])]
         rows.append([label, *cells, count(run["images"]), *cost, bad, health(run)])
-    return grid(head, rows, ["how it ended", "health"])
+    return grid(head, rows, ["outcome", "health"])
 
 
 def health(run: Mapping[str, Any]) -> str:
-    """What the monitor said of a run, in a cell."""
+    """A cell with the health alarms of a run."""
     said = (f"{what} ({show_count(images)} images)" for what, images in run["alarms"].items())
     return "".join(f"<span>{escape(one)}</span>" for one in said) or "no alarm"
 
 
 def measured(table: Table, about: About) -> str:
-    """Definitions, conditions, command, versions."""
+    """Definitions, evaluation protocols, command, versions."""
     name = next(iter(table.measures), "the first number")
     rules = [
-        f"A recipe wins if the median of its final {name} is better than that of the next recipe by more than the spread over seeds "
-        "of either: the distance between the quartiles, which for three seeds is the distance between the largest and the smallest.",
-        "A run counts as collapsed if a cost or weight became no finite number; if its final samples differ from each other "
-        f"less than {LEAST_VARIETY:.0%} as much as real pictures do (mean distance of pairs, averaged down to 8x8); if the modes "
-        f"of the data are known and it has fewer than half of them at the end; or if {name} is more than {FAR_WORSE:g} times as bad "
-        "at the end as at its best checkpoint, the intervals of both apart.",
-        f"A run whose generator took fewer than {LEAST_STEPS} steps is too short to judge: it takes no part in naming a winner, and "
-        "does not count as collapsed. A recipe most of whose runs are too short is not ranked.",
-        f"At equal time, no winner is named where the costs of recipes differ by more than {MOST_APART:.0%} of that time; nor, at "
-        f"equal time or images, where a limit of time cut a run short before it had shown {1 - MOST_APART:.0%} of its images.",
-        "A run without a final number counts as worse than any number. A run that broke off for another reason, such as a full "
-        "memory, says nothing about its recipe and is left out; the same command tries it again.",
+        f"A recipe wins if its median final {name} is better than that of the runner-up by more than the spread over seeds of "
+        "either: the interquartile range, which for three seeds is the full range.",
+        "A run counts as collapsed if a loss or weight became NaN or infinite; if the diversity of its final samples is below "
+        f"{LEAST_VARIETY:.0%} of that of real pictures (mean pairwise distance at 8x8 pixels); if the modes of the data are known and "
+        f"it covers fewer than half of them at the end; or if {name} is more than {FAR_WORSE:g} times worse at the end than at its "
+        "best checkpoint, with disjoint intervals.",
+        f"A run with fewer than {LEAST_STEPS} generator steps is too short to judge: it is ignored in choosing a winner and does not "
+        "count as collapsed. A recipe whose runs are mostly too short is not ranked.",
+        f"At equal time there is no winner if the costs of recipes differ by more than {MOST_APART:.0%} of that time; nor, at equal "
+        f"time or images, if a run hit the time limit before {1 - MOST_APART:.0%} of its images.",
+        "A run without a final value counts as worse than any value. A run aborted for another reason, such as running out of "
+        "memory, is not held against its recipe and is left out; the same command retries it.",
     ]
     conditions = "".join(
         f"<li><b>{escape(', '.join(measures))}</b>: {escape(line)}</li>" for line, measures in about.protocols
@@ -269,9 +268,9 @@ def measured(table: Table, about: About) -> str:
     facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in about.facts)
     return (
         "".join(f"<p>{escape(rule)}</p>" for rule in rules)
-        + (f"<h3>Conditions</h3><ul>{conditions}</ul>" if conditions else "")
+        + (f"<h3>Evaluation protocols</h3><ul>{conditions}</ul>" if conditions else "")
         + f"<h3>Command</h3><pre>{escape(about.command)}</pre>"
-        + f"<h3>Made with</h3><dl>{facts}</dl>"
+        + f"<h3>Environment</h3><dl>{facts}</dl>"
     )
 
 

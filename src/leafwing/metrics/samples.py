@@ -1,7 +1,7 @@
-"""The two sides of an evaluation: real samples from a data set, and what a model makes; each with its features, worked out once.
+"""Both sides of an evaluation: real samples from a data set and samples from a model, each with features that are computed once.
 
-Everything goes in chunks, so that no more is held than training would hold: samples lie on the disk, 8 bits a number, because real
-pictures have no more. Several processes share the sampling and the features, chunk by chunk, and all of them get everything.
+Everything is processed in chunks, so that no more memory is needed than for training: samples are stored on disk at 8 bits, like real
+pictures. Several processes share sampling and feature extraction chunk by chunk, and all of them get the complete results.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
 
 AS_REAL, IN_TURN = "as the real ones", "in turn"
-"""Which classes samples are made of: those of the real pictures, in their shares, or each as often as any other."""
+"""Class distribution of the samples: that of the real pictures, or uniform."""
 
 Counting = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, out of how much."""
+"""Progress callback: description, amount done, total."""
 
 
 class Samples:
-    """What metrics look at; see `evidence.Evidence`.
+    """The evidence of a run; see `evidence.Evidence`.
 
     Args:
-        model: what is evaluated.
-        real: the split that the protocol names.
+        model: the evaluated model.
+        real: the split named by the protocol.
         protocol: the conditions.
-        features: the feature network; None where no metric needs one.
-        parts: gives what the model was trained on, and what was kept out of that.
-        cache: a folder for samples while they are needed, and for features of the real ones.
-        processes: who shares the work.
-        counting: told how far it is.
+        features: the feature network; None if no metric needs one.
+        parts: returns the training set and the held-out set.
+        cache: folder for temporary samples and for cached features of the real pictures.
+        processes: the processes that share the work.
+        counting: progress callback.
     """
 
     def __init__(
@@ -78,21 +78,21 @@ class Samples:
     # --- samples ---------------------------------------------------------------------------------------------------------
 
     def real_pictures(self) -> Iterator[Tensor]:
-        """The real pictures, chunk after chunk, in an order of the seed; half of them mirrored where the data are."""
+        """The real pictures in chunks, shuffled by the seed; half of them mirrored if the data are."""
         self._need_pictures()
         return (self._real(start, end) for start, end in chunks(self.n_real))
 
     def fake_pictures(self) -> Iterator[Tensor]:
-        """The samples, chunk after chunk, rounded to 8 bits; nan where a sample has numbers that are not finite."""
+        """The samples in chunks, rounded to 8 bits; NaN for samples with non-finite values."""
         self._need_pictures()
         return (self._fake(start, end) for start, end in chunks(self.n_fake))
 
     def train_pictures(self) -> Iterator[Tensor]:
-        """What the model was trained on, chunk after chunk in the order of the data, never mirrored."""
+        """The training set in chunks, in the order of the data, unmirrored."""
         return in_order(self.parts()[0])
 
     def held_pictures(self) -> Iterator[Tensor]:
-        """What was kept out of training, likewise; nothing where nothing was."""
+        """The held-out set, likewise; empty if there is none."""
         return in_order(self.parts()[1])
 
     def fake_points(self) -> np.ndarray:
@@ -101,7 +101,7 @@ class Samples:
         return np.concatenate([made.double().numpy() for made in self._sampled()])
 
     def fake_labels(self) -> np.ndarray | None:
-        """int64 (n_fake,), the classes that were asked for; None for a model without labels."""
+        """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
         return np.array(self._classes, np.int64) if self._classes else None
 
     def real_labels(self) -> np.ndarray | None:
@@ -116,7 +116,7 @@ class Samples:
         return self.model.latents(n, self.seed)
 
     def made_of(self, latents: Tensor) -> Tensor:
-        """What the model makes of latents (b, size), on the CPU; all of class 0 and of one sample's attributes where it takes them."""
+        """Samples from latents (b, size), on the CPU; for conditional models all of class 0 and with the same attributes."""
         label = 0 if self.model.labels else None
         one = self.model.attribute_rows(None, 1, self.seed, self.model.classes(label, 1))
         rows = one.repeat(len(latents), axis=0) if one.size else None
@@ -129,7 +129,7 @@ class Samples:
         return self._need_network()(pictures)[0]
 
     def real_features(self) -> np.ndarray:
-        """float32 (n_real, d); kept in the cache for the next evaluation under these conditions."""
+        """float32 (n_real, d); cached for the next evaluation under these conditions."""
         return self._real_features
 
     def fake_features(self) -> np.ndarray:
@@ -140,13 +140,13 @@ class Samples:
         """float64 (n_fake, classes).
 
         Raises:
-            LeafwingError: the feature network is no classifier.
+            LeafwingError: the feature network is not a classifier.
         """
         network = self._need_network()
         if not network.classifies:
             raise LeafwingError(
-                f"features {network.name}: this network is no classifier, and the metric needs one. "
-                "Use --features inception, or --features own with data that have labels"
+                f"features {network.name}: this network is not a classifier, which the metric requires. "
+                "Use --features inception, or --features own with labelled data"
             )
         probabilities = self._seen[1]
         assert probabilities is not None
@@ -154,7 +154,7 @@ class Samples:
 
     @cached_property
     def _real_features(self) -> np.ndarray:
-        """Read from the cache by process 0, else worked out by all."""
+        """Read from the cache by process 0, or computed by all processes."""
         conditions = self.protocol.as_dict()
         for beside in ("n_fake", "labels", "precision"):
             del conditions[beside]
@@ -176,7 +176,7 @@ class Samples:
 
     @cached_property
     def _seen(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features and probabilities of the samples, which one pass gives."""
+        """Features and probabilities of the samples, from a single pass."""
         network = self._need_network()
 
         def look(start: int, end: int) -> tuple[Tensor, ...]:
@@ -202,7 +202,7 @@ class Samples:
 
     @cached_property
     def _attributes(self) -> np.ndarray:
-        """The attributes of each sample, uint8 (n_fake, attributes): those of the real ones where these have the same."""
+        """The attributes of each sample, uint8 (n_fake, attributes): those of the real ones if they have the same attributes."""
         real, names = self.real, self.model.attributes
         if not names or real.attributes is None or real.spec.attributes != names or self.protocol.labels != AS_REAL:
             return self.model.attribute_rows(None, self.n_fake, self.seed, self._classes)
@@ -211,9 +211,9 @@ class Samples:
 
     @cached_property
     def _made(self) -> tuple[np.ndarray, Tensor]:
-        """All samples, uint8 (n_fake, height, width, channels), and which of them are finite throughout, bool (n_fake,).
+        """All samples, uint8 (n_fake, height, width, channels), and which of them are finite, bool (n_fake,).
 
-        The samples are a memory map of a file that ends with this evaluation; those of a generator that diverged are black.
+        The samples are a memory map of a temporary file; those of a diverged generator are black.
         """
         shape = (self.n_fake, self.spec.height, self.spec.width, self.spec.channels)
         folder = self.cache / "samples"
@@ -228,7 +228,7 @@ class Samples:
         return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
 
     def _sampled(self) -> Iterator[Tensor]:
-        """All samples in order, on the CPU, chunk after chunk."""
+        """All samples in order, on the CPU, in chunks."""
         latents, classes = self.model.latents(self.n_fake, self.seed), self._classes
         rows = self._attributes
 
@@ -240,43 +240,43 @@ class Samples:
         return (made for (made,) in self._rounds("sampling", self.n_fake, make))
 
     def _together(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
-        """All of what `_rounds` gives, joined."""
+        """The concatenated results of `_rounds`."""
         return [torch.cat(parts).numpy() for parts in zip(*self._rounds(what, n, work), strict=True)]
 
     def _rounds(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-        """What is made of n things, in order, for all processes: in each round every process takes the next chunk."""
+        """Processes n items in chunks distributed over the processes; every process gets all results in order."""
         world = self.processes.world
         for first in range(0, n, BLOCK * world):
             start = min(n, first + BLOCK * self.processes.rank)
             end = min(n, start + BLOCK)
-            # Nothing is left for this process in the last round: it shows the shape of what it would have made.
+            # Nothing is left for this process in the last round: it contributes an empty tensor of the right shape.
             found = work(start, end) if start < end else tuple(one[:0] for one in work(0, 1))
             yield tuple(self.processes.gather(one.contiguous()) for one in found)
             self.counting(what, min(n, first + BLOCK * world), n)
 
     def _need_network(self) -> Features:
         if self.network is None:
-            raise LeafwingError(
-                "this evaluation was begun without a feature network, and the metric needs one: give --features"
-            )
+            raise LeafwingError("this metric requires a feature network: set --features")
         return self.network
 
     def _need_pictures(self) -> None:
         if self.spec.points:
-            raise LeafwingError("this metric looks at pictures, and the run makes points; for points there is: modes")
+            raise LeafwingError(
+                "this metric requires pictures, and the run generates points; for points use the metric modes"
+            )
 
     def _need_points(self) -> None:
         if not self.spec.points:
-            raise LeafwingError("this metric looks at points, and the run makes pictures")
+            raise LeafwingError("this metric requires points, and the run generates pictures")
 
 
 def chunks(n: int) -> Iterator[tuple[int, int]]:
-    """The beginnings and ends of chunks of n things."""
+    """Start and end of each chunk of n items."""
     return ((start, min(n, start + BLOCK)) for start in range(0, n, BLOCK))
 
 
 def in_order(data: Dataset) -> Iterator[Tensor]:
-    """The pictures of a data set as it holds them."""
+    """The pictures of a data set in their stored order."""
     return (to_floats(data.pictures(np.arange(start, end))) for start, end in chunks(len(data)))
 
 
@@ -286,12 +286,12 @@ def to_floats(pixels: np.ndarray) -> Tensor:
 
 
 def to_bytes(samples: Tensor) -> np.ndarray:
-    """float (b, channels, height, width) in [-1, 1] -> uint8 (b, height, width, channels), as picture files hold them."""
+    """float (b, channels, height, width) in [-1, 1] -> uint8 (b, height, width, channels)."""
     return samples.add(1).mul_(127.5).round_().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def recall(path: Path) -> np.ndarray | None:
-    """Features that `remember` kept; None where there are none that can be read."""
+    """Features stored by `remember`; None if missing or unreadable."""
     try:
         found = np.load(path)
     except (OSError, ValueError, EOFError):
@@ -300,7 +300,7 @@ def recall(path: Path) -> np.ndarray | None:
 
 
 def remember(path: Path, features: np.ndarray) -> None:
-    """Keeps features; a cache that cannot be written only costs time at the next evaluation."""
+    """Caches features; an unwritable cache only costs time at the next evaluation."""
 
     def save(beside: Path) -> None:
         with beside.open("wb") as file:

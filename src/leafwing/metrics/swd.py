@@ -1,12 +1,12 @@
-"""Sliced Wasserstein distance of patches, level by level. Karras et al. 2018, arXiv:1710.10196, section 5.
+"""Sliced Wasserstein distance between patches, for each pyramid level. Karras et al. 2018, arXiv:1710.10196, section 5.
 
-Pictures are taken apart into a Laplacian pyramid: each level holds the detail of one scale, from the full size, halved while the
-shorter side stays at 16 pixels or more; the last level is the blurred rest. From each level of each picture 128 patches of 7x7 are
-cut, and each side's patches get mean 0 and standard deviation 1 in each channel. In a random direction, the distance of two sets of
-patches is that of their sorted projections; it is averaged over 4 x 128 directions and multiplied by 1,000.
+Pictures are decomposed into a Laplacian pyramid: each level holds the detail of one scale, from full resolution, halved while the
+shorter side is at least 16 pixels; the last level is the low-pass residual. 128 patches of 7x7 are extracted per level and picture,
+and each side's patches are normalised to mean 0 and standard deviation 1 per channel. The distance of two sets of patches along a
+random direction is that of their sorted projections; it is averaged over 4 x 128 directions and multiplied by 1,000.
 
-Where 128 patches a picture would be more than 131,072 in all (from 1,024 pictures on), fewer are cut from each, so that memory does
-not grow; the paper keeps two million. Levels so small that they have no 128 places to cut at give as many patches as they have places.
+If 128 patches per picture would exceed 131,072 in total (from 1,024 pictures on), fewer are extracted from each, to bound memory; the
+paper uses two million. Levels with fewer than 128 positions give as many patches as they have positions.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ PATCHES = 128
 MOST = 1 << 17
 DIRECTIONS = 4 * 128
 AT_ONCE = 16
-"""So many directions are projected at a time, so that no more is held than training would hold."""
+"""Number of directions projected at a time, to bound memory."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`swd_64`, `swd_32`, `swd_16`: one for each level, named by its shorter side in pixels; and `swd`, their mean.
+    """`swd_64`, `swd_32`, `swd_16`: one per level, named by its shorter side in pixels; and `swd`, their mean.
 
     Raises:
         LeafwingError: points, or pictures below 7 pixels.
     """
     spec = evidence.spec
     if spec.points or min(spec.height, spec.width) < PATCH:
-        raise LeafwingError(f"swd compares patches of {PATCH}x{PATCH} pixels, and these samples have none: leave it out")
+        raise LeafwingError(
+            f"swd compares patches of {PATCH}x{PATCH} pixels, and these samples have none: remove it from --metrics"
+        )
     each = max(1, min(PATCHES, MOST // max(evidence.n_real, evidence.n_fake)))
     found = []
-    for level, side in enumerate(sides(spec.height, spec.width)):  # one after another, to keep the patches of one alone
+    for level, side in enumerate(sides(spec.height, spec.width)):  # one after another, to hold the patches of a single level
         real = patches(evidence.real_pictures(), level, each, evidence.seed)
         fake = patches(evidence.fake_pictures(), level, each, evidence.seed)
         told = partial(evidence.counting, f"patches of {side} pixels")
@@ -65,7 +67,7 @@ def _filter(pictures: Tensor, gain: float, stride: int = 1) -> Tensor:
 
 
 def pyramid(pictures: Tensor) -> list[Tensor]:
-    """The Laplacian pyramid of pictures (b, channels, height, width): details from fine to coarse, and the blurred rest."""
+    """The Laplacian pyramid of pictures (b, channels, height, width): details from fine to coarse, and the low-pass residual."""
     levels = [pictures]
     for _ in sides(*pictures.shape[-2:])[1:]:
         fine = levels[-1]
@@ -78,7 +80,7 @@ def pyramid(pictures: Tensor) -> list[Tensor]:
 
 
 def patches(pictures: Iterator[Tensor], level: int, each: int, seed: int) -> np.ndarray:
-    """Patches of a level of pictures that pass in chunks (b, channels, height, width), `each` from every picture at random places.
+    """Patches of a pyramid level of pictures in chunks (b, channels, height, width), `each` per picture at random positions.
 
     Returns:
         float32 (patches, channels, 49).
@@ -99,9 +101,9 @@ def patches(pictures: Iterator[Tensor], level: int, each: int, seed: int) -> np.
 def sliced_distance(
     real: np.ndarray, fake: np.ndarray, seed: int, told: Callable[[int, int], None] = lambda done, total: None
 ) -> float:
-    """The distance of patches (n, channels, 49) and (m, channels, 49), 0 or more; the larger set is thinned to the smaller.
+    """The distance of patches (n, channels, 49) and (m, channels, 49), at least 0; the larger set is subsampled.
 
-    `told` hears how many directions are done, out of how many.
+    `told` is a progress callback: directions done, total.
     """
     random = np.random.default_rng(seed)
     n = min(len(real), len(fake))

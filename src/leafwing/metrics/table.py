@@ -1,8 +1,8 @@
-"""What a comparison found, in rows: one a run, one a recipe, and three sentences. Pure functions of what was measured.
+"""The results of a comparison: one row per run, one row per recipe, and three sentences. Pure functions of the measurements.
 
-A number belongs to a checkpoint. `final` is a run's last checkpoint; `best` is the one where the first measure is best, so that all
-numbers of a row are of one moment. Over seeds, numbers are summed up by their median and their spread: the distance between the
-quartiles, which for three seeds is that between the largest and the smallest.
+Every value belongs to a checkpoint. `final` is a run's last checkpoint; `best` is the one with the best first measure, so that all
+values of a row come from the same checkpoint. Over seeds, values are summarised by their median and their spread, the
+interquartile range, which for three seeds is the full range.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from leafwing.metrics.verdict import LEAST_STEPS, Better, Budget, brief, equal, 
 from leafwing.quantities import show_count
 
 LEAST_VARIETY = 0.25
-"""Final samples that differ from each other less than this share of what real pictures do have lost their variety."""
+"""Minimum diversity of the final samples, as a fraction of that of real pictures; less counts as mode collapse."""
 FAR_WORSE = 2.0
-"""A final number so many times as bad as the run's own best one, their intervals apart, says that training fell to pieces."""
+"""A final value this many times worse than the run's best one, with disjoint intervals, means that training collapsed."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is known of one run.
+    """The results of one run.
 
     Args:
         recipe: its name.
         seed: of the training.
-        status: finished; diverged: a cost or weight was no finite number; failed: ended by something else.
-        said: why it did not finish, in words.
+        status: finished; diverged: a loss or weight became NaN or infinite; failed: aborted for another reason.
+        said: why it did not finish.
         images: real images shown.
-        total: how many were to be shown; 0 where that is unknown.
-        seconds: of training, by the wall clock.
-        processor: seconds of processor time of its processes from their start to their end, per thread; None where that is unknown.
-        steps: how often the generator moved; None where nobody is called G.
-        numbers: the rows of `commands.evaluate`, of all checkpoints.
-        variety: of the final samples beside real pictures, 1 for the same; None for points, or where there is no model.
-        modes: how many modes the data are known to have; 0 where that is unknown.
-        alarms: of the health monitor, in words, each with the images at which it was raised.
+        total: planned number of images; 0 if unknown.
+        seconds: wall-clock training time.
+        processor: processor time of its processes over their lifetime, in seconds per thread; None if unknown.
+        steps: number of generator steps; None if no player is called G.
+        numbers: the rows of `commands.evaluate` for all checkpoints.
+        variety: diversity of the final samples relative to real pictures; None for points or without a model.
+        modes: number of modes of the data; 0 if unknown.
+        alarms: descriptions of the health alarms, each with the images at which it was raised.
     """
 
     recipe: str
@@ -62,25 +62,25 @@ class Found:
 
     @property
     def too_short(self) -> bool:
-        """Whether its generator took too few steps for a verdict. One that diverged has had it."""
+        """Whether its generator took too few steps to be judged; a diverged run is judged anyway."""
         return self.status == "finished" and self.steps is not None and self.steps < LEAST_STEPS
 
     @property
     def cut_short(self) -> bool:
-        """Whether the limit of time ended it before it had shown its images."""
+        """Whether it hit the time limit before its images were shown."""
         return self.status == "finished" and self.images < self.total
 
     @property
     def name(self) -> str:
-        """How the run is called in words."""
+        """The display name of the run."""
         return f"{self.recipe} seed {self.seed}"
 
     def at(self, images: int) -> dict[str, float | None]:
-        """The numbers of a checkpoint by measure; None where there is none."""
+        """The values of a checkpoint by measure; None if not finite."""
         return {str(one["metric"]): number(one["value"]) for one in self.numbers if one["images"] == images}
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
-        """Images shown and value of a measure, checkpoint by checkpoint."""
+        """Images shown and value of a measure for each checkpoint."""
         found = ((int(one["images"]), number(one["value"])) for one in self.numbers if one["metric"] == measure)
         return sorted((images, value) for images, value in found if value is not None)
 
@@ -90,12 +90,12 @@ class Table:
     """A whole comparison.
 
     Args:
-        runs: a row a run.
-        summary: a row a recipe, the best final median first.
-        measures: their names, the one that ranks first, and which way is better.
-        sentences: who won, by how much against the spread, what failed.
-        equal: what was equal for all trainings, and what each recipe's cost.
-        unequal: why nobody can win for want of equal trainings; empty where they were equal.
+        runs: one row per run.
+        summary: one row per recipe, the best final median first.
+        measures: their names, the ranking one first, and which direction is better.
+        sentences: which recipe won, by how much relative to the spread, what failed.
+        equal: the budget of the trainings and the cost of each recipe.
+        unequal: why there can be no winner because trainings were unequal; empty if they were equal.
     """
 
     runs: list[dict[str, Any]]
@@ -124,10 +124,10 @@ def tabulate(found: Sequence[Found], budget: Budget | None = None) -> Table:
 
     Args:
         found: its runs.
-        budget: what was equal for all; None: that is not looked at.
+        budget: the budget of each training; None: not checked.
 
     Raises:
-        LeafwingError: numbers of one measure were not made by the same protocol, so that nobody can be ranked.
+        LeafwingError: values of one measure come from different protocols and cannot be ranked.
     """
     measures = comparable(found)
     runs = [row(one, measures) for one in found]
@@ -139,10 +139,10 @@ def tabulate(found: Sequence[Found], budget: Budget | None = None) -> Table:
 
 
 def comparable(found: Iterable[Found]) -> dict[str, Better]:
-    """The measures that were made, in the order of their making, with which way is better; those that can rank come first.
+    """The measures, in order of first appearance, with which direction is better; those that can be ranked by come first.
 
     Raises:
-        LeafwingError: two numbers of one measure were made under different conditions; the message says in what they differ.
+        LeafwingError: two values of one measure come from different protocols; the message names the differences.
     """
     rows = [made | {"run": one.name} for one in found for made in one.numbers]
     protocol.comparable(rows)
@@ -158,8 +158,8 @@ def row(one: Found, measures: Mapping[str, Better]) -> dict[str, Any]:
     ended = shown[-1] if shown and one.status == "finished" else None
     nothing: dict[str, float | None] = dict.fromkeys(measures)
     why = "" if one.too_short else collapse(one, measures, best, ended)
-    late = f"cut short by the limit of time at {one.images / one.total:.0%} of its images" if one.cut_short else ""
-    short = f"too short to judge: {one.steps} steps of the generator, fewer than {LEAST_STEPS}" if one.too_short else ""
+    late = f"hit the time limit at {one.images / one.total:.0%} of its images" if one.cut_short else ""
+    short = f"too short to judge: {one.steps} generator steps, fewer than {LEAST_STEPS}" if one.too_short else ""
     return {
         "recipe": one.recipe,
         "seed": one.seed,
@@ -183,36 +183,36 @@ def row(one: Found, measures: Mapping[str, Better]) -> dict[str, Any]:
 
 
 def collapse(one: Found, measures: Mapping[str, Better], best: int | None, ended: int | None) -> str:
-    """Why a run counts as collapsed; empty when it does not. A run that failed for another reason says nothing about its recipe.
+    """Why a run counts as collapsed; empty if it does not. A run aborted for another reason is not held against its recipe.
 
-    It is collapsed when it diverged; when its final samples hardly differ from each other (`LEAST_VARIETY`); when the data's
-    modes are known and fewer than half are left at the end; or when the first measure is `FAR_WORSE` at the end than at its best.
+    A run has collapsed if it diverged; if its final samples lack diversity (`LEAST_VARIETY`); if the data's modes are known and fewer
+    than half are covered at the end; or if the first measure is `FAR_WORSE` at the end than at its best.
     """
     if one.status != "finished":
         return one.said if one.status == "diverged" else ""
     if one.variety is not None and one.variety < LEAST_VARIETY:
-        return f"its samples hardly differ: {one.variety:.0%} of the variety of real pictures"
+        return f"mode collapse: {one.variety:.0%} of the diversity of real pictures"
     if best is None or ended is None:
         return ""
     left = one.at(ended).get("modes")
     if one.modes and left is not None and left < one.modes / 2:
-        return f"{left:.0f} of {one.modes} modes at the end"
+        return f"only {left:.0f} of {one.modes} modes covered at the end"
     name = next(iter(measures))
     if fell(interval(one, name, best), interval(one, name, ended), measures[name]):
         was, now = (show(one.at(images).get(name)) for images in (best, ended))
-        return f"its {name} was {was} at {show_count(best)} images and {now} at the end"
+        return f"{name} went from {was} at {show_count(best)} images to {now} at the end"
     return ""
 
 
 def fell(best: tuple[float, float], ended: tuple[float, float], better: Better) -> bool:
-    """Whether the end is `FAR_WORSE` than the best, intervals (low, high) apart."""
+    """Whether the end is `FAR_WORSE` than the best, with disjoint intervals (low, high)."""
     if better == "lower":
         return best[1] > 0 and ended[0] > FAR_WORSE * best[1]
     return better == "higher" and best[0] > 0 and ended[1] < best[0] / FAR_WORSE
 
 
 def interval(one: Found, measure: str, images: int) -> tuple[float, float]:
-    """A number's interval, or the number as both ends where it has none; (nan, nan) where there is no number."""
+    """The interval of a value, or the value as both ends if it has none; (nan, nan) if there is no value."""
     made = next((made for made in one.numbers if made["metric"] == measure and made["images"] == images), {})
     value = number(made.get("value"))
     low, high = (number(made.get(end)) for end in ("low", "high"))
@@ -221,10 +221,10 @@ def interval(one: Found, measure: str, images: int) -> tuple[float, float]:
 
 
 def summed(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping[str, Better]) -> dict[str, Any]:
-    """The row of a recipe. Runs that failed are counted and left out of everything else.
+    """The row of a recipe. Failed runs are counted but otherwise ignored.
 
-    So are those that are too short to judge, unless they are the most: then none is judged, the recipe is not ranked, and its row
-    shows what all of them came to.
+    So are runs too short to judge, unless they are the majority: then none is judged, the recipe is not ranked, and its row
+    summarises all of them.
     """
     ended = [run for run in runs if run["status"] != "failed"]
     long_enough = [run for run in ended if not run["too_short"]]
@@ -252,7 +252,7 @@ def summed(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping[str
 
 
 def middle(values: Sequence[float | None]) -> float | None:
-    """The median of the numbers that there are."""
+    """The median of the values that are not None."""
     there = [value for value in values if value is not None]
     return median(there) if there else None
 
@@ -260,10 +260,10 @@ def middle(values: Sequence[float | None]) -> float | None:
 def over_seeds(values: Sequence[float | None], better: Better) -> dict[str, float | int | None]:
     """Median, extremes and spread over seeds.
 
-    A run that left no number counts as worse than any number in the median and in the spread, so both may be missing.
+    A run without a value counts as worse than any value in the median and the spread, so both may be None.
 
     Returns:
-        median; low and high, of the numbers there are; spread: between the quartiles; missing: runs without a number.
+        median; low and high of the existing values; spread: interquartile range; missing: number of runs without a value.
     """
     there = sorted(value for value in values if value is not None)
     worst = -inf if better == "higher" else inf
@@ -278,18 +278,18 @@ def over_seeds(values: Sequence[float | None], better: Better) -> dict[str, floa
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """The distance between the quartiles (at (n + 1) / 4 and 3 (n + 1) / 4); None for fewer than two values or an endless one."""
+    """The interquartile range (quartiles at (n + 1) / 4 and 3 (n + 1) / 4); None for fewer than two values or an infinite range."""
     if len(values) < 2:
         return None
     try:
         low, _, high = quantiles(values, n=4)
-    except ValueError:  # an endless value less itself
+    except ValueError:  # inf - inf
         return None
     return number(high - low)
 
 
 def goodness(values: Mapping[str, float | None], measures: Mapping[str, Better]) -> tuple[float, ...]:
-    """What to sort by: measure after measure, larger is better, no number is worst."""
+    """Sort key: one entry per measure, larger is better, a missing value is worst."""
     signs = {"higher": 1.0, "lower": -1.0}
     return tuple(
         -inf if (value := values.get(name)) is None else signs[better] * value for name, better in measures.items() if better
@@ -297,7 +297,7 @@ def goodness(values: Mapping[str, float | None], measures: Mapping[str, Better])
 
 
 def ranked(summary: list[dict[str, Any]], measures: Mapping[str, Better]) -> list[dict[str, Any]]:
-    """The rows of recipes by the median of their final numbers, the best first; the second measure decides among equals.
+    """The rows of recipes sorted by their final medians, best first; ties are broken by the next measure.
 
     Recipes whose runs are too short to judge come last.
     """
@@ -310,16 +310,16 @@ def medians(one: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def as_csv(table: Table) -> str:
-    """A row a run; best and final numbers in columns such as `final_fid`."""
-    held = io.StringIO()
+    """CSV with one row per run; best and final values in columns such as `final_fid`."""
+    buffer = io.StringIO()
     plain = [name for name in table.runs[0] if name not in ("best", "final")]
-    writer = csv.writer(held, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*plain, *(f"{moment}_{name}" for moment in ("best", "final") for name in table.measures)])
     for run in table.runs:
         told = run | {"alarms": "; ".join(run["alarms"])}
         numbers = [run[moment][name] for moment in ("best", "final") for name in table.measures]
         writer.writerow(["" if value is None else value for value in [*(told[name] for name in plain), *numbers]])
-    return held.getvalue()
+    return buffer.getvalue()
 
 
 def as_json(table: Table) -> str:

@@ -1,4 +1,4 @@
-"""A comparison in three sentences: who won, by how much against the spread over seeds, what failed. Pure functions of its table."""
+"""A comparison in three sentences: which recipe won, by how much relative to the spread over seeds, what failed. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from leafwing.quantities import show_duration
 Better = Literal["lower", "higher", ""]
 Rows = Sequence[Mapping[str, Any]]
 NAMED = 3
-"""So many runs that failed are named one by one."""
+"""Maximum number of failed runs that are named individually."""
 LEAST_STEPS = 300
-"""A run whose generator took fewer steps is too short to judge: it is still grey or a blot, whatever its recipe."""
+"""Minimum number of generator steps for a run to be judged; before that, samples are shapeless with any recipe."""
 MOST_APART = 0.25
-"""Trainings that were to be equal are not when they differ by more than this share of what was planned."""
+"""Maximum difference between the costs of trainings that count as equal, as a fraction of the planned budget."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What was equal for all trainings, and in which seconds their costs are counted.
+    """The budget of each training, and how its cost is measured.
 
     Args:
-        by: images: each was to show equally many; time: each was to take equally long.
-        seconds: that each was to take, or with images was to take at the most; None without a limit.
-        key: of a row with its cost: processor_seconds or seconds.
-        unit: of these seconds in words, such as "processor time".
+        by: images: equal numbers of images; time: equal training time.
+        seconds: time per training; with images its time limit, None without one.
+        key: key of a row's cost: processor_seconds or seconds.
+        unit: name of that kind of time, such as "processor time".
     """
 
     by: Literal["images", "time"]
@@ -38,31 +38,31 @@ class Budget:
 
 
 def sentences(runs: Rows, summary: Rows, measures: Mapping[str, Better], unequal: str = "") -> tuple[str, str, str]:
-    """Who won, by how much against the spread over seeds, what failed.
+    """Which recipe won, by how much relative to the spread over seeds, what failed.
 
-    The first of the ranking won if its final median is ahead of the second's by more than the spread over seeds of either, and no
-    more than half of its runs collapsed. Where the medians of the first measure are equal, the next one decides. Nobody wins where
+    The top-ranked recipe wins if its final median is ahead of the second's by more than the spread over seeds of either, and at most
+    half of its runs collapsed. Where the medians of the first measure are equal, the next one decides. There is no winner if the
     trainings were unequal.
 
     Args:
         runs: rows of `table.row`.
         summary: rows of `table.summed`, ranked.
-        measures: by name, with which way is better; the first one ranks.
+        measures: names, and which direction is better; the first one determines the ranking.
         unequal: why trainings cannot be compared; see `unequal`.
     """
     return (*won(summary, [name for name, better in measures.items() if better], unequal), failed(runs))
 
 
 def equal(runs: Rows, summary: Rows, budget: Budget) -> str:
-    """What was equal for all trainings, and what those of each recipe cost, in a plain sentence."""
+    """The budget of the trainings and the cost of each recipe, in one sentence."""
     spent = costs(runs, summary, budget)
     if budget.by == "images":
         shown = sorted({run["planned_images"] for run in runs if run["planned_images"]})
-        what = f"each training was to show {' or '.join(f'{images:,}' for images in shown)} images"
+        what = f"{' or '.join(f'{images:,}' for images in shown)} images per training"
         what += f" within {show_duration(budget.seconds)}" if budget.seconds else ""
-        said = f"The comparison is at equal numbers of images: {what}"
+        said = f"Equal numbers of images: {what}"
     else:
-        said = f"The comparison is at equal {budget.unit}: each training was to take {show_duration(budget.seconds or 0)}"
+        said = f"Equal {budget.unit}: {show_duration(budget.seconds or 0)} per training"
     if not spent:
         return f"{said}."
     least, most = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
@@ -71,14 +71,14 @@ def equal(runs: Rows, summary: Rows, budget: Budget) -> str:
         f" ({least}) to {show_duration(spent[most])} ({most})" if len(spent) > 1 else ""
     )
     of = f" of {budget.unit}" if budget.by == "images" else ""
-    start = ", the start of its process included" if budget.key == "processor_seconds" else ""
+    start = ", including process start-up" if budget.key == "processor_seconds" else ""
     return f"{said}; {'a median run ' if len(spent) > 1 else ''}{took}{of}{start}."
 
 
 def unequal(runs: Rows, summary: Rows, budget: Budget) -> str:
-    """Why trainings that were to be equal cannot be compared; empty where they can.
+    """Why trainings with equal budgets cannot be compared; empty if they can.
 
-    Recipes whose runs are too short to judge, and runs that diverged, which end early by themselves, are not looked at.
+    Ignores recipes whose runs are too short to judge, and runs that diverged, which end early by themselves.
     """
     judged = {one["recipe"] for one in summary if one["judged"]}
     if len(judged) < 2:
@@ -88,9 +88,9 @@ def unequal(runs: Rows, summary: Rows, budget: Budget) -> str:
         least, most = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
         if spent[most] - spent[least] > MOST_APART * budget.seconds:
             return (
-                f"trainings did not cost the same: a median run of {least} took {show_duration(spent[least])} of {budget.unit} and "
-                f"one of {most} {show_duration(spent[most])}, which differ by more than {MOST_APART:.0%} of the "
-                f"{show_duration(budget.seconds)} that each was to take"
+                f"the trainings had unequal costs: a median run of {least} took {show_duration(spent[least])} of {budget.unit} and "
+                f"one of {most} {show_duration(spent[most])}, a difference of more than {MOST_APART:.0%} of the planned "
+                f"{show_duration(budget.seconds)}"
             )
     shares = {
         f"{run['recipe']} seed {run['seed']}": run["images"] / run["planned_images"]
@@ -99,12 +99,12 @@ def unequal(runs: Rows, summary: Rows, budget: Budget) -> str:
     }
     if shares and min(shares.values()) < 1 - MOST_APART:
         name = min(shares, key=shares.__getitem__)
-        return f"{name} was cut short by the limit of time at {shares[name]:.0%} of its images"
+        return f"{name} hit the time limit at {shares[name]:.0%} of its images"
     return ""
 
 
 def costs(runs: Rows, summary: Rows, budget: Budget) -> dict[str, float]:
-    """The cost of each recipe in the budget's seconds: the median of its runs that finished, where it is known."""
+    """The cost of each recipe in the budget's unit of time: the median over its finished runs, where known."""
     found = {}
     for one in summary:
         ended = [run for run in runs if run["recipe"] == one["recipe"] and run["status"] == "finished"]
@@ -120,45 +120,45 @@ def won(summary: Rows, ranking: Sequence[str], unequal: str = "") -> tuple[str, 
     if not have:
         if any(brief(one) for one in summary):
             return (
-                f"Nobody won, because no recipe was trained long enough to be judged: a generator needs at least {LEAST_STEPS} steps.",
-                "So there is no difference to speak of: give more images or minutes.",
+                f"No winner: no recipe was trained long enough to be judged (at least {LEAST_STEPS} generator steps).",
+                "There is no difference to report: allow more images or more time.",
             )
         return (
-            "Nobody won, because no recipe ended most of its runs with a number to rank by.",
-            "So there is no difference to speak of.",
+            "No winner: no recipe finished most of its runs with a value to rank by.",
+            "There is no difference to report.",
         )
     if len(have) == 1:
         return alone(have[0], ranking[0], len(summary), len(judged) < len(summary))
     first, second = have[:2]
     name = next((name for name in ranking if median(first, name) != median(second, name)), None)
     if name is None or median(first, name) is None or median(second, name) is None:
-        return f"Nobody won: {first['recipe']} and {second['recipe']} ended with the same numbers.", "The difference is 0."
+        return f"No winner: {first['recipe']} and {second['recipe']} have the same final values.", "The difference is 0."
     one, other = first["final"][name], second["final"][name]
     difference = show(abs(one["median"] - other["median"]))
-    same = "" if name == ranking[0] else f"with the same {ranking[0]}, {show(median(first, ranking[0]))}, "
+    same = "" if name == ranking[0] else f", at an equal {ranking[0]} of {show(median(first, ranking[0]))}"
     ahead = (
-        f"{first['recipe']} ends with {name} {show(one['median'])} and {second['recipe']}, which comes next, {same}with "
-        f"{show(other['median'])} (medians of {seeds(first)})"
+        f"final {name} {show(one['median'])} for {first['recipe']} against {show(other['median'])} for {second['recipe']}, the "
+        f"runner-up{same} (medians of {seeds(first)})"
     )
     if unequal:
         return (
-            f"No winner is named, because {unequal}: {ahead}.",
-            f"The difference, {difference}, is one between unequal trainings.",
+            f"No winner, because {unequal}: {ahead}.",
+            f"The difference, {difference}, is between unequal trainings.",
         )
     if one["spread"] is None or other["spread"] is None:
         few = min(count(first), count(second)) < 2
-        why = "one seed shows none" if few else "too many runs left no number"
+        why = "there is only one seed" if few else "too many runs have no value"
         return (
-            f"Nobody can be said to have won: {ahead}, but how much seeds differ is not known.",
-            f"The difference is {difference}, and there is no spread over seeds to hold it against, because {why}.",
+            f"Inconclusive: {ahead}, but the spread over seeds is unknown.",
+            f"The difference is {difference}, with no spread over seeds to compare it with, because {why}.",
         )
     widest = max(one["spread"], other["spread"])
-    spread = f"the spread over seeds {show(widest)} (the larger of both, between quartiles)"
+    spread = f"the spread over seeds {show(widest)} (the larger interquartile range of the two)"
     if first["collapsed"] > count(first) / 2:
         fell = f"{first['collapsed']} of {count(first)} runs of {first['recipe']} collapsed"
-        return f"Nobody won: {ahead}, but {fell}.", f"The difference is {difference}, {spread}."
+        return f"No winner: {ahead}, but {fell}.", f"The difference is {difference}, {spread}."
     if abs(one["median"] - other["median"]) <= widest:
-        return f"Nobody won: {ahead}, but seeds differ by as much.", f"The difference is {difference}, {spread}."
+        return f"No winner: {ahead}, but seeds differ by as much.", f"The difference is {difference}, {spread}."
     lost = f", although {first['collapsed']} of its {count(first)} runs collapsed" if first["collapsed"] else ""
     times = f"{abs(one['median'] - other['median']) / widest:.1f} times " if widest else "and "
     return f"{first['recipe']} won{lost}: {ahead}.", f"The difference is {difference}, {times}{spread}."
@@ -166,12 +166,12 @@ def won(summary: Rows, ranking: Sequence[str], unequal: str = "") -> tuple[str, 
 
 def alone(one: Mapping[str, Any], name: str, recipes: int, short: bool = False) -> tuple[str, str]:
     """The first two sentences where one recipe has numbers; `short`: others are too short to judge."""
-    why = "was trained alone" if recipes == 1 else "alone ended most of its runs with a number"
-    why = "alone was trained long enough to be judged" if short and recipes > 1 else why
+    why = "is the only recipe" if recipes == 1 else "is the only recipe that finished most of its runs with a value"
+    why = "is the only recipe trained long enough to be judged" if short and recipes > 1 else why
     over = one["final"][name]
     return (
-        f"{one['recipe']} {why}, so nobody won: it ends with {name} {show(over['median'])} (median of {seeds(one)}).",
-        f"Over seeds it lies between {show(over['low'])} and {show(over['high'])}.",
+        f"{one['recipe']} {why}, so there is no winner: its final {name} is {show(over['median'])} (median of {seeds(one)}).",
+        f"Over seeds it ranges from {show(over['low'])} to {show(over['high'])}.",
     )
 
 
@@ -180,13 +180,13 @@ def failed(runs: Rows) -> str:
     bad = [run for run in runs if run["collapsed"] or run["status"] == "failed"]
     late, brief = (sum(run[key] for run in runs) for key in ("cut_short", "too_short"))
     remarks = [
-        *([f"{late} of {len(runs)} runs were cut short by the limit of time"] if late else []),
+        *([f"{late} of {len(runs)} runs hit the time limit"] if late else []),
         *([f"{brief} of {len(runs)} runs are too short to judge ({briefest(runs)})"] if brief else []),
     ]
     if not bad and not remarks:
-        return f"Nothing failed: all {len(runs)} runs came to their end and none collapsed."
+        return f"No failures: all {len(runs)} runs finished and none collapsed."
     if not bad:
-        return f"Nothing failed, but {' and '.join(remarks)}."
+        return f"No failures, but {' and '.join(remarks)}."
     told = [f"{run['recipe']} seed {run['seed']} ({tidy(run['why'])})" for run in bad]
     if len(bad) > NAMED:
         names = dict.fromkeys(run["recipe"] for run in bad)
@@ -195,28 +195,28 @@ def failed(runs: Rows) -> str:
             for name in names
         ]
     broke = sum(run["status"] == "failed" for run in bad)
-    fates = [f"{n} of {len(runs)} runs {fate}" for n, fate in ((len(bad) - broke, "collapsed"), (broke, "broke off")) if n]
+    fates = [f"{n} of {len(runs)} runs {fate}" for n, fate in ((len(bad) - broke, "collapsed"), (broke, "aborted")) if n]
     return "; ".join([" and ".join(fates) + ": " + ", ".join(told), *remarks]) + "."
 
 
 def briefest(runs: Rows) -> str:
-    """Recipes with runs too short to judge, each with the steps of the generator that they took."""
+    """Recipes with runs too short to judge, with their generator steps."""
     steps: dict[str, list[int]] = {}
     for run in runs:
         if run["too_short"]:
             steps.setdefault(run["recipe"], []).append(run["generator_steps"])
     told = (f"{name} {' to '.join(f'{n:,}' for n in sorted({min(of), max(of)}))}" for name, of in steps.items())
-    return f"fewer than {LEAST_STEPS} steps of the generator: {', '.join(told)}"
+    return f"fewer than {LEAST_STEPS} generator steps: {', '.join(told)}"
 
 
 def fate(one: Mapping[str, Any]) -> str:
-    """How the runs of a recipe ended, in a cell under "collapsed"."""
+    """How the runs of a recipe ended: the cell in the column "collapsed"."""
     told = [f"{one['collapsed']} of {one['judged']}"] if one["judged"] or not one["too_short"] else []
     if one["too_short"]:
         told.append("too short to judge" if brief(one) else f"{one['too_short']} too short to judge")
     if one["collapsed"] and not one["judged"]:
         told.append(f"{one['collapsed']} collapsed")
-    return ", ".join([*told, *([f"{one['failed']} broke off"] if one["failed"] else [])])
+    return ", ".join([*told, *([f"{one['failed']} aborted"] if one["failed"] else [])])
 
 
 def median(one: Mapping[str, Any], name: str) -> float | None:
@@ -226,22 +226,22 @@ def median(one: Mapping[str, Any], name: str) -> float | None:
 
 
 def count(one: Mapping[str, Any]) -> int:
-    """How many runs of a recipe count: those that did not break off, and where some are long enough to judge, these."""
+    """How many runs of a recipe count: those long enough to judge, or if there are none, all that were not aborted."""
     return int(one["judged"] or one["runs"] - one["failed"])
 
 
 def brief(one: Mapping[str, Any]) -> bool:
-    """Whether most runs of a recipe are too short to judge, so that it is not ranked."""
+    """Whether a recipe is unranked because most of its runs are too short to judge."""
     return bool(one["too_short"]) and not one["judged"]
 
 
 def seeds(one: Mapping[str, Any]) -> str:
-    """The same in words."""
+    """`count` in words."""
     return "one seed" if count(one) == 1 else f"{count(one)} seeds"
 
 
 def tidy(text: str) -> str:
-    """A reason as part of a sentence."""
+    """An error message shortened to fit into a sentence."""
     return " ".join(text.split()).rstrip(".").replace(". ", "; ")[:200] or "for an unknown reason"
 
 
@@ -251,7 +251,7 @@ def number(value: Any) -> float | None:
 
 
 def show(value: float | None) -> str:
-    """A number in a sentence or a table: three digits that matter."""
+    """A number for a sentence or table, with three significant digits."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

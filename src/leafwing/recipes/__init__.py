@@ -1,9 +1,9 @@
-"""The room to read: one file per family, its name is the recipe's name, its one function is the recipe.
+"""One file per GAN family: the file name is the recipe's name, and its single public function is the recipe.
 
-Finding and describing recipes lives here too. A recipe is described from its text, without running it and without torch: the
-first line of its docstring is *Name. Authors year, title, arXiv:id*, the second paragraph says what it is, the function's
-signature is its configuration, and the Args section explains it. A dictionary `POINTS` in the file, where there is one, holds the
-defaults that worlds of points need in place of the signature's.
+This file finds and describes recipes. A recipe is described from its source text, without executing it and without torch: the
+first line of its docstring is *Name. Authors year, title, arXiv:id*, the second paragraph is a summary, the function's signature
+is its configuration, and the Args section documents it. An optional dictionary `POINTS` in the file overrides the signature's
+defaults for 2D point data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent
 DEFAULT = "dcgan"
 Value = bool | int | float | str
 
-# One hyper-parameter has one name in every recipe, so its bounds can be said once: (least, least is allowed).
+# A hyper-parameter has the same name in every recipe, so its bounds are defined once: (minimum, whether it is allowed).
 BOUNDS: dict[str, tuple[float, bool]] = {
     "latent": (1, True), "width": (1, True), "width_d": (1, True), "widest": (1, True), "pieces": (1, True), "batch": (1, True),
     "n_critic": (1, True), "burst": (1, True), "burst_first": (0, True), "burst_every": (1, True), "clip": (0, False),
@@ -48,7 +48,7 @@ BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 
 @dataclass(frozen=True)
 class Option:
-    """One hyper-parameter of a recipe: its name, type (bool, int, float or str), default, meaning and allowed values."""
+    """One hyper-parameter of a recipe: its name, type (bool, int, float or str), default, help text and allowed values."""
 
     name: str
     type: type
@@ -57,10 +57,10 @@ class Option:
     choices: tuple[str, ...] = ()
 
     def check(self, recipe: str, value: object) -> Value:
-        """The value as this option's type; numbers may come as text.
+        """The value converted to this option's type; numbers may be given as text.
 
         Raises:
-            LeafwingError: naming the recipe, the option and what it takes.
+            LeafwingError: invalid value; the message names the recipe, the option and the accepted values.
         """
         try:
             return self._check(value)
@@ -74,28 +74,28 @@ class Option:
             return str(value)
         if self.type is bool:
             if str(value).lower() not in ("true", "false"):
-                raise ValueError("this is true or false")
+                raise ValueError("must be true or false")
             return str(value).lower() == "true"
         try:
             text = str(value)
             number = float(count(text) if text[-1:] in {*"kKmMgG"} else text)
         except (ValueError, LeafwingError):
-            raise ValueError("this needs a number") from None
+            raise ValueError("must be a number") from None
         if not math.isfinite(number):
-            raise ValueError("this needs a finite number")
+            raise ValueError("must be a finite number")
         if self.type is int and number != int(number):
-            raise ValueError("this needs a whole number")
+            raise ValueError("must be an integer")
         least, allowed = BOUNDS.get(self.name, (-math.inf, True))
         if number < least or (number == least and not allowed):
-            raise ValueError(f"this must be {'at least' if allowed else 'more than'} {least:g}")
+            raise ValueError(f"must be {'at least' if allowed else 'greater than'} {least:g}")
         if self.name in BELOW_ONE and number >= 1:
-            raise ValueError("this must be below 1")
+            raise ValueError("must be less than 1")
         return int(number) if self.type is int else number
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a recipe's text says about it."""
+    """A recipe's metadata, read from its source text."""
 
     name: str
     path: Path
@@ -106,17 +106,17 @@ class Card:
     line: str
     options: tuple[Option, ...]
     points: Mapping[str, Value] = field(default_factory=dict)
-    """Defaults for points, where they are others."""
+    """Defaults for point data, where they differ."""
 
     def resolve(self, given: Mapping[str, object], *, points: bool = False) -> dict[str, Value]:
         """All hyper-parameters, checked, defaults included.
 
         Args:
-            given: what was chosen.
-            points: the data are points.
+            given: options set by the user.
+            points: whether the data are points.
 
         Raises:
-            LeafwingError: an unknown name (with the nearest ones) or a value that does not fit.
+            LeafwingError: unknown option (with suggestions) or invalid value.
         """
         known = {option.name: option for option in self.options}
         for name in given:
@@ -127,7 +127,7 @@ class Card:
 
 
 def did_you_mean(word: str, known: Mapping[str, object] | list[str]) -> str:
-    """`; did you mean x? there are: x, y, z`."""
+    """The suffix of an error message: `; did you mean x? there are: x, y, z`."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return (f"; did you mean {near[0]}?" if near else ";") + f" there are: {', '.join(known)}"
 
@@ -141,14 +141,16 @@ def locate(recipe: str) -> Path:
     """The file of an installed recipe, or of one given by path.
 
     Raises:
-        LeafwingError: there is none; the message lists those that there are.
+        LeafwingError: no such recipe; the message lists the available ones.
     """
     if recipe.endswith(".py") or "/" in recipe or "\\" in recipe:
         path = Path(recipe).expanduser()
         if not path.is_file():
-            raise LeafwingError(f"no recipe file {recipe}: give a .py file that holds one function of the file's name")
+            raise LeafwingError(
+                f"no recipe file {recipe}: give a .py file that defines one function with the same name as the file"
+            )
         if not path.stem.isidentifier():
-            raise LeafwingError(f"recipe file {recipe}: its name must be a Python name, because its function has the same")
+            raise LeafwingError(f"recipe file {recipe}: the name must be a Python identifier, like its function's")
         return path.resolve()
     if recipe not in names():
         raise LeafwingError(f"no recipe {recipe!r}{did_you_mean(recipe, names())}; or give the path of a .py file")
@@ -156,10 +158,10 @@ def locate(recipe: str) -> Path:
 
 
 def describe(recipe: str) -> Card:
-    """A recipe's card, read from its text: nothing of it is run.
+    """A recipe's card, read from its source text without executing it.
 
     Raises:
-        LeafwingError: no such recipe, or its text is not that of a recipe; the message names the file and what is missing.
+        LeafwingError: no such recipe, or not a valid recipe; the message names the file and what is missing.
     """
     path = locate(recipe)
     try:
@@ -169,7 +171,7 @@ def describe(recipe: str) -> Card:
     function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == path.stem), None)
     if function is None:
         raise LeafwingError(
-            f"recipe {path} holds no function {path.stem}(data, *, ...): function and file have the same name"
+            f"recipe {path} defines no function {path.stem}(data, *, ...): function and file must have the same name"
         )
     doc = ast.get_docstring(tree) or ""
     first, _, rest = doc.partition("\n")
@@ -204,23 +206,23 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
     positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     if len(positional) != 1:
         raise LeafwingError(
-            f"recipe {path}: {function.name}({', '.join(positional)}) must take the data and then its options after a *: "
+            f"recipe {path}: {function.name}({', '.join(positional)}) must take the data, then keyword-only options after a *: "
             f"def {function.name}(data, *, ...)"
         )
     found = []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         where = f"recipe {path}: option {argument.arg!r}"
         if argument.arg in reserved():
-            raise LeafwingError(f"{where}: this name is taken by `leafwing train` itself; choose another")
+            raise LeafwingError(f"{where}: this name is reserved by `leafwing train`; choose another")
         if default is None or argument.annotation is None:
             raise LeafwingError(f"{where} needs a type and a default: {argument.arg}: float = 1.0")
         try:
             value = ast.literal_eval(default)
         except (ValueError, TypeError):
-            raise LeafwingError(f"{where}: its default must be written out as a number, text, True or False") from None
+            raise LeafwingError(f"{where}: its default must be a literal number, string, True or False") from None
         kind, choices = _type(argument.annotation)
         if kind is None:
-            raise LeafwingError(f"{where}: its type must be bool, int, float, str or Literal of texts")
+            raise LeafwingError(f"{where}: its type must be bool, int, float, str or a Literal of strings")
         if kind is float and isinstance(value, int):
             value = float(value)
         found.append(Option(argument.arg, kind, value, said.get(argument.arg, ""), choices))
@@ -228,13 +230,13 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
 
 
 def _points(path: Path, tree: ast.Module) -> dict[str, object]:
-    """The dictionary `POINTS` of a recipe's file; empty when there is none."""
+    """The dictionary `POINTS` of a recipe's file; empty if absent."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["POINTS"]:
             try:
                 return dict(ast.literal_eval(node.value))
             except (ValueError, TypeError):
-                raise LeafwingError(f"recipe {path}: POINTS must be a dictionary of options, written out") from None
+                raise LeafwingError(f"recipe {path}: POINTS must be a literal dictionary of options") from None
     return {}
 
 
@@ -265,7 +267,7 @@ def meanings(doc: str) -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a recipe's code: its text without comments and docstrings, which change nothing of what is trained."""
+    """The sha256 of a recipe's code, ignoring comments and docstrings, which do not affect training."""
     text = path.read_bytes()
     try:
         tree = ast.parse(text)
@@ -283,10 +285,10 @@ def digest(path: Path) -> str:
 
 
 def find(recipe: str) -> Recipe:
-    """The function of an installed recipe, or of one given by path, which is run to get it.
+    """The function of an installed recipe, or of a recipe file, which is executed.
 
     Raises:
-        LeafwingError: there is none, or its file cannot be imported.
+        LeafwingError: no such recipe, or its file cannot be imported.
     """
     path = locate(recipe)
     if path.parent == FOLDER:
@@ -308,10 +310,10 @@ def find(recipe: str) -> Recipe:
 
 
 def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, Value]) -> Game:
-    """The game that a recipe makes of this data.
+    """The game that a recipe builds for this data.
 
     Raises:
-        LeafwingError: the recipe refuses the data or the options.
+        LeafwingError: the recipe rejects the data or the options.
     """
     try:
         return function(data, **options)

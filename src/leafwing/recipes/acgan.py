@@ -1,10 +1,12 @@
 """AC-GAN. Odena, Olah & Shlens 2016, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv:1610.09585
 
-G is told a class; D is not, but says beside its score which class it sees, and both pay for wrong answers.
+G is conditioned on a class label; D is not, but has an auxiliary head that classifies its input, and both players minimise the
+classification error.
 
-L_C is paid by D for real samples and by G for fakes, beside the GAN's cost L_S. In the paper (equations 2 and 3) D pays for the
-classes of fakes too, so that G and D can agree on marks that show nobody else a class: the option `class_fakes`. Networks are DCGAN's;
-the class head is linear on D's last features, averaged over their places. Adam 2e-4 with beta1 .5 as in the paper.
+The classification loss L_C is added to the GAN loss L_S: for D on real images, for G on generated ones. In the paper (equations
+2 and 3) D also minimises it on generated images, so that G and D can agree on features that identify a class to nobody else:
+the option `class_fakes`. The networks are DCGAN's; the class head is linear on D's last feature map, averaged over positions.
+Adam 2e-4 with beta1 .5 as in the paper.
 """
 
 from dataclasses import replace
@@ -22,7 +24,7 @@ from leafwing.parts.plays import duel, generating
 
 
 class Critic(nn.Module):
-    """Pictures (n, channels, height, width) -> scores (n,) and logits of the classes (n, classes)."""
+    """Images (n, channels, height, width) -> scores (n,) and class logits (n, classes)."""
 
     def __init__(self, net: dcgan.Critic, classes: int) -> None:
         super().__init__()
@@ -53,18 +55,18 @@ def acgan(
     """DCGAN networks, a class head on D, non-saturating objective.
 
     Args:
-        class_weight: weight of the classification costs of both players.
-        class_fakes: D pays for the classes of fakes too, as in the paper.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        class_weight: weight of the classification loss of both players.
+        class_fakes: D's classification loss includes generated images, as in the paper.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("acgan")
     data.need_labels("acgan")

@@ -1,13 +1,13 @@
 """AdaGAN. Tolstikhin et al. 2017, AdaGAN: Boosting Generative Models, arXiv:1701.02386
 
-One GAN after another, each trained mostly on the data that the mixture of those before it lacks; all of them are the model.
+Boosting: each GAN is trained mostly on the data that the mixture of its predecessors misses; the model is the mixture.
 
-C tells data from the mixture of the components that are done, so r = (1 - p) / p says how well the mixture covers a sample, which
-weighs (lambda - (1 - beta) r)+ / beta with beta = 1 / t for component t: all weigh the same in the end. The paper trains C to the
-end before a component begins; here it learns alongside. The paper draws the training set by the weights; here D's cost of a real
-sample is multiplied by its own, which is the same on average. The paper finds lambda by sorting the training set; here L learns it:
-the weights' mean is 1 where E (lambda - (1 - beta) r)+^2 / 2 - beta lambda is least. C has no batch normalisation, by which it
-would tell a batch of data from one of fakes, not samples. Components share the images of a training equally; networks are DCGAN's.
+C separates the data from the mixture of the finished components, so r = (1 - p) / p measures how well the mixture covers a
+sample, whose weight is (lambda - (1 - beta) r)+ / beta with beta = 1 / t for component t: all end up with equal weight. The
+paper trains C to convergence before each component; here it trains alongside. The paper resamples the training set by weight;
+here D's loss on a real sample is multiplied by its weight. The paper finds lambda by sorting the training set; here L learns
+it: the weights have mean 1 where E (lambda - (1 - beta) r)+^2 / 2 - beta lambda is minimal. C has no batch normalisation, with
+which it would judge batches, not samples. Components share the training images equally; networks are DCGAN's.
 """
 
 from math import inf
@@ -27,7 +27,7 @@ POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
 
 
 class Excess(nn.Module):
-    """(1 - beta) r (n,) -> (lambda - (1 - beta) r)+ (n,). With lambda = 1 a mixture that covers everything leaves all alike."""
+    """(1 - beta) r (n,) -> (lambda - (1 - beta) r)+ (n,). With lambda = 1, full coverage gives equal weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,21 +53,21 @@ def adagan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """Several pairs of DCGAN networks, a critic of their mixture, non-saturating objective with weighted data.
+    """Several pairs of DCGAN networks, a critic for their mixture, non-saturating objective with weighted data.
 
     Args:
-        components: how many GANs are trained one after another.
-        weights: boost, or bagging, which shows every component the data as they are.
-        latent: numbers in a latent beside those that say which component.
-        prior: where those come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
-        lr_g: learning rate of every G.
-        lr_d: learning rate of every D and of C.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of the averaged copy of every G in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        components: number of GANs, trained one after another.
+        weights: boost, or bagging, which trains every component on the unweighted data.
+        latent: dimension of the latent vector, not counting the component selector.
+        prior: distribution of the latent vector: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
+        lr_g: learning rate of each G.
+        lr_d: learning rate of each D and of C.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of each G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z, boosts = priors.named(prior, latent), weights == "boost" and components > 1
     pairs = [("G", "D"), *((f"G{t}", f"D{t}") for t in range(2, components + 1))]

@@ -1,11 +1,12 @@
 """alpha-GAN. Rosca et al. 2017, Variational Approaches for Auto-Encoding Generative Adversarial Networks, arXiv:1706.04987
 
-An auto-encoder between two critics: D tells pictures from samples and reconstructions, C tells latents from codes.
+An autoencoder trained against two critics: D separates real images from samples and reconstructions, C separates prior latents
+from encoded ones.
 
-E and G pay lambda times the mean absolute error of the reconstruction; E fools C, G fools D twice. C's cost is the right way round,
-prior against codes: the first version's algorithm 1 has them swapped. Adam 8e-4 with betas (.5, .9) as in a code by others (V.
-Shepardson), two turns of E and G for one of D and one of C as in its example; no batch normalisation in C. Networks are DCGAN's; C is
-an MLP.
+E and G minimise lambda times the mean absolute reconstruction error; E also fools C, and G fools D with samples and with
+reconstructions. C's loss has the prior as its real side and codes as its fake side: algorithm 1 in the paper's first version
+has them swapped. Adam 8e-4 with betas (.5, .9) as in a third-party implementation (V. Shepardson), two turns of E and G per
+turn of D and of C as in its example; no batch normalisation in C. The networks are DCGAN's; C is an MLP.
 """
 
 from dataclasses import replace
@@ -39,21 +40,21 @@ def alpha_gan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an encoder, a critic of pictures and one of latents.
+    """DCGAN networks, an encoder, an image critic and a latent critic.
 
     Args:
-        likeness: weight of the mean absolute error of reconstructions.
-        latent: numbers in a latent, which are normal.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        likeness: weight of the reconstruction loss (mean absolute error).
+        latent: dimension of the latent vector, which is normal.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D and C.
-        beta1: Adam's first decay rate.
-        beta2: Adam's second decay rate.
-        n_generator: turns of E and G in a round.
-        n_critic: turns of D and C in a round.
-        ema: half-life of G's and E's averaged copies in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        beta2: Adam's beta2.
+        n_generator: turns of E and G per round.
+        n_critic: turns of D and C per round.
+        ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("alpha_gan")
     z = priors.Normal(latent)

@@ -1,11 +1,12 @@
 """BGAN. Hjelm et al. 2017, Boundary-Seeking Generative Adversarial Networks, arXiv:1702.08431
 
-The generator aims at the critic's decision boundary, where it cannot tell, instead of at being taken for real.
+G is trained to produce samples on D's decision boundary, where D is undecided, rather than samples that D classifies as real.
 
-The continuous form: D as in the GAN, G pays half the square of its score. The discrete form is for pictures of two values, as which
-the data are then read: G says how likely a pixel is to be light, `draws` pictures are drawn for each latent, and G pays minus their
-log-likelihoods, each weighed by exp(s) over the sum of exp(s) in its latent's draws (section 2.3); a user is shown the likeliest
-picture. Networks are DCGAN's; rates, latent and draws those of the authors' code, whose D is shown all draws, and here one.
+In the continuous form D is trained as in the GAN and G minimises half the square of D's score. The discrete form is for binary
+images, and the data are binarised: G outputs the probability of each pixel being on, `draws` images are sampled per latent, and
+G minimises their negative log-likelihoods, each weighted by exp(s) normalised over the samples of its latent (section 2.3); the
+images shown to users are the most likely ones. The networks are DCGAN's; learning rates, latent and draws are those of the
+authors' code, which shows D all draws where we show it one.
 """
 
 from dataclasses import replace
@@ -42,18 +43,18 @@ def bgan(
     """DCGAN networks, boundary-seeking objective.
 
     Args:
-        discrete: the discrete form, for pictures of two values.
-        draws: pictures drawn for each latent, in the discrete form.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        discrete: use the discrete form, for binary images.
+        draws: images sampled per latent in the discrete form.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     play, objective, able = sampling(z), boundary_seeking, generating(z)
@@ -63,7 +64,7 @@ def bgan(
         return (numbers > 0).to(numbers.dtype) * 2 - 1
 
     def drawing(nets: Nets, batch: Batch, clock: Clock) -> Round:
-        mean = exact(nets.G(z(batch.n, batch.image.device)))[:, None]  # of a pixel that is 1 or -1: (n, 1, ...)
+        mean = exact(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
         drawn = light(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
         return Round(nets, light(batch.image), drawn[:, 0], nets.D, mean=mean, drawn=drawn, clock=clock)
 

@@ -1,10 +1,10 @@
 """BiGAN. Donahue, Krahenbuhl & Darrell 2016, Adversarial Feature Learning, arXiv:1605.09782
 
-An encoder plays too: the critic sees pictures beside their latents, and cannot tell (x, E(x)) from (G(z), z) only if E undoes G.
+Adds an encoder: the critic sees images paired with latents, and cannot tell (x, E(x)) from (G(z), z) only if E inverts G.
 
-With a stochastic encoder this is ALI (Dumoulin et al. 2016, Adversarially Learned Inference, arXiv:1606.00704), which draws E(x) from
-a Gaussian whose mean and deviation it says. G and E move together. Networks are DCGAN's, where BiGAN's on MNIST are MLPs and ALI's
-have dropout, and maxout for CIFAR-10; Adam 2e-4 with beta1 .5 (ALI: 1e-4).
+With a stochastic encoder this is ALI (Dumoulin et al. 2016, Adversarially Learned Inference, arXiv:1606.00704), which samples
+E(x) from a Gaussian whose mean and log-variance the encoder predicts. G and E take their turn together. The networks are
+DCGAN's, where BiGAN uses MLPs on MNIST and ALI has dropout, and maxout for CIFAR-10; Adam 2e-4 with beta1 .5 (ALI: 1e-4).
 """
 
 from dataclasses import replace
@@ -36,20 +36,20 @@ def bigan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an encoder, a critic of pictures and latents together.
+    """DCGAN networks, an encoder, a critic of image-latent pairs.
 
     Args:
-        encoder: deterministic, or stochastic, which is ALI.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        encoder: deterministic (BiGAN) or stochastic (ALI).
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G and E.
-        ema: half-life of G's and E's averaged copies in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per turn of G and E.
+        ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("bigan")
     z, drawn = priors.named(prior, latent), encoder == "stochastic"

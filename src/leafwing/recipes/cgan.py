@@ -1,10 +1,11 @@
 """cGAN. Mirza & Osindero 2014, Conditional Generative Adversarial Nets, arXiv:1411.1784
 
-G is told which class to make and D which class it should see: one latent gives the same style in every class.
+G and D are both conditioned on the class: one latent gives the same style in every class.
 
-The objective is the paper's; the networks are DCGAN's instead of its MLPs. The condition, a label, attributes or both as one vector,
-joins G's latent. In D it is projected (Miyato & Koyama 2018, arXiv:1802.05637) or concatenated as one channel a number, as DCGAN codes
-do; the paper gives pictures and condition a hidden layer each and joins those.
+The objective is the paper's; the networks are DCGAN's instead of its MLPs. The condition (a label, attributes, or both as one
+vector) is concatenated to G's latent. D uses a projection (Miyato & Koyama 2018, arXiv:1802.05637) or concatenation, one
+constant channel per number, as in DCGAN implementations; the paper feeds image and condition through a hidden layer each and
+joins those.
 """
 
 from typing import Literal
@@ -33,21 +34,21 @@ def cgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks that are told the label or attributes, non-saturating objective.
+    """Class- or attribute-conditional DCGAN networks, non-saturating objective.
 
     Args:
-        told: what G and D are told: label, attributes or both; auto: the label where the data have labels, else the attributes.
-        condition: how D is told it: projection or concatenation.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        told: what G and D are conditioned on: label, attributes or both; auto: label if the data have labels, else attributes.
+        condition: how D receives the condition: projection or concatenation.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("cgan")
     if told == "auto":

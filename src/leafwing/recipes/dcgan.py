@@ -1,10 +1,10 @@
 """DCGAN. Radford, Metz & Chintala 2015, Unsupervised Representation Learning with Deep Convolutional GANs, arXiv:1511.06434
 
-Convolutions with strides, batch normalisation, ReLU up and leaky ReLU down: the first recipe to try on pictures.
+Strided convolutions, batch normalisation, ReLU in G and leaky ReLU in D: the first recipe to try on images.
 
-The paper's rules: no pooling, no fully connected hidden layer, normalisation everywhere but at G's output and D's input,
-N(0, .02) weights, Adam 2e-4 with beta1 .5, batch 128. D and G move once each; as in the authors' Torch code, G pays for the
-very fakes that D was shown.
+The paper's guidelines: no pooling, no fully connected hidden layers, batch normalisation everywhere except G's output and D's
+input, N(0, .02) weights, Adam 2e-4 with beta1 .5, batch size 128. D and G take one turn each; as in the authors' Torch code,
+G's loss uses the same generated images that D was trained on.
 """
 
 from leafwing import networks
@@ -31,16 +31,16 @@ def dcgan(
     """Convolutional G and D, non-saturating objective.
 
     Args:
-        latent: numbers in a latent.
-        prior: where latents come from: normal (the authors' Torch code) or uniform (the paper).
-        width: channels of the layers next to the picture (the paper: 128); doubled at each halving.
-        widest: the most channels that a layer may have (the paper: 1024).
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal (the authors' Torch code) or uniform (the paper).
+        width: channels of the layers next to the image (paper: 128); doubles each time the resolution halves.
+        widest: maximum number of channels in any layer (paper: 1024).
         lr_g: learning rate of G.
-        lr_d: learning rate of D; the Meow generator's code has 5e-5.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        lr_d: learning rate of D (the Meow generator's code: 5e-5).
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("dcgan")
     z = priors.named(prior, latent)

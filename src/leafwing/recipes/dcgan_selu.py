@@ -1,9 +1,10 @@
 """SELU-DCGAN. Klambauer et al. 2017, Self-Normalizing Neural Networks, arXiv:1706.02515
 
-DCGAN with SELU in place of batch normalisation and ReLU in both networks: the Meow generator's way to 128 px.
+DCGAN with SELU in place of batch normalisation and ReLU in both networks: the Meow generator's setup for 128 px.
 
-Networks and rates are those of A. Jolicoeur-Martineau's "Meow generator" (2017): widths double down to 4x4 (1,024 channels at
-128 px), the learning rate of D is a quarter of G's. The weights stay N(0, .02) as there; the SELU paper asks for N(0, 1/fan-in).
+Networks and learning rates are those of A. Jolicoeur-Martineau's "Meow generator" (2017): the width doubles down to 4x4 (1,024
+channels at 128 px), and D's learning rate is a quarter of G's. Weights are initialised from N(0, .02) as there; the SELU paper
+prescribes N(0, 1/fan-in).
 """
 
 from leafwing import networks
@@ -30,16 +31,16 @@ def dcgan_selu(
     """Self-normalising G and D, non-saturating objective.
 
     Args:
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the source.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the source.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("dcgan_selu")
     z = priors.named(prior, latent)

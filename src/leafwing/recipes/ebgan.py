@@ -1,10 +1,11 @@
 """EBGAN. Zhao, Mathieu & LeCun 2016, Energy-based Generative Adversarial Network, arXiv:1609.03126
 
-The critic is an auto-encoder, and how badly it reconstructs a picture is its energy: low on data, at least a margin elsewhere.
+The critic is an autoencoder and its reconstruction error is the energy: low on data, at least a margin elsewhere.
 
-G may pay for fakes that lie in one direction of the *code* (the pull-away term, section 2.4; some codes take the pictures themselves).
-The energy is the mean squared error of a pixel in [-1, 1], so a margin of 1 is a large one. Networks are DCGAN's, the decoder
-mirrored; Adam 2e-4 with beta1 .5. The paper's margin for MNIST is 10, on the norm of the error, not its mean square.
+G may be penalised for fakes whose *codes* point in the same direction (the pull-away term, section 2.4; some implementations
+use the images themselves). The energy is the mean squared error per pixel in [-1, 1], so a margin of 1 is large. The networks
+are DCGAN's, the decoder mirrors the encoder; Adam 2e-4 with beta1 .5. The paper's margin for MNIST is 10, on the norm of the
+error rather than its mean square.
 """
 
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from leafwing.parts.plays import duel, generating, sampling
 
 
 class AutoEncoder(nn.Module):
-    """Pictures (n, channels, height, width) in [-1, 1] -> scores (n,): minus the mean squared error of their reconstruction."""
+    """Images (n, channels, height, width) in [-1, 1] -> scores (n,): the negative mean squared reconstruction error."""
 
     def __init__(self, data: DataSpec, width: int, widest: int) -> None:
         super().__init__()
@@ -52,21 +53,21 @@ def ebgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an auto-encoder as critic, energy hinge.
+    """DCGAN networks, an autoencoder as critic, hinge loss on the energy.
 
     Args:
-        margin: the energy from which on D leaves fakes alone.
-        pull: weight of the pull-away term; 0 for none.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        margin: energy above which fakes no longer contribute to D's loss.
+        pull: weight of the pull-away term; 0 disables it.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("ebgan")
     z = priors.named(prior, latent)

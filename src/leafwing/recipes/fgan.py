@@ -1,9 +1,10 @@
 """f-GAN. Nowozin et al. 2016, Training Generative Neural Samplers using Variational Divergence Minimization, arXiv:1606.00709
 
-Any f-divergence makes a GAN: the critic bounds it from below, the generator makes it small.
+Any f-divergence defines a GAN: the critic maximises a variational lower bound on it, the generator minimises that bound.
 
-The divergence is chosen by name. G minimises what section 3.2 of the paper advises instead of the bound itself, unless told otherwise.
-Networks and rates are DCGAN's; for points both are MLPs of three hidden layers of 8 x width.
+The divergence is selected by name. By default G minimises the alternative loss recommended in section 3.2 of the paper instead
+of the bound itself. Networks and learning rates are DCGAN's; for points both networks are MLPs with three hidden layers of 8 x
+width.
 """
 
 from typing import Literal
@@ -35,21 +36,21 @@ def fgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, a variational bound of an f-divergence.
+    """DCGAN networks, a variational bound on an f-divergence.
 
     Args:
-        divergence: which.
-        saturating: G minimises the bound itself (equation 6) instead of the cost advised in section 3.2.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        divergence: f-divergence to minimise.
+        saturating: G minimises the bound itself (equation 6) instead of the loss recommended in section 3.2.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     return Game(

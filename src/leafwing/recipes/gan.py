@@ -1,12 +1,12 @@
 """GAN. Goodfellow et al. 2014, Generative Adversarial Networks, arXiv:1406.2661
 
-The first one: two multi-layer perceptrons, for small pictures and for points.
+The original: two multi-layer perceptrons, for small images and for points.
 
-Sizes are those of the authors' MNIST model: G of two ReLU layers, D of two maxout layers with dropout, SGD with growing momentum,
-batch 100; pixels here run from -1 to 1 (tanh) where theirs run from 0 to 1 (sigmoid), and the latent is U(-1, 1). With their rate, .1,
-training on such pictures of 32 pixels ends in nan within 10,000 images; here it is a fifth of that.
-The rate falls by a factor of 1.000004 each update. For points, small networks, Adam at 1e-3 and no dropout do better: those are
-the defaults in `POINTS`.
+Sizes are those of the authors' MNIST model: two ReLU layers in G, two maxout layers with dropout in D, SGD with increasing
+momentum, batch size 100; pixels are in [-1, 1] (tanh) where theirs are in [0, 1] (sigmoid), and the latent is U(-1, 1). With
+their learning rate, .1, training on such images of 32 px diverges to NaN within 10,000 images; the default here is a fifth of
+that. The learning rate decays by a factor of 1.000004 per update. On points, small networks, Adam at 1e-3 and no dropout work
+better: those are the defaults in `POINTS`.
 """
 
 from typing import Literal
@@ -45,20 +45,20 @@ def gan(
     """MLP networks, the original objective.
 
     Args:
-        saturating: G minimises the minimax cost (equation 1) instead of the one advised in section 3.
-        latent: numbers in a latent.
-        prior: where latents come from: uniform or normal.
+        saturating: G minimises the minimax loss (equation 1) instead of the one recommended in section 3.
+        latent: dimension of the latent vector.
+        prior: latent distribution: uniform or normal.
         width: units in each of G's two hidden layers.
         width_d: maxout units in each of D's two hidden layers.
-        pieces: linear pieces of a maxout unit.
-        dropout: share of D's hidden units dropped; inputs are dropped at 0.4 times that.
-        optimiser: sgd with growing momentum, or adam with beta1 .5.
+        pieces: linear pieces per maxout unit.
+        dropout: dropout probability of D's hidden units; 0.4 times that for inputs.
+        optimiser: sgd with increasing momentum, or adam with beta1 .5.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        momentum: what SGD's momentum grows to, from .5, over 250 epochs of 60,000 images.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        momentum: final momentum of SGD, increased from .5 over 250 epochs of 60,000 images.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
 

@@ -1,13 +1,13 @@
 """GoGAN. Juefei-Xu et al. 2017, Gang of GANs: Generative Adversarial Networks with Maximum Margin Ranking, arXiv:1704.04865
 
-Stages: a critic wants a margin between real and fake, and the next one more of it than the stage before had.
+Training in stages: D enforces a margin between real and fake, and each stage must exceed the previous one by a further margin.
 
-Stage 1 is a WGAN whose critic pays max(0, s(G) + margin - s(x)) for each pair. A further stage begins with the networks of the one
-before it and adds ranking * max(0, s'(G'(z)) + 2 margin - s(x)), where s' and G' are that one's. Here G and D simply go on, their
-optimisers too, and s' and G' are copies that stand still since the stage before ended; a code by others (sanghoon/tf-exercise-gan)
-lets the first stage go on beside the second. Stages share the images of a training equally. RMSprop 1e-4, weights clipped to .1,
-margin 1, a latent of 64, batch 128 as in that code; the paper was not checked again. Networks are DCGAN's; the last stage's G is the
-one that is sampled.
+Stage 1 is a WGAN whose critic minimises max(0, s(G) + margin - s(x)) for each pair. Each further stage starts from the networks
+of the previous one and adds ranking * max(0, s'(G'(z)) + 2 margin - s(x)), where s' and G' are the previous stage's networks.
+Here G and D simply continue, with their optimisers, and s' and G' are copies frozen at the end of the previous stage; a
+third-party implementation (sanghoon/tf-exercise-gan) keeps training the first stage beside the second. The training images are
+divided equally among the stages. RMSprop 1e-4, weights clipped to .1, margin 1, a latent of 64 and batch size 128 as in that
+code; not checked against the paper again. The networks are DCGAN's; samples come from the last stage's G.
 """
 
 from dataclasses import replace
@@ -40,30 +40,30 @@ def gogan(
     ema: float = 0,
     batch: int = 128,
 ) -> Game:
-    """DCGAN networks, clipped weights, a margin between real and fake that grows from stage to stage.
+    """DCGAN networks, weight clipping, a margin between real and fake that grows from stage to stage.
 
     Args:
-        stages: how many; with 1 nothing is ranked.
-        margin: by how much D wants real samples above fake ones; twice that above the former stage's.
-        ranking: weight of what D pays for the order of the stages.
-        clip: every weight of D stays within plus and minus this.
-        n_critic: turns of D for one of G.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        stages: number of stages; with 1 there is no ranking loss.
+        margin: margin of real scores over fake ones; twice that over the previous stage's fakes.
+        ranking: weight of the ranking loss between stages in D's loss.
+        clip: D's weights are clipped to [-clip, clip].
+        n_critic: D turns per G turn.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     g, d = networks.generator(data, latent, width, widest=widest), networks.critic(data, width, widest=widest)
-    former = [FormerPair(g, d, z, 2 * margin, ranking) for _ in range(1, stages)]  # one for each stage but the first
+    former = [FormerPair(g, d, z, 2 * margin, ranking) for _ in range(1, stages)]  # one per stage after the first
     play = sampling(z)
 
     def stage(t: int) -> list[Turn]:
-        kept = former[t - 1 : t]  # what the next stage is compared with; nothing for the last
+        kept = former[t - 1 : t]  # the reference of the next stage; empty for the last
         turns = duel(
             play,
             ranked(margin),

@@ -1,12 +1,12 @@
 """Improved-GAN. Salimans et al. 2016, Improved Techniques for Training GANs, arXiv:1606.03498
 
-DCGAN with the paper's five techniques, each of which can be switched off: they are remedies for different ills.
+DCGAN with the paper's five techniques, each of which can be switched off: they address different failures.
 
-G may match the mean of D's last features (3.1) instead of fooling D; D may see how close a sample is to the others of its batch (3.2,
-100 kernels of 5 numbers, as in the code); both may pay for leaving the mean of their past weights (3.3); D wants .9 instead of 1 for
-real samples (3.4); G's normalisation may take a fixed reference batch (3.5), which is kept with the weights. The paper found matching
-better for classifiers and minibatch discrimination better for samples, not both. Its released code has no historical average;
-ImageNet's had .75.
+G may match the mean of D's last features (3.1) instead of fooling D; D may see how close a sample is to the others of its batch
+(3.2, 100 kernels of dimension 5, as in the code); both may be penalised for leaving the mean of their past weights (3.3); D's
+target for real samples is .9 instead of 1 (3.4); G may use virtual batch normalisation with a fixed reference batch (3.5),
+which is saved with the weights. The paper found feature matching better for classifiers and minibatch discrimination better for
+samples, not both. Its released code has no historical averaging; the ImageNet code used a smoothed target of .75.
 """
 
 import torch
@@ -27,7 +27,7 @@ POINTS = {"latent": 2, "prior": "normal", "width": 16, "lr_g": 1e-3, "lr_d": 1e-
 
 
 class Critic(nn.Module):
-    """Samples -> scores (n,), of features that may say how close the samples of a batch are."""
+    """Samples -> scores (n,), optionally with minibatch discrimination on the last features."""
 
     def __init__(self, net: dcgan.Critic | mlp.Critic, discrimination: bool) -> None:
         super().__init__()
@@ -68,24 +68,24 @@ def improved_gan(
     """DCGAN networks, or MLPs for points; the techniques of the paper as options.
 
     Args:
-        matching: G matches the mean of D's features instead of fooling D.
-        discrimination: D sees how close the samples of its batch are.
-        history: weight of the squared distance to the mean of past weights, for both players; 0 for none.
-        smooth: what D is to say of real samples, as a probability; 1 for no smoothing.
-        reference: samples in the batch that G's normalisation takes its statistics from; 0 for batch normalisation.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        matching: feature matching: G matches the mean of D's features instead of fooling D.
+        discrimination: minibatch discrimination in D.
+        history: weight of historical averaging, the squared distance to the mean of past weights, for both players; 0 disables it.
+        smooth: D's target probability for real samples (one-sided label smoothing); 1 disables it.
+        reference: size of the reference batch of virtual batch normalisation in G; 0 for ordinary batch normalisation.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none; the released code averages D, which classifies there.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it; the released code averages D, the classifier.
+        batch: batch size (real images per turn).
     """
     if reference and data.points:
-        raise LeafwingError("recipe improved_gan: there is no normalisation in networks for points; leave reference out")
+        raise LeafwingError("recipe improved_gan: networks for points have no normalisation; remove the option 'reference'")
     z = priors.named(prior, latent)
     g: nn.Module = networks.generator(
         data, latent, width, norm=f"virtual {reference}" if reference else "batch", widest=widest

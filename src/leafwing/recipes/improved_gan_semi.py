@@ -1,11 +1,12 @@
 """Improved-GAN-semi. Salimans et al. 2016, Improved Techniques for Training GANs, arXiv:1606.03498
 
-D names the class of real pictures, or says that one is generated: few labels suffice, as all pictures teach it what is real.
+D classifies real images or detects that one is generated: few labels suffice, because unlabelled images teach it what is real.
 
-Section 5 with the perceptrons and settings of the released code for MNIST. D gives a logit for each of K classes, that of generated
-pictures is 0: log sum exp of the K is the logit of "real", and the GAN's cost follows (half of it, as in the code). Labelled pictures
-are a stream of their own (`--labelled`); without it, every picture's label is used. G matches the mean of D's last features. Noise
-enters all layers of D. We differ: weights are not initialised from data, and D's average, which classifies, forgets faster.
+Section 5 with the MLPs and settings of the released MNIST code. D outputs a logit for each of K classes; the logit of the class
+"generated" is fixed at 0, so the logsumexp of the K logits is the logit of "real", from which the GAN loss follows (halved, as
+in the code). Labelled images are a separate stream (`--labelled`); without it, every image's label is used. G is trained by
+feature matching on D's last hidden layer. Gaussian noise is added to the input of every layer of D. Differences: weights have
+no data-dependent initialisation, and the EMA of D, which classifies, has a shorter half-life.
 """
 
 from dataclasses import replace
@@ -24,7 +25,7 @@ from leafwing.parts.plays import generating
 
 
 def _dense(inputs: int, outputs: int) -> nn.Module:
-    """A linear layer with normalised weights."""
+    """A linear layer with weight normalisation."""
     layer = nn.Linear(inputs, outputs)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)
@@ -32,7 +33,7 @@ def _dense(inputs: int, outputs: int) -> nn.Module:
 
 
 class Critic(nn.Module):
-    """Pictures -> the logit of "real" (n,), and logits of the classes (n, classes)."""
+    """Images -> the logit of "real" (n,) and class logits (n, classes)."""
 
     def __init__(self, data: DataSpec, width: int) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Critic(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> two softplus layers with batch normalisation -> pictures."""
+    """Latents (n, latent) -> two softplus layers with batch normalisation -> images."""
 
     def __init__(self, data: DataSpec, latent: int, width: int) -> None:
         super().__init__()
@@ -81,19 +82,19 @@ def improved_gan_semi(
     ema_d: float = 10_000,
     batch: int = 100,
 ) -> Game:
-    """Perceptrons for small pictures; D classifies.
+    """MLPs for small images; D is also a classifier.
 
     Args:
-        unlabelled: weight of the GAN's cost in D's; 0 for a classifier of the labelled pictures alone.
-        latent: numbers in a latent.
-        width: units of D's first layer; the others have a half and a quarter, G's a half.
+        unlabelled: weight of the GAN loss in D's loss; 0 trains D on the labelled images alone.
+        latent: dimension of the latent vector.
+        width: units in D's first layer; its other layers have a half and a quarter of that, G's a half.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none.
-        ema_d: the same of D's, which classifies; .0001 a step in the code is 690,000.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it.
+        ema_d: the same for D, which classifies; the code's .0001 per step corresponds to 690,000.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("improved_gan_semi")
     data.need_labels("improved_gan_semi")

@@ -1,11 +1,11 @@
 """InfoGAN. Chen et al. 2016, Interpretable Representation Learning by Information Maximizing GANs, arXiv:1606.03657
 
-Part of the latent is a code that a head of D must read back from the picture, so that the code comes to mean something.
+Part of the latent is a code that a head of D must recover from the generated image, so that the code becomes interpretable.
 
-Both players pay -L_I (equation 5), less the constant entropy: the cross entropy of a category and half the squared error of numbers
-from -1 to 1 (a Gaussian of fixed width). As in the authors' code the head Q shares D's trunk and learns with D, G learns five times as
-fast as D, and both kinds of codes weigh 1. log(categories) less D's cost `category` is the bound of the mutual information, in nats.
-Networks are DCGAN's.
+Both players minimise -L_I (equation 5) without the constant entropy: cross-entropy for the categorical code and half the
+squared error for the continuous codes in [-1, 1] (a Gaussian of fixed width). As in the authors' code the head Q shares D's
+trunk and is trained with D, G's learning rate is five times D's, and both kinds of codes have weight 1. log(categories) minus
+D's loss `category` is the lower bound on the mutual information, in nats. The networks are DCGAN's.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from leafwing.parts.plays import duel, generating
 
 
 class Critic(nn.Module):
-    """Pictures (n, channels, height, width) -> scores (n,) and what Q reads: logits of the category and the means of the codes."""
+    """Images (n, channels, height, width) -> scores (n,) and Q's output: category logits and means of the continuous codes."""
 
     def __init__(self, net: dcgan.Critic, codes: int) -> None:
         super().__init__()
@@ -56,23 +56,23 @@ def infogan(
     ema: float = 0,
     batch: int = 128,
 ) -> Game:
-    """DCGAN networks, a head that reads the code, non-saturating objective.
+    """DCGAN networks, a head that recovers the code, non-saturating objective.
 
     Args:
-        categories: values of the categorical code.
-        codes: how many numbers from -1 to 1 the code has besides.
-        information: weight, in what G pays, of the information that the picture must hold about the code; with 0 nothing asks G to
-            show its code, and Q only tries to read it.
-        latent: numbers in a latent beside the code.
-        prior: where those come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        categories: number of values of the categorical code.
+        codes: number of continuous codes, each in [-1, 1].
+        information: weight of the mutual information term in G's loss; with 0, G is not trained to express the code and Q merely
+            tries to recover it.
+        latent: dimension of the noise part of the latent, without the code.
+        prior: distribution of the noise part: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D and Q.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("infogan")
     numbers = {f"code{i}": priors.Uniform(1) for i in range(codes)}

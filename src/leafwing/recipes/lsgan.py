@@ -1,10 +1,11 @@
 """LSGAN. Mao et al. 2016, Least Squares Generative Adversarial Networks, arXiv:1611.04076
 
-Scores are pulled towards numbers by least squares instead of being pushed through a sigmoid.
+D and G regress D's scores to target values by least squares instead of using a sigmoid cross-entropy.
 
-D wants b for reals and a for fakes, G wants c for fakes. (a, b, c) = (0, 1, 1) is the paper's code; (-1, 1, 0) makes it a Pearson
-divergence; (0, 1, 0.5) is the variant that the Meow generator describes and whose own code could not run (its options were
-declared boolean). Networks and rates are the Meow generator's; the paper's LSUN model has a latent of 1,024 and a rate of 1e-3.
+D's target is b for reals and a for fakes, G's target is c for fakes. (a, b, c) = (0, 1, 1) is the paper's code; (-1, 1, 0)
+minimises a Pearson divergence; (0, 1, 0.5) is the variant that the Meow generator describes and whose own code could not run
+(its options were declared boolean). Networks and learning rates are the Meow generator's; the paper's LSUN model has a latent
+of 1,024 and a learning rate of 1e-3.
 """
 
 from leafwing import networks
@@ -36,19 +37,19 @@ def lsgan(
     """DCGAN networks, least-squares objective.
 
     Args:
-        a: the score that D wants for fakes.
-        b: the score that D wants for reals.
-        c: the score that G wants for fakes; 1, or 0.5 for the variant of the Meow generator.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        a: D's target for fakes.
+        b: D's target for reals.
+        c: G's target for fakes; 1, or 0.5 for the Meow generator's variant.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     return Game(

@@ -1,8 +1,9 @@
 """PacGAN. Lin et al. 2017, PacGAN: The power of two samples in generative adversarial networks, arXiv:1712.04086
 
-The critic judges several samples at once, real or fake together, so that it sees when fakes lack variety.
+The critic judges several samples at once, all real or all fake, so that it can detect a lack of variety among fakes.
 
-All else is the GAN that is packed: here DCGAN's networks and objective, and on points MLPs. Only the critic's first layer grows.
+Everything else is as in the GAN being packed: here DCGAN's networks and objective, and MLPs on points. Only the critic's first
+layer grows.
 """
 
 from dataclasses import replace
@@ -34,17 +35,17 @@ def pacgan(
     """DCGAN networks, a critic that sees packs of samples, non-saturating objective.
 
     Args:
-        together: how many samples D sees at once.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        together: number of samples that D judges at once.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     d = networks.critic(replace(data, channels=together * data.channels), width, widest=widest)
@@ -54,6 +55,6 @@ def pacgan(
             "D": Player(Packed(d, together), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), non_saturating, n_critic=n_critic),
-        abilities=replace(generating(z), judge=None),  # D says nothing of one sample alone
+        abilities=replace(generating(z), judge=None),  # D cannot score a single sample
         batch=batch,
     )

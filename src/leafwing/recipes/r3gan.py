@@ -1,12 +1,12 @@
 """R3GAN. Huang et al. 2024, The GAN is dead; long live the GAN! A Modern Baseline GAN, arXiv:2501.05441
 
-Real and fake are judged in pairs, and the critic pays for its slope at both: stable without any normalisation.
+Relativistic pairing of real and fake, with gradient penalties on both (R1 and R2): stable without any normalisation.
 
-Written from what the paper describes, without its code; its tables were not checked again. Rate,
-penalty and Adam's second decay follow cosines over the training, which the paper calls burn-in and ends early. It trains 250
-million pictures at up to 768 channels; the widths here are small, and gamma must be found
-for each data set: the paper has 0.05 for CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px. For points, which the paper
-does not have, both networks are MLPs of three hidden layers of 8 x width, and the defaults are those in `POINTS`.
+Written from the paper's description, without its code; not checked against its tables again. Learning rate, penalty weight and
+Adam's beta2 follow cosine schedules over the training, which the paper calls burn-in and ends early. The paper trains for 250
+million images with up to 768 channels; the widths here are small, and gamma must be tuned per data set: the paper has 0.05 for
+CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px. For points, which the paper does not cover, both networks are MLPs with
+three hidden layers of 8 x width, and the defaults are those in `POINTS`.
 """
 
 from leafwing import networks
@@ -43,18 +43,18 @@ def r3gan(
     """Residual networks without normalisation, relativistic pairing, R1 and R2.
 
     Args:
-        gamma: weight of R1 and R2 (each is gamma / 2 times the squared slope) at the start.
-        gamma_end: the same at the end.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels at full size; doubled at each halving.
-        widest: the most channels that a layer may have.
-        lr_g: learning rate of G at the start.
-        lr_d: learning rate of D at the start.
-        lr_end: what the rates end at, as a fraction of the start.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images (the paper: 500 thousand and more); 0 for none.
-        batch: real images in a turn (the paper: 512 at 32 px, 256 above).
+        gamma: initial weight of R1 and R2 (each is gamma / 2 times the squared gradient norm).
+        gamma_end: final weight of R1 and R2.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels at full resolution; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
+        lr_g: initial learning rate of G.
+        lr_d: initial learning rate of D.
+        lr_end: final learning rate as a fraction of the initial one.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images (paper: 500 thousand and more); 0 disables it.
+        batch: batch size, real images per turn (paper: 512 at 32 px, 256 above).
     """
     z = priors.named(prior, latent)
     g = networks.generator(data, latent, width) if data.points else fixup.Generator(data, latent, width, widest)

@@ -1,11 +1,13 @@
 """SAGAN. Zhang et al. 2018, Self-Attention Generative Adversarial Networks, arXiv:1805.08318
 
-A layer in each network lets every place of a map see all others; spectral normalisation in both, and D learns faster than G.
+Self-attention lets every position of a feature map attend to all others; spectral normalisation in both networks, and a higher
+learning rate for D.
 
-Attention is at the map of 32 pixels, or at half the picture where that is smaller; its weight gamma begins at 0. Hinge objective, a
-turn of each, Adam with betas (0, .9) and rates 1e-4 for G and 4e-4 for D. Networks are DCGAN's, D without batch normalisation,
-where the paper's are residual; they are told no class, as its batch normalisation and D are. h keeps all channels, f and g an eighth;
-in the paper's later text h has an eighth too and a fourth convolution leads back, and the authors' code pools keys and values.
+Attention is applied at 32x32, or at half the image size where that is smaller; its weight gamma starts at 0. Hinge loss, one
+turn of D per turn of G, Adam with betas (0, .9) and learning rates 1e-4 for G and 4e-4 for D. The networks are DCGAN's, D
+without batch normalisation, where the paper's are residual; they are unconditional, while the paper conditions its batch
+normalisation and D on the class. h keeps all channels, f and g an eighth; in the paper's later version h has an eighth too and
+a fourth convolution restores the width, and the authors' code pools keys and values.
 """
 
 from leafwing.game import Adam, DataSpec, Game, Player
@@ -31,20 +33,20 @@ def sagan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks with self-attention and spectral normalisation in both, hinge objective.
+    """DCGAN networks with self-attention and spectral normalisation in both, hinge loss.
 
     Args:
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        beta2: Adam's second decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn (the paper: 256).
+        beta1: Adam's beta1.
+        beta2: Adam's beta2.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size, real images per turn (paper: 256).
     """
     data.need_pictures("sagan")
     z = priors.named(prior, latent)

@@ -1,9 +1,10 @@
 """SN-GAN. Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957
 
-Every layer of the critic is divided by its largest singular value, so that its slope is bounded at no cost in passes.
+Each weight matrix of the critic is divided by its largest singular value, which bounds the critic's Lipschitz constant at
+little cost.
 
-One step of power iteration at each pass, hinge objective, Adam 2e-4 with beta1 .5 and a turn of each: setting C of the paper's table
-1. Networks are DCGAN's, the critic without batch normalisation.
+One power iteration per forward pass, hinge loss, Adam 2e-4 with beta1 .5 and one turn of D per turn of G: setting C of the
+paper's table 1. The networks are DCGAN's, the critic without batch normalisation.
 """
 
 from leafwing import networks
@@ -30,19 +31,19 @@ def sngan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, spectrally normalised critic, hinge objective.
+    """DCGAN networks, spectrally normalised critic, hinge loss.
 
     Args:
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        n_critic: turns of D for one of G.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     critic = networks.critic(data, width, norm="none", widest=widest).apply(spectral)

@@ -1,13 +1,15 @@
 """VAE-GAN. Larsen et al. 2015, Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300
 
-A variational auto-encoder whose decoder plays a GAN, and whose pictures are compared by what the critic sees in them.
+A variational autoencoder whose decoder is a GAN generator, and whose reconstruction error is measured in the critic's feature
+space.
 
-L_Dis is half the squared error of D's last hidden layer (equation 7). E pays it and the divergence from the prior, and nothing of the
-GAN; G pays gamma times L_Dis and fools D with samples and with reconstructions; D is shown both. RMSprop as in the authors' code, the
-rates of which decay from .025 in other units; 3e-4 here. Their code also rests D while its cost of real samples or of fakes is
-below .68 - .35, and G while one is above .68 + .35, unless both would rest: the option `gate`, off unless asked for. A resting
-player's costs are multiplied by 0, and logged so, which waits for nobody; RMSprop then does not move, but goes on forgetting, so the
-first steps after a rest are longer. Each part of a batch that is cut decides for itself, and so does each process.
+L_Dis is half the squared error of D's last hidden layer (equation 7). E minimises it plus the KL divergence from the prior,
+without the GAN loss; G minimises gamma times L_Dis and fools D with samples and reconstructions; D is trained on both. RMSprop
+as in the authors' code, whose learning rates decay from .025 in other units; 3e-4 here. Their code also pauses D while its loss
+on real samples or on fakes is below .68 - .35, and G while one is above .68 + .35, unless both would pause: the option `gate`,
+off by default. A paused player's losses are multiplied by 0, and logged so, which avoids a device synchronisation; RMSprop then
+takes no step but its running averages still decay, so the first steps after a pause are larger. Each micro-batch decides
+separately, and so does each process.
 """
 
 from dataclasses import replace
@@ -24,7 +26,7 @@ from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import generating
 
-BALANCE = 0.68  # as in the authors' code; a D that cannot tell pays log 2, which is .69
+BALANCE = 0.68  # as in the authors' code; the loss of an undecided D is log 2 = .69
 
 
 def vaegan(
@@ -42,21 +44,21 @@ def vaegan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an encoder, features of the critic as the measure of likeness.
+    """DCGAN networks, an encoder, reconstruction loss on the critic's features.
 
     Args:
-        gamma: weight of L_Dis in what G pays, per feature; the GAN weighs 1.
-        divergence_weight: weight of the divergence from the prior in what E pays.
-        gate: D rests while it is so far below .68, its cost at balance, and G while D is so far above (.35 in the authors' code); 0
-            for no rest.
-        latent: numbers in a latent, which are normal.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        gamma: weight of L_Dis in G's loss, per feature; the GAN loss has weight 1.
+        divergence_weight: weight of the KL divergence from the prior in E's loss.
+        gate: D pauses while its loss is more than this below .68, its value at equilibrium, and G while it is more than this
+            above (authors' code: .35); 0 disables pausing.
+        latent: dimension of the latent vector, which is normal.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D.
-        n_critic: turns of D for one of E and G.
-        ema: half-life of G's and E's averaged copies in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        n_critic: D turns per turn of E and G.
+        ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     data.need_pictures("vaegan")
     z = priors.Normal(latent)
@@ -77,7 +79,7 @@ def vaegan(
         return (there - here).square().flatten(1).sum(1).mean() / 2
 
     def gated(term: Term, ahead: bool) -> Term:
-        """The term of a player who rests where D is ahead, or where it is behind."""
+        """The term of a player that pauses while D is too far ahead (or, if not `ahead`, behind)."""
 
         def cost(r: Round) -> Tensor:
             costs = torch.stack([softplus(-r.real_score).mean(), softplus(r.fake_score).mean()])

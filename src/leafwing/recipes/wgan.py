@@ -1,10 +1,10 @@
 """WGAN. Arjovsky, Chintala & Bottou 2017, Wasserstein GAN, arXiv:1701.07875
 
-The critic estimates a distance between real and generated pictures; its weights are clipped to keep it Lipschitz.
+The critic estimates the Wasserstein distance between real and generated images; its weights are clipped to keep it Lipschitz.
 
-RMSprop at 5e-5, five turns of D for one of G. As in the authors' code, D takes bursts of 100 turns for the first 25 turns of G and
-at every 500th: those 25 rounds alone show 160,000 images, so short trainings want a smaller `burst`. Weights are clipped after D's
-step, as in the paper's algorithm 1; the authors' code clips before it.
+RMSprop at 5e-5, five D turns per G turn. As in the authors' code, D takes bursts of 100 turns at the first 25 turns of G and at
+every 500th: those 25 rounds alone consume 160,000 images, so use a smaller `burst` for short trainings. Weights are clipped
+after D's step, as in the paper's algorithm 1; the authors' code clips before it.
 """
 
 from leafwing import networks
@@ -34,22 +34,22 @@ def wgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, Wasserstein objective, clipped weights.
+    """DCGAN networks, Wasserstein loss, weight clipping.
 
     Args:
-        clip: every weight of D stays within plus and minus this.
-        n_critic: turns of D for one of G.
-        burst: turns of D in a burst.
-        burst_first: the first so many turns of G have a burst.
-        burst_every: so does every turn of G divisible by this.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        clip: D's weights are clipped to [-clip, clip].
+        n_critic: D turns per G turn.
+        burst: D turns in a burst.
+        burst_first: number of initial G turns preceded by a burst.
+        burst_every: interval of further bursts, in G turns.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
 

@@ -1,9 +1,9 @@
 """WGAN-GP. Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028
 
-WGAN with a penalty that pulls the critic's slope to 1, in place of clipped weights.
+WGAN with a penalty that pushes the norm of the critic's gradient towards 1, in place of weight clipping.
 
-The critic has no batch normalisation, because the penalty is about each sample alone. Adam 1e-4 with betas (0, .9), five turns of D
-for one of G, a latent of 128, penalty 10 (the paper's toy problems: 0.1).
+The critic has no batch normalisation, because the penalty applies to each sample individually. Adam 1e-4 with betas (0, .9),
+five D turns per G turn, a latent of 128, penalty 10 (the paper's toy problems: 0.1).
 """
 
 from leafwing import networks
@@ -32,21 +32,21 @@ def wgan_gp(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, Wasserstein objective, gradient penalty.
+    """DCGAN networks, Wasserstein loss, gradient penalty.
 
     Args:
         penalty: weight of the gradient penalty.
-        n_critic: turns of D for one of G.
-        latent: numbers in a latent.
-        prior: where latents come from: normal or uniform.
-        width: channels of the layers next to the picture; doubled at each halving.
-        widest: the most channels that a layer may have.
+        n_critic: D turns per G turn.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        beta1: Adam's first decay rate.
-        beta2: Adam's second decay rate.
-        ema: half-life of G's averaged copy in images; 0 for none, as in the paper.
-        batch: real images in a turn.
+        beta1: Adam's beta1.
+        beta2: Adam's beta2.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
     """
     z = priors.named(prior, latent)
     return Game(
