@@ -94,7 +94,7 @@ def main() -> None:
                 **judge(leafwing.Model.load(run), reader),
                 "alarms": len(made["alarms"]),
                 "busy": given.busy,
-                **{key: run.config["training"][key] for key in ("device", "precision", "threads")},
+                **{key: getattr(run.settings.machine, key) for key in ("device", "precision", "threads")},
                 **run.config["versions"],
             }
         keep(row, given.results)

@@ -111,7 +111,7 @@ def trained(
         )  # fmt: skip
         if run.done != "images":
             raise SystemExit("stopped: no result is written for a training that was cut short")
-        settings = run.config["training"]
+        machine = run.settings.machine
         yield (
             leafwing.Model.load(run),
             {
@@ -124,8 +124,8 @@ def trained(
                 "seed": seed,
                 "images": run.records()[-1]["images"],
                 "seconds": round(time.perf_counter() - started, 1),
-                "precision": settings["precision"],
-                "threads": settings["threads"],
+                "precision": machine.precision,
+                "threads": machine.threads,
                 **run.config["versions"],
             },
         )

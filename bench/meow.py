@@ -74,7 +74,7 @@ def main() -> None:
             "memory_mib": round(last["memory"] / 2**20),
             "batch": given.batch,
             "width": given.width,
-            **{key: run.config["training"][key] for key in ("device", "precision", "threads", "capture")},
+            **{key: getattr(run.settings.machine, key) for key in ("device", "precision", "threads", "capture")},
             **versions(),
         }
     keep(row, given.results)

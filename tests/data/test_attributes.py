@@ -65,10 +65,10 @@ def test_columns_that_describe_nothing_are_left_out_and_the_reason_is_said() -> 
     numbers = [str(30 + i) for i in range(MOST_NUMBERS + 1)]
     words = [f"word{i}" for i in range(MOST_VALUES + 1)]
     for values, reason in (
-        (numbers, "few groups"),
+        (numbers, "more than 10"),
         (words, "more than 64"),
-        (["1", "1"], "the same of every picture"),
-        ([], "no picture"),
+        (["1", "1"], "every image (1)"),
+        ([], "no image"),
     ):
         column = encode("x", cells(*values), "list")
         assert column.names == ()
@@ -246,9 +246,9 @@ def test_a_listing_from_before_there_were_attributes_does_not_hide_them(
     [
         ("file\n0.png\n", "first line must name the columns"),
         ("file,smiling\n0.png,1\n1.png\n2.png,0\n", r"labels.csv, line 3: column smiling is empty"),
-        ("file,smiling,smiling\n0.png,1,0\n", "columns 2 and 3 are both called smiling"),
-        ("file,a=b\n0.png,1\n", "column 2 is called 'a=b'"),
-        ("file,smiling\n0.png,1\n1.png,0\n0.png,0\n", "line 4: 0.png is listed in line 2 with other attributes"),
+        ("file,smiling,smiling\n0.png,1,0\n", "columns 2 and 3 .*smiling"),
+        ("file,a=b\n0.png,1\n", "column 2 .*'a=b'"),
+        ("file,smiling\n0.png,1\n1.png,0\n0.png,0\n", r"line 4: 0\.png .*line 2"),
         ("file,smiling\n,1\n", "line 2: a file is needed"),
     ],
 )
@@ -262,7 +262,7 @@ def test_columns_that_are_left_out_are_noted(tmp_path: Path) -> None:
     data = load(listed(tmp_path, text, 12), size=40)
     assert data.spec.attributes == ("smiling",)
     assert any("column age has 12 different numbers" in note for note in data.notes)
-    assert any("column same says the same of every picture (yes)" in note for note in data.notes)
+    assert any("column same " in note and "(yes)" in note for note in data.notes)
 
 
 def test_the_doctor_counts_attributes(tmp_path: Path) -> None:

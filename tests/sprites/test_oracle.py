@@ -144,10 +144,10 @@ def test_agreement_counts_what_was_said() -> None:
 @pytest.mark.parametrize(
     ("shape", "kind", "message"),
     [
-        ((2, 32, 32), np.uint8, "square pictures in colour"),
-        ((2, 32, 32, 1), np.uint8, "square pictures in colour"),
-        ((2, 32, 16, 3), np.uint8, "square pictures in colour"),
-        ((2, 8, 8, 3), np.uint8, "size=8: pictures of sprites have 16 to 128"),
+        ((2, 32, 32), np.uint8, r"\(n, size, size, 3\), not"),
+        ((2, 32, 32, 1), np.uint8, r"\(n, size, size, 3\), not"),
+        ((2, 32, 16, 3), np.uint8, r"\(n, size, size, 3\), not"),
+        ((2, 8, 8, 3), np.uint8, "size=8: .*16 to 128"),
         ((2, 32, 32, 3), np.int64, "uint8, or floats in \\[-1, 1\\], not int64"),
     ],
 )
@@ -158,9 +158,9 @@ def test_what_is_no_picture_is_refused(shape: tuple[int, ...], kind: type, messa
 
 def test_agreement_needs_a_scene_a_picture() -> None:
     reading = read(pictures(3, 16)[0])
-    with pytest.raises(LeafwingError, match="3 pictures and 2 scenes"):
+    with pytest.raises(LeafwingError, match=r"^3 .* 2 "):
         agreement(reading, scenes(2))
-    with pytest.raises(LeafwingError, match="no word of the sprites"):
+    with pytest.raises(LeafwingError, match="circle, square"):
         agreement(reading, ["a dog"] * 3)
-    with pytest.raises(LeafwingError, match="0 pictures"):
+    with pytest.raises(LeafwingError, match=r"^0 .* 0 "):
         agreement(read(draw.draw(scenes(0), 16)), scenes(0))

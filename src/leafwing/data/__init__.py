@@ -1,7 +1,7 @@
-"""A folder, archive or built-in world of pictures in, batches out. Importing it imports no torch.
+"""From a folder, an archive or a built-in data set to batches. Importing this package does not import torch.
 
-`load` opens a source, `load_pack` what was packed before, `WORLDS` names what is built in. `leafwing.data.doctor` looks at a
-source and says what is in it. Nothing here knows a recipe.
+`load` opens a source, `load_pack` an existing pack, `WORLDS` lists the built-in data sets. `leafwing.data.doctor` reports what a
+source contains. Nothing here depends on a recipe.
 """
 
 from leafwing.data.dataset import Dataset

@@ -1,7 +1,7 @@
-"""From the columns of a list to attributes, which are zeros and ones. Reading the list is the business of `labels`.
+"""From the columns of a list to binary attributes. `labels` reads the list.
 
-A column that says yes or no (0 and 1, -1 and 1, no and yes, false and true) is one attribute of its name. Any other column is a
-category: one attribute `column=value` for each of its values, of which a picture has exactly one.
+A yes/no column (0 and 1, -1 and 1, no and yes, false and true) is one attribute with the column's name. Any other column is a
+category, encoded one-hot: one attribute `column=value` for each of its values.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from leafwing.errors import LeafwingError
 
 ANSWERS = ({"0": 0, "1": 1}, {"-1": 0, "1": 1}, {"no": 0, "yes": 1}, {"false": 0, "true": 1})
-"""What a column may say when it says no or yes, in small letters."""
+"""Spellings of no and yes, in lower case."""
 MOST_VALUES, MOST_NUMBERS = 64, 10
-"""Values that a category may have; of numbers fewer, because many of them measure something and name nothing."""
+"""Maximum number of values of a category; lower for numbers, because many distinct numbers are measurements, not names."""
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
 
 
@@ -25,8 +25,8 @@ class Column:
 
     Args:
         names: of its attributes, in order.
-        codes: what each value means: a 0 or 1 for each of `names`.
-        left_out: why it gives none; "" when it gives some.
+        codes: value -> a 0 or 1 for each of `names`.
+        left_out: why the column gives no attributes; "" if it does.
     """
 
     names: tuple[str, ...]
@@ -35,12 +35,12 @@ class Column:
 
 
 def encode(name: str, cells: Sequence[tuple[int, str]], where: str) -> Column:
-    """What a column's cells mean.
+    """Encodes a column.
 
     Args:
-        name: the column's.
-        cells: of the pictures that are there: the line of the list, and what it says.
-        where: the list, for messages.
+        name: of the column.
+        cells: of the images that exist: line of the list, and value.
+        where: the list, for error messages.
 
     Raises:
         LeafwingError: a cell is empty.
@@ -52,20 +52,20 @@ def encode(name: str, cells: Sequence[tuple[int, str]], where: str) -> Column:
     if len(values) > most:
         what = "numbers" if numbers else "values"
         advice = (
-            "put them into a few groups, such as young and old"
+            "group them into a few categories, such as young and old"
             if numbers
-            else "an attribute names something that many share"
+            else "an attribute must be shared by many images"
         )
         return Column((), {}, f"has {len(values)} different {what}, more than {most}: {advice}")
     if len(spoken) < 2:
         return Column(
-            (), {}, f"says the same of every picture ({values[0] or 'nothing'})" if values else "is about no picture"
+            (), {}, f"has the same value for every image ({values[0] or 'empty'})" if values else "matches no image"
         )
     for line, cell in cells:
         if not cell:
             raise LeafwingError(
-                f"{where}, line {line}: column {name} is empty; every picture that is listed needs a value there. "
-                "Write one, such as 0 or unknown, or remove the column."
+                f"{where}, line {line}: column {name} is empty; every listed image needs a value. "
+                "Enter one, such as 0 or unknown, or remove the column."
             )
     for answers in ANSWERS:
         if spoken == answers.keys():

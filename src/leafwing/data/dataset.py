@@ -1,7 +1,7 @@
-"""Batches: a data set as an endless stream whose every sample is a function of the seed and its position.
+"""Batches: a data set as an infinite stream in which every sample is a function of the seed and its position.
 
-So a run that stops and goes on, or that is cut into other batch sizes, sees the same pictures. Where the pictures come from
-is the business of `pack` and `worlds`, how they reach a device that of `device`; torch is imported by the first batch only.
+A run that is stopped and resumed, or that uses other batch sizes, therefore sees the same images. `pack` and `worlds` provide the
+images, `device` moves them to a device; torch is imported only by the first batch.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Dataset:
         spec: shape and class names.
         array: (n, height, width, channels) uint8, or (n, 2) float32 for points; never written to.
         labels: (n,) int64 class indices, or None.
-        fingerprint: a hash of the content and of the options that decide the pixels; mirroring is not part of it.
+        fingerprint: a hash of the content and of the options that determine the pixels; mirroring is not part of it.
         source: a built-in name or an absolute path.
-        options: plain JSON such that `load(source, **options)` gives the same data set.
+        options: plain JSON such that `load(source, **options)` returns the same data set.
         rejects: files that are not used, with reasons.
-        notes: what a user may want to know about how the source was read.
-        rows: int64 (m,), which samples of `array` this data set has, each once; None for all of them.
-        attributes: (n, attributes) uint8, zeros and ones, or None.
-        beside: streams of their own that every batch holds too, by name; see `with_stream`.
+        notes: messages for the user about how the source was read.
+        rows: int64 (m,), the subset of `array` that this data set contains, without repetition; None for all.
+        attributes: (n, attributes) uint8, binary, or None.
+        beside: further data streams in every batch, by name; see `with_stream`.
     """
 
     spec: DataSpec
@@ -55,7 +55,7 @@ class Dataset:
     beside: Mapping[str, Dataset] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """Number of samples."""
         return len(self.array if self.rows is None else self.rows)
 
     def __repr__(self) -> str:
@@ -64,19 +64,19 @@ class Dataset:
     def batch(self, seed: int, images: int, n: int, *, pinned: bool = False) -> Batch:
         """The samples at stream positions `images` to `images + n - 1`.
 
-        A pure function of its arguments: batches of any size cut the same stream. Every epoch (`len(self)` positions) holds
-        each sample once, in an order of its own. With mirroring, half of the positions are flipped left to right.
+        A pure function of its arguments: batches of any size are slices of the same stream. Every epoch (`len(self)` positions)
+        contains each sample once, in a new order. With mirroring, half of the positions are flipped left to right.
 
         Args:
-            seed: chooses the stream; 0 or more.
-            images: the first position, which is how many samples were shown before.
-            n: how many samples; may exceed the data set.
-            pinned: lay the samples in page-locked memory, from which CUDA copies without making anybody wait.
+            seed: selects the stream; 0 or more.
+            images: the first position, i.e. the number of samples shown before.
+            n: number of samples; may exceed the data set.
+            pinned: use page-locked memory, from which CUDA copies asynchronously.
 
         Returns:
             `image`: uint8 (n, channels, height, width) in channels_last order, or float32 (n, 2) for points; `label`: int64
-            (n,) when there are labels; `attributes`: float32 (n, attributes), zeros and ones, when there are any. Then
-            the fields of the streams beside this one, as many samples of each, called `name_image` and so on. On the CPU.
+            (n,) if there are labels; `attributes`: float32 (n, attributes), binary, if there are any. Then the fields of
+            the further streams, n samples of each, named `name_image` and so on. On the CPU.
 
         Raises:
             ValueError: a negative seed, position or count.
@@ -88,7 +88,7 @@ class Dataset:
         kind = torch.float32 if self.spec.points else torch.uint8
         image = torch.empty((n, *self.array.shape[1:]), dtype=kind, pin_memory=pinned)
         rows = image.numpy()
-        np.take(self.array, indices, axis=0, out=rows, mode="clip")  # any other mode takes a detour through a buffer
+        np.take(self.array, indices, axis=0, out=rows, mode="clip")  # any other mode copies through a buffer
         if self.mirror:
             mirrored = np.concatenate(flips)
             rows[mirrored] = rows[mirrored, :, ::-1]
@@ -112,21 +112,21 @@ class Dataset:
         resident: bool | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> Callable[[int, int], Batch]:
-        """The stream of a seed as a function `(images, n) -> Batch` whose batches lie on a device.
+        """The stream of a seed as a function `(images, n) -> Batch` with batches on a device.
 
-        Every device, every way there and every number of processes give the same samples: those of `batch`.
+        Every device, transfer method and number of processes yields the same samples: those of `batch`.
 
         Args:
-            seed: chooses the stream; 0 or more.
-            device: where the batches are wanted.
-            resident: keep all samples on the device and gather batches there. None: on CUDA, when they take at most
-                `device.SHARE` of the memory that is free. Otherwise a batch is read ahead while the last one is in use; on a
-                CPU it is read when asked for.
-            share: (rank, processes). Of every batch of n, process `rank` gets positions `images + rank * n // processes` up
-                to `images + (rank + 1) * n // processes`: its rows and no others.
+            seed: selects the stream; 0 or more.
+            device: device of the batches.
+            resident: keep all samples on the device and gather batches there. None: on CUDA, if they take at most
+                `device.SHARE` of the free memory. Otherwise the next batch is prefetched while the current one is in use; on a
+                CPU batches are read on demand.
+            share: (rank, processes). Of every batch of n, process `rank` gets only positions `images + rank * n // processes` up
+                to `images + (rank + 1) * n // processes`.
 
         Returns:
-            A pure function; all fields as `batch` gives them, on the device. To be called from one thread.
+            A pure function; all fields of `batch`, on the device. Call it from one thread only.
 
         Raises:
             ValueError: a negative seed, or a rank that is not among the processes.
@@ -137,11 +137,11 @@ class Dataset:
 
     @property
     def mirror(self) -> bool:
-        """Whether half of the positions show their sample mirrored."""
+        """Whether half of the positions are mirrored."""
         return bool(self.options.get("mirror"))
 
     def parts(self, images: int, n: int) -> Iterator[tuple[int, slice]]:
-        """Which parts of which epochs the stream positions `images` to `images + n - 1` are: at least one, empty for n = 0.
+        """The epochs, and slices of them, that make up stream positions `images` to `images + n - 1`: at least one, empty for n = 0.
 
         Raises:
             ValueError: a negative position or count.
@@ -158,7 +158,7 @@ class Dataset:
                 return
 
     def epoch(self, seed: int, number: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray | None]:
-        """A part of an epoch: for each position its place in `array`, int64, and whether that is flipped (None without mirroring).
+        """A slice of an epoch: for each position its index in `array`, int64, and whether it is flipped (None without mirroring).
 
         Raises:
             ValueError: a negative seed.
@@ -180,7 +180,7 @@ class Dataset:
         return np.take(self.array, self.places(np.asarray(indices, dtype=np.int64)), axis=0)
 
     def combinations(self, most: int = 512) -> list[str]:
-        """What attributes real samples have together: `0110` each, or `3:0110` with their class; those of the first samples of seed 0.
+        """Attribute combinations of real samples: `0110` each, or `3:0110` with the class; of the first samples of seed 0.
 
         Empty without attributes.
         """
@@ -193,64 +193,64 @@ class Dataset:
         )
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
-        """What is left to train on, and at least so many samples that are held out: the same in every run; see `split`.
+        """The training part, and at least `number` held-out samples: the same in every run; see `split`.
 
         Both share this data set's samples and fingerprint.
 
         Raises:
-            LeafwingError: nothing would be left.
+            LeafwingError: the training part would be empty.
         """
         from leafwing.data import split
 
         out = split.held(self.array if self.rows is None else self.array[self.rows], split.asked(number, len(self)))
         if out.all():
             raise LeafwingError(
-                f"{self.source}: holding {number} samples out leaves none to train on; they equal each other"
+                f"{self.source}: holding out {number} samples leaves none to train on, because they are identical"
             )
         kept, away = (self.places(np.flatnonzero(part)) for part in (~out, out))
         return (replace(self, rows=kept) if number else self), replace(self, rows=away)
 
     def label_some(self, number: int, seed: int = 0) -> Dataset:
-        """This data set with a stream `labelled` beside it, of so many of its samples, equally many of each class.
+        """This data set with a second stream `labelled` of `number` of its samples, equally many of each class.
 
-        Its batches hold `labelled_image`, `labelled_label` and so on too: for games that may look at few labels and at many samples.
-        Which samples these are is decided by the hash of their content and the seed, so it is the same in every run.
+        Its batches also hold `labelled_image`, `labelled_label` and so on: for semi-supervised methods.
+        The samples are chosen by the hash of their content and the seed, so the choice is the same in every run.
 
         Raises:
-            LeafwingError: there are no labels, the number cannot be divided among the classes, or a class has too few samples.
+            LeafwingError: there are no labels, the number is not divisible by the number of classes, or a class has too few samples.
         """
         from leafwing.data import split
 
         if self.labels is None:
             raise LeafwingError(
-                f"labelled {number}: {self.source} has no labels: put the pictures into one sub-folder per class or add a labels.csv"
+                f"labelled {number}: {self.source} has no labels: put the images into one sub-folder per class or add a labels.csv"
             )
         own = slice(None) if self.rows is None else self.rows
         chosen = split.of_each_class(self.array[own], self.labels[own], self.spec.labels, number, seed)
         return self.with_stream("labelled", replace(self, rows=self.places(chosen), beside={}))
 
     def with_stream(self, name: str, other: Dataset) -> Dataset:
-        """This data set with another beside it: a batch of n holds n samples of both, the other's in fields `name_image` and so on.
+        """This data set with another as a second stream: a batch of n holds n samples of both, the other's as `name_image` and so on.
 
-        Both are shown from the same position on, but the other has epochs, an order and flips of its own: they are not paired.
+        Both start at the same position, but the other has its own epochs, order and flips: they are not paired.
         """
         fields = (*self.spec.fields, *(f"{name}_{one}" for one in other.spec.fields))
         return replace(self, spec=replace(self.spec, fields=fields), beside={**self.beside, name: other})
 
     def places(self, indices: np.ndarray) -> np.ndarray:
-        """Places in `array` of samples of this data set."""
+        """Indices in `array` of samples of this data set."""
         return indices if self.rows is None else self.rows[indices]
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:
-    """n random words of 64 bits. numpy promises the raw stream of Philox for good, but not that of `permutation`."""
+    """n random words of 64 bits. numpy guarantees the raw stream of Philox across versions, but not that of `permutation`."""
     found = np.random.Philox(np.random.SeedSequence((seed, epoch, purpose))).random_raw(n)
     return np.asarray(found, dtype=np.uint64)
 
 
 @lru_cache(maxsize=8)
 def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The permutation of one epoch; the last few are kept."""
+    """The permutation of one epoch; the last few are cached."""
     return np.argsort(_bits(seed, epoch, _ORDER, n), kind="stable")
 
 

@@ -1,7 +1,7 @@
-"""How batches reach a device: gathered there from samples that stay there, or read one ahead and copied; read when asked for on a CPU.
+"""How batches reach a device: gathered from resident samples, or prefetched and copied; on a CPU read on demand.
 
-Every way gives the samples that `Dataset.batch` gives, bit for bit. The order of an epoch is always drawn on the host, because
-devices have random generators of their own. No way waits for the device, so that the host can run ahead of it.
+Every way yields the samples of `Dataset.batch`, bit for bit. The order of an epoch is always drawn on the host, because
+devices have different random generators. Nothing synchronises with the device, so that the host can run ahead of it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from leafwing.data.dataset import Dataset
 
 SHARE = 0.25
-"""How much of a device's free memory the samples may take. It is asked before training has taken any: networks, optimisers and
+"""Maximum share of a device's free memory for the samples. It is measured before training allocates any: networks, optimisers and
 activations come later, and a step of the usual sizes needs more than its data."""
 
 PIECE = 64 << 20
-"""Bytes of samples that are uploaded at a time; so much of the host's memory is used, whatever the size of the data."""
+"""Bytes of samples per upload; this bounds the host memory used, whatever the size of the data."""
 
 
 def batches(
@@ -38,7 +38,7 @@ def batches(
     """The stream of a seed on a device; see `Dataset.batches`."""
     device, (rank, processes) = torch.device(device), share
     if not 0 <= rank < processes:
-        raise ValueError(f"share={share}: a rank is from 0 to one less than the number of processes")
+        raise ValueError(f"share={share}: the rank must be from 0 to processes - 1")
     if seed < 0:
         raise ValueError(f"seed={seed}: may not be negative")
     if resident is None:
@@ -56,7 +56,7 @@ def batches(
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a CUDA device. 0 for others: Apple's shares the memory of the machine, and there is no way to shorten."""
+    """Free bytes of a CUDA device. 0 for others: Apple's GPUs share the memory of the machine, so residency gains nothing."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
@@ -64,10 +64,10 @@ class Resident:
     """All samples on a device, uint8 as they were packed; batches are gathered and mirrored there.
 
     Args:
-        data: uploaded here, piece by piece.
-        seed: chooses the stream.
+        data: uploaded on construction, in pieces.
+        seed: selects the stream.
         device: any; a CPU gets a copy.
-        sent: what lies there already, by the array that it is a copy of: streams of the same samples share it.
+        sent: tensors already on the device, by the id of their source array: streams of the same samples share them.
     """
 
     def __init__(self, data: Dataset, seed: int, device: torch.device, sent: dict[int, Tensor] | None = None) -> None:
@@ -86,12 +86,12 @@ class Resident:
         self.epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: int, n: int) -> Batch:
-        """The samples at positions `images` to `images + n - 1`; waits for nothing but the order of a new epoch."""
+        """The samples at positions `images` to `images + n - 1`; waits only for the order of a new epoch."""
         orders, flips = zip(*(self._part(number, part) for number, part in self.data.parts(images, n)), strict=True)
         order = joined(orders)
         image = self.samples.index_select(0, order)
         if self.data.mirror:
-            # A mask as an index would wait for the device to count it.
+            # Indexing with a mask would synchronise with the device.
             image = torch.where(joined(flips)[:, None, None, None], image.flip(2), image)
         fields = {"image": image if self.data.spec.points else image.permute(0, 3, 1, 2)}
         if self.labels is not None:
@@ -103,9 +103,9 @@ class Resident:
         return Batch(fields)
 
     def _part(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
-        """A part of an epoch, on the device: its order, int64, and which positions are flipped, bool.
+        """A slice of an epoch, on the device: its order, int64, and which positions are flipped, bool.
 
-        The last two epochs are kept: a batch may lie over the border, and a resumed run looks back once.
+        The last two epochs are cached: a batch may cross the boundary, and a resumed run looks back once.
         """
         if number not in self.epochs:
             drawn, coins = self.data.epoch(self.seed, number)
@@ -115,20 +115,20 @@ class Resident:
         return order[part], flips[part]
 
     def _sent(self, values: np.ndarray) -> Tensor:
-        held = torch.tensor(values)  # a copy: the cached original is nobody's to change
+        held = torch.tensor(values)  # a copy: the cached original must not be changed
         return (held.pin_memory() if self.device.type == "cuda" else held).to(self.device, non_blocking=True)
 
 
 class Ahead:
-    """A stream whose next batch is read by a thread while the present one is in use.
+    """A stream whose next batch is prefetched by a thread while the current one is in use.
 
-    The next batch is taken to follow the present one and to have its size. Another one is read when it is asked for: that costs
-    time, and the result is the same. On CUDA the samples must be pinned; they are copied on a stream of their own. What goes
-    wrong in the thread is raised by the next call. The thread ends with this object, and with the process.
+    The next batch is expected to follow the current one with the same size. Any other is read on demand: this is slower, with the
+    same result. On CUDA the samples must be pinned; they are copied on a separate CUDA stream. Errors in the thread are raised by
+    the next call. The thread ends with this object, and with the process.
 
     Args:
         read: (images, n) -> a batch on the CPU; called from the thread.
-        device: where the batches are wanted.
+        device: device of the batches.
     """
 
     def __init__(self, read: Batches, device: torch.device) -> None:
@@ -139,7 +139,7 @@ class Ahead:
         self.coming: Future[tuple[Batch, torch.cuda.Event | None]] | None = None
 
     def __call__(self, images: int, n: int) -> Batch:
-        """The samples at positions `images` to `images + n - 1`, on the device; waits for their being read, not for the device."""
+        """The samples at positions `images` to `images + n - 1`, on the device; waits until they are read, not for the device."""
         coming, self.coming = self.coming, None
         found = coming.result() if coming else None
         batch, copied = found if found and self.expected == (images, n) else self._fetch(images, n)
@@ -150,11 +150,11 @@ class Ahead:
         present = torch.cuda.current_stream(self.device)
         present.wait_event(copied)
         for value in batch.values():
-            value.record_stream(present)  # else its memory could be given to the next copy while it is in use
+            value.record_stream(present)  # otherwise its memory could be reused by the next copy while it is in use
         return batch
 
     def _fetch(self, images: int, n: int) -> tuple[Batch, torch.cuda.Event | None]:
-        """A batch, and the event after which it is on the device; None where it has not been sent there."""
+        """A batch, and the event after which it is on the device; None if it has not been copied."""
         if self.stream is None:
             return self.read(images, n), None
         with torch.cuda.stream(self.stream):
@@ -164,12 +164,12 @@ class Ahead:
 
 
 def joined(parts: tuple[Tensor, ...]) -> Tensor:
-    """Parts one after another; a single part as it is."""
+    """Concatenated parts; a single part unchanged."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device, with its shape and type, by way of one piece of the host's memory."""
+    """Copies an array to a device through one staging buffer on the host."""
     kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
     held = torch.empty(array.shape, dtype=kind, device=device)
     step = max(1, PIECE * len(array) // max(1, array.nbytes))
@@ -177,5 +177,5 @@ def upload(array: np.ndarray, device: torch.device) -> Tensor:
     for start in range(0, len(array), step):
         rows = array[start : start + step]
         np.copyto(piece.numpy()[: len(rows)], rows)
-        held[start : start + len(rows)].copy_(piece[: len(rows)])  # waits, so that the piece can be used again
+        held[start : start + len(rows)].copy_(piece[: len(rows)])  # synchronises, so that the buffer can be reused
     return held

@@ -1,7 +1,7 @@
-"""What is in a source, before anybody waits for a training run: a report in numbers and plain words.
+"""A report on the content of a source, before a training run.
 
-It reads exactly as `load` does (through `loading.Surveyed` and `reading`), keeps no pixels, writes nothing and imports no
-torch. What makes two pictures the same is said in `duplicates`.
+It reads exactly as `load` does (through `loading.Surveyed` and `reading`), keeps no pixels, writes nothing and does not import
+torch. `duplicates` finds duplicate images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from leafwing.data.worlds import WORLDS, modes, sigma
 
 _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
-"""Smallest class / largest class, from which on a conditional GAN is advised without a warning."""
+"""Minimum of smallest class / largest class for which a conditional GAN is recommended without a warning."""
 _SHOWN = 8
 _ATTRIBUTES = 64
 _RARE = 50
@@ -36,25 +36,25 @@ _RARE = 50
 
 @dataclass
 class Report:
-    """What the doctor found. `as_dict` gives it as plain JSON, `text` for a terminal.
+    """The doctor's findings. `as_dict` returns them as plain JSON, `text` for a terminal.
 
     Args:
         source: as given.
         kind: `folder`, `zip`, `tar`, `idx`, `world of pictures` or `world of points`.
-        pictures: how many candidates there were (points, for a world of points).
-        accepted: how many `load` would use.
+        pictures: number of candidates (points, for a data set of points).
+        accepted: number that `load` would use.
         rejected: the others, with reasons.
-        sizes: `min`, `median` and `max` as [height, width] in pixels, each side by itself; of accepted pictures.
-        modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted pictures.
-        formats: file format -> count, of accepted pictures.
-        classes: label -> count of accepted pictures; empty when there are no labels.
+        sizes: `min`, `median` and `max` as [height, width] in pixels, each side separately; of accepted images.
+        modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted images.
+        formats: file format -> count, of accepted images.
+        classes: label -> count of accepted images; empty without labels.
         balance: smallest class / largest class; None without labels.
-        attributes: name -> how many accepted pictures have it; empty when there are none.
-        exact_duplicates: groups of names whose files are the same byte by byte.
-        near_duplicates: groups of names that show nearly the same picture; of an exact group only the first is named.
-        options: what `load` would be told: size, channels, fit, background.
+        attributes: name -> number of accepted images that have it; empty without attributes.
+        exact_duplicates: groups of names with byte-identical files.
+        near_duplicates: groups of names with nearly the same image; of an exact group only the first is listed.
+        options: options for `load`: size, channels, fit, background.
         notes: how the source was read.
-        advice: what to do, in plain words.
+        advice: recommendations for the user.
     """
 
     source: str
@@ -80,7 +80,7 @@ class Report:
 
     def text(self) -> str:
         """The report for a terminal: several lines, no colours."""
-        what = "points" if self.kind == "world of points" else "pictures"
+        what = "points" if self.kind == "world of points" else "images"
         lines = [f"{self.source}  ({self.kind})"]
         lines.append(f"  {what + ':':11}{self.accepted:,} usable of {self.pictures:,}")
         if self.sizes:
@@ -95,7 +95,7 @@ class Report:
                 shares if len(shares) <= _ATTRIBUTES else [*shares[:_ATTRIBUTES], f"and {len(shares) - _ATTRIBUTES} more"]
             )
             lines.append(f"  {'attributes:':11} {', '.join(shown)}")
-        for title, groups in (("the same file", self.exact_duplicates), ("nearly the same picture", self.near_duplicates)):
+        for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
                 lines.append(f"  {title}, groups: {len(groups)}")
                 lines += [f"    {_listed(group, 4)}" for group in groups[:_SHOWN]] + _more(groups)
@@ -117,7 +117,7 @@ def doctor(
     background: str = "white",
     progress: Progress | None = None,
 ) -> Report:
-    """Looks at every picture of a source; changes nothing.
+    """Examines every image of a source; changes nothing.
 
     Args:
         source: as for `load`.
@@ -125,10 +125,10 @@ def doctor(
         channels: as for `load`.
         fit: as for `load`.
         background: as for `load`.
-        progress: called with pictures done and pictures in all.
+        progress: called with the number of images done and the total.
 
     Raises:
-        LeafwingError: no such source, an archive damaged as a whole, or bad options; never because of bad pictures.
+        LeafwingError: no such source, a damaged archive, or invalid options; never because of bad images.
     """
     wanted = check(size, channels, fit, background)
     place = find(source)
@@ -163,7 +163,7 @@ def doctor(
         _attributes(report, found.source.attributes, np.array([one.entry.attributes for one in good]))
     _duplicates(report, [one.entry.name for one in good], [one.sha256 for one in good], sketches)
     if trouble := found.trouble(len(good), failed, report.rejected):
-        report.advice.append(f"This cannot be trained on: {trouble}")
+        report.advice.append(f"This source cannot be trained on: {trouble}")
     if good:
         _advise(report)
     if progress:
@@ -172,13 +172,13 @@ def doctor(
 
 
 def _world(name: str, wanted: Wanted) -> Report:
-    """The report on a built-in world."""
+    """The report on a built-in data set."""
     data = load(name, size=wanted.size, channels=wanted.channels, fit=wanted.fit, background=wanted.background)
     if data.spec.points:
         report = Report(name, "world of points", len(data), len(data), options=data.options, notes=[WORLDS[name]])
         report.advice.append(
-            f"Points whose {len(modes(name))} modes are known (sigma {sigma(name):g}), to show which modes a game loses. "
-            "Begin with recipe gan."
+            f"Points with {len(modes(name))} known modes (sigma {sigma(name):g}), to show which modes a GAN misses. "
+            "Start with recipe gan."
         )
         return report
     notes = [WORLDS[name.partition(":")[0]]]
@@ -190,10 +190,8 @@ def _world(name: str, wanted: Wanted) -> Report:
     _classes(report, [data.spec.labels[index] for index in data.labels])
     if data.attributes is not None:
         _attributes(report, data.spec.attributes, data.attributes)
-    if is_stacked(name):  # the same digits again and again, which is no fault
-        report.advice.append(
-            "Three digits in one picture, 50 pictures of each triple, to show which of 1,000 modes a game loses."
-        )
+    if is_stacked(name):  # the digits repeat by design
+        report.advice.append("Three digits per image, 50 images of each triple, to show which of 1,000 modes a GAN misses.")
         return report
     _array_duplicates(report, data)
     _advise(report)
@@ -213,12 +211,12 @@ def _classes(report: Report, labels: Sequence[str]) -> None:
 
 
 def _attributes(report: Report, names: Sequence[str], rows: np.ndarray) -> None:
-    """Counts attributes, zeros and ones (n, attributes)."""
+    """Counts binary attributes (n, attributes)."""
     report.attributes = dict(zip(names, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
 
 
 def _duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
-    """Fills in both kinds of duplicates; near ones are looked for among one member of each exact group."""
+    """Fills in both kinds of duplicates; near ones are searched among one member of each exact group."""
     groups = duplicates.exact(hashes)
     report.exact_duplicates = [[names[index] for index in group] for group in groups]
     again = {index for group in groups for index in group[1:]}
@@ -228,61 +226,65 @@ def _duplicates(report: Report, names: list[str], hashes: list[str], sketches: l
 
 
 def _advise(report: Report) -> None:
-    """Says what to train, at what size, and what to expect."""
+    """Recommends a recipe and a size, and says what to expect."""
     say, n = report.advice.append, report.accepted
     distinct = n - sum(len(group) - 1 for group in report.exact_duplicates + report.near_duplicates)
     small = min(report.sizes["median"])
     if report.classes and len(report.classes) > 1:
         if n / len(report.classes) < 50:
-            say(f"Only {n / len(report.classes):.0f} pictures a class: train without labels (recipe dcgan) or join classes.")
+            say(
+                f"Only {n / len(report.classes):.0f} images per class: train without labels (recipe dcgan) or merge classes."
+            )
         elif report.balance is not None and report.balance >= _BALANCED:
             say(
-                f"{len(report.classes)} classes, evenly enough filled: recipe cgan draws the class you ask for; "
+                f"{len(report.classes)} reasonably balanced classes: recipe cgan generates a requested class; "
                 "dcgan ignores labels."
             )
         else:
             least, most = min(report.classes.items(), key=_count), max(report.classes.items(), key=_count)
             say(
-                f"Classes are uneven: {least[0]} has {least[1]:,} pictures, {most[0]} has {most[1]:,}. cgan will be poor at "
-                "the small ones: add pictures, join or drop small classes, or use dcgan, which ignores labels."
+                f"Classes are imbalanced: {least[0]} has {least[1]:,} images, {most[0]} has {most[1]:,}. cgan will do poorly on "
+                "the small ones: add images, merge or drop small classes, or use dcgan, which ignores labels."
             )
     elif not report.attributes:
-        say("No labels: begin with recipe dcgan. If it collapses or wavers, wgan_gp is slower and steadier; r3gan is newer.")
+        say(
+            "No labels: start with recipe dcgan. If it collapses or is unstable, wgan_gp is slower and more stable; r3gan is newer."
+        )
     if report.attributes:
         say(
-            f"{len(report.attributes)} attributes: recipe cgan draws those you ask for"
+            f"{len(report.attributes)} attributes: recipe cgan generates requested ones"
             + (" with --told attributes." if len(report.classes) > 1 else "; dcgan ignores them.")
         )
         if rare := [name for name, count in report.attributes.items() if min(count, n - count) < _RARE]:
             say(
-                f"Attributes that fewer than {_RARE} pictures have, or lack, are hardly learnt: {', '.join(rare[:_SHOWN])}"
+                f"Attributes that fewer than {_RARE} images have, or lack, are hardly learnt: {', '.join(rare[:_SHOWN])}"
                 f"{' ...' * (len(rare) > _SHOWN)}."
             )
     if n < _FEW:
         say(
-            f"{n:,} pictures are few: a GAN will memorise them. Mirroring doubles them where left and right may be "
-            "exchanged (mirror). Keep the size small, prefer wgan_gp or r3gan, and stop early; "
+            f"{n:,} images are few: a GAN will memorise them. Add mirrored images (mirror) if left and right are "
+            "interchangeable. Keep the size small, prefer wgan_gp or r3gan, and stop early; "
             f"collect more: {_SOME:,} are a start."
         )
     elif n < _SOME:
-        say(f"{n:,} pictures are on the small side: use mirroring if you can, and look out for memorised pictures.")
+        say(f"{n:,} images are rather few: use mirroring if you can, and watch for memorisation.")
     elif n < _MANY:
-        say(f"{n:,} pictures are workable; {_MANY:,} and more are comfortable.")
+        say(f"{n:,} images are workable; {_MANY:,} and more are comfortable.")
     else:
-        say(f"{n:,} pictures are comfortable.")
+        say(f"{n:,} images are comfortable.")
     say(
-        f"Size {report.options['size']}, channels {report.options['channels']}; a typical picture has "
+        f"Size {report.options['size']}, channels {report.options['channels']}; a typical image has "
         f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."
-        + (" Twice the side needs about four times the time." if small >= 128 else "")
+        + (" Twice the side takes about four times as long." if small >= 128 else "")
     )
     if set(report.modes) & {"RGBA", "LA", "PA"}:
         say(
-            f"Some pictures are transparent: they are laid on {report.options['background']}; channels=4 keeps transparency."
+            f"Some images are transparent: they are composited on {report.options['background']}; channels=4 keeps transparency."
         )
     if report.exact_duplicates or report.near_duplicates:
         say(
-            f"Groups of equal files: {len(report.exact_duplicates)}, of nearly equal ones: {len(report.near_duplicates)}. "
-            f"About {distinct:,} pictures are distinct. A GAN draws repeated ones more often, copies them first: keep one."
+            f"Groups of identical files: {len(report.exact_duplicates)}, of near duplicates: {len(report.near_duplicates)}. "
+            f"About {distinct:,} images are distinct. A GAN generates duplicates more often and memorises them first: keep one."
         )
     heights, widths = (
         {report.sizes["min"][side], report.sizes["median"][side], report.sizes["max"][side]} for side in (0, 1)
@@ -290,11 +292,13 @@ def _advise(report: Report) -> None:
     ratio = report.sizes["median"][1] / report.sizes["median"][0]
     wanted_height, wanted_width = (int(side) for side in report.options["size"].split("x"))
     if report.options["fit"] == "crop" and not 0.67 < ratio / (wanted_width / wanted_height) < 1.5:
-        say("Cropping cuts off much of these pictures: consider a size of their shape (64x96: height x width), or fit=pad.")
+        say(
+            "Cropping cuts off much of these images: consider a size with their aspect ratio (64x96: height x width), or fit=pad."
+        )
     elif len(heights) > 1 or len(widths) > 1:
-        say("The sizes differ; every picture is brought to one size by the chosen fit.")
+        say("The sizes differ; every image is resized with the chosen fit.")
     if report.rejected:
-        say(f"{len(report.rejected)} files are not used; the reasons are listed. The files themselves are left as they are.")
+        say(f"{len(report.rejected)} files are not used; the reasons are listed. The files themselves are not modified.")
 
 
 def _count(item: tuple[str, int]) -> int:

@@ -1,9 +1,9 @@
-"""Pictures that are there twice: the same file, or the same picture saved again at another size or quality.
+"""Duplicate images: the same file, or the same image saved again at another size or quality.
 
 Near duplicates are found in two steps. A 64-bit difference hash (is each of 8x8 cells darker than its right neighbour?)
 finds pairs that differ in at most 4 bits: saving a photograph again flips 0 to 4, unrelated ones differ in about 32. Then
-the two thumbnails must agree, because simple drawings share a hash without being alike. Flat pictures have no hash worth the
-name and are left out. Nothing here reads files.
+the two thumbnails must agree, because simple drawings can share a hash without being similar. Images with little contrast have
+no meaningful hash and are skipped. Nothing here reads files.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 BITS = 4
-"""At most so many of the 64 bits differ."""
+"""Maximum number of differing bits out of 64."""
 _BANDS = (0, 13, 26, 39, 52)
-"""Where the bits are cut into five bands: when at most four bits differ, at least one band is equal."""
+"""Start of each of five bands of bits: if at most four bits differ, at least one band is equal."""
 _NEIGHBOURS = 200
-"""At most so many pictures of one band are compared with each: drawings on black (digits) share bands by thousands."""
+"""Maximum number of images of one band compared with each: drawings on black (digits) share bands by thousands."""
 _FLAT = 12
 """Grey levels of 0 to 255: with less contrast than this between cells, the hash is noise."""
 _MEAN, _WORST, _BRIGHTNESS = 5.0, 40.0, 24.0
@@ -30,7 +30,7 @@ _SIDE = 16
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What is kept of a picture: its hash, a thumbnail (16, 16, 3) uint8, whether it has too little contrast to compare."""
+    """Summary of an image: its hash, a thumbnail (16, 16, 3) uint8, whether it has too little contrast to compare."""
 
     bits: int
     thumbnail: np.ndarray
@@ -41,7 +41,7 @@ def sketch(pixels: np.ndarray) -> Sketch:
     """Makes a sketch of pixels (height, width, channels) uint8."""
     channels = pixels.shape[2]
     image = Image.fromarray(pixels if channels > 1 else pixels[:, :, 0])
-    if channels in (2, 4):  # so that what is invisible does not count
+    if channels in (2, 4):  # so that invisible pixels do not count
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     cells = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     bits = int.from_bytes(np.packbits(cells[:, :-1] < cells[:, 1:]).tobytes(), "big")
@@ -50,7 +50,7 @@ def sketch(pixels: np.ndarray) -> Sketch:
 
 
 def exact(hashes: Sequence[str]) -> list[list[int]]:
-    """Groups of positions whose hash is the same, each of two or more."""
+    """Groups of two or more positions with the same hash."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, found in enumerate(hashes):
         groups[found].append(index)
@@ -58,10 +58,10 @@ def exact(hashes: Sequence[str]) -> list[list[int]]:
 
 
 def near(sketches: Sequence[Sketch]) -> list[list[int]]:
-    """Groups of positions that show nearly the same picture, each of two or more.
+    """Groups of two or more positions with nearly the same image.
 
-    Where more than a few hundred pictures share a band of their hash, only those with the closest hashes are compared, so
-    that the time stays in proportion to the number of pictures: seconds for 50,000.
+    If more than a few hundred images share a band of their hash, only those with the closest hashes are compared, so
+    that the time stays proportional to the number of images: seconds for 50,000.
     """
     places = np.array([index for index, one in enumerate(sketches) if not one.flat], dtype=np.int64)
     if len(places) < 2:
@@ -71,7 +71,7 @@ def near(sketches: Sequence[Sketch]) -> list[list[int]]:
     coarse = _coarse(thumbnails)
     root = np.arange(len(places))
     for first in _BANDS:
-        # With the band turned to the front, sorting brings pictures of one band together, the most alike side by side.
+        # With the band rotated to the front, sorting groups images of one band, with the most similar next to each other.
         turned = (bits << np.uint64(first)) | (bits >> np.uint64((64 - first) % 64))
         order = np.argsort(turned, kind="stable")
         band = turned[order] >> np.uint64(64 - 12)
@@ -83,7 +83,7 @@ def near(sketches: Sequence[Sketch]) -> list[list[int]]:
             close = (np.bitwise_count(bits[a] ^ bits[b]) <= BITS) & (root[a] != root[b])
             a, b = a[close], b[close]
             if a.size:
-                # Averages over patches differ less than what is averaged: what fails here would fail below, at more cost.
+                # Differences of patch averages are a lower bound: what fails here would fail below, at a higher cost.
                 likely = np.abs(coarse[a] - coarse[b]).mean(axis=1) <= _MEAN
                 a, b = a[likely], b[likely]
                 alike = _alike(thumbnails[a], thumbnails[b])
@@ -97,7 +97,7 @@ def near(sketches: Sequence[Sketch]) -> list[list[int]]:
 
 
 def _coarse(thumbnails: np.ndarray) -> np.ndarray:
-    """Thumbnails (n, 16, 16, 3) averaged over 4x4 patches and colours, less their overall brightness: float32 (n, 16)."""
+    """Thumbnails (n, 16, 16, 3) averaged over 4x4 patches and colours, minus their overall brightness: float32 (n, 16)."""
     patches = thumbnails.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4, 5), dtype=np.float32).reshape(-1, 16)
     return np.asarray(patches - patches.mean(axis=1, keepdims=True))
 
@@ -113,7 +113,7 @@ def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _join(root: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """Unites the groups of a[i] and b[i]; afterwards `root` names each one's group directly."""
+    """Merges the groups of a[i] and b[i]; afterwards `root` holds each one's group directly."""
     for x, y in zip(a.tolist(), b.tolist(), strict=True):
         low, high = sorted((int(root[x]), int(root[y])))
         if low != high:

@@ -1,9 +1,9 @@
-"""Which class a picture belongs to, and its attributes: `labels.csv`, StyleGAN's `dataset.json`, or the folder it lies in.
+"""The class and the attributes of each image: from `labels.csv`, StyleGAN's `dataset.json`, or the folder names.
 
-The rule for folders: take off the folders that all pictures share, then a level that only says train, test or validation.
-If every picture then lies exactly one folder deep and there are at least two such folders, their names are the classes. Any
-other tree has no labels. Further columns of `labels.csv` are attributes; without a column of labels, the folders may still give
-labels. Reading bytes is the business of `sources`, what a column means that of `attributes`.
+The rule for folders: strip the folders that all images share, then a level that only says train, test or validation. If every
+image is then exactly one folder deep and there are at least two such folders, their names are the classes. Any other tree has
+no labels. Further columns of `labels.csv` are attributes; without a label column, the folders may still give labels. `sources`
+reads the bytes, `attributes` encodes the columns.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "val
 
 @dataclass
 class Listed:
-    """What a list says.
+    """The content of a list.
 
     Args:
-        labels: file -> label; None where the list has no such column.
+        labels: file -> label; None if the list has no such column.
         columns: the names of the other columns.
-        rows: file -> its line, and its cells in the order of `columns`.
+        rows: file -> its line number, and its cells in the order of `columns`.
     """
 
     labels: dict[str, str] | None
@@ -37,10 +37,10 @@ class Listed:
 
 
 def assign(source: Source) -> None:
-    """Gives the entries of a source their labels and attributes; entries that a list leaves out become rejects.
+    """Assigns labels and attributes to the entries of a source; entries missing from a list are rejected.
 
     Raises:
-        LeafwingError: a list of labels cannot be understood.
+        LeafwingError: a list of labels is invalid.
     """
     if source.labelled:
         return
@@ -54,20 +54,20 @@ def assign(source: Source) -> None:
             labels = _read_stylegan(source, name)
             if labels is not None:
                 return _apply(source, folder, name, Listed(labels))
-            source.notes.append(f"{name} gives no labels.")
+            source.notes.append(f"{name} contains no labels.")
             return None
     return _by_folder(source, shared)
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
-    """Class names in index order: by number when all are numbers, else by alphabet."""
+    """Class names in index order: numerical if all are numbers, otherwise alphabetical."""
     if all(label.isdecimal() for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
 
 def _pictures(entries: list[Entry]) -> list[Entry]:
-    """The entries that decide the layout: a stray document must not."""
+    """The entries that determine the layout: a stray document must not."""
     return [entry for entry in entries if entry.promises] or entries
 
 
@@ -90,23 +90,23 @@ def _by_folder(source: Source, shared: str) -> None:
         splits = Counter(path[0] for path in folders.values())
         if len(splits) > 1:
             counts = ", ".join(f"{name} {count}" for name, count in splits.items())
-            source.notes.append(f"All parts are used together ({counts}); give the folder of one part to use only that.")
+            source.notes.append(f"All splits are used together ({counts}); give the folder of one split to use only that.")
         folders = {name: path[1:] for name, path in folders.items()}
     if len(set(folders.values())) < 2 or any(len(path) != 1 for path in folders.values()):
         return
     for entry in deciding:
         entry.label = folders[entry.name][0]
-    for entry in source.entries:  # a picture under a strange name, in a class folder
+    for entry in source.entries:  # an image with an unusual file name, in a class folder
         parent = entry.name.split("/")[-2:-1]
         if entry.label is None and (*parent,) in folders.values():
             entry.label = parent[0]
-    source.rejects += [Reject(e.name, "lies outside the class folders") for e in source.entries if e.label is None]
+    source.rejects += [Reject(e.name, "outside the class folders") for e in source.entries if e.label is None]
     source.entries = [entry for entry in source.entries if entry.label is not None]
     source.notes.append("The folder names are the labels.")
 
 
 def _apply(source: Source, folder: str, file: str, listed: Listed) -> None:
-    """Gives each entry what is listed for its path below `folder`, or for its bare name where that names one file only."""
+    """Assigns each entry the values listed for its path below `folder`, or for its bare name if that is unique."""
     names = listed.rows if listed.labels is None else listed.labels
     rows = {clean(name.replace("\\", "/").removeprefix("./")): name for name in names}
     bare = Counter(entry.name.rsplit("/", 1)[-1] for entry in source.entries)
@@ -126,18 +126,18 @@ def _apply(source: Source, folder: str, file: str, listed: Listed) -> None:
     _describe(source, file, listed, [listed.rows[rows[found[entry.name]]] for entry in source.entries if listed.columns])
     if extra := sorted(set(rows) - set(found.values())):
         source.notes.append(
-            f"{file} lists {len(extra)} files that are not there: {', '.join(extra[:3])}{' ...' * (len(extra) > 3)}"
+            f"{file} lists {len(extra)} files that do not exist: {', '.join(extra[:3])}{' ...' * (len(extra) > 3)}"
         )
 
 
 def _describe(source: Source, file: str, listed: Listed, rows: list[tuple[int, list[str]]]) -> None:
-    """Gives each entry its attributes: a line of the list, and its cells, for each of them."""
+    """Assigns attributes to each entry; `rows` holds the line number and the cells for each of them."""
     names: list[str] = []
     held: list[tuple[int, ...]] = [()] * len(rows)
     for place, name in enumerate(listed.columns):
         column = encode(name, [(line, cells[place]) for line, cells in rows], f"{source.path}: {file}")
         if column.left_out:
-            source.notes.append(f"{file}: column {name} {column.left_out}. It is left out.")
+            source.notes.append(f"{file}: column {name} {column.left_out}. The column is ignored.")
         names += column.names
         held = [before + column.codes.get(cells[place], ()) for before, (_, cells) in zip(held, rows, strict=True)]
     if not names:
@@ -158,7 +158,7 @@ def _text(source: Source, name: str) -> str:
 
 
 def _read_csv(source: Source, name: str) -> Listed:
-    """The labels and the further columns of a list."""
+    """Reads the labels and the further columns of a list."""
     where = f"{source.path}: {name}"
     labels: dict[str, str] = {}
     try:
@@ -189,7 +189,7 @@ def _read_csv(source: Source, name: str) -> Listed:
             line, before = listed.rows.setdefault(key, (rows.line_num, own))
             if before != own:
                 raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {line} with other attributes."
+                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {line} with different attributes."
                 )
     except csv.Error as error:
         raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
@@ -197,25 +197,25 @@ def _read_csv(source: Source, name: str) -> Listed:
 
 
 def _further(where: str, titles: list[str]) -> list[int]:
-    """Which columns of a list may be attributes: all that have a name, but for file and label.
+    """Indices of the columns that may be attributes: all named ones except file and label.
 
     Raises:
-        LeafwingError: two columns of one name, or a name that could not be told from a value.
+        LeafwingError: two columns with the same name, or an ambiguous name.
     """
     found: dict[str, int] = {}
     for place, title in enumerate(titles):
         if title.lower() in ("file", "label", ""):
             continue
         if title in found:
-            raise LeafwingError(f"{where}: columns {found[title] + 1} and {place + 1} are both called {title}.")
+            raise LeafwingError(f"{where}: columns {found[title] + 1} and {place + 1} are both named {title}.")
         if "=" in title or "," in title:
-            raise LeafwingError(f"{where}: column {place + 1} is called {title!r}; a name may hold neither = nor a comma.")
+            raise LeafwingError(f"{where}: column {place + 1} is named {title!r}; a name may contain neither = nor a comma.")
         found[title] = place
     return list(found.values())
 
 
 def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:
-    """File name -> label from `{"labels": [["00000/img.png", 3], ...]}`; None when it holds no labels."""
+    """File name -> label from `{"labels": [["00000/img.png", 3], ...]}`; None if it contains no labels."""
     where = f"{source.path}: {name}"
     try:
         content = json.loads(_text(source, name))
@@ -227,11 +227,11 @@ def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:
     labels: dict[str, str] = {}
     for pair in pairs.items() if isinstance(pairs, dict) else pairs if isinstance(pairs, list) else [pairs]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise LeafwingError(f'{where}: "labels" must be a list of ["file", class number].')
+            raise LeafwingError(f'{where}: "labels" must be a list of ["file", class index].')
         if isinstance(pair[1], bool) or not isinstance(pair[1], int):
             raise LeafwingError(
-                f"{where}: the label of {clean(pair[0])} is not a whole number; vectors are not supported as labels. "
-                'Give class numbers, or remove "labels" to train without.'
+                f"{where}: the label of {clean(pair[0])} is not an integer; vectors are not supported as labels. "
+                'Give class indices, or remove "labels" to train without.'
             )
         labels[pair[0]] = str(pair[1])
     return labels

@@ -1,6 +1,6 @@
-"""`load`: from what a user typed to a `Dataset`, by way of the cache.
+"""`load`: from a user's source argument to a `Dataset`, through the cache.
 
-The steps, each in its own file: check the options, find the source, name its entries, label them, survey them, pack them.
+The steps, each in its own file: check the options, find the source, list its entries, label them, survey them, pack them.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ def load(
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Opens a source of pictures; the first time every picture is decoded into the cache, later that is only mapped.
+    """Opens a source of images; the first time every image is decoded into the cache, later the cache is memory-mapped.
 
     Args:
-        source: a folder of pictures (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
-            StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label and attributes), IDX files as MNIST
-            has them, or a built-in name (`WORLDS`). A folder named like a built-in is written as a path: `./digits`. `stacked:`
-            before a source of digits stacks those.
-        size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 when the median short side is below 64.
-        channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 when every picture is grey, else 3. Alpha that is not kept
+        source: a folder of images (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
+            StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label and attributes), IDX files (the
+            format of MNIST), or a built-in name (`WORLDS`). Write a folder with a built-in name as a path: `./digits`. `stacked:`
+            followed by a source of digits stacks those.
+        size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 if the median short side is below 64.
+        channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 if every image is greyscale, else 3. Alpha that is not kept
             is composited on the background.
-        fit: `crop` the centre, `pad` with background, or `stretch`.
+        fit: `crop` the centre, `pad` with the background, or `stretch`.
         background: a colour: `white`, `#ff8800`.
         mirror: flip half of the samples left to right, chosen anew in each epoch.
-        cache: folder for packs. None: the variable LEAFWING_CACHE, else the user's cache folder.
-        progress: called with pictures done and pictures in all, while packing.
+        cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
+        progress: called with the number of images done and the total, while packing.
 
     Raises:
-        LeafwingError: no such source, bad options, no picture that can be used, or more than half cannot be read.
+        LeafwingError: no such source, invalid options, no usable image, or more than half unreadable.
         StorageError: the cache cannot be written.
     """
     wanted = check(size, channels, fit, background)
@@ -84,16 +84,16 @@ def load(
 
 
 def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | None = None) -> Dataset | None:
-    """Opens what was packed before, without its source.
+    """Opens an existing pack, without its source.
 
     Args:
-        fingerprint: of the data set that `load` gave.
+        fingerprint: of the data set that `load` returned.
         mirror: as for `load`.
         cache: as for `load`.
 
     Returns:
-        None when the cache does not hold it. Its rejects are those met while pixels
-        were read. Built-in worlds are never packed: `load` makes them anew.
+        None if it is not in the cache. Its rejects are those found while reading pixels.
+        Built-in data sets are never packed: `load` generates them again.
     """
     if not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
         return None
@@ -104,10 +104,10 @@ def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | Non
 
 
 def find(source: str | Path) -> str | Path:
-    """A built-in name, or the path of something that exists.
+    """A built-in name, or an existing path.
 
     Raises:
-        LeafwingError: it is neither; the message says what was close and what is possible.
+        LeafwingError: it is neither; the message lists similar names and what is possible.
     """
     text = os.fspath(source)
     if isinstance(source, str) and is_world(source):
@@ -131,14 +131,14 @@ def find(source: str | Path) -> str | Path:
     raise LeafwingError(
         f"{sources.clean(text)!r}: no such file or folder, and no built-in data set."
         + (f" Did you mean {' or '.join(close)}?" if close else "")
-        + "\nA source is a folder of pictures (sub-folders may be classes), its .zip or .tar[.gz], IDX files, or built in:\n"
+        + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, or built in:\n"
         + built_in
     )
 
 
 @dataclass
 class Surveyed:
-    """An open source with its survey and what its pictures will be turned into; `load` and the doctor both start here."""
+    """An open source with its survey and its target format; `load` and the doctor both start here."""
 
     source: Source
     seen: list[Seen]
@@ -148,7 +148,7 @@ class Surveyed:
     def open(
         cls, path: Path, files: list[sources.Found], refused: list[Reject], wanted: Wanted, progress: Progress | None
     ) -> Surveyed:
-        """Opens, labels and surveys; the arguments are those of `sources.open_source`, plus the checked options."""
+        """Opens, labels and surveys; the arguments are those of `sources.open_source`, plus the validated options."""
         source = sources.open_source(path, files, refused)
         try:
             naming.assign(source)
@@ -158,10 +158,10 @@ class Surveyed:
             raise
         target = wanted.target(reading.default_size(seen), reading.default_channels(seen))
         if frames := sum(1 for one in seen if one.header and one.header.frames):
-            source.notes.append(f"{frames} files hold several frames or pages; the first of each is used.")
+            source.notes.append(f"{frames} files contain several frames or pages; the first of each is used.")
         modes = Counter(one.header.mode for one in seen if one.header)
         if deep := sum(count for mode, count in modes.items() if mode == "F" or mode.startswith("I")):
-            source.notes.append(f"{deep} grey pictures of more than 8 bits are scaled to 8.")
+            source.notes.append(f"{deep} greyscale images with more than 8 bits are scaled to 8.")
         return cls(source, seen, target)
 
     def __enter__(self) -> Surveyed:
@@ -171,14 +171,14 @@ class Surveyed:
         self.source.close()
 
     def trouble(self, accepted: int, outcomes: list[Seen | reading.Decoded], rejected: list[Reject]) -> str | None:
-        """Why `load` would refuse this source; None when it would not."""
+        """Why `load` would refuse this source; None if it would not."""
         return enough(self.source, accepted, outcomes, rejected)
 
 
 def _dataset(
     pack: Pack, source: str, mirror: bool, early: list[dict[str, str]], notes: list[str], background: str
 ) -> Dataset:
-    """A data set over a pack; `early` are the rejects from before the pixels were read."""
+    """A data set over a pack; `early` are the rejects found before reading pixels."""
     _, height, width, channels = pack.about["shape"]
     names, attributes = tuple(pack.about["classes"]), tuple(pack.about.get("attributes", ()))
     fields = ("image", *["label"] * bool(names), *["attributes"] * bool(attributes))

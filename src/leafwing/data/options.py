@@ -1,6 +1,6 @@
-"""What a user may ask of a data set, checked: size, channels, fit, background.
+"""Validation of the reading options: size, channels, fit, background.
 
-Here a word from the command line becomes a number, or an error that says what was expected. Nothing here opens a file.
+Arguments become numbers, or an error that says what was expected. Nothing here opens a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Size = int | str | tuple[int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """What every picture is turned into; `background` is what the user wrote, `rgb` the same as three numbers 0 to 255."""
+    """The target format of every image; `background` is as the user wrote it, `rgb` the same as three numbers 0 to 255."""
 
     height: int
     width: int
@@ -40,7 +40,7 @@ class Target:
         return (self.height, self.width, self.channels)
 
     def as_dict(self) -> dict[str, Any]:
-        """The options that `load` takes and that decide what a pack holds, as plain JSON."""
+        """The options of `load` that determine the content of a pack, as plain JSON."""
         return {
             "size": f"{self.height}x{self.width}",
             "channels": self.channels,
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The options as asked for: None where the data shall decide."""
+    """The requested options: None if the data decide."""
 
     size: tuple[int, int] | None
     channels: int | None
@@ -60,16 +60,16 @@ class Wanted:
     rgb: tuple[int, int, int]
 
     def target(self, size: tuple[int, int], channels: int) -> Target:
-        """Fills in what was left to the data."""
+        """Fills in the options left to the data."""
         height, width = self.size or size
         return Target(height, width, self.channels or channels, self.fit, self.background, self.rgb)
 
 
 def check(size: Size | None, channels: int | None, fit: str, background: str) -> Wanted:
-    """Checks the options of `load` and `doctor`.
+    """Validates the options of `load` and `doctor`.
 
     Raises:
-        LeafwingError: an option has no meaning; the message names it, its value and what is possible.
+        LeafwingError: an invalid option; the message names it, its value and what is possible.
     """
     if channels is not None and (isinstance(channels, bool) or channels not in CHANNELS):
         raise LeafwingError(f"channels={channels!r}: choose 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA).")

@@ -1,16 +1,16 @@
-"""The cache of decoded pictures: written once, then shared by every process through a memory map.
+"""The cache of decoded images: written once, then shared by every process through a memory map.
 
-A pack is a folder `<cache>/packs/<fingerprint>/` that appears complete or not at all:
+A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
 
-- `pictures.npy`: uint8 (pictures, height, width, channels)
-- `labels.npy`: int64 (pictures,), when there are labels
-- `attributes.npy`: uint8 (pictures, attributes), zeros and ones, when there are attributes
-- `index.json`: per picture its name, the sha256 of its file, its label, its own size [height, width] and the part used
+- `pictures.npy`: uint8 (images, height, width, channels)
+- `labels.npy`: int64 (images,), if there are labels
+- `attributes.npy`: uint8 (images, attributes), binary, if there are attributes
+- `index.json`: per image its name, the sha256 of its file, its label, its original size [height, width] and the part used
   [left, top, right, bottom], in columns
 - `pack.json`: what is needed to open it, written last
 
-`<cache>/listings/` remembers which pack a source led to, so that an unchanged source is not read again. How pictures are
-read is the business of `reading`; batches that of `dataset`.
+`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `reading` reads the images;
+`dataset` makes batches.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from leafwing.data.sources import Reject, Source
 from leafwing.errors import LeafwingError, StorageError
 
 VERSION = 1
-"""Part of every fingerprint: raise it when the same source gives other pixels."""
+"""Part of every fingerprint: increase it when the same source yields other pixels."""
 READING = 1
-"""Part of every listing: raise it when the same files are read in another way. They are then read again, once."""
+"""Part of every listing: increase it when the same files are read in another way. They are then read again, once."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Pack:
     labels: np.ndarray | None
     attributes: np.ndarray | None
     about: dict[str, Any]
-    """The content of `pack.json`: source, options, classes, attributes, rejects, bytes. Older ones know no attributes."""
+    """The content of `pack.json`: source, options, classes, attributes, rejects, bytes. Older ones have no attributes."""
 
     @property
     def rejects(self) -> list[Reject]:
-        """The pictures that were refused while their pixels were read."""
+        """The images rejected while reading their pixels."""
         return [Reject(**reject) for reject in self.about["rejects"]]
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
-    """Where packs lie: the argument, else LEAFWING_CACHE, else the system's cache folder for this user."""
+    """The folder of packs: the argument, else LEAFWING_CACHE, else the user's cache folder."""
     chosen = cache or os.environ.get("LEAFWING_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -72,14 +72,14 @@ class Store:
     """A cache folder.
 
     Args:
-        folder: made when the first pack is written.
+        folder: created when the first pack is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def open(self, fingerprint: str) -> Pack | None:
-        """The pack of this fingerprint; None when there is none or a part of it is missing or cut off."""
+        """The pack with this fingerprint; None if there is none or it is incomplete or truncated."""
         folder = self.folder / "packs" / fingerprint
         try:
             about = json.loads((folder / "pack.json").read_text())
@@ -102,11 +102,11 @@ class Store:
             fingerprint: names the pack.
             source: an open source.
             seen: its survey.
-            target: what every picture is turned into.
-            progress: called with pictures done and pictures in all.
+            target: the target format of every image.
+            progress: called with the number of images done and the total.
 
         Raises:
-            LeafwingError: no picture, or fewer than half of them, can be used.
+            LeafwingError: no image, or fewer than half of them, can be used.
             StorageError: the cache cannot be written.
         """
         with self._storage(), self._lock(fingerprint):
@@ -137,7 +137,7 @@ class Store:
             return None
 
     def remember(self, signature: str, fingerprint: str, rejects: list[Reject], notes: list[str]) -> None:
-        """Stores which pack an unchanged source leads to, with what was said before its pixels were read."""
+        """Stores the pack of an unchanged source, with the rejects and notes from before its pixels were read."""
         content = {"fingerprint": fingerprint, "rejects": [asdict(one) for one in rejects], "notes": notes}
         folder = self.folder / "listings"
         scratch = folder / f"{signature}.{os.getpid()}"
@@ -146,16 +146,18 @@ class Store:
             scratch.write_text(json.dumps(content))
             os.replace(scratch, folder / f"{signature}.json")
         except OSError:
-            scratch.unlink(missing_ok=True)  # only costs time at the next start: a read-only cache with packs is of use
+            scratch.unlink(
+                missing_ok=True
+            )  # only costs time at the next start: a read-only cache with packs is still useful
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
-        """Turns what the file system says into an error that says what to do."""
+        """Turns file-system errors into an error that says what to do."""
         try:
             yield
         except OSError as error:
             raise StorageError(
-                f"{self.folder}: the cache for decoded pictures cannot be written ({error.strerror or error}). "
+                f"{self.folder}: the cache of decoded images cannot be written ({error.strerror or error}). "
                 "Free some space, or choose another folder with LEAFWING_CACHE=/path/to/folder."
             ) from error
 
@@ -165,7 +167,7 @@ class Store:
         return FileLock(locks / f"{fingerprint}.lock")
 
     def _sweep(self, own: str) -> None:
-        """Removes what killed processes left half-written: whatever nobody holds the lock of, except under our own lock."""
+        """Removes incomplete packs left by killed processes: those whose lock nobody holds, except our own."""
         for left in (self.folder / "packs").glob("*.partial"):
             if left.stem == own:
                 continue
@@ -173,36 +175,36 @@ class Store:
                 with self._lock(left.stem).acquire(timeout=0):
                     shutil.rmtree(left, ignore_errors=True)
             except Timeout:
-                pass  # somebody is at work on it
+                pass  # another process is writing it
 
 
 def enough(source: Source, accepted: int, outcomes: list[Seen | Decoded], rejected: list[Reject]) -> str | None:
-    """Why a source cannot be trained on; None when it can.
+    """Why a source cannot be trained on; None if it can.
 
     Args:
         source: the source.
-        accepted: how many pictures can be used.
-        outcomes: what failed, from the survey and from decoding.
-        rejected: everything that is not used.
+        accepted: number of usable images.
+        outcomes: failures of the survey and of decoding.
+        rejected: all files that are not used.
     """
     first = "; ".join(f"{one.name}: {one.reason}" for one in rejected[:3])
     broken = reading.broken(outcomes)
     if not accepted and not rejected:
         return (
-            f"{source.path}: no pictures. Looked for JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files, in sub-folders too, "
+            f"{source.path}: no images. Looked for JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files, also in sub-folders, "
             "and for IDX files (*-images-idx3-ubyte[.gz])."
         )
     if not accepted:
         return f"{source.path}: none of {len(rejected)} files can be used. {first}"
     if broken > (accepted + broken) / 2:
-        return f"{source.path}: {broken} of {accepted + broken} pictures cannot be read, more than half. {first}"
+        return f"{source.path}: {broken} of {accepted + broken} images cannot be read, more than half. {first}"
     return None
 
 
 def _write(
     folder: Path, fingerprint: str, source: Source, seen: list[Seen], target: Target, progress: Progress | None
 ) -> None:
-    """Fills a pack's folder. Rows are appended in order, so that a full disk is an error and never a fault in a map."""
+    """Fills a pack's folder. Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map."""
     kept: list[Decoded] = []
     failed: list[Seen | Decoded] = []
     with open(folder / "pictures.npy", "wb", buffering=1 << 20) as file:
@@ -213,7 +215,7 @@ def _write(
                     failed.append(one)
                     continue
                 file.write(one.picture.pixels.tobytes())
-                # the pixels are on disk now: keep the rest only
+                # the pixels are on disk now: keep only the rest
                 kept.append(Decoded(one.seen, None, None, (one.picture.height, one.picture.width, one.picture.box)))
         rejected = source.rejects + reading.rejects(seen) + reading.rejects(failed)
         if trouble := enough(source, len(kept), [*seen, *failed], rejected):
@@ -253,7 +255,7 @@ def _write(
 
 
 def _npy_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    """Writes the header of a uint8 array; numpy pads it so that the first side may still change. Returns its length."""
+    """Writes the header of a uint8 array; numpy pads it so that the first dimension may still change. Returns its length."""
     description = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, description)
     return file.tell()

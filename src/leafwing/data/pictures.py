@@ -1,11 +1,11 @@
-"""From the bytes of one picture to a checked uint8 array; the only file that talks to Pillow.
+"""From the bytes of one image to a validated uint8 array; the only file that opens images with Pillow.
 
-A picture is refused with a reason (`Unusable`); nothing else ever leaves here, whatever the bytes are. Where the bytes come
-from is the business of `sources`, what becomes of the array that of `pack` and `doctor`.
+An image is rejected with a reason (`Unusable`); no other exception leaves this file, whatever the bytes are. `sources` provides
+the bytes; `pack` and `doctor` use the array.
 
-How colours are read: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit grey is divided by
-257. Float TIFF is multiplied by 255 when its values lie in 0..1, else stretched from its own minimum and maximum; so is
-32-bit grey outside 0..65535. Of several frames or pages the first counts. EXIF rotation is applied.
+Conversion: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit greyscale is divided by 257. Float
+TIFF is multiplied by 255 if its values are in 0..1, otherwise rescaled from its own minimum and maximum; so is 32-bit greyscale
+outside 0..65535. Of several frames or pages the first is used. EXIF orientation is applied.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ SUFFIXES = frozenset(
         ".j2k",
     }
 )
-"""File names that promise a picture, in lower case."""
+"""File extensions of images, in lower case."""
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 ENLARGE = 2.0
-"""A picture that would have to be enlarged more often than this is too small."""
+"""An image that would have to be enlarged by more than this factor is too small."""
 LARGEST_FILE = 256 * 2**20
-"""Bytes; a file beyond this is refused unread, so that a film in the folder cannot fill the memory."""
+"""Bytes; larger files are rejected unread, so that a video in the folder cannot fill the memory."""
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -68,28 +68,28 @@ _TURNS = {
 
 
 class Unusable(Exception):
-    """A file that cannot be used as a picture; its message is the reason, in words for the user."""
+    """A file that cannot be used as an image; its message is the reason, for the user."""
 
 
 class Unreadable(Unusable):
-    """Its bytes are no picture or a broken one, as opposed to a good picture that does not fit (too small)."""
+    """The bytes are not an image or a corrupt one, as opposed to a valid image that does not fit (too small)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture says about itself before it is decoded: pixels (as shown, after rotation), Pillow's mode and format."""
+    """The header of an image: size in pixels (after EXIF rotation), Pillow's mode and format."""
 
     height: int
     width: int
     mode: str
     format: str
     frames: bool = False
-    """Whether it holds several frames or pages."""
+    """Whether it contains several frames or pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded picture: `pixels` uint8 (height, width, channels), its own size, the box used (left, top, right, bottom)."""
+    """A decoded image: `pixels` uint8 (height, width, channels), its original size, the box used (left, top, right, bottom)."""
 
     pixels: np.ndarray
     height: int
@@ -99,16 +99,16 @@ class Picture:
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Makes Pillow refuse truncated files and bombs, and keeps its warnings about odd files off the terminal.
+    """Makes Pillow reject truncated files and decompression bombs, and silences its warnings about unusual files.
 
-    Both switches belong to the whole process: enter once, around the threads that read.
+    Both switches affect the whole process: enter once, around the reading threads.
     """
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
-        _formats()  # registers the plugins before threads ask for them
+        _formats()  # registers the plugins before threads need them
         try:
             yield
         finally:
@@ -120,7 +120,7 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
 
     Args:
         data: the file.
-        raw: height and width, when the data are bare 8-bit grey pixels instead of a file.
+        raw: height and width, if the data are raw 8-bit grey pixels instead of a file.
 
     Raises:
         Unusable: with the reason.
@@ -128,17 +128,17 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
     with _reasons():
         image = _open(data, raw)
         height, width = image.height, image.width
-        # PNG would decode itself to look for late EXIF, TIFF has swapped its sides already.
+        # PNG would be decoded to look for trailing EXIF; TIFF has its sides swapped already.
         exif = image.getexif() if image.format in ("JPEG", "MPO", "WEBP", "AVIF") else {}
         if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8):
             height, width = width, height
-        # MPO is what telephones write: one picture with a preview beside it, not an animation.
+        # MPO comes from phones: one image with a preview, not an animation.
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         return Header(height, width, image.mode, image.format or "IDX", frames)
 
 
 def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> Picture:
-    """Decodes, rotates, fits and converts one picture.
+    """Decodes, rotates, fits and converts one image.
 
     Raises:
         Unusable: with the reason.
@@ -149,7 +149,7 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
         if image.format == "JPEG":
             _draft(image, target)
         image.load()
-        turn = image.getexif().get(_ORIENTATION, 1)  # TIFF has turned itself while loading and says 1 now
+        turn = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
         if turn in _TURNS:
             image = image.transpose(_TURNS[turn])
         if turn in (5, 6, 7, 8):
@@ -165,13 +165,13 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
 
 
 def enlargement(width: int, height: int, target: Target) -> float:
-    """How often the used part of a picture is enlarged (below 1: made smaller); `width` and `height` in pixels."""
+    """The factor by which the used part of an image is enlarged (below 1: reduced); `width` and `height` in pixels."""
     across, down = target.width / width, target.height / height
     return min(across, down) if target.fit == "pad" else max(across, down)
 
 
 def render(image: Image.Image, target: Target) -> np.ndarray:
-    """Fits an upright Pillow picture of any mode and size: (height, width, channels) uint8."""
+    """Fits an upright Pillow image of any mode and size: (height, width, channels) uint8."""
     image = _eight_bits(image)
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
@@ -186,10 +186,10 @@ def render(image: Image.Image, target: Target) -> np.ndarray:
     if target.fit == "pad":
         scale = enlargement(*image.size, target)
         inner = (_between(image.width * scale, target.width), _between(image.height * scale, target.height))
-    # Pillow multiplies colours with alpha before it mixes neighbours, so invisible pixels do not bleed.
+    # Pillow premultiplies alpha before resampling, so invisible pixels do not bleed.
     image = image.resize(inner, Image.Resampling.LANCZOS, box=_box(*image.size, target), reducing_gap=3.0)
     if inner != size:
-        # Where alpha is kept the bars are invisible: an opaque bar would be a thing in the picture.
+        # If alpha is kept the bars are transparent: an opaque bar would be part of the image.
         alpha = 0 if target.channels in (2, 4) else 255
         canvas = Image.new("RGBA", size, (*target.rgb, alpha)).convert(mode)
         canvas.paste(image, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
@@ -202,7 +202,7 @@ def _between(length: float, most: int) -> int:
 
 
 def _box(width: int, height: int, target: Target) -> tuple[float, float, float, float]:
-    """The part of the picture that is used: left, top, right, bottom, in its own pixels."""
+    """The part of the image that is used: left, top, right, bottom, in its own pixels."""
     if target.fit != "crop":
         return (0.0, 0.0, float(width), float(height))
     scale = enlargement(width, height, target)
@@ -212,22 +212,22 @@ def _box(width: int, height: int, target: Target) -> tuple[float, float, float, 
 
 
 def _draft(image: Image.Image, target: Target) -> None:
-    """Lets the JPEG decoder skip detail that the target has no room for; at least twice the target is left for Lanczos."""
+    """Lets the JPEG decoder reduce the image; at least twice the target size is left for Lanczos."""
     width, height = image.size
     if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
         width, height = height, width
     scale = 2 * enlargement(width, height, target)
-    # the same factor serves both sides, so the rotation no longer matters
+    # the same factor applies to both sides, so the rotation no longer matters
     image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Brings 16-bit, 32-bit and float grey to 8 bits without saturating; other modes are returned as they are."""
+    """Converts 16-bit, 32-bit and float greyscale to 8 bits without saturation; other modes are returned unchanged."""
     if not (image.mode == "F" or image.mode.startswith("I")):
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
-        raise Unusable("has values that are not finite numbers")
+        raise Unusable("has NaN or infinite values")
     low, high = float(values.min()), float(values.max())
     if image.mode == "F" and low >= 0 and high <= 1:
         values *= 255
@@ -247,7 +247,7 @@ def _open(data: bytes, raw: tuple[int, int] | None) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
         raise Unreadable(
-            "not a picture" if not _looks_like_picture(data) else "truncated or corrupt: broken header"
+            "not an image" if not _looks_like_picture(data) else "truncated or corrupt: broken header"
         ) from None
 
 
@@ -258,7 +258,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _looks_like_picture(data: bytes) -> bool:
-    """Whether the first bytes are those of a picture, so that a broken header can be told from a text file."""
+    """Whether the first bytes are those of an image, to distinguish a broken header from a text file."""
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")) or data[8:12] in (b"WEBP", b"avif")
 
 
@@ -273,9 +273,9 @@ def _reasons() -> Iterator[None]:
         most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise Unusable(f"more than {most} million pixels: a decompression bomb, or too large to train on") from None
     except MemoryError:
-        raise Unreadable("asks for more memory than there is") from None
+        raise Unreadable("needs more memory than available") from None
     except (
         Exception
-    ) as error:  # a broken file makes Pillow's plugins raise nearly any type: struct.error, KeyError, zlib.error ...
+    ) as error:  # corrupt files make Pillow's plugins raise nearly any type: struct.error, KeyError, zlib.error ...
         words = " ".join(str(error).split())[:120] or type(error).__name__
         raise Unreadable(f"truncated or corrupt: {words}") from None

@@ -1,8 +1,8 @@
-"""Reads every picture of a source on all CPU cores, in two passes: a survey of headers and hashes, then the pixels.
+"""Reads every image of a source on all CPU cores, in two passes: a survey of headers and hashes, then the pixels.
 
-`pack` and `doctor` both read through here, so they accept and refuse the same files for the same reasons. Callers hold
-`pictures.strict()` meanwhile: it belongs to the whole process, and a generator left half-way must not keep it. What a picture is
-lies in `pictures`, where its bytes come from in `sources`; nothing is stored here.
+`pack` and `doctor` both read through here, so they accept and reject the same files for the same reasons. Callers hold
+`pictures.strict()` meanwhile: it affects the whole process, and an abandoned generator must not keep it. `pictures` decodes an
+image, `sources` provides its bytes; nothing is stored here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 
 Progress = Callable[[int, int], None]
-"""Called with pictures done and pictures in all, from the thread that reads."""
+"""Called with the number of images done and the total, from the reading thread."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Seen:
-    """One entry after the survey: the hash of its bytes ("" when they could not be read), and its header or why not."""
+    """One entry after the survey: the hash of its bytes ("" if unreadable), and its header or the failure."""
 
     entry: Entry
     sha256: str
@@ -43,7 +43,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Decoded:
-    """One entry after decoding: its picture, or why not; `measured` is what the caller wanted to know of the pixels."""
+    """One entry after decoding: its image or the failure; `measured` is the result of the caller's `measure`."""
 
     seen: Seen
     picture: Picture | None
@@ -56,7 +56,7 @@ def survey(source: Source, progress: Progress | None = None) -> list[Seen]:
 
     Args:
         source: an open source; its entries keep their order.
-        progress: told about the first half of the work.
+        progress: called for the first half of the work.
     """
 
     def look(chunk: list[Task]) -> list[Seen]:
@@ -78,14 +78,14 @@ def decode(
     measure: Callable[[np.ndarray], Any] | None = None,
     progress: Progress | None = None,
 ) -> Generator[Decoded, None, None]:
-    """Decodes every entry whose header could be read, in order, holding a few dozen at a time.
+    """Decodes every entry with a readable header, in order, with a few dozen in memory at a time.
 
     Args:
         source: the source that was surveyed.
         seen: the survey.
         target: size, channels, fit and background.
         measure: called in the reading threads with the pixels (height, width, channels) uint8.
-        progress: told about the second half of the work.
+        progress: called for the second half of the work.
 
     Raises:
         LeafwingError: a file has changed since the survey.
@@ -105,7 +105,7 @@ def decode(
 
 
 def rejects(outcomes: Iterable[Seen | Decoded]) -> list[Reject]:
-    """The refused entries with their reasons."""
+    """The rejected entries with their reasons."""
     found = []
     for one in outcomes:
         if one.failure is not None:
@@ -115,7 +115,7 @@ def rejects(outcomes: Iterable[Seen | Decoded]) -> list[Reject]:
 
 
 def broken(outcomes: Iterable[Seen | Decoded]) -> int:
-    """How many files promise a picture by their name and cannot be read as one."""
+    """Number of files with an image's file extension that cannot be read as one."""
     count = 0
     for one in outcomes:
         entry = one.entry if isinstance(one, Seen) else one.seen.entry
@@ -125,20 +125,20 @@ def broken(outcomes: Iterable[Seen | Decoded]) -> int:
 
 
 def default_size(seen: Sequence[Seen]) -> tuple[int, int]:
-    """64x64, or 32x32 when the median short side is below 64 pixels."""
+    """64x64, or 32x32 if the median short side is below 64 pixels."""
     short = [min(one.header.height, one.header.width) for one in seen if one.header]
     return (32, 32) if short and float(np.median(short)) < 64 else (64, 64)
 
 
 def default_channels(seen: Sequence[Seen]) -> int:
-    """1 when every picture is grey by its mode, else 3."""
+    """1 if every image has a greyscale mode, else 3."""
     modes = {one.header.mode for one in seen if one.header}
     return 1 if modes and modes <= pictures.GREY_MODES else 3
 
 
 def fingerprint(seen: Sequence[Seen], target: Target, version: int, attributes: Sequence[str] = ()) -> str:
-    """A hash of everything that decides a pack: names, contents, labels, attributes and their names, options, format version."""
-    named = [list(attributes)] if attributes else []  # without attributes it is what it was before there were any
+    """A hash of everything that determines a pack: names, contents, labels, attributes and their names, options, format version."""
+    named = [list(attributes)] if attributes else []  # without attributes, unchanged from before they existed
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *named]).encode())
     for one in seen:
         own = [list(one.entry.attributes)] if attributes else []
@@ -161,7 +161,7 @@ def _decode(
 ) -> Decoded:
     try:
         data = load()
-        # The pack is filed under the hash from the survey: other bytes must never get in under it.
+        # The pack is stored under the hash from the survey: other bytes must never end up in it.
         if hashlib.sha256(data).hexdigest() != seen.sha256:
             raise LeafwingError(f"{source.path}: {seen.entry.name} changed while it was being read; start again.")
         picture = pictures.decode(data, target, source.raw)
@@ -171,7 +171,7 @@ def _decode(
 
 
 def _in_parallel(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """Results in order, a few tasks ahead of the caller; Pillow, zlib and sha256 let go of the interpreter lock."""
+    """Results in order, a few tasks ahead of the caller; Pillow, zlib and sha256 release the GIL."""
     workers = cores()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="leafwing-read")
     waiting: deque[Future[R]] = deque()

@@ -6,5 +6,5 @@ import hashlib
 
 
 def stream_seed(seed: int, name: str) -> int:
-    """The seed of a stream beside another: its own, so that no order follows the other's."""
+    """The seed of a second stream: different, so that the two orders are independent."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=7).digest(), "big")

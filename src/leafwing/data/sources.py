@@ -1,7 +1,7 @@
-"""What a source holds: a folder, zip, tar or IDX file as a list of named entries, and how to read the bytes of each.
+"""The content of a source: a folder, zip, tar or IDX file as a list of named entries, and how to read the bytes of each.
 
-No picture is opened here (that is `pictures`) and no label is decided (that is `labels`). Nothing is ever unpacked to disk,
-so the names inside an archive are only names.
+`pictures` opens the images and `labels` assigns the labels. Nothing is ever unpacked to disk, so the names inside an archive are
+only names.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ SIDE_SUFFIXES = frozenset(
         ".py",
     }
 )
-"""Files that lie beside pictures for a good reason; they are left alone."""
+"""Legitimate side files of image collections; they are ignored."""
 SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
 CHUNK = 16
-"""How many entries one thread is handed at a time."""
+"""Number of entries per task of a thread."""
 CHUNK_BYTES = 16 * 2**20
 _IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A file that is not used, and why, in words for the user."""
+    """A file that is not used, and the reason, for the user."""
 
     name: str
     reason: str
@@ -65,7 +65,7 @@ class Reject:
 
 @dataclass(slots=True)
 class Entry:
-    """One candidate picture: its name in the source (with `/`), where the source finds it, its size in bytes, class, attributes."""
+    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes."""
 
     name: str
     where: Any
@@ -75,7 +75,7 @@ class Entry:
 
     @property
     def promises(self) -> bool:
-        """Whether its name promises a picture."""
+        """Whether its file extension is that of an image."""
         return Path(self.name).suffix.lower() in SUFFIXES
 
 
@@ -87,7 +87,7 @@ class Found:
     path: str
     size: int
     changed: tuple[int, int]
-    """Times of the last change of content and of status, in nanoseconds."""
+    """Times of the last change of content and of metadata, in nanoseconds."""
 
 
 Load = Callable[[], bytes]
@@ -100,12 +100,12 @@ class Source:
 
     Args:
         kind: folder, zip, tar or idx.
-        path: where it lies.
-        entries: the candidate pictures, by name.
+        path: of the folder or file.
+        entries: the candidate images, by name.
         sides: known side files by name (`labels.csv`), to be read with `read`.
-        read: gives the bytes of what an entry's `where` points to; safe to call from several threads unless `in_order`.
-        in_order: reading is cheap in file order only, by one thread (tar).
-        raw: height and width of bare grey pictures (IDX).
+        read: returns the bytes at an entry's `where`; thread-safe unless `in_order`.
+        in_order: reading is only cheap in file order, by one thread (tar).
+        raw: height and width of raw grey images (IDX).
     """
 
     kind: str
@@ -118,9 +118,9 @@ class Source:
     in_order: bool = False
     raw: tuple[int, int] | None = None
     labelled: bool = False
-    """Whether the entries carry their labels already (IDX)."""
+    """Whether the entries already have labels (IDX)."""
     attributes: tuple[str, ...] = ()
-    """The names of what the entries' `attributes` say."""
+    """Names of the entries' `attributes`."""
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Source:
@@ -130,7 +130,7 @@ class Source:
         self.close()
 
     def chunks(self, entries: Sequence[Entry]) -> Iterator[list[Task]]:
-        """Cuts entries into tasks for threads, in order; a tar is read here, everything else by the thread itself."""
+        """Splits entries into tasks for threads, in order; a tar is read here, everything else by the threads."""
         chunk: list[Task] = []
         weight = 0
         for entry in entries:
@@ -178,26 +178,26 @@ def _give(data: bytes, reason: Unusable | None) -> bytes:
 
 
 def clean(name: str) -> str:
-    """A name that can be printed: control characters and bytes that are no text are escaped."""
+    """A printable name: control characters and undecodable bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a path inside a source is a system's own file (`.DS_Store`, `__MACOSX/...`, `Thumbs.db`)."""
+    """Whether a path inside a source is a hidden or system file (`.DS_Store`, `__MACOSX/...`, `Thumbs.db`)."""
     parts = name.split("/")
     return any((p.startswith(".") and p not in (".", "..")) or p.lower() in SYSTEM_NAMES for p in parts)
 
 
 def is_side(name: str) -> bool:
-    """Whether a file is known to lie beside pictures."""
+    """Whether a file is a known side file."""
     path = Path(name)
     return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES
 
 
 def walk(root: Path) -> tuple[list[Found], list[Reject]]:
-    """All regular files below a folder that are not hidden, by name, and what cannot be looked at.
+    """All regular files below a folder that are not hidden, by name, and what cannot be read.
 
-    Links to folders are followed, each folder once, so that a loop of links ends.
+    Symbolic links to folders are followed, each folder once, so that cycles end.
     """
     found: list[Found] = []
     rejects: list[Reject] = []
@@ -235,9 +235,9 @@ def walk(root: Path) -> tuple[list[Found], list[Reject]]:
 
 
 def list_files(path: Path) -> tuple[list[Found], list[Reject]]:
-    """The files that make up a source, without opening any: those below a folder, else the file itself and its neighbours.
+    """The files that make up a source, without opening any: those below a folder, or else the file itself and its neighbours.
 
-    The neighbours matter for an IDX file, whose labels lie beside it.
+    The neighbours matter for an IDX file, whose labels are in a file next to it.
     """
     if path.is_dir():
         return walk(path)
@@ -256,7 +256,7 @@ def open_source(path: Path, files: list[Found], rejects: list[Reject]) -> Source
 
     Args:
         path: an existing file or folder.
-        files: what `list_files` gave for it.
+        files: the result of `list_files` for it.
         rejects: likewise.
 
     Raises:
@@ -270,7 +270,7 @@ def open_source(path: Path, files: list[Found], rejects: list[Reject]) -> Source
     if zipfile.is_zipfile(path):
         return _open_zip(path)
     if path.suffix.lower() == ".zip":
-        raise LeafwingError(f"{path}: not a zip file, or one that was cut off; fetch it again.")
+        raise LeafwingError(f"{path}: not a zip file, or a truncated one; download it again.")
     if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or tarfile.is_tarfile(path):
         return _open_tar(path)
     raise LeafwingError(
@@ -279,7 +279,7 @@ def open_source(path: Path, files: list[Found], rejects: list[Reject]) -> Source
 
 
 def _sorted_into(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
-    """Puts (name, where, size) where they belong: candidates, side files, or nowhere."""
+    """Sorts (name, where, size) into candidates and side files; hidden files are dropped."""
     left_alone = 0
     for name, where, size in items:
         name = clean(name)
@@ -292,7 +292,7 @@ def _sorted_into(source: Source, items: Iterable[tuple[str, Any, int]]) -> Sourc
             source.entries.append(Entry(name, where, size))
     source.entries.sort(key=lambda entry: entry.name)
     if left_alone:
-        source.notes.append(f"{left_alone} side files (text, lists, annotations) were left alone.")
+        source.notes.append(f"{left_alone} side files (text, lists, annotations) were ignored.")
     return source
 
 
@@ -305,8 +305,8 @@ def _open_zip(path: Path) -> Source:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise LeafwingError(f"{path}: not a readable zip file ({error}); fetch it again.") from None
-    # Of two members with one name the later counts, as it would after unpacking.
+        raise LeafwingError(f"{path}: not a readable zip file ({error}); download it again.") from None
+    # Of two members with the same name the later one wins, as it would after unpacking.
     members = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
     if any(info.flag_bits & 1 for info in members.values()):
         archive.close()
@@ -314,7 +314,7 @@ def _open_zip(path: Path) -> Source:
 
     def read(info: zipfile.ZipInfo) -> bytes:
         with archive.open(info) as member:
-            data = member.read(LARGEST_FILE + 1)  # the size it claims may be a lie
+            data = member.read(LARGEST_FILE + 1)  # the declared size may be wrong
         if len(data) > LARGEST_FILE:
             raise Unusable(f"larger than {LARGEST_FILE >> 20} MiB")
         return data
@@ -327,12 +327,12 @@ def _open_tar(path: Path) -> Source:
     try:
         archive = tarfile.open(path, "r:*")
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise LeafwingError(f"{path}: not a readable tar file ({error}); fetch it again.") from None
+        raise LeafwingError(f"{path}: not a readable tar file ({error}); download it again.") from None
     try:
         members = {info.name: info for info in archive}
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
         archive.close()
-        raise LeafwingError(f"{path}: the archive is damaged or was cut off ({error}); fetch it again.") from None
+        raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
 
     def read(info: tarfile.TarInfo) -> bytes:
         member = archive.extractfile(info)
@@ -354,12 +354,12 @@ def _choose_idx(folder: Path, images: list[Found]) -> Path:
     chosen = training or images
     names = {re.sub(r"\.gz$", "", one.name) for one in chosen}
     if len(names) > 1:
-        raise LeafwingError(f"{folder}: several IDX files of pictures ({', '.join(sorted(names))}); give the path of one.")
+        raise LeafwingError(f"{folder}: several IDX files of images ({', '.join(sorted(names))}); give the path of one.")
     return Path(chosen[0].path)
 
 
 def _label_names(images: Path) -> list[Path]:
-    """Where the labels of an IDX file of pictures may lie."""
+    """Possible paths of the labels of an IDX file of images."""
     name = re.sub(r"\.gz$", "", images.name)
     stem = name.replace("images", "labels").replace("idx3", "idx1")
     return [images.with_name(stem + ending) for ending in ("", ".gz")]
@@ -371,7 +371,7 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
-        raise LeafwingError(f"{path}: cannot be read ({error}); fetch it again.") from None
+        raise LeafwingError(f"{path}: cannot be read ({error}); download it again.") from None
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes([0, 0, 8, dimensions]):
         raise LeafwingError(f"{path}: not an IDX file of {dimensions}-dimensional unsigned bytes.")
@@ -380,7 +380,9 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
     for side in shape:
         expected *= side
     if len(data) - start != expected or expected == 0:
-        raise LeafwingError(f"{path}: says {'x'.join(map(str, shape))} bytes but holds {len(data) - start}; fetch it again.")
+        raise LeafwingError(
+            f"{path}: declares {'x'.join(map(str, shape))} bytes but has {len(data) - start}; download it again."
+        )
     return shape, data[start:]
 
 
@@ -396,20 +398,20 @@ def _open_idx(path: Path) -> Source:
     source = Source("idx", path, entries, read, raw=(height, width))
     labels = next((one for one in _label_names(path) if one.is_file()), None)
     if labels is None:
-        source.notes.append(f"No labels beside {path.name}.")
+        source.notes.append(f"No labels next to {path.name}.")
         return source
     (number,), classes = _read_idx(labels, 1)
     if number != count:
-        raise LeafwingError(f"{labels}: {number} labels for {count} pictures in {path.name}.")
+        raise LeafwingError(f"{labels}: {number} labels for {count} images in {path.name}.")
     for entry, label in zip(entries, classes, strict=True):
         entry.label = str(label)
     source.labelled = True
-    source.notes.append(f"Read {path.name}; name another IDX file to read that instead.")
+    source.notes.append(f"Read {path.name}; give the path of another IDX file to read that instead.")
     return source
 
 
 def signature(path: Path, files: list[Found], options: Sequence[Any]) -> str:
-    """A hash of names, sizes and times: as long as it stays the same, no file needs to be read again."""
+    """A hash of names, sizes and times: while it is unchanged, no file needs to be read again."""
     digest = hashlib.sha256(repr((os.path.abspath(path), options)).encode())
     for one in files:
         digest.update(f"{one.name!r} {one.size} {one.changed}\n".encode())

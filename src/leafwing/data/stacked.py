@@ -1,7 +1,7 @@
-"""The world `stacked`: three digits in the red, green and blue planes of a picture, so that 1,000 modes are known.
+"""The data set `stacked`: three digits in the red, green and blue channels of an image, with 1,000 known modes.
 
 Metz et al. 2016, Unrolled Generative Adversarial Networks, arXiv:1611.02163, section 3.3.1, who stack MNIST. Here the digits are
-the built-in ones or those of any source with ten classes, and every triple is there equally often: the data are exactly uniform
+the built-in ones or those of any source with ten classes, and every triple is equally frequent: the data are exactly uniform
 over their modes.
 """
 
@@ -19,49 +19,49 @@ from leafwing.game import DataSpec
 
 NAME = "stacked"
 STACKS = 50_000
-"""Pictures, 50 of each triple; 154 MB at 32 px."""
+"""Number of images, 50 of each triple; 154 MB at 32 px."""
 CLASSES = tuple(f"{number:03}" for number in range(1_000))
-"""Labels: the digits of the red, the green and the blue plane."""
+"""Labels: the digits of the red, the green and the blue channel."""
 _DIGITS = tuple("0123456789")
 _VERSION = 1
 _SEED = 20_161_107
 
 
 def is_stacked(source: str) -> bool:
-    """Whether this names a stacked world: `stacked`, or `stacked:` and a source of digits."""
+    """Whether this names a stacked data set: `stacked`, or `stacked:` and a source of digits."""
     return source.partition(":")[0] == NAME
 
 
 def digits_of(source: str) -> str:
-    """Where the single digits of a stacked world come from: `stacked` -> `digits`, `stacked:FOLDER` -> FOLDER.
+    """The source of the single digits of a stacked data set: `stacked` -> `digits`, `stacked:FOLDER` -> FOLDER.
 
     Raises:
-        LeafwingError: nothing stands behind the colon, or another stacked world.
+        LeafwingError: nothing after the colon, or another stacked data set.
     """
     _, colon, behind = source.partition(":")
     if (colon and not behind) or is_stacked(behind):
-        raise LeafwingError(f"{source!r}: behind the colon stands a source of digits, as in stacked:mnist.")
+        raise LeafwingError(f"{source!r}: after the colon give a source of digits, as in stacked:mnist.")
     return behind or "digits"
 
 
 def stacks(digits: Dataset, wanted: Wanted, mirror: bool) -> Dataset:
-    """The stacked world of single digits.
+    """The stacked data set of single digits.
 
     Args:
         digits: grey, with the classes 0 to 9.
-        wanted: the checked options of the stacked world.
+        wanted: the validated options of the stacked data set.
         mirror: as for `load`.
 
     Raises:
-        LeafwingError: these are no digits, or a number of channels is asked for that is not three.
+        LeafwingError: these are not digits, or a number of channels other than three was requested.
     """
     if wanted.channels not in (None, 3):
         raise LeafwingError(
-            f"channels={wanted.channels}: a stacked picture has a digit in each of three channels; leave it out."
+            f"channels={wanted.channels}: a stacked image has a digit in each of three channels; omit this option."
         )
     if digits.labels is None or digits.spec.labels != _DIGITS:
         raise LeafwingError(
-            f"{digits.source} is no source of digits: its classes must be 0 to 9, as IDX files or as a sub-folder each. "
+            f"{digits.source} is not a source of digits: its classes must be 0 to 9, as IDX files or one sub-folder each. "
             f"It has {', '.join(digits.spec.labels[:12]) or 'none'}."
         )
     array, labels = stack(digits.array, digits.labels)
@@ -73,14 +73,14 @@ def stacks(digits: Dataset, wanted: Wanted, mirror: bool) -> Dataset:
 
 
 def stack(digits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stacks single digits at random, by a fixed seed; digits of a class are drawn with replacement.
+    """Stacks single digits at random, with a fixed seed; digits of a class are drawn with replacement.
 
     Args:
         digits: uint8 (n, height, width, 1).
         labels: int64 (n,), 0 to 9, each at least once.
 
     Returns:
-        Pictures uint8 (50,000, height, width, 3), and their labels int64 (50,000,), which are places in `CLASSES`.
+        Images uint8 (50,000, height, width, 3), and their labels int64 (50,000,), indices in `CLASSES`.
     """
     triples = np.arange(STACKS) % len(CLASSES)
     bits = np.random.Philox(_SEED).random_raw(3 * STACKS).reshape(3, STACKS)

@@ -1,7 +1,7 @@
-"""Built-in data that needs no download: `digits`, `sprites`, `stacked` (pictures), `ring` and `grid` (points whose modes are known).
+"""Built-in data sets without download: `digits`, `sprites`, `stacked` (images), `ring` and `grid` (points with known modes).
 
-Every world is made in memory from a fixed seed and goes through the same `Dataset` as a folder of pictures. How digits are stacked is
-the business of `stacked`, what sprites are that of the room `sprites`.
+Every built-in data set, a *world*, is generated in memory from a fixed seed and uses the same `Dataset` as a folder of images.
+`stacked` stacks the digits, the package `sprites` defines the sprites.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
 WORLDS = {
-    "digits": "1,797 scanned handwritten digits in grey, 10 classes, 32x32 (scikit-learn's, from UCI)",
+    "digits": "1,797 scanned handwritten digits, greyscale, 10 classes, 32x32 (from scikit-learn / UCI)",
     "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an oracle that reads them back",
     "ring": "100,000 points: 8 Gaussians on a circle of radius 1, sigma 0.01",
     "grid": "100,000 points: 25 Gaussians at -4 to 4 in steps of 2, sigma 0.05",
-    "stacked": "50,000 pictures of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
+    "stacked": "50,000 images of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
 }
-"""Built-in names and what they are."""
+"""Built-in names and their descriptions."""
 POINTS = 100_000
 SPRITES = 10_368
-"""Pictures of sprites: every combination of words four times."""
+"""Number of sprite images: every combination of words four times."""
 _SIGMA = {"ring": 0.01, "grid": 0.05}
 _VERSION = 1
 _SEED = 20_141_107
 
 
 def modes(name: str) -> np.ndarray:
-    """The centres of a world of points: float64 (8, 2) for `ring`, (25, 2) for `grid`.
+    """The mode centres of a data set of points: float64 (8, 2) for `ring`, (25, 2) for `grid`.
 
     Raises:
-        LeafwingError: the name is no world of points.
+        LeafwingError: the name is not a data set of points.
     """
     if name == "ring":
         # Eighths of a turn. Including the end point, as published code does, gives seven modes, one of them doubled.
@@ -48,17 +48,17 @@ def modes(name: str) -> np.ndarray:
     if name == "grid":
         steps = np.arange(-4.0, 5.0, 2.0)
         return np.array([(x, y) for x in steps for y in steps])
-    raise LeafwingError(f"{name!r} is not a world of points; those are: {', '.join(_SIGMA)}.")
+    raise LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
 
 
 def sigma(name: str) -> float:
-    """The standard deviation of every mode, in each direction.
+    """The standard deviation of every mode, per coordinate.
 
     Raises:
-        LeafwingError: the name is no world of points.
+        LeafwingError: the name is not a data set of points.
     """
     if name not in _SIGMA:
-        raise LeafwingError(f"{name!r} is not a world of points; those are: {', '.join(_SIGMA)}.")
+        raise LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
     return _SIGMA[name]
 
 
@@ -68,15 +68,15 @@ def is_world(source: str) -> bool:
 
 
 def load_world(name: str, wanted: Wanted, mirror: bool) -> Dataset:
-    """Makes a built-in data set.
+    """Generates a built-in data set.
 
     Args:
-        name: `digits`, `sprites`, `ring` or `grid`; what is stacked is loaded first, so `load` does that.
-        wanted: the checked options.
+        name: `digits`, `sprites`, `ring` or `grid`; `load` handles `stacked`, because it loads the digits first.
+        wanted: the validated options.
         mirror: as for `load`.
 
     Raises:
-        LeafwingError: options of pictures were given for points, or options that sprites cannot have.
+        LeafwingError: image options were given for points, or options that sprites do not support.
     """
     if name in _SIGMA:
         return _points(name, wanted, mirror)
@@ -85,7 +85,7 @@ def load_world(name: str, wanted: Wanted, mirror: bool) -> Dataset:
 
 def _points(name: str, wanted: Wanted, mirror: bool) -> Dataset:
     if wanted.size is not None or wanted.channels is not None or mirror:
-        raise LeafwingError(f"{name} is a world of points: size, channels and mirror are for pictures; leave them out.")
+        raise LeafwingError(f"{name} is a data set of points: size, channels and mirror are for images; omit them.")
     centres = modes(name)
     random = np.random.Generator(np.random.Philox(_SEED))
     points = centres[np.arange(POINTS) % len(centres)] + _SIGMA[name] * random.standard_normal((POINTS, 2))
@@ -119,10 +119,10 @@ def _sprites(wanted: Wanted, mirror: bool) -> Dataset:
 
     target = wanted.target((32, 32), 3)
     if target.height != target.width or target.channels != 3:
-        raise LeafwingError("sprites are square pictures in three channels: leave channels out, and give one number as size")
+        raise LeafwingError("sprites are square RGB images: omit channels, and give one number as size")
     array, scenes = pictures(SPRITES, target.height, _SEED)
     fields = ("image", "label", "attributes")
-    # A mirrored picture shows its sprite on the other side, so those two words would be wrong of half of the pictures.
+    # A mirrored image shows its sprite on the other side, so those two words would be wrong for half of the images.
     kept = [place for place, name in enumerate(NAMED) if not (mirror and name in ("left", "right"))]
     attributes = tuple(NAMED[place] for place in kept)
     spec = DataSpec(target.height, target.width, 3, labels=SHAPES, fields=fields, attributes=attributes)

@@ -1,7 +1,7 @@
-"""The world `sprites`: coloured shapes of which everything is known, and an oracle that reads them back from pictures.
+"""The data set `sprites`: coloured shapes with known factors, and an oracle that reads the factors back from images.
 
-`scene` says what there is and how it is put into words, `shapes` what shapes are, `draw` makes pictures, `fields` gives every field
-that a GAN may need by name, `oracle` reads pictures. Only numpy is needed.
+`scene` defines scenes, `words` their vocabulary and captions, `shapes` the geometry; `draw` renders images, `fields` provides every
+field that a GAN may need by name, `oracle` reads images. Only numpy is needed.
 """
 
 from leafwing.sprites.fields import FIELDS, emit, pictures

@@ -1,8 +1,8 @@
-"""Pictures of sprites, and what is drawn beside them: masks, outlines, small copies, clips, two domains. Scenes come from `scene`.
+"""Images of sprites and derived fields: masks, outlines, low-resolution copies, clips, two domains. `scene` provides the scenes.
 
-A pixel's share of a sprite is the mean of soft tests on a fine grid inside it, by the shapes' signed distances: within 0.04 of the
-covered area. Only the window about a sprite is worked out. Sums are taken one by one, in an order that no library chooses, so that
-the same scenes give the same bytes everywhere.
+A pixel's coverage by a sprite is the mean of soft inside tests on a fine grid, from the shapes' signed distances: accurate to 0.04.
+Only the window around a sprite is computed. Sums are taken one by one, in a fixed order, so that the same scenes give the same
+bytes everywhere.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from leafwing.sprites.shapes import REACH, SHAPES, distance
 from leafwing.sprites.words import BACKGROUND_RGB, BACKGROUNDS, COLOUR_RGB, SIZES
 
 LEAST, MOST = 16, 128
-"""The smallest and the largest picture."""
+"""Minimum and maximum image size."""
 LINE = 1.25
 """The width of an outline in pixels."""
 FRAMES = 8
-"""Pictures of a clip, unless told otherwise."""
-_FINE = 128  # tests a side of a picture, at least; no pixel has fewer than four a side
-_STROKE = 0.04  # the width of the outlines that make a domain, as a share of the picture
+"""Default number of frames of a clip."""
+_FINE = 128  # minimum number of tests per image side; at least four per pixel side
+_STROKE = 0.04  # the line width of the outline domain, as a fraction of the image side
 _CHUNK = 512
 _WHITE = list(BACKGROUNDS).index("white")
 
@@ -40,18 +40,18 @@ def patch(
     fine: int,
     line: float = 0.0,
 ) -> np.ndarray:
-    """How much of each pixel sprites of one shape cover, in square windows: float32 (n, width, width), 0 to 1.
+    """Pixel coverage by sprites of one shape, in square windows: float32 (n, width, width), 0 to 1.
 
     Args:
-        shape: a place in `SHAPES`.
-        x: centroids in pixels, (n,).
-        y: the same downwards, (n,).
+        shape: an index in `SHAPES`.
+        x: horizontal centroids in pixels, (n,).
+        y: vertical centroids in pixels, (n,).
         radius: in pixels, (n,).
         angle: degrees, (n,).
         corner: the first column and row of each window, (n, 2).
         width: of the windows, in pixels.
-        fine: tests a side of a pixel.
-        line: 0 for a filled sprite; otherwise its outline, of such a width in pixels.
+        fine: tests per pixel side.
+        line: 0 for a filled sprite; otherwise the line width of its outline in pixels.
     """
     turn, scale = np.radians(angle), 1 / radius
     cos, sin = ((way * scale).astype(np.float32)[:, None, None] for way in (np.cos(turn), np.sin(turn)))
@@ -73,15 +73,15 @@ def patch(
 
 
 def draw(some: Scenes, size: int, *, line: float = 0.0) -> np.ndarray:
-    """Pictures of scenes: uint8 (n, size, size, 3).
+    """Renders scenes: uint8 (n, size, size, 3).
 
     Args:
-        some: what to draw.
+        some: the scenes.
         size: 16 to 128.
-        line: 0 for filled sprites; otherwise their outlines alone, of such a width in pixels.
+        line: 0 for filled sprites; otherwise only their outlines, with this line width in pixels.
 
     Raises:
-        LeafwingError: a size that cannot be drawn.
+        LeafwingError: unsupported size.
     """
     check(size)
     found = np.empty((len(some), size, size, 3), np.uint8)
@@ -94,7 +94,7 @@ def draw(some: Scenes, size: int, *, line: float = 0.0) -> np.ndarray:
 
 
 def coverage(some: Scenes, size: int, *, line: float = 0.0) -> np.ndarray:
-    """How much of each pixel the sprite covers: float32 (n, size, size), 0 to 1. Arguments and errors as for `draw`."""
+    """Pixel coverage by the sprite: float32 (n, size, size), 0 to 1. Arguments and errors as for `draw`."""
     check(size)
     found = np.zeros((len(some), size, size), np.float32)
     for _, places, cover in _windows(some, size, line):
@@ -103,7 +103,7 @@ def coverage(some: Scenes, size: int, *, line: float = 0.0) -> np.ndarray:
 
 
 def segmentation(some: Scenes, size: int) -> np.ndarray:
-    """What each pixel shows for the greater part: uint8 (n, size, size), 0 for the background, 1 + the shape's number for a sprite."""
+    """Segmentation by majority coverage: uint8 (n, size, size), 0 for the background, 1 + the index of the shape for a sprite."""
     return (coverage(some, size) >= 0.5) * (some.shape + 1).astype(np.uint8)[:, None, None]
 
 
@@ -113,21 +113,21 @@ def edges(some: Scenes, size: int) -> np.ndarray:
 
 
 def low(some: Scenes, size: int) -> np.ndarray:
-    """Pictures at a quarter of the size, each pixel the mean of sixteen: uint8 (n, size / 4, size / 4, 3).
+    """Images at a quarter of the size, averaged over 4x4 pixels: uint8 (n, size / 4, size / 4, 3).
 
     Raises:
-        LeafwingError: a size that is no multiple of four.
+        LeafwingError: a size that is not a multiple of four.
     """
     if size % 4:
-        raise LeafwingError(f"low: pictures of {size} pixels cannot be quartered; take a size that is a multiple of 4.")
+        raise LeafwingError(f"low: size {size} is not a multiple of 4; choose one that is.")
     tall = draw(some, size).reshape(len(some), size // 4, 4, size // 4, 4, 3).sum(axis=(2, 4), dtype=np.int32)
     return ((tall + 8) // 16).astype(np.uint8)
 
 
 def hole(some: Scenes, size: int) -> np.ndarray:
-    """A box that covers the sprite and lies at random otherwise: uint8 (n, size, size, 1), 1 in the hole.
+    """A random box that covers the sprite: uint8 (n, size, size, 1), 1 in the hole.
 
-    It is wider and taller than the sprite by a pixel on each side and up to a quarter of the picture more, and never leaves it.
+    It extends beyond the sprite by a pixel on each side and up to a quarter of the image more, within the image.
     """
     check(size)
     box = some.box(size)
@@ -142,10 +142,10 @@ def hole(some: Scenes, size: int) -> np.ndarray:
 
 
 def movement(some: Scenes, frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centroids are in each picture of a clip: x and y, float64 (n, frames), shares of the picture.
+    """The centroids in each frame of a clip: x and y, float64 (n, frames), fractions of the image side.
 
-    From a scene's own place each sprite goes evenly along a straight line, towards the farther side both across and down, by 40 to
-    100 per cent of the way that is free.
+    From its position in the scene each sprite moves uniformly along a straight line, towards the farther side both horizontally and
+    vertically, by 40 to 100 per cent of the free distance.
 
     Raises:
         LeafwingError: fewer than one frame.
@@ -162,24 +162,24 @@ def movement(some: Scenes, frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray
 
 
 def clip(some: Scenes, size: int, frames: int = FRAMES) -> np.ndarray:
-    """Moving sprites, see `movement`: uint8 (n, frames, size, size, 3). The first frame is the scene's own picture."""
+    """Moving sprites, see `movement`: uint8 (n, frames, size, size, 3). The first frame is the scene itself."""
     x, y = movement(some, frames)
     every = some.rows(np.repeat(np.arange(len(some)), frames))
     return draw(moved(every, x.ravel(), y.ravel()), size).reshape(len(some), frames, size, size, 3)
 
 
 def domains(n: int, size: int, seed: int = 0) -> tuple[tuple[np.ndarray, Scenes], tuple[np.ndarray, Scenes]]:
-    """Two domains of which no two pictures belong together: outlines on white, and filled sprites on black, grey or brown.
+    """Two unpaired domains: outlines on white, and filled sprites on black, grey or brown.
 
-    Shape, colour, size and place are in one domain or the other, never in both, and of each all words appear in both.
+    Each combination of shape, colour, size and place is in only one of the domains; every single word appears in both.
 
     Returns:
-        Of each domain, pictures uint8 (n, size, size, 3) and their scenes.
+        For each domain, images uint8 (n, size, size, 3) and their scenes.
 
     Raises:
-        LeafwingError: a size that cannot be drawn, or a negative number.
+        LeafwingError: unsupported size, or a negative number.
     """
-    # Every 2,592 scenes have 1,296 of the first kind, and 972 of the second without those on white.
+    # Every 2,592 scenes contain 1,296 of the first domain, and 972 of the second excluding white backgrounds.
     every = scenes(-(-n // 972) * COMBINATIONS if n > 0 else n, seed)
     odd = (every.shape + every.colour + every.size + every.place) % 2 == 1
     a = every.rows(np.flatnonzero(~odd)[:n])
@@ -189,21 +189,21 @@ def domains(n: int, size: int, seed: int = 0) -> tuple[tuple[np.ndarray, Scenes]
 
 
 def check(size: int) -> None:
-    """Whether pictures can be of this size.
+    """Checks an image size.
 
     Raises:
-        LeafwingError: they cannot.
+        LeafwingError: unsupported size.
     """
     if not LEAST <= size <= MOST:
-        raise LeafwingError(f"size={size}: pictures of sprites have {LEAST} to {MOST} pixels a side.")
+        raise LeafwingError(f"size={size}: sprite images have {LEAST} to {MOST} pixels per side.")
 
 
 def _windows(some: Scenes, size: int, line: float) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]]:
-    """Scenes of one shape and size at a time: their rows, where their windows lie in (n, size, size), what is covered there."""
+    """Scenes of one shape and size at a time: their rows, the indices of their windows in (n, size, size), the coverage there."""
     fine = max(4, -(-_FINE // size))
     for shape in range(len(SHAPES)):
         for word, name in enumerate(SIZES):
-            # At a star's tips an outline reaches out by 2.9 times half its width.
+            # At a star's tips an outline extends by 2.9 times half its width.
             width = min(size, int(np.ceil(2 * REACH * RADII[name][1] * size + 3 * line)) + 3)
             every = np.flatnonzero((some.shape == shape) & (some.size == word))
             for start in range(0, len(every), _CHUNK):

@@ -1,4 +1,4 @@
-"""Every field that a GAN may need, by name: pictures, words, numbers, masks. What they are made of is in `scene` and `draw`."""
+"""Every field that a GAN may need, by name: images, words, numbers, masks. `scene` and `draw` compute them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Field(NamedTuple):
     """One field.
 
     Args:
-        about: what it is, its type and its shape, in one line.
-        make: from scenes and the size of pictures to an array whose first dimension is that of the scenes.
+        about: description, type and shape, in one line.
+        make: maps scenes and the image size to an array whose first dimension is that of the scenes.
     """
 
     about: str
@@ -26,21 +26,21 @@ class Field(NamedTuple):
 
 
 FIELDS = {
-    "image": Field("the picture, uint8 (n, size, size, 3)", draw.draw),
-    "label": Field("the shape's number, int64 (n,)", lambda some, size: some.shape),
+    "image": Field("the image, uint8 (n, size, size, 3)", draw.draw),
+    "label": Field("the index of the shape, int64 (n,)", lambda some, size: some.shape),
     "attributes": Field("a 0 or 1 for each word of ATTRIBUTES, uint8 (n, 23)", lambda some, size: some.attributes),
     "caption": Field("one sentence, str (n,)", lambda some, size: some.captions),
     "box": Field("left, top, width, height in pixels, float32 (n, 4)", Scenes.box),
     "keypoints": Field(
         "centre, top, right, bottom, left: x, y in pixels, 1 if visible, float32 (n, 5, 3)", Scenes.keypoints
     ),
-    "segmentation": Field("0 for background, 1 + the shape's number, uint8 (n, size, size)", draw.segmentation),
+    "segmentation": Field("0 for background, 1 + the index of the shape, uint8 (n, size, size)", draw.segmentation),
     "edges": Field("the outline, white on black, uint8 (n, size, size, 1)", draw.edges),
-    "low": Field("the picture at a quarter of the size, uint8 (n, size / 4, size / 4, 3)", draw.low),
+    "low": Field("the image at a quarter of the size, uint8 (n, size / 4, size / 4, 3)", draw.low),
     "hole": Field("1 in a box that covers the sprite, uint8 (n, size, size, 1)", draw.hole),
-    "clip": Field("eight pictures of the moving sprite, uint8 (n, 8, size, size, 3)", draw.clip),
+    "clip": Field("eight frames of the moving sprite, uint8 (n, 8, size, size, 3)", draw.clip),
 }
-"""Names of fields, what they are, and how they are made."""
+"""Fields by name, with descriptions and functions."""
 
 
 def emit(some: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> dict[str, np.ndarray]:
@@ -48,11 +48,11 @@ def emit(some: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> 
 
     Args:
         some: the scenes.
-        size: of pictures and for whatever is counted in pixels; 16 to 128.
+        size: image size, also for everything in pixels; 16 to 128.
         names: keys of `FIELDS`.
 
     Raises:
-        LeafwingError: no field has this name, or a size that cannot be drawn.
+        LeafwingError: unknown field, or unsupported size.
     """
     draw.check(size)
     names = [names] if isinstance(names, str) else list(names)
@@ -65,10 +65,10 @@ def emit(some: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> 
 
 
 def pictures(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, Scenes]:
-    """The first n pictures of a seed, uint8 (n, size, size, 3), and their scenes.
+    """The first n images of a seed, uint8 (n, size, size, 3), and their scenes.
 
     Raises:
-        LeafwingError: a size that cannot be drawn, or a negative number.
+        LeafwingError: unsupported size, or a negative number.
     """
     draw.check(size)
     some = scenes(n, seed)

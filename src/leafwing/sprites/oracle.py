@@ -1,9 +1,9 @@
-"""The oracle: it reads sprites back from pictures, whoever made them, and says how sure it is. What it looks for is in `scene`.
+"""The oracle: it reads sprites back from images of any origin, with a confidence. `scene` defines what it reads.
 
-It is no network and learns nothing. The background is the median of the border. A pixel between two colours lies on the line between
-them, so the colour is the one whose line explains the picture best, and the place on that line is how much of a pixel the sprite
-covers. Each of the six shapes is fitted to that map by least squares, over centroid, radius and angle (Levenberg 1944, Marquardt
-1963), from where the map's moments put it; the shape that leaves least wins. At last the scene is drawn again and compared.
+It is not a learnt model. The background is the median of the border. A partially covered pixel lies on the line between the two
+colours, so the sprite's colour is the one whose line explains the image best, and the position on that line is the pixel's coverage.
+Each of the six shapes is fitted to that map by least squares, over centroid, radius and angle (Levenberg 1944, Marquardt 1963),
+initialised from the map's moments; the shape with the smallest residual wins. Finally the scene is rendered again and compared.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     import torch
 
 SURE = 0.6
-"""The confidence from which a reading counts. A picture of two equal sprites has about half."""
+"""The minimum confidence for a reading to count. An image of two equal sprites has about half."""
 TOLERANCE = 32.0
-"""Colours may be off by so many levels of 255 in each channel; what is beyond that counts as unexplained."""
-_GRID = 24  # large pictures are averaged down, to no fewer pixels a side than this
-_ROUGH = 16  # and for the confidence, where noise of single pixels should not count, to no fewer than this
-_WINDOW = 0.72  # the part of a picture's side that is looked at about the sprite
+"""Maximum colour deviation per channel, in levels of 255; anything beyond counts as unexplained."""
+_GRID = 24  # large images are averaged down to at least this many pixels per side
+_ROUGH = 16  # and for the confidence, which should ignore pixel noise, to at least this many
+_WINDOW = 0.72  # side of the window around the sprite, as a fraction of the image side
 _STEPS = 6
 _CHUNK = 128
 _LEAST, _MOST = 0.9 * RADII["small"][0], 1.1 * RADII["large"][1]
@@ -37,12 +37,12 @@ _LEAST, _MOST = 0.9 * RADII["small"][0], 1.1 * RADII["large"][1]
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What was read from n pictures.
+    """The readings of n images.
 
     Args:
-        scenes: the scenes as they were read; `template` and `chance` are 0.
-        confidence: float64 (n,), 0 to 1: what share of a picture's difference from a plain background the scene explains.
-        size: pixels a side of the pictures.
+        scenes: the scenes as read; `template` and `chance` are 0.
+        confidence: float64 (n,), 0 to 1: the share of an image's difference from a plain background explained by the scene.
+        size: pixels per side of the images.
     """
 
     scenes: Scenes
@@ -50,7 +50,7 @@ class Reading:
     size: int
 
     def __len__(self) -> int:
-        """How many pictures were read."""
+        """Number of images read."""
         return len(self.confidence)
 
     @property
@@ -60,16 +60,16 @@ class Reading:
 
     @property
     def box(self) -> np.ndarray:
-        """The box about each sprite: float32 (n, 4), left, top, width, height in pixels of the pictures."""
+        """Bounding boxes of the sprites: float32 (n, 4), left, top, width, height in pixels."""
         return self.scenes.box(self.size)
 
 
 def read(pictures: np.ndarray | torch.Tensor) -> Reading:
-    """Reads pictures.
+    """Reads images.
 
     Args:
         pictures: uint8 (n, size, size, 3), or floats in [-1, 1] of that shape or (n, 3, size, size); numpy or torch, any device.
-            Pictures with numbers that are not finite read as nothing.
+            Images with NaN or infinite values have confidence 0.
 
     Raises:
         LeafwingError: another shape, size or type.
@@ -92,22 +92,23 @@ def read(pictures: np.ndarray | torch.Tensor) -> Reading:
 
 
 def agreement(reading: Reading, wanted: Scenes | Sequence[str] | np.ndarray) -> dict[str, float]:
-    """How often pictures show what was wanted: shares from 0 to 1.
+    """Accuracy with which images show the requested scenes: shares from 0 to 1.
 
     Args:
-        reading: of n pictures.
-        wanted: their scenes, or captions, which may leave words out.
+        reading: of n images.
+        wanted: their scenes, or captions, which may omit words.
 
     Returns:
-        `shape`, `colour`, `size`, `place`, `background`: over the pictures of which this was said; a part that no caption mentions is
-        left out. `caption`: everything that was said is right. `sure`: the reading counts. One that does not is wrong in all.
+        `shape`, `colour`, `size`, `place`, `background`: over the images for which it was specified; parts that no caption mentions
+        are omitted. `caption`: everything specified is right. `sure`: the reading counts. A reading that does not count is wrong
+        in all.
 
     Raises:
-        LeafwingError: another number, or a caption that does not parse.
+        LeafwingError: the numbers differ, or a caption does not parse.
     """
     said = {part: getattr(wanted, part) for part in WORDS} if isinstance(wanted, Scenes) else parse_all(wanted)
     if len(said["shape"]) != len(reading) or not len(reading):
-        raise LeafwingError(f"{len(reading)} pictures and {len(said['shape'])} scenes do not agree: one scene a picture.")
+        raise LeafwingError(f"{len(reading)} images and {len(said['shape'])} scenes: give one scene per image.")
     found, every = dict[str, float](), reading.sure.copy()
     for part, words in said.items():
         right = reading.sure & (getattr(reading.scenes, part) == words)
@@ -118,14 +119,14 @@ def agreement(reading: Reading, wanted: Scenes | Sequence[str] | np.ndarray) -> 
 
 
 def _levels(pictures: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Any pictures as float32 (n, size, size, 3) from 0 to 255."""
+    """Images of any supported type as float32 (n, size, size, 3) from 0 to 255."""
     if not isinstance(pictures, np.ndarray):  # numpy has no bfloat16
         pictures = (pictures.detach().float() if pictures.is_floating_point() else pictures).cpu().numpy()
     array, whole = pictures, pictures.dtype == np.uint8
     if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
         array = array.transpose(0, 2, 3, 1)
     if array.ndim != 4 or array.shape[-1] != 3 or array.shape[1] != array.shape[2]:
-        raise LeafwingError(f"the oracle reads square pictures in colour, (n, size, size, 3), not {array.shape}.")
+        raise LeafwingError(f"the oracle reads square RGB images, (n, size, size, 3), not {array.shape}.")
     if not whole and array.dtype.kind != "f":
         raise LeafwingError(f"the oracle reads uint8, or floats in [-1, 1], not {array.dtype}.")
     floats = array.astype(np.float32)
@@ -133,14 +134,14 @@ def _levels(pictures: np.ndarray | torch.Tensor) -> np.ndarray:
 
 
 def _averaged(pictures: np.ndarray, least: int) -> np.ndarray:
-    """Means of squares of pixels, as large as leaves at least so many a side and no rest."""
+    """Average-pools with the largest divisor of the size that leaves at least `least` pixels per side."""
     n, size = pictures.shape[:2]
     by = max(k for k in range(1, size + 1) if size % k == 0 and (size // k >= least or k == 1))
     return pictures.reshape(n, size // by, by, size // by, by, 3).mean(axis=(2, 4))
 
 
 def _read(levels: np.ndarray) -> dict[str, np.ndarray]:
-    """A chunk of pictures (n, size, size, 3), 0 to 255 -> the arrays of their scenes, and `confidence`."""
+    """A chunk of images (n, size, size, 3), 0 to 255 -> the arrays of their scenes, and `confidence`."""
     finite = np.isfinite(levels).all(axis=(1, 2, 3))
     levels = np.where(finite[:, None, None, None], levels, 0)
     small = _averaged(levels, _GRID)
@@ -152,7 +153,7 @@ def _read(levels: np.ndarray) -> dict[str, np.ndarray]:
     colour = _colour(away, ground)
     fits = _fit(away, ground, colour)
     paint = _paint(away, ground, fits, grid)
-    # The whole sprite says more about its colour than single pixels do; where it says something else, everything is fitted again.
+    # The whole sprite determines its colour better than single pixels do; where the results differ, everything is fitted again.
     wrong = np.flatnonzero(_nearest(paint, COLOUR_RGB) != colour)
     colour[wrong] = _nearest(paint[wrong], COLOUR_RGB)
     for name, values in _fit(away[wrong], ground[wrong], colour[wrong]).items():
@@ -176,17 +177,17 @@ def _read(levels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _nearest(found: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Places of the nearest named colours: int64 (n,)."""
+    """Indices of the nearest named colours: int64 (n,)."""
     return ((found[:, None] - named) ** 2).sum(axis=2).argmin(axis=1)
 
 
 def _near(found: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Colours as they were found, but no further than `TOLERANCE` from what they are called."""
+    """Measured colours, clipped to within `TOLERANCE` of the named ones."""
     return np.clip(found, named - TOLERANCE, named + TOLERANCE)
 
 
 def _colour(away: np.ndarray, ground: np.ndarray) -> np.ndarray:
-    """The sprite's colour by single pixels: the one whose mixtures with the background explain most. int64 (n,)."""
+    """The sprite's colour from single pixels: the one whose mixtures with the background explain most. int64 (n,)."""
     explained = []
     for paint in COLOUR_RGB:
         line = paint - ground
@@ -198,14 +199,14 @@ def _colour(away: np.ndarray, ground: np.ndarray) -> np.ndarray:
 
 
 def _paint(away: np.ndarray, ground: np.ndarray, fits: dict[str, np.ndarray], grid: int) -> np.ndarray:
-    """The sprite's colour by all of it: least squares, (n, 3)."""
+    """The colour of the whole sprite by least squares, (n, 3)."""
     cover = _cover(fits, grid)
     weight = np.maximum((cover**2).sum(axis=(1, 2)), 1e-6)
     return ground + np.einsum("nij,nijc->nc", cover, away) / weight[:, None]
 
 
 def _cover(fits: dict[str, np.ndarray], grid: int) -> np.ndarray:
-    """How much of each pixel the fitted sprites cover: float32 (n, grid, grid)."""
+    """Pixel coverage by the fitted sprites: float32 (n, grid, grid)."""
     found = np.zeros((len(fits["x"]), grid, grid), np.float32)
     for shape in range(len(SHAPES)):
         rows = np.flatnonzero(fits["shape"] == shape)
@@ -216,7 +217,7 @@ def _cover(fits: dict[str, np.ndarray], grid: int) -> np.ndarray:
 
 
 def _fit(away: np.ndarray, ground: np.ndarray, colour: np.ndarray) -> dict[str, np.ndarray]:
-    """The shape that explains the covered share of each pixel best: `shape`, and `x`, `y`, `radius`, `angle` in pixels and degrees."""
+    """The shape that explains the coverage map best: `shape`, and `x`, `y`, `radius`, `angle` in pixels and degrees."""
     n, grid = away.shape[:2]
     line = COLOUR_RGB[colour] - ground
     share = np.einsum("nijc,nc->nij", away, line) / np.maximum((line**2).sum(axis=1), 1)[:, None, None]
@@ -241,9 +242,9 @@ def _fit(away: np.ndarray, ground: np.ndarray, colour: np.ndarray) -> dict[str, 
 
 
 def _place(share: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A window about the sprite: its first column and row, int64 (n, 2), and the centroid of what is in it, in pixels.
+    """A window around the sprite: its first column and row, int64 (n, 2), and the centroid of its content, in pixels.
 
-    The window starts where a box of half a picture's side holds most, and follows the centroid.
+    The window starts at the box of half the image side with the most coverage, and follows the centroid.
     """
     n, grid = share.shape[:2]
     wide = grid // 2
@@ -265,7 +266,7 @@ def _place(share: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
 def _polished(
     shape: int, guess: np.ndarray, seen: np.ndarray, corner: np.ndarray, grid: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fits one shape: x, y, radius, angle (n, 4) and the squared error (n,) of the best that was met."""
+    """Fits one shape: x, y, radius, angle (n, 4) and the squared error (n,) of the best iterate."""
     n, width = seen.shape[:2]
     fine = max(2, 64 // grid)
     low = np.array([0, 0, _LEAST * grid, -1.1 * ANGLE])
@@ -282,7 +283,7 @@ def _polished(
         trust = np.where(better, trust * 0.3, trust * 10)
         if step == _STEPS:
             break
-        # Moving, growing and turning shift the picture of a shape, so its own slopes give the derivatives.
+        # Translation, scaling and rotation shift the rendered shape, so its image gradients give the derivatives.
         down, across = np.gradient(cover, axis=(1, 2))
         x = corner[:, :1, None] + np.arange(width) + 0.5 - guess[:, :1, None]
         y = corner[:, 1:, None] + np.arange(width)[:, None] + 0.5 - guess[:, 1:2, None]
@@ -291,7 +292,7 @@ def _polished(
         ways = np.stack([-across, -down, grown, turned], axis=1).reshape(n, 4, width**2)
         normal = np.where(better[:, None, None], ways @ ways.transpose(0, 2, 1), normal)
         slope = np.where(better[:, None], np.einsum("nkp,np->nk", ways, rest.reshape(n, width**2)), slope)
-        # A circle does not change when it is turned: the small number keeps its equations solvable.
+        # A circle is invariant under rotation: the small constant keeps its normal equations solvable.
         own = np.einsum("nkk->nk", normal)
         damped = normal + np.einsum("nk,kl->nkl", own * trust[:, None] + 1e-6, np.eye(4))
         guess = np.clip(best + np.linalg.solve(damped, slope[..., None])[..., 0], low, high)

@@ -1,8 +1,8 @@
-"""What there is in the world `sprites`, and how it is put into words; shapes and pixels live elsewhere.
+"""The scenes of the data set `sprites`, in numbers and words; shapes and pixels are defined elsewhere.
 
 A scene is one sprite on a plain background. Six shapes, six colours, two sizes, nine places and four backgrounds are combined
-freely; where exactly, how large exactly and how far turned varies within a word. The ranges of two words never touch, so that
-whoever reads a picture can be exactly right.
+freely; the exact position, size and rotation vary within a word. The ranges of two words never touch, so that an image can be
+read without ambiguity.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from leafwing.sprites.shapes import REACH, SHAPES, keypoints, outline
 from leafwing.sprites.words import BACKGROUNDS, COLOURS, PLACES, SIZES, TEMPLATES, WORDS, say
 
 RADII = {"small": (0.125, 0.15), "large": (0.185, 0.22)}
-"""The least and the greatest radius of each size, as a share of the picture."""
+"""Minimum and maximum radius of each size, as a fraction of the image side."""
 ANGLE = 20.0
-"""Sprites are turned by up to so many degrees either way; circles are not, since nobody could tell."""
+"""Maximum rotation of sprites in degrees, either way; circles are not rotated, since it would be invisible."""
 SHAPE_OF_WORDS = tuple(len(words) for words in WORDS.values())
 COMBINATIONS = int(np.prod(SHAPE_OF_WORDS))
-"""Different scenes in words: 2,592."""
+"""Number of combinations of words: 2,592."""
 
-# Beyond these, a coordinate counts as left or right, top or bottom; between them as the middle. Sprites stay `_GAP` away from them.
+# Outside these, a coordinate is left or right, top or bottom; between them it is the middle. Sprites keep a distance of `_GAP`.
 THIRDS = (0.41, 0.59)
 _GAP = 0.05
 BETWEEN_SIZES = (RADII["small"][1] + RADII["large"][0]) / 2
-_EDGE = 0.02  # what always stays free between a sprite and the picture's edge
+_EDGE = 0.02  # minimum distance between a sprite and the image border
 _ORDER, _X, _Y, _RADIUS, _ANGLE, _TEMPLATE, _CHANCE = range(7)
 
 
@@ -41,11 +41,11 @@ class Scene:
         size: a word of `SIZES`.
         place: a word of `PLACES`.
         background: a word of `BACKGROUNDS`.
-        x: the centroid's distance from the left edge, 0 to 1 as a share of the picture.
+        x: the centroid's distance from the left edge, 0 to 1 as a fraction of the image side.
         y: the centroid's distance from the upper edge, 0 to 1.
-        radius: as a share of the picture.
-        angle: degrees, clockwise as one sees it.
-        caption: one sentence that says all of the words.
+        radius: as a fraction of the image side.
+        angle: degrees, clockwise as seen.
+        caption: one sentence with all of the words.
     """
 
     shape: str
@@ -62,7 +62,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Many scenes: arrays of one length n. `scenes[3]` is a `Scene`, `scenes.rows(...)` some of them.
+    """Many scenes: arrays of one length n. `scenes[3]` is a `Scene`, `scenes.rows(...)` a subset.
 
     Args:
         shape: int64 (n,), places in `SHAPES`; it is also the label.
@@ -75,7 +75,7 @@ class Scenes:
         radius: float64 (n,).
         angle: float64 (n,), degrees.
         template: int64 (n,), places in `TEMPLATES`.
-        chance: float64 (n, 4) in [0, 1): a scene's own random numbers, for what is made from it, such as a hole or a movement.
+        chance: float64 (n, 4) in [0, 1): random numbers of the scene, for derived fields such as a hole or a movement.
     """
 
     shape: np.ndarray
@@ -91,29 +91,29 @@ class Scenes:
     chance: np.ndarray
 
     def __len__(self) -> int:
-        """How many scenes there are."""
+        """Number of scenes."""
         return len(self.shape)
 
     def __getitem__(self, number: int) -> Scene:
-        """One scene by its number."""
+        """One scene by index."""
         words = {part: names[int(getattr(self, part)[number])] for part, names in WORDS.items()}
         x, y, radius, angle = (float(getattr(self, name)[number]) for name in ("x", "y", "radius", "angle"))
         return Scene(**words, x=x, y=y, radius=radius, angle=angle, caption=say(int(self.template[number]), words))
 
     def rows(self, rows: slice | np.ndarray) -> Scenes:
-        """Some of the scenes, by a slice, a mask or their numbers."""
+        """A subset of the scenes, by a slice, a mask or indices."""
         return Scenes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @property
     def combination(self) -> np.ndarray:
-        """Which combination of words each scene is: int64 (n,), 0 to 2,591."""
+        """Index of each scene's combination of words: int64 (n,), 0 to 2,591."""
         return np.ravel_multi_index(tuple(getattr(self, part) for part in WORDS), SHAPE_OF_WORDS)
 
     @property
     def attributes(self) -> np.ndarray:
-        """Which words of `ATTRIBUTES` are true: uint8 (n, 23), 0 or 1, a column a word.
+        """Binary attributes, one column per word of `ATTRIBUTES`: uint8 (n, 23).
 
-        `middle` is true where no other word of place is.
+        `middle` is 1 if no other word of place is.
         """
         across, down = self.place % 3, self.place // 3
         where = (down == 0, down == 2, across == 0, across == 2, self.place == PLACES.index("middle"))
@@ -130,7 +130,7 @@ class Scenes:
 
     @property
     def captions(self) -> np.ndarray:
-        """One sentence a scene, each saying all five words: an array of str (n,)."""
+        """One sentence per scene, with all five words: an array of str (n,)."""
         rows = zip(self.template.tolist(), *(getattr(self, part).tolist() for part in WORDS), strict=True)
         said = [
             say(template, {part: WORDS[part][code] for part, code in zip(WORDS, codes, strict=True)})
@@ -139,9 +139,9 @@ class Scenes:
         return np.array(said, dtype=np.str_)
 
     def box(self, size: int) -> np.ndarray:
-        """The smallest upright box about each sprite: float32 (n, 4), left, top, width and height in pixels of a picture of `size`.
+        """Axis-aligned bounding boxes: float32 (n, 4), left, top, width and height in pixels of an image of `size`.
 
-        Edges are not rounded: a pixel of column i covers i to i + 1.
+        Not rounded: a pixel in column i covers i to i + 1.
         """
         found = np.empty((len(self), 4), np.float32)
         for shape in range(len(SHAPES)):
@@ -152,9 +152,9 @@ class Scenes:
         return found
 
     def keypoints(self, size: int) -> np.ndarray:
-        """Centre, top, right, bottom, left of each sprite: float32 (n, 5, 3), x and y in pixels, and 1 where it can be seen.
+        """Centre, top, right, bottom, left of each sprite: float32 (n, 5, 3), x and y in pixels, and 1 if visible.
 
-        They turn with the sprite. A single sprite hides nothing and stays inside, so all can be seen.
+        They rotate with the sprite. All are visible, because a single sprite is not occluded and stays inside the image.
         """
         found = np.ones((len(self), 5, 3), np.float32)
         for shape in range(len(SHAPES)):
@@ -163,7 +163,7 @@ class Scenes:
         return found
 
     def _placed(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Points (k, 2) of one shape's own coordinates -> (rows, k, 2) as shares of the picture."""
+        """Points (k, 2) in one shape's coordinates -> (rows, k, 2) as fractions of the image side."""
         turn = np.radians(self.angle[rows, None])
         cos, sin, (u, v) = np.cos(turn), np.sin(turn), points.T
         moved = np.stack([u * cos - v * sin, u * sin + v * cos], axis=2) * self.radius[rows, None, None]
@@ -171,13 +171,13 @@ class Scenes:
 
 
 def scenes(n: int, seed: int = 0) -> Scenes:
-    """The first n scenes of a seed's endless row.
+    """The first n scenes of a seed's infinite sequence.
 
-    Every run of 2,592 scenes from the start holds every combination of words once, in an order of its own. A longer row begins
-    with every shorter one.
+    Every block of 2,592 scenes contains every combination of words once, in a new order. A longer sequence starts with every
+    shorter one.
 
     Args:
-        n: how many; 0 or more.
+        n: number of scenes; 0 or more.
         seed: 0 or more.
 
     Raises:
@@ -208,22 +208,22 @@ def scenes(n: int, seed: int = 0) -> Scenes:
 
 
 def margin(radius: np.ndarray) -> np.ndarray:
-    """How far a centroid stays away from the picture's edges, for any shape and angle; float64 (n,), shares of the picture."""
+    """Minimum distance of a centroid from the image border, for any shape and angle; float64 (n,), fractions of the image side."""
     return REACH * radius + _EDGE
 
 
 def place_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The word for a place: int64 (n,), places in `PLACES`, from shares of the picture."""
+    """The word for a place: int64 (n,), indices in `PLACES`, from fractions of the image side."""
     return 3 * np.digitize(y, THIRDS) + np.digitize(x, THIRDS)
 
 
 def moved(some: Scenes, x: np.ndarray, y: np.ndarray) -> Scenes:
-    """The same sprites with their centroids elsewhere, float64 (n,) each; their word for the place follows."""
+    """The same sprites with other centroids, float64 (n,) each; their place words are updated."""
     return replace(some, x=x, y=y, place=place_of(x, y))
 
 
 def _coordinate(third: np.ndarray, radius: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Where in a third (0, 1, 2) a centroid is, at such a share of the way from its outer to its inner end."""
+    """The coordinate of a centroid in a third (0, 1, 2), at a fraction `share` of the way from its outer to its inner end."""
     outer, inner = margin(radius), THIRDS[0] - _GAP
     near = outer + (inner - outer) * share
     middle = THIRDS[0] + _GAP + (THIRDS[1] - THIRDS[0] - 2 * _GAP) * share
@@ -231,11 +231,11 @@ def _coordinate(third: np.ndarray, radius: np.ndarray, share: np.ndarray) -> np.
 
 
 def _bits(seed: int, purpose: int, n: int, run: int = 0) -> np.ndarray:
-    """n random words of 64 bits. numpy promises the raw stream of Philox for good, but not what is derived from it."""
+    """n random words of 64 bits. numpy guarantees the raw stream of Philox across versions, but not what is derived from it."""
     found = np.random.Philox(np.random.SeedSequence((seed, run, purpose))).random_raw(n)
     return np.asarray(found, dtype=np.uint64)
 
 
 def _uniform(seed: int, purpose: int, n: int) -> np.ndarray:
-    """n numbers in [0, 1), by the upper 53 bits of the stream."""
+    """n numbers in [0, 1), from the upper 53 bits of the stream."""
     return (_bits(seed, purpose, n) >> np.uint64(11)) * 2.0**-53

@@ -1,7 +1,7 @@
-"""The six shapes: their signed distances, and where their outlines and key points lie. Grammar and pixels live elsewhere.
+"""The six shapes: their signed distances, outlines and key points. Vocabulary and pixels are defined elsewhere.
 
-A shape lives in coordinates of its own: its centroid is the origin, u points right, v points down, and the unit is a sprite's radius.
-The units are chosen so that shapes of one radius look equally large; no point is further than `REACH` from the centroid.
+A shape has its own coordinates: its centroid is the origin, u points right, v points down, and the unit is the sprite's radius.
+The units are chosen so that shapes of equal radius look equally large; no point is further than `REACH` from the centroid.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import math
 import numpy as np
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
-"""A shape's number is its place here."""
+"""A shape's label is its index here."""
 REACH = 1.25
-"""The furthest that any shape extends from its centroid, in radii."""
+"""Maximum distance of any shape's points from its centroid, in radii."""
 
-_SQUARE = 0.88  # half a side
+_SQUARE = 0.88  # half the side
 _CORNER = 1.25  # circumradius of triangle and star
-_NOTCH = 0.42  # a star's inner vertices, as a share of its tips
-_ARM, _THICK = 1.15, 0.38  # length and half the width of a cross's arms
-# A heart is a square on its corner, of sides 2 a, with a half disc of radius a on each upper side. `_DROP` is how far below the
-# centroid of all this the square's centre lies.
+_NOTCH = 0.42  # a star's inner radius, as a fraction of its outer one
+_ARM, _THICK = 1.15, 0.38  # length and half-width of a cross's arms
+# A heart is a square standing on its corner, with sides 2 a, and a half disc of radius a on each upper side. `_DROP` is the distance
+# of the square's centre below the centroid.
 _LOBE = 0.67
 _DROP = _LOBE * (math.pi / math.sqrt(2) + 4 / 3 / math.sqrt(2)) / (4 + math.pi)
 
@@ -38,21 +38,21 @@ Array = np.ndarray
 
 
 def distance(shape: int, u: Array, v: Array) -> Array:
-    """How far points lie outside of a shape, in radii; negative inside.
+    """Signed distance of points from a shape, in radii; negative inside.
 
-    Exact near smooth outlines and straight sides; straight sides are extended past convex corners, so that a band about the
-    outline keeps its corners sharp.
+    Exact near smooth outlines and straight sides; straight sides are extended past convex corners, so that a band around the
+    outline keeps sharp corners.
 
     Args:
-        shape: a place in `SHAPES`.
-        u: coordinates of any shape; those to the right are positive.
-        v: coordinates of the same shape; those below are positive.
+        shape: an index in `SHAPES`.
+        u: an array of any shape; positive to the right.
+        v: an array of the same shape; positive downwards.
     """
     return (_circle, _square, _triangle, _star, _cross, _heart)[shape](u, v)
 
 
 def outline(shape: int) -> Array:
-    """Points of the outline whose convex hull is that of the shape, to a 10,000th of a radius: float64 (points, 2)."""
+    """Points of the outline with the convex hull of the shape, accurate to 1/10,000 of a radius: float64 (points, 2)."""
     if shape == 0:
         return _arc(0, 360, 1.0)
     if shape == 1:
@@ -70,9 +70,9 @@ def outline(shape: int) -> Array:
 
 
 def keypoints(shape: int) -> Array:
-    """Centre, top, right, bottom and left of a shape: float64 (5, 2). All but the centre lie on its outline.
+    """Centre, top, right, bottom and left of a shape: float64 (5, 2). All but the centre are on its outline.
 
-    They belong to the shape and turn with it: tips of a star, the notch and the point of a heart, the middle of a square's sides.
+    They are fixed to the shape and rotate with it: tips of a star, the notch and the point of a heart, the middle of a square's sides.
     """
     centre = (0.0, 0.0)
     if shape in (0, 1, 4):
@@ -107,7 +107,7 @@ def _triangle(u: Array, v: Array) -> Array:
 
 
 def _star(u: Array, v: Array) -> Array:
-    # Folded along three of its mirrors, a star is half of one tip: a single side.
+    # Folded along three of its symmetry axes, a star is half of one tip: a single side.
     cos, sin = math.cos(math.pi / 5), math.sin(math.pi / 5)
     u, v = np.abs(u), -v
     over = 2 * np.maximum(cos * u - sin * v, 0)

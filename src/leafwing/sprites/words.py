@@ -1,4 +1,4 @@
-"""The words of the world `sprites`: what there is, its sentences, and reading them. Numbers are the business of `scene`."""
+"""The vocabulary of the data set `sprites`: its words, its captions, and their parser. `scene` holds the numbers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COLOURS = {
     "purple": (185, 60, 225),
     "cyan": (40, 205, 225),
 }
-"""Colours of sprites. Seen from any background they lie in clearly different directions, so that even a mixture is told apart."""
+"""Colours of sprites. Relative to any background they have clearly different directions, so that even mixtures are separable."""
 SIZES = ("small", "large")
 PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
-"""The 3x3 grid in reading order; a place is where the sprite's centroid is."""
+"""The 3x3 grid in reading order; the sprite's centroid determines its place."""
 BACKGROUNDS = {"black": (18, 18, 18), "white": (245, 245, 245), "grey": (125, 125, 125), "brown": (95, 60, 30)}
-"""Colours of backgrounds; none is a colour of a sprite."""
+"""Colours of backgrounds; different from all colours of sprites."""
 WORDS = {
     "shape": SHAPES,
     "colour": tuple(COLOURS),
@@ -31,14 +31,14 @@ WORDS = {
     "place": PLACES,
     "background": tuple(BACKGROUNDS),
 }
-"""What a caption says, by part of the scene."""
+"""The words of a caption, by part of the scene."""
 ATTRIBUTES = (*SHAPES, *COLOURS, *SIZES, "top", "bottom", "left", "right", "middle", *BACKGROUNDS)
-"""Every word of the grammar, once."""
+"""Every word of the vocabulary, once."""
 NAMED = tuple(
     next((f"{part}={word}" for part in ("shape", "colour", "size", "background") if word in WORDS[part]), word)
     for word in ATTRIBUTES
 )
-"""The same as names of attributes: a value of a part of which a sprite has exactly one stands behind that part, `colour=red`."""
+"""The same as attribute names: one-hot values are prefixed with their part, `colour=red`."""
 COLOUR_RGB = np.array(list(COLOURS.values()), np.float32)
 BACKGROUND_RGB = np.array(list(BACKGROUNDS.values()), np.float32)
 """The same as numbers: float32 (colours, 3), 0 to 255."""
@@ -51,31 +51,31 @@ TEMPLATES = (
     "a {background} picture with a {size} {colour} {shape} at the {place}",
     "{size} {colour} {shape}, {place}, {background} background",
 )
-"""The sentences of the grammar."""
+"""The caption templates."""
 
 _FILLERS = {"a", "an", "the", "at", "in", "on", "of", "with", "there", "is", "shows", "showing", "background", "picture"}
 
 
 def say(template: int, words: dict[str, str]) -> str:
-    """One sentence: a place in `TEMPLATES`, and a word for each part of the scene."""
+    """One sentence, from an index in `TEMPLATES` and a word for each part of the scene."""
     return TEMPLATES[template].format(**words)
 
 
 def parse(caption: str) -> dict[str, str]:
-    """The words that a caption fixes, by part of the scene: the inverse of `say`, for parts of sentences too.
+    """The words that a caption determines, by part of the scene: the inverse of `say`, also for partial sentences.
 
     Args:
-        caption: a sentence of the grammar, or less: "a red star" gives {"shape": "star", "colour": "red"}.
+        caption: a full or partial caption: "a red star" gives {"shape": "star", "colour": "red"}.
 
     Raises:
-        LeafwingError: a word that is not in the grammar, two words for one part, or no word that fixes anything.
+        LeafwingError: an unknown word, two words for one part, or no informative word.
     """
     found: dict[str, str] = {}
     words = re.findall(r"[^\s,.;!]+", caption.lower())
     spoken = " ".join(word for word in words if word in " ".join(PLACES).split())
     if spoken:
         if spoken not in PLACES:
-            raise LeafwingError(f"{caption!r}: {spoken!r} is no place; there are: {', '.join(PLACES)}.")
+            raise LeafwingError(f"{caption!r}: {spoken!r} is not a place; there are: {', '.join(PLACES)}.")
         found["place"] = spoken
     known = {word: part for part in ("shape", "colour", "size", "background") for word in WORDS[part]}
     for word in words:
@@ -85,14 +85,14 @@ def parse(caption: str) -> dict[str, str]:
                     f"{caption!r}: a sprite has one {known[word]}, not both {found[known[word]]} and {word}."
                 )
         elif word not in _FILLERS and word not in spoken.split():
-            raise LeafwingError(f"{caption!r}: {word!r} is no word of the sprites; there are: {', '.join(ATTRIBUTES)}.")
+            raise LeafwingError(f"{caption!r}: {word!r} is not a word of the sprites; there are: {', '.join(ATTRIBUTES)}.")
     if not found:
         raise LeafwingError(f"{caption!r} says nothing about a sprite; words are: {', '.join(ATTRIBUTES)}.")
     return {part: found[part] for part in WORDS if part in found}
 
 
 def parse_all(captions: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:
-    """The same for many captions, as numbers: of each part int64 (n,), places in its words, -1 where a caption does not say."""
+    """The same for many captions, as indices: for each part int64 (n,), indices in its words, -1 if unspecified."""
     said = [parse(str(caption)) for caption in captions]
     return {
         part: np.array([words.index(one[part]) if part in one else -1 for one in said], np.int64)
