@@ -13,7 +13,7 @@ import torch
 from linear_world import held, pixels, stream, trained, world
 from torch import Tensor
 
-from leafwing import cli, explore
+from leafwing import cli, laboratory
 from leafwing.errors import LeafwingError
 from leafwing.game import Abilities, DataSpec, Game
 from leafwing.laboratory.fitting import Box, fit, real
@@ -138,7 +138,7 @@ def test_what_cannot_be_inverted_is_said(tmp_path: Path) -> None:
         ("--steps -3", {"steps": -3}),
         ("--weight -1", {"weight": -1}),
         ("--weight nan", {"weight": float("nan")}),
-        ("there is no such file", {"file": tmp_path / "none.png"}),
+        ("no such file", {"file": tmp_path / "none.png"}),
         ("broken.png: truncated or corrupt", {"file": tmp_path / "broken.png"}),
         ("seed=-1", {"seed": -1}),
     ]:
@@ -164,9 +164,9 @@ def test_real_pictures_keep_their_attributes() -> None:
 @pytest.mark.parametrize("tool", ["invert", "complete", "edit"])
 def test_points_are_refused(tool: str) -> None:
     model = Model(Game({}, [], Abilities(priors.named("normal", 2), lambda nets, z, label: z)), DataSpec(0, 0, 2))
-    given = {name: None for name in inspect.signature(explore.tool(tool)).parameters if name in explore.FILLED}
-    with pytest.raises(LeafwingError, match="makes points"):
-        explore.tool(tool)(model, **given)
+    given = {name: None for name in inspect.signature(laboratory.tool(tool)).parameters if name in laboratory.FILLED}
+    with pytest.raises(LeafwingError, match="points"):
+        laboratory.tool(tool)(model, **given)
 
 
 def test_a_run_is_inverted_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
