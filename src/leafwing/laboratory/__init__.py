@@ -21,7 +21,7 @@ TOOLS = {
     "filters": "what D's convolutions respond to",
     "features": "D's feature maps as input of a linear classifier",
     "dropout": "drop the feature maps of G that draw an object",
-    "invert": "GAN inversion: find latents that reproduce given pictures",
+    "invert": "inversion: find latents that reproduce given pictures",
     "complete": "inpainting: fill holes in pictures",
     "edit": "paint strokes and find samples that match them",
     "mix": "combine the latents of some samples with the conditions of others",
