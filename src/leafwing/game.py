@@ -1,8 +1,8 @@
-"""What a game is: the words that every other room speaks.
+"""The central data types: the vocabulary of all other modules.
 
-A GAN is a *game*. **Players** (a network and how it learns) take **turns**: the movers play a **round** over one batch and pay
-its **terms**. A **recipe** is one function `(data, **hyper-parameters) -> Game`. Nothing here trains, reads or writes, and
-torch is imported only where a tensor is made, so that reading a folder of pictures never waits for it.
+A GAN is a *game*. **Players** (a network and its optimiser) take **turns**: the movers play a **round** over one batch and minimise
+its loss **terms**. A **recipe** is one function `(data, **hyper-parameters) -> Game`. Nothing here trains, reads or writes, and
+torch is imported only where a tensor is created, so that reading a folder of pictures does not load it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Nets = SimpleNamespace
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a data set tells a recipe before the first batch is read.
+    """What a recipe knows of a data set before the first batch is read.
 
-    Pictures have a height, a width (pixels) and 1 to 4 channels. A world of points (`ring`, `grid`) has no height and no
-    width: its samples are vectors of `channels` numbers.
+    Pictures have a height, a width (pixels) and 1 to 4 channels. Point data (`ring`, `grid`) have no height and no width: their
+    samples are vectors with `channels` components.
 
     Args:
         height: rows of a picture, in pixels; 0 for points.
         width: columns of a picture, in pixels; 0 for points.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; for points their dimension.
-        labels: the class names, in index order; empty when there are none.
-        fields: what a batch holds, by name.
-        attributes: the names of the attributes, in order; empty when there are none. Each is 0 or 1. One value of a category is
-            called `category=value`, and of such a category exactly one is 1.
+        labels: class names in index order; empty if there are none.
+        fields: names of the fields of a batch.
+        attributes: attribute names in order; empty if there are none. Each is 0 or 1. Categories are one-hot: one attribute
+            `category=value` per value, exactly one of which is 1.
     """
 
     height: int
@@ -51,7 +51,7 @@ class DataSpec:
 
     @property
     def points(self) -> bool:
-        """Whether the samples are vectors instead of pictures."""
+        """Whether the samples are points instead of pictures."""
         return self.height == 0
 
     @property
@@ -61,37 +61,36 @@ class DataSpec:
 
     @property
     def size(self) -> int:
-        """How many numbers one sample has."""
+        """Number of elements of one sample."""
         return self.channels if self.points else self.channels * self.height * self.width
 
     def need_pictures(self, recipe: str) -> None:
         """Raises LeafwingError for points."""
         if self.points:
             raise LeafwingError(
-                f"recipe {recipe} makes pictures, and this data is points; `leafwing recipes` says which take both"
+                f"recipe {recipe} requires pictures, and this data is points; `leafwing recipes` lists recipes for both"
             )
 
     def need_labels(self, recipe: str) -> None:
         """Raises LeafwingError when there are no labels."""
         if not self.labels:
             raise LeafwingError(
-                f"recipe {recipe} needs labels, and this data has none: put the pictures into one sub-folder per class or add "
-                "a labels.csv (file,label), or choose a recipe that takes none"
+                f"recipe {recipe} requires labels, and this data has none: put the pictures into one sub-folder per class or add "
+                "a labels.csv (file,label), or choose an unconditional recipe"
             )
 
     def need_labelled(self, recipe: str) -> None:
-        """Raises LeafwingError when no labelled samples come beside the others."""
+        """Raises LeafwingError if there is no separate stream of labelled samples."""
         if not {"labelled_image", "labelled_label"} <= set(self.fields):
             raise LeafwingError(
-                f"recipe {recipe} needs some labelled samples beside the others: say how many, as in --labelled 100 "
-                "(from Python labelled=100)"
+                f"recipe {recipe} requires a number of labelled samples, as in --labelled 100 (from Python labelled=100)"
             )
 
     def need_attributes(self, recipe: str) -> None:
         """Raises LeafwingError when there are no attributes."""
         if not self.attributes:
             raise LeafwingError(
-                f"recipe {recipe} needs attributes, and this data has none: add a labels.csv whose columns beside `file` are "
+                f"recipe {recipe} requires attributes, and this data has none: add a labels.csv whose further columns are "
                 "attributes (file,smiling,colour)"
             )
 
@@ -100,8 +99,8 @@ class Batch(dict[str, "Tensor"]):
     """Named tensors that belong together, each with the batch as its first dimension.
 
     `image` holds the real samples: (n, channels, height, width), or (n, channels) for points. `label` holds class indices
-    (n,), int64. `attributes` holds zeros and ones (n, attributes), float32. Streams beside the data have fields
-    with their name in front, `labelled_image`. A field is read as in `batch.image`.
+    (n,), int64. `attributes` holds zeros and ones (n, attributes), float32. Fields of further streams have the
+    stream's name as prefix, `labelled_image`. Fields are accessible as attributes, `batch.image`.
     """
 
     def __getattr__(self, name: str) -> Tensor:
@@ -112,17 +111,17 @@ class Batch(dict[str, "Tensor"]):
 
     @property
     def n(self) -> int:
-        """How many samples the batch holds."""
+        """The batch size."""
         return len(next(iter(self.values())))
 
 
 Batches = Callable[[int, int], Batch]
-"""(images shown so far, n) -> the next n samples: a pure function, so that training can go on exactly where it stopped."""
+"""(images shown so far, n) -> the next n samples: a pure function, so that training can resume exactly."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How far training is: real images shown so far, out of how many, and completed rounds.
+    """Training progress: real images shown so far, their planned total, and completed rounds.
 
     Every schedule is a function of the clock.
     """
@@ -137,16 +136,16 @@ class Clock:
         return min(1.0, self.images / self.total) if self.total else 0.0
 
     def read(self, schedule: Callable[[Clock], float]) -> float:
-        """What a schedule says now. Where a turn is captured it is a tensor that is filled before each replay."""
+        """The current value of a schedule. In captured turns it is a tensor that is updated before each replay."""
         return schedule(self)
 
 
 Scheduled = float | Callable[[Clock], float]
-"""A number, or a function of the clock that gives one."""
+"""A constant, or a function of the clock."""
 
 
 def at(value: Scheduled, clock: Clock) -> float:
-    """What a scheduled number is at this moment. Plays and terms read the clock through this alone."""
+    """The current value of a scheduled number. Plays and terms must read the clock only through this function."""
     return clock.read(value) if callable(value) else value
 
 
@@ -182,12 +181,12 @@ Learns = Adam | RMSprop | SGD
 @final
 @dataclass
 class Player:
-    """A network and how it learns.
+    """A network and its optimiser.
 
     Args:
         net: the network.
-        learns: its optimiser; None for a player that only stands by (a frozen feature network).
-        ema: half-life of its averaged copy in images; 0 for no copy.
+        learns: its optimiser; None for a player that is not trained (a frozen feature network).
+        ema: half-life of the exponential moving average (EMA) of its weights, in images; 0 disables it.
     """
 
     net: nn.Module
@@ -201,18 +200,18 @@ class Player:
 
 
 class Round:
-    """One meeting over one batch.
+    """The tensors of one turn over one batch: real and generated samples and their scores.
 
-    Scores are worked out when a term first asks for them, once, and shared by all terms of the turn.
+    Scores are computed lazily, once, and shared by all terms of the turn.
 
     Args:
         nets: the networks by player name.
         real: real samples, the shape of the data.
         fake: generated samples, the same shape.
-        judge: gives a batch of samples its scores (n,): the critic, with its condition where it has one. A critic with further
-            heads gives (scores, what they say).
-        judge_fake: the same for fake samples, where they are judged beside something else than real ones are.
-        facts: whatever else this game's terms need; read as attributes.
+        judge: maps a batch of samples to scores (n,): the critic, with its condition if it has one. A critic with further heads
+            returns (scores, outputs of the heads).
+        judge_fake: the same for fake samples, if their condition differs.
+        facts: further tensors that the terms need, accessible as attributes.
     """
 
     def __init__(
@@ -239,26 +238,26 @@ class Round:
 
     @cached_property
     def real_verdict(self) -> Any:
-        """All that the judge says of the real samples."""
+        """The judge's full output for the real samples."""
         return self.judge(self.real)
 
     @cached_property
     def fake_verdict(self) -> Any:
-        """All that the judge says of the fake samples."""
+        """The judge's full output for the fake samples."""
         return self.judge_fake(self.fake)
 
     @property
     def real_heads(self) -> Tensor:
-        """What the critic's other heads say of the real samples, in fp32 or better."""
+        """The output of the critic's further heads for the real samples, in fp32 or better."""
         return exact(self.real_verdict[1])
 
     @property
     def fake_heads(self) -> Tensor:
-        """The same of the fake samples."""
+        """The same for the fake samples."""
         return exact(self.fake_verdict[1])
 
     def again(self, real: Tensor, fake: Tensor) -> Round:
-        """The same meeting with these samples and no verdicts yet."""
+        """The same round with these samples and no scores computed yet."""
         other = copy.copy(self)
         for verdict in ("real_score", "fake_score", "real_verdict", "fake_verdict"):
             other.__dict__.pop(verdict, None)
@@ -267,30 +266,30 @@ class Round:
 
 
 def exact(said: Tensor) -> Tensor:
-    """Numbers in which costs can be worked out: fp32 where they have fewer bits."""
+    """Converts to fp32 if the precision is lower, for computing losses."""
     return said.float() if said.element_size() < 4 else said
 
 
 def scores(verdict: Any) -> Tensor:
-    """The scores (n,) in what a judge says: all of it, or the first of several things."""
+    """The scores (n,) in a judge's output: all of it, or its first element if it is a tuple."""
     return exact(verdict[0] if isinstance(verdict, tuple) else verdict)
 
 
 class Play(Protocol):
-    """Makes a round from the networks, a batch and the clock. Random choices are tensors; nothing reads one on the host."""
+    """Creates a round from the networks, a batch and the clock. Random choices are tensors that must not be read on the host."""
 
     def __call__(self, nets: Nets, batch: Batch, clock: Clock) -> Round: ...
 
 
 @dataclass(frozen=True)
 class Term:
-    """One named cost: a scalar function of a round.
+    """One named loss term: a scalar function of a round.
 
     Args:
-        name: what the log calls it.
-        cost: the function; a module when it has state.
-        watches: whether it differentiates the critic's scores with respect to the samples. The samples then carry
-            gradients, and the turn runs in fp32.
+        name: its name in the log.
+        cost: the function; a module if it has state.
+        watches: whether it differentiates the critic's scores with respect to the samples (gradient penalties). The samples then
+            require gradients, and the turn runs in fp32.
     """
 
     name: str
@@ -300,19 +299,18 @@ class Term:
 
 @dataclass(frozen=True)
 class Turn:
-    """Who moves, how the round is played, what the movers pay, how often.
+    """An optimisation step: which players move, how the round is created, which losses they minimise, how often.
 
     Args:
         moves: the players that move, separated by spaces.
-        play: makes the round.
-        pays: the costs, summed.
-        every: the turn is taken in rounds divisible by this number.
-        repeat: how often it is taken in a round, or a function of the clock that says so.
-        during: the part of training in which it is taken, as clock progress (from, up to).
+        play: creates the round.
+        pays: the loss terms, which are summed.
+        every: the turn is taken in rounds whose number is divisible by this.
+        repeat: number of times per round, or a function of the clock.
+        during: the part of training in which it is taken, as clock progress [from, to).
         after: called with the networks after each step (weight clipping).
-        same_round: the turn goes on with the round of the turn before it, judged anew, and plays none of its own. Both are
-            then one unit: training never stops between them. The turn before is shown the fakes without a way back to who
-            made them.
+        same_round: reuse the samples of the previous turn, with new scores, instead of creating a round. Both turns then form a
+            unit between which training never stops. The previous turn sees the fakes detached from their generator.
     """
 
     moves: str
@@ -329,14 +327,14 @@ class Turn:
         return tuple(self.moves.split())
 
     def times(self, clock: Clock) -> int:
-        """How often this turn is taken in the clock's round."""
+        """How often this turn is taken in the current round."""
         if clock.round % self.every or not self.during[0] <= clock.progress < self.during[1]:
             return 0
         return self.repeat(clock) if callable(self.repeat) else self.repeat
 
 
 class Prior(Protocol):
-    """Where latents come from."""
+    """The distribution of latents."""
 
     @property
     def size(self) -> int: ...
@@ -345,17 +343,17 @@ class Prior(Protocol):
 
 @dataclass(frozen=True)
 class Abilities:
-    """What the trained game can do; None means that it cannot.
+    """What the trained game can do; None for a missing ability.
 
     Args:
         prior: draws latents (n, prior.size).
-        generate: (nets, latents, *conditions) -> samples, the shape of the data, pictures in [-1, 1]. It is given a tensor for each
-            of `conditions`: class indices (n,) for `label`, zeros and ones (n, attributes) for `attributes`; None where there are
+        generate: (nets, latents, *conditions) -> samples, the shape of the data, pictures in [-1, 1]. It receives a tensor for
+            each of `conditions`: class indices (n,) for `label`, zeros and ones (n, attributes) for `attributes`; None if there are
             no conditions.
         conditions: which conditions `generate` takes, by field name.
         encode: (nets, samples) -> their latents (n, prior.size).
-        classify: (nets, samples) -> logits of the data's classes (n, classes).
-        judge: (nets, samples, *conditions) -> the critic's scores (n,), higher where it takes samples for real; conditions as for
+        classify: (nets, samples) -> class logits (n, classes).
+        judge: (nets, samples, *conditions) -> the critic's scores (n,), higher for more realistic samples; conditions as for
             `generate`.
     """
 
@@ -370,15 +368,15 @@ class Abilities:
 @final
 @dataclass
 class Game:
-    """Players, turns and abilities. Never subclassed: families differ by what they put in.
+    """Players, turns and abilities. Never subclassed: GAN families differ only in its contents.
 
     Args:
-        players: by name; G and D where papers say so.
-        turns: one round takes them in this order.
-        abilities: what everyone downstream may ask of the trained game.
-        batch: how many real images one turn is shown, unless the user says otherwise.
-        shape: changes whenever the clock changes a tensor's shape or which layers are used (a growing network): turns that
-            were captured are captured anew then.
+        players: by name; G and D as in papers.
+        turns: in the order in which a round takes them.
+        abilities: what the trained game offers downstream.
+        batch: default batch size (real images per turn).
+        shape: a key that changes whenever the clock changes tensor shapes or active layers (a growing network): captured turns
+            are then captured again.
     """
 
     players: Mapping[str, Player]
@@ -391,23 +389,23 @@ class Game:
         for before, turn in zip((None, *self.turns), self.turns, strict=False):
             if turn.same_round and (before is None or before.play is not turn.play or turn.repeat != 1):
                 raise ValueError(
-                    f"a turn of {turn.moves!r} has the same round as another, but does not follow it once with its play"
+                    f"a turn of {turn.moves!r} has same_round, but does not directly follow a turn with the same play"
                 )
             if stranger := [name for name in turn.movers if name not in self.players]:
                 raise ValueError(f"a turn moves {stranger[0]!r}, but the players are: {', '.join(self.players)}")
 
     @property
     def nets(self) -> Nets:
-        """The networks that train."""
+        """The trained networks."""
         return Nets(**{name: player.net for name, player in self.players.items()})
 
     @property
     def shown(self) -> Nets:
-        """The networks that users see: the averaged copy where a player keeps one."""
+        """The networks used for sampling: the EMA where a player has one."""
         return Nets(**{name: player.average or player.net for name, player in self.players.items()})
 
     def modules(self) -> dict[str, nn.Module]:
-        """Everything that holds state, by the name it is saved under: networks, averaged copies, terms with state."""
+        """All modules with state, by their key in checkpoints: networks, EMAs, stateful terms."""
         from torch import nn
 
         found = {name: player.net for name, player in self.players.items()}

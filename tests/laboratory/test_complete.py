@@ -131,9 +131,9 @@ def test_what_cannot_be_completed_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     for message, given in [
         ("--mask center: .*did you mean centre", {"mask": "center"}),
-        ("small.png: 20x10 pixels, and", {"mask": str(tmp_path / "small.png")}),
+        ("small.png: 20x10 pixels", {"mask": str(tmp_path / "small.png")}),
         ("some pixels must be known", {"mask": str(tmp_path / "white.png")}),
-        ("no picture that can be read", {"mask": str(tmp_path / "text.png")}),
+        ("cannot read the picture", {"mask": str(tmp_path / "text.png")}),
         ("no labels", {"label": "dim"}),
         ("there are 3 pictures, 0 to 2", {"pictures": "3,4"}),
         ("--prior -1", {"prior": -1}),

@@ -96,7 +96,7 @@ def test_what_cannot_be_edited_is_said(tmp_path: Path) -> None:
         ("nothing is painted", {}),
         ("nothing is painted", {"strokes": tmp_path / "clear.png"}),
         ("small.png: 8x8 pixels", {"strokes": tmp_path / "small.png"}),
-        ("no picture that can be read", {"strokes": tmp_path / "none.png"}),
+        ("cannot read the picture", {"strokes": tmp_path / "none.png"}),
         ("not inside the picture", {"paint": "red,10,10,12,2"}),
         ("not inside the picture", {"paint": "red,-1,0,2,2"}),
         ("write COLOUR,X,Y", {"paint": "redd,0,0,2,2"}),

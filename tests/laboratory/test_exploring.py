@@ -104,7 +104,7 @@ def test_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["tool"] == "mix"
     assert all(Path(file).is_file() for file in told["written"])
     assert cli.run(words) == 0
-    assert "comes with the latent" in capsys.readouterr().out
+    assert "explained by the latent" in capsys.readouterr().out
     assert cli.run(["explore", str(run.folder), "mix", "--steps", "3"]) == 2
     assert cli.run(["explore", str(run.folder), "mixx"]) == 2
     assert "did you mean mix?" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         filters(one, held=pictures, seed=-1)
     with pytest.raises(LeafwingError, match="points"):
         filters(planted.model(nn.Linear(2, 1), DataSpec(0, 0, 2)), held=pictures)
-    with pytest.raises(LeafwingError, match="no critic that judges single samples"):
+    with pytest.raises(LeafwingError, match="no critic that scores single samples"):
         filters(planted.model(Normed(), DataSpec(16, 16, 3), judges=False), held=pictures)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 1), nn.Flatten(0))
     with pytest.raises(LeafwingError, match="0 convolutions"):

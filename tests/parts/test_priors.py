@@ -72,7 +72,7 @@ def test_an_unknown_prior_is_answered_with_those_there_are() -> None:
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_latent_needs_a_number(size: int) -> None:
-    with pytest.raises(ValueError, match=f"at least 1 number, not {size}"):
+    with pytest.raises(ValueError, match=f"at least 1, not {size}"):
         named("normal", size)
 
 

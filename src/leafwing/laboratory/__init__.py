@@ -1,7 +1,7 @@
-"""The laboratory: what a trained GAN has learnt.
+"""The laboratory: tools that show what a trained GAN has learnt.
 
-One file a tool; each is a pure function of a `Model` (and of what its parameters name beside it) to a `Finding`, and writes nothing.
-The parameters of `FILLED` are given by `leafwing explore`; all others are the user's.
+One file per tool; each is a pure function from a `Model` and further parameters to a `Finding`, and writes no files. The parameters in
+`FILLED` are supplied by `leafwing explore`; all others are user options.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
     from leafwing.laboratory.finding import Finding
 
 TOOLS = {
-    "interpolate": "walk between latents: does the picture change smoothly?",
-    "arithmetic": "A - B + C with averages of latents",
+    "interpolate": "interpolate between latents: do samples change smoothly?",
+    "arithmetic": "vector arithmetic A - B + C with averaged latents",
     "filters": "what D's convolutions respond to",
-    "features": "D's maps as features for a linear classifier",
-    "dropout": "drop the maps that draw an object",
-    "invert": "find the latents of given pictures",
-    "complete": "fill holes in pictures",
-    "edit": "paint strokes, get a picture that has them",
-    "mix": "latents and conditions of different samples, crossed",
-    "directions": "the directions in which pictures change most",
-    "truncate": "less variety for better samples",
-    "sift": "keep the samples that a judge accepts; do they help a classifier?",
+    "features": "D's feature maps as input of a linear classifier",
+    "dropout": "drop the feature maps of G that draw an object",
+    "invert": "inversion: find latents that reproduce given pictures",
+    "complete": "inpainting: fill holes in pictures",
+    "edit": "paint strokes and find samples that match them",
+    "mix": "combine the latents of some samples with the conditions of others",
+    "directions": "latent directions along which samples change most",
+    "truncate": "truncation trick: trade diversity for quality",
+    "sift": "filter samples by critic and classifier; do they help as training data?",
 }
-"""Names of the tools and what they are for."""
+"""Names and descriptions of the tools."""
 
 FILLED = {
-    "data": "a Dataset: what the run was trained on, or --data",
-    "held": "a Dataset: what was kept out of training, or --data; what the run was trained on where there is neither",
-    "features": "a Features: the space in which pictures are compared",
-    "reader": "a Reader, or None where nobody can read the pictures",
-    "counting": "told how far the tool is",
+    "data": "a Dataset: the training data of the run, or --data",
+    "held": "a Dataset: the held-out data, or --data; the training data if there is neither",
+    "features": "a Features: the feature space in which pictures are compared",
+    "reader": "a Reader of properties, or None if there is none for these pictures",
+    "counting": "progress callback",
 }
-"""Parameters of tools that are not the user's, and what is given for each; see `commands.exploring`."""
+"""Parameters of tools that are not user options, and what is passed for each; see `commands.exploring`."""
 
 
 def tool(name: str) -> Callable[..., Finding]:
     """The function of a tool.
 
     Raises:
-        LeafwingError: there is no such tool.
+        LeafwingError: no such tool.
     """
     if name not in TOOLS:
         from leafwing.recipes import did_you_mean

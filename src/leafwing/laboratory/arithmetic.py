@@ -1,7 +1,7 @@
 """Vector arithmetic: A - B + C with averages of latents. Radford et al. 2015, arXiv:1511.06434, section 6.3.2.
 
-A concept is the average of three latents or more whose samples show it: single latents give unstable results. Around the result the
-paper draws neighbours, with uniform noise of .25 added. A "turn" vector is the difference of two concepts, added to other latents.
+A concept is the average of three or more latents whose samples show it: single latents give unstable results. The paper also shows
+neighbours of the result, with uniform noise of .25 added. A "turn" vector is the difference of two concepts, added to other latents.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from leafwing.laboratory.sheet import sheet
 from leafwing.model import BLOCK, Model
 
 POOL = 2_048
-"""Samples among which concepts are looked for."""
+"""Number of samples searched for concepts."""
 NOISE = 0.25
 TURNED, STEPS = 6, 7
-"""Samples that the turn vector is added to, and pictures of each."""
+"""Number of samples to which the turn vector is added, and pictures of each."""
 
 
 def arithmetic(
@@ -39,38 +39,38 @@ def arithmetic(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """A - B + C: is a red square less a red circle plus a blue circle a blue square?
+    """A - B + C: does red square - red circle + blue circle give a blue square?
 
     Args:
-        model: pictures.
-        reader: says what samples show; needed for concepts in words and for the figures.
-        counting: told how far it is.
-        a: a concept: numbers of samples, as `leafwing sample` shows them (3,5,8), or words: shape=star,colour=red.
-        b: what is taken away.
-        c: what is added. Without a, b and c, an example that the reader chooses.
-        average: how many latents make a concept in words.
-        trials: how many sums of two properties are measured.
-        label: of which class all samples are, for a run with labels.
-        seed: of the samples, of the trials and of the noise.
+        model: a model of pictures.
+        reader: recognises properties of samples; required for concepts in words and for the figures.
+        counting: progress callback.
+        a: a concept: sample numbers as in `leafwing sample` (3,5,8), or words: shape=star,colour=red.
+        b: the concept to subtract.
+        c: the concept to add. Default: an example chosen automatically.
+        average: number of latents averaged for a concept in words.
+        trials: number of random sums evaluated for the figures.
+        label: class of all samples, for a run with labels.
+        seed: random seed of the samples, trials and noise.
 
     Returns:
-        Over the trials, in which A and B differ in one property and C in another, the shares of results with both expected words:
-        `right`; `chance`, of any samples; `pixels`, where averages of pictures are added instead of latents; `moved` and `kept`: with
-        the expected word of the property that was to change, and of the other. `sure`: share of results that can be read. None
-        without a reader of two properties.
+        Over trials in which A and B differ in one property and B and C in another: `right`, the fraction of results with both
+        expected properties; `chance`, the same for arbitrary samples; `pixels`, the same for arithmetic on averaged pictures; `moved`
+        and `kept`, the fraction with the expected value of the changed and of the other property; `sure`, the fraction that could be
+        recognised. None without a reader of two properties.
 
     Raises:
-        LeafwingError: points, a concept that nobody reads or that too few samples show.
+        LeafwingError: a run that generates points, or a concept that is unknown or shown by too few samples.
     """
     need_pictures(model)
     given = [text for text in (a, b, c) if text is not None]
     if len(given) not in (0, 3):
-        raise LeafwingError("arithmetic needs all of --a, --b and --c, or none of them")
+        raise LeafwingError("arithmetic requires all of --a, --b and --c, or none of them")
     if average < 1 or trials < 1:
-        raise LeafwingError("--average and --trials are 1 at least")
+        raise LeafwingError("--average and --trials must be at least 1")
     if reader is None and not (given and all(_numbers(text) for text in given)):
         raise LeafwingError(
-            "nobody can read the pictures of this run, which has no labels: give --a, --b and --c as numbers of samples: 3,5,8"
+            "no reader for the pictures of this run, which has no labels: give --a, --b and --c as sample numbers: 3,5,8"
         )
     bench = _Bench(model, reader, average, of_one_kind(model, label), seed, counting)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
@@ -96,12 +96,14 @@ def arithmetic(
     words = []
     if measured:
         words.append(
-            f"{measured['right']:.0%} of {measured['trials']} sums show what they should; {measured['chance']:.0%} would by chance, "
-            f"{measured['pixels']:.0%} where pictures are added instead of latents."
+            f"{measured['right']:.0%} of {measured['trials']} sums show the expected properties, against "
+            f"{measured['chance']:.0%} by chance and {measured['pixels']:.0%} for arithmetic on pixels."
         )
-    legend = f"Rows of samples, their averages, and A - B + C: first the result, then with noise of {NOISE:g} added."
+    legend = (
+        f"Samples of each concept, samples of the averages, and A - B + C: the result, then with noise of {NOISE:g} added."
+    )
     turn_legend = (
-        f"A: {concepts[0]}. B: {concepts[1]}. Each row: a sample, with A - B taken away on the left and added on the right."
+        f"A: {concepts[0]}. B: {concepts[1]}. Each row: a sample, with A - B subtracted on the left and added on the right."
     )
     return Finding(
         figures,
@@ -120,7 +122,7 @@ def arithmetic(
 
 
 class _Bench:
-    """Samples to choose concepts from, made and read when they are first needed."""
+    """A pool of samples to choose concepts from, with their recognised properties."""
 
     def __init__(
         self,
@@ -139,12 +141,12 @@ class _Bench:
         parts = []
         for start in range(0, POOL, BLOCK):
             parts.append(self.made(self.latents[start : start + BLOCK]))
-            counting("making samples to choose from", start + BLOCK, POOL)
+            counting("generating samples", start + BLOCK, POOL)
         self.pictures = torch.cat(parts)
         self.read = reader.read(self.pictures)
 
     def concept(self, text: str) -> Tensor:
-        """The latents (k, size) of a concept: those of the numbers, or the first whose samples show the words."""
+        """The latents (k, size) of a concept: those of the sample numbers, or the first ones whose samples show the words."""
         if _numbers(text):
             numbers = whole_numbers("a, --b or --c", text, most=999_999)
             return self.model.latents(max(numbers) + 1, self.seed)[numbers]
@@ -152,14 +154,14 @@ class _Bench:
         wanted = dict(self.reader.property_of(part) for part in text.split(","))
         (found,) = np.nonzero(self._show(wanted))
         if len(found) < self.average:
-            raise LeafwingError(f"{len(found)} of {POOL} samples show {text}, and --average {self.average} are needed")
+            raise LeafwingError(f"only {len(found)} of {POOL} samples show {text}, fewer than --average {self.average}")
         return self.latents[found[: self.average]]
 
     def _show(self, wanted: Mapping[str, str]) -> np.ndarray:
         return np.all([self.read[name] == word for name, word in wanted.items()], axis=0)
 
     def example(self) -> list[str]:
-        """Concepts that many samples show: of two properties where the reader knows so many, else of one."""
+        """Frequent concepts: of two properties if the reader knows as many, else of one."""
         assert self.reader is not None, "an example needs a reader"
         frequent = {}
         for name in self.reader.words:
@@ -168,8 +170,8 @@ class _Bench:
                 frequent[name] = [str(word) for word in words[np.argsort(-counts, kind="stable")]]
         if not frequent:
             raise LeafwingError(
-                "the reader sees one and the same in all samples (with labels all are of one class): give --a, --b and --c as numbers "
-                "of samples: 3,5,8"
+                "the reader sees the same in all samples (with labels all are of one class): give --a, --b and --c as sample "
+                "numbers: 3,5,8"
             )
         (p, (x, y, *_)), *more = list(frequent.items())[-2:]
         if not more:

@@ -1,8 +1,8 @@
-"""Completion: holes in pictures, filled by the sample that fits what is left. Yeh et al. 2016, Semantic Image Inpainting with Deep
+"""Inpainting: fill holes in pictures with the best-matching sample. Yeh et al. 2016, Semantic Image Inpainting with Deep
 Generative Models, arXiv:1607.07539.
 
-The paper: among all samples, look for the one that is like the picture where it is known (contextual loss) and that the critic takes
-for real (prior loss); then paste it into the hole, its colours carried over by Poisson blending.
+The paper: search for the sample that matches the known pixels (contextual loss) and that the critic scores as real (prior loss); then
+paste it into the hole with Poisson blending.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from leafwing.recipes import did_you_mean
 
 MASKS = ["random", "centre", "left", "grid"]
 MISSING, EVERY = 0.8, 4
-"""Of `random`: how much is missing. Of `grid`: every so manyth pixel of every so manyth row is known."""
+"""Missing fraction of `random`; stride of the known pixels and rows of `grid`."""
 RATE = 0.02
 SHOWN, AT_ONCE = 12, 1_024
-"""So many pictures a sheet shows; so many training pictures are compared at a time."""
+"""Number of pictures on a sheet, and of training pictures compared at a time."""
 
 
 def complete(
@@ -47,33 +47,31 @@ def complete(
 ) -> Finding:
     """Fills holes in real pictures.
 
-    The cost is the sum of absolute differences where the picture is known, and `prior` times softplus(-D(sample)) where the game has a
-    critic of single samples. Latents stay where the prior draws them. Blended: inside the hole the sample's gradients, at its edge the
-    picture's colours; scipy solves the equations. (OpenCV's seamlessClone leaves the outer 3 pixels of a hole as they are: in small
-    pictures that keeps the seam.)
+    The loss is the L1 distance over known pixels plus `prior` times softplus(-D(sample)), if the critic judges single samples. Latents
+    stay within the range of the prior. Blended: the sample's gradients inside the hole with the picture's colours as boundary values,
+    solved with scipy. (OpenCV's seamlessClone leaves the outer 3 pixels of a hole unchanged, which leaves a seam in small pictures.)
 
     Args:
-        model: pictures.
-        data: where the nearest training picture is looked for.
+        model: a model of pictures.
+        data: training pictures, searched for the nearest one.
         held: real pictures.
-        counting: told how far it is.
-        pictures: which real pictures, by their place in the shuffled order of seed 0: 3,5,8 or 0:10.
-        label: of which class they are, for a run with labels; else what the data say.
-        mask: what is missing: random (80 % of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
+        counting: progress callback.
+        pictures: indices of real pictures in the order shuffled with seed 0, such as 3,5,8 or 0:10.
+        label: class of the pictures, for a run with labels; default: their label in the data.
+        mask: missing region: random (80 % of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
             4th row); or a PNG file, white where the picture is known.
-        starts: how many searches there are for each picture, from the best of 100 random samples; the best is kept.
-        steps: of each search.
-        prior: weight of the critic's opinion.
-        seed: of the random latents, and of the random mask.
+        starts: number of searches per picture, started from the best of 100 random samples; the best result is kept.
+        steps: optimisation steps per search.
+        prior: weight of the prior loss (critic).
+        seed: random seed of the latents and of the random mask.
 
     Returns:
-        `error`: for each way of filling the median over pictures of the mean squared error in the hole, pixels from -1 to 1:
-        completed, blended, random (the best of 100 samples by the same cost), nearest (training picture, by what is known), mean (of
-        the training pictures), flat (the mean colour of what is known); `errors`: those of each picture; `missing`: the share of
-        pixels. Array `latents`.
+        `error`: for each method, the median over pictures of the mean squared error in the hole, for pixels in [-1, 1]: completed,
+        blended, random (the best of 100 samples by the same loss), nearest (training picture, by known pixels), mean (of the training
+        pictures), flat (the mean known colour); `errors`: per picture; `missing`: missing fraction. Array `latents`.
 
     Raises:
-        LeafwingError: points, no such pictures, a mask of another size, or an option that is out of range.
+        LeafwingError: a run that generates points, no such pictures, a mask of another size, or an option out of range.
     """
     need_pictures(model)
     need_counts(starts=starts, steps=steps)
@@ -115,10 +113,10 @@ def complete(
         "judged": judging,
     }
     said = ", ".join(f"{name} {error[name]:.4f}" for name in ("completed", "blended", "nearest", "mean", "flat"))
-    words = [f"Median squared error in the hole over {n} pictures (pixels from -1 to 1): {said}."]
+    words = [f"Median squared error in the hole over {n} pictures (pixels in [-1, 1]): {said}."]
     if len(data) == len(held):
         words.append(
-            "No pictures were held out of training, so the generator was shown these: `leafwing train --hold-out auto` keeps some."
+            "No pictures were held out, so the generator was trained on these: use `leafwing train --hold-out auto`."
         )
     heads, shown = given.names[:SHOWN], slice(SHOWN)
     rows = [("picture", wanted[shown].cpu()), ("known", torch.where(known > 0, wanted, 0.0)[shown].cpu())]
@@ -133,10 +131,9 @@ def complete(
         )
     ]
     legend = (
-        "What is grey in the second row is missing. Completed: a sample is pasted into the hole, the one that is most like what is "
-        f"known. Blended: its colours are carried over. Best random: the best of {POOL} random samples. Nearest "
-        "training: the training picture that is most like what is known. Mean fill: the mean colour of what is known. The numbers are "
-        "median squared errors in the hole."
+        "Grey in the second row is missing. Completed: the sample that best matches the known pixels is pasted into the hole. "
+        f"Blended: the same with Poisson blending. Best random: the best of {POOL} random samples. Nearest training: the training "
+        "picture closest in the known pixels. Mean fill: the mean known colour. Numbers are median squared errors in the hole."
     )
     return Finding(
         figures,
@@ -147,7 +144,7 @@ def complete(
 
 
 def _mask(mask: str, model: Model, seed: int) -> Tensor:
-    """Float (height, width): 1 where pictures are known, 0 in the hole."""
+    """The mask, float (height, width): 1 where pictures are known, 0 in the hole."""
     height, width = model.spec.height, model.spec.width
     known = torch.ones(height, width)
     if mask == "centre":
@@ -174,22 +171,22 @@ def _drawn(file: Path, height: int, width: int) -> Tensor:
         with Image.open(file) as image:
             drawn = np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LeafwingError(f"--mask {file}: no picture that can be read ({error})") from None
+        raise LeafwingError(f"--mask {file}: cannot read the picture ({error})") from None
     if drawn.shape != (height, width):
         raise LeafwingError(
-            f"--mask {file}: {drawn.shape[1]}x{drawn.shape[0]} pixels, and pictures of this run have {width}x{height} (width x height)"
+            f"--mask {file}: {drawn.shape[1]}x{drawn.shape[0]} pixels, but pictures of this run have {width}x{height} (width x height)"
         )
     return torch.from_numpy(drawn >= 128).float()
 
 
 def _training(data: Dataset, pixels: Tensor, known: Tensor, counting: Counting) -> tuple[Tensor, Tensor]:
-    """The mean training picture, and for each picture the training picture that is most like it where it is known, but for itself.
+    """The mean training picture, and for each picture the closest training picture by known pixels, excluding itself.
 
     Args:
         data: training pictures.
         pixels: uint8 (n, channels, height, width).
         known: (height, width).
-        counting: told how far it is.
+        counting: progress callback.
     """
     places = (known > 0).expand(pixels.shape[1:])
     wanted, n = pixels[:, places].double(), len(pixels)
@@ -205,14 +202,14 @@ def _training(data: Dataset, pixels: Tensor, known: Tensor, counting: Counting) 
         closest, which = apart.min(1)
         better = closest < least
         least[better], near[better] = closest.float()[better], part[which[better]]
-        counting("looking through training pictures", int(rows[-1]) + 1, len(data))
+        counting("searching training pictures", int(rows[-1]) + 1, len(data))
     return (total / len(data)).float() / 127.5 - 1, near.float() / 127.5 - 1
 
 
 def _blended(pictures: Tensor, made: Tensor, known: Tensor) -> Tensor:
-    """Pérez et al. 2003, Poisson Image Editing: in the hole the gradients of what was made, at its edge the picture's colours.
+    """Pérez et al. 2003, Poisson Image Editing: the sample's gradients in the hole, the picture's colours as boundary values.
 
-    Beyond the border of a picture there is nothing to agree with.
+    There is no boundary condition at the border of a picture.
     """
     from scipy.sparse import csc_matrix
     from scipy.sparse.linalg import splu
@@ -220,7 +217,7 @@ def _blended(pictures: Tensor, made: Tensor, known: Tensor) -> Tensor:
     hole = (known == 0).cpu().numpy()
     number = np.cumsum(hole).reshape(hole.shape) - 1
     places = np.stack(np.nonzero(hole), 1)
-    offset = (pictures - made).double().cpu().numpy()  # what must be added: smooth in the hole, known at its edge
+    offset = (pictures - made).double().cpu().numpy()  # the correction: harmonic in the hole, known at its boundary
     entries, sides = [], np.zeros((len(places), offset.shape[0] * offset.shape[1]))
     for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         beside = places + step

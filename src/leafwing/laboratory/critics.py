@@ -1,4 +1,4 @@
-"""The critic as a network that looks at pictures: its maps, and a twin of it that never learnt."""
+"""The critic as a feature extractor: its feature maps, and an untrained copy with random weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from leafwing.laboratory.layers import CONVOLUTIONS, need_convolutions, watched
 from leafwing.model import Model, evaluating
 
 SETTLE = 30
-"""Passes in training mode until fresh weights know how they are normalised: power iterations of spectral normalisation."""
+"""Number of power iterations of spectral normalisation for newly initialised weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class Critic:
-    """How a picture passes the networks that judge.
+    """A critic whose feature maps can be read.
 
     Args:
         nets: the networks.
         judge: nets, pictures and conditions -> scores.
-        told: the conditions, one row of each: those of class 0, whatever a picture shows, so that its label is told to nobody.
-        layers: the convolutions that make maps, first to last; not those that make a single number, nor those that draw (transposed).
-        taps: for each what passes its maps on: what normalises or bends them alone behind it, or the convolution itself.
-        shape: of a picture.
-        device: where the networks are.
+        told: the conditions, one row of each: always those of class 0, so that no label leaks.
+        layers: the convolutions with spatial output, first to last, without transposed ones.
+        taps: for each, the last normalisation or activation directly after it, or the convolution itself.
+        shape: shape of a picture.
+        device: device of the networks.
     """
 
     nets: Nets
@@ -44,12 +44,12 @@ class Critic:
     device: torch.device
 
     def score(self, pictures: Tensor) -> Tensor:
-        """Scores (n,) of pictures (n, channels, height, width) in one pass, in the mode in which the networks are."""
+        """Scores (n,) of pictures (n, channels, height, width) in one pass, in the networks' current mode."""
         told = [one.expand(len(pictures), *one.shape[1:]) for one in self.told]
         return self.judge(self.nets, pictures.to(self.device), *(told or (None,)))
 
     def maps(self, pictures: Tensor) -> list[Tensor]:
-        """What each of `taps` makes of pictures, in one pass."""
+        """The outputs of `taps` for pictures, from one pass."""
         with watched(self.taps) as seen:
             self.score(pictures)
             return list(seen)
@@ -59,24 +59,23 @@ def critic_of(model: Model) -> Critic:
     """The critic of a model.
 
     Raises:
-        LeafwingError: it has no critic of single samples, or one without convolutions.
+        LeafwingError: there is no critic that scores single samples, or it has no convolutions.
     """
     judge = model.game.abilities.judge
     if judge is None:
         raise LeafwingError(
-            "this game has no critic that judges single samples, and this tool looks into it: `leafwing recipes` says which recipes "
-            "there are"
+            "this game has no critic that scores single samples, which this tool requires: see `leafwing recipes` for other recipes"
         )
     return _traced(model.game.shown, judge, model.told(1, 0 if model.labels else None), model.spec.shape, model.device)
 
 
 def untrained(critic: Critic, pictures: Tensor, seed: int) -> Critic:
-    """A critic of the same shape with other random weights, drawn as torch draws them. Its normalisation is that of real pictures.
+    """A critic of the same architecture with random weights, initialised as by torch, and batch statistics from real pictures.
 
     Args:
-        critic: stays as it is.
-        pictures: real ones (n, channels, height, width), by which batch normalisation is set.
-        seed: of the weights.
+        critic: is not modified.
+        pictures: real pictures (n, channels, height, width) for the running statistics of batch normalisation.
+        seed: random seed of the weights.
     """
     nets = copy.deepcopy(critic.nets)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -95,7 +94,7 @@ def untrained(critic: Critic, pictures: Tensor, seed: int) -> Critic:
         for net in vars(nets).values():
             net.train()
         for norm in norms:
-            norm.momentum = None  # the mean of all that is shown
+            norm.momentum = None  # cumulative average
         for part in pictures.split(64) if norms else ():
             other.score(part)
         for norm, before in zip(norms, pace, strict=True):
@@ -106,7 +105,7 @@ def untrained(critic: Critic, pictures: Tensor, seed: int) -> Critic:
 
 
 def _redraw(net: nn.Module) -> None:
-    """Other random weights, and for those that are divided by a norm that norm."""
+    """Re-initialises all weights, including parametrised ones."""
     bent = {part: _lists(part) for part in net.modules() if parametrize.is_parametrized(part)}
     inside = {part for lists in bent.values() for one in lists.values() for part in one.modules()}
     for part in net.modules():
@@ -123,8 +122,8 @@ def _redraw(net: nn.Module) -> None:
 
 
 def _redraw_bent(part: nn.Module, names: Sequence[str]) -> None:
-    """The same for a layer some of whose weights are parametrised: they are drawn as in the plain layer, and handed over."""
-    bare = copy.deepcopy(part)  # torch's own way back to a plain layer changes the class, which all copies share
+    """Re-initialises a layer with parametrised weights as the plain layer would be."""
+    bare = copy.deepcopy(part)  # torch's way of removing parametrisations changes the class, which all copies share
     bare.__class__ = parametrize.type_before_parametrizations(part)
     del bare.parametrizations
     for name in names:
@@ -139,19 +138,19 @@ def _redraw_bent(part: nn.Module, names: Sequence[str]) -> None:
     part.train()
     for _ in range(SETTLE):
         for name in names:
-            getattr(part, name)  # each look in training mode is a step of power iteration
+            getattr(part, name)  # each access in training mode is one power iteration
     part.eval()
 
 
 def _lists(part: nn.Module) -> dict[str, nn.Module]:
-    """What a layer's weights are made by, by the name of the weight."""
+    """The parametrisations of a layer, by weight name."""
     return dict(part.parametrizations.named_children()) if isinstance(part.parametrizations, nn.Module) else {}
 
 
 def _traced(
     nets: Nets, judge: Callable[..., Tensor], told: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
 ) -> Critic:
-    """A critic whose convolutions and taps are found by letting a picture pass."""
+    """A critic whose convolutions and taps are found by a forward pass."""
     passed: list[tuple[nn.Module, object, Tensor]] = []
     parts = dict.fromkeys(part for net in vars(nets).values() for part in net.modules())
     looked = [part for part in parts if isinstance(part, CONVOLUTIONS) or not list(part.children())]

@@ -1,8 +1,8 @@
-"""Directions in which pictures change most: of the first layer's weights, or of what it says.
+"""Latent directions along which samples change most, from the first layer's weights or activations.
 
-`weights`: eigenvectors of W W^T, where W is what the first layer does to a latent (Shen & Zhou 2021, arXiv:2007.06600, SeFa).
-`activations`: principal components of what the first layer says of many latents, led back to latents by least squares (Harkonen et al.
-2020, arXiv:2004.02546, GANSpace).
+`weights`: eigenvectors of W W^T, where W is the weight matrix of the first layer (Shen & Zhou 2021, arXiv:2007.06600, SeFa).
+`activations`: principal components of the first layer's activations for many latents, mapped back to latents by least squares
+(Harkonen et al. 2020, arXiv:2004.02546, GANSpace).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from leafwing.model import Model
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 POOL = 2_000
-"""Latents of which principal components are taken."""
+"""Number of latents for the principal components."""
 MEASURED = 64
-"""Latents that are moved along each direction for the figures."""
+"""Number of latents moved along each direction for the figures."""
 
 
 def directions(
@@ -43,34 +43,34 @@ def directions(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Finds directions of the latent space and shows what they change.
+    """Finds directions in latent space and shows what they change.
 
     Args:
-        model: pictures.
-        features: the space in which change is measured.
-        reader: says which properties change; None where nobody can.
-        counting: told how far it is.
-        by: where directions come from: the first layer's weights, or the principal components of what it says.
-        k: how many directions, the strongest first.
-        reach: how far samples are moved to both sides, in standard deviations of a latent's number.
-        samples: rows of each strip.
-        label: of which class all samples are, for a run with labels.
-        seed: of the samples.
+        model: a model of pictures.
+        features: the feature space in which change is measured.
+        reader: recognises which properties change; None if not available.
+        counting: progress callback.
+        by: source of the directions: the first layer's weights, or the principal components of its activations.
+        k: number of directions, strongest first.
+        reach: maximum shift to both sides, in standard deviations of the prior.
+        samples: samples (rows) per sheet.
+        label: class of all samples, for a run with labels.
+        seed: random seed of the samples.
 
     Returns:
-        `share`: of each direction, its part of all eigenvalues. `change`: mean distance in feature space between a sample moved by
-        -reach and by +reach; `change_random`: the same along random directions. `properties`: of each direction, for each property
-        the share of samples of which the reader says something else at both ends; None without a reader.
+        `share`: fraction of the eigenvalue sum for each direction. `change`: mean distance in feature space between samples moved by
+        -reach and by +reach; `change_random`: the same along random directions. `properties`: for each direction and property, the
+        fraction of samples for which the reader's output differs between both ends; None without a reader.
 
     Raises:
-        LeafwingError: points, or numbers out of range.
+        LeafwingError: a run that generates points, or an option out of range.
     """
     need_pictures(model)
     size = model.latents(1, seed).shape[1]
     if not 1 <= k <= size:
-        raise LeafwingError(f"--k {k}: latents of this run have {size} directions, so from 1 to {size}")
+        raise LeafwingError(f"--k {k}: must be from 1 to {size}, the dimension of this run's latents")
     if reach <= 0 or samples < 1:
-        raise LeafwingError("--reach must be more than 0 and --samples 1 at least")
+        raise LeafwingError("--reach must be greater than 0 and --samples at least 1")
     generate = of_one_kind(model, label)
     weights = first_layer(model, generate, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
@@ -97,14 +97,14 @@ def directions(
         "space": features.name,
     }
     words = [
-        f"Direction {i}: {values[i] / values.sum():.0%} of the eigenvalues, changes pictures "
+        f"Direction {i}: {values[i] / values.sum():.0%} of the eigenvalue sum; changes samples "
         f"{change[i] / max(float(np.mean(change_random)), 1e-12):.1f} times as much as a random direction"
-        + (f"; of the properties mostly {strongest(properties[i])}." if reader else ".")
+        + (f", mostly the property {strongest(properties[i])}." if reader else ".")
         for i in range(k)
     ]
     steps = torch.linspace(-reach, reach, 7)
     heads = [f"{step:+.1f}" for step in steps.tolist()]
-    legend = "Each row: a sample, moved to both sides; above: how far, in standard deviations of a latent's number."
+    legend = "Each row: a sample, moved to both sides; above: shift in standard deviations of the prior."
     sheets = {}
     for i in range(k):
         move = vectors[i] * deviation
@@ -117,12 +117,12 @@ def directions(
 
 
 def strongest(properties: dict[str, float]) -> str:
-    """The property that most samples change."""
+    """The property that changes in most samples."""
     return max(properties, key=lambda name: -1.0 if isnan(properties[name]) else properties[name])
 
 
 def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Tensor:
-    """What the first layer that a latent meets does to it, a matrix (size, outputs): it is linear, so differences tell all of it."""
+    """The matrix (size, outputs) of the first layer applied to a latent, which is linear up to its bias, found by differences."""
     size = model.latents(1, seed).shape[1]
     said: list[Tensor] = []
 
@@ -144,7 +144,7 @@ def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Ten
 
 
 def by_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, the largest first, and eigenvectors (size, size), a row each, of W W^T with columns of length 1."""
+    """Eigenvalues, largest first, and eigenvectors (size, size), one per row, of W W^T with columns normalised to length 1."""
     w = weights.double().cpu()
     w = w / w.norm(dim=0, keepdim=True).clamp(min=1e-12)
     values, vectors = torch.linalg.eigh(w @ w.T)
@@ -152,7 +152,7 @@ def by_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_activations(weights: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances of the principal components of what a layer says, the largest first, and latents that lead along them, a row each."""
+    """Variances of the principal components of a layer's activations, largest first, and their latent directions, one per row."""
     w, z = weights.double().cpu(), latents.double().cpu()
     said = z @ w
     said = said - said.mean(0)
@@ -165,7 +165,7 @@ def by_activations(weights: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _signed(vectors: Tensor) -> Tensor:
-    """Vectors (k, size) with their largest number positive: an eigenvector's sign is nobody's."""
+    """Vectors (k, size) with their largest component positive, because the sign of an eigenvector is arbitrary."""
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     return vectors * torch.where(largest < 0, -1.0, 1.0)
 
@@ -175,7 +175,7 @@ def _distance(features: Features, one: Tensor, other: Tensor) -> float:
 
 
 def _differ(reader: Reader, one: Tensor, other: Tensor) -> dict[str, float]:
-    """For each property, the share of samples of which both ends are read and read differently."""
+    """For each property, the fraction of the samples recognised at both ends for which these differ."""
     before, after = reader.read(one), reader.read(other)
     found = {}
     for name in reader.words:

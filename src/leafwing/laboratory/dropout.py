@@ -1,8 +1,8 @@
-"""Object dropout: drop the maps of G that draw an object. Radford et al. 2015, arXiv:1511.06434, section 6.3.1 ("window dropout").
+"""Object dropout: drop the feature maps of G that draw an object. Radford et al. 2015, arXiv:1511.06434, section 6.3.1.
 
-On the maps of G's second-highest convolution a logistic regression is fitted: activations inside the boxes of an object are positive,
-random ones elsewhere in the same samples negative. All maps of positive weight are set to zero everywhere, and the samples made again.
-The paper: 150 samples, 52 boxes drawn by hand, 200 maps dropped; windows vanished or became doors and mirrors.
+A logistic regression is fitted to the feature maps of G's second-highest convolution: activations inside the object's boxes are
+positive examples, random ones elsewhere in the same samples negative. All maps with positive weight are set to zero, and the samples
+are generated again. The paper: 150 samples, 52 boxes drawn by hand, 200 maps dropped; windows vanished or became doors and mirrors.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from leafwing.laboratory.sheet import Line, chart, need_charts, sheet
 from leafwing.model import Model
 
 RANDOM = 5
-"""Random choices of as many maps."""
+"""Number of random selections of as many maps."""
 LEVELS = {"zero": "zero", "median": "their own median"}
 EFFECTS = ("vanished", "changed", "contrast")
 GONE = 0.7
-"""Share of objects from which on most are gone."""
+"""Fraction of vanished objects that counts as most."""
 TESTED = 200
-"""Samples on which the effect is measured: none of those on which the maps were chosen."""
+"""Number of samples on which the effect is measured; disjoint from those on which the maps were chosen."""
 SHOWN = 8
 NOTHING = 1e-3
-"""Weights below this part of the largest count as none."""
+"""Weights below this fraction of the largest one count as zero."""
 
 
 def dropout(
@@ -53,31 +53,31 @@ def dropout(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Drops the maps that draw an object.
+    """Drops the feature maps that draw an object.
 
     Args:
         model: pictures, made by convolutions.
-        reader: says where the object is, and afterwards whether it is still there.
-        counting: told how far it is.
-        boxes: a JSON file with boxes that you drew, {"3": [left, top, width, height], ...} in pixels, or a list of such boxes for a
-            sample, by the numbers of `leafwing sample`. Default: the boxes that the reader sees in the first n samples.
-        file: an .npz or .npy file of latents, such as `invert` finds for pictures whose boxes are known: numbers are its rows then.
-        n: in how many samples the reader looks for boxes.
-        layer: whose maps: 2 for the second-highest convolution, as in the paper, 3 for the one below it.
-        fill: what a dropped map is set to: zero, as in the paper, or its own median in each sample, which keeps the ground.
-        label: of which class all samples are, for a run with labels.
-        seed: of the samples and of all choices.
+        reader: locates the object, and detects whether it is still there afterwards.
+        counting: progress callback.
+        boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
+            pixels, or a list of boxes per sample. Default: the boxes found by the reader in the first n samples.
+        file: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows.
+        n: number of samples in which the reader looks for boxes.
+        layer: the convolution whose maps are dropped: 2 for the second-highest, as in the paper, 3 for the one below it.
+        fill: value of dropped maps: zero, as in the paper, or their median in each sample, which preserves the background.
+        label: class of all samples, for a run with labels.
+        seed: random seed of samples and selections.
 
     Returns:
-        `maps` and `dropped`: how many there are and how many had positive weight. `found_before`, `found_after`: share of other
-        samples in which the reader finds an object. `vanished`: share of those found before that are not found after. `contrast`: how
-        much of the object's contrast to what is around it is left. `changed`: mean change of a pixel outside the box, in [-1, 1].
-        `vanished_random`, `changed_random`, `contrast_random`: the same for as many random maps, over five choices, and
-        `changed_over_random` the quotient. `one_by_one`: all this along the order of the weights; `maps_for_most`: the first number of
-        maps there without which 70 % of the objects are gone, and `changed_over_random_for_most` for these.
+        `maps` and `dropped`: total number of maps, and those with positive weight. `found_before`, `found_after`: fraction of test
+        samples in which the reader finds an object. `vanished`: fraction of these objects no longer found. `contrast`: remaining
+        fraction of the object's contrast to its surroundings. `changed`: mean change of pixels in [-1, 1] outside the box.
+        `vanished_random`, `changed_random`, `contrast_random`: the same for as many random maps, over five selections, and
+        `changed_over_random` the ratio. `one_by_one`: the same for increasing numbers of maps, by weight; `maps_for_most`: the first
+        of these numbers for which 70 % of the objects vanish, and `changed_over_random_for_most`.
 
     Raises:
-        LeafwingError: points, no convolutions, a box outside the picture, or nobody who sees boxes.
+        LeafwingError: a run that generates points, no convolutions, a box outside the picture, or no reader that locates objects.
     """
     need_pictures(model)
     need_charts()
@@ -86,21 +86,21 @@ def dropout(
     if fill not in LEVELS:
         raise LeafwingError(f"--fill {fill}: choose from {', '.join(LEVELS)}")
     if layer < 2:
-        raise LeafwingError(f"--layer {layer}: 2 is the second-highest convolution, whose maps the highest one draws")
+        raise LeafwingError(f"--layer {layer}: must be at least 2 (the second-highest convolution)")
     need_convolutions(layers, layer, "generator")
     last = layers[1 - layer]
     drawn = read_boxes(boxes, model) if boxes else {}
     if not drawn and (reader is None or reader.box is None):
-        raise LeafwingError("nobody sees objects in the pictures of this run: draw boxes and give them as --boxes FILE.json")
+        raise LeafwingError(
+            "no reader can locate objects in the pictures of this run: draw boxes and pass them with --boxes FILE.json"
+        )
     latents = saved(model, file) if file else model.latents(max([n - 1, *drawn]) + 1, seed)
     if max(drawn, default=0) >= len(latents):
-        raise LeafwingError(f"--boxes {boxes}: there is a box of {max(drawn)}, and {file} holds {len(latents)} latents")
+        raise LeafwingError(f"--boxes {boxes}: a box for sample {max(drawn)}, but {file} contains {len(latents)} latents")
     if not drawn:
         drawn = seen_boxes(generate, reader, latents)
     if len(drawn) < 10:
-        raise LeafwingError(
-            f"{len(drawn)} boxes are too few to tell maps apart: give 10 at least, or look in more samples (--n)"
-        )
+        raise LeafwingError(f"{len(drawn)} boxes are too few: give at least 10, or search more samples (--n)")
     inside, outside = activations(model, last, latents, drawn, generate, seed)
     rows = np.concatenate([inside, outside])
     scale = np.maximum(rows.std(0), 1e-6)
@@ -136,38 +136,38 @@ def dropout(
         after = generate(latents[list(drawn)[:SHOWN]])
     with without(last, random.permutation(len(order))[:dropped], fill):
         by_chance = generate(latents[list(drawn)[:SHOWN]])
-    shown = [("as they are", before.cpu()), ("without these maps", after.cpu()), ("without as many others", by_chance.cpu())]
-    words = [f"{dropped} of {len(order)} maps respond more inside the boxes than elsewhere."]
+    shown = [("original", before.cpu()), ("maps dropped", after.cpu()), ("random maps dropped", by_chance.cpu())]
+    words = [f"{dropped} of {len(order)} feature maps respond more inside the boxes than elsewhere."]
     if not isnan(mine["vanished"]):
         words.append(
-            f"Without them the object is gone in {mine['vanished']:.0%} of samples ({mine['vanished_random']:.0%} without as "
-            f"many random maps), and the rest changes {ratio_of(mine):.2f} times as much as without those."
+            f"Dropping them removes the object in {mine['vanished']:.0%} of samples ({mine['vanished_random']:.0%} for as many "
+            f"random maps) and changes the rest {ratio_of(mine):.2f} times as much as dropping random maps."
         )
     sheets = {
         "dropout": sheet(
             "Object dropout",
             shown,
-            legend=f"Samples of G, and with the chosen maps of its convolution number {layer} from the top set to {LEVELS[fill]}.",
+            legend=f"Samples of G, and the same with the selected maps of convolution {layer} from the top set to {LEVELS[fill]}.",
         )
     }
     if not isnan(mine["vanished"]):
         lines: dict[str, Line] = {
-            "object gone": (counts, [one["vanished"] for one in along]),
-            "object gone, random maps": (counts, [one["vanished_random"] for one in along]),
+            "object vanished": (counts, [one["vanished"] for one in along]),
+            "object vanished, random maps": (counts, [one["vanished_random"] for one in along]),
             "change of the rest": (counts, [one["changed"] for one in along]),
             "change of the rest, random maps": (counts, [one["changed_random"] for one in along]),
         }
-        sheets["maps"] = chart("Maps dropped, by weight", lines, across="maps dropped", up="share, or change in [-1, 1]")
+        sheets["maps"] = chart("Maps dropped, by weight", lines, across="maps dropped", up="fraction, or change in [-1, 1]")
     return Finding(figures, words, sheets)
 
 
 def ratio_of(effect: dict[str, float]) -> float:
-    """How much the rest changed, over what as many random maps change."""
+    """The change of the rest relative to that for as many random maps."""
     return effect["changed"] / effect["changed_random"] if effect["changed_random"] else nan
 
 
 class _Effect:
-    """What dropping maps does to test samples."""
+    """The effect of dropping maps on test samples."""
 
     def __init__(
         self, generate: Callable[..., Tensor], reader: Reader | None, layer: nn.Module, latents: Tensor, fill: str
@@ -182,7 +182,7 @@ class _Effect:
         return self.generate(self.latents).cpu()
 
     def of(self, maps: np.ndarray) -> dict[str, float]:
-        """`found_before`, `found_after`, `vanished`, `contrast`, `changed` without these maps; None where nobody sees objects."""
+        """`found_before`, `found_after`, `vanished`, `contrast`, `changed` without these maps; NaN if objects cannot be located."""
         names = ("found_before", "found_after", "vanished", "contrast", "changed")
         if self.reader is None or self.reader.box is None or not self.found.any():
             return dict.fromkeys(names, nan)
@@ -213,7 +213,7 @@ class _Effect:
 
 @contextmanager
 def without(layer: nn.Module, maps: np.ndarray, fill: str = "zero") -> Iterator[None]:
-    """Inside, these of the maps that a layer is given are flat: zero, or at their own median in each sample."""
+    """Replaces the given input maps of a layer by zero or by their median in each sample."""
     chosen = torch.from_numpy(np.asarray(maps, np.int64))
 
     def hook(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -237,7 +237,7 @@ def activations(
     generate: Callable[..., Tensor],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a layer is given at places inside the boxes, (k, maps), and at as many random places outside, of the same samples."""
+    """Input activations of a layer at positions inside the boxes, (k, maps), and at as many random positions outside."""
     random = np.random.default_rng(seed)
     inside, outside = [], []
     held: list[Tensor] = []
@@ -259,12 +259,12 @@ def activations(
     finally:
         handle.remove()
     if not inside:
-        raise LeafwingError("the boxes leave nothing inside or outside them: draw boxes about the object alone")
+        raise LeafwingError("the boxes are empty or cover the whole picture: draw boxes around the object alone")
     return np.concatenate(inside), np.concatenate(outside)
 
 
 def inside_box(box: np.ndarray, height: int, width: int, margin: float = 0) -> np.ndarray:
-    """Which pixels have their middle in a box (left, top, width, height) that is widened by a margin: bool (height, width)."""
+    """Pixels whose centre is in a box (left, top, width, height) extended by a margin: bool (height, width)."""
     left, top, wide, high = box
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     across = (x >= left - margin) & (x <= left + wide + margin)
@@ -272,7 +272,7 @@ def inside_box(box: np.ndarray, height: int, width: int, margin: float = 0) -> n
 
 
 def seen_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: Tensor) -> dict[int, list[np.ndarray]]:
-    """The box that a reader sees in each sample, by the sample's number."""
+    """The box found by a reader in each sample, by sample number."""
     assert reader is not None, "a reader sees boxes"
     assert reader.box is not None, "a reader sees boxes"
     pictures = generate(latents).cpu()
@@ -283,7 +283,7 @@ def read_boxes(path: Path, model: Model) -> dict[int, list[np.ndarray]]:
     """Boxes of samples from a JSON file; see `dropout`.
 
     Raises:
-        LeafwingError: the file cannot be read, or a box is none, or lies outside the picture.
+        LeafwingError: the file cannot be read, or a box is invalid or outside the picture.
     """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Editing by strokes: paint roughly, get samples that have it. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image
+"""Editing by strokes: find samples that match rough strokes. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image
 Manifold, arXiv:1609.03552, 4.1.
 
-The paper: what is painted constrains colours and edges; the latent moves until the sample obeys, and stays near where it was, so that
-all else changes as little as the generator lets it. Several searches give several candidates.
+The paper: strokes constrain colours and edges; the latent is optimised to satisfy them while staying close to its start, so that the
+rest changes as little as possible. Several searches give several candidates.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from leafwing.model import Labels, Model
 
 RATE = 0.1
 SPREAD = 0.5
-"""How far from the sample searches begin, as a share of what the prior spreads; the first begins at the sample."""
+"""Spread of the starting points around the sample, relative to the prior's; the first search starts at the sample."""
 DIRECTIONS, CELLS = 8, 8
-"""Of edges that are told apart, from 0 to 180 degrees; cells along the longer side in which they are counted."""
+"""Edge orientation bins from 0 to 180 degrees; cells along the longer side."""
 
 
 def edit(
@@ -44,32 +44,32 @@ def edit(
     near: float = 0.02,
     seed: int = 0,
 ) -> Finding:
-    """Looks for samples that have what was painted on one of them.
+    """Searches for samples that match what was painted on one of them.
 
-    The cost is the mean squared error of the painted colours, `edges` times that of the edges around them, counted by direction,
-    as a share of those painted, and `near` times the mean squared way of the latent. Latents stay where the prior draws them.
+    The loss is the mean squared error of the painted colours, plus `edges` times the relative squared error of the edge histograms
+    around them, plus `near` times the mean squared shift of the latent. Latents stay within the range of the prior.
 
     Args:
-        model: pictures.
-        counting: told how far it is.
+        model: a model of pictures.
+        counting: progress callback.
         paint: boxes as COLOUR,X,Y,WIDTH,HEIGHT in pixels from the upper left corner, several with ; between: "red,8,8,12,12". A
             colour is a name or #rrggbb.
-        strokes: a PNG file as large as the run's pictures: what is opaque in it is painted.
-        sample: which sample to paint on, by number as `leafwing sample` shows them.
-        label: of which class it is, for a run with labels.
-        candidates: how many searches there are.
-        steps: of each search.
-        edges: weight of the edges beside the colours.
+        strokes: a PNG file of the run's picture size; its opaque pixels are the strokes.
+        sample: number of the sample to paint on, as in `leafwing sample`.
+        label: class of the sample, for a run with labels.
+        candidates: number of searches.
+        steps: optimisation steps per search.
+        edges: weight of the edge loss.
         near: weight of staying near the sample.
-        seed: of the sample, and of where the searches begin.
+        seed: random seed of the sample and of the starting points.
 
     Returns:
-        `before`, `after`: mean squared error of the painted colours, pixels from -1 to 1, of the sample and of each candidate, the
-        cheapest first; `outside`: mean squared change of what was not painted; `distance`: root mean square way of the latent; `cost`.
+        `before`, `after`: mean squared error of the painted colours, pixels from -1 to 1, of the sample and of each candidate, lowest
+        loss first; `outside`: mean squared change of unpainted pixels; `distance`: root mean square shift of the latent; `cost`: loss.
         Array `latents`: of the sample and of the candidates.
 
     Raises:
-        LeafwingError: points, nothing painted, a box outside the picture, strokes of another size, or an option that is out of range.
+        LeafwingError: a run that generates points, nothing painted, invalid boxes or strokes, or an option out of range.
     """
     need_pictures(model)
     need_counts(candidates=candidates, steps=steps)
@@ -111,13 +111,13 @@ def edit(
         "painted": float(painted.mean()),
     }
     words = [
-        f"The painted colours were off by {before:.3f} in the sample, and are by {after[0]:.3f} in the best candidate (mean squared, "
-        "pixels from -1 to 1)" + (f"; what was not painted changed by {outside[0]:.3f}." if outside else ".")
+        f"Mean squared error of the painted colours: {before:.3f} for the sample, {after[0]:.3f} for the best candidate (pixels in "
+        "[-1, 1])" + (f"; unpainted pixels changed by {outside[0]:.3f}." if outside else ".")
     ]
     heads = ["sample", "strokes", *(str(i + 1) for i in range(candidates))]
     legend = (
-        "Left: the sample, and what was painted on it. Then the candidates, the one that costs least first: samples whose latents lie "
-        "near that of the first and that have the painted colours and edges, as far as the generator can make them."
+        "Left: the sample, and the strokes on it. Then the candidates, lowest loss first: samples with nearby latents that match the "
+        "painted colours and edges as far as the generator allows."
     )
     shown = sheet(
         f"Sample {sample}, edited by strokes", [("", torch.cat([start, wanted, made]).cpu())], heads=heads, legend=legend
@@ -126,7 +126,7 @@ def edit(
 
 
 def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Tensor]:
-    """What was painted: colours (channels, height, width) in [-1, 1], and where: 1 or 0 (height, width)."""
+    """The strokes: colours (channels, height, width) in [-1, 1], and their mask, 1 or 0 (height, width)."""
     from PIL import Image, ImageColor
 
     spec = model.spec
@@ -137,10 +137,10 @@ def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Te
             with Image.open(strokes) as image:
                 drawn = image.convert("RGBA")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise LeafwingError(f"--strokes {strokes}: no picture that can be read ({error})") from None
+            raise LeafwingError(f"--strokes {strokes}: cannot read the picture ({error})") from None
         if drawn.size != size:
             raise LeafwingError(
-                f"--strokes {strokes}: {drawn.width}x{drawn.height} pixels, and this run's pictures are {size[0]} wide, {size[1]} high"
+                f"--strokes {strokes}: {drawn.width}x{drawn.height} pixels, but this run's pictures have {size[0]}x{size[1]}"
             )
         canvas.paste(drawn)
     for part in filter(None, (one.strip() for one in paint.split(";"))):
@@ -154,14 +154,14 @@ def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Te
             ) from None
         if min(x, y) < 0 or min(width, height) < 1 or x + width > size[0] or y + height > size[1]:
             raise LeafwingError(
-                f"--paint {part!r}: this box is not inside the picture, which is {size[0]} pixels wide and {size[1]} high"
+                f"--paint {part!r}: the box is not inside the picture, which is {size[0]} pixels wide and {size[1]} high"
             )
         canvas.paste((*rgb, 255), (x, y, x + width, y + height))
     pixels = np.array(canvas)
     painted = torch.from_numpy((pixels[..., 3] >= 128).astype(np.float32))
     if not painted.any():
         raise LeafwingError(
-            "nothing is painted: say --paint red,8,8,12,12, or --strokes with a PNG that is opaque where it is painted"
+            "nothing is painted: use --paint red,8,8,12,12, or --strokes with a PNG that is transparent except for the strokes"
         )
     pixels[..., 3] = 255
     kept = np.asarray(Image.fromarray(pixels).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[spec.channels])).reshape(
@@ -177,10 +177,10 @@ def _cells(model: Model) -> tuple[int, int]:
 
 
 def _edges(pictures: Tensor, model: Model) -> Tensor:
-    """How strong edges of each direction are in each cell: (n, directions, *cells), differentiable.
+    """Edge strength by orientation and cell: (n, directions, *cells), differentiable.
 
-    After Dalal & Triggs 2005, Histograms of Oriented Gradients: of grey pictures, without their normalisation, so that a faint edge
-    is not as good as a clear one.
+    After Dalal & Triggs 2005, Histograms of Oriented Gradients, on grey pictures, without normalisation, so that a faint edge does
+    not match a strong one.
     """
     grey = opaque(pictures).mean(1, keepdim=True)
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
@@ -194,5 +194,5 @@ def _edges(pictures: Tensor, model: Model) -> Tensor:
 
 
 def _within(values: Tensor, places: Tensor) -> Tensor:
-    """The mean of values (n, channels, height, width) over places (height, width) that are 1: (n,)."""
+    """The mean of values (n, channels, height, width) over a mask (height, width): (n,)."""
     return (values * places).sum((1, 2, 3)) / (places.sum() * values.shape[1])

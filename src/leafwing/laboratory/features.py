@@ -1,8 +1,8 @@
-"""The critic's maps as features for a linear classifier. Radford et al. 2015, arXiv:1511.06434, section 5.1.
+"""The critic's feature maps as input of a linear classifier. Radford et al. 2015, arXiv:1511.06434, section 5.1.
 
-As in the paper, the maps of every convolution are max-pooled to 4x4, flattened and concatenated, and a linear L2-SVM is taught on top
-with labels of a few pictures. Beside it the same is done with raw pixels, with a critic of the same shape and random weights, and with
-a network of that shape taught on the same labels alone.
+As in the paper, the feature maps of every convolution are max-pooled to 4x4, flattened and concatenated, and a linear L2-SVM is
+trained on them with few labels. Baselines: raw pixels, a critic of the same architecture with random weights, and a network of that
+architecture trained on the same labels alone.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from leafwing.model import Model, evaluating
 
 CHUNK = 64
 SIDE = 4
-"""Maps are max-pooled to so many places a side; smaller ones stay as they are."""
+"""Side to which maps are max-pooled; smaller ones are unchanged."""
 PRICES = (0.1, 1.0, 10.0, 100.0)
-"""What the SVM may pay for mistakes (C), for features whose squares sum to 1 on average: one is chosen by cross-validation."""
+"""Values of the SVM's C, selected by cross-validation, for features of mean squared norm 1."""
 FOLDS = 3
 LIMIT = 1_000_000_000
-"""Bytes that features may take in memory together."""
+"""Memory limit for all features, in bytes."""
 WAYS = {
-    "critic": "the critic's maps",
-    "random": "maps of a critic with random weights",
+    "critic": "the critic's feature maps",
+    "random": "feature maps of a critic with random weights",
     "pixels": "raw pixels",
-    "supervised": "a network of that shape taught these labels",
+    "supervised": "a network of that architecture trained on these labels",
 }
 BATCH, RATE, CHECK, PATIENCE = 32, 3e-4, 25, 3
 
@@ -56,33 +56,33 @@ def features(
     steps: int = 200,
     seed: int = 0,
 ) -> Finding:
-    """Teaches a linear classifier on the critic's maps, with a few labels of each class, and tests it on other pictures.
+    """Trains a linear classifier on the critic's feature maps with few labels per class, and tests it on other pictures.
 
     Args:
         model: pictures, with a convolutional critic.
-        data: labelled pictures from which labels are drawn.
-        held: labelled pictures to test on; where it is `data`, a part of it that is split off.
-        counting: told how far it is.
-        labels: how many of each class are taught: 10,100.
-        draws: how often labels are drawn anew, for a mean and its spread.
-        test: how many pictures are tested on, at most; of the same data at most a half.
-        steps: Adam steps that the supervised network is taught at most; 0 for none.
-        seed: which pictures are tested on and drawn, and random weights.
+        data: labelled pictures to train on.
+        held: labelled pictures to test on; if it is `data`, a part of it is split off.
+        counting: progress callback.
+        labels: numbers of labels per class: 10,100.
+        draws: number of random draws of the labels, for mean and standard deviation.
+        test: maximum number of test pictures; at most half if split off from the same data.
+        steps: maximum number of Adam steps of the supervised network; 0 to skip it.
+        seed: random seed of test split, draws and random weights.
 
     Returns:
-        `accuracy`: for `critic`, `random` (the same network with random weights), `pixels` and `supervised` by number of labels the
-        `mean` over draws and its standard deviation `sd`. `gains`: of the critic over each other way, by number of labels: the mean
-        `gain` in the same draws, its `sd`, and whether it `beats` the other by more than that, or `loses`. `chance`: always saying
-        the most frequent class. `size`: numbers in the critic's features. `critic_saw_labels`: whether the run was trained with
-        labels. `tested`, `test`: how many pictures, and which.
+        `accuracy`: for `critic`, `random` (the same network with random weights), `pixels` and `supervised`, by number of labels, the
+        `mean` over draws and its standard deviation `sd`. `gains`: of the critic over each baseline, by number of labels: the mean
+        paired `gain`, its `sd`, and whether the critic `beats` the baseline by more than that, or `loses`. `chance`: accuracy of
+        always predicting the most frequent class. `size`: dimension of the critic's features. `critic_saw_labels`: whether the run
+        was trained with labels. `tested`, `test`: number and origin of the test pictures.
 
     Raises:
-        LeafwingError: points, no convolutional critic, no or too few labels, or features that are too large for the memory.
+        LeafwingError: a run that generates points, no convolutional critic, too few labels, or too large features.
     """
     need_pictures(model)
     numbers = asked(labels, draws, seed)
     if steps < 0:
-        raise LeafwingError(f"--steps {steps}: 0 or more")
+        raise LeafwingError(f"--steps {steps}: must be at least 0")
     need_charts()
     critic = critic_of(model)
     parts = parted(data, held, test, seed, numbers)
@@ -92,8 +92,8 @@ def features(
     need = 4 * (size * (len(parts.test) + 4 * most) + 4 * most * (most + len(parts.test)))
     if need > LIMIT:
         raise LeafwingError(
-            f"features of {size:,} numbers for {len(parts.test):,} test pictures and {most:,} others need {need / 1e9:.1f} GB of "
-            "memory: ask for fewer --labels or fewer --test pictures"
+            f"features of dimension {size:,} for {len(parts.test):,} test pictures and {most:,} others need {need / 1e9:.1f} GB of "
+            "memory: reduce --labels or --test"
         )
     settling = parts.shown(parts.draw(seed, 0, numbers[0])[: 4 * CHUNK])
     fresh = untrained(critic, settling, seed)
@@ -112,14 +112,14 @@ def features(
                 said = linear(taught[:few], parts.told(places[:few]), tested, seed)
                 found[way][n].append(float((said == parts.answers).mean()))
                 done += 1
-                counting("teaching classifiers", done, all_told)
+                counting("training classifiers", done, all_told)
         del tested
     for i, places in enumerate(drawn if steps else ()):
         for n in numbers:
             said = supervised(fresh, parts, places[: n * len(parts.names)], steps, seed + i)
             found["supervised"][n].append(float((said == parts.answers).mean()))
             done += 1
-            counting("teaching classifiers", done, all_told)
+            counting("training classifiers", done, all_told)
     figures: dict[str, Any] = {
         "accuracy": {way: {str(n): summed(by[n]) for n in numbers} for way, by in found.items()},
         "gains": {
@@ -135,12 +135,12 @@ def features(
     return Finding(
         figures,
         _words(figures, numbers),
-        {"learning": curve("What a classifier learns from a few labels", "labels of each class", figures, WAYS)},
+        {"learning": curve("Linear classifier with few labels", "labels per class", figures, WAYS)},
     )
 
 
 def pooled(critic: Critic, pictures: Tensor) -> Tensor:
-    """The features of pictures, (n, size): every map, max-pooled to 4x4 where it is larger, flattened, one after the other."""
+    """The features of pictures, (n, size): all maps, max-pooled to 4x4 if larger, flattened and concatenated."""
     seen = [F.adaptive_max_pool2d(one, [min(SIDE, side) for side in one.shape[2:]]) for one in critic.maps(pictures)]
     return torch.cat([one.flatten(1).float() for one in seen], dim=1)
 
@@ -156,29 +156,29 @@ def _maps(critic: Critic) -> Callable[[Tensor], Tensor]:
 
 
 def _made(make: Callable[[Tensor], Tensor], array: np.ndarray, places: np.ndarray, counting: Counting = quiet) -> np.ndarray:
-    """Features of pictures by their places, float32 (n, size), a chunk of pictures at a time."""
+    """Features of pictures by index, float32 (n, size), computed in chunks."""
     made: np.ndarray | None = None
     for start in range(0, len(places), CHUNK):
         part = make(to_floats(array[places[start : start + CHUNK]])).numpy()
         if made is None:
             made = np.empty((len(places), part.shape[1]), np.float32)
         made[start : start + len(part)] = part
-        counting("looking at test pictures", start + len(part), len(places))
+        counting("extracting features", start + len(part), len(places))
     assert made is not None, "there are no pictures"
     return made
 
 
 def linear(taught: np.ndarray, answers: np.ndarray, tested: np.ndarray, seed: int) -> np.ndarray:
-    """What a linear L2-SVM says of features, C chosen by cross-validation on those it was taught.
+    """Predictions of a linear L2-SVM, with C selected by cross-validation on the training data.
 
-    A linear machine only uses the directions in which the pictures that it was taught differ. So it is taught in these, which is the
-    same and far less work where features are many and pictures few.
+    The solution lies in the span of the training data, so the SVM is trained in a basis of it, which is equivalent and much faster
+    for many features and few pictures.
 
     Args:
-        taught: (n, size), changed to standard scores by their means and standard deviations.
+        taught: training features (n, size), standardised here.
         answers: their classes (n,).
-        tested: (m, size); stays as it is.
-        seed: of the folds and of the solver.
+        tested: test features (m, size); not modified.
+        seed: random seed of the folds and of the solver.
 
     Returns:
         Classes (m,).
@@ -216,17 +216,17 @@ def linear(taught: np.ndarray, answers: np.ndarray, tested: np.ndarray, seed: in
 
 
 def supervised(fresh: Critic, parts: Labelled, places: np.ndarray, steps: int, seed: int) -> np.ndarray:
-    """What a network of the critic's shape says of the test pictures, taught by Adam on these labels alone.
+    """Test predictions of a network of the critic's architecture, trained with Adam on these labels alone.
 
-    On the means of its last maps, batch-normalised, lies a linear layer. Of each class a fifth of the labels, where there are five, is
-    kept to choose by: the weights are kept that were best there, and three checks without a better one end it.
+    The head is global average pooling, batch normalisation and a linear layer. With at least five labels per class, a fifth of them is
+    the validation set for early stopping, with a patience of three checks.
 
     Args:
-        fresh: a critic with random weights; stays as it is.
+        fresh: a critic with random weights; not modified.
         parts: the pictures.
-        places: of those taught; see `Labelled.draw`.
-        steps: at most.
-        seed: of the linear layer and of the order.
+        places: indices of the training pictures; see `Labelled.draw`.
+        steps: maximum number of steps.
+        seed: random seed of the linear layer and of the order.
     """
     classes = len(parts.names)
     kept = len(places) // classes // 5 * classes
@@ -266,13 +266,13 @@ def supervised(fresh: Critic, parts: Labelled, places: np.ndarray, steps: int, s
 
 
 def _batches(n: int) -> Iterator[Tensor]:
-    """Rows of a few pictures at a time, in orders that the random state decides, without end."""
+    """Endless shuffled mini-batches of indices."""
     while True:
         yield from torch.randperm(n).split(BATCH)
 
 
 def _said(own: Critic, head: nn.Module, array: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The classes that a supervised network sees in pictures."""
+    """The classes predicted by a supervised network."""
     head.eval()
     with evaluating(own.nets), torch.no_grad():
         found = [
@@ -287,22 +287,20 @@ def _words(figures: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
     for n in numbers:
         means = {way: by[str(n)]["mean"] for way, by in figures["accuracy"].items()}
         others = ", ".join(f"{WAYS[way]} {mean:.1%}" for way, mean in means.items() if way != "critic")
-        said.append(
-            f"With {n:,} labels a class a linear classifier on the critic's maps is right in {means['critic']:.1%}; {others}."
-        )
+        said.append(f"Accuracy with {n:,} labels per class: the critic's feature maps {means['critic']:.1%}; {others}.")
     ahead = [
         f"{name} (at {', '.join(won)} labels)"
         for way, name in (("pixels", "raw pixels"), ("random", "random weights"))
         if (won := [n for n, gain in figures["gains"][way].items() if gain["beats"]])
     ]
     said.append(
-        "By more than the spread between draws the critic's maps are better than " + " and than ".join(ahead) + "."
+        "The critic's feature maps are better, by more than the standard deviation over draws, than "
+        + " and ".join(ahead)
+        + "."
         if ahead
-        else "The critic's maps are not better than raw pixels or random weights by more than the spread between draws."
+        else "The critic's feature maps are not better than raw pixels or random weights beyond the standard deviation over draws."
     )
     said.append(f"The {figures['tested']:,} test pictures are {figures['test']}.")
     if figures["critic_saw_labels"]:
-        said.append(
-            "This run was trained with labels, which may have taught its critic: this does not show what a critic learns without."
-        )
+        said.append("This run was trained with labels, so this does not show what its critic learns without supervision.")
     return said

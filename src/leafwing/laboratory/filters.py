@@ -1,9 +1,9 @@
-"""What the critic's convolutions respond to, beside a critic that never learnt. Radford et al. 2015, arXiv:1511.06434, figure 5.
+"""What the critic's convolutions respond to, compared with an untrained critic. Radford et al. 2015, arXiv:1511.06434, figure 5.
 
-The first layer's filters are shown as they are. For the last layer a picture is asked which of its pixels speak for the strongest
-response of a map: guided back-propagation (Springenberg et al. 2014, arXiv:1412.6806, section 3.4), the gradient of that response with
-respect to the picture, of which each rectifier lets pass what is positive, where its input was positive. In the paper trained critics
-respond to parts of objects, untrained ones to nothing in particular.
+The first layer's filters are shown directly. For the last layer, guided back-propagation (Springenberg et al. 2014, arXiv:1412.6806,
+section 3.4) shows which pixels cause the strongest response of a feature map: the gradient of that response with respect to the
+picture, where each rectifier passes only positive gradients at positive inputs. In the paper trained critics respond to parts of
+objects, untrained ones to nothing in particular.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from leafwing.model import Model, evaluating
 
 CHUNK = 64
 BEST = 8
-"""Pictures that respond most, of each map: the figures are means over them."""
+"""Number of pictures with the strongest response per map; the figures are means over them."""
 ROWS = 2
 """Rows of first-layer filters."""
 TENTH = 0.1
@@ -45,31 +45,31 @@ def filters(
     pictures: int = 1000,
     seed: int = 0,
 ) -> Finding:
-    """Shows the critic's first filters, and which pixels its last convolution's strongest maps respond to.
+    """Shows the critic's first filters, and the pixels that activate the strongest maps of its last convolution.
 
     Args:
         model: pictures, with a convolutional critic.
-        held: real pictures; of `sprites` the oracle says where the object is.
-        counting: told how far it is.
-        maps: how many maps of the last convolution are shown: those with the strongest responses, to different pictures.
-        pictures: how many real pictures are looked through.
-        seed: which real pictures, and the weights of the untrained critic.
+        held: real pictures; for `sprites` the oracle locates the object.
+        counting: progress callback.
+        maps: number of maps of the last convolution to show: those with the strongest responses, to different pictures.
+        pictures: number of real pictures to search.
+        seed: random seed of the pictures and of the untrained critic's weights.
 
     Returns:
-        `trained`, `untrained`: of the energy (squares) of guided gradients, means over the shown maps and the 8 pictures to which each
-        responds most: `inside`, the share in the object's box, where the pictures are `sprites`, else None; `tenth`, the share of
-        the tenth of all pixels that have most. `box`: the share of the picture that the box covers. `field`: the same of what the
-        last convolution looks at from one place. `silent`: gradients that are zero, which count nowhere. `maps`: the numbers of the
+        `trained`, `untrained`: for the energy (squares) of guided gradients, averaged over the shown maps and the 8 pictures with the
+        strongest response to each: `inside`, the fraction in the object's box for `sprites`, else None; `tenth`, the fraction in the
+        tenth of all pixels with the most energy; `silent`, the number of zero gradients, which are excluded. `box`: fraction of the
+        picture covered by the box. `field`: fraction covered by the receptive field of the last convolution. `maps`: indices of the
         shown maps.
 
     Raises:
-        LeafwingError: points, no convolutional critic, or fewer than one map or picture.
+        LeafwingError: a run that generates points, no convolutional critic, or fewer than one map or picture.
     """
     need_pictures(model)
     if maps < 1 or pictures < 1:
-        raise LeafwingError("--maps and --pictures: one is needed at least")
+        raise LeafwingError("--maps and --pictures must be at least 1")
     if not 0 <= seed < 2**32:
-        raise LeafwingError(f"--seed {seed}: a seed is from 0 to {2**32 - 1}")
+        raise LeafwingError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
     critic = critic_of(model)
     places, _ = held.epoch(seed, 0, slice(0, pictures))
     fresh = untrained(critic, to_floats(held.array[places[: 4 * CHUNK]]), seed)
@@ -84,7 +84,7 @@ def filters(
             slope = guided(one, given, int(shown[j]))
             seen[name].append(slope[0])
             energies[name].append(np.square(slope).sum(1))
-        counting("following responses back", j + 1, len(shown))
+        counting("guided back-propagation", j + 1, len(shown))
     boxes = _boxes(held.array[chosen.T.ravel()]) if held.source == SPRITES else None
     figures: dict[str, Any] = {
         name: _concentration(np.concatenate(energies[name]), boxes) for name in ("trained", "untrained")
@@ -103,18 +103,17 @@ def filters(
         for i, part in enumerate(tiles.split(columns)[:ROWS]):
             rows.append((f"first filters, {name}" if i == 0 else "", part))
     rows.append(("picture", held.array[chosen[0]]))
-    rows += [(f"its pixels, {name}", _visible(np.stack(seen[name]))) for name in ("trained", "untrained")]
+    rows += [(f"guided gradient, {name}", _visible(np.stack(seen[name]))) for name in ("trained", "untrained")]
     legend = (
-        "First filters: what each map of the first convolution looks for, scaled to its largest weight; grey is zero. "
-        "Below, a column is a map of the last convolution: the picture to which it responds most, which of its pixels speak for that "
-        "response (guided back-propagation; grey: nothing, bright and dark: for more and less of the colour), and the same in a "
-        "critic of the same shape with random weights."
+        "First filters: kernels of the first convolution, each scaled to its largest weight; grey is zero. Below, each column is a "
+        "map of the last convolution: the picture with the strongest response, the pixels behind it (guided back-propagation; grey: "
+        "zero, bright: positive, dark: negative), and the same for a critic of the same architecture with random weights."
     )
     return Finding(figures, _words(figures), {"filters": sheet("What the critic responds to", rows, legend=legend)})
 
 
 class _Through(Function):
-    """What a rectifier made of x going forward; coming back, what is positive, where x was positive."""
+    """Forward: the rectifier's output for x; backward: only positive gradients where x was positive."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: Tensor) -> Tensor:
@@ -131,7 +130,7 @@ RECTIFIERS = {F.relu, F.relu_, torch.relu, torch.relu_, F.leaky_relu, F.leaky_re
 
 
 class _Guided(TorchFunctionMode):
-    """Inside, every rectifier passes gradients as `_Through`, be it a module, a function, or one that changes its input."""
+    """While active, every rectifier uses the gradient of `_Through`, be it a module, a function, or in-place."""
 
     def __torch_function__(
         self,
@@ -142,45 +141,45 @@ class _Guided(TorchFunctionMode):
     ) -> Any:
         if func not in RECTIFIERS:
             return func(*args, **(kwargs or {}))
-        x = args[0].clone()  # some change what they are given
+        x = args[0].clone()  # some are in-place
         made = func(x.detach().clone(), *args[1:], **(kwargs or {}))
         return _Through.apply(x, made)
 
 
 def guided(critic: Critic, pictures: Tensor, number: int) -> np.ndarray:
-    """The guided gradient of the strongest response of a map of the last convolution, wherever it is, with respect to each picture.
+    """The guided gradient of the strongest response of a map of the last convolution with respect to each picture.
 
     Args:
-        critic: stays as it is.
+        critic: is not modified.
         pictures: (n, channels, height, width) in [-1, 1].
-        number: of the map.
+        number: index of the map.
 
     Returns:
         float32 (n, channels, height, width).
     """
     given = pictures.to(critic.device).clone().requires_grad_()
     with torch.enable_grad(), evaluating(critic.nets), _Guided():
-        strongest = critic.maps(given)[-1][:, number].flatten(1).max(1).values  # of several equals one
+        strongest = critic.maps(given)[-1][:, number].flatten(1).max(1).values  # only one of several equal maxima
     (slope,) = torch.autograd.grad(strongest.sum(), given)
     return slope.cpu().numpy()
 
 
 @torch.no_grad()
 def _strongest(critic: Critic, array: np.ndarray, places: np.ndarray, counting: Counting) -> tuple[np.ndarray, np.ndarray]:
-    """Of each map of the last convolution the pictures that respond most (8, maps), as places, and how much (maps,)."""
+    """For each map of the last convolution: indices of the pictures with the strongest responses (8, maps), the maximum (maps,)."""
     found = []
     with evaluating(critic.nets):
         for start in range(0, len(places), CHUNK):
             part = to_floats(array[places[start : start + CHUNK]])
             found.append(critic.maps(part)[-1].flatten(2).amax(2).float().cpu().numpy())
-            counting("looking at real pictures", min(start + CHUNK, len(places)), len(places))
+            counting("searching real pictures", min(start + CHUNK, len(places)), len(places))
     responses = np.concatenate(found)
     order = np.argsort(-responses, axis=0, kind="stable")[:BEST]
     return places[order], responses.max(0)
 
 
 def _various(favourites: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """The numbers of maps, strongest first; but of those that like the same picture best all but one come last."""
+    """Indices of maps, strongest first; of maps with the same strongest picture, all but one come last."""
     order = np.argsort(-strength, kind="stable")
     _, first = np.unique(favourites[order], return_index=True)
     again = np.ones(len(order), bool)
@@ -189,7 +188,7 @@ def _various(favourites: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 
 def _field(critic: Critic) -> float:
-    """The share of a picture that one place in the middle of the last convolution's maps looks at."""
+    """The fraction of a picture in the receptive field of a central position of the last convolution's maps."""
     given = torch.zeros(1, *critic.shape, device=critic.device, requires_grad=True)
     with torch.enable_grad(), evaluating(critic.nets):
         made = critic.maps(given)[-1]
@@ -207,13 +206,13 @@ def _tiles(critic: Critic, height: int, width: int) -> Tensor:
 
 
 def _visible(slopes: np.ndarray) -> Tensor:
-    """Gradients as opaque pictures, each scaled to its largest part; zero is grey."""
+    """Gradients as opaque pictures, each scaled to its largest value; zero is grey."""
     shown = torch.from_numpy(slopes[:, : 3 if slopes.shape[1] > 2 else 1])
     return shown / shown.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
 
 
 def _boxes(array: np.ndarray) -> np.ndarray:
-    """Where the sprite of each picture is, bool (n, size, size), nowhere where the oracle is not sure."""
+    """Masks of the sprites' boxes, bool (n, size, size), empty where the oracle is not sure."""
     from leafwing import sprites
 
     read = sprites.read(array)
@@ -225,7 +224,7 @@ def _boxes(array: np.ndarray) -> np.ndarray:
 
 
 def _concentration(energies: np.ndarray, boxes: np.ndarray | None) -> dict[str, float | int | None]:
-    """How much of the energy (n, height, width) lies close together; see `filters`."""
+    """Concentration of the energy (n, height, width); see `filters`."""
     whole = energies.sum((1, 2), dtype=np.float64)
     loud = whole > 0
     if not loud.any():
@@ -243,13 +242,13 @@ def _concentration(energies: np.ndarray, boxes: np.ndarray | None) -> dict[str, 
 def _words(figures: Mapping[str, Any]) -> list[str]:
     trained, fresh = figures["trained"], figures["untrained"]
     if trained["tenth"] is None or fresh["tenth"] is None:
-        return ["The strongest responses lead back to no pixel."]
+        return ["All guided gradients are zero."]
     if trained["inside"] is not None and fresh["inside"] is not None:
         return [
-            f"Of what speaks for the strongest responses of the last convolution, {trained['inside']:.0%} lies in the object's box, "
-            f"and {fresh['inside']:.0%} in a critic with random weights; the box covers {figures['box'] or 0:.0%} of the picture."
+            f"Of the guided gradient energy of the last convolution, {trained['inside']:.0%} lies in the object's box, against "
+            f"{fresh['inside']:.0%} for a critic with random weights; the box covers {figures['box'] or 0:.0%} of the picture."
         ]
     return [
-        f"The tenth of the pixels that speaks most for the strongest responses of the last convolution has {trained['tenth']:.0%} "
-        f"of all that is said, and {fresh['tenth']:.0%} in a critic with random weights. The more, the more closely it looks."
+        f"The top tenth of the pixels has {trained['tenth']:.0%} of the guided gradient energy of the last convolution, against "
+        f"{fresh['tenth']:.0%} for a critic with random weights. More means a more localised response."
     ]

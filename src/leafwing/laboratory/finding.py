@@ -1,4 +1,4 @@
-"""What a tool of the laboratory finds: figures for programs, pictures and words for people. Nothing here writes."""
+"""The result of a laboratory tool: figures for programs, pictures and sentences for people. Nothing here writes files."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 from PIL.Image import Image
 
 Counting = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, out of how much."""
+"""Progress callback: description, amount done, total."""
 
 
 def quiet(what: str, done: int, total: int) -> None:
-    """Hears how far something is and says nothing."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one tool found in one model.
+    """The result of one tool for one model.
 
     Args:
-        figures: numbers by name: text, numbers, lists, dictionaries; nan or None for what cannot be worked out.
-        words: what they mean, a sentence each.
-        sheets: pictures by name, each with its title, heads and legend on it.
-        films: animations by name, their frames; each runs in a loop.
-        arrays: what other tools can go on with, such as latents.
+        figures: results by name: text, numbers, lists, dictionaries; NaN or None if undefined.
+        words: their interpretation, one sentence each.
+        sheets: pictures by name, with title, column heads and legend.
+        films: frames of looping animations by name.
+        arrays: input for other tools, such as latents.
     """
 
     figures: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Finding:
 
 
 def plain(figures: Any) -> Any:
-    """Figures in plain JSON, which has no word for what is no finite number but None."""
+    """Figures as plain JSON, with None for non-finite numbers."""
     if isinstance(figures, Mapping):
         return {str(name): plain(value) for name, value in figures.items()}
     if isinstance(figures, list | tuple):

@@ -1,4 +1,4 @@
-"""Latents whose pictures are as wanted, found by gradients; and the real pictures that are to be fitted."""
+"""Gradient-based optimisation of latents, and the real pictures to fit."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from leafwing.laboratory.latents import whole_numbers
 from leafwing.model import Labels, Model, evaluating
 
 AT_ONCE = 64
-"""So many latents are fitted side by side."""
+"""Number of latents optimised in parallel."""
 POOL = 100
-"""Searches begin from the best of so many random samples."""
+"""Number of random samples from which the best starting points are chosen."""
 DRAWS = 4_096
-"""Latents are kept between the least and the largest of so many draws of the prior, number by number."""
+"""Number of prior draws whose minimum and maximum bound the latents in each dimension."""
 PAST, TRIES, SHORTER, DESCENT = 8, 6, 0.3, 1e-4
-"""Of L-BFGS: steps that are remembered; lengths of a step that are tried, each so much shorter; least part of the promised descent."""
+"""L-BFGS: history size; maximum line search steps and their shrinking factor; Armijo constant."""
 
 Cost = Callable[[Tensor, Tensor], Tensor]
-"""Latents (k, size) and for which picture each is (k,) -> what each costs (k,). None's cost may depend on another one."""
+"""Latents (k, size) and the index of each one's target picture (k,) -> independent losses (k,)."""
 Value = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Free numbers (k, size) and which of all rows they are (k,) -> costs and gradients."""
+"""Unconstrained variables (k, size) and their row indices (k,) -> losses and gradients."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a prior draws latents, from `low` to `high` (size,), and free numbers for what lies inside.
+    """The range of a prior, `low` to `high` (size,), and a reparametrisation by unconstrained variables.
 
-    They are u in z = middle + half tanh(u / half). Near the middle a step of u is one of z. So no optimiser needs to know of bounds,
-    be they those of a uniform prior or the farthest that a normal one is likely to go.
+    z = middle + half tanh(u / half), with unit slope at the middle. So optimisers need no bounds, whether those of a uniform prior or
+    the extremes of a normal one.
     """
 
     low: Tensor
@@ -49,12 +49,12 @@ class Box:
         return cls(drawn.amin(0), drawn.amax(0))
 
     def free(self, latents: Tensor) -> Tensor:
-        """The free numbers of latents, those outside moved to the walls."""
+        """The unconstrained variables of latents, which are clipped to the range."""
         middle, half = self._shape()
         return half * torch.atanh(((latents - middle) / half).clamp(-0.9999, 0.9999))
 
     def inside(self, free: Tensor) -> Tensor:
-        """The latents of free numbers."""
+        """The latents of unconstrained variables."""
         middle, half = self._shape()
         return middle + half * torch.tanh(free / half)
 
@@ -63,7 +63,7 @@ class Box:
 
 
 def begin(model: Model, cost: Cost, n: int, starts: int, seed: int) -> Tensor:
-    """For each of n pictures those of `POOL` random latents that cost least, the best first: (n * starts, size)."""
+    """The latents with the lowest loss among `POOL` random ones for each of n pictures, best first: (n * starts, size)."""
     pool = model.latents(max(POOL, starts), seed)
     chosen = []
     for i in range(n):
@@ -86,21 +86,21 @@ def fit(
     counting: Counting = quiet,
     what: str = "fitting latents",
 ) -> tuple[Tensor, Tensor]:
-    """Latents that cost little, each from a start of its own.
+    """Minimises a loss over latents, independently from each starting point.
 
     Args:
-        cost: what latents cost.
-        starts: (n, size).
-        whose: for which picture each is: (n,).
-        box: where latents stay.
-        steps: how many.
-        method: adam, whose rate falls to 0 in a straight line; or lbfgs, with a step length of its own for every row.
-        rate: of adam.
-        counting: told how far it is.
-        what: it is told that this is being done.
+        cost: the loss.
+        starts: starting points (n, size).
+        whose: index of each one's target picture (n,).
+        box: range of the latents.
+        steps: number of steps.
+        method: adam, with a learning rate that decays linearly to 0; or lbfgs, with a separate step size per row.
+        rate: learning rate of adam.
+        counting: progress callback.
+        what: its description.
 
     Returns:
-        The cheapest latents that were met (n, size), and what they cost (n,).
+        The best latents found (n, size), and their losses (n,).
     """
 
     def value(free: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,13 +141,13 @@ def _adam(
 
 
 def _lbfgs(value: Value, free: Tensor, rows: Tensor, steps: int, told: Callable[[int], None]) -> tuple[Tensor, Tensor]:
-    """Liu & Nocedal 1989, On the limited memory BFGS method: every row is a problem of its own, all are worked out together.
+    """Liu & Nocedal 1989, On the limited memory BFGS method: every row is a separate problem, all are solved in parallel.
 
-    A row that cannot descend forgets its past; when it cannot descend along its gradient either, it has arrived.
+    A row whose line search fails restarts from steepest descent; if that fails too, it has converged.
     """
     free = free.clone()
     costs, slopes = value(free, rows)
-    past: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change of slopes, 1 / their product, or 0 where there is none
+    past: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change of gradient, 1 / their product (0 if invalid)
     scale, fresh, arrived = (
         torch.ones_like(costs),
         torch.ones_like(costs, dtype=torch.bool),
@@ -185,7 +185,7 @@ def _lbfgs(value: Value, free: Tensor, rows: Tensor, steps: int, told: Callable[
 
 
 def _direction(slopes: Tensor, past: list[tuple[Tensor, Tensor, Tensor]], scale: Tensor) -> Tensor:
-    """Where to go, by the slopes and what was met before: the two loops of L-BFGS."""
+    """The search direction: two-loop recursion of L-BFGS."""
     way, shares = slopes.clone(), []
     for step, change, inverse in reversed(past):
         share = inverse * (step * way).sum(1)
@@ -206,23 +206,23 @@ def judged(model: Model, pictures: Tensor, told: list[Tensor]) -> Tensor:
 
 
 def made_of(model: Model, latents: Tensor, told: list[Tensor]) -> Tensor:
-    """The samples of latents, told what `Model.told` gave: cut to [-1, 1], without gradients."""
+    """Samples from latents with the conditions of `Model.told`, clipped to [-1, 1], without gradients."""
     said = dict(zip(model.game.abilities.conditions, told, strict=True))
     return model.generate(latents, label=said.get("label"), attributes=said.get("attributes"))
 
 
 def cheapest(latents: Tensor, costs: Tensor, each: int) -> Tensor:
-    """Of every `each` rows in succession the one that costs least: (n / each, size)."""
+    """The row with the lowest loss in every group of `each` consecutive rows: (n / each, size)."""
     best = costs.view(-1, each).argmin(1) + torch.arange(len(costs) // each, device=costs.device) * each
     return latents[best]
 
 
 @dataclass(frozen=True)
 class Real:
-    """Real pictures and what the networks are told of them.
+    """Real pictures and their conditions.
 
     Args:
-        names: of each.
+        names: name of each picture.
         pixels: uint8 (n, channels, height, width).
         pictures: the same as floats in [-1, 1].
         told: the conditions, n of each; see `Model.told`.
@@ -235,18 +235,17 @@ class Real:
 
 
 def real(model: Model, held: Dataset, pictures: str, label: str | None, file: Path | None = None) -> Real:
-    """The pictures that users name, with their own conditions.
+    """The pictures selected by the user, with the conditions that the model takes.
 
     Args:
-        model: what it takes, they get.
-        held: where they are from.
-        pictures: their places in the order of `held` that is shuffled by seed 0: `3,5,8` or `0:10`;
-            numbers beyond the last one are left out.
-        label: the class that all are to have; None for their own.
-        file: a picture or a folder of pictures instead, made to fit as the run's own were.
+        model: the model.
+        held: the data set.
+        pictures: indices in the order of `held` shuffled with seed 0: `3,5,8` or `0:10`; too large ones are ignored.
+        label: class of all pictures; None for their own.
+        file: a picture file or folder to use instead, resized like the run's data.
 
     Raises:
-        LeafwingError: no such pictures, or pictures without a class for a run that needs one.
+        LeafwingError: no such pictures, or no class for a class-conditional run.
     """
     if file is None:
         numbers = [number for number in whole_numbers("pictures", pictures) if number < len(held)]
@@ -261,7 +260,7 @@ def real(model: Model, held: Dataset, pictures: str, label: str | None, file: Pa
     if model.labels and label is None:
         if rows is None or held.labels is None:
             raise LeafwingError(
-                f"this run is told the class of a picture, and these have none: say it, as in --label {model.labels[0]}"
+                f"this run is class-conditional, and these pictures have no labels: set one, as in --label {model.labels[0]}"
             )
         labels = [held.spec.labels[held.labels[row]] for row in rows]
     own = rows is not None and held.attributes is not None and held.spec.attributes == model.attributes
@@ -277,7 +276,7 @@ def _read(file: Path, held: Dataset) -> tuple[list[str], Tensor]:
     from leafwing.data.options import check
 
     if not file.exists():
-        raise LeafwingError(f"--file {file}: there is no such file or folder")
+        raise LeafwingError(f"--file {file}: no such file or folder")
     shape = held.spec
     target = check((shape.height, shape.width), shape.channels, held.options["fit"], held.options["background"]).target(
         (0, 0), 0
@@ -292,7 +291,7 @@ def _read(file: Path, held: Dataset) -> tuple[list[str], Tensor]:
                 raise LeafwingError(f"--file {one.path}: {error}") from None
             names.append(Path(one.name).stem)
     if not pixels:
-        raise LeafwingError(f"--file {file}: this folder holds no pictures")
+        raise LeafwingError(f"--file {file}: no pictures in this folder")
     return names, torch.stack(pixels)
 
 
@@ -300,11 +299,11 @@ def need_counts(**counts: int) -> None:
     """Raises LeafwingError for a count below 1, naming its option."""
     for name, value in counts.items():
         if value < 1:
-            raise LeafwingError(f"--{name} {value}: at least 1 is needed")
+            raise LeafwingError(f"--{name} {value}: must be at least 1")
 
 
 def need_weights(**weights: float) -> None:
-    """Raises LeafwingError for a weight that is no number from 0 on, naming its option."""
+    """Raises LeafwingError for a weight that is negative or not finite, naming its option."""
     for name, value in weights.items():
         if not 0 <= value < torch.inf:
-            raise LeafwingError(f"--{name} {value}: a weight is a number from 0 on")
+            raise LeafwingError(f"--{name} {value}: must be a finite number of at least 0")

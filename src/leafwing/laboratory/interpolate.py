@@ -1,7 +1,7 @@
-"""Interpolation: walk from latent to latent and look whether the picture changes smoothly. Radford et al. 2015, arXiv:1511.06434, 6.1.
+"""Interpolation between latents: do samples change smoothly? Radford et al. 2015, arXiv:1511.06434, 6.1.
 
 The paper: where a walk changes the meaning of pictures, "we can reason that the model has learned relevant and interesting
-representations"; a generator that had stored pictures would jump from one to the next. How much it jumps is measured here.
+representations"; a generator that had memorised pictures would jump from one to the next. This tool measures the jumps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from leafwing.metrics.features import Features
 from leafwing.model import Model
 
 FINE = 32
-"""Steps of the walk that is measured and filmed, from one end to the next."""
+"""Steps between two samples for measurement and animation."""
 
 
 def interpolate(
@@ -36,31 +36,31 @@ def interpolate(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Walks from one sample to the next and back to the first.
+    """Interpolates from one sample to the next and back to the first.
 
     Args:
-        model: pictures.
-        features: the space in which steps are measured.
-        counting: told how far it is.
-        samples: which samples to walk between, by number as `leafwing sample` shows them: 3,5,8 or 0:10.
-        file: an .npz or .npy file of latents; the numbers are its rows then.
-        way: spherical (along an arc, as long as latents are) or straight.
-        steps: pictures in a row of the sheet.
-        label: of which class all are, for a run with labels.
-        seed: of the samples.
+        model: a model of pictures.
+        features: the feature space in which steps are measured.
+        counting: progress callback.
+        samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
+        file: an .npz or .npy file of latents; --samples then selects its rows.
+        way: spherical (norm-preserving) or straight.
+        steps: pictures per row of the sheet.
+        label: class of all samples, for a run with labels.
+        seed: random seed of the samples.
 
     Returns:
-        `largest_step`, `median_step`: distances in feature space between neighbours of a walk of 32 steps, over all walks; `jump` is
-        their quotient. `largest_share`: the largest part of a walk's way that one step made; 1/32 if all were equal. `distance`:
-        the median distance between the ends. `stray`: how many times as long the way is as a straight one.
+        `largest_step`, `median_step`: distances in feature space between neighbours on paths of 32 steps; `jump`: their ratio.
+        `largest_share`: largest fraction of a path's length in one step; 1/32 if all are equal. `distance`: median distance
+        between the end points. `stray`: path length relative to that distance.
 
     Raises:
-        LeafwingError: points, fewer than two samples, or steps.
+        LeafwingError: a run of points, fewer than two samples, or steps.
     """
     need_pictures(model)
     ends, numbers = chosen(model, samples, seed, file), whole_numbers("samples", samples)
     if len(ends) < 2 or steps < 2:
-        raise LeafwingError("an interpolation needs two --samples and two --steps at least")
+        raise LeafwingError("interpolation requires at least two --samples and two --steps")
     generate = of_one_kind(model, label)
     walks, rows, frames = [], [], []
     ring = [*range(len(ends)), 0]
@@ -71,7 +71,7 @@ def interpolate(
         shown = generate(between(ends[first], ends[last], torch.linspace(0, 1, steps), way))
         rows.append((f"{numbers[first]} to {numbers[last]}", shown.cpu()))
         frames += [frame[None].cpu() for frame in made[:-1]]
-        counting("walking", i + 1, len(ends))
+        counting("interpolating", i + 1, len(ends))
     taken = [np.linalg.norm(np.diff(walk, axis=0), axis=1) for walk in walks]
     straight = np.array([np.linalg.norm(walk[-1] - walk[0]) for walk in walks])
     all_steps = np.concatenate(taken)
@@ -88,11 +88,11 @@ def interpolate(
         "way": way,
     }
     words = [
-        f"In no walk does one of {FINE} steps make more than {figures['largest_share']:.0%} of the way. A generator that jumped from "
-        "one stored picture to another would make all of it in one."
+        f"No single step out of {FINE} makes more than {figures['largest_share']:.0%} of a path's length. A generator that jumped "
+        "between memorised pictures would make all of it in one step."
     ]
     heads = [f"{i / (steps - 1):.2f}" for i in range(steps)]
-    legend = f"Each row: a {way} walk from one sample to the next, in {steps} pictures. Above: how far along."
+    legend = f"Each row: {way} interpolation from one sample to the next, in {steps} pictures. Above: position on the path."
     return Finding(
         figures,
         words,

@@ -1,8 +1,8 @@
-"""Inversion: the latents of given pictures. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image Manifold,
-arXiv:1609.03552, 3.1.
+"""GAN inversion: find latents that reproduce given pictures. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image
+Manifold, arXiv:1609.03552, 3.1.
 
-The paper: project a photograph by optimisation (L-BFGS), by a network that predicts its latent, or by both, the prediction being where
-the optimisation begins. What no latent comes near to, the generator has not learnt.
+The paper: project a photograph by optimisation (L-BFGS), by an encoder that predicts its latent, or by both, with the prediction as
+starting point. What no latent reproduces, the generator has not learnt.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from leafwing.model import Model
 
 METHODS = ("adam", "lbfgs", "encoder", "hybrid")
 SHOWN = 12
-"""So many pictures a sheet shows."""
+"""Number of pictures on the sheet."""
 LONG = 1.5
-"""So many times as long as the prior's, latents are worth a word."""
+"""Latents with a norm more than this many times the prior's are reported."""
 PAIRS = 32
-"""Pairs of samples whose mean distance is the unit of either part of the cost."""
+"""Number of sample pairs whose mean distance normalises both parts of the loss."""
 
 
 def invert(
@@ -49,41 +49,38 @@ def invert(
     weight: float = 0.1,
     seed: int = 0,
 ) -> Finding:
-    """Finds the latents whose samples are most like given pictures.
+    """Finds the latents whose samples are most similar to given pictures.
 
-    The cost is the mean squared error of the pixels, and `weight` times the squared distance of the features, either in units of what
-    it is between two samples. Latents stay where the prior draws them.
+    The loss is the mean squared pixel error plus `weight` times the squared feature distance, each normalised by its mean between two
+    samples. Latents stay within the range of the prior.
 
     Args:
-        model: pictures.
+        model: a model of pictures.
         held: real pictures.
-        features: the space in which pictures are compared beside pixels.
-        counting: told how far it is.
-        pictures: which real pictures, by their place in the shuffled order of seed 0: 3,5,8 or 0:10.
-        file: a picture, or a folder of pictures, instead of these.
-        label: of which class they are, for a run with labels; else what the data say.
-        method: all that the run can; adam; lbfgs; encoder; or hybrid, which goes on from the encoder with L-BFGS.
-        starts: how many searches there are for each picture, from the best of 100 random samples; the best is kept.
-        steps: of each search.
-        weight: of the features beside the pixels; 0 leaves them out.
-        seed: of the random latents.
+        features: the feature space in which pictures are compared in addition to pixels.
+        counting: progress callback.
+        pictures: indices of real pictures in the order shuffled with seed 0, such as 3,5,8 or 0:10.
+        file: a picture file or folder to use instead.
+        label: class of the pictures, for a run with labels; default: their label in the data.
+        method: adam, lbfgs, encoder, hybrid (L-BFGS started from the encoder), or all that the run supports.
+        starts: number of searches per picture, started from the best of 100 random samples; the best result is kept.
+        steps: optimisation steps per search.
+        weight: weight of the feature loss; 0 disables it.
+        seed: random seed of the starting points.
 
     Returns:
-        `error`: for each method the median over pictures of the mean squared error of pixels from -1 to 1, with the best of 100 random
-        samples beside it; `errors`: those of each picture; `distance`: the same in feature space; `length`: root mean square of the
-        latents, with that of the prior beside it. Arrays `latents`: for each picture those of its best method; `latents_METHOD`: of
-        each.
+        `error`: for each method, and for the best of 100 random samples, the median over pictures of the mean squared error of pixels
+        in [-1, 1]; `errors`: per picture; `distance`: the same in feature space; `length`: root mean square of the latents, and of
+        the prior. Arrays `latents`: latents of the best method for each picture; `latents_METHOD`: of each method.
 
     Raises:
-        LeafwingError: points, no such pictures, no encoder where one is asked for, or an option that is out of range.
+        LeafwingError: a run that generates points, no such pictures, no encoder, or an option out of range.
     """
     need_pictures(model)
     need_counts(starts=starts, steps=steps)
     need_weights(weight=weight)
     if method in ("encoder", "hybrid") and not model.can("encode"):
-        raise LeafwingError(
-            f"--method {method}: this run's game has no encoder; choose adam or lbfgs (`leafwing recipes` says which have one)"
-        )
+        raise LeafwingError(f"--method {method}: this run has no encoder; choose adam or lbfgs (see `leafwing recipes`)")
     given = real(model, held, pictures, label, file)
     n, box = len(given.names), Box.of(model)
     cost = _cost(model, given, features, weight)
@@ -115,30 +112,30 @@ def invert(
     }
     first = min(tried, key=lambda name: error[name])
     words = [
-        f"The best way to the latents of {n} pictures is {first}: median error {error[first]:.4f}, where the best of {POOL} random "
-        f"samples has {error['random']:.4f} (mean squared, pixels from -1 to 1)."
+        f"The best method for {n} pictures is {first}: median error {error[first]:.4f}, against {error['random']:.4f} for the best of "
+        f"{POOL} random samples (mean squared error, pixels in [-1, 1])."
     ]
     longest = max(tried, key=lambda name: length[name])
     if length[longest] > LONG * length["prior"]:
         words.append(
-            f"Latents of {longest} are {length[longest] / length['prior']:.1f} times as long as the prior's: such samples "
-            "are hardly ever drawn."
+            f"The latents found by {longest} have {length[longest] / length['prior']:.1f} times the norm of the prior's: such latents "
+            "are very unlikely under it."
         )
     titles = {"random": "best random", "lbfgs": "L-BFGS", "adam": "Adam", "hybrid": "encoder, then L-BFGS"}
     rows = [("picture", given.pictures[:SHOWN].cpu())]
     rows += [(f"{titles.get(name, name)}: {error[name]:.2g}", own[:SHOWN].cpu()) for name, own in made.items()]
     legend = (
-        f"Above: real pictures. Below: the sample most like each, as each method found it, and the method's median squared error. "
-        f"`best random` is the best of {POOL} random samples; the searches begin from the best {starts}."
+        f"Top: real pictures. Below: the most similar sample found by each method, with the method's median squared error. "
+        f"`best random` is the best of {POOL} random samples; the searches start from the best {starts}."
     )
     arrays = {f"latents_{name}": found[name].cpu().numpy() for name in tried}
     arrays["latents"] = torch.stack([found[name][i] for i, name in enumerate(best)]).cpu().numpy()
-    shown = sheet("Real pictures and the samples most like them", rows, heads=given.names[:SHOWN], legend=legend)
+    shown = sheet("Real pictures and their reconstructions", rows, heads=given.names[:SHOWN], legend=legend)
     return Finding(figures, words, {"inversion": shown}, arrays=arrays)
 
 
 def _cost(model: Model, given: Real, features: Features, weight: float) -> Cost:
-    """How far samples are from the pictures; see `invert`."""
+    """The loss between samples and pictures; see `invert`."""
     samples = model.sample(2 * PAIRS)
     unit = _apart(samples[:PAIRS], samples[PAIRS:]).mean().clamp(min=1e-12)
     wanted, feature_unit = None, torch.ones(())

@@ -1,4 +1,4 @@
-"""Real pictures with labels: some to learn from, others to be tested on, and never one of them for both."""
+"""Labelled real pictures, split into disjoint training and test sets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from leafwing.metrics.samples import to_floats
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Real pictures whose labels are known, in parts that share none.
+    """Labelled real pictures in disjoint parts.
 
     Args:
         names: the class names.
-        teaching: where labels are drawn from, with `pool`: its places in the array.
-        testing: where test pictures are, with `test`; and `rest`, what is left of them.
-        apart: whether the test pictures were held out of training, and are not a part of what labels are drawn from.
+        teaching: data set of the training pictures, with their indices `pool`.
+        testing: data set of the test pictures, with their indices `test`, and the remaining ones `rest`.
+        apart: whether the test pictures were held out of training, rather than split off from the same data.
     """
 
     names: tuple[str, ...]
@@ -37,18 +37,18 @@ class Labelled:
     apart: bool
 
     def draw(self, seed: int, draw: int, each: int) -> np.ndarray:
-        """Places of so many pictures of each class, the i-th of class 0, the i-th of class 1, ...: a few are the first of many."""
+        """Indices of `each` pictures per class, interleaved by class, so that smaller draws are prefixes of larger ones."""
         order, _ = self.teaching.epoch(seed, draw + 1)
         order = order[np.isin(order, self.pool)]
         told = self.told(order)
         return np.stack([order[told == index][:each] for index in range(len(self.names))], axis=1).ravel()
 
     def told(self, places: np.ndarray) -> np.ndarray:
-        """The labels of pictures that are drawn."""
+        """The labels of drawn pictures."""
         return told(self.teaching)[places]
 
     def shown(self, places: np.ndarray) -> Tensor:
-        """Pictures that are drawn, in [-1, 1]."""
+        """Drawn pictures in [-1, 1]."""
         return to_floats(self.teaching.array[places])
 
     @property
@@ -58,33 +58,33 @@ class Labelled:
 
     @property
     def where(self) -> str:
-        """What the test pictures are, in words."""
+        """The origin of the test pictures, in words."""
         if self.apart:
-            return "held out of training: no network has seen them"
-        return "split off from the same data by the seed: no label of theirs is used here"
+            return "held out of training"
+        return "split off at random from the same data; their labels are not used for training here"
 
     @property
     def chance(self) -> float:
-        """How often one who always says the most frequent class is right."""
+        """Accuracy of always predicting the most frequent class."""
         return float(np.bincount(self.answers).max() / len(self.answers))
 
 
 def told(data: Dataset) -> np.ndarray:
-    """The labels of a data set, by place in its array."""
+    """The labels of a data set, by index."""
     assert data.labels is not None
     return data.labels
 
 
 def parted(data: Dataset, held: Dataset, test: int, seed: int, most: Sequence[int], *, rest: bool = False) -> Labelled:
-    """Parts of labelled pictures.
+    """Splits labelled pictures.
 
     Args:
-        data: where labels are drawn from.
-        held: where test pictures are taken from; may be `data`, of which at most a half is taken then.
-        test: how many are tested on, at most.
-        seed: which.
-        most: how many labels a class are drawn.
-        rest: whether a half at least of `held` is to be left in any case.
+        data: source of training pictures.
+        held: source of test pictures; if it is `data`, at most half of it is used.
+        test: maximum number of test pictures.
+        seed: random seed of the split.
+        most: numbers of labels drawn per class.
+        rest: whether to leave at least half of `held` in any case.
 
     Raises:
         LeafwingError: no labels, or too few of a class.
@@ -92,13 +92,12 @@ def parted(data: Dataset, held: Dataset, test: int, seed: int, most: Sequence[in
     for one in (data, held):
         if one.labels is None or len(one.spec.labels) < 2:
             raise LeafwingError(
-                f"{one.source} has no labels, and this tool teaches a classifier: name pictures with one sub-folder per class, as in "
-                "--data FOLDER"
+                f"{one.source} has no labels, which this tool requires: use data with one sub-folder per class, as in --data FOLDER"
             )
     if data.spec.labels != held.spec.labels:
-        raise LeafwingError(f"the classes of {held.source} are not those of {data.source}")
+        raise LeafwingError(f"the classes of {held.source} differ from those of {data.source}")
     if test < 1:
-        raise LeafwingError(f"--test {test}: at least one test picture is needed")
+        raise LeafwingError(f"--test {test}: must be at least 1")
     apart = held is not data
     order, _ = held.epoch(seed, 0)
     tested = min(test, len(order) if apart and not rest else len(order) // 2)
@@ -107,39 +106,38 @@ def parted(data: Dataset, held: Dataset, test: int, seed: int, most: Sequence[in
     counts = np.bincount(parts.told(pool), minlength=len(parts.names))
     if counts.min() < max(most):
         raise LeafwingError(
-            f"--labels {max(most)}: class {parts.names[int(counts.argmin())]} has {counts.min()} pictures to draw from. Ask for "
-            f"fewer labels{'' if apart else ', or for fewer --test pictures'}"
+            f"--labels {max(most)}: class {parts.names[int(counts.argmin())]} has only {counts.min()} pictures to draw from. Use "
+            f"fewer labels{'' if apart else ' or fewer --test pictures'}"
         )
     return parts
 
 
 def asked(labels: str, draws: int, seed: int) -> list[int]:
-    """Numbers of labels a class, in rising order, and a check of the draws.
+    """Numbers of labels per class, ascending; checks draws and seed too.
 
     Raises:
-        LeafwingError: what is wrong, by option.
+        LeafwingError: an invalid value; the message names the option.
     """
     numbers = sorted(set(whole_numbers("labels", labels, most=1_000_000)))
     if numbers[0] < 2:
-        raise LeafwingError(f"--labels {labels}: two labels of each class are needed at least")
+        raise LeafwingError(f"--labels {labels}: at least two labels per class are required")
     if draws < 2:
-        raise LeafwingError(f"--draws {draws}: without a second draw nobody knows how much chance there is in the first")
+        raise LeafwingError(f"--draws {draws}: at least 2 are required to estimate the standard deviation")
     if not 0 <= seed < 2**32:
-        raise LeafwingError(f"--seed {seed}: a seed is from 0 to {2**32 - 1}")
+        raise LeafwingError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
     return numbers
 
 
 def summed(accuracies: Sequence[float]) -> dict[str, float]:
-    """The mean over draws, and their standard deviation."""
+    """Mean and standard deviation over draws."""
     return {"mean": float(np.mean(accuracies)), "sd": float(np.std(accuracies, ddof=1))}
 
 
 def versus(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | bool]:
-    """By how much one is better than another that was given the same draws, and whether that is more than the spread.
+    """The paired difference of two methods over the same draws, and whether it exceeds its standard deviation.
 
     Returns:
-        `gain`: the mean difference; `sd`: its standard deviation over draws; `beats`: whether the gain is larger; `loses`: the same of
-        the other.
+        `gain`: mean difference; `sd`: its standard deviation over draws; `beats`: whether gain > sd; `loses`: whether -gain > sd.
     """
     gains = np.asarray(ours) - np.asarray(theirs)
     gain, spread = float(gains.mean()), float(gains.std(ddof=1))
@@ -147,13 +145,13 @@ def versus(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | 
 
 
 def curve(title: str, across: str, figures: Mapping[str, Any], names: Mapping[str, str]) -> Image:
-    """Accuracy over labels as a chart, with a band of one standard deviation.
+    """A chart of accuracy over number of labels, with a band of one standard deviation.
 
     Args:
-        title: what is shown.
-        across: what the x axis counts.
-        figures: `accuracy` by way and number of labels, see `summed`, and `draws`.
-        names: of the ways.
+        title: the title.
+        across: label of the x axis.
+        figures: `accuracy` by method and number of labels, see `summed`, and `draws`.
+        names: display names of the methods.
     """
     lines: dict[str, Line] = {}
     for way, by in figures["accuracy"].items():
@@ -161,5 +159,5 @@ def curve(title: str, across: str, figures: Mapping[str, Any], names: Mapping[st
         mean, sd = ([100 * one[what] for one in by.values()] for what in ("mean", "sd"))
         low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
         lines[names[way]] = (numbers, mean, low, high)
-    up = f"right (%), mean and sd of {figures['draws']} draws"
+    up = f"accuracy (%), mean and sd of {figures['draws']} draws"
     return chart(title, lines, across=across, up=up, ticks={n: f"{n:,}" for n in numbers}, logarithmic=True)

@@ -1,4 +1,4 @@
-"""What goes on inside networks: the maps of their convolutions, in the order in which they are passed, watched."""
+"""The feature maps of convolutions inside networks, recorded in the order of execution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def convolutions(nets: Nets, run: Callable[[], object]) -> list[nn.Module]:
-    """The convolutions that a pass goes through, first to last, each once."""
+    """The convolutions executed in a forward pass, in order, each once."""
     passed: dict[nn.Module, None] = {}
 
     def note(module: nn.Module, given: object, made: Tensor) -> None:
@@ -33,7 +33,7 @@ def convolutions(nets: Nets, run: Callable[[], object]) -> list[nn.Module]:
 
 @contextmanager
 def watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Inside, the last output of each layer, in their order, as soon as it was passed."""
+    """Records the latest output of each layer, in the order of `layers`."""
     seen: list[Tensor] = [torch.empty(0)] * len(layers)
 
     def keep(i: int) -> Callable[[nn.Module, object, Tensor], None]:
@@ -54,6 +54,6 @@ def need_convolutions(layers: Sequence[nn.Module], least: int, whose: str) -> No
     """Raises LeafwingError when a network has too few convolutions for a tool."""
     if len(layers) < least:
         raise LeafwingError(
-            f"the {whose} of this run has {len(layers)} convolutions, and this tool needs {least}: `leafwing recipes` says which are "
-            "convolutional"
+            f"the {whose} of this run has {len(layers)} convolutions, and this tool requires {least}: see `leafwing recipes` for "
+            "convolutional recipes"
         )

@@ -1,6 +1,6 @@
-"""Mixing: latents down, something else across. Do rows keep their style and columns their meaning?
+"""Mixing: combine latents (rows) with conditions (columns). Do rows keep their style and columns their meaning?
 
-What can be crossed is what the game takes apart itself: a condition (classes, attributes), or a named part of the latent.
+The columns vary what the game itself separates: a condition (classes, attributes), or a named part of the latent.
 """
 
 from __future__ import annotations
@@ -29,35 +29,33 @@ def mix(
     n: int = 64,
     seed: int = 0,
 ) -> Finding:
-    """Crosses the latents of some samples with the conditions, or with a named part of the latents, of others.
+    """Combines the latents of some samples with the conditions, or with a named part of the latents, of others.
 
     Args:
-        model: pictures, told a label or attributes, or with named parts of the latent.
-        features: the space in which variation is measured.
-        counting: told how far it is.
-        across: what the columns change: label, attributes, or the name of a part of the latent. Default: the first of these there is.
-        rows: latents on the sheet.
-        n: latents over which the shares are worked out.
-        seed: of the samples.
+        model: a model of pictures that is conditional or has named parts of the latent.
+        features: the feature space in which variance is measured.
+        counting: progress callback.
+        across: what the columns vary: label, attributes, or the name of a part of the latent. Default: the first available one.
+        rows: number of latents on the sheet.
+        n: number of latents for the variance shares.
+        seed: random seed of the samples.
 
     Returns:
-        `rows_share`, `columns_share`: which part of the variance in feature space comes with the row (the latent) and with the column,
-        the same in all of the other; `rest`: what only both together decide.
+        `rows_share`, `columns_share`: fraction of the variance in feature space explained by the row (the latent) and by the column;
+        `rest`: fraction due to their interaction.
 
     Raises:
-        LeafwingError: points, or nothing that could be crossed.
+        LeafwingError: a run that generates points, or nothing to vary.
     """
     need_pictures(model)
     known = [*(one for one in ("label", "attributes") if model.can(one)), *model.codes]
     if not known:
-        raise LeafwingError(
-            "this run has nothing to mix: it is told neither label nor attributes, and its latents have no named parts"
-        )
+        raise LeafwingError("this run has nothing to mix: it is unconditional, and its latents have no named parts")
     across = across or known[0]
     if across not in known:
-        raise LeafwingError(f"--across {across}: this run can cross {', '.join(known)}")
+        raise LeafwingError(f"--across {across}: choose from {', '.join(known)}")
     if rows < 1 or n < 2:
-        raise LeafwingError("--rows is 1 and --n 2 at least")
+        raise LeafwingError("--rows must be at least 1 and --n at least 2")
     latents = model.latents(max(n, rows), seed)
     made = []
     for i, latent in enumerate(latents):
@@ -76,16 +74,18 @@ def mix(
         "space": features.name,
     }
     words = [
-        f"Of the variance in feature space, {by_row / total:.0%} comes with the latent, {by_column / total:.0%} with {across}, and "
-        f"{1 - (by_row + by_column) / total:.0%} only with both together."
+        f"Of the variance in feature space, {by_row / total:.0%} is explained by the latent, {by_column / total:.0%} by {across}, and "
+        f"{1 - (by_row + by_column) / total:.0%} by their interaction."
     ] if total else []  # fmt: skip
     shown = [(f"sample {i}", row.cpu()) for i, row in enumerate(made[:rows])]
-    legend = f"Each row: one latent. Each column: {across} of one kind."
-    return Finding(figures, words, {"mix": sheet(f"Latents and {across}, crossed", shown, heads=heads, legend=legend)})
+    legend = f"Each row: one latent. Each column: one value of {across}."
+    return Finding(
+        figures, words, {"mix": sheet(f"Combinations of latents and {across}", shown, heads=heads, legend=legend)}
+    )
 
 
 def _row(model: Model, latent: Tensor, across: str, seed: int) -> Tensor:
-    """Samples of one latent with everything that is crossed."""
+    """Samples of one latent with every column value."""
     if across == "label":
         count = min(COLUMNS, len(model.labels))
         return model.generate(latent.expand(count, -1), label=list(range(count)))

@@ -1,4 +1,4 @@
-"""Readers: who says what a picture shows, in words. The oracle of the built-in world, or a classifier taught the user's labels."""
+"""Readers recognise what a picture shows: the oracle of the built-in sprites, or a classifier trained on the user's labels."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from leafwing.metrics.features import Features
 
 SURE = 0.5
-"""How probable a classifier's class must be to count."""
+"""Minimum class probability of a classifier."""
 UNREAD = ""
-"""What a reader says of a property of which it is not sure."""
+"""A reader's output for a property of which it is not sure."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads properties of pictures.
+    """Recognises properties of pictures.
 
     Args:
         name: oracle or classifier.
-        words: the words of each property.
-        read: pictures (n, channels, height, width) in [-1, 1] -> for each property what it is, str (n,), `UNREAD` where not sure.
-        box: pictures -> the box about the object, (n, 4): left, top, width, height in pixels, nan where not sure; None where
-            the reader sees no boxes.
+        words: the possible values of each property.
+        read: pictures (n, channels, height, width) in [-1, 1] -> value of each property, str (n,), `UNREAD` where not sure.
+        box: pictures -> bounding box of the object, (n, 4): left, top, width, height in pixels, NaN where not sure; None if the
+            reader cannot locate objects.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Reader:
     box: Callable[[Tensor], np.ndarray] | None = None
 
     def property_of(self, concept: str) -> tuple[str, str]:
-        """A concept, `colour=red`, as property and word; of a reader with one property the word is enough.
+        """Splits a concept, `colour=red`, into property and value; for a reader with one property the value suffices.
 
         Raises:
             LeafwingError: the reader knows no such property or word.
@@ -48,12 +48,12 @@ class Reader:
             name, word = next(iter(self.words)), name
         if word not in self.words.get(name, ()):
             known = "; ".join(f"{one} ({', '.join(map(str, words))})" for one, words in self.words.items())
-            raise LeafwingError(f"no concept {concept!r}: write PROPERTY=WORD; the {self.name} reads {known}")
+            raise LeafwingError(f"no concept {concept!r}: write PROPERTY=VALUE; the {self.name} recognises {known}")
         return name, word
 
 
 def oracle() -> Reader:
-    """The oracle of `sprites`: shape, colour, size, place and background; sure where it explains enough of the picture."""
+    """The oracle of `sprites`: shape, colour, size, position and background; sure if it explains enough of the picture."""
     from leafwing import sprites
     from leafwing.sprites.words import WORDS
 
@@ -72,7 +72,7 @@ def oracle() -> Reader:
 
 
 def classifier(features: Features, labels: Sequence[str]) -> Reader:
-    """A classifier of the data's own classes, as the property `label`.
+    """A classifier of the data's classes, as the property `label`.
 
     Args:
         features: a feature network that classifies.
@@ -81,7 +81,7 @@ def classifier(features: Features, labels: Sequence[str]) -> Reader:
 
     def read(pictures: Tensor) -> dict[str, np.ndarray]:
         told = features(pictures)[1]
-        assert told is not None, "this feature network is no classifier"
+        assert told is not None, "this feature network is not a classifier"
         return {"label": np.where(told.max(1) >= SURE, np.asarray(labels)[told.argmax(1)], UNREAD)}
 
     return Reader("classifier", {"label": tuple(labels)}, read)

@@ -1,4 +1,4 @@
-"""Sheets: rows of pictures with a title, heads above the columns, a name beside each row and a legend below."""
+"""Sheets: rows of pictures with title, column heads, row names and a legend; charts and animations."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from leafwing.errors import LeafwingError
 from leafwing.pictures import to_pixels
 
 CELL = 72
-"""Small pictures are enlarged by a whole number until a side has about so many pixels."""
+"""Small pictures are enlarged by an integer factor to about this many pixels per side."""
 MOST = 4_000
-"""Pixels that a side of a sheet may have with enlarged pictures; larger ones are shown as they are."""
+"""Maximum side of a sheet in pixels up to which pictures are enlarged."""
 TITLE, TEXT, GAP, MARGIN = 17, 13, 4, 12
 FRAME = "#d8d8d8"
-"""About each picture, so that white ones are seen."""
+"""Frame around each picture, so that white ones are visible."""
 
 Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]
-"""x and y, and between what y lies where that is known."""
+"""x and y, and optionally lower and upper bounds of y."""
 
 
 def sheet(
     title: str, rows: Sequence[tuple[str, Tensor | np.ndarray]], *, heads: Sequence[str] = (), legend: str = ""
 ) -> Image.Image:
-    """Rows of pictures as one picture.
+    """A sheet with rows of pictures.
 
     Args:
-        title: what is shown.
-        rows: the name of each row, and its pictures: floats (n, channels, height, width) in [-1, 1], or uint8
+        title: the title.
+        rows: name and pictures of each row: floats (n, channels, height, width) in [-1, 1], or uint8
             (n, height, width, channels). Rows may be of different lengths.
-        heads: what stands above the columns.
-        legend: what stands below, broken into lines as needed.
+        heads: column heads.
+        legend: legend below, wrapped as needed.
     """
     drawn = [(name, [_opaque(one) for one in (to_pixels(row) if isinstance(row, Tensor) else row)]) for name, row in rows]
     widest = max(len(row) for _, row in drawn)
@@ -83,15 +83,15 @@ def chart(
     ticks: Mapping[float, str] | None = None,
     logarithmic: bool = False,
 ) -> Image.Image:
-    """Lines over a common axis, with bands where they have a spread.
+    """A line chart, with bands where bounds are given.
 
     Args:
-        title: what is shown.
-        lines: by name.
-        across: name of the x axis, with its unit.
-        up: the same of the y axis.
-        ticks: what stands at places of the x axis.
-        logarithmic: whether the x axis is.
+        title: the title.
+        lines: lines by name.
+        across: label of the x axis, with its unit.
+        up: label of the y axis.
+        ticks: tick labels by position on the x axis.
+        logarithmic: whether the x axis is logarithmic.
 
     Raises:
         LeafwingError: matplotlib is not installed.
@@ -112,32 +112,32 @@ def chart(
         axes.set_xscale("log")
     if ticks is not None:
         axes.set_xticks(list(ticks), list(ticks.values()))
-        axes.minorticks_off()  # a logarithmic axis names some of its own
+        axes.minorticks_off()  # a logarithmic axis adds its own labels
     if len(lines) > 1:
         axes.legend()
-    held = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(held)
-    return Image.open(held).convert("RGB")
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return Image.open(buffer).convert("RGB")
 
 
 def need_charts() -> None:
-    """Raises LeafwingError when charts cannot be drawn: before the work, not after it."""
+    """Raises LeafwingError if matplotlib is missing; called before the computation, not after it."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise LeafwingError("this tool draws charts with matplotlib: pip install 'leafwing[explore]'") from None
+        raise LeafwingError("this tool requires matplotlib for charts: pip install 'leafwing[explore]'") from None
 
 
 def webp(frames: Sequence[Image.Image], seconds: float = 4.0) -> bytes:
-    """An animation that runs in a loop, as the content of a WebP file."""
-    held = io.BytesIO()
+    """A looping animation, encoded as WebP."""
+    buffer = io.BytesIO()
     step = max(20, round(1000 * seconds / len(frames)))
-    frames[0].save(held, "WEBP", save_all=True, append_images=list(frames[1:]), duration=step, loop=0, quality=85)
-    return held.getvalue()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=list(frames[1:]), duration=step, loop=0, quality=85)
+    return buffer.getvalue()
 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:
-    """A picture of 1 to 4 channels as RGB, transparent parts on white: uint8 (height, width, 3)."""
+    """A picture with 1 to 4 channels as RGB, composited onto white: uint8 (height, width, 3)."""
     colours, alpha = (pixels[..., :-1], pixels[..., -1:] / 255) if pixels.shape[-1] in (2, 4) else (pixels, None)
     shown = np.repeat(colours, 3, axis=2) if colours.shape[-1] == 1 else colours
     return shown if alpha is None else np.round(shown * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -152,7 +152,7 @@ def _long(text: str, size: int = TEXT) -> int:
 
 
 def _fits(text: str, width: int) -> str:
-    """As much of a text as has room."""
+    """Text truncated to a width."""
     while text and _long(text) > width - 2:
         text = text[:-1]
     return text

@@ -1,9 +1,9 @@
-"""Sifting: keep the samples that a judge accepts; do they help a classifier? Man et al. 2018, SiftingGAN, arXiv:1809.04985.
+"""Sifting: filter samples and use them as training data of a classifier. Man et al. 2018, SiftingGAN, arXiv:1809.04985.
 
-A generator that is told classes makes labelled pictures for nothing, and some of them are bad or show another class. In the paper
-those are kept of which the critic and a classifier are sure, and a classifier learns from them beside real pictures. Whether that
-helps is measured here, whatever comes out. The comparison flatters the samples: the generator learnt from the labels of all pictures
-it was trained on, of which the classifier beside it is given a few.
+A class-conditional generator produces labelled pictures at no cost, but some are bad or show another class. In the paper only those
+accepted by the critic and a classifier are kept, and augment the training data of a classifier. This tool measures whether that
+helps. The comparison favours the samples: the generator was trained with the labels of its whole training set, of which the
+classifier gets only a few.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from leafwing.pictures import to_pixels
 
 CHUNK = 64
 SHOWN, CLASSES = 6, 20
-"""Pictures of each kind in a row of the sheet, and rows."""
+"""Pictures of each kind per row of the sheet, and maximum number of rows."""
 REAL = 1000
-"""Real pictures whose scores the critic's threshold is taken from."""
+"""Number of real pictures used for the critic's threshold."""
 LIMIT = 1_000_000_000
-"""Bytes that samples may take in memory."""
+"""Memory limit for samples, in bytes."""
 PRICE = 10.0
 ARMS = {
-    "labels": "real pictures alone",
-    "unsifted": "and all samples",
-    "as_many": "and as many samples as were kept, unsifted",
-    "sifted": "and the kept samples",
+    "labels": "real pictures only",
+    "unsifted": "plus all samples",
+    "as_many": "plus as many unsifted samples as were kept",
+    "sifted": "plus the kept samples",
 }
 
 
@@ -58,54 +58,54 @@ def sift(
     test: int = 1000,
     seed: int = 0,
 ) -> Finding:
-    """Keeps the samples that the critic and a classifier accept, and teaches a classifier with and without them.
+    """Keeps the samples accepted by the critic and a classifier, and trains a classifier with and without them.
 
     Args:
-        model: pictures of a run that is told labels.
-        data: labelled pictures from which labels are drawn.
-        held: labelled pictures to test on; where it is `data`, a part of it that is split off.
-        reader: reads the class of a picture; where there is none, the model's own classifier.
-        counting: told how far it is.
-        by: who accepts a sample: the critic, which must score it as high as real pictures; a classifier, which must be sure to see the
-            class that was asked for; or both.
-        samples: how many of each class are made.
-        quantile: the share of real pictures that score lower than what the critic accepts.
-        labels: how many real pictures of each class the taught classifier has: 5,20.
-        draws: how often they are drawn anew, for a mean and its spread.
-        test: how many pictures are tested on, at most, and at most a half of those there are.
-        seed: of the samples, and which pictures are tested on and drawn.
+        model: a class-conditional model of pictures.
+        data: labelled pictures to train on.
+        held: labelled pictures to test on; if it is `data`, a part of it is split off.
+        reader: classifies pictures; default: the model's own classifier.
+        counting: progress callback.
+        by: acceptance criterion: critic (a score comparable to real pictures), classifier (a confident prediction of the requested
+            class), or both.
+        samples: number of samples per class.
+        quantile: quantile of the scores of real pictures used as the critic's threshold.
+        labels: numbers of real training pictures per class: 5,20.
+        draws: number of random draws of these, for mean and standard deviation.
+        test: maximum number of test pictures, at most half of the available ones.
+        seed: random seed of samples, test split and draws.
 
     Returns:
-        `made`, `kept`: samples, all and by class. `right`: how often the classifier that sifts sees the asked class, of `made` and of
-        `kept` samples. `real_right`: the same of the test pictures. `accuracy`: of a classifier (RBF-SVM on small pictures) taught
-        `labels` (real pictures alone), and beside them `unsifted` (all samples), `as_many` (the first ones, as many of each class as
-        were kept) and `sifted`: by number of labels `mean` and `sd` over draws. `gains`: of sifted over each other way, by number of
-        labels: the mean `gain` in the same draws, its `sd`, and whether it `beats` the other by more than that, or `loses`.
-        `test_held_out`: whether neither the run nor the classifier that sifts was trained on the test pictures.
+        `made`, `kept`: numbers of samples, total and per class. `right`: accuracy of the sifting classifier on `made` and `kept`
+        samples. `real_right`: the same on the test pictures. `accuracy`: of a classifier (RBF-SVM on small pictures) trained on
+        `labels` (real pictures only), and additionally on `unsifted` (all samples), `as_many` (unsifted, as many per class as were
+        kept) and `sifted` samples: `mean` and `sd` over draws by number of labels. `gains`: of sifted over each alternative, by
+        number of labels: the mean paired `gain`, its `sd`, and whether it `beats` the alternative by more than that, or `loses`.
+        `test_held_out`: whether the test pictures were unseen by both the run and the sifting classifier.
 
     Raises:
-        LeafwingError: points, a run without labels, without the critic or classifier that is to sift, or labels that are too few.
+        LeafwingError: points, no labels in the run, no critic or classifier to sift with, or too few labelled pictures.
     """
     need_pictures(model)
     if not model.labels:
         raise LeafwingError(
-            "this run lacks the ability `label`: it makes no samples of a class that is asked for, so nobody can say which are right. "
-            "`leafwing recipes` says which recipes are told labels"
+            "this run lacks the ability `label`: it cannot generate samples of a given class. See `leafwing recipes` for "
+            "class-conditional recipes"
         )
     numbers = asked(labels, draws, seed)
     if samples < 1:
-        raise LeafwingError(f"--samples {samples}: one of each class is needed at least")
+        raise LeafwingError(f"--samples {samples}: must be at least 1")
     if not 0 <= quantile < 1:
-        raise LeafwingError(f"--quantile {quantile}: from 0 to less than 1, as in --quantile 0.1")
+        raise LeafwingError(f"--quantile {quantile}: must be at least 0 and less than 1, as in --quantile 0.1")
     if samples * len(model.labels) * model.spec.size > LIMIT:
-        raise LeafwingError(f"--samples {samples}: these need more than {LIMIT / 1e9:.0f} GB of memory; ask for fewer")
+        raise LeafwingError(f"--samples {samples}: more than {LIMIT / 1e9:.0f} GB of memory needed; use fewer")
     if by not in ("both", "critic", "classifier"):
         raise LeafwingError(f"--by {by}: choose from both, critic, classifier")
     if by != "classifier" and not model.can("judge"):
-        raise LeafwingError("this run has no critic of single samples: --by classifier sifts without it")
+        raise LeafwingError("this run has no critic of single samples: use --by classifier")
     named = _namer(model, reader)
     if named is None and by != "critic":
-        raise LeafwingError("nobody reads the classes of this run's pictures: --by critic sifts without a classifier")
+        raise LeafwingError("no classifier for this run's pictures: use --by critic")
     need_charts()
     parts = parted(data, held, test, seed, numbers, rest=True)
     if parts.names != model.labels:
@@ -143,14 +143,14 @@ def sift(
         _words(figures, numbers, by),
         {
             "sifted": _sheet(array, asked_for, kept, parts.names, by),
-            "learning": curve("Do samples help a classifier?", "real pictures of each class", figures, ARMS),
+            "learning": curve("Samples as training data of a classifier", "real pictures per class", figures, ARMS),
         },
         arrays={"samples": array[kept], "labels": asked_for[kept]},
     )
 
 
 class _Namer:
-    """Says which class of a run pictures show, as a number; -1 where it is not sure."""
+    """Predicts the class index of pictures; -1 where it is not sure."""
 
     def __init__(self, names: Sequence[str], model: Model, reader: Reader | None, word: str) -> None:
         self.names, self.model, self.reader, self.word = np.asarray(names), model, reader, word
@@ -165,7 +165,7 @@ class _Namer:
 
 
 def _namer(model: Model, reader: Reader | None) -> _Namer | None:
-    """Who reads the classes of a run: the reader, if it knows all of them as words of one property; else the model; else nobody."""
+    """The classifier for a run's classes: the reader if they are all values of one property, else the model, else None."""
     for word, words in (reader.words if reader is not None else {}).items():
         if set(model.labels) <= set(words):
             return _Namer(model.labels, model, reader, word)
@@ -179,14 +179,14 @@ def _made(model: Model, classes: np.ndarray, seed: int, counting: Counting) -> n
     for block in model.stream(model.latents(len(classes), seed), label=classes.tolist()):
         array[done : done + len(block)] = to_pixels(block)
         done += len(block)
-        counting("making samples", done, len(array))
+        counting("generating samples", done, len(array))
     return array
 
 
 def _scores(
     model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, counting: Counting
 ) -> np.ndarray:
-    """The critic's scores of pictures, each told its class, and its attributes; those that samples are made with if not given."""
+    """The critic's scores of pictures, conditioned on class and attributes; default: the attributes of generated samples."""
     beside = attributes if attributes is not None else model.attribute_rows(None, len(array), 0, classes.tolist())
     found = []
     for start in range(0, len(array), CHUNK):
@@ -195,16 +195,16 @@ def _scores(
             to_floats(array[part]), label=classes[part].tolist(), attributes=beside[part] if model.attributes else None
         )
         found.append(score.cpu().numpy())
-        counting("asking the critic", min(start + CHUNK, len(array)), len(array))
+        counting("scoring with the critic", min(start + CHUNK, len(array)), len(array))
     return np.concatenate(found)
 
 
 def _told(named: _Namer, array: np.ndarray, counting: Counting) -> np.ndarray:
-    """The classes that are read in pictures."""
+    """The predicted classes of pictures."""
     found = []
     for start in range(0, len(array), CHUNK):
         found.append(named(to_floats(array[start : start + CHUNK])))
-        counting("asking the classifier", min(start + CHUNK, len(array)), len(array))
+        counting("classifying", min(start + CHUNK, len(array)), len(array))
     return np.concatenate(found)
 
 
@@ -218,7 +218,7 @@ def _taught(
     kept: np.ndarray,
     counting: Counting,
 ) -> dict[str, Any]:
-    """How often classifiers are right that were taught with and without samples."""
+    """Accuracy of classifiers trained with and without samples."""
     as_many = np.zeros_like(kept)
     for index in range(len(parts.names)):
         own = np.flatnonzero(asked_for == index)
@@ -238,7 +238,7 @@ def _taught(
                 said = machine(x, np.concatenate([answers[:few], asked_for[rows]]), tested)
                 found[arm][n].append(float((said == parts.answers).mean()))
                 done += 1
-                counting("teaching classifiers", done, total)
+                counting("training classifiers", done, total)
     return {
         "accuracy": {arm: {str(n): summed(by[n]) for n in numbers} for arm, by in found.items()},
         "gains": {
@@ -249,14 +249,14 @@ def _taught(
 
 
 def machine(taught: np.ndarray, answers: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """What a support vector machine with Gaussian kernels says of pictures (m, size) after it was taught others (n, size)."""
+    """Predictions for pictures (m, size) of an SVM with RBF kernel trained on pictures (n, size)."""
     from sklearn.svm import SVC
 
     return SVC(C=PRICE, gamma="scale").fit(taught, answers).predict(tested)
 
 
 def _small(array: np.ndarray) -> np.ndarray:
-    """Pictures averaged down to at most 16 pixels a side, as vectors."""
+    """Pictures downsampled to at most 16 pixels per side, as vectors."""
     found = [
         shrunk(opaque(to_floats(array[i : i + CHUNK])), SIDE).flatten(1).numpy() for i in range(0, len(array), CHUNK)
     ]  # fmt: skip
@@ -264,7 +264,7 @@ def _small(array: np.ndarray) -> np.ndarray:
 
 
 def _counted(rows: np.ndarray, asked_for: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """How many samples, all and by class."""
+    """Number of samples, total and by class."""
     counts = np.bincount(asked_for[rows], minlength=len(names))
     return {"all": int(rows.sum()), "by_class": dict(zip(names, counts.tolist(), strict=True))}
 
@@ -274,7 +274,7 @@ def _mean(right: np.ndarray) -> float | None:
 
 
 def _sheet(array: np.ndarray, asked_for: np.ndarray, kept: np.ndarray, names: Sequence[str], by: str) -> Any:
-    """A row a class: kept samples on the left, rejected ones on the right."""
+    """One row per class: kept samples on the left, rejected ones on the right."""
     white = np.full_like(array[:1], 255)
     rows: list[tuple[str, Tensor | np.ndarray]] = []
     for index, name in enumerate(names[:CLASSES]):
@@ -289,7 +289,7 @@ def _sheet(array: np.ndarray, asked_for: np.ndarray, kept: np.ndarray, names: Se
         "critic": "the critic accepts",
         "classifier": "a classifier accepts",
     }[by]
-    legend = f"A row is the class that was asked for. Left: samples that {who}. Right: those that were rejected. The first of each."
+    legend = f"Each row: a requested class. Left: the first samples that {who}. Right: the first rejected ones."
     return sheet("Sifted samples", rows, heads=["kept"] * SHOWN + [""] + ["rejected"] * SHOWN, legend=legend)
 
 
@@ -298,30 +298,30 @@ def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[
     said = [f"Of {made:,} samples {kept:,} were kept ({kept / made:.0%})."]
     if by == "critic" and figures["right"] is not None and figures["right"]["kept"] is not None:
         said.append(
-            f"A classifier sees the asked class in {figures['right']['made']:.0%} of all samples and in "
+            f"A classifier predicts the requested class for {figures['right']['made']:.0%} of all samples and for "
             f"{figures['right']['kept']:.0%} of the kept ones."
         )
     for n in numbers:
         mean = {arm: by_number[str(n)]["mean"] for arm, by_number in figures["accuracy"].items()}
         verdict, of_sifting = (_verdict(figures["gains"][arm][str(n)]) for arm in ("labels", "as_many"))
         said.append(
-            f"With {n:,} real pictures a class a classifier is right in {mean['labels']:.1%}; with the kept samples beside them in "
-            f"{mean['sifted']:.1%}, which {verdict}. With as many samples that nobody sifted it is {mean['as_many']:.1%}, so the "
-            f"sifting itself {of_sifting}; with all samples {mean['unsifted']:.1%}."
+            f"Accuracy with {n:,} real pictures per class: {mean['labels']:.1%}; adding the kept samples gives {mean['sifted']:.1%}, "
+            f"so this {verdict}. With as many unsifted samples it is {mean['as_many']:.1%}, so the sifting itself {of_sifting}; "
+            f"adding all samples gives {mean['unsifted']:.1%}."
         )
     said.append(f"The {figures['tested']:,} test pictures are {figures['test']}.")
     said.append(
-        "The generator learnt from the labels of everything it was trained on, the classifier beside it from those few: what it gains "
-        "is knowledge that the generator was given, not made."
+        "The generator was trained with all labels of its training set, the classifier only with those few: any gain comes from "
+        "the labels that the generator was given."
         + (
             ""
             if figures["test_held_out"]
-            else " Where the test pictures are of the run's own data, the generator and who sifts saw them too."
+            else " If the test pictures are from the run's own data, the generator and the sifting classifier were trained on them."
         )
     )
     return said
 
 
 def _verdict(gain: Mapping[str, Any]) -> str:
-    """What a gain means, beside its spread between draws."""
-    return "helps" if gain["beats"] else "harms" if gain["loses"] else "makes no difference beyond chance"
+    """The interpretation of a gain relative to its standard deviation over draws."""
+    return "helps" if gain["beats"] else "hurts" if gain["loses"] else "makes no difference beyond chance"

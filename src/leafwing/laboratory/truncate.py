@@ -1,6 +1,6 @@
-"""Truncation: shorter latents give better samples and fewer kinds. Brock et al. 2019, arXiv:1809.11096, section 3.1, by scaling.
+"""Truncation trick: smaller latents give better but less diverse samples. Brock et al. 2019, arXiv:1809.11096, section 3.1.
 
-BigGAN draws the numbers of a latent anew until all are small; here all are multiplied by psi, so that one sample can be followed.
+BigGAN resamples large components of a latent; here latents are multiplied by psi, so that individual samples can be followed.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ def truncate(
     columns: int = 8,
     seed: int = 0,
 ) -> Finding:
-    """Sweeps the length of latents, and measures how good and how varied samples are.
+    """Sweeps the scale of latents, and measures quality and diversity of samples.
 
     Args:
-        model: pictures.
+        model: a model of pictures.
         held: real pictures.
-        features: the space in which samples are compared with them.
-        reader: says of how many samples it is sure; None where nobody can.
-        counting: told how far it is.
-        psi: what latents are multiplied by, with commas between.
-        n: how many samples, and real pictures at the most.
-        columns: samples on the sheet.
-        seed: of the samples, and of the choice of real pictures.
+        features: the feature space in which samples are compared with them.
+        reader: recognises samples; None if not available.
+        counting: progress callback.
+        psi: comma-separated scale factors of the latents.
+        n: number of samples, and maximum number of real pictures.
+        columns: number of samples on the sheet.
+        seed: random seed of the samples and of the selection of real pictures.
 
     Returns:
         `sweep`: for each psi `precision` and `recall` against the real pictures (see `leafwing.metrics.prdc`), `distance`, the mean
-        distance of two samples in feature space over that of two real pictures, and `sure`, of which share the reader is.
+        distance between two samples in feature space over that of real pictures, and `sure`, the fraction recognised by the reader.
 
     Raises:
-        LeafwingError: points, a psi that is no number above 0, or too few pictures.
+        LeafwingError: a run that generates points, an invalid psi, or too few pictures.
     """
     need_pictures(model)
     need_charts()
     values = psis(psi)
     if n <= NEAREST or len(held) <= NEAREST or columns < 1:
         raise LeafwingError(
-            f"truncation compares more than {NEAREST} samples with as many real pictures: --n {n}, {len(held)} real"
+            f"truncation requires more than {NEAREST} samples and real pictures: --n {n}, {len(held)} real pictures"
         )
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(held))[:n])
@@ -93,17 +93,17 @@ def truncate(
             }
         )
         rows.append((f"psi {value:g}", model.generate(shorter[:columns]).cpu()))
-        counting("shortening latents", i + 1, len(values))
+        counting("scaling latents", i + 1, len(values))
     best = max(sweep, key=lambda one: one["precision"])
     words = [
-        f"Precision is highest at psi {best['psi']:g} ({best['precision']:.0%}, recall {best['recall']:.0%}); samples there lie "
-        f"{best['distance']:.2f} times as far apart as real pictures."
+        f"Precision is highest at psi {best['psi']:g} ({best['precision']:.0%}, recall {best['recall']:.0%}); the mean distance "
+        f"between samples there is {best['distance']:.2f} times that between real pictures."
     ]
     lines: dict[str, Line] = {name: (values, [one[name] for one in sweep]) for name in ("precision", "recall", "distance")}
     if reader:
         lines[f"sure ({reader.name})"] = (values, [one["sure"] for one in sweep])
     image = chart(
-        "Truncation", lines, across="psi: latents are multiplied by it", up="share; distance over that of real pictures"
+        "Truncation", lines, across="psi (scale factor of the latents)", up="fraction; distance relative to real pictures"
     )
     legend = "Each column: one latent, multiplied by psi."
     return Finding(
@@ -114,10 +114,10 @@ def truncate(
 
 
 def psis(text: str) -> list[float]:
-    """The numbers of `--psi`, ascending.
+    """The values of `--psi`, ascending.
 
     Raises:
-        LeafwingError: one is no number above 0.
+        LeafwingError: an invalid value.
     """
     try:
         values = sorted({float(part) for part in text.split(",")})
@@ -129,6 +129,6 @@ def psis(text: str) -> list[float]:
 
 
 def _scaled(model: Model) -> Tensor:
-    """Which numbers of a latent are scaled: all but those of categories, which are 0 or 1. Bool (1, size)."""
+    """Which components of a latent are scaled: all but the one-hot ones of categories. Bool (1, size)."""
     drawn = model.latents(BLOCK)
     return ~((drawn == 0) | (drawn == 1)).all(0, keepdim=True)

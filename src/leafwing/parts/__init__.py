@@ -1,1 +1,1 @@
-"""Orthogonal ingredients: each file is one axis of a paper's method section. No network, no training."""
+"""Orthogonal building blocks: each file is one aspect of a paper's method section. No networks, no training."""

@@ -1,7 +1,7 @@
 """How a label, attributes or both enter G and D.
 
-A condition is what a batch calls `label`, class indices (n,), or `attributes`, zeros and ones (n, attributes). Told both, G and D see
-them as one vector: the label as a one among zeros, then the attributes.
+A condition is a batch's `label`, class indices (n,), or `attributes`, zeros and ones (n, attributes). With both, G and D see one
+vector: the one-hot label, then the attributes.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 
 def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Labels (n,) as (n, classes) with a one each; torch's own reads the largest label on the host first."""
+    """One-hot encoding of labels (n,): (n, classes). torch's own version synchronises with the host."""
     return (label[:, None] == torch.arange(classes, device=label.device)).to(dtype)
 
 
 def vector(told: tuple[Tensor, ...], classes: int, dtype: torch.dtype) -> Tensor:
-    """Conditions as one vector each, (n, numbers): labels (n,) become (n, classes), attributes (n, attributes) stay as they are."""
+    """Conditions concatenated to vectors (n, size): labels (n,) become one-hot, attributes (n, attributes) are unchanged."""
     parts = [one_hot(one, classes, dtype) if one.dim() == 1 else one.to(dtype) for one in told]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class LabelBesideLatent(nn.Module):
-    """G(z, y) = G([z, y]): the condition joins the latent. Mirza & Osindero 2014, arXiv:1411.1784, section 3.2.
+    """G(z, y) = G([z, y]): the condition is concatenated to the latent. Mirza & Osindero 2014, arXiv:1411.1784, section 3.2.
 
     Args:
-        net: a generator whose latents have as many more numbers as the condition has.
-        classes: how many labels there are; 0 where only attributes are told.
+        net: a generator whose latent dimension includes the size of the condition.
+        classes: number of classes; 0 for attributes alone.
     """
 
     def __init__(self, net: nn.Module, classes: int) -> None:
@@ -40,11 +40,11 @@ class LabelBesideLatent(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """D(x, y) = D([x, y]): every pixel is told the condition, one channel a number. arXiv:1411.1784, as in DCGAN codes.
+    """D(x, y) = D([x, y]): the condition as constant channels, one per number. arXiv:1411.1784, as in DCGAN implementations.
 
     Args:
-        net: a critic whose pictures have as many more channels as the condition has numbers.
-        classes: how many labels there are; 0 where only attributes are told.
+        net: a critic whose input channels include the size of the condition.
+        classes: number of classes; 0 for attributes alone.
     """
 
     def __init__(self, net: nn.Module, classes: int) -> None:
@@ -59,7 +59,7 @@ class Concatenation(nn.Module):
 
 
 class Trunk(Protocol):
-    """A critic in two steps."""
+    """A critic split into features and score."""
 
     def features(self, x: Tensor) -> Tensor: ...
     def score(self, features: Tensor) -> Tensor: ...
@@ -68,13 +68,13 @@ class Trunk(Protocol):
 class Projection(nn.Module):
     """D(x, y) = psi(phi(x)) + <V y, phi(x)>. Miyato & Koyama 2018, arXiv:1802.05637, eq. 6.
 
-    V has a column for each number of the condition; the column of a label is looked up, which is the same as the product.
+    V has a column for each number of the condition; for labels it is an embedding, which is equivalent to the product.
 
     Args:
         net: a critic with `features(x)` -> (n, features) or (n, features, h, w), and `score(features)` -> (n,).
-        features: how many features there are; maps are summed over their places, as in the paper.
-        classes: how many labels there are; 0 where only attributes are told.
-        attributes: how many attributes there are; 0 where only the label is told.
+        features: number of features; maps are summed over positions, as in the paper.
+        classes: number of classes; 0 for attributes alone.
+        attributes: number of attributes; 0 for labels alone.
     """
 
     def __init__(self, net: Trunk, features: int, classes: int, attributes: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What critic and generator want: pure functions of the scores of real and fake samples.
+"""Adversarial losses of critic and generator: pure functions of the scores of real and fake samples.
 
 A score is the critic's raw output, before any sigmoid. Penalties live in `penalties`.
 """
@@ -25,11 +25,11 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Objective:
-    """What the two sides minimise.
+    """The losses of both sides.
 
     Args:
-        critic: scores -> the critic's cost, a scalar.
-        generator: scores -> the generator's cost, a scalar.
+        critic: scores -> the critic's loss, a scalar.
+        generator: scores -> the generator's loss, a scalar.
     """
 
     critic: Callable[[Any], Tensor]
@@ -52,7 +52,7 @@ wasserstein = Objective(
     critic=lambda s: s.fake_score.mean() - s.real_score.mean(),
     generator=lambda s: -s.fake_score.mean(),
 )
-"""D: s(G) - s(x); G: -s(G). Arjovsky et al. 2017, arXiv:1701.07875, eq. 2-3. Minus D's cost estimates the distance."""
+"""D: s(G) - s(x); G: -s(G). Arjovsky et al. 2017, arXiv:1701.07875, eq. 2-3. The negative of D's loss estimates the distance."""
 
 relativistic = Objective(
     critic=lambda s: softplus(s.fake_score - s.real_score).mean(),
@@ -83,12 +83,12 @@ Donahue et al. 2016, arXiv:1605.09782, eq. 3 and section 3.4."""
 
 
 def smoothed(target: float = 0.9) -> Objective:
-    """The non-saturating GAN whose critic wants the target instead of 1 for real samples, and still 0 for fake ones.
+    """The non-saturating GAN with target probability `target` instead of 1 for real samples, and still 0 for fake ones.
 
     One-sided label smoothing: Salimans et al. 2016, arXiv:1606.03498, section 3.4.
 
     Args:
-        target: what the critic is to say of real samples, as a probability.
+        target: the critic's target probability for real samples.
     """
     return Objective(
         critic=lambda s: (
@@ -101,10 +101,10 @@ def smoothed(target: float = 0.9) -> Objective:
 
 
 def energy(margin: float) -> Objective:
-    """D: E(x) + max(0, m - E(G)); G: E(G), where the energy E is minus the score. Zhao et al. 2016, arXiv:1609.03126, eq. 1-2.
+    """D: E(x) + max(0, m - E(G)); G: E(G), where the energy E is the negative score. Zhao et al. 2016, arXiv:1609.03126, eq. 1-2.
 
     Args:
-        margin: m, above which the energy of fakes is high enough.
+        margin: m, the energy above which fakes do not contribute.
     """
     return Objective(
         critic=lambda s: -s.real_score.mean() + relu(margin + s.fake_score).mean(),
@@ -116,7 +116,7 @@ def ranking(margin: float) -> Objective:
     """D: max(0, s(G) + margin - s(x)), on pairs; G: -s(G). Juefei-Xu et al. 2017, arXiv:1704.04865.
 
     Args:
-        margin: by how much the score of a real sample is to be above that of a fake one.
+        margin: required margin of the score of a real sample over that of a fake one.
     """
     return Objective(
         critic=lambda s: relu(s.fake_score + margin - s.real_score).mean(),
@@ -126,7 +126,7 @@ def ranking(margin: float) -> Objective:
 
 @dataclass(frozen=True)
 class Divergence:
-    """An f-divergence as a game: T(v) is what the critic says, given its score v, and f*(T(v)) what that costs at fakes.
+    """An f-divergence: T(v) is the critic's output for its score v, and f*(T(v)) the loss on fakes.
 
     Args:
         says: v -> T(v) = g_f(v).
@@ -149,7 +149,7 @@ DIVERGENCES = {
 
 
 def variational(divergence: str, *, saturating: bool = False) -> Objective:
-    """D: -(E T(x) - E f*(T(G))), a bound of the divergence with the sign turned; G: E -T(G), or -E f*(T(G)) as the bound says.
+    """D: -(E T(x) - E f*(T(G))), the negative of a lower bound on the divergence; G: -E T(G), or -E f*(T(G)) as in the bound.
 
     Nowozin, Cseke & Tomioka 2016, arXiv:1606.00709, eq. 6 and section 3.2.
 
@@ -168,9 +168,9 @@ def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Objective:
     """D: 1/2 (s(x) - b)^2 + 1/2 (s(G) - a)^2; G: 1/2 (s(G) - c)^2. Mao et al. 2016, arXiv:1611.04076, eq. 2.
 
     Args:
-        a: what the critic wants the score of a fake to be.
-        b: what the critic wants the score of a real to be.
-        c: what the generator wants the score of a fake to be.
+        a: the critic's target for fakes.
+        b: the critic's target for reals.
+        c: the generator's target for fakes.
     """
     return Objective(
         critic=lambda s: 0.5 * (s.real_score - b).square().mean() + 0.5 * (s.fake_score - a).square().mean(),

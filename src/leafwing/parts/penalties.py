@@ -1,4 +1,4 @@
-"""What a player pays beside its objective, and what is done to it after a step."""
+"""Further loss terms besides the objective (gradient penalties, regularisers), and operations after a step (weight clipping)."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def r2(gamma: Scheduled = 1.0) -> Term:
 
 
 def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
-    """weight times the mean squared cosine between two fakes' codes: they are to point different ways.
+    """weight times the mean squared cosine similarity between the codes of two fakes, which pushes them apart.
 
     Zhao et al. 2016, arXiv:1609.03126, section 2.4.
 
     Args:
         code: round -> codes of the fakes, (n, ...).
-        weight: of the term.
+        weight: weight of the term.
     """
 
     def cost(r: Round) -> Tensor:
@@ -64,7 +64,7 @@ def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
     """Mean square over features of E f(x) - E f(G). Salimans et al. 2016, arXiv:1606.03498, section 3.1.
 
     Args:
-        features: round, samples (n, ...) -> what is to be alike on average, (n, ...).
+        features: round, samples (n, ...) -> features whose means are matched, (n, ...).
     """
 
     def cost(r: Round) -> Tensor:
@@ -77,12 +77,12 @@ def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
 class HistoricalAverage(nn.Module):
     """weight * |theta - mean of all theta so far|^2 of one player. Salimans et al. 2016, arXiv:1606.03498, section 3.3.
 
-    The mean takes in the weights after each step of the player, so `update` belongs into its turn's `after`.
+    The mean is updated after each step of the player, so `update` must be in its turn's `after`.
 
     Args:
         net: the player's network.
         player: its name.
-        weight: of the cost.
+        weight: weight of the term.
     """
 
     count: Tensor
@@ -103,23 +103,23 @@ class HistoricalAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, nets: Nets) -> None:
-        """Takes the present weights into the mean."""
+        """Updates the mean with the current weights."""
         self.count += 1
         self.mean += (self._weights(getattr(nets, self.player)) - self.mean) / self.count
 
 
 class FormerPair(nn.Module):
-    """weight * E max(0, s'(G'(z)) + margin - s(x)): D is to place real samples above what the former D said of the former G.
+    """weight * E max(0, s'(G'(z)) + margin - s(x)): D must score real samples above the scores of the previous stage's D for its G.
 
-    Juefei-Xu et al. 2017, arXiv:1704.04865. The copies of G and D take over the weights whenever they are told to, so
-    `follow_g` and `follow_d` belong into the `after` of the turns whose end is to be kept.
+    Juefei-Xu et al. 2017, arXiv:1704.04865. `follow_g` and `follow_d` copy the current weights, so they must be in the `after` of the
+    turns whose final state is the reference.
 
     Args:
-        g: the generator as it is now.
-        d: the critic as it is now.
-        prior: where the generator's latents come from.
-        margin: how far above.
-        weight: of the cost.
+        g: the current generator.
+        d: the current critic.
+        prior: the generator's prior.
+        margin: the margin.
+        weight: weight of the term.
     """
 
     def __init__(self, g: nn.Module, d: nn.Module, prior: Prior, margin: float, weight: float) -> None:
@@ -132,11 +132,11 @@ class FormerPair(nn.Module):
         return self.weight * relu(former + self.margin - r.real_score).mean()
 
     def follow_g(self, nets: Nets) -> None:
-        """Takes over the present weights of G."""
+        """Copies the current weights of G."""
         self._take_over(self.G, nets.G)
 
     def follow_d(self, nets: Nets) -> None:
-        """Takes over the present weights of D."""
+        """Copies the current weights of D."""
         self._take_over(self.D, nets.D)
 
     @torch.no_grad()

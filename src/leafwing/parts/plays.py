@@ -1,4 +1,4 @@
-"""The usual ways to play a round, and the usual order of turns."""
+"""Standard ways to create a round, and the standard order of turns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from leafwing.parts.objectives import Objective
 
 
 def sampling(prior: Prior, *conditions: str) -> Play:
-    """G makes fakes of fresh latents, D judges; with conditions, both are told the batch's fields of these names.
+    """G generates fakes from new latents, D scores them; both are conditioned on the batch's fields named in `conditions`.
 
-    Real and fake pass D as separate batches, so that batch statistics never mix them.
+    Real and fake samples pass D as separate batches, so that batch statistics do not mix them.
     """
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -41,15 +41,15 @@ def duel(
     """D moves n_critic times, each time on a batch of its own, then G once: Goodfellow et al. 2014, algorithm 1.
 
     Args:
-        play: how a round is played.
-        objective: what both sides want.
-        critic: what D pays beside it.
-        generator: what G pays beside it.
-        n_critic: turns of D for one of G, or a function of the clock.
-        after: done to the networks after each step of D.
-        after_generator: done to the networks after each step of G.
-        same_round: G pays for the fakes that D was shown last, as much code does, and not for fresh ones, as the algorithm
-            says: one pass of G less.
+        play: creates a round.
+        objective: the adversarial losses.
+        critic: further loss terms of D.
+        generator: further loss terms of G.
+        n_critic: D turns per G turn, or a function of the clock.
+        after: applied to the networks after each step of D.
+        after_generator: applied to the networks after each step of G.
+        same_round: G's loss uses the fakes of D's last turn, as in many implementations, instead of new ones, as in the algorithm:
+            one forward pass of G less.
     """
     return [
         Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
@@ -60,13 +60,13 @@ def duel(
 
 
 class Packed(nn.Module):
-    """A critic that sees several samples at once: (n, channels, ...) -> scores (n / together,). Lin et al. 2017, arXiv:1712.04086.
+    """A critic that judges several samples at once: (n, channels, ...) -> scores (n / together,). Lin et al. 2017, arXiv:1712.04086.
 
-    Where n cannot be divided, the first samples are shown once more.
+    If n is not divisible, the first samples are repeated.
 
     Args:
         net: a critic whose samples have `together` times as many channels.
-        together: how many samples it sees at once.
+        together: number of samples judged at once.
     """
 
     def __init__(self, net: nn.Module, together: int) -> None:
@@ -80,7 +80,7 @@ class Packed(nn.Module):
 
 
 def generating(prior: Prior, *conditions: str) -> Abilities:
-    """The abilities that go with `sampling`, told the conditions where there are any.
+    """The abilities that match `sampling`, with the same conditions.
 
     Latents (n, prior.size) in, samples out; samples in, D's scores (n,) out.
     """

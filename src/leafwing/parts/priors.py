@@ -1,4 +1,4 @@
-"""Where latents come from."""
+"""Latent distributions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of `size` classes, each as likely as any other, as a one among zeros. Latents (n, size)."""
+    """Uniform over `size` classes, one-hot. Latents (n, size)."""
 
     size: int
 
@@ -44,7 +44,7 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Product:
-    """Several independent factors side by side, each by name. Latents (n, sum of the factors' sizes).
+    """Several independent named factors, concatenated. Latents (n, sum of the factors' sizes).
 
     Args:
         factors: name -> prior, in the order of the latent.
@@ -60,7 +60,7 @@ class Product:
         return torch.cat([factor(n, device, generator) for factor in self.factors.values()], dim=1)
 
     def parts(self, latents: Tensor) -> dict[str, Tensor]:
-        """Latents (n, size) taken apart: name -> (n, the factor's size)."""
+        """Latents (n, size) split into factors: name -> (n, the factor's size)."""
         sizes = [factor.size for factor in self.factors.values()]
         return dict(zip(self.factors, latents.split(sizes, dim=1), strict=True))
 
@@ -69,9 +69,9 @@ PRIORS: dict[str, type[Normal] | type[Uniform]] = {"normal": Normal, "uniform": 
 
 
 def named(name: str, size: int) -> Normal | Uniform:
-    """The prior called `normal` or `uniform`, with `size` numbers in a latent."""
+    """The prior called `normal` or `uniform`, of dimension `size`."""
     if name not in PRIORS:
         raise ValueError(f"no prior {name!r}; there are: {', '.join(PRIORS)}")
     if size < 1:
-        raise ValueError(f"a latent needs at least 1 number, not {size}")
+        raise ValueError(f"the latent dimension must be at least 1, not {size}")
     return PRIORS[name](size)

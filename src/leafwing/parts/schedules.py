@@ -1,4 +1,4 @@
-"""Numbers that change with the clock."""
+"""Schedules: functions of the clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def cosine(start: float, end: float) -> Callable[[Clock], float]:
 
 
 def linear(start: float, end: float, images: int) -> Callable[[Clock], float]:
-    """From start to end in a straight line over so many images, then end."""
+    """Linear from start to end over `images` images, then constant."""
     return lambda clock: start + (end - start) * min(1.0, clock.images / images)
 
 
 def decay(start: float, factor: float, images: int) -> Callable[[Clock], float]:
-    """start divided by `factor` every so many images, smoothly."""
+    """Exponential decay: start is divided by `factor` every `images` images, continuously."""
     return lambda clock: start * float(factor) ** (-clock.images / images)
