@@ -182,6 +182,41 @@ def test_a_training_that_time_cut_short_says_so_last(
     assert lines[-1].endswith(f"resume {tmp_path / 'run'}")
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("what", ["missing", "old"])
+def test_a_resume_that_would_replace_weights_is_refused(folder: Path, tmp_path: Path, what: str) -> None:
+    """It used to start again at 0 images, and overwrote log and weights."""
+    run = leafwing.train(folder, out=tmp_path / "run", images=8, save_every=8, keep_last=9, **TINY)
+    old = (run.folder / "resume.pt").read_bytes()
+    leafwing.resume(run.folder, images=32)
+    if what == "missing":
+        (run.folder / "resume.pt").unlink()
+    else:
+        (run.folder / "resume.pt").write_bytes(old)
+    before = contents(run.folder)
+    with pytest.raises(LeafwingError, match=r"weights of 32 images.*resume\.pt.*train --from"):
+        leafwing.resume(run.folder, images="+16")
+    assert contents(run.folder) == before
+    assert leafwing.Model.load(run).sample(2).isfinite().all()
+
+
+def test_a_number_that_is_too_large_is_refused_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, out=tmp_path / "runs" / "0001-a", images=16, **TINY)
+    before = contents(run.folder)
+    with pytest.raises(LeafwingError, match="images '999999999999999999999'"):
+        leafwing.resume(run.folder, images="999999999999999999999")
+    assert contents(run.folder) == before
+    (tmp_path / "runs" / "0002-b").mkdir()
+    for damaged in ('{"schedule": {"images": 1e400}}', "[]", "{}", '{"recipe": 3'):
+        (tmp_path / "runs" / "0002-b" / "run.json").write_text(damaged)
+        found = commands.table(tmp_path / "runs")
+        assert [row["run"] for row in found] == ["0001-a", "0002-b"]
+        assert "run.json" in found[1]["error"], "one bad run takes nothing down"
+
+
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=0.3, **TINY)
     assert run.done == "seconds"

@@ -80,13 +80,13 @@ class Folder:
     """What training leaves in the run folder, and how often. 0 stands for an interval that was not chosen yet."""
 
     save_every: Count = 0
-    """Images between checkpoints. Default: a twentieth of the images."""
+    """Images between checkpoints. Default: a twentieth of the images, or of those that --time allows."""
     keep_last: Positive = 2
     """Number of most recent checkpoints to keep."""
     keep_every: Natural = 5
     """Keep every N-th checkpoint permanently; 0: none."""
     grid_every: Count = 0
-    """Images between sample grids. Default: a twentieth of the images."""
+    """Images between sample grids. Default: a twentieth of the images, or of those that --time allows."""
     log_every: Count = 0
     """Images between lines of log.jsonl. Default: a two-hundredth of the images, at most 2,000."""
 

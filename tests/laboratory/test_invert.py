@@ -171,13 +171,13 @@ def test_points_are_refused(tool: str) -> None:
 
 def test_a_run_is_inverted_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(trained(tmp_path))
-    asked = ["explore", run, "invert", "--space", "pixels", "--pictures", "0,1", "--steps", "3", "--starts", "2"]
+    asked = ["explore", run, "invert", "--features", "pixels", "--pictures", "0,1", "--steps", "3", "--starts", "2"]
     assert cli.run([*asked, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["figures"]["error"]["lbfgs"] <= said["figures"]["error"]["random"]
     assert {Path(file).name for file in said["written"]} >= {"inversion.png", "latents.npy"}
     latents = str(Path(said["written"][0]).with_name("latents.npy"))
-    asked = ["explore", run, "interpolate", "--space", "pixels", "--file", latents, "--samples", "0,1"]
+    asked = ["explore", run, "interpolate", "--features", "pixels", "--file", latents, "--samples", "0,1"]
     assert cli.run(asked) == 0
     assert cli.run(["explore", run, "invert", "--seed", "many"]) == 2
     assert "many" in capsys.readouterr().err

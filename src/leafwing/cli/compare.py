@@ -26,39 +26,46 @@ def command(
     source: str,
     /,
     *,
-    recipes: Annotated[str, about("Names, or paths of recipe files, separated by commas.", TRAINING)],
-    seeds: Annotated[str, about("How many, from 0; or which ones: 7,8.", TRAINING)] = "3",
-    images: Annotated[str | None, about("Images that each training shows. Default: 200k.", TRAINING)] = None,
+    recipes: Annotated[str, about("Recipe names or recipe files, separated by commas.", TRAINING)],
+    seeds: Annotated[str, about("Number of seeds, counted from 0, or a list of seeds: 7,8.", TRAINING)] = "3",
+    images: Annotated[str | None, about("Real images that each training shows. Default: 200k.", TRAINING)] = None,
     minutes: Annotated[
         float | None,
-        about("As many images are shown as fit, on a CPU into processor time; with --images a limit of time.", TRAINING),
+        about(
+            "Equal training time instead of equal images, in processor time on a CPU; with --images, a time limit.", TRAINING
+        ),
     ] = None,
     set: Annotated[
         list[str] | None,
         Parameter(
-            help="width=32 for every recipe that has the option, wgan_gp.width=16 for one. May be repeated.",
+            help="Set a hyper-parameter: width=32 for all recipes that have it, wgan_gp.width=16 for one. Repeatable.",
             group=TRAINING,
             negative="",
         ),
     ] = None,
-    size: Annotated[str | None, about("64, or 64x96 (height x width).", PICTURES)] = None,
-    channels: Annotated[int | None, about("1 grey, 3 RGB, 4 RGBA.", PICTURES)] = None,
-    fit: Annotated[Literal["crop", "pad", "stretch"] | None, about("How pictures are made to fit.", PICTURES)] = None,
+    size: Annotated[str | None, about("Height and width in pixels: 64, or 64x96 (height x width).", PICTURES)] = None,
+    channels: Annotated[int | None, about("1 for grey, 3 for RGB, 4 for RGBA.", PICTURES)] = None,
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"] | None, about("How a picture of another shape is made to fit.", PICTURES)
+    ] = None,
     background: Annotated[str | None, about("Colour behind transparency and padding.", PICTURES)] = None,
     mirror: Annotated[bool | None, about("Also show every picture mirrored left to right.", PICTURES)] = None,
-    hold_out: Annotated[str, about("Pictures kept out of training for the numbers, or auto.", PICTURES)] = "auto",
-    metrics: Annotated[str | None, about("As for evaluate, separated by commas; the first one ranks.", NUMBERS)] = None,
-    features: Annotated[str | None, about("As for evaluate: own, pixels or inception.", NUMBERS)] = None,
-    weights: Annotated[Path | None, about("As for evaluate: the weights of inception.", NUMBERS)] = None,
-    n: Annotated[str | None, Parameter(name=["-n", "--n"], help="Samples of each checkpoint.", group=NUMBERS)] = None,
+    hold_out: Annotated[str, about("Pictures kept out of training for evaluation: a number, or auto.", PICTURES)] = "auto",
+    metrics: Annotated[str | None, about("Metrics, separated by commas; the first one ranks the recipes.", NUMBERS)] = None,
+    features: Annotated[str | None, about("Feature network: own, pixels or inception.", NUMBERS)] = None,
+    weights: Annotated[Path | None, about("Weights file of inception.", NUMBERS)] = None,
+    n: Annotated[str | None, Parameter(name=["-n", "--n"], help="Number of samples per checkpoint.", group=NUMBERS)] = None,
     jobs: Annotated[
-        int | None, about("Trainings at a time. Default: one a CPU core as far as memory allows, one a GPU.", MACHINE)
+        int | None,
+        about("Trainings that run at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Where to train and to evaluate.", MACHINE)] = "auto",
-    out: Annotated[Path, about("Folder of everything; a comparison in it goes on.", OUTPUT)] = Path("comparison"),
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Device for training and evaluation.", MACHINE)] = "auto",
+    out: Annotated[Path, about("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
+        "comparison"
+    ),
     json: Annotated[bool, Parameter(help="Print table.json instead of a table.", group=OUTPUT, negative="")] = False,
 ) -> int:
-    """Train several recipes with several seeds, evaluate them alike, and write one report: who won, by how much, what failed.
+    """Train recipes with several seeds, evaluate them under one protocol, and write one report: who won, by how much, what failed.
 
     Parameters
     ----------

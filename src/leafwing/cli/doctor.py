@@ -14,10 +14,13 @@ def command(
     source: str,
     /,
     *,
-    size: Annotated[str | None, Parameter(help="The size you mean to train at: 64, 64x96.", group=PICTURES)] = None,
-    channels: Annotated[int | None, Parameter(help="1 grey, 3 RGB, 4 RGBA.", group=PICTURES)] = None,
+    size: Annotated[
+        str | None, Parameter(help="The intended training size: 64, or 64x96 (height x width).", group=PICTURES)
+    ] = None,
+    channels: Annotated[int | None, Parameter(help="1 for grey, 3 for RGB, 4 for RGBA.", group=PICTURES)] = None,
     fit: Annotated[
-        Literal["crop", "pad", "stretch"] | None, Parameter(help="How pictures are made to fit.", group=PICTURES)
+        Literal["crop", "pad", "stretch"] | None,
+        Parameter(help="How a picture of another shape is made to fit.", group=PICTURES),
     ] = None,
     background: Annotated[str | None, Parameter(help="Colour behind transparency and padding.", group=PICTURES)] = None,
     json: Json = False,
@@ -27,7 +30,7 @@ def command(
     Parameters
     ----------
     source
-        A folder, a .zip or .tar, IDX files, or digits, ring, grid.
+        A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid.
     """
     from leafwing import commands
 

@@ -29,28 +29,33 @@ def command(
     /,
     *,
     data: Annotated[
-        str | None, about("Other real pictures. Default: those held out, else the training's.", PICTURES)
+        str | None, about("Real pictures to compare with. Default: the held-out ones, else the training set.", PICTURES)
     ] = None,
     metrics: Annotated[
-        str | None, about("Separated by commas. Default: fid,kid,prdc,memorisation; modes where they are known.", NUMBERS)
+        str | None,
+        about("Metrics, separated by commas. Default: fid,kid,prdc,memorisation, and modes where they are known.", NUMBERS),
     ] = None,
     n: Annotated[
         str | None,
-        Parameter(name=["-n", "--n"], help="Samples. Default: as many as real ones, 5,000 at most.", group=NUMBERS),
+        Parameter(
+            name=["-n", "--n"], help="Number of samples. Default: as many as real pictures, at most 5,000.", group=NUMBERS
+        ),
     ] = None,
     checkpoint: Annotated[str, about("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
-    features: Annotated[str | None, about("own, pixels or inception. Default: own.", NUMBERS)] = None,
-    weights: Annotated[Path | None, about("The weights of inception. Default: downloaded once.", NUMBERS)] = None,
-    seed: Annotated[int, about("Of the samples, and of the choice of real ones.", NUMBERS)] = 0,
-    again: Annotated[bool, about("Work out anew what is in metrics.jsonl already.", NUMBERS)] = False,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Where to compute.", MACHINE)] = "cpu",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], about("In which samples are made.", MACHINE)] = "fp32",
-    devices: Annotated[int, about("Processes that share the work, each with a device of its own.", MACHINE)] = 1,
-    trust: Annotated[bool, about("Execute the run's recipe.py although it is no installed recipe.", FOLDER)] = False,
-    root: Annotated[Path, about("Where numbered run folders lie.", FOLDER)] = Path(ROOT),
+    features: Annotated[str | None, about("Feature network: own, pixels or inception. Default: own.", NUMBERS)] = None,
+    weights: Annotated[Path | None, about("Weights file of inception. Default: downloaded once.", NUMBERS)] = None,
+    seed: Annotated[int, about("Random seed of the samples and of the choice of real pictures.", NUMBERS)] = 0,
+    again: Annotated[bool, about("Recompute numbers that are already in metrics.jsonl.", NUMBERS)] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Device to compute on.", MACHINE)] = "cpu",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], about("Precision in which samples are generated.", MACHINE)
+    ] = "fp32",
+    devices: Annotated[int, about("Number of processes that share the work, each with its own device.", MACHINE)] = 1,
+    trust: Annotated[bool, about("Execute the run's recipe.py although it is not an installed recipe.", FOLDER)] = False,
+    root: Annotated[Path, about("Folder that holds numbered run folders.", FOLDER)] = Path(ROOT),
     json: Annotated[bool, about("One JSON document on standard output and nothing else there.", OUTPUT)] = False,
 ) -> int:
-    """Numbers about what a run makes, with the protocol that they were worked out under.
+    """Measure what a run generates, with the protocol of every number.
 
     Parameters
     ----------

@@ -27,16 +27,16 @@ def about(text: str, group: Group) -> Parameter:
 
 COMMON: dict[str, tuple[Any, Any, Parameter]] = {
     "checkpoint": (str, "last", about("Checkpoint: images shown (200k), last or best.", FOLDER)),
-    "data": (str | None, None, about("Other pictures, for tools that look at real ones.", FOLDER)),
+    "data": (str | None, None, about("Other real pictures, for tools that use real ones.", FOLDER)),
     "features": (
         Literal["own", "pixels", "inception"],
         "own",
         about("Feature network in which pictures are compared.", MACHINE),
     ),
-    "out": (Path | None, None, about("A folder. Default: in the run's explore folder.", OUTPUT)),
-    "device": (Literal["auto", "cpu", "cuda", "mps"], "cpu", about("Where to compute.", MACHINE)),
-    "trust": (bool, False, about("Execute the run's recipe.py although it is no installed recipe.", FOLDER)),
-    "root": (Path, Path("runs"), about("Where numbered run folders lie.", FOLDER)),
+    "out": (Path | None, None, about("Output folder. Default: inside the run's explore folder.", OUTPUT)),
+    "device": (Literal["auto", "cpu", "cuda", "mps"], "cpu", about("Device to compute on.", MACHINE)),
+    "trust": (bool, False, about("Execute the run's recipe.py although it is not an installed recipe.", FOLDER)),
+    "root": (Path, Path("runs"), about("Folder that holds numbered run folders.", FOLDER)),
     "json": (bool, False, about("One JSON document on standard output and nothing else there.", OUTPUT)),
 }
 

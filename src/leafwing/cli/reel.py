@@ -15,9 +15,9 @@ def command(
     /,
     *,
     out: Annotated[
-        Path | None, Parameter(help="A .webp, .gif or .mp4 file. Default: reel.webp in the run.", group=OUTPUT)
+        Path | None, Parameter(help="Output file (.webp, .gif or .mp4). Default: reel.webp in the run folder.", group=OUTPUT)
     ] = None,
-    seconds: Annotated[float, Parameter(help="How long it lasts.", group=OUTPUT)] = 6.0,
+    seconds: Annotated[float, Parameter(help="Duration in seconds.", group=OUTPUT)] = 6.0,
     root: Root = Path("runs"),
     json: Json = False,
 ) -> int:

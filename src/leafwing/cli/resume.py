@@ -81,19 +81,24 @@ def command(
     run: str,
     /,
     *,
-    images: Annotated[str | None, Parameter(help="A new total, or +100k for so many more.", group=TRAINING)] = None,
-    time: Annotated[str | None, Parameter(help="Stop at so much training time in all, or +10m.", group=TRAINING)] = None,
+    images: Annotated[str | None, Parameter(help="New total of images, or +100k to add to it.", group=TRAINING)] = None,
+    time: Annotated[
+        str | None, Parameter(help="New limit of total training time, or +10m to add to it.", group=TRAINING)
+    ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"] | None, Parameter(help="Go on somewhere else.", group=MACHINE)
+        Literal["auto", "cpu", "cuda", "mps"] | None,
+        Parameter(help="Continue on another device. Default: as before.", group=MACHINE),
     ] = None,
     threads: Annotated[str | None, Parameter(help="CPU threads, or auto. Default: as before.", group=MACHINE)] = None,
-    micro_batch: Annotated[int | None, Parameter(help="Images at a time. Default: as before.", group=MACHINE)] = None,
+    micro_batch: Annotated[
+        int | None, Parameter(help="Micro-batch size (gradient accumulation). Default: as before.", group=MACHINE)
+    ] = None,
     health: Annotated[
         Literal["warn", "stop", "roll_back", "off"] | None,
-        Parameter(help="When training falls ill. Default: as before.", group=TRAINING),
+        Parameter(help="On a health alarm: warn, stop, roll back, or no checks. Default: as before.", group=TRAINING),
     ] = None,
     roll_backs: Annotated[
-        int | None, Parameter(help="How often training may go back in all. Default: as before.", group=TRAINING)
+        int | None, Parameter(help="Maximum number of roll-backs in total. Default: as before.", group=TRAINING)
     ] = None,
     devices: Devices = 1,
     trust: Trust = False,
@@ -101,7 +106,7 @@ def command(
     root: Root = Path("runs"),
     json: Json = False,
 ) -> int:
-    """Go on with a run exactly where its last checkpoint is.
+    """Continue a run exactly from its last checkpoint.
 
     Parameters
     ----------

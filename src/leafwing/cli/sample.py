@@ -20,35 +20,44 @@ def command(
         int, Parameter(name=["-n", "--n"], help="Number of samples; with --label all, of each class.", group=OUTPUT)
     ] = 64,
     seed: Annotated[int, Parameter(help="Random seed.", group=OUTPUT)] = 0,
-    label: Annotated[str | None, Parameter(help="A class by name or index, or all: a row per class.", group=OUTPUT)] = None,
+    label: Annotated[
+        str | None, Parameter(help="Class by name or index, or all for one row per class.", group=OUTPUT)
+    ] = None,
     set: Annotated[
         list[str] | None,
-        Parameter(help="An attribute: smiling=1, colour=red. May be repeated.", group=OUTPUT, negative=""),
+        Parameter(help="Set an attribute: smiling=1, colour=red. Repeatable.", group=OUTPUT, negative=""),
     ] = None,
     sweep: Annotated[
-        str | None, Parameter(help="A named part of the latent: code0=-2:2, or category. A row a latent.", group=OUTPUT)
+        str | None,
+        Parameter(help="Sweep a named part of the latent: code0=-2:2, or category. One row per latent.", group=OUTPUT),
     ] = None,
     checkpoint: Annotated[str, Parameter(help="Checkpoint: images shown (200k), last or best.", group=FOLDER)] = "last",
-    grid: Annotated[bool, Parameter(help="One picture of all (the default).", group=OUTPUT, negative="")] = False,
-    folder: Annotated[bool, Parameter(help="One PNG each.", group=OUTPUT, negative="")] = False,
-    npz: Annotated[bool, Parameter(help="One .npz file: samples and labels.", group=OUTPUT, negative="")] = False,
-    out: Annotated[Path | None, Parameter(help="Where to. Default: into the run's samples folder.", group=OUTPUT)] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Where to compute.", group=MACHINE)] = "cpu",
+    grid: Annotated[
+        bool, Parameter(help="One grid picture of all samples (the default).", group=OUTPUT, negative="")
+    ] = False,
+    folder: Annotated[bool, Parameter(help="One PNG file per sample.", group=OUTPUT, negative="")] = False,
+    npz: Annotated[bool, Parameter(help="One .npz file with samples and labels.", group=OUTPUT, negative="")] = False,
+    out: Annotated[Path | None, Parameter(help="Output path. Default: in the run's samples folder.", group=OUTPUT)] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Device to compute on.", group=MACHINE)] = "cpu",
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
         Parameter(
-            help="bf16: nearly the same pictures, faster where the hardware computes it; auto: bf16 there.", group=MACHINE
+            help="bf16 gives nearly the same pictures faster where the hardware computes it; auto: bf16 there.",
+            group=MACHINE,
         ),
     ] = "fp32",
     compile: Annotated[
-        bool, Parameter(help="torch.compile the networks: takes long once, pays on some GPUs.", group=MACHINE, negative="")
+        bool,
+        Parameter(
+            help="Compile the networks with torch.compile: takes long once, pays on some GPUs.", group=MACHINE, negative=""
+        ),
     ] = False,
     devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
     json: Json = False,
 ) -> int:
-    """Write samples of a run: neither the data nor the cache is needed.
+    """Generate samples from a run; neither the data nor the cache is needed.
 
     Parameters
     ----------

@@ -21,10 +21,10 @@ PICTURES, TRAINING, MACHINE, FOLDER, OUTPUT = (
 Json = Annotated[
     bool, Parameter(help="One JSON document on standard output and nothing else there.", group=OUTPUT, negative="")
 ]
-Root = Annotated[Path, Parameter(help="Where numbered run folders lie.", group=FOLDER)]
-Devices = Annotated[int, Parameter(help="Processes that share the work, each with a device of its own.", group=MACHINE)]
+Root = Annotated[Path, Parameter(help="Folder that holds numbered run folders.", group=FOLDER)]
+Devices = Annotated[int, Parameter(help="Number of processes that share the work, each with its own device.", group=MACHINE)]
 Trust = Annotated[
-    bool, Parameter(help="Execute the run's recipe.py although it is no installed recipe.", group=FOLDER, negative="")
+    bool, Parameter(help="Execute the run's recipe.py although it is not an installed recipe.", group=FOLDER, negative="")
 ]
 
 

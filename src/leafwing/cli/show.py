@@ -23,15 +23,19 @@ def command(
     source: str,
     /,
     *,
-    size: Annotated[str | None, about("64, or 64x96 (height x width).", PICTURES)] = None,
-    channels: Annotated[int | None, about("1 grey, 3 RGB, 4 RGBA.", PICTURES)] = None,
-    fit: Annotated[Literal["crop", "pad", "stretch"] | None, about("How pictures are made to fit.", PICTURES)] = None,
+    size: Annotated[str | None, about("Height and width in pixels: 64, or 64x96 (height x width).", PICTURES)] = None,
+    channels: Annotated[int | None, about("1 for grey, 3 for RGB, 4 for RGBA.", PICTURES)] = None,
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"] | None, about("How a picture of another shape is made to fit.", PICTURES)
+    ] = None,
     background: Annotated[str | None, about("Colour behind transparency and padding.", PICTURES)] = None,
-    seed: Annotated[int, about("Which pictures.", OUTPUT)] = 0,
-    out: Annotated[Path | None, about("A .png file. Default: named after the source, here.", OUTPUT)] = None,
+    seed: Annotated[int, about("Random seed of the choice of pictures.", OUTPUT)] = 0,
+    out: Annotated[
+        Path | None, about("Output .png file. Default: named after the source, in the current folder.", OUTPUT)
+    ] = None,
     json: Annotated[bool, about("One JSON document on standard output and nothing else there.", OUTPUT)] = False,
 ) -> int:
-    """A sheet of a source as training will see it, and its classes and attributes.
+    """A contact sheet of a source as training will see it, with its classes and attributes.
 
     Parameters
     ----------

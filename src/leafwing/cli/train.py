@@ -59,7 +59,12 @@ def command(words: Sequence[str]) -> Callable[..., int]:
         return _train(source, given)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    source = Annotated[str | None, Parameter(help="A folder, a .zip or .tar, IDX files, or digits, ring, grid.")]
+    source = Annotated[
+        str | None,
+        Parameter(
+            help="A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid."
+        ),
+    ]
     signature = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=source)]
     for name, (kind, default, group, text) in OF_THE_CALL.items():
         about = Parameter(
