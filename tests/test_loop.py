@@ -143,7 +143,7 @@ def test_a_weight_that_is_not_finite_stops_training_and_is_named() -> None:
         nets.G.bias.fill_(float("inf"))
 
     turns = [D_TURN, Turn("G", play, [Term("gap", lambda r: -r.fake_score.mean())], after=[poison])]
-    with pytest.raises(Diverged, match=r"weight 'bias' of player G is not a finite number at 4 images"):
+    with pytest.raises(Diverged, match=r"weight 'bias' of player G .* at 4 images"):
         list(training(game(turns), 4).ticks(4))
 
 

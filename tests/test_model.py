@@ -242,7 +242,7 @@ def test_networks_that_cannot_be_compiled_make_the_same_samples_and_it_is_said_o
     said: list[str] = []
     model = Model(plain.game, PICTURES, compile=True, say=said.append)
     assert torch.equal(model.sample(70), plain.sample(70))
-    assert said == ["the networks cannot be compiled, samples are made without: no compiler"]
+    assert said == ["the networks cannot be compiled, sampling continues without: no compiler"]
 
 
 def test_another_precision_is_refused_with_those_there_are(plain: Model) -> None:
@@ -333,7 +333,7 @@ def test_the_largest_seed_works(plain: Model) -> None:
 
 def test_a_game_that_cannot_says_so() -> None:
     model = Model(Game({}, [], Abilities()), PICTURES)
-    with pytest.raises(LeafwingError, match="draws no latents"):
+    with pytest.raises(LeafwingError, match="no latent prior"):
         model.sample(1)
     with pytest.raises(LeafwingError, match="cannot generate"):
         model.generate(torch.zeros(1, 1))
@@ -510,8 +510,8 @@ def test_a_model_that_knows_no_real_sample_tosses_coins_and_takes_one_value_of_a
     ("settings", "message"),
     [
         ({"smilng": 1}, "did you mean smiling.*there are: smiling, colour, old"),
-        ({"smiling": 2}, "smiling is 0 or 1"),
-        ({"smiling": "maybe"}, "smiling is 0 or 1"),
+        ({"smiling": 2}, "smiling must be 0 or 1"),
+        ({"smiling": "maybe"}, "smiling must be 0 or 1"),
         ({"colour": "rad"}, "no value 'rad'; did you mean red.*blue, green, red"),
         (np.zeros((3, 4)), r"\(2, 5\)"),
         (np.full((2, 5), 0.5), "zeros and ones"),

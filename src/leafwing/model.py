@@ -1,4 +1,4 @@
-"""A trained generator as users see it: load it, ask what it can do, sample."""
+"""The user-facing interface of a trained game: loading, querying abilities, sampling."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Labels = str | int | Sequence[str | int] | np.generic | Tensor | None
 Attributes = Mapping[str, str | int] | np.ndarray | Tensor | None
 PRECISIONS = ("fp32", "bf16")
 ANSWERS = {"0": 0, "no": 0, "false": 0, "1": 1, "yes": 1, "true": 1}
-BLOCK = 64  # latents are drawn in blocks of this size, each with a generator of its own; so many pass the networks at a time
+BLOCK = 64  # latents are drawn in blocks of this size, each with its own random generator; also the default batch size
 
 
 class Model:
-    """What a trained game can do, for everyone downstream.
+    """A trained game for downstream use.
 
     Args:
-        game: a game whose networks are trained; the averaged copies are used where there are any.
-        spec: what its samples look like.
-        device: where it computes.
-        precision: fp32, or bf16: the networks run under autocast, which is faster where the hardware computes it. Samples are
-            float32 either way, and those of one seed are nearly the same in both: pictures differ by a grey level or two.
-        compile: pass the networks through `torch.compile`, which takes long once and pays for many samples on some GPUs; where
-            it fails, samples are made without, which is said once.
-        say: told so.
-        combinations: what real samples have together: of each its class, or -1, and its attributes; see `Model.attribute_rows`.
+        game: a game with trained networks; EMAs are used where available.
+        spec: the format of its samples.
+        device: device to compute on.
+        precision: fp32, or bf16: the networks run under autocast, which is faster with hardware support. Samples are float32 in
+            both cases and nearly the same for one seed: pictures differ by a grey level or two.
+        compile: use `torch.compile`, which takes long once and pays off for many samples on some GPUs; on failure samples are
+            generated without it, with one warning.
+        say: callback for that warning.
+        combinations: class (or -1) and attributes of real samples; see `Model.attribute_rows`.
 
     Raises:
-        LeafwingError: another precision.
+        LeafwingError: unknown precision.
     """
 
     def __init__(
@@ -70,18 +70,18 @@ class Model:
         compile: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> Model:
-        """The model of a run: needs its folder alone, neither the data nor the cache.
+        """Loads the model of a run from its folder, without the data or the cache.
 
         Args:
             run: the folder, its name or number under `runs`, or `last`.
             checkpoint: images shown (50_000, 50k), `last` (None) or `best`.
             device: cpu, cuda or mps.
-            trust: execute the folder's `recipe.py` even when it is no installed recipe.
-            precision: fp32, or bf16, which is faster where the hardware computes it.
+            trust: execute the folder's `recipe.py` even if it is not an installed recipe.
+            precision: fp32, or bf16, which is faster with hardware support.
             compile, say: see `Model`.
 
         Raises:
-            LeafwingError: no such run or checkpoint, its recipe is not trusted, or another precision.
+            LeafwingError: no such run or checkpoint, untrusted recipe, or unknown precision.
         """
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
         game = opened.game()
@@ -89,19 +89,19 @@ class Model:
         model = cls(game, opened.spec, device, precision, compile=compile, say=say, combinations=opened.combinations)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
-            if precision == "bf16":  # fp32 keeps torch's own layout, in which the samples of a seed have always been made
+            if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         model.images = shown
         return model
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names that `sample` takes; empty when it takes none."""
+        """The class names that `sample` accepts; empty if it is not class-conditional."""
         return self.spec.labels if "label" in self.game.abilities.conditions else ()
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The names of the attributes that `sample` takes, in order; empty when it takes none."""
+        """The attribute names that `sample` accepts, in order; empty if it is not conditioned on attributes."""
         return self.spec.attributes if "attributes" in self.game.abilities.conditions else ()
 
     def can(self, ability: str) -> bool:
@@ -112,33 +112,33 @@ class Model:
     def latents(self, n: int, seed: int = 0) -> Tensor:
         """The first n latents of a seed, (n, size): the i-th one does not depend on n."""
         if n < 1:
-            raise LeafwingError(f"n={n}: at least one sample is needed")
+            raise LeafwingError(f"n={n}: must be at least 1")
         if not 0 <= seed < 2**32:
-            raise LeafwingError(f"seed={seed}: a seed is from 0 to {2**32 - 1}")
+            raise LeafwingError(f"seed={seed}: must be from 0 to {2**32 - 1}")
         prior = self.game.abilities.prior
         if prior is None:
-            raise LeafwingError("this game draws no latents")
+            raise LeafwingError("this game has no latent prior")
         blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | i)) for i in range(-(-n // BLOCK))]
         return torch.cat(blocks)[:n].to(self.device)
 
     def sample(
         self, n: int, seed: int = 0, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
     ) -> Tensor:
-        """n samples, the same for the same seed however many are asked for.
+        """Generates n samples; the i-th sample of a seed does not depend on n.
 
         Args:
-            n: how many.
-            seed: which ones.
-            label: for a model with labels, one class by name or index, or n of them; classes in turn if not given.
-            attributes: for a model with attributes, some of them by name, or all of each sample (n, attributes); what is not given is
-                as real samples have it, see `attribute_rows`.
-            batch: how many the network makes at a time; other sizes give the same pictures up to rounding.
+            n: number of samples.
+            seed: random seed.
+            label: for a class-conditional model, one class by name or index, or n of them; default: all classes in turn.
+            attributes: for a model with attributes, some of them by name, or all of them per sample (n, attributes); unspecified ones
+                follow the real data, see `attribute_rows`.
+            batch: batch size; it affects samples only by rounding.
 
         Returns:
             float32 (n, channels, height, width) in [-1, 1]; for points (n, 2), in the data's units.
 
         Raises:
-            LeafwingError: a label or an attribute the model does not know, or one where it takes none.
+            LeafwingError: unknown label or attribute, or one for an unconditional model.
         """
         latents, classes = self.latents(n, seed), self.classes(label, n)
         rows = self.attribute_rows(attributes, n, seed, classes)
@@ -147,52 +147,50 @@ class Model:
     def generate(
         self, latents: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
     ) -> Tensor:
-        """The samples of given latents (n, size); see `sample`. Attributes that are not given are those of seed 0."""
+        """Samples from latents (n, size); see `sample`. Unspecified attributes are those of seed 0."""
         return torch.cat(list(self.stream(latents, label=label, attributes=attributes, batch=batch)))
 
     def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
-        """The latents (n, size) of samples, pictures in [-1, 1]: what the game's encoder says.
+        """The encoder's latents (n, size) for samples, pictures in [-1, 1].
 
         Raises:
-            LeafwingError: this game has no encoder, or samples of another shape.
+            LeafwingError: no encoder, or samples of the wrong shape.
         """
         if self.game.abilities.encode is None:
-            raise LeafwingError("this game has no encoder: `leafwing recipes` says which have one")
+            raise LeafwingError("this game has no encoder: see `leafwing recipes`")
         return self._told(self.game.abilities.encode, samples, batch)
 
     def classify(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
-        """The probability of each of the data's classes, float32 (n, classes), for samples, pictures in [-1, 1].
+        """Class probabilities, float32 (n, classes), for samples, pictures in [-1, 1].
 
         Raises:
-            LeafwingError: this game has no classifier, or samples of another shape.
+            LeafwingError: no classifier, or samples of the wrong shape.
         """
         if self.game.abilities.classify is None:
-            raise LeafwingError("this game has no classifier: `leafwing recipes` says which have one")
+            raise LeafwingError("this game has no classifier: see `leafwing recipes`")
         return self._told(self.game.abilities.classify, samples, batch).softmax(1)
 
     def judge(self, samples: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK) -> Tensor:
-        """The critic's scores (n,) of samples, pictures in [-1, 1]: higher where it takes them for real, on no common scale.
+        """The critic's scores (n,) of samples, pictures in [-1, 1]: higher is more realistic; the scale depends on the game.
 
         Args:
             samples: (n, channels, height, width); for points (n, 2).
-            label: for a model with labels, of which class they are to be; see `sample`.
-            attributes: the same of attributes.
-            batch: how many the critic sees at a time.
+            label: for a class-conditional model, the class to judge them as; see `sample`.
+            attributes: likewise for attributes.
+            batch: batch size.
 
         Raises:
-            LeafwingError: this game has no critic of single samples, or samples of another shape.
+            LeafwingError: no critic of single samples, or samples of the wrong shape.
         """
         judge = self.game.abilities.judge
         if judge is None:
-            raise LeafwingError(
-                "this game has no critic that judges single samples: `leafwing recipes` says which recipes there are"
-            )
+            raise LeafwingError("this game has no critic that scores single samples: see `leafwing recipes`")
         told = self.told(len(samples), label, attributes)
         return self._told(judge if told else lambda nets, x: judge(nets, x, None), samples, batch, *told)
 
     @torch.no_grad()
     def _told(self, what: Callable[..., Tensor], samples: Tensor, batch: int, *told: Tensor) -> Tensor:
-        """What networks in evaluation mode say of samples, and of what is told of each, `batch` at a time."""
+        """Applies a function of the networks, in evaluation mode, to samples and conditions in batches."""
         nets = self.game.shown
         if samples.shape[1:] != self.spec.shape:
             raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: this run makes {self.spec.shape}")
@@ -202,22 +200,22 @@ class Model:
 
     @property
     def codes(self) -> dict[str, int]:
-        """The parts of a latent that have names, and how many numbers each has; empty where none has."""
+        """The named parts of a latent and their dimensions; empty if there are none."""
         return {name: part.size for name, part in getattr(self.game.abilities.prior, "factors", {}).items()}
 
     def sweep(self, latents: Tensor, code: str, values: Sequence[float] | None = None) -> Tensor:
-        """Each latent with one of its codes set to each of k values, all else as it was.
+        """Each latent with one of its codes set to each of k values, all else unchanged.
 
         Args:
             latents: (n, size).
             code: a name in `codes`.
-            values: k numbers, for a code of one number; for a category every class in turn, so leave them out.
+            values: k numbers for a continuous code; None for a categorical code, which takes all classes in turn.
 
         Returns:
             (n * k, size), the first latent with all its values first.
 
         Raises:
-            LeafwingError: no such code, or values where there can be none, or none where there must be.
+            LeafwingError: no such code, values for a categorical code, or none for a continuous one.
         """
         if code not in self.codes:
             told = did_you_mean(code, list(self.codes)) if self.codes else ": the latents of this run have no named parts"
@@ -235,18 +233,18 @@ class Model:
     def stream(
         self, latents: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
     ) -> Iterator[Tensor]:
-        """The samples of given latents (n, size) in blocks of `batch`, each made when it is asked for; see `generate`.
+        """Samples from latents (n, size) as an iterator over blocks of `batch`, generated lazily; see `generate`.
 
-        However many there are, no more than a block need be in memory.
+        Only one block needs to be in memory at a time.
         """
         if self.game.abilities.generate is None:
             raise LeafwingError("this game cannot generate")
         if batch < 1:
-            raise LeafwingError(f"batch={batch}: at least one sample at a time is needed")
+            raise LeafwingError(f"batch={batch}: must be at least 1")
         told = self.told(len(latents), label, attributes)
 
         def block(start: int) -> Tensor:
-            # Every pass is full, so that a picture does not depend on how many come with it: kernels round by shape.
+            # Every pass is padded to a full batch, because kernels round depending on the shape.
             rows = torch.arange(start, start + batch, device=self.device).clamp(max=len(latents) - 1)
             made = self._pass(latents[rows], *([one[rows] for one in told] if told else [None]))
             return made[: len(latents) - start]
@@ -254,7 +252,7 @@ class Model:
         return (block(start) for start in range(0, len(latents), batch))
 
     def told(self, n: int, label: Labels = None, attributes: Attributes = None) -> list[Tensor]:
-        """The conditions of n samples as the networks take them, one tensor each, in the order of `Abilities.conditions`."""
+        """The conditions of n samples as input tensors of the networks, in the order of `Abilities.conditions`."""
         classes = self.classes(label, n)
         vectors = self.attribute_rows(attributes, n, 0, classes)
         conditions = {
@@ -264,11 +262,11 @@ class Model:
         return [conditions[name] for name in self.game.abilities.conditions]
 
     def render(self, latents: Tensor, *told: Tensor) -> Tensor:
-        """The samples of latents (n, size) in one pass, through which gradients flow back to the latents; not cut to [-1, 1].
+        """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1].
 
         Args:
-            latents: as many as fit into memory at once, with what gradients need.
-            told: the conditions, see `Model.told`; those of class 0, 1, ... in turn if not given.
+            latents: as many as fit into memory with their activations.
+            told: the conditions, see `Model.told`; default: class 0, 1, ... in turn.
         """
         generate, nets = self.game.abilities.generate, self.game.shown
         if generate is None:
@@ -278,7 +276,7 @@ class Model:
 
     @torch.no_grad()
     def _pass(self, latents: Tensor, *told: Tensor | None) -> Tensor:
-        """What the networks make of latents (n, size) and conditions, n of each, in one pass, in evaluation mode."""
+        """Samples from latents (n, size) and conditions in one forward pass in evaluation mode."""
         generate, nets = self.game.abilities.generate, self.game.shown
         assert generate is not None
         with evaluating(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -289,7 +287,7 @@ class Model:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                self.say(f"the networks cannot be compiled, samples are made without: {reason[0]}")
+                self.say(f"the networks cannot be compiled, sampling continues without: {reason[0]}")
                 samples = generate(nets, latents, *told).float()
         return samples if self.spec.points else samples.clamp(-1, 1)
 
@@ -297,11 +295,11 @@ class Model:
         """Class indices for n samples; empty for a model without labels.
 
         Raises:
-            LeafwingError: a label the model does not know, too few or too many, or one where it takes none.
+            LeafwingError: unknown label, wrong number of labels, or a label for an unconditional model.
         """
         if not self.labels:
             if label is not None:
-                raise LeafwingError("this run has no labels: its recipe was trained without them, so sample without a label")
+                raise LeafwingError("this run has no labels: its recipe is not class-conditional, so sample without a label")
             return []
         if label is None:
             return [i % len(self.labels) for i in range(n)]
@@ -311,29 +309,29 @@ class Model:
             return [self._class(label)] * n
         chosen = [self._class(one) for one in label]
         if len(chosen) != n:
-            raise LeafwingError(f"{len(chosen)} labels for {n} samples: give one, or one for each")
+            raise LeafwingError(f"{len(chosen)} labels for {n} samples: give one, or one per sample")
         return chosen
 
     def attribute_rows(self, attributes: Attributes, n: int, seed: int = 0, classes: Sequence[int] = ()) -> np.ndarray:
         """The attributes of n samples, uint8 (n, attributes), zeros and ones; (n, 0) for a model without attributes.
 
-        What is not given is as real samples have it: each sample takes over all attributes of a real one that has what is given, and
-        the class where the model takes one. Where the run knows no such sample, those of any are taken and changed. Which one is
-        chosen by the seed and the sample's number alone. A model that knows no real sample tosses coins.
+        Unspecified attributes follow the real data: each sample takes all attributes of a random real sample that matches the given
+        ones, and the class if the model has one. If there is none, those of any real sample are taken and modified. The choice depends
+        only on the seed and the sample's number. A model without real combinations draws them at random.
 
         Args:
-            attributes: some by name, `{"smiling": 1, "colour": "red"}`; or all of each sample (n, attributes); or None.
-            n: how many.
-            seed: which ones.
+            attributes: some by name, `{"smiling": 1, "colour": "red"}`; or all of them per sample (n, attributes); or None.
+            n: number of samples.
+            seed: random seed.
             classes: their class indices; empty for a model without labels.
 
         Raises:
-            LeafwingError: an attribute or a value that the model does not know, attributes where it takes none, or another shape.
+            LeafwingError: unknown attribute or value, attributes for a model without them, or a wrong shape.
         """
         if not self.attributes:
             if attributes is not None and len(attributes):
                 raise LeafwingError(
-                    "this run has no attributes: its recipe was trained without them, so sample without setting any"
+                    "this run has no attributes: its recipe is not conditioned on them, so sample without setting any"
                 )
             return np.zeros((n, 0), np.uint8)
         if isinstance(attributes, Tensor | np.ndarray):
@@ -357,7 +355,7 @@ class Model:
         return found
 
     def _all_attributes(self, attributes: Tensor | np.ndarray, n: int) -> np.ndarray:
-        """Attributes that were given in full, checked."""
+        """Fully specified attributes, checked."""
         given = attributes.cpu().numpy() if isinstance(attributes, Tensor) else attributes
         if given.shape != (n, len(self.attributes)) or not np.isin(given, (0, 1)).all():
             raise LeafwingError(
@@ -367,7 +365,7 @@ class Model:
         return given.astype(np.uint8)
 
     def _attribute(self, name: str, value: str | int) -> dict[int, int]:
-        """What setting an attribute means: its place and its value, for a category those of all of its values."""
+        """Index and value of an attribute; for a category those of all its one-hot attributes."""
         values = {one.partition("=")[2]: place for place, one in enumerate(self.attributes) if one.startswith(f"{name}=")}
         if values:
             if str(value) not in values:
@@ -379,11 +377,11 @@ class Model:
             known = list(dict.fromkeys(one.partition("=")[0] for one in self.attributes))
             raise LeafwingError(f"no attribute {name!r}{did_you_mean(name, known)}")
         if str(value).lower() not in ANSWERS:
-            raise LeafwingError(f"{name}={value}: {name} is 0 or 1 (no or yes)")
+            raise LeafwingError(f"{name}={value}: {name} must be 0 or 1 (no or yes)")
         return {self.attributes.index(name): ANSWERS[str(value).lower()]}
 
     def _tossed(self, seed: int) -> np.ndarray:
-        """Combinations by chance, as `combinations` has them: of each category one value, of each other attribute 0 or 1."""
+        """Random combinations in the format of `combinations`: one value per category, 0 or 1 for other attributes."""
         chance = np.random.Philox(np.random.SeedSequence((seed, 1))).random_raw(512 * len(self.attributes)).astype(np.uint64)
         bits = chance.reshape(512, len(self.attributes))
         categories = [one.partition("=")[0] if "=" in one else one for one in self.attributes]
@@ -412,7 +410,7 @@ class Model:
 
 @contextmanager
 def evaluating(nets: Nets) -> Iterator[None]:
-    """Around what networks do in evaluation mode; after it each part is as it was."""
+    """Puts networks into evaluation mode and restores the mode of each module afterwards."""
     training = [part for net in vars(nets).values() for part in net.modules() if part.training]
     for net in vars(nets).values():
         net.eval()

@@ -132,7 +132,7 @@ def test_where_recording_fails_training_goes_on_with_the_same_numbers() -> None:
     failing, plain = game(), game()
     said, _ = trained(failing, recorder=Failing())
     trained(plain)
-    assert said == ["turns are not captured, training goes on without: operation not permitted when stream is capturing"]
+    assert said == ["turns cannot be captured, training continues without: operation not permitted when stream is capturing"]
     assert torch.equal(weights(failing), weights(plain))
 
 
@@ -164,7 +164,7 @@ def test_where_compiling_fails_training_goes_on_with_the_same_numbers(monkeypatc
     failing, plain = game(), game()
     said, engine = trained(failing, compile=True)
     trained(plain)
-    assert said == ["the networks cannot be compiled, training goes on without: InvalidCxxCompiler: no C++ compiler found"]
+    assert said == ["the networks cannot be compiled, training continues without: InvalidCxxCompiler: no C++ compiler found"]
     assert engine.compiled is None
     assert torch.equal(weights(failing), weights(plain))
 
@@ -250,7 +250,7 @@ def test_out_of_memory_takes_smaller_parts_and_keeps_the_step(player: str, error
     roomy_said, engine = trained(tight)
     assert [line.split(":")[0] for line in roomy_said] == ["out of memory", "out of memory"]  # 4 to 2, 2 to 1
     assert "1 at a time" in roomy_said[-1]
-    assert "every step is still one of 4" in roomy_said[-1]
+    assert "batch size is still 4" in roomy_said[-1]
     assert engine.micro_batch == 1
     assert weights(tight).shape == weights(roomy).shape
 

@@ -162,7 +162,7 @@ class Engine:
             self._seen[key] = found = Recording(works, costs)
             return found
         except (RuntimeError, ValueError) as error:
-            self.say(f"turns are not captured, training goes on without: {str(error).splitlines()[0]}")
+            self.say(f"turns cannot be captured, training continues without: {str(error).splitlines()[0]}")
             self.recorder = None
             self.set_random(random)
             return 0
@@ -276,7 +276,7 @@ class Engine:
                 culprit = next((key for key, t in state.items() if not t.isfinite().all()), None)
                 if culprit is None:  # the numbers are finite, and too large to be added up
                     continue
-                raise Diverged(f"weight {culprit!r} of player {name} is not a finite number at {images:,} images")
+                raise Diverged(f"weight {culprit!r} of player {name} is NaN or infinite at {images:,} images")
 
     def state(self) -> dict[str, Any]:
         """Optimisers and random state, plain types and tensors only."""
@@ -417,12 +417,12 @@ class Unit:
         if engine.compiled is not None and not out_of_memory(error):
             engine.compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            engine.say(f"the networks cannot be compiled, training goes on without: {reason[0]}")
+            engine.say(f"the networks cannot be compiled, training continues without: {reason[0]}")
         elif out_of_memory(error) and largest > 1:
             engine.micro_batch = -(-largest // 2)
             engine.say(
-                f"out of memory: the {self.batch.n} images of a turn now pass the networks {engine.micro_batch} at a time, "
-                f"and every step is still one of {self.batch.n}. --micro-batch {engine.micro_batch} begins like this"
+                f"out of memory: continuing with micro-batches of {engine.micro_batch} images (gradient accumulation); "
+                f"the batch size is still {self.batch.n}. Use --micro-batch {engine.micro_batch} to start like this"
             )
         else:
             raise error

@@ -1,4 +1,4 @@
-"""Shapes only: no cost, no optimiser, no data."""
+"""Network architectures only: no losses, optimisers or data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leafwing.networks import dcgan, mlp
 def generator(
     data: DataSpec, latent: int, width: int, *, norm: str = "batch", activation: str = "relu", widest: int = 512
 ) -> dcgan.Generator | mlp.Generator:
-    """The usual generator: DCGAN's for pictures; for points an MLP of three hidden layers of 8 x width, without norm."""
+    """The default generator: DCGAN's for pictures; for points an MLP with three hidden layers of 8 x width."""
     if data.points:
         return mlp.Generator(data, latent, hidden=(8 * width,) * 3)
     return dcgan.Generator(data, latent, width, norm=norm, activation=activation, widest=widest)
@@ -24,7 +24,7 @@ def critic(
     widest: int = 512,
     extra: int = 0,
 ) -> dcgan.Critic | mlp.Critic:
-    """The usual critic: DCGAN's for pictures; for points an MLP of three hidden layers of 8 x width, without norm."""
+    """The default critic: DCGAN's for pictures; for points an MLP with three hidden layers of 8 x width."""
     if data.points:
         return mlp.Critic(data, hidden=(8 * width,) * 3)
     return dcgan.Critic(data, width, norm=norm, activation=activation, widest=widest, extra=extra)

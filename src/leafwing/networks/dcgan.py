@@ -1,7 +1,7 @@
 """The DCGAN pair (Radford, Metz & Chintala 2015, arXiv:1511.06434), for 16 to 256 px, rectangles, 1 to 4 channels.
 
-Kernels are 4x4 with stride 2, as in the authors' Torch code; the paper's figure shows 5x5. No layer has a bias where batch
-normalisation follows.
+Kernels are 4x4 with stride 2, as in the authors' Torch code; the paper's figure shows 5x5. Layers followed by batch
+normalisation have no bias.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from leafwing.networks.layers import SelfAttention, dcgan_weights, doublings, no
 
 
 def widths(data: DataSpec, width: int, widest: int) -> list[int]:
-    """Channels from the full-size end inwards: width, doubled at each halving, never more than `widest`."""
+    """Channels from full resolution downwards: width, doubled at each downsampling, at most `widest`."""
     return [min(width * 2**i, max(widest, width)) for i in range(doublings(data))]
 
 
 def attended(data: DataSpec) -> int:
-    """Which map is attended to, counted from the full-size end inwards: the largest of at most 32 pixels, half the picture or less."""
+    """Index of the map with self-attention, from full resolution downwards: the largest of at most 32 px and half the picture."""
     count = doublings(data)
     return next((i for i in range(count) if max(data.height, data.width) >> (i + 1) <= 32), count - 1)
 
@@ -27,13 +27,13 @@ class Generator(nn.Module):
     """Latents (n, latent) -> pictures (n, channels, height, width) in [-1, 1].
 
     Args:
-        data: what the pictures look like.
-        latent: numbers in a latent.
-        width: channels of the layer before the picture; doubled towards the latent.
+        data: format of the pictures.
+        latent: dimension of the latent vector.
+        width: channels of the last hidden layer; doubles towards the latent.
         norm: `batch`, `none`, or `virtual 32`; see `layers.normed`.
         activation: `relu` or `selu` (SELU needs no normalisation).
-        widest: the most channels that a layer may have.
-        attention: whether the map of `attended` passes a layer of self-attention.
+        widest: maximum number of channels in any layer.
+        attention: whether to add self-attention at the map of `attended`.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Critic(nn.Module):
     """Pictures (n, channels, height, width) -> scores (n,), raw. D's first layer and its score have no normalisation.
 
     Args:
-        data: what the pictures look like.
-        width: channels of the first layer; doubled at each halving.
+        data: format of the pictures.
+        width: channels of the first layer; doubles at each downsampling.
         norm: `batch` or `none`.
         activation: `leaky_relu` (slope .2) or `selu`.
-        widest: the most channels that a layer may have.
+        widest: maximum number of channels in any layer.
         extra: further input channels (a condition).
-        attention: whether the map of `attended` passes a layer of self-attention.
+        attention: whether to add self-attention at the map of `attended`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From pictures to latents, and critics of both together; shapes only."""
+"""Encoders from pictures to latents, and critics of picture-latent pairs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from leafwing.networks.layers import dcgan_weights
 
 
 class Encoder(nn.Module):
-    """Pictures (n, channels, height, width) -> (n, numbers): DCGAN's critic with as many outputs.
+    """Pictures (n, channels, height, width) -> (n, numbers): DCGAN's critic with `numbers` outputs.
 
     Args:
-        data: what the pictures look like.
-        numbers: how many come out.
-        width: channels of the first layer; doubled at each halving.
-        widest: the most channels that a layer may have.
+        data: format of the pictures.
+        numbers: output dimension.
+        width: channels of the first layer; doubles at each downsampling.
+        widest: maximum number of channels in any layer.
     """
 
     def __init__(self, data: DataSpec, numbers: int, width: int = 64, *, widest: int = 512) -> None:
@@ -35,13 +35,13 @@ class Encoder(nn.Module):
 class JointCritic(nn.Module):
     """Pictures (n, channels, height, width) and latents (n, latent) -> scores (n,).
 
-    The picture passes DCGAN's critic, the latent a layer of its own, and two layers see both.
+    The picture passes DCGAN's critic, the latent one layer; two further layers process both.
 
     Args:
-        data: what the pictures look like.
-        latent: numbers in a latent.
-        width: channels of the first layer; doubled at each halving.
-        widest: the most channels that a layer may have.
+        data: format of the pictures.
+        latent: dimension of the latent vector.
+        width: channels of the first layer; doubles at each downsampling.
+        widest: maximum number of channels in any layer.
     """
 
     def __init__(self, data: DataSpec, latent: int, width: int = 64, *, widest: int = 512) -> None:

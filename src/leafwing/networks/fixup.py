@@ -1,4 +1,4 @@
-"""Residual networks without normalisation, kept in scale by fix-up initialisation (Zhang et al. 2019, arXiv:1901.09321).
+"""Residual networks without normalisation, with Fixup initialisation (Zhang et al. 2019, arXiv:1901.09321).
 
 The shapes are config E of Huang et al. 2024, arXiv:2501.05441: two blocks at each resolution, resampling between them.
 """
@@ -50,7 +50,7 @@ class Resample(nn.Module):
             fill(self.mix, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.factor > 1:  # mix on the small side: four times cheaper, and both are linear
+        if self.factor > 1:  # 1x1 convolution at the low resolution: four times cheaper and equivalent, as both are linear
             return self.resample(self.mix(x))
         return self.mix(self.resample(x))
 
@@ -59,7 +59,7 @@ class Resample(nn.Module):
 
 
 def stages(data: DataSpec, width: int, widest: int, factor: float) -> tuple[list[int], list[nn.Module]]:
-    """Channels in the order of travel (factor 2: from the base outwards; 1/2: from the picture inwards), and the stages."""
+    """Channels in the order of execution (factor 2: upsampling; 1/2: downsampling), and the stages."""
     k = doublings(data)
     channels = [min(widest, width * 2 ** (k - i)) for i in range(k + 1)]
     if factor < 1:
@@ -72,13 +72,13 @@ def stages(data: DataSpec, width: int, widest: int, factor: float) -> tuple[list
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> pictures (n, channels, height, width), not squashed: the critic alone keeps them in range.
+    """Latents (n, latent) -> pictures (n, channels, height, width), without an output activation: only the critic keeps them in range.
 
     Args:
-        data: what the pictures look like.
-        latent: numbers in a latent.
-        width: channels at full size; doubled at each halving.
-        widest: the most channels that a layer may have.
+        data: format of the pictures.
+        latent: dimension of the latent vector.
+        width: channels at full resolution; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
     """
 
     def __init__(self, data: DataSpec, latent: int, width: int, widest: int) -> None:
@@ -100,9 +100,9 @@ class Critic(nn.Module):
     """Pictures (n, channels, height, width) -> scores (n,), raw.
 
     Args:
-        data: what the pictures look like.
-        width: channels at full size; doubled at each halving.
-        widest: the most channels that a layer may have.
+        data: format of the pictures.
+        width: channels at full resolution; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
     """
 
     def __init__(self, data: DataSpec, width: int, widest: int) -> None:

@@ -1,4 +1,4 @@
-"""Small layers and rules that several networks share."""
+"""Layers and initialisations shared by several networks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Maxout(nn.Module):
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Features (n, features) -> (n, features + kernels): how close each sample is to the others of its batch, by several measures.
+    """Features (n, features) -> (n, features + kernels): similarity of each sample to the others of its batch, by several kernels.
 
     o_b(i) = sum over j != i of exp(-|M_ib - M_jb|_1), M = T f. Salimans et al. 2016, arXiv:1606.03498, section 3.2.
 
     Args:
-        features: how many come in.
-        kernels: how many measures (B).
-        dimensions: numbers in each (C).
+        features: input dimension.
+        kernels: number of kernels (B).
+        dimensions: dimension of each kernel (C).
 
-    It cannot be differentiated twice: no gradient penalty on a critic that holds it.
+    It has no double backward, so it cannot be combined with a gradient penalty.
     """
 
     def __init__(self, features: int, kernels: int, dimensions: int) -> None:
@@ -59,13 +59,13 @@ class Noise(nn.Module):
 
 
 class VirtualBatchNorm(nn.Module):
-    """Batch normalisation by a reference batch, which is the first part of every batch, and the sample itself.
+    """Virtual batch normalisation: statistics of a reference batch, the first part of every batch, and the sample itself.
 
     Salimans et al. 2016, arXiv:1606.03498, section 3.5. (reference + n, channels, height, width) in and out.
 
     Args:
-        channels: of the pictures.
-        reference: how many samples at the beginning are the reference.
+        channels: number of channels.
+        reference: number of reference samples at the start of the batch.
     """
 
     def __init__(self, channels: int, reference: int) -> None:
@@ -90,11 +90,11 @@ class VirtualBatchNorm(nn.Module):
 
 
 class BesideReference(nn.Module):
-    """A generator with `VirtualBatchNorm`: latents (n, latent) -> samples, each passed with the same reference latents.
+    """A generator with `VirtualBatchNorm`: latents (n, latent) -> samples, processed together with the reference latents.
 
     Args:
         net: the generator.
-        reference: latents (reference, latent), kept with the weights.
+        reference: latents (reference, latent), saved with the weights.
     """
 
     reference: Tensor
@@ -109,12 +109,12 @@ class BesideReference(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """y = gamma o + x, where o at each place is the mean of h(x) over all places, weighed by softmax f(x)' g(x).
+    """y = gamma o + x, where o at each position is the mean of h(x) over all positions, weighted by softmax f(x)' g(x).
 
-    Zhang et al. 2018, arXiv:1805.08318, eq. 1-3; gamma begins at 0. (n, channels, height, width) in and out.
+    Zhang et al. 2018, arXiv:1805.08318, eq. 1-3; gamma starts at 0. (n, channels, height, width) in and out.
 
     Args:
-        channels: of the pictures; f and g have an eighth of them.
+        channels: number of channels; f and g have an eighth of them.
     """
 
     def __init__(self, channels: int) -> None:
@@ -126,7 +126,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         f, g, h = (part(x).flatten(2) for part in (self.f, self.g, self.h))
-        weights = (f.transpose(1, 2) @ g).softmax(1)  # (n, where from, where to)
+        weights = (f.transpose(1, 2) @ g).softmax(1)  # (n, source, target)
         return x + self.gamma * (h @ weights).unflatten(2, x.shape[2:])
 
 
@@ -142,8 +142,8 @@ def dcgan_weights(module: nn.Module) -> None:
 
 
 def spectral(module: nn.Module) -> None:
-    """Divides the weight of a convolution or linear layer by its largest singular value, estimated by one step of power iteration
-    at each pass in training. Miyato et al. 2018, arXiv:1802.05957, algorithm 1."""
+    """Divides the weight of a convolution or linear layer by its largest singular value, estimated by one power iteration per
+    forward pass in training. Miyato et al. 2018, arXiv:1802.05957, algorithm 1."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         spectral_norm(module)
 
@@ -162,18 +162,18 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": batch_norm, "none": no_
 
 
 def normed(norm: str, channels: int) -> nn.Module:
-    """A layer of a kind of normalisation: a key of `NORMS`, or `virtual 32` with the number of samples in the reference."""
+    """A normalisation layer: a key of `NORMS`, or `virtual 32` with the size of the reference batch."""
     kind, _, reference = norm.partition(" ")
     return VirtualBatchNorm(channels, int(reference)) if kind == "virtual" else NORMS[norm](channels)
 
 
 def doublings(data: DataSpec) -> int:
-    """How often a picture's sides can be halved on the way to a base whose short side is about 4.
+    """Number of times the resolution can be halved down to a base whose short side is about 4.
 
     64x64 gives 4 (base 4x4), 64x96 gives 4 (base 4x6), 16x16 gives 2.
 
     Raises:
-        LeafwingError: the sides are not divisible by 16 or not 16 to 256 pixels; the message names the nearest legal sizes.
+        LeafwingError: the sides are not divisible by 16 or not 16 to 256 pixels; the message names the nearest valid sizes.
     """
     for side in (data.height, data.width):
         if side % 16 or not 16 <= side <= 256:

@@ -1,4 +1,4 @@
-"""Several generators that are sampled as one."""
+"""Mixtures of generators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Component(nn.Module):
-    """A generator, and whether it has begun to learn: before that it has no place in a mixture.
+    """A generator with a flag whether its training has started; before that it is not part of the mixture.
 
     Args:
         net: the generator.
@@ -24,7 +24,7 @@ class Component(nn.Module):
         self.register_buffer("begun", torch.zeros((), dtype=torch.int64))
 
     def begin(self) -> None:
-        """From now on it is part of the mixture, which is saved with the weights."""
+        """Adds it to the mixture; the flag is saved with the weights."""
         self.begun.fill_(1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -32,14 +32,14 @@ class Component(nn.Module):
 
 
 def mixture(components: Sequence[Any], latents: Tensor) -> Tensor:
-    """One sample of one component for each latent. Components begin in their order; whoever asks for one that has not begun is
-    served by one that has.
+    """One sample per latent from the selected component. Components start in order; a component that has not started is
+    replaced by one that has.
 
-    All of them make a sample, because which one is wanted is known on the device alone.
+    All components generate a sample, because the selection is only known on the device.
 
     Args:
         components: `Component`s, k of them.
-        latents: (n, k + latent): which component, as a one among k numbers, and what it is told.
+        latents: (n, k + latent): one-hot component selector, and its latent.
     """
     k = len(components)
     made = torch.stack([component(latents[:, k:]) for component in components])

@@ -12,7 +12,7 @@ from leafwing.networks.layers import Maxout
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> ReLU layers -> samples; pictures end in tanh, points in nothing."""
+    """Latents (n, latent) -> ReLU layers -> samples; tanh output for pictures, linear output for points."""
 
     def __init__(self, data: DataSpec, latent: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -33,10 +33,10 @@ class Critic(nn.Module):
     """Samples -> ReLU layers, or maxout layers with dropout -> scores (n,).
 
     Args:
-        data: what the samples look like.
-        hidden: outputs of each hidden layer.
-        pieces: linear pieces of a maxout unit; 0 for ReLU.
-        dropout: share of hidden numbers dropped in training; inputs are dropped at 0.4 times that (.5 and .2 in 2014).
+        data: format of the samples.
+        hidden: units of each hidden layer.
+        pieces: linear pieces per maxout unit; 0 for ReLU.
+        dropout: dropout probability of hidden units; 0.4 times that for inputs (.5 and .2 in 2014).
     """
 
     def __init__(self, data: DataSpec, hidden: Sequence[int], pieces: int = 0, dropout: float = 0.0) -> None:
