@@ -39,7 +39,7 @@ def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
 
 def test_a_recipe_that_needs_labels_says_how_to_supply_them() -> None:
     DataSpec(16, 16, 3, ("a",)).need_labels("mine")
-    with pytest.raises(LeafwingError, match=r"mine requires labels.*sub-folder per class.*labels\.csv"):
+    with pytest.raises(LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv"):
         DataSpec(16, 16).need_labels("mine")
 
 

@@ -75,7 +75,7 @@ class DataSpec:
         """Raises LeafwingError when there are no labels."""
         if not self.labels:
             raise LeafwingError(
-                f"recipe {recipe} requires labels, and this data has none: put the pictures into one sub-folder per class or add "
+                f"recipe {recipe} needs labels, and this data has none: put the pictures into one sub-folder per class or add "
                 "a labels.csv (file,label), or choose an unconditional recipe"
             )
 
@@ -83,14 +83,14 @@ class DataSpec:
         """Raises LeafwingError if there is no separate stream of labelled samples."""
         if not {"labelled_image", "labelled_label"} <= set(self.fields):
             raise LeafwingError(
-                f"recipe {recipe} requires a number of labelled samples, as in --labelled 100 (from Python labelled=100)"
+                f"recipe {recipe} needs a number of labelled samples, as in --labelled 100 (from Python labelled=100)"
             )
 
     def need_attributes(self, recipe: str) -> None:
         """Raises LeafwingError when there are no attributes."""
         if not self.attributes:
             raise LeafwingError(
-                f"recipe {recipe} requires attributes, and this data has none: add a labels.csv whose further columns are "
+                f"recipe {recipe} needs attributes, and this data has none: add a labels.csv whose further columns are "
                 "attributes (file,smiling,colour)"
             )
 

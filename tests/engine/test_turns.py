@@ -249,7 +249,7 @@ def test_out_of_memory_takes_smaller_parts_and_keeps_the_step(player: str, error
     tight.players[player].net = Tight(tight.players[player].net, 1, error)
     roomy_said, engine = trained(tight)
     assert [line.split(":")[0] for line in roomy_said] == ["out of memory", "out of memory"]  # 4 to 2, 2 to 1
-    assert "1 at a time" in roomy_said[-1]
+    assert "micro-batches of 1 images" in roomy_said[-1]
     assert "batch size is still 4" in roomy_said[-1]
     assert engine.micro_batch == 1
     assert weights(tight).shape == weights(roomy).shape

@@ -1,7 +1,6 @@
 """AC-GAN. Odena, Olah & Shlens 2016, Conditional Image Synthesis with Auxiliary Classifier GANs, arXiv:1610.09585
 
-G is conditioned on a class label; D is not, but has an auxiliary head that classifies its input, and both players minimise the
-classification error.
+G is conditioned on a class label; D has an auxiliary classifier head, and both minimise the classification error.
 
 The classification loss L_C is added to the GAN loss L_S: for D on real images, for G on generated ones. In the paper (equations
 2 and 3) D also minimises it on generated images, so that G and D can agree on features that identify a class to nobody else:

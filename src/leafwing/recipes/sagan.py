@@ -1,7 +1,6 @@
 """SAGAN. Zhang et al. 2018, Self-Attention Generative Adversarial Networks, arXiv:1805.08318
 
-Self-attention lets every position of a feature map attend to all others; spectral normalisation in both networks, and a higher
-learning rate for D.
+Self-attention relates all positions of a feature map; spectral normalisation in both networks, a higher learning rate for D.
 
 Attention is applied at 32x32, or at half the image size where that is smaller; its weight gamma starts at 0. Hinge loss, one
 turn of D per turn of G, Adam with betas (0, .9) and learning rates 1e-4 for G and 4e-4 for D. The networks are DCGAN's, D

@@ -1,7 +1,6 @@
 """SN-GAN. Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957
 
-Each weight matrix of the critic is divided by its largest singular value, which bounds the critic's Lipschitz constant at
-little cost.
+The critic's weight matrices are divided by their largest singular value, which bounds its Lipschitz constant at little cost.
 
 One power iteration per forward pass, hinge loss, Adam 2e-4 with beta1 .5 and one turn of D per turn of G: setting C of the
 paper's table 1. The networks are DCGAN's, the critic without batch normalisation.

@@ -1,7 +1,6 @@
 """VAE-GAN. Larsen et al. 2015, Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300
 
-A variational autoencoder whose decoder is a GAN generator, and whose reconstruction error is measured in the critic's feature
-space.
+A variational autoencoder whose decoder is a GAN generator, with a reconstruction loss in the critic's feature space.
 
 L_Dis is half the squared error of D's last hidden layer (equation 7). E minimises it plus the KL divergence from the prior,
 without the GAN loss; G minimises gamma times L_Dis and fools D with samples and reconstructions; D is trained on both. RMSprop
