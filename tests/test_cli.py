@@ -273,7 +273,7 @@ BAD = {
     "an option without a recipe": (["train", "{folder}", "--penalty", "3"], "--penalty"),
     "a number that is none": (["train", "{folder}", "--recipe", "dcgan", "--width", "wide"], "width='wide'"),
     "a fraction for a count": (["train", "{folder}", "--recipe", "dcgan", "--width", "2.5"], "integer"),
-    "a negative rate": (["train", "{folder}", "--recipe", "dcgan", "--lr-g", "-1"], "more than 0"),
+    "a negative rate": (["train", "{folder}", "--recipe", "dcgan", "--lr-g", "-1"], "lr_g="),
     "a choice that is none": (["train", "{folder}", "--recipe", "cgan", "--condition", "hope"], "projection"),
     "a prior that is none": (["train", "{folder}", "--recipe", "dcgan", "--prior", "hope"], "normal, uniform"),
     "a size that does not divide": (["train", "{folder}", "--size", "24x40"], "16x32"),

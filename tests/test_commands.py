@@ -149,7 +149,7 @@ def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     path.write_text(BREAKS_AT_24)
     given: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "log_every": 8, "save_every": 8, "keep_every": 0}
     with pytest.raises(
-        Diverged, match=r"cost 'odd' of player D became nan at 24 images.*last good checkpoint has 24 images"
+        Diverged, match=r"loss 'odd' of player D became nan at 24 images.*last good checkpoint has 24 images"
     ):
         leafwing.train(folder, str(path), out=tmp_path / "run", images=64, **given)
     run = Run(tmp_path / "run", trust=True)
@@ -321,7 +321,7 @@ def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(f
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({}, "needs some labelled samples beside the others: say how many, as in --labelled 100"),
+        ({}, "needs a number of labelled samples, as in --labelled 100"),
         ({"labelled": 0}, "labelled 0"),
         ({"labelled": 4}, "has no labels"),
         ({"labelled_seed": 4}, "needs --labelled"),

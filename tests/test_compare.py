@@ -632,7 +632,7 @@ def test_costs_are_counted_in_processor_time_where_that_is_known(whole: tuple[Pa
     asked.device, asked.asked = "cuda", {"minutes": None, "images": 600}
     assert telling.budget(asked, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
     told = whole[1]
-    assert told["equal"].startswith("The comparison is at equal numbers of images: each training was to show 600 images; ")
+    assert told["equal"].startswith("Equal numbers of images: 600 images per training; ")
     assert told["equal"] in (whole[0] / "report.html").read_text(encoding="utf-8")
     assert (told["unequal"], [one["judged"] for one in told["summary"]]) == ("", [0, 0]), "12 steps of G are too few"
     assert "trained long enough to be judged" in told["sentences"][0]
