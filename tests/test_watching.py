@@ -141,7 +141,7 @@ def test_training_goes_back_to_before_the_illness_and_on_more_slowly(
     assert run.done == "images"
     assert list(run.history.rolled_back) == [back]
     assert json.loads((run.folder / "run.json").read_text())["history"]["rolled_back"] == [back]
-    assert heard.warnings[1].startswith("went back from 192 to 96 images (collapse); all learning rates are now 0.5 times")
+    assert heard.warnings[1].startswith("rolled back from 192 to 96 images (collapse); all learning rates are now 0.5 times")
     records = run.records()
     at = next(i for i, one in enumerate(records) if "rolled_back" in one)
     assert records[at]["rolled_back"] == back
@@ -346,7 +346,7 @@ def test_two_processes_go_back_together(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "leafwing", *words, "--out", str(tmp_path / "run")]
     made = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert made.returncode == 3, made.stderr
-    assert made.stderr.count("went back from") == 3
+    assert made.stderr.count("rolled back from") == 3
     assert "the last good checkpoint has 0 images" in made.stderr
     assert [one["rate"] for one in Run(tmp_path / "run").history.rolled_back] == [0.5, 0.25, 0.125]
 

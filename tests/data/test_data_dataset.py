@@ -169,5 +169,5 @@ def test_sprites_are_pictures_with_their_shape_as_label() -> None:
 
 @pytest.mark.parametrize("options", [{"size": "16x32"}, {"channels": 1}, {"size": 8}, {"size": 256}])
 def test_sprites_that_cannot_be_drawn_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(LeafwingError, match="sprites"):
+    with pytest.raises(LeafwingError, match="sprite"):
         load("sprites", **options)

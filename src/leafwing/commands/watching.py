@@ -1,8 +1,8 @@
-"""The health of a run in training: looked at between ticks, logged, said, and acted upon. What is healthy is `leafwing.health`'s.
+"""Health monitoring of a running training: checks between ticks, logging, warnings, roll-backs. The rules are in `leafwing.health`.
 
-Going back to a checkpoint needs its `resume.pt`, which belongs to the newest one alone. So where that may happen, each checkpoint
-leaves a copy of it, `resume-000050000.pt`, until it is older than any alarm can reach. A roll-back has happened when `resume.pt` is
-replaced by a healthy one; whatever else it changes in the folder is done after that, and by the next resume if a kill prevents it.
+Rolling back to a checkpoint needs its `resume.pt`, which only the newest checkpoint has. So with `--health roll_back` each checkpoint
+keeps a copy, `resume-000050000.pt`, until it is older than any alarm can reach. A roll-back takes effect when `resume.pt` is replaced by
+a healthy one; all other changes in the folder follow, and the next resume completes them if the process is killed in between.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class Monitor:
             files.write(self.run.folder / "resume.pt", held.getvalue())
             self._tidy()
             self._read()
-            text = "went back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times the recipe's"
+            text = "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times the recipe's"
             self.progress.warn(text.format(**self.back))
 
     def _tidy(self) -> None:
