@@ -316,6 +316,20 @@ class Run:
             found[old].unlink(missing_ok=True)
         return path
 
+    def begin(self) -> None:
+        """Marks that training begins, so that weights without a `resume.pt` are known to have lost it.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        import torch
+
+        path = self.folder / "resume.pt"
+        if not path.exists():
+            marker = io.BytesIO()
+            torch.save({"images": 0, "begun": True}, marker)
+            files.write(path, marker.getvalue())
+
     def resume_state(self) -> dict[str, Any] | None:
         """What `keep` was given last, read without executing anything; None before the first checkpoint."""
         import torch
@@ -325,7 +339,7 @@ class Run:
             return None
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            return state
+            return None if "begun" in state else state
         except Exception as error:
             raise LeafwingError(f"{path} cannot be read: {error}") from error
 

@@ -80,7 +80,8 @@ def test_two_processes_stop_when_one_does(tmp_path: Path) -> None:
     assert [(made["done"], made["images"]) for made in ended] == 2 * [("no_better", 192)], "G stands still: never better"
     best = [Run(tmp_path / name).history.best for name in ("one", "two")]
     assert best[0] == best[1]
-    assert best[0]["images"] == 64
+    assert best[0] is not None
+    assert best[0].images == 64
 
 
 def test_batch_statistics_are_those_of_both(tmp_path: Path) -> None:

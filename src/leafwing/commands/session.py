@@ -36,6 +36,7 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
     start = training.clock.images
     summary = writer(str(run.folder)) if writer and processes.first else None
     if start == 0 and processes.first:
+        run.begin()
         save_samples(run, model, 0)
     monitor = Monitor(run, training, progress, held)
     stopping = Stopping(run, training, progress) if run.settings.schedule.stop_on else None

@@ -161,10 +161,11 @@ def nothing_is_lost(run: Run, state: dict[str, Any] | None) -> None:
     be written again, the same; more than one, or weights without any `resume.pt`, come from elsewhere.
     """
     newer = [images for images in run.weights() if state is None or images > state["images"]]
+    complete = (run.folder / "resume.pt").exists()  # it is there from the beginning
     went_back = state["beside"].get("health", {}).get("rolled_back", []) if state else []
     if state and went_back and went_back[-1]["to"] == state["images"]:
         return  # a kill in the midst of a roll-back: what lies behind it is what it was about to remove
-    if not newer or (state is not None and len(newer) == 1):
+    if not newer or (complete and len(newer) == 1):
         return
     what = "has no resume.pt" if state is None else f"has a resume.pt of {state['images']:,} images, which is too old"
     raise LeafwingError(

@@ -1,8 +1,8 @@
 """Health monitoring of a running training: checks between ticks, logging, warnings, roll-backs. The rules are in `leafwing.health`.
 
 Rolling back to a checkpoint needs its `resume.pt`, which only the newest checkpoint has. So with `--health roll_back` each checkpoint
-keeps a copy, `resume-000050000.pt`, until it is older than any alarm can reach. A roll-back takes effect when `resume.pt` is replaced by
-a healthy one; all other changes in the folder follow, and the next resume completes them if the process is killed in between.
+keeps a copy, `resume-000050000.pt`, until it is older than any alarm can reach. A roll-back takes effect when `resume.pt` is replaced
+by a healthy one; all other changes in the folder follow, and the next resume completes them if the process is killed in between.
 """
 
 from __future__ import annotations
