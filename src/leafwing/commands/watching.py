@@ -204,7 +204,9 @@ class Monitor:
             files.write(self.run.folder / "resume.pt", held.getvalue())
             self._tidy()
             self._read()
-            text = "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times the recipe's"
+            text = (
+                "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times the recipe's"
+            )
             self.progress.warn(text.format(**self.back))
 
     def _tidy(self) -> None:
