@@ -111,7 +111,8 @@ class Screen(Silent):
             self.meter.read(record["images"])
             self._bar()
         elif record["images"] >= self.meter.total:
-            self.meter.read(record["images"])
+            if record["images"] > self.meter.images or self.meter.speed == 0:
+                self.meter.read(record["images"])
             self._line()
 
     def _line(self) -> None:

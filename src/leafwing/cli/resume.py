@@ -52,7 +52,7 @@ def finish(run: Any, as_json: bool) -> int:
         print(json.dumps(made, indent=2))
     else:
         stopped = code or run.done in ("no_better", "seconds")
-        print(f"{'stopped after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
+        print(f"{'stopped after' if stopped else 'showed'} {images:,} images in {show_duration(last['seconds'])}")
         print(f"  run      {made['run']}\n  samples  {made['samples']}\n  reel     {made['reel']}")
         print(f"  health   {health.summary(records)}")
         if best := made["best"]:
