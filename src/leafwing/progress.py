@@ -97,7 +97,9 @@ class Screen(Silent):
 
     def shown(self, images: int) -> None:
         # By the clock, not by images: a slow recipe may show none for minutes between two lines of the log.
-        if not self.meter.due():
+        now = time.monotonic()
+        wait = 1.0 if self.bar is not None else max(OFTEN, (now - self.meter.began) / 20)  # lines become rarer
+        if now - self.meter.last < wait:
             return
         self.meter.read(images)
         if self.bar is None:
@@ -142,11 +144,6 @@ class Meter:
         self.images, self.total, self.seconds = start, total, seconds
         self.began = self.last = time.monotonic()
         self.speed = 0.0
-
-    def due(self) -> bool:
-        """Whether it is time to say something: every ten seconds at first, later every twentieth of what has passed."""
-        now = time.monotonic()
-        return now - self.last >= max(OFTEN, (now - self.began) / 20)
 
     def read(self, images: int) -> None:
         """So many images are shown now."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -245,12 +245,8 @@ def given_in(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for section in fields(settings):
         part = getattr(settings, section.name)
-        found |= {one.name: value for one in fields(part) if (value := getattr(part, one.name)) != _default(one)}
+        found |= {one.name: value for one in fields(part) if (value := getattr(part, one.name)) != one.default}
     return found
-
-
-def _default(one: Field[Any]) -> Any:
-    return one.default
 
 
 def updated(section: Section, given: Mapping[str, Any]) -> Section:
