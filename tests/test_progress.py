@@ -127,8 +127,8 @@ def test_what_is_counted_is_told_by_name_and_not_when_it_is_over_at_once(
     for what, seconds in (("sampling", 4), ("features", 1)):
         for done in range(1, 6):
             clock[0] += seconds
-            shown.counting(what, done, 5)
-            shown.counting(what, done, 5)
+            shown.report_progress(what, done, 5)
+            shown.report_progress(what, done, 5)
     assert capfd.readouterr().err.splitlines() == ["sampling: 2 of 5", "sampling: 4 of 5", "sampling: 5 of 5"]
 
 

@@ -4,6 +4,16 @@ Every message names the cause (file, option or value) and says what to do. The c
 and exits with `exit_code`; any other exception is a bug and keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The suffix of an error message: `; did you mean x? there are: x, y, z`."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return (f"; did you mean {near[0]}?" if near else ";") + f" there are: {', '.join(names)}"
+
 
 class LeafwingError(Exception):
     """Invalid input; nothing was written or lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -48,6 +49,12 @@ def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_name(text: object) -> str:

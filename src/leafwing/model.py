@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.game import DataSpec, Game, Nets
-from leafwing.recipes import did_you_mean
 from leafwing.runs import Run
 
 Labels = str | int | Sequence[str | int] | np.generic | Tensor | None

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from leafwing.quantities import show_count, show_duration
 
+Progress = Callable[[str, int, int], None]
+"""A callback for long operations: what is being done, the amount done, and the total."""
+
 OFTEN = 10.0
 """Seconds between two lines about a training, at first."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """A progress callback that does nothing."""
 
 
 class Silent:
@@ -25,9 +32,9 @@ class Silent:
 
     def packing(self, done: int, total: int) -> None:
         """So many pictures are read, out of so many."""
-        self.counting("reading pictures", done, total)
+        self.report_progress("reading pictures", done, total)
 
-    def counting(self, what: str, done: int, total: int) -> None:
+    def report_progress(self, what: str, done: int, total: int) -> None:
         """So much of something is done, out of so much."""
 
     @contextmanager
@@ -62,7 +69,7 @@ class Screen(Silent):
     def warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", markup=False, emoji=False, style="yellow")
 
-    def counting(self, what: str, done: int, total: int) -> None:
+    def report_progress(self, what: str, done: int, total: int) -> None:
         if (what, done, total) == self.counted:
             return
         if what != self.counted[0]:

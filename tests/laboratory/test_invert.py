@@ -49,7 +49,13 @@ def test_what_is_found_for_a_picture_does_not_depend_on_its_neighbours(method: s
     starts = torch.randn(70, 6, generator=torch.Generator().manual_seed(0))
     whose, told = torch.arange(70), []
     together, _ = fit(
-        bent, starts, whose, wide(6), steps=8, method=method, counting=lambda what, done, total: told.append((done, total))
+        bent,
+        starts,
+        whose,
+        wide(6),
+        steps=8,
+        method=method,
+        report_progress=lambda what, done, total: told.append((done, total)),
     )
     alone, _ = fit(bent, starts[69:], whose[69:], wide(6), steps=8, method=method)
     assert torch.allclose(together[69], alone[0], rtol=1e-3, atol=1e-3)

@@ -72,7 +72,7 @@ class FakeEvidence:
     def held_pictures(self) -> Iterator[Tensor]:
         return iter(() if self.held is None else self.held.float().split(CHUNK))
 
-    def counting(self, what: str, done: int, total: int) -> None:
+    def report_progress(self, what: str, done: int, total: int) -> None:
         assert 0 <= done <= total, (what, done, total)
 
     def fake_points(self) -> np.ndarray:

@@ -82,7 +82,7 @@ class Said(Silent):
     def say(self, text: str) -> None:
         self.lines.append(text)
 
-    def counting(self, what: str, done: int, total: int) -> None:
+    def report_progress(self, what: str, done: int, total: int) -> None:
         self.counted.setdefault(what, []).append(done)
 
 

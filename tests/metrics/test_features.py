@@ -130,7 +130,7 @@ def test_the_same_data_give_the_same_weights_whatever_else_is_set(short: None, t
 
 def test_a_network_is_trained_once(short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, counted = noise(), []
-    net, digest = own.own(data, cache=tmp_path, counting=lambda what, done, total: counted.append((done, total)))
+    net, digest = own.own(data, cache=tmp_path, report_progress=lambda what, done, total: counted.append((done, total)))
     assert counted == [(1, 3), (2, 3), (3, 3)]
     assert not net.training
     assert not any(weight.requires_grad for weight in net.parameters())

@@ -33,7 +33,7 @@ def of_ring(samples: np.ndarray) -> modes.Coverage:
 
 
 def evidence(world: str, **given: Any) -> Any:
-    read_as = {"options": load("stacked").options, "counting": lambda what, done, total: None}
+    read_as = {"options": load("stacked").options, "report_progress": lambda what, done, total: None}
     return SimpleNamespace(world=world, **{**read_as, **given})
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leafwing.cli.shared import Json, Root, as_json, columns
+from leafwing.cli.shared import Json, Root, as_json
 from leafwing.quantities import show_count, show_duration
+from leafwing.tables import aligned
 
 
 def command(*, root: Root = Path("runs"), json: Json = False) -> int:
@@ -26,5 +27,5 @@ def command(*, root: Root = Path("runs"), json: Json = False) -> int:
             shown = f"{show_count(one['images'])}/{show_count(one['of'])}"
             costs = " ".join(f"{name}={value:.3g}" for name, value in one["costs"].items())
             lines.append((one["run"], one["recipe"], one["data"], one["size"], shown, show_duration(one["seconds"]), costs))
-        print(columns(lines))
+        print(aligned(lines))
     return 0

@@ -50,14 +50,6 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def columns(lines: list[tuple[str, ...]]) -> str:
-    """Lines of cells, aligned."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
 def typed(words: Sequence[str]) -> dict[str, str]:
     """Each word with its value, if it has one: behind `=`, else the next word. The first of equal ones counts."""
     found: dict[str, str] = {}

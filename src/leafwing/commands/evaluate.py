@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Silent
 from leafwing.quantities import count, whole
-from leafwing.recipes import did_you_mean
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -130,7 +129,9 @@ def evaluate(
             sides = reference(opened, data, heard)
             if set(names) - set(WITHOUT_NETWORK):
                 taught = sides.parts()[0] if sides.split == "held-out" else sides.real
-                network = load_features(features, taught, weights=weights, device=here, counting=heard.counting)
+                network = load_features(
+                    features, taught, weights=weights, device=here, report_progress=heard.report_progress
+                )
         same_everywhere(network.digest if network else "", processes)
         protocol = conditions(opened, sides, samples, seed, setup.precision)
         if network:
@@ -139,7 +140,11 @@ def evaluate(
 
         def both_sides(shown: int) -> Samples:
             model = Model.load(opened, checkpoint=shown, device=here, precision=setup.precision)
-            told: dict[str, Any] = {"cache": cache_folder(None), "processes": processes, "counting": heard.counting}
+            told: dict[str, Any] = {
+                "cache": cache_folder(None),
+                "processes": processes,
+                "report_progress": heard.report_progress,
+            }
             return Samples(model, sides.real, protocol, network, parts=sides.parts, **told)
 
         found = []
@@ -400,17 +405,16 @@ def numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def describe_numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of `evaluate` for people: a table, what a metric says in words, and each protocol in a line."""
     from leafwing.metrics.protocol import line
+    from leafwing.tables import aligned
 
     lines = [("images", "metric", "value", "95 %", "better")]
     for row in rows:
         interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         value = "unknown" if row["value"] is None else f"{row['value']:.4g}"
         lines.append((f"{row['images']:,}", row["metric"], value, interval, row["better"]))
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    table = ("  ".join(cell.ljust(width) for cell, width in zip(one, widths, strict=True)).rstrip() for one in lines)
     words = dict.fromkeys(f"{row['images']:,} images: {row['words']}" for row in rows if row.get("words"))
     protocols = dict.fromkeys(line(row["protocol"]) for row in rows)
-    return "\n".join([*table, *words, *protocols])
+    return "\n".join([aligned(lines), *words, *protocols])
 
 
 def same_everywhere(digest: str, processes: Processes) -> None:

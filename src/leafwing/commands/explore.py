@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Silent
-from leafwing.recipes import did_you_mean
 from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
     from leafwing.commands.evaluate import Sides
     from leafwing.data import Dataset
-    from leafwing.laboratory.finding import Counting, Finding
+    from leafwing.laboratory.finding import Finding
     from leafwing.laboratory.reading import Reader
     from leafwing.metrics.features import Features
     from leafwing.model import Model
+    from leafwing.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,14 @@ class Given:
         @cache
         @torch.enable_grad()  # whoever compares pictures wants no gradients; who trains the network does
         def loaded() -> Features:
-            device, counting = str(self.model.device), self.heard.counting
+            device, report_progress = str(self.model.device), self.heard.report_progress
             if space == "pixels":
                 return load_features(space, None, device=device)
             try:
                 trained = self._sides.parts()[0]
             except LeafwingError as error:
                 raise LeafwingError(f"{error}. --features pixels compares pictures without them") from None
-            return load_features(space, trained, device=device, counting=counting)
+            return load_features(space, trained, device=device, report_progress=report_progress)
 
         return Features(space, "", lambda pictures: loaded().net(pictures), str(self.model.device))
 
@@ -177,8 +177,8 @@ class Given:
         return reading.classifier(self._features("own"), self.run.spec.labels) if self.run.spec.labels else None
 
     @property
-    def counting(self) -> Counting:
-        return self.heard.counting
+    def report_progress(self) -> Progress:
+        return self.heard.report_progress
 
 
 def folder_name(images: int, tool: str, function: Callable[..., Finding], about: Mapping[str, Any]) -> str:

@@ -7,10 +7,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import classifies, evaluate, suitable
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Silent
 from leafwing.quantities import show_count
-from leafwing.recipes import did_you_mean
 from leafwing.runs import Best, Run
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 
 if TYPE_CHECKING:
     from leafwing.laboratory.finding import Finding
@@ -36,7 +36,7 @@ FILLED = {
     "held": "a Dataset: the held-out data, or --data; the training data if there is neither",
     "features": "a Features: the feature space in which pictures are compared",
     "reader": "a Reader of properties, or None if there is none for these pictures",
-    "counting": "progress callback",
+    "report_progress": "progress callback",
 }
 """Parameters of tools that are not user options, and what is passed for each; see `commands.exploring`."""
 
@@ -48,7 +48,5 @@ def tool(name: str) -> Callable[..., Finding]:
         LeafwingError: no such tool.
     """
     if name not in TOOLS:
-        from leafwing.recipes import did_you_mean
-
         raise LeafwingError(f"no tool {name!r}{did_you_mean(name, TOOLS)}")
     return getattr(importlib.import_module(f"leafwing.laboratory.{name}"), name)

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import need_pictures, of_one_kind, whole_numbers
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import BLOCK, Model
+from leafwing.progress import Progress, no_progress
 
 POOL = 2_048
 """Number of samples searched for concepts."""
@@ -30,7 +31,7 @@ def arithmetic(
     model: Model,
     *,
     reader: Reader | None,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     a: str | None = None,
     b: str | None = None,
     c: str | None = None,
@@ -44,7 +45,7 @@ def arithmetic(
     Args:
         model: a model of pictures.
         reader: recognises properties of samples; required for concepts in words and for the figures.
-        counting: progress callback.
+        report_progress: progress callback.
         a: a concept: sample numbers as in `leafwing sample` (3,5,8), or words: shape=star,colour=red.
         b: the concept to subtract.
         c: the concept to add. Default: an example chosen automatically.
@@ -72,7 +73,7 @@ def arithmetic(
         raise LeafwingError(
             "no reader for the pictures of this run, which has no labels: give --a, --b and --c as sample numbers: 3,5,8"
         )
-    bench = _Bench(model, reader, average, of_one_kind(model, label), seed, counting)
+    bench = _Bench(model, reader, average, of_one_kind(model, label), seed, report_progress)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
     measured = bench.measured(trials) if reader and len(reader.words) > 1 else None
     names = ("trials", "right", "chance", "pixels", "moved", "kept", "sure")
@@ -131,7 +132,7 @@ class _Bench:
         average: int,
         generate: Callable[..., Tensor],
         seed: int,
-        counting: Counting,
+        report_progress: Progress,
     ) -> None:
         self.model, self.reader, self.average, self.made, self.seed = model, reader, average, generate, seed
         self.latents = model.latents(POOL, seed)
@@ -141,7 +142,7 @@ class _Bench:
         parts = []
         for start in range(0, POOL, BLOCK):
             parts.append(self.made(self.latents[start : start + BLOCK]))
-            counting("generating samples", start + BLOCK, POOL)
+            report_progress("generating samples", start + BLOCK, POOL)
         self.pictures = torch.cat(parts)
         self.read = reader.read(self.pictures)
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import POOL, Box, begin, cheapest, fit, judged, made_of, need_counts, need_weights, real
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
-from leafwing.recipes import did_you_mean
+from leafwing.progress import Progress, no_progress
 
 MASKS = ["random", "centre", "left", "grid"]
 MISSING, EVERY = 0.8, 4
@@ -36,7 +36,7 @@ def complete(
     *,
     data: Dataset,
     held: Dataset,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     pictures: str = "0:16",
     label: str | None = None,
     mask: str = "centre",
@@ -55,7 +55,7 @@ def complete(
         model: a model of pictures.
         data: training pictures, searched for the nearest one.
         held: real pictures.
-        counting: progress callback.
+        report_progress: progress callback.
         pictures: indices of real pictures in the order shuffled with seed 0, such as 3,5,8 or 0:10.
         label: class of the pictures, for a run with labels; default: their label in the data.
         mask: missing region: random (80 % of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
@@ -88,9 +88,11 @@ def complete(
         return costs + prior * F.softplus(-judged(model, made, told)) if judging else costs
 
     random, whose = begin(model, cost, n, starts, seed), torch.arange(n, device=model.device).repeat_interleave(starts)
-    tried = fit(cost, random, whose, Box.of(model), steps=steps, rate=RATE, counting=counting, what="completing")
+    tried = fit(
+        cost, random, whose, Box.of(model), steps=steps, rate=RATE, report_progress=report_progress, what="completing"
+    )
     latents = cheapest(*tried, starts)
-    mean, near = _training(data, given.pixels, known.cpu(), counting)
+    mean, near = _training(data, given.pixels, known.cpu(), report_progress)
     made = made_of(model, latents, given.told)
     filled = {
         "completed": made,
@@ -179,14 +181,14 @@ def _drawn(file: Path, height: int, width: int) -> Tensor:
     return torch.from_numpy(drawn >= 128).float()
 
 
-def _training(data: Dataset, pixels: Tensor, known: Tensor, counting: Counting) -> tuple[Tensor, Tensor]:
+def _training(data: Dataset, pixels: Tensor, known: Tensor, report_progress: Progress) -> tuple[Tensor, Tensor]:
     """The mean training picture, and for each picture the closest training picture by known pixels, excluding itself.
 
     Args:
         data: training pictures.
         pixels: uint8 (n, channels, height, width).
         known: (height, width).
-        counting: progress callback.
+        report_progress: progress callback.
     """
     places = (known > 0).expand(pixels.shape[1:])
     wanted, n = pixels[:, places].double(), len(pixels)
@@ -202,7 +204,7 @@ def _training(data: Dataset, pixels: Tensor, known: Tensor, counting: Counting) 
         closest, which = apart.min(1)
         better = closest < least
         least[better], near[better] = closest.float()[better], part[which[better]]
-        counting("searching training pictures", int(rows[-1]) + 1, len(data))
+        report_progress("searching training pictures", int(rows[-1]) + 1, len(data))
     return (total / len(data)).float() / 127.5 - 1, near.float() / 127.5 - 1
 
 

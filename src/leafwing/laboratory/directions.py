@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import need_pictures, of_one_kind
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
+from leafwing.progress import Progress, no_progress
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 POOL = 2_000
@@ -35,7 +36,7 @@ def directions(
     *,
     features: Features,
     reader: Reader | None,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     by: Literal["weights", "activations"] = "weights",
     k: int = 5,
     reach: float = 3.0,
@@ -49,7 +50,7 @@ def directions(
         model: a model of pictures.
         features: the feature space in which change is measured.
         reader: recognises which properties change; None if not available.
-        counting: progress callback.
+        report_progress: progress callback.
         by: source of the directions: the first layer's weights, or the principal components of its activations.
         k: number of directions, strongest first.
         reach: maximum shift to both sides, in standard deviations of the prior.
@@ -87,7 +88,7 @@ def directions(
         change_random.append(_distance(features, *(generate(latents + sign * random[i]) for sign in (-1, 1))))
         if reader:
             properties.append(_differ(reader, *ends))
-        counting("moving along directions", i + 1, k)
+        report_progress("moving along directions", i + 1, k)
     figures = {
         "by": by,
         "share": (values[:k] / values.sum()).tolist(),

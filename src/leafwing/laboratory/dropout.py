@@ -20,12 +20,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import need_pictures, of_one_kind, saved
 from leafwing.laboratory.layers import convolutions, need_convolutions
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, need_charts, sheet
 from leafwing.model import Model
+from leafwing.progress import Progress, no_progress
 
 RANDOM = 5
 """Number of random selections of as many maps."""
@@ -44,7 +45,7 @@ def dropout(
     model: Model,
     *,
     reader: Reader | None,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     boxes: Path | None = None,
     file: Path | None = None,
     n: int = 150,
@@ -58,7 +59,7 @@ def dropout(
     Args:
         model: pictures, made by convolutions.
         reader: locates the object, and detects whether it is still there afterwards.
-        counting: progress callback.
+        report_progress: progress callback.
         boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
             pixels, or a list of boxes per sample. Default: the boxes found by the reader in the first n samples.
         file: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows.
@@ -117,7 +118,7 @@ def dropout(
         others = [bench.of(random.permutation(len(order))[:count]) for _ in range(RANDOM)]
         chance = {f"{name}_random": float(np.mean([one[name] for one in others])) for name in EFFECTS}
         along.append({"maps": int(count)} | bench.of(order[:count]) | chance)
-        counting("dropping maps", i + 1, len(counts))
+        report_progress("dropping maps", i + 1, len(counts))
     mine = along[counts.index(dropped)]
     gone = next((one for one in along if one["vanished"] >= GONE), None)
     figures = {

@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import Box, fit, made_of, need_counts, need_weights
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import opaque
 from leafwing.model import Labels, Model
+from leafwing.progress import Progress, no_progress
 
 RATE = 0.1
 SPREAD = 0.5
@@ -33,7 +34,7 @@ DIRECTIONS, CELLS = 8, 8
 def edit(
     model: Model,
     *,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     paint: str = "",
     strokes: Path | None = None,
     sample: int = 0,
@@ -51,7 +52,7 @@ def edit(
 
     Args:
         model: a model of pictures.
-        counting: progress callback.
+        report_progress: progress callback.
         paint: boxes as COLOUR,X,Y,WIDTH,HEIGHT in pixels from the upper left corner, several with ; between: "red,8,8,12,12". A
             colour is a name or #rrggbb.
         strokes: a PNG file of the run's picture size; its opaque pixels are the strokes.
@@ -96,7 +97,7 @@ def edit(
     noise[0] = 0
     starts = origin + SPREAD * noise * model.latents(1_000).std(0)
     which = torch.arange(candidates, device=model.device)
-    latents, costs = fit(cost, starts, which, box, steps=steps, rate=RATE, counting=counting, what="editing")
+    latents, costs = fit(cost, starts, which, box, steps=steps, rate=RATE, report_progress=report_progress, what="editing")
     order = costs.argsort(stable=True)
     latents, made = latents[order], made_of(model, latents[order], told)
     before = float(_within((start - wanted).square(), painted))

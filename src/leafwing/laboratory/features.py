@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.labelled import Labelled, asked, curve, parted, summed, versus
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.sheet import need_charts
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
+from leafwing.progress import Progress, no_progress
 
 CHUNK = 64
 SIDE = 4
@@ -49,7 +50,7 @@ def features(
     *,
     data: Dataset,
     held: Dataset,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     labels: str = "10,100",
     draws: int = 5,
     test: int = 2000,
@@ -62,7 +63,7 @@ def features(
         model: pictures, with a convolutional critic.
         data: labelled pictures to train on.
         held: labelled pictures to test on; if it is `data`, a part of it is split off.
-        counting: progress callback.
+        report_progress: progress callback.
         labels: numbers of labels per class: 10,100.
         draws: number of random draws of the labels, for mean and standard deviation.
         test: maximum number of test pictures; at most half if split off from the same data.
@@ -104,7 +105,7 @@ def features(
     done, all_told = 0, len(found) * draws * len(numbers)
     drawn = [parts.draw(seed, i, numbers[-1]) for i in range(draws)]
     for way, make in ways.items():
-        tested = _made(make, parts.testing.array, parts.test, counting)
+        tested = _made(make, parts.testing.array, parts.test, report_progress)
         for places in drawn:
             taught = _made(make, parts.teaching.array, places)
             for n in numbers:
@@ -112,14 +113,14 @@ def features(
                 said = linear(taught[:few], parts.told(places[:few]), tested, seed)
                 found[way][n].append(float((said == parts.answers).mean()))
                 done += 1
-                counting("training classifiers", done, all_told)
+                report_progress("training classifiers", done, all_told)
         del tested
     for i, places in enumerate(drawn if steps else ()):
         for n in numbers:
             said = supervised(fresh, parts, places[: n * len(parts.names)], steps, seed + i)
             found["supervised"][n].append(float((said == parts.answers).mean()))
             done += 1
-            counting("training classifiers", done, all_told)
+            report_progress("training classifiers", done, all_told)
     figures: dict[str, Any] = {
         "accuracy": {way: {str(n): summed(by[n]) for n in numbers} for way, by in found.items()},
         "gains": {
@@ -155,7 +156,9 @@ def _maps(critic: Critic) -> Callable[[Tensor], Tensor]:
     return make
 
 
-def _made(make: Callable[[Tensor], Tensor], array: np.ndarray, places: np.ndarray, counting: Counting = quiet) -> np.ndarray:
+def _made(
+    make: Callable[[Tensor], Tensor], array: np.ndarray, places: np.ndarray, report_progress: Progress = no_progress
+) -> np.ndarray:
     """Features of pictures by index, float32 (n, size), computed in chunks."""
     made: np.ndarray | None = None
     for start in range(0, len(places), CHUNK):
@@ -163,7 +166,7 @@ def _made(make: Callable[[Tensor], Tensor], array: np.ndarray, places: np.ndarra
         if made is None:
             made = np.empty((len(places), part.shape[1]), np.float32)
         made[start : start + len(part)] = part
-        counting("extracting features", start + len(part), len(places))
+        report_progress("extracting features", start + len(part), len(places))
     assert made is not None, "there are no pictures"
     return made
 

@@ -21,11 +21,12 @@ from torch.overrides import TorchFunctionMode
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
+from leafwing.progress import Progress, no_progress
 
 CHUNK = 64
 BEST = 8
@@ -40,7 +41,7 @@ def filters(
     model: Model,
     *,
     held: Dataset,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     maps: int = 12,
     pictures: int = 1000,
     seed: int = 0,
@@ -50,7 +51,7 @@ def filters(
     Args:
         model: pictures, with a convolutional critic.
         held: real pictures; for `sprites` the oracle locates the object.
-        counting: progress callback.
+        report_progress: progress callback.
         maps: number of maps of the last convolution to show: those with the strongest responses, to different pictures.
         pictures: number of real pictures to search.
         seed: random seed of the pictures and of the untrained critic's weights.
@@ -73,7 +74,7 @@ def filters(
     critic = critic_of(model)
     places, _ = held.epoch(seed, 0, slice(0, pictures))
     fresh = untrained(critic, to_floats(held.array[places[: 4 * CHUNK]]), seed)
-    best, strength = _strongest(critic, held.array, places, counting)
+    best, strength = _strongest(critic, held.array, places, report_progress)
     shown = _various(best[0], strength)[:maps]
     chosen = best[:, shown]  # (pictures of a map, maps): places
     seen: dict[str, list[np.ndarray]] = {"trained": [], "untrained": []}
@@ -84,7 +85,7 @@ def filters(
             slope = guided(one, given, int(shown[j]))
             seen[name].append(slope[0])
             energies[name].append(np.square(slope).sum(1))
-        counting("guided back-propagation", j + 1, len(shown))
+        report_progress("guided back-propagation", j + 1, len(shown))
     boxes = _boxes(held.array[chosen.T.ravel()]) if held.source == SPRITES else None
     figures: dict[str, Any] = {
         name: _concentration(np.concatenate(energies[name]), boxes) for name in ("trained", "untrained")
@@ -165,14 +166,16 @@ def guided(critic: Critic, pictures: Tensor, number: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _strongest(critic: Critic, array: np.ndarray, places: np.ndarray, counting: Counting) -> tuple[np.ndarray, np.ndarray]:
+def _strongest(
+    critic: Critic, array: np.ndarray, places: np.ndarray, report_progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
     """For each map of the last convolution: indices of the pictures with the strongest responses (8, maps), the maximum (maps,)."""
     found = []
     with evaluating(critic.nets):
         for start in range(0, len(places), CHUNK):
             part = to_floats(array[places[start : start + CHUNK]])
             found.append(critic.maps(part)[-1].flatten(2).amax(2).float().cpu().numpy())
-            counting("searching real pictures", min(start + CHUNK, len(places)), len(places))
+            report_progress("searching real pictures", min(start + CHUNK, len(places)), len(places))
     responses = np.concatenate(found)
     order = np.argsort(-responses, axis=0, kind="stable")[:BEST]
     return places[order], responses.max(0)

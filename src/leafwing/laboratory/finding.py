@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 import numpy as np
 from PIL.Image import Image
-
-Counting = Callable[[str, int, int], None]
-"""Progress callback: description, amount done, total."""
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, quiet
 from leafwing.laboratory.latents import whole_numbers
 from leafwing.model import Labels, Model, evaluating
+from leafwing.progress import Progress, no_progress
 
 AT_ONCE = 64
 """Number of latents optimised in parallel."""
@@ -83,7 +83,7 @@ def fit(
     steps: int,
     method: str = "adam",
     rate: float = 0.1,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     what: str = "fitting latents",
 ) -> tuple[Tensor, Tensor]:
     """Minimises a loss over latents, independently from each starting point.
@@ -96,7 +96,7 @@ def fit(
         steps: number of steps.
         method: adam, with a learning rate that decays linearly to 0; or lbfgs, with a separate step size per row.
         rate: learning rate of adam.
-        counting: progress callback.
+        report_progress: progress callback.
         what: its description.
 
     Returns:
@@ -113,7 +113,7 @@ def fit(
     for i, rows in enumerate(parts):
 
         def told(step: int, i: int = i) -> None:
-            counting(what, i * steps + step, len(parts) * steps)
+            report_progress(what, i * steps + step, len(parts) * steps)
 
         free = box.free(starts[rows])
         found.append(

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import between, chosen, need_pictures, of_one_kind, whole_numbers
 from leafwing.laboratory.sheet import film, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
+from leafwing.progress import Progress, no_progress
 
 FINE = 32
 """Steps between two samples for measurement and animation."""
@@ -28,7 +29,7 @@ def interpolate(
     model: Model,
     *,
     features: Features,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     samples: str = "0,1,2,3,4,5",
     file: Path | None = None,
     way: Literal["spherical", "straight"] = "spherical",
@@ -41,7 +42,7 @@ def interpolate(
     Args:
         model: a model of pictures.
         features: the feature space in which steps are measured.
-        counting: progress callback.
+        report_progress: progress callback.
         samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
         file: an .npz or .npy file of latents; --samples then selects its rows.
         way: spherical (norm-preserving) or straight.
@@ -71,7 +72,7 @@ def interpolate(
         shown = generate(between(ends[first], ends[last], torch.linspace(0, 1, steps), way))
         rows.append((f"{numbers[first]} to {numbers[last]}", shown.cpu()))
         frames += [frame[None].cpu() for frame in made[:-1]]
-        counting("interpolating", i + 1, len(ends))
+        report_progress("interpolating", i + 1, len(ends))
     taken = [np.linalg.norm(np.diff(walk, axis=0), axis=1) for walk in walks]
     straight = np.array([np.linalg.norm(walk[-1] - walk[0]) for walk in walks])
     all_steps = np.concatenate(taken)

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import POOL, Box, Cost, Real, begin, cheapest, fit, made_of, need_counts, need_weights, real
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.own import opaque
 from leafwing.model import Model
+from leafwing.progress import Progress, no_progress
 
 METHODS = ("adam", "lbfgs", "encoder", "hybrid")
 SHOWN = 12
@@ -39,7 +40,7 @@ def invert(
     *,
     held: Dataset,
     features: Features,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     pictures: str = "0:8",
     file: Path | None = None,
     label: str | None = None,
@@ -58,7 +59,7 @@ def invert(
         model: a model of pictures.
         held: real pictures.
         features: the feature space in which pictures are compared in addition to pixels.
-        counting: progress callback.
+        report_progress: progress callback.
         pictures: indices of real pictures in the order shuffled with seed 0, such as 3,5,8 or 0:10.
         file: a picture file or folder to use instead.
         label: class of the pictures, for a run with labels; default: their label in the data.
@@ -87,7 +88,7 @@ def invert(
     random, each = begin(model, cost, n, starts, seed), torch.arange(n, device=model.device)
     found = {"random": random[::starts]}
     for name in [one for one in METHODS if method in (one, "all")]:
-        search = partial(fit, steps=steps, counting=counting, what=f"inverting, {name}")
+        search = partial(fit, steps=steps, report_progress=report_progress, what=f"inverting, {name}")
         if name in ("adam", "lbfgs"):
             found[name] = cheapest(*search(cost, random, each.repeat_interleave(starts), box, method=name), starts)
         elif model.can("encode"):

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
+from leafwing.progress import Progress, no_progress
 
 COLUMNS = 10
 
@@ -23,7 +24,7 @@ def mix(
     model: Model,
     *,
     features: Features,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     across: str | None = None,
     rows: int = 6,
     n: int = 64,
@@ -34,7 +35,7 @@ def mix(
     Args:
         model: a model of pictures that is conditional or has named parts of the latent.
         features: the feature space in which variance is measured.
-        counting: progress callback.
+        report_progress: progress callback.
         across: what the columns vary: label, attributes, or the name of a part of the latent. Default: the first available one.
         rows: number of latents on the sheet.
         n: number of latents for the variance shares.
@@ -60,7 +61,7 @@ def mix(
     made = []
     for i, latent in enumerate(latents):
         made.append(_row(model, latent, across, seed))
-        counting("mixing", i + 1, len(latents))
+        report_progress("mixing", i + 1, len(latents))
     heads = _heads(model, across, len(made[0]))
     seen = np.stack([features(row)[0] for row in made[:n]]).astype(np.float64)  # (rows, columns, d)
     total = ((seen - seen.mean((0, 1))) ** 2).mean((0, 1)).sum()

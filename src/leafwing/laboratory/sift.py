@@ -16,7 +16,7 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.labelled import Labelled, asked, curve, parted, summed, told, versus
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
@@ -26,6 +26,7 @@ from leafwing.metrics.own import opaque
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
+from leafwing.progress import Progress, no_progress
 
 CHUNK = 64
 SHOWN, CLASSES = 6, 20
@@ -49,7 +50,7 @@ def sift(
     data: Dataset,
     held: Dataset,
     reader: Reader | None = None,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     by: Literal["both", "critic", "classifier"] = "both",
     samples: int = 100,
     quantile: float = 0.1,
@@ -65,7 +66,7 @@ def sift(
         data: labelled pictures to train on.
         held: labelled pictures to test on; if it is `data`, a part of it is split off.
         reader: classifies pictures; default: the model's own classifier.
-        counting: progress callback.
+        report_progress: progress callback.
         by: acceptance criterion: critic (a score comparable to real pictures), classifier (a confident prediction of the requested
             class), or both.
         samples: number of samples per class.
@@ -111,20 +112,20 @@ def sift(
     if parts.names != model.labels:
         raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
     asked_for = np.repeat(np.arange(len(model.labels)), samples)
-    array = _made(model, asked_for, seed, counting)
+    array = _made(model, asked_for, seed, report_progress)
     kept = np.ones(len(array), bool)
     threshold: float | None = None
     if by != "classifier":
         real = parts.rest[:REAL]
         own = parts.testing.attributes if parts.testing.spec.attributes == model.attributes else None
         theirs = _scores(
-            model, parts.testing.array[real], told(parts.testing)[real], None if own is None else own[real], counting
+            model, parts.testing.array[real], told(parts.testing)[real], None if own is None else own[real], report_progress
         )
         threshold = float(np.quantile(theirs, quantile))
-        kept &= _scores(model, array, asked_for, None, counting) >= threshold
+        kept &= _scores(model, array, asked_for, None, report_progress) >= threshold
     right = None
     if named is not None:
-        right = _told(named, array, counting) == asked_for
+        right = _told(named, array, report_progress) == asked_for
         if by != "critic":
             kept &= right
     figures: dict[str, Any] = {
@@ -133,10 +134,10 @@ def sift(
         "right": None if right is None else {"made": _mean(right), "kept": _mean(right[kept])},
         "real_right": None
         if named is None
-        else _mean(_told(named, parts.testing.array[parts.test], counting) == parts.answers),
+        else _mean(_told(named, parts.testing.array[parts.test], report_progress) == parts.answers),
         "threshold": threshold,
     }
-    figures |= _taught(parts, numbers, draws, seed, array, asked_for, kept, counting)
+    figures |= _taught(parts, numbers, draws, seed, array, asked_for, kept, report_progress)
     figures |= {"chance": parts.chance, "tested": len(parts.test), "test_held_out": parts.apart, "test": parts.where}
     return Finding(
         figures,
@@ -172,19 +173,19 @@ def _namer(model: Model, reader: Reader | None) -> _Namer | None:
     return _Namer(model.labels, model, None, "") if model.can("classify") else None
 
 
-def _made(model: Model, classes: np.ndarray, seed: int, counting: Counting) -> np.ndarray:
+def _made(model: Model, classes: np.ndarray, seed: int, report_progress: Progress) -> np.ndarray:
     """Samples of classes, uint8 (n, height, width, channels)."""
     array = np.empty((len(classes), model.spec.height, model.spec.width, model.spec.channels), np.uint8)
     done = 0
     for block in model.stream(model.latents(len(classes), seed), label=classes.tolist()):
         array[done : done + len(block)] = to_pixels(block)
         done += len(block)
-        counting("generating samples", done, len(array))
+        report_progress("generating samples", done, len(array))
     return array
 
 
 def _scores(
-    model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, counting: Counting
+    model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, report_progress: Progress
 ) -> np.ndarray:
     """The critic's scores of pictures, conditioned on class and attributes; default: the attributes of generated samples."""
     beside = attributes if attributes is not None else model.attribute_rows(None, len(array), 0, classes.tolist())
@@ -195,16 +196,16 @@ def _scores(
             to_floats(array[part]), label=classes[part].tolist(), attributes=beside[part] if model.attributes else None
         )
         found.append(score.cpu().numpy())
-        counting("scoring with the critic", min(start + CHUNK, len(array)), len(array))
+        report_progress("scoring with the critic", min(start + CHUNK, len(array)), len(array))
     return np.concatenate(found)
 
 
-def _told(named: _Namer, array: np.ndarray, counting: Counting) -> np.ndarray:
+def _told(named: _Namer, array: np.ndarray, report_progress: Progress) -> np.ndarray:
     """The predicted classes of pictures."""
     found = []
     for start in range(0, len(array), CHUNK):
         found.append(named(to_floats(array[start : start + CHUNK])))
-        counting("classifying", min(start + CHUNK, len(array)), len(array))
+        report_progress("classifying", min(start + CHUNK, len(array)), len(array))
     return np.concatenate(found)
 
 
@@ -216,7 +217,7 @@ def _taught(
     array: np.ndarray,
     asked_for: np.ndarray,
     kept: np.ndarray,
-    counting: Counting,
+    report_progress: Progress,
 ) -> dict[str, Any]:
     """Accuracy of classifiers trained with and without samples."""
     as_many = np.zeros_like(kept)
@@ -238,7 +239,7 @@ def _taught(
                 said = machine(x, np.concatenate([answers[:few], asked_for[rows]]), tested)
                 found[arm][n].append(float((said == parts.answers).mean()))
                 done += 1
-                counting("training classifiers", done, total)
+                report_progress("training classifiers", done, total)
     return {
         "accuracy": {arm: {str(n): summed(by[n]) for n in numbers} for arm, by in found.items()},
         "gains": {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.finding import Counting, Finding, quiet
+from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import need_pictures
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import Line, chart, need_charts, sheet
@@ -21,6 +21,7 @@ from leafwing.metrics.features import Features
 from leafwing.metrics.prdc import NEAREST, precision_recall
 from leafwing.metrics.samples import to_floats
 from leafwing.model import BLOCK, Model
+from leafwing.progress import Progress, no_progress
 
 
 def truncate(
@@ -29,7 +30,7 @@ def truncate(
     held: Dataset,
     features: Features,
     reader: Reader | None,
-    counting: Counting = quiet,
+    report_progress: Progress = no_progress,
     psi: str = "0.2,0.4,0.6,0.8,1,1.2",
     n: int = 500,
     columns: int = 8,
@@ -42,7 +43,7 @@ def truncate(
         held: real pictures.
         features: the feature space in which samples are compared with them.
         reader: recognises samples; None if not available.
-        counting: progress callback.
+        report_progress: progress callback.
         psi: comma-separated scale factors of the latents.
         n: number of samples, and maximum number of real pictures.
         columns: number of samples on the sheet.
@@ -93,7 +94,7 @@ def truncate(
             }
         )
         rows.append((f"psi {value:g}", model.generate(shorter[:columns]).cpu()))
-        counting("scaling latents", i + 1, len(values))
+        report_progress("scaling latents", i + 1, len(values))
     best = max(sweep, key=lambda one: one["precision"])
     words = [
         f"Precision is highest at psi {best['psi']:g} ({best['precision']:.0%}, recall {best['recall']:.0%}); the mean distance "

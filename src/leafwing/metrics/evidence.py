@@ -46,7 +46,7 @@ class Evidence(Protocol):
     options: Mapping[str, Any]
     """The options with which the data were loaded, as for `leafwing.data.load`: size, fit and so on."""
 
-    def counting(self, what: str, done: int, total: int) -> None:
+    def report_progress(self, what: str, done: int, total: int) -> None:
         """Progress callback for slow computations: description, amount done, total."""
         ...
 

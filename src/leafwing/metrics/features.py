@@ -78,7 +78,7 @@ def load_features(
     weights: str | Path | None = None,
     device: str = "cpu",
     cache: str | Path | None = None,
-    counting: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Features:
     """A feature network by name.
 
@@ -88,7 +88,7 @@ def load_features(
         weights: weight file of `inception`; None: the public one, downloaded once.
         device: device to compute on. `own` is always trained on the CPU, so that its weights are the same everywhere.
         cache: where `own` is cached. None: leafwing's cache.
-        counting: progress callback for the training of `own`.
+        report_progress: progress callback for the training of `own`.
 
     Raises:
         LeafwingError: unknown network, or weights missing or not downloadable.
@@ -101,7 +101,7 @@ def load_features(
         from leafwing.metrics import own
 
         assert data is not None, "`own` is trained on data"
-        net, digest = own.own(data, cache=cache, counting=counting)
+        net, digest = own.own(data, cache=cache, report_progress=report_progress)
         return Features(name, digest, net.to(device), device, own.BATCH, net.classes > 0)
     if name == "inception":
         from leafwing.metrics import inception

@@ -32,7 +32,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     value = frechet_distance(real, fake)
     if real.shape[1] > WIDEST or not np.isfinite(value):
         return [Measure("fid", value, better="lower")]
-    told = partial(evidence.counting, "resamples for the interval of fid")
+    told = partial(evidence.report_progress, "resamples for the interval of fid")
     return [within("fid", value, spread(real, fake, evidence.seed, told=told), "lower", least=0)]
 
 

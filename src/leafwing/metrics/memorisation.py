@@ -126,7 +126,7 @@ def report(evidence: Evidence) -> Report:
     samples = sketches(_first(evidence.fake_pictures(), MOST))
     training = sketches(evidence.train_pictures())
     held = sketches(_first(evidence.held_pictures(), MOST))
-    return examine(samples, training, evidence.train_pictures(), held, evidence.seed, evidence.counting)
+    return examine(samples, training, evidence.train_pictures(), held, evidence.seed, evidence.report_progress)
 
 
 def examine(
@@ -135,7 +135,7 @@ def examine(
     pictures: Iterable[Tensor],
     held: Sketches,
     seed: int = 0,
-    counting: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Report:
     """The report, computed from sketches; see `neighbours.sketches`.
 
@@ -145,7 +145,7 @@ def examine(
         pictures: the training pictures in the same order; they are mirrored and shifted here.
         held: held-out pictures, possibly none.
         seed: selects the training pictures used as new pictures if there are more than `MOST`.
-        counting: progress callback: description, amount done, total.
+        report_progress: progress callback: description, amount done, total.
 
     Raises:
         LeafwingError: too few of either.
@@ -162,7 +162,7 @@ def examine(
     n, places = len(samples), torch.cat([torch.full((len(samples),), -1), own])
 
     def told(done: int) -> None:
-        counting("comparing with training pictures", done, len(known))
+        report_progress("comparing with training pictures", done, len(known))
 
     seen = nearest(samples + new, _some(pictures, first), min(NEXT, len(known) - 2) + 1, places, told=told)
     near = {way: closeness(one.distances) for way, one in seen.items()}

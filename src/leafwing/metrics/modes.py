@@ -111,7 +111,7 @@ def measure(evidence: Evidence) -> list[Measure]:
         quality = Measure("high_quality", found.high_quality, low, high, better="higher")
         return [Measure("modes", found.modes, better="higher"), quality, Measure("kl", found.kl, better="lower")]
     alike = {**evidence.options, "channels": 1, "mirror": False}
-    reader = reader_of(load(digits_of(evidence.world), **alike), counting=evidence.counting)
+    reader = reader_of(load(digits_of(evidence.world), **alike), report_progress=evidence.report_progress)
     finite = (pictures[pictures.flatten(1).isfinite().all(1)] for pictures in evidence.fake_pictures())
     digits, sure = (np.concatenate(each) for each in zip(*(reader.read(pictures) for pictures in finite), strict=True))
     found, share = of_digits(digits), float((sure.min(1) >= CONFIDENT).sum() / evidence.n_fake)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from leafwing import files
 from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.game import DataSpec
+from leafwing.progress import Progress, no_progress
 
 VERSION = 1
 """Part of the cache key: increment it when the same data give different weights."""
@@ -37,8 +38,6 @@ THREADS = 1
 """Fixed, because the split of sums over threads affects rounding. Two threads wait for each other on a busy machine."""
 
 BATCH = 128
-
-Counting = Callable[[str, int, int], None]
 
 
 class Network(nn.Module):
@@ -74,15 +73,13 @@ class Network(nn.Module):
         return features, self.head(features) if self.head is not None else None
 
 
-def own(
-    data: Dataset, *, cache: str | Path | None = None, counting: Counting = lambda what, done, total: None
-) -> tuple[Network, str]:
+def own(data: Dataset, *, cache: str | Path | None = None, report_progress: Progress = no_progress) -> tuple[Network, str]:
     """The network of a data set, from the cache or newly trained, and the hash of its weights.
 
     Args:
         data: pictures.
         cache: a folder. None: leafwing's cache.
-        counting: progress callback: description, amount done, total.
+        report_progress: progress callback: description, amount done, total.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -99,7 +96,7 @@ def own(
             lock.acquire()  # other processes that need the same network wait
         try:
             if not filled(net, path):
-                train(net, data, counting)
+                train(net, data, report_progress)
                 files.write(path, save({key: value.contiguous() for key, value in net.state_dict().items()}))
         finally:
             lock.release()
@@ -122,7 +119,7 @@ def name(data: Dataset) -> str:
     return hashlib.sha256(json.dumps([data.fingerprint, rows, data.mirror, recipe]).encode()).hexdigest()[:32]
 
 
-def train(net: Network, data: Dataset, counting: Counting) -> None:
+def train(net: Network, data: Dataset, report_progress: Progress) -> None:
     """Trains a network in place.
 
     Each picture gives two views. The first is upright and is classified, the second is rotated and its rotation is predicted; both are
@@ -147,7 +144,7 @@ def train(net: Network, data: Dataset, counting: Counting) -> None:
             cost.backward()
             step.step()
             schedule.step()
-            counting("training the feature network", i + 1, STEPS)
+            report_progress("training the feature network", i + 1, STEPS)
 
 
 def turned(pictures: Tensor, turns: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def jumps(evidence: Evidence, walk: Walk, start: Tensor, end: Tensor, times: Ten
         latents = torch.cat([walk(a, b, t), walk(a, b, t + EPSILON)]).to(start)
         here, there = np.split(evidence.features(evidence.made_of(latents)).astype(np.float64), 2)
         found.append(np.square(here - there).sum(axis=1) / EPSILON**2)
-        evidence.counting("steps in the latents", min(i + BLOCK, len(start)), len(start))
+        evidence.report_progress("steps in the latents", min(i + BLOCK, len(start)), len(start))
     return np.concatenate(found)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch.nn import functional
 from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.files import storage, write
+from leafwing.progress import Progress, no_progress
 
 SIDE = 16
 BATCH = 64
@@ -29,9 +29,6 @@ STEPS = 3_000
 RATE = 3e-3
 VERSION = 1
 """Part of the cache key: increment it when the training changes."""
-
-
-Counting = Callable[[str, int, int], None]
 
 
 class Network(nn.Module):
@@ -74,15 +71,13 @@ class Reader:
         return digits.numpy().reshape(n, channels), sure.numpy().reshape(n, channels)
 
 
-def reader_of(
-    digits: Dataset, cache: str | Path | None = None, *, counting: Counting = lambda what, done, total: None
-) -> Reader:
+def reader_of(digits: Dataset, cache: str | Path | None = None, *, report_progress: Progress = no_progress) -> Reader:
     """The reader of these digits, from the cache or newly trained.
 
     Args:
         digits: grey pictures of one size, with the classes 0 to 9.
         cache: folder of the cache; see `leafwing.data.load`.
-        counting: progress callback: description, amount done, total.
+        report_progress: progress callback: description, amount done, total.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -91,7 +86,7 @@ def reader_of(
     path = cache_folder(cache) / "readers" / f"{name}.safetensors"
     if (known := _open(path)) is not None:
         return known
-    reader = train(digits, counting)
+    reader = train(digits, report_progress)
     with storage(str(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
     about = {"accuracy": json.dumps(reader.accuracy), "digits": digits.source}
@@ -99,7 +94,7 @@ def reader_of(
     return reader
 
 
-def train(digits: Dataset, counting: Counting = lambda what, done, total: None) -> Reader:
+def train(digits: Dataset, report_progress: Progress = no_progress) -> Reader:
     """Trains a reader, leaving the caller's random state and threads unchanged.
 
     Each batch is shifted by up to a sixteenth of the side, because generated digits are not centred like real ones.
@@ -126,7 +121,7 @@ def train(digits: Dataset, counting: Counting = lambda what, done, total: None) 
                 functional.cross_entropy(network(moved), labels[chosen]).backward()
                 optimiser.step()
                 schedule.step()
-                counting("training the reader of digits", i + 1, STEPS)
+                report_progress("training the reader of digits", i + 1, STEPS)
         network.eval().requires_grad_(False)
         right = [network(_floats(pictures[part])).argmax(1) == labels[part] for part in away.split(1_024)]
     finally:

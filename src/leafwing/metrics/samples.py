@@ -23,6 +23,7 @@ from leafwing.errors import LeafwingError
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import Protocol, fingerprint
 from leafwing.model import BLOCK, Model
+from leafwing.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 AS_REAL, IN_TURN = "as the real ones", "in turn"
 """Class distribution of the samples: that of the real pictures, or uniform."""
-
-Counting = Callable[[str, int, int], None]
-"""Progress callback: description, amount done, total."""
 
 
 class Samples:
@@ -46,7 +44,7 @@ class Samples:
         parts: returns the training set and the held-out set.
         cache: folder for temporary samples and for cached features of the real pictures.
         processes: the processes that share the work.
-        counting: progress callback.
+        report_progress: progress callback.
     """
 
     def __init__(
@@ -59,14 +57,14 @@ class Samples:
         parts: Callable[[], tuple[Dataset, Dataset]],
         cache: Path,
         processes: Processes,
-        counting: Counting = lambda what, done, total: None,
+        report_progress: Progress = no_progress,
     ) -> None:
         self.model, self.real, self.protocol, self.network = model, real, protocol, features
         self.spec, self.seed = model.spec, protocol.seed
         self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
         self.world = real.source if real.source.partition(":")[0] in WORLDS else ""
         self.options: Mapping[str, Any] = real.options
-        self.parts, self.cache, self.processes, self.counting = parts, cache, processes, counting
+        self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Samples:
@@ -252,7 +250,7 @@ class Samples:
             # Nothing is left for this process in the last round: it contributes an empty tensor of the right shape.
             found = work(start, end) if start < end else tuple(one[:0] for one in work(0, 1))
             yield tuple(self.processes.gather(one.contiguous()) for one in found)
-            self.counting(what, min(n, first + BLOCK * world), n)
+            self.report_progress(what, min(n, first + BLOCK * world), n)
 
     def _need_network(self) -> Features:
         if self.network is None:

@@ -47,7 +47,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     for level, side in enumerate(sides(spec.height, spec.width)):  # one after another, to hold the patches of a single level
         real = patches(evidence.real_pictures(), level, each, evidence.seed)
         fake = patches(evidence.fake_pictures(), level, each, evidence.seed)
-        told = partial(evidence.counting, f"patches of {side} pixels")
+        told = partial(evidence.report_progress, f"patches of {side} pixels")
         found.append(Measure(f"swd_{side}", sliced_distance(real, fake, evidence.seed, told), better="lower"))
     return [*found, Measure("swd", float(np.mean([one.value for one in found])), better="lower")]
 

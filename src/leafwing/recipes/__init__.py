@@ -9,7 +9,6 @@ defaults for 2D point data.
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.quantities import count
 from leafwing.settings import reserved
 
@@ -124,12 +123,6 @@ class Card:
                 raise LeafwingError(f"recipe {self.name} has no option {name!r}{did_you_mean(name, known)}")
         chosen = {**self.points, **given} if points else given
         return {name: option.check(self.name, chosen.get(name, option.default)) for name, option in known.items()}
-
-
-def did_you_mean(word: str, known: Mapping[str, object] | list[str]) -> str:
-    """The suffix of an error message: `; did you mean x? there are: x, y, z`."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return (f"; did you mean {near[0]}?" if near else ";") + f" there are: {', '.join(known)}"
 
 
 def names() -> list[str]:

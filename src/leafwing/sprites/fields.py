@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.sprites import draw
 from leafwing.sprites.scene import Scenes, scenes
 
@@ -58,9 +57,7 @@ def emit(some: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> 
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, 1)
-            meant = f"; did you mean {near[0]}?" if near else ";"
-            raise LeafwingError(f"sprites have no field {name!r}{meant} there are: {', '.join(FIELDS)}.")
+            raise LeafwingError(f"sprites have no field {name!r}{did_you_mean(name, FIELDS)}")
     return {name: FIELDS[name].make(some, size) for name in names}
 
 

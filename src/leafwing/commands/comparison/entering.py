@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import recipes
 from leafwing.commands.comparison.side_by_side import available_memory
 from leafwing.commands.evaluate import classifies, suitable
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.quantities import count, whole
@@ -191,11 +191,11 @@ def shared_out(given: Sequence[str] | Mapping[str, Value], references: Mapping[s
     for key, setting in sorted(pairs, key=lambda pair: "." in pair[0]):
         recipe, dot, option = key.replace("-", "_").rpartition(".")
         if dot and recipe not in cards:
-            raise LeafwingError(f"--set {key}: no recipe {recipe!r} takes part{recipes.did_you_mean(recipe, list(cards))}")
+            raise LeafwingError(f"--set {key}: no recipe {recipe!r} takes part{did_you_mean(recipe, list(cards))}")
         takers = [recipe] if dot else [name for name in cards if option in has[name]]
         if not takers:
             known = sorted(set().union(*has.values()))
-            raise LeafwingError(f"--set {key}: no recipe here has this option{recipes.did_you_mean(option, known)}")
+            raise LeafwingError(f"--set {key}: no recipe here has this option{did_you_mean(option, known)}")
         for name in takers:
             found[name][option] = setting
     for name, card in cards.items():
@@ -213,9 +213,9 @@ def checked_evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
         found["metrics"] = words(given["metrics"])
         for name in found["metrics"]:
             if name not in METRICS:
-                raise LeafwingError(f"no metric {name!r}{recipes.did_you_mean(name, METRICS)}")
+                raise LeafwingError(f"no metric {name!r}{did_you_mean(name, METRICS)}")
     if given["features"] not in (None, *FEATURES):
-        raise LeafwingError(f"no feature network {given['features']!r}{recipes.did_you_mean(given['features'], FEATURES)}")
+        raise LeafwingError(f"no feature network {given['features']!r}{did_you_mean(given['features'], FEATURES)}")
     if given["weights"] is not None and (given["features"] != "inception" or not Path(given["weights"]).is_file()):
         raise LeafwingError(f"--weights {given['weights']}: give the file of weights of --features inception")
     for name in ("features", "weights"):

@@ -327,6 +327,7 @@ def shrunk(path: Path, caption: str, widest: int = WIDEST) -> Picture:
 def as_text(told: Mapping[str, Any]) -> str:
     """What was found, for a terminal: the three sentences, a row a recipe, and where the report is."""
     from leafwing.metrics.verdict import fate, show
+    from leafwing.tables import aligned
 
     names = list(told["measures"])[:4]
     lines = [("recipe", *(f"final {name}" for name in names), "collapsed", "processor time", "s per 1,000 images")]
@@ -337,16 +338,12 @@ def as_text(told: Mapping[str, Any]) -> str:
         )
         worked = "–" if one["processor_seconds"] is None else show_duration(one["processor_seconds"])
         lines.append((one["recipe"], *numbers, fate(one), worked, show(one["seconds_per_1000_images"])))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    table = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
     return "\n".join(
         [
             " ".join(told["sentences"]),
             *([told["equal"]] if told["equal"] else []),
             "",
-            table,
+            aligned(lines),
             "",
             f"report  {told['report']}",
         ]

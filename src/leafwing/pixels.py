@@ -1,0 +1,18 @@
+"""Conversion between 8-bit pixels and the values that networks see. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """uint8 in 0 to 255 -> float32 in [-1, 1], any shape."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def to_bytes(values: Tensor) -> Tensor:
+    """Floats in [-1, 1] -> uint8 in 0 to 255, rounded to nearest, any shape; values outside are clipped."""
+    return values.detach().float().clamp(-1, 1).add_(1).mul_(127.5).round_().byte()
