@@ -98,7 +98,7 @@ def batches(images: int, n: int) -> Batch:
 def fitted(name: str, seed: int, rounds: int) -> tuple[float, float]:
     """The mean and deviation that the game ends with: averages over its last quarter, because both sides go round the point."""
     torch.manual_seed(seed)
-    line, z = DataSpec(0, 0, 1), priors.named("normal", 1)
+    line, z = DataSpec(0, 0, 1), priors.by_name("normal", 1)
     slower: Callable[[Clock], float] = lambda clock: 2e-3 * (1 - 0.95 * clock.progress)  # noqa: E731
     game = Game(
         players={

@@ -129,14 +129,14 @@ def faster(players: str, times: float) -> Callable[[Training], None]:
     def plant(training: Training) -> None:
         for name in players:
             player = training.game.players[name]
-            learns = player.learns
-            assert learns is not None
-            old = learns.lr
+            spec = player.optimiser
+            assert spec is not None
+            old = spec.lr
 
             def scheduled(clock: Clock, old: Any = old) -> float:
                 return old(clock) * times
 
-            player.learns = replace(learns, lr=scheduled if callable(old) else old * times)
+            player.optimiser = replace(spec, lr=scheduled if callable(old) else old * times)
         training.engine.slow_down(1.0)  # the optimisers take over the new rates
 
     return plant

@@ -26,7 +26,7 @@ from leafwing import recipes
 from leafwing.runs import Run, versions
 from rows import keep
 
-SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 8, "burst": 4, "burst_first": 2, "burst_every": 9}
+SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 4, "burst_first": 2, "burst_every": 9}
 IMAGES, EVERY = 1200, 40
 
 

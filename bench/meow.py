@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--images", help="fewer than all, to try it out")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--widest", type=int, default=1024)
+    parser.add_argument("--max-width", type=int, default=1024)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="keep the run folder here")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "meow.jsonl")
@@ -58,7 +58,7 @@ def main() -> None:
             device=setup.device,
             batch=given.batch,
             width=given.width,
-            widest=given.widest,
+            max_width=given.max_width,
             lr_d=5e-5,
             out=given.out or Path(scratch) / "run",
         )

@@ -87,18 +87,18 @@ def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
 def training_of(side: Side, spec: DataSpec, setup: Setup) -> Training:
     """A training of a recipe with those of the wanted options that it has; without bursts of the critic.
 
-    `width` is channels where a recipe has `widest` too, and is left at its default elsewhere.
+    `width` is channels where a recipe has `max_width` too, and is left at its default elsewhere.
     """
     card = recipes.describe(side.recipe)
     known = {option.name for option in card.options}
     wanted = {"burst_first": 0, "burst_every": 10**9, "burst": 5, **side.options}  # round 0 always is a burst
-    if "widest" not in known:
+    if "max_width" not in known:
         wanted.pop("width", None)
     torch.manual_seed(0)
     options = card.resolve({name: value for name, value in wanted.items() if name in known})
     game = recipes.build(side.recipe, recipes.find(side.recipe), spec, options)
     if not side.penalties:
-        game = replace(game, turns=[replace(turn, pays=turn.pays[:1]) for turn in game.turns])
+        game = replace(game, turns=[replace(turn, losses=turn.losses[:1]) for turn in game.turns])
     if side.critic_alone:
         game = replace(game, turns=game.turns[:1])
     engine = Engine(game, setup)

@@ -10,7 +10,7 @@ from leafwing.game import DataSpec
 from leafwing.runs import Run, spec_to
 
 SPEC = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label"))
-OPTIONS = recipes.describe("dcgan").resolve({"latent": 4, "width": 4, "widest": 8})
+OPTIONS = recipes.describe("dcgan").resolve({"latent": 4, "width": 4, "max_width": 8})
 
 
 def config(recipe: str = "dcgan", source: str = "/pictures/My Cats (2).zip", **changes: Any) -> dict[str, Any]:

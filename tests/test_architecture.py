@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "progress": {"quantities"},
     "parts": {"game", "own"},
     "networks": {"game", "errors", "own"},
-    "recipes": {"game", "parts", "networks", "errors", "quantities", "settings"},
+    "recipes": {"game", "parts", "networks", "files", "errors", "quantities", "settings"},
     "data": {"game", "errors", "machine", "sprites", "own"},
     "sprites": {"errors", "own"},
     "engine": {"game", "errors", "machine", "pixels", "own"},

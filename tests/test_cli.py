@@ -25,7 +25,7 @@ from leafwing.pictures import to_pixels
 TINY = [
     "--width",
     "8",
-    "--widest",
+    "--max-width",
     "16",
     "--latent",
     "8",
@@ -384,7 +384,19 @@ def test_a_sweep_of_classes_goes_with_attributes(faces: Path, tmp_path: Path) ->
         "\n".join([lines[0] + ",label", *(f"{line},{'ab'[i % 2]}" for i, line in enumerate(lines[1:]))])
     )
     run = tmp_path / "run"
-    words = ["train", str(labelled), "--recipe", "cgan", "--told", "both", "--images", "16", "--out", str(run), *TINY]
+    words = [
+        "train",
+        str(labelled),
+        "--recipe",
+        "cgan",
+        "--condition-on",
+        "both",
+        "--images",
+        "16",
+        "--out",
+        str(run),
+        *TINY,
+    ]
     assert cli.run(words) == 0
     out = tmp_path / "all.npz"
     assert cli.run(["sample", str(run), "-n", "3", "--label", "all", "--set", "colour=red", "--npz", "--out", str(out)]) == 0
@@ -422,7 +434,7 @@ def test_a_run_without_attributes_refuses_to_set_one(trained: Path, capsys: pyte
 def test_a_recipe_that_is_to_be_told_attributes_needs_some(
     folder: Path, tmp_path: Path, told: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", str(folder), "--recipe", "cgan", "--told", told, "--out", str(tmp_path / "run"), *TINY]
+    words = ["train", str(folder), "--recipe", "cgan", "--condition-on", told, "--out", str(tmp_path / "run"), *TINY]
     assert cli.run(words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.runs import Run
 
-TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 KINDS = ("grid", "folder", "npz")
 
 
@@ -273,10 +273,10 @@ from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating
 
 
-def few(data: DataSpec, *, latent: int = 8, width: int = 8, widest: int = 16, batch: int = 8) -> Game:
+def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
     """A test."""
     data.need_labelled("few")
-    z = priors.named("normal", latent)
+    z = priors.by_name("normal", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         assert batch.labelled_label.shape == (batch.n,)
@@ -284,8 +284,8 @@ def few(data: DataSpec, *, latent: int = 8, width: int = 8, widest: int = 16, ba
 
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(1e-4)),
-            "D": Player(networks.critic(data, width, widest=widest), Adam(1e-4)),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(1e-4)),
+            "D": Player(networks.critic(data, width, max_width=max_width), Adam(1e-4)),
         },
         turns=duel(play, non_saturating),
         abilities=generating(z),

@@ -129,7 +129,7 @@ def test_every_command_and_recipe_is_documented() -> None:
 
 
 def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, source: Path) -> None:
-    small = {"width": 8, "widest": 16, "latent": 8, "batch": 8}
+    small = {"width": 8, "max_width": 16, "latent": 8, "batch": 8}
     run = leafwing.train(
         source, example.name, size=16, images=16, out="run", device="cpu", precision="fp32", threads=1, **small
     )

@@ -41,7 +41,7 @@ def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: D
         before = {n: [p.detach().clone() for p in player.net.parameters()] for n, player in game.players.items()}
         costs = engine.take([turn], batch, Clock(0, 10**6, 0))
         assert costs.isfinite().all()
-        assert len(costs) == len(turn.pays)
+        assert len(costs) == len(turn.losses)
         for player_name, player in game.players.items():
             now = list(player.net.parameters())
             moved = [not torch.equal(a, b) for a, b in zip(before[player_name], now, strict=True)]
@@ -85,7 +85,7 @@ def test_costs_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) ->
     for tick in training.ticks(12):
         seen |= set(tick.costs)
     assert training.clock.images >= 60
-    expected = {f"{'+'.join(turn.movers)}/{term.name}" for turn in training.game.turns for term in turn.pays}
+    expected = {f"{'+'.join(turn.movers)}/{term.name}" for turn in training.game.turns for term in turn.losses}
     assert seen == expected
 
 

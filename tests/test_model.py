@@ -29,7 +29,7 @@ def game(name: str, spec: DataSpec) -> Game:
     options = card.resolve(
         {
             key: value
-            for key, value in {"latent": 6, "width": 4, "widest": 8}.items()
+            for key, value in {"latent": 6, "width": 4, "max_width": 8}.items()
             if key in {o.name for o in card.options}
         }
     )
@@ -345,7 +345,7 @@ def test_a_game_that_cannot_says_so() -> None:
 @pytest.fixture(scope="module")
 def coded() -> Model:
     torch.manual_seed(0)
-    options = recipes.describe("infogan").resolve({"latent": 6, "categories": 3, "width": 4, "widest": 8})
+    options = recipes.describe("infogan").resolve({"latent": 6, "categories": 3, "width": 4, "max_width": 8})
     return Model(recipes.build("infogan", recipes.find("infogan"), PICTURES, options), PICTURES)
 
 
@@ -429,7 +429,7 @@ REAL = [[0, 1, 0, 0, 1, 0], [0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 1], [1, 1, 0, 0,
 
 def attributed(told: str, combinations: list[list[int]] | None = None) -> Model:
     spec = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label", "attributes"), NAMES)
-    options = recipes.describe("cgan").resolve({"latent": 6, "width": 4, "widest": 8, "told": told})
+    options = recipes.describe("cgan").resolve({"latent": 6, "width": 4, "max_width": 8, "condition_on": told})
     torch.manual_seed(0)
     made = recipes.build("cgan", recipes.find("cgan"), spec, options)
     return Model(made, spec, combinations=REAL if combinations is None else combinations)

@@ -1,14 +1,18 @@
-"""A run folder that was written before settings had sections, by the first public layout: it still loads, samples and continues."""
+"""Run folders of earlier versions still load, sample and continue: one from before settings had sections, one with options that have
+other names now."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 
 import leafwing
-from leafwing.runs import Run
+from leafwing import recipes
+from leafwing.runs import Run, UntrustedRecipe
 
 OLD = Path(__file__).parent / "old_run"
 
@@ -27,3 +31,37 @@ def test_an_old_run_loads_samples_and_continues(tmp_path: Path) -> None:
     assert list(resumed.weights()) == [64, 96]
     assert not torch.equal(leafwing.Model.load(resumed).sample(4, seed=1), before)
     assert "training" not in Run(run.folder).config, "it is written in sections now"
+
+
+def test_options_of_an_earlier_recipe_are_read_by_their_present_names(tmp_path: Path) -> None:
+    shutil.copytree(OLD.with_name("old_run_renamed"), tmp_path / "run")
+    (tmp_path / "run" / "samples").mkdir()
+    run = Run(tmp_path / "run")
+    assert run.recipe_is_installed()
+    assert (run.config["options"]["packing"], run.config["options"]["max_width"]) == (3, 512)
+    assert leafwing.Model.load(run).sample(4, seed=1).shape == (4, 2)
+    assert list(leafwing.resume(run.folder, images="+64").weights()) == [128, 192]
+    assert "together" not in json.loads((run.folder / "run.json").read_text())["options"]
+    assert Run(run.folder).config["options"]["packing"] == 3
+    again = leafwing.train(replay=run.folder / "run.json", images=64, out=tmp_path / "again")
+    assert again.config["options"]["packing"] == 3
+
+
+def test_a_changed_recipe_is_still_refused(tmp_path: Path) -> None:
+    shutil.copytree(OLD.with_name("old_run_renamed"), tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.py"
+    recipe.write_text(recipe.read_text().replace("together * data.channels", "together * data.channels + 0"))
+    run = Run(tmp_path / "run")
+    assert run.config["options"]["together"] == 3
+    with pytest.raises(UntrustedRecipe):
+        run.game()
+
+
+def test_earlier_versions_name_options_that_exist() -> None:
+    earlier = json.loads(recipes.EARLIER.read_text())
+    assert set(earlier) <= set(recipes.names())
+    for name, about in earlier.items():
+        options = {option.name for option in recipes.describe(name).options}
+        assert all(len(digest) == 64 for digest in about["sha256"])
+        assert not options & set(about["renamed"])
+        assert set(about["renamed"].values()) <= options

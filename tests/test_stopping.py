@@ -131,7 +131,7 @@ def test_looking_does_not_change_the_training(tmp_path: Path) -> None:
 
 def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [1.0] * 9)
-    how: dict[str, Any] = {"stop_on": "kid", "images": 8, "widest": 8, "size": 16, **TINY, "recipe": "dcgan"}
+    how: dict[str, Any] = {"stop_on": "kid", "images": 8, "max_width": 8, "size": 16, **TINY, "recipe": "dcgan"}
     assert leafwing.train("digits", out=tmp_path / "a", **how).config["data"]["held_out"] == 449
     assert leafwing.train("digits", out=tmp_path / "b", hold_out=0, **how).config["data"]["held_out"] == 0
 

@@ -318,7 +318,7 @@ def test_checkpoints_that_no_alarm_can_reach_are_let_go(
 
 
 def test_pictures_that_are_held_out_are_looked_at(cache: Path, tmp_path: Path, often: None) -> None:
-    options = {"width": 8, "widest": 16, "latent": 8, "size": 16, "recipe": "dcgan"}
+    options = {"width": 8, "max_width": 16, "latent": 8, "size": 16, "recipe": "dcgan"}
     kept = {
         name: TINY[name] for name in ("batch", "threads", "precision", "device", "log_every", "save_every", "grid_every")
     }
@@ -342,7 +342,20 @@ def test_two_processes_go_back_together(tmp_path: Path) -> None:
         "--health",
         "roll_back",
     ]
-    words += ["--width", "8", "--widest", "16", "--batch", "16", "--precision", "fp32", "--threads", "1", "--devices", "2"]
+    words += [
+        "--width",
+        "8",
+        "--max-width",
+        "16",
+        "--batch",
+        "16",
+        "--precision",
+        "fp32",
+        "--threads",
+        "1",
+        "--devices",
+        "2",
+    ]
     command = [sys.executable, "-m", "leafwing", *words, "--out", str(tmp_path / "run")]
     made = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert made.returncode == 3, made.stderr
@@ -353,7 +366,7 @@ def test_two_processes_go_back_together(tmp_path: Path) -> None:
 
 # --- it works ---
 
-SMALL = {"width": 8, "widest": 16, "latent": 8, "batch": 4, "size": 16}
+SMALL = {"width": 8, "max_width": 16, "latent": 8, "batch": 4, "size": 16}
 RUNS = {
     "dcgan": ("digits", SMALL),
     "cgan": ("digits", SMALL),

@@ -18,7 +18,7 @@ POINTS = DataSpec(0, 0, 2)
 TOLD = DataSpec(16, 16, 3, fields=("image", "attributes"), attributes=("smiling", "colour=blue", "colour=red", "old"))
 THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
 """What torch computes with in this suite: `make test-machines` asks for 2 as well."""
-SMALL = {"width": 8, "width_d": 8, "widest": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
+SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
 
 
 def serves(name: str, spec: DataSpec) -> bool:

@@ -175,7 +175,7 @@ class SGD:
     momentum: Scheduled = 0.0
 
 
-Learns = Adam | RMSprop | SGD
+Optimiser = Adam | RMSprop | SGD
 
 
 @final
@@ -185,12 +185,12 @@ class Player:
 
     Args:
         net: the network.
-        learns: its optimiser; None for a player that is not trained (a frozen feature network).
+        optimiser: its optimiser; None for a player that is not trained (a frozen feature network).
         ema: half-life of the exponential moving average (EMA) of its weights, in images; 0 disables it.
     """
 
     net: nn.Module
-    learns: Learns | None = None
+    optimiser: Optimiser | None = None
     ema: float = 0
     average: nn.Module | None = field(init=False, default=None)
 
@@ -229,50 +229,50 @@ class Round:
     @cached_property
     def real_score(self) -> Tensor:
         """The scores of the real samples, in fp32 or better: (n,)."""
-        return scores(self.real_verdict)
+        return scores(self.real_output)
 
     @cached_property
     def fake_score(self) -> Tensor:
         """The scores of the fake samples, in fp32 or better: (n,)."""
-        return scores(self.fake_verdict)
+        return scores(self.fake_output)
 
     @cached_property
-    def real_verdict(self) -> Any:
+    def real_output(self) -> Any:
         """The judge's full output for the real samples."""
         return self.judge(self.real)
 
     @cached_property
-    def fake_verdict(self) -> Any:
+    def fake_output(self) -> Any:
         """The judge's full output for the fake samples."""
         return self.judge_fake(self.fake)
 
     @property
     def real_heads(self) -> Tensor:
         """The output of the critic's further heads for the real samples, in fp32 or better."""
-        return exact(self.real_verdict[1])
+        return exact(self.real_output[1])
 
     @property
     def fake_heads(self) -> Tensor:
         """The same for the fake samples."""
-        return exact(self.fake_verdict[1])
+        return exact(self.fake_output[1])
 
     def again(self, real: Tensor, fake: Tensor) -> Round:
         """The same round with these samples and no scores computed yet."""
         other = copy.copy(self)
-        for verdict in ("real_score", "fake_score", "real_verdict", "fake_verdict"):
-            other.__dict__.pop(verdict, None)
+        for name in ("real_score", "fake_score", "real_output", "fake_output"):
+            other.__dict__.pop(name, None)
         other.real, other.fake = real, fake
         return other
 
 
-def exact(said: Tensor) -> Tensor:
+def exact(values: Tensor) -> Tensor:
     """Converts to fp32 if the precision is lower, for computing losses."""
-    return said.float() if said.element_size() < 4 else said
+    return values.float() if values.element_size() < 4 else values
 
 
-def scores(verdict: Any) -> Tensor:
+def scores(output: Any) -> Tensor:
     """The scores (n,) in a judge's output: all of it, or its first element if it is a tuple."""
-    return exact(verdict[0] if isinstance(verdict, tuple) else verdict)
+    return exact(output[0] if isinstance(output, tuple) else output)
 
 
 class Play(Protocol):
@@ -287,14 +287,14 @@ class Term:
 
     Args:
         name: its name in the log.
-        cost: the function; a module if it has state.
-        watches: whether it differentiates the critic's scores with respect to the samples (gradient penalties). The samples then
-            require gradients, and the turn runs in fp32.
+        loss: the function; a module if it has state.
+        input_gradient: whether it differentiates the critic's scores with respect to the samples (gradient penalties). The samples
+            then require gradients, and the turn runs in fp32.
     """
 
     name: str
-    cost: Callable[[Any], Tensor]
-    watches: bool = False
+    loss: Callable[[Any], Tensor]
+    input_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ class Turn:
     Args:
         moves: the players that move, separated by spaces.
         play: creates the round.
-        pays: the loss terms, which are summed.
+        losses: the loss terms, which are summed.
         every: the turn is taken in rounds whose number is divisible by this.
         repeat: number of times per round, or a function of the clock.
         during: the part of training in which it is taken, as clock progress [from, to).
@@ -315,7 +315,7 @@ class Turn:
 
     moves: str
     play: Play
-    pays: Sequence[Term]
+    losses: Sequence[Term]
     every: int = 1
     repeat: int | Callable[[Clock], int] = 1
     during: tuple[float, float] = (0, inf)
@@ -391,8 +391,8 @@ class Game:
                 raise ValueError(
                     f"a turn of {turn.moves!r} has same_round, but does not directly follow a turn with the same play"
                 )
-            if stranger := [name for name in turn.movers if name not in self.players]:
-                raise ValueError(f"a turn moves {stranger[0]!r}, but the players are: {', '.join(self.players)}")
+            if unknown := [name for name in turn.movers if name not in self.players]:
+                raise ValueError(f"a turn moves {unknown[0]!r}, but the players are: {', '.join(self.players)}")
 
     @property
     def nets(self) -> Nets:
@@ -408,12 +408,12 @@ class Game:
         """All modules with state, by their key in checkpoints: networks, EMAs, stateful terms."""
         from torch import nn
 
-        found = {name: player.net for name, player in self.players.items()}
-        found |= {f"{name}.average": p.average for name, p in self.players.items() if p.average is not None}
-        found |= {
-            f"term.{term.name}": term.cost for turn in self.turns for term in turn.pays if isinstance(term.cost, nn.Module)
+        modules = {name: player.net for name, player in self.players.items()}
+        modules |= {f"{name}.average": p.average for name, p in self.players.items() if p.average is not None}
+        modules |= {
+            f"term.{term.name}": term.loss for turn in self.turns for term in turn.losses if isinstance(term.loss, nn.Module)
         }
-        return found
+        return modules
 
 
 Recipe = Callable[..., Game]

@@ -183,7 +183,7 @@ def mean_costs(
     sums: dict[str, list[float]] = {}
     for images, unit, _ in costs:
         for turn in unit:
-            for term in turn.pays:
+            for term in turn.losses:
                 value = next(numbers)
                 if not isfinite(value):
                     who = " and ".join(turn.movers)

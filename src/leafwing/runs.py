@@ -102,6 +102,7 @@ class Run:
             self.recipe = str(self.config["recipe"])
             for needed in ("options", *SAVED):
                 self.config[needed]
+            self.config["options"] = recipes.current_options(self.recipe, self.folder / "recipe.py", self.config["options"])
         except FileNotFoundError:
             raise LeafwingError(f"{self.folder} is not a run folder: it has no run.json") from None
         except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
@@ -378,7 +379,7 @@ class Run:
         own = self.folder / "recipe.py"
         if not own.is_file():
             raise LeafwingError(f"{self.folder} has no recipe.py")
-        return self.recipe in recipes.names() and recipes.digest(own) == recipes.digest(recipes.locate(self.recipe))
+        return recipes.is_installed(self.recipe, own)
 
     def function(self) -> Recipe:
         """The recipe that rebuilds this run: the installed one when the folder's equals it, else the folder's if trusted.

@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from leafwing.game import SGD, Adam, Batch, Clock, Game, Learns, RMSprop, Round, Turn, at
+from leafwing.game import SGD, Adam, Batch, Clock, Game, Optimiser, RMSprop, Round, Turn, at
 
 Hand = Callable[[Turn, Sequence[Tensor]], Sequence[Tensor]]
 """(turn, the gradients of its movers) -> the gradients that they step with."""
 
 
-def optimiser(learns: Learns, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def optimiser(spec: Optimiser, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     start = Clock()
-    match learns:
+    match spec:
         case Adam():
-            return torch.optim.Adam(weights, at(learns.lr, start), (learns.betas[0], at(learns.betas[1], start)), learns.eps)
+            return torch.optim.Adam(weights, at(spec.lr, start), (spec.betas[0], at(spec.betas[1], start)), spec.eps)
         case RMSprop():
-            return torch.optim.RMSprop(weights, at(learns.lr, start), learns.alpha, learns.eps, foreach=False)
+            return torch.optim.RMSprop(weights, at(spec.lr, start), spec.alpha, spec.eps, foreach=False)
         case SGD():
-            return torch.optim.SGD(weights, at(learns.lr, start), at(learns.momentum, start), foreach=False)
+            return torch.optim.SGD(weights, at(spec.lr, start), at(spec.momentum, start), foreach=False)
 
 
 class Plain:
@@ -31,9 +31,9 @@ class Plain:
         self.game = game
         self.met: Round | None = None
         self.optimisers = {
-            name: optimiser(player.learns, list(player.net.parameters()))
+            name: optimiser(player.optimiser, list(player.net.parameters()))
             for name, player in game.players.items()
-            if player.learns
+            if player.optimiser
         }
 
     def weights(self, turn: Turn) -> list[torch.nn.Parameter]:
@@ -48,21 +48,21 @@ class Plain:
         else:
             self.met = turn.play(self.game.nets, batch, clock)
             r = self.met.again(self.met.real, self.met.fake if moves_g else self.met.fake.detach())
-        if any(term.watches for term in turn.pays):
+        if any(term.input_gradient for term in turn.losses):
             r = r.again(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
-        found = [term.cost(r) for term in turn.pays]
+        found = [term.loss(r) for term in turn.losses]
         weights = self.weights(turn)
         gradients = torch.autograd.grad(sum(found), weights, retain_graph=not turn.same_round)
         for weight, gradient in zip(weights, hand(turn, gradients), strict=True):
             weight.grad = gradient
         for name in turn.movers:
-            learns = self.game.players[name].learns
+            spec = self.game.players[name].optimiser
             for group in self.optimisers[name].param_groups:
-                group["lr"] = at(learns.lr, clock)
-                if isinstance(learns, SGD):
-                    group["momentum"] = at(learns.momentum, clock)
-                if isinstance(learns, Adam):
-                    group["betas"] = (learns.betas[0], at(learns.betas[1], clock))
+                group["lr"] = at(spec.lr, clock)
+                if isinstance(spec, SGD):
+                    group["momentum"] = at(spec.momentum, clock)
+                if isinstance(spec, Adam):
+                    group["betas"] = (spec.betas[0], at(spec.betas[1], clock))
             self.optimisers[name].step()
         with torch.no_grad():
             for after in turn.after:

@@ -93,7 +93,7 @@ def test_the_engine_uses_them_where_it_differentiates_twice(monkeypatch: pytest.
     for unit in units:
         before = len(calls)
         engine.take(unit, batch, Clock())
-        assert (len(calls) > before) == any(term.watches for turn in unit for term in turn.pays)
+        assert (len(calls) > before) == any(term.input_gradient for turn in unit for term in turn.losses)
 
 
 def test_the_last_backward_computes_what_is_asked_for_at_once() -> None:

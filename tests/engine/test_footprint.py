@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.footprint import Footprint, Living, footprint, lasting, rehearse
-from leafwing.game import SGD, Abilities, Adam, Batch, Game, Learns, Player, RMSprop, Round, Term, Turn
+from leafwing.game import SGD, Abilities, Adam, Batch, Game, Optimiser, Player, RMSprop, Round, Term, Turn
 from leafwing.parts.plays import Packed
 from tiny import PICTURES, POINTS, batches, build, same, serves, start, tensors
 
@@ -24,13 +24,13 @@ every_case = pytest.mark.parametrize(
 CPU = choose("cpu", "fp32", 1)
 
 
-def linear(learns: Learns, **options: Any) -> Game:
+def linear(optimiser: Optimiser, **options: Any) -> Game:
     """G makes three numbers of two, D one of three."""
 
     def play(nets: Any, batch: Batch, clock: Any) -> Round:
         return Round(nets, batch.image, nets.G(torch.randn(batch.n, 2)), lambda x: nets.D(x)[:, 0])
 
-    players = {"G": Player(nn.Linear(2, 3), learns, **options), "D": Player(nn.Linear(3, 1), learns)}
+    players = {"G": Player(nn.Linear(2, 3), optimiser, **options), "D": Player(nn.Linear(3, 1), optimiser)}
     turns = [
         Turn("D", play, [Term("up", lambda r: r.fake_score.mean())]),
         Turn("G", play, [Term("down", lambda r: -r.fake_score.mean())]),
@@ -57,7 +57,7 @@ NUMBERS = (2 * 3 + 3) + (3 * 1 + 1)  # weights and biases of G and D
 
 
 @pytest.mark.parametrize(
-    ("learns", "remembered"),
+    ("optimiser", "remembered"),
     [
         (SGD(0.1), 0),
         (SGD(0.1, momentum=0.9), 4 * NUMBERS),
@@ -66,8 +66,8 @@ NUMBERS = (2 * 3 + 3) + (3 * 1 + 1)  # weights and biases of G and D
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_stays_is_counted(learns: Learns, remembered: int) -> None:
-    found = of(linear(learns))
+def test_what_stays_is_counted(optimiser: Optimiser, remembered: int) -> None:
+    found = of(linear(optimiser))
     assert found.weights == 4 * NUMBERS
     assert found.gradients == 4 * NUMBERS
     assert found.optimiser == remembered
@@ -114,7 +114,7 @@ def test_a_recipe_that_does_other_things_with_other_batches_is_measured_at_its_p
     def cost(r: Round) -> Tensor:
         return sum((r.fake_score.mean() for _ in range(len(r.fake))), torch.zeros(()))
 
-    found = of(replace(game, turns=[replace(game.turns[0], pays=[Term("many", cost)]), game.turns[1]]))
+    found = of(replace(game, turns=[replace(game.turns[0], losses=[Term("many", cost)]), game.turns[1]]))
     assert found.at(1000).activations > found.activations > 0
 
 

@@ -48,7 +48,7 @@ def test_looking_changes_nothing(name: str, spec: DataSpec) -> None:
     game = build(name, spec)
     asked = {"echo"} if game.abilities.conditions else set()
     asked |= {f"{name}/weights" for name in game.players}
-    asked |= {f"{name}/rate" for name, player in game.players.items() if player.learns and callable(player.learns.lr)}
+    asked |= {f"{name}/rate" for name, player in game.players.items() if player.optimiser and callable(player.optimiser.lr)}
     first = {f"{name}/gradient" for turn in game.turns if turn.times(Clock(0, 48, 0)) for name in turn.movers}
     assert signals[0].keys() == SCORED | asked | first, "who moved has a gradient"
     assert signals[-1].keys() == SCORED | asked | {f"{name}/gradient" for name in game.players} | {"moved"}

@@ -20,7 +20,7 @@ import leafwing
 from leafwing.runs import Run
 
 LEAFWING = [sys.executable, "-m", "leafwing"]
-TINY = ["--width", "8", "--widest", "16", "--batch", "16", "--precision", "fp32", "--threads", "1", "--ema", "64"]
+TINY = ["--width", "8", "--max-width", "16", "--batch", "16", "--precision", "fp32", "--threads", "1", "--ema", "64"]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -180,8 +180,8 @@ def networks_of_the_house(p: Processes) -> None:
     ended = []
     for shared in (True, False):
         torch.manual_seed(4)
-        G = networks.generator(spec, 8, 8, widest=16).train()
-        D = networks.critic(spec, 8, norm="batch", widest=16).train().requires_grad_(False)
+        G = networks.generator(spec, 8, 8, max_width=16).train()
+        D = networks.critic(spec, 8, norm="batch", max_width=16).train().requires_grad_(False)
         if shared:
             synchronise_batch_norm(G, p)
             synchronise_batch_norm(D, p)

@@ -20,7 +20,7 @@ from leafwing.parts import priors
 from leafwing.pictures import to_pixels
 
 SIDE, SCALE = 16, 2
-TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
 
 class Waves(nn.Module):
@@ -71,7 +71,7 @@ def world(
     size = channels * (waves if kind == "waves" else 16)
     fields = ("image", "label") if labels else ("image",)
     abilities = Abilities(
-        priors.named(prior, size),
+        priors.by_name(prior, size),
         lambda nets, z, label: nets.G(z, label),
         ("label",) if labels else (),
         encode=(lambda nets, x: nets.G.back(x)) if encodes else None,

@@ -17,10 +17,10 @@ from leafwing.commands.explore import explore
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import FILLED, TOOLS, tool
 from leafwing.metrics import features
-from leafwing.recipes import meanings
+from leafwing.recipes import descriptions
 from leafwing.runs import Run
 
-TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 every_tool = pytest.mark.parametrize("name", TOOLS)
 
 
@@ -38,7 +38,7 @@ def test_every_tool_is_a_function_whose_options_are_explained(name: str) -> None
     parameters = inspect.signature(function).parameters
     first, *others = parameters
     assert first == "model"
-    said = meanings(inspect.getdoc(function) or "")
+    said = descriptions(inspect.getdoc(function) or "")
     for other in others:
         assert said.get(other), f"{name} does not explain {other}"
         if other not in FILLED:

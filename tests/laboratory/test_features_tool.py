@@ -214,7 +214,7 @@ def test_the_command_writes_the_learning_curve(tmp_path: Path, monkeypatch: pyte
         path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    tiny = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
     run = leafwing.train(tmp_path / "pictures", "dcgan", out=tmp_path / "run", images=16, **tiny)
     out = tmp_path / "found"
     words = ["--labels", "2,4", "--draws", "2", "--steps", "2", "--out", str(out)]

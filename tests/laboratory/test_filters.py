@@ -173,7 +173,7 @@ def test_the_command_writes_the_sheet(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "pictures").mkdir()
     for i in range(12):
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
-    tiny = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
     run = leafwing.train(tmp_path / "pictures", "sngan", out=tmp_path / "run", images=16, **tiny)
     out = tmp_path / "found"
     assert cli.run(["explore", str(run.folder), "filters", "--maps", "3", "--out", str(out)]) == 0

@@ -158,7 +158,7 @@ def test_what_cannot_be_inverted_is_said(tmp_path: Path) -> None:
 
 def test_real_pictures_keep_their_attributes() -> None:
     names = ("smiling", "old")
-    told = Abilities(priors.named("normal", 9), lambda nets, z, attributes: nets.G(z), ("attributes",))
+    told = Abilities(priors.by_name("normal", 9), lambda nets, z, attributes: nets.G(z), ("attributes",))
     model = Model(Game({"G": world().game.players["G"]}, [], told), DataSpec(16, 16, 3, attributes=names))
     own = np.array([[0, 1], [1, 0], [1, 1], [0, 0]], np.uint8)
     data = replace(held(model, model.sample(4)), attributes=own)
@@ -169,7 +169,7 @@ def test_real_pictures_keep_their_attributes() -> None:
 
 @pytest.mark.parametrize("tool", ["invert", "complete", "edit"])
 def test_points_are_refused(tool: str) -> None:
-    model = Model(Game({}, [], Abilities(priors.named("normal", 2), lambda nets, z, label: z)), DataSpec(0, 0, 2))
+    model = Model(Game({}, [], Abilities(priors.by_name("normal", 2), lambda nets, z, label: z)), DataSpec(0, 0, 2))
     given = {name: None for name in inspect.signature(laboratory.tool(tool)).parameters if name in laboratory.FILLED}
     with pytest.raises(LeafwingError, match="points"):
         laboratory.tool(tool)(model, **given)

@@ -60,7 +60,7 @@ def test_every_line_of_the_page_works(
             line = line.replace(many, few)
         words = shlex.split(re.sub(r"\d+k\b", "64", line))[1:]
         if words[0] == "train":
-            words += ["--threads", "1", "--width", "8", "--widest", "16", "--batch", "16"]
+            words += ["--threads", "1", "--width", "8", "--max-width", "16", "--batch", "16"]
         elif words[0] == "explore":
             option = SMALL.get(words[2], [])
             words += option if option and option[0] not in words else []

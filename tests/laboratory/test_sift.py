@@ -179,7 +179,7 @@ def test_the_command_writes_what_was_kept(tmp_path: Path, monkeypatch: pytest.Mo
         path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    tiny = {"width": 8, "widest": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
     run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **tiny)
     words = ["--labels", "2", "--draws", "2", "--samples", "6", "--by", "critic"]
     out = tmp_path / "found"

@@ -27,7 +27,7 @@ from leafwing.model import Model
 from leafwing.progress import Silent
 from leafwing.runs import Run
 
-TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 16, "size": 16, "threads": 1, "precision": "fp32"}
+TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 16, "size": 16, "threads": 1, "precision": "fp32"}
 HELD = 200
 LEAFWING = [sys.executable, "-m", "leafwing"]
 

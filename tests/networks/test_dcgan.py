@@ -22,8 +22,8 @@ RECTANGLES = [(64, 96), (48, 80), (16, 64), (80, 16), (32, 256)]
 @pytest.mark.parametrize(("height", "width"), SQUARES + RECTANGLES)
 def test_every_legal_size_gives_pictures_of_that_size_and_one_score_each(height: int, width: int, norm: str) -> None:
     data = DataSpec(height, width, 3)
-    g = dcgan.Generator(data, 8, 2, norm=norm, widest=8)
-    d = dcgan.Critic(data, 2, norm=norm, widest=8)
+    g = dcgan.Generator(data, 8, 2, norm=norm, max_width=8)
+    d = dcgan.Critic(data, 2, norm=norm, max_width=8)
     with torch.no_grad():
         made = g(torch.randn(2, 8))
         assert made.shape == (2, 3, height, width)
@@ -86,7 +86,7 @@ def norms(net: nn.Module) -> list[str]:
 @pytest.mark.parametrize("side", [16, 64])
 def test_normalisation_is_everywhere_but_at_gs_output_and_ds_input_and_score(side: int) -> None:
     data = DataSpec(side, side, 3)
-    g, d = dcgan.Generator(data, 8, 4, widest=16), dcgan.Critic(data, 4, widest=16)
+    g, d = dcgan.Generator(data, 8, 4, max_width=16), dcgan.Critic(data, 4, max_width=16)
     halvings = {16: 2, 64: 4}[side]
     assert len(norms(g)) == halvings
     assert len(norms(d)) == halvings - 1
@@ -174,7 +174,7 @@ def test_the_critic_is_leaky_and_the_generator_is_not() -> None:
 def scales(activation: str) -> list[tuple[float, float]]:
     """Mean and variance after each activation of a critic whose weights are N(0, 1 / fan-in), away from the border."""
     torch.manual_seed(0)
-    d = dcgan.Critic(DataSpec(64, 64, 3), 32, norm="none", activation=activation, widest=256)
+    d = dcgan.Critic(DataSpec(64, 64, 3), 32, norm="none", activation=activation, max_width=256)
     for layer in d.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, 0, layer.weight[0].numel() ** -0.5)
@@ -247,8 +247,8 @@ def test_attention_is_at_the_largest_map_of_32_pixels_or_half_the_picture(
     height: int, width: int, expected: tuple[int, int]
 ) -> None:
     data, seen = DataSpec(height, width, 3), []
-    g = dcgan.Generator(data, 8, 8, widest=16, attention=True)
-    d = dcgan.Critic(data, 8, norm="none", widest=16, attention=True)
+    g = dcgan.Generator(data, 8, 8, max_width=16, attention=True)
+    d = dcgan.Critic(data, 8, norm="none", max_width=16, attention=True)
     for net in (g, d):
         (layer,) = (module for module in net.modules() if isinstance(module, SelfAttention))
         layer.register_forward_hook(lambda module, args, out: seen.append(tuple(out.shape[2:])))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, SelfAttention, VirtualBatchNorm, spectral
+from leafwing.networks.layers import MinibatchDiscrimination, SelfAttention, VirtualBatchNorm, WithReferenceBatch, spectral
 
 pytestmark = pytest.mark.machine
 
@@ -44,7 +44,7 @@ def test_virtual_batch_norm_looks_at_the_reference_and_the_sample_alone() -> Non
 def test_a_generator_beside_its_reference_makes_each_sample_alone() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 2, 4), VirtualBatchNorm(2, 6))
-    made = BesideReference(net, torch.randn(6, 4))
+    made = WithReferenceBatch(net, torch.randn(6, 4))
     z = torch.randn(5, 4)
     assert made(z).shape == (5, 2, 4, 4)
     assert torch.allclose(made(z)[2:3], made(z[2:3]), atol=1e-6)

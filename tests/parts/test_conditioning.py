@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leafwing.parts.conditioning import Concatenation, LabelBesideLatent, Projection
+from leafwing.parts.conditioning import Concatenation, ConditionalGenerator, Projection
 
 pytestmark = pytest.mark.machine
 
@@ -80,11 +80,11 @@ def test_concatenation_works_for_vectors() -> None:
 
 def test_the_label_stands_beside_the_latent() -> None:
     inside = Seen()
-    LabelBesideLatent(inside, 3)(torch.tensor([[0.5, -0.5], [1.0, 2.0]]), torch.tensor([2, 0]))
+    ConditionalGenerator(inside, 3)(torch.tensor([[0.5, -0.5], [1.0, 2.0]]), torch.tensor([2, 0]))
     assert inside.x.tolist() == [[0.5, -0.5, 0.0, 0.0, 1.0], [1.0, 2.0, 1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("kind", [Concatenation, LabelBesideLatent])
+@pytest.mark.parametrize("kind", [Concatenation, ConditionalGenerator])
 def test_the_label_takes_on_the_precision_of_what_it_joins(kind: type[nn.Module]) -> None:
     inside = Seen()
     kind(inside, 3)(torch.zeros(2, 2, dtype=torch.float64), torch.tensor([0, 1]))
@@ -94,7 +94,7 @@ def test_the_label_takes_on_the_precision_of_what_it_joins(kind: type[nn.Module]
 def test_another_label_gives_another_output() -> None:
     torch.manual_seed(0)
     x, y, other = torch.randn(3, 6), torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])
-    concatenated, beside = Concatenation(nn.Linear(9, 1), 3), LabelBesideLatent(nn.Linear(9, 4), 3)
+    concatenated, beside = Concatenation(nn.Linear(9, 1), 3), ConditionalGenerator(nn.Linear(9, 4), 3)
     for made in (concatenated, beside):
         assert ((made(x, y) - made(x, other)).abs().amax(1) > 1e-3).all()
 
@@ -141,5 +141,5 @@ def test_attributes_are_channels_and_stand_behind_the_label() -> None:
     label = torch.tensor([1, 0])
     Concatenation(inside, 2)(torch.zeros(2, 1, 2, 2), label, ATTRIBUTES)
     assert inside.x[:, 1:, 0, 1].tolist() == [[0.0, 1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 1.0]]
-    LabelBesideLatent(inside, 0)(torch.tensor([[0.5], [2.0]]), ATTRIBUTES)
+    ConditionalGenerator(inside, 0)(torch.tensor([[0.5], [2.0]]), ATTRIBUTES)
     assert inside.x.tolist() == [[0.5, 1.0, 0.0, 1.0], [2.0, 0.0, 0.0, 1.0]]

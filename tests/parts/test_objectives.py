@@ -153,8 +153,8 @@ F = {
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_what_a_divergence_costs_is_the_conjugate_of_what_it_says(name: str) -> None:
     for v in (-1.5, -0.2, 0.0, 0.7, 2.0):
-        said = DIVERGENCES[name].says(torch.tensor(v, dtype=torch.float64)).item()
-        cost = DIVERGENCES[name].costs(torch.tensor(v, dtype=torch.float64)).item()
+        said = DIVERGENCES[name].activation(torch.tensor(v, dtype=torch.float64)).item()
+        cost = DIVERGENCES[name].conjugate(torch.tensor(v, dtype=torch.float64)).item()
         assert cost == pytest.approx(CONJUGATES[name](said), rel=1e-9, abs=1e-12)
 
 
@@ -167,7 +167,7 @@ def test_the_best_critic_of_two_coins_measures_their_divergence(name: str) -> No
 
     def bound() -> torch.Tensor:
         optimiser.zero_grad()
-        cost = -((p * f.says(v)).sum() - (q * f.costs(v)).sum())
+        cost = -((p * f.activation(v)).sum() - (q * f.conjugate(v)).sum())
         cost.backward()
         return cost
 

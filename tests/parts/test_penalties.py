@@ -45,7 +45,7 @@ def by(w: Tensor) -> Callable[[Tensor], Tensor]:
 
 @pytest.mark.parametrize(("norm", "weight"), [(0.25, 10.0), (1.0, 10.0), (2.0, 10.0), (3.0, 0.1)])
 def test_a_linear_critic_pays_the_squared_distance_of_its_slope_from_one(norm: float, weight: float) -> None:
-    paid = gradient_penalty(weight).cost(meet(by(linear(norm)))).item()
+    paid = gradient_penalty(weight).loss(meet(by(linear(norm)))).item()
     assert paid == pytest.approx(weight * (norm - 1) ** 2, rel=1e-4, abs=1e-10)
 
 
@@ -53,7 +53,7 @@ def test_the_slope_is_measured_for_each_sample_then_averaged() -> None:
     """Slopes 2 and 4: the mean of 1 and 9 is 5, the square of the mean's distance would be 4."""
     w = linear(1.0)
     factors = torch.tensor([2.0, 4.0])
-    paid = gradient_penalty(1.0).cost(meet(lambda x: by(w)(x) * factors, n=2)).item()
+    paid = gradient_penalty(1.0).loss(meet(lambda x: by(w)(x) * factors, n=2)).item()
     assert paid == pytest.approx((1 + 9) / 2, rel=1e-4)
 
 
@@ -61,20 +61,20 @@ def test_the_slope_is_measured_for_each_sample_then_averaged() -> None:
 def test_r1_and_r2_of_a_linear_critic_are_half_gamma_times_the_squared_slope(
     term: Callable[..., object], which: str
 ) -> None:
-    paid = term(0.8).cost(meet(by(linear(3.0)))).item()  # type: ignore[attr-defined]
+    paid = term(0.8).loss(meet(by(linear(3.0)))).item()  # type: ignore[attr-defined]
     assert paid == pytest.approx(0.4 * 9, rel=1e-5)
 
 
 def test_r1_looks_at_the_reals_and_r2_at_the_fakes() -> None:
     """For s(x) = |x|^2 / 2 the slope is x itself."""
     r = meet(lambda x: x.square().sum((1, 2, 3)) / 2)
-    assert r1(2.0).cost(r).item() == pytest.approx(r.real.square().sum((1, 2, 3)).mean().item(), rel=1e-5)
-    assert r2(2.0).cost(r).item() == pytest.approx(r.fake.square().sum((1, 2, 3)).mean().item(), rel=1e-5)
+    assert r1(2.0).loss(r).item() == pytest.approx(r.real.square().sum((1, 2, 3)).mean().item(), rel=1e-5)
+    assert r2(2.0).loss(r).item() == pytest.approx(r.fake.square().sum((1, 2, 3)).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("term", [r1, r2])
 def test_gamma_may_follow_the_clock(term: Callable[..., object]) -> None:
-    cost = term(lambda clock: clock.images / 10).cost  # type: ignore[attr-defined]
+    cost = term(lambda clock: clock.images / 10).loss  # type: ignore[attr-defined]
     assert cost(meet(by(linear(1.0)), clock=Clock(5, 100))).item() == pytest.approx(0.25, rel=1e-5)
     assert cost(meet(by(linear(1.0)), clock=Clock(20, 100))).item() == pytest.approx(1.0, rel=1e-5)
 
@@ -96,7 +96,7 @@ def test_the_critic_learns_from_the_penalty(term: object) -> None:
         torch.manual_seed(0)
         r = meet(lambda x: torch.tanh(x.double().flatten(1) @ weight) @ outside)
         r.__dict__["real_score"], r.__dict__["fake_score"] = r.judge(r.real), r.judge(r.fake)  # without rounding to fp32
-        return term.cost(r).double()  # type: ignore[attr-defined,no-any-return]
+        return term.loss(r).double()  # type: ignore[attr-defined,no-any-return]
 
     leaf = inside.clone().requires_grad_()
     (exact,) = torch.autograd.grad(paid(leaf), leaf)
@@ -110,9 +110,9 @@ def test_the_critic_learns_from_the_penalty(term: object) -> None:
 
 
 def test_every_term_that_differentiates_by_the_samples_says_so() -> None:
-    assert gradient_penalty().watches
-    assert r1().watches
-    assert r2().watches
+    assert gradient_penalty().input_gradient
+    assert r1().input_gradient
+    assert r2().input_gradient
 
 
 class Recorder:
@@ -130,7 +130,7 @@ def test_the_penalty_looks_between_real_and_fake_at_one_place_for_each_pair() ->
     judge = Recorder()
     r = Round(Nets(), real=torch.ones(64, *SHAPE), fake=torch.zeros(64, *SHAPE), judge=judge)
     torch.manual_seed(0)
-    gradient_penalty().cost(r)
+    gradient_penalty().loss(r)
     (between,) = judge.shown
     flat = between.flatten(1)
     assert torch.allclose(flat, flat[:, :1].expand_as(flat)), "the coefficient differs within a sample"
@@ -144,14 +144,14 @@ def test_the_penalty_looks_between_real_and_fake_at_one_place_for_each_pair() ->
 def test_the_penalty_works_for_points() -> None:
     w = torch.tensor([3.0, 4.0])
     r = Round(Nets(), real=torch.randn(6, 2), fake=torch.randn(6, 2), judge=lambda x: x @ w)
-    assert gradient_penalty(1.0).cost(r).item() == pytest.approx(16.0, rel=1e-4)
+    assert gradient_penalty(1.0).loss(r).item() == pytest.approx(16.0, rel=1e-4)
 
 
 def test_a_fresh_place_is_looked_at_each_time() -> None:
     judge = Recorder()
     r = Round(Nets(), real=torch.ones(4, *SHAPE), fake=torch.zeros(4, *SHAPE), judge=judge)
-    gradient_penalty().cost(r)
-    gradient_penalty().cost(r)
+    gradient_penalty().loss(r)
+    gradient_penalty().loss(r)
     assert not torch.equal(*judge.shown)
 
 
@@ -159,7 +159,7 @@ def test_the_penalty_gives_the_generator_no_gradient() -> None:
     g, d = nn.Linear(4, 48), nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Tanh(), nn.Linear(8, 1))
     fake = g(torch.randn(5, 4)).unflatten(1, SHAPE)
     r = Round(Nets(G=g, D=d), real=torch.randn(5, *SHAPE), fake=fake, judge=lambda x: d(x).squeeze(1))
-    gradient_penalty().cost(r).backward()
+    gradient_penalty().loss(r).backward()
     assert all(weight.grad is None for weight in g.parameters())
     assert d[1].weight.grad is not None
     assert d[1].weight.grad.abs().sum() > 0
@@ -167,7 +167,7 @@ def test_the_penalty_gives_the_generator_no_gradient() -> None:
 
 def test_a_flat_critic_pays_the_whole_weight_and_gets_a_finite_gradient() -> None:
     w = torch.zeros(SHAPE, requires_grad=True)
-    paid = gradient_penalty(10.0).cost(meet(lambda x: (x * w).sum((1, 2, 3))))
+    paid = gradient_penalty(10.0).loss(meet(lambda x: (x * w).sum((1, 2, 3))))
     paid.backward()
     assert paid.item() == pytest.approx(10.0)
     assert w.grad is not None
@@ -190,8 +190,8 @@ def test_matched_features_pay_the_squared_distance_of_their_means() -> None:
     r = meet(by(linear(1.0)))
     term = feature_matching(lambda r, x: x[:, 0])
     expected = (r.real[:, 0].mean(0) - r.fake[:, 0].mean(0)).square().mean().item()
-    assert term.cost(r).item() == pytest.approx(expected, rel=1e-5)
-    assert term.cost(r.again(r.real, r.real.flip(0))).item() == pytest.approx(0, abs=1e-12), "an order is no difference"
+    assert term.loss(r).item() == pytest.approx(expected, rel=1e-5)
+    assert term.loss(r.again(r.real, r.real.flip(0))).item() == pytest.approx(0, abs=1e-12), "an order is no difference"
 
 
 def test_codes_that_point_one_way_pay_for_it() -> None:
@@ -201,8 +201,8 @@ def test_codes_that_point_one_way_pay_for_it() -> None:
         (torch.ones(4, 3), 1.0),
         (torch.tensor([[1.0, 0], [-2, 0], [0, 3], [0, 1]]), 1 / 3),
     ):
-        assert pull_away(lambda r, code=code: code, 0.5).cost(r).item() == pytest.approx(0.5 * paid, abs=1e-6)
-    assert pull_away(lambda r: torch.ones(1, 3)).cost(r).item() == pytest.approx(0, abs=1e-6)
+        assert pull_away(lambda r, code=code: code, 0.5).loss(r).item() == pytest.approx(0.5 * paid, abs=1e-6)
+    assert pull_away(lambda r: torch.ones(1, 3)).loss(r).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_historical_average_is_that_of_all_weights_so_far() -> None:

@@ -115,10 +115,10 @@ def test_in_a_duel_the_critic_moves_first_and_the_generator_once() -> None:
 def test_each_side_pays_its_own_half_of_the_objective_and_only_the_critic_the_rest() -> None:
     from leafwing.game import Term
 
-    extra = Term("extra", lambda r: torch.tensor(3.0), watches=True)
+    extra = Term("extra", lambda r: torch.tensor(3.0), input_gradient=True)
     d, g = duel(play, OBJECTIVE, critic=[extra])  # type: ignore[arg-type]
-    assert [(term.name, term.cost(None).item()) for term in d.pays] == [("adversarial", 1.0), ("extra", 3.0)]
-    assert [(term.name, term.cost(None).item()) for term in g.pays] == [("adversarial", 2.0)]
+    assert [(term.name, term.loss(None).item()) for term in d.losses] == [("adversarial", 1.0), ("extra", 3.0)]
+    assert [(term.name, term.loss(None).item()) for term in g.losses] == [("adversarial", 2.0)]
 
 
 def test_how_often_the_critic_moves_may_follow_the_clock() -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from leafwing.parts.priors import Categorical, Normal, Product, Uniform, named
+from leafwing.parts.priors import Categorical, Normal, Product, Uniform, by_name
 
 pytestmark = pytest.mark.machine
 
 
 def draw(name: str, n: int = 4000, size: int = 5, seed: int = 0) -> torch.Tensor:
-    return named(name, size)(n, generator=torch.Generator().manual_seed(seed))
+    return by_name(name, size)(n, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
 def test_latents_have_one_row_a_sample(name: str) -> None:
     assert draw(name, 7, 3).shape == (7, 3)
-    assert named(name, 3).size == 3
+    assert by_name(name, 3).size == 3
 
 
 def test_normal_latents_have_mean_0_and_variance_1() -> None:
@@ -52,7 +52,7 @@ def test_a_generator_decides_the_latents_and_the_global_one_is_left_alone(name: 
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
 def test_without_a_generator_latents_are_fresh_and_follow_the_global_seed(name: str) -> None:
-    prior = named(name, 4)
+    prior = by_name(name, 4)
     torch.manual_seed(3)
     one, two = prior(2), prior(2)
     torch.manual_seed(3)
@@ -61,19 +61,19 @@ def test_without_a_generator_latents_are_fresh_and_follow_the_global_seed(name: 
 
 
 def test_names_give_the_priors_they_say() -> None:
-    assert named("normal", 4) == Normal(4)
-    assert named("uniform", 4) == Uniform(4)
+    assert by_name("normal", 4) == Normal(4)
+    assert by_name("uniform", 4) == Uniform(4)
 
 
 def test_an_unknown_prior_is_answered_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no prior 'cauchy'; there are: normal, uniform"):
-        named("cauchy", 4)
+        by_name("cauchy", 4)
 
 
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_latent_needs_a_number(size: int) -> None:
     with pytest.raises(ValueError, match=f"at least 1, not {size}"):
-        named("normal", size)
+        by_name("normal", size)
 
 
 def test_a_category_is_a_one_among_zeros_each_as_likely() -> None:

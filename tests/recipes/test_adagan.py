@@ -109,13 +109,13 @@ def test_what_the_mixture_lacks_weighs_more_and_a_sure_critic_leaves_all_alike()
     nets = game.nets
     judged = Nets(**{**vars(nets), "D2": Fixed(lambda x: x[:, 0]), "C": Fixed(lambda x: 100.0 * x[:, 0])})
     r = turn.play(judged, batches(POINTS)(0, 2), Clock(0, 100, 0))
-    cost = turn.pays[0].cost(r.again(real, torch.zeros(2, 2)))
+    cost = turn.losses[0].loss(r.again(real, torch.zeros(2, 2)))
     softplus = torch.nn.functional.softplus
     # r is 0 and e^100: with lambda still 1 they weigh 2 and 0.
     assert cost.item() == pytest.approx((2 * softplus(torch.tensor(-1.0)) / 2 + softplus(torch.tensor(0.0))).item())
     sure = Nets(**{**vars(judged), "C": Fixed(lambda x: torch.full((len(x),), 100.0))})
     sure.L.level.data.fill_(0.5)  # where it settles
-    cost = turn.pays[0].cost(turn.play(sure, batches(POINTS)(0, 2), Clock(0, 100, 0)).again(real, torch.zeros(2, 2)))
+    cost = turn.losses[0].loss(turn.play(sure, batches(POINTS)(0, 2), Clock(0, 100, 0)).again(real, torch.zeros(2, 2)))
     alike = softplus(-real[:, 0]).mean() + softplus(torch.tensor(0.0))
     assert cost.item() == pytest.approx(alike.item())
 

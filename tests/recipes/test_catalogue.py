@@ -12,6 +12,7 @@ import pytest
 
 from leafwing import recipes
 from leafwing.errors import LeafwingError
+from leafwing.parts import priors
 from leafwing.recipes import Card, Option
 
 NAMES = recipes.names()
@@ -411,12 +412,12 @@ def test_a_recipe_that_refuses_its_options_is_named() -> None:
         recipes.build("mine", mine, None, {})  # type: ignore[arg-type]
 
 
-def test_an_unknown_prior_is_bad_input_with_the_names_there_are() -> None:
-    from leafwing.game import DataSpec
-
-    options = recipes.describe("gan").resolve({"prior": "cauchy", "width": 4, "width_d": 4})
-    with pytest.raises(LeafwingError, match=r"recipe gan .*no prior 'cauchy'; there are: normal, uniform"):
-        recipes.build("gan", recipes.find("gan"), DataSpec(0, 0, 2), options)
+@pytest.mark.parametrize("name", [name for name in NAMES if any(o.name == "prior" for o in recipes.describe(name).options)])
+def test_the_choices_of_a_prior_are_those_that_exist(name: str) -> None:
+    (prior,) = (option for option in recipes.describe(name).options if option.name == "prior")
+    assert set(prior.choices) == set(priors.PRIORS)
+    with pytest.raises(LeafwingError, match=rf"recipe {name}: prior='cauchy'"):
+        recipes.describe(name).resolve({"prior": "cauchy"})
 
 
 def test_the_digest_sees_every_change_but_line_ends(tmp_path: Path) -> None:

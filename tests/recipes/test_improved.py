@@ -13,14 +13,14 @@ import leafwing
 OPTIONS: dict[str, dict[str, Any]] = {
     "improved_gan": {"history": 0.1, "reference": 4, "matching": True, "discrimination": False, "smooth": 1.0},
     "bigan": {"encoder": "stochastic"},
-    "pacgan": {"together": 3},
+    "pacgan": {"packing": 3},
     "fgan": {"divergence": "squared_hellinger", "saturating": True},
     "infogan": {"codes": 0, "categories": 3},
     "ebgan": {"pull": 0.0},
     "vaegan": {"gate": 0.02},
     "bgan": {"discrete": True, "draws": 3},
 }
-TINY: dict[str, Any] = {"width": 8, "widest": 16, "latent": 8, "batch": 6, "size": 16, "threads": 1, "precision": "fp32"}
+TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 6, "size": 16, "threads": 1, "precision": "fp32"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)

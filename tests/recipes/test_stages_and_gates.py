@@ -21,7 +21,7 @@ pytestmark = pytest.mark.machine
 
 
 def made(name: str, spec: DataSpec = PICTURES, **options: Any) -> Game:
-    small = {"latent": 4, "width": 4, "widest": 8, "batch": 6}
+    small = {"latent": 4, "width": 4, "max_width": 8, "batch": 6}
     torch.manual_seed(0)
     return recipes.build(name, recipes.find(name), spec, recipes.describe(name).resolve(small | options))
 
@@ -105,7 +105,7 @@ def test_whoever_is_too_far_ahead_rests(real: float, fake: float, d_moves: bool,
         batch["image"] = image
         r = game.turns[0].play(game.nets, batch, Clock())
         r.__dict__.update(real_score=torch.full((6,), real), fake_score=torch.full((6,), fake))
-        return [[term.cost(r).item() for term in turn.pays] for turn in game.turns]
+        return [[term.loss(r).item() for term in turn.losses] for turn in game.turns]
 
     (d, e, g), (free_d, free_e, free_g) = costs(gated), costs(free)
     assert d == (pytest.approx(free_d, rel=1e-4) if d_moves else [0, 0])
@@ -133,19 +133,19 @@ def test_the_discrete_form_draws_as_often_as_g_says_and_weighs_by_the_critic() -
     batch["image"] = batch.image / 127.5 - 1
     mean = torch.full((3, *PICTURES.shape), 0.2)
     stub = Nets(G=lambda z: mean, D=lambda x: x.flatten(1).mean(1) * 10)
-    play, generator = game.turns[1].play, game.turns[1].pays[0].cost
+    play, generator = game.turns[1].play, game.turns[1].losses[0].loss
     r: Any = play(stub, batch, Clock())
-    assert set(r.real.unique().tolist()) == set(r.drawn.unique().tolist()) == {-1, 1}
+    assert set(r.real.unique().tolist()) == set(r.samples.unique().tolist()) == {-1, 1}
     assert torch.equal(r.real > 0, batch.image > 0)
-    assert r.drawn.shape == (3, 500, *PICTURES.shape)
+    assert r.samples.shape == (3, 500, *PICTURES.shape)
     assert r.fake.shape == r.real.shape
-    assert r.drawn.mean().item() == pytest.approx(0.2, abs=0.01), "0.6 are light, 0.4 dark"
-    score = r.drawn.flatten(2).mean(2) * 10
+    assert r.samples.mean().item() == pytest.approx(0.2, abs=0.01), "0.6 are light, 0.4 dark"
+    score = r.samples.flatten(2).mean(2) * 10
     importance = score.exp() / score.exp().sum(1, keepdim=True)
-    likely = torch.where(r.drawn > 0, 0.6, 0.4).log().flatten(2).sum(2)
+    likely = torch.where(r.samples > 0, 0.6, 0.4).log().flatten(2).sum(2)
     assert generator(r).item() == pytest.approx(-(importance * likely).sum(1).mean().item(), rel=1e-4)
     live: Any = play(nets, batch, Clock())
-    assert not live.drawn.requires_grad
+    assert not live.samples.requires_grad
     generator(live).backward()
     assert all(weight.grad is not None for weight in nets.G.parameters())
 
@@ -160,4 +160,4 @@ def test_d_judges_the_discrete_form_like_the_other() -> None:
     game = made("bgan", discrete=True, draws=4)
     r = Round(game.nets, torch.ones(2), torch.zeros(2), lambda x: 2 * x)
     expected = softplus(torch.tensor(-2.0)) + softplus(torch.tensor(0.0))
-    assert game.turns[0].pays[0].cost(r).item() == pytest.approx(expected.item())
+    assert game.turns[0].losses[0].loss(r).item() == pytest.approx(expected.item())

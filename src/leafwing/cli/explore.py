@@ -14,7 +14,7 @@ from leafwing.commands.explore import explore as run_tool
 from leafwing.errors import LeafwingError
 from leafwing.laboratory import FILLED, TOOLS, tool
 from leafwing.progress import Screen
-from leafwing.recipes import meanings
+from leafwing.recipes import descriptions
 
 MACHINE, FOLDER, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Machine", "Run folder", "Output"), 4))
 LIST = "\n\n".join(f"{name}: {text}" for name, text in TOOLS.items())
@@ -64,7 +64,7 @@ def command(words: Sequence[str]) -> Callable[..., int]:
         function = tool(named)
         group = Group(f"Options of {named}", sort_key=1)
         doc = inspect.getdoc(function) or ""
-        said, hints = meanings(doc), get_type_hints(function)
+        said, hints = descriptions(doc), get_type_hints(function)
         for name, one in list(inspect.signature(function).parameters.items())[1:]:
             if name not in FILLED:
                 kind: Any = Annotated[hints[name], Parameter(help=said.get(name, ""), group=group)]

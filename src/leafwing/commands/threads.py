@@ -48,7 +48,7 @@ class Threads:
             if change.images <= begun:
                 torch.set_num_threads(change.threads)
         self.adapts = run.settings.machine.threads == "auto" and training.engine.processes.world == 1
-        self.watches = training.engine.device.type == "cpu" and training.engine.processes.world == 1
+        self.input_gradient = training.engine.device.type == "cpu" and training.engine.processes.world == 1
         self.most = max(cores(), torch.get_num_threads())
         self.best: dict[int, float] = {}
         self.slow_since: float | None = None
@@ -63,7 +63,7 @@ class Threads:
                 torch.set_num_threads(self.coming.popleft().threads)
                 changed = True
             return {"threads": torch.get_num_threads()} if changed else {}
-        if not self.watches:
+        if not self.input_gradient:
             return {}
         now = torch.get_num_threads()
         better = self._better(now) if self._is_time(tick, now) else now

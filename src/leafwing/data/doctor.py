@@ -253,7 +253,7 @@ def _advise(report: Report) -> None:
     if report.attributes:
         say(
             f"{len(report.attributes)} attributes: recipe cgan generates requested ones"
-            + (" with --told attributes." if len(report.classes) > 1 else "; dcgan ignores them.")
+            + (" with --condition-on attributes." if len(report.classes) > 1 else "; dcgan ignores them.")
         )
         if rare := [name for name, count in report.attributes.items() if min(count, n - count) < _RARE]:
             say(

@@ -123,9 +123,9 @@ class Probe:
             found[f"{name}/weights"] = norm(weights)
             if gradients := [weight.grad for weight in weights if weight.grad is not None]:
                 found[f"{name}/gradient"] = norm(gradients)
-            learns = self.engine.game.players[name].learns
-            if learns is not None and callable(learns.lr):
-                found[f"{name}/rate"] = torch.tensor(learns.lr(clock), device=self.engine.device)
+            spec = self.engine.game.players[name].optimiser
+            if spec is not None and callable(spec.lr):
+                found[f"{name}/rate"] = torch.tensor(spec.lr(clock), device=self.engine.device)
         return found
 
 

@@ -18,7 +18,7 @@ from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import Share
 from leafwing.errors import Diverged
-from leafwing.game import Adam, Batch, Clock, Game, Learns, Nets, RMSprop, Round, Turn, at
+from leafwing.game import Adam, Batch, Clock, Game, Nets, Optimiser, RMSprop, Round, Turn, at
 
 WARM = 3  # so often a unit is taken for real before it is recorded: what is set up at first use must be set up
 
@@ -81,9 +81,9 @@ class Engine:
             name: [p for p in player.net.parameters() if p.requires_grad] for name, player in game.players.items()
         }
         self.optimisers = {
-            name: optimiser(player.learns, self.weights[name], self.device, fused=setup.fused, capture=setup.capture)
+            name: optimiser(player.optimiser, self.weights[name], self.device, fused=setup.fused, capture=setup.capture)
             for name, player in game.players.items()
-            if player.learns is not None
+            if player.optimiser is not None
         }
         self.convolves = any(
             isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for net in game.modules().values() for module in net.modules()
@@ -189,7 +189,9 @@ class Engine:
                 costs[number] = unit.pay(number)
 
             yield Stage(pay, recordable=self.processes.world == 1)
-            inside = self.processes.world == 1 and not any(outside(self.game.players[name].learns) for name in turn.movers)
+            inside = self.processes.world == 1 and not any(
+                outside(self.game.players[name].optimiser) for name in turn.movers
+            )
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)
@@ -224,27 +226,27 @@ class Engine:
 
     def _schedule(self, turn: Turn, clock: Clock) -> None:
         for name in turn.movers:
-            learns = self.game.players[name].learns
+            spec = self.game.players[name].optimiser
             for group in self.optimisers[name].param_groups:
                 for key in ("lr", "momentum"):
-                    if callable(schedule := getattr(learns, key, None)):
+                    if callable(schedule := getattr(spec, key, None)):
                         value = schedule(clock) * (self.rate if key == "lr" else 1.0)
                         if isinstance(group[key], Tensor):
                             group[key].fill_(value)
                         else:
                             group[key] = value
-                if isinstance(learns, Adam) and callable(learns.betas[1]):
-                    group["betas"] = (learns.betas[0], learns.betas[1](clock))
+                if isinstance(spec, Adam) and callable(spec.betas[1]):
+                    group["betas"] = (spec.betas[0], spec.betas[1](clock))
 
     def slow_down(self, rate: float) -> None:
         """Every learning rate is from now on its recipe's times this number, which `state` keeps."""
         self.rate = rate
         for name, own in self.optimisers.items():
-            learns = self.game.players[name].learns
-            assert learns is not None
-            if not callable(learns.lr):
+            spec = self.game.players[name].optimiser
+            assert spec is not None
+            if not callable(spec.lr):
                 for group in own.param_groups:
-                    group["lr"] = learns.lr * rate
+                    group["lr"] = spec.lr * rate
         self._seen.clear()  # recordings hold the rates, and the optimisers' tensors, of their time
 
     # --- averages, checks, state ---------------------------------------------------------------------------------------
@@ -370,7 +372,7 @@ class Unit:
             )
         with self._convolving(watched(turn)):
             with self._drawing(number + 1, rows), self._precision(self.bf16 and not watched(turn)):
-                costs = [term.cost(r) for term in turn.pays]
+                costs = [term.loss(r) for term in turn.losses]
             stacked = torch.stack(costs) if weight == 1 else torch.stack(costs) * weight
             stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
         return stacked.detach()
@@ -432,7 +434,7 @@ class Unit:
 
 def watched(turn: Turn) -> bool:
     """Whether a turn differentiates twice."""
-    return any(term.watches for term in turn.pays)
+    return any(term.input_gradient for term in turn.losses)
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -442,34 +444,34 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
-def outside(learns: Learns | None) -> bool:
+def outside(spec: Optimiser | None) -> bool:
     """Whether a player's step takes numbers that change with the clock and cannot be tensors."""
-    if isinstance(learns, Adam):
-        return callable(learns.betas[1])
-    return any(callable(getattr(learns, key, None)) for key in ("lr", "momentum"))
+    if isinstance(spec, Adam):
+        return callable(spec.betas[1])
+    return any(callable(getattr(spec, key, None)) for key in ("lr", "momentum"))
 
 
 def optimiser(
-    learns: Learns, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
+    spec: Optimiser, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
 ) -> torch.optim.Optimizer:
     """The torch optimiser that a player asks for.
 
     Args:
-        learns: which, with what rates.
+        spec: which, with what rates.
         weights: what it moves.
         device: where they are.
         fused: one kernel for all weights, or the plainest implementation.
         capture: its step can be recorded.
     """
     start = Clock()
-    lr: Any = at(learns.lr, start)
-    if isinstance(learns, Adam):
-        if capture and callable(learns.lr):
+    lr: Any = at(spec.lr, start)
+    if isinstance(spec, Adam):
+        if capture and callable(spec.lr):
             lr = torch.full((), lr, device=device, dtype=torch.float32)  # whatever the weights are: fused steps want it so
-        betas = (learns.betas[0], at(learns.betas[1], start))
+        betas = (spec.betas[0], at(spec.betas[1], start))
         way: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
-        return torch.optim.Adam(weights, lr, betas, learns.eps, capturable=capture, **way)
-    if isinstance(learns, RMSprop):
-        return torch.optim.RMSprop(weights, lr, learns.alpha, learns.eps, foreach=fused, capturable=capture)
+        return torch.optim.Adam(weights, lr, betas, spec.eps, capturable=capture, **way)
+    if isinstance(spec, RMSprop):
+        return torch.optim.RMSprop(weights, lr, spec.alpha, spec.eps, foreach=fused, capturable=capture)
     way = {"fused": True} if fused else {"foreach": False}
-    return torch.optim.SGD(weights, lr, at(learns.momentum, start), **way)
+    return torch.optim.SGD(weights, lr, at(spec.momentum, start), **way)

@@ -7,12 +7,12 @@ from leafwing.networks import dcgan, mlp
 
 
 def generator(
-    data: DataSpec, latent: int, width: int, *, norm: str = "batch", activation: str = "relu", widest: int = 512
+    data: DataSpec, latent: int, width: int, *, norm: str = "batch", activation: str = "relu", max_width: int = 512
 ) -> dcgan.Generator | mlp.Generator:
     """The default generator: DCGAN's for pictures; for points an MLP with three hidden layers of 8 x width."""
     if data.points:
         return mlp.Generator(data, latent, hidden=(8 * width,) * 3)
-    return dcgan.Generator(data, latent, width, norm=norm, activation=activation, widest=widest)
+    return dcgan.Generator(data, latent, width, norm=norm, activation=activation, max_width=max_width)
 
 
 def critic(
@@ -21,10 +21,10 @@ def critic(
     *,
     norm: str = "batch",
     activation: str = "leaky_relu",
-    widest: int = 512,
+    max_width: int = 512,
     extra: int = 0,
 ) -> dcgan.Critic | mlp.Critic:
     """The default critic: DCGAN's for pictures; for points an MLP with three hidden layers of 8 x width."""
     if data.points:
         return mlp.Critic(data, hidden=(8 * width,) * 3)
-    return dcgan.Critic(data, width, norm=norm, activation=activation, widest=widest, extra=extra)
+    return dcgan.Critic(data, width, norm=norm, activation=activation, max_width=max_width, extra=extra)

@@ -12,9 +12,9 @@ from leafwing.game import DataSpec
 from leafwing.networks.layers import SelfAttention, dcgan_weights, doublings, normed
 
 
-def widths(data: DataSpec, width: int, widest: int) -> list[int]:
-    """Channels from full resolution downwards: width, doubled at each downsampling, at most `widest`."""
-    return [min(width * 2**i, max(widest, width)) for i in range(doublings(data))]
+def widths(data: DataSpec, width: int, max_width: int) -> list[int]:
+    """Channels from full resolution downwards: width, doubled at each downsampling, at most `max_width`."""
+    return [min(width * 2**i, max(max_width, width)) for i in range(doublings(data))]
 
 
 def attended(data: DataSpec) -> int:
@@ -32,7 +32,7 @@ class Generator(nn.Module):
         width: channels of the last hidden layer; doubles towards the latent.
         norm: `batch`, `none`, or `virtual 32`; see `layers.normed`.
         activation: `relu` or `selu` (SELU needs no normalisation).
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         attention: whether to add self-attention at the map of `attended`.
     """
 
@@ -44,11 +44,11 @@ class Generator(nn.Module):
         *,
         norm: str = "batch",
         activation: str = "relu",
-        widest: int = 512,
+        max_width: int = 512,
         attention: bool = False,
     ) -> None:
         super().__init__()
-        channels = widths(data, width, widest)[::-1]
+        channels = widths(data, width, max_width)[::-1]
         base = (data.height >> len(channels), data.width >> len(channels))
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], base, bias=norm == "none")]
         for i, inputs in enumerate(channels):
@@ -73,7 +73,7 @@ class Critic(nn.Module):
         width: channels of the first layer; doubles at each downsampling.
         norm: `batch` or `none`.
         activation: `leaky_relu` (slope .2) or `selu`.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         extra: further input channels (a condition).
         attention: whether to add self-attention at the map of `attended`.
     """
@@ -85,12 +85,12 @@ class Critic(nn.Module):
         *,
         norm: str = "batch",
         activation: str = "leaky_relu",
-        widest: int = 512,
+        max_width: int = 512,
         extra: int = 0,
         attention: bool = False,
     ) -> None:
         super().__init__()
-        channels = widths(data, width, widest)
+        channels = widths(data, width, max_width)
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(zip([data.channels + extra, *channels], channels, strict=False)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=i == 0 or norm == "none"))

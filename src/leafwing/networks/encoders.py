@@ -17,12 +17,12 @@ class Encoder(nn.Module):
         data: format of the pictures.
         numbers: output dimension.
         width: channels of the first layer; doubles at each downsampling.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
     """
 
-    def __init__(self, data: DataSpec, numbers: int, width: int = 64, *, widest: int = 512) -> None:
+    def __init__(self, data: DataSpec, numbers: int, width: int = 64, *, max_width: int = 512) -> None:
         super().__init__()
-        trunk = Critic(data, width, widest=widest)
+        trunk = Critic(data, width, max_width=max_width)
         height, across = trunk.out.kernel_size
         self.body = trunk.body
         self.out = nn.Conv2d(trunk.features_size, numbers, (height, across))
@@ -41,12 +41,12 @@ class JointCritic(nn.Module):
         data: format of the pictures.
         latent: dimension of the latent vector.
         width: channels of the first layer; doubles at each downsampling.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
     """
 
-    def __init__(self, data: DataSpec, latent: int, width: int = 64, *, widest: int = 512) -> None:
+    def __init__(self, data: DataSpec, latent: int, width: int = 64, *, max_width: int = 512) -> None:
         super().__init__()
-        self.picture = Encoder(data, 8 * width, width, widest=widest)
+        self.picture = Encoder(data, 8 * width, width, max_width=max_width)
         self.latent = nn.Sequential(nn.Linear(latent, 8 * width), nn.LeakyReLU(0.2, inplace=True))
         self.both = nn.Sequential(
             nn.LeakyReLU(0.2), nn.Linear(16 * width, 8 * width), nn.LeakyReLU(0.2, inplace=True), nn.Linear(8 * width, 1)

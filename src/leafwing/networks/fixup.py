@@ -58,10 +58,10 @@ class Resample(nn.Module):
         return interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False)
 
 
-def stages(data: DataSpec, width: int, widest: int, factor: float) -> tuple[list[int], list[nn.Module]]:
+def stages(data: DataSpec, width: int, max_width: int, factor: float) -> tuple[list[int], list[nn.Module]]:
     """Channels in the order of execution (factor 2: upsampling; 1/2: downsampling), and the stages."""
     k = doublings(data)
-    channels = [min(widest, width * 2 ** (k - i)) for i in range(k + 1)]
+    channels = [min(max_width, width * 2 ** (k - i)) for i in range(k + 1)]
     if factor < 1:
         channels = channels[::-1]
     layers: list[nn.Module] = []
@@ -78,12 +78,12 @@ class Generator(nn.Module):
         data: format of the pictures.
         latent: dimension of the latent vector.
         width: channels at full resolution; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
     """
 
-    def __init__(self, data: DataSpec, latent: int, width: int, widest: int) -> None:
+    def __init__(self, data: DataSpec, latent: int, width: int, max_width: int) -> None:
         super().__init__()
-        channels, layers = stages(data, width, widest, factor=2)
+        channels, layers = stages(data, width, max_width, factor=2)
         k = len(channels) - 1
         self.base = nn.Parameter(torch.randn(channels[0], data.height >> k, data.width >> k))
         self.style = nn.Linear(latent, channels[0], bias=False)
@@ -102,12 +102,12 @@ class Critic(nn.Module):
     Args:
         data: format of the pictures.
         width: channels at full resolution; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
     """
 
-    def __init__(self, data: DataSpec, width: int, widest: int) -> None:
+    def __init__(self, data: DataSpec, width: int, max_width: int) -> None:
         super().__init__()
-        channels, layers = stages(data, width, widest, factor=0.5)
+        channels, layers = stages(data, width, max_width, factor=0.5)
         k = len(channels) - 1
         self.picture = nn.Conv2d(data.channels, channels[0], 1)
         self.body = nn.Sequential(*layers)

@@ -89,7 +89,7 @@ class VirtualBatchNorm(nn.Module):
         return (x - mean) * scale + self.bias[:, None, None]
 
 
-class BesideReference(nn.Module):
+class WithReferenceBatch(nn.Module):
     """A generator with `VirtualBatchNorm`: latents (n, latent) -> samples, processed together with the reference latents.
 
     Args:

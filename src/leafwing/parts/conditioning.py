@@ -17,13 +17,13 @@ def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     return (label[:, None] == torch.arange(classes, device=label.device)).to(dtype)
 
 
-def vector(told: tuple[Tensor, ...], classes: int, dtype: torch.dtype) -> Tensor:
+def vector(conditions: tuple[Tensor, ...], classes: int, dtype: torch.dtype) -> Tensor:
     """Conditions concatenated to vectors (n, size): labels (n,) become one-hot, attributes (n, attributes) are unchanged."""
-    parts = [one_hot(one, classes, dtype) if one.dim() == 1 else one.to(dtype) for one in told]
+    parts = [one_hot(one, classes, dtype) if one.dim() == 1 else one.to(dtype) for one in conditions]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-class LabelBesideLatent(nn.Module):
+class ConditionalGenerator(nn.Module):
     """G(z, y) = G([z, y]): the condition is concatenated to the latent. Mirza & Osindero 2014, arXiv:1411.1784, section 3.2.
 
     Args:
@@ -35,8 +35,8 @@ class LabelBesideLatent(nn.Module):
         super().__init__()
         self.net, self.classes = net, classes
 
-    def forward(self, z: Tensor, *told: Tensor) -> Tensor:
-        return self.net(torch.cat([z, vector(told, self.classes, z.dtype)], dim=1))
+    def forward(self, z: Tensor, *conditions: Tensor) -> Tensor:
+        return self.net(torch.cat([z, vector(conditions, self.classes, z.dtype)], dim=1))
 
 
 class Concatenation(nn.Module):
@@ -51,8 +51,8 @@ class Concatenation(nn.Module):
         super().__init__()
         self.net, self.classes = net, classes
 
-    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
-        beside = vector(told, self.classes, x.dtype)
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
+        beside = vector(conditions, self.classes, x.dtype)
         if x.dim() == 4:
             beside = beside[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return self.net(torch.cat([x, beside], dim=1))
@@ -87,11 +87,11 @@ class Projection(nn.Module):
             self.linear = nn.Linear(attributes, features, bias=False)
             nn.init.normal_(self.linear.weight, std=0.02)
 
-    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         phi = self.net.features(x)
         pooled = phi.flatten(2).sum(2) if phi.dim() > 2 else phi
         score = self.net.score(phi)
-        for one in told:
+        for one in conditions:
             column = self.embedding(one) if one.dim() == 1 else self.linear(one.to(self.linear.weight.dtype))
             score = score + (column * pooled).sum(1)
         return score

@@ -129,12 +129,12 @@ class Divergence:
     """An f-divergence: T(v) is the critic's output for its score v, and f*(T(v)) the loss on fakes.
 
     Args:
-        says: v -> T(v) = g_f(v).
-        costs: v -> f*(g_f(v)).
+        activation: v -> T(v) = g_f(v).
+        conjugate: v -> f*(g_f(v)).
     """
 
-    says: Callable[[Tensor], Tensor]
-    costs: Callable[[Tensor], Tensor]
+    activation: Callable[[Tensor], Tensor]
+    conjugate: Callable[[Tensor], Tensor]
 
 
 DIVERGENCES = {
@@ -159,8 +159,8 @@ def variational(divergence: str, *, saturating: bool = False) -> Objective:
     """
     f = DIVERGENCES[divergence]
     return Objective(
-        critic=lambda s: f.costs(s.fake_score).mean() - f.says(s.real_score).mean(),
-        generator=lambda s: -(f.costs if saturating else f.says)(s.fake_score).mean(),
+        critic=lambda s: f.conjugate(s.fake_score).mean() - f.activation(s.real_score).mean(),
+        generator=lambda s: -(f.conjugate if saturating else f.activation)(s.fake_score).mean(),
     )
 
 

@@ -24,22 +24,26 @@ def gradient_penalty(weight: float = 10.0) -> Term:
     Gulrajani et al. 2017, arXiv:1704.00028, eq. 3.
     """
 
-    def cost(r: Round) -> Tensor:
+    def loss(r: Round) -> Tensor:
         u = torch.rand(len(r.real), *[1] * (r.real.dim() - 1), device=r.real.device)
         between = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
         return weight * (slope(scores(r.judge(between)), between).norm(dim=1) - 1).square().mean()
 
-    return Term("gradient_penalty", cost, watches=True)
+    return Term("gradient_penalty", loss, input_gradient=True)
 
 
 def r1(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(x)|^2 at real samples. Mescheder et al. 2018, arXiv:1801.04406, eq. 9."""
-    return Term("r1", lambda r: at(gamma, r.clock) / 2 * slope(r.real_score, r.real).square().sum(1).mean(), watches=True)
+    return Term(
+        "r1", lambda r: at(gamma, r.clock) / 2 * slope(r.real_score, r.real).square().sum(1).mean(), input_gradient=True
+    )
 
 
 def r2(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(G(z))|^2 at fake samples. Mescheder et al. 2018, arXiv:1801.04406, section 4.1."""
-    return Term("r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), watches=True)
+    return Term(
+        "r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), input_gradient=True
+    )
 
 
 def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
@@ -52,12 +56,12 @@ def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
         weight: weight of the term.
     """
 
-    def cost(r: Round) -> Tensor:
+    def loss(r: Round) -> Tensor:
         ways = normalize(exact(code(r)).flatten(1), dim=1)
         n = len(ways)
         return weight * ((ways @ ways.T).square().sum() - n) / max(1, n * (n - 1))
 
-    return Term("pull_away", cost)
+    return Term("pull_away", loss)
 
 
 def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
@@ -67,11 +71,11 @@ def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
         features: round, samples (n, ...) -> features whose means are matched, (n, ...).
     """
 
-    def cost(r: Round) -> Tensor:
+    def loss(r: Round) -> Tensor:
         there, here = (exact(features(r, samples)).flatten(1).mean(0) for samples in (r.real, r.fake))
         return (there - here).square().mean()
 
-    return Term("feature_matching", cost)
+    return Term("feature_matching", loss)
 
 
 class HistoricalAverage(nn.Module):

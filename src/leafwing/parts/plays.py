@@ -21,8 +21,8 @@ def sampling(prior: Prior, *conditions: str) -> Play:
         z = prior(batch.n, batch.image.device)
         if not conditions:
             return Round(nets, real=batch.image, fake=nets.G(z), judge=nets.D, clock=clock)
-        told = [batch[name] for name in conditions]
-        return Round(nets, real=batch.image, fake=nets.G(z, *told), judge=lambda x: nets.D(x, *told), clock=clock)
+        values = [batch[name] for name in conditions]
+        return Round(nets, real=batch.image, fake=nets.G(z, *values), judge=lambda x: nets.D(x, *values), clock=clock)
 
     return play
 
@@ -65,18 +65,18 @@ class Packed(nn.Module):
     If n is not divisible, the first samples are repeated.
 
     Args:
-        net: a critic whose samples have `together` times as many channels.
-        together: number of samples judged at once.
+        net: a critic whose samples have `packing` times as many channels.
+        packing: number of samples judged at once.
     """
 
-    def __init__(self, net: nn.Module, together: int) -> None:
+    def __init__(self, net: nn.Module, packing: int) -> None:
         super().__init__()
-        self.net, self.together = net, together
+        self.net, self.packing = net, packing
 
     def forward(self, x: Tensor) -> Tensor:
-        missing = -len(x) % self.together
+        missing = -len(x) % self.packing
         whole = torch.cat([x, x[torch.arange(missing, device=x.device) % len(x)]]) if missing else x
-        return self.net(whole.unflatten(0, (-1, self.together)).flatten(1, 2))
+        return self.net(whole.unflatten(0, (-1, self.packing)).flatten(1, 2))
 
 
 def generating(prior: Prior, *conditions: str) -> Abilities:
@@ -87,5 +87,8 @@ def generating(prior: Prior, *conditions: str) -> Abilities:
     if not conditions:
         return Abilities(prior, lambda nets, z, nothing: nets.G(z), judge=lambda nets, x, nothing: scores(nets.D(x)))
     return Abilities(
-        prior, lambda nets, z, *told: nets.G(z, *told), conditions, judge=lambda nets, x, *told: scores(nets.D(x, *told))
+        prior,
+        lambda nets, z, *values: nets.G(z, *values),
+        conditions,
+        judge=lambda nets, x, *values: scores(nets.D(x, *values)),
     )

@@ -38,8 +38,8 @@ class Categorical:
     size: int
 
     def __call__(self, n: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
-        drawn = torch.randint(self.size, (n,), device=device, generator=generator)
-        return (drawn[:, None] == torch.arange(self.size, device=device)).float()
+        index = torch.randint(self.size, (n,), device=device, generator=generator)
+        return (index[:, None] == torch.arange(self.size, device=device)).float()
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Product:
 PRIORS: dict[str, type[Normal] | type[Uniform]] = {"normal": Normal, "uniform": Uniform}
 
 
-def named(name: str, size: int) -> Normal | Uniform:
+def by_name(name: str, size: int) -> Normal | Uniform:
     """The prior called `normal` or `uniform`, of dimension `size`."""
     if name not in PRIORS:
         raise ValueError(f"no prior {name!r}; there are: {', '.join(PRIORS)}")

@@ -12,14 +12,17 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import json
 import math
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from leafwing import files
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.quantities import count
 from leafwing.settings import reserved
@@ -28,20 +31,26 @@ if TYPE_CHECKING:
     from leafwing.game import DataSpec, Game, Recipe
 
 FOLDER = Path(__file__).parent
+EARLIER = FOLDER / "earlier.json"
+"""Earlier versions of the installed recipes that compute the same: per recipe the sha256 of their files, and options whose names
+changed since."""
 DEFAULT = "dcgan"
 Value = bool | int | float | str
 
-# A hyper-parameter has the same name in every recipe, so its bounds are defined once: (minimum, whether it is allowed).
-BOUNDS: dict[str, tuple[float, bool]] = {
-    "latent": (1, True), "width": (1, True), "width_d": (1, True), "widest": (1, True), "pieces": (1, True), "batch": (1, True),
-    "n_critic": (1, True), "burst": (1, True), "burst_first": (0, True), "burst_every": (1, True), "clip": (0, False),
-    "lr_g": (0, False), "lr_d": (0, False), "lr_end": (0, True), "ema": (0, True), "penalty": (0, True), "gamma": (0, True),
-    "gamma_end": (0, True), "dropout": (0, True), "momentum": (0, True), "beta1": (0, True), "beta2": (0, True),
-    "class_weight": (0, True), "margin": (0, False), "pull": (0, True), "together": (2, True), "history": (0, True),
-    "reference": (0, True), "smooth": (0, False), "likeness": (0, True), "divergence_weight": (0, True), "n_generator": (1, True),
-    "categories": (2, True), "codes": (0, True), "information": (0, True), "unlabelled": (0, True), "ema_d": (0, True),
-    "components": (1, True), "stages": (1, True), "ranking": (0, True), "gate": (0, True), "draws": (1, True),
-}  # fmt: skip
+# A hyper-parameter has the same name in every recipe, so its bounds are defined once.
+AT_LEAST = {
+    0: """
+        burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
+        reconstruction divergence_weight codes information unlabelled ema_d ranking gate
+    """,
+    1: """
+        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws
+    """,
+    2: "packing categories",
+}
+POSITIVE = "clip lr_g lr_d margin smooth"
+BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
+BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
 
 
@@ -107,21 +116,21 @@ class Card:
     points: Mapping[str, Value] = field(default_factory=dict)
     """Defaults for point data, where they differ."""
 
-    def resolve(self, given: Mapping[str, object], *, points: bool = False) -> dict[str, Value]:
+    def resolve(self, values: Mapping[str, object], *, points: bool = False) -> dict[str, Value]:
         """All hyper-parameters, checked, defaults included.
 
         Args:
-            given: options set by the user.
+            values: options set by the user.
             points: whether the data are points.
 
         Raises:
             LeafwingError: unknown option (with suggestions) or invalid value.
         """
         known = {option.name: option for option in self.options}
-        for name in given:
+        for name in values:
             if name not in known:
                 raise LeafwingError(f"recipe {self.name} has no option {name!r}{did_you_mean(name, known)}")
-        chosen = {**self.points, **given} if points else given
+        chosen = {**self.points, **values} if points else values
         return {name: option.check(self.name, chosen.get(name, option.default)) for name, option in known.items()}
 
 
@@ -195,14 +204,14 @@ def catalogue() -> list[Card]:
 
 
 def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
-    said = meanings(ast.get_docstring(function) or "")
+    help_texts = descriptions(ast.get_docstring(function) or "")
     positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
     if len(positional) != 1:
         raise LeafwingError(
             f"recipe {path}: {function.name}({', '.join(positional)}) must take the data, then keyword-only options after a *: "
             f"def {function.name}(data, *, ...)"
         )
-    found = []
+    options = []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         where = f"recipe {path}: option {argument.arg!r}"
         if argument.arg in reserved():
@@ -218,8 +227,8 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
             raise LeafwingError(f"{where}: its type must be bool, int, float, str or a Literal of strings")
         if kind is float and isinstance(value, int):
             value = float(value)
-        found.append(Option(argument.arg, kind, value, said.get(argument.arg, ""), choices))
-    return found
+        options.append(Option(argument.arg, kind, value, help_texts.get(argument.arg, ""), choices))
+    return options
 
 
 def _points(path: Path, tree: ast.Module) -> dict[str, object]:
@@ -245,18 +254,18 @@ def _type(annotation: ast.expr) -> tuple[type | None, tuple[str, ...]]:
     return None, ()
 
 
-def meanings(doc: str) -> dict[str, str]:
+def descriptions(doc: str) -> dict[str, str]:
     """The Args section of a docstring, by argument."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     name = ""
-    for text in section[1].splitlines() if section else []:
-        start = re.match(r" {4}(\w+): (.*)", text)
+    for line in section[1].splitlines() if section else []:
+        start = re.match(r" {4}(\w+): (.*)", line)
         if start:
-            name, found[start[1]] = start[1], start[2].strip()
+            name, texts[start[1]] = start[1], start[2].strip()
         elif name:
-            found[name] = f"{found[name]} {text.strip()}".strip()
-    return found
+            texts[name] = f"{texts[name]} {line.strip()}".strip()
+    return texts
 
 
 def digest(path: Path) -> str:
@@ -275,6 +284,35 @@ def digest(path: Path) -> str:
         ):
             node.body = body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def is_installed(recipe: str, path: Path) -> bool:
+    """Whether a file is the installed recipe of this name, or an earlier version of it that computes the same."""
+    return recipe in names() and (digest(path) == digest(FOLDER / f"{recipe}.py") or _is_earlier(recipe, path))
+
+
+def current_options(recipe: str, path: Path, options: Mapping[str, Value]) -> dict[str, Value]:
+    """Options as the installed recipe calls them.
+
+    Args:
+        recipe: name of the recipe.
+        path: the recipe file to which the options belong; options of any other than an earlier version are returned unchanged.
+        options: values by name.
+    """
+    renamed = _earlier()[recipe]["renamed"] if _is_earlier(recipe, path) else {}
+    return {renamed.get(name, name): value for name, value in options.items()}
+
+
+@cache
+def _earlier() -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(EARLIER.read_text(encoding="utf-8")))
+
+
+def _is_earlier(recipe: str, path: Path) -> bool:
+    try:
+        return recipe in _earlier() and files.digest(path) in _earlier()[recipe]["sha256"]
+    except OSError:
+        return False
 
 
 def find(recipe: str) -> Recipe:

@@ -9,6 +9,7 @@ Adam 2e-4 with beta1 .5 as in the paper.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -17,7 +18,7 @@ from leafwing import networks
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, scores
 from leafwing.networks import dcgan
 from leafwing.parts import priors
-from leafwing.parts.conditioning import LabelBesideLatent
+from leafwing.parts.conditioning import ConditionalGenerator
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating
 
@@ -41,9 +42,9 @@ def acgan(
     class_weight: float = 1.0,
     class_fakes: bool = False,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -57,9 +58,9 @@ def acgan(
         class_weight: weight of the classification loss of both players.
         class_fakes: D's classification loss includes generated images, as in the paper.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -69,8 +70,8 @@ def acgan(
     """
     data.need_pictures("acgan")
     data.need_labels("acgan")
-    classes, z = len(data.labels), priors.named(prior, latent)
-    trunk = networks.critic(data, width, widest=widest)
+    classes, z = len(data.labels), priors.by_name(prior, latent)
+    trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -79,7 +80,7 @@ def acgan(
 
     real = Term("class_real", lambda r: class_weight * cross_entropy(r.real_heads, r.label))
     fake = Term("class_fake", lambda r: class_weight * cross_entropy(r.fake_heads, r.label))
-    g = LabelBesideLatent(networks.generator(data, latent + classes, width, widest=widest), classes)
+    g = ConditionalGenerator(networks.generator(data, latent + classes, width, max_width=max_width), classes)
     return Game(
         players={
             "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),

@@ -43,9 +43,9 @@ def adagan(
     components: int = 4,
     weights: Literal["boost", "bagging"] = "boost",
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -59,9 +59,9 @@ def adagan(
         components: number of GANs, trained one after another.
         weights: boost, or bagging, which trains every component on the unweighted data.
         latent: dimension of the latent vector, not counting the component selector.
-        prior: distribution of the latent vector: normal or uniform.
+        prior: distribution of the latent vector.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of each G.
         lr_d: learning rate of each D and of C.
         beta1: Adam's beta1.
@@ -69,10 +69,10 @@ def adagan(
         ema: half-life of the EMA of each G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z, boosts = priors.named(prior, latent), weights == "boost" and components > 1
+    z, boosts = priors.by_name(prior, latent), weights == "boost" and components > 1
     pairs = [("G", "D"), *((f"G{t}", f"D{t}") for t in range(2, components + 1))]
 
-    def drawn(k: int) -> priors.Product:
+    def selector(k: int) -> priors.Product:
         return priors.Product({"component": priors.Categorical(k), "noise": z})
 
     def mixed(nets: Nets, latents: Tensor, k: int) -> Tensor:
@@ -87,7 +87,7 @@ def adagan(
             return Round(nets, real=batch.image, fake=fake, judge=getattr(nets, d), clock=clock)
 
         def against_mixture(nets: Nets, batch: Batch, clock: Clock) -> Round:
-            fake = mixed(nets, drawn(t - 1)(batch.n, batch.image.device), t - 1)
+            fake = mixed(nets, selector(t - 1)(batch.n, batch.image.device), t - 1)
             return Round(nets, real=batch.image, fake=fake, judge=nets.C, clock=clock)
 
         def excess(r: Any) -> Tensor:
@@ -110,11 +110,11 @@ def adagan(
 
     players, adam_d = {}, Adam(lr_d, (beta1, 0.999))
     for g, d in pairs:
-        made = Component(networks.generator(data, latent, width, widest=widest))
-        players[g] = Player(made, Adam(lr_g, (beta1, 0.999)), ema=ema)
-        players[d] = Player(networks.critic(data, width, widest=widest), adam_d)
+        net = Component(networks.generator(data, latent, width, max_width=max_width))
+        players[g] = Player(net, Adam(lr_g, (beta1, 0.999)), ema=ema)
+        players[d] = Player(networks.critic(data, width, max_width=max_width), adam_d)
     if boosts:
-        players["C"] = Player(networks.critic(data, width, norm="none", widest=widest), adam_d)
+        players["C"] = Player(networks.critic(data, width, norm="none", max_width=max_width), adam_d)
         players["L"] = Player(Excess(), SGD(0.1))
-    abilities = Abilities(drawn(components), lambda nets, latents, label: mixed(nets, latents, components))
+    abilities = Abilities(selector(components), lambda nets, latents, label: mixed(nets, latents, components))
     return Game(players, [turn for t in range(1, components + 1) for turn in part(t)], abilities, batch)

@@ -26,10 +26,10 @@ from leafwing.parts.plays import generating
 def alpha_gan(
     data: DataSpec,
     *,
-    likeness: float = 10.0,
+    reconstruction: float = 10.0,
     latent: int = 128,
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 8e-4,
     lr_d: float = 8e-4,
     beta1: float = 0.5,
@@ -42,10 +42,10 @@ def alpha_gan(
     """DCGAN networks, an encoder, an image critic and a latent critic.
 
     Args:
-        likeness: weight of the reconstruction loss (mean absolute error).
+        reconstruction: weight of the reconstruction loss (mean absolute error).
         latent: dimension of the latent vector, which is normal.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D and C.
         beta1: Adam's beta1.
@@ -64,7 +64,7 @@ def alpha_gan(
         return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, **facts)
 
     def copied(r: Any) -> Tensor:
-        return likeness * (exact(r.copy) - r.real).abs().mean()
+        return reconstruction * (exact(r.copy) - r.real).abs().mean()
 
     def codes(r: Any) -> Tensor:
         return softplus(-exact(r.nets.C(r.latents))).mean() + softplus(exact(r.nets.C(r.code))).mean()
@@ -75,9 +75,9 @@ def alpha_gan(
     adam_g, adam_d = (Adam(lr, (beta1, beta2)) for lr in (lr_g, lr_d))
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), adam_g, ema=ema),
-            "E": Player(Encoder(data, latent, width, widest=widest), adam_g, ema=ema),
-            "D": Player(networks.critic(data, width, widest=widest), adam_d),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), adam_g, ema=ema),
+            "E": Player(Encoder(data, latent, width, max_width=max_width), adam_g, ema=ema),
+            "D": Player(networks.critic(data, width, max_width=max_width), adam_d),
             "C": Player(c, adam_d),
         },
         turns=[

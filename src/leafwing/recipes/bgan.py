@@ -10,7 +10,7 @@ authors' code, which shows D all draws where we show it one.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,9 +30,9 @@ def bgan(
     discrete: bool = False,
     draws: int = 20,
     latent: int = 64,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 1e-4,
     lr_d: float = 1e-4,
     beta1: float = 0.5,
@@ -46,9 +46,9 @@ def bgan(
         discrete: use the discrete form, for binary images.
         draws: images sampled per latent in the discrete form.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -56,7 +56,7 @@ def bgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
     play, objective, able = sampling(z), boundary_seeking, generating(z)
 
     def light(numbers: Tensor) -> Tensor:
@@ -65,12 +65,12 @@ def bgan(
 
     def drawing(nets: Nets, batch: Batch, clock: Clock) -> Round:
         mean = exact(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
-        drawn = light(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
-        return Round(nets, light(batch.image), drawn[:, 0], nets.D, mean=mean, drawn=drawn, clock=clock)
+        samples = light(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
+        return Round(nets, light(batch.image), samples[:, 0], nets.D, mean=mean, samples=samples, clock=clock)
 
     def likely(r: Any) -> Tensor:
-        weights = exact(r.judge(r.drawn.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
-        likelihood = ((1 + r.drawn * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
+        weights = exact(r.judge(r.samples.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
+        likelihood = ((1 + r.samples * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
         return -(weights * likelihood).sum(1).mean()
 
     if discrete:
@@ -79,8 +79,8 @@ def bgan(
         able = replace(able, generate=lambda nets, latents, label: light(nets.G(latents)))
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(networks.critic(data, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(play, objective, n_critic=n_critic),
         abilities=able,

@@ -26,9 +26,9 @@ def bigan(
     *,
     encoder: Literal["deterministic", "stochastic"] = "deterministic",
     latent: int = 50,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -41,9 +41,9 @@ def bigan(
     Args:
         encoder: deterministic (BiGAN) or stochastic (ALI).
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -52,10 +52,10 @@ def bigan(
         batch: batch size (real images per turn).
     """
     data.need_pictures("bigan")
-    z, drawn = priors.named(prior, latent), encoder == "stochastic"
+    z, stochastic = priors.by_name(prior, latent), encoder == "stochastic"
 
     def code(said: Tensor) -> Tensor:
-        if not drawn:
+        if not stochastic:
             return said
         mean, spread = said.chunk(2, dim=1)
         return mean + (spread / 2).exp() * torch.randn_like(mean)
@@ -67,12 +67,12 @@ def bigan(
         beside = {"judge": lambda x: nets.D(x, read), "judge_fake": lambda x: nets.D(x, latents)}
         return Round(nets, real=batch.image, fake=fake, clock=clock, **beside)
 
-    e = Encoder(data, 2 * latent if drawn else latent, width, widest=widest)
+    e = Encoder(data, 2 * latent if stochastic else latent, width, max_width=max_width)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "E": Player(e, Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(JointCritic(data, latent, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+            "D": Player(JointCritic(data, latent, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
         },
         turns=[
             Turn("D", play, [Term("adversarial", joint.critic)], repeat=n_critic),

@@ -13,7 +13,7 @@ from typing import Literal
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
-from leafwing.parts.conditioning import Concatenation, LabelBesideLatent, Projection
+from leafwing.parts.conditioning import Concatenation, ConditionalGenerator, Projection
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating, sampling
 
@@ -21,12 +21,12 @@ from leafwing.parts.plays import duel, generating, sampling
 def cgan(
     data: DataSpec,
     *,
-    told: Literal["auto", "label", "attributes", "both"] = "auto",
-    condition: Literal["projection", "concatenation"] = "projection",
+    condition_on: Literal["auto", "label", "attributes", "both"] = "auto",
+    conditioning: Literal["projection", "concatenation"] = "projection",
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -37,12 +37,12 @@ def cgan(
     """Class- or attribute-conditional DCGAN networks, non-saturating objective.
 
     Args:
-        told: what G and D are conditioned on: label, attributes or both; auto: label if the data have labels, else attributes.
-        condition: how D receives the condition: projection or concatenation.
+        condition_on: what G and D are conditioned on: label, attributes or both; auto: label if the data have labels, else attributes.
+        conditioning: how D receives the condition: projection or concatenation.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -51,22 +51,22 @@ def cgan(
         batch: batch size (real images per turn).
     """
     data.need_pictures("cgan")
-    if told == "auto":
-        told = "attributes" if data.attributes and not data.labels else "label"
-    if told != "attributes":
+    if condition_on == "auto":
+        condition_on = "attributes" if data.attributes and not data.labels else "label"
+    if condition_on != "attributes":
         data.need_labels("cgan")
-    if told != "label":
+    if condition_on != "label":
         data.need_attributes("cgan")
-    classes = 0 if told == "attributes" else len(data.labels)
-    attributes = 0 if told == "label" else len(data.attributes)
-    conditions = ("label", "attributes") if told == "both" else (told,)
-    z = priors.named(prior, latent)
-    g = LabelBesideLatent(networks.generator(data, latent + classes + attributes, width, widest=widest), classes)
-    if condition == "projection":
-        trunk = networks.critic(data, width, widest=widest)
+    classes = 0 if condition_on == "attributes" else len(data.labels)
+    attributes = 0 if condition_on == "label" else len(data.attributes)
+    conditions = ("label", "attributes") if condition_on == "both" else (condition_on,)
+    z = priors.by_name(prior, latent)
+    g = ConditionalGenerator(networks.generator(data, latent + classes + attributes, width, max_width=max_width), classes)
+    if conditioning == "projection":
+        trunk = networks.critic(data, width, max_width=max_width)
         d: Projection | Concatenation = Projection(trunk, trunk.features_size, classes, attributes)
     else:
-        d = Concatenation(networks.critic(data, width, widest=widest, extra=classes + attributes), classes)
+        d = Concatenation(networks.critic(data, width, max_width=max_width, extra=classes + attributes), classes)
     return Game(
         players={
             "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),

@@ -7,6 +7,8 @@ input, N(0, .02) weights, Adam 2e-4 with beta1 .5, batch size 128. D and G take 
 G's loss uses the same generated images that D was trained on.
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
@@ -18,9 +20,9 @@ def dcgan(
     data: DataSpec,
     *,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -34,7 +36,7 @@ def dcgan(
         latent: dimension of the latent vector.
         prior: latent distribution: normal (the authors' Torch code) or uniform (the paper).
         width: channels of the layers next to the image (paper: 128); doubles each time the resolution halves.
-        widest: maximum number of channels in any layer (paper: 1024).
+        max_width: maximum number of channels in any layer (paper: 1024).
         lr_g: learning rate of G.
         lr_d: learning rate of D (the Meow generator's code: 5e-5).
         beta1: Adam's beta1.
@@ -43,11 +45,11 @@ def dcgan(
         batch: batch size (real images per turn).
     """
     data.need_pictures("dcgan")
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(networks.critic(data, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), non_saturating, n_critic=n_critic, same_round=True),
         abilities=generating(z),

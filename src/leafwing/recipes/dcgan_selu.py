@@ -7,6 +7,8 @@ channels at 128 px), and D's learning rate is a quarter of G's. Weights are init
 prescribes N(0, 1/fan-in).
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
@@ -18,9 +20,9 @@ def dcgan_selu(
     data: DataSpec,
     *,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 1024,
+    max_width: int = 1024,
     lr_g: float = 2e-4,
     lr_d: float = 5e-5,
     beta1: float = 0.5,
@@ -32,9 +34,9 @@ def dcgan_selu(
 
     Args:
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -43,9 +45,9 @@ def dcgan_selu(
         batch: batch size (real images per turn).
     """
     data.need_pictures("dcgan_selu")
-    z = priors.named(prior, latent)
-    g = networks.generator(data, latent, width, norm="none", activation="selu", widest=widest)
-    d = networks.critic(data, width, norm="none", activation="selu", widest=widest)
+    z = priors.by_name(prior, latent)
+    g = networks.generator(data, latent, width, norm="none", activation="selu", max_width=max_width)
+    d = networks.critic(data, width, norm="none", activation="selu", max_width=max_width)
     return Game(
         players={
             "G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),

@@ -8,6 +8,8 @@ are DCGAN's, the decoder mirrors the encoder; Adam 2e-4 with beta1 .5. The paper
 error rather than its mean square.
 """
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from leafwing import networks
@@ -23,10 +25,10 @@ from leafwing.parts.plays import duel, generating, sampling
 class AutoEncoder(nn.Module):
     """Images (n, channels, height, width) in [-1, 1] -> scores (n,): the negative mean squared reconstruction error."""
 
-    def __init__(self, data: DataSpec, width: int, widest: int) -> None:
+    def __init__(self, data: DataSpec, width: int, max_width: int) -> None:
         super().__init__()
-        channels = dcgan.widths(data, width, widest)
-        self.encode = dcgan.Critic(data, width, widest=widest).body
+        channels = dcgan.widths(data, width, max_width)
+        self.encode = dcgan.Critic(data, width, max_width=max_width).body
         layers: list[nn.Module] = []
         for inputs, outputs in zip(channels[::-1], channels[-2::-1], strict=False):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
@@ -43,9 +45,9 @@ def ebgan(
     margin: float = 1.0,
     pull: float = 0.1,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -59,9 +61,9 @@ def ebgan(
         margin: energy above which fakes no longer contribute to D's loss.
         pull: weight of the pull-away term; 0 disables it.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -70,11 +72,11 @@ def ebgan(
         batch: batch size (real images per turn).
     """
     data.need_pictures("ebgan")
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(AutoEncoder(data, width, widest), Adam(lr_d, (beta1, 0.999))),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(AutoEncoder(data, width, max_width), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(
             sampling(z),

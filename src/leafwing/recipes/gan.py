@@ -11,7 +11,7 @@ better: those are the defaults in `POINTS`.
 
 from typing import Literal
 
-from leafwing.game import SGD, Adam, DataSpec, Game, Learns, Player
+from leafwing.game import SGD, Adam, DataSpec, Game, Optimiser, Player
 from leafwing.networks import mlp
 from leafwing.parts import priors
 from leafwing.parts.objectives import minimax, non_saturating
@@ -29,7 +29,7 @@ def gan(
     *,
     saturating: bool = False,
     latent: int = 100,
-    prior: str = "uniform",
+    prior: Literal["normal", "uniform"] = "uniform",
     width: int = 1200,
     width_d: int = 240,
     pieces: int = 5,
@@ -60,17 +60,17 @@ def gan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
 
-    def learns(lr: float) -> Learns:
+    def with_rate(lr: float) -> Optimiser:
         if optimiser == "adam":
             return Adam(lr)
         return SGD(decay(lr, 1.000004, images=batch), momentum=linear(0.5, momentum, images=250 * 60_000))
 
     return Game(
         players={
-            "G": Player(mlp.Generator(data, latent, (width, width)), learns(lr_g), ema=ema),
-            "D": Player(mlp.Critic(data, (width_d, width_d), pieces=pieces, dropout=dropout), learns(lr_d)),
+            "G": Player(mlp.Generator(data, latent, (width, width)), with_rate(lr_g), ema=ema),
+            "D": Player(mlp.Critic(data, (width_d, width_d), pieces=pieces, dropout=dropout), with_rate(lr_d)),
         },
         turns=duel(sampling(z), minimax if saturating else non_saturating, n_critic=n_critic),
         abilities=generating(z),

@@ -12,6 +12,7 @@ code; not checked against the paper again. The networks are DCGAN's; samples com
 
 from dataclasses import replace
 from math import inf
+from typing import Literal
 
 from leafwing import networks
 from leafwing.game import DataSpec, Game, Player, RMSprop, Term, Turn
@@ -32,9 +33,9 @@ def gogan(
     clip: float = 0.1,
     n_critic: int = 5,
     latent: int = 64,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 1e-4,
     lr_d: float = 1e-4,
     ema: float = 0,
@@ -49,28 +50,28 @@ def gogan(
         clip: D's weights are clipped to [-clip, clip].
         n_critic: D turns per G turn.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
-    g, d = networks.generator(data, latent, width, widest=widest), networks.critic(data, width, widest=widest)
+    z = priors.by_name(prior, latent)
+    g, d = networks.generator(data, latent, width, max_width=max_width), networks.critic(data, width, max_width=max_width)
     former = [FormerPair(g, d, z, 2 * margin, ranking) for _ in range(1, stages)]  # one per stage after the first
     play = sampling(z)
 
     def stage(t: int) -> list[Turn]:
-        kept = former[t - 1 : t]  # the reference of the next stage; empty for the last
+        next_former = former[t - 1 : t]  # the reference of the next stage; empty for the last
         turns = duel(
             play,
             ranked(margin),
             critic=[Term(f"ranking_{t}", former[t - 2])] if t > 1 else [],
             n_critic=n_critic,
-            after=[clip_weights("D", clip), *(pair.follow_d for pair in kept)],
-            after_generator=[pair.follow_g for pair in kept],
+            after=[clip_weights("D", clip), *(pair.follow_d for pair in next_former)],
+            after_generator=[pair.follow_g for pair in next_former],
         )
         during = (t - 1) / stages, inf if t == stages else t / stages
         return [replace(turn, during=during) for turn in turns]

@@ -9,6 +9,8 @@ which is saved with the weights. The paper found feature matching better for cla
 samples, not both. Its released code has no historical averaging; the ImageNet code used a smoothed target of .75.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from leafwing import networks
 from leafwing.errors import LeafwingError
 from leafwing.game import Adam, DataSpec, Game, Player, Term
 from leafwing.networks import dcgan, mlp
-from leafwing.networks.layers import BesideReference, MinibatchDiscrimination, dcgan_weights
+from leafwing.networks.layers import MinibatchDiscrimination, WithReferenceBatch, dcgan_weights
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, smoothed
 from leafwing.parts.penalties import HistoricalAverage, feature_matching
@@ -55,9 +57,9 @@ def improved_gan(
     smooth: float = 0.9,
     reference: int = 0,
     latent: int = 100,
-    prior: str = "uniform",
+    prior: Literal["normal", "uniform"] = "uniform",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 3e-4,
     lr_d: float = 3e-4,
     beta1: float = 0.5,
@@ -74,9 +76,9 @@ def improved_gan(
         smooth: D's target probability for real samples (one-sided label smoothing); 1 disables it.
         reference: size of the reference batch of virtual batch normalisation in G; 0 for ordinary batch normalisation.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -86,26 +88,26 @@ def improved_gan(
     """
     if reference and data.points:
         raise LeafwingError("recipe improved_gan: networks for points have no normalisation; remove the option 'reference'")
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
     g: nn.Module = networks.generator(
-        data, latent, width, norm=f"virtual {reference}" if reference else "batch", widest=widest
+        data, latent, width, norm=f"virtual {reference}" if reference else "batch", max_width=max_width
     )
     if reference:
-        g = BesideReference(g, z(reference, generator=torch.Generator().manual_seed(0)))
-    d = Critic(networks.critic(data, width, widest=widest), discrimination)
+        g = WithReferenceBatch(g, z(reference, generator=torch.Generator().manual_seed(0)))
+    d = Critic(networks.critic(data, width, max_width=max_width), discrimination)
     past = {name: HistoricalAverage(net, name, history) for name, net in (("G", g), ("D", d)) if history}
-    paid = {name: [Term(f"history_{name}", average)] for name, average in past.items()}
+    history_terms = {name: [Term(f"history_{name}", average)] for name, average in past.items()}
     objective = smoothed(smooth)
     if matching:
         match = feature_matching(lambda r, x: r.nets.D.features(x))
-        objective = Objective(objective.critic, match.cost)
+        objective = Objective(objective.critic, match.loss)
     return Game(
         players={"G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema), "D": Player(d, Adam(lr_d, (beta1, 0.999)))},
         turns=duel(
             sampling(z),
             objective,
-            critic=paid.get("D", []),
-            generator=paid.get("G", []),
+            critic=history_terms.get("D", []),
+            generator=history_terms.get("G", []),
             n_critic=n_critic,
             after=[past["D"].update] if history else [],
             after_generator=[past["G"].update] if history else [],

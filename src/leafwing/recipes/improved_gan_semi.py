@@ -98,14 +98,14 @@ def improved_gan_semi(
     """
     data.need_pictures("improved_gan_semi")
     data.need_labels("improved_gan_semi")
-    z = priors.named("uniform", latent)
+    z = priors.by_name("uniform", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
-        few, label = batch.get("labelled_image", batch.image), batch.get("labelled_label", batch.get("label"))
+        labelled, label = batch.get("labelled_image", batch.image), batch.get("labelled_label", batch.get("label"))
         fake = nets.G(z(batch.n, batch.image.device))
-        return Round(nets, batch.image, fake, nets.D, few=few, label=label, clock=clock)
+        return Round(nets, batch.image, fake, nets.D, labelled=labelled, label=label, clock=clock)
 
-    named = Term("class", lambda r: cross_entropy(r.nets.D(r.few)[1].float(), r.label))
+    classification = Term("class", lambda r: cross_entropy(r.nets.D(r.labelled)[1].float(), r.label))
     real = Term("adversarial", lambda r: unlabelled * non_saturating.critic(r))
     match = feature_matching(lambda r, x: r.nets.D.features(x))
     return Game(
@@ -113,7 +113,7 @@ def improved_gan_semi(
             "G": Player(Generator(data, latent, width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(data, width), Adam(lr_d, (beta1, 0.999)), ema=ema_d),
         },
-        turns=[Turn("D", play, [named, real], repeat=n_critic), Turn("G", play, [match])],
+        turns=[Turn("D", play, [classification, real], repeat=n_critic), Turn("G", play, [match])],
         abilities=replace(generating(z), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )

@@ -8,7 +8,7 @@ trunk and is trained with D, G's learning rate is five times D's, and both kinds
 D's loss `category` is the lower bound on the mutual information, in nats. The networks are DCGAN's.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -46,9 +46,9 @@ def infogan(
     codes: int = 2,
     information: float = 1.0,
     latent: int = 62,
-    prior: str = "uniform",
+    prior: Literal["normal", "uniform"] = "uniform",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 1e-3,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -64,9 +64,9 @@ def infogan(
         information: weight of the mutual information term in G's loss; with 0, G is not trained to express the code and Q merely
             tries to recover it.
         latent: dimension of the noise part of the latent, without the code.
-        prior: distribution of the noise part: normal or uniform.
+        prior: distribution of the noise part.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D and Q.
         beta1: Adam's beta1.
@@ -76,8 +76,8 @@ def infogan(
     """
     data.need_pictures("infogan")
     numbers = {f"code{i}": priors.Uniform(1) for i in range(codes)}
-    z = priors.Product({"noise": priors.named(prior, latent), "category": priors.Categorical(categories), **numbers})
-    trunk = networks.critic(data, width, widest=widest)
+    z = priors.Product({"noise": priors.by_name(prior, latent), "category": priors.Categorical(categories), **numbers})
+    trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -96,7 +96,7 @@ def infogan(
 
     return Game(
         players={
-            "G": Player(networks.generator(data, z.size, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "G": Player(networks.generator(data, z.size, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(trunk, categories + codes), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(play, non_saturating, critic=reading(1), generator=reading(information), n_critic=n_critic),

@@ -8,6 +8,8 @@ minimises a Pearson divergence; (0, 1, 0.5) is the variant that the Meow generat
 of 1,024 and a learning rate of 1e-3.
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
@@ -24,9 +26,9 @@ def lsgan(
     b: float = 1.0,
     c: float = 1.0,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 1e-4,
     lr_d: float = 1e-4,
     beta1: float = 0.5,
@@ -41,9 +43,9 @@ def lsgan(
         b: D's target for reals.
         c: G's target for fakes; 1, or 0.5 for the Meow generator's variant.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -51,11 +53,11 @@ def lsgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(networks.critic(data, width, widest=widest), Adam(lr_d, (beta1, 0.999))),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(networks.critic(data, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), least_squares(a, b, c), n_critic=n_critic),
         abilities=generating(z),

@@ -7,6 +7,7 @@ layer grows.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
@@ -20,11 +21,11 @@ POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
 def pacgan(
     data: DataSpec,
     *,
-    together: int = 2,
+    packing: int = 2,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -35,11 +36,11 @@ def pacgan(
     """DCGAN networks, a critic that sees packs of samples, non-saturating objective.
 
     Args:
-        together: number of samples that D judges at once.
+        packing: number of samples that D judges jointly (m in the paper).
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -47,12 +48,12 @@ def pacgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
-    d = networks.critic(replace(data, channels=together * data.channels), width, widest=widest)
+    z = priors.by_name(prior, latent)
+    d = networks.critic(replace(data, channels=packing * data.channels), width, max_width=max_width)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(Packed(d, together), Adam(lr_d, (beta1, 0.999))),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(Packed(d, packing), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), non_saturating, n_critic=n_critic),
         abilities=replace(generating(z), judge=None),  # D cannot score a single sample

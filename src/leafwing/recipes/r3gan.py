@@ -9,6 +9,8 @@ CIFAR-10 (32 px), 2 for FFHQ at 64 px and 150 at 256 px. For points, which the p
 three hidden layers of 8 x width, and the defaults are those in `POINTS`.
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.networks import fixup
@@ -30,9 +32,9 @@ def r3gan(
     gamma: float = 1.0,
     gamma_end: float = 0.1,
     latent: int = 64,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 32,
-    widest: int = 256,
+    max_width: int = 256,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     lr_end: float = 0.25,
@@ -46,9 +48,9 @@ def r3gan(
         gamma: initial weight of R1 and R2 (each is gamma / 2 times the squared gradient norm).
         gamma_end: final weight of R1 and R2.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels at full resolution; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: initial learning rate of G.
         lr_d: initial learning rate of D.
         lr_end: final learning rate as a fraction of the initial one.
@@ -56,18 +58,18 @@ def r3gan(
         ema: half-life of the EMA of G's weights, in images (paper: 500 thousand and more); 0 disables it.
         batch: batch size, real images per turn (paper: 512 at 32 px, 256 above).
     """
-    z = priors.named(prior, latent)
-    g = networks.generator(data, latent, width) if data.points else fixup.Generator(data, latent, width, widest)
-    d = networks.critic(data, width) if data.points else fixup.Critic(data, width, widest)
+    z = priors.by_name(prior, latent)
+    g = networks.generator(data, latent, width) if data.points else fixup.Generator(data, latent, width, max_width)
+    d = networks.critic(data, width) if data.points else fixup.Critic(data, width, max_width)
     slope = cosine(gamma, gamma_end)
 
-    def learns(lr: float) -> Adam:
+    def with_rate(lr: float) -> Adam:
         return Adam(cosine(lr, lr * lr_end), betas=(0.0, cosine(0.9, 0.99)))
 
     return Game(
         players={
-            "G": Player(g, learns(lr_g), ema=ema),
-            "D": Player(d, learns(lr_d)),
+            "G": Player(g, with_rate(lr_g), ema=ema),
+            "D": Player(d, with_rate(lr_d)),
         },
         turns=duel(sampling(z), relativistic, critic=[r1(slope), r2(slope)], n_critic=n_critic),
         abilities=generating(z),

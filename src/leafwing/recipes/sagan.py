@@ -9,6 +9,8 @@ normalisation and D on the class. h keeps all channels, f and g an eighth; in th
 a fourth convolution restores the width, and the authors' code pools keys and values.
 """
 
+from typing import Literal
+
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.networks import dcgan
 from leafwing.networks.layers import spectral
@@ -21,9 +23,9 @@ def sagan(
     data: DataSpec,
     *,
     latent: int = 128,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 1e-4,
     lr_d: float = 4e-4,
     beta1: float = 0.0,
@@ -36,9 +38,9 @@ def sagan(
 
     Args:
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -48,9 +50,9 @@ def sagan(
         batch: batch size, real images per turn (paper: 256).
     """
     data.need_pictures("sagan")
-    z = priors.named(prior, latent)
-    g = dcgan.Generator(data, latent, width, widest=widest, attention=True).apply(spectral)
-    d = dcgan.Critic(data, width, norm="none", widest=widest, attention=True).apply(spectral)
+    z = priors.by_name(prior, latent)
+    g = dcgan.Generator(data, latent, width, max_width=max_width, attention=True).apply(spectral)
+    d = dcgan.Critic(data, width, norm="none", max_width=max_width, attention=True).apply(spectral)
     return Game(
         players={
             "G": Player(g, Adam(lr_g, (beta1, beta2)), ema=ema),

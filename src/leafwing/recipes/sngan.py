@@ -6,6 +6,8 @@ One power iteration per forward pass, hinge loss, Adam 2e-4 with beta1 .5 and on
 paper's table 1. The networks are DCGAN's, the critic without batch normalisation.
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.networks.layers import spectral
@@ -20,9 +22,9 @@ def sngan(
     data: DataSpec,
     *,
     latent: int = 128,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
     beta1: float = 0.5,
@@ -34,9 +36,9 @@ def sngan(
 
     Args:
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -44,11 +46,11 @@ def sngan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
-    critic = networks.critic(data, width, norm="none", widest=widest).apply(spectral)
+    z = priors.by_name(prior, latent)
+    critic = networks.critic(data, width, norm="none", max_width=max_width).apply(spectral)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(critic, Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), hinge, n_critic=n_critic),

@@ -36,7 +36,7 @@ def vaegan(
     gate: float = 0.0,
     latent: int = 128,
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 3e-4,
     lr_d: float = 3e-4,
     n_critic: int = 1,
@@ -52,7 +52,7 @@ def vaegan(
             above (authors' code: .35); 0 disables pausing.
         latent: dimension of the latent vector, which is normal.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D.
         n_critic: D turns per turn of E and G.
@@ -73,7 +73,7 @@ def vaegan(
         each = r.mean.square() + r.spread.exp() - 1 - r.spread  # type: ignore[attr-defined]
         return divergence_weight * each.sum(1).mean() / 2
 
-    def likeness(r: Round) -> Tensor:
+    def reconstruction(r: Round) -> Tensor:
         there, here = (exact(r.nets.D.features(x)) for x in (r.real, r.copy))  # type: ignore[attr-defined]
         return (there - here).square().flatten(1).sum(1).mean() / 2
 
@@ -83,26 +83,26 @@ def vaegan(
         def cost(r: Round) -> Tensor:
             costs = torch.stack([softplus(-r.real_score).mean(), softplus(r.fake_score).mean()])
             low, high = (costs < BALANCE - gate).any(), (costs > BALANCE + gate).any()
-            return term.cost(r) * ((~low | high) if ahead else (~high | low))
+            return term.loss(r) * ((~low | high) if ahead else (~high | low))
 
         return Term(term.name, cost) if gate else term
 
     copies = Term("copies", lambda r: softplus(exact(r.judge(r.copy))).mean())
     passing = Term("copies", lambda r: softplus(-exact(r.judge(r.copy))).mean())
-    alike = Term("likeness", lambda r: gamma * likeness(r))
+    alike = Term("reconstruction", lambda r: gamma * reconstruction(r))
     paid_by_d = Term("adversarial", non_saturating.critic), copies
     paid_by_g = Term("adversarial", non_saturating.generator), passing, alike
-    trunk = networks.critic(data, width, widest=widest)
+    trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), RMSprop(lr_g), ema=ema),
-            "E": Player(Encoder(data, 2 * latent, width, widest=widest), RMSprop(lr_g), ema=ema),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), RMSprop(lr_g), ema=ema),
+            "E": Player(Encoder(data, 2 * latent, width, max_width=max_width), RMSprop(lr_g), ema=ema),
             "D": Player(trunk, RMSprop(lr_d)),
         },
         turns=[
             Turn("D", play, [gated(term, True) for term in paid_by_d], repeat=n_critic),
-            Turn("E", play, [Term("divergence", divergence), Term("likeness", likeness)]),
+            Turn("E", play, [Term("divergence", divergence), Term("reconstruction", reconstruction)]),
             Turn("G", play, [gated(term, False) for term in paid_by_g]),
         ],
         abilities=replace(generating(z), encode=lambda nets, x: nets.E(x)[:, :latent]),

@@ -7,6 +7,8 @@ every 500th: those 25 rounds alone consume 160,000 images, so use a smaller `bur
 after D's step, as in the paper's algorithm 1; the authors' code clips before it.
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Clock, DataSpec, Game, Player, RMSprop
 from leafwing.parts import priors
@@ -26,9 +28,9 @@ def wgan(
     burst_first: int = 25,
     burst_every: int = 500,
     latent: int = 100,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 5e-5,
     lr_d: float = 5e-5,
     ema: float = 0,
@@ -43,23 +45,23 @@ def wgan(
         burst_first: number of initial G turns preceded by a burst.
         burst_every: interval of further bursts, in G turns.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
 
     def turns_of_d(clock: Clock) -> int:
         return burst if clock.round < burst_first or clock.round % burst_every == 0 else n_critic
 
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), RMSprop(lr_g), ema=ema),
-            "D": Player(networks.critic(data, width, widest=widest), RMSprop(lr_d)),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), RMSprop(lr_g), ema=ema),
+            "D": Player(networks.critic(data, width, max_width=max_width), RMSprop(lr_d)),
         },
         turns=duel(sampling(z), wasserstein, n_critic=turns_of_d, after=[clip_weights("D", clip)]),
         abilities=generating(z),

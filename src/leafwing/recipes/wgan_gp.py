@@ -6,6 +6,8 @@ The critic has no batch normalisation, because the penalty applies to each sampl
 five D turns per G turn, a latent of 128, penalty 10 (the paper's toy problems: 0.1).
 """
 
+from typing import Literal
+
 from leafwing import networks
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
@@ -22,9 +24,9 @@ def wgan_gp(
     penalty: float = 10.0,
     n_critic: int = 5,
     latent: int = 128,
-    prior: str = "normal",
+    prior: Literal["normal", "uniform"] = "normal",
     width: int = 64,
-    widest: int = 512,
+    max_width: int = 512,
     lr_g: float = 1e-4,
     lr_d: float = 1e-4,
     beta1: float = 0.0,
@@ -38,9 +40,9 @@ def wgan_gp(
         penalty: weight of the gradient penalty.
         n_critic: D turns per G turn.
         latent: dimension of the latent vector.
-        prior: latent distribution: normal or uniform.
+        prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
-        widest: maximum number of channels in any layer.
+        max_width: maximum number of channels in any layer.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
@@ -48,11 +50,11 @@ def wgan_gp(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    z = priors.named(prior, latent)
+    z = priors.by_name(prior, latent)
     return Game(
         players={
-            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, beta2)), ema=ema),
-            "D": Player(networks.critic(data, width, norm="none", widest=widest), Adam(lr_d, (beta1, beta2))),
+            "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, beta2)), ema=ema),
+            "D": Player(networks.critic(data, width, norm="none", max_width=max_width), Adam(lr_d, (beta1, beta2))),
         },
         turns=duel(sampling(z), wasserstein, critic=[gradient_penalty(penalty)], n_critic=n_critic),
         abilities=generating(z),

@@ -1,0 +1,60 @@
+"""PacGAN. Lin et al. 2017, PacGAN: The power of two samples in generative adversarial networks, arXiv:1712.04086
+
+The critic judges several samples at once, all real or all fake, so that it can detect a lack of variety among fakes.
+
+Everything else is as in the GAN being packed: here DCGAN's networks and objective, and MLPs on points. Only the critic's first
+layer grows.
+"""
+
+from dataclasses import replace
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import Packed, duel, generating, sampling
+
+POINTS = {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128}
+
+
+def pacgan(
+    data: DataSpec,
+    *,
+    together: int = 2,
+    latent: int = 100,
+    prior: str = "normal",
+    width: int = 64,
+    widest: int = 512,
+    lr_g: float = 2e-4,
+    lr_d: float = 2e-4,
+    beta1: float = 0.5,
+    n_critic: int = 1,
+    ema: float = 0,
+    batch: int = 64,
+) -> Game:
+    """DCGAN networks, a critic that sees packs of samples, non-saturating objective.
+
+    Args:
+        together: number of samples that D judges at once.
+        latent: dimension of the latent vector.
+        prior: latent distribution: normal or uniform.
+        width: channels of the layers next to the image; doubles each time the resolution halves.
+        widest: maximum number of channels in any layer.
+        lr_g: learning rate of G.
+        lr_d: learning rate of D.
+        beta1: Adam's beta1.
+        n_critic: D turns per G turn.
+        ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
+        batch: batch size (real images per turn).
+    """
+    z = priors.named(prior, latent)
+    d = networks.critic(replace(data, channels=together * data.channels), width, widest=widest)
+    return Game(
+        players={
+            "G": Player(networks.generator(data, latent, width, widest=widest), Adam(lr_g, (beta1, 0.999)), ema=ema),
+            "D": Player(Packed(d, together), Adam(lr_d, (beta1, 0.999))),
+        },
+        turns=duel(sampling(z), non_saturating, n_critic=n_critic),
+        abilities=replace(generating(z), judge=None),  # D cannot score a single sample
+        batch=batch,
+    )
