@@ -52,7 +52,7 @@ def test_every_python_line_of_the_readme_works(beside_photos: Path) -> None:
     code = "\n".join(block for kind, block in BLOCKS if kind == "python")
     names: dict[str, object] = {}
     exec(code.replace('images="200k"', "images=64, width=8, batch=16, threads=1"), names)
-    assert names["pictures"].shape == (64, 3, 64, 64)  # type: ignore[attr-defined]
+    assert names["samples"].shape == (64, 3, 64, 64)  # type: ignore[attr-defined]
 
 
 def test_every_make_target_of_the_readme_exists_and_the_demo_is_the_command_beside_it() -> None:
