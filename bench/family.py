@@ -236,7 +236,7 @@ def energy(given: argparse.Namespace) -> None:
 
 def labelled(given: argparse.Namespace) -> None:
     _, away = load(given.source, size=given.size).split(given.held_out)
-    pictures, classes = floats(away, np.arange(len(away))), away.labels[away.places(np.arange(len(away)))]
+    pictures, classes = floats(away, np.arange(len(away))), away.labels[away.to_rows(np.arange(len(away)))]
     for weight in (0.5, 0.0):
         for seed in seeds(given):
             few = {"hold_out": given.held_out, "labelled": given.labels, "labelled_seed": seed}

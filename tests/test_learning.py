@@ -92,7 +92,7 @@ def test_five_labels_a_class_suffice_beside_pictures_without(tmp_path: Path) -> 
     away = load("digits", size=16).split(360)[1]
     pictures = torch.from_numpy(away.pictures(range(len(away)))).permute(0, 3, 1, 2).float() / 127.5 - 1
     assert away.labels is not None
-    known = torch.from_numpy(away.labels[away.places(np.arange(len(away)))])
+    known = torch.from_numpy(away.labels[away.to_rows(np.arange(len(away)))])
     error = (leafwing.Model.load(run).classify(pictures).argmax(1) != known).float().mean().item()
     assert error < 0.15
 

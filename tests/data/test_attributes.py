@@ -14,7 +14,7 @@ import torch
 from data_helpers import write
 
 from leafwing.data import load, load_pack, loading
-from leafwing.data.attributes import MOST_NUMBERS, MOST_VALUES, encode
+from leafwing.data.attributes import MAX_NUMBERS, MAX_VALUES, encode
 from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
 
@@ -62,8 +62,8 @@ def test_any_other_column_is_an_attribute_for_each_value() -> None:
 
 
 def test_columns_that_describe_nothing_are_left_out_and_the_reason_is_said() -> None:
-    numbers = [str(30 + i) for i in range(MOST_NUMBERS + 1)]
-    words = [f"word{i}" for i in range(MOST_VALUES + 1)]
+    numbers = [str(30 + i) for i in range(MAX_NUMBERS + 1)]
+    words = [f"word{i}" for i in range(MAX_VALUES + 1)]
     for values, reason in (
         (numbers, "more than 10"),
         (words, "more than 64"),
@@ -72,9 +72,9 @@ def test_columns_that_describe_nothing_are_left_out_and_the_reason_is_said() -> 
     ):
         column = encode("x", cells(*values), "list")
         assert column.names == ()
-        assert reason in column.left_out
-    assert len(encode("x", cells(*numbers[:-1]), "list").names) == MOST_NUMBERS
-    assert len(encode("x", cells(*words[:-1]), "list").names) == MOST_VALUES
+        assert reason in column.problem
+    assert len(encode("x", cells(*numbers[:-1]), "list").names) == MAX_NUMBERS
+    assert len(encode("x", cells(*words[:-1]), "list").names) == MAX_VALUES
 
 
 def test_an_empty_cell_is_named() -> None:

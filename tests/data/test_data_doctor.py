@@ -131,7 +131,7 @@ def test_sources_without_anything_usable_are_reported(tmp_path: Path) -> None:
         (tmp_path / f"{index}.png").write_bytes(b"bad" * index)
     bad = doctor(tmp_path)
     assert (bad.pictures, bad.accepted) == (3, 0)
-    assert "cannot be trained on" in bad.text()
+    assert "none of 3 files can be used" in bad.text()
     json.dumps(bad.as_dict())
     with pytest.raises(LeafwingError):
         doctor(tmp_path / "gone")

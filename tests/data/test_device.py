@@ -89,7 +89,7 @@ def test_resident_batches_are_uint8_with_channels_last_and_are_copies() -> None:
 def test_samples_are_uploaded_piece_by_piece_from_a_map_that_may_not_be_written(
     piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "PIECE", piece)
+    monkeypatch.setattr(device, "CHUNK_BYTES", piece)
     array = np.random.default_rng(1).integers(0, 256, (7, 4, 3, 2), np.uint8)
     np.save(tmp_path / "pictures.npy", array)
     held = device.upload(np.load(tmp_path / "pictures.npy", mmap_mode="r"), CPU)
@@ -131,11 +131,11 @@ def test_which_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         return type(data.batches(0, place, **how))
 
     assert way("meta", 9_600) is device.Resident
-    assert way("meta", 9_599) is device.Ahead
+    assert way("meta", 9_599) is device.Prefetched
     assert way("meta", 0, resident=True) is device.Resident
-    assert way("meta", 10**9, resident=False) is device.Ahead
-    assert way("cpu", 10**9) not in (device.Resident, device.Ahead)
-    assert way("cpu", 10**9, resident=False) not in (device.Resident, device.Ahead)
+    assert way("meta", 10**9, resident=False) is device.Prefetched
+    assert way("cpu", 10**9) not in (device.Resident, device.Prefetched)
+    assert way("cpu", 10**9, resident=False) not in (device.Resident, device.Prefetched)
     monkeypatch.undo()
     assert device.free_memory(CPU) == 0
 
@@ -149,7 +149,7 @@ def test_on_a_cpu_batches_are_those_of_batch() -> None:
 # --- one batch ahead ---------------------------------------------------------------------------------------------------------
 
 
-def read_ahead(data: Dataset, seed: int = 0) -> tuple[device.Ahead, list[tuple[int, int, bool]]]:
+def read_ahead(data: Dataset, seed: int = 0) -> tuple[device.Prefetched, list[tuple[int, int, bool]]]:
     """A stream that reads ahead, and what it reads: position, count, whether by a thread of its own."""
     seen: list[tuple[int, int, bool]] = []
 
@@ -157,14 +157,14 @@ def read_ahead(data: Dataset, seed: int = 0) -> tuple[device.Ahead, list[tuple[i
         seen.append((images, n, threading.current_thread() is not threading.main_thread()))
         return data.batch(seed, images, n)
 
-    return device.Ahead(read, CPU), seen
+    return device.Prefetched(read, CPU), seen
 
 
 def test_the_next_batch_is_read_by_a_thread_and_any_other_when_it_is_asked_for() -> None:
     batches, seen = read_ahead(pictures(10))
     for images, n in ((0, 4), (4, 4), (0, 4), (4, 3)):
         batches(images, n)
-    batches.coming.result()
+    batches.pending.result()
     assert seen == [
         (0, 4, False), (4, 4, True),
         (8, 4, True),
@@ -200,7 +200,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_by_the_next_call_whatever_it_as
             raise OSError("the disk has gone")
         return data.batch(0, images, n)
 
-    batches = device.Ahead(read, CPU)
+    batches = device.Prefetched(read, CPU)
     batches(0, 4)
     with pytest.raises(OSError, match="the disk has gone"):
         batches(images, 4)
@@ -225,7 +225,7 @@ import numpy as np, torch
 from leafwing.data import Dataset, device
 from leafwing.game import DataSpec
 data = Dataset(DataSpec(2, 2, 1), np.zeros((9, 2, 2, 1), np.uint8), None, "x", "x", {})
-batches = device.Ahead(lambda images, n: data.batch(0, images, n), torch.device("cpu"))
+batches = device.Prefetched(lambda images, n: data.batch(0, images, n), torch.device("cpu"))
 print(batches(0, 4).image.shape[0])
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=120)
@@ -237,7 +237,7 @@ print(batches(0, 4).image.shape[0])
 WAYS: dict[str, Callable[[Dataset, tuple[int, int]], Callable[[int, int], Batch]]] = {
     "resident": lambda data, share: data.batches(5, "cpu", resident=True, share=share),
     "read": lambda data, share: data.batches(5, "cpu", share=share),
-    "ahead": lambda data, share: device.Ahead(data.batches(5, "cpu", share=share), CPU),
+    "ahead": lambda data, share: device.Prefetched(data.batches(5, "cpu", share=share), CPU),
 }
 
 
@@ -260,7 +260,7 @@ def test_a_process_reads_its_own_rows_of_the_next_batch_ahead(monkeypatch: pytes
     batches = data.batches(0, "meta", resident=False, share=(1, 2))
     for images in (0, 8, 16):
         batches(images, 8)
-    batches.coming.result()
+    batches.pending.result()
     assert seen == [(0, 4, 4), (0, 12, 4), (0, 20, 4), (0, 28, 4)]
 
 
@@ -308,5 +308,5 @@ def test_samples_that_fit_stay_on_cuda_and_others_are_read_ahead(monkeypatch: py
     data = pictures(100)
     assert device.free_memory(torch.device("cuda")) > 0
     assert isinstance(data.batches(0, "cuda"), device.Resident)
-    monkeypatch.setattr(device, "SHARE", 0)
-    assert isinstance(data.batches(0, "cuda"), device.Ahead)
+    monkeypatch.setattr(device, "MAX_SHARE", 0)
+    assert isinstance(data.batches(0, "cuda"), device.Prefetched)

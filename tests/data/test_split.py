@@ -36,7 +36,7 @@ def test_both_parts_are_all_samples_and_no_sample_is_in_both() -> None:
 def test_pictures_and_batches_tell_the_same_samples() -> None:
     _, held = noise().split(40)
     batch = held.batch(3, 7, 20)
-    places = held.places(np.arange(40)).tolist()
+    places = held.to_rows(np.arange(40)).tolist()
     pixels = held.pictures([places.index(label) for label in batch.label.tolist()])
     assert torch.equal(batch.image, torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
@@ -82,11 +82,11 @@ def test_none_held_out_is_the_data_set_itself() -> None:
 
 @pytest.mark.parametrize(("n", "held"), [(67, 0), (499, 0), (500, 125), (1_797, 449), (9_304, 1_000), (70_000, 7_000)])
 def test_how_many_are_held_out_when_nobody_says(n: int, held: int) -> None:
-    assert split.asked("auto", n) == held
+    assert split.hold_out_count("auto", n) == held
 
 
 def test_points_hold_none_out_unless_asked() -> None:
-    assert split.asked("auto", 100_000, points=True) == 0
+    assert split.hold_out_count("auto", 100_000, points=True) == 0
     train, held = load("ring").split(1_000)
     assert (len(train), len(held)) == (99_000, 1_000)
 
@@ -94,7 +94,7 @@ def test_points_hold_none_out_unless_asked() -> None:
 @pytest.mark.parametrize(("given", "said"), [("some", "hold-out .*auto"), ("-1", "hold-out .*auto"), (300, "there are 300")])
 def test_impossible_numbers_are_refused(given: str | int, said: str) -> None:
     with pytest.raises(LeafwingError, match=said):
-        split.asked(given, N)
+        split.hold_out_count(given, N)
 
 
 def test_nothing_left_is_refused() -> None:

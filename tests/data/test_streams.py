@@ -116,26 +116,26 @@ def test_any_data_set_can_stand_beside_another() -> None:
 def test_streams_of_the_same_samples_lie_on_a_device_once() -> None:
     data = noise(9).label_some(6)
     resident = data.batches(0, "cpu", resident=True)
-    assert resident.beside["labelled"].samples is resident.samples  # type: ignore[attr-defined]
+    assert resident.streams["labelled"].samples is resident.samples  # type: ignore[attr-defined]
 
 
 def test_the_choice_follows_the_content_and_the_seed() -> None:
     data = noise(60)
     order = np.random.default_rng(1).permutation(60)
     assert data.labels is not None
-    chosen = split.of_each_class(data.array, data.labels, data.spec.labels, 12)
-    moved = split.of_each_class(data.array[order], data.labels[order], data.spec.labels, 12)
+    chosen = split.choose_per_class(data.array, data.labels, data.spec.labels, 12)
+    moved = split.choose_per_class(data.array[order], data.labels[order], data.spec.labels, 12)
     assert sorted(order[moved]) == chosen.tolist()
     assert np.bincount(data.labels[chosen]).tolist() == [4, 4, 4]
-    other = split.of_each_class(data.array, data.labels, data.spec.labels, 12, seed=1)
+    other = split.choose_per_class(data.array, data.labels, data.spec.labels, 12, seed=1)
     assert set(other) != set(chosen)
-    more = split.of_each_class(data.array, data.labels, data.spec.labels, 24)
+    more = split.choose_per_class(data.array, data.labels, data.spec.labels, 24)
     assert set(chosen) < set(more)
 
 
 def test_labelled_samples_are_none_that_are_held_out() -> None:
     train, held = noise(60).split(20)
-    chosen = train.label_some(12).beside["labelled"]
+    chosen = train.label_some(12).streams["labelled"]
     assert chosen.rows is not None
     assert held.rows is not None
     assert len(chosen) == 12

@@ -224,7 +224,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Features, Tensor, 
         train, held = load("digits", size=16).split(500)
         network = load_features("own", train, cache=tmp_path_factory.mktemp("taught"))
     assert held.labels is not None
-    return network, floats(held), held.labels[held.places(np.arange(500))]
+    return network, floats(held), held.labels[held.to_rows(np.arange(500))]
 
 
 Taught = tuple[Features, Tensor, np.ndarray]

@@ -51,7 +51,7 @@ def fed(about: Mapping[str, Any], dataset: Dataset) -> tuple[Dataset, Dataset]:
     if not about.get("labelled"):
         return shown, held
     shown = shown.label_some(about["labelled"], about.get("labelled_seed", 0))
-    return shown, replace(held, spec=shown.spec, beside=shown.beside)
+    return shown, replace(held, spec=shown.spec, streams=shown.streams)
 
 
 def unseen(run: Run, dataset: Dataset, training: Training) -> Batches | None:

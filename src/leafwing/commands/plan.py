@@ -69,7 +69,7 @@ def resolve(
     """
     from leafwing import data
     from leafwing.data.options import check
-    from leafwing.data.split import asked
+    from leafwing.data.split import hold_out_count
 
     old = replayed(replay) if replay else None
     about: dict[str, Any] = old.config["data"] if old else {"options": {}}
@@ -116,7 +116,7 @@ def resolve(
     if schedule.stop_on is not None:
         suits(schedule.stop_on, dataset)
     hold_out = about.get("held_out") if reading.hold_out is None else reading.hold_out
-    held_out = asked(
+    held_out = hold_out_count(
         hold_out if hold_out is not None else ("auto" if schedule.stop_on else 0), len(dataset), dataset.spec.points
     )
     few = asked_few(

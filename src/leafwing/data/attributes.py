@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from leafwing.errors import LeafwingError
 
-ANSWERS = ({"0": 0, "1": 1}, {"-1": 0, "1": 1}, {"no": 0, "yes": 1}, {"false": 0, "true": 1})
-"""Spellings of no and yes, in lower case."""
-MOST_VALUES, MOST_NUMBERS = 64, 10
+BOOLEANS = ({"0": 0, "1": 1}, {"-1": 0, "1": 1}, {"no": 0, "yes": 1}, {"false": 0, "true": 1})
+"""Spellings of no (0) and yes (1), in lower case."""
+MAX_VALUES, MAX_NUMBERS = 64, 10
 """Maximum number of values of a category; lower for numbers, because many distinct numbers are measurements, not names."""
 _NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
 
@@ -24,40 +24,40 @@ class Column:
     """One column of a list as attributes.
 
     Args:
-        names: of its attributes, in order.
+        names: names of its attributes, in order.
         codes: value -> a 0 or 1 for each of `names`.
-        left_out: why the column gives no attributes; "" if it does.
+        problem: why the column gives no attributes; "" if it does.
     """
 
     names: tuple[str, ...]
     codes: dict[str, tuple[int, ...]]
-    left_out: str = ""
+    problem: str = ""
 
 
 def encode(name: str, cells: Sequence[tuple[int, str]], where: str) -> Column:
     """Encodes a column.
 
     Args:
-        name: of the column.
-        cells: of the images that exist: line of the list, and value.
+        name: name of the column.
+        cells: line number and value for each image that exists.
         where: the list, for error messages.
 
     Raises:
         LeafwingError: a cell is empty.
     """
     values = sorted({cell for _, cell in cells})
-    spoken = {value.lower().removesuffix(".0") for value in values}
+    lowercase = {value.lower().removesuffix(".0") for value in values}
     numbers = all(_NUMBER.fullmatch(value) for value in values if value)
-    most = MOST_NUMBERS if numbers else MOST_VALUES
-    if len(values) > most:
+    limit = MAX_NUMBERS if numbers else MAX_VALUES
+    if len(values) > limit:
         what = "numbers" if numbers else "values"
         advice = (
             "group them into a few categories, such as young and old"
             if numbers
             else "an attribute must be shared by many images"
         )
-        return Column((), {}, f"has {len(values)} different {what}, more than {most}: {advice}")
-    if len(spoken) < 2:
+        return Column((), {}, f"has {len(values)} different {what}, more than {limit}: {advice}")
+    if len(lowercase) < 2:
         return Column(
             (), {}, f"has the same value for every image ({values[0] or 'empty'})" if values else "matches no image"
         )
@@ -67,9 +67,9 @@ def encode(name: str, cells: Sequence[tuple[int, str]], where: str) -> Column:
                 f"{where}, line {line}: column {name} is empty; every listed image needs a value. "
                 "Enter one, such as 0 or unknown, or remove the column."
             )
-    for answers in ANSWERS:
-        if spoken == answers.keys():
-            return Column((name,), {value: (answers[value.lower().removesuffix(".0")],) for value in values})
+    for spelling in BOOLEANS:
+        if lowercase == spelling.keys():
+            return Column((name,), {value: (spelling[value.lower().removesuffix(".0")],) for value in values})
     return Column(
         tuple(f"{name}={value}" for value in values),
         {value: tuple(int(value == other) for other in values) for value in values},

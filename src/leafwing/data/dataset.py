@@ -37,9 +37,9 @@ class Dataset:
         options: plain JSON such that `load(source, **options)` returns the same data set.
         rejects: files that are not used, with reasons.
         notes: messages for the user about how the source was read.
-        rows: int64 (m,), the subset of `array` that this data set contains, without repetition; None for all.
+        rows: int64 (m,), indices of the samples in `array` that belong to this data set, without repetition; None for all.
         attributes: (n, attributes) uint8, binary, or None.
-        beside: further data streams in every batch, by name; see `with_stream`.
+        streams: additional data streams in every batch, by name; see `with_stream`.
     """
 
     spec: DataSpec
@@ -52,7 +52,7 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     rows: np.ndarray | None = None
     attributes: np.ndarray | None = None
-    beside: Mapping[str, Dataset] = field(default_factory=dict)
+    streams: Mapping[str, Dataset] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -76,22 +76,22 @@ class Dataset:
         Returns:
             `image`: uint8 (n, channels, height, width) in channels_last order, or float32 (n, 2) for points; `label`: int64
             (n,) if there are labels; `attributes`: float32 (n, attributes), binary, if there are any. Then the fields of
-            the further streams, n samples of each, named `name_image` and so on. On the CPU.
+            the additional streams, n samples of each, named `name_image` and so on. On the CPU.
 
         Raises:
             ValueError: a negative seed, position or count.
         """
         import torch
 
-        orders, flips = zip(*(self.epoch(seed, number, part) for number, part in self.parts(images, n)), strict=True)
+        orders, flips = zip(*(self.epoch(seed, number, part) for number, part in self.epoch_slices(images, n)), strict=True)
         indices = np.concatenate(orders)
-        kind = torch.float32 if self.spec.points else torch.uint8
-        image = torch.empty((n, *self.array.shape[1:]), dtype=kind, pin_memory=pinned)
-        rows = image.numpy()
-        np.take(self.array, indices, axis=0, out=rows, mode="clip")  # any other mode copies through a buffer
+        dtype = torch.float32 if self.spec.points else torch.uint8
+        image = torch.empty((n, *self.array.shape[1:]), dtype=dtype, pin_memory=pinned)
+        array = image.numpy()
+        np.take(self.array, indices, axis=0, out=array, mode="clip")  # any other mode copies through a buffer
         if self.mirror:
             mirrored = np.concatenate(flips)
-            rows[mirrored] = rows[mirrored, :, ::-1]
+            array[mirrored] = array[mirrored, :, ::-1]
         fields = {"image": image if self.spec.points else image.permute(0, 3, 1, 2)}
         if self.labels is not None:
             label = torch.from_numpy(np.take(self.labels, indices))
@@ -99,9 +99,9 @@ class Dataset:
         if self.attributes is not None:
             attributes = torch.from_numpy(np.take(self.attributes, indices, axis=0)).float()
             fields["attributes"] = attributes.pin_memory() if pinned else attributes
-        for name, other in self.beside.items():
-            held = other.batch(stream_seed(seed, name), images, n, pinned=pinned)
-            fields |= {f"{name}_{key}": value for key, value in held.items()}
+        for name, other in self.streams.items():
+            batch = other.batch(stream_seed(seed, name), images, n, pinned=pinned)
+            fields |= {f"{name}_{key}": value for key, value in batch.items()}
         return Batch(fields)
 
     def batches(
@@ -120,7 +120,7 @@ class Dataset:
             seed: selects the stream; 0 or more.
             device: device of the batches.
             resident: keep all samples on the device and gather batches there. None: on CUDA, if they take at most
-                `device.SHARE` of the free memory. Otherwise the next batch is prefetched while the current one is in use; on a
+                `device.MAX_SHARE` of the free memory. Otherwise the next batch is prefetched while the current one is in use; on a
                 CPU batches are read on demand.
             share: (rank, processes). Of every batch of n, process `rank` gets only positions `images + rank * n // processes` up
                 to `images + (rank + 1) * n // processes`.
@@ -131,16 +131,16 @@ class Dataset:
         Raises:
             ValueError: a negative seed, or a rank that is not among the processes.
         """
-        from leafwing.data import device as ways
+        from leafwing.data import device as devices
 
-        return ways.batches(self, seed, device, resident, share)
+        return devices.batches(self, seed, device, resident, share)
 
     @property
     def mirror(self) -> bool:
         """Whether half of the positions are mirrored."""
         return bool(self.options.get("mirror"))
 
-    def parts(self, images: int, n: int) -> Iterator[tuple[int, slice]]:
+    def epoch_slices(self, images: int, n: int) -> Iterator[tuple[int, slice]]:
         """The epochs, and slices of them, that make up stream positions `images` to `images + n - 1`: at least one, empty for n = 0.
 
         Raises:
@@ -165,56 +165,55 @@ class Dataset:
         """
         if seed < 0:
             raise ValueError(f"seed={seed}: may not be negative")
-        order = self.places(_order(seed, number, len(self))[part])
+        order = self.to_rows(_order(seed, number, len(self))[part])
         return order, _flips(seed, number, len(self))[part] if self.mirror else None
 
     def pictures(self, indices: Any) -> np.ndarray:
-        """A copy of some samples, never mirrored.
+        """Copies samples, never mirrored.
 
         Args:
-            indices: integers (n,).
+            indices: integers (n,), each below `len(self)`.
 
         Returns:
             uint8 (n, height, width, channels), or float32 (n, 2) for points.
         """
-        return np.take(self.array, self.places(np.asarray(indices, dtype=np.int64)), axis=0)
+        return np.take(self.array, self.to_rows(np.asarray(indices, dtype=np.int64)), axis=0)
 
-    def combinations(self, most: int = 512) -> list[str]:
-        """Attribute combinations of real samples: `0110` each, or `3:0110` with the class; of the first samples of seed 0.
-
-        Empty without attributes.
-        """
+    def combinations(self, limit: int = 512) -> list[str]:
+        """Attributes of the first samples of seed 0, `0110` each, or `3:0110` with the class index; empty without attributes."""
         if self.attributes is None:
             return []
-        order, _ = self.epoch(0, 0, slice(0, most))
-        said = ["".join(map(str, own)) for own in self.attributes[order].tolist()]
+        order, _ = self.epoch(0, 0, slice(0, limit))
+        rows = ["".join(map(str, row)) for row in self.attributes[order].tolist()]
         return (
-            said if self.labels is None else [f"{label}:{own}" for label, own in zip(self.labels[order], said, strict=True)]
+            rows if self.labels is None else [f"{label}:{row}" for label, row in zip(self.labels[order], rows, strict=True)]
         )
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
-        """The training part, and at least `number` held-out samples: the same in every run; see `split`.
+        """Splits off at least `number` held-out samples, the same in every run; see `data.split`.
 
-        Both share this data set's samples and fingerprint.
+        Returns:
+            The training part and the held-out part. Both share this data set's arrays and fingerprint.
 
         Raises:
             LeafwingError: the training part would be empty.
         """
         from leafwing.data import split
 
-        out = split.held(self.array if self.rows is None else self.array[self.rows], split.asked(number, len(self)))
-        if out.all():
+        samples = self.array if self.rows is None else self.array[self.rows]
+        held_out = split.held_out(samples, split.hold_out_count(number, len(self)))
+        if held_out.all():
             raise LeafwingError(
                 f"{self.source}: holding out {number} samples leaves none to train on, because they are identical"
             )
-        kept, away = (self.places(np.flatnonzero(part)) for part in (~out, out))
-        return (replace(self, rows=kept) if number else self), replace(self, rows=away)
+        training, evaluation = (replace(self, rows=self.to_rows(np.flatnonzero(mask))) for mask in (~held_out, held_out))
+        return training if number else self, evaluation
 
     def label_some(self, number: int, seed: int = 0) -> Dataset:
-        """This data set with a second stream `labelled` of `number` of its samples, equally many of each class.
+        """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.
 
-        Its batches also hold `labelled_image`, `labelled_label` and so on: for semi-supervised methods.
-        The samples are chosen by the hash of their content and the seed, so the choice is the same in every run.
+        Batches then also have `labelled_image`, `labelled_label` and so on. The samples are chosen by a hash of their content and
+        the seed, so the choice is the same in every run.
 
         Raises:
             LeafwingError: there are no labels, the number is not divisible by the number of classes, or a class has too few samples.
@@ -225,27 +224,27 @@ class Dataset:
             raise LeafwingError(
                 f"labelled {number}: {self.source} has no labels: put the images into one sub-folder per class or add a labels.csv"
             )
-        own = slice(None) if self.rows is None else self.rows
-        chosen = split.of_each_class(self.array[own], self.labels[own], self.spec.labels, number, seed)
-        return self.with_stream("labelled", replace(self, rows=self.places(chosen), beside={}))
+        rows = slice(None) if self.rows is None else self.rows
+        indices = split.choose_per_class(self.array[rows], self.labels[rows], self.spec.labels, number, seed)
+        return self.with_stream("labelled", replace(self, rows=self.to_rows(indices), streams={}))
 
     def with_stream(self, name: str, other: Dataset) -> Dataset:
-        """This data set with another as a second stream: a batch of n holds n samples of both, the other's as `name_image` and so on.
+        """Adds another data set as a stream: a batch of n has n samples of both, those of the other as `name_image` and so on.
 
-        Both start at the same position, but the other has its own epochs, order and flips: they are not paired.
+        The samples are not paired: the other stream has its own epochs, order and flips.
         """
-        fields = (*self.spec.fields, *(f"{name}_{one}" for one in other.spec.fields))
-        return replace(self, spec=replace(self.spec, fields=fields), beside={**self.beside, name: other})
+        fields = (*self.spec.fields, *(f"{name}_{field}" for field in other.spec.fields))
+        return replace(self, spec=replace(self.spec, fields=fields), streams={**self.streams, name: other})
 
-    def places(self, indices: np.ndarray) -> np.ndarray:
-        """Indices in `array` of samples of this data set."""
+    def to_rows(self, indices: np.ndarray) -> np.ndarray:
+        """Converts indices in this data set (0 to n - 1) to indices in `array`."""
         return indices if self.rows is None else self.rows[indices]
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:
     """n random words of 64 bits. numpy guarantees the raw stream of Philox across versions, but not that of `permutation`."""
-    found = np.random.Philox(np.random.SeedSequence((seed, epoch, purpose))).random_raw(n)
-    return np.asarray(found, dtype=np.uint64)
+    words = np.random.Philox(np.random.SeedSequence((seed, epoch, purpose))).random_raw(n)
+    return np.asarray(words, dtype=np.uint64)
 
 
 @lru_cache(maxsize=8)

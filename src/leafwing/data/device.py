@@ -1,6 +1,6 @@
-"""How batches reach a device: gathered from resident samples, or prefetched and copied; on a CPU read on demand.
+"""Transfer of batches to a device: gathered from resident samples, or prefetched and copied; on a CPU read on demand.
 
-Every way yields the samples of `Dataset.batch`, bit for bit. The order of an epoch is always drawn on the host, because
+Every method yields the samples of `Dataset.batch`, bit for bit. The order of an epoch is always computed on the host, because
 devices have different random generators. Nothing synchronises with the device, so that the host can run ahead of it.
 """
 
@@ -20,12 +20,12 @@ from leafwing.game import Batch, Batches
 if TYPE_CHECKING:
     from leafwing.data.dataset import Dataset
 
-SHARE = 0.25
-"""Maximum share of a device's free memory for the samples. It is measured before training allocates any: networks, optimisers and
-activations come later, and a step of the usual sizes needs more than its data."""
+MAX_SHARE = 0.25
+"""Maximum share of a device's free memory for resident samples. The free memory is measured before networks, optimisers and
+activations are allocated, and these usually need more memory than the samples."""
 
-PIECE = 64 << 20
-"""Bytes of samples per upload; this bounds the host memory used, whatever the size of the data."""
+CHUNK_BYTES = 64 << 20
+"""Bytes of samples per upload; this limits the host memory used."""
 
 
 def batches(
@@ -42,63 +42,65 @@ def batches(
     if seed < 0:
         raise ValueError(f"seed={seed}: may not be negative")
     if resident is None:
-        arrays = {id(one.array): one.array.nbytes for one in (data, *data.beside.values())}
-        resident = device.type != "cpu" and sum(arrays.values()) <= SHARE * free_memory(device)
+        arrays = {id(stream.array): stream.array.nbytes for stream in (data, *data.streams.values())}
+        resident = device.type != "cpu" and sum(arrays.values()) <= MAX_SHARE * free_memory(device)
     pinned = device.type == "cuda" and not resident
     read = Resident(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
 
-    def rows(images: int, n: int) -> Batch:
+    def read_share(images: int, n: int) -> Batch:
         first, end = rank * n // processes, (rank + 1) * n // processes
         return read(images + first, end - first)
 
-    mine = rows if processes > 1 else read
-    return mine if resident or device.type == "cpu" else Ahead(mine, device)
+    stream = read_share if processes > 1 else read
+    return stream if resident or device.type == "cpu" else Prefetched(stream, device)
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a CUDA device. 0 for others: Apple's GPUs share the memory of the machine, so residency gains nothing."""
+    """Free bytes of a CUDA device; 0 for others, because Apple's GPUs share the memory of the host: resident samples gain nothing."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 class Resident:
-    """All samples on a device, uint8 as they were packed; batches are gathered and mirrored there.
+    """All samples on a device, in their packed form; batches are gathered and mirrored there.
 
     Args:
-        data: uploaded on construction, in pieces.
+        data: uploaded on construction, in chunks.
         seed: selects the stream.
         device: any; a CPU gets a copy.
-        sent: tensors already on the device, by the id of their source array: streams of the same samples share them.
+        uploaded: tensors already on the device, by the id of their source array: streams of the same samples share them.
     """
 
-    def __init__(self, data: Dataset, seed: int, device: torch.device, sent: dict[int, Tensor] | None = None) -> None:
+    def __init__(self, data: Dataset, seed: int, device: torch.device, uploaded: dict[int, Tensor] | None = None) -> None:
         self.data, self.seed, self.device = data, seed, device
-        sent = {} if sent is None else sent
+        uploaded = {} if uploaded is None else uploaded
 
-        def there(array: np.ndarray | None) -> Tensor | None:
-            if array is not None and id(array) not in sent:
-                sent[id(array)] = upload(array, device)
-            return None if array is None else sent[id(array)]
+        def upload_once(array: np.ndarray | None) -> Tensor | None:
+            if array is not None and id(array) not in uploaded:
+                uploaded[id(array)] = upload(array, device)
+            return None if array is None else uploaded[id(array)]
 
-        samples = there(data.array)
+        samples = upload_once(data.array)
         assert samples is not None
-        self.samples, self.labels, self.attributes = samples, there(data.labels), there(data.attributes)
-        self.beside = {name: Resident(other, stream_seed(seed, name), device, sent) for name, other in data.beside.items()}
+        self.samples, self.labels, self.attributes = samples, upload_once(data.labels), upload_once(data.attributes)
+        self.streams = {
+            name: Resident(other, stream_seed(seed, name), device, uploaded) for name, other in data.streams.items()
+        }
         self.epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: int, n: int) -> Batch:
         """The samples at positions `images` to `images + n - 1`; waits only for the order of a new epoch."""
-        orders, flips = zip(*(self._part(number, part) for number, part in self.data.parts(images, n)), strict=True)
-        order = joined(orders)
+        orders, flips = zip(*(self._part(number, part) for number, part in self.data.epoch_slices(images, n)), strict=True)
+        order = concatenated(orders)
         image = self.samples.index_select(0, order)
         if self.data.mirror:
             # Indexing with a mask would synchronise with the device.
-            image = torch.where(joined(flips)[:, None, None, None], image.flip(2), image)
+            image = torch.where(concatenated(flips)[:, None, None, None], image.flip(2), image)
         fields = {"image": image if self.data.spec.points else image.permute(0, 3, 1, 2)}
         if self.labels is not None:
             fields["label"] = self.labels.index_select(0, order)
         if self.attributes is not None:
             fields["attributes"] = self.attributes.index_select(0, order).float()
-        for name, other in self.beside.items():
+        for name, other in self.streams.items():
             fields |= {f"{name}_{key}": value for key, value in other(images, n).items()}
         return Batch(fields)
 
@@ -108,22 +110,22 @@ class Resident:
         The last two epochs are cached: a batch may cross the boundary, and a resumed run looks back once.
         """
         if number not in self.epochs:
-            drawn, coins = self.data.epoch(self.seed, number)
-            sent = self._sent(drawn), self._sent(np.empty(0, bool) if coins is None else coins)
-            self.epochs = {**dict(list(self.epochs.items())[-1:]), number: sent}
+            arrays = self.data.epoch(self.seed, number)
+            order, flips = (self._copy(np.empty(0, bool) if array is None else array) for array in arrays)
+            self.epochs = {**dict(list(self.epochs.items())[-1:]), number: (order, flips)}
         order, flips = self.epochs[number]
         return order[part], flips[part]
 
-    def _sent(self, values: np.ndarray) -> Tensor:
-        held = torch.tensor(values)  # a copy: the cached original must not be changed
-        return (held.pin_memory() if self.device.type == "cuda" else held).to(self.device, non_blocking=True)
+    def _copy(self, values: np.ndarray) -> Tensor:
+        tensor = torch.tensor(values)  # a copy: the cached original must not be changed
+        return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
 
-class Ahead:
+class Prefetched:
     """A stream whose next batch is prefetched by a thread while the current one is in use.
 
-    The next batch is expected to follow the current one with the same size. Any other is read on demand: this is slower, with the
-    same result. On CUDA the samples must be pinned; they are copied on a separate CUDA stream. Errors in the thread are raised by
+    The next batch is expected to follow the current one and to have the same size. Any other batch is read on demand: slower, with
+    the same result. On CUDA the samples must be pinned; they are copied on a separate CUDA stream. Errors in the thread are raised by
     the next call. The thread ends with this object, and with the process.
 
     Args:
@@ -136,46 +138,46 @@ class Ahead:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.thread = ThreadPoolExecutor(1, "leafwing-batches")
         self.expected: tuple[int, int] | None = None
-        self.coming: Future[tuple[Batch, torch.cuda.Event | None]] | None = None
+        self.pending: Future[tuple[Batch, torch.cuda.Event | None]] | None = None
 
     def __call__(self, images: int, n: int) -> Batch:
         """The samples at positions `images` to `images + n - 1`, on the device; waits until they are read, not for the device."""
-        coming, self.coming = self.coming, None
-        found = coming.result() if coming else None
-        batch, copied = found if found and self.expected == (images, n) else self._fetch(images, n)
+        pending, self.pending = self.pending, None
+        prefetched = pending.result() if pending else None
+        batch, copied = prefetched if prefetched and self.expected == (images, n) else self._fetch(images, n)
         self.expected = (images + n, n)
-        self.coming = self.thread.submit(self._fetch, *self.expected)
+        self.pending = self.thread.submit(self._fetch, *self.expected)
         if copied is None:
             return Batch({name: value.to(self.device) for name, value in batch.items()})
-        present = torch.cuda.current_stream(self.device)
-        present.wait_event(copied)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(copied)
         for value in batch.values():
-            value.record_stream(present)  # otherwise its memory could be reused by the next copy while it is in use
+            value.record_stream(current)  # otherwise the next copy could reuse the memory too early
         return batch
 
     def _fetch(self, images: int, n: int) -> tuple[Batch, torch.cuda.Event | None]:
-        """A batch, and the event after which it is on the device; None if it has not been copied."""
+        """A batch, and the CUDA event of its copy to the device; without CUDA the batch is on the CPU, and the event is None."""
         if self.stream is None:
             return self.read(images, n), None
         with torch.cuda.stream(self.stream):
-            held = self.read(images, n)
-            sent = Batch({name: value.to(self.device, non_blocking=True) for name, value in held.items()})
-            return sent, self.stream.record_event()
+            batch = self.read(images, n)
+            copy = Batch({name: value.to(self.device, non_blocking=True) for name, value in batch.items()})
+            return copy, self.stream.record_event()
 
 
-def joined(parts: tuple[Tensor, ...]) -> Tensor:
-    """Concatenated parts; a single part unchanged."""
+def concatenated(parts: tuple[Tensor, ...]) -> Tensor:
+    """Concatenates; a single part is returned unchanged."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:
     """Copies an array to a device through one staging buffer on the host."""
-    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
-    held = torch.empty(array.shape, dtype=kind, device=device)
-    step = max(1, PIECE * len(array) // max(1, array.nbytes))
-    piece = torch.empty((min(step, len(array)), *array.shape[1:]), dtype=kind, pin_memory=device.type == "cuda")
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    tensor = torch.empty(array.shape, dtype=dtype, device=device)
+    step = max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))
+    buffer = torch.empty((min(step, len(array)), *array.shape[1:]), dtype=dtype, pin_memory=device.type == "cuda")
     for start in range(0, len(array), step):
         rows = array[start : start + step]
-        np.copyto(piece.numpy()[: len(rows)], rows)
-        held[start : start + len(rows)].copy_(piece[: len(rows)])  # synchronises, so that the buffer can be reused
-    return held
+        np.copyto(buffer.numpy()[: len(rows)], rows)
+        tensor[start : start + len(rows)].copy_(buffer[: len(rows)])  # synchronises, so that the buffer can be reused
+    return tensor

@@ -1,6 +1,6 @@
 """A report on the content of a source, before a training run.
 
-It reads exactly as `load` does (through `loading.Surveyed` and `reading`), keeps no pixels, writes nothing and does not import
+It reads exactly as `load` does (`loading.SurveyedSource` and `reading`), keeps no pixels, writes nothing and does not import
 torch. `duplicates` finds duplicate images.
 """
 
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from leafwing.data import duplicates, pictures, reading, sources
-from leafwing.data import labels as naming
+from leafwing.data import labels as labelling
 from leafwing.data.dataset import Dataset
-from leafwing.data.loading import Surveyed, find, load
-from leafwing.data.options import Size, Wanted, check
-from leafwing.data.reading import Decoded, Progress, Seen
+from leafwing.data.loading import SurveyedSource, find, load
+from leafwing.data.options import Options, Size, check
+from leafwing.data.pack import refusal
+from leafwing.data.reading import Decoded, EntryInfo, Progress
 from leafwing.data.sources import Reject
 from leafwing.data.stacked import is_stacked
 from leafwing.data.worlds import WORLDS, modes, sigma
@@ -29,9 +30,10 @@ from leafwing.data.worlds import WORLDS, modes, sigma
 _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
 """Minimum of smallest class / largest class for which a conditional GAN is recommended without a warning."""
-_SHOWN = 8
-_ATTRIBUTES = 64
+_MAX_LISTED = 8
+_MAX_ATTRIBUTES = 64
 _RARE = 50
+"""An attribute that fewer images have, or lack, is hardly learnt."""
 
 
 @dataclass
@@ -91,20 +93,19 @@ class Report:
                 lines.append(f"  {title + ':':11}{_counts(counts)}")
         if self.attributes:
             shares = [f"{name} {count / self.accepted:.0%}" for name, count in self.attributes.items()]
-            shown = (
-                shares if len(shares) <= _ATTRIBUTES else [*shares[:_ATTRIBUTES], f"and {len(shares) - _ATTRIBUTES} more"]
-            )
-            lines.append(f"  {'attributes:':11} {', '.join(shown)}")
+            if len(shares) > _MAX_ATTRIBUTES:
+                shares[_MAX_ATTRIBUTES:] = [f"and {len(shares) - _MAX_ATTRIBUTES} more"]
+            lines.append(f"  {'attributes:':11} {', '.join(shares)}")
         for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
                 lines.append(f"  {title}, groups: {len(groups)}")
-                lines += [f"    {_listed(group, 4)}" for group in groups[:_SHOWN]] + _more(groups)
+                lines += [f"    {_join(group, 4)}" for group in groups[:_MAX_LISTED]] + _more(groups)
         if self.rejected:
             lines.append(f"  not used, {len(self.rejected)}:")
-            lines += [f"    {one.name}: {one.reason}" for one in self.rejected[:_SHOWN]] + _more(self.rejected)
-        for title, words in (("notes", self.notes), ("advice", self.advice)):
-            if words:
-                lines += [f"  {title}:", *(f"    - {one}" for one in words)]
+            lines += [f"    {reject.name}: {reject.reason}" for reject in self.rejected[:_MAX_LISTED]] + _more(self.rejected)
+        for title, items in (("notes", self.notes), ("advice", self.advice)):
+            if items:
+                lines += [f"  {title}:", *(f"    - {item}" for item in items)]
         return "\n".join(lines)
 
 
@@ -125,55 +126,56 @@ def doctor(
         channels: as for `load`.
         fit: as for `load`.
         background: as for `load`.
-        progress: called with the number of images done and the total.
+        progress: a callback (done, total), in images.
 
     Raises:
         LeafwingError: no such source, a damaged archive, or invalid options; never because of bad images.
     """
-    wanted = check(size, channels, fit, background)
-    place = find(source)
-    if isinstance(place, str):
-        return _world(place, wanted)
-    files, refused = sources.list_files(place)
-    with pictures.strict(), Surveyed.open(place, files, refused, wanted, progress) as found:
-        good: list[Seen] = []
-        failed: list[Seen | Decoded] = [one for one in found.seen if one.failure is not None]
+    options = check(size, channels, fit, background)
+    path = find(source)
+    if isinstance(path, str):
+        return _world(path, options)
+    files, rejects = sources.list_files(path)
+    with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress) as surveyed:
+        opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
+        accepted: list[EntryInfo] = []
+        failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
-        with closing(reading.decode(found.source, found.seen, found.target, duplicates.sketch, progress)) as outcomes:
-            for one in outcomes:
-                if one.picture is None:
-                    failed.append(one)
+        with closing(reading.decode(opened, infos, target, duplicates.sketch, progress)) as outcomes:
+            for outcome in outcomes:
+                if outcome.image is None:
+                    failed.append(outcome)
                 else:
-                    good.append(one.seen)
-                    sketches.append(one.measured)
-    report = Report(os.fspath(source), found.source.kind)
-    report.rejected = sorted(found.source.rejects + reading.rejects(failed), key=lambda one: one.name)
-    report.accepted = len(good)
+                    accepted.append(outcome.info)
+                    sketches.append(outcome.measurement)
+    report = Report(os.fspath(source), opened.kind)
+    report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
+    report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
-    report.notes = list(found.source.notes)
-    report.options = found.target.as_dict()
-    headers = [one.header for one in good if one.header]
+    report.notes = list(opened.notes)
+    report.options = target.as_dict()
+    headers = [info.header for info in accepted if info.header]
     if headers:
-        sides = np.array([(one.height, one.width) for one in headers])
-        report.sizes = {"min": _pair(sides.min(0)), "median": _pair(np.median(sides, axis=0)), "max": _pair(sides.max(0))}
-    report.modes = _most(Counter(one.mode for one in headers))
-    report.formats = _most(Counter(one.format for one in headers))
-    _classes(report, [one.entry.label for one in good if one.entry.label is not None])
-    if good and found.source.attributes:
-        _attributes(report, found.source.attributes, np.array([one.entry.attributes for one in good]))
-    _duplicates(report, [one.entry.name for one in good], [one.sha256 for one in good], sketches)
-    if trouble := found.trouble(len(good), failed, report.rejected):
-        report.advice.append(f"This source cannot be trained on: {trouble}")
-    if good:
+        sides = np.array([(header.height, header.width) for header in headers])
+        report.sizes = {"min": _ints(sides.min(0)), "median": _ints(np.median(sides, axis=0)), "max": _ints(sides.max(0))}
+    report.modes = dict(Counter(header.mode for header in headers).most_common())
+    report.formats = dict(Counter(header.format for header in headers).most_common())
+    _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
+    if accepted and opened.attributes:
+        _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
+    _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
+    if message := refusal(opened, len(accepted), failed, report.rejected):
+        report.advice.append(f"This source cannot be used for training: {message}")
+    if accepted:
         _advise(report)
     if progress:
-        progress(len(found.seen), len(found.seen))
+        progress(len(infos), len(infos))
     return report
 
 
-def _world(name: str, wanted: Wanted) -> Report:
+def _world(name: str, options: Options) -> Report:
     """The report on a built-in data set."""
-    data = load(name, size=wanted.size, channels=wanted.channels, fit=wanted.fit, background=wanted.background)
+    data = load(name, size=options.size, channels=options.channels, fit=options.fit, background=options.background)
     if data.spec.points:
         report = Report(name, "world of points", len(data), len(data), options=data.options, notes=[WORLDS[name]])
         report.advice.append(
@@ -187,42 +189,43 @@ def _world(name: str, wanted: Wanted) -> Report:
     report.sizes = {"min": side, "median": side, "max": side}
     report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
     assert data.labels is not None
-    _classes(report, [data.spec.labels[index] for index in data.labels])
+    _count_classes(report, [data.spec.labels[index] for index in data.labels])
     if data.attributes is not None:
-        _attributes(report, data.spec.attributes, data.attributes)
+        _count_attributes(report, data.spec.attributes, data.attributes)
     if is_stacked(name):  # the digits repeat by design
         report.advice.append("Three digits per image, 50 images of each triple, to show which of 1,000 modes a GAN misses.")
         return report
-    _array_duplicates(report, data)
+    _find_array_duplicates(report, data)
     _advise(report)
     return report
 
 
-def _array_duplicates(report: Report, data: Dataset) -> None:
+def _find_array_duplicates(report: Report, data: Dataset) -> None:
     names = [str(index) for index in range(len(data))]
-    _duplicates(report, names, [one.tobytes().hex() for one in data.array], [duplicates.sketch(one) for one in data.array])
+    hashes = [image.tobytes().hex() for image in data.array]
+    _find_duplicates(report, names, hashes, [duplicates.sketch(image) for image in data.array])
 
 
-def _classes(report: Report, labels: Sequence[str]) -> None:
+def _count_classes(report: Report, labels: Sequence[str]) -> None:
     counts = Counter(labels)
-    report.classes = {name: counts[name] for name in naming.classes(set(counts))}
+    report.classes = {name: counts[name] for name in labelling.classes(set(counts))}
     if counts:
         report.balance = round(min(counts.values()) / max(counts.values()), 4)
 
 
-def _attributes(report: Report, names: Sequence[str], rows: np.ndarray) -> None:
+def _count_attributes(report: Report, names: Sequence[str], rows: np.ndarray) -> None:
     """Counts binary attributes (n, attributes)."""
     report.attributes = dict(zip(names, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
 
 
-def _duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
+def _find_duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
     """Fills in both kinds of duplicates; near ones are searched among one member of each exact group."""
     groups = duplicates.exact(hashes)
     report.exact_duplicates = [[names[index] for index in group] for group in groups]
-    again = {index for group in groups for index in group[1:]}
-    single = [index for index in range(len(names)) if index not in again]
-    near = duplicates.near([sketches[index] for index in single])
-    report.near_duplicates = [[names[single[place]] for place in group] for group in near]
+    copies = {index for group in groups for index in group[1:]}
+    originals = [index for index in range(len(names)) if index not in copies]
+    near = duplicates.near([sketches[index] for index in originals])
+    report.near_duplicates = [[names[originals[i]] for i in group] for group in near]
 
 
 def _advise(report: Report) -> None:
@@ -241,10 +244,10 @@ def _advise(report: Report) -> None:
                 "dcgan ignores labels."
             )
         else:
-            least, most = min(report.classes.items(), key=_count), max(report.classes.items(), key=_count)
+            smallest, largest = (choose(report.classes.items(), key=lambda item: item[1]) for choose in (min, max))
             say(
-                f"Classes are imbalanced: {least[0]} has {least[1]:,} images, {most[0]} has {most[1]:,}. cgan will do poorly on "
-                "the small ones: add images, merge or drop small classes, or use dcgan, which ignores labels."
+                f"Classes are imbalanced: {smallest[0]} has {smallest[1]:,} images, {largest[0]} has {largest[1]:,}. "
+                "cgan will do poorly on the small ones: add images, merge or drop small classes, or use dcgan, which ignores labels."
             )
     elif not report.attributes:
         say(
@@ -257,8 +260,8 @@ def _advise(report: Report) -> None:
         )
         if rare := [name for name, count in report.attributes.items() if min(count, n - count) < _RARE]:
             say(
-                f"Attributes that fewer than {_RARE} images have, or lack, are hardly learnt: {', '.join(rare[:_SHOWN])}"
-                f"{' ...' * (len(rare) > _SHOWN)}."
+                f"Attributes that fewer than {_RARE} images have, or lack, are hardly learnt: {', '.join(rare[:_MAX_LISTED])}"
+                f"{' ...' * (len(rare) > _MAX_LISTED)}."
             )
     if n < _FEW:
         say(
@@ -290,8 +293,8 @@ def _advise(report: Report) -> None:
         {report.sizes["min"][side], report.sizes["median"][side], report.sizes["max"][side]} for side in (0, 1)
     )
     ratio = report.sizes["median"][1] / report.sizes["median"][0]
-    wanted_height, wanted_width = (int(side) for side in report.options["size"].split("x"))
-    if report.options["fit"] == "crop" and not 0.67 < ratio / (wanted_width / wanted_height) < 1.5:
+    target_height, target_width = (int(side) for side in report.options["size"].split("x"))
+    if report.options["fit"] == "crop" and not 0.67 < ratio / (target_width / target_height) < 1.5:
         say(
             "Cropping cuts off much of these images: consider a size with their aspect ratio (64x96: height x width), or fit=pad."
         )
@@ -301,16 +304,8 @@ def _advise(report: Report) -> None:
         say(f"{len(report.rejected)} files are not used; the reasons are listed. The files themselves are not modified.")
 
 
-def _count(item: tuple[str, int]) -> int:
-    return item[1]
-
-
-def _pair(sides: np.ndarray) -> list[int]:
+def _ints(sides: np.ndarray) -> list[int]:
     return [int(sides[0]), int(sides[1])]
-
-
-def _most(counts: Counter[str]) -> dict[str, int]:
-    return dict(counts.most_common())
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -318,9 +313,9 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(items[:12]) + (f" and {len(items) - 12} more" if len(items) > 12 else "")
 
 
-def _listed(names: list[str], most: int) -> str:
-    return " = ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _join(names: list[str], limit: int) -> str:
+    return " = ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _more(items: Sequence[object]) -> list[str]:
-    return [f"    and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+    return [f"    and {len(items) - _MAX_LISTED} more"] if len(items) > _MAX_LISTED else []

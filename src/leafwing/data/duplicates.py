@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-BITS = 4
+MAX_BITS = 4
 """Maximum number of differing bits out of 64."""
 _BANDS = (0, 13, 26, 39, 52)
 """Start of each of five bands of bits: if at most four bits differ, at least one band is equal."""
 _NEIGHBOURS = 200
-"""Maximum number of images of one band compared with each: drawings on black (digits) share bands by thousands."""
+"""Maximum number of neighbours in a band to compare with each image: thousands of drawings on black (digits) share a band."""
 _FLAT = 12
 """Grey levels of 0 to 255: with less contrast than this between cells, the hash is noise."""
-_MEAN, _WORST, _BRIGHTNESS = 5.0, 40.0, 24.0
+_MAX_MEAN, _MAX_CELL, _MAX_BRIGHTNESS = 5.0, 40.0, 24.0
 """Two thumbnails agree up to these grey levels: on average, at the worst cell, and in overall brightness."""
 _SIDE = 16
 
@@ -52,8 +52,8 @@ def sketch(pixels: np.ndarray) -> Sketch:
 def exact(hashes: Sequence[str]) -> list[list[int]]:
     """Groups of two or more positions with the same hash."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
-    for index, found in enumerate(hashes):
-        groups[found].append(index)
+    for index, value in enumerate(hashes):
+        groups[value].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -63,36 +63,36 @@ def near(sketches: Sequence[Sketch]) -> list[list[int]]:
     If more than a few hundred images share a band of their hash, only those with the closest hashes are compared, so
     that the time stays proportional to the number of images: seconds for 50,000.
     """
-    places = np.array([index for index, one in enumerate(sketches) if not one.flat], dtype=np.int64)
-    if len(places) < 2:
+    indices = np.array([index for index, item in enumerate(sketches) if not item.flat], dtype=np.int64)
+    if len(indices) < 2:
         return []
-    bits = np.array([sketches[index].bits for index in places], dtype=np.uint64)
-    thumbnails = np.stack([sketches[index].thumbnail for index in places])
+    bits = np.array([sketches[index].bits for index in indices], dtype=np.uint64)
+    thumbnails = np.stack([sketches[index].thumbnail for index in indices])
     coarse = _coarse(thumbnails)
-    root = np.arange(len(places))
+    root = np.arange(len(indices))
     for first in _BANDS:
         # With the band rotated to the front, sorting groups images of one band, with the most similar next to each other.
-        turned = (bits << np.uint64(first)) | (bits >> np.uint64((64 - first) % 64))
-        order = np.argsort(turned, kind="stable")
-        band = turned[order] >> np.uint64(64 - 12)
-        left = np.arange(len(places) - 1)
+        rotated = (bits << np.uint64(first)) | (bits >> np.uint64((64 - first) % 64))
+        order = np.argsort(rotated, kind="stable")
+        band = rotated[order] >> np.uint64(64 - 12)
+        starts = np.arange(len(indices) - 1)
         for shift in range(1, _NEIGHBOURS + 1):
-            left = left[left + shift < len(places)]
-            left = left[band[left] == band[left + shift]]
-            a, b = order[left], order[left + shift]
-            close = (np.bitwise_count(bits[a] ^ bits[b]) <= BITS) & (root[a] != root[b])
+            starts = starts[starts + shift < len(indices)]
+            starts = starts[band[starts] == band[starts + shift]]
+            a, b = order[starts], order[starts + shift]
+            close = (np.bitwise_count(bits[a] ^ bits[b]) <= MAX_BITS) & (root[a] != root[b])
             a, b = a[close], b[close]
             if a.size:
                 # Differences of patch averages are a lower bound: what fails here would fail below, at a higher cost.
-                likely = np.abs(coarse[a] - coarse[b]).mean(axis=1) <= _MEAN
+                likely = np.abs(coarse[a] - coarse[b]).mean(axis=1) <= _MAX_MEAN
                 a, b = a[likely], b[likely]
-                alike = _alike(thumbnails[a], thumbnails[b])
-                _join(root, a[alike], b[alike])
-            if not left.size:
+                agree = _thumbnails_agree(thumbnails[a], thumbnails[b])
+                _merge(root, a[agree], b[agree])
+            if not starts.size:
                 break
     groups: defaultdict[int, list[int]] = defaultdict(list)
-    for index, found in zip(places.tolist(), root.tolist(), strict=True):
-        groups[found].append(index)
+    for index, label in zip(indices.tolist(), root.tolist(), strict=True):
+        groups[label].append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -102,18 +102,18 @@ def _coarse(thumbnails: np.ndarray) -> np.ndarray:
     return np.asarray(patches - patches.mean(axis=1, keepdims=True))
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _thumbnails_agree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Which of the pairs of thumbnails (n, 16, 16, 3) agree: bool (n,)."""
     difference = a.astype(np.float32) - b.astype(np.float32)
     shift = difference.mean(axis=(1, 2, 3), keepdims=True)
     rest = np.abs(difference - shift)
     worst = rest.mean(axis=3).max(axis=(1, 2))
-    found = (rest.mean(axis=(1, 2, 3)) <= _MEAN) & (worst <= _WORST) & (np.abs(shift[:, 0, 0, 0]) <= _BRIGHTNESS)
-    return np.asarray(found)
+    agree = (rest.mean(axis=(1, 2, 3)) <= _MAX_MEAN) & (worst <= _MAX_CELL) & (np.abs(shift[:, 0, 0, 0]) <= _MAX_BRIGHTNESS)
+    return np.asarray(agree)
 
 
-def _join(root: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """Merges the groups of a[i] and b[i]; afterwards `root` holds each one's group directly."""
+def _merge(root: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    """Merges the groups of a[i] and b[i]; `root` maps each image to its group."""
     for x, y in zip(a.tolist(), b.tolist(), strict=True):
         low, high = sorted((int(root[x]), int(root[y])))
         if low != high:

@@ -1,8 +1,8 @@
 """The class and the attributes of each image: from `labels.csv`, StyleGAN's `dataset.json`, or the folder names.
 
 The rule for folders: strip the folders that all images share, then a level that only says train, test or validation. If every
-image is then exactly one folder deep and there are at least two such folders, their names are the classes. Any other tree has
-no labels. Further columns of `labels.csv` are attributes; without a label column, the folders may still give labels. `sources`
+image is then exactly one folder deep and there are at least two of these folders, their names are the classes. Any other tree has
+no labels. Further columns of `labels.csv` are attributes; without a label column, folders may still give labels. `sources`
 reads the bytes, `attributes` encodes the columns.
 """
 
@@ -22,12 +22,12 @@ SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "val
 
 
 @dataclass
-class Listed:
+class LabelList:
     """The content of a list.
 
     Args:
         labels: file -> label; None if the list has no such column.
-        columns: the names of the other columns.
+        columns: names of the attribute columns.
         rows: file -> its line number, and its cells in the order of `columns`.
     """
 
@@ -44,19 +44,19 @@ def assign(source: Source) -> None:
     """
     if source.labelled:
         return
-    shared = _shared([entry.name for entry in _pictures(source.entries)])
+    shared = _shared([entry.name for entry in _layout_entries(source.entries)])
     for folder in dict.fromkeys(("", shared)):
-        if (name := f"{folder}labels.csv") in source.sides:
-            listed = _read_csv(source, name)
-            _apply(source, folder, name, listed)
-            return _by_folder(source, shared) if listed.labels is None else None
-        if (name := f"{folder}dataset.json") in source.sides:
+        if (name := f"{folder}labels.csv") in source.side_files:
+            label_list = _read_csv(source, name)
+            _assign_listed(source, folder, name, label_list)
+            return _assign_by_folder(source, shared) if label_list.labels is None else None
+        if (name := f"{folder}dataset.json") in source.side_files:
             labels = _read_stylegan(source, name)
             if labels is not None:
-                return _apply(source, folder, name, Listed(labels))
+                return _assign_listed(source, folder, name, LabelList(labels))
             source.notes.append(f"{name} contains no labels.")
             return None
-    return _by_folder(source, shared)
+    return _assign_by_folder(source, shared)
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
@@ -66,13 +66,13 @@ def classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
-def _pictures(entries: list[Entry]) -> list[Entry]:
-    """The entries that determine the layout: a stray document must not."""
-    return [entry for entry in entries if entry.promises] or entries
+def _layout_entries(entries: list[Entry]) -> list[Entry]:
+    """The entries that determine the folder layout: images, unless no file has an image extension."""
+    return [entry for entry in entries if entry.has_image_suffix] or entries
 
 
 def _shared(names: list[str]) -> str:
-    """The folders that all names share, as a prefix ending in `/`, or nothing."""
+    """The folders that all names share, as a prefix ending in `/`; may be empty."""
     if not names:
         return ""
     first, last = min(names).split("/")[:-1], max(names).split("/")[:-1]
@@ -82,10 +82,10 @@ def _shared(names: list[str]) -> str:
     return "".join(f"{folder}/" for folder in first[:depth])
 
 
-def _by_folder(source: Source, shared: str) -> None:
+def _assign_by_folder(source: Source, shared: str) -> None:
     """Labels from folder names; see the rule above."""
-    deciding = _pictures(source.entries)
-    folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in deciding}
+    images = _layout_entries(source.entries)
+    folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     if all(path and path[0].lower() in SPLITS for path in folders.values()):
         splits = Counter(path[0] for path in folders.values())
         if len(splits) > 1:
@@ -94,7 +94,7 @@ def _by_folder(source: Source, shared: str) -> None:
         folders = {name: path[1:] for name, path in folders.items()}
     if len(set(folders.values())) < 2 or any(len(path) != 1 for path in folders.values()):
         return
-    for entry in deciding:
+    for entry in images:
         entry.label = folders[entry.name][0]
     for entry in source.entries:  # an image with an unusual file name, in a class folder
         parent = entry.name.split("/")[-2:-1]
@@ -105,78 +105,82 @@ def _by_folder(source: Source, shared: str) -> None:
     source.notes.append("The folder names are the labels.")
 
 
-def _apply(source: Source, folder: str, file: str, listed: Listed) -> None:
+def _assign_listed(source: Source, folder: str, file: str, label_list: LabelList) -> None:
     """Assigns each entry the values listed for its path below `folder`, or for its bare name if that is unique."""
-    names = listed.rows if listed.labels is None else listed.labels
+    names = label_list.rows if label_list.labels is None else label_list.labels
     rows = {clean(name.replace("\\", "/").removeprefix("./")): name for name in names}
     bare = Counter(entry.name.rsplit("/", 1)[-1] for entry in source.entries)
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for entry in source.entries:
         path, name = entry.name.removeprefix(folder), entry.name.rsplit("/", 1)[-1]
         row = path if path in rows else name if name in rows and bare[name] == 1 else None
         if row is not None:
-            found[entry.name] = row
-    what = "attributes" if listed.labels is None else "label"
-    source.rejects += [Reject(entry.name, f"no {what} in {file}") for entry in source.entries if entry.name not in found]
-    source.entries = [entry for entry in source.entries if entry.name in found]
-    if listed.labels is not None:
+            matches[entry.name] = row
+    what = "attributes" if label_list.labels is None else "label"
+    source.rejects += [Reject(entry.name, f"no {what} in {file}") for entry in source.entries if entry.name not in matches]
+    source.entries = [entry for entry in source.entries if entry.name in matches]
+    if label_list.labels is not None:
         for entry in source.entries:
-            entry.label = listed.labels[rows[found[entry.name]]]
+            entry.label = label_list.labels[rows[matches[entry.name]]]
         source.notes.append(f"Labels come from {file}.")
-    _describe(source, file, listed, [listed.rows[rows[found[entry.name]]] for entry in source.entries if listed.columns])
-    if extra := sorted(set(rows) - set(found.values())):
+    if label_list.columns:
+        listed = [label_list.rows[rows[matches[entry.name]]] for entry in source.entries]
+        _assign_attributes(source, file, label_list.columns, listed)
+    if extra := sorted(set(rows) - set(matches.values())):
         source.notes.append(
             f"{file} lists {len(extra)} files that do not exist: {', '.join(extra[:3])}{' ...' * (len(extra) > 3)}"
         )
 
 
-def _describe(source: Source, file: str, listed: Listed, rows: list[tuple[int, list[str]]]) -> None:
-    """Assigns attributes to each entry; `rows` holds the line number and the cells for each of them."""
+def _assign_attributes(source: Source, file: str, columns: list[str], rows: list[tuple[int, list[str]]]) -> None:
+    """Assigns attributes to each entry; `rows` has the line number and the cells of each."""
     names: list[str] = []
-    held: list[tuple[int, ...]] = [()] * len(rows)
-    for place, name in enumerate(listed.columns):
-        column = encode(name, [(line, cells[place]) for line, cells in rows], f"{source.path}: {file}")
-        if column.left_out:
-            source.notes.append(f"{file}: column {name} {column.left_out}. The column is ignored.")
+    attributes: list[tuple[int, ...]] = [()] * len(rows)
+    for index, name in enumerate(columns):
+        column = encode(name, [(line, cells[index]) for line, cells in rows], f"{source.path}: {file}")
+        if column.problem:
+            source.notes.append(f"{file}: column {name} {column.problem}. The column is ignored.")
         names += column.names
-        held = [before + column.codes.get(cells[place], ()) for before, (_, cells) in zip(held, rows, strict=True)]
+        attributes = [
+            before + column.codes.get(cells[index], ()) for before, (_, cells) in zip(attributes, rows, strict=True)
+        ]
     if not names:
         return
-    for entry, own in zip(source.entries, held, strict=True):
-        entry.attributes = own
+    for entry, values in zip(source.entries, attributes, strict=True):
+        entry.attributes = values
     source.attributes = tuple(names)
     source.notes.append(f"Attributes come from {file}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")
 
 
 def _text(source: Source, name: str) -> str:
     try:
-        return source.read(source.sides[name]).decode("utf-8-sig")
+        return source.read(source.side_files[name]).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise LeafwingError(f"{source.path}: {name} is not UTF-8 text; save it as UTF-8.") from None
-    except Exception as error:  # an unreadable member of an archive, or of the disk
+    except Exception as error:  # an unreadable file, on the disk or in an archive
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
 
 
-def _read_csv(source: Source, name: str) -> Listed:
-    """Reads the labels and the further columns of a list."""
+def _read_csv(source: Source, name: str) -> LabelList:
+    """Reads labels and attribute columns."""
     where = f"{source.path}: {name}"
     labels: dict[str, str] = {}
     try:
         rows = csv.reader(io.StringIO(_text(source, name)))
-        titles = [clean(column.strip()) for column in next(rows, [])]
-        head = [column.lower() for column in titles]
-        others = _further(where, titles)
-        if "file" not in head or ("label" not in head and not others):
-            found = ",".join(head)[:80]
+        header = [clean(column.strip()) for column in next(rows, [])]
+        lowercase = [column.lower() for column in header]
+        attribute_columns = _attribute_columns(where, header)
+        if "file" not in lowercase or ("label" not in lowercase and not attribute_columns):
+            line = ",".join(lowercase)[:80] or "(empty)"
             raise LeafwingError(
-                f"{where}: the first line must name the columns file,label or file and attributes; it is: {found or '(empty)'}"
+                f"{where}: the first line must name the columns file,label or file and attributes; it is: {line}"
             )
-        file, label = head.index("file"), head.index("label") if "label" in head else None
-        listed = Listed(None if label is None else labels, [titles[place] for place in others])
+        file, label = lowercase.index("file"), lowercase.index("label") if "label" in lowercase else None
+        label_list = LabelList(None if label is None else labels, [header[index] for index in attribute_columns])
         for row in rows:
             if not any(row):
                 continue
-            cells = [cell.strip() for cell in row] + [""] * (len(head) - len(row))
+            cells = [cell.strip() for cell in row] + [""] * (len(lowercase) - len(row))
             if not cells[file] or (label is not None and not cells[label]):
                 needed = "a file is" if label is None else "a file and a label are"
                 raise LeafwingError(f"{where}, line {rows.line_num}: {needed} needed.")
@@ -185,33 +189,33 @@ def _read_csv(source: Source, name: str) -> Listed:
                 raise LeafwingError(
                     f"{where}, line {rows.line_num}: {clean(key)} has two labels, {labels[key]} and {cells[label]}."
                 )
-            own = [clean(cells[place]) for place in others]
-            line, before = listed.rows.setdefault(key, (rows.line_num, own))
-            if before != own:
+            values = [clean(cells[index]) for index in attribute_columns]
+            first_line, before = label_list.rows.setdefault(key, (rows.line_num, values))
+            if before != values:
                 raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {line} with different attributes."
+                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {first_line} with different attributes."
                 )
     except csv.Error as error:
         raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
-    return listed
+    return label_list
 
 
-def _further(where: str, titles: list[str]) -> list[int]:
-    """Indices of the columns that may be attributes: all named ones except file and label.
+def _attribute_columns(where: str, header: list[str]) -> list[int]:
+    """Indices of the attribute columns: all with a name, except file and label.
 
     Raises:
         LeafwingError: two columns with the same name, or an ambiguous name.
     """
-    found: dict[str, int] = {}
-    for place, title in enumerate(titles):
+    columns: dict[str, int] = {}
+    for index, title in enumerate(header):
         if title.lower() in ("file", "label", ""):
             continue
-        if title in found:
-            raise LeafwingError(f"{where}: columns {found[title] + 1} and {place + 1} are both named {title}.")
+        if title in columns:
+            raise LeafwingError(f"{where}: columns {columns[title] + 1} and {index + 1} are both named {title}.")
         if "=" in title or "," in title:
-            raise LeafwingError(f"{where}: column {place + 1} is named {title!r}; a name may contain neither = nor a comma.")
-        found[title] = place
-    return list(found.values())
+            raise LeafwingError(f"{where}: column {index + 1} is named {title!r}; a name may contain neither = nor a comma.")
+        columns[title] = index
+    return list(columns.values())
 
 
 def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:

@@ -25,7 +25,7 @@ Size = int | str | tuple[int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """The target format of every image; `background` is as the user wrote it, `rgb` the same as three numbers 0 to 255."""
+    """The target format of every image; `background` as the user wrote it, `rgb` the same colour as three numbers 0 to 255."""
 
     height: int
     width: int
@@ -50,8 +50,8 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The requested options: None if the data decide."""
+class Options:
+    """The requested options; None: chosen from the data."""
 
     size: tuple[int, int] | None
     channels: int | None
@@ -60,12 +60,12 @@ class Wanted:
     rgb: tuple[int, int, int]
 
     def target(self, size: tuple[int, int], channels: int) -> Target:
-        """Fills in the options left to the data."""
+        """Fills in the options that were not requested."""
         height, width = self.size or size
         return Target(height, width, self.channels or channels, self.fit, self.background, self.rgb)
 
 
-def check(size: Size | None, channels: int | None, fit: str, background: str) -> Wanted:
+def check(size: Size | None, channels: int | None, fit: str, background: str) -> Options:
     """Validates the options of `load` and `doctor`.
 
     Raises:
@@ -75,28 +75,28 @@ def check(size: Size | None, channels: int | None, fit: str, background: str) ->
         raise LeafwingError(f"channels={channels!r}: choose 1 (grey), 2 (grey + alpha), 3 (RGB) or 4 (RGBA).")
     if fit not in FITS:
         raise LeafwingError(f"fit={fit!r}: choose one of {', '.join(FITS)}.")
-    return Wanted(None if size is None else _size(size), channels, fit, background, _colour(background))
+    return Options(None if size is None else _size(size), channels, fit, background, _colour(background))
 
 
 def _size(size: Size) -> tuple[int, int]:
     """Height and width in pixels."""
-    wrong = LeafwingError(
+    error = LeafwingError(
         f"size={size!r}: give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels."
     )
     sides: tuple[Any, ...]
     if isinstance(size, str):
         match = re.fullmatch(r"\s*([0-9]{1,6})(?:\s*[xX×]\s*([0-9]{1,6}))?\s*", size)
         if match is None:
-            raise wrong
+            raise error
         sides = (int(match[1]), int(match[2] or match[1]))
     else:
         sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     try:
         numbers = [operator.index(side) for side in sides if not isinstance(side, bool)]
     except TypeError:
-        raise wrong from None
+        raise error from None
     if len(numbers) != 2 or not all(1 <= number <= LARGEST for number in numbers):
-        raise wrong
+        raise error
     return numbers[0], numbers[1]
 
 

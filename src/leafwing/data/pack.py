@@ -27,17 +27,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from leafwing.data import labels as naming
+from leafwing.data import labels as labelling
 from leafwing.data import reading
 from leafwing.data.options import Target
-from leafwing.data.reading import Decoded, Progress, Seen
+from leafwing.data.reading import Decoded, EntryInfo, Progress
 from leafwing.data.sources import Reject, Source
 from leafwing.errors import LeafwingError, StorageError
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
 READING = 1
-"""Part of every listing: increase it when the same files are read in another way. They are then read again, once."""
+"""Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,18 @@ class Pack:
     labels: np.ndarray | None
     attributes: np.ndarray | None
     about: dict[str, Any]
-    """The content of `pack.json`: source, options, classes, attributes, rejects, bytes. Older ones have no attributes."""
+    """The content of `pack.json`: source, options, classes, attributes (missing in old packs), rejects, bytes."""
 
     @property
     def rejects(self) -> list[Reject]:
-        """The images rejected while reading their pixels."""
+        """The images rejected while decoding."""
         return [Reject(**reject) for reject in self.about["rejects"]]
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
     """The folder of packs: the argument, else LEAFWING_CACHE, else the user's cache folder."""
-    chosen = cache or os.environ.get("LEAFWING_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
+    if folder := cache or os.environ.get("LEAFWING_CACHE"):
+        return Path(folder).expanduser()
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("leafwing"))
@@ -86,24 +85,26 @@ class Store:
             for name, size in about["bytes"].items():
                 if (folder / name).stat().st_size != size:
                     return None
-            found = np.load(folder / "pictures.npy", mmap_mode="r")
+            images = np.load(folder / "pictures.npy", mmap_mode="r")
             classes = np.load(folder / "labels.npy") if about["classes"] else None
             attributes = np.load(folder / "attributes.npy") if about.get("attributes") else None
-            if list(found.shape) != about["shape"] or found.dtype != np.uint8:
+            if list(images.shape) != about["shape"] or images.dtype != np.uint8:
                 return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             return None
-        return Pack(fingerprint, np.asarray(found), classes, attributes, about)
+        return Pack(fingerprint, np.asarray(images), classes, attributes, about)
 
-    def pack(self, fingerprint: str, source: Source, seen: list[Seen], target: Target, progress: Progress | None) -> Pack:
+    def pack(
+        self, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: Progress | None
+    ) -> Pack:
         """Decodes a source into a new pack, unless another process has just done so.
 
         Args:
-            fingerprint: names the pack.
+            fingerprint: name of the pack.
             source: an open source.
-            seen: its survey.
+            infos: the result of `reading.survey`.
             target: the target format of every image.
-            progress: called with the number of images done and the total.
+            progress: a callback (done, total), in images.
 
         Raises:
             LeafwingError: no image, or fewer than half of them, can be used.
@@ -118,7 +119,7 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             try:
-                _write(partial, fingerprint, source, seen, target, progress)
+                _write(partial, fingerprint, source, infos, target, progress)
                 shutil.rmtree(packs / fingerprint, ignore_errors=True)  # a damaged one
                 partial.rename(packs / fingerprint)
             finally:
@@ -131,14 +132,14 @@ class Store:
     def recall(self, signature: str) -> dict[str, Any] | None:
         """What `remember` stored: fingerprint, rejects, notes."""
         try:
-            found = json.loads((self.folder / "listings" / f"{signature}.json").read_text())
-            return found if {"fingerprint", "rejects", "notes"} <= found.keys() else None
+            listing = json.loads((self.folder / "listings" / f"{signature}.json").read_text())
+            return listing if {"fingerprint", "rejects", "notes"} <= listing.keys() else None
         except (OSError, ValueError, AttributeError):
             return None
 
     def remember(self, signature: str, fingerprint: str, rejects: list[Reject], notes: list[str]) -> None:
-        """Stores the pack of an unchanged source, with the rejects and notes from before its pixels were read."""
-        content = {"fingerprint": fingerprint, "rejects": [asdict(one) for one in rejects], "notes": notes}
+        """Stores which pack belongs to a source, with the rejects and notes from before decoding."""
+        content = {"fingerprint": fingerprint, "rejects": [asdict(reject) for reject in rejects], "notes": notes}
         folder = self.folder / "listings"
         scratch = folder / f"{signature}.{os.getpid()}"
         try:
@@ -146,13 +147,12 @@ class Store:
             scratch.write_text(json.dumps(content))
             os.replace(scratch, folder / f"{signature}.json")
         except OSError:
-            scratch.unlink(
-                missing_ok=True
-            )  # only costs time at the next start: a read-only cache with packs is still useful
+            # Not an error: a read-only cache is still useful, and the next start is only slower.
+            scratch.unlink(missing_ok=True)
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
-        """Turns file-system errors into an error that says what to do."""
+        """Converts an OSError into a StorageError that says what to do."""
         try:
             yield
         except OSError as error:
@@ -166,28 +166,28 @@ class Store:
         locks.mkdir(parents=True, exist_ok=True)
         return FileLock(locks / f"{fingerprint}.lock")
 
-    def _sweep(self, own: str) -> None:
-        """Removes incomplete packs left by killed processes: those whose lock nobody holds, except our own."""
-        for left in (self.folder / "packs").glob("*.partial"):
-            if left.stem == own:
+    def _sweep(self, fingerprint: str) -> None:
+        """Removes incomplete packs of killed processes, i.e. those that are not locked, except the one with this fingerprint."""
+        for partial in (self.folder / "packs").glob("*.partial"):
+            if partial.stem == fingerprint:
                 continue
             try:
-                with self._lock(left.stem).acquire(timeout=0):
-                    shutil.rmtree(left, ignore_errors=True)
+                with self._lock(partial.stem).acquire(timeout=0):
+                    shutil.rmtree(partial, ignore_errors=True)
             except Timeout:
                 pass  # another process is writing it
 
 
-def enough(source: Source, accepted: int, outcomes: list[Seen | Decoded], rejected: list[Reject]) -> str | None:
-    """Why a source cannot be trained on; None if it can.
+def refusal(source: Source, accepted: int, outcomes: list[EntryInfo | Decoded], rejected: list[Reject]) -> str | None:
+    """Why a source is refused; None if it can be used for training.
 
     Args:
         source: the source.
         accepted: number of usable images.
-        outcomes: failures of the survey and of decoding.
+        outcomes: results of the survey and of decoding; only failures count.
         rejected: all files that are not used.
     """
-    first = "; ".join(f"{one.name}: {one.reason}" for one in rejected[:3])
+    first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
     broken = reading.broken(outcomes)
     if not accepted and not rejected:
         return (
@@ -202,42 +202,43 @@ def enough(source: Source, accepted: int, outcomes: list[Seen | Decoded], reject
 
 
 def _write(
-    folder: Path, fingerprint: str, source: Source, seen: list[Seen], target: Target, progress: Progress | None
+    folder: Path, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: Progress | None
 ) -> None:
     """Fills a pack's folder. Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map."""
-    kept: list[Decoded] = []
-    failed: list[Seen | Decoded] = []
+    accepted: list[Decoded] = []
+    failed: list[EntryInfo | Decoded] = []
     with open(folder / "pictures.npy", "wb", buffering=1 << 20) as file:
-        start = _npy_header(file, (len(seen), *target.shape))
-        with closing(reading.decode(source, seen, target, progress=progress)) as outcomes:
-            for one in outcomes:
-                if one.picture is None:
-                    failed.append(one)
+        start = _npy_header(file, (len(infos), *target.shape))
+        with closing(reading.decode(source, infos, target, progress=progress)) as outcomes:
+            for outcome in outcomes:
+                if (image := outcome.image) is None:
+                    failed.append(outcome)
                     continue
-                file.write(one.picture.pixels.tobytes())
-                # the pixels are on disk now: keep only the rest
-                kept.append(Decoded(one.seen, None, None, (one.picture.height, one.picture.width, one.picture.box)))
-        rejected = source.rejects + reading.rejects(seen) + reading.rejects(failed)
-        if trouble := enough(source, len(kept), [*seen, *failed], rejected):
-            raise LeafwingError(trouble)
+                file.write(image.pixels.tobytes())
+                # Without the pixels: they are on disk now.
+                accepted.append(Decoded(outcome.info, None, None, ((image.height, image.width), image.box)))
+        rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
+        if message := refusal(source, len(accepted), [*infos, *failed], rejected):
+            raise LeafwingError(message)
         file.seek(0)
-        if _npy_header(file, (len(kept), *target.shape)) != start:
+        if _npy_header(file, (len(accepted), *target.shape)) != start:
             raise LeafwingError(f"{source.path}: internal error: the header of the pack changed its length.")
         file.flush()
         os.fsync(file.fileno())
-    names = [one.seen.entry.label for one in kept]
-    classes = naming.classes({name for name in names if name is not None})
+    labels = [item.info.entry.label for item in accepted]
+    classes = labelling.classes({label for label in labels if label is not None})
     if classes:
-        number = {name: index for index, name in enumerate(classes)}
-        np.save(folder / "labels.npy", np.array([number[name] for name in names if name is not None], dtype=np.int64))
+        index_of = {name: index for index, name in enumerate(classes)}
+        indices = [index_of[label] for label in labels if label is not None]
+        np.save(folder / "labels.npy", np.array(indices, dtype=np.int64))
     if source.attributes:
-        np.save(folder / "attributes.npy", np.array([one.seen.entry.attributes for one in kept], dtype=np.uint8))
+        np.save(folder / "attributes.npy", np.array([item.info.entry.attributes for item in accepted], dtype=np.uint8))
     index = {
-        "name": [one.seen.entry.name for one in kept],
-        "sha256": [one.seen.sha256 for one in kept],
-        "label": names,
-        "size": [one.measured[:2] for one in kept],
-        "box": [one.measured[2] for one in kept],
+        "name": [item.info.entry.name for item in accepted],
+        "sha256": [item.info.sha256 for item in accepted],
+        "label": labels,
+        "size": [item.measurement[0] for item in accepted],
+        "box": [item.measurement[1] for item in accepted],
     }
     (folder / "index.json").write_text(json.dumps(index))
     about = {
@@ -245,10 +246,10 @@ def _write(
         "fingerprint": fingerprint,
         "source": os.path.abspath(source.path),
         "options": target.as_dict(),
-        "shape": [len(kept), *target.shape],
+        "shape": [len(accepted), *target.shape],
         "classes": list(classes),
         "attributes": list(source.attributes),
-        "rejects": [asdict(one) for one in reading.rejects(failed)],
+        "rejects": [asdict(reject) for reject in reading.rejects(failed)],
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     (folder / "pack.json").write_text(json.dumps(about))

@@ -56,7 +56,7 @@ LARGEST_FILE = 256 * 2**20
 """Bytes; larger files are rejected unread, so that a video in the folder cannot fill the memory."""
 
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -125,7 +125,7 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
     Raises:
         Unusable: with the reason.
     """
-    with _reasons():
+    with _as_unusable():
         image = _open(data, raw)
         height, width = image.height, image.width
         # PNG would be decoded to look for trailing EXIF; TIFF has its sides swapped already.
@@ -143,16 +143,16 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
     Raises:
         Unusable: with the reason.
     """
-    with _reasons():
+    with _as_unusable():
         image = _open(data, raw)
         width, height = image.size
         if image.format == "JPEG":
             _draft(image, target)
         image.load()
-        turn = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
-        if turn in _TURNS:
-            image = image.transpose(_TURNS[turn])
-        if turn in (5, 6, 7, 8):
+        orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
+        if orientation in _TRANSPOSE:
+            image = image.transpose(_TRANSPOSE[orientation])
+        if orientation in (5, 6, 7, 8):
             width, height = height, width
         if (scale := enlargement(width, height, target)) > ENLARGE:
             raise Unusable(
@@ -185,7 +185,7 @@ def render(image: Image.Image, target: Target) -> np.ndarray:
     inner = size
     if target.fit == "pad":
         scale = enlargement(*image.size, target)
-        inner = (_between(image.width * scale, target.width), _between(image.height * scale, target.height))
+        inner = (_whole_pixels(image.width * scale, target.width), _whole_pixels(image.height * scale, target.height))
     # Pillow premultiplies alpha before resampling, so invisible pixels do not bleed.
     image = image.resize(inner, Image.Resampling.LANCZOS, box=_box(*image.size, target), reducing_gap=3.0)
     if inner != size:
@@ -197,8 +197,8 @@ def render(image: Image.Image, target: Target) -> np.ndarray:
     return np.asarray(image).reshape(target.shape)
 
 
-def _between(length: float, most: int) -> int:
-    return max(1, min(most, round(length)))
+def _whole_pixels(length: float, limit: int) -> int:
+    return max(1, min(limit, round(length)))
 
 
 def _box(width: int, height: int, target: Target) -> tuple[float, float, float, float]:
@@ -246,9 +246,7 @@ def _open(data: bytes, raw: tuple[int, int] | None) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
-        raise Unreadable(
-            "not an image" if not _looks_like_picture(data) else "truncated or corrupt: broken header"
-        ) from None
+        raise Unreadable("not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header") from None
 
 
 @cache
@@ -257,25 +255,25 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _looks_like_picture(data: bytes) -> bool:
+def _looks_like_image(data: bytes) -> bool:
     """Whether the first bytes are those of an image, to distinguish a broken header from a text file."""
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")) or data[8:12] in (b"WEBP", b"avif")
 
 
 @contextmanager
-def _reasons() -> Iterator[None]:
-    """Turns whatever Pillow raises into a reason."""
+def _as_unusable() -> Iterator[None]:
+    """Converts all exceptions of Pillow to `Unusable`."""
     try:
         yield
     except Unusable:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise Unusable(f"more than {most} million pixels: a decompression bomb, or too large to train on") from None
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise Unusable(f"more than {limit} million pixels: a decompression bomb, or too large to train on") from None
     except MemoryError:
         raise Unreadable("needs more memory than available") from None
     except (
         Exception
     ) as error:  # corrupt files make Pillow's plugins raise nearly any type: struct.error, KeyError, zlib.error ...
-        words = " ".join(str(error).split())[:120] or type(error).__name__
-        raise Unreadable(f"truncated or corrupt: {words}") from None
+        message = " ".join(str(error).split())[:120] or type(error).__name__
+        raise Unreadable(f"truncated or corrupt: {message}") from None

@@ -1,7 +1,7 @@
 """Reads every image of a source on all CPU cores, in two passes: a survey of headers and hashes, then the pixels.
 
-`pack` and `doctor` both read through here, so they accept and reject the same files for the same reasons. Callers hold
-`pictures.strict()` meanwhile: it affects the whole process, and an abandoned generator must not keep it. `pictures` decodes an
+`pack` and `doctor` both use this file, so they accept and reject the same files for the same reasons. Callers enter
+`pictures.strict()`: it affects the whole process, and an abandoned generator would never leave it. `pictures` decodes an
 image, `sources` provides its bytes; nothing is stored here.
 """
 
@@ -25,15 +25,15 @@ from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and the total, from the reading thread."""
+"""A callback (done, total), in images; called from the thread that reads."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(slots=True)
-class Seen:
-    """One entry after the survey: the hash of its bytes ("" if unreadable), and its header or the failure."""
+class EntryInfo:
+    """What the survey finds out about an entry: the hash of its bytes ("" if unreadable), and its header or the failure."""
 
     entry: Entry
     sha256: str
@@ -43,15 +43,15 @@ class Seen:
 
 @dataclass(slots=True)
 class Decoded:
-    """One entry after decoding: its image or the failure; `measured` is the result of the caller's `measure`."""
+    """An entry after decoding: its image or the failure; `measurement` is the result of the caller's `measure`."""
 
-    seen: Seen
-    picture: Picture | None
+    info: EntryInfo
+    image: Picture | None
     failure: Unusable | None = None
-    measured: Any = None
+    measurement: Any = None
 
 
-def survey(source: Source, progress: Progress | None = None) -> list[Seen]:
+def survey(source: Source, progress: Progress | None = None) -> list[EntryInfo]:
     """Reads the bytes and the header of every entry.
 
     Args:
@@ -59,21 +59,21 @@ def survey(source: Source, progress: Progress | None = None) -> list[Seen]:
         progress: called for the first half of the work.
     """
 
-    def look(chunk: list[Task]) -> list[Seen]:
-        return [_look(entry, load, source.raw) for entry, load in chunk]
+    def examine(chunk: list[Task]) -> list[EntryInfo]:
+        return [_examine(entry, load, source.raw) for entry, load in chunk]
 
-    seen: list[Seen] = []
+    infos: list[EntryInfo] = []
     total = len(source.entries)
-    for chunk in _in_parallel(look, source.chunks(source.entries)):
-        seen += chunk
+    for chunk in _in_parallel(examine, source.chunks(source.entries)):
+        infos += chunk
         if progress:
-            progress(len(seen) // 2, total)
-    return seen
+            progress(len(infos) // 2, total)
+    return infos
 
 
 def decode(
     source: Source,
-    seen: Sequence[Seen],
+    infos: Sequence[EntryInfo],
     target: Target,
     measure: Callable[[np.ndarray], Any] | None = None,
     progress: Progress | None = None,
@@ -82,7 +82,7 @@ def decode(
 
     Args:
         source: the source that was surveyed.
-        seen: the survey.
+        infos: the result of `survey`.
         target: size, channels, fit and background.
         measure: called in the reading threads with the pixels (height, width, channels) uint8.
         progress: called for the second half of the work.
@@ -90,84 +90,84 @@ def decode(
     Raises:
         LeafwingError: a file has changed since the survey.
     """
-    good = [one for one in seen if one.header is not None]
-    by_entry = {id(one.entry): one for one in good}
+    readable = [info for info in infos if info.header is not None]
+    by_entry = {id(info.entry): info for info in readable}
 
     def work(chunk: list[Task]) -> list[Decoded]:
         return [_decode(by_entry[id(entry)], load, source, target, measure) for entry, load in chunk]
 
-    done, total = len(seen) - len(good), len(seen)
-    for chunk in _in_parallel(work, source.chunks([one.entry for one in good])):
+    done, total = len(infos) - len(readable), len(infos)
+    for chunk in _in_parallel(work, source.chunks([info.entry for info in readable])):
         yield from chunk
         done += len(chunk)
         if progress:
             progress(total // 2 + (done * (total - total // 2)) // total, total)
 
 
-def rejects(outcomes: Iterable[Seen | Decoded]) -> list[Reject]:
+def rejects(outcomes: Iterable[EntryInfo | Decoded]) -> list[Reject]:
     """The rejected entries with their reasons."""
-    found = []
-    for one in outcomes:
-        if one.failure is not None:
-            entry = one.entry if isinstance(one, Seen) else one.seen.entry
-            found.append(Reject(entry.name, str(one.failure)))
-    return found
+    return [Reject(_entry(outcome).name, str(outcome.failure)) for outcome in outcomes if outcome.failure is not None]
 
 
-def broken(outcomes: Iterable[Seen | Decoded]) -> int:
-    """Number of files with an image's file extension that cannot be read as one."""
+def broken(outcomes: Iterable[EntryInfo | Decoded]) -> int:
+    """Number of unreadable files among those with the extension of an image or with none."""
     count = 0
-    for one in outcomes:
-        entry = one.entry if isinstance(one, Seen) else one.seen.entry
-        promises = entry.promises or "." not in entry.name.rsplit("/", 1)[-1]
-        count += isinstance(one.failure, Unreadable) and promises
+    for outcome in outcomes:
+        entry = _entry(outcome)
+        may_be_image = entry.has_image_suffix or "." not in entry.name.rsplit("/", 1)[-1]
+        count += isinstance(outcome.failure, Unreadable) and may_be_image
     return count
 
 
-def default_size(seen: Sequence[Seen]) -> tuple[int, int]:
+def _entry(outcome: EntryInfo | Decoded) -> Entry:
+    return outcome.entry if isinstance(outcome, EntryInfo) else outcome.info.entry
+
+
+def default_size(infos: Sequence[EntryInfo]) -> tuple[int, int]:
     """64x64, or 32x32 if the median short side is below 64 pixels."""
-    short = [min(one.header.height, one.header.width) for one in seen if one.header]
+    short = [min(info.header.height, info.header.width) for info in infos if info.header]
     return (32, 32) if short and float(np.median(short)) < 64 else (64, 64)
 
 
-def default_channels(seen: Sequence[Seen]) -> int:
+def default_channels(infos: Sequence[EntryInfo]) -> int:
     """1 if every image has a greyscale mode, else 3."""
-    modes = {one.header.mode for one in seen if one.header}
+    modes = {info.header.mode for info in infos if info.header}
     return 1 if modes and modes <= pictures.GREY_MODES else 3
 
 
-def fingerprint(seen: Sequence[Seen], target: Target, version: int, attributes: Sequence[str] = ()) -> str:
+def fingerprint(infos: Sequence[EntryInfo], target: Target, version: int, attributes: Sequence[str] = ()) -> str:
     """A hash of everything that determines a pack: names, contents, labels, attributes and their names, options, format version."""
-    named = [list(attributes)] if attributes else []  # without attributes, unchanged from before they existed
-    digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *named]).encode())
-    for one in seen:
-        own = [list(one.entry.attributes)] if attributes else []
-        digest.update(json.dumps([one.entry.name, one.sha256, one.entry.label, *own]).encode())
+    # Without attributes the fingerprint is the same as in versions that had none.
+    names = [list(attributes)] if attributes else []
+    digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
+    for info in infos:
+        values = [list(info.entry.attributes)] if attributes else []
+        digest.update(json.dumps([info.entry.name, info.sha256, info.entry.label, *values]).encode())
     return digest.hexdigest()
 
 
-def _look(entry: Entry, load: Callable[[], bytes], raw: tuple[int, int] | None) -> Seen:
+def _examine(entry: Entry, load: Callable[[], bytes], raw: tuple[int, int] | None) -> EntryInfo:
     sha256 = ""
     try:
         data = load()
         sha256 = hashlib.sha256(data).hexdigest()
-        return Seen(entry, sha256, pictures.header(data, raw))
+        return EntryInfo(entry, sha256, pictures.header(data, raw))
     except Unusable as reason:
-        return Seen(entry, sha256, None, reason)
+        return EntryInfo(entry, sha256, None, reason)
 
 
 def _decode(
-    seen: Seen, load: Callable[[], bytes], source: Source, target: Target, measure: Callable[[np.ndarray], Any] | None
+    info: EntryInfo, load: Callable[[], bytes], source: Source, target: Target, measure: Callable[[np.ndarray], Any] | None
 ) -> Decoded:
     try:
         data = load()
-        # The pack is stored under the hash from the survey: other bytes must never end up in it.
-        if hashlib.sha256(data).hexdigest() != seen.sha256:
-            raise LeafwingError(f"{source.path}: {seen.entry.name} changed while it was being read; start again.")
-        picture = pictures.decode(data, target, source.raw)
+        # The pack is named by the hashes of the survey: it must not contain other bytes.
+        if hashlib.sha256(data).hexdigest() != info.sha256:
+            raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
+        image = pictures.decode(data, target, source.raw)
     except Unusable as reason:
-        return Decoded(seen, None, reason)
-    return Decoded(seen, picture, None, measure(picture.pixels) if measure else None)
+        return Decoded(info, None, reason)
+    return Decoded(info, image, None, measure(image.pixels) if measure else None)
 
 
 def _in_parallel(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

@@ -1,7 +1,6 @@
 """The content of a source: a folder, zip, tar or IDX file as a list of named entries, and how to read the bytes of each.
 
-`pictures` opens the images and `labels` assigns the labels. Nothing is ever unpacked to disk, so the names inside an archive are
-only names.
+`pictures` opens the images and `labels` assigns the labels. Nothing is ever unpacked to disk, so the paths in an archive are harmless.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ SIDE_SUFFIXES = frozenset(
         ".py",
     }
 )
-"""Legitimate side files of image collections; they are ignored."""
+"""Extensions of files that usually accompany image collections; they are ignored."""
 SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
 SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
 CHUNK = 16
@@ -68,19 +67,19 @@ class Entry:
     """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes."""
 
     name: str
-    where: Any
+    location: Any
     size: int
     label: str | None = None
     attributes: tuple[int, ...] = ()
 
     @property
-    def promises(self) -> bool:
+    def has_image_suffix(self) -> bool:
         """Whether its file extension is that of an image."""
         return Path(self.name).suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class File:
     """A regular file below a folder, as the file system describes it."""
 
     name: str
@@ -102,9 +101,9 @@ class Source:
         kind: folder, zip, tar or idx.
         path: of the folder or file.
         entries: the candidate images, by name.
-        sides: known side files by name (`labels.csv`), to be read with `read`.
-        read: returns the bytes at an entry's `where`; thread-safe unless `in_order`.
-        in_order: reading is only cheap in file order, by one thread (tar).
+        side_files: known side files by name (`labels.csv`), to be read with `read`.
+        read: returns the bytes at an entry's `location`; thread-safe unless `sequential`.
+        sequential: reading is only cheap in file order, by one thread (tar).
         raw: height and width of raw grey images (IDX).
     """
 
@@ -112,10 +111,10 @@ class Source:
     path: Path
     entries: list[Entry]
     read: Callable[[Any], bytes]
-    sides: dict[str, Any] = field(default_factory=dict)
+    side_files: dict[str, Any] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    in_order: bool = False
+    sequential: bool = False
     raw: tuple[int, int] | None = None
     labelled: bool = False
     """Whether the entries already have labels (IDX)."""
@@ -130,13 +129,13 @@ class Source:
         self.close()
 
     def chunks(self, entries: Sequence[Entry]) -> Iterator[list[Task]]:
-        """Splits entries into tasks for threads, in order; a tar is read here, everything else by the threads."""
+        """Splits entries into tasks for threads, in order. A tar is read here, everything else by the threads."""
         chunk: list[Task] = []
         weight = 0
         for entry in entries:
             load: Load = partial(self._load, entry)
-            if self.in_order:
-                load = partial(_give, *_attempt(load))
+            if self.sequential:
+                load = partial(_return_or_raise, *_attempt(load))
             chunk.append((entry, load))
             weight += entry.size
             if len(chunk) == CHUNK or weight > CHUNK_BYTES:
@@ -150,7 +149,7 @@ class Source:
         if entry.size > LARGEST_FILE:
             raise Unusable(f"larger than {LARGEST_FILE >> 20} MiB")
         try:
-            return self.read(entry.where)
+            return self.read(entry.location)
         except (
             OSError,
             EOFError,
@@ -160,8 +159,8 @@ class Source:
             RuntimeError,
             NotImplementedError,
         ) as error:
-            words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise Unreadable(f"cannot be read: {clean(words) or type(error).__name__}") from None
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise Unreadable(f"cannot be read: {clean(reason) or type(error).__name__}") from None
 
 
 def _attempt(load: Load) -> tuple[bytes, Unusable | None]:
@@ -171,7 +170,7 @@ def _attempt(load: Load) -> tuple[bytes, Unusable | None]:
         return b"", reason
 
 
-def _give(data: bytes, reason: Unusable | None) -> bytes:
+def _return_or_raise(data: bytes, reason: Unusable | None) -> bytes:
     if reason is not None:
         raise reason
     return data
@@ -194,22 +193,22 @@ def is_side(name: str) -> bool:
     return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES
 
 
-def walk(root: Path) -> tuple[list[Found], list[Reject]]:
+def walk(root: Path) -> tuple[list[File], list[Reject]]:
     """All regular files below a folder that are not hidden, by name, and what cannot be read.
 
     Symbolic links to folders are followed, each folder once, so that cycles end.
     """
-    found: list[Found] = []
+    files: list[File] = []
     rejects: list[Reject] = []
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     waiting = [("", str(root))]
     while waiting:
         prefix, folder = waiting.pop()
         try:
-            about = os.stat(folder)
-            if (about.st_dev, about.st_ino) in seen:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:
                 continue
-            seen.add((about.st_dev, about.st_ino))
+            visited.add((status.st_dev, status.st_ino))
             items = sorted(os.scandir(folder), key=lambda item: item.name, reverse=True)
         except OSError as error:
             if not prefix:
@@ -221,49 +220,49 @@ def walk(root: Path) -> tuple[list[Found], list[Reject]]:
             if is_hidden(item.name):
                 continue
             try:
-                about = item.stat()
+                status = item.stat()
             except OSError as error:
                 rejects.append(Reject(clean(name), f"cannot be read: {error.strerror}"))
                 continue
-            if stat.S_ISDIR(about.st_mode):
+            if stat.S_ISDIR(status.st_mode):
                 waiting.append((f"{name}/", item.path))
-            elif stat.S_ISREG(about.st_mode):
-                found.append(Found(name, item.path, about.st_size, (about.st_mtime_ns, about.st_ctime_ns)))
+            elif stat.S_ISREG(status.st_mode):
+                files.append(File(name, item.path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
             else:
                 rejects.append(Reject(clean(name), "not a regular file"))
-    return sorted(found, key=lambda one: one.name), sorted(rejects, key=lambda one: one.name)
+    return sorted(files, key=lambda file: file.name), sorted(rejects, key=lambda reject: reject.name)
 
 
-def list_files(path: Path) -> tuple[list[Found], list[Reject]]:
+def list_files(path: Path) -> tuple[list[File], list[Reject]]:
     """The files that make up a source, without opening any: those below a folder, or else the file itself and its neighbours.
 
-    The neighbours matter for an IDX file, whose labels are in a file next to it.
+    Neighbours matter for an IDX file: its labels are in a file next to it.
     """
     if path.is_dir():
         return walk(path)
     paths = [path]
     if _IDX.search(path.name):
         paths += [other for other in _label_names(path) if other.is_file()]
-    found = []
-    for one in paths:
-        about = one.stat()
-        found.append(Found(one.name, str(one), about.st_size, (about.st_mtime_ns, about.st_ctime_ns)))
-    return found, []
+    files = []
+    for file in paths:
+        status = file.stat()
+        files.append(File(file.name, str(file), status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
+    return files, []
 
 
-def open_source(path: Path, files: list[Found], rejects: list[Reject]) -> Source:
+def open_source(path: Path, files: list[File], rejects: list[Reject]) -> Source:
     """Opens a folder, archive or IDX file.
 
     Args:
         path: an existing file or folder.
         files: the result of `list_files` for it.
-        rejects: likewise.
+        rejects: also from `list_files`.
 
     Raises:
-        LeafwingError: it is none of these, or damaged as a whole.
+        LeafwingError: none of these, or a damaged archive.
     """
     if path.is_dir():
-        images = [one for one in files if _IDX.search(one.name)]
+        images = [file for file in files if _IDX.search(file.name)]
         return _open_idx(_choose_idx(path, images)) if images else _open_folder(path, files, rejects)
     if _IDX.search(path.name):
         return _open_idx(path)
@@ -278,27 +277,27 @@ def open_source(path: Path, files: list[Found], rejects: list[Reject]) -> Source
     )
 
 
-def _sorted_into(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
-    """Sorts (name, where, size) into candidates and side files; hidden files are dropped."""
-    left_alone = 0
-    for name, where, size in items:
+def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
+    """Sorts (name, location, size) into candidates and side files; drops hidden files."""
+    ignored = 0
+    for name, location, size in items:
         name = clean(name)
         if is_hidden(name):
             continue
         if is_side(name):
-            source.sides[name] = where
-            left_alone += Path(name).name.lower() not in ("labels.csv", "dataset.json")
+            source.side_files[name] = location
+            ignored += Path(name).name.lower() not in ("labels.csv", "dataset.json")
         else:
-            source.entries.append(Entry(name, where, size))
+            source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
-    if left_alone:
-        source.notes.append(f"{left_alone} side files (text, lists, annotations) were ignored.")
+    if ignored:
+        source.notes.append(f"{ignored} side files (text, lists, annotations) were ignored.")
     return source
 
 
-def _open_folder(path: Path, files: list[Found], rejects: list[Reject]) -> Source:
-    source = Source("folder", path, [], lambda where: Path(where).read_bytes(), rejects=list(rejects))
-    return _sorted_into(source, ((one.name, one.path, one.size) for one in files))
+def _open_folder(path: Path, files: list[File], rejects: list[Reject]) -> Source:
+    source = Source("folder", path, [], lambda location: Path(location).read_bytes(), rejects=list(rejects))
+    return _sort_files(source, ((file.name, file.path, file.size) for file in files))
 
 
 def _open_zip(path: Path) -> Source:
@@ -320,7 +319,7 @@ def _open_zip(path: Path) -> Source:
         return data
 
     source = Source("zip", path, [], read, close=archive.close)
-    return _sorted_into(source, ((name, info, info.file_size) for name, info in members.items()))
+    return _sort_files(source, ((name, info, info.file_size) for name, info in members.items()))
 
 
 def _open_tar(path: Path) -> Source:
@@ -339,23 +338,22 @@ def _open_tar(path: Path) -> Source:
         assert member is not None  # only regular members are listed
         return member.read()
 
-    source = Source("tar", path, [], read, in_order=True, close=archive.close)
+    source = Source("tar", path, [], read, sequential=True, close=archive.close)
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
             source.rejects.append(Reject(clean(name), "a link or device inside an archive"))
-    _sorted_into(source, ((name, info, info.size) for name, info in members.items() if info.isreg()))
-    source.entries.sort(key=lambda entry: int(entry.where.offset))  # a compressed tar can only be read forwards
+    _sort_files(source, ((name, info, info.size) for name, info in members.items() if info.isreg()))
+    source.entries.sort(key=lambda entry: int(entry.location.offset))  # a compressed tar can only be read forwards
     return source
 
 
-def _choose_idx(folder: Path, images: list[Found]) -> Path:
+def _choose_idx(folder: Path, images: list[File]) -> Path:
     """The training images of a folder of IDX files."""
-    training = [one for one in images if "train" in Path(one.name).name]
-    chosen = training or images
-    names = {re.sub(r"\.gz$", "", one.name) for one in chosen}
+    candidates = [file for file in images if "train" in Path(file.name).name] or images
+    names = {re.sub(r"\.gz$", "", file.name) for file in candidates}
     if len(names) > 1:
         raise LeafwingError(f"{folder}: several IDX files of images ({', '.join(sorted(names))}); give the path of one.")
-    return Path(chosen[0].path)
+    return Path(candidates[0].path)
 
 
 def _label_names(images: Path) -> list[Path]:
@@ -390,13 +388,13 @@ def _open_idx(path: Path) -> Source:
     (count, height, width), pixels = _read_idx(path, 3)
     size = height * width
 
-    def read(where: int) -> bytes:
-        return pixels[where * size : (where + 1) * size]
+    def read(location: int) -> bytes:
+        return pixels[location * size : (location + 1) * size]
 
     stem = path.name.split("-images")[0].split("-idx")[0]
     entries = [Entry(f"{stem}/{index:07d}", index, size) for index in range(count)]
     source = Source("idx", path, entries, read, raw=(height, width))
-    labels = next((one for one in _label_names(path) if one.is_file()), None)
+    labels = next((file for file in _label_names(path) if file.is_file()), None)
     if labels is None:
         source.notes.append(f"No labels next to {path.name}.")
         return source
@@ -410,9 +408,9 @@ def _open_idx(path: Path) -> Source:
     return source
 
 
-def signature(path: Path, files: list[Found], options: Sequence[Any]) -> str:
+def signature(path: Path, files: list[File], options: Sequence[Any]) -> str:
     """A hash of names, sizes and times: while it is unchanged, no file needs to be read again."""
     digest = hashlib.sha256(repr((os.path.abspath(path), options)).encode())
-    for one in files:
-        digest.update(f"{one.name!r} {one.size} {one.changed}\n".encode())
+    for file in files:
+        digest.update(f"{file.name!r} {file.size} {file.changed}\n".encode())
     return digest.hexdigest()

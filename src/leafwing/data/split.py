@@ -1,6 +1,6 @@
-"""Choice of the images held out of training for evaluation, and of the few that are shown with labels.
+"""Choice of the images held out of training for evaluation, and of the few that keep their labels (semi-supervised training).
 
-Both are chosen by the hash of the content. The choice is therefore the same in every run, does not depend on names or order,
+Images are chosen by a hash of their content. The choice is therefore the same in every run, does not depend on names or order,
 changes little when images are added, and puts identical images on the same side.
 """
 
@@ -13,30 +13,30 @@ import numpy as np
 
 from leafwing.errors import LeafwingError
 
-SHARE, LEAST, MOST = 0.1, 1_000, 0.25
+SHARE, MIN_COUNT, MAX_SHARE = 0.1, 1_000, 0.25
 """A tenth of a data set is held out, but at least a thousand unless that is more than a quarter."""
-FEWEST = 500
-"""Below this number nothing is held out: training needs all samples, and so few are uninformative."""
+MIN_SIZE = 500
+"""Smaller data sets hold out nothing: training needs all samples, and so few are uninformative."""
 
 
-def usual(n: int) -> int:
+def default_count(n: int) -> int:
     """The default number of held-out images out of n.
 
-    >>> [usual(n) for n in (499, 500, 1_797, 9_304, 70_000)]
+    >>> [default_count(n) for n in (499, 500, 1_797, 9_304, 70_000)]
     [0, 125, 449, 1000, 7000]
     """
-    return 0 if n < FEWEST else min(max(round(SHARE * n), LEAST), int(MOST * n))
+    return 0 if n < MIN_SIZE else min(max(round(SHARE * n), MIN_COUNT), int(MAX_SHARE * n))
 
 
-def asked(value: str | int, n: int, points: bool = False) -> int:
-    """The number of samples to hold out of n, from `auto` or a number. For points `auto` is 0: their distribution is known.
+def hold_out_count(value: str | int, n: int, points: bool = False) -> int:
+    """Parses the number of samples to hold out of n: `auto` or a number. For points `auto` is 0: their distribution is known.
 
     Raises:
-        LeafwingError: neither, or not less than n.
+        LeafwingError: neither of these, or not less than n.
     """
     text = str(value).strip().replace("_", "").replace(",", "")
     if text == "auto":
-        return 0 if points else usual(n)
+        return 0 if points else default_count(n)
     if not text.isdecimal():
         raise LeafwingError(f"hold-out {value!r}: give auto, or the number of images to keep out of training")
     if int(text) >= n:
@@ -44,12 +44,12 @@ def asked(value: str | int, n: int, points: bool = False) -> int:
     return int(text)
 
 
-def held(samples: np.ndarray, number: int) -> np.ndarray:
-    """Which samples are held out: those with the smallest hashes, and all duplicates of the last one.
+def held_out(samples: np.ndarray, number: int) -> np.ndarray:
+    """Mask of held-out samples: those with the smallest hashes, and all duplicates of the last one.
 
     Args:
         samples: (n, ...), hashed sample by sample.
-        number: minimum number to choose, 0 to n - 1.
+        number: minimum number to hold out, 0 to n - 1.
 
     Returns:
         bool (n,).
@@ -60,14 +60,16 @@ def held(samples: np.ndarray, number: int) -> np.ndarray:
     return hashes <= np.partition(hashes, number - 1)[number - 1]
 
 
-def of_each_class(samples: np.ndarray, labels: np.ndarray, names: Sequence[str], number: int, seed: int = 0) -> np.ndarray:
-    """Some samples, equally many per class: those with the smallest hashes of each class.
+def choose_per_class(
+    samples: np.ndarray, labels: np.ndarray, names: Sequence[str], number: int, seed: int = 0
+) -> np.ndarray:
+    """Chooses equally many samples of each class: those with the smallest hashes.
 
     Args:
         samples: (n, ...), hashed sample by sample.
         labels: int64 (n,), indices in `names`.
-        names: of the classes.
-        number: in total.
+        names: class names.
+        number: total number to choose.
         seed: other seeds choose other samples.
 
     Returns:
@@ -76,26 +78,27 @@ def of_each_class(samples: np.ndarray, labels: np.ndarray, names: Sequence[str],
     Raises:
         LeafwingError: the number is not divisible by the number of classes, or a class has too few samples.
     """
-    each, over = divmod(number, len(names))
-    if over or not each:
-        near = sorted({max(each, 1) * len(names), (each + 1) * len(names)})
+    each, remainder = divmod(number, len(names))
+    if remainder or not each:
+        nearest = sorted({max(each, 1) * len(names), (each + 1) * len(names)})
         raise LeafwingError(
-            f"labelled {number}: each of the {len(names)} classes gets the same number, so give {' or '.join(map(str, near))}"
+            f"labelled {number}: each of the {len(names)} classes gets the same number, so give {' or '.join(map(str, nearest))}"
         )
-    few = [(int(count), name) for count, name in zip(np.bincount(labels, minlength=len(names)), names, strict=True)]
-    if min(few)[0] < each:
-        count, name = min(few)
+    counts = [int(count) for count in np.bincount(labels, minlength=len(names))]
+    count, name = min(zip(counts, names, strict=True))
+    if count < each:
         raise LeafwingError(
             f"labelled {number}: that is {each} of each class, and class {name} has {count} samples to train on"
         )
-    # Separate hashes: the held-out choice must not determine the labelled one.
+    # Other hashes than for holding out: the two choices must be independent.
     order = np.argsort(_hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")
     return np.sort(np.concatenate([order[labels[order] == index][:each] for index in range(len(names))]))
 
 
 def _hashes(samples: np.ndarray, salt: bytes = b"", purpose: bytes = b"") -> np.ndarray:
     """A hash of each sample's content, uint64 (n,)."""
-    made = (
-        hashlib.blake2b(np.ascontiguousarray(one).tobytes(), digest_size=8, salt=salt, person=purpose) for one in samples
+    hashes = (
+        hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=8, salt=salt, person=purpose)
+        for sample in samples
     )
-    return np.fromiter((int.from_bytes(one.digest(), "big") for one in made), np.uint64, len(samples))
+    return np.fromiter((int.from_bytes(value.digest(), "big") for value in hashes), np.uint64, len(samples))

@@ -13,7 +13,7 @@ import json
 import numpy as np
 
 from leafwing.data.dataset import Dataset
-from leafwing.data.options import Wanted
+from leafwing.data.options import Options
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
@@ -38,26 +38,26 @@ def digits_of(source: str) -> str:
     Raises:
         LeafwingError: nothing after the colon, or another stacked data set.
     """
-    _, colon, behind = source.partition(":")
-    if (colon and not behind) or is_stacked(behind):
+    _, colon, digits = source.partition(":")
+    if (colon and not digits) or is_stacked(digits):
         raise LeafwingError(f"{source!r}: after the colon give a source of digits, as in stacked:mnist.")
-    return behind or "digits"
+    return digits or "digits"
 
 
-def stacks(digits: Dataset, wanted: Wanted, mirror: bool) -> Dataset:
+def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
     """The stacked data set of single digits.
 
     Args:
-        digits: grey, with the classes 0 to 9.
-        wanted: the validated options of the stacked data set.
+        digits: greyscale images with the classes 0 to 9.
+        options: the validated options of the stacked data set.
         mirror: as for `load`.
 
     Raises:
-        LeafwingError: these are not digits, or a number of channels other than three was requested.
+        LeafwingError: not digits, or a number of channels other than three was requested.
     """
-    if wanted.channels not in (None, 3):
+    if options.channels not in (None, 3):
         raise LeafwingError(
-            f"channels={wanted.channels}: a stacked image has a digit in each of three channels; omit this option."
+            f"channels={options.channels}: a stacked image has a digit in each of three channels; omit this option."
         )
     if digits.labels is None or digits.spec.labels != _DIGITS:
         raise LeafwingError(
@@ -68,8 +68,8 @@ def stacks(digits: Dataset, wanted: Wanted, mirror: bool) -> Dataset:
     spec = DataSpec(digits.spec.height, digits.spec.width, 3, labels=CLASSES, fields=("image", "label"))
     source = NAME if digits.source == "digits" else f"{NAME}:{digits.source}"
     fingerprint = hashlib.sha256(json.dumps([NAME, _VERSION, digits.fingerprint]).encode()).hexdigest()
-    options = digits.options | {"channels": 3, "mirror": mirror}
-    return Dataset(spec, array, labels, fingerprint, source, options, digits.rejects, digits.notes)
+    arguments = digits.options | {"channels": 3, "mirror": mirror}
+    return Dataset(spec, array, labels, fingerprint, source, arguments, digits.rejects, digits.notes)
 
 
 def stack(digits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,10 +84,10 @@ def stack(digits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     triples = np.arange(STACKS) % len(CLASSES)
     bits = np.random.Philox(_SEED).random_raw(3 * STACKS).reshape(3, STACKS)
-    found = np.empty((STACKS, *digits.shape[1:3], 3), np.uint8)
+    images = np.empty((STACKS, *digits.shape[1:3], 3), np.uint8)
     for plane, unit in enumerate((100, 10, 1)):
         for digit in range(10):
-            places = np.flatnonzero(triples // unit % 10 == digit)
-            mine = np.flatnonzero(labels == digit)
-            found[places, :, :, plane] = digits[mine[bits[plane, places] % np.uint64(len(mine))], :, :, 0]
-    return found, triples
+            rows = np.flatnonzero(triples // unit % 10 == digit)
+            candidates = np.flatnonzero(labels == digit)
+            images[rows, :, :, plane] = digits[candidates[bits[plane, rows] % np.uint64(len(candidates))], :, :, 0]
+    return images, triples

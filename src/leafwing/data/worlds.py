@@ -14,7 +14,7 @@ import numpy as np
 
 from leafwing.data import pictures
 from leafwing.data.dataset import Dataset
-from leafwing.data.options import Wanted
+from leafwing.data.options import Options
 from leafwing.data.stacked import is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
@@ -48,7 +48,7 @@ def modes(name: str) -> np.ndarray:
     if name == "grid":
         steps = np.arange(-4.0, 5.0, 2.0)
         return np.array([(x, y) for x in steps for y in steps])
-    raise LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
+    raise _not_points(name)
 
 
 def sigma(name: str) -> float:
@@ -58,8 +58,12 @@ def sigma(name: str) -> float:
         LeafwingError: the name is not a data set of points.
     """
     if name not in _SIGMA:
-        raise LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
+        raise _not_points(name)
     return _SIGMA[name]
+
+
+def _not_points(name: str) -> LeafwingError:
+    return LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
 
 
 def is_world(source: str) -> bool:
@@ -67,68 +71,68 @@ def is_world(source: str) -> bool:
     return source in WORLDS or is_stacked(source)
 
 
-def load_world(name: str, wanted: Wanted, mirror: bool) -> Dataset:
+def load_world(name: str, options: Options, mirror: bool) -> Dataset:
     """Generates a built-in data set.
 
     Args:
         name: `digits`, `sprites`, `ring` or `grid`; `load` handles `stacked`, because it loads the digits first.
-        wanted: the validated options.
+        options: the validated options.
         mirror: as for `load`.
 
     Raises:
         LeafwingError: image options were given for points, or options that sprites do not support.
     """
     if name in _SIGMA:
-        return _points(name, wanted, mirror)
-    return _sprites(wanted, mirror) if name == "sprites" else _digits(wanted, mirror)
+        return _points(name, options, mirror)
+    return _sprites(options, mirror) if name == "sprites" else _digits(options, mirror)
 
 
-def _points(name: str, wanted: Wanted, mirror: bool) -> Dataset:
-    if wanted.size is not None or wanted.channels is not None or mirror:
-        raise LeafwingError(f"{name} is a data set of points: size, channels and mirror are for images; omit them.")
+def _points(name: str, options: Options, mirror: bool) -> Dataset:
+    if options.size is not None or options.channels is not None or mirror:
+        raise LeafwingError(f"{name} is a data set of points: size, channels and mirror apply only to images; omit them.")
     centres = modes(name)
     random = np.random.Generator(np.random.Philox(_SEED))
     points = centres[np.arange(POINTS) % len(centres)] + _SIGMA[name] * random.standard_normal((POINTS, 2))
-    options = {"size": None, "channels": None, "fit": wanted.fit, "background": wanted.background, "mirror": False}
+    arguments = {"size": None, "channels": None, "fit": options.fit, "background": options.background, "mirror": False}
     return Dataset(
-        DataSpec(height=0, width=0, channels=2), points.astype(np.float32), None, _fingerprint(name, None), name, options
+        DataSpec(height=0, width=0, channels=2), points.astype(np.float32), None, _fingerprint(name, None), name, arguments
     )
 
 
-def _digits(wanted: Wanted, mirror: bool) -> Dataset:
+def _digits(options: Options, mirror: bool) -> Dataset:
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    target = wanted.target((32, 32), 1)
+    scans = load_digits()
+    target = options.target((32, 32), 1)
     rows = []
-    for picture in found.images:
-        small = Image.fromarray(np.rint(picture * (255 / 16)).astype(np.uint8))
+    for scan in scans.images:
+        small = Image.fromarray(np.rint(scan * (255 / 16)).astype(np.uint8))
         canvas = Image.new("L", (32, 32), 0)
         canvas.paste(small.resize((24, 24), Image.Resampling.BICUBIC), (4, 4))
         rows.append(pictures.render(canvas, target))
-    names = tuple(str(name) for name in found.target_names)
+    names = tuple(str(name) for name in scans.target_names)
     spec = DataSpec(target.height, target.width, target.channels, labels=names, fields=("image", "label"))
-    options = target.as_dict() | {"mirror": mirror}
-    array, labels = np.stack(rows), found.target.astype(np.int64)
-    return Dataset(spec, array, labels, _fingerprint("digits", target.as_dict()), "digits", options)
+    arguments = target.as_dict() | {"mirror": mirror}
+    array, labels = np.stack(rows), scans.target.astype(np.int64)
+    return Dataset(spec, array, labels, _fingerprint("digits", target.as_dict()), "digits", arguments)
 
 
-def _sprites(wanted: Wanted, mirror: bool) -> Dataset:
-    from leafwing.sprites import NAMED, SHAPES, pictures
+def _sprites(options: Options, mirror: bool) -> Dataset:
+    from leafwing.sprites import ATTRIBUTE_NAMES, SHAPES, pictures
 
-    target = wanted.target((32, 32), 3)
+    target = options.target((32, 32), 3)
     if target.height != target.width or target.channels != 3:
         raise LeafwingError("sprites are square RGB images: omit channels, and give one number as size")
     array, scenes = pictures(SPRITES, target.height, _SEED)
     fields = ("image", "label", "attributes")
     # A mirrored image shows its sprite on the other side, so those two words would be wrong for half of the images.
-    kept = [place for place, name in enumerate(NAMED) if not (mirror and name in ("left", "right"))]
-    attributes = tuple(NAMED[place] for place in kept)
+    columns = [i for i, name in enumerate(ATTRIBUTE_NAMES) if not (mirror and name in ("left", "right"))]
+    attributes = tuple(ATTRIBUTE_NAMES[i] for i in columns)
     spec = DataSpec(target.height, target.width, 3, labels=SHAPES, fields=fields, attributes=attributes)
-    options = target.as_dict() | {"mirror": mirror}
+    arguments = target.as_dict() | {"mirror": mirror}
     fingerprint = _fingerprint("sprites", target.as_dict())
-    return Dataset(spec, array, scenes.shape, fingerprint, "sprites", options, attributes=scenes.attributes[:, kept])
+    return Dataset(spec, array, scenes.shape, fingerprint, "sprites", arguments, attributes=scenes.attributes[:, columns])
 
 
 def _fingerprint(name: str, options: dict[str, Any] | None) -> str:

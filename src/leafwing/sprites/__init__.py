@@ -8,11 +8,11 @@ from leafwing.sprites.fields import FIELDS, emit, pictures
 from leafwing.sprites.oracle import Reading, agreement, read
 from leafwing.sprites.scene import Scene, Scenes, scenes
 from leafwing.sprites.shapes import SHAPES
-from leafwing.sprites.words import NAMED, parse
+from leafwing.sprites.words import ATTRIBUTE_NAMES, parse
 
 __all__ = [
+    "ATTRIBUTE_NAMES",
     "FIELDS",
-    "NAMED",
     "SHAPES",
     "Reading",
     "Scene",

@@ -34,11 +34,11 @@ WORDS = {
 """The words of a caption, by part of the scene."""
 ATTRIBUTES = (*SHAPES, *COLOURS, *SIZES, "top", "bottom", "left", "right", "middle", *BACKGROUNDS)
 """Every word of the vocabulary, once."""
-NAMED = tuple(
+ATTRIBUTE_NAMES = tuple(
     next((f"{part}={word}" for part in ("shape", "colour", "size", "background") if word in WORDS[part]), word)
     for word in ATTRIBUTES
 )
-"""The same as attribute names: one-hot values are prefixed with their part, `colour=red`."""
+"""Names of the attributes: the same words, but one-hot values are prefixed with their part, `colour=red`."""
 COLOUR_RGB = np.array(list(COLOURS.values()), np.float32)
 BACKGROUND_RGB = np.array(list(BACKGROUNDS.values()), np.float32)
 """The same as numbers: float32 (colours, 3), 0 to 255."""
