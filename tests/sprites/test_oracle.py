@@ -10,7 +10,7 @@ import torch
 
 from leafwing.errors import LeafwingError
 from leafwing.sprites import agreement, draw, pictures, read, scenes
-from leafwing.sprites.oracle import SURE, TOLERANCE
+from leafwing.sprites.oracle import MIN_CONFIDENCE, TOLERANCE
 from leafwing.sprites.words import WORDS
 
 N = 300
@@ -96,7 +96,7 @@ def test_two_sprites_are_not_one() -> None:
     ground = one[:, :1, :1]
     other = np.roll(one, (16, 16), axis=(1, 2))
     both = np.where((one != ground).any(axis=3, keepdims=True), one, other)
-    assert read(both).confidence.max() < SURE
+    assert read(both).confidence.max() < MIN_CONFIDENCE
     assert agreement(read(both), some)["caption"] == 0
 
 

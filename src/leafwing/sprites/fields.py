@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.sprites import draw
-from leafwing.sprites.scene import Scenes, scenes
+from leafwing.sprites import draw, scene
+from leafwing.sprites.scene import Scenes
 
 
 class Field(NamedTuple):
@@ -26,9 +26,9 @@ class Field(NamedTuple):
 
 FIELDS = {
     "image": Field("the image, uint8 (n, size, size, 3)", draw.draw),
-    "label": Field("the index of the shape, int64 (n,)", lambda some, size: some.shape),
-    "attributes": Field("a 0 or 1 for each word of ATTRIBUTES, uint8 (n, 23)", lambda some, size: some.attributes),
-    "caption": Field("one sentence, str (n,)", lambda some, size: some.captions),
+    "label": Field("the index of the shape, int64 (n,)", lambda scenes, size: scenes.shape),
+    "attributes": Field("a 0 or 1 for each word of ATTRIBUTES, uint8 (n, 23)", lambda scenes, size: scenes.attributes),
+    "caption": Field("one sentence, str (n,)", lambda scenes, size: scenes.captions),
     "box": Field("left, top, width, height in pixels, float32 (n, 4)", Scenes.box),
     "keypoints": Field(
         "centre, top, right, bottom, left: x, y in pixels, 1 if visible, float32 (n, 5, 3)", Scenes.keypoints
@@ -42,12 +42,12 @@ FIELDS = {
 """Fields by name, with descriptions and functions."""
 
 
-def emit(some: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> dict[str, np.ndarray]:
+def emit(scenes: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> dict[str, np.ndarray]:
     """Fields of scenes, by name.
 
     Args:
-        some: the scenes.
-        size: image size, also for everything in pixels; 16 to 128.
+        scenes: the scenes.
+        size: image size in pixels, 16 to 128; coordinates refer to it.
         names: keys of `FIELDS`.
 
     Raises:
@@ -58,7 +58,7 @@ def emit(some: Scenes, size: int, names: Iterable[str] = ("image", "label")) -> 
     for name in names:
         if name not in FIELDS:
             raise LeafwingError(f"sprites have no field {name!r}{did_you_mean(name, FIELDS)}")
-    return {name: FIELDS[name].make(some, size) for name in names}
+    return {name: FIELDS[name].make(scenes, size) for name in names}
 
 
 def pictures(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, Scenes]:
@@ -67,6 +67,6 @@ def pictures(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, Scenes]:
     Raises:
         LeafwingError: unsupported size, or a negative number.
     """
-    draw.check(size)
-    some = scenes(n, seed)
-    return draw.draw(some, size), some
+    draw.check(size)  # before the scenes are made, which takes longer
+    scenes = scene.scenes(n, seed)
+    return draw.draw(scenes, size), scenes

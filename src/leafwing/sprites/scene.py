@@ -13,7 +13,7 @@ import numpy as np
 
 from leafwing.errors import LeafwingError
 from leafwing.sprites.shapes import REACH, SHAPES, keypoints, outline
-from leafwing.sprites.words import BACKGROUNDS, COLOURS, PLACES, SIZES, TEMPLATES, WORDS, say
+from leafwing.sprites.words import BACKGROUNDS, COLOURS, PLACES, SIZES, TEMPLATES, WORDS, caption
 
 RADII = {"small": (0.125, 0.15), "large": (0.185, 0.22)}
 """Minimum and maximum radius of each size, as a fraction of the image side."""
@@ -23,7 +23,7 @@ SHAPE_OF_WORDS = tuple(len(words) for words in WORDS.values())
 COMBINATIONS = int(np.prod(SHAPE_OF_WORDS))
 """Number of combinations of words: 2,592."""
 
-# Outside these, a coordinate is left or right, top or bottom; between them it is the middle. Sprites keep a distance of `_GAP`.
+# Between these a coordinate is in the middle, outside it is left or right, top or bottom. Sprites keep a distance of `_GAP` to them.
 THIRDS = (0.41, 0.59)
 _GAP = 0.05
 BETWEEN_SIZES = (RADII["small"][1] + RADII["large"][0]) / 2
@@ -65,16 +65,16 @@ class Scenes:
     """Many scenes: arrays of one length n. `scenes[3]` is a `Scene`, `scenes.rows(...)` a subset.
 
     Args:
-        shape: int64 (n,), places in `SHAPES`; it is also the label.
-        colour: int64 (n,), places in `COLOURS`.
-        size: int64 (n,), places in `SIZES`.
-        place: int64 (n,), places in `PLACES`.
-        background: int64 (n,), places in `BACKGROUNDS`.
+        shape: int64 (n,), indices in `SHAPES`; it is also the label.
+        colour: int64 (n,), indices in `COLOURS`.
+        size: int64 (n,), indices in `SIZES`.
+        place: int64 (n,), indices in `PLACES`.
+        background: int64 (n,), indices in `BACKGROUNDS`.
         x: float64 (n,), as for `Scene`.
         y: float64 (n,).
         radius: float64 (n,).
         angle: float64 (n,), degrees.
-        template: int64 (n,), places in `TEMPLATES`.
+        template: int64 (n,), indices in `TEMPLATES`.
         chance: float64 (n, 4) in [0, 1): random numbers of the scene, for derived fields such as a hole or a movement.
     """
 
@@ -98,7 +98,7 @@ class Scenes:
         """One scene by index."""
         words = {part: names[int(getattr(self, part)[number])] for part, names in WORDS.items()}
         x, y, radius, angle = (float(getattr(self, name)[number]) for name in ("x", "y", "radius", "angle"))
-        return Scene(**words, x=x, y=y, radius=radius, angle=angle, caption=say(int(self.template[number]), words))
+        return Scene(**words, x=x, y=y, radius=radius, angle=angle, caption=caption(int(self.template[number]), words))
 
     def rows(self, rows: slice | np.ndarray) -> Scenes:
         """A subset of the scenes, by a slice, a mask or indices."""
@@ -132,42 +132,42 @@ class Scenes:
     def captions(self) -> np.ndarray:
         """One sentence per scene, with all five words: an array of str (n,)."""
         rows = zip(self.template.tolist(), *(getattr(self, part).tolist() for part in WORDS), strict=True)
-        said = [
-            say(template, {part: WORDS[part][code] for part, code in zip(WORDS, codes, strict=True)})
+        sentences = [
+            caption(template, {part: WORDS[part][code] for part, code in zip(WORDS, codes, strict=True)})
             for template, *codes in rows
         ]
-        return np.array(said, dtype=np.str_)
+        return np.array(sentences, dtype=np.str_)
 
     def box(self, size: int) -> np.ndarray:
         """Axis-aligned bounding boxes: float32 (n, 4), left, top, width and height in pixels of an image of `size`.
 
         Not rounded: a pixel in column i covers i to i + 1.
         """
-        found = np.empty((len(self), 4), np.float32)
+        boxes = np.empty((len(self), 4), np.float32)
         for shape in range(len(SHAPES)):
             rows = np.flatnonzero(self.shape == shape)
-            corners = self._placed(rows, outline(shape))
+            corners = self._transform(rows, outline(shape))
             low, high = corners.min(axis=1), corners.max(axis=1)
-            found[rows] = np.concatenate([low, high - low], axis=1) * size
-        return found
+            boxes[rows] = np.concatenate([low, high - low], axis=1) * size
+        return boxes
 
     def keypoints(self, size: int) -> np.ndarray:
         """Centre, top, right, bottom, left of each sprite: float32 (n, 5, 3), x and y in pixels, and 1 if visible.
 
         They rotate with the sprite. All are visible, because a single sprite is not occluded and stays inside the image.
         """
-        found = np.ones((len(self), 5, 3), np.float32)
+        points = np.ones((len(self), 5, 3), np.float32)
         for shape in range(len(SHAPES)):
             rows = np.flatnonzero(self.shape == shape)
-            found[rows, :, :2] = self._placed(rows, keypoints(shape)) * size
-        return found
+            points[rows, :, :2] = self._transform(rows, keypoints(shape)) * size
+        return points
 
-    def _placed(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def _transform(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Points (k, 2) in one shape's coordinates -> (rows, k, 2) as fractions of the image side."""
         turn = np.radians(self.angle[rows, None])
         cos, sin, (u, v) = np.cos(turn), np.sin(turn), points.T
-        moved = np.stack([u * cos - v * sin, u * sin + v * cos], axis=2) * self.radius[rows, None, None]
-        return moved + np.stack([self.x[rows], self.y[rows]], axis=1)[:, None]
+        rotated = np.stack([u * cos - v * sin, u * sin + v * cos], axis=2) * self.radius[rows, None, None]
+        return rotated + np.stack([self.x[rows], self.y[rows]], axis=1)[:, None]
 
 
 def scenes(n: int, seed: int = 0) -> Scenes:
@@ -185,9 +185,12 @@ def scenes(n: int, seed: int = 0) -> Scenes:
     """
     if n < 0 or seed < 0:
         raise LeafwingError(f"scenes(n={n}, seed={seed}): neither may be negative.")
-    runs = -(-n // COMBINATIONS)
+    blocks = -(-n // COMBINATIONS)
     order = np.concatenate(
-        [np.empty(0, np.int64), *(np.argsort(_bits(seed, _ORDER, COMBINATIONS, run), kind="stable") for run in range(runs))]
+        [
+            np.empty(0, np.int64),
+            *(np.argsort(_bits(seed, _ORDER, COMBINATIONS, block), kind="stable") for block in range(blocks)),
+        ]
     )
     shape, colour, size, place, background = np.unravel_index(order[:n], SHAPE_OF_WORDS)
     low, high = np.array(list(RADII.values()))[size].T
@@ -213,13 +216,13 @@ def margin(radius: np.ndarray) -> np.ndarray:
 
 
 def place_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The word for a place: int64 (n,), indices in `PLACES`, from fractions of the image side."""
+    """The place of each centroid: int64 (n,), indices in `PLACES`; `x` and `y` as fractions of the image side."""
     return 3 * np.digitize(y, THIRDS) + np.digitize(x, THIRDS)
 
 
-def moved(some: Scenes, x: np.ndarray, y: np.ndarray) -> Scenes:
-    """The same sprites with other centroids, float64 (n,) each; their place words are updated."""
-    return replace(some, x=x, y=y, place=place_of(x, y))
+def move(scenes: Scenes, x: np.ndarray, y: np.ndarray) -> Scenes:
+    """Moves sprites to other centroids, float64 (n,) each; `place` is updated."""
+    return replace(scenes, x=x, y=y, place=place_of(x, y))
 
 
 def _coordinate(third: np.ndarray, radius: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -230,10 +233,10 @@ def _coordinate(third: np.ndarray, radius: np.ndarray, share: np.ndarray) -> np.
     return np.choose(third, [near, middle, 1 - near])
 
 
-def _bits(seed: int, purpose: int, n: int, run: int = 0) -> np.ndarray:
+def _bits(seed: int, purpose: int, n: int, block: int = 0) -> np.ndarray:
     """n random words of 64 bits. numpy guarantees the raw stream of Philox across versions, but not what is derived from it."""
-    found = np.random.Philox(np.random.SeedSequence((seed, run, purpose))).random_raw(n)
-    return np.asarray(found, dtype=np.uint64)
+    words = np.random.Philox(np.random.SeedSequence((seed, block, purpose))).random_raw(n)
+    return np.asarray(words, dtype=np.uint64)
 
 
 def _uniform(seed: int, purpose: int, n: int) -> np.ndarray:

@@ -18,7 +18,7 @@ COLOURS = {
     "purple": (185, 60, 225),
     "cyan": (40, 205, 225),
 }
-"""Colours of sprites. Relative to any background they have clearly different directions, so that even mixtures are separable."""
+"""Colours of sprites. Seen from any background their directions differ clearly, so that even mixtures can be told apart."""
 SIZES = ("small", "large")
 PLACES = ("top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right")
 """The 3x3 grid in reading order; the sprite's centroid determines its place."""
@@ -56,45 +56,45 @@ TEMPLATES = (
 _FILLERS = {"a", "an", "the", "at", "in", "on", "of", "with", "there", "is", "shows", "showing", "background", "picture"}
 
 
-def say(template: int, words: dict[str, str]) -> str:
+def caption(template: int, words: dict[str, str]) -> str:
     """One sentence, from an index in `TEMPLATES` and a word for each part of the scene."""
     return TEMPLATES[template].format(**words)
 
 
-def parse(caption: str) -> dict[str, str]:
-    """The words that a caption determines, by part of the scene: the inverse of `say`, also for partial sentences.
+def parse(text: str) -> dict[str, str]:
+    """The words that a caption determines, by part of the scene: the inverse of `caption`, also for partial sentences.
 
     Args:
-        caption: a full or partial caption: "a red star" gives {"shape": "star", "colour": "red"}.
+        text: a full or partial caption: "a red star" gives {"shape": "star", "colour": "red"}.
 
     Raises:
         LeafwingError: an unknown word, two words for one part, or no informative word.
     """
-    found: dict[str, str] = {}
-    words = re.findall(r"[^\s,.;!]+", caption.lower())
-    spoken = " ".join(word for word in words if word in " ".join(PLACES).split())
-    if spoken:
-        if spoken not in PLACES:
-            raise LeafwingError(f"{caption!r}: {spoken!r} is not a place; there are: {', '.join(PLACES)}.")
-        found["place"] = spoken
-    known = {word: part for part in ("shape", "colour", "size", "background") for word in WORDS[part]}
+    result: dict[str, str] = {}
+    words = re.findall(r"[^\s,.;!]+", text.lower())
+    place = " ".join(word for word in words if word in " ".join(PLACES).split())
+    if place:
+        if place not in PLACES:
+            raise LeafwingError(f"{text!r}: {place!r} is not a place; there are: {', '.join(PLACES)}.")
+        result["place"] = place
+    part_of = {word: part for part in ("shape", "colour", "size", "background") for word in WORDS[part]}
     for word in words:
-        if word in known:
-            if found.setdefault(known[word], word) != word:
+        if word in part_of:
+            if result.setdefault(part_of[word], word) != word:
                 raise LeafwingError(
-                    f"{caption!r}: a sprite has one {known[word]}, not both {found[known[word]]} and {word}."
+                    f"{text!r}: a sprite has one {part_of[word]}, not both {result[part_of[word]]} and {word}."
                 )
-        elif word not in _FILLERS and word not in spoken.split():
-            raise LeafwingError(f"{caption!r}: {word!r} is not a word of the sprites; there are: {', '.join(ATTRIBUTES)}.")
-    if not found:
-        raise LeafwingError(f"{caption!r} says nothing about a sprite; words are: {', '.join(ATTRIBUTES)}.")
-    return {part: found[part] for part in WORDS if part in found}
+        elif word not in _FILLERS and word not in place.split():
+            raise LeafwingError(f"{text!r}: {word!r} is not a word of the sprites; there are: {', '.join(ATTRIBUTES)}.")
+    if not result:
+        raise LeafwingError(f"{text!r} says nothing about a sprite; words are: {', '.join(ATTRIBUTES)}.")
+    return {part: result[part] for part in WORDS if part in result}
 
 
 def parse_all(captions: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:
-    """The same for many captions, as indices: for each part int64 (n,), indices in its words, -1 if unspecified."""
-    said = [parse(str(caption)) for caption in captions]
+    """Parses many captions: for each part of the scene int64 (n,), indices in its words, -1 if unspecified."""
+    parsed = [parse(str(text)) for text in captions]
     return {
-        part: np.array([words.index(one[part]) if part in one else -1 for one in said], np.int64)
+        part: np.array([words.index(parts[part]) if part in parts else -1 for parts in parsed], np.int64)
         for part, words in WORDS.items()
     }
