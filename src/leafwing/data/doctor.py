@@ -287,7 +287,7 @@ def _advise(report: Report) -> None:
     if report.exact_duplicates or report.near_duplicates:
         say(
             f"Groups of identical files: {len(report.exact_duplicates)}, of near duplicates: {len(report.near_duplicates)}. "
-            f"About {distinct:,} images are distinct. A GAN generates duplicates more often and memorises them first: keep one."
+            f"About {distinct:,} images are distinct. Duplicates are generated more often and memorised first: keep one per group."
         )
     heights, widths = (
         {report.sizes["min"][side], report.sizes["median"][side], report.sizes["max"][side]} for side in (0, 1)
@@ -301,7 +301,7 @@ def _advise(report: Report) -> None:
     elif len(heights) > 1 or len(widths) > 1:
         say("The sizes differ; every image is resized with the chosen fit.")
     if report.rejected:
-        say(f"{len(report.rejected)} files are not used; the reasons are listed. The files themselves are not modified.")
+        say(f"Files not used: {len(report.rejected)}; the reasons are listed above. The files themselves are not modified.")
 
 
 def _ints(sides: np.ndarray) -> list[int]:

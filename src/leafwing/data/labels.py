@@ -128,7 +128,7 @@ def _assign_listed(source: Source, folder: str, file: str, label_list: LabelList
         _assign_attributes(source, file, label_list.columns, listed)
     if extra := sorted(set(rows) - set(matches.values())):
         source.notes.append(
-            f"{file} lists {len(extra)} files that do not exist: {', '.join(extra[:3])}{' ...' * (len(extra) > 3)}"
+            f"Files in {file} that do not exist: {len(extra)} ({', '.join(extra[:3])}{' ...' * (len(extra) > 3)})."
         )
 
 

@@ -158,10 +158,10 @@ class SurveyedSource:
             raise
         target = options.target(reading.default_size(infos), reading.default_channels(infos))
         if frames := sum(1 for info in infos if info.header and info.header.frames):
-            source.notes.append(f"{frames} files contain several frames or pages; the first of each is used.")
+            source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         modes = Counter(info.header.mode for info in infos if info.header)
         if deep := sum(count for mode, count in modes.items() if mode == "F" or mode.startswith("I")):
-            source.notes.append(f"{deep} greyscale images with more than 8 bits are scaled to 8.")
+            source.notes.append(f"Greyscale images with more than 8 bits: {deep}; they are scaled to 8 bits.")
         return cls(source, infos, target)
 
     def __enter__(self) -> SurveyedSource:

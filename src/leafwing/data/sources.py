@@ -291,7 +291,7 @@ def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source
             source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
     if ignored:
-        source.notes.append(f"{ignored} side files (text, lists, annotations) were ignored.")
+        source.notes.append(f"Ignored side files (text, lists, annotations): {ignored}.")
     return source
 
 
