@@ -1,4 +1,4 @@
-"""Every test of `leafwing.data` has a cache of its own."""
+"""Each test of `leafwing.data` has its own cache."""
 
 from pathlib import Path
 

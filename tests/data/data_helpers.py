@@ -1,4 +1,4 @@
-"""Small sources for the tests of `leafwing.data`. No tests here."""
+"""Small sources for the tests of `leafwing.data`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 
 
 def picture(seed: int, height: int = 40, width: int = 40, channels: int = 3) -> np.ndarray:
-    """A smooth random picture (height, width, channels), or (height, width) for one channel; no two seeds are alike."""
+    """A smooth random image (height, width, channels), or (height, width) for one channel; a different one for each seed."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 5, channels), dtype=np.uint8)
     image = Image.fromarray(small if channels > 1 else small[:, :, 0])
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def encoded(pixels: np.ndarray | Image.Image, format: str = "PNG", **how: Any) -> bytes:
-    """A picture file in memory."""
+    """An image file in memory."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     file = io.BytesIO()
     image.save(file, format, **how)
@@ -31,7 +31,7 @@ def encoded(pixels: np.ndarray | Image.Image, format: str = "PNG", **how: Any) -
 
 
 def write(folder: Path, names: list[str], **how: Any) -> Path:
-    """PNG files, each another picture, at these paths below a folder."""
+    """Writes PNG files, all different, to these paths below a folder."""
     for index, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,5 +41,7 @@ def write(folder: Path, names: list[str], **how: Any) -> Path:
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs code in a fresh interpreter."""
-    known = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)} | environment
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=known, timeout=120, check=False)
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)} | environment
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=variables, timeout=120, check=False
+    )

@@ -1,4 +1,4 @@
-"""Attributes: what columns of a list mean, what is refused, and that they stay with their pictures all the way to a batch."""
+"""Attributes: encoding of columns, errors, and that they stay with their images up to the batch."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ NAMES = ("smiling", "colour=blue", "colour=green", "colour=red")
 ROWS = [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]
 
 
-def listed(folder: Path, text: str = LIST, n: int = 4) -> Path:
-    """n pictures, each another one, and a list."""
+def write_listed(folder: Path, text: str = LIST, n: int = 4) -> Path:
+    """n different images and a list."""
     source = write(folder, [f"{index}.png" for index in range(n)])
     (source / "labels.csv").write_text(text, encoding="utf-8")
     return source
 
 
-def zipped(source: Path, target: Path) -> Path:
+def zip_source(source: Path, target: Path) -> Path:
     with zipfile.ZipFile(target, "w") as archive:
-        for one in sorted(source.rglob("*.*")):
-            archive.write(one, one.relative_to(source))
+        for file in sorted(source.rglob("*.*")):
+            archive.write(file, file.relative_to(source))
     return target
 
 
@@ -41,16 +41,16 @@ def cells(*values: str) -> list[tuple[int, str]]:
     return list(enumerate(values, 2))
 
 
-# --- what a column means -----------------------------------------------------------------------------------------------------
+# --- encoding of a column -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "said", [("0", "1"), ("-1", "1"), ("no", "yes"), ("No", "YES"), ("False", "True"), ("0.0", "1.0"), ("-1.0", "1")]
+    "pair", [("0", "1"), ("-1", "1"), ("no", "yes"), ("No", "YES"), ("False", "True"), ("0.0", "1.0"), ("-1.0", "1")]
 )
-def test_a_column_that_says_yes_or_no_is_one_attribute(said: tuple[str, str]) -> None:
-    column = encode("smiling", cells(*said, said[0]), "list")
+def test_a_column_that_says_yes_or_no_is_one_attribute(pair: tuple[str, str]) -> None:
+    column = encode("smiling", cells(*pair, pair[0]), "list")
     assert column.names == ("smiling",)
-    assert [column.codes[value] for value in said] == [(0,), (1,)]
+    assert [column.codes[value] for value in pair] == [(0,), (1,)]
 
 
 def test_any_other_column_is_an_attribute_for_each_value() -> None:
@@ -61,7 +61,7 @@ def test_any_other_column_is_an_attribute_for_each_value() -> None:
     assert encode("stars", cells("1", "0", "2"), "list").names == ("stars=0", "stars=1", "stars=2")
 
 
-def test_columns_that_describe_nothing_are_left_out_and_the_reason_is_said() -> None:
+def test_columns_that_describe_nothing_are_ignored_with_a_reason() -> None:
     numbers = [str(30 + i) for i in range(MAX_NUMBERS + 1)]
     words = [f"word{i}" for i in range(MAX_VALUES + 1)]
     for values, reason in (
@@ -86,9 +86,9 @@ def test_an_empty_cell_is_named() -> None:
 
 
 def test_attributes_without_labels(tmp_path: Path) -> None:
-    source = listed(tmp_path / "set")
-    for place in (source, zipped(source, tmp_path / "set.zip")):
-        data = load(place, size=40)
+    source = write_listed(tmp_path / "set")
+    for path in (source, zip_source(source, tmp_path / "set.zip")):
+        data = load(path, size=40)
         assert (data.spec.labels, data.labels) == ((), None)
         assert data.spec.attributes == NAMES
         assert data.spec.fields == ("image", "attributes")
@@ -100,13 +100,13 @@ def test_attributes_without_labels(tmp_path: Path) -> None:
 
 def test_labels_and_attributes(tmp_path: Path) -> None:
     text = "Label,Smiling,file\nx,1,3.png\ny,0,0.png\ny,1,1.png\n"
-    data = load(listed(tmp_path, text), size=40)
+    data = load(write_listed(tmp_path, text), size=40)
     assert data.spec.fields == ("image", "label", "attributes")
     assert (data.spec.labels, data.spec.attributes) == (("x", "y"), ("Smiling",))
     assert data.labels is not None
     assert data.attributes is not None
     assert (data.labels.tolist(), data.attributes.tolist()) == ([1, 1, 0], [[0], [1], [1]])
-    assert [one.name for one in data.rejects] == ["2.png"]
+    assert [reject.name for reject in data.rejects] == ["2.png"]
 
 
 def test_class_folders_give_labels_where_the_list_gives_attributes_alone(tmp_path: Path) -> None:
@@ -119,22 +119,22 @@ def test_class_folders_give_labels_where_the_list_gives_attributes_alone(tmp_pat
     assert (data.labels.tolist(), data.attributes.tolist()) == ([0, 1, 1], [[0], [1], [0]])
 
 
-def test_a_picture_that_cannot_be_read_takes_its_attributes_with_it(tmp_path: Path) -> None:
-    source = listed(tmp_path)
+def test_attributes_of_unreadable_images_are_dropped(tmp_path: Path) -> None:
+    source = write_listed(tmp_path)
     (source / "1.png").write_bytes(b"broken")
     data = load(source, size=40)
     assert data.attributes is not None
     assert data.attributes.tolist() == [ROWS[0], ROWS[2], ROWS[3]]
 
 
-def test_what_a_list_says_of_files_that_are_not_there_makes_no_attribute(tmp_path: Path) -> None:
-    data = load(listed(tmp_path, LIST + "gone.png,0,violet\n"), size=40)
+def test_values_of_missing_files_give_no_attribute(tmp_path: Path) -> None:
+    data = load(write_listed(tmp_path, LIST + "gone.png,0,violet\n"), size=40)
     assert data.spec.attributes == NAMES
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_batches_hold_the_attributes_of_their_pictures(tmp_path: Path, mirror: bool) -> None:
-    data = load(listed(tmp_path), size=40, mirror=mirror)
+    data = load(write_listed(tmp_path), size=40, mirror=mirror)
     assert data.attributes is not None
     resident = data.batches(5, "cpu", resident=True)
     halves = [data.batches(5, "cpu", share=(rank, 2)) for rank in (0, 1)]
@@ -142,17 +142,17 @@ def test_batches_hold_the_attributes_of_their_pictures(tmp_path: Path, mirror: b
         batch = data.batch(5, images, n)
         assert batch.attributes.dtype == torch.float32
         assert batch.attributes.shape == (n, 4)
-        for image, own in zip(batch.image.permute(0, 2, 3, 1).numpy(), batch.attributes.tolist(), strict=True):
-            place = [
-                i for i, one in enumerate(data.array) if (one == image).all() or (mirror and (one[:, ::-1] == image).all())
+        for image, columns in zip(batch.image.permute(0, 2, 3, 1).numpy(), batch.attributes.tolist(), strict=True):
+            rows = [
+                i for i, row in enumerate(data.array) if (row == image).all() or (mirror and (row[:, ::-1] == image).all())
             ]
-            assert [data.attributes[place[0]].tolist()] == [own]
+            assert [data.attributes[rows[0]].tolist()] == [columns]
         assert torch.equal(resident(images, n).attributes, batch.attributes)
         assert torch.equal(torch.cat([half(images, n).attributes for half in halves]), batch.attributes)
 
 
 def test_a_split_keeps_pictures_and_attributes_together(tmp_path: Path) -> None:
-    data = load(listed(tmp_path), size=40)
+    data = load(write_listed(tmp_path), size=40)
     assert data.attributes is not None
     for part in data.split(2):
         batch = part.batch(0, 0, len(part))
@@ -161,50 +161,52 @@ def test_a_split_keeps_pictures_and_attributes_together(tmp_path: Path) -> None:
 
 
 def test_combinations_are_those_of_real_samples(tmp_path: Path) -> None:
-    data = load(listed(tmp_path), size=40)
+    data = load(write_listed(tmp_path), size=40)
     assert sorted(data.combinations()) == sorted("".join(map(str, row)) for row in ROWS)
     assert len(data.combinations(3)) == 3
-    told = load("sprites", size=16)
-    assert told.labels is not None
-    assert told.attributes is not None
-    assert len(told.combinations()) == 512
-    real = {f"{label}:{''.join(map(str, row))}" for label, row in zip(told.labels, told.attributes.tolist(), strict=True)}
-    assert set(told.combinations()) <= real
+    sprites = load("sprites", size=16)
+    assert sprites.labels is not None
+    assert sprites.attributes is not None
+    assert len(sprites.combinations()) == 512
+    real = {
+        f"{label}:{''.join(map(str, row))}" for label, row in zip(sprites.labels, sprites.attributes.tolist(), strict=True)
+    }
+    assert set(sprites.combinations()) <= real
 
 
 # --- the cache ---------------------------------------------------------------------------------------------------------------
 
 
 def test_attributes_are_part_of_the_fingerprint_and_of_the_pack(tmp_path: Path) -> None:
-    source = listed(tmp_path / "set")
+    source = write_listed(tmp_path / "set")
     first = load(source, size=40)
     packed = load_pack(first.fingerprint)
     assert packed is not None
     assert packed.spec == first.spec
     assert packed.attributes is not None
     assert packed.attributes.tolist() == ROWS
-    seen = {first.fingerprint}
+    fingerprints = {first.fingerprint}
     for text in (LIST.replace("3.png,1", "3.png,0"), LIST.replace("smiling", "merry"), LIST.replace("red", "crimson")):
         (source / "labels.csv").write_text(text)
-        seen.add(load(source, size=40).fingerprint)
-    assert len(seen) == 4
+        fingerprints.add(load(source, size=40).fingerprint)
+    assert len(fingerprints) == 4
 
 
-def test_without_attributes_the_fingerprint_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
+def test_without_attributes_the_fingerprint_is_that_of_older_versions(tmp_path: Path) -> None:
     source = write(tmp_path, ["a.png", "b.png"])
     options = {"size": "16x16", "channels": 3, "fit": "crop", "background": [255, 255, 255]}
     for label, other in ((None, None), ("x", "y")):
         if label:
             (source / "labels.csv").write_text("file,label\na.png,x\nb.png,y\n")
         expected = hashlib.sha256(json.dumps([1, options]).encode())
-        for name, own in (("a.png", label), ("b.png", other)):
+        for name, columns in (("a.png", label), ("b.png", other)):
             content = hashlib.sha256((source / name).read_bytes()).hexdigest()
-            expected.update(json.dumps([name, content, own]).encode())
+            expected.update(json.dumps([name, content, columns]).encode())
         assert load(source, size=16).fingerprint == expected.hexdigest()
     assert load("sprites").fingerprint.startswith("227e3fa296b3bb5c")
 
 
-def test_a_pack_from_before_there_were_attributes_opens(tmp_path: Path, cache: Path) -> None:
+def test_a_pack_of_an_older_version_opens(tmp_path: Path, cache: Path) -> None:
     data = load(write(tmp_path, ["a.png", "b.png"]), size=16)
     path = cache / "packs" / data.fingerprint / "pack.json"
     about = json.loads(path.read_text())
@@ -215,8 +217,8 @@ def test_a_pack_from_before_there_were_attributes_opens(tmp_path: Path, cache: P
     assert (packed.attributes, packed.spec) == (None, data.spec)
 
 
-def test_a_pack_without_its_attributes_is_made_anew(tmp_path: Path, cache: Path) -> None:
-    source = listed(tmp_path)
+def test_a_pack_without_its_attributes_is_rebuilt(tmp_path: Path, cache: Path) -> None:
+    source = write_listed(tmp_path)
     fingerprint = load(source, size=40).fingerprint
     (cache / "packs" / fingerprint / "attributes.npy").unlink()
     assert load_pack(fingerprint) is None
@@ -225,11 +227,11 @@ def test_a_pack_without_its_attributes_is_made_anew(tmp_path: Path, cache: Path)
     assert again.attributes.tolist() == ROWS
 
 
-def test_a_listing_from_before_there_were_attributes_does_not_hide_them(
+def test_a_listing_of_an_older_version_does_not_hide_attributes(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list was read then, its columns were not: as long as no file changes, a listing alone is looked at."""
-    source = listed(tmp_path / "set", "file,label,smiling\n" + "".join(f"{i}.png,x,{i % 2}\n" for i in range(4)))
+    """Older versions ignored attribute columns; their listings, which are valid while no file changes, must not be used."""
+    source = write_listed(tmp_path / "set", "file,label,smiling\n" + "".join(f"{i}.png,x,{i % 2}\n" for i in range(4)))
     with monkeypatch.context() as earlier:
         earlier.setattr(loading, "READING", 0)
         load(source, size=40)
@@ -238,7 +240,7 @@ def test_a_listing_from_before_there_were_attributes_does_not_hide_them(
     assert len(list((cache / "listings").iterdir())) == 2
 
 
-# --- what is refused, and what is said ---------------------------------------------------------------------------------------
+# --- errors and notes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -254,28 +256,28 @@ def test_a_listing_from_before_there_were_attributes_does_not_hide_them(
 )
 def test_bad_lists_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
-        load(listed(tmp_path, text))
+        load(write_listed(tmp_path, text))
 
 
-def test_columns_that_are_left_out_are_noted(tmp_path: Path) -> None:
+def test_ignored_columns_are_noted(tmp_path: Path) -> None:
     text = "file,label,,age,same,smiling\n" + "".join(f"{i}.png,x,{i},{20 + i},yes,{i % 2}\n" for i in range(12))
-    data = load(listed(tmp_path, text, 12), size=40)
+    data = load(write_listed(tmp_path, text, 12), size=40)
     assert data.spec.attributes == ("smiling",)
     assert any("column age has 12 different numbers" in note for note in data.notes)
     assert any("column same " in note and "(yes)" in note for note in data.notes)
 
 
 def test_the_doctor_counts_attributes(tmp_path: Path) -> None:
-    source = listed(tmp_path / "set")
+    source = write_listed(tmp_path / "set")
     report = doctor(source, size=40)
     assert report.attributes == {"smiling": 2, "colour=blue": 1, "colour=green": 1, "colour=red": 2}
     assert "smiling 50%" in report.text()
-    assert any("cgan" in one and "attributes" in one for one in report.advice)
+    assert any("cgan" in line and "attributes" in line for line in report.advice)
     shutil.rmtree(source)
     assert doctor("sprites").attributes["colour=red"] == 10_368 // 6
 
 
-# --- the built-in world ------------------------------------------------------------------------------------------------------
+# --- built-in data sets -------------------------------------------------------------------------------------------------------
 
 
 def test_sprites_have_attributes_that_agree_with_their_labels() -> None:
@@ -286,14 +288,14 @@ def test_sprites_have_attributes_that_agree_with_their_labels() -> None:
     shapes = [data.spec.attributes.index(f"shape={name}") for name in data.spec.labels]
     assert (data.attributes[:, shapes].argmax(axis=1) == data.labels).all()
     for part in ("shape", "colour", "size", "background"):
-        own = [place for place, name in enumerate(data.spec.attributes) if name.startswith(f"{part}=")]
-        assert (data.attributes[:, own].sum(axis=1) == 1).all()
+        columns = [i for i, name in enumerate(data.spec.attributes) if name.startswith(f"{part}=")]
+        assert (data.attributes[:, columns].sum(axis=1) == 1).all()
 
 
-def test_mirrored_sprites_know_no_left_and_right() -> None:
+def test_mirrored_sprites_have_no_left_and_right() -> None:
     plain, mirrored = load("sprites", size=16), load("sprites", size=16, mirror=True)
     assert {*plain.spec.attributes} - {*mirrored.spec.attributes} == {"left", "right"}
     assert plain.attributes is not None
     assert mirrored.attributes is not None
-    kept = [plain.spec.attributes.index(name) for name in mirrored.spec.attributes]
-    assert (plain.attributes[:, kept] == mirrored.attributes).all()
+    columns = [plain.spec.attributes.index(name) for name in mirrored.spec.attributes]
+    assert (plain.attributes[:, columns] == mirrored.attributes).all()

@@ -1,4 +1,4 @@
-"""The stream of batches, and the built-in worlds."""
+"""The stream of batches, and the built-in data sets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
 
-def counting(n: int, mirror: bool = False) -> Dataset:
-    """Sample i is a picture of 2x3 whose left column is i and whose right column is 255."""
+def numbered(n: int, mirror: bool = False) -> Dataset:
+    """n images of 2x3; the left column of image i is i, the right column 255."""
     array = np.zeros((n, 2, 3, 1), np.uint8)
     array[:, :, 0, 0] = np.arange(n)[:, None]
     array[:, :, 2] = 255
@@ -25,7 +25,7 @@ def counting(n: int, mirror: bool = False) -> Dataset:
     return Dataset(spec, array, np.arange(n) % 2, "x", "x", {"mirror": mirror})
 
 
-def drawn(data: Dataset, seed: int, images: int, n: int) -> list[tuple[int, ...]]:
+def samples(data: Dataset, seed: int, images: int, n: int) -> list[tuple[int, ...]]:
     batch = data.batch(seed, images, n)
     return [(*map(int, image.flatten()), int(label)) for image, label in zip(batch.image, batch.label, strict=True)]
 
@@ -34,63 +34,63 @@ def drawn(data: Dataset, seed: int, images: int, n: int) -> list[tuple[int, ...]
 @given(
     st.integers(1, 30), st.integers(0, 2**40), st.integers(0, 200), st.lists(st.integers(0, 40), max_size=5), st.booleans()
 )
-def test_batches_of_any_size_cut_the_same_stream(n: int, seed: int, images: int, cuts: list[int], mirror: bool) -> None:
-    data = counting(n, mirror)
-    whole = drawn(data, seed, images, sum(cuts))
+def test_batches_of_any_size_are_slices_of_one_stream(n: int, seed: int, images: int, cuts: list[int], mirror: bool) -> None:
+    data = numbered(n, mirror)
+    whole = samples(data, seed, images, sum(cuts))
     parts: list[tuple[int, ...]] = []
     for cut in cuts:
-        parts += drawn(data, seed, images + len(parts), cut)
-    assert parts == whole == drawn(counting(n, mirror), seed, images, sum(cuts))
+        parts += samples(data, seed, images + len(parts), cut)
+    assert parts == whole == samples(numbered(n, mirror), seed, images, sum(cuts))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 1000), st.integers(0, 5))
 def test_an_epoch_shows_each_sample_once(n: int, seed: int, epoch: int) -> None:
-    found = [one[0] for one in drawn(counting(n), seed, epoch * n, n)]
-    assert sorted(found) == list(range(n))
+    numbers = [sample[0] for sample in samples(numbered(n), seed, epoch * n, n)]
+    assert sorted(numbers) == list(range(n))
 
 
 def test_epochs_and_seeds_differ_and_labels_follow() -> None:
-    data = counting(40)
-    first, second, other = drawn(data, 0, 0, 40), drawn(data, 0, 40, 40), drawn(data, 1, 0, 40)
+    data = numbered(40)
+    first, second, other = samples(data, 0, 0, 40), samples(data, 0, 40, 40), samples(data, 1, 0, 40)
     assert len({tuple(first), tuple(second), tuple(other)}) == 3
-    assert all(one[-1] == one[0] % 2 for one in first)
+    assert all(sample[-1] == sample[0] % 2 for sample in first)
 
 
-def test_half_of_the_positions_are_mirrored_anew_in_each_epoch() -> None:
-    data = counting(200, mirror=True)
-    plain = counting(200)
+def test_half_of_the_positions_are_mirrored_differently_in_each_epoch() -> None:
+    data = numbered(200, mirror=True)
+    plain = numbered(200)
     flipped = []
     for epoch in range(2):
-        rows, straight = drawn(data, 3, epoch * 200, 200), drawn(plain, 3, epoch * 200, 200)
-        for row, same in zip(rows, straight, strict=True):
-            assert row[:3] in (same[:3], same[2::-1])
-        flipped.append([row != same for row, same in zip(rows, straight, strict=True)])
+        rows, straight = samples(data, 3, epoch * 200, 200), samples(plain, 3, epoch * 200, 200)
+        for row, original in zip(rows, straight, strict=True):
+            assert row[:3] in (original[:3], original[2::-1])
+        flipped.append([row != original for row, original in zip(rows, straight, strict=True)])
         assert 60 < sum(flipped[-1]) < 140
     assert flipped[0] != flipped[1]
 
 
-def test_what_a_batch_is_made_of() -> None:
-    batch = counting(5).batch(0, 0, 12)
+def test_types_and_shapes_of_a_batch() -> None:
+    batch = numbered(5).batch(0, 0, 12)
     assert batch.image.dtype == torch.uint8
     assert batch.image.shape == (12, 1, 2, 3)
     assert batch.image.is_contiguous(memory_format=torch.channels_last)
     assert batch.label.dtype == torch.int64
-    batch.image.zero_()  # a copy: the data set stays as it is
-    assert counting(5).array[:, 0, 2].min() == 255
-    assert counting(5).batch(0, 3, 0).image.shape == (0, 1, 2, 3)
+    batch.image.zero_()  # a copy: the data set does not change
+    assert numbered(5).array[:, 0, 2].min() == 255
+    assert numbered(5).batch(0, 3, 0).image.shape == (0, 1, 2, 3)
     for wrong in ((-1, 0, 1), (0, -1, 1), (0, 0, -1)):
         with pytest.raises(ValueError, match="negative"):
-            counting(5).batch(*wrong)
+            numbered(5).batch(*wrong)
 
 
-def test_the_order_is_the_same_for_ever() -> None:
-    """A run that is resumed next year must see the same stream: change this only together with the major version."""
-    assert [one[0] for one in drawn(counting(8), 0, 0, 10)] == [0, 3, 7, 5, 1, 2, 6, 4, 3, 7]
+def test_the_order_never_changes() -> None:
+    """Old runs must see the same stream when they are resumed: change this only in a new major version."""
+    assert [sample[0] for sample in samples(numbered(8), 0, 0, 10)] == [0, 3, 7, 5, 1, 2, 6, 4, 3, 7]
 
 
 def test_pictures_by_index() -> None:
-    data = counting(5, mirror=True)
+    data = numbered(5, mirror=True)
     assert data.pictures([3, 1])[:, 0, 0, 0].tolist() == [3, 1]
     assert data.pictures(np.array([], int)).shape == (0, 2, 3, 1)
 
@@ -112,7 +112,7 @@ def test_grid_has_twenty_five_modes() -> None:
     centres = worlds.modes("grid")
     assert centres.shape == (25, 2)
     assert sorted({*centres.ravel().tolist()}) == [-4, -2, 0, 2, 4]
-    assert len({tuple(one) for one in centres.tolist()}) == 25
+    assert len({tuple(sample) for sample in centres.tolist()}) == 25
 
 
 @pytest.mark.parametrize("name", ["ring", "grid"])
@@ -152,9 +152,9 @@ def test_digits() -> None:
 
 def test_worlds_are_listed() -> None:
     assert set(WORLDS) == {"digits", "sprites", "ring", "grid", "stacked"}
-    for ask in (worlds.modes, worlds.sigma):
+    for function in (worlds.modes, worlds.sigma):
         with pytest.raises(LeafwingError, match="ring, grid"):
-            ask("digits")
+            function("digits")
 
 
 def test_sprites_are_pictures_with_their_shape_as_label() -> None:
@@ -162,8 +162,8 @@ def test_sprites_are_pictures_with_their_shape_as_label() -> None:
     assert (len(data), data.spec.shape) == (10_368, (3, 16, 16))
     assert data.labels is not None
     assert np.bincount(data.labels).tolist() == [1_728] * 6
-    found = sprites.read(data.pictures(np.arange(200)))
-    assert (found.scenes.shape == data.labels[:200]).all()
+    numbers = sprites.read(data.pictures(np.arange(200)))
+    assert (numbers.scenes.shape == data.labels[:200]).all()
     assert load("sprites", **data.options).fingerprint == data.fingerprint != load("sprites", size=32).fingerprint
 
 

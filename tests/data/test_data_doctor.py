@@ -1,4 +1,4 @@
-"""The doctor's report: the numbers, the duplicates, the advice, and that it touches nothing."""
+"""The doctor's report: counts, duplicates and advice; it changes nothing."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
 
 
-def test_the_numbers(tmp_path: Path) -> None:
+def test_counts(tmp_path: Path) -> None:
     source = write(tmp_path, ["a.png", "b.png", "c.png"])
     (source / "d.jpg").write_bytes(encoded(picture(8, 60, 80), "JPEG"))
     (source / "e.png").write_bytes(encoded(picture(9, 50, 20, 1)))
     (source / "f.png").write_bytes(b"broken")
     report = doctor(source, size=16)
     assert (report.kind, report.pictures, report.accepted) == ("folder", 6, 5)
-    assert [(one.name, one.reason) for one in report.rejected] == [("f.png", "not an image")]
+    assert [(reject.name, reject.reason) for reject in report.rejected] == [("f.png", "not an image")]
     assert report.sizes == {"min": [40, 20], "median": [40, 40], "max": [60, 80]}
     assert report.modes == {"RGB": 4, "L": 1}
     assert report.formats == {"PNG": 4, "JPEG": 1}
     assert (report.classes, report.balance) == ({}, None)
     assert report.exact_duplicates == report.near_duplicates == []
-    assert any("memorise" in one for one in report.advice)
+    assert any("memorise" in line for line in report.advice)
     assert report.rejected == load(source, size=16).rejects
     plain = report.as_dict()
     assert json.loads(json.dumps(plain)) == plain
@@ -39,12 +39,17 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert "f.png: not an image" in report.text()
 
 
+def snapshot(folder: Path) -> dict[Path, tuple[int, bytes | bool]]:
+    """Modification time and content of everything in a folder."""
+    return {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in folder.rglob("*")}
+
+
 def test_it_changes_nothing(tmp_path: Path, cache: Path) -> None:
     source = write(tmp_path, ["a/a.png", "b/b.png"])
-    before = {one: (one.stat().st_mtime_ns, one.is_file() and one.read_bytes()) for one in source.rglob("*")}
+    before = snapshot(source)
     steps: list[tuple[int, int]] = []
     doctor(source, progress=lambda done, total: steps.append((done, total)))
-    assert {one: (one.stat().st_mtime_ns, one.is_file() and one.read_bytes()) for one in source.rglob("*")} == before
+    assert snapshot(source) == before
     assert list(cache.iterdir()) == []
     assert steps[-1] == (2, 2)
 
@@ -63,11 +68,11 @@ def test_duplicates(tmp_path: Path) -> None:
         ["07.png", "large.png"],
         ["09.png", "bright.webp"],
     ]
-    assert any("distinct" in one and "30" in one for one in report.advice)
+    assert any("distinct" in line and "30" in line for line in report.advice)
     assert "03.png = same.png" in report.text()
 
 
-def test_flat_pictures_are_not_all_the_same(tmp_path: Path) -> None:
+def test_plain_images_are_not_duplicates(tmp_path: Path) -> None:
     for index in range(12):
         (tmp_path / f"{index}.png").write_bytes(encoded(Image.new("RGB", (64, 64), (index * 20, 100, 255 - index * 20))))
     report = doctor(tmp_path)
@@ -105,8 +110,8 @@ def test_many_pictures_are_fast() -> None:
         for index, bits in enumerate(random.integers(0, 2**63, 20_000).tolist())
     ]
     assert duplicates.near(sketches) == []
-    crowd = [duplicates.Sketch(7, thumbnails[index % 50], False) for index in range(2_000)]
-    assert sum(len(group) for group in duplicates.near(crowd)) == 2_000
+    similar = [duplicates.Sketch(7, thumbnails[index % 50], False) for index in range(2_000)]
+    assert sum(len(group) for group in duplicates.near(similar)) == 2_000
 
 
 def test_advice_on_labels(tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_sources_without_anything_usable_are_reported(tmp_path: Path) -> None:
         doctor(tmp_path, fit="cover")
 
 
-def test_worlds() -> None:
+def test_built_in_data_sets() -> None:
     digits = doctor("digits")
     assert (digits.kind, digits.pictures, len(digits.classes)) == ("world of pictures", 1797, 10)
     ring = doctor("ring")

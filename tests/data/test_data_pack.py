@@ -1,4 +1,4 @@
-"""Packs: written once, shared, found again, repaired, and never half there."""
+"""Packs: written once, shared, found again, repaired, and never incomplete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def packs(cache: Path) -> list[str]:
-    return sorted(one.name for one in (cache / "packs").iterdir())
+    return sorted(path.name for path in (cache / "packs").iterdir())
 
 
 def same(a: Dataset, b: Dataset) -> bool:
@@ -32,23 +32,23 @@ def same(a: Dataset, b: Dataset) -> bool:
     return a.fingerprint == b.fingerprint and a.spec == b.spec and labels and np.array_equal(a.array, b.array)
 
 
-def test_what_a_pack_holds(source: Path, cache: Path) -> None:
+def test_content_of_a_pack(source: Path, cache: Path) -> None:
     (source / "a" / "bad.png").write_bytes(b"bad")
-    seen: list[tuple[int, int]] = []
-    data = load(source, size="16x24", progress=lambda done, total: seen.append((done, total)))
+    steps: list[tuple[int, int]] = []
+    data = load(source, size="16x24", progress=lambda done, total: steps.append((done, total)))
     assert packs(cache) == [data.fingerprint]
     index = json.loads((cache / "packs" / data.fingerprint / "index.json").read_text())
     assert index["name"] == [f"a/{i:02d}.png" for i in range(0, 10, 2)] + [f"b/{i:02d}.png" for i in range(1, 10, 2)]
     assert index["label"] == ["a"] * 5 + ["b"] * 5
     assert index["size"] == [[40, 40]] * 10
     assert index["box"] == [[0, 7, 40, 33]] * 10
-    assert all(len(one) == 64 for one in index["sha256"])
+    assert all(len(digest) == 64 for digest in index["sha256"])
     assert isinstance(data.array, np.ndarray)
     assert not data.array.flags.writeable
     assert data.array.shape == (10, 16, 24, 3)
-    assert [one.name for one in data.rejects] == ["a/bad.png"]
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (11, 11)
+    assert [reject.name for reject in data.rejects] == ["a/bad.png"]
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    assert steps[-1] == (11, 11)
 
 
 def test_the_second_time_nothing_is_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_changed_source_or_option_is_another_pack(source: Path, cache: Path) -
     assert load(source, background="#ffffff").fingerprint in keys
 
 
-def test_another_place_or_time_is_the_same_pack(source: Path, cache: Path, tmp_path: Path) -> None:
+def test_another_location_or_time_is_the_same_pack(source: Path, cache: Path, tmp_path: Path) -> None:
     first = load(source)
     os.utime(source / "a" / "00.png", (1, 1))
     source.rename(tmp_path / "moved")
@@ -130,8 +130,8 @@ def test_a_damaged_listing_does_no_harm(source: Path, cache: Path, content: str)
 
 def test_a_pack_outlives_its_source(source: Path) -> None:
     first = load(source, mirror=True)
-    for one in sorted(source.rglob("*"), reverse=True):
-        one.unlink() if one.is_file() else one.rmdir()
+    for path in sorted(source.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
     again = load_pack(first.fingerprint, mirror=True)
     assert again is not None
     assert same(first, again)
@@ -140,7 +140,7 @@ def test_a_pack_outlives_its_source(source: Path) -> None:
     assert load_pack("../" + first.fingerprint) is None
 
 
-def test_a_cache_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
+def test_a_read_only_cache_is_an_error(source: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(StorageError, match=r"file.*LEAFWING_CACHE="):
@@ -164,9 +164,9 @@ def test_a_file_that_changes_while_it_is_read(source: Path, cache: Path, monkeyp
     survey = reading.survey
 
     def then_change(*arguments: object) -> object:
-        seen = survey(*arguments)  # type: ignore[arg-type]
+        infos = survey(*arguments)  # type: ignore[arg-type]
         (source / "a" / "00.png").write_bytes(encoded(picture(500)))
-        return seen
+        return infos
 
     monkeypatch.setattr(reading, "survey", then_change)
     with pytest.raises(LeafwingError, match=r"a/00\.png changed"):
@@ -180,13 +180,13 @@ def test_killed_while_packing(source: Path, cache: Path) -> None:
         "def slow(*a): print('decoding', flush=True); time.sleep(60)\n"
         f"pictures.decode = slow; load({str(source)!r})"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-    assert [one for one in packs(cache) if one.endswith(".partial")]
-    other = load(source, size=16)  # another pack: its packer also clears what nobody works on any more
+    assert [name for name in packs(cache) if name.endswith(".partial")]
+    other = load(source, size=16)  # another pack: packing removes incomplete packs first
     assert packs(cache) == [other.fingerprint]
     assert len(load(source)) == 10
     assert len(packs(cache)) == 2
@@ -198,7 +198,7 @@ def test_two_processes_pack_once(source: Path, cache: Path) -> None:
         "def slow(*a): print('decoding', flush=True); time.sleep(0.02); return decode(*a)\n"
         f"pictures.decode = slow; data = load({str(source)!r}); print(data.array.sum())"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) for _ in "ab"]
     out = [process.communicate(timeout=60)[0].split() for process in both]
     assert sum(words.count("decoding") for words in out) == 10
@@ -214,5 +214,5 @@ def test_importing_and_the_doctor_need_no_torch(source: Path) -> None:
         "doctor('ring').text(); doctor('digits').text()\n"
         "assert 'torch' not in sys.modules"
     )
-    done = python(code)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = python(code)
+    assert (result.returncode, result.stderr) == (0, "")

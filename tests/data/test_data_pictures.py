@@ -1,4 +1,4 @@
-"""What the reader makes of every format and mode, and what it refuses."""
+"""Decoding every format and mode, and refusals."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def target(height: int = 16, width: int = 16, channels: int = 3, fit: str = "cro
     return check((height, width), channels, fit, background).target((1, 1), 1)
 
 
-def read(data: bytes, wanted: Target | None = None) -> np.ndarray:
+def read(data: bytes, to: Target | None = None) -> np.ndarray:
     with pictures.strict():
         pictures.header(data)
-        return pictures.decode(data, wanted or target()).pixels
+        return pictures.decode(data, to or target()).pixels
 
 
 def flat(colour: object, mode: str = "RGB", size: tuple[int, int] = (24, 24)) -> Image.Image:
@@ -59,7 +59,7 @@ COLOURS = {
 
 
 @pytest.mark.parametrize("name", COLOURS)
-def test_modes_keep_their_colour(name: str) -> None:
+def test_modes_preserve_colours(name: str) -> None:
     data, expected = COLOURS[name]
     assert np.abs(read(data).reshape(-1, 3).astype(int) - expected).max() <= 3
 
@@ -68,23 +68,23 @@ def test_modes_keep_their_colour(name: str) -> None:
 def test_formats(format: str) -> None:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 16:] = (255, 0, 0)
-    found = read(encoded(pixels, format)).astype(int)
-    assert np.abs(found[:, :6] - (0, 0, 0)).max() < 40
-    assert np.abs(found[:, 10:] - (255, 0, 0)).max() < 40
+    result = read(encoded(pixels, format)).astype(int)
+    assert np.abs(result[:, :6] - (0, 0, 0)).max() < 40
+    assert np.abs(result[:, 10:] - (255, 0, 0)).max() < 40
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", COLOURS)
 def test_every_mode_to_every_number_of_channels(name: str, channels: int) -> None:
-    found = read(COLOURS[name][0], target(channels=channels))
-    assert found.shape == (16, 16, channels)
-    assert found.dtype == np.uint8
+    result = read(COLOURS[name][0], target(channels=channels))
+    assert result.shape == (16, 16, channels)
+    assert result.dtype == np.uint8
 
 
 def test_16_bit_never_saturates_and_32_bit_is_stretched() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    found = read(encoded(Image.fromarray(ramp)), target(64, 64, 1))
-    assert np.abs(found[:, :, 0].astype(int) - ramp // 257).max() <= 1
+    result = read(encoded(Image.fromarray(ramp)), target(64, 64, 1))
+    assert np.abs(result[:, :, 0].astype(int) - ramp // 257).max() <= 1
     wide = np.array([[-1000, 99_000]] * 2, np.int32).repeat(16, 0).repeat(32, 1)
     assert set(np.unique(read(encoded(Image.fromarray(wide), "TIFF"), target(32, 64, 1)))) >= {0, 255}
     floats = np.array([[-3.0, 7.0]] * 2, np.float32).repeat(16, 0).repeat(32, 1)
@@ -94,7 +94,7 @@ def test_16_bit_never_saturates_and_32_bit_is_stretched() -> None:
         read(encoded(Image.fromarray(floats), "TIFF"))
 
 
-def test_alpha_is_kept_or_laid_on_the_background() -> None:
+def test_alpha_is_preserved_or_composited_on_the_background() -> None:
     data = encoded(flat((200, 100, 50, 0), "RGBA"))
     assert (read(data, target(background="#102030")) == (16, 32, 48)).all()
     assert (read(data, target(channels=4))[:, :, 3] == 0).all()
@@ -107,27 +107,27 @@ def test_colours_of_invisible_pixels_do_not_bleed() -> None:
     pixels = np.zeros((64, 64, 4), np.uint8)
     pixels[:, ::2] = (255, 0, 0, 255)
     pixels[:, 1::2] = (0, 255, 0, 0)
-    found = read(encoded(pixels), target(channels=4))
-    assert found[4:12, 4:12, 0].min() > 240
-    assert found[4:12, 4:12, 1].max() < 10
+    result = read(encoded(pixels), target(channels=4))
+    assert result[4:12, 4:12, 0].min() > 240
+    assert result[4:12, 4:12, 1].max() < 10
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation(orientation: int, format: str) -> None:
     upright = Image.fromarray(np.kron(np.array([[0, 90, 180], [255, 130, 40]], np.uint8), np.ones((32, 32), np.uint8)))
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the stored picture is the upright one turned back
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the stored image is the upright one, rotated back
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(stored.convert("RGB"), format, exif=exif)
     with pictures.strict():
         header = pictures.header(data)
-        found = pictures.decode(data, target(32, 48, 1, "stretch"))
-    if format != "PNG":  # a PNG's late EXIF is not looked for in the survey
+        decoded = pictures.decode(data, target(32, 48, 1, "stretch"))
+    if format != "PNG":  # the survey does not search a PNG for trailing EXIF
         assert (header.height, header.width) == (64, 96)
-    assert (found.height, found.width) == (64, 96)
-    centres = found.pixels[8::16, 8::16, 0].astype(int)
+    assert (decoded.height, decoded.width) == (64, 96)
+    centres = decoded.pixels[8::16, 8::16, 0].astype(int)
     assert np.abs(centres - [[0, 90, 180], [255, 130, 40]]).max() < 12
 
 
@@ -160,7 +160,7 @@ def test_fits() -> None:
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_large_jpeg_by_way_of_draft_equals_full_decoding(fit: str) -> None:
+def test_a_large_jpeg_in_draft_mode_equals_full_decoding(fit: str) -> None:
     pixels = picture(3, 600, 900)
     data = encoded(pixels, "JPEG", quality=95)
     plain = read(encoded(pixels), target(32, 24, fit=fit)).astype(int)
@@ -169,8 +169,8 @@ def test_large_jpeg_by_way_of_draft_equals_full_decoding(fit: str) -> None:
 
 def test_box_in_pixels_of_the_upright_picture() -> None:
     with pictures.strict():
-        found = pictures.decode(encoded(picture(1, 100, 300), "JPEG"), target(20, 20))
-    assert found.box == (100, 0, 200, 100)
+        decoded = pictures.decode(encoded(picture(1, 100, 300), "JPEG"), target(20, 20))
+    assert decoded.box == (100, 0, 200, 100)
 
 
 REFUSED = {
@@ -193,7 +193,7 @@ def test_refused_with_a_reason(name: str) -> None:
     assert isinstance(error.value, Unreadable) == (name not in ("small", "bomb"))
 
 
-def test_truncated_files_are_refused_even_where_another_library_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_files_are_refused_even_if_another_library_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(Unreadable):
         read(REFUSED["half a jpeg"][0])
@@ -213,8 +213,8 @@ def test_random_bytes_never_crash(data: bytes) -> None:
 @given(st.sampled_from(VALID), st.data())
 def test_damaged_files_never_crash(data: bytes, draw: st.DataObject) -> None:
     damaged = bytearray(data[: draw.draw(st.integers(1, len(data)))])
-    for place in draw.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=8)):
-        damaged[place] ^= draw.draw(st.integers(1, 255))
+    for position in draw.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=8)):
+        damaged[position] ^= draw.draw(st.integers(1, 255))
     with suppress(Unusable):
         assert read(bytes(damaged)).shape == (16, 16, 3)
 
@@ -222,13 +222,13 @@ def test_damaged_files_never_crash(data: bytes, draw: st.DataObject) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["crop", "pad", "stretch"]), st.sampled_from([1, 4]))
 def test_any_shape_gives_the_target_or_is_too_small(height: int, width: int, fit: str, channels: int) -> None:
-    wanted = target(9, 17, channels, fit)
+    small = target(9, 17, channels, fit)
     data = encoded(Image.new("RGB", (width, height)))
-    if pictures.enlargement(width, height, wanted) > 2:
+    if pictures.enlargement(width, height, small) > 2:
         with pytest.raises(Unusable, match="too small"):
-            read(data, wanted)
+            read(data, small)
     else:
-        assert read(data, wanted).shape == (9, 17, channels)
+        assert read(data, small).shape == (9, 17, channels)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each kind of source: its entries, its labels, and what it refuses."""
+"""Each kind of source: entries, labels and errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from leafwing.errors import LeafwingError
 
 def zipped(folder: Path, path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        for one in sorted(folder.rglob("*")):
-            archive.write(one, one.relative_to(folder.parent))
+        for item in sorted(folder.rglob("*")):
+            archive.write(item, item.relative_to(folder.parent))
     return path
 
 
@@ -53,8 +53,8 @@ def tarred(folder: Path, path: Path) -> Path:
 )
 def test_folder_names_are_labels_only_in_class_folders(tmp_path: Path, names: list[str], labels: tuple[str, ...]) -> None:
     source = write(tmp_path / "set", names)
-    for place in (source, zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar.gz")):
-        data = load(place, size=16)
+    for source_path in (source, zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar.gz")):
+        data = load(source_path, size=16)
         assert len(data) == len(names)
         assert data.spec.labels == labels
         assert (data.labels is not None) == bool(labels)
@@ -65,14 +65,14 @@ def test_folder_names_are_labels_only_in_class_folders(tmp_path: Path, names: li
 def test_labels_belong_to_their_pictures(tmp_path: Path) -> None:
     names = [f"{'abc'[index % 3]}/{index:02d}.png" for index in range(12)]
     source = write(tmp_path / "set", names)
-    for place in (source, zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar")):
-        data = load(place, size=40)
+    for source_path in (source, zipped(source, tmp_path / "set.zip"), tarred(source, tmp_path / "set.tar")):
+        data = load(source_path, size=40)
         for pixels, label in zip(data.array, data.labels, strict=True):
             matches = [index for index in range(12) if (picture(index) == pixels).all()]
             assert [names[index][0] for index in matches] == [data.spec.labels[label]]
 
 
-def test_side_and_system_files_do_not_count(tmp_path: Path) -> None:
+def test_side_and_system_files_are_ignored(tmp_path: Path) -> None:
     source = write(tmp_path / "set", ["cat/a.png", "dog/b.png"])
     for name in (".DS_Store", "__MACOSX/cat/._a.png", "cat/Thumbs.db", "README", "notes.txt", "cat/a.json", ".git/x.png"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -80,13 +80,13 @@ def test_side_and_system_files_do_not_count(tmp_path: Path) -> None:
     (source / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
     data = load(source, size=16)
     assert data.spec.labels == ("cat", "dog")
-    assert [(one.name, one.reason) for one in data.rejects] == [("film.mp4", "outside the class folders")]
+    assert [(reject.name, reject.reason) for reject in data.rejects] == [("film.mp4", "outside the class folders")]
     flat = write(tmp_path / "flat", ["a.png"])
     (flat / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
-    assert [(one.name, one.reason) for one in load(flat, size=16).rejects] == [("film.mp4", "not an image")]
+    assert [(reject.name, reject.reason) for reject in load(flat, size=16).rejects] == [("film.mp4", "not an image")]
 
 
-def test_content_decides_not_the_name(tmp_path: Path) -> None:
+def test_the_content_determines_the_format_not_the_name(tmp_path: Path) -> None:
     source = write(tmp_path, ["a.png"])
     (source / "b.jpg").write_bytes(encoded(picture(1)))
     (source / "c").write_bytes(encoded(picture(2), "JPEG"))
@@ -102,17 +102,17 @@ def test_links_that_loop_or_lead_nowhere(tmp_path: Path) -> None:
     os.mkfifo(source / "pipe.png")
     data = load(source, size=16)
     assert len(data) == 3
-    assert {one.name for one in data.rejects} == {"self", "gone.png", "pipe.png"}
+    assert {reject.name for reject in data.rejects} == {"self", "gone.png", "pipe.png"}
 
 
 def test_labels_csv(tmp_path: Path) -> None:
     source = write(tmp_path / "set", ["a.png", "sub/b.png", "c.png"])
     (source / "labels.csv").write_text("label,File\nred,a.png\nblue,b.png\nred,gone.png\n", encoding="utf-8-sig")
-    for place in (source, zipped(source, tmp_path / "set.zip")):
-        data = load(place, size=40)
+    for source_path in (source, zipped(source, tmp_path / "set.zip")):
+        data = load(source_path, size=40)
         assert data.spec.labels == ("blue", "red")
         assert sorted(data.labels.tolist()) == [0, 1]
-        assert [one.name.rsplit("/")[-1] for one in data.rejects] == ["c.png"]
+        assert [reject.name.rsplit("/")[-1] for reject in data.rejects] == ["c.png"]
         assert "no label" in data.rejects[0].reason
         assert any("gone.png" in note for note in data.notes)
 
@@ -139,10 +139,10 @@ def test_stylegan_layout(tmp_path: Path) -> None:
     source = write(tmp_path / "set", names)
     (source / "dataset.json").write_text(json.dumps({"labels": [[name, 10 - index] for index, name in enumerate(names)]}))
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        for one in source.rglob("*.*"):
-            archive.write(one, one.relative_to(source))
-    for place in (source, tmp_path / "set.zip"):
-        data = load(place, size=16)
+        for file in source.rglob("*.*"):
+            archive.write(file, file.relative_to(source))
+    for source_path in (source, tmp_path / "set.zip"):
+        data = load(source_path, size=16)
         assert data.spec.labels == ("7", "8", "9", "10")
         assert data.labels.tolist() == [3, 2, 1, 0]
     (source / "dataset.json").write_text('{"labels": null}')
@@ -237,8 +237,8 @@ def test_nothing_is_unpacked_by_name(tmp_path: Path) -> None:
         archive.addfile(link)
     data = load(path, size=16)
     assert len(data) == 4
-    assert [one.name for one in data.rejects] == ["link.png"]
-    assert [one.name for one in tmp_path.iterdir()] == ["in"]
+    assert [reject.name for reject in data.rejects] == ["link.png"]
+    assert [item.name for item in tmp_path.iterdir()] == ["in"]
     assert "\x1b" not in doctor(path).text()
 
 
@@ -286,7 +286,7 @@ def test_more_than_half_broken_is_an_error_and_less_is_not(tmp_path: Path) -> No
         load(source)
 
 
-def test_films_are_no_broken_pictures(tmp_path: Path) -> None:
+def test_videos_are_not_broken_images(tmp_path: Path) -> None:
     source = write(tmp_path, ["a.png"])
     for index in range(5):
         (source / f"{index}.mp4").write_bytes(b"film")
@@ -294,7 +294,7 @@ def test_films_are_no_broken_pictures(tmp_path: Path) -> None:
 
 
 def odd_files() -> dict[str, bytes]:
-    """Forty files, most of them broken, some only strange."""
+    """Forty files, most of them broken, others only unusual."""
     files: dict[str, bytes] = {"empty.png": b"", "text.jpg": b"words", "html.gif": b"<html>", "zeros.bmp": bytes(500)}
     for index, format in enumerate(("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")):
         whole = encoded(picture(index, 64, 64), format)
@@ -319,10 +319,10 @@ def test_a_folder_of_odd_files(tmp_path: Path) -> None:
     assert data.rejects == report.rejected
     assert len(data) == report.accepted
     assert len(data) + len(data.rejects) == len(odd_files())
-    refused = {one.name for one in data.rejects}
+    refused = {reject.name for reject in data.rejects}
     assert {"empty.png", "text.jpg", "html.gif", "zeros.bmp", "tiny.png", "long.png"} <= refused
     assert not [name for name in refused if name.startswith(("whole", "wrong", "double"))]
-    assert all(one.reason and "\n" not in one.reason for one in data.rejects)
+    assert all(reject.reason and "\n" not in reject.reason for reject in data.rejects)
 
 
 HOSTILE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)

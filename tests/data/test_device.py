@@ -1,4 +1,4 @@
-"""Batches on a device: every way there gives what `Dataset.batch` gives, bit for bit, and waits for nothing."""
+"""Batches on a device: every transfer method gives those of `Dataset.batch`, bit for bit, without synchronising."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def pictures(n: int, mirror: bool = False, labelled: bool = True) -> Dataset:
-    """n pictures of noise, 4x3 in two channels."""
+def noise_images(n: int, mirror: bool = False, labelled: bool = True) -> Dataset:
+    """n images of noise, 4x3 in two channels."""
     array = np.random.default_rng(0).integers(0, 256, (n, 4, 3, 2), np.uint8)
     labels = np.arange(n) % 3 if labelled else None
     return Dataset(DataSpec(4, 3, 2, ("a", "b", "c") if labelled else ()), array, labels, "x", "x", {"mirror": mirror})
@@ -35,14 +35,14 @@ def points(n: int) -> Dataset:
     return Dataset(DataSpec(0, 0, 2), array, None, "x", "x", {})
 
 
-def same(one: Batch, other: Batch) -> bool:
+def equal_batches(a: Batch, b: Batch) -> bool:
     """Whether two batches have the same fields, bits, types and layout."""
-    return one.keys() == other.keys() and all(same_tensors(value, other[key]) for key, value in one.items())
+    return a.keys() == b.keys() and all(equal_tensors(value, b[key]) for key, value in a.items())
 
 
-def same_tensors(one: torch.Tensor, other: torch.Tensor) -> bool:
-    laid_alike = one.stride() == other.stride() or not one.numel()
-    return one.dtype == other.dtype and laid_alike and torch.equal(one.cpu(), other.cpu())
+def equal_tensors(a: torch.Tensor, b: torch.Tensor) -> bool:
+    same_layout = a.stride() == b.stride() or not a.numel()
+    return a.dtype == b.dtype and same_layout and torch.equal(a.cpu(), b.cpu())
 
 
 # --- samples that stay on the device -----------------------------------------------------------------------------------------
@@ -57,115 +57,115 @@ def same_tensors(one: torch.Tensor, other: torch.Tensor) -> bool:
     st.booleans(),
 )
 def test_resident_samples_give_the_same_batches(
-    size: int, seed: int, asked: list[tuple[int, int]], mirror: bool, labelled: bool
+    size: int, seed: int, requests: list[tuple[int, int]], mirror: bool, labelled: bool
 ) -> None:
-    """At any position, in any order, over borders of epochs, and for more samples than there are."""
-    data = pictures(size, mirror, labelled)
+    """At any position, in any order, across epochs, and for more samples than the data set has."""
+    data = noise_images(size, mirror, labelled)
     batches = data.batches(seed, "cpu", resident=True)
     assert isinstance(batches, device.Resident)
-    for images, n in asked:
-        assert same(batches(images, n), data.batch(seed, images, n))
+    for images, n in requests:
+        assert equal_batches(batches(images, n), data.batch(seed, images, n))
 
 
 def test_resident_points_give_the_same_batches() -> None:
     data = points(10)
     batches = data.batches(3, "cpu", resident=True)
     for images, n in ((0, 4), (8, 4), (5, 23), (7, 0)):
-        assert same(batches(images, n), data.batch(3, images, n))
+        assert equal_batches(batches(images, n), data.batch(3, images, n))
 
 
 def test_resident_batches_are_uint8_with_channels_last_and_are_copies() -> None:
-    data = pictures(5)
+    data = noise_images(5)
     batches = data.batches(0, "cpu", resident=True)
     batch = batches(0, 5)
     assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (5, 2, 4, 3))
     assert batch.image.is_contiguous(memory_format=torch.channels_last)
     batch.image.zero_()
     batch.label.zero_()
-    assert same(batches(0, 5), data.batch(0, 0, 5))
+    assert equal_batches(batches(0, 5), data.batch(0, 0, 5))
 
 
-@pytest.mark.parametrize("piece", [1, 24, 100, 10**9])
-def test_samples_are_uploaded_piece_by_piece_from_a_map_that_may_not_be_written(
-    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chunk", [1, 24, 100, 10**9])
+def test_samples_are_uploaded_in_chunks_from_a_read_only_memory_map(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "CHUNK_BYTES", piece)
+    monkeypatch.setattr(device, "CHUNK_BYTES", chunk)
     array = np.random.default_rng(1).integers(0, 256, (7, 4, 3, 2), np.uint8)
     np.save(tmp_path / "pictures.npy", array)
-    held = device.upload(np.load(tmp_path / "pictures.npy", mmap_mode="r"), CPU)
-    assert np.array_equal(held.numpy(), array)
+    tensor = device.upload(np.load(tmp_path / "pictures.npy", mmap_mode="r"), CPU)
+    assert np.array_equal(tensor.numpy(), array)
     assert device.upload(np.arange(5), CPU).tolist() == [0, 1, 2, 3, 4]
     assert device.upload(np.zeros((0, 4), np.float32), CPU).shape == (0, 4)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_resident_batch_reads_nothing_back(mirror: bool) -> None:
-    """The meta device holds no values: whatever would wait for one fails there."""
-    batches = pictures(10, mirror).batches(0, "meta", resident=True)
+    """The meta device has no values: any code that waits for one fails."""
+    batches = noise_images(10, mirror).batches(0, "meta", resident=True)
     for images in range(0, 40, 4):
         batch = batches(images, 4)
         assert (batch.image.shape, batch.image.device.type, batch.label.shape) == ((4, 2, 4, 3), "meta", (4,))
 
 
-def test_the_order_of_an_epoch_is_sent_once_and_two_epochs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, drawn = pictures(10), []
+def test_the_order_of_an_epoch_is_uploaded_once_and_two_epochs_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, computed = noise_images(10), []
     epoch = Dataset.epoch
-    monkeypatch.setattr(Dataset, "epoch", lambda self, seed, number: drawn.append(number) or epoch(self, seed, number))
+    monkeypatch.setattr(Dataset, "epoch", lambda self, seed, number: computed.append(number) or epoch(self, seed, number))
     batches = data.batches(0, "cpu", resident=True)
     for images in (0, 4, 8, 4, 12, 16, 8, 20, 16):
         batches(images, 4)
-    assert drawn == [0, 1, 2]
+    assert computed == [0, 1, 2]
     batches(0, 25)
-    assert drawn == [0, 1, 2, 0, 1, 2]
+    assert computed == [0, 1, 2, 0, 1, 2]
     assert len(batches.epochs) == 2
 
 
-# --- which way is taken ------------------------------------------------------------------------------------------------------
+# --- choice of the transfer method --------------------------------------------------------------------------------------------
 
 
-def test_which_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = pictures(100, labelled=False)  # 2,400 bytes
+def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise_images(100, labelled=False)  # 2,400 bytes
 
-    def way(place: str, free: int, **how: Any) -> type:
+    def stream_type(target: str, free: int, **options: Any) -> type:
         monkeypatch.setattr(device, "free_memory", lambda where: free)
-        return type(data.batches(0, place, **how))
+        return type(data.batches(0, target, **options))
 
-    assert way("meta", 9_600) is device.Resident
-    assert way("meta", 9_599) is device.Prefetched
-    assert way("meta", 0, resident=True) is device.Resident
-    assert way("meta", 10**9, resident=False) is device.Prefetched
-    assert way("cpu", 10**9) not in (device.Resident, device.Prefetched)
-    assert way("cpu", 10**9, resident=False) not in (device.Resident, device.Prefetched)
+    assert stream_type("meta", 9_600) is device.Resident
+    assert stream_type("meta", 9_599) is device.Prefetched
+    assert stream_type("meta", 0, resident=True) is device.Resident
+    assert stream_type("meta", 10**9, resident=False) is device.Prefetched
+    assert stream_type("cpu", 10**9) not in (device.Resident, device.Prefetched)
+    assert stream_type("cpu", 10**9, resident=False) not in (device.Resident, device.Prefetched)
     monkeypatch.undo()
     assert device.free_memory(CPU) == 0
 
 
 def test_on_a_cpu_batches_are_those_of_batch() -> None:
-    data = pictures(10, mirror=True)
-    for how in (None, False):
-        assert same(data.batches(4, resident=how)(7, 8), data.batch(4, 7, 8))
+    data = noise_images(10, mirror=True)
+    for options in (None, False):
+        assert equal_batches(data.batches(4, resident=options)(7, 8), data.batch(4, 7, 8))
 
 
-# --- one batch ahead ---------------------------------------------------------------------------------------------------------
+# --- prefetching -------------------------------------------------------------------------------------------------------------
 
 
-def read_ahead(data: Dataset, seed: int = 0) -> tuple[device.Prefetched, list[tuple[int, int, bool]]]:
-    """A stream that reads ahead, and what it reads: position, count, whether by a thread of its own."""
-    seen: list[tuple[int, int, bool]] = []
+def prefetching(data: Dataset, seed: int = 0) -> tuple[device.Prefetched, list[tuple[int, int, bool]]]:
+    """A prefetched stream, and its requests: position, count, whether in another thread."""
+    requests: list[tuple[int, int, bool]] = []
 
     def read(images: int, n: int) -> Batch:
-        seen.append((images, n, threading.current_thread() is not threading.main_thread()))
+        requests.append((images, n, threading.current_thread() is not threading.main_thread()))
         return data.batch(seed, images, n)
 
-    return device.Prefetched(read, CPU), seen
+    return device.Prefetched(read, CPU), requests
 
 
-def test_the_next_batch_is_read_by_a_thread_and_any_other_when_it_is_asked_for() -> None:
-    batches, seen = read_ahead(pictures(10))
+def test_the_next_batch_is_read_by_a_thread_and_any_other_on_demand() -> None:
+    batches, requests = prefetching(noise_images(10))
     for images, n in ((0, 4), (4, 4), (0, 4), (4, 3)):
         batches(images, n)
     batches.pending.result()
-    assert seen == [
+    assert requests == [
         (0, 4, False), (4, 4, True),
         (8, 4, True),
         (0, 4, False), (4, 4, True),
@@ -175,42 +175,42 @@ def test_the_next_batch_is_read_by_a_thread_and_any_other_when_it_is_asked_for()
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3).map(lambda k: 5 * k), st.just(5)), max_size=12), st.booleans())
-def test_reading_ahead_gives_the_same_batches(asked: list[tuple[int, int]], mirror: bool) -> None:
-    data = pictures(7, mirror)
-    batches, _ = read_ahead(data, seed=2)
-    for images, n in asked:
-        assert same(batches(images, n), data.batch(2, images, n))
+def test_prefetching_gives_the_same_batches(requests: list[tuple[int, int]], mirror: bool) -> None:
+    data = noise_images(7, mirror)
+    batches, _ = prefetching(data, seed=2)
+    for images, n in requests:
+        assert equal_batches(batches(images, n), data.batch(2, images, n))
 
 
 def test_a_batch_does_not_change_while_the_next_one_is_read() -> None:
-    data = pictures(10)
-    batches, _ = read_ahead(data)
+    data = noise_images(10)
+    batches, _ = prefetching(data)
     first = batches(0, 4)
     for images in (4, 8, 12):
         batches(images, 4)
-    assert same(first, data.batch(0, 0, 4))
+    assert equal_batches(first, data.batch(0, 0, 4))
 
 
 @pytest.mark.parametrize("images", [4, 0])
-def test_what_goes_wrong_in_the_thread_is_raised_by_the_next_call_whatever_it_asks_for(images: int) -> None:
-    data, broken = pictures(10), [True]
+def test_an_error_in_the_thread_is_raised_by_the_next_call(images: int) -> None:
+    data, broken = noise_images(10), [True]
 
     def read(images: int, n: int) -> Batch:
         if images == 4 and broken:
-            raise OSError("the disk has gone")
+            raise OSError("the disk is gone")
         return data.batch(0, images, n)
 
     batches = device.Prefetched(read, CPU)
     batches(0, 4)
-    with pytest.raises(OSError, match="the disk has gone"):
+    with pytest.raises(OSError, match="the disk is gone"):
         batches(images, 4)
     broken.clear()
-    assert same(batches(4, 4), data.batch(0, 4, 4))
+    assert equal_batches(batches(4, 4), data.batch(0, 4, 4))
 
 
 def test_the_thread_ends_with_the_stream() -> None:
     before = set(threading.enumerate())
-    batches, _ = read_ahead(pictures(10))
+    batches, _ = prefetching(noise_images(10))
     batches(0, 4)
     (thread,) = set(threading.enumerate()) - before
     del batches
@@ -234,18 +234,18 @@ print(batches(0, 4).image.shape[0])
 
 # --- several processes -------------------------------------------------------------------------------------------------------
 
-WAYS: dict[str, Callable[[Dataset, tuple[int, int]], Callable[[int, int], Batch]]] = {
+METHODS: dict[str, Callable[[Dataset, tuple[int, int]], Callable[[int, int], Batch]]] = {
     "resident": lambda data, share: data.batches(5, "cpu", resident=True, share=share),
     "read": lambda data, share: data.batches(5, "cpu", share=share),
-    "ahead": lambda data, share: device.Prefetched(data.batches(5, "cpu", share=share), CPU),
+    "prefetched": lambda data, share: device.Prefetched(data.batches(5, "cpu", share=share), CPU),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_the_processes_rows_are_the_batch(way: str, processes: int) -> None:
-    data = pictures(10, mirror=True)
-    streams = [WAYS[way](data, (rank, processes)) for rank in range(processes)]
+def test_the_processes_rows_are_the_batch(method: str, processes: int) -> None:
+    data = noise_images(10, mirror=True)
+    streams = [METHODS[method](data, (rank, processes)) for rank in range(processes)]
     for images, n in ((0, 6), (6, 6), (8, 7), (15, 25), (3, 1), (4, 0)):
         parts = [stream(images, n) for stream in streams]
         whole = data.batch(5, images, n)
@@ -253,29 +253,33 @@ def test_the_processes_rows_are_the_batch(way: str, processes: int) -> None:
         assert max(part.n for part in parts) - min(part.n for part in parts) <= 1
 
 
-def test_a_process_reads_its_own_rows_of_the_next_batch_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, seen = pictures(50), []
+def test_a_process_prefetches_its_rows_of_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, requests = noise_images(50), []
     batch = Dataset.batch
-    monkeypatch.setattr(Dataset, "batch", lambda self, *given, **how: seen.append(given) or batch(self, *given, **how))
+    monkeypatch.setattr(
+        Dataset,
+        "batch",
+        lambda self, *arguments, **options: requests.append(arguments) or batch(self, *arguments, **options),
+    )
     batches = data.batches(0, "meta", resident=False, share=(1, 2))
     for images in (0, 8, 16):
         batches(images, 8)
     batches.pending.result()
-    assert seen == [(0, 4, 4), (0, 12, 4), (0, 20, 4), (0, 28, 4)]
+    assert requests == [(0, 4, 4), (0, 12, 4), (0, 20, 4), (0, 28, 4)]
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_is_refused() -> None:
-    data = pictures(5)
+def test_invalid_arguments_are_refused() -> None:
+    data = noise_images(5)
     for share in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match="share"):
             data.batches(0, share=share)
     with pytest.raises(ValueError, match="seed=-1"):
         data.batches(-1)
-    for how in (True, None):
-        batches = data.batches(0, "cpu", resident=how)
+    for options in (True, None):
+        batches = data.batches(0, "cpu", resident=options)
         for images, n in ((-1, 2), (0, -1)):
             with pytest.raises(ValueError, match="negative"):
                 batches(images, n)
@@ -288,24 +292,24 @@ def test_what_cannot_be_is_refused() -> None:
 @needs_cuda
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("resident", [True, False])
-def test_batches_on_cuda_are_the_same_and_wait_for_nothing(resident: bool) -> None:
-    data = pictures(100, mirror=True)
+def test_batches_on_cuda_are_the_same_without_synchronising(resident: bool) -> None:
+    data = noise_images(100, mirror=True)
     batches = data.batches(1, "cuda", resident=resident)
-    batches(0, 8)  # the first one makes streams and buffers
+    batches(0, 8)  # the first one creates streams and buffers
     torch.cuda.set_sync_debug_mode("error")
     try:
-        found = [batches(8 * i, 8) for i in range(1, 30)]
+        results = [batches(8 * i, 8) for i in range(1, 30)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    for i, batch in enumerate(found, 1):
+    for i, batch in enumerate(results, 1):
         assert batch.image.is_cuda
-        assert same(batch, data.batch(1, 8 * i, 8))
+        assert equal_batches(batch, data.batch(1, 8 * i, 8))
 
 
 @pytest.mark.gpu
 @needs_cuda
-def test_samples_that_fit_stay_on_cuda_and_others_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = pictures(100)
+def test_samples_that_fit_are_resident_on_cuda_and_others_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise_images(100)
     assert device.free_memory(torch.device("cuda")) > 0
     assert isinstance(data.batches(0, "cuda"), device.Resident)
     monkeypatch.setattr(device, "MAX_SHARE", 0)

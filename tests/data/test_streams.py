@@ -1,4 +1,4 @@
-"""Streams beside a data set: their own epochs, orders and flips, the same on every way to a device; and a few labelled samples."""
+"""Additional streams: their own epochs, orders and flips, the same with every transfer method; and a few labelled samples."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec
 
 
-def noise(n: int, *, mirror: bool = False, seed: int = 0) -> Dataset:
-    """n pictures of noise in three classes, with an attribute; the class is the place modulo 3."""
+def noise_images(n: int, *, mirror: bool = False, seed: int = 0) -> Dataset:
+    """n images of noise in three classes, with an attribute; the class is the index modulo 3."""
     array = np.random.default_rng(seed).integers(0, 256, (n, 4, 3, 2), np.uint8)
     spec = DataSpec(4, 3, 2, ("a", "b", "c"), ("image", "label", "attributes"), ("old",))
     attributes = (np.arange(n)[:, None] % 2).astype(np.uint8)
     return Dataset(spec, array, np.arange(n) % 3, "x", "x", {"mirror": mirror}, attributes=attributes)
 
 
-def same(one: Batch, other: Batch) -> bool:
-    return one.keys() == other.keys() and all(
-        value.dtype == other[key].dtype and torch.equal(value, other[key]) for key, value in one.items()
+def equal_batches(a: Batch, b: Batch) -> bool:
+    return a.keys() == b.keys() and all(
+        value.dtype == b[key].dtype and torch.equal(value, b[key]) for key, value in a.items()
     )
 
 
-def joined(parts: list[Batch]) -> Batch:
+def concatenated(parts: list[Batch]) -> Batch:
     return Batch({key: torch.cat([part[key] for part in parts]) for key in parts[0]})
 
 
-def places(images: torch.Tensor, data: Dataset) -> list[int]:
-    """Where each picture of a batch lies in the data, mirrored or not."""
-    known = {one.tobytes(): place for place, one in enumerate(data.array)}
-    known |= {one[:, ::-1].tobytes(): place for place, one in enumerate(data.array)}
-    return [known[one.numpy().tobytes()] for one in images.permute(0, 2, 3, 1).contiguous()]
+def find_rows(images: torch.Tensor, data: Dataset) -> list[int]:
+    """The index in the data of each image of a batch, mirrored or not."""
+    known = {image.tobytes(): row for row, image in enumerate(data.array)}
+    known |= {image[:, ::-1].tobytes(): row for row, image in enumerate(data.array)}
+    return [known[image.numpy().tobytes()] for image in images.permute(0, 2, 3, 1).contiguous()]
 
 
 @settings(max_examples=60, deadline=None)
@@ -47,50 +47,50 @@ def places(images: torch.Tensor, data: Dataset) -> list[int]:
     st.lists(st.integers(0, 40), min_size=1, max_size=5),
     st.booleans(),
 )
-def test_batches_of_any_size_cut_the_same_streams_on_every_way(
+def test_batches_of_any_size_are_slices_of_the_same_streams_with_every_method(
     n: int, seed: int, images: int, cuts: list[int], mirror: bool
 ) -> None:
-    data = noise(n, mirror=mirror).label_some(6)
+    data = noise_images(n, mirror=mirror).label_some(6)
     whole = data.batch(seed, images, sum(cuts))
     resident = data.batches(seed, "cpu", resident=True)
     halves = [data.batches(seed, "cpu", share=(rank, 2)) for rank in (0, 1)]
     parts: list[Batch] = []
     for cut in cuts:
-        here = images + sum(part.n for part in parts)
-        parts.append(data.batch(seed, here, cut))
-        assert same(resident(here, cut), parts[-1])
-        assert same(joined([half(here, cut) for half in halves]), parts[-1])
-    assert same(joined(parts), whole)
+        position = images + sum(part.n for part in parts)
+        parts.append(data.batch(seed, position, cut))
+        assert equal_batches(resident(position, cut), parts[-1])
+        assert equal_batches(concatenated([half(position, cut) for half in halves]), parts[-1])
+    assert equal_batches(concatenated(parts), whole)
 
 
-def test_a_batch_has_the_same_samples_as_before_and_as_many_labelled_ones() -> None:
-    plain = noise(30)
+def test_a_batch_has_unchanged_samples_and_as_many_labelled_ones() -> None:
+    plain = noise_images(30)
     data = plain.label_some(6)
     assert data.spec.fields == (*plain.spec.fields, "labelled_image", "labelled_label", "labelled_attributes")
     batch = data.batch(3, 7, 20)
     assert tuple(batch) == data.spec.fields
     assert all(len(value) == 20 for value in batch.values())
-    assert same(Batch({key: batch[key] for key in plain.spec.fields}), plain.batch(3, 7, 20))
-    found = places(batch.labelled_image, data)
-    assert [place % 3 for place in found] == batch.labelled_label.tolist()
-    assert [[place % 2] for place in found] == batch.labelled_attributes.tolist()
+    assert equal_batches(Batch({key: batch[key] for key in plain.spec.fields}), plain.batch(3, 7, 20))
+    rows = find_rows(batch.labelled_image, data)
+    assert [row % 3 for row in rows] == batch.labelled_label.tolist()
+    assert [[row % 2] for row in rows] == batch.labelled_attributes.tolist()
 
 
-def test_an_epoch_of_the_labelled_ones_shows_each_of_them_once_in_an_order_of_its_own() -> None:
-    data = noise(30).label_some(6)
-    epochs = [places(data.batch(0, 6 * epoch, 6).labelled_image, data) for epoch in range(8)]
+def test_an_epoch_of_labelled_samples_shows_each_once_in_its_own_order() -> None:
+    data = noise_images(30).label_some(6)
+    epochs = [find_rows(data.batch(0, 6 * epoch, 6).labelled_image, data) for epoch in range(8)]
     assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 6 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 4
-    assert [place % 3 for place in sorted(epochs[0])].count(1) == 2
-    other = places(data.batch(1, 0, 6).labelled_image, data)
-    assert sorted(other) == sorted(epochs[0]), "another seed of training chooses no other samples"
+    assert [row % 3 for row in sorted(epochs[0])].count(1) == 2
+    other = find_rows(data.batch(1, 0, 6).labelled_image, data)
+    assert sorted(other) == sorted(epochs[0]), "the training seed does not change the choice"
 
 
-def test_orders_and_flips_of_two_streams_have_nothing_to_do_with_each_other() -> None:
-    data = noise(40, mirror=True)
+def test_orders_and_flips_of_two_streams_are_independent() -> None:
+    data = noise_images(40, mirror=True)
     both = data.with_stream("twin", data)
     batch = both.batch(0, 0, 40)
-    first, second = places(batch.image, data), places(batch.twin_image, data)
+    first, second = find_rows(batch.image, data), find_rows(batch.twin_image, data)
     assert sorted(first) == sorted(second)
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 8
 
@@ -104,50 +104,50 @@ def test_orders_and_flips_of_two_streams_have_nothing_to_do_with_each_other() ->
     assert 8 < sum(theirs) < 32
 
 
-def test_any_data_set_can_stand_beside_another() -> None:
+def test_any_data_set_can_be_added_to_another() -> None:
     points = Dataset(DataSpec(0, 0, 2), np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32), None, "x", "x", {})
-    data = noise(9).with_stream("points", points)
+    data = noise_images(9).with_stream("points", points)
     batch = data.batch(2, 5, 12)
     assert torch.equal(batch.points_image, points.batch(stream_seed(2, "points"), 5, 12).image)
-    assert same(data.batches(2, "cpu", resident=True)(5, 12), batch)
+    assert equal_batches(data.batches(2, "cpu", resident=True)(5, 12), batch)
     assert stream_seed(2, "points") != stream_seed(3, "points") != stream_seed(3, "labelled")
 
 
-def test_streams_of_the_same_samples_lie_on_a_device_once() -> None:
-    data = noise(9).label_some(6)
+def test_streams_of_the_same_samples_are_uploaded_once() -> None:
+    data = noise_images(9).label_some(6)
     resident = data.batches(0, "cpu", resident=True)
     assert resident.streams["labelled"].samples is resident.samples  # type: ignore[attr-defined]
 
 
-def test_the_choice_follows_the_content_and_the_seed() -> None:
-    data = noise(60)
+def test_the_choice_depends_on_content_and_seed() -> None:
+    data = noise_images(60)
     order = np.random.default_rng(1).permutation(60)
     assert data.labels is not None
-    chosen = split.choose_per_class(data.array, data.labels, data.spec.labels, 12)
+    chosen_rows = split.choose_per_class(data.array, data.labels, data.spec.labels, 12)
     moved = split.choose_per_class(data.array[order], data.labels[order], data.spec.labels, 12)
-    assert sorted(order[moved]) == chosen.tolist()
-    assert np.bincount(data.labels[chosen]).tolist() == [4, 4, 4]
+    assert sorted(order[moved]) == chosen_rows.tolist()
+    assert np.bincount(data.labels[chosen_rows]).tolist() == [4, 4, 4]
     other = split.choose_per_class(data.array, data.labels, data.spec.labels, 12, seed=1)
-    assert set(other) != set(chosen)
+    assert set(other) != set(chosen_rows)
     more = split.choose_per_class(data.array, data.labels, data.spec.labels, 24)
-    assert set(chosen) < set(more)
+    assert set(chosen_rows) < set(more)
 
 
-def test_labelled_samples_are_none_that_are_held_out() -> None:
-    train, held = noise(60).split(20)
-    chosen = train.label_some(12).streams["labelled"]
-    assert chosen.rows is not None
-    assert held.rows is not None
-    assert len(chosen) == 12
-    assert not set(chosen.rows) & set(held.rows)
+def test_labelled_samples_are_not_held_out() -> None:
+    train, held_out = noise_images(60).split(20)
+    chosen_rows = train.label_some(12).streams["labelled"]
+    assert chosen_rows.rows is not None
+    assert held_out.rows is not None
+    assert len(chosen_rows) == 12
+    assert not set(chosen_rows.rows) & set(held_out.rows)
 
 
 @pytest.mark.parametrize(
     ("number", "message"),
     [(7, "give 6 or 9"), (2, "so give 3$"), (18, "that is 6 of each class, and class b has 5 samples")],
 )
-def test_what_cannot_be_labelled_is_said(number: int, message: str) -> None:
-    data = noise(17)
+def test_impossible_numbers_of_labelled_samples_are_refused(number: int, message: str) -> None:
+    data = noise_images(17)
     data.labels = np.array([0] * 6 + [1] * 5 + [2] * 6)
     with pytest.raises(LeafwingError, match=message):
         data.label_some(number)

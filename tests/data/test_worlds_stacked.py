@@ -1,4 +1,4 @@
-"""The world `stacked`: three digits in three planes, every triple equally often, from the built-in digits or a user's own."""
+"""The data set `stacked`: three digits in three channels, every triple equally often, from the built-in digits or the user's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from leafwing.game import DataSpec
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """Forty digits as MNIST has them: digit d is a flat grey of 20 d, and of 20 d + 1 in every second picture."""
+def own_digits(tmp_path: Path) -> Path:
+    """Forty digits in the format of MNIST: digit d is uniformly 20 d, or 20 d + 1 in the second half."""
     labels = np.arange(40, dtype=np.uint8) % 10
     greys = 20 * labels + (np.arange(40) >= 20)
     pixels = np.repeat(greys.astype(np.uint8), 28 * 28)
@@ -31,7 +31,7 @@ def own(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_triple_is_there_equally_often() -> None:
+def test_every_triple_is_equally_frequent() -> None:
     data = load("stacked")
     assert data.spec == DataSpec(32, 32, 3, stacked.CLASSES, ("image", "label"))
     assert (len(data), data.array.dtype, data.source) == (50_000, np.uint8, "stacked")
@@ -46,16 +46,16 @@ def test_each_plane_holds_a_digit_of_its_class() -> None:
     data, digits = load("stacked"), load("digits")
     assert data.labels is not None
     assert digits.labels is not None
-    known = {one.tobytes(): label for one, label in zip(digits.array, digits.labels.tolist(), strict=True)}
-    for place in range(0, 50_000, 501):
-        read = [known[np.ascontiguousarray(data.array[place, :, :, plane]).tobytes()] for plane in range(3)]
-        assert "".join(map(str, read)) == data.spec.labels[data.labels[place]]
-    # All digits are used, and the pictures of one triple are not all the same.
-    assert len({one.tobytes() for one in data.array[:, :, :, 0]}) == len(known)
-    assert len({one.tobytes() for one in data.array[data.labels == 123]}) > 45
+    known = {item.tobytes(): label for item, label in zip(digits.array, digits.labels.tolist(), strict=True)}
+    for row in range(0, 50_000, 501):
+        digits_read = [known[np.ascontiguousarray(data.array[row, :, :, plane]).tobytes()] for plane in range(3)]
+        assert "".join(map(str, digits_read)) == data.spec.labels[data.labels[row]]
+    # All digits are used, and the images of a triple differ.
+    assert len({item.tobytes() for item in data.array[:, :, :, 0]}) == len(known)
+    assert len({item.tobytes() for item in data.array[data.labels == 123]}) > 45
 
 
-def test_the_world_is_the_same_every_time_and_its_options_give_it_again() -> None:
+def test_it_is_always_the_same_and_its_options_reproduce_it() -> None:
     data = load("stacked", size=16)
     again = load("stacked", **data.options)
     assert np.array_equal(data.array, again.array)
@@ -63,14 +63,14 @@ def test_the_world_is_the_same_every_time_and_its_options_give_it_again() -> Non
     assert load_pack(data.fingerprint) is None
 
 
-def test_digits_of_ones_own_are_stacked(own: Path, tmp_path: Path) -> None:
-    data = load(f"stacked:{own}", cache=tmp_path / "cache")
+def test_a_users_digits_are_stacked(own_digits: Path, tmp_path: Path) -> None:
+    data = load(f"stacked:{own_digits}", cache=tmp_path / "cache")
     assert data.spec == DataSpec(32, 32, 3, stacked.CLASSES, ("image", "label"))
-    assert data.source == f"stacked:{own}"
+    assert data.source == f"stacked:{own_digits}"
     assert data.labels is not None
-    for place in (0, 123, 40_407):
-        triple = data.spec.labels[data.labels[place]]
-        assert [round(plane / 20) for plane in data.array[place, 9, 9].tolist()] == [int(digit) for digit in triple]
+    for row in (0, 123, 40_407):
+        triple = data.spec.labels[data.labels[row]]
+        assert [round(plane / 20) for plane in data.array[row, 9, 9].tolist()] == [int(digit) for digit in triple]
     assert set((data.array[:, 0, 0, 0] % 20).tolist()) == {0, 1}, "only the first picture of a digit is drawn"
     again = load(data.source, cache=tmp_path / "cache", **data.options)
     assert again.fingerprint == data.fingerprint != load("stacked").fingerprint
@@ -86,17 +86,17 @@ def test_digits_of_ones_own_are_stacked(own: Path, tmp_path: Path) -> None:
         ("stacked", {"channels": 1}, "channels=1: .*three channels"),
     ],
 )
-def test_what_cannot_be_stacked_is_refused(source: str, options: dict[str, int], message: str) -> None:
+def test_invalid_sources_are_refused(source: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
         load(source, **options)
 
 
-def test_pictures_that_are_no_digits_are_refused(own: Path, tmp_path: Path) -> None:
-    (own / "train-labels-idx1-ubyte.gz").write_bytes(
+def test_images_other_than_digits_are_refused(own_digits: Path, tmp_path: Path) -> None:
+    (own_digits / "train-labels-idx1-ubyte.gz").write_bytes(
         gzip.compress(struct.pack(">2I", 2049, 40) + bytes(i % 3 for i in range(40)))
     )
     with pytest.raises(LeafwingError, match=r"digits: its classes must be 0 to 9.* It has 0, 1, 2"):
-        load(f"stacked:{own}", cache=tmp_path / "cache")
+        load(f"stacked:{own_digits}", cache=tmp_path / "cache")
 
 
 def test_it_is_listed_and_recognised() -> None:
@@ -105,9 +105,9 @@ def test_it_is_listed_and_recognised() -> None:
     assert not any(map(worlds.is_world, ("cats", "./stacked", "stackedcats")))
 
 
-def test_the_doctor_says_what_it_is(own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_doctor_describes_it(own_digits: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
-    for source in ("stacked", f"stacked:{own}"):
+    for source in ("stacked", f"stacked:{own_digits}"):
         report = doctor(source)
         assert (report.accepted, len(report.classes), report.balance) == (50_000, 1000, 1.0)
         assert not report.exact_duplicates

@@ -1,4 +1,4 @@
-"""Fields by name: what they promise is what comes."""
+"""Fields by name: types and shapes are as documented."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from leafwing.sprites import FIELDS, draw, emit, pictures, scenes
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_every_field_has_the_type_and_shape_it_promises(size: int) -> None:
-    some = scenes(7, seed=1)
-    found = emit(some, size, FIELDS)
-    assert list(found) == list(FIELDS)
-    for name, array in found.items():
+def test_every_field_has_the_documented_type_and_shape(size: int) -> None:
+    sample = scenes(7, seed=1)
+    fields = emit(sample, size, FIELDS)
+    assert list(fields) == list(FIELDS)
+    for name, array in fields.items():
         kind, dimensions = re.findall(r"(uint8|int64|float32|str) \((.*?)\)", FIELDS[name].about)[-1]
         assert array.dtype.kind == "U" if kind == "str" else array.dtype == kind, name
-        known = {"n": 7, "size": size, "size / 4": size // 4}
-        promised = tuple(known.get(word) or int(word) for word in re.findall(r"[^,]+", dimensions.replace(", ", ",")))
-        assert array.shape == promised, name
+        sizes = {"n": 7, "size": size, "size / 4": size // 4}
+        expected = tuple(sizes.get(word) or int(word) for word in re.findall(r"[^,]+", dimensions.replace(", ", ",")))
+        assert array.shape == expected, name
 
 
 def test_fields_belong_to_the_same_scenes() -> None:
-    some = scenes(20, seed=2)
-    found = emit(some, 32, ["image", "label", "segmentation", "clip", "caption"])
-    assert np.array_equal(found["image"], draw.draw(some, 32))
-    assert np.array_equal(found["segmentation"].max(axis=(1, 2)), found["label"] + 1)
-    assert np.array_equal(found["clip"][:, 0], found["image"])
-    assert [some[i].shape in caption for i, caption in enumerate(found["caption"])] == [True] * 20
-    assert list(emit(some, 32, "box")) == ["box"]
-    assert list(emit(some, 32)) == ["image", "label"]
+    sample = scenes(20, seed=2)
+    fields = emit(sample, 32, ["image", "label", "segmentation", "clip", "caption"])
+    assert np.array_equal(fields["image"], draw.draw(sample, 32))
+    assert np.array_equal(fields["segmentation"].max(axis=(1, 2)), fields["label"] + 1)
+    assert np.array_equal(fields["clip"][:, 0], fields["image"])
+    assert [sample[i].shape in caption for i, caption in enumerate(fields["caption"])] == [True] * 20
+    assert list(emit(sample, 32, "box")) == ["box"]
+    assert list(emit(sample, 32)) == ["image", "label"]
 
 
 def test_no_scenes_give_empty_fields() -> None:
@@ -41,9 +41,9 @@ def test_no_scenes_give_empty_fields() -> None:
 
 
 def test_pictures_come_with_their_scenes() -> None:
-    found, some = pictures(10, 48, seed=3)
-    assert (found.shape, found.dtype, len(some)) == ((10, 48, 48, 3), np.uint8, 10)
-    assert np.array_equal(found, draw.draw(scenes(10, seed=3), 48))
+    images, sample = pictures(10, 48, seed=3)
+    assert (images.shape, images.dtype, len(sample)) == ((10, 48, 48, 3), np.uint8, 10)
+    assert np.array_equal(images, draw.draw(scenes(10, seed=3), 48))
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_pictures_come_with_their_scenes() -> None:
         (18, ["low"], "multiple of 4"),
     ],
 )
-def test_what_there_is_not_is_refused(size: int, names: list[str], message: str) -> None:
+def test_unknown_fields_and_sizes_are_refused(size: int, names: list[str], message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
         emit(scenes(2), size, names)
 
 
-def test_pictures_of_impossible_sizes_are_refused_before_anything_is_made() -> None:
+def test_pictures_of_unsupported_sizes_are_refused_before_any_work() -> None:
     with pytest.raises(LeafwingError, match="size=256"):
         pictures(10**12, 256)

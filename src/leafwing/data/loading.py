@@ -48,7 +48,7 @@ def load(
             channel, transparent images are composited on the background.
         fit: `crop` the centre, `pad` with the background, or `stretch`.
         background: a colour: `white`, `#ff8800`.
-        mirror: flip half of the samples left to right, chosen anew in each epoch.
+        mirror: flip half of the samples left to right, chosen again in every epoch.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 

@@ -44,7 +44,7 @@ class Scene:
         x: the centroid's distance from the left edge, 0 to 1 as a fraction of the image side.
         y: the centroid's distance from the upper edge, 0 to 1.
         radius: as a fraction of the image side.
-        angle: degrees, clockwise as seen.
+        angle: degrees, clockwise.
         caption: one sentence with all of the words.
     """
 
