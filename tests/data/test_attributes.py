@@ -142,11 +142,11 @@ def test_batches_hold_the_attributes_of_their_pictures(tmp_path: Path, mirror: b
         batch = data.batch(5, images, n)
         assert batch.attributes.dtype == torch.float32
         assert batch.attributes.shape == (n, 4)
-        for image, columns in zip(batch.image.permute(0, 2, 3, 1).numpy(), batch.attributes.tolist(), strict=True):
+        for image, values in zip(batch.image.permute(0, 2, 3, 1).numpy(), batch.attributes.tolist(), strict=True):
             rows = [
                 i for i, row in enumerate(data.array) if (row == image).all() or (mirror and (row[:, ::-1] == image).all())
             ]
-            assert [data.attributes[rows[0]].tolist()] == [columns]
+            assert [data.attributes[rows[0]].tolist()] == [values]
         assert torch.equal(resident(images, n).attributes, batch.attributes)
         assert torch.equal(torch.cat([half(images, n).attributes for half in halves]), batch.attributes)
 
@@ -199,9 +199,9 @@ def test_without_attributes_the_fingerprint_is_that_of_older_versions(tmp_path: 
         if label:
             (source / "labels.csv").write_text("file,label\na.png,x\nb.png,y\n")
         expected = hashlib.sha256(json.dumps([1, options]).encode())
-        for name, columns in (("a.png", label), ("b.png", other)):
+        for name, value in (("a.png", label), ("b.png", other)):
             content = hashlib.sha256((source / name).read_bytes()).hexdigest()
-            expected.update(json.dumps([name, content, columns]).encode())
+            expected.update(json.dumps([name, content, value]).encode())
         assert load(source, size=16).fingerprint == expected.hexdigest()
     assert load("sprites").fingerprint.startswith("227e3fa296b3bb5c")
 

@@ -112,7 +112,7 @@ def test_grid_has_twenty_five_modes() -> None:
     centres = worlds.modes("grid")
     assert centres.shape == (25, 2)
     assert sorted({*centres.ravel().tolist()}) == [-4, -2, 0, 2, 4]
-    assert len({tuple(sample) for sample in centres.tolist()}) == 25
+    assert len({tuple(centre) for centre in centres.tolist()}) == 25
 
 
 @pytest.mark.parametrize("name", ["ring", "grid"])
@@ -162,8 +162,8 @@ def test_sprites_are_pictures_with_their_shape_as_label() -> None:
     assert (len(data), data.spec.shape) == (10_368, (3, 16, 16))
     assert data.labels is not None
     assert np.bincount(data.labels).tolist() == [1_728] * 6
-    numbers = sprites.read(data.pictures(np.arange(200)))
-    assert (numbers.scenes.shape == data.labels[:200]).all()
+    reading = sprites.read(data.pictures(np.arange(200)))
+    assert (reading.scenes.shape == data.labels[:200]).all()
     assert load("sprites", **data.options).fingerprint == data.fingerprint != load("sprites", size=32).fingerprint
 
 

@@ -140,7 +140,7 @@ def test_a_pack_outlives_its_source(source: Path) -> None:
     assert load_pack("../" + first.fingerprint) is None
 
 
-def test_a_read_only_cache_is_an_error(source: Path, tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_an_error(source: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(StorageError, match=r"file.*LEAFWING_CACHE="):

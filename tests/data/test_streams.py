@@ -123,23 +123,23 @@ def test_the_choice_depends_on_content_and_seed() -> None:
     data = noise_images(60)
     order = np.random.default_rng(1).permutation(60)
     assert data.labels is not None
-    chosen_rows = split.choose_per_class(data.array, data.labels, data.spec.labels, 12)
+    chosen = split.choose_per_class(data.array, data.labels, data.spec.labels, 12)
     moved = split.choose_per_class(data.array[order], data.labels[order], data.spec.labels, 12)
-    assert sorted(order[moved]) == chosen_rows.tolist()
-    assert np.bincount(data.labels[chosen_rows]).tolist() == [4, 4, 4]
+    assert sorted(order[moved]) == chosen.tolist()
+    assert np.bincount(data.labels[chosen]).tolist() == [4, 4, 4]
     other = split.choose_per_class(data.array, data.labels, data.spec.labels, 12, seed=1)
-    assert set(other) != set(chosen_rows)
+    assert set(other) != set(chosen)
     more = split.choose_per_class(data.array, data.labels, data.spec.labels, 24)
-    assert set(chosen_rows) < set(more)
+    assert set(chosen) < set(more)
 
 
 def test_labelled_samples_are_not_held_out() -> None:
     train, held_out = noise_images(60).split(20)
-    chosen_rows = train.label_some(12).streams["labelled"]
-    assert chosen_rows.rows is not None
+    labelled = train.label_some(12).streams["labelled"]
+    assert labelled.rows is not None
     assert held_out.rows is not None
-    assert len(chosen_rows) == 12
-    assert not set(chosen_rows.rows) & set(held_out.rows)
+    assert len(labelled) == 12
+    assert not set(labelled.rows) & set(held_out.rows)
 
 
 @pytest.mark.parametrize(
