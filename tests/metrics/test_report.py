@@ -1,8 +1,8 @@
-"""The page of a comparison: what stands in names is no HTML, and curves are drawn where the numbers say."""
+"""The page of a comparison: text is escaped, and learning curves are drawn where their values are."""
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import pytest
 
@@ -12,20 +12,14 @@ from leafwing.metrics.table import Found, tabulate
 from page import Page
 
 
-def test_what_stands_in_names_and_messages_is_no_html() -> None:
+def measured(metric: str, images: int, value: float) -> dict[str, Any]:
+    """A row of `commands.evaluate`."""
+    return {"metric": metric, "value": value, "low": None, "high": None, "better": "lower", "images": images, "protocol": {}}
+
+
+def test_names_and_messages_are_escaped() -> None:
     evil = "<script>alert('x')</script>&"
-    numbers = [
-        {
-            "metric": evil,
-            "value": 1.0,
-            "low": None,
-            "high": None,
-            "better": "lower",
-            "images": 5,
-            "protocol": {},
-            "fingerprint": "",
-        }
-    ]
+    numbers = [measured(evil, 5, 1.0)]
     found = [Found(evil, 0, "finished", numbers=numbers), Found(evil, 1, "failed", evil)]
     shown = Gallery(evil, evil, [(evil, [Picture(b"", "image/webp", evil)])])
     held = Page()
@@ -38,18 +32,28 @@ def test_what_stands_in_names_and_messages_is_no_html() -> None:
     assert "".join(held.text).count("alert") > 10
 
 
-def test_curves_are_drawn_where_the_numbers_say() -> None:
-    drawn = curves.plot([curves.Line("a & b", 9, [(0, 0.0), (100, 1.0)]), curves.Line("none", 0, [])], "title", "images")
-    assert "a &amp; b" in drawn
-    assert "stroke-dasharray" in drawn
-    assert drawn.count("<polyline") == 1
-    points = re.search(r'points="([\d.]+),([\d.]+) ([\d.]+),([\d.]+)"', drawn)
-    assert points is not None
-    left, bottom, right, top = map(float, points.groups())
+def test_curves_are_placed_by_their_values() -> None:
+    plot = curves.plot([curves.Line("a & b", 9, [(0, 0.0), (100, 1.0)]), curves.Line("none", 0, [])], "title", "images")
+    (line,) = plot.lines
+    assert (line.label, line.colour) == ("a & b", 9)
+    (left, bottom), (right, top) = line.points
     assert (left, right) == (curves.LEFT, curves.WIDTH - curves.RIGHT)
     assert (bottom, top) == (curves.HEIGHT - curves.BOTTOM, curves.TOP)
-    assert curves.plot([], "nothing", "images").endswith("</svg>")
-    assert curves.plot([curves.Line("flat", 0, [(1, 3.0), (2, 3.0)])], "flat", "images")
+    assert curves.plot([], "nothing", "images").lines == []
+    flat = curves.plot([curves.Line("flat", 0, [(1, 3.0), (2, 3.0)])], "flat", "images")
+    assert flat.lines[0].points[0][1] == flat.y_ticks[0].at
+
+
+def test_curves_are_on_the_page_and_lines_beyond_the_colours_are_dashed() -> None:
+    found = [
+        Found(f"r{i}", 0, "finished", numbers=[measured("fid", 100, i), measured("fid", 200, i)])
+        for i in range(curves.COLOURS + 1)
+    ]
+    html = page(tabulate(found), found, [], About("title", "", "", [], []))
+    assert html.count("<polyline") == len(found)
+    assert html.count("stroke-dasharray") == 1
+    points = [line.points for line in curves.plot([curves.Line("", 0, found[0].curve("fid"))], "", "").lines]
+    assert f'points="{points[0][0][0]},' in html
 
 
 @pytest.mark.parametrize(
