@@ -176,7 +176,7 @@ def test_the_page_shows_a_sample_beside_its_original_turned_the_same_way() -> No
     found = memorisation.report(shown)
     pixels = np.asarray(pairs.page(shown, found))[:, :, 0]
     sample = ((shown.fake[found.pairs[0].sample, 0] + 1) * 127.5).round().byte().numpy()
-    wanted = np.asarray(Image.fromarray(sample).resize((pairs.SHOWN, pairs.SHOWN), Image.Resampling.NEAREST))
+    wanted = np.asarray(Image.fromarray(sample).resize((pairs.IMAGE_SIDE, pairs.IMAGE_SIDE), Image.Resampling.NEAREST))
     windows = np.lib.stride_tricks.sliding_window_view(pixels[:400], wanted.shape)
     likely = np.argwhere((windows[:, :, ::24, ::24] == wanted[::24, ::24]).all((2, 3)))
     places = [(top, left) for top, left in likely.tolist() if (windows[top, left] == wanted).all()]

@@ -227,7 +227,7 @@ def inception(weights: str | Path | None = None, *, url: str = URL, sha256: str 
             f"{path}: not the weights of the FID Inception network: {strange[0]} is unknown or has the wrong shape (expected: {FILE})"
         )
     net.load_state_dict(found, assign=True)
-    return net.eval().requires_grad_(False), digest(path)
+    return net.eval().requires_grad_(False), files.digest(path)
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -250,7 +250,7 @@ def read(path: Path) -> dict[str, Tensor]:
 def public(url: str = URL, sha256: str = SHA256) -> Path:
     """The public weight file in torch.hub's cache, downloaded if missing or damaged; its hash is always checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILE
-    if path.is_file() and digest(path) == sha256:
+    if path.is_file() and files.digest(path) == sha256:
         return path
     with files.storage(str(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -283,9 +283,3 @@ def download(url: str, beside: Path, sha256: str, path: Path) -> None:
         raise LeafwingError(
             f"{url} returned an unexpected file with sha256 {held.hexdigest()}, which was discarded. {by_hand}"
         )
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,6 +19,7 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import within
+from leafwing.pixels import to_bytes
 
 PAIRS = 1_000
 WINDOW = 11
@@ -84,7 +85,7 @@ def likeness(pictures: Iterator[Tensor], chosen: np.ndarray) -> np.ndarray:
         if not chunk.isfinite().all():
             return np.full(len(chosen), np.nan)
         for i in wanted.intersection(range(start, start + len(chunk))):
-            kept[i] = ((chunk[i - start] + 1) * 127.5).round().to(torch.uint8)
+            kept[i] = to_bytes(chunk[i - start])
         start += len(chunk)
     values = []
     for part in np.array_split(chosen, -(-len(chosen) // 32)):

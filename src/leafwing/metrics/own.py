@@ -26,6 +26,7 @@ from leafwing import files
 from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.game import DataSpec
+from leafwing.pixels import to_floats
 from leafwing.progress import Progress, no_progress
 
 VERSION = 1
@@ -100,7 +101,7 @@ def own(data: Dataset, *, cache: str | Path | None = None, report_progress: Prog
                 files.write(path, save({key: value.contiguous() for key, value in net.state_dict().items()}))
         finally:
             lock.release()
-    return net.eval().requires_grad_(False), hashlib.sha256(path.read_bytes()).hexdigest()
+    return net.eval().requires_grad_(False), files.digest(path)
 
 
 def filled(net: Network, path: Path) -> bool:
@@ -135,7 +136,7 @@ def train(net: Network, data: Dataset, report_progress: Progress) -> None:
         net.train()
         for i in range(STEPS):
             shown = data.batch(0, i * batch, batch)
-            pictures, turns = net.square(opaque(shown.image.float() / 127.5 - 1)), torch.randint(4, (batch,))
+            pictures, turns = net.square(opaque(to_floats(shown.image))), torch.randint(4, (batch,))
             features, logits = net(torch.cat([views(pictures), turned(views(pictures), turns)]))
             cost = F.cross_entropy(tell_turn(features[batch:]), turns) + CONTRAST * agreement(project(features))
             if logits is not None:

@@ -1,6 +1,7 @@
-"""The page of closest pairs: samples beside their nearest training pictures, for visual inspection.
+"""The page of closest pairs: samples next to their nearest training images, for visual inspection.
 
-The statistics say how many samples are too close; whether they are copies must be seen. `memorisation` selects the pairs.
+The statistics say how many samples are too close; whether those are copies has to be judged by eye. `memorisation` selects the
+pairs.
 """
 
 from __future__ import annotations
@@ -15,110 +16,110 @@ from torch import Tensor
 from leafwing.metrics.evidence import Evidence
 from leafwing.metrics.memorisation import Pair, Report
 from leafwing.metrics.neighbours import BOX, SIDE
+from leafwing.pictures import tile, to_image, to_pixels
 
-SHOWN = 96
-"""The shorter side of a picture on the page, in pixels."""
-ACROSS = 2
+IMAGE_SIDE = 96
+"""The shorter side of an image on the page, in pixels."""
+COLUMNS = 2
 """Pairs per row."""
-_GAP, _LINE, _TEXT = 6, 16, 13
+_GAP, _LINE, _FONT_SIZE = 6, 16, 13
 
 
 def page(evidence: Evidence, report: Report) -> Image.Image:
-    """The pairs of a report as one picture with their numbers; see `draw`."""
+    """The pairs of a report as one image with their numbers; see `draw`."""
     samples = _gather(evidence.fake_pictures(), {pair.sample for pair in report.pairs})
-    training = _gather(evidence.train_pictures(), {one for pair in report.pairs for one in pair.training})
+    training = _gather(evidence.train_pictures(), {number for pair in report.pairs for number in pair.training})
     return draw(report.words, report.pairs, samples, training)
 
 
 def draw(
-    words: str, pairs: Iterable[Pair], samples: Mapping[int, Image.Image], training: Mapping[int, Image.Image]
+    heading: str, pairs: Iterable[Pair], samples: Mapping[int, Image.Image], training: Mapping[int, Image.Image]
 ) -> Image.Image:
-    """A page: the words, then for each pair the sample, the smoothed sample, and its nearest training pictures.
+    """A page: the heading, then for each pair the sample, the smoothed sample, and its nearest training images.
 
-    The nearest one is shown mirrored if it matches as its mirror image; the smoothed sample shows what was actually compared.
+    The nearest one is mirrored if it matches as its mirror image. The smoothed sample shows what was compared.
 
     Args:
-        words: heading text.
+        heading: text at the top.
         pairs: in the order of the page.
-        samples: by number, of one size.
+        samples: by number, all of one size.
         training: by number, of the same size.
     """
-    shown = [(pair, _tiles(pair, samples, training)) for pair in pairs]
-    if not shown:
-        return _with_title(words, Image.new("RGB", (640, 1), "white"))
-    tiles = shown[0][1]
-    tile_width, tile_height = tiles[0].size
-    wide = len(tiles) * (tile_width + _GAP) + 3 * _GAP
-    high = tile_height + 2 * _LINE + 3 * _GAP
-    sheet = Image.new("RGB", (ACROSS * wide, -(-len(shown) // ACROSS) * high), "white")
-    pen = ImageDraw.Draw(sheet)
-    for place, (pair, tiles) in enumerate(shown):
-        left, top = place % ACROSS * wide + 2 * _GAP, place // ACROSS * high
-        above = ["sample " + str(pair.sample), "smoothed", *(f"no. {one}" for one in pair.training)]
-        distances = [f"{one:.2f}" for one in pair.distances]
-        below = [f"ratio {pair.ratio:.2f}", f"{pair.percentile:.3g} %", *distances]
-        if pair.mirrored:
-            below[2] += ", mirrored"
-        for column, (tile, first, second) in enumerate(zip(tiles, above, below, strict=True)):
-            x = left + column * (tile_width + _GAP) + (2 * _GAP if column > 1 else 0)
-            pen.text((x, top), first, fill="black", font=_font())
-            sheet.paste(tile, (x, top + _LINE))
-            pen.text((x, top + _LINE + tile_height), second, fill="black", font=_font())
-    return _with_title(words, sheet)
+    strips = [_strip(pair, _images(pair, samples, training)) for pair in pairs]
+    if not strips:
+        return _with_heading(heading, Image.new("RGB", (640, 1), "white"))
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % COLUMNS)
+    return _with_heading(heading, tile(np.stack(strips), COLUMNS, gap=0))
 
 
-def _gather(chunks: Iterable[Tensor], wanted: set[int]) -> dict[int, Image.Image]:
-    """The pictures with the given indices in a stream."""
-    found, start = {}, 0
+def _strip(pair: Pair, images: list[Image.Image]) -> np.ndarray:
+    """The images of a pair side by side, with a line of text above and below each: uint8 (height, width, 3)."""
+    width, height = images[0].size
+    strip = Image.new("RGB", (len(images) * (width + _GAP) + 3 * _GAP, height + 2 * _LINE + 3 * _GAP), "white")
+    canvas = ImageDraw.Draw(strip)
+    above = [f"sample {pair.sample}", "smoothed", *(f"no. {number}" for number in pair.training)]
+    below = [f"ratio {pair.ratio:.2f}", f"{pair.percentile:.3g} %", *(f"{distance:.2f}" for distance in pair.distances)]
+    if pair.mirrored:
+        below[2] += ", mirrored"
+    for column, (image, top, bottom) in enumerate(zip(images, above, below, strict=True)):
+        x = 2 * _GAP + column * (width + _GAP) + (2 * _GAP if column > 1 else 0)
+        canvas.text((x, 0), top, fill="black", font=_font())
+        strip.paste(image, (x, _LINE))
+        canvas.text((x, _LINE + height), bottom, fill="black", font=_font())
+    return np.asarray(strip)
+
+
+def _gather(chunks: Iterable[Tensor], numbers: set[int]) -> dict[int, Image.Image]:
+    """The images with the given indices in a stream."""
+    images, start = {}, 0
     for chunk in chunks:
-        for number in wanted:
+        for number in numbers:
             if start <= number < start + len(chunk):
-                found[number] = _image(chunk[number - start])
+                images[number] = _image(chunk[number - start])
         start += len(chunk)
-        if len(found) == len(wanted):
+        if len(images) == len(numbers):
             break
-    return found
+    return images
 
 
-def _image(picture: Tensor) -> Image.Image:
-    """(channels, height, width) in [-1, 1] as an RGB picture, composited onto white."""
-    pixels = picture.float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    channels = pixels.shape[2]
-    image = Image.fromarray(np.ascontiguousarray(pixels if channels > 1 else pixels[:, :, 0]))
-    if channels in (2, 4):
+def _image(values: Tensor) -> Image.Image:
+    """(channels, height, width) in [-1, 1] as an RGB image, composited onto white."""
+    (pixels,) = to_pixels(values[None])
+    image = to_image(pixels)
+    if len(values) in (2, 4):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def _tiles(pair: Pair, samples: Mapping[int, Image.Image], training: Mapping[int, Image.Image]) -> list[Image.Image]:
-    """The pictures of a pair, resized for the page."""
+def _images(pair: Pair, samples: Mapping[int, Image.Image], training: Mapping[int, Image.Image]) -> list[Image.Image]:
+    """The images of a pair, resized for the page."""
     sample = samples[pair.sample]
     smoothed = sample.filter(ImageFilter.BoxBlur(BOX / 2 * max(sample.size) / SIDE))
-    nearest = [training[one] for one in pair.training]
+    nearest = [training[number] for number in pair.training]
     if pair.mirrored:
         nearest[0] = nearest[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    scale = SHOWN / min(sample.size)
+    scale = IMAGE_SIDE / min(sample.size)
     size = round(sample.width * scale), round(sample.height * scale)
-    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    return [one.resize(size, how) for one in (sample, smoothed, *nearest)]
+    resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    return [image.resize(size, resampling) for image in (sample, smoothed, *nearest)]
 
 
-def _with_title(words: str, sheet: Image.Image) -> Image.Image:
-    """A sheet with the words and an explanation of the numbers above it."""
-    explained = (
-        "Each sample with its nearest training pictures and their distances (0 identical, 1.4 unrelated). Ratio: the first distance "
-        "divided by the mean of the next ten. Percentage: new pictures with a ratio as small as this."
+def _with_heading(heading: str, sheet: Image.Image) -> Image.Image:
+    """A sheet with the heading and an explanation of the numbers above it."""
+    explanation = (
+        "Each sample with its nearest training images and their distances (0 identical, 1.4 unrelated). Ratio: the first distance "
+        "divided by the mean of the next ten. Percentage: new images with a smaller ratio."
     )
     columns = max(40, sheet.width // 7)
-    lines = [*textwrap.wrap(words, columns), *textwrap.wrap(explained, columns)]
-    title = len(lines) * _LINE + 3 * _GAP
-    whole = Image.new("RGB", (sheet.width, sheet.height + title), "white")
-    pen = ImageDraw.Draw(whole)
+    lines = [*textwrap.wrap(heading, columns), *textwrap.wrap(explanation, columns)]
+    top = len(lines) * _LINE + 3 * _GAP
+    result = Image.new("RGB", (sheet.width, sheet.height + top), "white")
+    canvas = ImageDraw.Draw(result)
     for row, line in enumerate(lines):
-        pen.text((2 * _GAP, _GAP + row * _LINE), line, fill="black", font=_font())
-    whole.paste(sheet, (0, title))
-    return whole
+        canvas.text((2 * _GAP, _GAP + row * _LINE), line, fill="black", font=_font())
+    result.paste(sheet, (0, top))
+    return result
 
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(_TEXT)
+    return ImageFont.load_default(_FONT_SIZE)

@@ -65,11 +65,16 @@ def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Latents (n, size) on great circles from a to b (n, size), at times t (n,). White 2016, arXiv:1609.04468.
+    """Spherical interpolation from a to b (White 2016, arXiv:1609.04468); linear if they are parallel or antiparallel.
 
-    Norms go from a's to b's. If a and b are parallel or antiparallel there is no unique circle, and the line is straight.
+    Args:
+        a, b: the ends, each (n, size), or (size,) for one path.
+        t: positions on the path (n,), 0 at a and 1 at b.
+
+    Returns:
+        (n, size); the norm goes from that of a to that of b.
     """
-    angle = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1).acos()[:, None]
+    angle = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
     sine, time = angle.sin(), t[:, None]
     curved = (((1 - time) * angle).sin() * a + (time * angle).sin() * b) / sine
     return torch.where(sine > 1e-6, curved, straight(a, b, t))

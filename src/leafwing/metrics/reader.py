@@ -21,6 +21,7 @@ from torch.nn import functional
 from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.files import storage, write
+from leafwing.pixels import to_floats
 from leafwing.progress import Progress, no_progress
 
 SIDE = 16
@@ -116,22 +117,17 @@ def train(digits: Dataset, report_progress: Progress = no_progress) -> Reader:
             reach = max(1, digits.spec.height // 16)
             for i in range(STEPS):
                 chosen = mine[torch.randint(len(mine), (BATCH,))]
-                moved = torch.roll(_floats(pictures[chosen]), torch.randint(-reach, reach + 1, (2,)).tolist(), (2, 3))
+                moved = torch.roll(to_floats(pictures[chosen]), torch.randint(-reach, reach + 1, (2,)).tolist(), (2, 3))
                 optimiser.zero_grad()
                 functional.cross_entropy(network(moved), labels[chosen]).backward()
                 optimiser.step()
                 schedule.step()
                 report_progress("training the reader of digits", i + 1, STEPS)
         network.eval().requires_grad_(False)
-        right = [network(_floats(pictures[part])).argmax(1) == labels[part] for part in away.split(1_024)]
+        right = [network(to_floats(pictures[part])).argmax(1) == labels[part] for part in away.split(1_024)]
     finally:
         torch.set_num_threads(threads)
     return Reader(network, float(torch.cat(right).double().mean()))
-
-
-def _floats(pixels: Tensor) -> Tensor:
-    """uint8 -> floats in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
 
 
 def _open(path: Path) -> Reader | None:

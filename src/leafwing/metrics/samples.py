@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing import files
+from leafwing import files, pixels
 from leafwing.data.worlds import WORLDS
 from leafwing.errors import LeafwingError
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import Protocol, fingerprint
 from leafwing.model import BLOCK, Model
+from leafwing.pictures import to_pixels
 from leafwing.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Samples:
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
     def _real(self, start: int, end: int) -> Tensor:
-        return to_floats(self.real.batch(self.seed, start, end - start).image.permute(0, 2, 3, 1).numpy())
+        return pixels.to_floats(self.real.batch(self.seed, start, end - start).image)
 
     def _fake(self, start: int, end: int) -> Tensor:
         made, finite = self._made
@@ -221,7 +222,7 @@ class Samples:
             finite = []
             for made in self._sampled():
                 finite.append(made.flatten(1).isfinite().all(1))
-                file.write(to_bytes(made.nan_to_num(-1, -1, -1)).tobytes())
+                file.write(to_pixels(made.nan_to_num(-1, -1, -1)).tobytes())
             file.flush()
         return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
 
@@ -278,14 +279,9 @@ def in_order(data: Dataset) -> Iterator[Tensor]:
     return (to_floats(data.pictures(np.arange(start, end))) for start, end in chunks(len(data)))
 
 
-def to_floats(pixels: np.ndarray) -> Tensor:
-    """uint8 (b, height, width, channels) -> float32 (b, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def to_bytes(samples: Tensor) -> np.ndarray:
-    """float (b, channels, height, width) in [-1, 1] -> uint8 (b, height, width, channels)."""
-    return samples.add(1).mul_(127.5).round_().byte().permute(0, 2, 3, 1).contiguous().numpy()
+def to_floats(images: np.ndarray) -> Tensor:
+    """Stored images, uint8 (b, height, width, channels) -> float32 (b, channels, height, width) in [-1, 1]."""
+    return pixels.to_floats(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
 
 
 def recall(path: Path) -> np.ndarray | None:
