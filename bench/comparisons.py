@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from leafwing.metrics.verdict import show
+from leafwing.metrics.conclusions import show
 from leafwing.quantities import show_duration
 
 COLUMNS = 4

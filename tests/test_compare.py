@@ -37,8 +37,8 @@ from leafwing.commands.comparison.speeds import planned
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock
-from leafwing.metrics.table import Found
-from leafwing.metrics.verdict import Budget
+from leafwing.metrics.conclusions import Budget
+from leafwing.metrics.table import RunResult
 from leafwing.model import Model
 from leafwing.progress import Silent
 from leafwing.runs import Run, processor
@@ -624,10 +624,10 @@ def test_the_processor_time_of_a_training_is_that_of_all_its_sessions(tmp_path: 
 
 
 def test_costs_are_counted_in_processor_time_where_that_is_known(whole: tuple[Path, dict[str, Any]]) -> None:
-    runs = [Found("gan", 0, "finished", processor=1.0), Found("gan", 1, "diverged")]
+    runs = [RunResult("gan", 0, "finished", processor=1.0), RunResult("gan", 1, "diverged")]
     asked: Any = SimpleNamespace(asked={"minutes": 2, "images": None}, device="cpu")
     assert telling.budget(asked, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
-    unknown = telling.budget(asked, [*runs, Found("gan", 2, "finished")])
+    unknown = telling.budget(asked, [*runs, RunResult("gan", 2, "finished")])
     assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
     asked.device, asked.asked = "cuda", {"minutes": None, "images": 600}
     assert telling.budget(asked, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")

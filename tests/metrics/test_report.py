@@ -8,7 +8,7 @@ import pytest
 
 from leafwing.metrics import curves
 from leafwing.metrics.report import About, Gallery, Picture, page
-from leafwing.metrics.table import Found, tabulate
+from leafwing.metrics.table import RunResult, tabulate
 from page import Page
 
 
@@ -20,7 +20,7 @@ def measured(metric: str, images: int, value: float) -> dict[str, Any]:
 def test_names_and_messages_are_escaped() -> None:
     evil = "<script>alert('x')</script>&"
     numbers = [measured(evil, 5, 1.0)]
-    found = [Found(evil, 0, "finished", numbers=numbers), Found(evil, 1, "failed", evil)]
+    found = [RunResult(evil, 0, "finished", rows=numbers), RunResult(evil, 1, "failed", evil)]
     shown = Gallery(evil, evil, [(evil, [Picture(b"", "image/webp", evil)])])
     held = Page()
     held.feed(
@@ -46,7 +46,7 @@ def test_curves_are_placed_by_their_values() -> None:
 
 def test_curves_are_on_the_page_and_lines_beyond_the_colours_are_dashed() -> None:
     found = [
-        Found(f"r{i}", 0, "finished", numbers=[measured("fid", 100, i), measured("fid", 200, i)])
+        RunResult(f"r{i}", 0, "finished", rows=[measured("fid", 100, i), measured("fid", 200, i)])
         for i in range(curves.COLOURS + 1)
     ]
     html = page(tabulate(found), found, [], About("title", "", "", [], []))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from leafwing.errors import LeafwingError
-from leafwing.metrics.table import Found, as_csv, as_json, collapse, row, spread, tabulate
-from leafwing.metrics.verdict import LEAST_STEPS, Budget, fate, show
+from leafwing.metrics.conclusions import MIN_STEPS, Budget, describe_outcome, show
+from leafwing.metrics.table import RunResult, as_csv, as_json, collapse_reason, run_row, spread, tabulate
 
 PROTOCOL = {"n_fake": 100, "seed": 0}
 WAY = {"fid": "lower", "recall": "higher", "modes": "higher", "high_quality": "higher", "size": ""}
@@ -38,20 +38,20 @@ def numbers(curve: dict[int, dict[str, float | None]], wide: float = 0.0, **prot
     ]
 
 
-def ended(recipe: str, seed: int, fid: float, **more: Any) -> Found:
+def ended(recipe: str, seed: int, fid: float, **more: Any) -> RunResult:
     """A run that finished with an FID, and had a somewhat better one before."""
-    return Found(
+    return RunResult(
         recipe,
         seed,
         "finished",
         images=200,
         seconds=4.0,
-        numbers=numbers({100: {"fid": 0.9 * fid}, 200: {"fid": fid}}),
+        rows=numbers({100: {"fid": 0.9 * fid}, 200: {"fid": fid}}),
         **more,
     )
 
 
-def seeds(recipe: str, *values: float) -> list[Found]:
+def seeds(recipe: str, *values: float) -> list[RunResult]:
     return [ended(recipe, seed, value) for seed, value in enumerate(values)]
 
 
@@ -85,8 +85,8 @@ def test_one_recipe_wins_nothing() -> None:
 
 
 def test_equal_medians_are_decided_by_the_next_measure() -> None:
-    def run(recipe: str, seed: int, modes: float, good: float) -> Found:
-        return Found(recipe, seed, "finished", numbers=numbers({9: {"modes": modes, "high_quality": good}}), modes=8)
+    def run(recipe: str, seed: int, modes: float, good: float) -> RunResult:
+        return RunResult(recipe, seed, "finished", rows=numbers({9: {"modes": modes, "high_quality": good}}), modes=8)
 
     runs = [run("a", seed, 8, 0.5 + 0.01 * seed) for seed in range(3)] + [run("b", s, 8, 0.8 + 0.01 * s) for s in range(3)]
     won = tabulate(runs).sentences[0]
@@ -96,19 +96,19 @@ def test_equal_medians_are_decided_by_the_next_measure() -> None:
 
 
 def test_a_run_without_a_number_counts_as_worse_than_any() -> None:
-    runs = [*seeds("a", 20, 21), Found("a", 2, "diverged", "cost became nan"), *seeds("b", 30, 31, 33)]
+    runs = [*seeds("a", 20, 21), RunResult("a", 2, "diverged", "cost became nan"), *seeds("b", 30, 31, 33)]
     found = tabulate(runs)
     final = found.summary[0]["final"]["fid"]
     assert final == {"median": 21, "low": 20, "high": 21, "spread": None, "missing": 1}
     assert found.sentences[0].startswith("Inconclusive: final fid 21 for a")
     assert found.sentences[2] == "1 of 6 runs collapsed: a seed 2 (cost became nan)."
-    worse = tabulate([ended("a", 0, 20), *(Found("a", s, "diverged") for s in (1, 2)), *seeds("b", 30, 31, 33)])
+    worse = tabulate([ended("a", 0, 20), *(RunResult("a", s, "diverged") for s in (1, 2)), *seeds("b", 30, 31, 33)])
     assert worse.summary[0]["recipe"] == "b"
     assert worse.sentences[0].startswith("b is the only recipe that finished")
 
 
 def test_a_run_that_broke_off_says_nothing_about_its_recipe() -> None:
-    runs = [*seeds("a", 20, 21, 22), Found("b", 0, "failed", "was ended by SIGKILL"), *seeds("b", 30, 31, 33)[1:]]
+    runs = [*seeds("a", 20, 21, 22), RunResult("b", 0, "failed", "was ended by SIGKILL"), *seeds("b", 30, 31, 33)[1:]]
     found = tabulate(runs)
     assert found.sentences[2] == "1 of 6 runs aborted: b seed 0 (was ended by SIGKILL)."
     assert found.summary[1] | {"final": 0, "best": 0} == {
@@ -129,17 +129,17 @@ def test_a_recipe_most_of_whose_runs_collapsed_cannot_win() -> None:
 
 
 def test_failures_are_named_or_counted() -> None:
-    runs = [*seeds("a", 20, 21, 22), *(Found("b", seed, "diverged", "nan. More") for seed in range(3))]
+    runs = [*seeds("a", 20, 21, 22), *(RunResult("b", seed, "diverged", "nan. More") for seed in range(3))]
     assert (
         tabulate(runs).sentences[2]
         == "3 of 6 runs collapsed: b seed 0 (nan; More), b seed 1 (nan; More), b seed 2 (nan; More)."
     )
-    runs += [Found("b", 3, "failed", "killed"), *seeds("c", 30, 31)]
+    runs += [RunResult("b", 3, "failed", "killed"), *seeds("c", 30, 31)]
     assert tabulate(runs).sentences[2] == "3 of 9 runs collapsed and 1 of 9 runs aborted: 4 of 4 of b."
 
 
 def test_no_numbers_no_winner() -> None:
-    found = tabulate([Found("a", 0, "failed", "out of memory"), Found("b", 0, "diverged", "nan")])
+    found = tabulate([RunResult("a", 0, "failed", "out of memory"), RunResult("b", 0, "diverged", "nan")])
     assert found.sentences[0].startswith("No winner: no recipe finished")
     assert found.summary[0]["collapse_rate"] is None
     json.loads(as_json(found))
@@ -160,7 +160,7 @@ def test_equal_recipes_seldom_win(n: int, most: float) -> None:
 
 
 def test_numbers_of_different_protocols_are_never_ranked() -> None:
-    other = Found("b", 0, "finished", numbers=numbers({200: {"fid": 3.0}}, n_fake=50))
+    other = RunResult("b", 0, "finished", rows=numbers({200: {"fid": 3.0}}, n_fake=50))
     with pytest.raises(LeafwingError, match=r"n_fake: 100 and 50") as caught:
         tabulate([ended("a", 0, 20), other])
     assert "a seed 0" in str(caught.value)
@@ -171,20 +171,20 @@ def test_best_is_one_moment_and_final_the_last() -> None:
     curve: dict[int, dict[str, float | None]] = {
         100: {"fid": 30.0, "recall": 0.9}, 200: {"fid": 10.0, "recall": 0.3}, 300: {"fid": 12.0, "recall": 0.5}
     }  # fmt: skip
-    one = row(Found("a", 0, "finished", numbers=numbers(curve)), {"fid": "lower", "recall": "higher"})
+    one = run_row(RunResult("a", 0, "finished", rows=numbers(curve)), {"fid": "lower", "recall": "higher"})
     assert (one["best_images"], one["best"], one["final"]) == (200, curve[200], curve[300])
 
 
 def test_of_equal_checkpoints_the_last_is_the_best_and_one_without_a_number_never() -> None:
-    one = row(
-        Found("a", 0, "finished", numbers=numbers({1: {"fid": 3.0}, 2: {"fid": 3.0}, 3: {"fid": None}})), {"fid": "lower"}
+    one = run_row(
+        RunResult("a", 0, "finished", rows=numbers({1: {"fid": 3.0}, 2: {"fid": 3.0}, 3: {"fid": None}})), {"fid": "lower"}
     )
     assert (one["best_images"], one["final"]["fid"]) == (2, None)
 
 
 def test_a_diverged_run_has_a_best_but_no_end() -> None:
-    found = Found("a", 0, "diverged", "cost became nan", 150, 3.0, numbers=numbers({100: {"fid": 30.0}}))
-    one = row(found, {"fid": "lower"})
+    found = RunResult("a", 0, "diverged", "cost became nan", 150, 3.0, rows=numbers({100: {"fid": 30.0}}))
+    one = run_row(found, {"fid": "lower"})
     assert (one["collapsed"], one["why"], one["best"], one["final"]) == (
         True,
         "cost became nan",
@@ -193,17 +193,17 @@ def test_a_diverged_run_has_a_best_but_no_end() -> None:
     )
 
 
-def why(one: Found) -> str:
-    shown = sorted({made["images"] for made in one.numbers})
-    measures = {made["metric"]: made["better"] for made in one.numbers}
-    return collapse(one, measures, shown[0], shown[-1])
+def why(one: RunResult) -> str:
+    shown = sorted({made["images"] for made in one.rows})
+    measures = {made["metric"]: made["better"] for made in one.rows}
+    return collapse_reason(one, measures, shown[0], shown[-1])
 
 
 def test_what_counts_as_collapsed() -> None:
-    def curve(first: dict[str, float | None], last: dict[str, float | None], wide: float = 0.0, **more: Any) -> Found:
-        return Found("a", 0, "finished", numbers=numbers({1: first, 2: last}, wide), **more)
+    def curve(first: dict[str, float | None], last: dict[str, float | None], wide: float = 0.0, **more: Any) -> RunResult:
+        return RunResult("a", 0, "finished", rows=numbers({1: first, 2: last}, wide), **more)
 
-    assert why(curve({"fid": 1}, {"fid": 1}, variety=0.24)) == "mode collapse: 24% of the diversity of real pictures"
+    assert why(curve({"fid": 1}, {"fid": 1}, variety=0.24)) == "mode collapse: 24% of the diversity of real images"
     assert not why(curve({"fid": 1}, {"fid": 1}, variety=0.26))
     assert why(curve({"modes": 8}, {"modes": 3}, modes=8)) == "only 3 of 8 modes covered at the end"
     assert not why(curve({"modes": 5}, {"modes": 4}, modes=8))
@@ -237,7 +237,7 @@ def test_runs_that_the_limit_of_time_cut_short_are_named() -> None:
     assert late.runs[0]["why"] == "hit the time limit at 50% of its images"
     assert not late.runs[0]["collapsed"]
     assert late.sentences[2] == "No failures, but 1 of 4 runs hit the time limit."
-    both = tabulate([replace(runs[0], total=400), Found("a", 1, "diverged", "nan", total=400), *runs[2:]])
+    both = tabulate([replace(runs[0], total=400), RunResult("a", 1, "diverged", "nan", total=400), *runs[2:]])
     assert both.sentences[2] == "1 of 4 runs collapsed: a seed 1 (nan); 1 of 4 runs hit the time limit."
 
 
@@ -252,7 +252,7 @@ def test_what_the_health_monitor_said_is_kept_and_counted() -> None:
 
 
 def test_json_and_csv_hold_the_same() -> None:
-    found = tabulate([*seeds("a", 20, 21), Found("a", 2, "diverged", 'said "no", twice'), *seeds("b", 30, 31, 33)])
+    found = tabulate([*seeds("a", 20, 21), RunResult("a", 2, "diverged", 'said "no", twice'), *seeds("b", 30, 31, 33)])
     held = json.loads(as_json(found))
     assert {"recipe", "seed", "collapsed", "images", "seconds", "best", "final"} <= held["runs"][0].keys()
     assert {"recipe", "collapse_rate", "images", "generator_steps", "seconds", "seconds_per_1000_images"} <= held["summary"][
@@ -268,7 +268,7 @@ def test_json_and_csv_hold_the_same() -> None:
 TIME = Budget("time", 120.0, "processor_seconds", "processor time")
 
 
-def cost(recipe: str, seconds: float, *values: float, **more: Any) -> list[Found]:
+def cost(recipe: str, seconds: float, *values: float, **more: Any) -> list[RunResult]:
     """Runs that took so much processor time."""
     return [replace(one, processor=seconds, steps=1000, total=200, **more) for one in seeds(recipe, *values)]
 
@@ -317,17 +317,17 @@ def test_nobody_wins_where_a_run_was_cut_far_too_short(by: Any) -> None:
 
 
 def test_a_diverged_run_may_end_early() -> None:
-    early = Found("c", 0, "diverged", "nan", images=10, processor=2.0, total=200, steps=5)
+    early = RunResult("c", 0, "diverged", "nan", images=10, processor=2.0, total=200, steps=5)
     found = tabulate([*cost("a", 100, 20, 21, 22), *cost("b", 110, 30, 31, 33), early], TIME)
     assert found.sentences[0].startswith("a won")
     assert found.runs[-1]["collapsed"], "it needed no more steps for that"
 
 
 def test_a_run_of_few_steps_is_too_short_to_judge() -> None:
-    def short(recipe: str, steps: int, *values: float) -> list[Found]:
+    def short(recipe: str, steps: int, *values: float) -> list[RunResult]:
         return [replace(one, steps=steps, variety=0.0) for one in seeds(recipe, *values)]
 
-    runs = [*short("a", LEAST_STEPS - 1, 5, 6, 7), *seeds("b", 20, 21, 22), *seeds("c", 30, 31, 33)]
+    runs = [*short("a", MIN_STEPS - 1, 5, 6, 7), *seeds("b", 20, 21, 22), *seeds("c", 30, 31, 33)]
     found = tabulate(runs)
     assert found.sentences[0].startswith("b won: final fid 21 for b against ")
     assert found.sentences[2] == (
@@ -338,9 +338,9 @@ def test_a_run_of_few_steps_is_too_short_to_judge() -> None:
     last = found.summary[-1]
     assert (last["recipe"], last["judged"], last["too_short"], last["collapse_rate"]) == ("a", 0, 3, None)
     assert last["final"]["fid"]["median"] == 6, "it is shown"
-    assert fate(last) == "too short to judge"
-    long_enough = tabulate([*short("a", LEAST_STEPS, 5, 6, 7), *runs[3:]])
-    assert fate(long_enough.summary[0]) == "3 of 3"
+    assert describe_outcome(last) == "too short to judge"
+    long_enough = tabulate([*short("a", MIN_STEPS, 5, 6, 7), *runs[3:]])
+    assert describe_outcome(long_enough.summary[0]) == "3 of 3"
     two = tabulate([*short("a", 25, 5, 6, 7), *runs[3:6]]).sentences
     assert two[0].startswith(
         "b is the only recipe trained long enough to be judged, so there is no winner: its final fid is 21"
@@ -354,4 +354,4 @@ def test_a_few_short_runs_of_a_recipe_are_left_out_of_its_numbers() -> None:
     found = tabulate(runs)
     assert found.sentences[0].startswith("a won: final fid 21 for a")
     assert found.summary[0]["final"]["fid"]["low"] == 20
-    assert fate(found.summary[0]) == "0 of 3, 1 too short to judge"
+    assert describe_outcome(found.summary[0]) == "0 of 3, 1 too short to judge"

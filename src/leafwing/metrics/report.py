@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from leafwing.metrics import curves
-from leafwing.metrics.table import FAR_WORSE, LEAST_VARIETY, Found, Table
-from leafwing.metrics.verdict import LEAST_STEPS, MOST_APART, fate, show, tidy
+from leafwing.metrics.conclusions import MAX_COST_DIFFERENCE, MIN_STEPS, describe_outcome, in_sentence, show
+from leafwing.metrics.table import FAR_WORSE, MIN_VARIETY, RunResult, Table
 from leafwing.quantities import show_count, show_duration
 
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
@@ -76,12 +76,12 @@ class About:
     seconds: Mapping[tuple[str, int], Mapping[int, float]] = field(default_factory=dict)
 
 
-def page(table: Table, found: Sequence[Found], galleries: Sequence[Gallery], about: About) -> str:
+def page(table: Table, results: Sequence[RunResult], galleries: Sequence[Gallery], about: About) -> str:
     """The whole page.
 
     Args:
         table: of the comparison.
-        found: its runs, for the learning curves.
+        results: its runs, for the learning curves.
         galleries: of samples and of closest pairs.
         about: everything else.
     """
@@ -98,13 +98,13 @@ def page(table: Table, found: Sequence[Found], galleries: Sequence[Gallery], abo
     environment.filters |= {
         "count": count,
         "duration": duration,
-        "in_sentence": tidy,
+        "in_sentence": in_sentence,
         "number": show,
-        "outcome": fate,
+        "outcome": describe_outcome,
         "percent": "{:.0%}".format,
         "short_count": show_count,
     }
-    colours = {recipe: i for i, recipe in enumerate(dict.fromkeys(one.recipe for one in found))}
+    colours = {recipe: i for i, recipe in enumerate(dict.fromkeys(result.recipe for result in results))}
     return environment.get_template("report.html").render(
         about=about,
         arrows=ARROWS,
@@ -113,34 +113,34 @@ def page(table: Table, found: Sequence[Found], galleries: Sequence[Gallery], abo
         galleries=galleries,
         limits={
             "far_worse": FAR_WORSE,
-            "max_difference": MOST_APART,
-            "min_steps": LEAST_STEPS,
-            "min_variety": LEAST_VARIETY,
+            "max_cost_difference": MAX_COST_DIFFERENCE,
+            "min_steps": MIN_STEPS,
+            "min_variety": MIN_VARIETY,
         },
-        plots=learning_curves(table, found, colours, about),
+        plots=learning_curves(table, results, colours, about),
         ranked_by=next(iter(table.measures), None),
         table=table,
     )
 
 
 def learning_curves(
-    table: Table, found: Sequence[Found], colours: Mapping[str, int], about: About
+    table: Table, results: Sequence[RunResult], colours: Mapping[str, int], about: About
 ) -> list[tuple[str, curves.Plot]]:
     """Captions and plots: each measure over images, and the first one also over time; one line per seed."""
     plots = []
     for i, (name, better) in enumerate(table.measures.items()):
         caption = f"{name} {ARROWS[better]}"
-        lines = [curves.Line(run.name, colours[run.recipe], run.curve(name)) for run in found]
+        lines = [curves.Line(run.name, colours[run.recipe], run.curve(name)) for run in results]
         if any(line.points for line in lines):
             plots.append((caption, curves.plot(lines, f"{name} over images shown", "images shown")))
-        timed = [timed_line(run, name, colours[run.recipe], about) for run in found]
+        timed = [timed_line(run, name, colours[run.recipe], about) for run in results]
         if i == 0 and any(line.points for line in timed):
             plot = curves.plot(timed, f"{name} over training time", "training time in seconds")
             plots.append((f"{caption} by training time", plot))
     return plots
 
 
-def timed_line(run: Found, measure: str, colour: int, about: About) -> curves.Line:
+def timed_line(run: RunResult, measure: str, colour: int, about: About) -> curves.Line:
     """A run's curve over training time; empty if the times are unknown."""
     seconds = about.seconds.get((run.recipe, run.seed), {})
     points = [(seconds[images], value) for images, value in run.curve(measure) if images in seconds]

@@ -17,43 +17,53 @@ from statistics import median, quantiles
 from typing import Any, Literal
 
 from leafwing.metrics import protocol
-from leafwing.metrics.verdict import LEAST_STEPS, Better, Budget, brief, equal, number, sentences, show, unequal
+from leafwing.metrics.conclusions import (
+    MIN_STEPS,
+    Better,
+    Budget,
+    describe_budget,
+    describe_imbalance,
+    is_too_short,
+    number,
+    sentences,
+    show,
+)
 from leafwing.quantities import show_count
 
-LEAST_VARIETY = 0.25
-"""Minimum diversity of the final samples, as a fraction of that of real pictures; less counts as mode collapse."""
+MIN_VARIETY = 0.25
+"""Minimum diversity of the final samples, as a fraction of that of real images; less counts as mode collapse."""
 FAR_WORSE = 2.0
 """A final value this many times worse than the run's best one, with disjoint intervals, means that training collapsed."""
 
 
 @dataclass(frozen=True)
-class Found:
+class RunResult:
     """The results of one run.
 
     Args:
         recipe: its name.
-        seed: of the training.
+        seed: random seed of the training.
         status: finished; diverged: a loss or weight became NaN or infinite; failed: aborted for another reason.
-        said: why it did not finish.
+        reason: why it did not finish.
         images: real images shown.
-        total: planned number of images; 0 if unknown.
         seconds: wall-clock training time.
-        processor: processor time of its processes over their lifetime, in seconds per thread; None if unknown.
         steps: number of generator steps; None if no player is called G.
-        numbers: the rows of `commands.evaluate` for all checkpoints.
-        variety: diversity of the final samples relative to real pictures; None for points or without a model.
+        rows: the rows of `commands.evaluate` for all checkpoints.
+        variety: diversity of the final samples relative to real images; None for points or without a model.
         modes: number of modes of the data; 0 if unknown.
         alarms: descriptions of the health alarms, each with the images at which it was raised.
+        total: planned number of images; 0 if unknown.
+        processor: processor time of its processes over their lifetime, in seconds per thread; None if unknown.
     """
 
     recipe: str
     seed: int
     status: Literal["finished", "diverged", "failed"]
-    said: str = ""
+    reason: str = ""
     images: int = 0
     seconds: float = 0.0
     steps: int | None = None
-    numbers: Sequence[dict[str, Any]] = ()
+    rows: Sequence[dict[str, Any]] = ()
     variety: float | None = None
     modes: int = 0
     alarms: Sequence[tuple[str, int]] = ()
@@ -63,7 +73,7 @@ class Found:
     @property
     def too_short(self) -> bool:
         """Whether its generator took too few steps to be judged; a diverged run is judged anyway."""
-        return self.status == "finished" and self.steps is not None and self.steps < LEAST_STEPS
+        return self.status == "finished" and self.steps is not None and self.steps < MIN_STEPS
 
     @property
     def cut_short(self) -> bool:
@@ -77,12 +87,12 @@ class Found:
 
     def at(self, images: int) -> dict[str, float | None]:
         """The values of a checkpoint by measure; None if not finite."""
-        return {str(one["metric"]): number(one["value"]) for one in self.numbers if one["images"] == images}
+        return {str(row["metric"]): number(row["value"]) for row in self.rows if row["images"] == images}
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
         """Images shown and value of a measure for each checkpoint."""
-        found = ((int(one["images"]), number(one["value"])) for one in self.numbers if one["metric"] == measure)
-        return sorted((images, value) for images, value in found if value is not None)
+        points = ((int(row["images"]), number(row["value"])) for row in self.rows if row["metric"] == measure)
+        return sorted((images, value) for images, value in points if value is not None)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,7 @@ class Table:
         sentences: which recipe won, by how much relative to the spread, what failed.
         equal: the budget of the trainings and the cost of each recipe.
         unequal: why there can be no winner because trainings were unequal; empty if they were equal.
+        about: further entries of `table.json`.
     """
 
     runs: list[dict[str, Any]]
@@ -119,142 +130,151 @@ class Table:
         }
 
 
-def tabulate(found: Sequence[Found], budget: Budget | None = None) -> Table:
+def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Table:
     """The table of a comparison.
 
     Args:
-        found: its runs.
+        results: its runs.
         budget: the budget of each training; None: not checked.
 
     Raises:
         LeafwingError: values of one measure come from different protocols and cannot be ranked.
     """
-    measures = comparable(found)
-    runs = [row(one, measures) for one in found]
-    recipes = dict.fromkeys(one.recipe for one in found)
-    summary = ranked([summed(name, [one for one in runs if one["recipe"] == name], measures) for name in recipes], measures)
-    why = unequal(runs, summary, budget) if budget else ""
-    same = equal(runs, summary, budget) if budget else ""
-    return Table(runs, summary, measures, sentences(runs, summary, measures, why), same, why)
+    measures = comparable_measures(results)
+    runs = [run_row(result, measures) for result in results]
+    recipes = dict.fromkeys(result.recipe for result in results)
+    summary = ranked(
+        [recipe_row(recipe, [run for run in runs if run["recipe"] == recipe], measures) for recipe in recipes], measures
+    )
+    imbalance = describe_imbalance(runs, summary, budget) if budget else ""
+    budget_text = describe_budget(runs, summary, budget) if budget else ""
+    return Table(runs, summary, measures, sentences(runs, summary, measures, imbalance), budget_text, imbalance)
 
 
-def comparable(found: Iterable[Found]) -> dict[str, Better]:
+def comparable_measures(results: Iterable[RunResult]) -> dict[str, Better]:
     """The measures, in order of first appearance, with which direction is better; those that can be ranked by come first.
 
     Raises:
         LeafwingError: two values of one measure come from different protocols; the message names the differences.
     """
-    rows = [made | {"run": one.name} for one in found for made in one.numbers]
+    rows = [row | {"run": result.name} for result in results for row in result.rows]
     protocol.comparable(rows)
-    directions: dict[str, Better] = {made["metric"]: made["better"] for made in reversed(rows)}
-    names = dict.fromkeys(made["metric"] for made in rows)
+    directions: dict[str, Better] = {row["metric"]: row["better"] for row in reversed(rows)}
+    names = dict.fromkeys(row["metric"] for row in rows)
     return {name: directions[name] for ranks in (True, False) for name in names if bool(directions[name]) == ranks}
 
 
-def row(one: Found, measures: Mapping[str, Better]) -> dict[str, Any]:
+def run_row(result: RunResult, measures: Mapping[str, Better]) -> dict[str, Any]:
     """The row of one run."""
-    shown = sorted({int(made["images"]) for made in one.numbers})
-    best = max(shown, key=lambda images: (goodness(one.at(images), measures), images), default=None)
-    ended = shown[-1] if shown and one.status == "finished" else None
-    nothing: dict[str, float | None] = dict.fromkeys(measures)
-    why = "" if one.too_short else collapse(one, measures, best, ended)
-    late = f"hit the time limit at {one.images / one.total:.0%} of its images" if one.cut_short else ""
-    short = f"too short to judge: {one.steps} generator steps, fewer than {LEAST_STEPS}" if one.too_short else ""
+    checkpoints = sorted({int(row["images"]) for row in result.rows})
+    best = max(checkpoints, key=lambda images: (goodness(result.at(images), measures), images), default=None)
+    final = checkpoints[-1] if checkpoints and result.status == "finished" else None
+    no_values: dict[str, float | None] = dict.fromkeys(measures)
+    collapse = "" if result.too_short else collapse_reason(result, measures, best, final)
+    late = f"hit the time limit at {result.images / result.total:.0%} of its images" if result.cut_short else ""
+    short = f"too short to judge: {result.steps} generator steps, fewer than {MIN_STEPS}" if result.too_short else ""
     return {
-        "recipe": one.recipe,
-        "seed": one.seed,
-        "status": one.status,
-        "collapsed": bool(why),
-        "why": why or one.said or "; ".join(filter(None, (short, late))),
-        "cut_short": one.cut_short,
-        "too_short": one.too_short,
-        "images": one.images,
-        "planned_images": one.total,
-        "generator_steps": one.steps,
-        "seconds": round(one.seconds, 3),
-        "processor_seconds": None if one.processor is None else round(one.processor, 3),
-        "seconds_per_1000_images": round(1000 * one.seconds / one.images, 4) if one.images else None,
-        "variety": one.variety,
-        "alarms": dict(reversed(one.alarms)),
+        "recipe": result.recipe,
+        "seed": result.seed,
+        "status": result.status,
+        "collapsed": bool(collapse),
+        "why": collapse or result.reason or "; ".join(filter(None, (short, late))),
+        "cut_short": result.cut_short,
+        "too_short": result.too_short,
+        "images": result.images,
+        "planned_images": result.total,
+        "generator_steps": result.steps,
+        "seconds": round(result.seconds, 3),
+        "processor_seconds": None if result.processor is None else round(result.processor, 3),
+        "seconds_per_1000_images": round(1000 * result.seconds / result.images, 4) if result.images else None,
+        "variety": result.variety,
+        "alarms": dict(reversed(result.alarms)),
         "best_images": best,
-        "best": nothing | (one.at(best) if best is not None else {}),
-        "final": nothing | (one.at(ended) if ended is not None else {}),
+        "best": no_values | (result.at(best) if best is not None else {}),
+        "final": no_values | (result.at(final) if final is not None else {}),
     }
 
 
-def collapse(one: Found, measures: Mapping[str, Better], best: int | None, ended: int | None) -> str:
-    """Why a run counts as collapsed; empty if it does not. A run aborted for another reason is not held against its recipe.
+def collapse_reason(result: RunResult, measures: Mapping[str, Better], best: int | None, final: int | None) -> str:
+    """Why a run counts as collapsed; empty if it does not. A run aborted for another reason does not count against its recipe.
 
-    A run has collapsed if it diverged; if its final samples lack diversity (`LEAST_VARIETY`); if the data's modes are known and fewer
+    A run has collapsed if it diverged; if its final samples lack diversity (`MIN_VARIETY`); if the data's modes are known and fewer
     than half are covered at the end; or if the first measure is `FAR_WORSE` at the end than at its best.
+
+    Args:
+        result: the run.
+        measures: names, and which direction is better.
+        best, final: its best and final checkpoint, by images.
     """
-    if one.status != "finished":
-        return one.said if one.status == "diverged" else ""
-    if one.variety is not None and one.variety < LEAST_VARIETY:
-        return f"mode collapse: {one.variety:.0%} of the diversity of real pictures"
-    if best is None or ended is None:
+    if result.status != "finished":
+        return result.reason if result.status == "diverged" else ""
+    if result.variety is not None and result.variety < MIN_VARIETY:
+        return f"mode collapse: {result.variety:.0%} of the diversity of real images"
+    if best is None or final is None:
         return ""
-    left = one.at(ended).get("modes")
-    if one.modes and left is not None and left < one.modes / 2:
-        return f"only {left:.0f} of {one.modes} modes covered at the end"
+    modes = result.at(final).get("modes")
+    if result.modes and modes is not None and modes < result.modes / 2:
+        return f"only {modes:.0f} of {result.modes} modes covered at the end"
     name = next(iter(measures))
-    if fell(interval(one, name, best), interval(one, name, ended), measures[name]):
-        was, now = (show(one.at(images).get(name)) for images in (best, ended))
-        return f"{name} went from {was} at {show_count(best)} images to {now} at the end"
+    if is_far_worse(interval(result, name, best), interval(result, name, final), measures[name]):
+        before, after = (show(result.at(images).get(name)) for images in (best, final))
+        return f"{name} went from {before} at {show_count(best)} images to {after} at the end"
     return ""
 
 
-def fell(best: tuple[float, float], ended: tuple[float, float], better: Better) -> bool:
-    """Whether the end is `FAR_WORSE` than the best, with disjoint intervals (low, high)."""
+def is_far_worse(best: tuple[float, float], final: tuple[float, float], better: Better) -> bool:
+    """Whether the final value is `FAR_WORSE` than the best, with disjoint intervals (low, high)."""
     if better == "lower":
-        return best[1] > 0 and ended[0] > FAR_WORSE * best[1]
-    return better == "higher" and best[0] > 0 and ended[1] < best[0] / FAR_WORSE
+        return best[1] > 0 and final[0] > FAR_WORSE * best[1]
+    return better == "higher" and best[0] > 0 and final[1] < best[0] / FAR_WORSE
 
 
-def interval(one: Found, measure: str, images: int) -> tuple[float, float]:
+def interval(result: RunResult, measure: str, images: int) -> tuple[float, float]:
     """The interval of a value, or the value as both ends if it has none; (nan, nan) if there is no value."""
-    made = next((made for made in one.numbers if made["metric"] == measure and made["images"] == images), {})
-    value = number(made.get("value"))
-    low, high = (number(made.get(end)) for end in ("low", "high"))
+    row = next((row for row in result.rows if row["metric"] == measure and row["images"] == images), {})
+    value = number(row.get("value"))
+    low, high = (number(row.get(end)) for end in ("low", "high"))
     centre = float("nan") if value is None else value
     return (centre if low is None else low, centre if high is None else high)
 
 
-def summed(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping[str, Better]) -> dict[str, Any]:
+def recipe_row(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping[str, Better]) -> dict[str, Any]:
     """The row of a recipe. Failed runs are counted but otherwise ignored.
 
     So are runs too short to judge, unless they are the majority: then none is judged, the recipe is not ranked, and its row
     summarises all of them.
     """
-    ended = [run for run in runs if run["status"] != "failed"]
-    long_enough = [run for run in ended if not run["too_short"]]
-    judged = long_enough if 2 * len(long_enough) >= len(ended) else []
-    shown = judged or ended
-    collapsed = sum(run["collapsed"] for run in ended)
+    complete = [run for run in runs if run["status"] != "failed"]
+    long_enough = [run for run in complete if not run["too_short"]]
+    judged = long_enough if 2 * len(long_enough) >= len(complete) else []
+    summarised = judged or complete
+    collapsed = sum(run["collapsed"] for run in complete)
     return {
         "recipe": recipe,
         "runs": len(runs),
-        "failed": len(runs) - len(ended),
-        "too_short": len(ended) - len(long_enough),
+        "failed": len(runs) - len(complete),
+        "too_short": len(complete) - len(long_enough),
         "judged": len(judged),
         "collapsed": collapsed,
         "collapse_rate": collapsed / len(judged) if judged else None,
-        "alarmed": sum(bool(run["alarms"]) for run in ended),
+        "alarmed": sum(bool(run["alarms"]) for run in complete),
         **{
-            key: middle([run[key] for run in shown])
+            key: median_of_known([run[key] for run in summarised])
             for key in ("images", "generator_steps", "seconds", "processor_seconds", "seconds_per_1000_images")
         },
         **{
-            moment: {name: over_seeds([run[moment][name] for run in shown], better) for name, better in measures.items()}
+            moment: {
+                name: over_seeds([run[moment][name] for run in summarised], better) for name, better in measures.items()
+            }
             for moment in ("best", "final")
         },
     }
 
 
-def middle(values: Sequence[float | None]) -> float | None:
+def median_of_known(values: Sequence[float | None]) -> float | None:
     """The median of the values that are not None."""
-    there = [value for value in values if value is not None]
-    return median(there) if there else None
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def over_seeds(values: Sequence[float | None], better: Better) -> dict[str, float | int | None]:
@@ -265,15 +285,16 @@ def over_seeds(values: Sequence[float | None], better: Better) -> dict[str, floa
     Returns:
         median; low and high of the existing values; spread: interquartile range; missing: number of runs without a value.
     """
-    there = sorted(value for value in values if value is not None)
+    known = sorted(value for value in values if value is not None)
+    missing = len(values) - len(known)
     worst = -inf if better == "higher" else inf
-    counted = sorted([*there, *[worst] * (len(values) - len(there))])
+    ordered = sorted([*known, *[worst] * missing])
     return {
-        "median": number(median(counted)) if counted else None,
-        "low": there[0] if there else None,
-        "high": there[-1] if there else None,
-        "spread": spread(counted),
-        "missing": len(values) - len(there),
+        "median": number(median(ordered)) if ordered else None,
+        "low": known[0] if known else None,
+        "high": known[-1] if known else None,
+        "spread": spread(ordered),
+        "missing": missing,
     }
 
 
@@ -301,12 +322,12 @@ def ranked(summary: list[dict[str, Any]], measures: Mapping[str, Better]) -> lis
 
     Recipes whose runs are too short to judge come last.
     """
-    return sorted(summary, key=lambda one: (not brief(one), goodness(medians(one), measures)), reverse=True)
 
+    def key(row: Mapping[str, Any]) -> tuple[bool, tuple[float, ...]]:
+        medians = {name: values["median"] for name, values in row["final"].items()}
+        return not is_too_short(row), goodness(medians, measures)
 
-def medians(one: Mapping[str, Any]) -> dict[str, float | None]:
-    """The final medians of a recipe by measure."""
-    return {name: over["median"] for name, over in one["final"].items()}
+    return sorted(summary, key=key, reverse=True)
 
 
 def as_csv(table: Table) -> str:
@@ -316,9 +337,9 @@ def as_csv(table: Table) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*plain, *(f"{moment}_{name}" for moment in ("best", "final") for name in table.measures)])
     for run in table.runs:
-        told = run | {"alarms": "; ".join(run["alarms"])}
-        numbers = [run[moment][name] for moment in ("best", "final") for name in table.measures]
-        writer.writerow(["" if value is None else value for value in [*(told[name] for name in plain), *numbers]])
+        cells = run | {"alarms": "; ".join(run["alarms"])}
+        values = [run[moment][name] for moment in ("best", "final") for name in table.measures]
+        writer.writerow(["" if value is None else value for value in [*(cells[name] for name in plain), *values]])
     return buffer.getvalue()
 
 

@@ -19,9 +19,9 @@ from leafwing.runs import Run, processor, versions
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.metrics.conclusions import Budget
     from leafwing.metrics.report import About, Gallery, Picture
-    from leafwing.metrics.table import Found, Table
-    from leafwing.metrics.verdict import Budget
+    from leafwing.metrics.table import RunResult, Table
 
 MOMENTS = (0.05, 0.2, 0.4, 0.7, 1.0)
 """At these parts of the images the samples of a recipe are shown."""
@@ -46,8 +46,8 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
     from leafwing.metrics.table import as_csv, as_json, tabulate
 
     found = [gathered(plan, book, name, seed) for name in plan.entrants for seed in plan.seeds]
-    if not any(one.numbers for one in found):
-        said = next((one.said for one in found if one.said), "no training reached its first checkpoint")
+    if not any(one.rows for one in found):
+        said = next((one.reason for one in found if one.reason), "no training reached its first checkpoint")
         raise LeafwingError(f"{book.folder}: no run left a number ({said}). What they said is in {book.folder / 'logs'}")
     try:
         table = tabulate(found, budget(plan, found))
@@ -67,13 +67,13 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
 # --- what is known of a run -------------------------------------------------------------------------------------------------
 
 
-def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
+def gathered(plan: Plan, book: Book, name: str, seed: int) -> RunResult:
     """What is known of one run; how varied its final samples are is worked out once and kept in the book."""
-    from leafwing.metrics.table import Found
+    from leafwing.metrics.table import RunResult
 
     known, folder, entrant = book.of(name, seed), book.run(name, seed), plan.entrants[name]
     if not (folder / "run.json").exists():
-        return Found(name, seed, known["status"], known["said"])
+        return RunResult(name, seed, known["status"], known["said"])
     run = Run(folder, trust=entrant.own)
     records = run.records()
     last = (records or [{}])[-1]
@@ -82,7 +82,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
     if finished and not run.spec.points and known.get("variety") is None:
         known["variety"] = variety(run, plan.data)
         book.done(name, seed, variety=known["variety"])
-    return Found(
+    return RunResult(
         name,
         seed,
         "failed" if unevaluated else known["status"],
@@ -91,7 +91,7 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
         seconds=float(last.get("seconds", 0.0)),
         processor=None if known.get("processor") is None else known["processor"] / plan.threads,
         steps=generator_steps(entrant, run.settings.schedule.images, int(last.get("images", 0))),
-        numbers=known.get("numbers", []),
+        rows=known.get("numbers", []),
         variety=known.get("variety"),
         modes=known_modes(plan.data.source),
         total=plan.images[name],
@@ -99,9 +99,9 @@ def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
     )
 
 
-def budget(plan: Plan, found: Sequence[Found]) -> Budget:
+def budget(plan: Plan, found: Sequence[RunResult]) -> Budget:
     """What was equal for all, and in which seconds costs are counted: of processor time where that is known of all that finished."""
-    from leafwing.metrics.verdict import Budget
+    from leafwing.metrics.conclusions import Budget
 
     minutes = plan.asked["minutes"]
     seconds = None if minutes is None else 60.0 * minutes
@@ -162,9 +162,9 @@ def known_modes(source: str) -> int:
 # --- the report -------------------------------------------------------------------------------------------------------------
 
 
-def made_with(plan: Plan, found: Sequence[Found]) -> dict[str, Any]:
+def made_with(plan: Plan, found: Sequence[RunResult]) -> dict[str, Any]:
     """What `table.json` holds beside the rows."""
-    protocols = {made["fingerprint"]: made["protocol"] for one in found for made in one.numbers}
+    protocols = {made["fingerprint"]: made["protocol"] for one in found for made in one.rows}
     return {
         "command": plan.command,
         "data": plan.asked,
@@ -186,7 +186,7 @@ def hardware(plan: Plan) -> str:
     return f"{processor()}, {cores()} cores, {plan.jobs} trainings at a time with {plan.threads} threads each"
 
 
-def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
+def about(plan: Plan, book: Book, found: Sequence[RunResult]) -> About:
     """What a reader who was not here must know."""
     from leafwing.metrics.protocol import line
     from leafwing.metrics.report import About
@@ -213,7 +213,7 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
         f"seed{'s' if k > 1 else ''}. A training shows {shown} images{limit}; its checkpoints were evaluated alike."
     )
     protocols: dict[str, list[str]] = {}
-    for made in (made for one in found for made in one.numbers):
+    for made in (made for one in found for made in one.rows):
         names = protocols.setdefault(line(made["protocol"]), [])
         if made["metric"] not in names:
             names.append(made["metric"])
@@ -234,7 +234,7 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     return About(title, lead, plan.command, facts, list(protocols.items()), seconds)
 
 
-def records(book: Book, one: Found) -> list[dict[str, Any]]:
+def records(book: Book, one: RunResult) -> list[dict[str, Any]]:
     """The log of a run; empty where it has none."""
     folder = book.run(one.recipe, one.seed)
     return Run(folder).records() if (folder / "run.json").exists() else []
@@ -326,7 +326,7 @@ def shrunk(path: Path, caption: str, widest: int = WIDEST) -> Picture:
 
 def as_text(told: Mapping[str, Any]) -> str:
     """What was found, for a terminal: the three sentences, a row a recipe, and where the report is."""
-    from leafwing.metrics.verdict import fate, show
+    from leafwing.metrics.conclusions import describe_outcome, show
     from leafwing.tables import aligned
 
     names = list(told["measures"])[:4]
@@ -337,7 +337,7 @@ def as_text(told: Mapping[str, Any]) -> str:
             for over in (one["final"][name] for name in names)
         )
         worked = "–" if one["processor_seconds"] is None else show_duration(one["processor_seconds"])
-        lines.append((one["recipe"], *numbers, fate(one), worked, show(one["seconds_per_1000_images"])))
+        lines.append((one["recipe"], *numbers, describe_outcome(one), worked, show(one["seconds_per_1000_images"])))
     return "\n".join(
         [
             " ".join(told["sentences"]),

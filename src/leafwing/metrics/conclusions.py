@@ -1,0 +1,280 @@
+"""A comparison in three sentences: which recipe won, by how much relative to the spread over seeds, what failed. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import median
+from typing import Any, Literal
+
+from leafwing.quantities import show_duration
+
+Better = Literal["lower", "higher", ""]
+Rows = Sequence[Mapping[str, Any]]
+MAX_LISTED = 3
+"""Maximum number of failed runs that are listed individually."""
+MIN_STEPS = 300
+"""Minimum number of generator steps for a run to be judged; before that, samples are shapeless with any recipe."""
+MAX_COST_DIFFERENCE = 0.25
+"""Maximum difference between the costs of trainings that count as equal, as a fraction of the planned budget."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The budget of each training, and how its cost is measured.
+
+    Args:
+        by: images: equal numbers of images; time: equal training time.
+        seconds: time per training; with images its time limit, None without one.
+        key: key of a row's cost: processor_seconds or seconds.
+        unit: name of that kind of time, such as "processor time".
+    """
+
+    by: Literal["images", "time"]
+    seconds: float | None
+    key: Literal["processor_seconds", "seconds"]
+    unit: str
+
+
+def sentences(runs: Rows, summary: Rows, measures: Mapping[str, Better], imbalance: str = "") -> tuple[str, str, str]:
+    """Which recipe won, by how much relative to the spread over seeds, what failed.
+
+    The top-ranked recipe wins if its final median is ahead of the second's by more than the spread over seeds of either, and at most
+    half of its runs collapsed. Where the medians of the first measure are equal, the next one decides. There is no winner if the
+    trainings were unequal.
+
+    Args:
+        runs: rows of `table.run_row`.
+        summary: rows of `table.recipe_row`, ranked.
+        measures: names, and which direction is better; the first one determines the ranking.
+        imbalance: why trainings cannot be compared; see `describe_imbalance`.
+    """
+    ranking = [name for name, better in measures.items() if better]
+    return (*describe_winner(summary, ranking, imbalance), describe_failures(runs))
+
+
+def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
+    """The budget of the trainings and the cost of each recipe, in one sentence."""
+    costs = recipe_costs(runs, summary, budget)
+    if budget.by == "images":
+        planned = sorted({run["planned_images"] for run in runs if run["planned_images"]})
+        budget_text = f"Equal numbers of images: {' or '.join(f'{images:,}' for images in planned)} images per training"
+        budget_text += f" within {show_duration(budget.seconds)}" if budget.seconds else ""
+    else:
+        budget_text = f"Equal {budget.unit}: {show_duration(budget.seconds or 0)} per training"
+    if not costs:
+        return f"{budget_text}."
+    cheapest, dearest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
+    if len(costs) > 1:
+        cost_text = (
+            f"a median run took {show_duration(costs[cheapest])} ({cheapest}) to {show_duration(costs[dearest])} ({dearest})"
+        )
+    else:
+        cost_text = f"it took {show_duration(costs[cheapest])}"
+    unit = f" of {budget.unit}" if budget.by == "images" else ""
+    start_up = ", including process start-up" if budget.key == "processor_seconds" else ""
+    return f"{budget_text}; {cost_text}{unit}{start_up}."
+
+
+def describe_imbalance(runs: Rows, summary: Rows, budget: Budget) -> str:
+    """Why trainings with equal budgets cannot be compared; empty if they can.
+
+    Ignores recipes whose runs are too short to judge, and runs that diverged, which end early by themselves.
+    """
+    judged = {row["recipe"] for row in summary if row["judged"]}
+    if len(judged) < 2:
+        return ""
+    costs = {recipe: cost for recipe, cost in recipe_costs(runs, summary, budget).items() if recipe in judged}
+    if budget.by == "time" and budget.seconds and costs:
+        cheapest, dearest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
+        if costs[dearest] - costs[cheapest] > MAX_COST_DIFFERENCE * budget.seconds:
+            return (
+                f"the trainings had unequal costs: a median run of {cheapest} took {show_duration(costs[cheapest])} of {budget.unit} "
+                f"and one of {dearest} {show_duration(costs[dearest])}, a difference of more than {MAX_COST_DIFFERENCE:.0%} of the "
+                f"planned {show_duration(budget.seconds)}"
+            )
+    fractions = {
+        f"{run['recipe']} seed {run['seed']}": run["images"] / run["planned_images"]
+        for run in runs
+        if run["cut_short"] and run["recipe"] in judged and not run["too_short"]
+    }
+    if fractions and min(fractions.values()) < 1 - MAX_COST_DIFFERENCE:
+        name = min(fractions, key=fractions.__getitem__)
+        return f"{name} hit the time limit at {fractions[name]:.0%} of its images"
+    return ""
+
+
+def recipe_costs(runs: Rows, summary: Rows, budget: Budget) -> dict[str, float]:
+    """The cost of each recipe in the budget's unit of time: the median over its finished runs, where known."""
+    costs = {}
+    for row in summary:
+        finished = [run for run in runs if run["recipe"] == row["recipe"] and run["status"] == "finished"]
+        if values := [run[budget.key] for run in finished if run[budget.key] is not None]:
+            costs[str(row["recipe"])] = float(median(values))
+    return costs
+
+
+def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") -> tuple[str, str]:
+    """The first two sentences."""
+    judged = [row for row in summary if not is_too_short(row) or len(summary) == 1]
+    candidates = [row for row in judged if ranking and final_median(row, ranking[0]) is not None]
+    if not candidates:
+        if any(is_too_short(row) for row in summary):
+            return (
+                f"No winner: no recipe was trained long enough to be judged (at least {MIN_STEPS} generator steps).",
+                "There is no difference to report: allow more images or more time.",
+            )
+        return (
+            "No winner: no recipe finished most of its runs with a value to rank by.",
+            "There is no difference to report.",
+        )
+    if len(candidates) == 1:
+        return describe_only_candidate(candidates[0], ranking[0], len(summary), len(judged) < len(summary))
+    first, second = candidates[:2]
+    name = next((name for name in ranking if final_median(first, name) != final_median(second, name)), None)
+    if name is None or final_median(first, name) is None or final_median(second, name) is None:
+        return f"No winner: {first['recipe']} and {second['recipe']} have the same final values.", "The difference is 0."
+    best, other = first["final"][name], second["final"][name]
+    difference = abs(best["median"] - other["median"])
+    tie = "" if name == ranking[0] else f", at an equal {ranking[0]} of {show(final_median(first, ranking[0]))}"
+    result = (
+        f"final {name} {show(best['median'])} for {first['recipe']} against {show(other['median'])} for {second['recipe']}, the "
+        f"runner-up{tie} (medians of {describe_seeds(first)})"
+    )
+    if imbalance:
+        return (
+            f"No winner, because {imbalance}: {result}.",
+            f"The difference, {show(difference)}, is between unequal trainings.",
+        )
+    if best["spread"] is None or other["spread"] is None:
+        single_seed = min(count_runs(first), count_runs(second)) < 2
+        reason = "there is only one seed" if single_seed else "too many runs have no value"
+        return (
+            f"Inconclusive: {result}, but the spread over seeds is unknown.",
+            f"The difference is {show(difference)}, with no spread over seeds to compare it with, because {reason}.",
+        )
+    spread = max(best["spread"], other["spread"])
+    spread_text = f"the spread over seeds {show(spread)} (the larger interquartile range of the two)"
+    collapsed, runs = first["collapsed"], count_runs(first)
+    if collapsed > runs / 2:
+        return (
+            f"No winner: {result}, but {collapsed} of {runs} runs of {first['recipe']} collapsed.",
+            f"The difference is {show(difference)}, {spread_text}.",
+        )
+    if difference <= spread:
+        return f"No winner: {result}, but seeds differ by as much.", f"The difference is {show(difference)}, {spread_text}."
+    concession = f", although {collapsed} of its {runs} runs collapsed" if collapsed else ""
+    ratio = f"{difference / spread:.1f} times " if spread else "and "
+    return f"{first['recipe']} won{concession}: {result}.", f"The difference is {show(difference)}, {ratio}{spread_text}."
+
+
+def describe_only_candidate(
+    row: Mapping[str, Any], name: str, recipes: int, others_too_short: bool = False
+) -> tuple[str, str]:
+    """The first two sentences where one recipe has values to rank by.
+
+    Args:
+        row: its row of the summary.
+        name: the measure.
+        recipes: number of recipes in the comparison.
+        others_too_short: whether others are too short to judge.
+    """
+    if recipes == 1:
+        reason = "is the only recipe"
+    elif others_too_short:
+        reason = "is the only recipe trained long enough to be judged"
+    else:
+        reason = "is the only recipe that finished most of its runs with a value"
+    values = row["final"][name]
+    return (
+        f"{row['recipe']} {reason}, so there is no winner: its final {name} is {show(values['median'])} (median of "
+        f"{describe_seeds(row)}).",
+        f"Over seeds it ranges from {show(values['low'])} to {show(values['high'])}.",
+    )
+
+
+def describe_failures(runs: Rows) -> str:
+    """The third sentence."""
+    failures = [run for run in runs if run["collapsed"] or run["status"] == "failed"]
+    cut_short, too_short = (sum(run[key] for run in runs) for key in ("cut_short", "too_short"))
+    remarks = [
+        *([f"{cut_short} of {len(runs)} runs hit the time limit"] if cut_short else []),
+        *([f"{too_short} of {len(runs)} runs are too short to judge ({describe_short_runs(runs)})"] if too_short else []),
+    ]
+    if not failures and not remarks:
+        return f"No failures: all {len(runs)} runs finished and none collapsed."
+    if not failures:
+        return f"No failures, but {' and '.join(remarks)}."
+    if len(failures) <= MAX_LISTED:
+        details = [f"{run['recipe']} seed {run['seed']} ({in_sentence(run['why'])})" for run in failures]
+    else:
+        recipes = dict.fromkeys(run["recipe"] for run in failures)
+        details = [
+            f"{sum(run['recipe'] == recipe for run in failures)} of {sum(run['recipe'] == recipe for run in runs)} of {recipe}"
+            for recipe in recipes
+        ]
+    aborted = sum(run["status"] == "failed" for run in failures)
+    counts = ((len(failures) - aborted, "collapsed"), (aborted, "aborted"))
+    outcomes = " and ".join(f"{n} of {len(runs)} runs {outcome}" for n, outcome in counts if n)
+    return "; ".join([f"{outcomes}: {', '.join(details)}", *remarks]) + "."
+
+
+def describe_short_runs(runs: Rows) -> str:
+    """Recipes with runs too short to judge, with their generator steps."""
+    steps: dict[str, list[int]] = {}
+    for run in runs:
+        if run["too_short"]:
+            steps.setdefault(run["recipe"], []).append(run["generator_steps"])
+    ranges = (f"{recipe} {' to '.join(f'{n:,}' for n in sorted({min(of), max(of)}))}" for recipe, of in steps.items())
+    return f"fewer than {MIN_STEPS} generator steps: {', '.join(ranges)}"
+
+
+def describe_outcome(row: Mapping[str, Any]) -> str:
+    """How the runs of a recipe ended: the cell in the column "collapsed"."""
+    parts = [f"{row['collapsed']} of {row['judged']}"] if row["judged"] or not row["too_short"] else []
+    if row["too_short"]:
+        parts.append("too short to judge" if is_too_short(row) else f"{row['too_short']} too short to judge")
+    if row["collapsed"] and not row["judged"]:
+        parts.append(f"{row['collapsed']} collapsed")
+    if row["failed"]:
+        parts.append(f"{row['failed']} aborted")
+    return ", ".join(parts)
+
+
+def final_median(row: Mapping[str, Any], name: str) -> float | None:
+    """The final median of a recipe."""
+    value: float | None = row["final"][name]["median"]
+    return value
+
+
+def count_runs(row: Mapping[str, Any]) -> int:
+    """How many runs of a recipe count: those long enough to judge, or if there are none, all that were not aborted."""
+    return int(row["judged"] or row["runs"] - row["failed"])
+
+
+def is_too_short(row: Mapping[str, Any]) -> bool:
+    """Whether a recipe is unranked because most of its runs are too short to judge."""
+    return bool(row["too_short"]) and not row["judged"]
+
+
+def describe_seeds(row: Mapping[str, Any]) -> str:
+    """`count_runs` in words."""
+    return "one seed" if count_runs(row) == 1 else f"{count_runs(row)} seeds"
+
+
+def in_sentence(text: str) -> str:
+    """An error message shortened to fit into a sentence."""
+    return " ".join(text.split()).rstrip(".").replace(". ", "; ")[:200] or "for an unknown reason"
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    return float(value) if value is not None and isfinite(value) else None
+
+
+def show(value: float | None) -> str:
+    """A number for a sentence or table, with three significant digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
