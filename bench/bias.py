@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.metrics.fid import WIDEST, frechet_distance, spread
+from leafwing.metrics.fid import MAX_DIMENSIONS, frechet_distance, spread
 from leafwing.metrics.kid import kernel_distance
 from leafwing.runs import versions
 from rows import keep
@@ -52,7 +52,7 @@ def measured(variances: np.ndarray, shift: float, scale: float, n: int, seed: in
     real, fake = (random.standard_normal((n, len(variances)), dtype=np.float32) * deviations for _ in range(2))
     fake = scale * fake + shift * deviations
     fid = frechet_distance(real, fake)
-    error = spread(real, fake, seed) if len(variances) <= WIDEST else float("nan")
+    error = spread(real, fake, seed) if len(variances) <= MAX_DIMENSIONS else float("nan")
     return fid, error, *kernel_distance(real, fake)
 
 
@@ -77,7 +77,7 @@ def case(name: str, features: int, n: int, seeds: int) -> dict[str, Any]:
         "kid_error": mean[3],
         "kid_held": float(np.mean(np.abs(found[:, 2] - kid) < 1.96 * found[:, 3])),
     }
-    if features <= WIDEST:
+    if features <= MAX_DIMENSIONS:
         row |= {"fid_error": mean[1], "fid_held": float(np.mean(np.abs(found[:, 0] - mean[0]) < 1.96 * found[:, 1]))}
     return {key: round(value, 7) if isinstance(value, float) else value for key, value in row.items()}
 

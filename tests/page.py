@@ -1,4 +1,4 @@
-"""Reading a page of HTML strictly."""
+"""A strict HTML parser for tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and collects what is referred to and what is said."""
+    """Checks that elements are closed in order, and collects tags, references and text."""
 
     ALONE = ("meta", "img", "br", "line", "circle", "polyline")
 

@@ -1,4 +1,4 @@
-"""Evidence made on the spot: pictures, points, features, labels and latents that a test gives."""
+"""A fake `Evidence`, built from images, points, features, labels and latents."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def flat(pictures: Tensor) -> np.ndarray:
 
 
 def no_generator(latents: Tensor) -> Tensor:
-    raise AssertionError("this test gave no generator")
+    raise AssertionError("this test has no generator")
 
 
 @dataclass
 class FakeEvidence:
-    """An `Evidence` of what is given.
+    """An `Evidence` built from its arguments.
 
     Args:
-        real, fake: pictures (n, channels, height, width) in [-1, 1], or points (n, 2), or features (n, d).
-        real_classes, fake_classes: int64 (n,); None where there are none.
+        real, fake: images (n, channels, height, width) in [-1, 1], or points (n, 2), or features (n, d).
+        real_classes, fake_classes: int64 (n,); None for no labels.
         probabilities: of a classifier, float64 (n, classes).
-        generate: latents (b, size) -> pictures.
-        prior: where latents come from.
-        network: pictures -> features (b, d); the pixels if not given.
-        train: what the model was trained on; the real pictures if not given.
-        held: what was kept out of training; nothing if not given.
+        generator: latents (b, size) -> images.
+        prior: distribution of the latents.
+        network: images -> features (b, d); default: the pixels.
+        train: the training images; default: the real images.
+        held: the held-out images; default: none.
     """
 
     real: Tensor
@@ -46,7 +46,7 @@ class FakeEvidence:
     real_classes: np.ndarray | None = None
     fake_classes: np.ndarray | None = None
     probabilities: np.ndarray | None = None
-    generate: Callable[[Tensor], Tensor] = no_generator
+    generator: Callable[[Tensor], Tensor] = no_generator
     prior: Prior = field(default_factory=lambda: Normal(4))
     network: Callable[[Tensor], np.ndarray] = flat
     train: Tensor | None = None
@@ -69,7 +69,7 @@ class FakeEvidence:
     def train_pictures(self) -> Iterator[Tensor]:
         return iter((self.real if self.train is None else self.train).float().split(CHUNK))
 
-    def held_pictures(self) -> Iterator[Tensor]:
+    def held_out_pictures(self) -> Iterator[Tensor]:
         return iter(() if self.held is None else self.held.float().split(CHUNK))
 
     def report_progress(self, what: str, done: int, total: int) -> None:
@@ -85,7 +85,7 @@ class FakeEvidence:
         return self.features(self.fake)
 
     def fake_probabilities(self) -> np.ndarray:
-        assert self.probabilities is not None, "this test gave no probabilities"
+        assert self.probabilities is not None, "this test has no probabilities"
         return self.probabilities
 
     def real_labels(self) -> np.ndarray | None:
@@ -97,8 +97,8 @@ class FakeEvidence:
     def features(self, pictures: Tensor) -> np.ndarray:
         return self.network(pictures)
 
-    def made_of(self, latents: Tensor) -> Tensor:
-        return self.generate(latents)
+    def generate(self, latents: Tensor) -> Tensor:
+        return self.generator(latents)
 
     def latents(self, n: int) -> Tensor:
         return self.prior(n, generator=torch.Generator().manual_seed(self.seed))
@@ -110,12 +110,12 @@ def is_evidence(fake: FakeEvidence) -> Evidence:
 
 
 def clouds(seed: int = 0, n: int = 300, d: int = 8, shift: float = 0.3, scale: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
-    """Two Gaussian clouds (n, d), the second moved by `shift` in every direction and `scale` times as wide."""
+    """Two Gaussian clouds (n, d); the second is shifted by `shift` in every dimension and scaled by `scale`."""
     random = np.random.default_rng(seed)
     return random.standard_normal((n, d)), scale * random.standard_normal((n, d)) + shift
 
 
 def pictures(seed: int = 0, n: int = 40, channels: int = 3, height: int = 64, width: int = 64) -> Tensor:
-    """Soft random blotches, (n, channels, height, width) in [-1, 1]."""
+    """Smooth random images (n, channels, height, width) in [-1, 1]."""
     coarse = torch.randn(n, channels, height // 8 + 2, width // 8 + 2, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").clamp(-1, 1)

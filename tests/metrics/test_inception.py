@@ -82,8 +82,8 @@ def plain(w: Weights, pictures: Tensor) -> tuple[Tensor, Tensor]:
         three = conv(x, f"{m}.branch3x3_1")
         twice = conv(conv(x, f"{m}.branch3x3dbl_1"), f"{m}.branch3x3dbl_2", 1, (1, 1))
         forks = [
-            conv(seen, f"{m}.{name}", 1, padding)
-            for seen, names in ((three, "branch3x3_2"), (twice, "branch3x3dbl_3"))
+            conv(y, f"{m}.{name}", 1, padding)
+            for y, names in ((three, "branch3x3_2"), (twice, "branch3x3dbl_3"))
             for name, padding in ((f"{names}a", (0, 1)), (f"{names}b", (1, 0)))
         ]
         return torch.cat([conv(x, f"{m}.branch1x1"), *forks, conv(pooled, f"{m}.branch_pool")], 1)
@@ -110,15 +110,15 @@ def test_it_is_the_published_network(random: Inception) -> None:
     pictures = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         features, logits = random(pictures)
-    expected, told = plain(random.state_dict(), pictures)
+    expected_features, expected_logits = plain(random.state_dict(), pictures)
     assert features.shape == (1, 2048)
     assert logits.shape == (1, 1008)
     assert features.std() > 0.01, "too little comes through to tell layers apart"
-    assert torch.allclose(features, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    assert torch.allclose(logits, told, rtol=1e-3, atol=1e-4 * float(told.abs().max()))
+    assert torch.allclose(features, expected_features, rtol=1e-3, atol=1e-4 * float(expected_features.abs().max()))
+    assert torch.allclose(logits, expected_logits, rtol=1e-3, atol=1e-4 * float(expected_logits.abs().max()))
 
 
-def test_its_keys_are_those_of_the_public_file(random: Inception) -> None:
+def test_its_keys_match_the_public_file(random: Inception) -> None:
     """The file has 566 tensors: six for each of 94 convolutions, and two of the classifier."""
     shapes = {name: tuple(value.shape) for name, value in random.state_dict().items()}
     assert len(shapes) == 566
@@ -137,7 +137,7 @@ def test_its_keys_are_those_of_the_public_file(random: Inception) -> None:
     assert shapes["fc.weight"] == (1008, 2048)
 
 
-def test_grey_pictures_are_seen_as_grey_colours(random: Inception) -> None:
+def test_grey_images_equal_grey_rgb_images(random: Inception) -> None:
     grey = torch.rand(1, 1, 20, 20) * 2 - 1
     with torch.no_grad():
         assert torch.equal(random(grey)[0], random(grey.expand(-1, 3, -1, -1))[0])
@@ -181,36 +181,36 @@ def cached(tmp_path: Path) -> Path:
 
 
 def test_the_public_file_is_downloaded_once(served: str, weights: Path, random: Inception, tmp_path: Path) -> None:
-    net, found = inception(url=f"{served}/{FILE}", sha256=digest(weights))
-    assert found == digest(weights) == digest(cached(tmp_path))
+    net, sha256 = inception(url=f"{served}/{FILE}", sha256=digest(weights))
+    assert sha256 == digest(weights) == digest(cached(tmp_path))
     assert all(torch.equal(value, random.state_dict()[name]) for name, value in net.state_dict().items())
     assert not net.training
     assert not any(weight.requires_grad for weight in net.parameters())
     assert list(cached(tmp_path).parent.iterdir()) == [cached(tmp_path)], "something was left beside it"
-    assert module.public("http://127.0.0.1:9/nobody", digest(weights)) == cached(tmp_path)
+    assert module.public_weights("http://127.0.0.1:9/nobody", digest(weights)) == cached(tmp_path)
 
 
-def test_a_damaged_file_in_the_cache_is_downloaded_anew(served: str, weights: Path, tmp_path: Path) -> None:
+def test_a_damaged_cached_file_is_downloaded_again(served: str, weights: Path, tmp_path: Path) -> None:
     cached(tmp_path).parent.mkdir(parents=True)
     cached(tmp_path).write_bytes(b"half of it")
-    module.public(f"{served}/{FILE}", digest(weights))
+    module.public_weights(f"{served}/{FILE}", digest(weights))
     assert digest(cached(tmp_path)) == digest(weights)
 
 
-def test_another_file_than_the_public_one_is_thrown_away(served: str, weights: Path, tmp_path: Path) -> None:
+def test_a_file_with_another_hash_is_discarded(served: str, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=f"sha256 {digest(weights)}") as caught:
         inception(url=f"{served}/{FILE}")
     assert SHA256 in str(caught.value)
     assert list(cached(tmp_path).parent.iterdir()) == []
 
 
-def test_what_the_server_says_is_passed_on(served: str, tmp_path: Path) -> None:
+def test_http_errors_are_reported(served: str, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="404 File not found"):
         inception(url=f"{served}/nothing.pth")
     assert list(cached(tmp_path).parent.iterdir()) == []
 
 
-def test_without_a_network_it_says_which_file_to_put_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_the_error_names_the_file_and_its_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(LeafwingError) as caught:
@@ -219,20 +219,20 @@ def test_without_a_network_it_says_which_file_to_put_where(monkeypatch: pytest.M
         assert part in str(caught.value)
 
 
-def test_the_hash_that_is_asked_for_begins_as_the_files_name_says() -> None:
+def test_the_hash_begins_as_in_the_file_name() -> None:
     assert FILE.endswith(f"-{SHA256[:8]}.pth")
     assert module.URL.startswith("https://")
     assert module.URL.endswith(FILE)
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_file_of_ones_own_may_lack_what_are_no_weights(random: Inception, ending: str, tmp_path: Path) -> None:
+def test_a_local_file_may_lack_batch_counters(random: Inception, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"mine{ending}"
-    held = {name: value for name, value in random.state_dict().items() if not name.endswith("num_batches_tracked")}
-    save_file(held, path) if ending == ".safetensors" else torch.save(held, path)
-    net, found = inception(path)
-    assert found == digest(path)
-    assert all(torch.equal(net.state_dict()[name], value) for name, value in held.items())
+    tensors = {name: value for name, value in random.state_dict().items() if not name.endswith("num_batches_tracked")}
+    save_file(tensors, path) if ending == ".safetensors" else torch.save(tensors, path)
+    net, sha256 = inception(path)
+    assert sha256 == digest(path)
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in tensors.items())
 
 
 class Trap:
@@ -242,9 +242,7 @@ class Trap:
         return (Path.write_text, (Path("trapped"), "executed"))
 
 
-def test_files_that_are_no_such_weights_are_refused(
-    random: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_weight_files_are_rejected(random: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LeafwingError, match=r"--weights missing\.pth: no such file"):
         inception("missing.pth")
@@ -255,13 +253,13 @@ def test_files_that_are_no_such_weights_are_refused(
     with pytest.raises(LeafwingError, match=r"trap\.pth: cannot read"):
         inception("trap.pth")
     assert not Path("trapped").exists()
-    held = {name: torch.zeros(()).expand(value.shape) for name, value in random.state_dict().items()}  # small files
-    torch.save({name: value for name, value in held.items() if name != "fc.bias"}, "less.pth")
+    tensors = {name: torch.zeros(()).expand(value.shape) for name, value in random.state_dict().items()}  # small files
+    torch.save({name: value for name, value in tensors.items() if name != "fc.bias"}, "less.pth")
     with pytest.raises(LeafwingError, match=r"fc\.bias is missing"):
         inception("less.pth")
-    torch.save({**held, "fc.bias": torch.zeros(1000)}, "other.pth")
+    torch.save({**tensors, "fc.bias": torch.zeros(1000)}, "other.pth")
     with pytest.raises(LeafwingError, match=r"fc\.bias .*wrong shape"):
         inception("other.pth")
-    torch.save({**held, "AuxLogits.fc.bias": torch.zeros(1000)}, "more.pth")
+    torch.save({**tensors, "AuxLogits.fc.bias": torch.zeros(1000)}, "more.pth")
     with pytest.raises(LeafwingError, match=r"AuxLogits\.fc\.bias is unknown"):
         inception("more.pth")

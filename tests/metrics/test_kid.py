@@ -1,4 +1,4 @@
-"""KID: equal to torchmetrics and to a closed form; unbiased with few samples; how right its interval is."""
+"""KID: equal to torchmetrics and to a closed form; unbiased with few samples; the accuracy of its interval."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def oracle() -> Distance:
 
     def distance(real: np.ndarray, fake: np.ndarray, subsets: int, size: int) -> tuple[float, float]:
         with pytest.warns(UserWarning, match="save all extracted features"):
-            found = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=subsets, subset_size=size)
-        found.update(torch.from_numpy(real), real=True)
-        found.update(torch.from_numpy(fake), real=False)
-        mean, deviation = found.compute()
+            metric = KernelInceptionDistance(feature=torch.nn.Identity(), subsets=subsets, subset_size=size)
+        metric.update(torch.from_numpy(real), real=True)
+        metric.update(torch.from_numpy(fake), real=False)
+        mean, deviation = metric.compute()
         return mean.item(), deviation.item()
 
     return distance
 
 
 @pytest.mark.parametrize(("n", "d"), [(50, 8), (30, 64), (200, 3)])
-def test_it_is_that_of_torchmetrics(oracle: Distance, n: int, d: int) -> None:
+def test_it_equals_torchmetrics(oracle: Distance, n: int, d: int) -> None:
     real, fake = clouds(0, n, d)
     mean, _ = oracle(real, fake, subsets=1, size=n)
     assert kernel_distance(real, fake)[0] == pytest.approx(mean, rel=1e-9)
 
 
-def test_it_is_what_the_mean_over_subsets_comes_to(oracle: Distance) -> None:
+def test_it_equals_the_mean_over_subsets(oracle: Distance) -> None:
     real, fake = clouds(n=200)
     torch.manual_seed(0)
     mean, deviation = oracle(real, fake, subsets=400, size=50)
@@ -68,11 +68,11 @@ def test_sides_of_different_sizes_follow_the_formula() -> None:
 def expected(a: np.ndarray, b: np.ndarray, s: np.ndarray, t: np.ndarray) -> float:
     """E (x . y / d + 1)^3 for independent x ~ N(a, diag s) and y ~ N(b, diag t)."""
     d = len(a)
-    one = a @ b
-    two = one**2 + a @ (t * a) + b @ (s * b) + s @ t
+    first = a @ b
+    second = first**2 + a @ (t * a) + b @ (s * b) + s @ t
     # Given x, x.y is normal; its third moment is m^3 + 3 m v with m = x.b and v = x.(t x).
-    three = one**3 + 3 * one * (b @ (s * b)) + 3 * (one * (s @ t + a @ (t * a)) + 2 * (b * s * t) @ a)
-    return three / d**3 + 3 * two / d**2 + 3 * one / d + 1
+    third = first**3 + 3 * first * (b @ (s * b)) + 3 * (first * (s @ t + a @ (t * a)) + 2 * (b * s * t) @ a)
+    return third / d**3 + 3 * second / d**2 + 3 * first / d + 1
 
 
 def test_it_is_unbiased_on_gaussians_of_known_moments() -> None:
@@ -81,27 +81,27 @@ def test_it_is_unbiased_on_gaussians_of_known_moments() -> None:
     s, t = np.array([1.0, 0.5, 2, 1]), np.array([1.0, 1.5, 0.3, 1])
     true = expected(a, a, s, s) + expected(b, b, t, t) - 2 * expected(a, b, s, t)
     random = np.random.default_rng(0)
-    drawn = [
+    draws = [
         kernel_distance(a + random.standard_normal((12, 4)) * s**0.5, b + random.standard_normal((12, 4)) * t**0.5)[0]
         for _ in range(400)
     ]
-    assert np.mean(drawn) == pytest.approx(true, abs=4 * np.std(drawn) / 20)
-    assert np.std(drawn) / 20 < abs(true) / 4, "the draws scatter too much to say"
+    assert np.mean(draws) == pytest.approx(true, abs=4 * np.std(draws) / 20)
+    assert np.std(draws) / 20 < abs(true) / 4, "the draws vary too much for a conclusion"
 
 
-def test_samples_of_one_distribution_are_no_distance_apart_on_average() -> None:
-    drawn = [kernel_distance(*clouds(s, 20, 16, 0, 1))[0] for s in range(200)]
-    assert np.mean(drawn) == pytest.approx(0, abs=4 * np.std(drawn) / 200**0.5)
-    assert min(drawn) < 0 < max(drawn)
+def test_its_mean_is_0_for_equal_distributions() -> None:
+    draws = [kernel_distance(*clouds(s, 20, 16, 0, 1))[0] for s in range(200)]
+    assert np.mean(draws) == pytest.approx(0, abs=4 * np.std(draws) / 200**0.5)
+    assert min(draws) < 0 < max(draws)
 
 
-def test_the_error_is_as_large_as_kid_scatters() -> None:
+def test_the_error_matches_the_spread_over_draws() -> None:
     """Over 100 draws KID has a standard deviation of 0.11; the mean error is 0.90, 0.94 and 0.96 of that in three such trials."""
-    drawn = np.array([kernel_distance(*clouds(s)) for s in range(100)])
-    assert 0.7 < drawn[:, 1].mean() / drawn[:, 0].std() < 1.4
+    draws = np.array([kernel_distance(*clouds(s)) for s in range(100)])
+    assert 0.7 < draws[:, 1].mean() / draws[:, 0].std() < 1.4
 
 
-def test_the_error_is_that_of_leaving_each_row_out() -> None:
+def test_the_error_is_the_jackknife_error() -> None:
     real, fake = clouds(n=9)
     variance = 0.0
     for side in (0, 1):
@@ -113,7 +113,7 @@ def test_the_error_is_that_of_leaving_each_row_out() -> None:
     assert kernel_distance(real, fake)[1] == pytest.approx(variance**0.5, rel=1e-9)
 
 
-def test_it_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = kernel_distance(*clouds(n=50))
     monkeypatch.setattr(chunked, "CHUNK", 8 * 50 * 7)
     assert len(list(chunked.blocks(50, 50))) == 8
@@ -121,19 +121,19 @@ def test_it_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_measure_gives_an_interval_around_the_value() -> None:
-    (found,) = kid.measure(FakeEvidence(*(torch.from_numpy(cloud) for cloud in clouds(n=100))))
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.value < found.high
-    assert (found.name, found.better) == ("kid", "lower")
+    (measure,) = kid.measure(FakeEvidence(*(torch.from_numpy(cloud) for cloud in clouds(n=100))))
+    assert measure.low is not None
+    assert measure.high is not None
+    assert measure.low < measure.value < measure.high
+    assert (measure.name, measure.better) == ("kid", "lower")
 
 
-def test_two_samples_are_refused_and_a_diverged_generator_gives_nan() -> None:
+def test_two_samples_are_rejected_and_a_diverged_generator_gives_nan() -> None:
     real, fake = clouds(n=10)
     with pytest.raises(LeafwingError, match=r"kid .*at least 3 real samples, .*2"):
         kernel_distance(real[:2], fake)
     fake[3, 3] = np.inf
     assert np.isnan(kernel_distance(real, fake)).all()
-    (found,) = kid.measure(FakeEvidence(torch.from_numpy(real), torch.from_numpy(fake)))
-    assert np.isnan(found.value)
-    assert found.low is None
+    (measure,) = kid.measure(FakeEvidence(torch.from_numpy(real), torch.from_numpy(fake)))
+    assert np.isnan(measure.value)
+    assert measure.low is None

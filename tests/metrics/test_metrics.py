@@ -11,7 +11,7 @@ import torch
 from evidence import FakeEvidence, pictures
 
 from leafwing.metrics import METRICS, metric
-from leafwing.metrics.intervals import within
+from leafwing.metrics.intervals import with_interval
 from leafwing.parts.priors import Normal
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "metrics.md"
@@ -37,47 +37,49 @@ def evidence() -> FakeEvidence:
         pictures(0, 25, height=32, width=40),
         pictures(1, 30, height=32, width=40),
         probabilities=probabilities,
-        generate=generate,
+        generator=generate,
         prior=Normal(4),
     )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_metric_measures_what_it_names(name: str) -> None:
-    found = metric(name)(evidence())
-    assert [one.name for one in found] == NAMES[name]
-    for one in found:
-        assert type(one.value) is float
-        assert np.isfinite(one.value)
-        for bound in (one.low, one.high):
+def test_a_metric_returns_finite_floats_by_name(name: str) -> None:
+    measures = metric(name)(evidence())
+    assert [measure.name for measure in measures] == NAMES[name]
+    for measure in measures:
+        assert type(measure.value) is float
+        assert np.isfinite(measure.value)
+        for bound in (measure.low, measure.high):
             assert bound is None or type(bound) is float
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_samples_that_are_not_finite_give_no_number(name: str) -> None:
-    made = evidence()
-    made.fake[3], made.generate = torch.nan, lambda latents: generate(latents) * torch.nan
-    assert made.probabilities is not None
-    made.probabilities[3] = np.nan
-    found = {one.name: one for one in metric(name)(made)}
-    assert all(np.isnan(one.value) and one.low is None for one in found.values() if one.name != "ms_ssim_real"), found
+def test_non_finite_samples_give_nan(name: str) -> None:
+    broken = evidence()
+    broken.fake[3], broken.generator = torch.nan, lambda latents: generate(latents) * torch.nan
+    assert broken.probabilities is not None
+    broken.probabilities[3] = np.nan
+    measures = {measure.name: measure for measure in metric(name)(broken)}
+    assert all(
+        np.isnan(measure.value) and measure.low is None for measure in measures.values() if measure.name != "ms_ssim_real"
+    ), measures
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_asked_again_it_says_the_same(name: str) -> None:
+def test_metrics_are_deterministic(name: str) -> None:
     assert metric(name)(evidence()) == metric(name)(evidence())
 
 
 @pytest.mark.parametrize("name", [*NAMES, "modes", "memorisation"])
-def test_the_guide_explains_it(name: str) -> None:
+def test_the_guide_documents_every_metric(name: str) -> None:
     assert name in METRICS
     assert re.search(rf"^## .*`{name}`", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_an_interval_stays_in_its_bounds_and_needs_two_finite_numbers() -> None:
-    found = within("share", 0.9, 0.1, "higher", least=0, most=1)
-    assert (found.low, found.high) == (pytest.approx(0.9 - 0.196), 1)
-    assert within("share", 0.1, 0.1, "higher", least=0, most=1).low == 0
-    assert within("share", 0.9, 0.1, parts=10).high == pytest.approx(0.9 + 0.2262, abs=1e-4)  # Student's t
-    assert within("share", float("nan"), 0.1).low is None
-    assert within("share", 0.9, float("nan")).high is None
+def test_intervals_are_clipped_and_need_finite_numbers() -> None:
+    measure = with_interval("share", 0.9, 0.1, "higher", minimum=0, maximum=1)
+    assert (measure.low, measure.high) == (pytest.approx(0.9 - 0.196), 1)
+    assert with_interval("share", 0.1, 0.1, "higher", minimum=0, maximum=1).low == 0
+    assert with_interval("share", 0.9, 0.1, observations=10).high == pytest.approx(0.9 + 0.2262, abs=1e-4)  # Student's t
+    assert with_interval("share", float("nan"), 0.1).low is None
+    assert with_interval("share", 0.9, float("nan")).high is None

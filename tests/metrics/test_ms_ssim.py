@@ -14,13 +14,13 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics import ms_ssim as metric
-from leafwing.metrics.ms_ssim import SMALLEST, WEIGHTS, likeness, ms_ssim, pairs
+from leafwing.metrics.ms_ssim import MIN_SIDES, WEIGHTS, draw_pairs, ms_ssim, similarities
 
 pytestmark = pytest.mark.machine
 
 
 def values(evidence: FakeEvidence) -> dict[str, float]:
-    return {one.name: one.value for one in metric.measure(evidence)}
+    return {measure.name: measure.value for measure in metric.measure(evidence)}
 
 
 def formula(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
@@ -48,55 +48,55 @@ def formula(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
     return product
 
 
-def unit(given: Tensor) -> Tensor:
-    return (given + 1) / 2
+def unit(images: Tensor) -> Tensor:
+    return (images + 1) / 2
 
 
 @pytest.mark.parametrize(("side", "scales"), [(11, 1), (16, 1), (32, 2), (64, 3), (98, 3), (99, 4), (175, 4), (176, 5)])
-def test_it_is_the_formula_at_every_size(side: int, scales: int) -> None:
+def test_it_equals_the_formula_at_every_size(side: int, scales: int) -> None:
     base = pictures(0, 3, height=side, width=side + 3)
     x, y = unit(base), unit(0.7 * base + 0.3 * pictures(1, 3, height=side, width=side + 3))
     weights = np.array(WEIGHTS[:scales]) * sum(WEIGHTS) / sum(WEIGHTS[:scales])
     oracle = [formula(a, b, weights) for a, b in zip(x.double().numpy(), y.double().numpy(), strict=True)]
     assert ms_ssim(x, y) == pytest.approx(oracle, rel=1e-4)
     assert 0.3 < min(oracle) < max(oracle) < 0.999
-    assert sum(side >= smallest for smallest in SMALLEST) == scales
+    assert sum(side >= smallest for smallest in MIN_SIDES) == scales
 
 
-def test_from_176_pixels_on_it_is_that_of_torchmetrics_as_it_comes() -> None:
+def test_from_176_pixels_it_equals_torchmetrics_defaults() -> None:
     x, y = unit(pictures(0, 2, height=180, width=176)), unit(pictures(1, 2, height=180, width=176))
     oracle = of_torchmetrics(x, y, data_range=1.0, reduction="none")
     assert ms_ssim(x, y) == pytest.approx(oracle.numpy(), rel=1e-4)
 
 
-def test_a_picture_is_wholly_like_itself() -> None:
+def test_equal_images_have_similarity_1() -> None:
     x = unit(pictures(n=4))
     assert ms_ssim(x, x) == pytest.approx(np.ones(4), rel=1e-5)
 
 
-def test_pairs_are_of_one_class_and_no_sample_is_in_two() -> None:
+def test_pairs_are_disjoint_and_of_one_class() -> None:
     labels = np.array([0, 1, 2] * 7 + [3])
-    found = pairs(22, labels, seed=0)
-    assert found.shape == (9, 2)  # three of each class of seven, none of the class of one
-    assert (labels[found[:, 0]] == labels[found[:, 1]]).all()
-    assert len(set(found.flat)) == 18
+    pairs = draw_pairs(22, labels, seed=0)
+    assert pairs.shape == (9, 2)  # three of each class of seven, none of the class of one
+    assert (labels[pairs[:, 0]] == labels[pairs[:, 1]]).all()
+    assert len(set(pairs.flat)) == 18
 
 
-def test_pairs_follow_the_seed_and_no_more_are_drawn_than_asked_for() -> None:
-    assert pairs(50, None, seed=0).shape == (25, 2)
-    assert pairs(50, None, seed=0, most=4).shape == (4, 2)
-    assert np.array_equal(pairs(50, None, seed=3), pairs(50, None, seed=3))
-    assert not np.array_equal(pairs(50, None, seed=3), pairs(50, None, seed=4))
+def test_pairs_depend_on_the_seed_and_are_limited() -> None:
+    assert draw_pairs(50, None, seed=0).shape == (25, 2)
+    assert draw_pairs(50, None, seed=0, max_pairs=4).shape == (4, 2)
+    assert np.array_equal(draw_pairs(50, None, seed=3), draw_pairs(50, None, seed=3))
+    assert not np.array_equal(draw_pairs(50, None, seed=3), draw_pairs(50, None, seed=4))
 
 
-def test_chosen_pairs_are_found_across_chunks() -> None:
-    given = ((pictures(n=20) + 1) * 127.5).round() / 127.5 - 1  # values that 8 bits hold
-    chosen = np.array([[0, 19], [7, 6], [13, 2]])
-    oracle = ms_ssim(unit(given[chosen[:, 0]]), unit(given[chosen[:, 1]]))
-    assert likeness(iter(given.split(7)), chosen) == pytest.approx(oracle, rel=1e-4)
+def test_pairs_may_span_chunks() -> None:
+    images = ((pictures(n=20) + 1) * 127.5).round() / 127.5 - 1  # values that 8 bits hold
+    pairs = np.array([[0, 19], [7, 6], [13, 2]])
+    oracle = ms_ssim(unit(images[pairs[:, 0]]), unit(images[pairs[:, 1]]))
+    assert similarities(iter(images.split(7)), pairs) == pytest.approx(oracle, rel=1e-4)
 
 
-def test_a_collapsed_generator_makes_samples_more_alike_than_real_pictures_are() -> None:
+def test_samples_of_a_collapsed_generator_are_more_similar_than_real_images() -> None:
     """Five seeds: real pairs .01 to .03, collapsed ones .99."""
     real = pictures(n=40)
     collapsed = pictures(1, n=1) + 0.05 * torch.randn(40, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -105,7 +105,7 @@ def test_a_collapsed_generator_makes_samples_more_alike_than_real_pictures_are()
     assert bad["ms_ssim"] > bad["ms_ssim_real"] + 0.9
 
 
-def test_one_picture_a_class_is_seen_in_pairs_of_one_class() -> None:
+def test_collapse_within_classes_is_detected_with_labels() -> None:
     real, classes = pictures(n=40), np.arange(40) % 4
     fake = pictures(1, n=4)[torch.from_numpy(classes)]
     labelled = values(FakeEvidence(real, fake, real_classes=classes, fake_classes=classes))
@@ -114,16 +114,16 @@ def test_one_picture_a_class_is_seen_in_pairs_of_one_class() -> None:
     assert one_side["ms_ssim"] < 0.6
 
 
-def test_measures_have_intervals_and_neither_way_is_better() -> None:
-    for found in metric.measure(FakeEvidence(pictures(0), pictures(1))):
-        assert found.low is not None
-        assert found.high is not None
-        assert found.low < found.value < found.high
-        assert found.better == ""
-    assert [one.low for one in metric.measure(FakeEvidence(pictures(0, 2), pictures(1, 3)))] == [None, None]
+def test_measures_have_intervals_and_no_direction() -> None:
+    for measure in metric.measure(FakeEvidence(pictures(0), pictures(1))):
+        assert measure.low is not None
+        assert measure.high is not None
+        assert measure.low < measure.value < measure.high
+        assert measure.better == ""
+    assert [measure.low for measure in metric.measure(FakeEvidence(pictures(0, 2), pictures(1, 3)))] == [None, None]
 
 
-def test_what_cannot_be_compared_is_refused_and_a_diverged_generator_gives_nan() -> None:
+def test_invalid_input_is_rejected_and_a_diverged_generator_gives_nan() -> None:
     with pytest.raises(LeafwingError, match="points"):
         values(FakeEvidence(torch.zeros(3, 2), torch.zeros(3, 2)))
     with pytest.raises(LeafwingError, match=r"11 pixels, .* 10"):
@@ -137,7 +137,7 @@ def test_what_cannot_be_compared_is_refused_and_a_diverged_generator_gives_nan()
     assert found.low is None
 
 
-def test_without_torchmetrics_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchmetrics_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
     with pytest.raises(LeafwingError, match=r"pip install 'leafwing\[evaluate\]'"):
         ms_ssim(unit(pictures(n=1)), unit(pictures(n=1)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leafwing.errors import LeafwingError
-from leafwing.metrics.protocol import Protocol, comparable, fingerprint, line
+from leafwing.metrics.protocol import Protocol, comparable, describe, fingerprint
 
 CATS = Protocol(
     data="ab" * 32,
@@ -44,19 +44,19 @@ def test_every_condition_is_part_of_the_fingerprint(name: str) -> None:
     assert changed(name).fingerprint != CATS.fingerprint
 
 
-def test_the_fingerprint_is_short_and_always_the_same() -> None:
+def test_the_fingerprint_is_stable() -> None:
     assert CATS.fingerprint == "a8ca1241c50c"  # of old rows: it may change with VERSION alone
     assert fingerprint(dict(reversed(CATS.as_dict().items()))) == CATS.fingerprint
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Protocol)])
-def test_numbers_that_differ_in_a_condition_are_not_ranked(name: str) -> None:
+def test_values_that_differ_in_a_condition_are_not_ranked(name: str) -> None:
     with pytest.raises(LeafwingError, match=rf"values of fid .* cannot be ranked: {name}: ") as caught:
         comparable([row(CATS), row(CATS), row(changed(name))])
     assert str(caught.value).count(": ") == 2, "more than what differs is named"
 
 
-def test_what_differs_is_told_with_whose_it_is() -> None:
+def test_the_error_names_the_runs_and_the_differences() -> None:
     other = replace(CATS, n_fake=5000, network="ef" * 32)
     with pytest.raises(LeafwingError) as caught:
         comparable([row(CATS, run="0001-a"), row(other, run="0002-b")])
@@ -66,28 +66,28 @@ def test_what_differs_is_told_with_whose_it_is() -> None:
     assert "seed" not in str(caught.value).partition(". Evaluate")[0]
 
 
-def test_numbers_of_several_metrics_need_not_agree() -> None:
+def test_different_metrics_may_have_different_protocols() -> None:
     comparable([row(CATS), row(changed("features"), "swd"), row(CATS), row(changed("features"), "swd")])
 
 
-def test_numbers_that_are_under_the_same_conditions_are_ranked() -> None:
+def test_values_of_one_protocol_are_ranked() -> None:
     comparable([row(CATS, run="a"), row(CATS, run="b")])
     comparable([])
 
 
-def test_a_condition_that_only_one_of_them_knows_differs() -> None:
+def test_a_condition_missing_on_one_side_differs() -> None:
     old = row(CATS)
     del old["protocol"]["precision"]
     with pytest.raises(LeafwingError, match="precision: None and fp32"):
         comparable([old, row(CATS)])
 
 
-def test_a_line_says_everything_that_limits_a_number() -> None:
-    told = line(CATS.as_dict())
-    for part in ("1,000 samples against 1,000 pictures (held-out)", "64x64x3", "crop", "lanczos", "own cdcdcdcd", "seed 0"):
-        assert part in told
-    assert told.endswith(f"fingerprint {CATS.fingerprint}")
-    points = line(replace(CATS, shape="points", features="", network="").as_dict())
+def test_the_description_names_all_conditions() -> None:
+    text = describe(CATS.as_dict())
+    for part in ("1,000 samples against 1,000 images (held-out)", "64x64x3", "crop", "lanczos", "own cdcdcdcd", "seed 0"):
+        assert part in text
+    assert text.endswith(f"fingerprint {CATS.fingerprint}")
+    points = describe(replace(CATS, shape="points", features="", network="").as_dict())
     assert "features" not in points
     assert "crop" not in points
-    assert "mirrored" in line(replace(CATS, mirror=True).as_dict())
+    assert "mirrored" in describe(replace(CATS, mirror=True).as_dict())

@@ -19,17 +19,20 @@ def measured(metric: str, images: int, value: float) -> dict[str, Any]:
 
 def test_names_and_messages_are_escaped() -> None:
     evil = "<script>alert('x')</script>&"
-    numbers = [measured(evil, 5, 1.0)]
-    found = [RunResult(evil, 0, "finished", rows=numbers), RunResult(evil, 1, "failed", evil)]
-    shown = Gallery(evil, evil, [(evil, [Picture(b"", "image/webp", evil)])])
-    held = Page()
-    held.feed(
+    rows = [measured(evil, 5, 1.0)]
+    results = [RunResult(evil, 0, "finished", rows=rows), RunResult(evil, 1, "failed", evil)]
+    gallery = Gallery(evil, evil, [(evil, [Picture(b"", "image/webp", evil)])])
+    parsed = Page()
+    parsed.feed(
         page(
-            tabulate(found), found, [shown], About(evil, evil, evil, [(evil, evil)], [(evil, [evil])], {(evil, 0): {5: 1.0}})
+            tabulate(results),
+            results,
+            [gallery],
+            About(evil, evil, evil, [(evil, evil)], [(evil, [evil])], {(evil, 0): {5: 1.0}}),
         )
     )
-    assert "script" not in held.seen
-    assert "".join(held.text).count("alert") > 10
+    assert "script" not in parsed.seen
+    assert "".join(parsed.text).count("alert") > 10
 
 
 def test_curves_are_placed_by_their_values() -> None:
@@ -45,14 +48,14 @@ def test_curves_are_placed_by_their_values() -> None:
 
 
 def test_curves_are_on_the_page_and_lines_beyond_the_colours_are_dashed() -> None:
-    found = [
+    results = [
         RunResult(f"r{i}", 0, "finished", rows=[measured("fid", 100, i), measured("fid", 200, i)])
         for i in range(curves.COLOURS + 1)
     ]
-    html = page(tabulate(found), found, [], About("title", "", "", [], []))
-    assert html.count("<polyline") == len(found)
+    html = page(tabulate(results), results, [], About("title", "", "", [], []))
+    assert html.count("<polyline") == len(results)
     assert html.count("stroke-dasharray") == 1
-    points = [line.points for line in curves.plot([curves.Line("", 0, found[0].curve("fid"))], "", "").lines]
+    points = [line.points for line in curves.plot([curves.Line("", 0, results[0].curve("fid"))], "", "").lines]
     assert f'points="{points[0][0][0]},' in html
 
 
@@ -66,11 +69,11 @@ def test_curves_are_on_the_page_and_lines_beyond_the_colours_are_dashed() -> Non
         (0, 0, [0, 0.2]),
     ],
 )
-def test_marks_are_round_and_hold_all(low: float, high: float, marks: list[float]) -> None:
+def test_ticks_are_round_and_cover_all_values(low: float, high: float, marks: list[float]) -> None:
     assert curves.steps(low, high) == marks
 
 
-def test_marks_of_a_wide_range_are_powers() -> None:
+def test_ticks_of_a_wide_range_are_logarithmic() -> None:
     assert curves.decades(3, 150) == [2, 5, 10, 20, 50, 100, 200]
     assert curves.decades(3, 150_000) == [1, 10, 100, 1000, 10_000, 100_000, 1_000_000]
     assert curves.decades(1, 1) == [1, 2]

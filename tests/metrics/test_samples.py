@@ -1,4 +1,4 @@
-"""Both sides of an evaluation: which pictures they are, that each is worked out once, in chunks, and what is kept in the cache."""
+"""Both sides of an evaluation: which images they contain, and that results are computed once, in chunks, and cached."""
 
 from __future__ import annotations
 
@@ -30,61 +30,61 @@ SPEC = DataSpec(8, 8, 1, labels=("a", "b", "c"), fields=("image", "label"))
 
 
 def data(n: int = N, mirror: bool = False, labels: bool = True) -> Dataset:
-    """Noise in which no picture is symmetric or there twice; of class a there is one in ten, of b the rest."""
+    """Noise without symmetric or equal images; a tenth of class a, the rest of class b."""
     array = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1), dtype=np.uint8)
     classes = np.where(np.arange(n) % 10 == 0, 0, 1) if labels else None
     return Dataset(SPEC if labels else DataSpec(8, 8, 1), array, classes, "ab" * 32, "noise", {"mirror": mirror})
 
 
-def model(told: bool = True) -> Model:
-    """Paints the latent's numbers into the picture, and the class over them."""
+def model(conditional: bool = True) -> Model:
+    """An image shows its latent as pixels, and its class in the first column."""
 
     def generate(nets: Any, z: Tensor, label: Tensor | None) -> Tensor:
-        painted = z.tanh().unflatten(1, (1, 8, 8))
-        return painted if label is None else torch.where(torch.arange(8) == 0, label.view(-1, 1, 1, 1) / 4, painted)
+        image = z.tanh().unflatten(1, (1, 8, 8))
+        return image if label is None else torch.where(torch.arange(8) == 0, label.view(-1, 1, 1, 1) / 4, image)
 
-    return Model(Game({}, [], Abilities(Normal(64), generate, ("label",) if told else ())), SPEC)
+    return Model(Game({}, [], Abilities(Normal(64), generate, ("label",) if conditional else ())), SPEC)
 
 
 class Network:
-    """A feature network that keeps count of the pictures it saw, and of how many at a time."""
+    """A feature network that records its batch sizes."""
 
     def __init__(self, classifies: bool = False) -> None:
-        self.seen: list[int] = []
+        self.batches: list[int] = []
         self.classifies = classifies
 
-    def __call__(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        self.seen.append(len(pictures))
-        features, _ = pixels(pictures)
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        self.batches.append(len(images))
+        features, _ = pixels(images)
         return features, features[:, :3] if self.classifies else None
 
 
-def protocol(real: Dataset, **more: Any) -> Protocol:
-    about = Protocol(
+def protocol(real: Dataset, **changes: Any) -> Protocol:
+    result = Protocol(
         data=real.fingerprint, split="held-out", held_out=0, n_real=len(real), n_fake=M, shape="8x8x1", fit="crop",
         background="white", mirror=real.mirror, labels=AS_REAL, features="pixels", network="cd" * 32, seed=2, precision="fp32",
     )  # fmt: skip
-    return replace(about, **more)
+    return replace(result, **changes)
 
 
 def open_samples(
-    cache: Path, real: Dataset, counted: Network | None = None, told: bool = True, **conditions: Any
+    cache: Path, real: Dataset, network: Network | None = None, conditional: bool = True, **conditions: Any
 ) -> Samples:
     about = protocol(real, **conditions)
-    features = Features("pixels", about.network, counted or Network(), classifies=bool(counted and counted.classifies))
+    features = Features("pixels", about.network, network or Network(), classifies=bool(network and network.classifies))
     parts = real.split(20)
-    return Samples(model(told), real, about, features, parts=lambda: parts, cache=cache, processes=Processes())
+    return Samples(model(conditional), real, about, features, parts=lambda: parts, cache=cache, processes=Processes())
 
 
 @pytest.fixture
-def both(tmp_path: Path) -> Iterator[Samples]:
-    with open_samples(tmp_path, data()) as opened:
-        yield opened
+def evidence(tmp_path: Path) -> Iterator[Samples]:
+    with open_samples(tmp_path, data()) as evidence:
+        yield evidence
 
 
-def is_evidence(opened: Samples) -> Evidence:
+def is_evidence(evidence: Samples) -> Evidence:
     """mypy compares the class with the protocol here."""
-    return opened
+    return evidence
 
 
 def joined(chunks: Iterator[Tensor]) -> Tensor:
@@ -94,126 +94,128 @@ def joined(chunks: Iterator[Tensor]) -> Tensor:
 # --- which samples -------------------------------------------------------------------------------------------------------
 
 
-def test_every_real_picture_is_shown_once(both: Samples) -> None:
-    shown = {bytes(one.numpy().tobytes()) for one in joined(both.real_pictures())}
-    known = {bytes(one.numpy().tobytes()) for one in samples.to_floats(data().array)}
-    assert shown == known
-    assert torch.equal(joined(both.real_pictures()), joined(both.real_pictures()))
+def test_every_real_image_appears_once(evidence: Samples) -> None:
+    streamed = {bytes(image.numpy().tobytes()) for image in joined(evidence.real_pictures())}
+    stored = {bytes(image.numpy().tobytes()) for image in samples.to_floats(data().array)}
+    assert streamed == stored
+    assert torch.equal(joined(evidence.real_pictures()), joined(evidence.real_pictures()))
 
 
-def test_fewer_real_pictures_are_a_choice_of_the_seed(tmp_path: Path) -> None:
-    some = [joined(open_samples(tmp_path, data(), n_real=40, seed=seed).real_pictures()) for seed in (0, 0, 1)]
-    assert some[0].shape == (40, 1, 8, 8)
-    assert torch.equal(some[0], some[1])
-    assert not torch.equal(some[0], some[2])
+def test_the_seed_selects_the_real_images(tmp_path: Path) -> None:
+    streams = [joined(open_samples(tmp_path, data(), n_real=40, seed=seed).real_pictures()) for seed in (0, 0, 1)]
+    assert streams[0].shape == (40, 1, 8, 8)
+    assert torch.equal(streams[0], streams[1])
+    assert not torch.equal(streams[0], streams[2])
 
 
-def test_of_mirrored_data_half_are_shown_mirrored(tmp_path: Path) -> None:
+def test_half_of_mirrored_data_are_mirrored(tmp_path: Path) -> None:
     plain, mirrored = (joined(open_samples(tmp_path, data(mirror=mirror)).real_pictures()) for mirror in (False, True))
-    turned = (mirrored == plain.flip(3)).flatten(1).all(1)
-    assert ((mirrored == plain).flatten(1).all(1) | turned).all()
-    assert 0.35 < turned.float().mean() < 0.65  # of 150, four standard deviations are 0.16
+    flipped = (mirrored == plain.flip(3)).flatten(1).all(1)
+    assert ((mirrored == plain).flatten(1).all(1) | flipped).all()
+    assert 0.35 < flipped.float().mean() < 0.65  # four standard deviations of 150 are 0.16
 
 
-def test_samples_are_those_of_the_model_rounded_to_8_bits(both: Samples) -> None:
-    exact = model().sample(M, seed=2, label=both.fake_labels())
-    made = joined(both.fake_pictures())
-    assert made.dtype == torch.float32
-    assert (made - exact).abs().max() <= 0.5 / 127.5 + 1e-6
-    assert torch.equal(made, (exact * 127.5 + 127.5).round() / 127.5 - 1)
+def test_samples_are_rounded_to_8_bits(evidence: Samples) -> None:
+    exact = model().sample(M, seed=2, label=evidence.fake_labels())
+    images = joined(evidence.fake_pictures())
+    assert images.dtype == torch.float32
+    assert (images - exact).abs().max() <= 0.5 / 127.5 + 1e-6
+    assert torch.equal(images, (exact * 127.5 + 127.5).round() / 127.5 - 1)
 
 
-def test_classes_are_asked_for_in_the_shares_of_the_real_pictures(tmp_path: Path) -> None:
+def test_classes_have_the_distribution_of_the_real_images(tmp_path: Path) -> None:
     real = data()
     labels = open_samples(tmp_path, real, n_fake=300).fake_labels()
     assert np.bincount(labels, minlength=3).tolist() == [30, 270, 0]
     assert np.bincount(open_samples(tmp_path, real, labels=IN_TURN, n_fake=300).fake_labels()).tolist() == [100] * 3
-    assert open_samples(tmp_path, real, told=False).fake_labels() is None
+    assert open_samples(tmp_path, real, conditional=False).fake_labels() is None
 
 
-def test_labels_of_real_pictures_are_in_their_order(both: Samples) -> None:
+def test_real_labels_match_the_real_images(evidence: Samples) -> None:
     real = data()
-    by_picture = {
-        one.tobytes(): label for one, label in zip(samples.to_floats(real.array).numpy(), real.labels, strict=True)
+    by_image = {
+        image.tobytes(): label for image, label in zip(samples.to_floats(real.array).numpy(), real.labels, strict=True)
     }
-    assert [by_picture[one.tobytes()] for one in joined(both.real_pictures()).numpy()] == both.real_labels().tolist()
+    assert [
+        by_image[image.tobytes()] for image in joined(evidence.real_pictures()).numpy()
+    ] == evidence.real_labels().tolist()
 
 
-def test_training_and_held_out_pictures_are_in_the_order_of_the_data(tmp_path: Path) -> None:
-    opened = open_samples(tmp_path, data(mirror=True))
-    train, held = (joined(chunks) for chunks in (opened.train_pictures(), opened.held_pictures()))
-    assert (len(train), len(held)) == (N - 20, 20)
-    places = {one.tobytes(): i for i, one in enumerate(samples.to_floats(data().array).numpy())}
-    for part in (train, held):
-        order = [places[one.tobytes()] for one in part.numpy()]
+def test_training_and_held_out_images_are_in_the_order_of_the_data(tmp_path: Path) -> None:
+    evidence = open_samples(tmp_path, data(mirror=True))
+    train, held_out = (joined(chunks) for chunks in (evidence.train_pictures(), evidence.held_out_pictures()))
+    assert (len(train), len(held_out)) == (N - 20, 20)
+    indices = {image.tobytes(): i for i, image in enumerate(samples.to_floats(data().array).numpy())}
+    for part in (train, held_out):
+        order = [indices[image.tobytes()] for image in part.numpy()]
         assert order == sorted(order)
 
 
-def test_made_of_latents_of_ones_own(both: Samples) -> None:
-    latents = both.latents(5)
+def test_generate_takes_latents(evidence: Samples) -> None:
+    latents = evidence.latents(5)
     assert torch.equal(latents, model().latents(5, 2))
-    made = both.made_of(latents)
-    assert (made[:, :, :, 0] == 0).all(), "of class 0"
-    assert torch.equal(made[..., 1:], latents.tanh().view(5, 1, 8, 8)[..., 1:])
+    images = evidence.generate(latents)
+    assert (images[:, :, :, 0] == 0).all(), "of class 0"
+    assert torch.equal(images[..., 1:], latents.tanh().view(5, 1, 8, 8)[..., 1:])
 
 
-def test_points_are_in_the_datas_units(tmp_path: Path) -> None:
+def test_points_are_in_the_units_of_the_data(tmp_path: Path) -> None:
     spec = DataSpec(0, 0, 2)
     array = np.random.default_rng(0).normal(0, 3, (N, 2)).astype(np.float32)
     real = Dataset(spec, array, None, "ab" * 32, "ring", {})
     game = Game({}, [], Abilities(Normal(2), lambda nets, z, label: z * 10))
-    about = protocol(real, shape="points", features="", network="")
-    opened = Samples(
-        Model(game, spec), real, about, None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
+    conditions = protocol(real, shape="points", features="", network="")
+    evidence = Samples(
+        Model(game, spec), real, conditions, None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
     )
-    assert opened.world == "ring"
-    assert opened.fake_points().dtype == np.float64
-    assert np.allclose(opened.fake_points(), model_points := Model(game, spec).sample(M, 2).numpy())
+    assert evidence.world == "ring"
+    assert evidence.fake_points().dtype == np.float64
+    assert np.allclose(evidence.fake_points(), model_points := Model(game, spec).sample(M, 2).numpy())
     assert np.abs(model_points).max() > 10
-    with pytest.raises(LeafwingError, match="this metric requires pictures"):
-        opened.fake_pictures()
+    with pytest.raises(LeafwingError, match="this metric requires images"):
+        evidence.fake_pictures()
     with pytest.raises(LeafwingError, match="requires a feature network"):
-        opened.features(torch.zeros(1, 1, 8, 8))
+        evidence.features(torch.zeros(1, 1, 8, 8))
 
 
-def test_pictures_are_no_points(both: Samples) -> None:
-    assert both.world == ""
+def test_images_are_not_points(evidence: Samples) -> None:
+    assert evidence.world == ""
     with pytest.raises(LeafwingError, match="this metric requires points"):
-        both.fake_points()
+        evidence.fake_points()
 
 
-def test_digits_of_ones_own_are_read_by_a_reader_of_their_own(tmp_path: Path) -> None:
+def test_the_world_names_the_users_digits(tmp_path: Path) -> None:
     spec = DataSpec(8, 8, 3)
     real = Dataset(spec, np.zeros((N, 8, 8, 3), np.uint8), None, "ab" * 32, "stacked:/my/digits", {})
     model = Model(Game({}, [], Abilities(Normal(2), lambda nets, z, label: z)), spec)
-    opened = Samples(model, real, protocol(real), None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes())
-    assert digits_of(opened.world) == "/my/digits"
+    evidence = Samples(model, real, protocol(real), None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes())
+    assert digits_of(evidence.world) == "/my/digits"
 
 
 # --- features ------------------------------------------------------------------------------------------------------------
 
 
-def test_features_are_worked_out_once_and_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_computed_once_and_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, passes = Network(classifies=True), []
-    with open_samples(tmp_path, data(), network) as opened:
-        stream = opened.model.stream
-        monkeypatch.setattr(opened.model, "stream", lambda z, **how: passes.append(len(z)) or stream(z, **how))
+    with open_samples(tmp_path, data(), network) as evidence:
+        stream = evidence.model.stream
+        monkeypatch.setattr(evidence.model, "stream", lambda z, **how: passes.append(len(z)) or stream(z, **how))
         for _ in range(2):
-            real, fake, sure = opened.real_features(), opened.fake_features(), opened.fake_probabilities()
-            assert len(list(opened.fake_pictures())) == 2
-    assert (real.shape, fake.shape, sure.shape) == ((N, 64), (M, 64), (M, 3))
-    assert (real.dtype, fake.dtype, sure.dtype) == (np.float32, np.float32, np.float64)
-    assert np.allclose(sure.sum(1), 1, atol=1e-12)
-    assert network.seen == [64, 64, 22, 64, 36], "real, then fake pictures"
+            real, fake, probabilities = evidence.real_features(), evidence.fake_features(), evidence.fake_probabilities()
+            assert len(list(evidence.fake_pictures())) == 2
+    assert (real.shape, fake.shape, probabilities.shape) == ((N, 64), (M, 64), (M, 3))
+    assert (real.dtype, fake.dtype, probabilities.dtype) == (np.float32, np.float32, np.float64)
+    assert np.allclose(probabilities.sum(1), 1, atol=1e-12)
+    assert network.batches == [64, 64, 22, 64, 36], "real, then fake images"
     assert passes == [64, 36]
-    assert np.array_equal(fake, joined(opened.fake_pictures()).flatten(1).numpy())
+    assert np.array_equal(fake, joined(evidence.fake_pictures()).flatten(1).numpy())
 
 
-def test_features_of_real_pictures_are_kept_in_the_cache(tmp_path: Path) -> None:
+def test_features_of_real_images_are_cached(tmp_path: Path) -> None:
     first, second = Network(), Network()
-    known = open_samples(tmp_path, data(), first).real_features()
-    assert np.array_equal(open_samples(tmp_path, data(), second, n_fake=7, precision="bf16").real_features(), known)
-    assert (sum(first.seen), second.seen) == (N, [])
+    cached = open_samples(tmp_path, data(), first).real_features()
+    assert np.array_equal(open_samples(tmp_path, data(), second, n_fake=7, precision="bf16").real_features(), cached)
+    assert (sum(first.batches), second.batches) == (N, [])
     for other in (
         {"n_real": 70},
         {"network": "ef" * 32},
@@ -224,54 +226,54 @@ def test_features_of_real_pictures_are_kept_in_the_cache(tmp_path: Path) -> None
     ):
         third = Network()
         open_samples(tmp_path, data(), third, **other).real_features()
-        assert sum(third.seen) == other.get("n_real", N), other
+        assert sum(third.batches) == other.get("n_real", N), other
     for path in (tmp_path / "features").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     fourth = Network()
-    assert np.array_equal(open_samples(tmp_path, data(), fourth).real_features(), known)
-    assert sum(fourth.seen) == N, "a damaged file was believed"
+    assert np.array_equal(open_samples(tmp_path, data(), fourth).real_features(), cached)
+    assert sum(fourth.batches) == N, "a damaged file was used"
 
 
-def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None:
-    (tmp_path / "features").write_text("in the way")
+def test_an_unwritable_cache_is_not_an_error(tmp_path: Path) -> None:
+    (tmp_path / "features").write_text("not a folder")
     assert open_samples(tmp_path, data()).real_features().shape == (N, 64)
 
 
-def test_samples_on_the_disk_end_with_the_evaluation(tmp_path: Path) -> None:
-    with open_samples(tmp_path, data()) as opened:
-        list(opened.fake_pictures())
-        assert isinstance(opened._made[0], np.memmap), "samples are held in memory"
+def test_samples_on_disk_are_deleted_after_the_evaluation(tmp_path: Path) -> None:
+    with open_samples(tmp_path, data()) as evidence:
+        list(evidence.fake_pictures())
+        assert isinstance(evidence._fake_images[0], np.memmap), "samples are kept in memory"
     assert list((tmp_path / "samples").iterdir()) == []
 
 
-def test_samples_that_are_not_finite_stay_so(tmp_path: Path) -> None:
-    """A byte has no way to say nan: a diverged generator must not pass for one that paints grey."""
-    with open_samples(tmp_path, data(), told=False) as opened:
-        whole = opened.model.game.abilities.generate
-        assert whole is not None
+def test_non_finite_samples_become_nan(tmp_path: Path) -> None:
+    """NaN has no 8-bit value: samples of a diverged generator must not turn grey."""
+    with open_samples(tmp_path, data(), conditional=False) as evidence:
+        generate = evidence.model.game.abilities.generate
+        assert generate is not None
 
         def broken(nets: Any, z: Tensor, label: Tensor | None) -> Tensor:
-            made = whole(nets, z, label)
-            return torch.where((z[:, 0] > 1).view(-1, 1, 1, 1) & (torch.arange(8) == 2), torch.nan, made)
+            images = generate(nets, z, label)
+            return torch.where((z[:, 0] > 1).view(-1, 1, 1, 1) & (torch.arange(8) == 2), torch.nan, images)
 
-        opened.model.game.abilities = replace(opened.model.game.abilities, generate=broken)
-        ill = opened.model.latents(M, opened.seed)[:, 0] > 1
-        shown = joined(opened.fake_pictures())
-        assert 0 < ill.sum() < M
-        assert torch.equal(shown.isnan().flatten(1).all(1), ill)
-        assert torch.equal(torch.from_numpy(opened.fake_features()).isnan().all(1), ill)
+        evidence.model.game.abilities = replace(evidence.model.game.abilities, generate=broken)
+        expected = evidence.model.latents(M, evidence.seed)[:, 0] > 1
+        images = joined(evidence.fake_pictures())
+        assert 0 < expected.sum() < M
+        assert torch.equal(images.isnan().flatten(1).all(1), expected)
+        assert torch.equal(torch.from_numpy(evidence.fake_features()).isnan().all(1), expected)
 
 
-def test_a_network_that_is_no_classifier_gives_no_probabilities(both: Samples) -> None:
+def test_probabilities_require_a_classifier(evidence: Samples) -> None:
     with pytest.raises(LeafwingError, match="not a classifier"):
-        both.fake_probabilities()
+        evidence.fake_probabilities()
 
 
 # --- attributes ----------------------------------------------------------------------------------------------------------
 
 
 def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = AS_REAL) -> Samples:
-    """A model whose samples are their two attributes, beside noise of which one in ten has x and none has y."""
+    """A model whose samples show their two attributes, and real noise of which a tenth has x and none has y."""
     spec = DataSpec(8, 8, 1, fields=("image", "attributes"), attributes=("x", "y"))
 
     def generate(nets: Any, z: Tensor, attributes: Tensor) -> Tensor:
@@ -280,29 +282,29 @@ def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = A
     real = data(labels=False)
     real.attributes = np.stack([np.arange(N) % 10 == 0, np.zeros(N, bool)], axis=1).astype(np.uint8)
     real.spec = replace(spec, attributes=names)
-    told = Model(Game({}, [], Abilities(Normal(64), generate, ("attributes",))), spec, combinations=[[-1, 1, 1]])
+    model = Model(Game({}, [], Abilities(Normal(64), generate, ("attributes",))), spec, combinations=[[-1, 1, 1]])
     parts = real.split(20)
-    about = protocol(real, labels=labels, n_fake=N + 50)
-    return Samples(told, real, about, None, parts=lambda: parts, cache=cache, processes=Processes())
+    conditions = protocol(real, labels=labels, n_fake=N + 50)
+    return Samples(model, real, conditions, None, parts=lambda: parts, cache=cache, processes=Processes())
 
 
-def test_samples_have_the_attributes_of_the_real_ones_in_their_shares(tmp_path: Path) -> None:
-    with attributed(tmp_path) as opened:
-        made = joined(opened.fake_pictures())[:, 0, 0, :2].round()
-        order, _ = opened.real.epoch(2, 0)
-        assert opened.real.attributes is not None
-        real = torch.from_numpy(opened.real.attributes[order]).float()
-        assert torch.equal(made[:N], real)
-        assert torch.equal(made[N:], real[:50])
+def test_samples_have_the_attributes_of_the_real_images(tmp_path: Path) -> None:
+    with attributed(tmp_path) as evidence:
+        attributes = joined(evidence.fake_pictures())[:, 0, 0, :2].round()
+        order, _ = evidence.real.epoch(2, 0)
+        assert evidence.real.attributes is not None
+        real = torch.from_numpy(evidence.real.attributes[order]).float()
+        assert torch.equal(attributes[:N], real)
+        assert torch.equal(attributes[N:], real[:50])
 
 
 @pytest.mark.parametrize("how", [{"names": ("x", "z")}, {"labels": IN_TURN}])
-def test_where_the_real_ones_have_others_they_are_those_that_the_run_knows(tmp_path: Path, how: dict[str, Any]) -> None:
-    with attributed(tmp_path, **how) as opened:
-        assert joined(opened.fake_pictures())[:, 0, 0, :2].eq(1).all()
+def test_otherwise_attributes_are_combinations_of_the_run(tmp_path: Path, how: dict[str, Any]) -> None:
+    with attributed(tmp_path, **how) as evidence:
+        assert joined(evidence.fake_pictures())[:, 0, 0, :2].eq(1).all()
 
 
-def test_what_is_made_of_latents_has_one_and_the_same_attributes(tmp_path: Path) -> None:
-    opened = attributed(tmp_path)
-    opened.model.combinations = np.array([[-1, 1, 0], [-1, 0, 1]])
-    assert len(opened.made_of(opened.latents(20))[:, 0, 0, :2].unique(dim=0)) == 1
+def test_generate_uses_the_same_attributes_for_all(tmp_path: Path) -> None:
+    evidence = attributed(tmp_path)
+    evidence.model.combinations = np.array([[-1, 1, 0], [-1, 0, 1]])
+    assert len(evidence.generate(evidence.latents(20))[:, 0, 0, :2].unique(dim=0)) == 1

@@ -21,7 +21,7 @@ FILTER = (LINE[:, None] * LINE)[None, None]
 
 
 def values(real: torch.Tensor, fake: torch.Tensor, seed: int = 0) -> dict[str, float]:
-    return {one.name: one.value for one in swd.measure(FakeEvidence(real, fake, seed=seed))}
+    return {measure.name: measure.value for measure in swd.measure(FakeEvidence(real, fake, seed=seed))}
 
 
 def down(x: np.ndarray) -> np.ndarray:
@@ -37,39 +37,39 @@ def up(x: np.ndarray) -> np.ndarray:
     return convolve(apart, 4 * FILTER, mode="mirror")
 
 
-def test_the_pyramid_is_the_published_codes() -> None:
-    given = pictures(n=2)
-    x = given.double().numpy()
+def test_the_pyramid_equals_that_of_the_published_code() -> None:
+    images = pictures(n=2)
+    x = images.double().numpy()
     half, quarter = down(x), down(down(x))
     oracle = [x - up(half), half - up(quarter), quarter]
-    found = pyramid(given)
-    assert [tuple(level.shape) for level in found] == [(2, 3, 64, 64), (2, 3, 32, 32), (2, 3, 16, 16)]
-    for level, expected in zip(found, oracle, strict=True):
+    levels = pyramid(images)
+    assert [tuple(level.shape) for level in levels] == [(2, 3, 64, 64), (2, 3, 32, 32), (2, 3, 16, 16)]
+    for level, expected in zip(levels, oracle, strict=True):
         assert np.abs(level.numpy() - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize(
     ("height", "width", "sides"), [(63, 90, [63, 32, 16]), (31, 40, [31]), (33, 33, [33, 17]), (8, 9, [8])]
 )
-def test_sizes_that_are_no_powers_of_two_are_halved_upwards(height: int, width: int, sides: list[int]) -> None:
+def test_other_sizes_are_halved_and_rounded_up(height: int, width: int, sides: list[int]) -> None:
     levels = pyramid(pictures(n=1, height=height, width=width))
     assert [min(level.shape[-2:]) for level in levels] == sides
 
 
-def test_patches_are_cut_at_random_places_and_whole() -> None:
+def test_patches_are_complete_and_at_random_positions() -> None:
     """A picture whose pixels are their own number, and twice that in the second channel; small, so that it has one level."""
     number = torch.arange(20 * 30.0).view(1, 1, 20, 30)
-    found = patches(iter([torch.cat([number, 2 * number], dim=1)]), 0, 500, seed=0)
-    assert found.shape == (14 * 24, 2, 49)  # as many as there are places
-    corner = found[:, 0, :1]
+    result = patches(iter([torch.cat([number, 2 * number], dim=1)]), 0, 500, seed=0)
+    assert result.shape == (14 * 24, 2, 49)  # as many as there are places
+    corner = result[:, 0, :1]
     inside = (30 * np.arange(7)[:, None] + np.arange(7)).reshape(1, 49)
-    assert np.array_equal(found[:, 0], corner + inside)
-    assert np.array_equal(found[:, 1], 2 * found[:, 0])
+    assert np.array_equal(result[:, 0], corner + inside)
+    assert np.array_equal(result[:, 1], 2 * result[:, 0])
     row, column = np.divmod(corner, 30)
     assert (row.min(), row.max(), column.min(), column.max()) == (0, 13, 0, 23)
 
 
-def test_the_distance_is_scipys_over_the_same_directions() -> None:
+def test_the_distance_equals_scipys_over_the_same_directions() -> None:
     random = np.random.default_rng(0)
     real, fake = random.standard_normal((150, 2, 49)), random.exponential(2, (150, 2, 49))
     axes = np.random.default_rng(5).standard_normal((4 * 128, 98)).astype(np.float32)
@@ -80,23 +80,23 @@ def test_the_distance_is_scipys_over_the_same_directions() -> None:
 
     a, b = normalised(real) @ axes.T, normalised(fake) @ axes.T
     oracle = 1_000 * np.mean([wasserstein_distance(a[:, i], b[:, i]) for i in range(512)])
-    found = sliced_distance(real.astype(np.float32), fake.astype(np.float32), seed=5)
-    assert found == pytest.approx(oracle, rel=1e-4)
-    assert found > 20
+    distance = sliced_distance(real.astype(np.float32), fake.astype(np.float32), seed=5)
+    assert distance == pytest.approx(oracle, rel=1e-4)
+    assert distance > 20
 
 
-def test_the_same_pictures_are_no_distance_apart_and_levels_are_named_by_their_shorter_side() -> None:
-    given = pictures(n=10, height=64, width=80)
-    found = values(given, given)
-    assert found == {"swd_64": 0, "swd_32": 0, "swd_16": 0, "swd": 0}
+def test_equal_images_have_distance_0_and_levels_are_named_by_their_shorter_side() -> None:
+    images = pictures(n=10, height=64, width=80)
+    distances = values(images, images)
+    assert distances == {"swd_64": 0, "swd_32": 0, "swd_16": 0, "swd": 0}
 
 
 def test_swd_is_the_mean_of_the_levels() -> None:
-    found = values(pictures(0, 10), torch.rand(12, 3, 64, 64) * 2 - 1)
-    assert found["swd"] == pytest.approx((found["swd_64"] + found["swd_32"] + found["swd_16"]) / 3)
+    distances = values(pictures(0, 10), torch.rand(12, 3, 64, 64) * 2 - 1)
+    assert distances["swd"] == pytest.approx((distances["swd_64"] + distances["swd_32"] + distances["swd_16"]) / 3)
 
 
-def test_lost_detail_is_seen_at_the_fine_levels_and_lost_colour_at_the_coarse_one() -> None:
+def test_blur_shows_at_fine_levels_and_tint_at_the_coarse_one() -> None:
     """In units of how far two draws of one distribution are apart. Five seeds: blurred 3.5 to 3.8 at 64 px and 1.0 at 16 px; each
     picture tinted in another colour 1.0 at 64 px and 2.8 to 3.9 at 16 px."""
     random = torch.Generator().manual_seed(0)
@@ -110,17 +110,17 @@ def test_lost_detail_is_seen_at_the_fine_levels_and_lost_colour_at_the_coarse_on
     assert tinted["swd_16"] > 2 * same["swd_16"]
 
 
-def test_it_is_blind_to_brightness_and_contrast() -> None:
+def test_it_ignores_brightness_and_contrast() -> None:
     """Each side is normalised by itself, as in the published code; the guide says so."""
-    given = pictures(n=10)
-    assert max(values(given, 0.5 * given + 0.3).values()) < 0.01
+    images = pictures(n=10)
+    assert max(values(images, 0.5 * images + 0.3).values()) < 0.01
 
 
-def test_many_pictures_give_fewer_patches_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(swd, "MOST", 200)
+def test_many_images_give_fewer_patches_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swd, "MAX_PATCHES", 200)
     counted: list[int] = []
 
-    def count(real: np.ndarray, fake: np.ndarray, seed: int, told: object) -> float:
+    def count(real: np.ndarray, fake: np.ndarray, seed: int, report: object) -> float:
         counted.extend([len(real), len(fake)])
         return 0.0
 
@@ -129,7 +129,7 @@ def test_many_pictures_give_fewer_patches_each(monkeypatch: pytest.MonkeyPatch) 
     assert counted == [30 * 6, 20 * 6]
 
 
-def test_points_are_refused_and_a_diverged_generator_gives_nan() -> None:
+def test_points_are_rejected_and_a_diverged_generator_gives_nan() -> None:
     with pytest.raises(LeafwingError, match="7x7"):
         values(torch.zeros(3, 2), torch.zeros(3, 2))
     with pytest.raises(LeafwingError, match="7x7"):
@@ -139,6 +139,6 @@ def test_points_are_refused_and_a_diverged_generator_gives_nan() -> None:
     assert np.isnan(values(pictures(n=4), broken)["swd"])
 
 
-def test_a_flat_picture_divides_nothing_by_nought() -> None:
+def test_flat_images_do_not_divide_by_zero() -> None:
     flat = torch.zeros(4, 3, 16, 16)
     assert values(flat, flat) == {"swd_16": 0, "swd": 0}

@@ -204,7 +204,7 @@ def of_checkpoint(
 
 def beside_training(protocol: Protocol, run: Run) -> Protocol:
     """The protocol of memorisation, which looks at the training pictures whatever the other metrics look at."""
-    from leafwing.metrics.memorisation import MOST as LOOKED_AT
+    from leafwing.metrics.memorisation import MAX_IMAGES
 
     about = run.config["data"]
     held_out = int(about.get("held_out", 0))
@@ -214,7 +214,7 @@ def beside_training(protocol: Protocol, run: Run) -> Protocol:
         split="train",
         held_out=held_out,
         n_real=about["samples"] - held_out,
-        n_fake=min(protocol.n_fake, LOOKED_AT),
+        n_fake=min(protocol.n_fake, MAX_IMAGES),
     )
 
 
@@ -404,7 +404,7 @@ def numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def describe_numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of `evaluate` for people: a table, what a metric says in words, and each protocol in a line."""
-    from leafwing.metrics.protocol import line
+    from leafwing.metrics.protocol import describe
     from leafwing.tables import aligned
 
     lines = [("images", "metric", "value", "95 %", "better")]
@@ -413,7 +413,7 @@ def describe_numbers(rows: Sequence[Mapping[str, Any]]) -> str:
         value = "unknown" if row["value"] is None else f"{row['value']:.4g}"
         lines.append((f"{row['images']:,}", row["metric"], value, interval, row["better"]))
     words = dict.fromkeys(f"{row['images']:,} images: {row['words']}" for row in rows if row.get("words"))
-    protocols = dict.fromkeys(line(row["protocol"]) for row in rows)
+    protocols = dict.fromkeys(describe(row["protocol"]) for row in rows)
     return "\n".join([aligned(lines), *words, *protocols])
 
 

@@ -12,18 +12,18 @@ CHUNK = 32 << 20
 """Maximum size in bytes of a block of a pairwise matrix, which is never held in memory as a whole."""
 
 
-def check(real: np.ndarray, fake: np.ndarray, needed: int, metric: str) -> bool:
+def check(real: np.ndarray, fake: np.ndarray, minimum: int, metric: str) -> bool:
     """Whether two feature sets (n, d) and (m, d) can be compared: False if a value is not finite (a diverged generator).
 
     Raises:
-        LeafwingError: one side has fewer than `needed` rows, or their dimensions differ.
+        LeafwingError: one side has fewer than `minimum` rows, or their dimensions differ.
     """
     if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
         raise LeafwingError(f"{metric} requires features (n, d) of the same network, not {real.shape} and {fake.shape}")
     for side, n in (("real", len(real)), ("generated", len(fake))):
-        if n < needed:
+        if n < minimum:
             raise LeafwingError(
-                f"{metric} requires at least {needed} {side} samples, but there are {n}: increase the number of samples"
+                f"{metric} requires at least {minimum} {side} samples, but there are {n}: increase the number of samples"
             )
     return bool(np.isfinite(real).all() and np.isfinite(fake).all())
 

@@ -31,9 +31,9 @@ class Measure:
 
 
 class Evidence(Protocol):
-    """What a metric may request. Everything is computed once, in chunks, and shared by all metrics of an evaluation.
+    """What a metric may use. Everything is computed once, in chunks, and shared by all metrics of an evaluation.
 
-    Pictures are float32 (b, channels, height, width) in [-1, 1], in chunks; features are float32 (n, d); probabilities
+    Images are float32 (b, channels, height, width) in [-1, 1], in chunks; features are float32 (n, d); probabilities
     are float64 (n, classes) and sum to 1. `real` is the split that the protocol names; `train` is what the model was trained on.
     """
 
@@ -42,22 +42,22 @@ class Evidence(Protocol):
     n_real: int
     n_fake: int
     world: str
-    """The built-in data set, such as "ring" or "stacked:FOLDER"; empty for a user's pictures."""
+    """The built-in data set, such as "ring" or "stacked:FOLDER"; empty for a user's images."""
     options: Mapping[str, Any]
     """The options with which the data were loaded, as for `leafwing.data.load`: size, fit and so on."""
 
     def report_progress(self, what: str, done: int, total: int) -> None:
-        """Progress callback for slow computations: description, amount done, total."""
+        """Progress of slow computations: description, amount done, total."""
         ...
 
     def real_pictures(self) -> Iterator[Tensor]: ...
     def fake_pictures(self) -> Iterator[Tensor]: ...
     def train_pictures(self) -> Iterator[Tensor]:
-        """All training pictures, once each, unmirrored, in a fixed order."""
+        """All training images, once each, unmirrored, in a fixed order."""
         ...
 
-    def held_pictures(self) -> Iterator[Tensor]:
-        """Held-out pictures of the same source, in a fixed order; empty if nothing was held out."""
+    def held_out_pictures(self) -> Iterator[Tensor]:
+        """Held-out images of the same source, in a fixed order; empty if nothing was held out."""
         ...
 
     def fake_points(self) -> np.ndarray:
@@ -82,12 +82,12 @@ class Evidence(Protocol):
         """int64 (n_real,), the classes of the real samples; None for data without labels."""
         ...
 
-    def features(self, pictures: Tensor) -> np.ndarray:
-        """Features of some pictures (b, channels, height, width) in [-1, 1]: float32 (b, d)."""
+    def features(self, images: Tensor) -> np.ndarray:
+        """Features of images (b, channels, height, width) in [-1, 1]: float32 (b, d)."""
         ...
 
-    def made_of(self, latents: Tensor) -> Tensor:
-        """Pictures in [-1, 1] generated from latents (b, size); for a model with labels, all of class 0."""
+    def generate(self, latents: Tensor) -> Tensor:
+        """Images in [-1, 1] generated from latents (b, size); for a model with labels, all of class 0."""
         ...
 
     def latents(self, n: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Feature networks: they map pictures to the vectors with which distributions are compared; each has a digest of its weights.
+"""Feature networks: they map images to the vectors with which distributions are compared; each has a digest of its weights.
 
-`pixels` is defined here, `own` and `inception` in their own files. All of them composite transparent pictures onto white first.
+`pixels` is defined here, `own` and `inception` in their own files. All of them composite transparent images onto white first.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.own import opaque
+from leafwing.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
 
 FEATURES = {
-    "pixels": "no network: the pictures themselves, downsampled to 16x16",
+    "pixels": "no network: the images themselves, downsampled to 16x16",
     "own": "a small network trained once on the data: a classifier if there are labels, else self-supervised",
     "inception": "the standard FID network, with public weights (95 MB); slow without a GPU",
 }
 """Names and descriptions of the feature networks."""
 
 SIDE = 16
-"""Side of `pixels`: 768 dimensions in RGB, few enough to estimate a covariance from some thousand pictures."""
+"""Side of `pixels`: 768 dimensions in RGB, few enough to estimate a covariance from some thousand images."""
 
 Net = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-"""Pictures (b, 1 or 3, height, width) in [-1, 1] -> features (b, d) and, for a classifier, logits (b, classes)."""
+"""Images (b, 1 or 3, height, width) in [-1, 1] -> features (b, d) and, for a classifier, logits (b, classes)."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ class Features:
     classifies: bool = False
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features float32 (b, d) of pictures (b, channels, height, width) in [-1, 1], and for a classifier probabilities.
+    def __call__(self, images: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features float32 (b, d) of images (b, channels, height, width) in [-1, 1], and for a classifier probabilities.
 
         Probabilities are float64 (b, classes) and sum to 1.
         """
         outputs, probabilities = [], []
-        for part in pictures.split(self.batch):
-            features, logits = self.net(opaque(part.to(self.device)))
+        for batch in images.split(self.batch):
+            features, logits = self.net(opaque(batch.to(self.device)))
             outputs.append(features.float().cpu().numpy())
             if logits is not None:
                 probabilities.append(logits.cpu().double().softmax(1).numpy())
@@ -78,7 +79,7 @@ def load_features(
     weights: str | Path | None = None,
     device: str = "cpu",
     cache: str | Path | None = None,
-    report_progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report_progress: Progress = no_progress,
 ) -> Features:
     """A feature network by name.
 
@@ -101,25 +102,25 @@ def load_features(
         from leafwing.metrics import own
 
         assert data is not None, "`own` is trained on data"
-        net, digest = own.own(data, cache=cache, report_progress=report_progress)
+        net, digest = own.feature_network(data, cache=cache, report_progress=report_progress)
         return Features(name, digest, net.to(device), device, own.BATCH, net.classes > 0)
     if name == "inception":
         from leafwing.metrics import inception
 
-        standard, digest = inception.inception(weights)
-        return Features(name, digest, standard.to(device), device, inception.BATCH, True)
+        network, digest = inception.inception(weights)
+        return Features(name, digest, network.to(device), device, inception.BATCH, True)
     raise LeafwingError(f"no feature network {name!r}; there are: {', '.join(FEATURES)}")
 
 
-def pixels(pictures: Tensor) -> tuple[Tensor, None]:
-    """The pictures, downsampled to at most 16 pixels per side, as vectors."""
-    return shrunk(pictures, SIDE).flatten(1), None
+def pixels(images: Tensor) -> tuple[Tensor, None]:
+    """Images downsampled to at most 16 pixels per side, as vectors."""
+    return shrunk(images, SIDE).flatten(1), None
 
 
-def shrunk(pictures: Tensor, side: int) -> Tensor:
-    """Pictures downsampled by averaging so that the longer side has at most `side` pixels."""
-    height, width = pictures.shape[2:]
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """Images downsampled by averaging so that the longer side has at most `side` pixels."""
+    height, width = images.shape[2:]
     scale = side / max(height, width)
     if scale >= 1:
-        return pictures
-    return F.interpolate(pictures, (max(1, round(height * scale)), max(1, round(width * scale))), mode="area")
+        return images
+    return F.interpolate(images, (max(1, round(height * scale)), max(1, round(width * scale))), mode="area")

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from leafwing.metrics.clouds import check
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import within
+from leafwing.metrics.intervals import with_interval
 
 RESAMPLES = 30
-WIDEST = 256
+MAX_DIMENSIONS = 256
 """Maximum feature dimension for which an interval is computed: 30 distances in 2,048 dimensions take minutes."""
 
 
@@ -30,10 +30,10 @@ def measure(evidence: Evidence) -> list[Measure]:
     """`fid`, with a bootstrap interval for at most 256 features; see `spread`."""
     real, fake = evidence.real_features(), evidence.fake_features()
     value = frechet_distance(real, fake)
-    if real.shape[1] > WIDEST or not np.isfinite(value):
+    if real.shape[1] > MAX_DIMENSIONS or not np.isfinite(value):
         return [Measure("fid", value, better="lower")]
-    told = partial(evidence.report_progress, "resamples for the interval of fid")
-    return [within("fid", value, spread(real, fake, evidence.seed, told=told), "lower", least=0)]
+    report = partial(evidence.report_progress, "resamples for the interval of fid")
+    return [with_interval("fid", value, spread(real, fake, evidence.seed, report=report), "lower", minimum=0)]
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
@@ -45,8 +45,8 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     if not check(real, fake, 2, "fid"):
         return float("nan")
     (mean_r, root_r), (mean_f, root_f) = _gaussian(real), _gaussian(fake)
-    shared = torch.linalg.svdvals(root_r @ root_f.T).sum()
-    distance = (mean_r - mean_f).square().sum() + root_r.square().sum() + root_f.square().sum() - 2 * shared
+    cross = torch.linalg.svdvals(root_r @ root_f.T).sum()
+    distance = (mean_r - mean_f).square().sum() + root_r.square().sum() + root_f.square().sum() - 2 * cross
     return max(0.0, distance.item())  # rounding may leave -1e-13
 
 
@@ -56,8 +56,8 @@ def _gaussian(features: np.ndarray) -> tuple[Tensor, Tensor]:
     mean, root = features.mean(axis=0, dtype=np.float64), torch.empty(0, d, dtype=torch.float64)
     step = max(2 * d, 4096)
     for start in range(0, n, step):
-        part = torch.from_numpy(features[start : start + step] - mean)
-        root = torch.linalg.qr(torch.cat([root, part]), mode="r").R
+        block = torch.from_numpy(features[start : start + step] - mean)
+        root = torch.linalg.qr(torch.cat([root, block]), mode="r").R
     return torch.from_numpy(mean), root / (n - 1) ** 0.5
 
 
@@ -66,22 +66,22 @@ def spread(
     fake: np.ndarray,
     seed: int,
     resamples: int = RESAMPLES,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
     """The standard deviation of the distance over draws of both sets, estimated by bootstrap.
 
     The distances of the resamples themselves are biased upwards, because a resample has fewer distinct rows and FID decreases with
     their number; so only their spread is used. The interval is for FID at this number of samples, not for infinitely many.
 
-    `told` is a progress callback: resamples done, total.
+    `report` is a progress callback: resamples done, total.
     """
     random = np.random.default_rng(seed)
 
-    def again(features: np.ndarray) -> np.ndarray:
+    def resample(features: np.ndarray) -> np.ndarray:
         return features[random.integers(0, len(features), len(features))]
 
     distances = []
     for done in range(resamples):
-        distances.append(frechet_distance(again(real), again(fake)))
-        told(done + 1, resamples)
+        distances.append(frechet_distance(resample(real), resample(fake)))
+        report(done + 1, resamples)
     return float(np.std(distances, ddof=1))

@@ -1,7 +1,7 @@
 """The network behind published FID and KID: Inception v3 as in TensorFlow's 2015 graph, with the public port of its weights.
 
 Szegedy et al. 2015, arXiv:1512.00567, with the deviations of that graph: average pooling that excludes padding, max pooling in the
-last block, 1,008 classes. The module's keys match those of the weight file. Pictures in [-1, 1] are resized to 299x299 bilinearly
+last block, 1,008 classes. The module's keys match those of the weight file. Images in [-1, 1] are resized to 299x299 bilinearly
 without antialiasing, as in the code of FID's authors and the port.
 """
 
@@ -24,11 +24,12 @@ from leafwing.errors import LeafwingError
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""The file name contains the first eight digits; the full hash comes from independent public sources; we could not download it."""
+"""The file name contains the first eight digits. The full hash comes from independent public sources: we could not download the
+file."""
 
 SIZE, FEATURES, CLASSES = 299, 2048, 1008
 BATCH = 16
-"""Batch size: at 299x299 a forward pass takes some 6 MB of memory per picture."""
+"""Batch size: at 299x299 a forward pass takes some 6 MB of memory per image."""
 
 
 class Conv(nn.Module):
@@ -57,17 +58,17 @@ class Layer:
         return Conv(inputs, self.outputs, self.kernel, self.stride, padding)
 
 
-def average(x: Tensor) -> Tensor:
+def average_pool(x: Tensor) -> Tensor:
     """3x3 average pooling that excludes padding."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
-def largest(x: Tensor) -> Tensor:
+def max_pool(x: Tensor) -> Tensor:
     """3x3 max pooling, stride 1."""
     return F.max_pool2d(x, 3, 1, 1)
 
 
-def halved(x: Tensor) -> Tensor:
+def max_pool_half(x: Tensor) -> Tensor:
     """3x3 max pooling, stride 2."""
     return F.max_pool2d(x, 3, 2)
 
@@ -92,38 +93,38 @@ class Block(nn.Module):
             channels = inputs
             for step in branch:
                 layers = step if isinstance(step, tuple) else (step,)
-                built = [layer for layer in layers if isinstance(layer, Layer)]
-                for layer in built:
+                convolutions = [layer for layer in layers if isinstance(layer, Layer)]
+                for layer in convolutions:
                     self.add_module(layer.name, layer.build(channels))
-                channels = sum(layer.outputs for layer in built) or channels
+                channels = sum(layer.outputs for layer in convolutions) or channels
             self.outputs += channels
 
     def forward(self, x: Tensor) -> Tensor:
-        ends = []
+        outputs = []
         for branch in self.branches:
-            seen = x
+            y = x
             for step in branch:
                 if isinstance(step, Layer):
-                    seen = self.get_submodule(step.name)(seen)
+                    y = self.get_submodule(step.name)(y)
                 elif isinstance(step, tuple):
-                    seen = torch.cat([self.get_submodule(layer.name)(seen) for layer in step], 1)
+                    y = torch.cat([self.get_submodule(layer.name)(y) for layer in step], 1)
                 else:
-                    seen = step(seen)
-            ends.append(seen)
-        return torch.cat(ends, 1)
+                    y = step(y)
+            outputs.append(y)
+        return torch.cat(outputs, 1)
 
 
 def block_a(inputs: int, pooled: int) -> Block:
     """35x35: 1x1, 5x5, two 3x3, pool."""
     three = [Layer("branch3x3dbl_1", 64), Layer("branch3x3dbl_2", 96, (3, 3)), Layer("branch3x3dbl_3", 96, (3, 3))]
     five = [Layer("branch5x5_1", 48), Layer("branch5x5_2", 64, (5, 5))]
-    return Block(inputs, [[Layer("branch1x1", 64)], five, three, [average, Layer("branch_pool", pooled)]])
+    return Block(inputs, [[Layer("branch1x1", 64)], five, three, [average_pool, Layer("branch_pool", pooled)]])
 
 
 def block_b(inputs: int) -> Block:
     """35x35 to 17x17."""
     three = [Layer("branch3x3dbl_1", 64), Layer("branch3x3dbl_2", 96, (3, 3)), Layer("branch3x3dbl_3", 96, (3, 3), 2)]
-    return Block(inputs, [[Layer("branch3x3", 384, (3, 3), 2)], three, [halved]])
+    return Block(inputs, [[Layer("branch3x3", 384, (3, 3), 2)], three, [max_pool_half]])
 
 
 def block_c(inputs: int, middle: int) -> Block:
@@ -137,7 +138,7 @@ def block_c(inputs: int, middle: int) -> Block:
         Layer("branch7x7dbl_4", middle, column),
         Layer("branch7x7dbl_5", 192, row),
     ]
-    return Block(inputs, [[Layer("branch1x1", 192)], once, twice, [average, Layer("branch_pool", 192)]])
+    return Block(inputs, [[Layer("branch1x1", 192)], once, twice, [average_pool, Layer("branch_pool", 192)]])
 
 
 def block_d(inputs: int) -> Block:
@@ -149,11 +150,11 @@ def block_d(inputs: int) -> Block:
         Layer("branch7x7x3_3", 192, (7, 1)),
         Layer("branch7x7x3_4", 192, (3, 3), 2),
     ]
-    return Block(inputs, [three, seven, [halved]])
+    return Block(inputs, [three, seven, [max_pool_half]])
 
 
 def block_e(inputs: int, pool: Pool) -> Block:
-    """8x8: 1x1, 3x3 as a row beside a column, the same behind a 3x3, pool."""
+    """8x8: 1x1, 3x3 as a row and a column in parallel, the same after a 3x3, pool."""
     three: Branch = [
         Layer("branch3x3_1", 384),
         (Layer("branch3x3_2a", 384, (1, 3)), Layer("branch3x3_2b", 384, (3, 1))),
@@ -167,7 +168,7 @@ def block_e(inputs: int, pool: Pool) -> Block:
 
 
 class Inception(nn.Module):
-    """Pictures (n, 1 or 3, height, width) in [-1, 1] -> features (n, 2048) and logits (n, 1008)."""
+    """Images (n, 1 or 3, height, width) in [-1, 1] -> features (n, 2048) and logits (n, 1008)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -185,15 +186,15 @@ class Inception(nn.Module):
         self.Mixed_6d = block_c(768, 160)
         self.Mixed_6e = block_c(768, 192)
         self.Mixed_7a = block_d(768)
-        self.Mixed_7b = block_e(1280, average)
-        self.Mixed_7c = block_e(2048, largest)
+        self.Mixed_7b = block_e(1280, average_pool)
+        self.Mixed_7c = block_e(2048, max_pool)
         self.fc = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = F.interpolate(x.expand(-1, 3, -1, -1), (SIZE, SIZE), mode="bilinear", align_corners=False)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(halved(x)))
-        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(halved(x))))
+        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(max_pool_half(x)))
+        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(max_pool_half(x))))
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
         features = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))).mean((2, 3))
         # Without bias: the Inception score's authors used the weights alone, and all ports follow them.
@@ -212,21 +213,23 @@ def inception(weights: str | Path | None = None, *, url: str = URL, sha256: str 
         LeafwingError: the file is missing, damaged or a different one, or cannot be downloaded; the message says what to do.
         StorageError: it cannot be written.
     """
-    path = Path(weights) if weights is not None else public(url, sha256)
+    path = Path(weights) if weights is not None else public_weights(url, sha256)
     with torch.device("meta"):  # its weights come from the file
         net = Inception()
-    known, found = net.state_dict(), read(path)
-    counters = {name for name in known if name.endswith("num_batches_tracked")}  # not weights, and missing in some ports
-    found |= {name: torch.tensor(0) for name in counters}
-    if missing := sorted(known.keys() - found.keys()):
+    expected, tensors = net.state_dict(), read(path)
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}  # not weights, and missing in some ports
+    tensors |= {name: torch.tensor(0) for name in counters}
+    if missing := sorted(expected.keys() - tensors.keys()):
         raise LeafwingError(
             f"{path}: not the weights of the FID Inception network: {missing[0]} is missing (expected file: {FILE})"
         )
-    if strange := sorted(name for name, value in found.items() if name not in known or value.shape != known[name].shape):
+    unexpected = [name for name, value in tensors.items() if name not in expected or value.shape != expected[name].shape]
+    if unexpected:
         raise LeafwingError(
-            f"{path}: not the weights of the FID Inception network: {strange[0]} is unknown or has the wrong shape (expected: {FILE})"
+            f"{path}: not the weights of the FID Inception network: {min(unexpected)} is unknown or has the wrong shape "
+            f"(expected file: {FILE})"
         )
-    net.load_state_dict(found, assign=True)
+    net.load_state_dict(tensors, assign=True)
     return net.eval().requires_grad_(False), files.digest(path)
 
 
@@ -238,48 +241,48 @@ def read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            found = load_file(path)
+            tensors = load_file(path)
         else:
-            found = torch.load(path, weights_only=True, map_location="cpu")
-        return {str(name): value.float() for name, value in found.items() if isinstance(value, Tensor)}
+            tensors = torch.load(path, weights_only=True, map_location="cpu")
+        return {str(name): value.float() for name, value in tensors.items() if isinstance(value, Tensor)}
     except Exception as error:  # torch raises many types for a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LeafwingError(f"{path}: cannot read the weight file: {reason}") from None
 
 
-def public(url: str = URL, sha256: str = SHA256) -> Path:
+def public_weights(url: str = URL, sha256: str = SHA256) -> Path:
     """The public weight file in torch.hub's cache, downloaded if missing or damaged; its hash is always checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILE
     if path.is_file() and files.digest(path) == sha256:
         return path
     with files.storage(str(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, lambda beside: download(url, beside, sha256, path))
+    files.write(path, lambda temporary: download(url, temporary, sha256, path))
     return path
 
 
-def download(url: str, beside: Path, sha256: str, path: Path) -> None:
+def download(url: str, temporary: Path, sha256: str, path: Path) -> None:
     """Downloads a file and checks its hash.
 
     Args:
         url: source.
-        beside: file to write to.
+        temporary: file to write to.
         sha256: expected hash.
         path: final path, for the messages.
     """
-    by_hand = f"Place the file manually (sha256 {sha256}) at {path}, or pass it with --weights FILE"
-    held = hashlib.sha256()
+    instructions = f"Place the file manually (sha256 {sha256}) at {path}, or pass it with --weights FILE"
+    hasher = hashlib.sha256()
     try:
-        with urllib.request.urlopen(url, timeout=30) as source, beside.open("wb") as file:
-            while piece := source.read(1 << 20):
-                held.update(piece)
-                file.write(piece)
+        with urllib.request.urlopen(url, timeout=30) as source, temporary.open("wb") as file:
+            while chunk := source.read(1 << 20):
+                hasher.update(chunk)
+                file.write(chunk)
     except urllib.error.HTTPError as error:
-        raise LeafwingError(f"{url} cannot be downloaded: HTTP error {error.code} {error.reason}. {by_hand}") from None
+        raise LeafwingError(f"{url} cannot be downloaded: HTTP error {error.code} {error.reason}. {instructions}") from None
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
-        raise LeafwingError(f"{url} cannot be downloaded: {reason}. {by_hand}") from None
-    if held.hexdigest() != sha256:
+        raise LeafwingError(f"{url} cannot be downloaded: {reason}. {instructions}") from None
+    if hasher.hexdigest() != sha256:
         raise LeafwingError(
-            f"{url} returned an unexpected file with sha256 {held.hexdigest()}, which was discarded. {by_hand}"
+            f"{url} returned an unexpected file with sha256 {hasher.hexdigest()}, which was discarded. {instructions}"
         )

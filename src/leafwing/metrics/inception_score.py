@@ -12,7 +12,7 @@ import numpy as np
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import within
+from leafwing.metrics.intervals import with_interval
 
 SPLITS = 10
 
@@ -25,7 +25,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     """
     values = scores(evidence.fake_probabilities())
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return [within("inception_score", float(values.mean()), error, "higher", least=1, parts=len(values))]
+    return [with_interval("inception_score", float(values.mean()), error, "higher", minimum=1, observations=len(values))]
 
 
 def scores(probabilities: np.ndarray, splits: int = SPLITS) -> np.ndarray:

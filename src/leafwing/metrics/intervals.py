@@ -8,34 +8,34 @@ from typing import Literal
 from leafwing.metrics.evidence import Measure
 
 
-def within(
+def with_interval(
     name: str,
     value: float,
     error: float,
     better: Literal["lower", "higher", ""] = "",
     *,
-    least: float = -inf,
-    most: float = inf,
-    parts: int = 0,
+    minimum: float = -inf,
+    maximum: float = inf,
+    observations: int = 0,
 ) -> Measure:
-    """A measure with a 95 % interval: value plus and minus 1.96 standard errors, clipped to [least, most].
+    """A measure with a 95 % interval: value plus and minus 1.96 standard errors, clipped to [minimum, maximum].
 
     There is no interval if value or error is not finite: a diverged generator, or a single observation.
 
     Args:
-        parts: number of observations behind the error if small: Student's t replaces 1.96.
+        observations: number of observations behind the error, if small: Student's t then replaces 1.96.
     """
     if not isfinite(value) or not isfinite(error):
         return Measure(name, value, better=better)
     from scipy.special import stdtrit
 
-    wide = float(error) * (stdtrit(parts - 1, 0.975).item() if parts else 1.96)
-    return Measure(name, value, max(least, value - wide), min(most, value + wide), better)
+    half_width = float(error) * (stdtrit(observations - 1, 0.975).item() if observations else 1.96)
+    return Measure(name, value, max(minimum, value - half_width), min(maximum, value + half_width), better)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a proportion of n."""
+def wilson(fraction: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a fraction of n."""
     from scipy.stats import binomtest
 
-    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    interval = binomtest(round(fraction * n), n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)

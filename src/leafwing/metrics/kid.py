@@ -15,12 +15,12 @@ from sklearn.metrics.pairwise import polynomial_kernel
 
 from leafwing.metrics.clouds import blocks, check
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import within
+from leafwing.metrics.intervals import with_interval
 
 
 def measure(evidence: Evidence) -> list[Measure]:
-    """`kid`, with a jackknife interval over samples and real pictures."""
-    return [within("kid", *kernel_distance(evidence.real_features(), evidence.fake_features()), "lower")]
+    """`kid`, with a jackknife interval over samples and real images."""
+    return [with_interval("kid", *kernel_distance(evidence.real_features(), evidence.fake_features()), "lower")]
 
 
 def kernel_distance(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
@@ -35,15 +35,15 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     real, fake = real.astype(np.float64), fake.astype(np.float64)
     n, m = len(real), len(fake)
-    within_real, within_fake = _sums(real, real)[0] - _own(real), _sums(fake, fake)[0] - _own(fake)
-    of_real, of_fake = _sums(real, fake)
+    within_real, within_fake = _sums(real, real)[0] - _diagonal(real), _sums(fake, fake)[0] - _diagonal(fake)
+    cross_real, cross_fake = _sums(real, fake)
 
     def distance(a: np.ndarray, b: np.ndarray, ab: np.ndarray, n: int, m: int) -> np.ndarray:
         return a / (n * (n - 1)) + b / (m * (m - 1)) - 2 * ab / (n * m)
 
-    a, b, ab = within_real.sum(), within_fake.sum(), of_real.sum()
-    without_real = distance(a - 2 * within_real, b, ab - of_real, n - 1, m)
-    without_fake = distance(a, b - 2 * within_fake, ab - of_fake, n, m - 1)
+    a, b, ab = within_real.sum(), within_fake.sum(), cross_real.sum()
+    without_real = distance(a - 2 * within_real, b, ab - cross_real, n - 1, m)
+    without_fake = distance(a, b - 2 * within_fake, ab - cross_fake, n, m - 1)
     variance = (n - 1) * without_real.var() + (m - 1) * without_fake.var()
     return float(distance(a, b, ab, n, m)), float(np.sqrt(variance))
 
@@ -51,13 +51,13 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
 def _sums(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums of the kernel matrix (n, m) over its columns and over its rows: (n,) and (m,)."""
     rows, columns = np.empty(len(a)), np.zeros(len(b))
-    for part in blocks(len(a), len(b)):
-        kernel = polynomial_kernel(a[part], b, degree=3, gamma=None, coef0=1)
-        rows[part] = kernel.sum(axis=1)
+    for block in blocks(len(a), len(b)):
+        kernel = polynomial_kernel(a[block], b, degree=3, gamma=None, coef0=1)
+        rows[block] = kernel.sum(axis=1)
         columns += kernel.sum(axis=0)
     return rows, columns
 
 
-def _own(features: np.ndarray) -> np.ndarray:
+def _diagonal(features: np.ndarray) -> np.ndarray:
     """The kernel of each row with itself: (n,)."""
     return (np.square(features).mean(axis=1) + 1) ** 3

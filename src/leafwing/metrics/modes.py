@@ -2,7 +2,7 @@
 
 The convention is that of VEEGAN (Srivastava et al. 2017, arXiv:1705.07761) and PacGAN (Lin et al. 2018, arXiv:1712.04086). A point
 is assigned to the nearest mode, and is high-quality within three standard deviations of it; a mode is covered by at least one
-high-quality point. A stacked picture is assigned to the mode that a digit classifier predicts from its three planes. `SAMPLES` are
+high-quality point. A stacked image is assigned to the mode that a digit classifier predicts from its three planes. `SAMPLES` are
 the sample sizes of the papers: more samples find more modes, so results for different sample sizes cannot be compared.
 """
 
@@ -20,10 +20,10 @@ from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import wilson
 from leafwing.metrics.reader import reader_of
 
-WITHIN = 3.0
+MAX_DEVIATIONS = 3.0
 """Maximum distance, in standard deviations, between a high-quality point and its mode."""
 CONFIDENT = 0.9
-"""Minimum predicted probability of the digit in every plane for a stacked picture to count as confident."""
+"""Minimum predicted probability of the digit in every plane for a stacked image to count as confident."""
 SAMPLES = {"ring": 2_500, "grid": 2_500, NAME: 26_000}
 """Sample sizes of the papers, by data set."""
 
@@ -35,7 +35,7 @@ class Coverage:
     Args:
         modes: number of covered modes.
         of: total number of modes.
-        high_quality: fraction of high-quality samples; NaN for pictures.
+        high_quality: fraction of high-quality samples; NaN for images.
         kl: see `reverse_kl`.
     """
 
@@ -69,8 +69,8 @@ def reverse_kl(counts: np.ndarray) -> float:
     Args:
         counts: samples at each mode (modes,).
     """
-    shares = counts[counts > 0] / counts.sum()
-    return float((shares * np.log(shares * len(counts))).sum())
+    fractions = counts[counts > 0] / counts.sum()
+    return float((fractions * np.log(fractions * len(counts))).sum())
 
 
 def of_points(points: np.ndarray, centres: np.ndarray, sigma: float) -> Coverage:
@@ -85,13 +85,13 @@ def of_points(points: np.ndarray, centres: np.ndarray, sigma: float) -> Coverage
     if not len(finite):
         return Coverage(0, len(centres), 0.0, nan)
     distances = np.linalg.norm(finite[:, None] - centres[None], axis=2)
-    nearest, good = distances.argmin(1), distances.min(1) < WITHIN * sigma
+    nearest, high_quality = distances.argmin(1), distances.min(1) < MAX_DEVIATIONS * sigma
     kl = reverse_kl(np.bincount(nearest, minlength=len(centres)))
-    return Coverage(len(np.unique(nearest[good])), len(centres), float(good.sum() / len(points)), kl)
+    return Coverage(len(np.unique(nearest[high_quality])), len(centres), float(high_quality.sum() / len(points)), kl)
 
 
 def of_digits(digits: np.ndarray) -> Coverage:
-    """Coverage by stacked pictures, from the digits predicted in their planes: int (n, 3)."""
+    """Coverage by stacked images, from the digits predicted in their planes: int (n, 3)."""
     if not len(digits):
         return Coverage(0, len(CLASSES), nan, nan)
     counts = np.bincount(digits @ np.array([100, 10, 1]), minlength=len(CLASSES))
@@ -106,18 +106,21 @@ def measure(evidence: Evidence) -> list[Measure]:
     """
     total(evidence.world)
     if not is_stacked(evidence.world):
-        found = of_points(evidence.fake_points(), worlds.modes(evidence.world), worlds.sigma(evidence.world))
-        low, high = wilson(found.high_quality, evidence.n_fake)
-        quality = Measure("high_quality", found.high_quality, low, high, better="higher")
-        return [Measure("modes", found.modes, better="higher"), quality, Measure("kl", found.kl, better="lower")]
-    alike = {**evidence.options, "channels": 1, "mirror": False}
-    reader = reader_of(load(digits_of(evidence.world), **alike), report_progress=evidence.report_progress)
-    finite = (pictures[pictures.flatten(1).isfinite().all(1)] for pictures in evidence.fake_pictures())
-    digits, sure = (np.concatenate(each) for each in zip(*(reader.read(pictures) for pictures in finite), strict=True))
-    found, share = of_digits(digits), float((sure.min(1) >= CONFIDENT).sum() / evidence.n_fake)
+        coverage = of_points(evidence.fake_points(), worlds.modes(evidence.world), worlds.sigma(evidence.world))
+        low, high = wilson(coverage.high_quality, evidence.n_fake)
+        return [
+            Measure("modes", coverage.modes, better="higher"),
+            Measure("high_quality", coverage.high_quality, low, high, better="higher"),
+            Measure("kl", coverage.kl, better="lower"),
+        ]
+    options = {**evidence.options, "channels": 1, "mirror": False}
+    reader = reader_of(load(digits_of(evidence.world), **options), report_progress=evidence.report_progress)
+    finite = (images[images.flatten(1).isfinite().all(1)] for images in evidence.fake_pictures())
+    digits, confidence = (np.concatenate(parts) for parts in zip(*map(reader.read, finite), strict=True))
+    coverage, confident = of_digits(digits), float((confidence.min(1) >= CONFIDENT).sum() / evidence.n_fake)
     return [
-        Measure("modes", found.modes, better="higher"),
-        Measure("kl", found.kl, better="lower"),
-        Measure("confident", share, *wilson(share, evidence.n_fake), better="higher"),
+        Measure("modes", coverage.modes, better="higher"),
+        Measure("kl", coverage.kl, better="lower"),
+        Measure("confident", confident, *wilson(confident, evidence.n_fake), better="higher"),
         Measure("reader_accuracy", reader.accuracy),
     ]

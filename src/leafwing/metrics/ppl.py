@@ -17,16 +17,16 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import within
+from leafwing.metrics.intervals import with_interval
 
 EPSILON = 1e-4
 BLOCK = 32
 TRIM = 0.01
-KNOWN = 256
+PRIOR_SAMPLES = 256
 """Number of latents used to detect whether the prior is normal."""
 
-Walk = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Start and end (n, size), times (n,) -> intermediate latents (n, size)."""
+Interpolation = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Start and end (n, size), positions (n,) -> intermediate latents (n, size)."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
@@ -36,31 +36,33 @@ def measure(evidence: Evidence) -> list[Measure]:
         LeafwingError: points.
     """
     if evidence.spec.points:
-        raise LeafwingError("ppl requires pictures, and these are points: remove it from --metrics")
+        raise LeafwingError("ppl requires images, and these are points: remove it from --metrics")
     n = evidence.n_fake
     ends = evidence.latents(2 * n)
-    walk = slerp if beyond_uniform(evidence.latents(KNOWN)) else straight
-    times = torch.rand(n, generator=torch.Generator().manual_seed(evidence.seed), dtype=torch.float64)
+    interpolate = slerp if exceeds_uniform(evidence.latents(PRIOR_SAMPLES)) else lerp
+    positions = torch.rand(n, generator=torch.Generator().manual_seed(evidence.seed), dtype=torch.float64)
     return [
-        trimmed("ppl", jumps(evidence, walk, ends[:n], ends[n:], times)),
-        trimmed("ppl_ends", jumps(evidence, walk, ends[:n], ends[n:], torch.zeros_like(times))),
+        trimmed("ppl", squared_rates(evidence, interpolate, ends[:n], ends[n:], positions)),
+        trimmed("ppl_ends", squared_rates(evidence, interpolate, ends[:n], ends[n:], torch.zeros_like(positions))),
     ]
 
 
-def jumps(evidence: Evidence, walk: Walk, start: Tensor, end: Tensor, times: Tensor) -> np.ndarray:
-    """The squared feature distance over e^2 at each time (n,) of the paths between latents (n, size): float64 (n,)."""
-    found = []
+def squared_rates(
+    evidence: Evidence, interpolate: Interpolation, start: Tensor, end: Tensor, positions: Tensor
+) -> np.ndarray:
+    """The squared feature distance over e^2 at each position (n,) of the paths between latents (n, size): float64 (n,)."""
+    values = []
     for i in range(0, len(start), BLOCK):
-        a, b, t = (part[i : i + BLOCK].cpu().double() for part in (start, end, times))  # not every device has float64
-        latents = torch.cat([walk(a, b, t), walk(a, b, t + EPSILON)]).to(start)
-        here, there = np.split(evidence.features(evidence.made_of(latents)).astype(np.float64), 2)
-        found.append(np.square(here - there).sum(axis=1) / EPSILON**2)
+        a, b, t = (part[i : i + BLOCK].cpu().double() for part in (start, end, positions))  # not every device has float64
+        latents = torch.cat([interpolate(a, b, t), interpolate(a, b, t + EPSILON)]).to(start)
+        before, after = np.split(evidence.features(evidence.generate(latents)).astype(np.float64), 2)
+        values.append(np.square(before - after).sum(axis=1) / EPSILON**2)
         evidence.report_progress("steps in the latents", min(i + BLOCK, len(start)), len(start))
-    return np.concatenate(found)
+    return np.concatenate(values)
 
 
-def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Latents (n, size) on straight lines from a to b (n, size), at times t (n,)."""
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Latents (n, size) on straight lines from a to b (n, size), at positions t (n,)."""
     return a + t[:, None] * (b - a)
 
 
@@ -75,12 +77,12 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         (n, size); the norm goes from that of a to that of b.
     """
     angle = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
-    sine, time = angle.sin(), t[:, None]
-    curved = (((1 - time) * angle).sin() * a + (time * angle).sin() * b) / sine
-    return torch.where(sine > 1e-6, curved, straight(a, b, t))
+    sine, t_column = angle.sin(), t[:, None]
+    curved = (((1 - t_column) * angle).sin() * a + (t_column * angle).sin() * b) / sine
+    return torch.where(sine > 1e-6, curved, lerp(a, b, t))
 
 
-def beyond_uniform(latents: Tensor) -> bool:
+def exceeds_uniform(latents: Tensor) -> bool:
     """Whether every dimension of latents (n, size) exceeds [-1, 1] at least once: the prior is normal, not uniform."""
     return bool((latents.abs().amax(dim=0) > 1).all())
 
@@ -88,9 +90,12 @@ def beyond_uniform(latents: Tensor) -> bool:
 def trimmed(name: str, values: np.ndarray) -> Measure:
     """The mean of values (n,) between their 1st and 99th percentile, with the interval of a trimmed mean (Tukey & McLaughlin 1963)."""
     if not np.isfinite(values).all():
-        return within(name, float("nan"), 0, "lower")
+        return with_interval(name, float("nan"), 0, "lower")
     low, high = np.quantile(values, TRIM, method="lower"), np.quantile(values, 1 - TRIM, method="higher")
     value = float(values[(low <= values) & (values <= high)].mean())
-    few = len(values) == 1
-    error = float("nan") if few else float(values.clip(low, high).std(ddof=1)) / ((1 - 2 * TRIM) * np.sqrt(len(values)))
-    return within(name, value, error, "lower", least=0)
+    error = (
+        float("nan")
+        if len(values) == 1
+        else float(values.clip(low, high).std(ddof=1)) / ((1 - 2 * TRIM) * np.sqrt(len(values)))
+    )
+    return with_interval(name, value, error, "lower", minimum=0)

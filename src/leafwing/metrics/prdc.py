@@ -3,7 +3,7 @@
 The manifold of a feature set is approximated by balls around its points whose radius is the distance to the k-th nearest neighbour.
 
     precision   fraction of samples inside a ball of the real set
-    recall      fraction of real pictures inside a ball of the generated set
+    recall      fraction of real images inside a ball of the generated set
     density     number of real balls around a sample, divided by k: 1 if the sets agree, more if samples keep to dense regions
     coverage    fraction of real balls that contain a sample
 
@@ -20,21 +20,24 @@ from sklearn.neighbors import NearestNeighbors
 
 from leafwing.metrics.clouds import blocks, check
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import within
+from leafwing.metrics.intervals import with_interval
 
 NAMES = ("precision", "recall", "density", "coverage")
 NEAREST = 5
 PARTS = 10
-FEWEST = 300
+MIN_SAMPLES = 300
 """Minimum number of samples for intervals: the spread of ten parts of 30 is still that of the whole, times the square root of ten."""
 
 
 def measure(evidence: Evidence) -> list[Measure]:
     """`precision`, `recall`, `density` and `coverage`, with intervals for at least 300 samples; see `errors`."""
     real, fake = evidence.real_features(), evidence.fake_features()
-    values, scatter = precision_recall(real, fake), errors(real, fake, evidence.seed)
-    most = {"precision": 1, "recall": 1, "density": inf, "coverage": 1}
-    return [within(name, values[name], scatter[name], "higher", least=0, most=most[name], parts=PARTS) for name in NAMES]
+    values, deviations = precision_recall(real, fake), errors(real, fake, evidence.seed)
+    upper = {"precision": 1, "recall": 1, "density": inf, "coverage": 1}
+    return [
+        with_interval(name, values[name], deviations[name], "higher", minimum=0, maximum=upper[name], observations=PARTS)
+        for name in NAMES
+    ]
 
 
 def errors(real: np.ndarray, fake: np.ndarray, seed: int, parts: int = PARTS) -> dict[str, float]:
@@ -43,12 +46,12 @@ def errors(real: np.ndarray, fake: np.ndarray, seed: int, parts: int = PARTS) ->
     The values of the parts are biased (balls of fewer points are larger), but their spread is similar. The errors are too small if a
     value is near 1 in all parts, and for a density far above 1. They are NaN if a set has fewer than 300 rows.
     """
-    if min(len(real), len(fake)) < FEWEST:
+    if min(len(real), len(fake)) < MIN_SAMPLES:
         return dict.fromkeys(NAMES, float("nan"))
     random = np.random.default_rng(seed)
-    split = [np.array_split(random.permutation(len(cloud)), parts) for cloud in (real, fake)]
-    found = [precision_recall(real[a], fake[b]) for a, b in zip(*split, strict=True)]
-    return {name: float(np.std([one[name] for one in found], ddof=1) / np.sqrt(parts)) for name in NAMES}
+    split = [np.array_split(random.permutation(len(features)), parts) for features in (real, fake)]
+    values = [precision_recall(real[a], fake[b]) for a, b in zip(*split, strict=True)]
+    return {name: float(np.std([part[name] for part in values], ddof=1) / np.sqrt(parts)) for name in NAMES}
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, nearest: int = NEAREST) -> dict[str, float]:
@@ -62,24 +65,24 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, nearest: int = NEAREST)
     if not check(real, fake, nearest + 1, "prdc"):
         return dict.fromkeys(NAMES, float("nan"))
     real, fake = real.astype(np.float64), fake.astype(np.float64)
-    reach_real, reach_fake = _reach(real, nearest), _reach(fake, nearest)
-    inside = np.empty(len(fake))  # number of real balls around each sample
-    found, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
-    for part in blocks(len(fake), len(real)):
-        distances = euclidean_distances(fake[part], real)
-        in_real = distances <= reach_real
-        inside[part] = in_real.sum(axis=1)
+    radii_real, radii_fake = _radii(real, nearest), _radii(fake, nearest)
+    balls = np.empty(len(fake))  # number of real balls around each sample
+    recalled, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
+    for block in blocks(len(fake), len(real)):
+        distances = euclidean_distances(fake[block], real)
+        in_real = distances <= radii_real
+        balls[block] = in_real.sum(axis=1)
         covered |= in_real.any(axis=0)
-        found |= (distances <= reach_fake[part, None]).any(axis=0)
+        recalled |= (distances <= radii_fake[block, None]).any(axis=0)
     return {
-        "precision": float((inside > 0).mean()),
-        "recall": float(found.mean()),
-        "density": float(inside.mean() / nearest),
+        "precision": float((balls > 0).mean()),
+        "recall": float(recalled.mean()),
+        "density": float(balls.mean() / nearest),
         "coverage": float(covered.mean()),
     }
 
 
-def _reach(features: np.ndarray, nearest: int) -> np.ndarray:
+def _radii(features: np.ndarray, nearest: int) -> np.ndarray:
     """The distance of each point (n, d) to its k-th nearest other point: (n,)."""
     distances, _ = NearestNeighbors(n_neighbors=nearest, algorithm="brute").fit(features).kneighbors()
     return distances[:, -1]

@@ -14,7 +14,7 @@ VERSION = 1
 """Version of all metrics and feature networks: increment it when the same samples give a different value."""
 
 FILTER = "lanczos"
-"""Resampling filter with which pictures are resized when they are loaded."""
+"""Resampling filter with which images are resized when they are loaded."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class Protocol:
         data: fingerprint of the real data, which covers their pixels.
         split: part of the data: `held-out`, `train` (the model's training set), `all` data of which the model was trained on a
             part, or `other` data.
-        held_out: number of held-out pictures.
-        n_real: number of real pictures.
+        held_out: number of held-out images.
+        n_real: number of real images.
         n_fake: number of generated samples.
         shape: "64x64x3": height, width, channels; "points".
-        fit: how pictures of another aspect ratio were fitted: crop, pad or stretch.
+        fit: how images of another aspect ratio were fitted: crop, pad or stretch.
         background: colour behind transparency and padding.
         resize: resampling filter.
-        mirror: whether half of the real pictures were mirrored.
+        mirror: whether half of the real images were mirrored.
         labels: classes and attributes of samples from conditional models: `as the real ones`, or `in turn` with attribute
             combinations known to the run. Unconditional models have the same value, so that they can be compared.
         features: name of the feature network; empty for metrics without one.
         network: hash of the feature network.
-        seed: random seed of the samples and of the selection of real pictures.
-        precision: precision of generation. Samples are rounded to 8 bits, like the real pictures.
+        seed: random seed of the samples and of the selection of real images.
+        precision: precision of generation. Samples are rounded to 8 bits, like the real images.
         version: version of the metrics.
     """
 
@@ -75,22 +75,22 @@ def fingerprint(conditions: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def line(conditions: Mapping[str, Any]) -> str:
+def describe(conditions: Mapping[str, Any]) -> str:
     """One-line description of the conditions, ending with the fingerprint."""
-    points = conditions["shape"] == "points"
-    what = "points" if points else "pictures"
-    said = [
-        f"{conditions['n_fake']:,} samples against {conditions['n_real']:,} {what} ({conditions['split']})",
-        *([] if points else [f"{conditions['shape']} by {conditions['fit']}, {conditions['resize']}"]),
+    is_points = conditions["shape"] == "points"
+    kind = "points" if is_points else "images"
+    parts = [
+        f"{conditions['n_fake']:,} samples against {conditions['n_real']:,} {kind} ({conditions['split']})",
+        *([] if is_points else [f"{conditions['shape']} by {conditions['fit']}, {conditions['resize']}"]),
         *(["mirrored"] if conditions["mirror"] else []),
-        *([] if points else [f"labels {conditions['labels']}"]),
+        *([] if is_points else [f"labels {conditions['labels']}"]),
         *([f"features {conditions['features']} {conditions['network'][:8]}"] if conditions["features"] else []),
         f"data {conditions['data'][:8]}",
         f"seed {conditions['seed']}",
         f"{conditions['precision']}",
         f"version {conditions['version']}",
     ]
-    return ", ".join(said) + f"; fingerprint {fingerprint(conditions)}"
+    return ", ".join(parts) + f"; fingerprint {fingerprint(conditions)}"
 
 
 def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -108,10 +108,10 @@ def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
         other = first.setdefault(row["metric"], row)
         a, b = other["protocol"], row["protocol"]
         if differing := [name for name in {**a, **b} if a.get(name) != b.get(name)]:
-            told = "; ".join(f"{name}: {_short(a.get(name))} and {_short(b.get(name))}" for name in differing)
-            whose = f" ({other['run']} and {row['run']})" if "run" in row and "run" in other else ""
+            differences = "; ".join(f"{name}: {_short(a.get(name))} and {_short(b.get(name))}" for name in differing)
+            runs = f" ({other['run']} and {row['run']})" if "run" in row and "run" in other else ""
             raise LeafwingError(
-                f"values of {row['metric']}{whose} come from different evaluation protocols and cannot be ranked: {told}. "
+                f"values of {row['metric']}{runs} come from different evaluation protocols and cannot be ranked: {differences}. "
                 "Evaluate both with the same data, -n, --features, --seed and --precision"
             )
 

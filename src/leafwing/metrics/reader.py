@@ -1,4 +1,4 @@
-"""A digit classifier ("reader") that assigns stacked pictures to modes: trained once on the digits, then cached.
+"""A digit classifier ("reader") that assigns stacked images to modes: trained once on the digits, then cached.
 
 A small convolutional network on 16x16 pixels, trained on nine tenths of the digits; its accuracy on the remaining tenth is stored
 with the weights and reported with every result. Training is deterministic: fixed seed, one thread.
@@ -33,7 +33,7 @@ VERSION = 1
 
 
 class Network(nn.Module):
-    """Grey pictures (n, 1, height, width) in [-1, 1] -> logits of the digits (n, 10)."""
+    """Grey images (n, 1, height, width) in [-1, 1] -> logits of the digits (n, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,38 +60,38 @@ class Reader:
     accuracy: float
 
     @torch.inference_mode()
-    def read(self, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The predicted digit in each plane of pictures (n, channels, height, width) in [-1, 1], and its probability.
+    def read(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The predicted digit in each plane of images (n, channels, height, width) in [-1, 1], and its probability.
 
         Returns:
             int64 (n, channels) and float32 (n, channels), 0.1 to 1.
         """
-        n, channels = pictures.shape[:2]
-        planes = pictures.float().cpu().reshape(n * channels, 1, *pictures.shape[2:])
-        sure, digits = torch.cat([self.network(part).softmax(1) for part in planes.split(1_024)]).max(1)
-        return digits.numpy().reshape(n, channels), sure.numpy().reshape(n, channels)
+        n, channels = images.shape[:2]
+        planes = images.float().cpu().reshape(n * channels, 1, *images.shape[2:])
+        confidence, digits = torch.cat([self.network(part).softmax(1) for part in planes.split(1_024)]).max(1)
+        return digits.numpy().reshape(n, channels), confidence.numpy().reshape(n, channels)
 
 
 def reader_of(digits: Dataset, cache: str | Path | None = None, *, report_progress: Progress = no_progress) -> Reader:
     """The reader of these digits, from the cache or newly trained.
 
     Args:
-        digits: grey pictures of one size, with the classes 0 to 9.
+        digits: grey images of one size, with the classes 0 to 9.
         cache: folder of the cache; see `leafwing.data.load`.
         report_progress: progress callback: description, amount done, total.
 
     Raises:
         StorageError: the cache cannot be written.
     """
-    name = hashlib.sha256(json.dumps([VERSION, digits.fingerprint]).encode()).hexdigest()
-    path = cache_folder(cache) / "readers" / f"{name}.safetensors"
-    if (known := _open(path)) is not None:
-        return known
+    key = hashlib.sha256(json.dumps([VERSION, digits.fingerprint]).encode()).hexdigest()
+    path = cache_folder(cache) / "readers" / f"{key}.safetensors"
+    if (cached := _read(path)) is not None:
+        return cached
     reader = train(digits, report_progress)
     with storage(str(path.parent)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"accuracy": json.dumps(reader.accuracy), "digits": digits.source}
-    write(path, lambda beside: save_file(reader.network.state_dict(), beside, about))
+    metadata = {"accuracy": json.dumps(reader.accuracy), "digits": digits.source}
+    write(path, lambda temporary: save_file(reader.network.state_dict(), temporary, metadata))
     return reader
 
 
@@ -103,9 +103,9 @@ def train(digits: Dataset, report_progress: Progress = no_progress) -> Reader:
     assert digits.labels is not None
     threads = torch.get_num_threads()
     order = np.random.Generator(np.random.Philox(VERSION)).permutation(len(digits))
-    held = max(1, len(digits) // 10)
-    away, mine = (torch.from_numpy(part) for part in (order[:held], order[held:]))
-    pictures = torch.from_numpy(digits.pictures(np.arange(len(digits)))).permute(0, 3, 1, 2)
+    n_test = max(1, len(digits) // 10)
+    test, training = torch.from_numpy(order).tensor_split([n_test])
+    images = torch.from_numpy(digits.pictures(np.arange(len(digits)))).permute(0, 3, 1, 2)
     labels = torch.from_numpy(digits.labels)
     try:
         torch.set_num_threads(1)
@@ -114,23 +114,24 @@ def train(digits: Dataset, report_progress: Progress = no_progress) -> Reader:
             network = Network()
             optimiser = torch.optim.Adam(network.parameters(), RATE, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
-            reach = max(1, digits.spec.height // 16)
+            max_shift = max(1, digits.spec.height // 16)
             for i in range(STEPS):
-                chosen = mine[torch.randint(len(mine), (BATCH,))]
-                moved = torch.roll(to_floats(pictures[chosen]), torch.randint(-reach, reach + 1, (2,)).tolist(), (2, 3))
+                batch = training[torch.randint(len(training), (BATCH,))]
+                shift = torch.randint(-max_shift, max_shift + 1, (2,)).tolist()
+                shifted = torch.roll(to_floats(images[batch]), shift, (2, 3))
                 optimiser.zero_grad()
-                functional.cross_entropy(network(moved), labels[chosen]).backward()
+                functional.cross_entropy(network(shifted), labels[batch]).backward()
                 optimiser.step()
                 schedule.step()
-                report_progress("training the reader of digits", i + 1, STEPS)
+                report_progress("training the digit reader", i + 1, STEPS)
         network.eval().requires_grad_(False)
-        right = [network(to_floats(pictures[part])).argmax(1) == labels[part] for part in away.split(1_024)]
+        correct = [network(to_floats(images[part])).argmax(1) == labels[part] for part in test.split(1_024)]
     finally:
         torch.set_num_threads(threads)
-    return Reader(network, float(torch.cat(right).double().mean()))
+    return Reader(network, float(torch.cat(correct).double().mean()))
 
 
-def _open(path: Path) -> Reader | None:
+def _read(path: Path) -> Reader | None:
     """The cached reader; None if missing or unreadable."""
     with torch.device("meta"):  # without initialising weights
         network = Network()

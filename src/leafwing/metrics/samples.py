@@ -1,7 +1,7 @@
 """Both sides of an evaluation: real samples from a data set and samples from a model, each with features that are computed once.
 
 Everything is processed in chunks, so that no more memory is needed than for training: samples are stored on disk at 8 bits, like real
-pictures. Several processes share sampling and feature extraction chunk by chunk, and all of them get the complete results.
+images. Several processes share sampling and feature extraction chunk by chunk, and all of them get the complete results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
 
 AS_REAL, IN_TURN = "as the real ones", "in turn"
-"""Class distribution of the samples: that of the real pictures, or uniform."""
+"""Class distribution of the samples: that of the real images, or uniform."""
 
 
 class Samples:
@@ -43,7 +43,7 @@ class Samples:
         protocol: the conditions.
         features: the feature network; None if no metric needs one.
         parts: returns the training set and the held-out set.
-        cache: folder for temporary samples and for cached features of the real pictures.
+        cache: folder for temporary samples and for cached features of the real images.
         processes: the processes that share the work.
         report_progress: progress callback.
     """
@@ -66,18 +66,18 @@ class Samples:
         self.world = real.source if real.source.partition(":")[0] in WORLDS else ""
         self.options: Mapping[str, Any] = real.options
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
-        self._open = contextlib.ExitStack()
+        self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Samples:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        self._resources.close()
 
     # --- samples ---------------------------------------------------------------------------------------------------------
 
     def real_pictures(self) -> Iterator[Tensor]:
-        """The real pictures in chunks, shuffled by the seed; half of them mirrored if the data are."""
+        """The real images in chunks, shuffled by the seed; half of them mirrored if the data are."""
         self._need_pictures()
         return (self._real(start, end) for start, end in chunks(self.n_real))
 
@@ -90,14 +90,14 @@ class Samples:
         """The training set in chunks, in the order of the data, unmirrored."""
         return in_order(self.parts()[0])
 
-    def held_pictures(self) -> Iterator[Tensor]:
-        """The held-out set, likewise; empty if there is none."""
+    def held_out_pictures(self) -> Iterator[Tensor]:
+        """The held-out set in chunks, in the order of the data, unmirrored; empty if nothing was held out."""
         return in_order(self.parts()[1])
 
     def fake_points(self) -> np.ndarray:
         """float64 (n_fake, 2)."""
         self._need_points()
-        return np.concatenate([made.double().numpy() for made in self._sampled()])
+        return np.concatenate([points.double().numpy() for points in self._generated()])
 
     def fake_labels(self) -> np.ndarray | None:
         """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
@@ -114,18 +114,18 @@ class Samples:
         """n latents of the protocol's seed."""
         return self.model.latents(n, self.seed)
 
-    def made_of(self, latents: Tensor) -> Tensor:
+    def generate(self, latents: Tensor) -> Tensor:
         """Samples from latents (b, size), on the CPU; for conditional models all of class 0 and with the same attributes."""
         label = 0 if self.model.labels else None
-        one = self.model.attribute_rows(None, 1, self.seed, self.model.classes(label, 1))
-        rows = one.repeat(len(latents), axis=0) if one.size else None
-        return self.model.generate(latents.to(self.model.device), label=label, attributes=rows).cpu()
+        row = self.model.attribute_rows(None, 1, self.seed, self.model.classes(label, 1))
+        attributes = row.repeat(len(latents), axis=0) if row.size else None
+        return self.model.generate(latents.to(self.model.device), label=label, attributes=attributes).cpu()
 
     # --- features --------------------------------------------------------------------------------------------------------
 
-    def features(self, pictures: Tensor) -> np.ndarray:
-        """Features of some pictures (b, channels, height, width) in [-1, 1]: float32 (b, d)."""
-        return self._need_network()(pictures)[0]
+    def features(self, images: Tensor) -> np.ndarray:
+        """Features of images (b, channels, height, width) in [-1, 1]: float32 (b, d)."""
+        return self._need_network()(images)[0]
 
     def real_features(self) -> np.ndarray:
         """float32 (n_real, d); cached for the next evaluation under these conditions."""
@@ -133,7 +133,7 @@ class Samples:
 
     def fake_features(self) -> np.ndarray:
         """float32 (n_fake, d)."""
-        return self._seen[0]
+        return self._fake_outputs[0]
 
     def fake_probabilities(self) -> np.ndarray:
         """float64 (n_fake, classes).
@@ -147,7 +147,7 @@ class Samples:
                 f"features {network.name}: this network is not a classifier, which the metric requires. "
                 "Use --features inception, or --features own with labelled data"
             )
-        probabilities = self._seen[1]
+        probabilities = self._fake_outputs[1]
         assert probabilities is not None
         return probabilities
 
@@ -155,34 +155,34 @@ class Samples:
     def _real_features(self) -> np.ndarray:
         """Read from the cache by process 0, or computed by all processes."""
         conditions = self.protocol.as_dict()
-        for beside in ("n_fake", "labels", "precision"):
-            del conditions[beside]
+        for name in ("n_fake", "labels", "precision"):  # they do not affect the real side
+            del conditions[name]
         path = self.cache / "features" / f"{fingerprint(conditions)}.npy"
-        known = recall(path) if self.processes.first else None
-        shape = self.processes.tell(None if known is None else list(known.shape))
+        cached = read_features(path) if self.processes.first else None
+        shape = self.processes.tell(None if cached is None else list(cached.shape))
         if shape is not None:
-            own = np.empty((0, *shape[1:]), np.float32) if known is None else known
-            return self.processes.gather(torch.from_numpy(own)).numpy()
+            contribution = np.empty((0, *shape[1:]), np.float32) if cached is None else cached
+            return self.processes.gather(torch.from_numpy(contribution)).numpy()
         network = self._need_network()
 
-        def look(start: int, end: int) -> tuple[Tensor]:
+        def extract(start: int, end: int) -> tuple[Tensor]:
             return (torch.from_numpy(network(self._real(start, end))[0]),)
 
-        (found,) = self._together("features of real pictures", self.n_real, look)
+        (features,) = self._concatenated("features of real images", self.n_real, extract)
         if self.processes.first:
-            remember(path, found)
-        return found
+            write_features(path, features)
+        return features
 
     @cached_property
-    def _seen(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def _fake_outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Features and probabilities of the samples, from a single pass."""
         network = self._need_network()
 
-        def look(start: int, end: int) -> tuple[Tensor, ...]:
-            return tuple(torch.from_numpy(one) for one in network(self._fake(start, end)) if one is not None)
+        def extract(start: int, end: int) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(output) for output in network(self._fake(start, end)) if output is not None)
 
-        features, *rest = self._together("features of samples", self.n_fake, look)
-        return features, rest[0] if rest else None
+        features, *probabilities = self._concatenated("features of samples", self.n_fake, extract)
+        return features, probabilities[0] if probabilities else None
 
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
@@ -190,8 +190,8 @@ class Samples:
         return pixels.to_floats(self.real.batch(self.seed, start, end - start).image)
 
     def _fake(self, start: int, end: int) -> Tensor:
-        made, finite = self._made
-        return to_floats(made[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
+        images, finite = self._fake_images
+        return to_floats(images[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
 
     @cached_property
     def _classes(self) -> list[int]:
@@ -209,7 +209,7 @@ class Samples:
         return np.resize(real.attributes[order], (self.n_fake, len(names)))
 
     @cached_property
-    def _made(self) -> tuple[np.ndarray, Tensor]:
+    def _fake_images(self) -> tuple[np.ndarray, Tensor]:
         """All samples, uint8 (n_fake, height, width, channels), and which of them are finite, bool (n_fake,).
 
         The samples are a memory map of a temporary file; those of a diverged generator are black.
@@ -218,27 +218,27 @@ class Samples:
         folder = self.cache / "samples"
         with files.storage(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
-            file = self._open.enter_context(tempfile.TemporaryFile(dir=folder))
+            file = self._resources.enter_context(tempfile.TemporaryFile(dir=folder))
             finite = []
-            for made in self._sampled():
-                finite.append(made.flatten(1).isfinite().all(1))
-                file.write(to_pixels(made.nan_to_num(-1, -1, -1)).tobytes())
+            for images in self._generated():
+                finite.append(images.flatten(1).isfinite().all(1))
+                file.write(to_pixels(images.nan_to_num(-1, -1, -1)).tobytes())
             file.flush()
         return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
 
-    def _sampled(self) -> Iterator[Tensor]:
+    def _generated(self) -> Iterator[Tensor]:
         """All samples in order, on the CPU, in chunks."""
         latents, classes = self.model.latents(self.n_fake, self.seed), self._classes
         rows = self._attributes
 
-        def make(start: int, end: int) -> tuple[Tensor]:
-            own = rows[start:end] if rows.size else None
-            blocks = self.model.stream(latents[start:end], label=classes[start:end] or None, attributes=own)
+        def generate(start: int, end: int) -> tuple[Tensor]:
+            attributes = rows[start:end] if rows.size else None
+            blocks = self.model.stream(latents[start:end], label=classes[start:end] or None, attributes=attributes)
             return (torch.cat([block.cpu() for block in blocks]),)
 
-        return (made for (made,) in self._rounds("sampling", self.n_fake, make))
+        return (samples for (samples,) in self._rounds("sampling", self.n_fake, generate))
 
-    def _together(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
+    def _concatenated(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
         """The concatenated results of `_rounds`."""
         return [torch.cat(parts).numpy() for parts in zip(*self._rounds(what, n, work), strict=True)]
 
@@ -249,8 +249,8 @@ class Samples:
             start = min(n, first + BLOCK * self.processes.rank)
             end = min(n, start + BLOCK)
             # Nothing is left for this process in the last round: it contributes an empty tensor of the right shape.
-            found = work(start, end) if start < end else tuple(one[:0] for one in work(0, 1))
-            yield tuple(self.processes.gather(one.contiguous()) for one in found)
+            results = work(start, end) if start < end else tuple(result[:0] for result in work(0, 1))
+            yield tuple(self.processes.gather(result.contiguous()) for result in results)
             self.report_progress(what, min(n, first + BLOCK * world), n)
 
     def _need_network(self) -> Features:
@@ -260,13 +260,11 @@ class Samples:
 
     def _need_pictures(self) -> None:
         if self.spec.points:
-            raise LeafwingError(
-                "this metric requires pictures, and the run generates points; for points use the metric modes"
-            )
+            raise LeafwingError("this metric requires images, and the run generates points; for points use the metric modes")
 
     def _need_points(self) -> None:
         if not self.spec.points:
-            raise LeafwingError("this metric requires points, and the run generates pictures")
+            raise LeafwingError("this metric requires points, and the run generates images")
 
 
 def chunks(n: int) -> Iterator[tuple[int, int]]:
@@ -275,7 +273,7 @@ def chunks(n: int) -> Iterator[tuple[int, int]]:
 
 
 def in_order(data: Dataset) -> Iterator[Tensor]:
-    """The pictures of a data set in their stored order."""
+    """The images of a data set in their stored order."""
     return (to_floats(data.pictures(np.arange(start, end))) for start, end in chunks(len(data)))
 
 
@@ -284,20 +282,20 @@ def to_floats(images: np.ndarray) -> Tensor:
     return pixels.to_floats(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
 
 
-def recall(path: Path) -> np.ndarray | None:
-    """Features stored by `remember`; None if missing or unreadable."""
+def read_features(path: Path) -> np.ndarray | None:
+    """Features stored by `write_features`; None if missing or unreadable."""
     try:
-        found = np.load(path)
+        features = np.load(path)
     except (OSError, ValueError, EOFError):
         return None
-    return found if found.ndim == 2 and found.dtype == np.float32 else None
+    return features if features.ndim == 2 and features.dtype == np.float32 else None
 
 
-def remember(path: Path, features: np.ndarray) -> None:
-    """Caches features; an unwritable cache only costs time at the next evaluation."""
+def write_features(path: Path, features: np.ndarray) -> None:
+    """Caches features. Errors are ignored: an unwritable cache only costs time at the next evaluation."""
 
-    def save(beside: Path) -> None:
-        with beside.open("wb") as file:
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
             np.save(file, features)
 
     with contextlib.suppress(OSError, LeafwingError):

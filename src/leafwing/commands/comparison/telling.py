@@ -188,7 +188,7 @@ def hardware(plan: Plan) -> str:
 
 def about(plan: Plan, book: Book, found: Sequence[RunResult]) -> About:
     """What a reader who was not here must know."""
-    from leafwing.metrics.protocol import line
+    from leafwing.metrics.protocol import describe
     from leafwing.metrics.report import About
 
     spec, data = plan.data.spec, plan.data
@@ -214,7 +214,7 @@ def about(plan: Plan, book: Book, found: Sequence[RunResult]) -> About:
     )
     protocols: dict[str, list[str]] = {}
     for made in (made for one in found for made in one.rows):
-        names = protocols.setdefault(line(made["protocol"]), [])
+        names = protocols.setdefault(describe(made["protocol"]), [])
         if made["metric"] not in names:
             names.append(made["metric"])
     told = versions()
