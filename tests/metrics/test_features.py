@@ -110,7 +110,7 @@ def test_networks_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A very short training, which learns nothing."""
-    for name, value in (("STEPS", 3), ("PICTURES", 8), ("WIDTHS", (4, 4, 8, 8))):
+    for name, value in (("STEPS", 3), ("TRAINING_BATCH", 8), ("WIDTHS", (4, 4, 8, 8))):
         monkeypatch.setattr(own, name, value)
 
 
@@ -219,7 +219,7 @@ def test_the_contrastive_loss_follows_the_paper() -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Features, Tensor, np.ndarray]:
     """A narrow network, trained for a few seconds on digits of 16 px; 500 held-out digits, and their labels."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("STEPS", 100), ("PICTURES", 64), ("WIDTHS", (16, 32, 48, 64))):
+        for name, value in (("STEPS", 100), ("TRAINING_BATCH", 64), ("WIDTHS", (16, 32, 48, 64))):
             patch.setattr(own, name, value)
         train, test = load("digits", size=16).split(500)
         network = load_features("own", train, cache=tmp_path_factory.mktemp("trained"))

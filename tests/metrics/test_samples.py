@@ -68,10 +68,10 @@ def protocol(real: Dataset, **changes: Any) -> Protocol:
 
 
 def open_samples(
-    cache: Path, real: Dataset, network: Network | None = None, conditional: bool = True, **conditions: Any
+    cache: Path, real: Dataset, net: Network | None = None, conditional: bool = True, **conditions: Any
 ) -> Samples:
     about = protocol(real, **conditions)
-    features = Features("pixels", about.network, network or Network(), classifies=bool(network and network.classifies))
+    features = Features("pixels", about.network, net or Network(), classifies=bool(net and net.classifies))
     parts = real.split(20)
     return Samples(model(conditional), real, about, features, parts=lambda: parts, cache=cache, processes=Processes())
 

@@ -33,7 +33,7 @@ VERSION = 1
 """Part of the cache key: increment it when the same data give different weights."""
 
 SIDE, WIDTHS, PROJECTED = 64, (24, 48, 96, 128), 64
-STEPS, PICTURES, RATE, TEMPERATURE, CONTRAST = 250, 128, 2e-3, 0.2, 0.2
+STEPS, TRAINING_BATCH, RATE, TEMPERATURE, CONTRAST = 250, 128, 2e-3, 0.2, 0.2
 """Of the training: steps, images per batch, learning rate, temperature and weight of the contrastive loss."""
 CROP, JITTER, GREY = 0.6, 0.2, 0.2
 """Of the views: minimum area of a crop, maximum jitter, probability of a grey view."""
@@ -121,7 +121,21 @@ def load_weights(net: Network, path: Path) -> bool:
 def cache_key(data: Dataset) -> str:
     """A hash of the images and the training configuration."""
     rows = "" if data.rows is None else hashlib.sha256(data.rows.tobytes()).hexdigest()
-    config = [VERSION, SIDE, WIDTHS, PROJECTED, STEPS, PICTURES, RATE, TEMPERATURE, CONTRAST, CROP, JITTER, GREY, THREADS]
+    config = [
+        VERSION,
+        SIDE,
+        WIDTHS,
+        PROJECTED,
+        STEPS,
+        TRAINING_BATCH,
+        RATE,
+        TEMPERATURE,
+        CONTRAST,
+        CROP,
+        JITTER,
+        GREY,
+        THREADS,
+    ]
     return hashlib.sha256(json.dumps([data.fingerprint, rows, data.mirror, config]).encode()).hexdigest()[:32]
 
 
@@ -131,7 +145,7 @@ def train(net: Network, data: Dataset, report_progress: Progress) -> None:
     Each image gives two views. The first is upright and is classified, the second is rotated and its rotation is predicted; both are
     a positive pair of the contrastive loss.
     """
-    batch, width = min(PICTURES, len(data)), WIDTHS[-1]
+    batch, width = min(TRAINING_BATCH, len(data)), WIDTHS[-1]
     with deterministic():
         projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(True), nn.Linear(width, PROJECTED))
         rotation_head = nn.Linear(width, 4)
