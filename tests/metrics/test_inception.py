@@ -1,4 +1,4 @@
-"""The FID-Inception: its layers against a plain reading of the published layout; its weights from a file and from a server here."""
+"""The FID Inception network: equal to a plain implementation of the published layers; weights from a file and a local server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Weights = dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def random() -> Inception:
-    """Weights drawn so that every layer passes something on and every statistic matters."""
+    """Random weights for which no layer outputs only zeros and all statistics matter."""
     torch.manual_seed(0)
     net = Inception()
     with torch.no_grad():
@@ -41,7 +41,7 @@ def random() -> Inception:
 
 
 def plain(w: Weights, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """The network as it was published, layer by layer, from the names in the weight file."""
+    """The published network, layer by layer, with the names of the weight file."""
 
     def conv(x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> Tensor:
         x = F.conv2d(x, w[f"{name}.conv.weight"], None, stride, padding)
@@ -106,14 +106,14 @@ def plain(w: Weights, pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_it_is_the_published_network(random: Inception) -> None:
-    """Among it that average pools leave padding out, that the last pool is a maximum and that logits have no bias."""
+    """This includes average pooling without padding, the last pool, a maximum, and logits without bias."""
     pictures = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         features, logits = random(pictures)
     expected_features, expected_logits = plain(random.state_dict(), pictures)
     assert features.shape == (1, 2048)
     assert logits.shape == (1, 1008)
-    assert features.std() > 0.01, "too little comes through to tell layers apart"
+    assert features.std() > 0.01, "the outputs are too small to compare"
     assert torch.allclose(features, expected_features, rtol=1e-3, atol=1e-4 * float(expected_features.abs().max()))
     assert torch.allclose(logits, expected_logits, rtol=1e-3, atol=1e-4 * float(expected_logits.abs().max()))
 
@@ -159,7 +159,7 @@ def digest(path: Path) -> str:
 
 @pytest.fixture
 def served(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The address of a folder with the weight file on this machine; torch.hub's cache is an empty folder."""
+    """The URL of a local server for the weight file; torch.hub's cache is an empty folder."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("no_proxy", "*")
 
@@ -186,7 +186,7 @@ def test_the_public_file_is_downloaded_once(served: str, weights: Path, random: 
     assert all(torch.equal(value, random.state_dict()[name]) for name, value in net.state_dict().items())
     assert not net.training
     assert not any(weight.requires_grad for weight in net.parameters())
-    assert list(cached(tmp_path).parent.iterdir()) == [cached(tmp_path)], "something was left beside it"
+    assert list(cached(tmp_path).parent.iterdir()) == [cached(tmp_path)], "a temporary file was left"
     assert module.public_weights("http://127.0.0.1:9/nobody", digest(weights)) == cached(tmp_path)
 
 
@@ -214,7 +214,7 @@ def test_without_a_network_the_error_names_the_file_and_its_path(monkeypatch: py
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(LeafwingError) as caught:
-        inception(url="http://127.0.0.1:9/nobody")  # the discard port: nobody listens
+        inception(url="http://127.0.0.1:9/nobody")  # the discard port, where nothing listens
     for part in ("cannot be downloaded", "Connection refused", str(cached(tmp_path)), SHA256, "--weights FILE"):
         assert part in str(caught.value)
 
@@ -236,7 +236,7 @@ def test_a_local_file_may_lack_batch_counters(random: Inception, ending: str, tm
 
 
 class Trap:
-    """What a pickle may do when it is read."""
+    """A pickle that would execute code when loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[str, str]]:
         return (Path.write_text, (Path("trapped"), "executed"))

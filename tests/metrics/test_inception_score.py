@@ -27,17 +27,17 @@ def test_it_equals_torchmetrics(splits: int) -> None:
     oracle.update(predictions)
     torch.manual_seed(3)
     mean, deviation = oracle.compute()
-    torch.manual_seed(3)  # it shuffles, so ours is given the same order
+    torch.manual_seed(3)  # torchmetrics shuffles: use the same order
     values = scores(predictions[torch.randperm(200)].softmax(1).numpy(), splits)
     assert values.mean() == pytest.approx(mean.item(), rel=1e-9)
     assert values.std(ddof=1) == pytest.approx(deviation.item(), rel=1e-9)
 
 
 def test_confident_diverse_predictions_score_the_number_of_classes_and_others_1() -> None:
-    sure = np.eye(5)[np.arange(100) % 5]
-    assert scores(sure) == pytest.approx(np.full(10, 5.0))
+    confident = np.eye(5)[np.arange(100) % 5]
+    assert scores(confident) == pytest.approx(np.full(10, 5.0))
     assert scores(np.full((100, 5), 0.2)) == pytest.approx(np.ones(10))
-    assert scores(np.eye(5)[np.zeros(100, dtype=int)]) == pytest.approx(np.ones(10))  # sure, and always of the same class
+    assert scores(np.eye(5)[np.zeros(100, dtype=int)]) == pytest.approx(np.ones(10))  # confident, but always the same class
 
 
 def test_the_score_of_one_part_does_not_depend_on_the_order() -> None:

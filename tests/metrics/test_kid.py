@@ -22,7 +22,7 @@ Distance = Callable[..., tuple[float, float]]
 
 @pytest.fixture
 def oracle() -> Distance:
-    """torchmetrics' KID of two clouds, over subsets."""
+    """KID by torchmetrics, averaged over subsets."""
 
     def distance(real: np.ndarray, fake: np.ndarray, subsets: int, size: int) -> tuple[float, float]:
         with pytest.warns(UserWarning, match="save all extracted features"):

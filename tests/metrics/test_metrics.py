@@ -1,4 +1,4 @@
-"""All metrics of pictures: each is found by its name, measures what it says, and is explained in the guide."""
+"""All image metrics: loaded by name, with finite and reproducible values, and documented in the guide."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = {
 
 
 def generate(latents: torch.Tensor) -> torch.Tensor:
-    """Latents (b, 4) -> pictures (b, 3, 32, 40)."""
+    """Latents (b, 4) -> images (b, 3, 32, 40)."""
     return torch.tanh(latents[:, :3, None, None] * torch.linspace(-1, 1, 40)).expand(-1, -1, 32, -1)
 
 

@@ -32,9 +32,9 @@ def of_ring(samples: np.ndarray) -> modes.Coverage:
     return modes.of_points(samples, RING, worlds.sigma("ring"))
 
 
-def evidence(world: str, **given: Any) -> Any:
-    read_as = {"options": load("stacked").options, "report_progress": lambda what, done, total: None}
-    return SimpleNamespace(world=world, **{**read_as, **given})
+def evidence(world: str, **members: Any) -> Any:
+    defaults = {"options": load("stacked").options, "report_progress": lambda what, done, total: None}
+    return SimpleNamespace(world=world, **{**defaults, **members})
 
 
 # --- points ------------------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def test_high_quality_points_are_within_three_standard_deviations() -> None:
     assert of_ring(points([10] * 8, offset=2.99)).high_quality == 1.0
     outside = of_ring(points([10] * 8, offset=3.01))
     assert (outside.high_quality, outside.modes) == (0.0, 0)
-    assert outside.kl == pytest.approx(0.0)  # every sample counts for its nearest mode, good or not
+    assert outside.kl == pytest.approx(0.0)  # every sample counts for its nearest mode, of high quality or not
 
 
 def test_non_finite_samples_are_not_high_quality() -> None:

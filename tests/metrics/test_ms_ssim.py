@@ -1,4 +1,4 @@
-"""MS-SSIM of pairs: equal to its formula; how pairs are drawn; what lost variety does to it."""
+"""MS-SSIM of pairs: equal to its formula; the choice of pairs; its value under mode collapse."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def values(evidence: FakeEvidence) -> dict[str, float]:
 
 
 def formula(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
-    """MS-SSIM of two pictures (channels, height, width) in [0, 1], in float64, with scipy: Wang et al. 2003, eq. 7.
+    """MS-SSIM of two images (channels, height, width) in [0, 1], in float64, with scipy: Wang et al. 2003, eq. 7.
 
-    As torchmetrics has it: mirrored at the border; contrast and structure are averaged where the window fits, the rest everywhere.
+    As in torchmetrics: mirrored at the border; contrast and structure are averaged where the window fits, the rest everywhere.
     """
     window = np.exp(-np.square(np.arange(11) - 5) / (2 * 1.5**2))
 
@@ -90,7 +90,7 @@ def test_pairs_depend_on_the_seed_and_are_limited() -> None:
 
 
 def test_pairs_may_span_chunks() -> None:
-    images = ((pictures(n=20) + 1) * 127.5).round() / 127.5 - 1  # values that 8 bits hold
+    images = ((pictures(n=20) + 1) * 127.5).round() / 127.5 - 1  # exactly representable in 8 bits
     pairs = np.array([[0, 19], [7, 6], [13, 2]])
     oracle = ms_ssim(unit(images[pairs[:, 0]]), unit(images[pairs[:, 1]]))
     assert similarities(iter(images.split(7)), pairs) == pytest.approx(oracle, rel=1e-4)
@@ -110,7 +110,7 @@ def test_collapse_within_classes_is_detected_with_labels() -> None:
     fake = pictures(1, n=4)[torch.from_numpy(classes)]
     labelled = values(FakeEvidence(real, fake, real_classes=classes, fake_classes=classes))
     assert labelled["ms_ssim"] == pytest.approx(1, abs=1e-4)
-    one_side = values(FakeEvidence(real, fake, fake_classes=classes))  # both sides in pairs of any class, to be comparable
+    one_side = values(FakeEvidence(real, fake, fake_classes=classes))  # then pairs of both sides may mix classes
     assert one_side["ms_ssim"] < 0.6
 
 

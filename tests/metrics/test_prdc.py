@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage: equal to the papers' formulas; which of them sees which failure."""
+"""Precision, recall, density, coverage: equal to the formulas of the papers; which one detects which failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.machine
 
 
 def oracle(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """The formulas of both papers, with whole matrices of distances by scipy."""
+    """The formulas of both papers, with full distance matrices from scipy."""
 
     def reach(cloud: np.ndarray) -> np.ndarray:
         return np.sort(cdist(cloud, cloud), axis=1)[:, k]  # the first is the point itself
@@ -67,7 +67,7 @@ def test_equal_sets_have_perfect_values_and_order_does_not_matter() -> None:
     real, fake = clouds()
     same = precision_recall(real, real)
     assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
-    assert 1 <= same["density"] <= 1.2  # each ball holds its own point and 5 others, the last of them on its border
+    assert 1 <= same["density"] <= 1.2  # each ball contains its own point and 5 others, the last one on its border
     assert precision_recall(real[::-1], np.roll(fake, 7, axis=0)) == pytest.approx(precision_recall(real, fake))
 
 
@@ -105,7 +105,7 @@ def test_a_real_outlier_raises_precision_but_hardly_density() -> None:
 
 
 def test_balls_of_radius_0_are_allowed() -> None:
-    """All balls of the samples have radius nought."""
+    """All balls of the samples have radius 0."""
     real, fake = clouds(n=50)
     values = precision_recall(real, np.repeat(fake[:1], 50, axis=0))
     assert values["recall"] == 0

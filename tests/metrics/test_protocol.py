@@ -1,4 +1,4 @@
-"""Conditions of numbers: every one of them counts, and what differs is named."""
+"""Protocols: every condition counts, and errors name the differences."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_condition_is_part_of_the_fingerprint(name: str) -> None:
 
 
 def test_the_fingerprint_is_stable() -> None:
-    assert CATS.fingerprint == "a8ca1241c50c"  # of old rows: it may change with VERSION alone
+    assert CATS.fingerprint == "a8ca1241c50c"  # stored in existing rows: it may only change with VERSION
     assert fingerprint(dict(reversed(CATS.as_dict().items()))) == CATS.fingerprint
 
 
@@ -53,7 +53,7 @@ def test_the_fingerprint_is_stable() -> None:
 def test_values_that_differ_in_a_condition_are_not_ranked(name: str) -> None:
     with pytest.raises(LeafwingError, match=rf"values of fid .* cannot be ranked: {name}: ") as caught:
         comparable([row(CATS), row(CATS), row(changed(name))])
-    assert str(caught.value).count(": ") == 2, "more than what differs is named"
+    assert str(caught.value).count(": ") == 2, "an equal condition is named"
 
 
 def test_the_error_names_the_runs_and_the_differences() -> None:

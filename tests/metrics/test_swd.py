@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance: equal to the published code's formulas; what each level sees."""
+"""Sliced Wasserstein distance: equal to the formulas of the published code; what each level detects."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def values(real: torch.Tensor, fake: torch.Tensor, seed: int = 0) -> dict[str, f
 
 
 def down(x: np.ndarray) -> np.ndarray:
-    """As the published code has it."""
+    """As in the published code."""
     return convolve(x, FILTER, mode="mirror")[:, :, ::2, ::2]
 
 
 def up(x: np.ndarray) -> np.ndarray:
-    """As the published code has it."""
+    """As in the published code."""
     b, channels, height, width = x.shape
     apart = np.zeros((b, channels, 2 * height, 2 * width))
     apart[:, :, ::2, ::2] = x
@@ -57,10 +57,10 @@ def test_other_sizes_are_halved_and_rounded_up(height: int, width: int, sides: l
 
 
 def test_patches_are_complete_and_at_random_positions() -> None:
-    """A picture whose pixels are their own number, and twice that in the second channel; small, so that it has one level."""
+    """Pixels are their own index, and twice that in the second channel; the image is so small that it has one level."""
     number = torch.arange(20 * 30.0).view(1, 1, 20, 30)
     result = patches(iter([torch.cat([number, 2 * number], dim=1)]), 0, 500, seed=0)
-    assert result.shape == (14 * 24, 2, 49)  # as many as there are places
+    assert result.shape == (14 * 24, 2, 49)  # one per position
     corner = result[:, 0, :1]
     inside = (30 * np.arange(7)[:, None] + np.arange(7)).reshape(1, 49)
     assert np.array_equal(result[:, 0], corner + inside)
@@ -97,8 +97,8 @@ def test_swd_is_the_mean_of_the_levels() -> None:
 
 
 def test_blur_shows_at_fine_levels_and_tint_at_the_coarse_one() -> None:
-    """In units of how far two draws of one distribution are apart. Five seeds: blurred 3.5 to 3.8 at 64 px and 1.0 at 16 px; each
-    picture tinted in another colour 1.0 at 64 px and 2.8 to 3.9 at 16 px."""
+    """Relative to the distance of two draws of one distribution. Five seeds: blurred 3.5 to 3.8 at 64 px and 1.0 at 16 px; each
+    image in another tint 1.0 at 64 px and 2.8 to 3.9 at 16 px."""
     random = torch.Generator().manual_seed(0)
     real, fake = (0.7 * pictures(s, 60) + 0.1 * torch.rand(60, 3, 64, 64, generator=random) for s in (1, 2))
     same = values(real, fake)
@@ -111,7 +111,7 @@ def test_blur_shows_at_fine_levels_and_tint_at_the_coarse_one() -> None:
 
 
 def test_it_ignores_brightness_and_contrast() -> None:
-    """Each side is normalised by itself, as in the published code; the guide says so."""
+    """Each side is normalised separately, as in the published code."""
     images = pictures(n=10)
     assert max(values(images, 0.5 * images + 0.3).values()) < 0.01
 
