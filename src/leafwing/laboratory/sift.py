@@ -74,7 +74,7 @@ def sift(
         model: a class-conditional model of images.
         data: labelled images to train on.
         held_out: labelled images to test on; if it is `data`, a part of it is split off.
-        reader: classifies images; default: the model's own classifier.
+        reader: classifies images; default: the classifier of the model.
         report_progress: progress callback.
         by: acceptance criterion: critic (a score comparable to real images), classifier (a confident prediction of the requested
             class), or both.
