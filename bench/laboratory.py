@@ -45,7 +45,7 @@ FEATURES: list[Look] = [("features", {"labels": "10,100", "draws": 5})]
 LOOKS: dict[str, list[Look]] = {
     "sprites": [
         ("interpolate", {"samples": "0:20"}),
-        ("interpolate", {"samples": "0:20", "way": "straight"}),
+        ("interpolate", {"samples": "0:20", "interpolation": "linear"}),
         ("arithmetic", {"average": 1}),
         ("arithmetic", {"average": 3}),
         ("arithmetic", {"average": 10}),
@@ -69,7 +69,7 @@ LOOKS: dict[str, list[Look]] = {
     "digits": [
         ("interpolate", {"samples": "0:20"}),
         ("mix", {}),
-        ("mix", {"space": "pixels"}),
+        ("mix", {"features": "pixels"}),
         ("features", {"labels": "5,20", "draws": 5, "test": 360}),
         ("invert", {"pictures": "0:16"}),
         ("complete", {"mask": "centre"}),
@@ -198,7 +198,7 @@ def show(results: Path) -> None:
     for tool in [tool for tool in TOOLS if any(key[0] == tool for key in newest)]:
         rows = [by for key, row in newest.items() if key[0] == tool for by in spread_out(row)]
         names = COLUMNS.get(tool) or [name for name, value in rows[0]["figures"].items() if not isinstance(value, list)]
-        print(f"\n### {tool}\n\n| world | recipe | told | seed | " + " | ".join(names) + " |")
+        print(f"\n### {tool}\n\n| world | recipe | options | seed | " + " | ".join(names) + " |")
         print("| --- " * (4 + len(names)) + "|")
         for row in rows:
             told = " ".join(f"{name}={value}" for name, value in row["told"].items())

@@ -1,4 +1,4 @@
-"""A world made by hand: what each number of a latent does is known, so tools can be held against it."""
+"""A hand-made model: the effect of each component of a latent is known, so the results of tools can be checked. No tests here."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LATENT = 4
 
 
 class Painter(nn.Module):
-    """Latents (n, 4) -> pictures: the first number is the ground's brightness, the second says on which side a red square is.
+    """Latents (n, 4) -> images: the first component is the brightness of the background, the second the side of a red square.
 
-    The third number makes the square larger, the fourth does nothing. Two convolutions: the second draws four maps, of which the last
-    is the square and the others are the ground.
+    The third component makes the square larger, the fourth has no effect. Two convolutions: the second draws four maps; the last is
+    the square, the others are the background.
     """
 
     def __init__(self) -> None:
@@ -38,19 +38,19 @@ class Painter(nn.Module):
             self.draw.weight.copy_(colours[:, :, None, None])
 
     def forward(self, z: Tensor) -> Tensor:
-        seen = self.first(z) / torch.tensor([3.0, 2.0, 1.0, 0.01])
-        ground = torch.tanh(seen[:, 0])[:, None, None].expand(-1, 16, 16)
+        factors = self.first(z) / torch.tensor([3.0, 2.0, 1.0, 0.01])
+        background = torch.tanh(factors[:, 0])[:, None, None].expand(-1, 16, 16)
         x = torch.arange(16.0)
-        middle = 8 + 4 * torch.tanh(3 * seen[:, 1])[:, None]
-        half = 1.5 + 0.5 * torch.tanh(seen[:, 2])[:, None]
+        middle = 8 + 4 * torch.tanh(3 * factors[:, 1])[:, None]
+        half = 1.5 + 0.5 * torch.tanh(factors[:, 2])[:, None]
         across = torch.sigmoid(8 * (half - (x - middle).abs()))
         down = torch.sigmoid(8 * (half - (x - 8).abs()))
         square = across[:, None, :] * down[:, :, None]
-        return torch.tanh(self.draw(self.same(torch.stack([ground, ground, ground, 3 * square], 1))))
+        return torch.tanh(self.draw(self.same(torch.stack([background, background, background, 3 * square], 1))))
 
 
 class Critic(nn.Module):
-    """Pictures -> how red they are at most."""
+    """Images -> the redness of the reddest pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Critic(nn.Module):
 
 
 def painter(spec: DataSpec = SPEC) -> Model:
-    """The model of this world."""
+    """A model with these networks."""
     torch.manual_seed(0)
     z = Normal(LATENT)
     players = {"G": Player(Painter(), Adam(1e-3)), "D": Player(Critic(), Adam(1e-3))}
@@ -72,25 +72,25 @@ def painter(spec: DataSpec = SPEC) -> Model:
     return model
 
 
-def seen(pictures: Tensor) -> dict[str, np.ndarray]:
-    """Side of the square and brightness of the ground; unread where there is no square."""
-    box = boxes(pictures)
-    found = ~np.isnan(box[:, 0])
+def read(images: Tensor) -> dict[str, np.ndarray]:
+    """Side of the square and brightness of the background; unread where there is no square."""
+    box = find_boxes(images)
+    has_square = ~np.isnan(box[:, 0])
     side = np.where(np.nan_to_num(box[:, 0] + box[:, 2] / 2) < 8, "left", "right")
-    ground = np.where(pictures[:, :, 0, 0].mean(1).cpu().numpy() > 0, "bright", "dark")
-    return {"side": np.where(found, side, UNREAD), "ground": np.where(found, ground, UNREAD)}
+    background = np.where(images[:, :, 0, 0].mean(1).cpu().numpy() > 0, "bright", "dark")
+    return {"side": np.where(has_square, side, UNREAD), "background": np.where(has_square, background, UNREAD)}
 
 
-def boxes(pictures: Tensor) -> np.ndarray:
-    """The box about what is red, (n, 4); nan where nothing is."""
-    red = ((pictures[:, 0] - pictures[:, 1]) > 0.5).cpu().numpy()
-    found = np.full((len(red), 4), np.nan)
-    for i, one in enumerate(red):
-        rows, columns = np.flatnonzero(one.any(1)), np.flatnonzero(one.any(0))
+def find_boxes(images: Tensor) -> np.ndarray:
+    """The bounding box of red pixels, (n, 4); NaN if there are none."""
+    red = ((images[:, 0] - images[:, 1]) > 0.5).cpu().numpy()
+    boxes = np.full((len(red), 4), np.nan)
+    for i, mask in enumerate(red):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if len(rows):
-            found[i] = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    return found
+            boxes[i] = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+    return boxes
 
 
-READER = Reader("eye", {"side": ("left", "right"), "ground": ("bright", "dark")}, seen, boxes)
-FEATURES = Features("pixels", "0", lambda pictures: (pictures.flatten(1), None))
+READER = Reader("test", {"side": ("left", "right"), "background": ("bright", "dark")}, read, find_boxes)
+FEATURES = Features("pixels", "0", lambda images: (images.flatten(1), None))

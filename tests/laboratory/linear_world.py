@@ -1,4 +1,4 @@
-"""A world whose generator is linear, so that what the tools should find is known. No tests here."""
+"""Models with a linear generator, so that the right results of tools are known. No tests here."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "s
 
 
 class Waves(nn.Module):
-    """Latents (n, 3 * waves) -> pictures: sums of slow waves in each channel; class 1 is brighter by 0.4."""
+    """Latents (n, channels * waves) -> images: sums of slow waves in each channel; class 1 is brighter by 0.4."""
 
     def __init__(self, waves: int, channels: int) -> None:
         super().__init__()
         y, x = torch.meshgrid(torch.arange(SIDE) + 0.5, torch.arange(SIDE) + 0.5, indexing="ij")
-        across = [(a, b) for a in range(4) for b in range(4)][:waves]
-        made = [torch.cos(math.pi * a * y / SIDE) * torch.cos(math.pi * b * x / SIDE) for a, b in across]
+        frequencies = [(a, b) for a in range(4) for b in range(4)][:waves]
+        patterns = [torch.cos(math.pi * a * y / SIDE) * torch.cos(math.pi * b * x / SIDE) for a, b in frequencies]
         basis = torch.zeros(channels, waves, channels, SIDE, SIDE)
         for channel in range(channels):
-            for wave, one in enumerate(made):
-                basis[channel, wave, channel] = one / one.norm()
+            for wave, pattern in enumerate(patterns):
+                basis[channel, wave, channel] = pattern / pattern.norm()
         self.register_buffer("basis", basis.flatten(0, 1))
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        made = SCALE * torch.einsum("nd,dchw->nchw", z, self.basis)
-        return made if label is None else made + 0.4 * label.view(-1, 1, 1, 1)
+        images = SCALE * torch.einsum("nd,dchw->nchw", z, self.basis)
+        return images if label is None else images + 0.4 * label.view(-1, 1, 1, 1)
 
-    def back(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Tensor:
         return torch.einsum("nchw,dchw->nd", x, self.basis) / SCALE
 
 
 class Blocks(nn.Module):
-    """Latents (n, channels * 16) -> pictures of 4x4 blocks, each of the colour that its numbers say."""
+    """Latents (n, channels * 16) -> images of 4x4 blocks; each component is a channel of a block's colour."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def world(
     channels: int = 3,
     waves: int = 3,
 ) -> Model:
-    """A model of pictures 16x16; `dark`: with a critic that likes them dark."""
+    """A model of 16x16 images; `dark`: with a critic that prefers dark ones."""
     net: nn.Module = Waves(waves, channels) if kind == "waves" else Blocks(channels)
     size = channels * (waves if kind == "waves" else 16)
     fields = ("image", "label") if labels else ("image",)
@@ -74,30 +74,30 @@ def world(
         priors.by_name(prior, size),
         lambda nets, z, label: nets.G(z, label),
         ("label",) if labels else (),
-        encode=(lambda nets, x: nets.G.back(x)) if encodes else None,
+        encode=(lambda nets, x: nets.G.encode(x)) if encodes else None,
         judge=(lambda nets, x, label: -x.mean((1, 2, 3))) if dark else None,
     )
     return Model(Game({"G": Player(net)}, [], abilities), DataSpec(SIDE, SIDE, channels, labels, fields))
 
 
-def held(model: Model, pictures: Tensor, labels: list[int] | None = None) -> Dataset:
-    """Pictures as a data set."""
+def dataset(model: Model, images: Tensor, labels: list[int] | None = None) -> Dataset:
+    """Images as a data set."""
     options = {"fit": "crop", "background": "white"}
     classes = None if labels is None else np.array(labels, np.int64)
-    return Dataset(model.spec, to_pixels(pictures), classes, "0" * 64, "made here", options)
+    return Dataset(model.spec, to_pixels(images), classes, "0" * 64, "test", options)
 
 
-def stream(data: Dataset, tensor: Tensor) -> Tensor:
-    """Rows in the order in which the tools number them."""
+def shuffle(data: Dataset, tensor: Tensor) -> Tensor:
+    """Rows in the order of the tools' image numbers."""
     return tensor[torch.from_numpy(data.epoch(0, 0)[0])]
 
 
 def pixels() -> Features:
-    """The space of pixels."""
+    """Pixels as feature space."""
     return load_features("pixels", None)
 
 
-def trained(root: Path) -> Path:
+def train_run(root: Path) -> Path:
     """A run on noise, trained for two rounds."""
     folder, noise = root / "pictures", np.random.default_rng(0)
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Models with a critic that a test makes by hand, and labelled pictures of which it knows what tells them apart."""
+"""Models with hand-made critics, and labelled images. No tests here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from leafwing.model import Model
 from leafwing.parts.priors import Normal
 
 
-def data(array: np.ndarray, labels: np.ndarray | None = None, names: Sequence[str] = (), source: str = "made") -> Dataset:
-    """Pictures uint8 (n, height, width, channels), and their classes."""
+def data(array: np.ndarray, labels: np.ndarray | None = None, names: Sequence[str] = (), source: str = "test") -> Dataset:
+    """A data set of images uint8 (n, height, width, channels) and their classes."""
     _, height, width, channels = array.shape
     spec = DataSpec(height, width, channels, tuple(names), ("image", "label") if labels is not None else ("image",))
     return Dataset(spec, array, labels, "ab" * 32, source, {"mirror": False})
@@ -30,18 +30,18 @@ def model(
     classify: Callable[[Any, Tensor], Tensor] | None = None,
     judges: bool = True,
 ) -> Model:
-    """A model whose critic takes pictures, and conditions where there are any."""
+    """A model with a critic of images, conditional if there are conditions."""
     if conditions:
-        judge: Callable[..., Tensor] = lambda nets, x, *told: scores(nets.D(x, *told))  # noqa: E731
+        judge: Callable[..., Tensor] = lambda nets, x, *values: scores(nets.D(x, *values))  # noqa: E731
     else:
-        judge = lambda nets, x, nothing: scores(nets.D(x))  # noqa: E731
+        judge = lambda nets, x, label: scores(nets.D(x))  # noqa: E731
     abilities = Abilities(Normal(4), generate, conditions, classify=classify, judge=judge if judges else None)
     return Model(Game({"D": Player(critic.eval().requires_grad_(False))}, [], abilities), spec)
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:
-    """A copy of everything a network knows."""
-    return {name: one.clone() for name, one in net.state_dict().items()}
+    """A copy of the state of a network."""
+    return {name: value.clone() for name, value in net.state_dict().items()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

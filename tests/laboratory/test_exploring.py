@@ -1,7 +1,8 @@
-"""`leafwing explore`: what it writes, what it refuses, and that every tool is there."""
+"""`leafwing explore`: the files it writes, the input it refuses, and that all tools work with it."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -13,9 +14,9 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands
-from leafwing.commands.explore import explore
+from leafwing.commands.explore import Inputs, explore
 from leafwing.errors import LeafwingError
-from leafwing.laboratory import FILLED, TOOLS, tool
+from leafwing.laboratory import INPUTS, TOOLS, option_check, tool
 from leafwing.metrics import features
 from leafwing.recipes import descriptions
 from leafwing.runs import Run
@@ -32,56 +33,57 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @every_tool
 def test_every_tool_is_a_function_whose_options_are_explained(name: str) -> None:
-    import inspect
-
     function = tool(name)
     parameters = inspect.signature(function).parameters
     first, *others = parameters
     assert first == "model"
-    said = descriptions(inspect.getdoc(function) or "")
+    helps = descriptions(inspect.getdoc(function) or "")
     for other in others:
-        assert said.get(other), f"{name} does not explain {other}"
-        if other not in FILLED:
+        assert helps.get(other), f"{name} does not explain {other}"
+        if other not in INPUTS:
             assert parameters[other].default is not inspect.Parameter.empty, f"--{other} has no default"
         assert parameters[other].kind is inspect.Parameter.KEYWORD_ONLY
+    check = option_check(name)
+    if check is None:
+        assert not {"data", "held_out"} & set(others), "options must be checked before real images are read"
+    else:
+        assert set(inspect.signature(check).parameters) <= set(parameters) - {"data", "held_out"}
 
 
-def test_a_tool_leaves_figures_pictures_and_films(run: Run) -> None:
-    found = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
-    assert found.folder.parent == run.folder / "explore"
-    assert {path.name for path in found.written} == {"walks.png", "walk.webp", "latents.npy", "figures.json"}
-    document = json.loads((found.folder / "figures.json").read_text())
-    assert document == dict(found.document)
+def test_a_tool_writes_figures_images_and_films(run: Run) -> None:
+    explored = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
+    assert explored.folder.parent == run.folder / "explore"
+    assert {path.name for path in explored.written} == {"walks.png", "walk.webp", "latents.npy", "figures.json"}
+    document = json.loads((explored.folder / "figures.json").read_text())
+    assert document == dict(explored.document)
     assert document["options"]["steps"] == 3
     assert document["tool"] == "interpolate"
     assert document["images"] == 64
-    with Image.open(found.folder / "walk.webp") as film:
+    with Image.open(explored.folder / "walk.webp") as film:
         assert film.format == "WEBP"
-    assert np.load(found.folder / "latents.npy").shape == (2, 8)
+    assert np.load(explored.folder / "latents.npy").shape == (2, 8)
 
 
 def test_the_same_call_writes_the_same_files(run: Run) -> None:
     first = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
-    held = {path.name: path.read_bytes() for path in first.written}
+    before = {path.name: path.read_bytes() for path in first.written}
     again = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
-    assert {path.name: path.read_bytes() for path in again.written} == held
+    assert {path.name: path.read_bytes() for path in again.written} == before
     other = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels", seed=1)
     assert other.folder != first.folder
-    assert (other.folder / "walks.png").read_bytes() != held["walks.png"]
+    assert (other.folder / "walks.png").read_bytes() != before["walks.png"]
 
 
-def test_the_folder_may_be_chosen_but_not_overwritten(run: Run, tmp_path: Path) -> None:
-    found = explore(run.folder, "mix", features="pixels", n=4, rows=2, out=tmp_path / "here")
+def test_an_output_folder_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    explored = explore(run.folder, "mix", features="pixels", n=4, rows=2, out=tmp_path / "here")
     assert (tmp_path / "here" / "mix.png").is_file()
-    assert found.folder == tmp_path / "here"
+    assert explored.folder == tmp_path / "here"
     with pytest.raises(LeafwingError, match="exists"):
         explore(run.folder, "mix", features="pixels", out=tmp_path / "here")
 
 
-def test_what_is_asked_for_is_checked_before_anything_is_trained_or_written(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(features, "load_features", lambda *given, **options: pytest.fail("a feature network was wanted"))
+def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "load_features", lambda *args, **options: pytest.fail("a feature network was loaded"))
     before = sorted(run.folder.rglob("*"))
     for name, options, message in (
         ("interpolat", {}, "did you mean interpolate"),
@@ -91,31 +93,67 @@ def test_what_is_asked_for_is_checked_before_anything_is_trained_or_written(
         ("interpolate", {"seed": -1}, "seed=-1"),
         ("interpolate", {"label": "ten"}, "no class 'ten'"),
         ("interpolate", {"checkpoint": 3}, "3"),
+        ("interpolate", {"interpolation": "straight"}, "--interpolation straight: choose from spherical, linear"),
+        ("sift", {"by": "critics"}, "--by critics: choose from both, critic, classifier"),
     ):
         with pytest.raises(LeafwingError, match=message):
             explore(run.folder, name, **options)
     assert sorted(run.folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("filters", {"maps": 0}, "--maps"),
+        ("features", {"labels": "1"}, "--labels 1"),
+        ("features", {"steps": -1}, "--steps -1"),
+        ("invert", {"steps": 0}, "--steps 0"),
+        ("invert", {"pictures": "x"}, "--pictures 'x'"),
+        ("invert", {"label": "ten"}, "no class 'ten'"),
+        ("invert", {"method": "encoder"}, "no encoder"),
+        ("complete", {"starts": 0}, "--starts 0"),
+        ("complete", {"mask": "center"}, "did you mean centre"),
+        ("truncate", {"psi": "0"}, "--psi"),
+        ("truncate", {"n": 1}, "--n 1"),
+        ("sift", {"quantile": 1.0}, "--quantile 1.0"),
+        ("sift", {"test": 0}, "--test 0"),
+    ],
+)
+def test_options_are_checked_before_images_are_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(Inputs, "_sides", property(lambda inputs: pytest.fail("images were read")))
+    with pytest.raises(LeafwingError, match=message):
+        explore(run.folder, name, **options)
+
+
 def test_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["explore", str(run.folder), "mix", "--rows", "2", "--n", "4", "--features", "pixels"]
     assert cli.run([*words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["tool"] == "mix"
-    assert all(Path(file).is_file() for file in told["written"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["tool"] == "mix"
+    assert all(Path(file).is_file() for file in document["written"])
     assert cli.run(words) == 0
     assert "explained by the latent" in capsys.readouterr().out
     assert cli.run(["explore", str(run.folder), "mix", "--steps", "3"]) == 2
     assert cli.run(["explore", str(run.folder), "mixx"]) == 2
     assert "did you mean mix?" in capsys.readouterr().err
     assert cli.run(["explore", str(run.folder), "interpolate", "--seed", "one"]) == 2
+    assert cli.run(["explore", str(run.folder), "interpolate", "--interpolation", "straight"]) == 2
+    capsys.readouterr()
     assert cli.run(["explore", "--help"]) == 0
     assert "directions" in capsys.readouterr().out
     assert cli.run(["explore", "last", "directions", "--help"]) == 0
-    assert "--reach" in capsys.readouterr().out
+    help_text = capsys.readouterr().out
+    assert "--reach" in help_text
+    assert "choices: weights" in help_text
+    assert cli.run(["explore", "last", "complete", "--help"]) == 0
+    assert "choices: random, centre, left, grid" in capsys.readouterr().out
 
 
-def test_a_run_without_its_data_says_what_still_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_its_data_can_be_explored_with_pixels(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run.folder, copy)
     config = json.loads((copy / "run.json").read_text())
@@ -126,5 +164,5 @@ def test_a_run_without_its_data_says_what_still_works(run: Run, tmp_path: Path, 
     assert explore(copy, "interpolate", samples="0,1", features="pixels").document["figures"]["space"] == "pixels"
 
 
-def test_exploring_is_a_command_for_python_too() -> None:
+def test_explore_is_a_public_function() -> None:
     assert commands.explore is explore

@@ -1,4 +1,4 @@
-"""The guide's page on the laboratory, run from top to bottom, for fewer images and with small networks."""
+"""Runs the commands of the guide's laboratory page, with fewer images and small networks."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ LINES = [
     for line in block.splitlines()
     if line.startswith("leafwing ")
 ]
-FEWER = {"--labels 5,20 --draws 3 --test 500": "--labels 2,4 --draws 2 --test 40"}
+REPLACEMENTS = {"--labels 5,20 --draws 3 --test 500": "--labels 2,4 --draws 2 --test 40"}
 SMALL = {
     "arithmetic": ["--trials", "5"], "dropout": ["--n", "40"], "mix": ["--n", "4"], "truncate": ["--n", "40"],
     "features": ["--steps", "2"], "sift": ["--draws", "2"], "invert": ["--steps", "2"], "complete": ["--steps", "2"],
     "edit": ["--steps", "2"],
 }  # fmt: skip
-"""What is made less of, where a line does not say how much."""
+"""Options that make a tool faster, unless the line already has them."""
 
 
-def any_words(pictures: Tensor) -> dict[str, np.ndarray]:
-    """All words in turn: an untrained network draws nothing that the oracle itself would be sure of."""
-    turn = np.arange(len(pictures))
-    return {name: np.asarray(words)[turn // 3**i % len(words)] for i, (name, words) in enumerate(WORDS.items())}
+def cycle_words(images: Tensor) -> dict[str, np.ndarray]:
+    """All words in turn, because the oracle recognises nothing in samples of an untrained network."""
+    numbers = np.arange(len(images))
+    return {name: np.asarray(words)[numbers // 3**i % len(words)] for i, (name, words) in enumerate(WORDS.items())}
 
 
-def same_box(pictures: Tensor) -> np.ndarray:
-    """A box in the middle of each picture."""
-    return np.tile([8.0, 8.0, 12.0, 12.0], (len(pictures), 1))
+def centre_box(images: Tensor) -> np.ndarray:
+    """A box in the middle of each image."""
+    return np.tile([8.0, 8.0, 12.0, 12.0], (len(images), 1))
 
 
-def test_every_tool_has_a_line() -> None:
+def test_the_page_uses_every_tool() -> None:
     used = {shlex.split(line)[3] for line in LINES if " explore " in line}
     assert used == set(TOOLS)
 
 
-def test_every_line_of_the_page_works(
+def test_all_commands_of_the_page_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(own, "STEPS", 2)
-    monkeypatch.setattr("leafwing.laboratory.dropout.RANDOM", 1)
-    monkeypatch.setattr(reading, "oracle", lambda: Reader("oracle", WORDS, any_words, same_box))
+    monkeypatch.setattr("leafwing.laboratory.dropout.N_RANDOM", 1)
+    monkeypatch.setattr(reading, "oracle", lambda: Reader("oracle", WORDS, cycle_words, centre_box))
     for line in LINES:
-        for many, few in FEWER.items():
-            line = line.replace(many, few)
+        for old, new in REPLACEMENTS.items():
+            line = line.replace(old, new)
         words = shlex.split(re.sub(r"\d+k\b", "64", line))[1:]
         if words[0] == "train":
             words += ["--threads", "1", "--width", "8", "--max-width", "16", "--batch", "16"]
@@ -65,5 +65,5 @@ def test_every_line_of_the_page_works(
             option = SMALL.get(words[2], [])
             words += option if option and option[0] not in words else []
         assert cli.run(words) == 0, (line, capsys.readouterr().err)
-    made = {path.parent.name.split("-")[1] for path in tmp_path.glob("*/explore/*/figures.json")}
-    assert made == set(TOOLS)
+    explored = {path.parent.name.split("-")[1] for path in tmp_path.glob("*/explore/*/figures.json")}
+    assert explored == set(TOOLS)

@@ -1,4 +1,4 @@
-"""Sifting: a planted generator that makes wrong labels and dull pictures, and judges who know."""
+"""Sifting: a hand-made generator with wrong classes and dull images, and a critic and a reader that recognise them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from leafwing.metrics import own
 
 NAMES = ("top", "middle", "bottom")
 SPEC = DataSpec(12, 12, 1, NAMES, ("image", "label"))
-WRONG, DULL = -0.524, 0.0  # 30 % and half of all numbers from N(0, 1) are smaller
+WRONG, DULL = -0.524, 0.0  # quantiles 0.3 and 0.5 of N(0, 1)
 
 
 def painted(classes: Tensor, bright: Tensor, generator: torch.Generator) -> Tensor:
-    """A third of each picture is brighter than the rest, under columns of its own, and noisy: (n, 1, 12, 12) in [-1, 1]."""
+    """Images (n, 1, 12, 12) in [-1, 1] with random columns and noise; the third of the rows that is the class is brighter."""
     noise = 0.15 * torch.randn(len(classes), 1, 12, 12, generator=generator)
     rows = torch.arange(12).view(1, 1, 12, 1) // 4 == classes.view(-1, 1, 1, 1)
     light = 1.4 * torch.rand(len(classes), 1, 1, 12, generator=generator) - 0.9
@@ -36,9 +36,9 @@ def painted(classes: Tensor, bright: Tensor, generator: torch.Generator) -> Tens
 
 
 def generate(nets: Any, z: Tensor, label: Tensor) -> Tensor:
-    """The class that is asked for, but the next one where the first number of a latent is small; dull where the second is."""
-    shown = torch.where(z[:, 0] < WRONG, (label + 1) % 3, label)
-    return painted(shown, torch.where(z[:, 1] < DULL, 0.25, 0.45), torch.Generator().manual_seed(len(z)))
+    """The requested class, or the next one if the first component of a latent is small; dull if the second is."""
+    classes = torch.where(z[:, 0] < WRONG, (label + 1) % 3, label)
+    return painted(classes, torch.where(z[:, 1] < DULL, 0.25, 0.45), torch.Generator().manual_seed(len(z)))
 
 
 def data(n: int = 300, seed: int = 0) -> planted.Dataset:
@@ -60,118 +60,117 @@ READER = Reader("classifier", {"where": NAMES}, read)
 
 
 class Brightness(nn.Module):
-    """Pictures are real as far as one of their thirds is brighter than another."""
+    """The score is the difference between the brightest and the darkest third."""
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         return thirds(x).amax(1) - thirds(x).amin(1)
 
 
-def model(**how: Any) -> leafwing.Model:
-    return planted.model(Brightness(), SPEC, generate, ("label",), **how)
+def model(**abilities: Any) -> leafwing.Model:
+    return planted.model(Brightness(), SPEC, generate, ("label",), **abilities)
 
 
-GIVEN: dict[str, Any] = {"samples": 60, "labels": "2,6", "draws": 3}
+OPTIONS: dict[str, Any] = {"samples": 60, "labels": "2,6", "draws": 3}
 
 
-def test_a_classifier_keeps_the_samples_that_show_what_was_asked_for_and_learns_better_from_them() -> None:
-    one, real = model(), data()
-    found = sift(one, data=real, held=real, reader=READER, by="classifier", **GIVEN)
-    latents = one.latents(180)
-    right = (latents[:, 0] >= WRONG).numpy()
-    assert found.figures["made"] == {"all": 180, "by_class": dict.fromkeys(NAMES, 60)}
-    assert found.figures["kept"]["all"] == right.sum()
-    assert found.figures["right"] == {"made": pytest.approx(right.mean()), "kept": 1.0}
-    asked_for = np.repeat([0, 1, 2], 60)
-    assert np.array_equal(found.arrays["labels"], asked_for[right])
-    kept = torch.from_numpy(found.arrays["samples"]).permute(0, 3, 1, 2).float()
-    assert np.array_equal(thirds(kept).argmax(1).numpy(), asked_for[right])
-    assert found.figures["real_right"] == 1.0
-    assert found.figures["threshold"] is None
-    assert found.figures["tested"] == 150
-    assert not found.figures["test_held_out"]
-    accuracy = {arm: by["2"]["mean"] for arm, by in found.figures["accuracy"].items()}
+def test_the_classifier_keeps_samples_of_the_requested_class_and_they_help_as_training_data() -> None:
+    gan, real = model(), data()
+    finding = sift(gan, data=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
+    latents = gan.latents(180)
+    is_right = (latents[:, 0] >= WRONG).numpy()
+    assert finding.figures["made"] == {"all": 180, "by_class": dict.fromkeys(NAMES, 60)}
+    assert finding.figures["kept"]["all"] == is_right.sum()
+    assert finding.figures["right"] == {"made": pytest.approx(is_right.mean()), "kept": 1.0}
+    classes = np.repeat([0, 1, 2], 60)
+    assert np.array_equal(finding.arrays["labels"], classes[is_right])
+    kept = torch.from_numpy(finding.arrays["samples"]).permute(0, 3, 1, 2).float()
+    assert np.array_equal(thirds(kept).argmax(1).numpy(), classes[is_right])
+    assert finding.figures["real_right"] == 1.0
+    assert finding.figures["threshold"] is None
+    assert finding.figures["tested"] == 150
+    assert not finding.figures["test_held_out"]
+    accuracy = {arm: by_n["2"]["mean"] for arm, by_n in finding.figures["accuracy"].items()}
     assert accuracy["sifted"] > accuracy["labels"] + 0.05
     assert accuracy["sifted"] >= max(accuracy["unsifted"], accuracy["as_many"])
-    assert found.figures["gains"]["labels"]["2"]["beats"]
-    again = sift(one, data=real, held=real, reader=READER, by="classifier", **GIVEN)
-    assert again.figures == found.figures
-    assert all(again.sheets[name].tobytes() == sheet.tobytes() for name, sheet in found.sheets.items())
+    assert finding.figures["gains"]["labels"]["2"]["beats"]
+    again = sift(gan, data=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
+    assert again.figures == finding.figures
+    assert all(again.sheets[name].tobytes() == sheet.tobytes() for name, sheet in finding.sheets.items())
 
 
-def test_the_critic_keeps_what_it_takes_for_real_and_both_keep_what_both_accept() -> None:
-    one, real = model(), data()
-    latents = one.latents(180).numpy()
-    kept, away = real.split(100)
-    by_critic = sift(one, data=kept, held=away, reader=READER, by="critic", quantile=0.02, **GIVEN)
+def test_the_critic_keeps_samples_with_high_scores_and_both_keep_what_both_accept() -> None:
+    gan, real = model(), data()
+    latents = gan.latents(180).numpy()
+    train, held_out = real.split(100)
+    by_critic = sift(gan, data=train, held_out=held_out, reader=READER, by="critic", quantile=0.02, **OPTIONS)
     assert by_critic.figures["kept"]["all"] == pytest.approx((latents[:, 1] >= DULL).sum(), abs=6)
     assert by_critic.figures["right"]["kept"] == pytest.approx((latents[latents[:, 1] >= DULL, 0] >= WRONG).mean(), abs=0.05)
     assert by_critic.figures["test_held_out"]
     assert "predicts the requested class" in " ".join(by_critic.words)
-    both = sift(one, data=kept, held=away, reader=READER, quantile=0.02, **GIVEN)
+    both = sift(gan, data=train, held_out=held_out, reader=READER, quantile=0.02, **OPTIONS)
     assert both.figures["kept"]["all"] == pytest.approx(((latents[:, 0] >= WRONG) & (latents[:, 1] >= DULL)).sum(), abs=6)
-    strict = sift(one, data=kept, held=away, reader=READER, by="critic", quantile=0.9, **GIVEN)
+    strict = sift(gan, data=train, held_out=held_out, reader=READER, by="critic", quantile=0.9, **OPTIONS)
     assert strict.figures["kept"]["all"] < by_critic.figures["kept"]["all"]
     assert strict.figures["threshold"] > by_critic.figures["threshold"]
 
 
-def test_samples_that_are_all_wrong_are_all_rejected_and_nothing_changes() -> None:
-    never = planted.model(Brightness(), SPEC, lambda nets, z, label: generate(nets, z - 100, label), ("label",))
-    found = sift(never, data=data(), held=data(), reader=READER, by="classifier", **GIVEN)
-    assert found.figures["kept"]["all"] == 0
-    assert found.figures["right"] == {"made": 0.0, "kept": None}
-    assert found.figures["accuracy"]["sifted"] == found.figures["accuracy"]["labels"]
-    assert found.figures["accuracy"]["unsifted"]["2"]["mean"] < 0.25, "whoever learns wrong labels says them"
-    assert found.arrays["samples"].shape == (0, 12, 12, 1)
-    assert "makes no difference beyond chance" in " ".join(found.words)
+def test_if_all_samples_are_rejected_accuracy_does_not_change() -> None:
+    wrong = planted.model(Brightness(), SPEC, lambda nets, z, label: generate(nets, z - 100, label), ("label",))
+    finding = sift(wrong, data=data(), held_out=data(), reader=READER, by="classifier", **OPTIONS)
+    assert finding.figures["kept"]["all"] == 0
+    assert finding.figures["right"] == {"made": 0.0, "kept": None}
+    assert finding.figures["accuracy"]["sifted"] == finding.figures["accuracy"]["labels"]
+    assert finding.figures["accuracy"]["unsifted"]["2"]["mean"] < 0.25, "trained on wrong labels"
+    assert finding.arrays["samples"].shape == (0, 12, 12, 1)
+    assert "makes no difference beyond chance" in " ".join(finding.words)
 
 
-def test_where_no_reader_knows_the_classes_the_models_own_classifier_is_asked() -> None:
-    strange = Reader("oracle", {"colour": ("red", "green")}, lambda pictures: {})
-    one = model(classify=lambda nets, x: 100 * thirds(x))
-    for reader in (None, strange):
-        found = sift(one, data=data(), held=data(), reader=reader, by="classifier", **GIVEN)
-        assert found.figures["right"]["kept"] == 1.0
-        assert 0.6 < found.figures["right"]["made"] < 0.8
+def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None:
+    other = Reader("oracle", {"colour": ("red", "green")}, lambda pictures: {})
+    gan = model(classify=lambda nets, x: 100 * thirds(x))
+    for reader in (None, other):
+        finding = sift(gan, data=data(), held_out=data(), reader=reader, by="classifier", **OPTIONS)
+        assert finding.figures["right"]["kept"] == 1.0
+        assert 0.6 < finding.figures["right"]["made"] < 0.8
     unsure = model(classify=lambda nets, x: 0 * thirds(x))
-    assert sift(unsure, data=data(), held=data(), by="classifier", **GIVEN).figures["kept"]["all"] == 0
+    assert sift(unsure, data=data(), held_out=data(), by="classifier", **OPTIONS).figures["kept"]["all"] == 0
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
-        ({"by": "critics"}, "--by critics: choose from"),
         ({"samples": 0}, "--samples 0"),
         ({"samples": 10**8}, "GB of memory"),
         ({"quantile": 1.0}, "--quantile 1.0"),
         ({"labels": "4,x"}, "--labels '4,x'"),
-        ({"labels": "99"}, "has only 4. pictures"),
+        ({"labels": "99"}, r"has only 4\d images"),
         ({"draws": 1}, "--draws 1"),
     ],
 )
-def test_bad_options_are_refused(asked: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     real = data()
     with pytest.raises(LeafwingError, match=message):
-        sift(model(), data=real, held=real, reader=READER, **{**GIVEN, **asked})
+        sift(model(), data=real, held_out=real, reader=READER, **{**OPTIONS, **options})
 
 
 def test_runs_and_data_that_cannot_be_sifted_are_refused() -> None:
     real = data()
-    plain = planted.model(Brightness(), SPEC, lambda nets, z, nothing: z)
+    plain = planted.model(Brightness(), SPEC, lambda nets, z, label: z)
     with pytest.raises(LeafwingError, match="lacks the ability `label`"):
-        sift(plain, data=real, held=real)
+        sift(plain, data=real, held_out=real)
     with pytest.raises(LeafwingError, match=r"no classifier.*--by critic"):
-        sift(model(), data=real, held=real)
+        sift(model(), data=real, held_out=real)
     with pytest.raises(LeafwingError, match=r"no critic of single samples: .*--by classifier"):
-        sift(model(judges=False), data=real, held=real, reader=READER)
+        sift(model(judges=False), data=real, held_out=real, reader=READER)
     other = replace(real, spec=replace(SPEC, labels=("a", "b", "c")))
     with pytest.raises(LeafwingError, match="are not those of this run: top, middle, bottom"):
-        sift(model(), data=other, held=other, reader=READER, **GIVEN)
+        sift(model(), data=other, held_out=other, reader=READER, **OPTIONS)
     bare = replace(real, labels=None)
     with pytest.raises(LeafwingError, match="has no labels"):
-        sift(model(), data=bare, held=bare, reader=READER, **GIVEN)
+        sift(model(), data=bare, held_out=bare, reader=READER, **OPTIONS)
 
 
-def test_the_command_writes_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(own, "STEPS", 2)
     noise = np.random.default_rng(0)
@@ -182,7 +181,7 @@ def test_the_command_writes_what_was_kept(tmp_path: Path, monkeypatch: pytest.Mo
     tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
     run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **tiny)
     words = ["--labels", "2", "--draws", "2", "--samples", "6", "--by", "critic"]
-    out = tmp_path / "found"
+    out = tmp_path / "out"
     assert cli.run(["explore", str(run.folder), "sift", *words, "--out", str(out)]) == 0
     files = ["figures.json", "labels.npy", "learning.png", "samples.npy", "sifted.png"]
     assert sorted(path.name for path in out.iterdir()) == files

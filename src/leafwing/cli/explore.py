@@ -1,4 +1,4 @@
-"""`leafwing explore RUN TOOL` as it is typed: its options are those of the tool, read from the tool's signature and docstring."""
+"""`leafwing explore RUN TOOL`: the options are those of the tool, read from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from cyclopts import Group, Parameter
 
 from leafwing.commands.explore import explore as run_tool
-from leafwing.errors import LeafwingError
-from leafwing.laboratory import FILLED, TOOLS, tool
+from leafwing.laboratory import INPUTS, TOOLS, tool
 from leafwing.progress import Screen
 from leafwing.recipes import descriptions
 
@@ -21,75 +20,74 @@ LIST = "\n\n".join(f"{name}: {text}" for name, text in TOOLS.items())
 
 
 def about(text: str, group: Group) -> Parameter:
-    """What --help says of an option, and where."""
+    """The help of an option, and the group in which it is listed."""
     return Parameter(help=text, group=group, negative="")
 
 
 COMMON: dict[str, tuple[Any, Any, Parameter]] = {
     "checkpoint": (str, "last", about("Checkpoint: images shown (200k), last or best.", FOLDER)),
-    "data": (str | None, None, about("Other real pictures, for tools that use real ones.", FOLDER)),
+    "data": (str | None, None, about("Other real images, for tools that use real ones.", FOLDER)),
     "features": (
         Literal["own", "pixels", "inception"],
         "own",
-        about("Feature network in which pictures are compared.", MACHINE),
+        about("Feature network in which images are compared.", MACHINE),
     ),
     "out": (Path | None, None, about("Output folder. Default: inside the run's explore folder.", OUTPUT)),
     "device": (Literal["auto", "cpu", "cuda", "mps"], "cpu", about("Device to compute on.", MACHINE)),
     "trust": (bool, False, about("Execute the run's recipe.py although it is not an installed recipe.", FOLDER)),
     "root": (Path, Path("runs"), about("Folder that holds numbered run folders.", FOLDER)),
-    "json": (bool, False, about("One JSON document on standard output and nothing else there.", OUTPUT)),
+    "json": (bool, False, about("Print one JSON document on standard output, and nothing else.", OUTPUT)),
 }
 
 
 def command(words: Sequence[str]) -> Callable[..., int]:
-    """The command `explore` with the options of the tool that a command line names.
+    """The command `explore` with the options of the tool on the command line.
 
     Args:
-        words: the command line behind `explore`.
+        words: the command line after `explore`.
     """
-    named = next((word for word in words[1:2] if word in TOOLS), None)
+    name = words[1] if len(words) > 1 and words[1] in TOOLS else None
 
-    def explore(run: str, tool: str, **given: Any) -> int:
-        return _explore(run, tool, given)
+    def explore(run: str, tool: str, **options: Any) -> int:
+        return _explore(run, tool, options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    plain = inspect.Parameter.POSITIONAL_ONLY
-    run = Annotated[str, Parameter(help="Folder, name, number or `last`.")]
-    which = Annotated[str, Parameter(help=", ".join(TOOLS))]
-    signature = [inspect.Parameter("run", plain, annotation=run), inspect.Parameter("tool", plain, annotation=which)]
-    title = (
-        f"Look into a run: what has it learnt?\n\n{LIST}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
-    )
-    if named is not None:
-        function = tool(named)
-        group = Group(f"Options of {named}", sort_key=1)
+    positional = inspect.Parameter.POSITIONAL_ONLY
+    run_type = Annotated[str, Parameter(help="Folder, name, number or `last`.")]
+    tool_type = Annotated[str, Parameter(help=", ".join(TOOLS))]
+    signature = [
+        inspect.Parameter("run", positional, annotation=run_type),
+        inspect.Parameter("tool", positional, annotation=tool_type),
+    ]
+    title = f"Analyse a run: what has it learnt?\n\n{LIST}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
+    if name is not None:
+        function = tool(name)
+        group = Group(f"Options of {name}", sort_key=1)
         doc = inspect.getdoc(function) or ""
-        said, hints = descriptions(doc), get_type_hints(function)
-        for name, one in list(inspect.signature(function).parameters.items())[1:]:
-            if name not in FILLED:
-                kind: Any = Annotated[hints[name], Parameter(help=said.get(name, ""), group=group)]
-                signature.append(inspect.Parameter(name, keyword, default=one.default, annotation=kind))
+        helps, hints = descriptions(doc), get_type_hints(function)
+        for option, parameter in list(inspect.signature(function).parameters.items())[1:]:
+            if option not in INPUTS:
+                kind: Any = Annotated[hints[option], Parameter(help=helps.get(option, ""), group=group)]
+                signature.append(inspect.Parameter(option, keyword, default=parameter.default, annotation=kind))
         title = doc.partition("\n\nArgs:")[0]
-    for name, (kind, default, parameter) in COMMON.items():
-        signature.append(inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, parameter]))
+    for option, (kind, default, details) in COMMON.items():
+        signature.append(inspect.Parameter(option, keyword, default=default, annotation=Annotated[kind, details]))
     explore.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    explore.__annotations__ = {one.name: one.annotation for one in signature}
+    explore.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
     explore.__doc__ = title
     return explore
 
 
-def _explore(run: str, name: str, given: dict[str, Any]) -> int:
-    as_json = given.pop("json", False)
-    if name not in TOOLS:
-        tool(name)  # raises: there is no such tool
-        raise LeafwingError(f"explore {name}: the tool is the second word, as in leafwing explore last {next(iter(TOOLS))}")
-    found = run_tool(run, name, progress=Screen(), **given)
-    files = [str(path) for path in found.written]
+def _explore(run: str, name: str, options: dict[str, Any]) -> int:
+    tool(name)  # refuses an unknown tool before torch is imported
+    as_json = options.pop("json", False)
+    explored = run_tool(run, name, progress=Screen(), **options)
+    files = [str(path) for path in explored.written]
     if as_json:
-        print(format_json.dumps({**found.document, "written": files}, indent=2, ensure_ascii=False))
+        print(format_json.dumps({**explored.document, "written": files}, indent=2, ensure_ascii=False))
         return 0
-    for word in found.document["words"]:
-        print(word)
+    for sentence in explored.document["words"]:
+        print(sentence)
     for file in files:
         print(f"  {file}")
     return 0

@@ -1,4 +1,4 @@
-"""Explore a run: a tool of the laboratory is given what it needs, and what it finds is written into the run's `explore` folder."""
+"""Explore a run: supplies a laboratory tool with its inputs, and writes its findings into the run's `explore` folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from leafwing import files
 from leafwing.errors import LeafwingError, did_you_mean
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explored:
-    """What a tool found, and where it lies.
+    """The findings of a tool, and the files in which they are stored.
 
     Args:
-        folder: holds `figures.json`, and a file for each sheet, film and array.
+        folder: folder of `figures.json`, and of a file for each sheet, film and array.
         document: `figures.json`: tool, run, images, weights_hash, options, figures, words.
         written: all files.
     """
@@ -55,24 +55,24 @@ def explore(
     progress: Silent | None = None,
     **options: Any,
 ) -> Explored:
-    """Look into a run with a tool of the laboratory.
+    """Analyse a run with a tool of the laboratory.
 
     Args:
         run: folder, name, number or `last`.
         tool: a key of `leafwing.laboratory.TOOLS`.
         checkpoint: images shown, `last` (None) or `best`.
-        data: other pictures for the tools that look at real ones, read with the run's size and channels.
-        features: the feature network of `leafwing.metrics.features.FEATURES` in which pictures are compared.
+        data: other real images for tools that use real ones, read with the run's size and channels.
+        features: feature network in which images are compared; a key of `leafwing.metrics.features.FEATURES`.
         out: a folder, which must not exist. None: under the run's `explore` folder, named after the checkpoint, the tool and the
-            options; what the same call wrote there before is written anew, and is the same.
+            options; files of an earlier call with the same arguments are overwritten, with the same content.
         device: auto, cpu, cuda or mps.
-        trust: execute the folder's `recipe.py` although it is no installed recipe.
-        root: where numbered run folders lie.
-        progress: who is told; None for nobody.
-        **options: the tool's own.
+        trust: execute the run's `recipe.py` although it is not an installed recipe.
+        root: folder that holds numbered run folders.
+        progress: progress display; None for no output.
+        **options: options of the tool.
 
     Raises:
-        LeafwingError: bad input, or the run lacks an ability that the tool needs; nothing was written.
+        LeafwingError: invalid input, or the run lacks an ability that the tool requires; nothing was written.
     """
     import torch
 
@@ -83,89 +83,105 @@ def explore(
     from leafwing.model import Model
 
     function = laboratory.tool(tool)
-    known = inspect.signature(function).parameters
-    own = [name for name in known if name not in laboratory.FILLED][1:]
+    parameters = inspect.signature(function).parameters
+    names = [name for name in parameters if name not in laboratory.INPUTS][1:]
     for name in options:
-        if name not in own:
-            raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, own)}")
+        if name not in names:
+            raise LeafwingError(f"{tool} has no option {name!r}{did_you_mean(name, names)}")
+    check_choices(function, options)
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    shown = opened.shown(checkpoint)
-    heard = progress or Silent()
+    images = opened.shown(checkpoint)
+    progress = progress or Silent()
     keep_freed_memory()
     model = Model.load(
-        opened, checkpoint=shown, device=choose(device, "fp32", torch.get_num_threads()).device, say=heard.say
+        opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, say=progress.say
     )
-    given = Given(opened, model, data, features, heard)
-    filled = {name: getattr(given, name) for name in laboratory.FILLED if name in known}
-    finding = function(model, **filled, **options)
-    resolved = {name: options.get(name, known[name].default) for name in own}
-    about = resolved | {"data": data, "features": features}
+    resolved = {name: options.get(name, parameters[name].default) for name in names}
+    inputs = Inputs(opened, model, data, features, progress)
+
+    def arguments(of: Callable[..., Any]) -> dict[str, Any]:
+        """The arguments of a function after the model: options, and inputs, which are loaded here."""
+        names = list(inspect.signature(of).parameters)[1:]
+        return {name: resolved[name] if name in resolved else getattr(inputs, name) for name in names}
+
+    if check := laboratory.option_check(tool):
+        check(model, **arguments(check))
+    finding = function(model, **arguments(function))
+    settings = resolved | {"data": data, "features": features}
     target = (
-        Path(out) if out is not None else opened.folder / LABORATORY / folder_name(model.images or 0, tool, function, about)
+        Path(out)
+        if out is not None
+        else opened.folder / LABORATORY / folder_name(model.images or 0, tool, function, settings)
     )
-    with opened.weights()[model.images or 0].open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     document = {
         "tool": tool,
         "run": opened.name,
         "images": model.images,
-        "weights_hash": digest,
+        "weights_hash": files.digest(opened.weights()[model.images or 0])[:16],
         "options": {
-            name: value if isinstance(value, int | float | str | None) else str(value) for name, value in about.items()
+            name: value if isinstance(value, int | float | str | None) else str(value) for name, value in settings.items()
         },
         "figures": plain(finding.figures),
         "words": list(finding.words),
     }
-    return Explored(target, document, tuple(written(finding, document, target)))
+    return Explored(target, document, tuple(write(finding, document, target)))
 
 
-class Given:
-    """What tools may be given beside the model: each is read, trained or loaded when a tool first has a parameter of its name."""
+def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> None:
+    """Raises LeafwingError for an option with a fixed set of values that has another value."""
+    hints = get_type_hints(tool)
+    for name, value in options.items():
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            raise LeafwingError(f"--{name} {value}: choose from {', '.join(get_args(hints[name]))}")
 
-    def __init__(self, run: Run, model: Model, source: str | Path | None, space: str, heard: Silent) -> None:
-        self.run, self.model, self.source, self.space, self.heard = run, model, source, space, heard
+
+class Inputs:
+    """The inputs of tools besides the model; each is read, trained or loaded on first use. See `leafwing.laboratory.INPUTS`."""
+
+    def __init__(self, run: Run, model: Model, source: str | Path | None, feature_space: str, progress: Silent) -> None:
+        self.run, self.model, self.source, self.feature_space, self.progress = run, model, source, feature_space, progress
 
     @cached_property
     def _sides(self) -> Sides:
         from leafwing.commands.evaluate import reference
 
-        return reference(self.run, self.source, self.heard)
+        return reference(self.run, self.source, self.progress)
 
     @cached_property
     def data(self) -> Dataset:
         return self._sides.parts()[0] if self.source is None else self._sides.real
 
     @cached_property
-    def held(self) -> Dataset:
+    def held_out(self) -> Dataset:
         return self._sides.real
 
     @cached_property
     def features(self) -> Features:
-        return self._features(self.space)
+        return self._features(self.feature_space)
 
-    def _features(self, space: str) -> Features:
-        """A feature network that is loaded, or trained, when it first sees pictures: what a tool refuses need not wait for that."""
+    def _features(self, feature_space: str) -> Features:
+        """A feature network that is loaded or trained on the first call, after the tool has checked its options."""
         import torch
 
         from leafwing.metrics.features import Features, load_features
 
         @cache
-        @torch.enable_grad()  # whoever compares pictures wants no gradients; who trains the network does
-        def loaded() -> Features:
-            device, report_progress = str(self.model.device), self.heard.report_progress
-            if space == "pixels":
-                return load_features(space, None, device=device)
+        @torch.enable_grad()  # the caller may have disabled gradients, which training the network needs
+        def load() -> Features:
+            device, report_progress = str(self.model.device), self.progress.report_progress
+            if feature_space == "pixels":
+                return load_features(feature_space, None, device=device)
             try:
-                trained = self._sides.parts()[0]
+                data = self._sides.parts()[0]
             except LeafwingError as error:
-                raise LeafwingError(f"{error}. --features pixels compares pictures without them") from None
-            return load_features(space, trained, device=device, report_progress=report_progress)
+                raise LeafwingError(f"{error}. --features pixels compares images without them") from None
+            return load_features(feature_space, data, device=device, report_progress=report_progress)
 
-        return Features(space, "", lambda pictures: loaded().net(pictures), str(self.model.device))
+        return Features(feature_space, "", lambda images: load().net(images), str(self.model.device))
 
     @cached_property
     def reader(self) -> Reader | None:
@@ -178,38 +194,37 @@ class Given:
 
     @property
     def report_progress(self) -> Progress:
-        return self.heard.report_progress
+        return self.progress.report_progress
 
 
-def folder_name(images: int, tool: str, function: Callable[..., Finding], about: Mapping[str, Any]) -> str:
-    """`000200000-interpolate-seed0`, with a hash behind it where options are not the defaults."""
-    defaults = {name: one.default for name, one in inspect.signature(function).parameters.items()} | {
+def folder_name(images: int, tool: str, function: Callable[..., Finding], settings: Mapping[str, Any]) -> str:
+    """`000200000-interpolate-seed0`, with a hash of the other options if they are not the defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()} | {
         "data": None,
         "features": "own",
     }
-    other = {name: str(value) for name, value in about.items() if value != defaults[name] and name != "seed"}
-    digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{images:09d}-{tool}-seed{about.get('seed', 0)}" + (f"-{digest}" if other else "")
+    changed = {name: str(value) for name, value in settings.items() if value != defaults[name] and name != "seed"}
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{images:09d}-{tool}-seed{settings.get('seed', 0)}" + (f"-{digest}" if changed else "")
 
 
-def written(finding: Finding, document: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes what was found, the figures last; the files."""
+def write(finding: Finding, document: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes findings, `figures.json` last. Returns the files."""
     import numpy as np
 
     from leafwing.laboratory.sheet import webp
     from leafwing.pictures import png
 
-    content: dict[str, Any] = {f"{name}.png": png(image) for name, image in finding.sheets.items()}
-    content |= {f"{name}.webp": webp(frames) for name, frames in finding.films.items()}
-    content |= {f"{name}.npy": lambda path, array=array: saved(path, array) for name, array in finding.arrays.items()}
-    content["figures.json"] = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with files.storage(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def saved(path: Path, array: np.ndarray) -> None:
+    def save(path: Path, array: np.ndarray) -> None:
         with path.open("wb") as file:
             np.save(file, array)
 
-    for name, held in content.items():
-        files.write(folder / name, held)
-    return [folder / name for name in content]
+    contents: dict[str, Any] = {f"{name}.png": png(image) for name, image in finding.sheets.items()}
+    contents |= {f"{name}.webp": webp(frames) for name, frames in finding.films.items()}
+    contents |= {f"{name}.npy": lambda path, array=array: save(path, array) for name, array in finding.arrays.items()}
+    contents["figures.json"] = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with files.storage(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        files.write(folder / name, content)
+    return [folder / name for name in contents]

@@ -1,7 +1,8 @@
 """The laboratory: tools that show what a trained GAN has learnt.
 
 One file per tool; each is a pure function from a `Model` and further parameters to a `Finding`, and writes no files. The parameters in
-`FILLED` are supplied by `leafwing explore`; all others are user options.
+`INPUTS` are supplied by `leafwing explore`; all others are user options. A tool that needs real images has a function `check` beside
+it, which `leafwing explore` calls before it reads them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ TOOLS = {
     "filters": "what D's convolutions respond to",
     "features": "D's feature maps as input of a linear classifier",
     "dropout": "drop the feature maps of G that draw an object",
-    "invert": "inversion: find latents that reproduce given pictures",
-    "complete": "inpainting: fill holes in pictures",
+    "invert": "inversion: find latents that reproduce given images",
+    "complete": "inpainting: fill holes in images",
     "edit": "paint strokes and find samples that match them",
     "mix": "combine the latents of some samples with the conditions of others",
     "directions": "latent directions along which samples change most",
@@ -31,14 +32,14 @@ TOOLS = {
 }
 """Names and descriptions of the tools."""
 
-FILLED = {
+INPUTS = {
     "data": "a Dataset: the training data of the run, or --data",
-    "held": "a Dataset: the held-out data, or --data; the training data if there is neither",
-    "features": "a Features: the feature space in which pictures are compared",
-    "reader": "a Reader of properties, or None if there is none for these pictures",
+    "held_out": "a Dataset: the held-out data, or --data; the training data if there is neither",
+    "features": "a Features: the feature space in which images are compared",
+    "reader": "a Reader of properties, or None if there is none for these images",
     "report_progress": "progress callback",
 }
-"""Parameters of tools that are not user options, and what is passed for each; see `commands.exploring`."""
+"""Parameters of tools that are not user options, and what is passed for each; see `commands.explore`."""
 
 
 def tool(name: str) -> Callable[..., Finding]:
@@ -50,3 +51,11 @@ def tool(name: str) -> Callable[..., Finding]:
     if name not in TOOLS:
         raise LeafwingError(f"no tool {name!r}{did_you_mean(name, TOOLS)}")
     return getattr(importlib.import_module(f"leafwing.laboratory.{name}"), name)
+
+
+def option_check(name: str) -> Callable[..., None] | None:
+    """The function that checks options of a tool before data are read; None if the tool has none.
+
+    It takes the model, and keyword arguments named like parameters of the tool; it raises LeafwingError for invalid values.
+    """
+    return getattr(importlib.import_module(f"leafwing.laboratory.{name}"), "check", None)

@@ -1,7 +1,8 @@
 """Vector arithmetic: A - B + C with averages of latents. Radford et al. 2015, arXiv:1511.06434, section 6.3.2.
 
 A concept is the average of three or more latents whose samples show it: single latents give unstable results. The paper also shows
-neighbours of the result, with uniform noise of .25 added. A "turn" vector is the difference of two concepts, added to other latents.
+neighbours of the result, with uniform noise in [-0.25, 0.25] added. A "turn" vector is the difference of two concepts, added to other
+latents.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import need_pictures, of_one_kind, whole_numbers
+from leafwing.laboratory.latents import fix_conditions, parse_numbers, require_images
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import BLOCK, Model
@@ -23,8 +24,8 @@ from leafwing.progress import Progress, no_progress
 POOL = 2_048
 """Number of samples searched for concepts."""
 NOISE = 0.25
-TURNED, STEPS = 6, 7
-"""Number of samples to which the turn vector is added, and pictures of each."""
+TURN_ROWS, TURN_STEPS = 6, 7
+"""Number of samples to which the turn vector is added, and images of each."""
 
 
 def arithmetic(
@@ -43,7 +44,7 @@ def arithmetic(
     """A - B + C: does red square - red circle + blue circle give a blue square?
 
     Args:
-        model: a model of pictures.
+        model: a model of images.
         reader: recognises properties of samples; required for concepts in words and for the figures.
         report_progress: progress callback.
         a: a concept: sample numbers as in `leafwing sample` (3,5,8), or words: shape=star,colour=red.
@@ -56,49 +57,47 @@ def arithmetic(
 
     Returns:
         Over trials in which A and B differ in one property and B and C in another: `right`, the fraction of results with both
-        expected properties; `chance`, the same for arbitrary samples; `pixels`, the same for arithmetic on averaged pictures; `moved`
+        expected properties; `chance`, the same for arbitrary samples; `pixels`, the same for arithmetic on averaged images; `moved`
         and `kept`, the fraction with the expected value of the changed and of the other property; `sure`, the fraction that could be
         recognised. None without a reader of two properties.
 
     Raises:
         LeafwingError: a run that generates points, or a concept that is unknown or shown by too few samples.
     """
-    need_pictures(model)
-    given = [text for text in (a, b, c) if text is not None]
-    if len(given) not in (0, 3):
+    require_images(model)
+    concepts = [text for text in (a, b, c) if text is not None]
+    if len(concepts) not in (0, 3):
         raise LeafwingError("arithmetic requires all of --a, --b and --c, or none of them")
     if average < 1 or trials < 1:
         raise LeafwingError("--average and --trials must be at least 1")
-    if reader is None and not (given and all(_numbers(text) for text in given)):
+    if reader is None and not (concepts and all(_is_numbers(text) for text in concepts)):
         raise LeafwingError(
-            "no reader for the pictures of this run, which has no labels: give --a, --b and --c as sample numbers: 3,5,8"
+            "no reader for the images of this run, which has no labels: give --a, --b and --c as sample numbers: 3,5,8"
         )
-    bench = _Bench(model, reader, average, of_one_kind(model, label), seed, report_progress)
+    pool = _Pool(model, reader, average, fix_conditions(model, label), seed, report_progress)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
-    measured = bench.measured(trials) if reader and len(reader.words) > 1 else None
-    names = ("trials", "right", "chance", "pixels", "moved", "kept", "sure")
-    figures |= measured or dict.fromkeys(names)
-    concepts = given or bench.example()
-    rows = [bench.concept(text) for text in concepts]
-    sum_of = rows[0].mean(0) - rows[1].mean(0) + rows[2].mean(0)
-    random = torch.Generator().manual_seed(seed)
-    noise = (torch.rand(8, len(sum_of), generator=random) * 2 - 1) * NOISE
-    around = torch.cat([sum_of[None], sum_of + noise.to(sum_of)])
-    made = bench.made(around)
-    turn = rows[0].mean(0) - rows[1].mean(0)
-    steps = torch.linspace(-1, 1, STEPS, device=turn.device)[:, None] * turn
-    turned = [bench.made(latent + steps).cpu() for latent in bench.latents[:TURNED]]
-    shown = [(f"{sign} {text}", bench.made(row[:9]).cpu()) for sign, text, row in zip(" -+", concepts, rows, strict=True)]
-    means = torch.stack([row.mean(0) for row in rows])
-    shown += [("averages A, B, C", bench.made(means).cpu()), ("= and neighbours", made.cpu())]
+    success = pool.success_rates(trials) if reader and len(reader.words) > 1 else None
+    figures |= success or dict.fromkeys(("trials", "right", "chance", "pixels", "moved", "kept", "sure"))
+    concepts = concepts or pool.example()
+    members = [pool.concept(text) for text in concepts]
+    means = torch.stack([latents.mean(0) for latents in members])
+    result = means[0] - means[1] + means[2]
+    noise = (torch.rand(8, len(result), generator=torch.Generator().manual_seed(seed)) * 2 - 1) * NOISE
+    neighbours = torch.cat([result[None], result + noise.to(result)])
+    images = pool.generate(neighbours)
+    turn = means[0] - means[1]
+    steps = torch.linspace(-1, 1, TURN_STEPS, device=turn.device)[:, None] * turn
+    turn_rows = [(f"sample {i}", pool.generate(z + steps).cpu()) for i, z in enumerate(pool.latents[:TURN_ROWS])]
+    rows = [(f"{sign} {text}", pool.generate(z[:9]).cpu()) for sign, text, z in zip(" -+", concepts, members, strict=True)]
+    rows += [("averages A, B, C", pool.generate(means).cpu()), ("= and neighbours", images.cpu())]
     figures["concepts"] = list(concepts)
     if reader:
-        figures["reads"] = {name: [str(word) for word in words] for name, words in reader.read(made).items()}
+        figures["reads"] = {name: [str(value) for value in values] for name, values in reader.read(images).items()}
     words = []
-    if measured:
+    if success:
         words.append(
-            f"{measured['right']:.0%} of {measured['trials']} sums show the expected properties, against "
-            f"{measured['chance']:.0%} by chance and {measured['pixels']:.0%} for arithmetic on pixels."
+            f"{success['right']:.0%} of {success['trials']} sums show the expected properties, against "
+            f"{success['chance']:.0%} by chance and {success['pixels']:.0%} for arithmetic on pixels."
         )
     legend = (
         f"Samples of each concept, samples of the averages, and A - B + C: the result, then with noise of {NOISE:g} added."
@@ -110,20 +109,20 @@ def arithmetic(
         figures,
         words,
         {
-            "arithmetic": sheet("Vector arithmetic: A - B + C", shown, legend=legend),
+            "arithmetic": sheet("Vector arithmetic: A - B + C", rows, legend=legend),
             "turn": sheet(
                 "A turn: samples plus and minus A - B",
-                [(f"sample {i}", row) for i, row in enumerate(turned)],
-                heads=[f"{-1 + 2 * i / (STEPS - 1):+.1f}" for i in range(STEPS)],
+                turn_rows,
+                heads=[f"{-1 + 2 * i / (TURN_STEPS - 1):+.1f}" for i in range(TURN_STEPS)],
                 legend=turn_legend,
             ),
         },
-        arrays={"latents": around.cpu().numpy()},
+        arrays={"latents": neighbours.cpu().numpy()},
     )
 
 
-class _Bench:
-    """A pool of samples to choose concepts from, with their recognised properties."""
+class _Pool:
+    """Samples from which concepts are chosen, with the properties that the reader recognises in them."""
 
     def __init__(
         self,
@@ -134,41 +133,42 @@ class _Bench:
         seed: int,
         report_progress: Progress,
     ) -> None:
-        self.model, self.reader, self.average, self.made, self.seed = model, reader, average, generate, seed
+        self.model, self.reader, self.average, self.generate, self.seed = model, reader, average, generate, seed
         self.latents = model.latents(POOL, seed)
-        self.pictures, self.read = torch.empty(0), dict[str, np.ndarray]()
+        self.images, self.properties = torch.empty(0), dict[str, np.ndarray]()
         if reader is None:
             return
-        parts = []
+        blocks = []
         for start in range(0, POOL, BLOCK):
-            parts.append(self.made(self.latents[start : start + BLOCK]))
+            blocks.append(self.generate(self.latents[start : start + BLOCK]))
             report_progress("generating samples", start + BLOCK, POOL)
-        self.pictures = torch.cat(parts)
-        self.read = reader.read(self.pictures)
+        self.images = torch.cat(blocks)
+        self.properties = reader.read(self.images)
 
     def concept(self, text: str) -> Tensor:
         """The latents (k, size) of a concept: those of the sample numbers, or the first ones whose samples show the words."""
-        if _numbers(text):
-            numbers = whole_numbers("a, --b or --c", text, most=999_999)
+        if _is_numbers(text):
+            numbers = parse_numbers("a, --b or --c", text, most=999_999)
             return self.model.latents(max(numbers) + 1, self.seed)[numbers]
         assert self.reader is not None, "words need a reader"
-        wanted = dict(self.reader.property_of(part) for part in text.split(","))
-        (found,) = np.nonzero(self._show(wanted))
-        if len(found) < self.average:
-            raise LeafwingError(f"only {len(found)} of {POOL} samples show {text}, fewer than --average {self.average}")
-        return self.latents[found[: self.average]]
+        values = dict(self.reader.property_of(part) for part in text.split(","))
+        matches = np.flatnonzero(self._has(values))
+        if len(matches) < self.average:
+            raise LeafwingError(f"only {len(matches)} of {POOL} samples show {text}, fewer than --average {self.average}")
+        return self.latents[matches[: self.average]]
 
-    def _show(self, wanted: Mapping[str, str]) -> np.ndarray:
-        return np.all([self.read[name] == word for name, word in wanted.items()], axis=0)
+    def _has(self, values: Mapping[str, str]) -> np.ndarray:
+        """Which samples of the pool have these values of properties, bool (n,)."""
+        return np.all([self.properties[name] == value for name, value in values.items()], axis=0)
 
     def example(self) -> list[str]:
-        """Frequent concepts: of two properties if the reader knows as many, else of one."""
+        """Three concepts of frequent values: of two properties if the reader recognises two, else of one."""
         assert self.reader is not None, "an example needs a reader"
         frequent = {}
         for name in self.reader.words:
-            words, counts = np.unique(self.read[name][self.read[name] != UNREAD], return_counts=True)
-            if len(words) > 1:
-                frequent[name] = [str(word) for word in words[np.argsort(-counts, kind="stable")]]
+            values, counts = np.unique(self.properties[name][self.properties[name] != UNREAD], return_counts=True)
+            if len(values) > 1:
+                frequent[name] = [str(value) for value in values[np.argsort(-counts, kind="stable")]]
         if not frequent:
             raise LeafwingError(
                 "the reader sees the same in all samples (with labels all are of one class): give --a, --b and --c as sample "
@@ -180,50 +180,57 @@ class _Bench:
         q, (u, v, *_) = more[0]
         return [f"{p}={x},{q}={u}", f"{p}={y},{q}={u}", f"{p}={y},{q}={v}"]
 
-    def measured(self, trials: int) -> dict[str, float]:
-        """Sums of samples (p=x, q=u) - (p=y, q=u) + (p=y, q=v), which should show (p=x, q=v); see `arithmetic`."""
+    def success_rates(self, trials: int) -> dict[str, float]:
+        """Success of sums of samples (p=x, q=u) - (p=y, q=u) + (p=y, q=v), which should show (p=x, q=v); see `arithmetic`.
+
+        Empty if no trial has enough samples of all three concepts.
+        """
         assert self.reader is not None, "figures need a reader"
-        random, tried = np.random.default_rng(self.seed), 0
+        random = np.random.default_rng(self.seed)
         latents, pixels = [], []
-        wanted: list[tuple[str, str, str, str]] = []
+        expected: list[tuple[str, str, str, str]] = []
         names = list(self.reader.words)
         chance = []
-        while len(wanted) < trials and tried < 20 * trials:
-            tried += 1
+        for _ in range(20 * trials):
+            if len(expected) == trials:
+                break
             p, q = random.choice(names, 2, replace=False)
             x, y = random.choice(self.reader.words[p], 2, replace=False)
             u, v = random.choice(self.reader.words[q], 2, replace=False)
-            found = [np.flatnonzero(self._show({p: one, q: two})) for one, two in ((x, u), (y, u), (y, v))]
-            if min(map(len, found)) < self.average:
+            matches = [np.flatnonzero(self._has({p: i, q: j})) for i, j in ((x, u), (y, u), (y, v))]
+            if min(map(len, matches)) < self.average:
                 continue
-            chosen = [random.choice(rows, self.average, replace=False) for rows in found]
-            first, second, third = (self.latents[rows].mean(0) for rows in chosen)
+            indices = [random.choice(rows, self.average, replace=False) for rows in matches]
+            first, second, third = (self.latents[rows].mean(0) for rows in indices)
             latents.append(first - second + third)
-            first, second, third = (self.pictures[rows].mean(0) for rows in chosen)
+            first, second, third = (self.images[rows].mean(0) for rows in indices)
             pixels.append((first - second + third).clamp(-1, 1))
-            wanted.append((p, x, q, v))
-            chance.append(self._show({p: x, q: v}).mean())
-        if not wanted:
+            expected.append((p, x, q, v))
+            chance.append(self._has({p: x, q: v}).mean())
+        if not expected:
             return {}
-        read = self.reader.read(self.made(torch.stack(latents)))
-        moved, kept = self._agree(read, wanted)
-        of_pixels = np.logical_and(*self._agree(self.reader.read(torch.stack(pixels)), wanted))
+        properties = self.reader.read(self.generate(torch.stack(latents)))
+        changed_right, other_right = self._compare(properties, expected)
+        pixels_right = np.logical_and(*self._compare(self.reader.read(torch.stack(pixels)), expected))
         return {
-            "trials": len(wanted),
-            "right": float((moved & kept).mean()),
+            "trials": len(expected),
+            "right": float((changed_right & other_right).mean()),
             "chance": float(np.mean(chance)),
-            "pixels": float(of_pixels.mean()),
-            "moved": float(moved.mean()),
-            "kept": float(kept.mean()),
-            "sure": float((read[names[0]] != UNREAD).mean()),
+            "pixels": float(pixels_right.mean()),
+            "moved": float(changed_right.mean()),
+            "kept": float(other_right.mean()),
+            "sure": float((properties[names[0]] != UNREAD).mean()),
         }
 
     @staticmethod
-    def _agree(read: Mapping[str, np.ndarray], wanted: list[tuple[str, str, str, str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each picture shows the expected word of the property that changes, and of the other."""
-        moved = np.array([read[p][i] == x for i, (p, x, _, _) in enumerate(wanted)])
-        return moved, np.array([read[q][i] == v for i, (_, _, q, v) in enumerate(wanted)])
+    def _compare(
+        properties: Mapping[str, np.ndarray], expected: list[tuple[str, str, str, str]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each image shows the expected value of the property that changes, and of the other, bool (n,)."""
+        changed = np.array([properties[p][i] == x for i, (p, x, _, _) in enumerate(expected)])
+        return changed, np.array([properties[q][i] == v for i, (_, _, q, v) in enumerate(expected)])
 
 
-def _numbers(text: str) -> bool:
+def _is_numbers(text: str) -> bool:
+    """Whether a concept is given by sample numbers rather than words."""
     return text.replace(",", "").replace(":", "").replace(" ", "").isdecimal()

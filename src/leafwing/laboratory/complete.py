@@ -1,13 +1,14 @@
-"""Inpainting: fill holes in pictures with the best-matching sample. Yeh et al. 2016, Semantic Image Inpainting with Deep
+"""Inpainting: fill holes in images with the best-matching sample. Yeh et al. 2016, Semantic Image Inpainting with Deep
 Generative Models, arXiv:1607.07539.
 
-The paper: search for the sample that matches the known pixels (contextual loss) and that the critic scores as real (prior loss); then
-paste it into the hole with Poisson blending.
+The paper searches for the sample that matches the known pixels (contextual loss) and that the critic scores as real (prior loss),
+and pastes it into the hole with Poisson blending.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,113 +18,122 @@ from torch.nn import functional as F
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.fitting import POOL, Box, begin, cheapest, fit, judged, made_of, need_counts, need_weights, real
-from leafwing.laboratory.latents import need_pictures
+from leafwing.laboratory.fitting import (
+    POOL,
+    Box,
+    best_of_each,
+    check_label,
+    critic_scores,
+    fit,
+    generate,
+    load_targets,
+    require_counts,
+    require_weights,
+    starting_points,
+)
+from leafwing.laboratory.latents import parse_numbers, require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
+from leafwing.pixels import to_floats
 from leafwing.progress import Progress, no_progress
 
-MASKS = ["random", "centre", "left", "grid"]
-MISSING, EVERY = 0.8, 4
+Mask = Literal["random", "centre", "left", "grid"]
+MISSING, STRIDE = 0.8, 4
 """Missing fraction of `random`; stride of the known pixels and rows of `grid`."""
 RATE = 0.02
-SHOWN, AT_ONCE = 12, 1_024
-"""Number of pictures on a sheet, and of training pictures compared at a time."""
+COLUMNS, CHUNK = 12, 1_024
+"""Maximum number of images on the sheet, and number of training images compared at a time."""
 
 
 def complete(
     model: Model,
     *,
     data: Dataset,
-    held: Dataset,
+    held_out: Dataset,
     report_progress: Progress = no_progress,
     pictures: str = "0:16",
     label: str | None = None,
-    mask: str = "centre",
+    mask: Mask | Path = "centre",
     starts: int = 4,
     steps: int = 300,
     prior: float = 0.1,
     seed: int = 0,
 ) -> Finding:
-    """Fills holes in real pictures.
+    """Fills holes in real images.
 
     The loss is the L1 distance over known pixels plus `prior` times softplus(-D(sample)), if the critic judges single samples. Latents
-    stay within the range of the prior. Blended: the sample's gradients inside the hole with the picture's colours as boundary values,
-    solved with scipy. (OpenCV's seamlessClone leaves the outer 3 pixels of a hole unchanged, which leaves a seam in small pictures.)
+    stay within the range of the prior. Blended: the sample's gradients inside the hole with the image's colours as boundary values,
+    solved with scipy. (OpenCV's seamlessClone does not change the outer 3 pixels of a hole, which leaves a seam in small images.)
 
     Args:
-        model: a model of pictures.
-        data: training pictures, searched for the nearest one.
-        held: real pictures.
+        model: a model of images.
+        data: training images, searched for the nearest one.
+        held_out: real images.
         report_progress: progress callback.
-        pictures: indices of real pictures in the order shuffled with seed 0, such as 3,5,8 or 0:10.
-        label: class of the pictures, for a run with labels; default: their label in the data.
+        pictures: indices of real images in the order shuffled with seed 0, such as 3,5,8 or 0:10.
+        label: class of the images, for a run with labels; default: their label in the data.
         mask: missing region: random (80 % of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
-            4th row); or a PNG file, white where the picture is known.
-        starts: number of searches per picture, started from the best of 100 random samples; the best result is kept.
+            4th row); or a PNG file, white where the image is known.
+        starts: number of searches per image, started from the best of 100 random samples; the best result is used.
         steps: optimisation steps per search.
         prior: weight of the prior loss (critic).
         seed: random seed of the latents and of the random mask.
 
     Returns:
-        `error`: for each method, the median over pictures of the mean squared error in the hole, for pixels in [-1, 1]: completed,
-        blended, random (the best of 100 samples by the same loss), nearest (training picture, by known pixels), mean (of the training
-        pictures), flat (the mean known colour); `errors`: per picture; `missing`: missing fraction. Array `latents`.
+        `error`: for each method, the median over images of the mean squared error in the hole, for pixels in [-1, 1]: completed,
+        blended, random (the best of 100 samples by the same loss), nearest (training image, by known pixels), mean (of the training
+        images), flat (the mean known colour); `errors`: per image; `missing`: missing fraction. Array `latents`.
 
     Raises:
-        LeafwingError: a run that generates points, no such pictures, a mask of another size, or an option out of range.
+        LeafwingError: a run that generates points, no such images, a mask of another size, or an option out of range.
     """
-    need_pictures(model)
-    need_counts(starts=starts, steps=steps)
-    need_weights(prior=prior)
+    check(model, pictures=pictures, label=label, mask=mask, starts=starts, steps=steps, prior=prior, seed=seed)
     known = _mask(mask, model, seed).to(model.device)
-    given = real(model, held, pictures, label)
-    n, wanted = len(given.names), given.pictures
-    judging = prior > 0 and model.can("judge")
+    targets = load_targets(model, held_out, pictures, label)
+    n, images = len(targets.names), targets.images
+    has_critic = prior > 0 and model.can("judge")
 
-    def cost(latents: Tensor, which: Tensor) -> Tensor:
-        told = [one[which] for one in given.told]
-        made = model.render(latents, *told)
-        costs = ((made - wanted[which]) * known).abs().flatten(1).sum(1)
-        return costs + prior * F.softplus(-judged(model, made, told)) if judging else costs
+    def loss(latents: Tensor, indices: Tensor) -> Tensor:
+        conditions = [condition[indices] for condition in targets.conditions]
+        samples = model.render(latents, *conditions)
+        losses = ((samples - images[indices]) * known).abs().flatten(1).sum(1)
+        return losses + prior * F.softplus(-critic_scores(model, samples, conditions)) if has_critic else losses
 
-    random, whose = begin(model, cost, n, starts, seed), torch.arange(n, device=model.device).repeat_interleave(starts)
-    tried = fit(
-        cost, random, whose, Box.of(model), steps=steps, rate=RATE, report_progress=report_progress, what="completing"
+    random = starting_points(model, loss, n, starts, seed)
+    indices = torch.arange(n, device=model.device).repeat_interleave(starts)
+    results = fit(
+        loss, random, indices, Box.of(model), steps=steps, rate=RATE, report_progress=report_progress, what="completing"
     )
-    latents = cheapest(*tried, starts)
-    mean, near = _training(data, given.pixels, known.cpu(), report_progress)
-    made = made_of(model, latents, given.told)
+    latents = best_of_each(*results, starts)
+    mean, nearest = _training_baselines(data, targets.pixels, known.cpu(), report_progress)
+    samples = generate(model, latents, targets.conditions)
     filled = {
-        "completed": made,
-        "blended": _blended(wanted, made, known),
-        "random": made_of(model, random[::starts], given.told),
-        "nearest": near.to(wanted),
-        "mean": mean.to(wanted).expand_as(wanted),
-        "flat": ((wanted * known).sum((2, 3), keepdim=True) / known.sum()).expand_as(wanted),
+        "completed": samples,
+        "blended": _blend(images, samples, known),
+        "random": generate(model, random[::starts], targets.conditions),
+        "nearest": nearest.to(images),
+        "mean": mean.to(images).expand_as(images),
+        "flat": ((images * known).sum((2, 3), keepdim=True) / known.sum()).expand_as(images),
     }
-    filled = {name: torch.where(known > 0, wanted, own) for name, own in filled.items()}
-    hole = (1 - known).sum() * wanted.shape[1]
-    errors = {name: ((own - wanted).square().flatten(1).sum(1) / hole).tolist() for name, own in filled.items()}
-    error = {name: float(np.median(own)) for name, own in errors.items()}
+    filled = {name: torch.where(known > 0, images, x) for name, x in filled.items()}
+    hole_size = (1 - known).sum() * images.shape[1]
+    errors = {name: ((x - images).square().flatten(1).sum(1) / hole_size).tolist() for name, x in filled.items()}
+    error = {name: float(np.median(values)) for name, values in errors.items()}
     figures = {
         "pictures": n,
-        "mask": mask,
+        "mask": str(mask),
         "missing": float((1 - known).mean()),
         "error": error,
         "errors": errors,
-        "judged": judging,
+        "judged": has_critic,
     }
-    said = ", ".join(f"{name} {error[name]:.4f}" for name in ("completed", "blended", "nearest", "mean", "flat"))
-    words = [f"Median squared error in the hole over {n} pictures (pixels in [-1, 1]): {said}."]
-    if len(data) == len(held):
-        words.append(
-            "No pictures were held out, so the generator was trained on these: use `leafwing train --hold-out auto`."
-        )
-    heads, shown = given.names[:SHOWN], slice(SHOWN)
-    rows = [("picture", wanted[shown].cpu()), ("known", torch.where(known > 0, wanted, 0.0)[shown].cpu())]
+    numbers = ", ".join(f"{name} {error[name]:.4f}" for name in ("completed", "blended", "nearest", "mean", "flat"))
+    words = [f"Median squared error in the hole over {n} images (pixels in [-1, 1]): {numbers}."]
+    if len(data) == len(held_out):
+        words.append("No images were held out, so the generator was trained on these: use `leafwing train --hold-out auto`.")
+    rows = [("image", images[:COLUMNS].cpu()), ("known", torch.where(known > 0, images, 0.0)[:COLUMNS].cpu())]
     rows += [
-        (f"{title}: {error[name]:.2g}", filled[name][shown].cpu())
+        (f"{title}: {error[name]:.2g}", filled[name][:COLUMNS].cpu())
         for name, title in (
             ("completed", "completed"),
             ("blended", "blended"),
@@ -135,18 +145,35 @@ def complete(
     legend = (
         "Grey in the second row is missing. Completed: the sample that best matches the known pixels is pasted into the hole. "
         f"Blended: the same with Poisson blending. Best random: the best of {POOL} random samples. Nearest training: the training "
-        "picture closest in the known pixels. Mean fill: the mean known colour. Numbers are median squared errors in the hole."
+        "image closest in the known pixels. Mean fill: the mean known colour. Numbers are median squared errors in the hole."
     )
-    return Finding(
-        figures,
-        words,
-        {"completion": sheet(f"Completing pictures, mask: {Path(mask).name}", rows, heads=heads, legend=legend)},
-        arrays={"latents": latents.cpu().numpy()},
-    )
+    title = f"Completed images, mask: {Path(mask).name}"
+    image = sheet(title, rows, heads=targets.names[:COLUMNS], legend=legend)
+    return Finding(figures, words, {"completion": image}, arrays={"latents": latents.cpu().numpy()})
 
 
-def _mask(mask: str, model: Model, seed: int) -> Tensor:
-    """The mask, float (height, width): 1 where pictures are known, 0 in the hole."""
+def check(
+    model: Model,
+    *,
+    pictures: str,
+    label: str | None,
+    mask: Mask | Path,
+    starts: int,
+    steps: int,
+    prior: float,
+    seed: int,
+) -> None:
+    """Raises LeafwingError for invalid options."""
+    require_images(model)
+    require_counts(starts=starts, steps=steps)
+    require_weights(prior=prior)
+    check_label(model, label)
+    parse_numbers("pictures", pictures)
+    _mask(mask, model, seed)
+
+
+def _mask(mask: Mask | Path, model: Model, seed: int) -> Tensor:
+    """The mask, float (height, width): 1 where images are known, 0 in the hole."""
     height, width = model.spec.height, model.spec.width
     known = torch.ones(height, width)
     if mask == "centre":
@@ -154,83 +181,84 @@ def _mask(mask: str, model: Model, seed: int) -> Tensor:
     elif mask == "left":
         known[:, : width // 2] = 0
     elif mask == "grid":
-        known.zero_()[::EVERY, ::EVERY] = 1
+        known.zero_()[::STRIDE, ::STRIDE] = 1
     elif mask == "random":
         known = (torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) >= MISSING).float()
     elif Path(mask).is_file():
-        known = _drawn(Path(mask), height, width)
+        known = _read_mask(Path(mask), height, width)
     else:
-        raise LeafwingError(f"--mask {mask}: neither a PNG file nor one of {', '.join(MASKS)}{did_you_mean(mask, MASKS)}")
+        raise LeafwingError(f"--mask {mask}: not a file, nor the name of a mask{did_you_mean(str(mask), get_args(Mask))}")
     if not 0 < known.mean() < 1:
         raise LeafwingError(f"--mask {mask}: some pixels must be known (white) and some missing (black)")
     return known
 
 
-def _drawn(file: Path, height: int, width: int) -> Tensor:
+def _read_mask(file: Path, height: int, width: int) -> Tensor:
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            drawn = np.asarray(image.convert("L"))
+            mask = np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LeafwingError(f"--mask {file}: cannot read the picture ({error})") from None
-    if drawn.shape != (height, width):
+        raise LeafwingError(f"--mask {file}: cannot read the image ({error})") from None
+    if mask.shape != (height, width):
         raise LeafwingError(
-            f"--mask {file}: {drawn.shape[1]}x{drawn.shape[0]} pixels, but pictures of this run have {width}x{height} (width x height)"
+            f"--mask {file}: {mask.shape[1]}x{mask.shape[0]} pixels, but images of this run have {width}x{height} (width x height)"
         )
-    return torch.from_numpy(drawn >= 128).float()
+    return torch.from_numpy(mask >= 128).float()
 
 
-def _training(data: Dataset, pixels: Tensor, known: Tensor, report_progress: Progress) -> tuple[Tensor, Tensor]:
-    """The mean training picture, and for each picture the closest training picture by known pixels, excluding itself.
+def _training_baselines(data: Dataset, pixels: Tensor, known: Tensor, report_progress: Progress) -> tuple[Tensor, Tensor]:
+    """The mean training image, and for each image the closest training image by known pixels, excluding itself.
 
     Args:
-        data: training pictures.
+        data: training images.
         pixels: uint8 (n, channels, height, width).
         known: (height, width).
         report_progress: progress callback.
     """
-    places = (known > 0).expand(pixels.shape[1:])
-    wanted, n = pixels[:, places].double(), len(pixels)
-    total, least, near = torch.zeros(pixels.shape[1:], dtype=torch.float64), torch.full((n,), torch.inf), pixels.clone()
-    for start in range(0, len(data), AT_ONCE):
-        rows = np.arange(start, min(start + AT_ONCE, len(data)))
+    is_known = (known > 0).expand(pixels.shape[1:])
+    target = pixels[:, is_known].double()
+    total = torch.zeros(pixels.shape[1:], dtype=torch.float64)
+    lowest, nearest = torch.full((len(pixels),), torch.inf), pixels.clone()
+    for start in range(0, len(data), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(data)))
         part = torch.from_numpy(data.pictures(rows)).permute(0, 3, 1, 2)
         total += part.double().sum(0)
-        apart = torch.cdist(wanted, part[:, places].double())
-        for i, k in (apart < 1e-4 * wanted.shape[1]).nonzero().tolist():
+        distance = torch.cdist(target, part[:, is_known].double())
+        for i, k in (distance < 1e-4 * target.shape[1]).nonzero().tolist():
             if torch.equal(pixels[i], part[k]):
-                apart[i, k] = torch.inf
-        closest, which = apart.min(1)
-        better = closest < least
-        least[better], near[better] = closest.float()[better], part[which[better]]
-        report_progress("searching training pictures", int(rows[-1]) + 1, len(data))
-    return (total / len(data)).float() / 127.5 - 1, near.float() / 127.5 - 1
+                distance[i, k] = torch.inf
+        closest, index = distance.min(1)
+        better = closest < lowest
+        lowest[better], nearest[better] = closest.float()[better], part[index[better]]
+        report_progress("searching training images", int(rows[-1]) + 1, len(data))
+    return to_floats(total / len(data)), to_floats(nearest)
 
 
-def _blended(pictures: Tensor, made: Tensor, known: Tensor) -> Tensor:
-    """Pérez et al. 2003, Poisson Image Editing: the sample's gradients in the hole, the picture's colours as boundary values.
+def _blend(images: Tensor, samples: Tensor, known: Tensor) -> Tensor:
+    """Pérez et al. 2003, Poisson Image Editing: the sample's gradients in the hole, the image's colours as boundary values.
 
-    There is no boundary condition at the border of a picture.
+    There is no boundary condition at the border of an image.
     """
     from scipy.sparse import csc_matrix
     from scipy.sparse.linalg import splu
 
     hole = (known == 0).cpu().numpy()
     number = np.cumsum(hole).reshape(hole.shape) - 1
-    places = np.stack(np.nonzero(hole), 1)
-    offset = (pictures - made).double().cpu().numpy()  # the correction: harmonic in the hole, known at its boundary
-    entries, sides = [], np.zeros((len(places), offset.shape[0] * offset.shape[1]))
+    positions = np.stack(np.nonzero(hole), 1)
+    offset = (images - samples).double().cpu().numpy()  # the correction: harmonic in the hole, known at its boundary
+    entries, boundary = [], np.zeros((len(positions), offset.shape[0] * offset.shape[1]))
     for step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-        beside = places + step
-        rows = np.flatnonzero(((beside >= 0) & (beside < hole.shape)).all(1))
-        y, x = beside[rows].T
+        neighbours = positions + step
+        rows = np.flatnonzero(((neighbours >= 0) & (neighbours < hole.shape)).all(1))
+        y, x = neighbours[rows].T
         entries.append((np.ones(len(rows)), rows, rows))
         inner = hole[y, x]
         entries.append((-np.ones(inner.sum()), rows[inner], number[y[inner], x[inner]]))
-        sides[rows[~inner]] += offset[:, :, y[~inner], x[~inner]].reshape(sides.shape[1], (~inner).sum()).T
-    values, rows, columns = (np.concatenate(one) for one in zip(*entries, strict=True))
-    solved = splu(csc_matrix((values, (rows, columns)), shape=(len(places), len(places)))).solve(sides)
-    added = torch.zeros_like(made)
-    added[:, :, (known == 0)] = torch.from_numpy(solved.T.copy()).view(*offset.shape[:2], -1).to(made)
-    return torch.where(known > 0, pictures, made + added).clamp(-1, 1)
+        boundary[rows[~inner]] += offset[:, :, y[~inner], x[~inner]].reshape(boundary.shape[1], (~inner).sum()).T
+    values, rows, columns = (np.concatenate(part) for part in zip(*entries, strict=True))
+    solution = splu(csc_matrix((values, (rows, columns)), shape=(len(positions), len(positions)))).solve(boundary)
+    correction = torch.zeros_like(samples)
+    correction[:, :, (known == 0)] = torch.from_numpy(solution.T.copy()).view(*offset.shape[:2], -1).to(samples)
+    return torch.where(known > 0, images, samples + correction).clamp(-1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,10 @@ from torch.nn.utils import parametrize
 
 from leafwing.errors import LeafwingError
 from leafwing.game import Nets
-from leafwing.laboratory.layers import CONVOLUTIONS, need_convolutions, watched
+from leafwing.laboratory.layers import CONVOLUTIONS, record_outputs, require_convolutions
 from leafwing.model import Model, evaluating
 
-SETTLE = 30
+POWER_ITERATIONS = 30
 """Number of power iterations of spectral normalisation for newly initialised weights."""
 
 
@@ -27,32 +28,32 @@ class Critic:
 
     Args:
         nets: the networks.
-        judge: nets, pictures and conditions -> scores.
-        told: the conditions, one row of each: always those of class 0, so that no label leaks.
+        judge: nets, images and conditions -> scores.
+        conditions: one row of each condition: always those of class 0, so that no label leaks.
         layers: the convolutions with spatial output, first to last, without transposed ones.
         taps: for each, the last normalisation or activation directly after it, or the convolution itself.
-        shape: shape of a picture.
+        shape: shape of an image.
         device: device of the networks.
     """
 
     nets: Nets
     judge: Callable[..., Tensor]
-    told: Sequence[Tensor]
+    conditions: Sequence[Tensor]
     layers: Sequence[nn.Conv2d]
     taps: Sequence[nn.Module]
     shape: tuple[int, ...]
     device: torch.device
 
-    def score(self, pictures: Tensor) -> Tensor:
-        """Scores (n,) of pictures (n, channels, height, width) in one pass, in the networks' current mode."""
-        told = [one.expand(len(pictures), *one.shape[1:]) for one in self.told]
-        return self.judge(self.nets, pictures.to(self.device), *(told or (None,)))
+    def score(self, images: Tensor) -> Tensor:
+        """Scores (n,) of images (n, channels, height, width) in one pass, in the networks' current mode."""
+        conditions = [row.expand(len(images), *row.shape[1:]) for row in self.conditions]
+        return self.judge(self.nets, images.to(self.device), *(conditions or (None,)))
 
-    def maps(self, pictures: Tensor) -> list[Tensor]:
-        """The outputs of `taps` for pictures, from one pass."""
-        with watched(self.taps) as seen:
-            self.score(pictures)
-            return list(seen)
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The outputs of `taps` for images, from one pass."""
+        with record_outputs(self.taps) as outputs:
+            self.score(images)
+            return list(outputs)
 
 
 def critic_of(model: Model) -> Critic:
@@ -66,120 +67,121 @@ def critic_of(model: Model) -> Critic:
         raise LeafwingError(
             "this game has no critic that scores single samples, which this tool requires: see `leafwing recipes` for other recipes"
         )
-    return _traced(model.game.shown, judge, model.told(1, 0 if model.labels else None), model.spec.shape, model.device)
+    return _trace(model.game.shown, judge, model.told(1, 0 if model.labels else None), model.spec.shape, model.device)
 
 
-def untrained(critic: Critic, pictures: Tensor, seed: int) -> Critic:
-    """A critic of the same architecture with random weights, initialised as by torch, and batch statistics from real pictures.
+def untrained(critic: Critic, images: Tensor, seed: int) -> Critic:
+    """A critic of the same architecture with random weights, initialised as by torch, and batch statistics from real images.
 
     Args:
         critic: is not modified.
-        pictures: real pictures (n, channels, height, width) for the running statistics of batch normalisation.
+        images: real images (n, channels, height, width) for the running statistics of batch normalisation.
         seed: random seed of the weights.
     """
     nets = copy.deepcopy(critic.nets)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for net in vars(nets).values():
-            _redraw(net.cpu())  # the same weights on every device
+            _reinitialise(net.cpu())  # the same weights on every device
             net.to(critic.device)
-        other = _traced(nets, critic.judge, critic.told, critic.shape, critic.device)
+        other = _trace(nets, critic.judge, critic.conditions, critic.shape, critic.device)
         norms = [
-            part
+            layer
             for net in vars(nets).values()
-            for part in net.modules()
-            if isinstance(part, nn.modules.batchnorm._BatchNorm)
+            for layer in net.modules()
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm)
         ]
-        pace = [norm.momentum for norm in norms]
+        momenta = [norm.momentum for norm in norms]
         for net in vars(nets).values():
             net.train()
         for norm in norms:
             norm.momentum = None  # cumulative average
-        for part in pictures.split(64) if norms else ():
+        for part in images.split(64) if norms else ():
             other.score(part)
-        for norm, before in zip(norms, pace, strict=True):
-            norm.momentum = before
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
         for net in vars(nets).values():
             net.eval()
     return other
 
 
-def _redraw(net: nn.Module) -> None:
+def _reinitialise(net: nn.Module) -> None:
     """Re-initialises all weights, including parametrised ones."""
-    bent = {part: _lists(part) for part in net.modules() if parametrize.is_parametrized(part)}
-    inside = {part for lists in bent.values() for one in lists.values() for part in one.modules()}
-    for part in net.modules():
-        reset: Callable[[], None] | None = getattr(part, "reset_parameters", None)
-        if part in inside:
+    parametrised = {layer: _parametrisations(layer) for layer in net.modules() if parametrize.is_parametrized(layer)}
+    excluded = {module for lists in parametrised.values() for item in lists.values() for module in item.modules()}
+    for layer in net.modules():
+        reset: Callable[[], None] | None = getattr(layer, "reset_parameters", None)
+        if layer in excluded:
             continue
         if reset is None:
-            for weight in part.parameters(recurse=False):
+            for weight in layer.parameters(recurse=False):
                 weight.normal_(float(weight.mean()), float(weight.std(correction=0)))
-        elif part not in bent:
+        elif layer not in parametrised:
             reset()
         else:
-            _redraw_bent(part, list(bent[part]))
+            _reinitialise_parametrised(layer, list(parametrised[layer]))
 
 
-def _redraw_bent(part: nn.Module, names: Sequence[str]) -> None:
+def _reinitialise_parametrised(layer: nn.Module, names: Sequence[str]) -> None:
     """Re-initialises a layer with parametrised weights as the plain layer would be."""
-    bare = copy.deepcopy(part)  # torch's way of removing parametrisations changes the class, which all copies share
-    bare.__class__ = parametrize.type_before_parametrizations(part)
-    del bare.parametrizations
+    plain = copy.deepcopy(layer)  # torch removes parametrisations by changing the class, which all copies share
+    plain.__class__ = parametrize.type_before_parametrizations(layer)
+    del plain.parametrizations
     for name in names:
-        bare.register_parameter(name, nn.Parameter(torch.empty_like(getattr(part, name)), requires_grad=False))
-    fresh: Any = bare.reset_parameters
-    fresh()
-    for name, weight in bare.named_parameters(recurse=False):
+        plain.register_parameter(name, nn.Parameter(torch.empty_like(getattr(layer, name)), requires_grad=False))
+    reset: Any = plain.reset_parameters
+    reset()
+    for name, weight in plain.named_parameters(recurse=False):
         if name in names:
-            setattr(part, name, weight.detach())
+            setattr(layer, name, weight.detach())
         else:
-            getattr(part, name).copy_(weight)
-    part.train()
-    for _ in range(SETTLE):
+            getattr(layer, name).copy_(weight)
+    layer.train()
+    for _ in range(POWER_ITERATIONS):
         for name in names:
-            getattr(part, name)  # each access in training mode is one power iteration
-    part.eval()
+            getattr(layer, name)  # each access in training mode is one power iteration
+    layer.eval()
 
 
-def _lists(part: nn.Module) -> dict[str, nn.Module]:
+def _parametrisations(layer: nn.Module) -> dict[str, nn.Module]:
     """The parametrisations of a layer, by weight name."""
-    return dict(part.parametrizations.named_children()) if isinstance(part.parametrizations, nn.Module) else {}
+    return dict(layer.parametrizations.named_children()) if isinstance(layer.parametrizations, nn.Module) else {}
 
 
-def _traced(
-    nets: Nets, judge: Callable[..., Tensor], told: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
+def _trace(
+    nets: Nets, judge: Callable[..., Tensor], conditions: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
 ) -> Critic:
     """A critic whose convolutions and taps are found by a forward pass."""
-    passed: list[tuple[nn.Module, object, Tensor]] = []
-    parts = dict.fromkeys(part for net in vars(nets).values() for part in net.modules())
-    looked = [part for part in parts if isinstance(part, CONVOLUTIONS) or not list(part.children())]
+    calls: list[tuple[nn.Module, object, Tensor]] = []
+    modules = dict.fromkeys(module for net in vars(nets).values() for module in net.modules())
+    layers_to_trace = [module for module in modules if isinstance(module, CONVOLUTIONS) or not list(module.children())]
 
-    def note(module: nn.Module, given: tuple[object, ...], made: object) -> None:
-        if isinstance(made, Tensor):
-            passed.append((module, given[0] if given else None, made))
+    def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        if isinstance(output, Tensor):
+            calls.append((module, inputs[0] if inputs else None, output))
 
-    handles = [part.register_forward_hook(note) for part in looked]
-    critic = Critic(nets, judge, told, (), (), shape, device)
+    handles = [layer.register_forward_hook(hook) for layer in layers_to_trace]
+    critic = Critic(nets, judge, conditions, (), (), shape, device)
     try:
         with torch.no_grad(), evaluating(nets):
             critic.score(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:
             handle.remove()
-    often = [module for module, _, _ in passed]
+    counts = Counter(module for module, _, _ in calls)
     layers: list[nn.Conv2d] = []
     taps: list[nn.Module] = []
-    for i, (module, _, made) in enumerate(passed):
-        if not isinstance(module, nn.Conv2d) or often.count(module) > 1 or math.prod(made.shape[2:]) == 1:
+    for i, (module, _, output) in enumerate(calls):
+        if not isinstance(module, nn.Conv2d) or counts[module] > 1 or math.prod(output.shape[2:]) == 1:
             continue
         tap: nn.Module = module
-        last = made
-        for later, given, then in passed[i + 1 :]:
-            if given is not last or then.shape != made.shape or isinstance(later, CONVOLUTIONS) or often.count(later) > 1:
+        tap_output = output
+        for next_module, x, y in calls[i + 1 :]:
+            is_pointwise = x is tap_output and y.shape == output.shape and not isinstance(next_module, CONVOLUTIONS)
+            if not is_pointwise or counts[next_module] > 1:
                 break
-            tap, last = later, then
+            tap, tap_output = next_module, y
         layers.append(module)
         taps.append(tap)
-    need_convolutions(layers, 1, "critic")
-    return Critic(nets, judge, told, layers, taps, shape, device)
+    require_convolutions(layers, 1, "critic")
+    return Critic(nets, judge, conditions, layers, taps, shape, device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import need_pictures, of_one_kind
+from leafwing.laboratory.latents import fix_conditions, require_images
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
@@ -27,7 +27,7 @@ from leafwing.progress import Progress, no_progress
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 POOL = 2_000
 """Number of latents for the principal components."""
-MEASURED = 64
+N_MEASURED = 64
 """Number of latents moved along each direction for the figures."""
 
 
@@ -47,7 +47,7 @@ def directions(
     """Finds directions in latent space and shows what they change.
 
     Args:
-        model: a model of pictures.
+        model: a model of images.
         features: the feature space in which change is measured.
         reader: recognises which properties change; None if not available.
         report_progress: progress callback.
@@ -66,20 +66,20 @@ def directions(
     Raises:
         LeafwingError: a run that generates points, or an option out of range.
     """
-    need_pictures(model)
+    require_images(model)
     size = model.latents(1, seed).shape[1]
     if not 1 <= k <= size:
         raise LeafwingError(f"--k {k}: must be from 1 to {size}, the dimension of this run's latents")
     if reach <= 0 or samples < 1:
         raise LeafwingError("--reach must be greater than 0 and --samples at least 1")
-    generate = of_one_kind(model, label)
+    generate = fix_conditions(model, label)
     weights = first_layer(model, generate, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
     deviation = float(model.latents(POOL, seed).std())
     moves = vectors[:k] * reach * deviation
     random = torch.randn(k, size, generator=torch.Generator().manual_seed(seed)).to(moves)
     random = random / random.norm(dim=1, keepdim=True) * reach * deviation
-    latents = model.latents(MEASURED, seed)
+    latents = model.latents(N_MEASURED, seed)
     change, change_random = list[float](), list[float]()
     properties = list[dict[str, float]]()
     for i in range(k):
@@ -87,7 +87,7 @@ def directions(
         change.append(_distance(features, *ends))
         change_random.append(_distance(features, *(generate(latents + sign * random[i]) for sign in (-1, 1))))
         if reader:
-            properties.append(_differ(reader, *ends))
+            properties.append(_changed(reader, *ends))
         report_progress("moving along directions", i + 1, k)
     figures = {
         "by": by,
@@ -111,7 +111,7 @@ def directions(
         move = vectors[i] * deviation
         rows = [
             (f"sample {j}", generate(latents[j] + steps.to(move)[:, None] * move).cpu())
-            for j in range(min(samples, MEASURED))
+            for j in range(min(samples, N_MEASURED))
         ]
         sheets[f"direction{i}"] = sheet(f"Direction {i} of the first layer ({by})", rows, heads=heads, legend=legend)
     return Finding(figures, words, sheets, arrays={"directions": vectors[:k].cpu().numpy()})
@@ -125,13 +125,13 @@ def strongest(properties: dict[str, float]) -> str:
 def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Tensor:
     """The matrix (size, outputs) of the first layer applied to a latent, which is linear up to its bias, found by differences."""
     size = model.latents(1, seed).shape[1]
-    said: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-    def hook(module: nn.Module, given: object, made: Tensor) -> None:
-        if not said:
-            said.append(made)
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        if not outputs:
+            outputs.append(output)
 
-    layers = [part for net in vars(model.game.shown).values() for part in net.modules() if isinstance(part, LAYERS)]
+    layers = [layer for net in vars(model.game.shown).values() for layer in net.modules() if isinstance(layer, LAYERS)]
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         latent = model.latents(1, seed)
@@ -140,7 +140,7 @@ def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Ten
     finally:
         for handle in handles:
             handle.remove()
-    flat = said[0].flatten(1).float()
+    flat = outputs[0].flatten(1).float()
     return flat[1:] - flat[:1]
 
 
@@ -149,37 +149,37 @@ def by_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
     w = weights.double().cpu()
     w = w / w.norm(dim=0, keepdim=True).clamp(min=1e-12)
     values, vectors = torch.linalg.eigh(w @ w.T)
-    return values.flip(0), _signed(vectors.T.flip(0)).to(weights)
+    return values.flip(0), _fix_signs(vectors.T.flip(0)).to(weights)
 
 
 def by_activations(weights: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
     """Variances of the principal components of a layer's activations, largest first, and their latent directions, one per row."""
     w, z = weights.double().cpu(), latents.double().cpu()
-    said = z @ w
-    said = said - said.mean(0)
-    _, scale, components = torch.linalg.svd(said, full_matrices=False)
+    activations = z @ w
+    activations = activations - activations.mean(0)
+    _, scale, components = torch.linalg.svd(activations, full_matrices=False)
     size = w.shape[0]
-    along = said @ components[:size].T
-    found = torch.linalg.lstsq(along, z - z.mean(0)).solution
-    found = found / found.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    return scale[:size].square(), _signed(found).to(weights)
+    coordinates = activations @ components[:size].T
+    directions = torch.linalg.lstsq(coordinates, z - z.mean(0)).solution
+    directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return scale[:size].square(), _fix_signs(directions).to(weights)
 
 
-def _signed(vectors: Tensor) -> Tensor:
+def _fix_signs(vectors: Tensor) -> Tensor:
     """Vectors (k, size) with their largest component positive, because the sign of an eigenvector is arbitrary."""
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     return vectors * torch.where(largest < 0, -1.0, 1.0)
 
 
-def _distance(features: Features, one: Tensor, other: Tensor) -> float:
-    return float(np.linalg.norm(features(one)[0] - features(other)[0], axis=1).mean())
+def _distance(features: Features, first: Tensor, second: Tensor) -> float:
+    return float(np.linalg.norm(features(first)[0] - features(second)[0], axis=1).mean())
 
 
-def _differ(reader: Reader, one: Tensor, other: Tensor) -> dict[str, float]:
+def _changed(reader: Reader, first: Tensor, second: Tensor) -> dict[str, float]:
     """For each property, the fraction of the samples recognised at both ends for which these differ."""
-    before, after = reader.read(one), reader.read(other)
-    found = {}
+    before, after = reader.read(first), reader.read(second)
+    fractions = {}
     for name in reader.words:
         sure = (before[name] != UNREAD) & (after[name] != UNREAD)
-        found[name] = float((before[name] != after[name])[sure].mean()) if sure.any() else nan
-    return found
+        fractions[name] = float((before[name] != after[name])[sure].mean()) if sure.any() else nan
+    return fractions

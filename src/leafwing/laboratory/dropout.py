@@ -2,7 +2,7 @@
 
 A logistic regression is fitted to the feature maps of G's second-highest convolution: activations inside the object's boxes are
 positive examples, random ones elsewhere in the same samples negative. All maps with positive weight are set to zero, and the samples
-are generated again. The paper: 150 samples, 52 boxes drawn by hand, 200 maps dropped; windows vanished or became doors and mirrors.
+are generated again. In the paper: 150 samples, 52 boxes drawn by hand, 200 maps dropped; windows vanish or become doors and mirrors.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import need_pictures, of_one_kind, saved
-from leafwing.laboratory.layers import convolutions, need_convolutions
+from leafwing.laboratory.latents import fix_conditions, load_latents, require_images
+from leafwing.laboratory.layers import find_convolutions, require_convolutions
 from leafwing.laboratory.reading import Reader
-from leafwing.laboratory.sheet import Line, chart, need_charts, sheet
+from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.model import Model
 from leafwing.progress import Progress, no_progress
 
-RANDOM = 5
-"""Number of random selections of as many maps."""
-LEVELS = {"zero": "zero", "median": "their own median"}
+N_RANDOM = 5
+"""Number of random selections of maps for comparison, each with the same number of maps."""
+FILLS = {"zero": "zero", "median": "their own median"}
 EFFECTS = ("vanished", "changed", "contrast")
-GONE = 0.7
+MOST = 0.7
 """Fraction of vanished objects that counts as most."""
-TESTED = 200
+N_TEST = 200
 """Number of samples on which the effect is measured; disjoint from those on which the maps were chosen."""
-SHOWN = 8
-NOTHING = 1e-3
+COLUMNS = 8
+"""Number of samples on the sheet."""
+MIN_WEIGHT = 1e-3
 """Weights below this fraction of the largest one count as zero."""
 
 
@@ -57,8 +58,8 @@ def dropout(
     """Drops the feature maps that draw an object.
 
     Args:
-        model: pictures, made by convolutions.
-        reader: locates the object, and detects whether it is still there afterwards.
+        model: a model of images, with a convolutional generator.
+        reader: locates the object before and after.
         report_progress: progress callback.
         boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
             pixels, or a list of boxes per sample. Default: the boxes found by the reader in the first n samples.
@@ -70,158 +71,161 @@ def dropout(
         seed: random seed of samples and selections.
 
     Returns:
-        `maps` and `dropped`: total number of maps, and those with positive weight. `found_before`, `found_after`: fraction of test
+        `maps`, `dropped`: number of all maps, and of those with positive weight. `found_before`, `found_after`: fraction of test
         samples in which the reader finds an object. `vanished`: fraction of these objects no longer found. `contrast`: remaining
         fraction of the object's contrast to its surroundings. `changed`: mean change of pixels in [-1, 1] outside the box.
-        `vanished_random`, `changed_random`, `contrast_random`: the same for as many random maps, over five selections, and
-        `changed_over_random` the ratio. `one_by_one`: the same for increasing numbers of maps, by weight; `maps_for_most`: the first
-        of these numbers for which 70 % of the objects vanish, and `changed_over_random_for_most`.
+        `vanished_random`, `changed_random`, `contrast_random`: the same for the same number of random maps, averaged over five
+        selections; `changed_over_random`: the ratio. `one_by_one`: the same for increasing numbers of maps, by weight;
+        `maps_for_most`: the first of these numbers for which 70 % of the objects vanish, and `changed_over_random_for_most`.
 
     Raises:
-        LeafwingError: a run that generates points, no convolutions, a box outside the picture, or no reader that locates objects.
+        LeafwingError: a run that generates points, no convolutions, a box outside the image, or no reader that locates objects.
     """
-    need_pictures(model)
-    need_charts()
-    generate = of_one_kind(model, label)
-    layers = convolutions(model.game.shown, lambda: generate(model.latents(1, seed)))
-    if fill not in LEVELS:
-        raise LeafwingError(f"--fill {fill}: choose from {', '.join(LEVELS)}")
+    require_images(model)
+    require_charts()
+    generate = fix_conditions(model, label)
+    layers = find_convolutions(model.game.shown, lambda: generate(model.latents(1, seed)))
     if layer < 2:
         raise LeafwingError(f"--layer {layer}: must be at least 2 (the second-highest convolution)")
-    need_convolutions(layers, layer, "generator")
-    last = layers[1 - layer]
-    drawn = read_boxes(boxes, model) if boxes else {}
-    if not drawn and (reader is None or reader.box is None):
+    require_convolutions(layers, layer, "generator")
+    convolution = layers[1 - layer]
+    boxes_by_sample = read_boxes(boxes, model) if boxes else {}
+    if not boxes_by_sample and (reader is None or reader.box is None):
         raise LeafwingError(
-            "no reader can locate objects in the pictures of this run: draw boxes and pass them with --boxes FILE.json"
+            "no reader can locate objects in the images of this run: draw boxes and pass them with --boxes FILE.json"
         )
-    latents = saved(model, file) if file else model.latents(max([n - 1, *drawn]) + 1, seed)
-    if max(drawn, default=0) >= len(latents):
-        raise LeafwingError(f"--boxes {boxes}: a box for sample {max(drawn)}, but {file} contains {len(latents)} latents")
-    if not drawn:
-        drawn = seen_boxes(generate, reader, latents)
-    if len(drawn) < 10:
-        raise LeafwingError(f"{len(drawn)} boxes are too few: give at least 10, or search more samples (--n)")
-    inside, outside = activations(model, last, latents, drawn, generate, seed)
+    latents = load_latents(model, file) if file else model.latents(max([n - 1, *boxes_by_sample]) + 1, seed)
+    if max(boxes_by_sample, default=0) >= len(latents):
+        raise LeafwingError(
+            f"--boxes {boxes}: a box for sample {max(boxes_by_sample)}, but {file} contains {len(latents)} latents"
+        )
+    if not boxes_by_sample:
+        boxes_by_sample = find_boxes(generate, reader, latents)
+    if len(boxes_by_sample) < 10:
+        raise LeafwingError(f"{len(boxes_by_sample)} boxes are too few: give at least 10, or search more samples (--n)")
+    inside, outside = activations(model, convolution, latents, boxes_by_sample, generate, seed)
     rows = np.concatenate([inside, outside])
+    is_inside = np.arange(len(rows)) < len(inside)
     scale = np.maximum(rows.std(0), 1e-6)
-    fitted = LogisticRegression(max_iter=2_000).fit(rows / scale, np.arange(len(rows)) < len(inside))
-    weights = fitted.coef_[0]
+    regression = LogisticRegression(max_iter=2_000).fit(rows / scale, is_inside)
+    weights = regression.coef_[0]
     order = np.argsort(-weights, kind="stable")
-    dropped = int((weights > NOTHING * np.abs(weights).max()).sum())
-    test = model.latents(latents.shape[0] + TESTED, seed)[latents.shape[0] :]
-    bench = _Effect(generate, reader, last, test, fill)
+    n_positive = int((weights > MIN_WEIGHT * np.abs(weights).max()).sum())
+    test = model.latents(latents.shape[0] + N_TEST, seed)[latents.shape[0] :]
+    experiment = _Experiment(generate, reader, convolution, test, fill)
     random = np.random.default_rng(seed)
-    counts = sorted({0, dropped, *np.unique(np.linspace(0, len(order), 9).round().astype(int)).tolist()})
-    along = []
+    counts = sorted({0, n_positive, *np.unique(np.linspace(0, len(order), 9).round().astype(int)).tolist()})
+    effects = []
     for i, count in enumerate(counts):
-        others = [bench.of(random.permutation(len(order))[:count]) for _ in range(RANDOM)]
-        chance = {f"{name}_random": float(np.mean([one[name] for one in others])) for name in EFFECTS}
-        along.append({"maps": int(count)} | bench.of(order[:count]) | chance)
+        random_effects = [experiment.effect(random.permutation(len(order))[:count]) for _ in range(N_RANDOM)]
+        means = {f"{name}_random": float(np.mean([effect[name] for effect in random_effects])) for name in EFFECTS}
+        effects.append({"maps": int(count)} | experiment.effect(order[:count]) | means)
         report_progress("dropping maps", i + 1, len(counts))
-    mine = along[counts.index(dropped)]
-    gone = next((one for one in along if one["vanished"] >= GONE), None)
+    result = effects[counts.index(n_positive)]
+    first_most = next((effect for effect in effects if effect["vanished"] >= MOST), None)
     figures = {
         "maps": len(order),
-        "dropped": dropped,
-        "boxes": len(drawn),
-        "accuracy": float(fitted.score(rows / scale, np.arange(len(rows)) < len(inside))),
-        **{name: value for name, value in mine.items() if name != "maps"},
-        "changed_over_random": ratio_of(mine),
-        "maps_for_most": gone["maps"] if gone else None,
-        "changed_over_random_for_most": ratio_of(gone) if gone else nan,
-        "one_by_one": along,
+        "dropped": n_positive,
+        "boxes": len(boxes_by_sample),
+        "accuracy": float(regression.score(rows / scale, is_inside)),
+        **{name: value for name, value in result.items() if name != "maps"},
+        "changed_over_random": relative_change(result),
+        "maps_for_most": first_most["maps"] if first_most else None,
+        "changed_over_random_for_most": relative_change(first_most) if first_most else nan,
+        "one_by_one": effects,
     }
-    before = generate(latents[list(drawn)[:SHOWN]])
-    with without(last, order[:dropped], fill):
-        after = generate(latents[list(drawn)[:SHOWN]])
-    with without(last, random.permutation(len(order))[:dropped], fill):
-        by_chance = generate(latents[list(drawn)[:SHOWN]])
-    shown = [("original", before.cpu()), ("maps dropped", after.cpu()), ("random maps dropped", by_chance.cpu())]
-    words = [f"{dropped} of {len(order)} feature maps respond more inside the boxes than elsewhere."]
-    if not isnan(mine["vanished"]):
+    examples = latents[list(boxes_by_sample)[:COLUMNS]]
+    original = generate(examples)
+    with drop_maps(convolution, order[:n_positive], fill):
+        without_object = generate(examples)
+    with drop_maps(convolution, random.permutation(len(order))[:n_positive], fill):
+        without_random = generate(examples)
+    sheet_rows = [
+        ("original", original.cpu()),
+        ("maps dropped", without_object.cpu()),
+        ("random maps dropped", without_random.cpu()),
+    ]
+    words = [f"{n_positive} of {len(order)} feature maps respond more inside the boxes than elsewhere."]
+    if not isnan(result["vanished"]):
         words.append(
-            f"Dropping them removes the object in {mine['vanished']:.0%} of samples ({mine['vanished_random']:.0%} for as many "
-            f"random maps) and changes the rest {ratio_of(mine):.2f} times as much as dropping random maps."
+            f"Dropping them removes the object in {result['vanished']:.0%} of samples ({result['vanished_random']:.0%} for as many "
+            f"random maps) and changes the rest {relative_change(result):.2f} times as much as dropping random maps."
         )
-    sheets = {
-        "dropout": sheet(
-            "Object dropout",
-            shown,
-            legend=f"Samples of G, and the same with the selected maps of convolution {layer} from the top set to {LEVELS[fill]}.",
-        )
-    }
-    if not isnan(mine["vanished"]):
+    legend = f"Samples of G, and the same with the selected maps of convolution {layer} from the top set to {FILLS[fill]}."
+    sheets = {"dropout": sheet("Object dropout", sheet_rows, legend=legend)}
+    if not isnan(result["vanished"]):
         lines: dict[str, Line] = {
-            "object vanished": (counts, [one["vanished"] for one in along]),
-            "object vanished, random maps": (counts, [one["vanished_random"] for one in along]),
-            "change of the rest": (counts, [one["changed"] for one in along]),
-            "change of the rest, random maps": (counts, [one["changed_random"] for one in along]),
+            "object vanished": (counts, [effect["vanished"] for effect in effects]),
+            "object vanished, random maps": (counts, [effect["vanished_random"] for effect in effects]),
+            "change of the rest": (counts, [effect["changed"] for effect in effects]),
+            "change of the rest, random maps": (counts, [effect["changed_random"] for effect in effects]),
         }
-        sheets["maps"] = chart("Maps dropped, by weight", lines, across="maps dropped", up="fraction, or change in [-1, 1]")
+        sheets["maps"] = chart(
+            "Maps dropped, by weight", lines, x_label="maps dropped", y_label="fraction, or change in [-1, 1]"
+        )
     return Finding(figures, words, sheets)
 
 
-def ratio_of(effect: dict[str, float]) -> float:
-    """The change of the rest relative to that for as many random maps."""
+def relative_change(effect: dict[str, float]) -> float:
+    """The change of the rest relative to that for the same number of random maps."""
     return effect["changed"] / effect["changed_random"] if effect["changed_random"] else nan
 
 
-class _Effect:
-    """The effect of dropping maps on test samples."""
+class _Experiment:
+    """Drops maps and measures the effect on test samples."""
 
     def __init__(
         self, generate: Callable[..., Tensor], reader: Reader | None, layer: nn.Module, latents: Tensor, fill: str
     ) -> None:
         self.generate, self.reader, self.layer, self.latents = generate, reader, layer, latents
         self.fill = fill
-        self.before = self._made()
-        self.box = reader.box(self.before) if reader and reader.box else np.full((len(latents), 4), np.nan)
-        self.found = ~np.isnan(self.box[:, 0])
+        self.images = self._generate()
+        self.boxes = reader.box(self.images) if reader and reader.box else np.full((len(latents), 4), np.nan)
+        self.has_object = ~np.isnan(self.boxes[:, 0])
 
-    def _made(self) -> Tensor:
+    def _generate(self) -> Tensor:
         return self.generate(self.latents).cpu()
 
-    def of(self, maps: np.ndarray) -> dict[str, float]:
+    def effect(self, maps: np.ndarray) -> dict[str, float]:
         """`found_before`, `found_after`, `vanished`, `contrast`, `changed` without these maps; NaN if objects cannot be located."""
         names = ("found_before", "found_after", "vanished", "contrast", "changed")
-        if self.reader is None or self.reader.box is None or not self.found.any():
+        if self.reader is None or self.reader.box is None or not self.has_object.any():
             return dict.fromkeys(names, nan)
-        with without(self.layer, maps, self.fill):
-            after = self._made()
-        found = ~np.isnan(self.reader.box(after)[:, 0])
-        height, width = after.shape[2:]
+        with drop_maps(self.layer, maps, self.fill):
+            images = self._generate()
+        still_has_object = ~np.isnan(self.reader.box(images)[:, 0])
+        height, width = images.shape[2:]
         contrasts, changes = [], []
-        for i in np.flatnonzero(self.found):
-            mask = inside_box(self.box[i], height, width, margin=1)
+        for i in np.flatnonzero(self.has_object):
+            mask = inside_box(self.boxes[i], height, width, margin=1)
             rest = ~mask
             if not mask.any() or not rest.any():
                 continue
-            old, new = (pictures[i].numpy() for pictures in (self.before, after))
-            contrast = [
-                np.abs(one[:, mask] - np.median(one[:, rest], axis=1, keepdims=True)).mean() for one in (new, old)
-            ]  # fmt: skip
-            contrasts.append(contrast[0] / max(contrast[1], 1e-6))
-            changes.append(np.abs(new[:, rest] - old[:, rest]).mean())
+            before, after = self.images[i].numpy(), images[i].numpy()
+            contrast_after, contrast_before = (
+                np.abs(image[:, mask] - np.median(image[:, rest], axis=1, keepdims=True)).mean() for image in (after, before)
+            )
+            contrasts.append(contrast_after / max(contrast_before, 1e-6))
+            changes.append(np.abs(after[:, rest] - before[:, rest]).mean())
         return {
-            "found_before": float(self.found.mean()),
-            "found_after": float(found.mean()),
-            "vanished": float((~found[self.found]).mean()),
+            "found_before": float(self.has_object.mean()),
+            "found_after": float(still_has_object.mean()),
+            "vanished": float((~still_has_object[self.has_object]).mean()),
             "contrast": float(np.median(contrasts)) if contrasts else nan,
             "changed": float(np.mean(changes)) if changes else nan,
         }
 
 
 @contextmanager
-def without(layer: nn.Module, maps: np.ndarray, fill: str = "zero") -> Iterator[None]:
-    """Replaces the given input maps of a layer by zero or by their median in each sample."""
-    chosen = torch.from_numpy(np.asarray(maps, np.int64))
+def drop_maps(layer: nn.Module, maps: np.ndarray, fill: str = "zero") -> Iterator[None]:
+    """Replaces some input maps of a layer by zero or by their median in each sample."""
+    numbers = torch.from_numpy(np.asarray(maps, np.int64))
 
-    def hook(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x, mine = given[0].clone(), chosen.to(given[0].device)
-        middle = x[:, mine].flatten(2).median(2).values[:, :, None, None]
-        x[:, mine] = middle if fill == "median" else 0 * middle
-        return (x, *given[1:])
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x, indices = inputs[0].clone(), numbers.to(inputs[0].device)
+        median = x[:, indices].flatten(2).median(2).values[:, :, None, None]
+        x[:, indices] = median if fill == "median" else 0 * median
+        return (x, *inputs[1:])
 
     handle = layer.register_forward_pre_hook(hook)
     try:
@@ -241,66 +245,67 @@ def activations(
     """Input activations of a layer at positions inside the boxes, (k, maps), and at as many random positions outside."""
     random = np.random.default_rng(seed)
     inside, outside = [], []
-    held: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda module, given: held.append(given[0]))
+    inputs: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     try:
-        for number, mine in boxes.items():
-            held.clear()
+        for number, sample_boxes in boxes.items():
+            inputs.clear()
             generate(latents[number : number + 1], batch=1)
-            maps = held[0][0].float().cpu().numpy()
+            maps = inputs[0][0].float().cpu().numpy()
             height, width = maps.shape[1:]
             scale = np.array([width / model.spec.width, height / model.spec.height] * 2)
-            mask = np.any([inside_box(box * scale, height, width) for box in mine], axis=0)
-            places, others = (np.flatnonzero(one) for one in (mask, ~mask))
-            if not len(places) or not len(others):
+            mask = np.any([inside_box(box * scale, height, width) for box in sample_boxes], axis=0)
+            positives, negatives = np.flatnonzero(mask), np.flatnonzero(~mask)
+            if not len(positives) or not len(negatives):
                 continue
             flat = maps.reshape(len(maps), -1).T
-            inside.append(flat[places])
-            outside.append(flat[random.choice(others, min(len(places), len(others)), replace=False)])
+            inside.append(flat[positives])
+            n = min(len(positives), len(negatives))
+            outside.append(flat[random.choice(negatives, n, replace=False)])
     finally:
         handle.remove()
     if not inside:
-        raise LeafwingError("the boxes are empty or cover the whole picture: draw boxes around the object alone")
+        raise LeafwingError("the boxes are empty or cover the whole image: draw boxes around the object alone")
     return np.concatenate(inside), np.concatenate(outside)
 
 
 def inside_box(box: np.ndarray, height: int, width: int, margin: float = 0) -> np.ndarray:
     """Pixels whose centre is in a box (left, top, width, height) extended by a margin: bool (height, width)."""
-    left, top, wide, high = box
+    left, top, box_width, box_height = box
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    across = (x >= left - margin) & (x <= left + wide + margin)
-    return across[None] & ((y >= top - margin) & (y <= top + high + margin))[:, None]
+    columns = (x >= left - margin) & (x <= left + box_width + margin)
+    rows = (y >= top - margin) & (y <= top + box_height + margin)
+    return rows[:, None] & columns[None]
 
 
-def seen_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: Tensor) -> dict[int, list[np.ndarray]]:
+def find_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: Tensor) -> dict[int, list[np.ndarray]]:
     """The box found by a reader in each sample, by sample number."""
-    assert reader is not None, "a reader sees boxes"
-    assert reader.box is not None, "a reader sees boxes"
-    pictures = generate(latents).cpu()
-    return {i: [box] for i, box in enumerate(reader.box(pictures)) if not np.isnan(box[0])}
+    assert reader is not None, "boxes need a reader"
+    assert reader.box is not None, "boxes need a reader that locates objects"
+    images = generate(latents).cpu()
+    return {i: [box] for i, box in enumerate(reader.box(images)) if not np.isnan(box[0])}
 
 
 def read_boxes(path: Path, model: Model) -> dict[int, list[np.ndarray]]:
     """Boxes of samples from a JSON file; see `dropout`.
 
     Raises:
-        LeafwingError: the file cannot be read, or a box is invalid or outside the picture.
+        LeafwingError: the file cannot be read, or a box is invalid or outside the image.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        found = {}
-        for number, boxes in held.items():
-            several = boxes if boxes and isinstance(boxes[0], list) else [boxes]
-            found[int(number)] = [np.array(box, float).reshape(4) for box in several]
+        boxes_by_sample = {}
+        for number, value in json.loads(path.read_text(encoding="utf-8")).items():
+            boxes = value if value and isinstance(value[0], list) else [value]
+            boxes_by_sample[int(number)] = [np.array(box, float).reshape(4) for box in boxes]
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise LeafwingError(f'--boxes {path}: write {{"3": [left, top, width, height], ...}}: {error}') from None
-    for number, several in found.items():
-        for box in several:
-            left, top, wide, high = box
-            out = left < 0 or top < 0 or left + wide > model.spec.width or top + high > model.spec.height
-            if number < 0 or not np.isfinite(box).all() or wide <= 0 or high <= 0 or out:
+    for number, boxes in boxes_by_sample.items():
+        for box in boxes:
+            left, top, width, height = box
+            is_outside = left < 0 or top < 0 or left + width > model.spec.width or top + height > model.spec.height
+            if number < 0 or not np.isfinite(box).all() or width <= 0 or height <= 0 or is_outside:
                 raise LeafwingError(
-                    f"--boxes {path}: box {box.tolist()} of sample {number} is not inside a picture of {model.spec.width} x "
+                    f"--boxes {path}: box {box.tolist()} of sample {number} is not inside an image of {model.spec.width} x "
                     f"{model.spec.height} pixels"
                 )
-    return found
+    return boxes_by_sample

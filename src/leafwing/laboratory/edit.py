@@ -1,8 +1,8 @@
 """Editing by strokes: find samples that match rough strokes. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image
 Manifold, arXiv:1609.03552, 4.1.
 
-The paper: strokes constrain colours and edges; the latent is optimised to satisfy them while staying close to its start, so that the
-rest changes as little as possible. Several searches give several candidates.
+In the paper, strokes constrain colours and edges; the latent is optimised to satisfy them and to stay close to its start, so that
+the rest changes as little as possible. Several searches give several candidates.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.fitting import Box, fit, made_of, need_counts, need_weights
-from leafwing.laboratory.latents import need_pictures
+from leafwing.laboratory.fitting import Box, fit, generate, require_counts, require_weights
+from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import opaque
 from leafwing.model import Labels, Model
+from leafwing.pixels import to_floats
 from leafwing.progress import Progress, no_progress
 
 RATE = 0.1
@@ -45,17 +46,17 @@ def edit(
     near: float = 0.02,
     seed: int = 0,
 ) -> Finding:
-    """Searches for samples that match what was painted on one of them.
+    """Searches for samples that match strokes painted on one of them.
 
     The loss is the mean squared error of the painted colours, plus `edges` times the relative squared error of the edge histograms
     around them, plus `near` times the mean squared shift of the latent. Latents stay within the range of the prior.
 
     Args:
-        model: a model of pictures.
+        model: a model of images.
         report_progress: progress callback.
-        paint: boxes as COLOUR,X,Y,WIDTH,HEIGHT in pixels from the upper left corner, several with ; between: "red,8,8,12,12". A
+        paint: boxes separated by semicolons, each COLOUR,X,Y,WIDTH,HEIGHT in pixels from the upper left corner: "red,8,8,12,12". A
             colour is a name or #rrggbb.
-        strokes: a PNG file of the run's picture size; its opaque pixels are the strokes.
+        strokes: a PNG file of the run's image size; its opaque pixels are the strokes.
         sample: number of the sample to paint on, as in `leafwing sample`.
         label: class of the sample, for a run with labels.
         candidates: number of searches.
@@ -65,50 +66,54 @@ def edit(
         seed: random seed of the sample and of the starting points.
 
     Returns:
-        `before`, `after`: mean squared error of the painted colours, pixels from -1 to 1, of the sample and of each candidate, lowest
+        `before`, `after`: mean squared error of the painted colours (pixels in [-1, 1]), of the sample and of each candidate, lowest
         loss first; `outside`: mean squared change of unpainted pixels; `distance`: root mean square shift of the latent; `cost`: loss.
         Array `latents`: of the sample and of the candidates.
 
     Raises:
         LeafwingError: a run that generates points, nothing painted, invalid boxes or strokes, or an option out of range.
     """
-    need_pictures(model)
-    need_counts(candidates=candidates, steps=steps)
-    need_weights(edges=edges, near=near)
+    require_images(model)
+    require_counts(candidates=candidates, steps=steps)
+    require_weights(edges=edges, near=near)
     if not 0 <= sample < 1_000_000:
         raise LeafwingError(f"--sample {sample}: samples are numbered from 0 to 999999")
-    colours, painted = _painted(paint, strokes, model)
+    colours, painted = _read_strokes(paint, strokes, model)
     origin = model.latents(sample + 1, seed)[sample:]
-    said: Labels = label if label is not None else (sample % len(model.labels) if model.labels else None)
-    told = [one.expand(candidates, *one.shape[1:]) for one in model.told(1, said)]
-    start = made_of(model, origin, [one[:1] for one in told])
-    wanted = torch.where(painted > 0, colours, start)
-    cells = F.adaptive_max_pool2d(painted[None, None], _cells(model))[0, 0]
-    drawn = _edges(wanted, model)
-    strong = _within(drawn.square(), cells).clamp(min=1e-6)
+    label_or_index: Labels = label if label is not None else (sample % len(model.labels) if model.labels else None)
+    conditions = [row.expand(candidates, *row.shape[1:]) for row in model.told(1, label_or_index)]
+    start = generate(model, origin, [row[:1] for row in conditions])
+    target = torch.where(painted > 0, colours, start)
+    cells = F.adaptive_max_pool2d(painted[None, None], _grid_size(model))[0, 0]
+    target_edges = _edges(target, model)
+    edge_unit = _masked_mean(target_edges.square(), cells).clamp(min=1e-6)
 
-    def cost(latents: Tensor, which: Tensor) -> Tensor:
-        made = model.render(latents, *(one[which] for one in told))
-        costs = _within((made - wanted).square(), painted) + near * (latents - origin).square().mean(1)
-        return costs + edges * _within((_edges(made, model) - drawn).square(), cells) / strong if edges else costs
+    def loss(latents: Tensor, indices: Tensor) -> Tensor:
+        images = model.render(latents, *(condition[indices] for condition in conditions))
+        losses = _masked_mean((images - target).square(), painted) + near * (latents - origin).square().mean(1)
+        if not edges:
+            return losses
+        return losses + edges * _masked_mean((_edges(images, model) - target_edges).square(), cells) / edge_unit
 
     box = Box.of(model)
     noise = torch.randn(candidates, origin.shape[1], generator=torch.Generator().manual_seed(seed)).to(origin)
     noise[0] = 0
     starts = origin + SPREAD * noise * model.latents(1_000).std(0)
-    which = torch.arange(candidates, device=model.device)
-    latents, costs = fit(cost, starts, which, box, steps=steps, rate=RATE, report_progress=report_progress, what="editing")
-    order = costs.argsort(stable=True)
-    latents, made = latents[order], made_of(model, latents[order], told)
-    before = float(_within((start - wanted).square(), painted))
-    after = _within((made - wanted).square(), painted).tolist()
-    outside = _within((made - start).square(), 1 - painted).tolist() if painted.min() == 0 else None
+    indices = torch.arange(candidates, device=model.device)
+    latents, losses = fit(
+        loss, starts, indices, box, steps=steps, rate=RATE, report_progress=report_progress, what="editing"
+    )
+    order = losses.argsort(stable=True)
+    latents, images = latents[order], generate(model, latents[order], conditions)
+    before = float(_masked_mean((start - target).square(), painted))
+    after = _masked_mean((images - target).square(), painted).tolist()
+    outside = _masked_mean((images - start).square(), 1 - painted).tolist() if painted.min() == 0 else None
     figures = {
         "before": before,
         "after": after,
         "outside": outside,
         "distance": (latents - origin).square().mean(1).sqrt().tolist(),
-        "cost": costs[order].tolist(),
+        "cost": losses[order].tolist(),
         "painted": float(painted.mean()),
     }
     words = [
@@ -120,13 +125,12 @@ def edit(
         "Left: the sample, and the strokes on it. Then the candidates, lowest loss first: samples with nearby latents that match the "
         "painted colours and edges as far as the generator allows."
     )
-    shown = sheet(
-        f"Sample {sample}, edited by strokes", [("", torch.cat([start, wanted, made]).cpu())], heads=heads, legend=legend
-    )
-    return Finding(figures, words, {"edit": shown}, arrays={"latents": torch.cat([origin, latents]).cpu().numpy()})
+    row = torch.cat([start, target, images]).cpu()
+    image = sheet(f"Sample {sample}, edited by strokes", [("", row)], heads=heads, legend=legend)
+    return Finding(figures, words, {"edit": image}, arrays={"latents": torch.cat([origin, latents]).cpu().numpy()})
 
 
-def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Tensor]:
+def _read_strokes(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Tensor]:
     """The strokes: colours (channels, height, width) in [-1, 1], and their mask, 1 or 0 (height, width)."""
     from PIL import Image, ImageColor
 
@@ -136,15 +140,15 @@ def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Te
     if strokes is not None:
         try:
             with Image.open(strokes) as image:
-                drawn = image.convert("RGBA")
+                drawing = image.convert("RGBA")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise LeafwingError(f"--strokes {strokes}: cannot read the picture ({error})") from None
-        if drawn.size != size:
+            raise LeafwingError(f"--strokes {strokes}: cannot read the image ({error})") from None
+        if drawing.size != size:
             raise LeafwingError(
-                f"--strokes {strokes}: {drawn.width}x{drawn.height} pixels, but this run's pictures have {size[0]}x{size[1]}"
+                f"--strokes {strokes}: {drawing.width}x{drawing.height} pixels, but this run's images have {size[0]}x{size[1]}"
             )
-        canvas.paste(drawn)
-    for part in filter(None, (one.strip() for one in paint.split(";"))):
+        canvas.paste(drawing)
+    for part in filter(None, (part.strip() for part in paint.split(";"))):
         colour, *numbers = part.rsplit(",", 4)
         try:
             x, y, width, height = map(int, numbers)
@@ -155,7 +159,7 @@ def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Te
             ) from None
         if min(x, y) < 0 or min(width, height) < 1 or x + width > size[0] or y + height > size[1]:
             raise LeafwingError(
-                f"--paint {part!r}: the box is not inside the picture, which is {size[0]} pixels wide and {size[1]} high"
+                f"--paint {part!r}: the box is not inside the image, which is {size[0]} pixels wide and {size[1]} high"
             )
         canvas.paste((*rgb, 255), (x, y, x + width, y + height))
     pixels = np.array(canvas)
@@ -165,35 +169,36 @@ def _painted(paint: str, strokes: Path | None, model: Model) -> tuple[Tensor, Te
             "nothing is painted: use --paint red,8,8,12,12, or --strokes with a PNG that is transparent except for the strokes"
         )
     pixels[..., 3] = 255
-    kept = np.asarray(Image.fromarray(pixels).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[spec.channels])).reshape(
+    converted = np.array(Image.fromarray(pixels).convert({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[spec.channels])).reshape(
         *size[::-1], -1
     )
-    colours = torch.from_numpy(kept.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
+    colours = to_floats(torch.from_numpy(converted)).permute(2, 0, 1)
     return colours.to(model.device), painted.to(model.device)
 
 
-def _cells(model: Model) -> tuple[int, int]:
+def _grid_size(model: Model) -> tuple[int, int]:
+    """Numbers of cells along the height and the width."""
     longer = max(model.spec.height, model.spec.width)
     return (max(1, round(CELLS * model.spec.height / longer)), max(1, round(CELLS * model.spec.width / longer)))
 
 
-def _edges(pictures: Tensor, model: Model) -> Tensor:
+def _edges(images: Tensor, model: Model) -> Tensor:
     """Edge strength by orientation and cell: (n, directions, *cells), differentiable.
 
-    After Dalal & Triggs 2005, Histograms of Oriented Gradients, on grey pictures, without normalisation, so that a faint edge does
+    After Dalal & Triggs 2005, Histograms of Oriented Gradients, on grey images, without normalisation, so that a faint edge does
     not match a strong one.
     """
-    grey = opaque(pictures).mean(1, keepdim=True)
+    grey = opaque(images).mean(1, keepdim=True)
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     x, y = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     strength = (x.square() + y.square() + 1e-6).sqrt()
-    angles = torch.arange(DIRECTIONS, device=pictures.device).view(1, -1, 1, 1) * (2 * math.pi / DIRECTIONS)
+    angles = torch.arange(DIRECTIONS, device=images.device).view(1, -1, 1, 1) * (2 * math.pi / DIRECTIONS)
     # Twice the angle is the same for both sides of an edge: x^2 - y^2 and 2xy are its cosine and sine, times the squared strength.
-    along = ((x.square() - y.square()) * angles.cos() + 2 * x * y * angles.sin()) / strength.square()
-    near = ((along + 1) / 2).pow(DIRECTIONS)
-    return F.adaptive_avg_pool2d(strength * near, _cells(model))
+    alignment = ((x.square() - y.square()) * angles.cos() + 2 * x * y * angles.sin()) / strength.square()
+    membership = ((alignment + 1) / 2).pow(DIRECTIONS)
+    return F.adaptive_avg_pool2d(strength * membership, _grid_size(model))
 
 
-def _within(values: Tensor, places: Tensor) -> Tensor:
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of values (n, channels, height, width) over a mask (height, width): (n,)."""
-    return (values * places).sum((1, 2, 3)) / (places.sum() * values.shape[1])
+    return (values * mask).sum((1, 2, 3)) / (mask.sum() * values.shape[1])

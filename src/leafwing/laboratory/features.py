@@ -21,9 +21,16 @@ from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.labelled import Labelled, asked, curve, parted, summed, versus
-from leafwing.laboratory.latents import need_pictures
-from leafwing.laboratory.sheet import need_charts
+from leafwing.laboratory.labelled import (
+    LabelledSplit,
+    accuracy_chart,
+    mean_and_sd,
+    paired_gain,
+    parse_label_counts,
+    split_labelled,
+)
+from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.sheet import require_charts
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
 from leafwing.progress import Progress, no_progress
@@ -31,25 +38,25 @@ from leafwing.progress import Progress, no_progress
 CHUNK = 64
 SIDE = 4
 """Side to which maps are max-pooled; smaller ones are unchanged."""
-PRICES = (0.1, 1.0, 10.0, 100.0)
+C_VALUES = (0.1, 1.0, 10.0, 100.0)
 """Values of the SVM's C, selected by cross-validation, for features of mean squared norm 1."""
 FOLDS = 3
 LIMIT = 1_000_000_000
 """Memory limit for all features, in bytes."""
-WAYS = {
+METHODS = {
     "critic": "the critic's feature maps",
     "random": "feature maps of a critic with random weights",
     "pixels": "raw pixels",
     "supervised": "a network of that architecture trained on these labels",
 }
-BATCH, RATE, CHECK, PATIENCE = 32, 3e-4, 25, 3
+BATCH, RATE, CHECK_EVERY, PATIENCE = 32, 3e-4, 25, 3
 
 
 def features(
     model: Model,
     *,
     data: Dataset,
-    held: Dataset,
+    held_out: Dataset,
     report_progress: Progress = no_progress,
     labels: str = "10,100",
     draws: int = 5,
@@ -57,16 +64,16 @@ def features(
     steps: int = 200,
     seed: int = 0,
 ) -> Finding:
-    """Trains a linear classifier on the critic's feature maps with few labels per class, and tests it on other pictures.
+    """Trains a linear classifier on the critic's feature maps with few labels per class, and tests it on other images.
 
     Args:
-        model: pictures, with a convolutional critic.
-        data: labelled pictures to train on.
-        held: labelled pictures to test on; if it is `data`, a part of it is split off.
+        model: a model of images, with a convolutional critic.
+        data: labelled images to train on.
+        held_out: labelled images to test on; if it is `data`, a part of it is split off.
         report_progress: progress callback.
         labels: numbers of labels per class: 10,100.
         draws: number of random draws of the labels, for mean and standard deviation.
-        test: maximum number of test pictures; at most half if split off from the same data.
+        test: maximum number of test images; at most half if split off from the same data.
         steps: maximum number of Adam steps of the supervised network; 0 to skip it.
         seed: random seed of test split, draws and random weights.
 
@@ -75,112 +82,117 @@ def features(
         `mean` over draws and its standard deviation `sd`. `gains`: of the critic over each baseline, by number of labels: the mean
         paired `gain`, its `sd`, and whether the critic `beats` the baseline by more than that, or `loses`. `chance`: accuracy of
         always predicting the most frequent class. `size`: dimension of the critic's features. `critic_saw_labels`: whether the run
-        was trained with labels. `tested`, `test`: number and origin of the test pictures.
+        was trained with labels. `tested`, `test`: number and origin of the test images.
 
     Raises:
         LeafwingError: a run that generates points, no convolutional critic, too few labels, or too large features.
     """
-    need_pictures(model)
-    numbers = asked(labels, draws, seed)
-    if steps < 0:
-        raise LeafwingError(f"--steps {steps}: must be at least 0")
-    need_charts()
+    check(model, labels=labels, draws=draws, test=test, steps=steps, seed=seed)
+    numbers = parse_label_counts(labels, draws, test, seed)
     critic = critic_of(model)
-    parts = parted(data, held, test, seed, numbers)
+    split = split_labelled(data, held_out, test, seed, numbers)
     with evaluating(critic.nets), torch.no_grad():
-        size = pooled(critic, parts.shown(parts.pool[:1])).shape[1]
-    most = numbers[-1] * len(parts.names)
-    need = 4 * (size * (len(parts.test) + 4 * most) + 4 * most * (most + len(parts.test)))
-    if need > LIMIT:
+        size = pooled_maps(critic, split.images(split.pool[:1])).shape[1]
+    n_train = numbers[-1] * len(split.names)
+    memory = 4 * (size * (len(split.test) + 4 * n_train) + 4 * n_train * (n_train + len(split.test)))
+    if memory > LIMIT:
         raise LeafwingError(
-            f"features of dimension {size:,} for {len(parts.test):,} test pictures and {most:,} others need {need / 1e9:.1f} GB of "
-            "memory: reduce --labels or --test"
+            f"features of dimension {size:,} for {len(split.test):,} test images and {n_train:,} others need {memory / 1e9:.1f} GB "
+            "of memory: reduce --labels or --test"
         )
-    settling = parts.shown(parts.draw(seed, 0, numbers[0])[: 4 * CHUNK])
-    fresh = untrained(critic, settling, seed)
-    ways = {"critic": _maps(critic), "random": _maps(fresh), "pixels": lambda pictures: pictures.flatten(1)}
-    found: dict[str, dict[int, list[float]]] = {
-        way: {n: [] for n in numbers} for way in (*ways, *(["supervised"] if steps else []))
+    baseline = untrained(critic, split.images(split.draw(seed, 0, numbers[0])[: 4 * CHUNK]), seed)
+    extractors = {"critic": _extractor(critic), "random": _extractor(baseline), "pixels": lambda images: images.flatten(1)}
+    accuracy: dict[str, dict[int, list[float]]] = {
+        method: {n: [] for n in numbers} for method in (*extractors, *(["supervised"] if steps else []))
     }
-    done, all_told = 0, len(found) * draws * len(numbers)
-    drawn = [parts.draw(seed, i, numbers[-1]) for i in range(draws)]
-    for way, make in ways.items():
-        tested = _made(make, parts.testing.array, parts.test, report_progress)
-        for places in drawn:
-            taught = _made(make, parts.teaching.array, places)
+    done, total = 0, len(accuracy) * draws * len(numbers)
+    train_sets = [split.draw(seed, i, numbers[-1]) for i in range(draws)]
+    for method, extract in extractors.items():
+        test_features = _extract(extract, split.test_data.array, split.test, report_progress)
+        for indices in train_sets:
+            train_features = _extract(extract, split.train_data.array, indices)
             for n in numbers:
-                few = n * len(parts.names)
-                said = linear(taught[:few], parts.told(places[:few]), tested, seed)
-                found[way][n].append(float((said == parts.answers).mean()))
+                few = n * len(split.names)
+                predictions = linear_svm(train_features[:few], split.labels(indices[:few]), test_features, seed)
+                accuracy[method][n].append(float((predictions == split.test_labels).mean()))
                 done += 1
-                report_progress("training classifiers", done, all_told)
-        del tested
-    for i, places in enumerate(drawn if steps else ()):
+                report_progress("training classifiers", done, total)
+        del test_features
+    for i, indices in enumerate(train_sets if steps else ()):
         for n in numbers:
-            said = supervised(fresh, parts, places[: n * len(parts.names)], steps, seed + i)
-            found["supervised"][n].append(float((said == parts.answers).mean()))
+            predictions = supervised(baseline, split, indices[: n * len(split.names)], steps, seed + i)
+            accuracy["supervised"][n].append(float((predictions == split.test_labels).mean()))
             done += 1
-            report_progress("training classifiers", done, all_told)
+            report_progress("training classifiers", done, total)
     figures: dict[str, Any] = {
-        "accuracy": {way: {str(n): summed(by[n]) for n in numbers} for way, by in found.items()},
+        "accuracy": {method: {str(n): mean_and_sd(by_n[n]) for n in numbers} for method, by_n in accuracy.items()},
         "gains": {
-            way: {str(n): versus(found["critic"][n], by[n]) for n in numbers} for way, by in found.items() if way != "critic"
+            method: {str(n): paired_gain(accuracy["critic"][n], by_n[n]) for n in numbers}
+            for method, by_n in accuracy.items()
+            if method != "critic"
         },
-        "chance": parts.chance,
+        "chance": split.chance,
         "size": size,
         "critic_saw_labels": bool(model.labels) or model.can("classify"),
         "draws": draws,
-        "tested": len(parts.test),
-        "test": parts.where,
+        "tested": len(split.test),
+        "test": split.test_origin,
     }
-    return Finding(
-        figures,
-        _words(figures, numbers),
-        {"learning": curve("Linear classifier with few labels", "labels per class", figures, WAYS)},
-    )
+    chart = accuracy_chart("Linear classifier with few labels", "labels per class", figures, METHODS)
+    return Finding(figures, _words(figures, numbers), {"learning": chart})
 
 
-def pooled(critic: Critic, pictures: Tensor) -> Tensor:
-    """The features of pictures, (n, size): all maps, max-pooled to 4x4 if larger, flattened and concatenated."""
-    seen = [F.adaptive_max_pool2d(one, [min(SIDE, side) for side in one.shape[2:]]) for one in critic.maps(pictures)]
-    return torch.cat([one.flatten(1).float() for one in seen], dim=1)
+def check(model: Model, *, labels: str, draws: int, test: int, steps: int, seed: int) -> None:
+    """Raises LeafwingError for invalid options."""
+    require_images(model)
+    parse_label_counts(labels, draws, test, seed)
+    if steps < 0:
+        raise LeafwingError(f"--steps {steps}: must be at least 0")
+    require_charts()
+    critic_of(model)
 
 
-def _maps(critic: Critic) -> Callable[[Tensor], Tensor]:
-    """`pooled` of a critic in evaluation mode."""
+def pooled_maps(critic: Critic, images: Tensor) -> Tensor:
+    """The features of images, (n, size): all maps, max-pooled to 4x4 if larger, flattened and concatenated."""
+    maps = [F.adaptive_max_pool2d(x, [min(SIDE, side) for side in x.shape[2:]]) for x in critic.maps(images)]
+    return torch.cat([x.flatten(1).float() for x in maps], dim=1)
 
-    def make(pictures: Tensor) -> Tensor:
+
+def _extractor(critic: Critic) -> Callable[[Tensor], Tensor]:
+    """`pooled_maps` of a critic in evaluation mode."""
+
+    def extract(images: Tensor) -> Tensor:
         with evaluating(critic.nets), torch.no_grad():
-            return pooled(critic, pictures).cpu()
+            return pooled_maps(critic, images).cpu()
 
-    return make
+    return extract
 
 
-def _made(
-    make: Callable[[Tensor], Tensor], array: np.ndarray, places: np.ndarray, report_progress: Progress = no_progress
+def _extract(
+    extract: Callable[[Tensor], Tensor], array: np.ndarray, indices: np.ndarray, report_progress: Progress = no_progress
 ) -> np.ndarray:
-    """Features of pictures by index, float32 (n, size), computed in chunks."""
-    made: np.ndarray | None = None
-    for start in range(0, len(places), CHUNK):
-        part = make(to_floats(array[places[start : start + CHUNK]])).numpy()
-        if made is None:
-            made = np.empty((len(places), part.shape[1]), np.float32)
-        made[start : start + len(part)] = part
-        report_progress("extracting features", start + len(part), len(places))
-    assert made is not None, "there are no pictures"
-    return made
+    """Features of images by index, float32 (n, size), computed in chunks."""
+    rows: np.ndarray | None = None
+    for start in range(0, len(indices), CHUNK):
+        part = extract(to_floats(array[indices[start : start + CHUNK]])).numpy()
+        if rows is None:
+            rows = np.empty((len(indices), part.shape[1]), np.float32)
+        rows[start : start + len(part)] = part
+        report_progress("extracting features", start + len(part), len(indices))
+    assert rows is not None, "there are no images"
+    return rows
 
 
-def linear(taught: np.ndarray, answers: np.ndarray, tested: np.ndarray, seed: int) -> np.ndarray:
+def linear_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
     """Predictions of a linear L2-SVM, with C selected by cross-validation on the training data.
 
     The solution lies in the span of the training data, so the SVM is trained in a basis of it, which is equivalent and much faster
-    for many features and few pictures.
+    for many features and few images.
 
     Args:
-        taught: training features (n, size), standardised here.
-        answers: their classes (n,).
-        tested: test features (m, size); not modified.
+        train: training features (n, size); they are standardised here.
+        labels: their classes (n,).
+        test: test features (m, size); not modified.
         seed: random seed of the folds and of the solver.
 
     Returns:
@@ -190,82 +202,82 @@ def linear(taught: np.ndarray, answers: np.ndarray, tested: np.ndarray, seed: in
     from sklearn.model_selection import StratifiedKFold
     from sklearn.svm import LinearSVC
 
-    mean, scale = taught.mean(0), taught.std(0)
+    mean, scale = train.mean(0), train.std(0)
     scale = np.where(scale > 1e-6, scale, 1) * len(mean) ** 0.5
-    rows = (taught - mean) / scale
+    rows = (train - mean) / scale
     values, vectors = np.linalg.eigh((rows @ rows.T).astype(np.float64))
-    kept = values > values[-1] * 1e-6
-    turned = vectors[:, kept] / np.sqrt(values[kept])  # rows.T @ turned is an orthonormal basis of the rows
-    ours = vectors[:, kept] * np.sqrt(values[kept])
+    nonzero = values > values[-1] * 1e-6
+    combinations = vectors[:, nonzero] / np.sqrt(values[nonzero])  # rows.T @ combinations is an orthonormal basis
+    coordinates = vectors[:, nonzero] * np.sqrt(values[nonzero])  # of the rows in that basis
 
-    def taught_svm(x: np.ndarray, y: np.ndarray, price: float) -> Any:
+    def fit_svm(x: np.ndarray, y: np.ndarray, c: float) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", ConvergenceWarning
-            )  # on separable classes the last digits of a score take longest
-            return LinearSVC(C=price, random_state=seed, max_iter=300).fit(x, y)
+            )  # predictions on separable classes settle long before weights
+            return LinearSVC(C=c, random_state=seed, max_iter=300).fit(x, y)
 
-    folds = StratifiedKFold(min(FOLDS, int(np.bincount(answers).min())), shuffle=True, random_state=seed)
-    cuts = list(folds.split(ours, answers))
-    right = {
-        price: sum(int((taught_svm(ours[a], answers[a], price).predict(ours[b]) == answers[b]).sum()) for a, b in cuts)
-        for price in PRICES
+    k_fold = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=seed)
+    folds = list(k_fold.split(coordinates, labels))
+    correct = {
+        c: sum(int((fit_svm(coordinates[a], labels[a], c).predict(coordinates[b]) == labels[b]).sum()) for a, b in folds)
+        for c in C_VALUES
     }
-    best = taught_svm(ours, answers, max(PRICES, key=right.__getitem__))
-    back = (rows.T @ turned.astype(np.float32)) / scale[:, None]
+    svm = fit_svm(coordinates, labels, max(C_VALUES, key=correct.__getitem__))
+    projection = (rows.T @ combinations.astype(np.float32)) / scale[:, None]
     return np.concatenate(
-        [best.predict((tested[i : i + CHUNK] - mean) @ back.astype(np.float32)) for i in range(0, len(tested), CHUNK)]
+        [svm.predict((test[i : i + CHUNK] - mean) @ projection.astype(np.float32)) for i in range(0, len(test), CHUNK)]
     )
 
 
-def supervised(fresh: Critic, parts: Labelled, places: np.ndarray, steps: int, seed: int) -> np.ndarray:
+def supervised(untrained_critic: Critic, split: LabelledSplit, indices: np.ndarray, steps: int, seed: int) -> np.ndarray:
     """Test predictions of a network of the critic's architecture, trained with Adam on these labels alone.
 
     The head is global average pooling, batch normalisation and a linear layer. With at least five labels per class, a fifth of them is
     the validation set for early stopping, with a patience of three checks.
 
     Args:
-        fresh: a critic with random weights; not modified.
-        parts: the pictures.
-        places: indices of the training pictures; see `Labelled.draw`.
+        untrained_critic: a critic with random weights; not modified.
+        split: the images.
+        indices: indices of the training images; see `LabelledSplit.draw`.
         steps: maximum number of steps.
         seed: random seed of the linear layer and of the order.
     """
-    classes = len(parts.names)
-    kept = len(places) // classes // 5 * classes
-    choose, learn = places[:kept], places[kept:]
-    pictures, answers = parts.shown(learn), torch.from_numpy(parts.told(learn)).to(fresh.device)
-    own = copy.deepcopy(fresh)
+    classes = len(split.names)
+    n_validation = len(indices) // classes // 5 * classes
+    validation, train = indices[:n_validation], indices[n_validation:]
+    critic = copy.deepcopy(untrained_critic)
+    images, labels = split.images(train), torch.from_numpy(split.labels(train)).to(critic.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with torch.no_grad():
-            inputs = own.maps(pictures[:1])[-1].shape[1]
-        head = nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, classes)).to(own.device)
-        best, worse = -1.0, 0
+            inputs = critic.maps(images[:1])[-1].shape[1]
+        head = nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, classes)).to(critic.device)
+        best, checks_without_gain = -1.0, 0
         state: dict[str, dict[str, Tensor]] = {}
-        nets = nn.ModuleDict(vars(own.nets)).requires_grad_(True)
-        moved = [*nets.parameters(), *head.parameters()]
-        adam = torch.optim.Adam(moved, RATE)
-        for i, rows in zip(range(steps), _batches(len(learn)), strict=False):
+        nets = nn.ModuleDict(vars(critic.nets)).requires_grad_(True)
+        adam = torch.optim.Adam([*nets.parameters(), *head.parameters()], RATE)
+        for i, rows in zip(range(steps), _batches(len(train)), strict=False):
             nets.train()
             head.train()
             with torch.enable_grad():
-                cost = F.cross_entropy(head(own.maps(pictures[rows])[-1].mean((2, 3))), answers[rows])
+                loss = F.cross_entropy(head(critic.maps(images[rows])[-1].mean((2, 3))), labels[rows])
                 adam.zero_grad()
-                cost.backward()
+                loss.backward()
             adam.step()
-            if kept and ((i + 1) % CHECK == 0 or i + 1 == steps):
-                said = _said(own, head, parts.teaching.array, choose)
-                right, worse = float((said == parts.told(choose)).mean()), worse + 1
-                if right > best:
-                    best, worse = right, 0
+            if n_validation and ((i + 1) % CHECK_EVERY == 0 or i + 1 == steps):
+                predictions = _predict(critic, head, split.train_data.array, validation)
+                accuracy = float((predictions == split.labels(validation)).mean())
+                checks_without_gain += 1
+                if accuracy > best:
+                    best, checks_without_gain = accuracy, 0
                     state = copy.deepcopy({"nets": nets.state_dict(), "head": head.state_dict()})
-                if worse == PATIENCE:
+                if checks_without_gain == PATIENCE:
                     break
-        if kept:
+        if n_validation:
             nets.load_state_dict(state["nets"])
             head.load_state_dict(state["head"])
-    return _said(own, head, parts.testing.array, parts.test)
+    return _predict(critic, head, split.test_data.array, split.test)
 
 
 def _batches(n: int) -> Iterator[Tensor]:
@@ -274,36 +286,36 @@ def _batches(n: int) -> Iterator[Tensor]:
         yield from torch.randperm(n).split(BATCH)
 
 
-def _said(own: Critic, head: nn.Module, array: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _predict(critic: Critic, head: nn.Module, array: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """The classes predicted by a supervised network."""
     head.eval()
-    with evaluating(own.nets), torch.no_grad():
-        found = [
-            head(own.maps(to_floats(array[places[i : i + CHUNK]]))[-1].mean((2, 3))).argmax(1)
-            for i in range(0, len(places), CHUNK)
+    with evaluating(critic.nets), torch.no_grad():
+        blocks = [
+            head(critic.maps(to_floats(array[indices[i : i + CHUNK]]))[-1].mean((2, 3))).argmax(1)
+            for i in range(0, len(indices), CHUNK)
         ]
-    return torch.cat(found).cpu().numpy()
+    return torch.cat(blocks).cpu().numpy()
 
 
 def _words(figures: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
-    said = []
+    words = []
     for n in numbers:
-        means = {way: by[str(n)]["mean"] for way, by in figures["accuracy"].items()}
-        others = ", ".join(f"{WAYS[way]} {mean:.1%}" for way, mean in means.items() if way != "critic")
-        said.append(f"Accuracy with {n:,} labels per class: the critic's feature maps {means['critic']:.1%}; {others}.")
-    ahead = [
-        f"{name} (at {', '.join(won)} labels)"
-        for way, name in (("pixels", "raw pixels"), ("random", "random weights"))
-        if (won := [n for n, gain in figures["gains"][way].items() if gain["beats"]])
+        means = {method: by_n[str(n)]["mean"] for method, by_n in figures["accuracy"].items()}
+        others = ", ".join(f"{METHODS[method]} {mean:.1%}" for method, mean in means.items() if method != "critic")
+        words.append(f"Accuracy with {n:,} labels per class: the critic's feature maps {means['critic']:.1%}; {others}.")
+    beaten = [
+        f"{name} (at {', '.join(wins)} labels)"
+        for method, name in (("pixels", "raw pixels"), ("random", "random weights"))
+        if (wins := [n for n, gain in figures["gains"][method].items() if gain["beats"]])
     ]
-    said.append(
+    words.append(
         "The critic's feature maps are better, by more than the standard deviation over draws, than "
-        + " and ".join(ahead)
+        + " and ".join(beaten)
         + "."
-        if ahead
+        if beaten
         else "The critic's feature maps are not better than raw pixels or random weights beyond the standard deviation over draws."
     )
-    said.append(f"The {figures['tested']:,} test pictures are {figures['test']}.")
+    words.append(f"The {figures['tested']:,} test images are {figures['test']}.")
     if figures["critic_saw_labels"]:
-        said.append("This run was trained with labels, so this does not show what its critic learns without supervision.")
-    return said
+        words.append("This run was trained with labels, so this does not show what its critic learns without supervision.")
+    return words

@@ -1,4 +1,4 @@
-"""The result of a laboratory tool: figures for programs, pictures and sentences for people. Nothing here writes files."""
+"""The result of a laboratory tool: figures for programs, images and sentences for people. Nothing here writes files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Finding:
     Args:
         figures: results by name: text, numbers, lists, dictionaries; NaN or None if undefined.
         words: their interpretation, one sentence each.
-        sheets: pictures by name, with title, column heads and legend.
+        sheets: image sheets by name, with title, column heads and legend.
         films: frames of looping animations by name.
-        arrays: input for other tools, such as latents.
+        arrays: arrays by name, such as latents, which other tools accept as input.
     """
 
     figures: Mapping[str, Any]

@@ -1,41 +1,42 @@
-"""Gradient-based optimisation of latents, and the real pictures to fit."""
+"""Gradient-based optimisation of latents, and the real images to fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.latents import whole_numbers
+from leafwing.laboratory.latents import parse_numbers
 from leafwing.model import Labels, Model, evaluating
+from leafwing.pixels import to_floats
 from leafwing.progress import Progress, no_progress
 
-AT_ONCE = 64
+CHUNK = 64
 """Number of latents optimised in parallel."""
 POOL = 100
 """Number of random samples from which the best starting points are chosen."""
 DRAWS = 4_096
 """Number of prior draws whose minimum and maximum bound the latents in each dimension."""
-PAST, TRIES, SHORTER, DESCENT = 8, 6, 0.3, 1e-4
+HISTORY, TRIALS, SHRINK, ARMIJO = 8, 6, 0.3, 1e-4
 """L-BFGS: history size; maximum line search steps and their shrinking factor; Armijo constant."""
 
-Cost = Callable[[Tensor, Tensor], Tensor]
-"""Latents (k, size) and the index of each one's target picture (k,) -> independent losses (k,)."""
-Value = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Unconstrained variables (k, size) and their row indices (k,) -> losses and gradients."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Latents (k, size) and the index of the target image of each (k,) -> independent losses (k,)."""
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Unconstrained variables (k, size) and their row indices (k,) -> losses (k,) and gradients (k, size)."""
 
 
 @dataclass(frozen=True)
 class Box:
     """The range of a prior, `low` to `high` (size,), and a reparametrisation by unconstrained variables.
 
-    z = middle + half tanh(u / half), with unit slope at the middle. So optimisers need no bounds, whether those of a uniform prior or
-    the extremes of a normal one.
+    z = middle + half tanh(u / half), with unit slope at the middle, so that optimisers need no bounds.
     """
 
     low: Tensor
@@ -45,43 +46,43 @@ class Box:
     def of(cls, model: Model) -> Box:
         """The box of a model's prior."""
         assert model.game.abilities.prior is not None
-        drawn = model.game.abilities.prior(DRAWS, "cpu", torch.Generator().manual_seed(0)).to(model.device)
-        return cls(drawn.amin(0), drawn.amax(0))
+        latents = model.game.abilities.prior(DRAWS, "cpu", torch.Generator().manual_seed(0)).to(model.device)
+        return cls(latents.amin(0), latents.amax(0))
 
-    def free(self, latents: Tensor) -> Tensor:
-        """The unconstrained variables of latents, which are clipped to the range."""
+    def unconstrain(self, latents: Tensor) -> Tensor:
+        """The unconstrained variables of latents; latents are clipped to the range."""
         middle, half = self._shape()
         return half * torch.atanh(((latents - middle) / half).clamp(-0.9999, 0.9999))
 
-    def inside(self, free: Tensor) -> Tensor:
+    def constrain(self, variables: Tensor) -> Tensor:
         """The latents of unconstrained variables."""
         middle, half = self._shape()
-        return middle + half * torch.tanh(free / half)
+        return middle + half * torch.tanh(variables / half)
 
     def _shape(self) -> tuple[Tensor, Tensor]:
         return (self.low + self.high) / 2, ((self.high - self.low) / 2).clamp(min=1e-6)
 
 
-def begin(model: Model, cost: Cost, n: int, starts: int, seed: int) -> Tensor:
-    """The latents with the lowest loss among `POOL` random ones for each of n pictures, best first: (n * starts, size)."""
+def starting_points(model: Model, loss: Loss, n: int, starts: int, seed: int) -> Tensor:
+    """The `starts` latents with the lowest loss among `POOL` random ones for each of n images, best first: (n * starts, size)."""
     pool = model.latents(max(POOL, starts), seed)
-    chosen = []
+    best = []
     for i in range(n):
-        whose = torch.full((len(pool),), i, device=pool.device)
+        targets = torch.full((len(pool),), i, device=pool.device)
         with torch.no_grad():
-            costs = torch.cat([cost(*part) for part in zip(pool.split(AT_ONCE), whose.split(AT_ONCE), strict=True)])
-        chosen.append(pool[costs.argsort(stable=True)[:starts]])
-    return torch.cat(chosen)
+            losses = torch.cat([loss(*part) for part in zip(pool.split(CHUNK), targets.split(CHUNK), strict=True)])
+        best.append(pool[losses.argsort(stable=True)[:starts]])
+    return torch.cat(best)
 
 
 def fit(
-    cost: Cost,
+    loss: Loss,
     starts: Tensor,
-    whose: Tensor,
+    targets: Tensor,
     box: Box,
     *,
     steps: int,
-    method: str = "adam",
+    method: Literal["adam", "lbfgs"] = "adam",
     rate: float = 0.1,
     report_progress: Progress = no_progress,
     what: str = "fitting latents",
@@ -89,9 +90,9 @@ def fit(
     """Minimises a loss over latents, independently from each starting point.
 
     Args:
-        cost: the loss.
+        loss: the loss.
         starts: starting points (n, size).
-        whose: index of each one's target picture (n,).
+        targets: index of the target image of each (n,).
         box: range of the latents.
         steps: number of steps.
         method: adam, with a learning rate that decays linearly to 0; or lbfgs, with a separate step size per row.
@@ -103,206 +104,217 @@ def fit(
         The best latents found (n, size), and their losses (n,).
     """
 
-    def value(free: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        given = free.detach().requires_grad_()
-        costs = cost(box.inside(given), whose[rows])
-        return costs.detach(), torch.autograd.grad(costs.sum(), given)[0]
+    def objective(variables: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = variables.detach().requires_grad_()
+        losses = loss(box.constrain(leaf), targets[rows])
+        return losses.detach(), torch.autograd.grad(losses.sum(), leaf)[0]
 
-    found = []
-    parts = torch.arange(len(starts), device=starts.device).split(AT_ONCE)
+    results = []
+    parts = torch.arange(len(starts), device=starts.device).split(CHUNK)
     for i, rows in enumerate(parts):
 
-        def told(step: int, i: int = i) -> None:
+        def report(step: int, i: int = i) -> None:
             report_progress(what, i * steps + step, len(parts) * steps)
 
-        free = box.free(starts[rows])
-        found.append(
-            _adam(value, free, rows, steps, rate, told) if method == "adam" else _lbfgs(value, free, rows, steps, told)
+        start = box.unconstrain(starts[rows])
+        results.append(
+            _adam(objective, start, rows, steps, rate, report)
+            if method == "adam"
+            else _lbfgs(objective, start, rows, steps, report)
         )
-    free, costs = (torch.cat(one) for one in zip(*found, strict=True))
-    return box.inside(free), costs
+    best, losses = (torch.cat(part) for part in zip(*results, strict=True))
+    return box.constrain(best), losses
 
 
 def _adam(
-    value: Value, free: Tensor, rows: Tensor, steps: int, rate: float, told: Callable[[int], None]
+    objective: Objective, start: Tensor, rows: Tensor, steps: int, rate: float, report: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:
-    moved = torch.nn.Parameter(free.clone())
-    optimiser = torch.optim.Adam([moved])
-    best, least = free.clone(), torch.full((len(free),), torch.inf, device=free.device)
+    x = torch.nn.Parameter(start.clone())
+    optimiser = torch.optim.Adam([x])
+    best, lowest = start.clone(), torch.full((len(start),), torch.inf, device=start.device)
     for i in range(steps + 1):
-        costs, moved.grad = value(moved, rows)
-        better = costs < least
-        best[better], least[better] = moved.detach()[better], costs[better]
+        losses, x.grad = objective(x, rows)
+        better = losses < lowest
+        best[better], lowest[better] = x.detach()[better], losses[better]
         if i < steps:
             optimiser.param_groups[0]["lr"] = rate * (1 - i / steps)
             optimiser.step()
-            told(i + 1)
-    return best, least
+            report(i + 1)
+    return best, lowest
 
 
-def _lbfgs(value: Value, free: Tensor, rows: Tensor, steps: int, told: Callable[[int], None]) -> tuple[Tensor, Tensor]:
+def _lbfgs(
+    objective: Objective, start: Tensor, rows: Tensor, steps: int, report: Callable[[int], None]
+) -> tuple[Tensor, Tensor]:
     """Liu & Nocedal 1989, On the limited memory BFGS method: every row is a separate problem, all are solved in parallel.
 
     A row whose line search fails restarts from steepest descent; if that fails too, it has converged.
     """
-    free = free.clone()
-    costs, slopes = value(free, rows)
-    past: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change of gradient, 1 / their product (0 if invalid)
-    scale, fresh, arrived = (
-        torch.ones_like(costs),
-        torch.ones_like(costs, dtype=torch.bool),
-        torch.zeros_like(costs, dtype=torch.bool),
+    x = start.clone()
+    losses, gradients = objective(x, rows)
+    history: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change of gradient, 1 / their product (0 if invalid)
+    scale, restarted, converged = (
+        torch.ones_like(losses),
+        torch.ones_like(losses, dtype=torch.bool),
+        torch.zeros_like(losses, dtype=torch.bool),
     )
     for i in range(steps):
-        way = _direction(slopes, past, scale)
-        promised = (way * slopes).sum(1)
-        length = torch.where(fresh, 1 / slopes.norm(dim=1).clamp(min=1e-12), 1.0)
-        trying, stuck = ~arrived, ~arrived
-        before, before_slopes = free.clone(), slopes.clone()
-        for _ in range(TRIES):
-            k = stuck.nonzero()[:, 0]
-            new = before[k] + length[k, None] * way[k]
-            new_costs, new_slopes = value(new, rows[k])
-            good = new_costs <= costs[k] + DESCENT * length[k] * promised[k]
-            free[k[good]], costs[k[good]], slopes[k[good]] = new[good], new_costs[good], new_slopes[good]
-            stuck[k[good]] = False
-            length[k] *= SHORTER
-            if not stuck.any():
+        direction = _direction(gradients, history, scale)
+        slope = (direction * gradients).sum(1)
+        length = torch.where(restarted, 1 / gradients.norm(dim=1).clamp(min=1e-12), 1.0)
+        active, failing = ~converged, ~converged
+        x_before, gradients_before = x.clone(), gradients.clone()
+        for _ in range(TRIALS):
+            k = failing.nonzero()[:, 0]
+            new = x_before[k] + length[k, None] * direction[k]
+            new_losses, new_gradients = objective(new, rows[k])
+            good = new_losses <= losses[k] + ARMIJO * length[k] * slope[k]
+            x[k[good]], losses[k[good]], gradients[k[good]] = new[good], new_losses[good], new_gradients[good]
+            failing[k[good]] = False
+            length[k] *= SHRINK
+            if not failing.any():
                 break
-        step, change = free - before, slopes - before_slopes
+        step, change = x - x_before, gradients - gradients_before
         product = (step * change).sum(1)
-        curved = trying & ~stuck & (product > 1e-10)
-        past = [*past[-PAST + 1 :], (step, change, torch.where(curved, 1 / product, 0.0))]
-        scale = torch.where(curved, product / change.square().sum(1).clamp(min=1e-20), scale)
-        arrived = arrived | (stuck & fresh)
-        for _, _, inverse in past:
-            inverse[stuck] = 0
-        scale[stuck], fresh = 1.0, stuck
-        told(i + 1)
-        if arrived.all():
+        valid = active & ~failing & (product > 1e-10)
+        history = [*history[-HISTORY + 1 :], (step, change, torch.where(valid, 1 / product, 0.0))]
+        scale = torch.where(valid, product / change.square().sum(1).clamp(min=1e-20), scale)
+        converged = converged | (failing & restarted)
+        for _, _, inverse in history:
+            inverse[failing] = 0
+        scale[failing], restarted = 1.0, failing
+        report(i + 1)
+        if converged.all():
             break
-    return free, costs
+    return x, losses
 
 
-def _direction(slopes: Tensor, past: list[tuple[Tensor, Tensor, Tensor]], scale: Tensor) -> Tensor:
+def _direction(gradients: Tensor, history: list[tuple[Tensor, Tensor, Tensor]], scale: Tensor) -> Tensor:
     """The search direction: two-loop recursion of L-BFGS."""
-    way, shares = slopes.clone(), []
-    for step, change, inverse in reversed(past):
-        share = inverse * (step * way).sum(1)
-        way -= share[:, None] * change
-        shares.append(share)
-    way *= scale[:, None]
-    for (step, change, inverse), share in zip(past, reversed(shares), strict=True):
-        way += (share - inverse * (change * way).sum(1))[:, None] * step
-    return -way
+    direction, alphas = gradients.clone(), []
+    for step, change, inverse in reversed(history):
+        alpha = inverse * (step * direction).sum(1)
+        direction -= alpha[:, None] * change
+        alphas.append(alpha)
+    direction *= scale[:, None]
+    for (step, change, inverse), alpha in zip(history, reversed(alphas), strict=True):
+        direction += (alpha - inverse * (change * direction).sum(1))[:, None] * step
+    return -direction
 
 
-def judged(model: Model, pictures: Tensor, told: list[Tensor]) -> Tensor:
-    """The critic's scores (n,) of pictures, through which gradients flow; see `Model.judge`."""
+def critic_scores(model: Model, images: Tensor, conditions: list[Tensor]) -> Tensor:
+    """The critic's scores (n,) of images, with gradients; see `Model.judge`."""
     judge, nets = model.game.abilities.judge, model.game.shown
     assert judge is not None
     with evaluating(nets):
-        return judge(nets, pictures, *(told or (None,))).float()
+        return judge(nets, images, *(conditions or (None,))).float()
 
 
-def made_of(model: Model, latents: Tensor, told: list[Tensor]) -> Tensor:
+def generate(model: Model, latents: Tensor, conditions: list[Tensor]) -> Tensor:
     """Samples from latents with the conditions of `Model.told`, clipped to [-1, 1], without gradients."""
-    said = dict(zip(model.game.abilities.conditions, told, strict=True))
-    return model.generate(latents, label=said.get("label"), attributes=said.get("attributes"))
+    by_name = dict(zip(model.game.abilities.conditions, conditions, strict=True))
+    return model.generate(latents, label=by_name.get("label"), attributes=by_name.get("attributes"))
 
 
-def cheapest(latents: Tensor, costs: Tensor, each: int) -> Tensor:
-    """The row with the lowest loss in every group of `each` consecutive rows: (n / each, size)."""
-    best = costs.view(-1, each).argmin(1) + torch.arange(len(costs) // each, device=costs.device) * each
+def best_of_each(latents: Tensor, losses: Tensor, size: int) -> Tensor:
+    """The row with the lowest loss in every group of `size` consecutive rows: (n / size, ...)."""
+    best = losses.view(-1, size).argmin(1) + torch.arange(len(losses) // size, device=losses.device) * size
     return latents[best]
 
 
 @dataclass(frozen=True)
-class Real:
-    """Real pictures and their conditions.
+class Targets:
+    """Real images to fit, and their conditions.
 
     Args:
-        names: name of each picture.
+        names: name of each image.
         pixels: uint8 (n, channels, height, width).
-        pictures: the same as floats in [-1, 1].
-        told: the conditions, n of each; see `Model.told`.
+        images: the same as floats in [-1, 1].
+        conditions: the conditions, n of each; see `Model.told`.
     """
 
     names: list[str]
     pixels: Tensor
-    pictures: Tensor
-    told: list[Tensor]
+    images: Tensor
+    conditions: list[Tensor]
 
 
-def real(model: Model, held: Dataset, pictures: str, label: str | None, file: Path | None = None) -> Real:
-    """The pictures selected by the user, with the conditions that the model takes.
+def load_targets(model: Model, data: Dataset, pictures: str, label: str | None, file: Path | None = None) -> Targets:
+    """The real images selected by the user, with the conditions that the model takes.
 
     Args:
         model: the model.
-        held: the data set.
-        pictures: indices in the order of `held` shuffled with seed 0: `3,5,8` or `0:10`; too large ones are ignored.
-        label: class of all pictures; None for their own.
-        file: a picture file or folder to use instead, resized like the run's data.
+        data: the data set.
+        pictures: indices in the order of `data` shuffled with seed 0: `3,5,8` or `0:10`; indices out of range are ignored.
+        label: class of all images; None for their labels in the data.
+        file: an image file or folder to use instead, resized like the run's data.
 
     Raises:
-        LeafwingError: no such pictures, or no class for a class-conditional run.
+        LeafwingError: no such images, or no class for a class-conditional run.
     """
     if file is None:
-        numbers = [number for number in whole_numbers("pictures", pictures) if number < len(held)]
+        numbers = [number for number in parse_numbers("pictures", pictures) if number < len(data)]
         if not numbers:
-            raise LeafwingError(f"--pictures {pictures}: there are {len(held)} pictures, 0 to {len(held) - 1}")
-        rows = held.epoch(0, 0)[0][numbers]
-        names, pixels = [str(number) for number in numbers], torch.from_numpy(held.array[rows])
+            raise LeafwingError(f"--pictures {pictures}: there are {len(data)} pictures, 0 to {len(data) - 1}")
+        rows = data.epoch(0, 0)[0][numbers]
+        names, pixels = [str(number) for number in numbers], torch.from_numpy(data.array[rows])
     else:
-        names, pixels = _read(file, held)
+        names, pixels = _read(file, data)
         rows = None
     labels: Labels = label
     if model.labels and label is None:
-        if rows is None or held.labels is None:
+        if rows is None or data.labels is None:
             raise LeafwingError(
                 f"this run is class-conditional, and these pictures have no labels: set one, as in --label {model.labels[0]}"
             )
-        labels = [held.spec.labels[held.labels[row]] for row in rows]
-    own = rows is not None and held.attributes is not None and held.spec.attributes == model.attributes
-    attributes = held.attributes[rows] if own and held.attributes is not None else None
-    told = model.told(len(pixels), labels, attributes if model.attributes else None)
+        labels = [data.spec.labels[data.labels[row]] for row in rows]
+    attributes = None
+    if model.attributes and rows is not None and data.attributes is not None and data.spec.attributes == model.attributes:
+        attributes = data.attributes[rows]
+    conditions = model.told(len(pixels), labels, attributes)
     pixels = pixels.permute(0, 3, 1, 2)
-    return Real(names, pixels, (pixels.float() / 127.5 - 1).to(model.device), told)
+    return Targets(names, pixels, to_floats(pixels).to(model.device), conditions)
 
 
-def _read(file: Path, held: Dataset) -> tuple[list[str], Tensor]:
-    """The names and pixels (n, height, width, channels) of a picture file, or of those in a folder."""
+def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:
+    """The names and pixels (n, height, width, channels) of an image file, or of the images in a folder."""
     from leafwing.data import pictures, sources
     from leafwing.data.options import check
 
-    if not file.exists():
-        raise LeafwingError(f"--file {file}: no such file or folder")
-    shape = held.spec
-    target = check((shape.height, shape.width), shape.channels, held.options["fit"], held.options["background"]).target(
+    if not path.exists():
+        raise LeafwingError(f"--file {path}: no such file or folder")
+    spec = data.spec
+    target = check((spec.height, spec.width), spec.channels, data.options["fit"], data.options["background"]).target(
         (0, 0), 0
     )
-    found = [one for one in sources.list_files(file)[0] if not sources.is_side(one.name)]
+    files = [file for file in sources.list_files(path)[0] if not sources.is_side(file.name)]
     names, pixels = [], []
     with pictures.strict():
-        for one in found[:AT_ONCE]:
+        for file in files[:CHUNK]:
             try:
-                pixels.append(torch.from_numpy(pictures.decode(Path(one.path).read_bytes(), target).pixels.copy()))
+                pixels.append(torch.from_numpy(pictures.decode(Path(file.path).read_bytes(), target).pixels.copy()))
             except (OSError, pictures.Unusable) as error:
-                raise LeafwingError(f"--file {one.path}: {error}") from None
-            names.append(Path(one.name).stem)
+                raise LeafwingError(f"--file {file.path}: {error}") from None
+            names.append(Path(file.name).stem)
     if not pixels:
-        raise LeafwingError(f"--file {file}: no pictures in this folder")
+        raise LeafwingError(f"--file {path}: no images in this folder")
     return names, torch.stack(pixels)
 
 
-def need_counts(**counts: int) -> None:
+def check_label(model: Model, label: str | None) -> None:
+    """Raises LeafwingError for a label that the model does not know."""
+    if label is not None:
+        model.classes(label, 1)
+
+
+def require_counts(**counts: int) -> None:
     """Raises LeafwingError for a count below 1, naming its option."""
     for name, value in counts.items():
         if value < 1:
             raise LeafwingError(f"--{name} {value}: must be at least 1")
 
 
-def need_weights(**weights: float) -> None:
+def require_weights(**weights: float) -> None:
     """Raises LeafwingError for a weight that is negative or not finite, naming its option."""
     for name, value in weights.items():
         if not 0 <= value < torch.inf:

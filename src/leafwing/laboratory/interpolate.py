@@ -1,21 +1,27 @@
 """Interpolation between latents: do samples change smoothly? Radford et al. 2015, arXiv:1511.06434, 6.1.
 
-The paper: where a walk changes the meaning of pictures, "we can reason that the model has learned relevant and interesting
-representations"; a generator that had memorised pictures would jump from one to the next. This tool measures the jumps.
+The paper: where a walk through latent space changes the content of images, "we can reason that the model has learned relevant and
+interesting representations"; a generator that had memorised images would jump from one to the next. This tool measures the jumps.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import between, chosen, need_pictures, of_one_kind, whole_numbers
+from leafwing.laboratory.latents import (
+    Interpolation,
+    fix_conditions,
+    interpolate_latents,
+    parse_numbers,
+    require_images,
+    select_latents,
+)
 from leafwing.laboratory.sheet import film, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -32,21 +38,21 @@ def interpolate(
     report_progress: Progress = no_progress,
     samples: str = "0,1,2,3,4,5",
     file: Path | None = None,
-    way: Literal["spherical", "straight"] = "spherical",
+    interpolation: Interpolation = "spherical",
     steps: int = 9,
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Interpolates from one sample to the next and back to the first.
+    """Interpolates from one sample to the next, and from the last back to the first.
 
     Args:
-        model: a model of pictures.
+        model: a model of images.
         features: the feature space in which steps are measured.
         report_progress: progress callback.
         samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
         file: an .npz or .npy file of latents; --samples then selects its rows.
-        way: spherical (norm-preserving) or straight.
-        steps: pictures per row of the sheet.
+        interpolation: spherical, which keeps the norm of latents, or linear.
+        steps: images per row of the sheet.
         label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 
@@ -56,44 +62,42 @@ def interpolate(
         between the end points. `stray`: path length relative to that distance.
 
     Raises:
-        LeafwingError: a run of points, fewer than two samples, or steps.
+        LeafwingError: a run that generates points, or fewer than two samples or steps.
     """
-    need_pictures(model)
-    ends, numbers = chosen(model, samples, seed, file), whole_numbers("samples", samples)
+    require_images(model)
+    ends, numbers = select_latents(model, samples, seed, file), parse_numbers("samples", samples)
     if len(ends) < 2 or steps < 2:
         raise LeafwingError("interpolation requires at least two --samples and two --steps")
-    generate = of_one_kind(model, label)
-    walks, rows, frames = [], [], []
-    ring = [*range(len(ends)), 0]
-    for i, (first, last) in enumerate(pairwise(ring)):
-        walk = between(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), way)
-        made = generate(walk)
-        walks.append(features(made)[0])
-        shown = generate(between(ends[first], ends[last], torch.linspace(0, 1, steps), way))
-        rows.append((f"{numbers[first]} to {numbers[last]}", shown.cpu()))
-        frames += [frame[None].cpu() for frame in made[:-1]]
+    generate = fix_conditions(model, label)
+    paths, rows, frames = [], [], []
+    for i, (first, last) in enumerate(pairwise([*range(len(ends)), 0])):
+        images = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))
+        paths.append(features(images)[0])
+        row = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, steps), interpolation))
+        rows.append((f"{numbers[first]} to {numbers[last]}", row.cpu()))
+        frames += [image[None].cpu() for image in images[:-1]]
         report_progress("interpolating", i + 1, len(ends))
-    taken = [np.linalg.norm(np.diff(walk, axis=0), axis=1) for walk in walks]
-    straight = np.array([np.linalg.norm(walk[-1] - walk[0]) for walk in walks])
-    all_steps = np.concatenate(taken)
-    median, largest = float(np.median(all_steps)), float(all_steps.max())
+    lengths = [np.linalg.norm(np.diff(path, axis=0), axis=1) for path in paths]  # of the steps of each path
+    distances = np.array([np.linalg.norm(path[-1] - path[0]) for path in paths])
+    all_lengths = np.concatenate(lengths)
+    median, largest = float(np.median(all_lengths)), float(all_lengths.max())
     figures = {
-        "walks": len(walks),
+        "walks": len(paths),
         "median_step": median,
         "largest_step": largest,
         "jump": largest / median if median else None,
-        "distance": float(np.median(straight)),
-        "largest_share": float(np.max([steps.max() / max(steps.sum(), 1e-12) for steps in taken])),
-        "stray": float(np.median([steps.sum() / max(d, 1e-12) for steps, d in zip(taken, straight, strict=True)])),
+        "distance": float(np.median(distances)),
+        "largest_share": float(np.max([path.max() / max(path.sum(), 1e-12) for path in lengths])),
+        "stray": float(np.median([path.sum() / max(d, 1e-12) for path, d in zip(lengths, distances, strict=True)])),
         "space": features.name,
-        "way": way,
+        "way": interpolation,
     }
     words = [
         f"No single step out of {FINE} makes more than {figures['largest_share']:.0%} of a path's length. A generator that jumped "
-        "between memorised pictures would make all of it in one step."
+        "between memorised images would make all of it in one step."
     ]
     heads = [f"{i / (steps - 1):.2f}" for i in range(steps)]
-    legend = f"Each row: {way} interpolation from one sample to the next, in {steps} pictures. Above: position on the path."
+    legend = f"Each row: {interpolation} interpolation from one sample to the next, in {steps} images. Above: position on the path."
     return Finding(
         figures,
         words,

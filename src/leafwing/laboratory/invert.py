@@ -1,7 +1,7 @@
-"""GAN inversion: find latents that reproduce given pictures. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image
+"""GAN inversion: find latents that reproduce given images. Zhu et al. 2016, Generative Visual Manipulation on the Natural Image
 Manifold, arXiv:1609.03552, 3.1.
 
-The paper: project a photograph by optimisation (L-BFGS), by an encoder that predicts its latent, or by both, with the prediction as
+The paper projects a photograph by optimisation (L-BFGS), by an encoder that predicts its latent, or by both, with the prediction as
 starting point. What no latent reproduces, the generator has not learnt.
 """
 
@@ -18,19 +18,33 @@ from torch import Tensor
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.fitting import POOL, Box, Cost, Real, begin, cheapest, fit, made_of, need_counts, need_weights, real
-from leafwing.laboratory.latents import need_pictures
+from leafwing.laboratory.fitting import (
+    POOL,
+    Box,
+    Loss,
+    Targets,
+    best_of_each,
+    check_label,
+    fit,
+    generate,
+    load_targets,
+    require_counts,
+    require_weights,
+    starting_points,
+)
+from leafwing.laboratory.latents import parse_numbers, require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.own import opaque
 from leafwing.model import Model
 from leafwing.progress import Progress, no_progress
 
-METHODS = ("adam", "lbfgs", "encoder", "hybrid")
-SHOWN = 12
-"""Number of pictures on the sheet."""
+Method = Literal["adam", "lbfgs", "encoder", "hybrid"]
+METHODS: tuple[Method, ...] = ("adam", "lbfgs", "encoder", "hybrid")
+COLUMNS = 12
+"""Maximum number of images on the sheet."""
 LONG = 1.5
-"""Latents with a norm more than this many times the prior's are reported."""
+"""Latents with a norm more than this many times the prior's are reported as unlikely."""
 PAIRS = 32
 """Number of sample pairs whose mean distance normalises both parts of the loss."""
 
@@ -38,7 +52,7 @@ PAIRS = 32
 def invert(
     model: Model,
     *,
-    held: Dataset,
+    held_out: Dataset,
     features: Features,
     report_progress: Progress = no_progress,
     pictures: str = "0:8",
@@ -50,112 +64,132 @@ def invert(
     weight: float = 0.1,
     seed: int = 0,
 ) -> Finding:
-    """Finds the latents whose samples are most similar to given pictures.
+    """Finds the latents whose samples are most similar to given images.
 
     The loss is the mean squared pixel error plus `weight` times the squared feature distance, each normalised by its mean between two
     samples. Latents stay within the range of the prior.
 
     Args:
-        model: a model of pictures.
-        held: real pictures.
-        features: the feature space in which pictures are compared in addition to pixels.
+        model: a model of images.
+        held_out: real images.
+        features: the feature space in which images are compared in addition to pixels.
         report_progress: progress callback.
-        pictures: indices of real pictures in the order shuffled with seed 0, such as 3,5,8 or 0:10.
-        file: a picture file or folder to use instead.
-        label: class of the pictures, for a run with labels; default: their label in the data.
+        pictures: indices of real images in the order shuffled with seed 0, such as 3,5,8 or 0:10.
+        file: an image file or folder to use instead.
+        label: class of the images, for a run with labels; default: their label in the data.
         method: adam, lbfgs, encoder, hybrid (L-BFGS started from the encoder), or all that the run supports.
-        starts: number of searches per picture, started from the best of 100 random samples; the best result is kept.
+        starts: number of searches per image, started from the best of 100 random samples; the best result is used.
         steps: optimisation steps per search.
         weight: weight of the feature loss; 0 disables it.
         seed: random seed of the starting points.
 
     Returns:
-        `error`: for each method, and for the best of 100 random samples, the median over pictures of the mean squared error of pixels
-        in [-1, 1]; `errors`: per picture; `distance`: the same in feature space; `length`: root mean square of the latents, and of
-        the prior. Arrays `latents`: latents of the best method for each picture; `latents_METHOD`: of each method.
+        `error`: for each method, and for the best of 100 random samples, the median over images of the mean squared error of pixels
+        in [-1, 1]; `errors`: per image; `distance`: the same in feature space; `length`: root mean square of the latents, and of
+        the prior. Arrays `latents`: latents of the best method for each image; `latents_METHOD`: of each method.
 
     Raises:
-        LeafwingError: a run that generates points, no such pictures, no encoder, or an option out of range.
+        LeafwingError: a run that generates points, no such images, no encoder, or an option out of range.
     """
-    need_pictures(model)
-    need_counts(starts=starts, steps=steps)
-    need_weights(weight=weight)
-    if method in ("encoder", "hybrid") and not model.can("encode"):
-        raise LeafwingError(f"--method {method}: this run has no encoder; choose adam or lbfgs (see `leafwing recipes`)")
-    given = real(model, held, pictures, label, file)
-    n, box = len(given.names), Box.of(model)
-    cost = _cost(model, given, features, weight)
-    random, each = begin(model, cost, n, starts, seed), torch.arange(n, device=model.device)
-    found = {"random": random[::starts]}
-    for name in [one for one in METHODS if method in (one, "all")]:
+    check(model, pictures=pictures, file=file, label=label, method=method, starts=starts, steps=steps, weight=weight)
+    targets = load_targets(model, held_out, pictures, label, file)
+    n, box = len(targets.names), Box.of(model)
+    loss = _loss(model, targets, features, weight)
+    random, indices = starting_points(model, loss, n, starts, seed), torch.arange(n, device=model.device)
+    latents = {"random": random[::starts]}
+    for name in METHODS:
+        if method not in (name, "all"):
+            continue
         search = partial(fit, steps=steps, report_progress=report_progress, what=f"inverting, {name}")
         if name in ("adam", "lbfgs"):
-            found[name] = cheapest(*search(cost, random, each.repeat_interleave(starts), box, method=name), starts)
+            latents[name] = best_of_each(*search(loss, random, indices.repeat_interleave(starts), box, method=name), starts)
         elif model.can("encode"):
-            found[name] = model.encode(given.pictures)
+            latents[name] = model.encode(targets.images)
             if name == "hybrid":
-                found[name] = search(cost, found[name], each, box, method="lbfgs")[0]
-    made = {name: made_of(model, latents, given.told) for name, latents in found.items()}
-    errors = {name: (own - given.pictures).square().flatten(1).mean(1).tolist() for name, own in made.items()}
-    wanted = features(given.pictures)[0]
-    distances = {name: np.linalg.norm(features(own)[0] - wanted, axis=1).tolist() for name, own in made.items()}
-    tried = [name for name in found if name != "random"]
-    best = [min(tried, key=lambda name: errors[name][i]) for i in range(n)]
-    length = {name: float(own.square().mean().sqrt()) for name, own in (found | {"prior": model.latents(256)}).items()}
-    error = {name: float(np.median(own)) for name, own in errors.items()}
+                latents[name] = search(loss, latents[name], indices, box, method="lbfgs")[0]
+    images = {name: generate(model, z, targets.conditions) for name, z in latents.items()}
+    errors = {name: (x - targets.images).square().flatten(1).mean(1).tolist() for name, x in images.items()}
+    target_features = features(targets.images)[0]
+    distances = {name: np.linalg.norm(features(x)[0] - target_features, axis=1).tolist() for name, x in images.items()}
+    methods = [name for name in latents if name != "random"]
+    best = [min(methods, key=lambda name: errors[name][i]) for i in range(n)]
+    length = {name: float(z.square().mean().sqrt()) for name, z in (latents | {"prior": model.latents(256)}).items()}
+    error = {name: float(np.median(values)) for name, values in errors.items()}
     figures = {
         "pictures": n,
         "error": error,
-        "distance": {name: float(np.median(own)) for name, own in distances.items()},
+        "distance": {name: float(np.median(values)) for name, values in distances.items()},
         "space": features.name,
         "length": length,
         "errors": errors,
     }
-    first = min(tried, key=lambda name: error[name])
+    winner = min(methods, key=lambda name: error[name])
     words = [
-        f"The best method for {n} pictures is {first}: median error {error[first]:.4f}, against {error['random']:.4f} for the best of "
+        f"The best method for {n} images is {winner}: median error {error[winner]:.4f}, against {error['random']:.4f} for the best of "
         f"{POOL} random samples (mean squared error, pixels in [-1, 1])."
     ]
-    longest = max(tried, key=lambda name: length[name])
+    longest = max(methods, key=lambda name: length[name])
     if length[longest] > LONG * length["prior"]:
         words.append(
-            f"The latents found by {longest} have {length[longest] / length['prior']:.1f} times the norm of the prior's: such latents "
-            "are very unlikely under it."
+            f"The latents found by {longest} have {length[longest] / length['prior']:.1f} times the norm of the prior's: latents of "
+            "that norm are very unlikely under the prior."
         )
     titles = {"random": "best random", "lbfgs": "L-BFGS", "adam": "Adam", "hybrid": "encoder, then L-BFGS"}
-    rows = [("picture", given.pictures[:SHOWN].cpu())]
-    rows += [(f"{titles.get(name, name)}: {error[name]:.2g}", own[:SHOWN].cpu()) for name, own in made.items()]
+    rows = [("image", targets.images[:COLUMNS].cpu())]
+    rows += [(f"{titles.get(name, name)}: {error[name]:.2g}", x[:COLUMNS].cpu()) for name, x in images.items()]
     legend = (
-        f"Top: real pictures. Below: the most similar sample found by each method, with the method's median squared error. "
+        f"Top: real images. Below: the most similar sample found by each method, with the method's median squared error. "
         f"`best random` is the best of {POOL} random samples; the searches start from the best {starts}."
     )
-    arrays = {f"latents_{name}": found[name].cpu().numpy() for name in tried}
-    arrays["latents"] = torch.stack([found[name][i] for i, name in enumerate(best)]).cpu().numpy()
-    shown = sheet("Real pictures and their reconstructions", rows, heads=given.names[:SHOWN], legend=legend)
-    return Finding(figures, words, {"inversion": shown}, arrays=arrays)
+    arrays = {f"latents_{name}": latents[name].cpu().numpy() for name in methods}
+    arrays["latents"] = torch.stack([latents[name][i] for i, name in enumerate(best)]).cpu().numpy()
+    image = sheet("Real images and their reconstructions", rows, heads=targets.names[:COLUMNS], legend=legend)
+    return Finding(figures, words, {"inversion": image}, arrays=arrays)
 
 
-def _cost(model: Model, given: Real, features: Features, weight: float) -> Cost:
-    """The loss between samples and pictures; see `invert`."""
+def check(
+    model: Model,
+    *,
+    pictures: str,
+    file: Path | None,
+    label: str | None,
+    method: str,
+    starts: int,
+    steps: int,
+    weight: float,
+) -> None:
+    """Raises LeafwingError for invalid options."""
+    require_images(model)
+    require_counts(starts=starts, steps=steps)
+    require_weights(weight=weight)
+    if method in ("encoder", "hybrid") and not model.can("encode"):
+        raise LeafwingError(f"--method {method}: this run has no encoder; choose adam or lbfgs (see `leafwing recipes`)")
+    check_label(model, label)
+    if file is None:
+        parse_numbers("pictures", pictures)
+
+
+def _loss(model: Model, targets: Targets, features: Features, weight: float) -> Loss:
+    """The loss between samples and target images; see `invert`."""
     samples = model.sample(2 * PAIRS)
-    unit = _apart(samples[:PAIRS], samples[PAIRS:]).mean().clamp(min=1e-12)
-    wanted, feature_unit = None, torch.ones(())
+    unit = _mse(samples[:PAIRS], samples[PAIRS:]).mean().clamp(min=1e-12)
+    target_features, feature_unit = None, torch.ones(())
     if weight:
         with torch.no_grad():
-            seen = features.net(opaque(samples))[0]
-            wanted = torch.cat([features.net(opaque(part))[0] for part in given.pictures.split(features.batch)])
-        feature_unit = _apart(seen[:PAIRS], seen[PAIRS:]).mean().clamp(min=1e-12)
+            sample_features = features.net(opaque(samples))[0]
+            target_features = torch.cat([features.net(opaque(part))[0] for part in targets.images.split(features.batch)])
+        feature_unit = _mse(sample_features[:PAIRS], sample_features[PAIRS:]).mean().clamp(min=1e-12)
 
-    def cost(latents: Tensor, which: Tensor) -> Tensor:
-        made = model.render(latents, *(one[which] for one in given.told))
-        costs = _apart(made, given.pictures[which]) / unit
-        if wanted is not None:
-            costs = costs + weight * _apart(features.net(opaque(made))[0], wanted[which]) / feature_unit
-        return costs
+    def loss(latents: Tensor, indices: Tensor) -> Tensor:
+        images = model.render(latents, *(condition[indices] for condition in targets.conditions))
+        losses = _mse(images, targets.images[indices]) / unit
+        if target_features is not None:
+            losses = losses + weight * _mse(features.net(opaque(images))[0], target_features[indices]) / feature_unit
+        return losses
 
-    return cost
+    return loss
 
 
-def _apart(a: Tensor, b: Tensor) -> Tensor:
+def _mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference of each row: (n,)."""
     return (a - b).square().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""Labelled real pictures, split into disjoint training and test sets."""
+"""Labelled real images, split into disjoint training and test sets."""
 
 from __future__ import annotations
 
@@ -12,115 +12,117 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.latents import whole_numbers
+from leafwing.laboratory.latents import parse_numbers
 from leafwing.laboratory.sheet import Line, chart
 from leafwing.metrics.samples import to_floats
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """Labelled real pictures in disjoint parts.
+class LabelledSplit:
+    """Labelled real images in disjoint parts.
 
     Args:
         names: the class names.
-        teaching: data set of the training pictures, with their indices `pool`.
-        testing: data set of the test pictures, with their indices `test`, and the remaining ones `rest`.
-        apart: whether the test pictures were held out of training, rather than split off from the same data.
+        train_data: data set of the training images, with their indices `pool`.
+        test_data: data set of the test images, with their indices `test`, and the remaining ones `rest`.
+        is_held_out: whether the test images were held out of training, rather than split off from the same data.
     """
 
     names: tuple[str, ...]
-    teaching: Dataset
+    train_data: Dataset
     pool: np.ndarray
-    testing: Dataset
+    test_data: Dataset
     test: np.ndarray
     rest: np.ndarray
-    apart: bool
+    is_held_out: bool
 
-    def draw(self, seed: int, draw: int, each: int) -> np.ndarray:
-        """Indices of `each` pictures per class, interleaved by class, so that smaller draws are prefixes of larger ones."""
-        order, _ = self.teaching.epoch(seed, draw + 1)
+    def draw(self, seed: int, draw: int, per_class: int) -> np.ndarray:
+        """Indices of random training images, interleaved by class, so that smaller draws are prefixes of larger ones."""
+        order, _ = self.train_data.epoch(seed, draw + 1)
         order = order[np.isin(order, self.pool)]
-        told = self.told(order)
-        return np.stack([order[told == index][:each] for index in range(len(self.names))], axis=1).ravel()
+        labels = self.labels(order)
+        return np.stack([order[labels == index][:per_class] for index in range(len(self.names))], axis=1).ravel()
 
-    def told(self, places: np.ndarray) -> np.ndarray:
-        """The labels of drawn pictures."""
-        return told(self.teaching)[places]
+    def labels(self, indices: np.ndarray) -> np.ndarray:
+        """The labels of training images."""
+        return labels_of(self.train_data)[indices]
 
-    def shown(self, places: np.ndarray) -> Tensor:
-        """Drawn pictures in [-1, 1]."""
-        return to_floats(self.teaching.array[places])
-
-    @property
-    def answers(self) -> np.ndarray:
-        """The labels of the test pictures."""
-        return told(self.testing)[self.test]
+    def images(self, indices: np.ndarray) -> Tensor:
+        """Training images in [-1, 1], (n, channels, height, width)."""
+        return to_floats(self.train_data.array[indices])
 
     @property
-    def where(self) -> str:
-        """The origin of the test pictures, in words."""
-        if self.apart:
+    def test_labels(self) -> np.ndarray:
+        """The labels of the test images."""
+        return labels_of(self.test_data)[self.test]
+
+    @property
+    def test_origin(self) -> str:
+        """The origin of the test images, in words."""
+        if self.is_held_out:
             return "held out of training"
         return "split off at random from the same data; their labels are not used for training here"
 
     @property
     def chance(self) -> float:
         """Accuracy of always predicting the most frequent class."""
-        return float(np.bincount(self.answers).max() / len(self.answers))
+        return float(np.bincount(self.test_labels).max() / len(self.test_labels))
 
 
-def told(data: Dataset) -> np.ndarray:
+def labels_of(data: Dataset) -> np.ndarray:
     """The labels of a data set, by index."""
     assert data.labels is not None
     return data.labels
 
 
-def parted(data: Dataset, held: Dataset, test: int, seed: int, most: Sequence[int], *, rest: bool = False) -> Labelled:
-    """Splits labelled pictures.
+def split_labelled(
+    data: Dataset, held_out: Dataset, test: int, seed: int, label_counts: Sequence[int], *, keep_rest: bool = False
+) -> LabelledSplit:
+    """Splits labelled images into a pool of training images and test images.
 
     Args:
-        data: source of training pictures.
-        held: source of test pictures; if it is `data`, at most half of it is used.
-        test: maximum number of test pictures.
+        data: source of training images.
+        held_out: source of test images; if it is `data`, at most half of it is used.
+        test: maximum number of test images.
         seed: random seed of the split.
-        most: numbers of labels drawn per class.
-        rest: whether to leave at least half of `held` in any case.
+        label_counts: numbers of labels that will be drawn per class.
+        keep_rest: whether to use at most half of `held_out` in any case.
 
     Raises:
         LeafwingError: no labels, or too few of a class.
     """
-    for one in (data, held):
-        if one.labels is None or len(one.spec.labels) < 2:
+    for source in (data, held_out):
+        if source.labels is None or len(source.spec.labels) < 2:
             raise LeafwingError(
-                f"{one.source} has no labels, which this tool requires: use data with one sub-folder per class, as in --data FOLDER"
+                f"{source.source} has no labels, which this tool requires: use data with one sub-folder per class, as in --data FOLDER"
             )
-    if data.spec.labels != held.spec.labels:
-        raise LeafwingError(f"the classes of {held.source} differ from those of {data.source}")
-    if test < 1:
-        raise LeafwingError(f"--test {test}: must be at least 1")
-    apart = held is not data
-    order, _ = held.epoch(seed, 0)
-    tested = min(test, len(order) if apart and not rest else len(order) // 2)
-    pool = data.epoch(seed, 0)[0] if apart else order[tested:]
-    parts = Labelled(data.spec.labels, data, pool, held, order[:tested], order[tested:], apart)
-    counts = np.bincount(parts.told(pool), minlength=len(parts.names))
-    if counts.min() < max(most):
+    if data.spec.labels != held_out.spec.labels:
+        raise LeafwingError(f"the classes of {held_out.source} differ from those of {data.source}")
+    is_held_out = held_out is not data
+    order, _ = held_out.epoch(seed, 0)
+    n_test = min(test, len(order) if is_held_out and not keep_rest else len(order) // 2)
+    pool = data.epoch(seed, 0)[0] if is_held_out else order[n_test:]
+    split = LabelledSplit(data.spec.labels, data, pool, held_out, order[:n_test], order[n_test:], is_held_out)
+    counts = np.bincount(split.labels(pool), minlength=len(split.names))
+    if counts.min() < max(label_counts):
         raise LeafwingError(
-            f"--labels {max(most)}: class {parts.names[int(counts.argmin())]} has only {counts.min()} pictures to draw from. Use "
-            f"fewer labels{'' if apart else ' or fewer --test pictures'}"
+            f"--labels {max(label_counts)}: class {split.names[int(counts.argmin())]} has only {counts.min()} images to draw "
+            f"from. Use fewer labels{'' if is_held_out else ' or fewer --test images'}"
         )
-    return parts
+    return split
 
 
-def asked(labels: str, draws: int, seed: int) -> list[int]:
-    """Numbers of labels per class, ascending; checks draws and seed too.
+def parse_label_counts(labels: str, draws: int, test: int, seed: int) -> list[int]:
+    """Numbers of labels per class, ascending. Also checks the other options that select images.
 
     Raises:
         LeafwingError: an invalid value; the message names the option.
     """
-    numbers = sorted(set(whole_numbers("labels", labels, most=1_000_000)))
+    numbers = sorted(set(parse_numbers("labels", labels, most=1_000_000)))
     if numbers[0] < 2:
         raise LeafwingError(f"--labels {labels}: at least two labels per class are required")
+    if test < 1:
+        raise LeafwingError(f"--test {test}: must be at least 1")
     if draws < 2:
         raise LeafwingError(f"--draws {draws}: at least 2 are required to estimate the standard deviation")
     if not 0 <= seed < 2**32:
@@ -128,36 +130,36 @@ def asked(labels: str, draws: int, seed: int) -> list[int]:
     return numbers
 
 
-def summed(accuracies: Sequence[float]) -> dict[str, float]:
+def mean_and_sd(accuracies: Sequence[float]) -> dict[str, float]:
     """Mean and standard deviation over draws."""
     return {"mean": float(np.mean(accuracies)), "sd": float(np.std(accuracies, ddof=1))}
 
 
-def versus(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | bool]:
+def paired_gain(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | bool]:
     """The paired difference of two methods over the same draws, and whether it exceeds its standard deviation.
 
     Returns:
         `gain`: mean difference; `sd`: its standard deviation over draws; `beats`: whether gain > sd; `loses`: whether -gain > sd.
     """
     gains = np.asarray(ours) - np.asarray(theirs)
-    gain, spread = float(gains.mean()), float(gains.std(ddof=1))
-    return {"gain": gain, "sd": spread, "beats": gain > spread, "loses": -gain > spread}
+    gain, sd = float(gains.mean()), float(gains.std(ddof=1))
+    return {"gain": gain, "sd": sd, "beats": gain > sd, "loses": -gain > sd}
 
 
-def curve(title: str, across: str, figures: Mapping[str, Any], names: Mapping[str, str]) -> Image:
+def accuracy_chart(title: str, x_label: str, figures: Mapping[str, Any], names: Mapping[str, str]) -> Image:
     """A chart of accuracy over number of labels, with a band of one standard deviation.
 
     Args:
         title: the title.
-        across: label of the x axis.
-        figures: `accuracy` by method and number of labels, see `summed`, and `draws`.
+        x_label: label of the x axis.
+        figures: `accuracy` by method and number of labels, see `mean_and_sd`, and `draws`.
         names: display names of the methods.
     """
     lines: dict[str, Line] = {}
-    for way, by in figures["accuracy"].items():
-        numbers = [int(n) for n in by]
-        mean, sd = ([100 * one[what] for one in by.values()] for what in ("mean", "sd"))
+    for method, by_number in figures["accuracy"].items():
+        numbers = [int(n) for n in by_number]
+        mean, sd = ([100 * accuracy[name] for accuracy in by_number.values()] for name in ("mean", "sd"))
         low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
-        lines[names[way]] = (numbers, mean, low, high)
-    up = f"accuracy (%), mean and sd of {figures['draws']} draws"
-    return chart(title, lines, across=across, up=up, ticks={n: f"{n:,}" for n in numbers}, logarithmic=True)
+        lines[names[method]] = (numbers, mean, low, high)
+    y_label = f"accuracy (%), mean and sd of {figures['draws']} draws"
+    return chart(title, lines, x_label=x_label, y_label=y_label, ticks={n: f"{n:,}" for n in numbers}, logarithmic=True)

@@ -14,46 +14,46 @@ from leafwing.game import Nets
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
-def convolutions(nets: Nets, run: Callable[[], object]) -> list[nn.Module]:
+def find_convolutions(nets: Nets, forward: Callable[[], object]) -> list[nn.Module]:
     """The convolutions executed in a forward pass, in order, each once."""
-    passed: dict[nn.Module, None] = {}
+    executed: dict[nn.Module, None] = {}
 
-    def note(module: nn.Module, given: object, made: Tensor) -> None:
-        passed[module] = None
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        executed[module] = None
 
-    parts = [part for net in vars(nets).values() for part in net.modules() if isinstance(part, CONVOLUTIONS)]
-    handles = [part.register_forward_hook(note) for part in parts]
+    layers = [layer for net in vars(nets).values() for layer in net.modules() if isinstance(layer, CONVOLUTIONS)]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
-        run()
+        forward()
     finally:
         for handle in handles:
             handle.remove()
-    return list(passed)
+    return list(executed)
 
 
 @contextmanager
-def watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+def record_outputs(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """Records the latest output of each layer, in the order of `layers`."""
-    seen: list[Tensor] = [torch.empty(0)] * len(layers)
+    outputs: list[Tensor] = [torch.empty(0)] * len(layers)
 
-    def keep(i: int) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, given: object, made: Tensor) -> None:
-            seen[i] = made
+    def recorder(i: int) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            outputs[i] = output
 
         return hook
 
-    handles = [layer.register_forward_hook(keep(i)) for i, layer in enumerate(layers)]
+    handles = [layer.register_forward_hook(recorder(i)) for i, layer in enumerate(layers)]
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def need_convolutions(layers: Sequence[nn.Module], least: int, whose: str) -> None:
+def require_convolutions(layers: Sequence[nn.Module], minimum: int, network: str) -> None:
     """Raises LeafwingError when a network has too few convolutions for a tool."""
-    if len(layers) < least:
+    if len(layers) < minimum:
         raise LeafwingError(
-            f"the {whose} of this run has {len(layers)} convolutions, and this tool requires {least}: see `leafwing recipes` for "
+            f"the {network} of this run has {len(layers)} convolutions, and this tool requires {minimum}: see `leafwing recipes` for "
             "convolutional recipes"
         )

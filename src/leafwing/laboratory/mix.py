@@ -11,7 +11,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import need_pictures
+from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -33,7 +33,7 @@ def mix(
     """Combines the latents of some samples with the conditions, or with a named part of the latents, of others.
 
     Args:
-        model: a model of pictures that is conditional or has named parts of the latent.
+        model: a model of images that is conditional or has named parts of the latent.
         features: the feature space in which variance is measured.
         report_progress: progress callback.
         across: what the columns vary: label, attributes, or the name of a part of the latent. Default: the first available one.
@@ -48,25 +48,26 @@ def mix(
     Raises:
         LeafwingError: a run that generates points, or nothing to vary.
     """
-    need_pictures(model)
-    known = [*(one for one in ("label", "attributes") if model.can(one)), *model.codes]
-    if not known:
+    require_images(model)
+    choices = [*(name for name in ("label", "attributes") if model.can(name)), *model.codes]
+    if not choices:
         raise LeafwingError("this run has nothing to mix: it is unconditional, and its latents have no named parts")
-    across = across or known[0]
-    if across not in known:
-        raise LeafwingError(f"--across {across}: choose from {', '.join(known)}")
+    across = across or choices[0]
+    if across not in choices:
+        raise LeafwingError(f"--across {across}: choose from {', '.join(choices)}")
     if rows < 1 or n < 2:
         raise LeafwingError("--rows must be at least 1 and --n at least 2")
     latents = model.latents(max(n, rows), seed)
-    made = []
+    images = []
     for i, latent in enumerate(latents):
-        made.append(_row(model, latent, across, seed))
+        images.append(_row(model, latent, across, seed))
         report_progress("mixing", i + 1, len(latents))
-    heads = _heads(model, across, len(made[0]))
-    seen = np.stack([features(row)[0] for row in made[:n]]).astype(np.float64)  # (rows, columns, d)
-    total = ((seen - seen.mean((0, 1))) ** 2).mean((0, 1)).sum()
-    by_row = ((seen.mean(1) - seen.mean((0, 1))) ** 2).mean(0).sum()
-    by_column = ((seen.mean(0) - seen.mean((0, 1))) ** 2).mean(0).sum()
+    heads = _heads(model, across, len(images[0]))
+    points = np.stack([features(row)[0] for row in images[:n]]).astype(np.float64)  # (rows, columns, d)
+    mean = points.mean((0, 1))
+    total = ((points - mean) ** 2).mean((0, 1)).sum()
+    by_row = ((points.mean(1) - mean) ** 2).mean(0).sum()
+    by_column = ((points.mean(0) - mean) ** 2).mean(0).sum()
     figures = {
         "across": across,
         "rows_share": float(by_row / total) if total else None,
@@ -78,11 +79,10 @@ def mix(
         f"Of the variance in feature space, {by_row / total:.0%} is explained by the latent, {by_column / total:.0%} by {across}, and "
         f"{1 - (by_row + by_column) / total:.0%} by their interaction."
     ] if total else []  # fmt: skip
-    shown = [(f"sample {i}", row.cpu()) for i, row in enumerate(made[:rows])]
+    sheet_rows = [(f"sample {i}", row.cpu()) for i, row in enumerate(images[:rows])]
     legend = f"Each row: one latent. Each column: one value of {across}."
-    return Finding(
-        figures, words, {"mix": sheet(f"Combinations of latents and {across}", shown, heads=heads, legend=legend)}
-    )
+    image = sheet(f"Combinations of latents and {across}", sheet_rows, heads=heads, legend=legend)
+    return Finding(figures, words, {"mix": image})
 
 
 def _row(model: Model, latent: Tensor, across: str, seed: int) -> Tensor:
@@ -91,8 +91,8 @@ def _row(model: Model, latent: Tensor, across: str, seed: int) -> Tensor:
         count = min(COLUMNS, len(model.labels))
         return model.generate(latent.expand(count, -1), label=list(range(count)))
     if across == "attributes":
-        told = model.attribute_rows(None, COLUMNS, seed)
-        return model.generate(latent.expand(COLUMNS, -1), label=0 if model.labels else None, attributes=told)
+        attributes = model.attribute_rows(None, COLUMNS, seed)
+        return model.generate(latent.expand(COLUMNS, -1), label=0 if model.labels else None, attributes=attributes)
     size = model.codes[across]
     if size == 1:
         values: list[float] | None = torch.linspace(-2, 2, COLUMNS).tolist()

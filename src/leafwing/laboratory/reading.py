@@ -1,4 +1,4 @@
-"""Readers recognise what a picture shows: the oracle of the built-in sprites, or a classifier trained on the user's labels."""
+"""Readers recognise what an image shows: the oracle of the built-in sprites, or a classifier trained on the user's labels."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ UNREAD = ""
 
 @dataclass(frozen=True)
 class Reader:
-    """Recognises properties of pictures.
+    """Recognises properties of images.
 
     Args:
         name: oracle or classifier.
         words: the possible values of each property.
-        read: pictures (n, channels, height, width) in [-1, 1] -> value of each property, str (n,), `UNREAD` where not sure.
-        box: pictures -> bounding box of the object, (n, 4): left, top, width, height in pixels, NaN where not sure; None if the
+        read: images (n, channels, height, width) in [-1, 1] -> value of each property, str (n,), `UNREAD` where not sure.
+        box: images -> bounding box of the object, (n, 4): left, top, width, height in pixels, NaN where not sure; None if the
             reader cannot locate objects.
     """
 
@@ -47,26 +47,26 @@ class Reader:
         if not equals and len(self.words) == 1:
             name, word = next(iter(self.words)), name
         if word not in self.words.get(name, ()):
-            known = "; ".join(f"{one} ({', '.join(map(str, words))})" for one, words in self.words.items())
-            raise LeafwingError(f"no concept {concept!r}: write PROPERTY=VALUE; the {self.name} recognises {known}")
+            choices = "; ".join(f"{name} ({', '.join(map(str, words))})" for name, words in self.words.items())
+            raise LeafwingError(f"no concept {concept!r}: write PROPERTY=VALUE; the {self.name} recognises {choices}")
         return name, word
 
 
 def oracle() -> Reader:
-    """The oracle of `sprites`: shape, colour, size, position and background; sure if it explains enough of the picture."""
+    """The oracle of `sprites`: shape, colour, size, position and background; sure if it explains enough of the image."""
     from leafwing import sprites
     from leafwing.sprites.words import WORDS
 
-    def read(pictures: Tensor) -> dict[str, np.ndarray]:
-        found = sprites.read(pictures)
+    def read(images: Tensor) -> dict[str, np.ndarray]:
+        reading = sprites.read(images)
         return {
-            name: np.where(found.sure, np.asarray(words)[getattr(found.scenes, name)], UNREAD)
+            name: np.where(reading.sure, np.asarray(words)[getattr(reading.scenes, name)], UNREAD)
             for name, words in WORDS.items()
         }
 
-    def box(pictures: Tensor) -> np.ndarray:
-        found = sprites.read(pictures)
-        return np.where(found.sure[:, None], found.box, np.nan)
+    def box(images: Tensor) -> np.ndarray:
+        reading = sprites.read(images)
+        return np.where(reading.sure[:, None], reading.box, np.nan)
 
     return Reader("oracle", {name: tuple(words) for name, words in WORDS.items()}, read, box)
 
@@ -79,9 +79,9 @@ def classifier(features: Features, labels: Sequence[str]) -> Reader:
         labels: the class names.
     """
 
-    def read(pictures: Tensor) -> dict[str, np.ndarray]:
-        told = features(pictures)[1]
-        assert told is not None, "this feature network is not a classifier"
-        return {"label": np.where(told.max(1) >= SURE, np.asarray(labels)[told.argmax(1)], UNREAD)}
+    def read(images: Tensor) -> dict[str, np.ndarray]:
+        probabilities = features(images)[1]
+        assert probabilities is not None, "this feature network is not a classifier"
+        return {"label": np.where(probabilities.max(1) >= SURE, np.asarray(labels)[probabilities.argmax(1)], UNREAD)}
 
     return Reader("classifier", {"label": tuple(labels)}, read)

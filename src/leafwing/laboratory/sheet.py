@@ -1,4 +1,4 @@
-"""Sheets: rows of pictures with title, column heads, row names and a legend; charts and animations."""
+"""Sheets: rows of images with title, column heads, row names and a legend; charts and animations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from leafwing.errors import LeafwingError
 from leafwing.pictures import to_pixels
 
 CELL = 72
-"""Small pictures are enlarged by an integer factor to about this many pixels per side."""
+"""Small images are enlarged by an integer factor to about this many pixels per side."""
 MOST = 4_000
-"""Maximum side of a sheet in pixels up to which pictures are enlarged."""
+"""Maximum side of a sheet in pixels up to which images are enlarged."""
 TITLE, TEXT, GAP, MARGIN = 17, 13, 4, 12
 FRAME = "#d8d8d8"
-"""Frame around each picture, so that white ones are visible."""
+"""Frame around each image, so that white ones are visible."""
 
 Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]
 """x and y, and optionally lower and upper bounds of y."""
@@ -28,49 +28,55 @@ Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence
 def sheet(
     title: str, rows: Sequence[tuple[str, Tensor | np.ndarray]], *, heads: Sequence[str] = (), legend: str = ""
 ) -> Image.Image:
-    """A sheet with rows of pictures.
+    """A sheet with rows of images.
 
     Args:
         title: the title.
-        rows: name and pictures of each row: floats (n, channels, height, width) in [-1, 1], or uint8
+        rows: name and images of each row: floats (n, channels, height, width) in [-1, 1], or uint8
             (n, height, width, channels). Rows may be of different lengths.
         heads: column heads.
         legend: legend below, wrapped as needed.
     """
-    drawn = [(name, [_opaque(one) for one in (to_pixels(row) if isinstance(row, Tensor) else row)]) for name, row in rows]
-    widest = max(len(row) for _, row in drawn)
-    height, width = next(row[0].shape[:2] for _, row in drawn if row)
+    cells = [
+        (name, [_opaque(pixels) for pixels in (to_pixels(row) if isinstance(row, Tensor) else row)]) for name, row in rows
+    ]
+    columns = max(len(row) for _, row in cells)
+    height, width = next(row[0].shape[:2] for _, row in cells if row)
     scale = max(1, round(CELL / max(height, width)))
-    while scale > 1 and scale * max(widest * width, len(rows) * height) > MOST:
+    while scale > 1 and scale * max(columns * width, len(rows) * height) > MOST:
         scale -= 1
-    across, down = scale * width + GAP, scale * height + GAP
-    beside = max((_long(name) for name, _ in rows), default=0)
+    step_x, step_y = scale * width + GAP, scale * height + GAP
+    names_width = max((_text_width(name) for name, _ in rows), default=0)
     left, top = (
-        MARGIN + beside + (GAP * 2 if beside else 0),
+        MARGIN + names_width + (GAP * 2 if names_width else 0),
         MARGIN + (TITLE + 10 if title else 0) + (TEXT + 8 if heads else 0),
     )
-    wide = max(left + widest * across + MARGIN, _long(title, TITLE) + 2 * MARGIN, 360 if title else 0)
-    below = [line for part in legend.splitlines() for line in textwrap.wrap(part, max(20, int((wide - 2 * MARGIN) / 6.6)))]
-    made = Image.new("RGB", (wide, top + len(rows) * down + (8 + len(below) * (TEXT + 5) if below else 0) + MARGIN), "white")
-    draw = ImageDraw.Draw(made)
+    total_width = max(left + columns * step_x + MARGIN, _text_width(title, TITLE) + 2 * MARGIN, 360 if title else 0)
+    line_length = max(20, int((total_width - 2 * MARGIN) / 6.6))
+    lines = [line for part in legend.splitlines() for line in textwrap.wrap(part, line_length)]
+    total_height = top + len(rows) * step_y + (8 + len(lines) * (TEXT + 5) if lines else 0) + MARGIN
+    canvas = Image.new("RGB", (total_width, total_height), "white")
+    draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, MARGIN), title, "black", _font(TITLE))
     for i, head in enumerate(heads):
-        draw.text((left + (i + 0.5) * across - GAP / 2, top - 6), _fits(head, across), "#444444", _font(TEXT), anchor="ms")
-    for i, (name, row) in enumerate(drawn):
-        draw.text((left - GAP * 2, top + (i + 0.5) * down - GAP / 2), name, "#444444", _font(TEXT), anchor="rm")
+        draw.text(
+            (left + (i + 0.5) * step_x - GAP / 2, top - 6), _shorten(head, step_x), "#444444", _font(TEXT), anchor="ms"
+        )
+    for i, (name, row) in enumerate(cells):
+        draw.text((left - GAP * 2, top + (i + 0.5) * step_y - GAP / 2), name, "#444444", _font(TEXT), anchor="rm")
         for j, pixels in enumerate(row):
-            one = Image.fromarray(pixels)
-            grown = one.resize((one.width * scale, one.height * scale), Image.Resampling.NEAREST)
-            corner = left + j * across, top + i * down
-            draw.rectangle((corner[0] - 1, corner[1] - 1, corner[0] + grown.width, corner[1] + grown.height), outline=FRAME)
-            made.paste(grown, corner)
-    for i, line in enumerate(below):
-        draw.text((MARGIN, top + len(rows) * down + 8 + i * (TEXT + 5)), line, "#444444", _font(TEXT))
-    return made
+            image = Image.fromarray(pixels)
+            image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+            x, y = left + j * step_x, top + i * step_y
+            draw.rectangle((x - 1, y - 1, x + image.width, y + image.height), outline=FRAME)
+            canvas.paste(image, (x, y))
+    for i, line in enumerate(lines):
+        draw.text((MARGIN, top + len(rows) * step_y + 8 + i * (TEXT + 5)), line, "#444444", _font(TEXT))
+    return canvas
 
 
 def film(frames: Sequence[Tensor]) -> list[Image.Image]:
-    """Frames of an animation, each a row of pictures (n, channels, height, width) in [-1, 1]."""
+    """Frames of an animation, each a row of images (n, channels, height, width) in [-1, 1]."""
     return [sheet("", [("", frame)]) for frame in frames]
 
 
@@ -78,8 +84,8 @@ def chart(
     title: str,
     lines: Mapping[str, Line],
     *,
-    across: str,
-    up: str,
+    x_label: str,
+    y_label: str,
     ticks: Mapping[float, str] | None = None,
     logarithmic: bool = False,
 ) -> Image.Image:
@@ -88,25 +94,25 @@ def chart(
     Args:
         title: the title.
         lines: lines by name.
-        across: label of the x axis, with its unit.
-        up: label of the y axis.
+        x_label: label of the x axis, with its unit.
+        y_label: label of the y axis.
         ticks: tick labels by position on the x axis.
         logarithmic: whether the x axis is logarithmic.
 
     Raises:
         LeafwingError: matplotlib is not installed.
     """
-    need_charts()
+    require_charts()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for name, (x, y, *band) in lines.items():
-        (drawn,) = axes.plot(list(x), list(y), marker="o", markersize=3, label=name)
+        (curve,) = axes.plot(list(x), list(y), marker="o", markersize=3, label=name)
         if band:
-            axes.fill_between(list(x), list(band[0]), list(band[1]), color=drawn.get_color(), alpha=0.15, linewidth=0)
-    axes.set(title=title, xlabel=across, ylabel=up)
+            axes.fill_between(list(x), list(band[0]), list(band[1]), color=curve.get_color(), alpha=0.15, linewidth=0)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     if logarithmic:
         axes.set_xscale("log")
@@ -120,7 +126,7 @@ def chart(
     return Image.open(buffer).convert("RGB")
 
 
-def need_charts() -> None:
+def require_charts() -> None:
     """Raises LeafwingError if matplotlib is missing; called before the computation, not after it."""
     try:
         import matplotlib.figure  # noqa: F401
@@ -137,22 +143,22 @@ def webp(frames: Sequence[Image.Image], seconds: float = 4.0) -> bytes:
 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:
-    """A picture with 1 to 4 channels as RGB, composited onto white: uint8 (height, width, 3)."""
+    """An image with 1 to 4 channels as RGB, composited onto white: uint8 (height, width, 3)."""
     colours, alpha = (pixels[..., :-1], pixels[..., -1:] / 255) if pixels.shape[-1] in (2, 4) else (pixels, None)
-    shown = np.repeat(colours, 3, axis=2) if colours.shape[-1] == 1 else colours
-    return shown if alpha is None else np.round(shown * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    rgb = np.repeat(colours, 3, axis=2) if colours.shape[-1] == 1 else colours
+    return rgb if alpha is None else np.round(rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _long(text: str, size: int = TEXT) -> int:
+def _text_width(text: str, size: int = TEXT) -> int:
     return round(_font(size).getlength(text)) if text else 0
 
 
-def _fits(text: str, width: int) -> str:
-    """Text truncated to a width."""
-    while text and _long(text) > width - 2:
+def _shorten(text: str, width: int) -> str:
+    """Text truncated to a width in pixels."""
+    while text and _text_width(text) > width - 2:
         text = text[:-1]
     return text

@@ -1,6 +1,6 @@
 """Sifting: filter samples and use them as training data of a classifier. Man et al. 2018, SiftingGAN, arXiv:1809.04985.
 
-A class-conditional generator produces labelled pictures at no cost, but some are bad or show another class. In the paper only those
+A class-conditional generator produces labelled images at no cost, but some are bad or show another class. In the paper only those
 accepted by the critic and a classifier are kept, and augment the training data of a classifier. This tool measures whether that
 helps. The comparison favours the samples: the generator was trained with the labels of its whole training set, of which the
 classifier gets only a few.
@@ -17,10 +17,18 @@ from torch import Tensor
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.labelled import Labelled, asked, curve, parted, summed, told, versus
-from leafwing.laboratory.latents import need_pictures
+from leafwing.laboratory.labelled import (
+    LabelledSplit,
+    accuracy_chart,
+    labels_of,
+    mean_and_sd,
+    paired_gain,
+    parse_label_counts,
+    split_labelled,
+)
+from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
-from leafwing.laboratory.sheet import need_charts, sheet
+from leafwing.laboratory.sheet import require_charts, sheet
 from leafwing.metrics.features import SIDE, shrunk
 from leafwing.metrics.own import opaque
 from leafwing.metrics.samples import to_floats
@@ -29,15 +37,16 @@ from leafwing.pictures import to_pixels
 from leafwing.progress import Progress, no_progress
 
 CHUNK = 64
-SHOWN, CLASSES = 6, 20
-"""Pictures of each kind per row of the sheet, and maximum number of rows."""
+COLUMNS, ROWS = 6, 20
+"""Accepted and rejected samples per row of the sheet, and maximum number of rows."""
 REAL = 1000
-"""Number of real pictures used for the critic's threshold."""
+"""Number of real images used for the critic's threshold."""
 LIMIT = 1_000_000_000
 """Memory limit for samples, in bytes."""
-PRICE = 10.0
+C = 10.0
+"""Regularisation parameter of the SVM."""
 ARMS = {
-    "labels": "real pictures only",
+    "labels": "real images only",
     "unsifted": "plus all samples",
     "as_many": "plus as many unsifted samples as were kept",
     "sifted": "plus the kept samples",
@@ -48,7 +57,7 @@ def sift(
     model: Model,
     *,
     data: Dataset,
-    held: Dataset,
+    held_out: Dataset,
     reader: Reader | None = None,
     report_progress: Progress = no_progress,
     by: Literal["both", "critic", "classifier"] = "both",
@@ -62,118 +71,138 @@ def sift(
     """Keeps the samples accepted by the critic and a classifier, and trains a classifier with and without them.
 
     Args:
-        model: a class-conditional model of pictures.
-        data: labelled pictures to train on.
-        held: labelled pictures to test on; if it is `data`, a part of it is split off.
-        reader: classifies pictures; default: the model's own classifier.
+        model: a class-conditional model of images.
+        data: labelled images to train on.
+        held_out: labelled images to test on; if it is `data`, a part of it is split off.
+        reader: classifies images; default: the classifier of the model.
         report_progress: progress callback.
-        by: acceptance criterion: critic (a score comparable to real pictures), classifier (a confident prediction of the requested
+        by: acceptance criterion: critic (a score comparable to real images), classifier (a confident prediction of the requested
             class), or both.
         samples: number of samples per class.
-        quantile: quantile of the scores of real pictures used as the critic's threshold.
-        labels: numbers of real training pictures per class: 5,20.
+        quantile: quantile of the scores of real images used as the critic's threshold.
+        labels: numbers of real training images per class: 5,20.
         draws: number of random draws of these, for mean and standard deviation.
-        test: maximum number of test pictures, at most half of the available ones.
+        test: maximum number of test images; at most half of the available ones.
         seed: random seed of samples, test split and draws.
 
     Returns:
         `made`, `kept`: numbers of samples, total and per class. `right`: accuracy of the sifting classifier on `made` and `kept`
-        samples. `real_right`: the same on the test pictures. `accuracy`: of a classifier (RBF-SVM on small pictures) trained on
-        `labels` (real pictures only), and additionally on `unsifted` (all samples), `as_many` (unsifted, as many per class as were
+        samples. `real_right`: the same on the test images. `accuracy`: of a classifier (RBF-SVM on small images) trained on
+        `labels` (real images only), and additionally on `unsifted` (all samples), `as_many` (unsifted, as many per class as were
         kept) and `sifted` samples: `mean` and `sd` over draws by number of labels. `gains`: of sifted over each alternative, by
         number of labels: the mean paired `gain`, its `sd`, and whether it `beats` the alternative by more than that, or `loses`.
-        `test_held_out`: whether the test pictures were unseen by both the run and the sifting classifier.
+        `test_held_out`: whether the test images were unseen by both the run and the sifting classifier.
 
     Raises:
-        LeafwingError: points, no labels in the run, no critic or classifier to sift with, or too few labelled pictures.
+        LeafwingError: points, no labels in the run, no critic or classifier to sift with, or too few labelled images.
     """
-    need_pictures(model)
+    check(model, reader=reader, by=by, samples=samples, quantile=quantile, labels=labels, draws=draws, test=test, seed=seed)
+    numbers = parse_label_counts(labels, draws, test, seed)
+    classifier = _classifier(model, reader)
+    split = split_labelled(data, held_out, test, seed, numbers, keep_rest=True)
+    if split.names != model.labels:
+        raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
+    classes = np.repeat(np.arange(len(model.labels)), samples)  # requested class of each sample
+    array = _generate(model, classes, seed, report_progress)
+    accepted = np.ones(len(array), bool)
+    threshold: float | None = None
+    if by != "classifier":
+        real = split.rest[:REAL]
+        attributes = None
+        if split.test_data.attributes is not None and split.test_data.spec.attributes == model.attributes:
+            attributes = split.test_data.attributes[real]
+        real_classes = labels_of(split.test_data)[real]
+        real_scores = _scores(model, split.test_data.array[real], real_classes, attributes, report_progress)
+        threshold = float(np.quantile(real_scores, quantile))
+        accepted &= _scores(model, array, classes, None, report_progress) >= threshold
+    is_right = real_right = None
+    if classifier is not None:
+        is_right = _classify(classifier, array, report_progress) == classes
+        real_right = _mean(_classify(classifier, split.test_data.array[split.test], report_progress) == split.test_labels)
+        if by != "critic":
+            accepted &= is_right
+    figures: dict[str, Any] = {
+        "made": _count(np.ones_like(accepted), classes, split.names),
+        "kept": _count(accepted, classes, split.names),
+        "right": None if is_right is None else {"made": _mean(is_right), "kept": _mean(is_right[accepted])},
+        "real_right": real_right,
+        "threshold": threshold,
+    }
+    figures |= _train_classifiers(split, numbers, draws, seed, array, classes, accepted, report_progress)
+    figures |= {
+        "chance": split.chance,
+        "tested": len(split.test),
+        "test_held_out": split.is_held_out,
+        "test": split.test_origin,
+    }
+    return Finding(
+        figures,
+        _words(figures, numbers, by),
+        {
+            "sifted": _sheet(array, classes, accepted, split.names, by),
+            "learning": accuracy_chart("Samples as training data of a classifier", "real images per class", figures, ARMS),
+        },
+        arrays={"samples": array[accepted], "labels": classes[accepted]},
+    )
+
+
+def check(
+    model: Model,
+    *,
+    reader: Reader | None,
+    by: str,
+    samples: int,
+    quantile: float,
+    labels: str,
+    draws: int,
+    test: int,
+    seed: int,
+) -> None:
+    """Raises LeafwingError for invalid options."""
+    require_images(model)
     if not model.labels:
         raise LeafwingError(
             "this run lacks the ability `label`: it cannot generate samples of a given class. See `leafwing recipes` for "
             "class-conditional recipes"
         )
-    numbers = asked(labels, draws, seed)
+    parse_label_counts(labels, draws, test, seed)
     if samples < 1:
         raise LeafwingError(f"--samples {samples}: must be at least 1")
     if not 0 <= quantile < 1:
         raise LeafwingError(f"--quantile {quantile}: must be at least 0 and less than 1, as in --quantile 0.1")
     if samples * len(model.labels) * model.spec.size > LIMIT:
         raise LeafwingError(f"--samples {samples}: more than {LIMIT / 1e9:.0f} GB of memory needed; use fewer")
-    if by not in ("both", "critic", "classifier"):
-        raise LeafwingError(f"--by {by}: choose from both, critic, classifier")
     if by != "classifier" and not model.can("judge"):
         raise LeafwingError("this run has no critic of single samples: use --by classifier")
-    named = _namer(model, reader)
-    if named is None and by != "critic":
-        raise LeafwingError("no classifier for this run's pictures: use --by critic")
-    need_charts()
-    parts = parted(data, held, test, seed, numbers, rest=True)
-    if parts.names != model.labels:
-        raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
-    asked_for = np.repeat(np.arange(len(model.labels)), samples)
-    array = _made(model, asked_for, seed, report_progress)
-    kept = np.ones(len(array), bool)
-    threshold: float | None = None
-    if by != "classifier":
-        real = parts.rest[:REAL]
-        own = parts.testing.attributes if parts.testing.spec.attributes == model.attributes else None
-        theirs = _scores(
-            model, parts.testing.array[real], told(parts.testing)[real], None if own is None else own[real], report_progress
-        )
-        threshold = float(np.quantile(theirs, quantile))
-        kept &= _scores(model, array, asked_for, None, report_progress) >= threshold
-    right = None
-    if named is not None:
-        right = _told(named, array, report_progress) == asked_for
-        if by != "critic":
-            kept &= right
-    figures: dict[str, Any] = {
-        "made": _counted(np.ones_like(kept), asked_for, parts.names),
-        "kept": _counted(kept, asked_for, parts.names),
-        "right": None if right is None else {"made": _mean(right), "kept": _mean(right[kept])},
-        "real_right": None
-        if named is None
-        else _mean(_told(named, parts.testing.array[parts.test], report_progress) == parts.answers),
-        "threshold": threshold,
-    }
-    figures |= _taught(parts, numbers, draws, seed, array, asked_for, kept, report_progress)
-    figures |= {"chance": parts.chance, "tested": len(parts.test), "test_held_out": parts.apart, "test": parts.where}
-    return Finding(
-        figures,
-        _words(figures, numbers, by),
-        {
-            "sifted": _sheet(array, asked_for, kept, parts.names, by),
-            "learning": curve("Samples as training data of a classifier", "real pictures per class", figures, ARMS),
-        },
-        arrays={"samples": array[kept], "labels": asked_for[kept]},
-    )
+    if by != "critic" and _classifier(model, reader) is None:
+        raise LeafwingError("no classifier for this run's images: use --by critic")
+    require_charts()
 
 
-class _Namer:
-    """Predicts the class index of pictures; -1 where it is not sure."""
+class _Classifier:
+    """Predicts the class index of images, (n,); -1 where it is not sure."""
 
-    def __init__(self, names: Sequence[str], model: Model, reader: Reader | None, word: str) -> None:
-        self.names, self.model, self.reader, self.word = np.asarray(names), model, reader, word
+    def __init__(self, names: Sequence[str], model: Model, reader: Reader | None, property_: str) -> None:
+        self.names, self.model, self.reader, self.property = np.asarray(names), model, reader, property_
 
-    def __call__(self, pictures: Tensor) -> np.ndarray:
+    def __call__(self, images: Tensor) -> np.ndarray:
         if self.reader is None:
-            said = self.model.classify(pictures)
-            return np.where(said.amax(1).cpu().numpy() >= SURE, said.argmax(1).cpu().numpy(), -1)
-        read = self.reader.read(pictures)[self.word]
-        seen = read[:, None] == self.names
-        return np.where(seen.any(1) & (read != UNREAD), seen.argmax(1), -1)
+            probabilities = self.model.classify(images)
+            return np.where(probabilities.amax(1).cpu().numpy() >= SURE, probabilities.argmax(1).cpu().numpy(), -1)
+        values = self.reader.read(images)[self.property]
+        matches = values[:, None] == self.names
+        return np.where(matches.any(1) & (values != UNREAD), matches.argmax(1), -1)
 
 
-def _namer(model: Model, reader: Reader | None) -> _Namer | None:
+def _classifier(model: Model, reader: Reader | None) -> _Classifier | None:
     """The classifier for a run's classes: the reader if they are all values of one property, else the model, else None."""
-    for word, words in (reader.words if reader is not None else {}).items():
-        if set(model.labels) <= set(words):
-            return _Namer(model.labels, model, reader, word)
-    return _Namer(model.labels, model, None, "") if model.can("classify") else None
+    for name, values in (reader.words if reader is not None else {}).items():
+        if set(model.labels) <= set(values):
+            return _Classifier(model.labels, model, reader, name)
+    return _Classifier(model.labels, model, None, "") if model.can("classify") else None
 
 
-def _made(model: Model, classes: np.ndarray, seed: int, report_progress: Progress) -> np.ndarray:
+def _generate(model: Model, classes: np.ndarray, seed: int, report_progress: Progress) -> np.ndarray:
     """Samples of classes, uint8 (n, height, width, channels)."""
     array = np.empty((len(classes), model.spec.height, model.spec.width, model.spec.channels), np.uint8)
     done = 0
@@ -187,142 +216,145 @@ def _made(model: Model, classes: np.ndarray, seed: int, report_progress: Progres
 def _scores(
     model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, report_progress: Progress
 ) -> np.ndarray:
-    """The critic's scores of pictures, conditioned on class and attributes; default: the attributes of generated samples."""
-    beside = attributes if attributes is not None else model.attribute_rows(None, len(array), 0, classes.tolist())
-    found = []
+    """The critic's scores of images, conditioned on class and attributes; default: the attributes of generated samples."""
+    rows = attributes if attributes is not None else model.attribute_rows(None, len(array), 0, classes.tolist())
+    blocks = []
     for start in range(0, len(array), CHUNK):
         part = slice(start, start + CHUNK)
-        score = model.judge(
-            to_floats(array[part]), label=classes[part].tolist(), attributes=beside[part] if model.attributes else None
+        scores = model.judge(
+            to_floats(array[part]), label=classes[part].tolist(), attributes=rows[part] if model.attributes else None
         )
-        found.append(score.cpu().numpy())
+        blocks.append(scores.cpu().numpy())
         report_progress("scoring with the critic", min(start + CHUNK, len(array)), len(array))
-    return np.concatenate(found)
+    return np.concatenate(blocks)
 
 
-def _told(named: _Namer, array: np.ndarray, report_progress: Progress) -> np.ndarray:
-    """The predicted classes of pictures."""
-    found = []
+def _classify(classifier: _Classifier, array: np.ndarray, report_progress: Progress) -> np.ndarray:
+    """The predicted classes of images."""
+    blocks = []
     for start in range(0, len(array), CHUNK):
-        found.append(named(to_floats(array[start : start + CHUNK])))
+        blocks.append(classifier(to_floats(array[start : start + CHUNK])))
         report_progress("classifying", min(start + CHUNK, len(array)), len(array))
-    return np.concatenate(found)
+    return np.concatenate(blocks)
 
 
-def _taught(
-    parts: Labelled,
+def _train_classifiers(
+    split: LabelledSplit,
     numbers: Sequence[int],
     draws: int,
     seed: int,
     array: np.ndarray,
-    asked_for: np.ndarray,
-    kept: np.ndarray,
+    classes: np.ndarray,
+    accepted: np.ndarray,
     report_progress: Progress,
 ) -> dict[str, Any]:
     """Accuracy of classifiers trained with and without samples."""
-    as_many = np.zeros_like(kept)
-    for index in range(len(parts.names)):
-        own = np.flatnonzero(asked_for == index)
-        as_many[own[: kept[own].sum()]] = True
-    small = _small(array)
-    tested = _small(parts.testing.array[parts.test])
-    beside = {"labels": np.zeros_like(kept), "unsifted": np.ones_like(kept), "as_many": as_many, "sifted": kept}
-    found: dict[str, dict[int, list[float]]] = {arm: {n: [] for n in numbers} for arm in beside}
-    done, total = 0, len(beside) * len(numbers) * draws
+    as_many = np.zeros_like(accepted)
+    for index in range(len(split.names)):
+        rows = np.flatnonzero(classes == index)
+        as_many[rows[: accepted[rows].sum()]] = True
+    sample_vectors = _vectors(array)
+    test_vectors = _vectors(split.test_data.array[split.test])
+    arms = {"labels": np.zeros_like(accepted), "unsifted": np.ones_like(accepted), "as_many": as_many, "sifted": accepted}
+    accuracy: dict[str, dict[int, list[float]]] = {arm: {n: [] for n in numbers} for arm in arms}
+    done, total = 0, len(arms) * len(numbers) * draws
     for draw in range(draws):
-        places = parts.draw(seed, draw, numbers[-1])
-        real, answers = _small(parts.teaching.array[places]), parts.told(places)
+        indices = split.draw(seed, draw, numbers[-1])
+        real_vectors, real_labels = _vectors(split.train_data.array[indices]), split.labels(indices)
         for n in numbers:
-            few = n * len(parts.names)
-            for arm, rows in beside.items():
-                x = np.concatenate([real[:few], small[rows]])
-                said = machine(x, np.concatenate([answers[:few], asked_for[rows]]), tested)
-                found[arm][n].append(float((said == parts.answers).mean()))
+            few = n * len(split.names)
+            for arm, rows in arms.items():
+                x = np.concatenate([real_vectors[:few], sample_vectors[rows]])
+                predictions = rbf_svm(x, np.concatenate([real_labels[:few], classes[rows]]), test_vectors)
+                accuracy[arm][n].append(float((predictions == split.test_labels).mean()))
                 done += 1
                 report_progress("training classifiers", done, total)
     return {
-        "accuracy": {arm: {str(n): summed(by[n]) for n in numbers} for arm, by in found.items()},
+        "accuracy": {arm: {str(n): mean_and_sd(by_n[n]) for n in numbers} for arm, by_n in accuracy.items()},
         "gains": {
-            arm: {str(n): versus(found["sifted"][n], by[n]) for n in numbers} for arm, by in found.items() if arm != "sifted"
+            arm: {str(n): paired_gain(accuracy["sifted"][n], by_n[n]) for n in numbers}
+            for arm, by_n in accuracy.items()
+            if arm != "sifted"
         },
         "draws": draws,
     }
 
 
-def machine(taught: np.ndarray, answers: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """Predictions for pictures (m, size) of an SVM with RBF kernel trained on pictures (n, size)."""
+def rbf_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Predictions for vectors (m, size) of an SVM with RBF kernel trained on vectors (n, size)."""
     from sklearn.svm import SVC
 
-    return SVC(C=PRICE, gamma="scale").fit(taught, answers).predict(tested)
+    return SVC(C=C, gamma="scale").fit(train, labels).predict(test)
 
 
-def _small(array: np.ndarray) -> np.ndarray:
-    """Pictures downsampled to at most 16 pixels per side, as vectors."""
-    found = [
+def _vectors(array: np.ndarray) -> np.ndarray:
+    """Images downsampled to at most 16 pixels per side, as vectors (n, size)."""
+    blocks = [
         shrunk(opaque(to_floats(array[i : i + CHUNK])), SIDE).flatten(1).numpy() for i in range(0, len(array), CHUNK)
     ]  # fmt: skip
-    return np.concatenate(found)
+    return np.concatenate(blocks)
 
 
-def _counted(rows: np.ndarray, asked_for: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _count(mask: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Number of samples, total and by class."""
-    counts = np.bincount(asked_for[rows], minlength=len(names))
-    return {"all": int(rows.sum()), "by_class": dict(zip(names, counts.tolist(), strict=True))}
+    counts = np.bincount(classes[mask], minlength=len(names))
+    return {"all": int(mask.sum()), "by_class": dict(zip(names, counts.tolist(), strict=True))}
 
 
-def _mean(right: np.ndarray) -> float | None:
-    return float(right.mean()) if len(right) else None
+def _mean(is_right: np.ndarray) -> float | None:
+    return float(is_right.mean()) if len(is_right) else None
 
 
-def _sheet(array: np.ndarray, asked_for: np.ndarray, kept: np.ndarray, names: Sequence[str], by: str) -> Any:
-    """One row per class: kept samples on the left, rejected ones on the right."""
+def _sheet(array: np.ndarray, classes: np.ndarray, accepted: np.ndarray, names: Sequence[str], by: str) -> Any:
+    """One row per class: accepted samples on the left, rejected ones on the right."""
     white = np.full_like(array[:1], 255)
     rows: list[tuple[str, Tensor | np.ndarray]] = []
-    for index, name in enumerate(names[:CLASSES]):
+    for index, name in enumerate(names[:ROWS]):
+        of_class = classes == index
         halves = []
-        for which in (kept, ~kept):
-            own = array[(asked_for == index) & which][:SHOWN]
-            halves.append(np.concatenate([own, np.repeat(white, SHOWN - len(own), axis=0)]))
-        own = asked_for == index
-        rows.append((f"{name}: {kept[own].sum()} of {own.sum()} kept", np.concatenate([halves[0], white, halves[1]])))
-    who = {
+        for mask in (accepted, ~accepted):
+            images = array[of_class & mask][:COLUMNS]
+            halves.append(np.concatenate([images, np.repeat(white, COLUMNS - len(images), axis=0)]))
+        title = f"{name}: {accepted[of_class].sum()} of {of_class.sum()} kept"
+        rows.append((title, np.concatenate([halves[0], white, halves[1]])))
+    criterion = {
         "both": "the critic and a classifier accept",
         "critic": "the critic accepts",
         "classifier": "a classifier accepts",
     }[by]
-    legend = f"Each row: a requested class. Left: the first samples that {who}. Right: the first rejected ones."
-    return sheet("Sifted samples", rows, heads=["kept"] * SHOWN + [""] + ["rejected"] * SHOWN, legend=legend)
+    legend = f"Each row: a requested class. Left: the first samples that {criterion}. Right: the first rejected ones."
+    return sheet("Sifted samples", rows, heads=["kept"] * COLUMNS + [""] + ["rejected"] * COLUMNS, legend=legend)
 
 
 def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[str]:
-    made, kept = figures["made"]["all"], figures["kept"]["all"]
-    said = [f"Of {made:,} samples {kept:,} were kept ({kept / made:.0%})."]
+    total, kept = figures["made"]["all"], figures["kept"]["all"]
+    words = [f"Of {total:,} samples {kept:,} were kept ({kept / total:.0%})."]
     if by == "critic" and figures["right"] is not None and figures["right"]["kept"] is not None:
-        said.append(
+        words.append(
             f"A classifier predicts the requested class for {figures['right']['made']:.0%} of all samples and for "
             f"{figures['right']['kept']:.0%} of the kept ones."
         )
     for n in numbers:
         mean = {arm: by_number[str(n)]["mean"] for arm, by_number in figures["accuracy"].items()}
-        verdict, of_sifting = (_verdict(figures["gains"][arm][str(n)]) for arm in ("labels", "as_many"))
-        said.append(
-            f"Accuracy with {n:,} real pictures per class: {mean['labels']:.1%}; adding the kept samples gives {mean['sifted']:.1%}, "
-            f"so this {verdict}. With as many unsifted samples it is {mean['as_many']:.1%}, so the sifting itself {of_sifting}; "
+        effect, sifting_effect = (_effect(figures["gains"][arm][str(n)]) for arm in ("labels", "as_many"))
+        words.append(
+            f"Accuracy with {n:,} real images per class: {mean['labels']:.1%}; adding the kept samples gives {mean['sifted']:.1%}, "
+            f"so this {effect}. With as many unsifted samples it is {mean['as_many']:.1%}, so the sifting itself {sifting_effect}; "
             f"adding all samples gives {mean['unsifted']:.1%}."
         )
-    said.append(f"The {figures['tested']:,} test pictures are {figures['test']}.")
-    said.append(
+    words.append(f"The {figures['tested']:,} test images are {figures['test']}.")
+    words.append(
         "The generator was trained with all labels of its training set, the classifier only with those few: any gain comes from "
         "the labels that the generator was given."
         + (
             ""
             if figures["test_held_out"]
-            else " If the test pictures are from the run's own data, the generator and the sifting classifier were trained on them."
+            else " If the test images are from the run's own data, the generator and the sifting classifier were trained on them."
         )
     )
-    return said
+    return words
 
 
-def _verdict(gain: Mapping[str, Any]) -> str:
+def _effect(gain: Mapping[str, Any]) -> str:
     """The interpretation of a gain relative to its standard deviation over draws."""
     return "helps" if gain["beats"] else "hurts" if gain["loses"] else "makes no difference beyond chance"

@@ -14,9 +14,9 @@ from torch import Tensor
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import need_pictures
+from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.reading import UNREAD, Reader
-from leafwing.laboratory.sheet import Line, chart, need_charts, sheet
+from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.prdc import NEAREST, precision_recall
 from leafwing.metrics.samples import to_floats
@@ -27,7 +27,7 @@ from leafwing.progress import Progress, no_progress
 def truncate(
     model: Model,
     *,
-    held: Dataset,
+    held_out: Dataset,
     features: Features,
     reader: Reader | None,
     report_progress: Progress = no_progress,
@@ -39,72 +39,72 @@ def truncate(
     """Sweeps the scale of latents, and measures quality and diversity of samples.
 
     Args:
-        model: a model of pictures.
-        held: real pictures.
+        model: a model of images.
+        held_out: real images.
         features: the feature space in which samples are compared with them.
         reader: recognises samples; None if not available.
         report_progress: progress callback.
         psi: comma-separated scale factors of the latents.
-        n: number of samples, and maximum number of real pictures.
+        n: number of samples, and maximum number of real images.
         columns: number of samples on the sheet.
-        seed: random seed of the samples and of the selection of real pictures.
+        seed: random seed of the samples and of the selection of real images.
 
     Returns:
-        `sweep`: for each psi `precision` and `recall` against the real pictures (see `leafwing.metrics.prdc`), `distance`, the mean
-        distance between two samples in feature space over that of real pictures, and `sure`, the fraction recognised by the reader.
+        `sweep`: for each psi `precision` and `recall` against the real images (see `leafwing.metrics.prdc`), `distance`, the mean
+        distance between two samples in feature space over that of real images, and `sure`, the fraction recognised by the reader.
 
     Raises:
-        LeafwingError: a run that generates points, an invalid psi, or too few pictures.
+        LeafwingError: a run that generates points, an invalid psi, or too few images.
     """
-    need_pictures(model)
-    need_charts()
-    values = psis(psi)
-    if n <= NEAREST or len(held) <= NEAREST or columns < 1:
-        raise LeafwingError(
-            f"truncation requires more than {NEAREST} samples and real pictures: --n {n}, {len(held)} real pictures"
-        )
+    check(model, psi=psi, n=n, columns=columns)
+    values = parse_psi(psi)
+    if len(held_out) <= NEAREST:
+        raise LeafwingError(f"truncation requires more than {NEAREST} real images, and there are {len(held_out)}")
     random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(held))[:n])
+    indices = np.sort(random.permutation(len(held_out))[:n])
     real = np.concatenate(
-        [features(to_floats(held.pictures(part)))[0] for part in np.array_split(chosen, -(-len(chosen) // BLOCK))]
+        [features(to_floats(held_out.pictures(part)))[0] for part in np.array_split(indices, -(-len(indices) // BLOCK))]
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
-    between_real = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
-    latents, scaled = model.latents(n, seed), _scaled(model)
+    real_distance = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
+    latents, is_scaled = model.latents(n, seed), _continuous(model)
     sweep, rows = [], []
     for i, value in enumerate(values):
-        shorter = torch.where(scaled, latents * value, latents)
-        seen, sure = [], []
-        for start, part in zip(range(0, n, BLOCK), shorter.split(BLOCK), strict=True):
-            told = [j % len(model.labels) for j in range(start, start + len(part))] if model.labels else None
-            made = model.generate(part, label=told)
-            seen.append(features(made)[0])
+        scaled = torch.where(is_scaled, latents * value, latents)
+        blocks, sure = [], []
+        for start, part in zip(range(0, n, BLOCK), scaled.split(BLOCK), strict=True):
+            labels = [j % len(model.labels) for j in range(start, start + len(part))] if model.labels else None
+            images = model.generate(part, label=labels)
+            blocks.append(features(images)[0])
             if reader:
-                sure.append(next(iter(reader.read(made).values())) != UNREAD)
-        fake = np.concatenate(seen)
-        found = precision_recall(real, fake)
-        apart = np.linalg.norm(fake[random.permutation(n)] - fake[random.permutation(n)], axis=1).mean()
+                sure.append(next(iter(reader.read(images).values())) != UNREAD)
+        fake = np.concatenate(blocks)
+        measures = precision_recall(real, fake)
+        distance = np.linalg.norm(fake[random.permutation(n)] - fake[random.permutation(n)], axis=1).mean()
         sweep.append(
             {
                 "psi": value,
-                "precision": found["precision"],
-                "recall": found["recall"],
-                "distance": float(apart / between_real) if between_real else nan,
+                "precision": measures["precision"],
+                "recall": measures["recall"],
+                "distance": float(distance / real_distance) if real_distance else nan,
                 "sure": float(np.concatenate(sure).mean()) if sure else nan,
             }
         )
-        rows.append((f"psi {value:g}", model.generate(shorter[:columns]).cpu()))
+        rows.append((f"psi {value:g}", model.generate(scaled[:columns]).cpu()))
         report_progress("scaling latents", i + 1, len(values))
-    best = max(sweep, key=lambda one: one["precision"])
+    best = max(sweep, key=lambda row: row["precision"])
     words = [
         f"Precision is highest at psi {best['psi']:g} ({best['precision']:.0%}, recall {best['recall']:.0%}); the mean distance "
-        f"between samples there is {best['distance']:.2f} times that between real pictures."
+        f"between samples there is {best['distance']:.2f} times that between real images."
     ]
-    lines: dict[str, Line] = {name: (values, [one[name] for one in sweep]) for name in ("precision", "recall", "distance")}
+    lines: dict[str, Line] = {name: (values, [row[name] for row in sweep]) for name in ("precision", "recall", "distance")}
     if reader:
-        lines[f"sure ({reader.name})"] = (values, [one["sure"] for one in sweep])
+        lines[f"sure ({reader.name})"] = (values, [row["sure"] for row in sweep])
     image = chart(
-        "Truncation", lines, across="psi (scale factor of the latents)", up="fraction; distance relative to real pictures"
+        "Truncation",
+        lines,
+        x_label="psi (scale factor of the latents)",
+        y_label="fraction; distance relative to real images",
     )
     legend = "Each column: one latent, multiplied by psi."
     return Finding(
@@ -114,7 +114,18 @@ def truncate(
     )
 
 
-def psis(text: str) -> list[float]:
+def check(model: Model, *, psi: str, n: int, columns: int) -> None:
+    """Raises LeafwingError for invalid options."""
+    require_images(model)
+    require_charts()
+    parse_psi(psi)
+    if n <= NEAREST:
+        raise LeafwingError(f"--n {n}: truncation requires more than {NEAREST} samples")
+    if columns < 1:
+        raise LeafwingError(f"--columns {columns}: must be at least 1")
+
+
+def parse_psi(text: str) -> list[float]:
     """The values of `--psi`, ascending.
 
     Raises:
@@ -129,7 +140,7 @@ def psis(text: str) -> list[float]:
     return values
 
 
-def _scaled(model: Model) -> Tensor:
-    """Which components of a latent are scaled: all but the one-hot ones of categories. Bool (1, size)."""
-    drawn = model.latents(BLOCK)
-    return ~((drawn == 0) | (drawn == 1)).all(0, keepdim=True)
+def _continuous(model: Model) -> Tensor:
+    """Mask of the components of a latent that are not part of a one-hot code, bool (1, size)."""
+    latents = model.latents(BLOCK)
+    return ~((latents == 0) | (latents == 1)).all(0, keepdim=True)
