@@ -200,7 +200,7 @@ def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> l
     """The records of a training, as its log would have them."""
     training, held = begin(case, seed, pictures)
     probe = Probe(training.engine, training.batches, held=held)
-    every, last, records = health.every(training.batch, case.images), 0, []
+    every, last, records = health.interval(training.batch, case.images), 0, []
     if fault and not fault.late:
         fault.plant(training)
     planted = not (fault and fault.late)
@@ -257,7 +257,7 @@ def margins(records: list[dict[str, Any]]) -> dict[str, float]:
     looked = [record for record in records if "health" in record]
     if not looked:
         return {}
-    looks, found = health.Looks(looked), {}
+    looks, found = health.Signals(looked), {}
     for rule in health.rules(looks.players()):
         values = np.nan_to_num(rule.value(looks), nan=-np.inf)
         if len(values) >= rule.lasting and np.isfinite(most := sliding_window_view(values, rule.lasting).min(1).max()):
@@ -350,7 +350,7 @@ def cost(given: argparse.Namespace) -> None:
             continue
         training, _ = begin(case, 0)
         probe, records = Probe(training.engine, training.batches), []
-        ticks = training.ticks(health.every(training.batch, 0))
+        ticks = training.ticks(health.interval(training.batch, 0))
 
         def look() -> None:
             tick = next(ticks)  # noqa: B023

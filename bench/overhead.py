@@ -33,7 +33,7 @@ from leafwing.data import load
 from leafwing.engine import Engine, choose, synchronise
 from leafwing.loop import Training
 from leafwing.model import Model
-from leafwing.runs import Run, spec_to, versions
+from leafwing.runs import DataConfig, Run, versions
 from recipes import Side, alone, pictures, rounds, training_of
 from rows import keep
 from step import jpegs
@@ -51,7 +51,7 @@ import leafwing
 from leafwing.progress import Silent
 
 class First(Silent):
-    def shown(self, images):
+    def after_turn(self, images):
         print(time.time(), flush=True)
         os._exit(0)
 
@@ -115,10 +115,11 @@ def writing(times: int, how: dict[str, Any]) -> dict[str, Any]:
     training = training_of(Side("dcgan", {"width": 64, "batch": 8}), spec, setup)
     rounds(training, 1)
     with tempfile.TemporaryDirectory() as folder:
-        config = {"recipe": "dcgan", "options": {}, "training": {}, "data": {"spec": spec_to(spec)}}
+        data = DataConfig(source="x", options={}, fingerprint="", samples=0, rejected=0, spec=spec)
+        config = {"recipe": "dcgan", "options": {}, "training": {}, "data": data.as_dict()}
         run = Run.create(config, recipes.locate("dcgan"), out=f"{folder}/run")
         model = Model(training.game, spec, setup.device)
-        checkpoint = median(lambda: run.keep(training.game, training.state(), last=2, milestone=0), times)
+        checkpoint = median(lambda: run.save_checkpoint(training.game, training.state(), last=2, milestone=0), times)
         grid = median(lambda: save_samples(run, model, 0), times)
         size = sum(path.stat().st_size for path in run.folder.iterdir() if path.suffix in (".safetensors", ".pt"))
     return {"checkpoint_s": round(checkpoint, 3), "checkpoint_mib": round(size / 2**20, 1), "grid_s": round(grid, 3)}

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from leafwing import pictures, recipes
-from leafwing.commands.looking import gathered, one_by_one
+from leafwing.commands.sample import collect, image_files
 from leafwing.engine import choose, keep_freed_memory, memory, native_bf16, synchronise
 from leafwing.game import DataSpec
 from leafwing.model import Model
@@ -67,7 +67,7 @@ def measure(case: str, n: int, width: int, device: str, cores: int, where: str |
     precision, blocks, threads = CASES[case]
     torch.set_num_threads(cores)
     model = untrained(width, device, precision or "fp32")
-    some = gathered(model.stream(model.latents(256)), 256, SPEC)
+    some = collect(model.stream(model.latents(256)), 256, SPEC)
     if blocks:
         keep_freed_memory()
     latents = model.latents(n)
@@ -81,12 +81,12 @@ def measure(case: str, n: int, width: int, device: str, cores: int, where: str |
             pictures.write_pngs(named, None if threads else 1)
         elif threads is None:
             if blocks:
-                gathered(model.stream(latents), n, SPEC)
+                collect(model.stream(latents), n, SPEC)
             else:
                 pictures.to_pixels(model.generate(latents))
         else:
             made = model.stream(latents) if blocks else iter([model.generate(latents)])
-            pictures.write_pngs(one_by_one(made, folder, []), None if threads else 1)
+            pictures.write_pngs(image_files(made, folder, []), None if threads else 1)
         seconds = time.perf_counter() - started
     return seconds, before, memory(device)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from leafwing import recipes
 from leafwing.game import DataSpec
-from leafwing.runs import Run, spec_to
+from leafwing.runs import Run
 
 SPEC = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label"))
 OPTIONS = recipes.describe("dcgan").resolve({"latent": 4, "width": 4, "max_width": 8})
@@ -23,7 +24,7 @@ def config(recipe: str = "dcgan", source: str = "/pictures/My Cats (2).zip", **c
             "fingerprint": "f" * 64,
             "samples": 9,
             "rejected": 0,
-            "spec": spec_to(SPEC),
+            "spec": asdict(SPEC),
         },
         "schedule": {"images": 1000, "seed": 0, "time": None},
         "watching": {},

@@ -264,7 +264,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD = {
-    "no source": (["train"], "needs a source"),
+    "no source": (["train"], "needs an image source"),
     "a source that is not there": (["train", "nowhere/at/all"], "nowhere/at/all"),
     "a recipe that is not there": (["train", "{folder}", "--recipe", "wgangp"], "did you mean wgan_gp"),
     "a recipe file that is not there": (["train", "{folder}", "--recipe", "./mine.py"], "mine.py"),
@@ -285,7 +285,7 @@ BAD = {
     "a run that is not there": (["resume", "nothing"], "nothing"),
     "a run to sample that is not there": (["sample", "nothing"], "nothing"),
     "a label that is not there": (["sample", "{trained}", "--label", "horse"], "cat, dog"),
-    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "choose one"),
+    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "exclude each other"),
     "no samples": (["sample", "{trained}", "-n", "0"], "at least 1"),
     "a checkpoint that is not there": (["sample", "{trained}", "--checkpoint", "7"], "64"),
     "an existing run folder": (["train", "{folder}", "--out", "{trained}"], "never overwritten"),
@@ -507,7 +507,7 @@ def test_a_diverging_training_stops_with_its_own_code(
     said = capsys.readouterr().err
     assert "of player" in said
     assert "images" in said
-    assert "there was no checkpoint yet" in said
+    assert "there is no checkpoint yet" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

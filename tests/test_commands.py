@@ -18,7 +18,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, files, pictures, recipes, settings
-from leafwing.cli.train import OF_THE_CALL, describe_plan
+from leafwing.cli.train import CALL_OPTIONS, describe_plan
 from leafwing.data import Dataset, load
 from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -50,7 +50,7 @@ def last_weights(run: Run) -> bytes:
 
 def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
-    assert own | {*OF_THE_CALL} == {*settings.CALL}
+    assert own | {*CALL_OPTIONS} == {*settings.CALL}
     assert settings.reserved() == {*settings.CALL, *settings.catalogue()}
     assert {field.name for field in fields(Setup)} - {"why"} == {field.name for field in fields(settings.Machine)}
     assert {field.name for field in fields(settings.Settings)} == {*settings.SECTIONS}
@@ -325,7 +325,7 @@ def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(f
         ({"labelled": 0}, "labelled 0"),
         ({"labelled": 4}, "has no labels"),
         ({"labelled_seed": 4}, "needs --labelled"),
-        ({"labelled": 4, "labelled_seed": 2**32}, "a seed is from 0"),
+        ({"labelled": 4, "labelled_seed": 2**32}, "labelled_seed 4294967296: must be from 0"),
     ],
 )
 def test_labelled_pictures_that_cannot_be_had_write_nothing(
@@ -441,7 +441,7 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_sweep_and_all_labels_exclude_each_other(trained: Run) -> None:
-    with pytest.raises(LeafwingError, match="choose one of them"):
+    with pytest.raises(LeafwingError, match="exclude each other"):
         commands.sample(trained.folder, 2, label="all", sweep="code0=0:1")
     with pytest.raises(LeafwingError, match="no named parts"):
         commands.sample(trained.folder, 2, sweep="code0=0:1")

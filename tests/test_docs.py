@@ -14,7 +14,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, recipes
-from leafwing.cli.train import OF_THE_CALL
+from leafwing.cli.train import CALL_OPTIONS
 from leafwing.errors import LeafwingError
 from leafwing.settings import catalogue
 
@@ -121,7 +121,7 @@ def test_every_command_and_recipe_is_documented() -> None:
     text = (ROOT / "docs/guide/commands.md").read_text(encoding="utf-8")
     for verb in ("train", "resume", "sample", "reel", "runs", "recipes", "doctor", "evaluate", "compare", "show", "explore"):
         assert f"## {verb}\n" in text
-    for option in (*OF_THE_CALL, *catalogue()):
+    for option in (*CALL_OPTIONS, *catalogue()):
         assert f"--{option.replace('_', '-')}" in text, f"train's --{option} is not explained"
     about = (ROOT / "docs/guide/recipes.md").read_text(encoding="utf-8")
     for recipe in recipes.names():

@@ -12,14 +12,14 @@ from leafwing import health
 WELL = {"variety": 0.9, "distance": 0.05, "moved": 0.1, "separation": 0.9, "margin": 3.0, "held": 0.5}
 
 
-def line(look: int, **signals: float) -> dict[str, Any]:
+def line(check: int, **signals: float) -> dict[str, Any]:
     """A line of a log: 100 images and 40 rounds after the one before, healthy but for the signals given."""
-    weights = {f"{player}/weights": 10 + 0.01 * look for player in "GD"}
-    gradients = {f"{player}/gradient": 1.0 + 0.1 * (look % 3) for player in "GD"}
+    weights = {f"{player}/weights": 10 + 0.01 * check for player in "GD"}
+    gradients = {f"{player}/gradient": 1.0 + 0.1 * (check % 3) for player in "GD"}
     costs = {"D/adversarial": 1.0, "G/adversarial": 1.0}
     return {
-        "images": 100 * look,
-        "round": 40 * look,
+        "images": 100 * check,
+        "round": 40 * check,
         "costs": costs,
         "health": {**WELL, **weights, **gradients, **signals},
     }
@@ -27,11 +27,11 @@ def line(look: int, **signals: float) -> dict[str, Any]:
 
 def log(*states: dict[str, float], **more: float) -> list[dict[str, Any]]:
     """Lines with these signals, one after another, from 100 images on."""
-    return [line(look, **{**more, **state}) for look, state in enumerate(states, 1)]
+    return [line(check, **{**more, **state}) for check, state in enumerate(states, 1)]
 
 
 FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
-    # What is wrong from the 31st look on: kind, words, and after how many looks the alarm is raised.
+    # What is wrong from the 31st check on: kind, words, and after how many checks the alarm is raised.
     "one picture": ("collapse", "nearly identical", 3, {"variety": 0.001}),
     "one picture a class": ("collapse", "nearly identical", 3, {"echo": 0.001}),
     "few pictures": ("collapse", "diversity has dropped", 4, {"variety": 0.1}),
@@ -59,13 +59,13 @@ def numbers(alarms: list[health.Alarm], words: str) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_noticed_in_time_and_its_end_too(fault: str) -> None:
-    kind, words, looks, signals = FAULTS[fault]
+    kind, words, checks, signals = FAULTS[fault]
     ill = log(*[{}] * 30, *[signals] * 12, *[{}] * 20)
     (alarm,) = (one for one in health.alarms(ill) if words in one.about)
     assert alarm.kind == kind
     assert alarm.value > alarm.threshold
     assert 3000 < alarm.since < alarm.raised
-    assert alarm.raised <= 3000 + 100 * looks + 300
+    assert alarm.raised <= 3000 + 100 * checks + 300
     assert alarm.until is not None
     assert alarm.raised < alarm.until <= 5200
     assert str(alarm).endswith(health.ADVICE[kind])
@@ -77,10 +77,10 @@ def test_every_fault_is_noticed_in_time_and_its_end_too(fault: str) -> None:
 
 def test_a_critic_wins_only_when_nothing_comes_of_it_for_long() -> None:
     far = {"separation": 1.0}
-    stuck = log(*[far | {"distance": 0.7 - 0.001 * look} for look in range(40)])
+    stuck = log(*[far | {"distance": 0.7 - 0.001 * check} for check in range(40)])
     assert [alarm.kind for alarm in health.alarms(stuck)] == ["critic"]
     assert health.alarms(stuck[:15]) == []  # not yet
-    nearer = log(*[far | {"distance": 0.7 * 0.98**look} for look in range(60)])
+    nearer = log(*[far | {"distance": 0.7 * 0.98**check} for check in range(60)])
     assert health.alarms(nearer) == []
     arrived = log(*[far | {"distance": 0.1} for _ in range(60)])
     assert health.alarms(arrived) == []
@@ -97,9 +97,9 @@ def test_a_player_that_is_not_asked_to_learn_may_rest() -> None:
 
 
 def test_a_player_whose_schedule_has_come_to_its_end_may_rest() -> None:
-    fading = log(*[{"D/rate": 1e-3 * 0.8**look, "D/weights": 10 + 0.8**look} for look in range(80)])
+    fading = log(*[{"D/rate": 1e-3 * 0.8**check, "D/weights": 10 + 0.8**check} for check in range(80)])
     assert health.alarms(fading) == []
-    early = log(*[{"D/rate": 1e-3, "D/weights": 10 + 0.8**look} for look in range(80)])
+    early = log(*[{"D/rate": 1e-3, "D/weights": 10 + 0.8**check} for check in range(80)])
     assert [alarm.about for alarm in health.alarms(early)] == ["the weights of D have stopped changing"]
     never = log(*[{"D/rate": 0.0, "D/weights": 10.0} for _ in range(20)])
     assert [alarm.about for alarm in health.alarms(never)] == ["the weights of D have stopped changing"]
@@ -129,8 +129,8 @@ def test_every_kind_has_advice_and_json_can_hold_every_alarm() -> None:
 
 def test_the_summary_is_one_line() -> None:
     assert health.summary([]) == "not monitored"
-    assert health.summary(log({}, {})) == "no alarm in 2 looks"
+    assert health.summary(log({}, {})) == "no alarm in 2 checks"
     ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
     assert "(3.1k to the end)" in health.summary(ill)
     back = {"images": 100, "costs": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
-    assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); no alarm in 2 looks"
+    assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); no alarm in 2 checks"

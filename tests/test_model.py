@@ -242,7 +242,7 @@ def test_networks_that_cannot_be_compiled_make_the_same_samples_and_it_is_said_o
     said: list[str] = []
     model = Model(plain.game, PICTURES, compile=True, say=said.append)
     assert torch.equal(model.sample(70), plain.sample(70))
-    assert said == ["the networks cannot be compiled, sampling continues without: no compiler"]
+    assert said == ["the networks cannot be compiled, so sampling continues without compilation: no compiler"]
 
 
 def test_another_precision_is_refused_with_those_there_are(plain: Model) -> None:
@@ -300,7 +300,7 @@ def test_labels_of_the_data_are_none_of_a_model_that_takes_none(plain: Model) ->
     ("label", "message"),
     [
         ("bea", "no class 'bea'; did you mean bee.*there are: ant, bee, 2"),
-        (3, "no class 3: this run has 3, 0 to 2"),
+        (3, "no class 3: this run has 3 classes, 0 to 2"),
         (-1, "no class -1"),
         ("-1", "no class -1"),
         (["ant", "bee"], "2 labels for 3 samples"),
@@ -367,7 +367,7 @@ def test_codes_are_named_and_swept_while_all_else_stays(coded: Model, plain: Mod
     ("code", "values", "said"),
     [
         ("code9", [1.0], "no code 'code9'; did you mean code"),
-        ("code0", None, "code code0 takes values, as in --sweep code0=-1:1"),
+        ("code0", None, "code code0 needs values, as in --sweep code0=-1:1"),
         ("category", [1.0], "code category takes no values: it is one of 3 classes"),
     ],
 )
@@ -394,7 +394,7 @@ def test_an_encoder_reads_latents_the_same_however_many_at_a_time(name: str) -> 
     assert torch.allclose(model.encode(samples, batch=2), latents, atol=1e-5)
     assert not latents.requires_grad
     assert model.generate(latents).shape == samples.shape
-    with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): this run makes \(3, 16, 16\)"):
+    with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): those of this run have shape \(3, 16, 16\)"):
         model.encode(torch.zeros(1, 3, 8, 8))
 
 
@@ -412,7 +412,7 @@ def test_a_classifier_gives_probabilities(name: str) -> None:
     assert chances.shape == (5, len(LABELLED.labels))
     assert torch.allclose(chances.sum(1), torch.ones(5))
     assert torch.allclose(model.classify(samples, batch=2), chances, atol=1e-5)
-    with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): this run makes \(3, 16, 16\)"):
+    with pytest.raises(LeafwingError, match=r"samples of shape \(3, 8, 8\): those of this run have shape \(3, 16, 16\)"):
         model.classify(torch.zeros(1, 3, 8, 8))
 
 

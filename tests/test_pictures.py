@@ -79,7 +79,7 @@ def test_pictures_are_written_by_several_threads_at_a_time(tmp_path: Path, monke
 
 
 def test_pictures_are_made_no_faster_than_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "WAITING", 5)
+    monkeypatch.setattr(pictures, "MAX_QUEUED", 5)
     write, written, ahead = files.write, [0], []
 
     def counting(path: Path, content: bytes) -> None:
@@ -100,7 +100,7 @@ def test_pictures_are_made_no_faster_than_they_are_written(tmp_path: Path, monke
 def test_a_disk_that_refuses_ends_it_with_the_files_that_were_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "WAITING", 3)
+    monkeypatch.setattr(pictures, "MAX_QUEUED", 3)
     shown = many(tmp_path, 60)
     shown[10] = (tmp_path / "no such folder" / "x.png", shown[10][1])
     with pytest.raises(StorageError, match="no such folder"):

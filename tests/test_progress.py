@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
 
 def go(shown: Silent, images: int = 1500, total: int = 3000) -> None:
     with shown.training(0, total, None):
-        shown.shown(images)
+        shown.after_turn(images)
         shown.tick({**RECORD, "images": images})
 
 
@@ -69,7 +69,7 @@ def test_training_off_a_terminal_is_told_in_plain_lines(capfd: pytest.CaptureFix
         clock.now += 5
         shown.tick({**RECORD, "images": 1000})
         clock.now += 5
-        shown.shown(1500)
+        shown.after_turn(1500)
     out, err = capfd.readouterr()
     assert out == ""
     assert err == "1.5k/3k images  150 images/s  10s left  D/adversarial 1.39  G/adversarial 0.693\n"
@@ -82,7 +82,7 @@ def test_lines_come_by_the_clock_and_the_last_is_always_told(capfd: pytest.Captu
     with shown.training(0, 10_000, None):
         for images in range(1, 3601):
             clock.now += 1
-            shown.shown(images)
+            shown.after_turn(images)
         shown.tick({**RECORD, "images": 10_000})
     lines = capfd.readouterr().err.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["10/10k", "20/10k", "30/10k"]
@@ -95,12 +95,12 @@ def test_the_time_left_knows_both_limits(capfd: pytest.CaptureFixture[str], cloc
     shown = Screen()
     with shown.training(0, 1_000_000, 120.0):
         clock.now += 10
-        shown.shown(1_000)
+        shown.after_turn(1_000)
     assert "1m 50s left" in capfd.readouterr().err, "the limit of time comes first"
     shown = Screen()
     with shown.training(500, 1_500, 3600.0):
         clock.now += 10
-        shown.shown(1_000)
+        shown.after_turn(1_000)
     assert "10s left" in capfd.readouterr().err, "the images are shown first"
 
 
@@ -110,7 +110,7 @@ def test_reading_pictures_is_told_off_a_terminal_in_whole_lines(capfd: pytest.Ca
         shown.packing(done, 6000)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.splitlines() == ["reading pictures: 1 of 6,000", "reading pictures: 6,000 of 6,000"]
+    assert err.splitlines() == ["reading images: 1 of 6,000", "reading images: 6,000 of 6,000"]
 
 
 def test_what_is_over_at_once_is_not_told(capfd: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +138,7 @@ def test_a_training_that_makes_no_speed_yet_is_no_division_by_zero(
     shown = Screen()
     with shown.training(0, 10, None):
         clock.now += 20
-        shown.shown(0)
+        shown.after_turn(0)
     assert capfd.readouterr().err == "0/10 images  0 images/s\n"
 
 

@@ -42,7 +42,7 @@ def test_a_whole_count_is_one_whatever_binary_fractions_make_of_it(text: str, nu
     ["", "0", 0, "0k", "-5", -5, "many", "1.5", 1.5, "1.0005k", "1e3", "k", "5 k k", "5kk", "nan", "inf", "0x10", None],
 )
 def test_what_is_no_count_is_refused_by_name_and_value(text: object) -> None:
-    with pytest.raises(LeafwingError, match=r"^samples .*write a count above 0") as caught:
+    with pytest.raises(LeafwingError, match=r"^samples .*must be a count above 0") as caught:
         count(text, "samples")  # type: ignore[arg-type]
     assert repr(text) in str(caught.value)
 
@@ -70,7 +70,7 @@ def test_durations(text: str | float, seconds: float) -> None:
     "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 minutes", "1..5m", None]
 )
 def test_what_is_no_duration_is_refused_by_name_and_value(text: object) -> None:
-    with pytest.raises(LeafwingError, match=r"^time .*write a duration above 0") as caught:
+    with pytest.raises(LeafwingError, match=r"^time .*must be a duration above 0") as caught:
         duration(text)  # type: ignore[arg-type]
     assert repr(text) in str(caught.value)
 

@@ -18,7 +18,7 @@ from bare_run import OPTIONS, SPEC, config, create
 from leafwing import recipes
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import SGD, Abilities, DataSpec, Game, Player, Round, Term, Turn
-from leafwing.runs import SAVED, Best, Run, folders, refuse, spec_from, spec_to
+from leafwing.runs import SAVED, Best, DataConfig, Run, checked, folders, refuse_existing
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def game(value: float = 1.0, size: int = 3) -> Game:
 
 def keep(run: Run, images: int, value: float | None = None, *, last: int = 2, milestone: int = 0, pad: int = 0) -> Path:
     state = {"images": images, "round": images // 10, "pad": torch.zeros(pad)}
-    return run.keep(game(float(images) if value is None else value), state, last=last, milestone=milestone)
+    return run.save_checkpoint(game(float(images) if value is None else value), state, last=last, milestone=milestone)
 
 
 # --- creating ---------------------------------------------------------------------------------------------------------------
@@ -81,12 +81,12 @@ def test_numbers_go_on_after_the_highest_whatever_was_deleted(tmp_path: Path) ->
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("x")
-    with pytest.raises(LeafwingError, match=r"mine exists, and a run folder is never overwritten"):
+    with pytest.raises(LeafwingError, match=r"mine exists, and run folders are never overwritten"):
         create(tmp_path / "mine")
     assert os.listdir(tmp_path) == ["mine"]
     assert os.listdir(tmp_path / "mine") == ["precious"]
-    refuse(None)
-    refuse(tmp_path / "free")
+    refuse_existing(None)
+    refuse_existing(tmp_path / "free")
 
 
 def test_parents_of_the_folder_are_made(tmp_path: Path) -> None:
@@ -163,12 +163,12 @@ def test_a_run_is_opened_by_folder_name_number_or_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["3", "0001-dcgan", "lost", "0"])
 def test_an_unknown_run_is_answered_with_those_there_are(tmp_path: Path, name: str) -> None:
     run = create(root=tmp_path)
-    with pytest.raises(LeafwingError, match=f"no run '{name}'; runs under .*: {run.name}"):
+    with pytest.raises(LeafwingError, match=f"no run '{name}'; runs in .*: {run.name}"):
         Run.open(name, root=tmp_path)
 
 
 def test_without_any_run_there_is_no_last(tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match=r"no run 'last'; runs under .*: none"):
+    with pytest.raises(LeafwingError, match=r"no run 'last'; runs in .*: none"):
         Run.open("last", root=tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
 )
 def test_damaged_settings_name_the_file(run: Run, text: str) -> None:
     (run.folder / "run.json").write_text(text, encoding="utf-8")
-    with pytest.raises(LeafwingError, match=r"run\.json cannot be read: "):
+    with pytest.raises(LeafwingError, match=r"run\.json(: | cannot be read: )"):
         Run(run.folder)
 
 
@@ -225,9 +225,10 @@ def test_options_that_the_recipe_does_not_take_are_bad_input(run: Run) -> None:
         Run(run.folder).game()
 
 
-def test_a_spec_survives_json() -> None:
+def test_the_data_section_survives_json() -> None:
     for spec in (SPEC, DataSpec(0, 0, 2)):
-        assert spec_from(json.loads(json.dumps(spec_to(spec)))) == spec
+        data = DataConfig(source="x", options={}, fingerprint="f", samples=1, rejected=0, labelled=4, spec=spec)
+        assert checked(Path("run.json"), json.loads(json.dumps(data.as_dict())), DataConfig) == data
 
 
 def test_a_change_of_the_settings_is_kept(run: Run) -> None:
@@ -338,7 +339,7 @@ def test_lines_past_a_checkpoint_are_forgotten(run: Run) -> None:
         run.log({"images": images})
     with (run.folder / "log.jsonl").open("a") as file:
         file.write('{"images": 4')
-    run.forget_after(20)
+    run.truncate_log(20)
     assert [record["images"] for record in run.records()] == [10, 20]
     run.log({"images": 25})
     assert [record["images"] for record in run.records()] == [10, 20, 25]
@@ -370,7 +371,7 @@ def test_the_weights_file_is_plain_safetensors_that_say_what_they_are(run: Run) 
 
 def test_networks_in_another_memory_layout_are_kept_too(run: Run) -> None:
     net = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
-    run.keep(Game({"G": Player(net)}, [], Abilities()), {"images": 1}, last=1, milestone=0)
+    run.save_checkpoint(Game({"G": Player(net)}, [], Abilities()), {"images": 1}, last=1, milestone=0)
     fresh = nn.Conv2d(3, 4, 3)
     run.load_weights(Game({"G": Player(fresh)}, [], Abilities()))
     assert torch.equal(fresh.weight, net.weight)
@@ -472,7 +473,7 @@ def test_a_disk_that_really_refuses_is_a_storage_error(run: Run, pad: int) -> No
 
 
 def test_without_weights_the_run_says_why(run: Run) -> None:
-    with pytest.raises(LeafwingError, match="holds no weights: its training ended before the first checkpoint"):
+    with pytest.raises(LeafwingError, match="has no weights: its training ended before the first checkpoint"):
         run.load_weights(game())
 
 

@@ -41,7 +41,7 @@ WATCHED = {**TINY, "stop_on": "modes.high_quality"}
     ],
 )
 def test_the_first_of_the_best_counts(series: dict[int, float | None], better: str, best: int) -> None:
-    assert stopping.best_of(series, better) == best
+    assert stopping.best_checkpoint(series, better) == best
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -> None:
@@ -49,7 +49,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -
 
     def evaluate(folder: Path, *, metrics: list[str], checkpoint: int, **how: Any) -> list[dict[str, Any]]:
         number = numbers[checkpoint // 8 - 1]
-        name = stopping.DECIDING[metrics[0]][-1]
+        name = stopping.STOP_MEASURES[metrics[0]][-1]
         row = {"metric": name, "by": metrics[0], "images": checkpoint, "value": number, "better": "lower"}
         row["fingerprint"] = "x"
         with (folder / "metrics.jsonl").open("a") as file:
@@ -71,7 +71,7 @@ def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
         "metric": "kl",
         "value": 2,
     }
-    assert leafwing.Model.load(run, checkpoint=Run(run.folder).shown("best")).images == 32
+    assert leafwing.Model.load(run, checkpoint=Run(run.folder).resolve_checkpoint("best")).images == 32
 
 
 def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
@@ -140,9 +140,9 @@ def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monke
     ("stop_on", "said"),
     [
         ("kidd", "no metric 'kidd'.*kid"),
-        ("fid", "fid looks at pictures"),
-        ("prdc.wrong", "prdc can decide by precision, recall.*not by 'wrong'"),
-        ("ms_ssim", "cannot decide; these can: fid, kid"),
+        ("fid", "fid needs images"),
+        ("prdc.wrong", "'wrong' of prdc; choose from precision, recall"),
+        ("ms_ssim", "cannot decide.* choose from fid, kid"),
     ],
 )
 def test_a_metric_that_does_not_suit_is_named(stop_on: str, said: str, tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_a_metric_that_does_not_suit_is_named(stop_on: str, said: str, tmp_path:
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_that_says_which_way_is_better_can_decide(name: str) -> None:
     source = Path(inspect.getfile(metric(name))).read_text(encoding="utf-8")
-    assert (name in stopping.DECIDING) == bool(re.search(r'"(lower|higher)"', source))
-    assert all(re.search(rf"['\"]{measure}['\"]", source) for measure in stopping.DECIDING.get(name, ()))
+    assert (name in stopping.STOP_MEASURES) == bool(re.search(r'"(lower|higher)"', source))
+    assert all(re.search(rf"['\"]{measure}['\"]", source) for measure in stopping.STOP_MEASURES.get(name, ()))
 
 
 def test_best_is_refused_where_nobody_looked_for_it(tmp_path: Path) -> None:
     run = leafwing.train("ring", out=tmp_path / "run", images=8, **TINY)
     with pytest.raises(LeafwingError, match="--stop-on"):
-        run.shown("best")
+        run.resolve_checkpoint("best")

@@ -99,7 +99,7 @@ def test_a_training_leaves_the_number_of_threads_as_it_was(tmp_path: Path) -> No
 def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
     """Training of two threads becomes slow after so many images; how many threads each tick had is returned."""
     seen: list[int] = []
-    look = watching.Threads.look
+    look = watching.Threads.check
 
     def told(self: Any, tick: Any) -> dict[str, Any]:
         seen.append(torch.get_num_threads())
@@ -109,7 +109,7 @@ def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
         )
         return look(self, plain)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(watching.Threads, "look", told)
+    monkeypatch.setattr(watching.Threads, "check", told)
     monkeypatch.setattr(
         watching, "speed_of_threads", lambda *counts: {count: 100.0 if count == 1 else 30.0 for count in counts}
     )

@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
 
 def trained(run: Run) -> Run:
     torch.manual_seed(0)
-    run.keep(run.game(), {"images": 50}, last=1, milestone=0)
+    run.save_checkpoint(run.game(), {"images": 50}, last=1, milestone=0)
     return run
 
 
@@ -114,7 +114,7 @@ def test_loading_by_name_and_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     run = trained(create())
     torch.manual_seed(1)
-    run.keep(run.game(), {"images": 90}, last=2, milestone=0)
+    run.save_checkpoint(run.game(), {"images": 90}, last=2, milestone=0)
     assert Model.load("1").images == Model.load("last").images == Model.load(run.name).images == 90
     assert Model.load(run, checkpoint=50).images == 50
     assert not torch.equal(Model.load("1", checkpoint=50).sample(1), Model.load("1").sample(1))

@@ -217,7 +217,7 @@ def test_without_a_wish_to_go_back_it_ends_there(
     cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, at=16)
-    with pytest.raises(Diverged, match="there was no checkpoint yet"):
+    with pytest.raises(Diverged, match="there is no checkpoint yet"):
         leafwing.train("ring", out=tmp_path / "run", **TINY)
     assert [alarm.kind for alarm in health.alarms(Run(tmp_path / "run").records())] == ["nan"]
 
@@ -225,7 +225,7 @@ def test_without_a_wish_to_go_back_it_ends_there(
 KILLS: dict[str, tuple[Any, str, str]] = {
     # Where the process ends: the first call of this function while training goes back that is given this text.
     "before the checkpoint is in place": (files, "write", "resume.pt"),
-    "before anything is removed": (Monitor, "_tidy", ""),
+    "before anything is removed": (Monitor, "_rewind_folder", ""),
     "before the log says so": (Run, "log", "rolled_back"),
     "before run.json says so": (Run, "update", ""),
 }
@@ -236,17 +236,17 @@ def test_numbers_of_what_is_undone_go_with_it(
 ) -> None:
     """The weights of so many images will be others: their pictures, numbers and place as the best are not theirs."""
     monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
-    look = Monitor.look
+    measure = Monitor.measure
 
     def noting(monitor: Monitor, tick: Any) -> dict[str, Any]:
-        if not monitor.rolled and tick.clock.images == 192:
+        if not monitor.roll_backs and tick.clock.images == 192:
             rows = [{"metric": "modes", "images": images, "value": 1.0} for images in (96, 128)]
             (monitor.run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             (monitor.run.samples / "000000128.png").write_bytes(b"")
             monitor.run.update(best=Best(128, "modes", 1.0))
-        return look(monitor, tick)
+        return measure(monitor, tick)
 
-    monkeypatch.setattr(Monitor, "look", noting)
+    monkeypatch.setattr(Monitor, "measure", noting)
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
     assert [json.loads(one)["images"] for one in (run.folder / "metrics.jsonl").read_text().splitlines()] == [96]
     assert Run(run.folder).history.best is None
@@ -267,24 +267,24 @@ def went_back(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("moment", KILLS)
-def test_a_kill_while_going_back_loses_nothing(
+def test_a_kill_while_started_loses_nothing(
     moment: str, went_back: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
     home, name, about = KILLS[moment]
-    original, go_back, going_back = getattr(home, name), Monitor.go_back, []
+    original, roll_back, started = getattr(home, name), Monitor.roll_back, []
 
     def noted(monitor: Monitor) -> None:
-        going_back.append(1)
-        go_back(monitor)
+        started.append(1)
+        roll_back(monitor)
 
     def killed(*given: Any, **more: Any) -> Any:
-        if going_back and (not about or any(about in str(one) for one in given)):
+        if started and (not about or any(about in str(one) for one in given)):
             raise Killed
         return original(*given, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Monitor, "go_back", noted)
+        patch.setattr(Monitor, "roll_back", noted)
         patch.setattr(home, name, killed)
         with pytest.raises(Killed):
             leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)

@@ -36,18 +36,18 @@ def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
     Raises:
         StorageError: the disk is full or the folder is not writable; the old file is intact.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with storage(str(path)):
         try:
             if callable(content):
-                content(beside)
+                content(temporary)
             else:
-                beside.write_bytes(content.encode() if isinstance(content, str) else content)
-            with beside.open("rb+") as file:
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -58,16 +58,16 @@ def digest(path: Path) -> str:
 
 
 def file_name(text: object) -> str:
-    """A text, such as the name of a class, as part of a file name."""
+    """A text, such as a class name, as part of a file name: other characters are replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(text))
 
 
 def json_lines(text: str, *, whole: bool = False) -> Iterator[dict[str, Any]]:
-    """The objects of a text of JSON lines.
+    """The objects in a text with one JSON object per line.
 
     Args:
-        text: one object a line; a kill may have cut the last one short.
-        whole: whether a line that cannot be read ends it, as in a log that is only ever appended to; else such lines are left out.
+        text: the lines; the last one may have been cut short by a kill.
+        whole: stop at the first unreadable line, as in a log that is only appended to, instead of skipping it.
     """
     for line in text.splitlines():
         try:

@@ -1,8 +1,8 @@
 """Health monitoring: alarms as a pure function of the lines of a training log.
 
-The signals are measured by `engine.probe`; `commands.watching` acts on the alarms. A rule computes one value per health check (a
-"look"); an alarm is raised when the value exceeds the rule's threshold for a number of consecutive looks. The same log lines give
-the same alarms, whether or not training was interrupted. docs/guide/health.md documents the thresholds and their error rates.
+`engine.probe` measures the signals, and `commands.watching` acts on the alarms. A rule computes one value per health check; an alarm
+is raised when the value exceeds the rule's threshold in a number of consecutive checks. The same log lines give the same alarms,
+whether or not training was interrupted. docs/guide/health.md documents the thresholds and their error rates.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TINY, LARGEST = 1e-6, 1e30
 """Lower bound of divisors, and upper bound of reported values, because JSON has no infinity."""
 
 BATCHES, RECORDED, MOST = 32, 8, 2000
-"""Batches between two looks; the factor by which this grows with captured turns, because a look is not captured and takes as long as
-a few captured rounds; and the maximum number of looks per training, because each one evaluates the whole history."""
+"""Batches between two checks; the factor by which this grows with captured turns, because a check is not captured and takes as long
+as a few captured rounds; and the maximum number of checks per training, because each one evaluates the whole history."""
 REACH = 16
-"""Checkpoints older than this many looks are not needed for a rollback."""
+"""Checkpoints older than this many checks are not needed for a roll-back."""
 
 ADVICE = {
     "collapse": "Lower learning rates (lr_g, lr_d) or a gradient penalty (recipes wgan_gp, r3gan) often help",
@@ -40,7 +40,7 @@ ADVICE = {
 }
 """Suggested remedies, by kind of alarm."""
 SLOWER_HELPS = ("collapse", "critic", "oscillation", "explosion", "nan")
-"""Alarms that lower learning rates may resolve, so that a rollback makes sense."""
+"""Alarms that lower learning rates may resolve, so that a roll-back makes sense."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Alarm:
         return f"{self.about}, since {self.since:,} images{numbers}. {self.advice}"
 
 
-class Looks:
-    """The log lines with health signals, as columns: `looks("variety")` is (looks,), NaN where the signal is missing.
+class Signals:
+    """The health signals of a log as columns: `signals("variety")` is (checks,), NaN where the signal is missing.
 
     Args:
-        records: those lines.
+        records: the log lines with `health`.
     """
 
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -90,17 +90,17 @@ class Looks:
         return self._columns[name]
 
     @cached_property
-    def _costs(self) -> set[str]:
+    def _losses(self) -> set[str]:
         return set().union(*(record["costs"] for record in self.records))
 
     def players(self) -> list[str]:
         """The players that are trained."""
         return sorted(name.removesuffix("/weights") for name in self.records[-1]["health"] if name.endswith("/weights"))
 
-    def paid(self, player: str) -> NDArray[np.bool_]:
-        """Whether this player has moved since the previous line, i.e. whether the line has losses of it."""
-        own = {name for name in self._costs if player in name.partition("/")[0].split("+")}
-        return np.array([not own.isdisjoint(record["costs"]) for record in self.records])
+    def moved(self, player: str) -> NDArray[np.bool_]:
+        """Whether a player has moved since the previous line, i.e. whether the line has losses of it: (checks,)."""
+        losses = {name for name in self._losses if player in name.partition("/")[0].split("+")}
+        return np.array([not losses.isdisjoint(record["costs"]) for record in self.records])
 
 
 @dataclass(frozen=True)
@@ -110,144 +110,144 @@ class Rule:
     Args:
         kind: kind of its alarms, a key of `ADVICE`.
         about: description of the symptom.
-        value: looks -> one value per look, (looks,); NaN where undefined.
+        value: signals -> one value per check, (checks,); NaN where undefined.
         threshold: values above it are unhealthy.
-        lasting: number of consecutive unhealthy looks that raises an alarm.
+        duration: number of consecutive unhealthy checks that raises an alarm.
     """
 
     kind: str
     about: str
-    value: Callable[[Looks], Numbers]
+    value: Callable[[Signals], Numbers]
     threshold: float
-    lasting: int
+    duration: int
 
 
-# --- helpers of the rules: (looks,) -> (looks,), each value computed from its own and earlier looks -----------------------------
+# --- helpers of the rules: (checks,) -> (checks,); each value depends only on its own and earlier checks -------------------------
 
 
-def middle(numbers: Numbers, looks: int) -> Numbers:
-    """The running median over the last `looks` values, NaN until there are that many."""
-    if len(numbers) < looks:
+def median(numbers: Numbers, n: int) -> Numbers:
+    """The running median of the last n values; NaN until there are n."""
+    if len(numbers) < n:
         return np.full(len(numbers), np.nan)
-    return np.concatenate([np.full(looks - 1, np.nan), np.median(sliding_window_view(numbers, looks), axis=1)])
+    return np.concatenate([np.full(n - 1, np.nan), np.median(sliding_window_view(numbers, n), axis=1)])
 
 
-def before(numbers: Numbers, looks: int) -> Numbers:
-    """The value `looks` looks earlier, NaN if there is none."""
-    return np.concatenate([np.full(min(looks, len(numbers)), np.nan), numbers[: max(0, len(numbers) - looks)]])
+def earlier(numbers: Numbers, n: int) -> Numbers:
+    """The value n checks earlier; NaN if there is none."""
+    return np.concatenate([np.full(min(n, len(numbers)), np.nan), numbers[: max(0, len(numbers) - n)]])
 
 
-def best(numbers: Numbers) -> Numbers:
-    """The running minimum up to the previous look."""
-    return before(np.fmin.accumulate(numbers), 1) if len(numbers) else numbers
+def minimum_before(numbers: Numbers) -> Numbers:
+    """The minimum of all earlier values."""
+    return earlier(np.fmin.accumulate(numbers), 1) if len(numbers) else numbers
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------------------
 
 
-def variety(looks: Looks) -> Numbers:
-    """Diversity of the samples relative to real images; within one condition for conditional games."""
-    return np.fmin(looks("variety"), looks("echo"))
+def variety(signals: Signals) -> Numbers:
+    """Diversity of the samples relative to real images; for conditional games also within one condition, if that is lower."""
+    return np.fmin(signals("variety"), signals("echo"))
 
 
-def lost_variety(looks: Looks) -> Numbers:
+def variety_loss(signals: Signals) -> Numbers:
     """Ratio of the best diversity so far to the current one."""
-    now = middle(variety(looks), 3)
-    return -best(-now) / np.maximum(now, TINY)
+    current = median(variety(signals), 3)
+    return -minimum_before(-current) / np.maximum(current, TINY)
 
 
-def sameness(looks: Looks) -> Numbers:
+def sameness(signals: Signals) -> Numbers:
     """Ratio of the diversity of real images to that of the samples."""
-    return 1 / np.maximum(variety(looks), TINY)
+    return 1 / np.maximum(variety(signals), TINY)
 
 
-def astray(looks: Looks) -> Numbers:
+def distance_increase(signals: Signals) -> Numbers:
     """Increase of the distance between samples and data over its minimum so far."""
-    now = middle(looks("distance"), 3)
-    return now - best(now)
+    current = median(signals("distance"), 3)
+    return current - minimum_before(current)
 
 
-def losing(looks: Looks) -> Numbers:
+def critic_loses(signals: Signals) -> Numbers:
     """The probability that D scores a fake above a real image."""
-    return 1 - looks("separation")
+    return 1 - signals("separation")
 
 
-def winning(looks: Looks) -> Numbers:
-    """Rounds for which D has separated nearly all fakes while these came no nearer to the data, from which they are still far."""
-    nearest = np.minimum.accumulate(np.nan_to_num(middle(looks("distance"), 3), nan=np.inf))
-    arrived = np.searchsorted(-nearest, -nearest / 0.95)  # the look since which they have come at most 5 % nearer
-    fooled = ~((nearest > 0.15) & (middle(looks("separation"), 8) > 0.95))
-    last = np.maximum.accumulate(np.where(fooled, np.arange(len(fooled)), 0))
-    return looks.rounds - looks.rounds[np.maximum(arrived, last)]
+def critic_wins(signals: Signals) -> Numbers:
+    """Rounds for which D has separated nearly all fakes while these, still far from the data, came no nearer."""
+    nearest = np.minimum.accumulate(np.nan_to_num(median(signals("distance"), 3), nan=np.inf))
+    stalled = np.searchsorted(-nearest, -nearest / 0.95)  # the check since which they have come at most 5 % nearer
+    contested = ~((nearest > 0.15) & (median(signals("separation"), 8) > 0.95))
+    last_contested = np.maximum.accumulate(np.where(contested, np.arange(len(contested)), 0))
+    return signals.rounds - signals.rounds[np.maximum(stalled, last_contested)]
 
 
-def jumping(looks: Looks) -> Numbers:
-    """How far the samples of fixed latents move between two looks, relative to their diversity, while coming no nearer to the data."""
-    moved, distance = looks("moved"), middle(looks("distance"), 3)
-    far = np.where(moved > 0.3, moved / np.maximum(looks("variety"), TINY), 0.0)
-    nearer = distance < 0.95 * before(best(distance), 8)
-    return np.where(nearer, 0.0, middle(far, 8))
+def oscillation(signals: Signals) -> Numbers:
+    """Movement of the samples of fixed latents between two checks, relative to their diversity; 0 while they approach the data."""
+    moved, distance = signals("moved"), median(signals("distance"), 3)
+    relative = np.where(moved > 0.3, moved / np.maximum(signals("variety"), TINY), 0.0)
+    approaching = distance < 0.95 * earlier(minimum_before(distance), 8)
+    return np.where(approaching, 0.0, median(relative, 8))
 
 
-def overfit(looks: Looks) -> Numbers:
+def overfitting(signals: Signals) -> Numbers:
     """The probability that D scores a training image above a held-out one."""
-    return middle(looks("held"), 5)
+    return median(signals("held"), 5)
 
 
-def growth(looks: Looks, player: str) -> Numbers:
-    """Ratio of the norm of a player's weights to that four looks earlier."""
-    weights = looks(f"{player}/weights")
-    return weights / np.maximum(before(weights, 4), TINY)
+def weight_growth(signals: Signals, player: str) -> Numbers:
+    """Ratio of the norm of a player's weights to that four checks earlier."""
+    weights = signals(f"{player}/weights")
+    return weights / np.maximum(earlier(weights, 4), TINY)
 
 
-def burst(looks: Looks, player: str) -> Numbers:
+def gradient_burst(signals: Signals, player: str) -> Numbers:
     """Ratio of a player's gradient norm to its running median."""
-    gradient = looks(f"{player}/gradient")
-    return gradient / np.maximum(before(middle(gradient, 8), 1), TINY)
+    gradient = signals(f"{player}/gradient")
+    return gradient / np.maximum(earlier(median(gradient, 8), 1), TINY)
 
 
-def vanished(looks: Looks, player: str) -> Numbers:
+def gradient_loss(signals: Signals, player: str) -> Numbers:
     """Ratio of the running median of a player's gradient norm to its current value."""
-    gradient = looks(f"{player}/gradient")
-    return before(middle(gradient, 8), 4) / np.maximum(gradient, TINY)
+    gradient = signals(f"{player}/gradient")
+    return earlier(median(gradient, 8), 4) / np.maximum(gradient, TINY)
 
 
-def rest(looks: Looks, player: str) -> Numbers:
-    """Number of decimal digits of a player's weight norm unchanged since the last look, unless its learning rate has decayed to 0."""
-    weights, rate = looks(f"{player}/weights"), looks(f"{player}/rate")
-    change = np.abs(weights / np.maximum(before(weights, 1), TINY) - 1)
-    over = rate < 0.01 * np.fmax.accumulate(rate)
-    return np.where(looks.paid(player) & ~over, -np.log10(np.maximum(change, 1e-12)), np.nan)
+def unchanged_digits(signals: Signals, player: str) -> Numbers:
+    """Number of decimal digits of a player's weight norm unchanged since the last check; NaN if its learning rate decayed to 0."""
+    weights, rate = signals(f"{player}/weights"), signals(f"{player}/rate")
+    change = np.abs(weights / np.maximum(earlier(weights, 1), TINY) - 1)
+    decayed = rate < 0.01 * np.fmax.accumulate(rate)
+    return np.where(signals.moved(player) & ~decayed, -np.log10(np.maximum(change, 1e-12)), np.nan)
 
 
 RULES = (
-    Rule("collapse", "sample diversity has dropped sharply (mode collapse)", lost_variety, 5.0, 3),
+    Rule("collapse", "sample diversity has dropped sharply (mode collapse)", variety_loss, 5.0, 3),
     Rule("collapse", "samples are nearly identical (mode collapse)", sameness, 200.0, 3),
-    Rule("collapse", "samples have moved away from the data", astray, 0.25, 3),
-    Rule("critic", "D scores fakes above real images", losing, 0.9, 8),
-    Rule("critic", "D separates all fakes from real images and G does not improve", winning, 400.0, 8),
-    Rule("oscillation", "samples oscillate without approaching the data", jumping, 3.0, 4),
-    Rule("overfit", "D is overfitting: it scores training images above held-out ones", overfit, 0.9, 4),
+    Rule("collapse", "samples have moved away from the data", distance_increase, 0.25, 3),
+    Rule("critic", "D scores fakes above real images", critic_loses, 0.9, 8),
+    Rule("critic", "D separates all fakes from real images and G does not improve", critic_wins, 400.0, 8),
+    Rule("oscillation", "samples oscillate without approaching the data", oscillation, 3.0, 4),
+    Rule("overfit", "D is overfitting: it scores training images above held-out ones", overfitting, 0.9, 4),
 )
 """Rules for every game."""
 
 PLAYERS = (
-    ("explosion", "the weights of {} are growing rapidly", growth, 2.0, 2),
-    ("explosion", "the gradient norm of {} has exploded", burst, 1000.0, 2),
-    ("still", "the gradient of {} has vanished", vanished, 1e4, 3),
-    ("still", "the weights of {} have stopped changing", rest, 7.0, 4),
+    ("explosion", "the weights of {} are growing rapidly", weight_growth, 2.0, 2),
+    ("explosion", "the gradient norm of {} has exploded", gradient_burst, 1000.0, 2),
+    ("still", "the gradient of {} has vanished", gradient_loss, 1e4, 3),
+    ("still", "the weights of {} have stopped changing", unchanged_digits, 7.0, 4),
 )
-"""Rules for each player: kind, description, value, threshold, consecutive looks."""
+"""Rules for each player: kind, description, value, threshold, consecutive checks."""
 
 
 def rules(players: Iterable[str]) -> list[Rule]:
     """All rules for a game with these players."""
-    own = [
-        Rule(kind, about.format(player), partial(value, player=player), threshold, lasting)
+    per_player = [
+        Rule(kind, about.format(player), partial(value, player=player), threshold, duration)
         for player in players
-        for kind, about, value, threshold, lasting in PLAYERS
+        for kind, about, value, threshold, duration in PLAYERS
     ]
-    return [*RULES, *own]
+    return [*RULES, *per_player]
 
 
 # --- evaluation ---------------------------------------------------------------------------------------------------------------
@@ -260,55 +260,55 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
         records: the lines of `log.jsonl` (`Run.records`); only those with `health` or `diverged` are used.
     """
     lines = list(records)
-    found = [
+    result = [
         Alarm("nan", line["diverged"], line["images"], line["images"], None, 0.0, 0.0, ADVICE["nan"])
         for line in lines
         if "diverged" in line
     ]
-    looked = [line for line in lines if "health" in line]
-    if looked:
-        looks = Looks(looked)
-        images = [int(line["images"]) for line in looked]
-        for rule in rules(looks.players()):
-            found += _raised(rule, rule.value(looks), images)
-    return sorted(found, key=lambda alarm: (alarm.raised, alarm.since))
+    checks = [line for line in lines if "health" in line]
+    if checks:
+        signals = Signals(checks)
+        images = [int(line["images"]) for line in checks]
+        for rule in rules(signals.players()):
+            result += _violations(rule, rule.value(signals), images)
+    return sorted(result, key=lambda alarm: (alarm.raised, alarm.since))
 
 
-def _raised(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[Alarm]:
+def _violations(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[Alarm]:
     """The alarms of a rule: one per sufficiently long violation."""
-    ill, look = values > rule.threshold, 0
-    if not ill.any():
+    unhealthy, end = values > rule.threshold, 0
+    if not unhealthy.any():
         return
-    for broken, group in groupby(ill):
-        first, look = look, look + len(list(group))
-        if broken and look - first >= rule.lasting:
-            raised = first + rule.lasting - 1
-            until = images[look] if look < len(images) else None
+    for violated, group in groupby(unhealthy):
+        start, end = end, end + len(list(group))
+        if violated and end - start >= rule.duration:
+            raised = start + rule.duration - 1
+            until = images[end] if end < len(images) else None
             value = float(min(values[raised], LARGEST))
             yield Alarm(
-                rule.kind, rule.about, images[first], images[raised], until, value, rule.threshold, ADVICE[rule.kind]
+                rule.kind, rule.about, images[start], images[raised], until, value, rule.threshold, ADVICE[rule.kind]
             )
 
 
 def summary(records: Iterable[Mapping[str, Any]]) -> str:
     """One-line summary: healthy, or the alarms."""
     lines = list(records)
-    looked, found = sum("health" in line for line in lines), alarms(lines)
+    checks, raised = sum("health" in line for line in lines), alarms(lines)
     parts = [
-        f"rolled back from {show_count(back['from'])} to {show_count(back['to'])} images ({back['why']})"
-        for back in (line["rolled_back"] for line in lines if "rolled_back" in line)
+        f"rolled back from {show_count(entry['from'])} to {show_count(entry['to'])} images ({entry['why']})"
+        for entry in (line["rolled_back"] for line in lines if "rolled_back" in line)
     ]
     parts += [
         f"{alarm.about} ({show_count(alarm.since)} to {'the end' if alarm.until is None else show_count(alarm.until)})"
-        for alarm in found
+        for alarm in raised
     ]
-    if not found:
-        parts.append(f"no alarm in {looked} looks" if looked else "not monitored")
+    if not raised:
+        parts.append(f"no alarm in {checks} checks" if checks else "not monitored")
     return "; ".join(parts)
 
 
-def every(batch: int, images: int, *, recorded: bool = False) -> int:
-    """Images between two looks.
+def interval(batch: int, images: int, *, recorded: bool = False) -> int:
+    """Images between two checks.
 
     Args:
         batch: images per turn.

@@ -1,4 +1,4 @@
-"""How many CPU cores this process may use. Nothing here imports torch."""
+"""The number of CPU cores available to this process. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """CPU cores that this process may use: its affinity and the CPU quota of its control group (containers, Slurm) counted."""
+    """CPU cores available to this process, according to its affinity and the CPU quota of its control group (containers, Slurm)."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = quota()
     return count if limit is None else max(1, min(count, ceil(limit)))
 
 
 def quota(groups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> float | None:
-    """The CPU quota of this process's control group in cores; None where there is none.
+    """The CPU quota of this process's control group, in cores; None without a quota.
 
     Args:
-        groups: where control groups are mounted.
-        process: which groups this process is in, as the kernel lists them.
+        groups: mount point of the control groups.
+        process: the kernel's list of the groups of this process.
     """
     try:
         lines = process.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    found = []
+    quotas = []
     for line in lines:
         _, controllers, inner = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = groups if not controllers else groups / "cpu"
-        place = root / inner.strip("/")
-        for folder in (place, *place.parents):  # a parent's quota holds for its children too
+        group = root / inner.strip("/")
+        for folder in (group, *group.parents):  # a parent's quota applies to its children too
             if (limit := _quota_of(folder)) is not None:
-                found.append(limit)
+                quotas.append(limit)
             if folder == root:
                 break
-    return min(found, default=None)
+    return min(quotas, default=None)
 
 
 def _quota_of(folder: Path) -> float | None:
-    """The quota that a control group's folder states: version 2 in one file, version 1 in two."""
+    """The quota of one control group: one file in version 2 of the kernel interface, two files in version 1."""
     try:
         if (both := folder / "cpu.max").is_file():
             allowed, period = both.read_text(encoding="utf-8").split()

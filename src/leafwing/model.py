@@ -17,7 +17,7 @@ from leafwing.runs import Run
 Labels = str | int | Sequence[str | int] | np.generic | Tensor | None
 Attributes = Mapping[str, str | int] | np.ndarray | Tensor | None
 PRECISIONS = ("fp32", "bf16")
-ANSWERS = {"0": 0, "no": 0, "false": 0, "1": 1, "yes": 1, "true": 1}
+BOOLEANS = {"0": 0, "no": 0, "false": 0, "1": 1, "yes": 1, "true": 1}
 BLOCK = 64  # latents are drawn in blocks of this size, each with its own random generator; also the default batch size
 
 
@@ -29,11 +29,11 @@ class Model:
         spec: the format of its samples.
         device: device to compute on.
         precision: fp32, or bf16: the networks run under autocast, which is faster with hardware support. Samples are float32 in
-            both cases and nearly the same for one seed: pictures differ by a grey level or two.
-        compile: use `torch.compile`, which takes long once and pays off for many samples on some GPUs; on failure samples are
+            both cases and nearly the same for one seed: images differ by a grey level or two.
+        compile: use `torch.compile`, which takes long once and is worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
         say: callback for that warning.
-        combinations: class (or -1) and attributes of real samples; see `Model.attribute_rows`.
+        combinations: class (or -1) and attributes of real samples, one row each; see `Model.attribute_rows`.
 
     Raises:
         LeafwingError: unknown precision.
@@ -84,13 +84,13 @@ class Model:
         """
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
         game = opened.game()
-        shown = opened.load_weights(game, opened.shown(checkpoint))
+        images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
         model = cls(game, opened.spec, device, precision, compile=compile, say=say, combinations=opened.combinations)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        model.images = shown
+        model.images = images
         return model
 
     @property
@@ -150,31 +150,31 @@ class Model:
         return torch.cat(list(self.stream(latents, label=label, attributes=attributes, batch=batch)))
 
     def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
-        """The encoder's latents (n, size) for samples, pictures in [-1, 1].
+        """The encoder's latents (n, size) of samples, images in [-1, 1].
 
         Raises:
             LeafwingError: no encoder, or samples of the wrong shape.
         """
         if self.game.abilities.encode is None:
             raise LeafwingError("this game has no encoder: see `leafwing recipes`")
-        return self._told(self.game.abilities.encode, samples, batch)
+        return self._in_batches(self.game.abilities.encode, samples, batch)
 
     def classify(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
-        """Class probabilities, float32 (n, classes), for samples, pictures in [-1, 1].
+        """Class probabilities, float32 (n, classes), of samples, images in [-1, 1].
 
         Raises:
             LeafwingError: no classifier, or samples of the wrong shape.
         """
         if self.game.abilities.classify is None:
             raise LeafwingError("this game has no classifier: see `leafwing recipes`")
-        return self._told(self.game.abilities.classify, samples, batch).softmax(1)
+        return self._in_batches(self.game.abilities.classify, samples, batch).softmax(1)
 
     def judge(self, samples: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK) -> Tensor:
-        """The critic's scores (n,) of samples, pictures in [-1, 1]: higher is more realistic; the scale depends on the game.
+        """The critic's scores (n,) of samples, images in [-1, 1]: higher is more realistic; the scale depends on the game.
 
         Args:
             samples: (n, channels, height, width); for points (n, 2).
-            label: for a class-conditional model, the class to judge them as; see `sample`.
+            label: for a class-conditional model, the class that the samples should belong to; see `sample`.
             attributes: likewise for attributes.
             batch: batch size.
 
@@ -184,18 +184,21 @@ class Model:
         judge = self.game.abilities.judge
         if judge is None:
             raise LeafwingError("this game has no critic that scores single samples: see `leafwing recipes`")
-        told = self.told(len(samples), label, attributes)
-        return self._told(judge if told else lambda nets, x: judge(nets, x, None), samples, batch, *told)
+        conditions = self.conditions(len(samples), label, attributes)
+        score = judge if conditions else lambda nets, x: judge(nets, x, None)
+        return self._in_batches(score, samples, batch, *conditions)
 
     @torch.no_grad()
-    def _told(self, what: Callable[..., Tensor], samples: Tensor, batch: int, *told: Tensor) -> Tensor:
+    def _in_batches(self, function: Callable[..., Tensor], samples: Tensor, batch: int, *conditions: Tensor) -> Tensor:
         """Applies a function of the networks, in evaluation mode, to samples and conditions in batches."""
         nets = self.game.shown
         if samples.shape[1:] != self.spec.shape:
-            raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: this run makes {self.spec.shape}")
+            raise LeafwingError(
+                f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {self.spec.shape}"
+            )
         with evaluating(nets):
-            parts = zip(*(one.split(batch) for one in (samples, *told)), strict=True)
-            return torch.cat([what(nets, part.to(self.device), *rows).float() for part, *rows in parts])
+            parts = zip(*(tensor.split(batch) for tensor in (samples, *conditions)), strict=True)
+            return torch.cat([function(nets, part.to(self.device), *rows).float() for part, *rows in parts])
 
     @property
     def codes(self) -> dict[str, int]:
@@ -217,13 +220,15 @@ class Model:
             LeafwingError: no such code, values for a categorical code, or none for a continuous one.
         """
         if code not in self.codes:
-            told = did_you_mean(code, list(self.codes)) if self.codes else ": the latents of this run have no named parts"
-            raise LeafwingError(f"no code {code!r}{told}")
+            hint = did_you_mean(code, list(self.codes)) if self.codes else ": the latents of this run have no named parts"
+            raise LeafwingError(f"no code {code!r}{hint}")
         size = self.codes[code]
         start = sum(list(self.codes.values())[: list(self.codes).index(code)])
         if (values is None) == (size == 1):
-            need = "values, as in --sweep " + code + "=-1:1" if size == 1 else f"no values: it is one of {size} classes"
-            raise LeafwingError(f"code {code} takes {need}")
+            hint = (
+                f"needs values, as in --sweep {code}=-1:1" if size == 1 else f"takes no values: it is one of {size} classes"
+            )
+            raise LeafwingError(f"code {code} {hint}")
         settings = torch.eye(size) if values is None else torch.tensor([[float(value)] for value in values])
         swept = latents.repeat_interleave(len(settings), 0)
         swept[:, start : start + size] = settings.repeat(len(latents), 1).to(swept)
@@ -240,54 +245,62 @@ class Model:
             raise LeafwingError("this game cannot generate")
         if batch < 1:
             raise LeafwingError(f"batch={batch}: must be at least 1")
-        told = self.told(len(latents), label, attributes)
+        conditions = self.conditions(len(latents), label, attributes)
 
         def block(start: int) -> Tensor:
             # Every pass is padded to a full batch, because kernels round depending on the shape.
             rows = torch.arange(start, start + batch, device=self.device).clamp(max=len(latents) - 1)
-            made = self._pass(latents[rows], *([one[rows] for one in told] if told else [None]))
-            return made[: len(latents) - start]
+            samples = self._pass(latents[rows], *([condition[rows] for condition in conditions] if conditions else [None]))
+            return samples[: len(latents) - start]
 
         return (block(start) for start in range(0, len(latents), batch))
 
-    def told(self, n: int, label: Labels = None, attributes: Attributes = None) -> list[Tensor]:
-        """The conditions of n samples as input tensors of the networks, in the order of `Abilities.conditions`."""
-        classes = self.classes(label, n)
-        vectors = self.attribute_rows(attributes, n, 0, classes)
-        conditions = {
-            "label": torch.tensor(classes, device=self.device),
-            "attributes": torch.tensor(vectors, dtype=torch.float32, device=self.device),
-        }
-        return [conditions[name] for name in self.game.abilities.conditions]
+    def conditions(self, n: int, label: Labels = None, attributes: Attributes = None) -> list[Tensor]:
+        """The conditions of n samples as input tensors of the networks, in the order of `Abilities.conditions`.
 
-    def render(self, latents: Tensor, *told: Tensor) -> Tensor:
+        Args:
+            n: number of samples.
+            label, attributes: see `sample`; unspecified attributes are those of seed 0.
+
+        Returns:
+            For labels int64 (n,), for attributes float32 (n, attributes); empty for an unconditional model.
+        """
+        classes = self.classes(label, n)
+        rows = self.attribute_rows(attributes, n, 0, classes)
+        tensors = {
+            "label": torch.tensor(classes, device=self.device),
+            "attributes": torch.tensor(rows, dtype=torch.float32, device=self.device),
+        }
+        return [tensors[name] for name in self.game.abilities.conditions]
+
+    def render(self, latents: Tensor, *conditions: Tensor) -> Tensor:
         """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1].
 
         Args:
             latents: as many as fit into memory with their activations.
-            told: the conditions, see `Model.told`; default: class 0, 1, ... in turn.
+            conditions: see `Model.conditions`; default: all classes in turn.
         """
         generate, nets = self.game.abilities.generate, self.game.shown
         if generate is None:
             raise LeafwingError("this game cannot generate")
         with evaluating(nets):
-            return generate(nets, latents, *(told or tuple(self.told(len(latents))) or (None,))).float()
+            return generate(nets, latents, *(conditions or tuple(self.conditions(len(latents))) or (None,))).float()
 
     @torch.no_grad()
-    def _pass(self, latents: Tensor, *told: Tensor | None) -> Tensor:
+    def _pass(self, latents: Tensor, *conditions: Tensor | None) -> Tensor:
         """Samples from latents (n, size) and conditions in one forward pass in evaluation mode."""
         generate, nets = self.game.abilities.generate, self.game.shown
         assert generate is not None
         with evaluating(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             try:
-                samples = generate(self.compiled or nets, latents, *told).float()
+                samples = generate(self.compiled or nets, latents, *conditions).float()
             except Exception as error:
                 if self.compiled is None:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                self.say(f"the networks cannot be compiled, sampling continues without: {reason[0]}")
-                samples = generate(nets, latents, *told).float()
+                self.say(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
+                samples = generate(nets, latents, *conditions).float()
         return samples if self.spec.points else samples.clamp(-1, 1)
 
     def classes(self, label: Labels, n: int) -> list[int]:
@@ -306,10 +319,10 @@ class Model:
             label = label.tolist()
         if isinstance(label, str | int):
             return [self._class(label)] * n
-        chosen = [self._class(one) for one in label]
-        if len(chosen) != n:
-            raise LeafwingError(f"{len(chosen)} labels for {n} samples: give one, or one per sample")
-        return chosen
+        classes = [self._class(name) for name in label]
+        if len(classes) != n:
+            raise LeafwingError(f"{len(classes)} labels for {n} samples: give one, or one per sample")
+        return classes
 
     def attribute_rows(self, attributes: Attributes, n: int, seed: int = 0, classes: Sequence[int] = ()) -> np.ndarray:
         """The attributes of n samples, uint8 (n, attributes), zeros and ones; (n, 0) for a model without attributes.
@@ -335,65 +348,63 @@ class Model:
             return np.zeros((n, 0), np.uint8)
         if isinstance(attributes, Tensor | np.ndarray):
             return self._all_attributes(attributes, n)
-        told: dict[int, int] = {}
+        fixed: dict[int, int] = {}
         for name, value in (attributes or {}).items():
-            told |= self._attribute(name, value)
-        places, values = list(told), list(told.values())
-        bits = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(n).astype(np.uint64)
-        known = self.combinations if len(self.combinations) else self._tossed(seed)
-        found = np.empty((n, len(self.attributes)), np.uint8)
-        own = np.asarray(classes, np.int64) if len(classes) else np.full(n, -1)
-        for index in np.unique(own):
-            mine, alike = own == index, known[known[:, 0] == index]
-            pool = (alike if index >= 0 and len(alike) else known)[:, 1:]
-            agreeing = pool[(pool[:, places] == values).all(axis=1)]
-            if not len(agreeing):
-                agreeing = pool.copy()
-                agreeing[:, places] = values
-            found[mine] = agreeing[bits[mine] % np.uint64(len(agreeing))]
-        return found
+            fixed |= self._attribute(name, value)
+        columns, values = list(fixed), list(fixed.values())
+        random = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(n).astype(np.uint64)
+        combinations = self.combinations if len(self.combinations) else self._random_combinations(seed)
+        rows = np.empty((n, len(self.attributes)), np.uint8)
+        class_of = np.asarray(classes, np.int64) if len(classes) else np.full(n, -1)
+        for index in np.unique(class_of):
+            members, same_class = class_of == index, combinations[combinations[:, 0] == index]
+            pool = (same_class if index >= 0 and len(same_class) else combinations)[:, 1:]
+            matches = pool[(pool[:, columns] == values).all(axis=1)]
+            if not len(matches):
+                matches = pool.copy()
+                matches[:, columns] = values
+            rows[members] = matches[random[members] % np.uint64(len(matches))]
+        return rows
 
     def _all_attributes(self, attributes: Tensor | np.ndarray, n: int) -> np.ndarray:
         """Fully specified attributes, checked."""
-        given = attributes.cpu().numpy() if isinstance(attributes, Tensor) else attributes
-        if given.shape != (n, len(self.attributes)) or not np.isin(given, (0, 1)).all():
+        rows = attributes.cpu().numpy() if isinstance(attributes, Tensor) else attributes
+        shape = (n, len(self.attributes))
+        if rows.shape != shape or not np.isin(rows, (0, 1)).all():
             raise LeafwingError(
-                f"attributes of shape {given.shape}: {n} samples need zeros and ones of shape {(n, len(self.attributes))}, in the "
-                f"order {', '.join(self.attributes)}"
+                f"attributes of shape {rows.shape}: {n} samples need zeros and ones of shape {shape}, in the order "
+                f"{', '.join(self.attributes)}"
             )
-        return given.astype(np.uint8)
+        return rows.astype(np.uint8)
 
     def _attribute(self, name: str, value: str | int) -> dict[int, int]:
         """Index and value of an attribute; for a category those of all its one-hot attributes."""
-        values = {one.partition("=")[2]: place for place, one in enumerate(self.attributes) if one.startswith(f"{name}=")}
-        if values:
-            if str(value) not in values:
-                raise LeafwingError(
-                    f"{name}={value}: {name} has no value {str(value)!r}{did_you_mean(str(value), list(values))}"
-                )
-            return {place: int(one == str(value)) for one, place in values.items()}
+        text = str(value)
+        columns = {item.partition("=")[2]: i for i, item in enumerate(self.attributes) if item.startswith(f"{name}=")}
+        if columns:
+            if text not in columns:
+                raise LeafwingError(f"{name}={value}: {name} has no value {text!r}{did_you_mean(text, columns)}")
+            return {i: int(item == text) for item, i in columns.items()}
         if name not in self.attributes:
-            known = list(dict.fromkeys(one.partition("=")[0] for one in self.attributes))
-            raise LeafwingError(f"no attribute {name!r}{did_you_mean(name, known)}")
-        if str(value).lower() not in ANSWERS:
+            names = dict.fromkeys(item.partition("=")[0] for item in self.attributes)
+            raise LeafwingError(f"no attribute {name!r}{did_you_mean(name, names)}")
+        if text.lower() not in BOOLEANS:
             raise LeafwingError(f"{name}={value}: {name} must be 0 or 1 (no or yes)")
-        return {self.attributes.index(name): ANSWERS[str(value).lower()]}
+        return {self.attributes.index(name): BOOLEANS[text.lower()]}
 
-    def _tossed(self, seed: int) -> np.ndarray:
+    def _random_combinations(self, seed: int) -> np.ndarray:
         """Random combinations in the format of `combinations`: one value per category, 0 or 1 for other attributes."""
-        chance = np.random.Philox(np.random.SeedSequence((seed, 1))).random_raw(512 * len(self.attributes)).astype(np.uint64)
-        bits = chance.reshape(512, len(self.attributes))
-        categories = [one.partition("=")[0] if "=" in one else one for one in self.attributes]
-        found = np.full((512, 1 + len(self.attributes)), -1, np.int64)
-        for name in dict.fromkeys(categories):
-            places = [place for place, one in enumerate(categories) if one == name]
-            if "=" not in self.attributes[places[0]]:
-                found[:, 1 + places[0]] = bits[:, places[0]] >> np.uint64(63)
+        n, count = 512, len(self.attributes)
+        bits = np.random.Philox(np.random.SeedSequence((seed, 1))).random_raw(n * count).astype(np.uint64).reshape(n, count)
+        categories = [name.partition("=")[0] for name in self.attributes]
+        rows = np.full((n, 1 + count), -1, np.int64)
+        for category in dict.fromkeys(categories):
+            columns = [i for i, name in enumerate(categories) if name == category]
+            if "=" in self.attributes[columns[0]]:
+                rows[:, [1 + i for i in columns]] = np.eye(len(columns), dtype=np.int64)[bits[:, columns].argmax(axis=1)]
             else:
-                found[:, [1 + place for place in places]] = np.eye(len(places), dtype=np.int64)[
-                    bits[:, places].argmax(axis=1)
-                ]
-        return found
+                rows[:, 1 + columns[0]] = bits[:, columns[0]] >> np.uint64(63)
+        return rows
 
     def _class(self, label: str | int) -> int:
         if isinstance(label, str) and label in self.labels:
@@ -403,18 +414,18 @@ class Model:
         except ValueError:
             raise LeafwingError(f"no class {label!r}{did_you_mean(str(label), list(self.labels))}") from None
         if not 0 <= index < len(self.labels):
-            raise LeafwingError(f"no class {index}: this run has {len(self.labels)}, 0 to {len(self.labels) - 1}")
+            raise LeafwingError(f"no class {index}: this run has {len(self.labels)} classes, 0 to {len(self.labels) - 1}")
         return index
 
 
 @contextmanager
 def evaluating(nets: Nets) -> Iterator[None]:
     """Puts networks into evaluation mode and restores the mode of each module afterwards."""
-    training = [part for net in vars(nets).values() for part in net.modules() if part.training]
+    training = [module for net in vars(nets).values() for module in net.modules() if module.training]
     for net in vars(nets).values():
         net.eval()
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        for module in training:
+            module.training = True

@@ -21,56 +21,57 @@ from torch import Tensor
 from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
+from leafwing.pixels import to_bytes
 
 if TYPE_CHECKING:
     from leafwing.model import Model
 
 Pixels = NDArray[np.uint8]
 REEL_KINDS = (".webp", ".gif", ".mp4")
-WAITING = 128
-"""Maximum number of pictures queued for writing: enough to keep the threads busy while the next block is generated."""
+MAX_QUEUED = 128
+"""Maximum number of images queued for writing: enough to keep the threads busy while the next block is generated."""
 
 
 def to_pixels(samples: Tensor) -> Pixels:
     """(n, channels, height, width) in [-1, 1] -> uint8 (n, height, width, channels)."""
-    return samples.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return to_bytes(samples).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """One picture (height, width, channels) with 1 to 4 channels: grey, grey + alpha, RGB or RGBA."""
+    """An image (height, width, channels) with 1 to 4 channels: grey, grey + alpha, RGB or RGBA."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def png(image: Image.Image) -> bytes:
-    """A picture encoded as PNG."""
+    """An image encoded as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def write_pngs(pictures: Iterable[tuple[Path, Pixels]], threads: int | None = None) -> None:
+def write_pngs(images: Iterable[tuple[Path, Pixels]], threads: int | None = None) -> None:
     """Writes PNG files in parallel, each atomically.
 
-    `pictures` is consumed as the files are written, so an iterator of any length needs little memory.
+    `images` is consumed as the files are written, so an iterator of any length needs little memory.
 
     Args:
-        pictures: pairs of path and pixels (height, width, channels).
-        threads: number of writer threads. None: the number of cores plus two, which wait for the disk; at most 8, because a disk
-            gets no faster with more.
+        images: pairs of path and pixels (height, width, channels).
+        threads: number of writer threads. None: the number of cores plus two, because some wait for the disk; at
+            most 8.
 
     Raises:
         StorageError: for the first file that cannot be written; files already written stay, no further ones are started.
     """
     threads = threads or min(8, cores() + 2)
     pool = ThreadPoolExecutor(threads)
-    begun: deque[Future[None]] = deque()
+    pending: deque[Future[None]] = deque()
     try:
-        for path, pixels in pictures:
-            begun.append(pool.submit(_write_png, path, pixels))
-            if len(begun) > WAITING:
-                begun.popleft().result()
-        for one in begun:
-            one.result()
+        for path, pixels in images:
+            pending.append(pool.submit(_write_png, path, pixels))
+            if len(pending) > MAX_QUEUED:
+                pending.popleft().result()
+        for future in pending:
+            future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -80,31 +81,31 @@ def _write_png(path: Path, pixels: Pixels) -> None:
 
 
 def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures (n, channels, height, width) as a grid, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
+    """Images (n, channels, height, width) as a grid, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
     return scatter(samples) if samples.dim() == 2 else tile(enlarged(to_pixels(samples)), columns, gap)
 
 
 def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """A grid of pictures (n, height, width, channels).
+    """A grid of images (n, height, width, channels).
 
     Args:
-        pixels: the pictures, in row-major order.
-        columns: pictures per row; default: as square as possible.
-        gap: pixels between pictures.
+        pixels: the images, in row-major order.
+        columns: images per row; default: as square as possible.
+        gap: pixels between images.
     """
     n, height, width, channels = pixels.shape
     columns = columns or ceil(sqrt(n))
     rows = ceil(n / columns)
     sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + height, left : left + width] = image
     return to_image(sheet)
 
 
-def enlarged(pixels: Pixels, least: int = 32) -> Pixels:
-    """Pictures (n, height, width, channels), upscaled by pixel repetition so that the shorter side has about `least` pixels."""
-    factor = max(1, round(least / min(pixels.shape[1:3])))
+def enlarged(pixels: Pixels, minimum: int = 32) -> Pixels:
+    """Images (n, height, width, channels), upscaled by pixel repetition so that the shorter side has about `minimum` pixels."""
+    factor = max(1, round(minimum / min(pixels.shape[1:3])))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else pixels
 
 
@@ -130,16 +131,16 @@ def sheet(model: Model, seed: int = 0) -> Image.Image:
         return grid(model.sample(2_000, seed))
     if not model.labels:
         return grid(model.sample(64, seed), 8)
-    shown = range(min(20, len(model.labels)))
-    latents = model.latents(10, seed).repeat(len(shown), 1)
-    return grid(model.generate(latents, label=[label for label in shown for _ in range(10)]), 10)
+    labels = range(min(20, len(model.labels)))
+    latents = model.latents(10, seed).repeat(len(labels), 1)
+    return grid(model.generate(latents, label=[label for label in labels for _ in range(10)]), 10)
 
 
 def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0) -> None:
-    """Writes an animation of pictures, each with its caption below; the last frame is shown longer.
+    """Writes an animation of images, each with a caption below; the last frame is shown longer.
 
     Args:
-        frames: picture files, all of the same size.
+        frames: image files, all of the same size.
         captions: one line of text per frame.
         out: a .webp, .gif or .mp4 file; .mp4 needs the program ffmpeg.
         seconds: duration of the animation.
@@ -151,11 +152,11 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         raise LeafwingError(f"{out}: .mp4 requires the program ffmpeg, which is not installed; .webp and .gif do not")
     with Image.open(frames[0]) as first:
         scale = max(1, round(256 / min(first.size)))
-    shown = [_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True)]
-    step = max(40, round(1000 * seconds / len(shown)))
+    images = [_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True)]
+    step = max(40, round(1000 * seconds / len(images)))
     if kind == ".mp4":
         with tempfile.TemporaryDirectory() as folder:
-            for i, image in enumerate(shown):
+            for i, image in enumerate(images):
                 image.save(f"{folder}/{i:06d}.png")
             even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
             command = [
@@ -170,22 +171,22 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
                 "-vf",
                 even,
             ]
-            done = subprocess.run([*command, "-pix_fmt", "yuv420p", f"{folder}/reel.mp4"], capture_output=True, text=True)
-            if done.returncode:
-                raise LeafwingError(f"ffmpeg failed to write {out}: {done.stderr.strip()}")
+            result = subprocess.run([*command, "-pix_fmt", "yuv420p", f"{folder}/reel.mp4"], capture_output=True, text=True)
+            if result.returncode:
+                raise LeafwingError(f"ffmpeg failed to write {out}: {result.stderr.strip()}")
             files.write(out, Path(folder, "reel.mp4").read_bytes())
         return
     buffer = io.BytesIO()
-    durations = [step] * (len(shown) - 1) + [max(step, 1500)]
+    durations = [step] * (len(images) - 1) + [max(step, 1500)]
     options = {"quality": 85} if kind == ".webp" else {}
-    shown[0].save(buffer, kind[1:].upper(), save_all=True, append_images=shown[1:], duration=durations, loop=0, **options)
+    images[0].save(buffer, kind[1:].upper(), save_all=True, append_images=images[1:], duration=durations, loop=0, **options)
     files.write(out, buffer.getvalue())
 
 
 def _captioned(path: Path, text: str, scale: int) -> Image.Image:
     with Image.open(path) as frame:
-        grown = frame.convert("RGB").resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
-    sheet = Image.new("RGB", (grown.width, grown.height + 16), "white")
-    sheet.paste(grown)
-    ImageDraw.Draw(sheet).text((4, grown.height + 2), text, fill="black")
+        scaled = frame.convert("RGB").resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
+    sheet = Image.new("RGB", (scaled.width, scaled.height + 16), "white")
+    sheet.paste(scaled)
+    ImageDraw.Draw(sheet).text((4, scaled.height + 2), text, fill="black")
     return sheet

@@ -1,4 +1,4 @@
-"""What a person sees while something runs: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
+"""Progress display: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leafwing.quantities import show_count, show_duration
 Progress = Callable[[str, int, int], None]
 """A callback for long operations: what is being done, the amount done, and the total."""
 
-OFTEN = 10.0
+LINE_INTERVAL = 10.0
 """Seconds between two lines about a training, at first."""
 
 
@@ -22,35 +22,35 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 class Silent:
-    """Says nothing."""
+    """Receives messages and progress, and shows nothing."""
 
     def say(self, text: str) -> None:
-        """One line for the user."""
+        """A message of one line."""
 
     def warn(self, text: str) -> None:
-        """One line that the user should not miss."""
+        """A warning of one line."""
 
     def packing(self, done: int, total: int) -> None:
-        """So many pictures are read, out of so many."""
-        self.report_progress("reading pictures", done, total)
+        """Progress of reading images: `done` of `total`."""
+        self.report_progress("reading images", done, total)
 
     def report_progress(self, what: str, done: int, total: int) -> None:
-        """So much of something is done, out of so much."""
+        """Progress of a long operation: `done` of `total`."""
 
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
-        """Around a training that begins at `start` images and ends at `total`, or after so many more seconds."""
+        """A context for a training from `start` to `total` images, or for at most this many seconds."""
         yield
 
-    def shown(self, images: int) -> None:
-        """After every turn."""
+    def after_turn(self, images: int) -> None:
+        """Called after every turn with the number of images shown."""
 
     def tick(self, record: Mapping[str, Any]) -> None:
-        """A line of the log was written."""
+        """Called for every line of the log."""
 
 
 class Screen(Silent):
-    """Writes to standard error, so that standard output stays free for results."""
+    """Shows messages and progress on standard error; standard output stays free for results."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -60,8 +60,8 @@ class Screen(Silent):
         self.task: Any = None
         self.meter = Meter(0, 0, None)
         self.losses: Mapping[str, float] = {}
-        self.drawn = 0.0
-        self.counted, self.told = ("", 0, 0), False
+        self.last_shown = 0.0
+        self.last_report, self.unfinished = ("", 0, 0), False
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, emoji=False)
@@ -70,17 +70,17 @@ class Screen(Silent):
         self.console.print(f"warning: {text}", markup=False, emoji=False, style="yellow")
 
     def report_progress(self, what: str, done: int, total: int) -> None:
-        if (what, done, total) == self.counted:
+        if (what, done, total) == self.last_report:
             return
-        if what != self.counted[0]:
-            self.told = False
-        self.counted = (what, done, total)
+        if what != self.last_report[0]:
+            self.unfinished = False
+        self.last_report = (what, done, total)
         now = time.monotonic()
-        if done < total and now - self.drawn < (0.1 if self.console.is_terminal else 5):
+        if done < total and now - self.last_shown < (0.1 if self.console.is_terminal else 5):
             return
-        if done >= total and not self.told:
-            return  # it was over before there was anything to show
-        self.drawn, self.told = now, done < total
+        if done >= total and not self.unfinished:
+            return  # it finished before anything was shown
+        self.last_shown, self.unfinished = now, done < total
         if self.console.is_terminal:
             print(f"\r{what}: {done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
         else:
@@ -95,17 +95,17 @@ class Screen(Silent):
             return
         from rich.progress import BarColumn, Progress, TextColumn
 
-        # Short enough for 80 columns; the log has each cost by name.
-        text = "{task.completed:,.0f}/{task.total:,.0f}  {task.fields[told]}"
+        # Short enough for 80 columns; the log has each loss by name.
+        text = "{task.completed:,.0f}/{task.total:,.0f}  {task.fields[status]}"
         with Progress(BarColumn(bar_width=16), TextColumn(text), console=self.console) as self.bar:
-            self.task = self.bar.add_task("", total=total, completed=start, told="")
+            self.task = self.bar.add_task("", total=total, completed=start, status="")
             yield
         self.bar = None
 
-    def shown(self, images: int) -> None:
-        # By the clock, not by images: a slow recipe may show none for minutes between two lines of the log.
+    def after_turn(self, images: int) -> None:
+        # Independent of the log, whose lines may be minutes apart for a slow recipe.
         now = time.monotonic()
-        wait = 1.0 if self.bar is not None else max(OFTEN, (now - self.meter.began) / 20)  # lines become rarer
+        wait = 1.0 if self.bar is not None else max(LINE_INTERVAL, (now - self.meter.began) / 20)  # lines become rarer
         if now - self.meter.last < wait:
             return
         self.meter.read(images)
@@ -127,7 +127,7 @@ class Screen(Silent):
     def _line(self) -> None:
         meter = self.meter
         losses = "".join(f"  {name} {value:.3g}" for name, value in self.losses.items())
-        self.say(f"{show_count(meter.images)}/{show_count(meter.total)} images  {meter.told()}{losses}")
+        self.say(f"{show_count(meter.images)}/{show_count(meter.total)} images  {meter.describe()}{losses}")
 
     def _bar(self) -> None:
         players: dict[str, float] = {}
@@ -135,16 +135,16 @@ class Screen(Silent):
             player = name.partition("/")[0]
             players[player] = players.get(player, 0.0) + value
         losses = "".join(f"  {player} {value:.3g}" for player, value in players.items())
-        self.bar.update(self.task, completed=self.meter.images, told=f"{self.meter.told()}{losses}")
+        self.bar.update(self.task, completed=self.meter.images, status=f"{self.meter.describe()}{losses}")
 
 
 class Meter:
-    """How far a training is, how fast it goes, and how long it will still take: by images, or by its limit of time.
+    """The speed of a training and the time left.
 
     Args:
         start: images shown before.
-        total: images after which it ends.
-        seconds: seconds after which it ends; None without a limit.
+        total: images at the end.
+        seconds: time limit; None: no limit.
     """
 
     def __init__(self, start: int, total: int, seconds: float | None) -> None:
@@ -153,21 +153,20 @@ class Meter:
         self.speed = 0.0
 
     def read(self, images: int) -> None:
-        """So many images are shown now."""
+        """Updates the speed from the number of images shown by now."""
         now = time.monotonic()
         if images > self.images and now > self.last:
             self.speed = (images - self.images) / (now - self.last)
         self.images, self.last = images, now
 
-    def left(self) -> float | None:
-        """Seconds until the first of both limits; None while nothing is known."""
+    def seconds_left(self) -> float | None:
+        """Seconds until all images are shown or the time limit is reached; None if unknown."""
         by_images = (self.total - self.images) / self.speed if self.speed else None
         by_time = None if self.seconds is None else max(0.0, self.seconds - (time.monotonic() - self.began))
-        known = [seconds for seconds in (by_images, by_time) if seconds is not None]
-        return min(known) if known else None
+        return min((seconds for seconds in (by_images, by_time) if seconds is not None), default=None)
 
-    def told(self) -> str:
-        """Speed and time left, in words."""
-        left = self.left()
+    def describe(self) -> str:
+        """Speed and time left as text."""
+        seconds = self.seconds_left()
         speed = f"{self.speed:,.0f}" if self.speed >= 10 else f"{self.speed:.2g}"
-        return f"{speed} images/s" + ("" if left is None else f"  {show_duration(left)} left")
+        return f"{speed} images/s" + ("" if seconds is None else f"  {show_duration(seconds)} left")

@@ -9,33 +9,37 @@ from leafwing.errors import LeafwingError
 
 _COUNTS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 LARGEST = 10**15
-"""The largest count and the largest whole number that are taken: more than a machine can do, and no trouble for any format."""
+"""The largest accepted number: beyond what any machine can do, and safe in every file format."""
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def count(value: int | str, name: str = "images") -> int:
-    """`200k` -> 200,000; `1.5M` -> 1,500,000; whole numbers as they are.
+    """`200k` -> 200,000; `1.5M` -> 1,500,000; whole numbers unchanged.
 
     Raises:
-        LeafwingError: no such number, or not above 0.
+        LeafwingError: not a count, or not above 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""))
     number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
     if number < 1 or number != int(number):
-        raise LeafwingError(f"{name} {value!r}: write a count above 0 such as 5000, 200k or 1.5M")
+        raise LeafwingError(f"{name} {value!r}: must be a count above 0 such as 5000, 200k or 1.5M")
     if number > LARGEST:
-        raise LeafwingError(f"{name} {value!r}: at most {LARGEST:,}")
+        raise LeafwingError(f"{name} {value!r}: must be at most {LARGEST:,}")
     return int(number)
 
 
-def whole(name: str, value: object, least: int) -> int:
-    """A whole number of at least so much, or a LeafwingError that names it."""
+def whole(name: str, value: object, minimum: int) -> int:
+    """A whole number of at least `minimum`.
+
+    Raises:
+        LeafwingError: another value; the message has the name.
+    """
     try:
         number = int(str(value))
     except ValueError:
-        number = least - 1
-    if not least <= number <= LARGEST:
-        raise LeafwingError(f"{name} {value!r}: this must be a whole number of at least {least}")
+        number = minimum - 1
+    if not minimum <= number <= LARGEST:
+        raise LeafwingError(f"{name} {value!r}: must be a whole number of at least {minimum}")
     return number
 
 
@@ -43,13 +47,13 @@ def duration(value: float | str, name: str = "time") -> float:
     """`10m` -> 600 seconds; `1h30m`, `45s`, `2d` and plain seconds.
 
     Raises:
-        LeafwingError: no such duration, or not above 0.
+        LeafwingError: not a duration, or not above 0.
     """
     text = str(value).strip().lower()
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
-        raise LeafwingError(f"{name} {value!r}: write a duration above 0 such as 45s, 10m or 1h30m")
+        raise LeafwingError(f"{name} {value!r}: must be a duration above 0 such as 45s, 10m or 1h30m")
     return seconds
 
 

@@ -1,7 +1,7 @@
-"""The run folder: create, log, keep, resume, rebuild.
+"""The run folder: creating, logging, checkpoints, resuming, rebuilding the game.
 
-A run folder appears whole or not at all, and is never overwritten or deleted. To use a model only `run.json`, `recipe.py` and a
-weights file are needed, and nothing in them is executed unless the recipe is known or trusted.
+A run folder appears complete or not at all, and is never overwritten or deleted. A model needs only `run.json`, `recipe.py` and a
+weights file, and nothing in them is executed unless the recipe is installed or trusted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -28,21 +28,22 @@ from leafwing import files, recipes
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec, Game, Recipe
 from leafwing.quantities import count
-from leafwing.settings import SECTIONS, Settings
+from leafwing.recipes import Value
+from leafwing.settings import SECTIONS, Folder, Machine, Schedule, Settings, Watching
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = "runs"
-NUMBERS, LABORATORY = "metrics.jsonl", "explore"
-"""Where a run folder keeps the numbers of `evaluate`, and what the tools of the laboratory found."""
+METRICS, LABORATORY = "metrics.jsonl", "explore"
+"""The file with the results of `evaluate`, and the folder with those of `explore`."""
 SAVED = ("schedule", "watching", "folder", "machine")
-"""Sections of `run.json` that hold settings; how pictures are read stands in its section `data`, as it was resolved."""
+"""The sections of settings in `run.json`. How images are read is in its section `data`, as it was resolved."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best checkpoint so far: images shown, and the metric with its value."""
+    """The best checkpoint so far, and the metric that decided."""
 
     images: int
     metric: str
@@ -51,7 +52,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Change:
-    """From so many images on there are so many CPU threads."""
+    """A change of the number of CPU threads during training."""
 
     images: int
     threads: int
@@ -59,13 +60,13 @@ class Change:
 
 @dataclass(frozen=True)
 class History:
-    """What training itself has written into `run.json`.
+    """Section `history` of `run.json`, which training itself writes.
 
     Args:
-        best: the best checkpoint, where a metric decides when to stop.
-        rolled_back: each time that training went back: from, to (images), why, and the factor of the learning rates from then on.
-        thread_changes: CPU threads that training changed by itself, or that a replay is to change.
-        open_intervals: settings of the folder that are still to follow what the limit of time allows to show.
+        best: the best checkpoint, if a metric decides when to stop.
+        rolled_back: roll-backs: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
+        thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
+        open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
     """
 
     best: Best | None = None
@@ -74,41 +75,87 @@ class History:
     open_intervals: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Section `data` of `run.json`.
+
+    Args:
+        source: folder, archive or built-in name.
+        options: how images are read, resolved: size, channels, fit, background, mirror.
+        fingerprint: hash of names, contents, labels and options.
+        samples: number of samples, including the held-out ones.
+        rejected: number of images that cannot be used.
+        held_out: number of samples held out of training.
+        labelled: number of samples in a second stream, with labels; None without one.
+        labelled_seed: random seed of their choice.
+        spec: what the recipe knows of the data.
+        combinations: attributes of real samples, `0110` or with the class `3:0110`, separated by spaces.
+    """
+
+    source: str
+    options: dict[str, Any]
+    fingerprint: str
+    samples: int
+    rejected: int
+    held_out: int = 0
+    labelled: int | None = None
+    labelled_seed: int | None = None
+    spec: DataSpec
+    combinations: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The section as plain JSON, without what is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The content of `run.json` that a run needs; it also holds `versions` and `conditions`."""
+
+    recipe: str
+    options: dict[str, Value]
+    data: DataConfig
+    schedule: Schedule
+    watching: Watching
+    folder: Folder
+    machine: Machine
+    history: History = field(default_factory=History)
+
+
 class UntrustedRecipe(LeafwingError):
-    """A run folder holds a recipe that is not an installed one: nothing of it is run until the user says so."""
+    """The run's recipe is not an installed one: it is not executed without the user's consent."""
 
 
 class Run:
     """A run folder.
 
     Args:
-        folder: the folder, which must hold a `run.json`.
-        trust: run the folder's `recipe.py` even when it is no installed recipe.
+        folder: the folder, which must contain a `run.json`.
+        trust: execute the folder's `recipe.py` even if it is not an installed recipe.
 
     Raises:
-        LeafwingError: the folder is no run folder.
+        LeafwingError: not a run folder, or a damaged `run.json`.
     """
 
     def __init__(self, folder: str | Path, *, trust: bool = False) -> None:
         self.folder, self.trust = Path(folder), trust
         self.samples = self.folder / "samples"
-        self.done = ""  # why the last training in this process ended: images, seconds or asked
+        self.done = ""  # why the last training in this process ended: images, seconds, no_better, unhealthy or asked
         path = self.folder / "run.json"
         try:
-            self.config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if "training" in self.config:
-                self.config = in_sections(self.config)
-            self.spec = spec_from(self.config["data"]["spec"])
-            self.recipe = str(self.config["recipe"])
-            for needed in ("options", *SAVED):
-                self.config[needed]
-            self.config["options"] = recipes.current_options(self.recipe, self.folder / "recipe.py", self.config["options"])
+            self.config: dict[str, Any] = upgraded(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise LeafwingError(f"{self.folder} is not a run folder: it has no run.json") from None
-        except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LeafwingError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
-        self.settings: Settings = checked(path, self.config, Settings)
-        self.history: History = checked(path, self.config.get("history", {}), History, "history")
+        config = checked(path, self.config, Config)
+        self.recipe, self.data, self.spec = config.recipe, config.data, config.data.spec
+        self.options = recipes.current_options(config.recipe, self.folder / "recipe.py", config.options)
+        self.config["options"] = self.options
+        self.settings = Settings(
+            schedule=config.schedule, watching=config.watching, folder=config.folder, machine=config.machine
+        )
+        self.history = config.history
 
     @property
     def name(self) -> str:
@@ -116,59 +163,60 @@ class Run:
 
     @classmethod
     def open(cls, name: str | Path, *, root: str | Path = ROOT, trust: bool = False) -> Run:
-        """A run by folder, by name or number under `root`, or `last` for the newest one there.
+        """Opens a run by folder, by name or number under `root`, or `last` for the newest one there.
 
         Raises:
-            LeafwingError: there is none; the message lists those that there are.
+            LeafwingError: no such run; the message lists the existing ones.
         """
         if Path(name).is_dir():
             return cls(name, trust=trust)
-        found = folders(root)
-        wanted = str(name)
-        if wanted == "last" and found:
-            return cls(max(found, key=lambda folder: (folder / "run.json").stat().st_mtime_ns), trust=trust)
-        for folder in found:
-            if wanted == folder.name or (wanted.isdigit() and folder.name.split("-")[0].lstrip("0") == wanted.lstrip("0")):
+        existing = folders(root)
+        name = str(name)
+        if name == "last" and existing:
+            return cls(max(existing, key=lambda folder: (folder / "run.json").stat().st_mtime_ns), trust=trust)
+        for folder in existing:
+            if name == folder.name or (name.isdigit() and folder.name.split("-")[0].lstrip("0") == name.lstrip("0")):
                 return cls(folder, trust=trust)
-        known = ", ".join(folder.name for folder in found[-8:]) or "none"
-        raise LeafwingError(f"no run {wanted!r}; runs under {root}: {known}")
+        names = ", ".join(folder.name for folder in existing[-8:]) or "none"
+        raise LeafwingError(f"no run {name!r}; runs in {root}: {names}")
 
     @classmethod
     def create(cls, config: Mapping[str, Any], recipe: Path, *, out: str | Path | None, root: str | Path = ROOT) -> Run:
-        """A new run folder with its `run.json` and `recipe.py`; it appears under its name only when both are written.
+        """Creates a run folder, which appears under its name only when `run.json` and `recipe.py` are written.
 
         Args:
-            config: what `run.json` holds.
-            recipe: the recipe's file, copied.
-            out: the folder; numbered under `root` if not given.
+            config: content of `run.json`.
+            recipe: file of the recipe, which is copied.
+            out: the folder, which must not exist; None: numbered under `root`.
+            root: folder of the numbered run folders.
 
         Raises:
             LeafwingError: the folder exists.
             StorageError: it cannot be written.
         """
-        refuse(out)
+        refuse_existing(out)
         parent = Path(out).parent if out else Path(root)
         with files.storage(str(parent)):
             parent.mkdir(parents=True, exist_ok=True)
-            growing = parent / f".new-{os.getpid()}-{time.time_ns()}"
-            growing.mkdir()
-        files.write(growing / "recipe.py", recipe.read_bytes())
-        files.write(growing / "run.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        files.write(growing / "log.jsonl", "")
-        with files.storage(str(growing)):
-            (growing / "samples").mkdir()
+            temporary = parent / f".new-{os.getpid()}-{time.time_ns()}"
+            temporary.mkdir()
+        files.write(temporary / "recipe.py", recipe.read_bytes())
+        files.write(temporary / "run.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        files.write(temporary / "log.jsonl", "")
+        with files.storage(str(temporary)):
+            (temporary / "samples").mkdir()
         while True:
             folder = Path(out) if out else Path(root) / f"{next_number(root):04d}-{config['recipe']}-{slug(config)}"
             try:
-                os.rename(growing, folder)
+                os.rename(temporary, folder)
                 return cls(folder, trust=True)
             except OSError as error:
                 if out or not folder.exists():
-                    raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+                    raise StorageError(f"cannot create {folder}: {error.strerror}") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a process trains this run.
+        """A lock for the process that trains this run.
 
         Raises:
             LeafwingError: another process holds it.
@@ -190,45 +238,45 @@ class Run:
 
     @property
     def combinations(self) -> list[list[int]]:
-        """What real samples have together: each its class, or -1, and its attributes; empty where nobody was told attributes."""
-        said = [one.rpartition(":") for one in self.config["data"].get("combinations", "").split()]
-        return [[int(label) if label else -1, *map(int, own)] for label, _, own in said]
+        """Class (or -1) and attributes of real samples, one row each; empty for a run without attributes."""
+        parts = [text.rpartition(":") for text in (self.data.combinations or "").split()]
+        return [[int(label) if label else -1, *map(int, attributes)] for label, _, attributes in parts]
 
-    # --- what happened -------------------------------------------------------------------------------------------------
+    # --- logs and metrics ----------------------------------------------------------------------------------------------
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """One more line in `log.jsonl`."""
+        """Appends a line to `log.jsonl`."""
         with files.storage(str(self.folder / "log.jsonl")), (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl`; a last line that a kill cut short is left out."""
+        """The lines of `log.jsonl`, without a last line that was cut short by a kill."""
         try:
             text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
         return list(files.json_lines(text, whole=True))
 
-    def forget_after(self, images: int) -> None:
-        """Drops the log's lines past a checkpoint: training from there writes them again."""
-        kept = [record for record in self.records() if record.get("images", 0) <= images]
-        files.write(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+    def truncate_log(self, images: int) -> None:
+        """Removes the log lines after a checkpoint, which training from there writes again."""
+        records = [record for record in self.records() if record.get("images", 0) <= images]
+        files.write(self.folder / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
-    def numbers(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, oldest first; lines that cannot be read are left out."""
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, oldest first, without unreadable lines."""
         try:
-            text = (self.folder / NUMBERS).read_text(encoding="utf-8", errors="replace")
+            text = (self.folder / METRICS).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
         return [row for row in files.json_lines(text) if "metric" in row]
 
-    def add_numbers(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Appends whole lines to `metrics.jsonl`; one that a kill cut short stays alone on its line.
+    def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Appends rows to `metrics.jsonl`, on a new line even if the last line was cut short by a kill.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
-        path = self.folder / NUMBERS
+        path = self.folder / METRICS
         text = "".join(json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows)
         with files.storage(str(path)), path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
@@ -241,87 +289,89 @@ class Run:
             os.fsync(file.fileno())
 
     def rewind(self, images: int) -> None:
-        """Everything that describes later weights goes, because the same number of images will be other weights.
+        """Removes everything that belongs to later weights, because training will write other weights there.
 
-        Weights, copies of `resume.pt`, grids, samples, numbers, reports and what the laboratory found; the log as `forget_after`.
+        That is weights, copies of `resume.pt`, grids, samples, metrics, reports, laboratory results, and lines of the log.
         """
         later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9})(?:[-.].*)?")
-        places = (self.folder, self.samples, self.folder / LABORATORY)
-        for path in [path for place in places if place.is_dir() for path in place.iterdir()]:
+        parents = (self.folder, self.samples, self.folder / LABORATORY)
+        for path in [path for parent in parents if parent.is_dir() for path in parent.iterdir()]:
             match = later.fullmatch(path.name)
             if match and int(match[1]) > images:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if any(row["images"] > images for row in self.numbers()):
-            kept = [row for row in self.numbers() if row["images"] <= images]
-            files.write(self.folder / NUMBERS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-        self.forget_after(images)
+        if any(row["images"] > images for row in self.metrics()):
+            rows = [row for row in self.metrics() if row["images"] <= images]
+            files.write(self.folder / METRICS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self.truncate_log(images)
 
     def update(self, settings: Settings | None = None, **history: Any) -> None:
-        """New settings, and changes of the history, in `run.json`."""
+        """Writes new settings and changes of the history to `run.json`."""
         self.settings = settings or self.settings
         self.history = replace(self.history, **history)
-        self.config |= {**saved(self.settings), "history": asdict(self.history)}
+        self.config |= {**settings_sections(self.settings), "history": asdict(self.history)}
         files.write(self.folder / "run.json", json.dumps(self.config, indent=2, ensure_ascii=False) + "\n")
 
     # --- checkpoints ---------------------------------------------------------------------------------------------------
 
     def weights(self) -> dict[int, Path]:
         """The weights files by images shown, oldest first."""
-        found = {}
+        paths = {}
         for path in self.folder.glob("weights-*.safetensors"):
             if match := re.fullmatch(r"weights-(\d+)\.safetensors", path.name):
-                found[int(match[1])] = path
-        return dict(sorted(found.items()))
+                paths[int(match[1])] = path
+        return dict(sorted(paths.items()))
 
-    def shown(self, checkpoint: int | str | None) -> int | None:
-        """A checkpoint's images from what a user asks for: 200k, `last` or `best`; None means the newest, as `last` does.
+    def resolve_checkpoint(self, checkpoint: int | str | None) -> int | None:
+        """The images of a checkpoint given as a number of images (200k), `last` or `best`; None means the newest, as `last` does.
 
         Raises:
-            LeafwingError: no number, or no checkpoint of this run is known to be the best.
+            LeafwingError: not a number, or the best checkpoint is not known.
         """
         if checkpoint != "best":
             return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
         if self.history.best is None:
-            raise LeafwingError(f"{self.folder} knows no best checkpoint: only training with --stop-on looks for it")
+            raise LeafwingError(f"{self.folder} has no best checkpoint: only training with --stop-on determines it")
         return self.history.best.images
 
-    def keep(self, game: Game, state: Mapping[str, Any], *, last: int, milestone: int) -> Path:
-        """Writes a checkpoint: the weights first, then `resume.pt`, which names them; each appears whole or not at all.
+    def save_checkpoint(self, game: Game, state: Mapping[str, Any], *, last: int, milestone: int) -> Path:
+        """Writes a checkpoint: first the weights, then `resume.pt`, which names them, each atomically. Removes old weights.
 
         Args:
-            game: whose networks are kept.
-            state: what resuming needs beside them, in plain types and tensors.
-            last: how many weights files stay.
-            milestone: of the older ones the first in every so many images stays too; 0 for none. The best one stays, where the run
-                knows it.
+            game: the game whose networks are saved.
+            state: what else resuming needs, in plain types and tensors.
+            last: number of most recent weights files to keep.
+            milestone: of the older ones, the first in every `milestone` images is kept too; 0: none. The best one is always kept.
+
+        Returns:
+            The weights file.
 
         Raises:
-            StorageError: the disk is full or the folder cannot be written; the checkpoint before is intact.
+            StorageError: the disk is full or the folder is not writable; the previous checkpoint is intact.
         """
         import torch
         from safetensors.torch import save
 
         images = int(state["images"])
         path = self.folder / f"weights-{images:09d}.safetensors"
-        tensors = state_of(game)
-        # One entry of metadata: safetensors writes several in an order that changes from process to process.
+        tensors = tensors_of(game)
+        # A single entry of metadata, because the order of several differs between processes.
         files.write(path, save(tensors, metadata={"images": str(images)}))
-        held = io.BytesIO()  # torch reports a full disk in its own words; `files` in ours
-        torch.save(dict(state), held)
-        files.write(self.folder / "resume.pt", held.getvalue())
-        found = self.weights()
-        kept = {images, *list(found)[-last:], self.history.best.images if self.history.best else images}
+        buffer = io.BytesIO()  # `files.write` reports a full disk as a StorageError
+        torch.save(dict(state), buffer)
+        files.write(self.folder / "resume.pt", buffer.getvalue())
+        weights = self.weights()
+        keep = {images, *list(weights)[-last:], self.history.best.images if self.history.best else images}
         if milestone:
-            kept |= {min(group) for _, group in groupby(found, lambda shown: shown // milestone)}
-        for old in found.keys() - kept:
-            found[old].unlink(missing_ok=True)
+            keep |= {min(group) for _, group in groupby(weights, lambda number: number // milestone)}
+        for old in weights.keys() - keep:
+            weights[old].unlink(missing_ok=True)
         return path
 
-    def begin(self) -> None:
-        """Marks that training begins, so that weights without a `resume.pt` are known to have lost it.
+    def mark_started(self) -> None:
+        """Writes a placeholder for `resume.pt` when training starts, so that a lost `resume.pt` can be detected later.
 
         Raises:
-            StorageError: the folder cannot be written.
+            StorageError: the folder is not writable.
         """
         import torch
 
@@ -332,7 +382,7 @@ class Run:
             files.write(path, marker.getvalue())
 
     def resume_state(self) -> dict[str, Any] | None:
-        """What `keep` was given last, read without executing anything; None before the first checkpoint."""
+        """The state in the last checkpoint, loaded without executing code; None before the first checkpoint."""
         import torch
 
         path = self.folder / "resume.pt"
@@ -345,27 +395,32 @@ class Run:
             raise LeafwingError(f"{path} cannot be read: {error}") from error
 
     def load_weights(self, game: Game, images: int | None = None) -> int:
-        """Fills the game's networks from a weights file, the newest if not said; returns its images.
+        """Loads a weights file (None: the newest) into the networks of a game.
+
+        Returns:
+            The images of the checkpoint.
 
         Raises:
-            LeafwingError: there is no such file, it is damaged, or it does not fit the recipe.
+            LeafwingError: no such file, a damaged one, or one that does not fit the recipe.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        found = self.weights()
-        if not found:
-            raise LeafwingError(f"{self.folder} holds no weights: its training ended before the first checkpoint")
-        images = max(found) if images is None else images
-        if images not in found:
-            raise LeafwingError(f"{self.folder} has no weights of {images:,} images; it has: {', '.join(map(str, found))}")
+        weights = self.weights()
+        if not weights:
+            raise LeafwingError(f"{self.folder} has no weights: its training ended before the first checkpoint")
+        images = max(weights) if images is None else images
+        if images not in weights:
+            raise LeafwingError(f"{self.folder} has no weights of {images:,} images; it has: {', '.join(map(str, weights))}")
         try:
-            tensors = load_file(found[images])
+            tensors = load_file(weights[images])
         except (SafetensorError, OSError) as error:
-            raise LeafwingError(f"{found[images]} is damaged: {error}") from error
-        own = state_of(game)
-        if own.keys() != tensors.keys() or any(own[key].shape != tensors[key].shape for key in own):
-            raise LeafwingError(f"{found[images]} does not fit the networks of recipe {self.recipe} with this run's options")
+            raise LeafwingError(f"{weights[images]} is damaged: {error}") from error
+        expected = tensors_of(game)
+        if expected.keys() != tensors.keys() or any(expected[key].shape != tensors[key].shape for key in expected):
+            raise LeafwingError(
+                f"{weights[images]} does not fit the networks of recipe {self.recipe} with this run's options"
+            )
         for name, module in game.modules().items():
             module.load_state_dict(
                 {key.removeprefix(f"{name}:"): t for key, t in tensors.items() if key.startswith(f"{name}:")}
@@ -375,50 +430,50 @@ class Run:
     # --- rebuilding ----------------------------------------------------------------------------------------------------
 
     def recipe_is_installed(self) -> bool:
-        """Whether the folder's recipe equals the installed one of its name."""
-        own = self.folder / "recipe.py"
-        if not own.is_file():
+        """Whether the folder's recipe is identical to the installed one of its name."""
+        path = self.folder / "recipe.py"
+        if not path.is_file():
             raise LeafwingError(f"{self.folder} has no recipe.py")
-        return recipes.is_installed(self.recipe, own)
+        return recipes.is_installed(self.recipe, path)
 
     def function(self) -> Recipe:
-        """The recipe that rebuilds this run: the installed one when the folder's equals it, else the folder's if trusted.
+        """The recipe of this run: the installed one if the folder's is identical, else the folder's if it is trusted.
 
         Raises:
-            UntrustedRecipe: the folder's recipe is not installed; the message shows it.
+            UntrustedRecipe: the folder's recipe is neither installed nor trusted; the message shows it.
         """
         if self.recipe_is_installed():
             return recipes.find(self.recipe)
-        own = self.folder / "recipe.py"
+        path = self.folder / "recipe.py"
         if self.trust:
-            return load_trusted(own, self.recipe)
+            return load_trusted(path, self.recipe)
         raise UntrustedRecipe(
-            f"{own.read_text(encoding='utf-8', errors='replace')}\n"
-            f"{own} (above) is not an installed recipe, and using this run executes it. "
-            "If you trust it, say so: --trust (from Python: trust=True)"
+            f"{path.read_text(encoding='utf-8', errors='replace')}\n"
+            f"{path} (above) is not an installed recipe, and using this run executes it. "
+            "If you trust it, add --trust (in Python: trust=True)"
         )
 
     def game(self) -> Game:
         """The game of this run, with fresh networks."""
-        return recipes.build(self.recipe, self.function(), self.spec, self.config["options"])
+        return recipes.build(self.recipe, self.function(), self.spec, self.options)
 
 
 def load_trusted(path: Path, name: str) -> Recipe:
-    """The recipe function called `name` from a run folder's file, which is executed."""
+    """The function `name` of a recipe file, which is executed."""
     module = types.ModuleType(f"leafwing_trusted_{name}_{recipes.digest(path)[:8]}")
-    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.modules[module.__name__] = module  # dataclasses look up their module there
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
     except Exception as error:
         del sys.modules[module.__name__]
         raise LeafwingError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
-        raise LeafwingError(f"{path} holds no function {name}")
+        raise LeafwingError(f"{path} has no function {name}")
     return cast("Recipe", getattr(module, name))
 
 
-def state_of(game: Game) -> dict[str, Tensor]:
-    """Every tensor that a game's networks and terms hold, by "module:tensor", on the CPU and contiguous."""
+def tensors_of(game: Game) -> dict[str, Tensor]:
+    """The tensors of a game's networks and terms, by "module:tensor", contiguous and on the CPU."""
     return {
         f"{name}:{key}": value.detach().cpu().contiguous()
         for name, module in game.modules().items()
@@ -426,86 +481,71 @@ def state_of(game: Game) -> dict[str, Tensor]:
     }
 
 
-def saved(settings: Settings) -> dict[str, Any]:
-    """The sections of `run.json` that hold settings."""
+def settings_sections(settings: Settings) -> dict[str, Any]:
+    """The sections of settings in `run.json`."""
     return {name: asdict(getattr(settings, name)) for name in SAVED}
 
 
-Checked = TypeVar("Checked")
+Typed = TypeVar("Typed")
 
 
-def checked(path: Path, plain: Any, kind: type[Checked], section: str = "") -> Checked:
-    """What a file says, as this type.
+def checked(path: Path, plain: Any, kind: type[Typed], section: str = "") -> Typed:
+    """The plain JSON content of a file, or of a section of it, as an object of this type.
 
     Raises:
-        LeafwingError: it does not fit; the message names the file, the key, and what was expected.
+        LeafwingError: it does not match; the message names the file, the key and the expected type.
     """
     import msgspec
 
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        key = (section + where.rstrip("`")).lstrip(".") or section
-        raise LeafwingError(f"{path}: {key}: {what[:1].lower()}{what[1:]}") from None
+        reason, _, place = str(error).partition(" - at `$")
+        key = (section + place.rstrip("`")).lstrip(".")
+        raise LeafwingError(f"{path}: {key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}") from None
 
 
 RENAMED = {"checkpoint": "save_every", "keep": "keep_last", "samples": "grid_every", "log": "log_every"}
 
 
-def in_sections(old: Mapping[str, Any]) -> dict[str, Any]:
-    """A `run.json` from before settings had sections, as it would be written now."""
-    training = {RENAMED.get(name, name): value for name, value in old["training"].items()}
-    found = {name: value for name, value in old.items() if name != "training"}
+def upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A `run.json` in the present format; before settings had sections, all of them were in one section `training`."""
+    if "training" not in config:
+        return config
+    training = {RENAMED.get(name, name): value for name, value in config["training"].items()}
+    new = {name: value for name, value in config.items() if name != "training"}
     for section in SAVED:
-        own = {one.name for one in fields(SECTIONS[section])}
-        found[section] = {name: value for name, value in training.items() if name in own and value is not None}
-    found["history"] = {one.name: training[one.name] for one in fields(History) if training.get(one.name) is not None}
-    return found
+        names = {item.name for item in fields(SECTIONS[section])}
+        new[section] = {name: value for name, value in training.items() if name in names and value is not None}
+    new["history"] = {item.name: training[item.name] for item in fields(History) if training.get(item.name) is not None}
+    return new
 
 
-def spec_from(plain: Mapping[str, Any]) -> DataSpec:
-    """A DataSpec from its JSON form."""
-    return DataSpec(
-        int(plain["height"]),
-        int(plain["width"]),
-        int(plain["channels"]),
-        tuple(plain["labels"]),
-        tuple(plain["fields"]),
-        tuple(plain.get("attributes", ())),  # runs from before there were any do not say
-    )
-
-
-def spec_to(spec: DataSpec) -> dict[str, Any]:
-    """The JSON form of a DataSpec."""
-    return asdict(spec)
-
-
-def refuse(out: str | Path | None) -> None:
-    """Raises LeafwingError if the folder exists: a run folder is never overwritten."""
+def refuse_existing(out: str | Path | None) -> None:
+    """Raises LeafwingError if the folder exists, because run folders are never overwritten."""
     if out is not None and Path(out).exists():
-        raise LeafwingError(f"{out} exists, and a run folder is never overwritten: choose another --out, or resume that run")
+        raise LeafwingError(f"{out} exists, and run folders are never overwritten: choose another --out, or resume that run")
 
 
 def folders(root: str | Path = ROOT) -> list[Path]:
-    """The run folders under a root, in the order of their names."""
+    """The run folders in a folder, sorted by name."""
     return sorted(path.parent for path in Path(root).glob("*/run.json") if not path.parent.name.startswith("."))
 
 
 def next_number(root: str | Path) -> int:
-    """One more than the highest number that a folder under the root begins with."""
-    taken = [int(match[0]) for path in Path(root).glob("*") if (match := re.match(r"\d+", path.name))]
-    return max(taken, default=0) + 1
+    """The next free number of a run folder: one more than the highest in use."""
+    numbers = [int(match[0]) for path in Path(root).glob("*") if (match := re.match(r"\d+", path.name))]
+    return max(numbers, default=0) + 1
 
 
 def slug(config: Mapping[str, Any]) -> str:
-    """A short name of the data, for the folder's name."""
+    """A short name of the data source, for the name of the run folder."""
     stem = Path(str(config["data"]["source"])).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_").lower()[:24] or "data"
 
 
 def versions() -> dict[str, str | None]:
-    """What this run was made with: leafwing and its commit, Python, torch, the machine, its processor and its GPU, if it has one."""
+    """The versions of leafwing (with its commit), Python and torch, and the machine: system, processor and GPU, if there is one."""
     import torch
 
     from leafwing import __version__
@@ -524,7 +564,7 @@ def versions() -> dict[str, str | None]:
 
 @cache
 def processor() -> str:
-    """The name of the CPU, as far as the system tells."""
+    """The name of the CPU model, if the system reports it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
         name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
@@ -535,7 +575,7 @@ def processor() -> str:
 
 @cache
 def commit() -> str | None:
-    """The commit of leafwing's own source tree, with + when it was changed since; None for an installed copy."""
+    """The commit of leafwing's source tree, followed by + if files are modified; None for an installed copy."""
     here = Path(__file__).resolve().parent
     if not (here.parent.parent / ".git").exists():
         return None

@@ -1,8 +1,8 @@
-"""What a training is told beside its recipe: every setting once, with its type, its default and its help.
+"""The settings of a training besides its recipe, each defined once, with type, default and help.
 
-A field's docstring is the help of its flag, and the guide's table of options is made from it. Names, flags, the sections of
-`run.json`, and the names that no recipe may give to a hyper-parameter all follow from these classes: adding an option touches this
-file, and the place that uses it. Nothing here imports torch.
+A field's docstring is the help of its flag. The flags, the sections of `run.json` and the names that hyper-parameters must not use
+follow from these classes, so a new option needs a field here and code that uses it; a test asks for a mention in the guide. Nothing
+here imports torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -29,32 +30,32 @@ Positive = Annotated[int, 1]
 
 @dataclass(frozen=True)
 class Reading:
-    """How pictures are read, and which of them are trained on."""
+    """How images are read, and which of them are used for training."""
 
     size: tuple[int, int] | int | str | None = None
-    """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 where the pictures are smaller."""
+    """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 if the images are smaller."""
     channels: int | None = None
-    """1 for grey, 3 for RGB, 4 for RGBA. Default: as the pictures are."""
+    """1 for grey, 3 for RGB, 4 for RGBA. Default: those of the images."""
     fit: Literal["crop", "pad", "stretch"] | None = None
-    """How a picture of another shape is made to fit. Default: crop."""
+    """How an image with another aspect ratio is fitted. Default: crop."""
     background: str | None = None
     """Colour behind transparency and padding: a name or #rrggbb. Default: white."""
     mirror: bool | None = None
-    """Also show every picture mirrored left to right. Default: no."""
+    """Also show every image mirrored left to right. Default: no."""
     hold_out: int | str | None = None
-    """Pictures kept out of training for evaluation: a number, or auto. Default: none."""
+    """Images held out of training for evaluation: a number, or auto. Default: none."""
     labelled: Positive | None = None
-    """Pictures shown with their labels in a second stream, for recipes that need few labels. Default: no such stream."""
+    """Images shown with their labels in a second stream, for recipes that need few labels. Default: no second stream."""
     labelled_seed: Natural | None = None
-    """Random seed of the choice of labelled pictures. Default: 0."""
+    """Random seed of the choice of labelled images. Default: 0."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long training lasts, and from what random numbers it starts."""
+    """How long training lasts, and its random seed."""
 
     images: Count = 200_000
-    """Real images to show in all: 200k, 1.5M."""
+    """Total number of real images to show: 200k, 1.5M."""
     time: Seconds | None = None
     """Stop after this much training time, if that comes first: 10m, 1h30m. Default: no limit."""
     seed: Natural = 0
@@ -67,7 +68,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Watching:
-    """What is done when training goes wrong."""
+    """The response to training problems."""
 
     health: Literal["warn", "stop", "roll_back", "off"] = "warn"
     """On a health alarm: warn, stop, or roll back to the last healthy checkpoint and halve the learning rates; off: no checks."""
@@ -77,7 +78,7 @@ class Watching:
 
 @dataclass(frozen=True)
 class Folder:
-    """What training leaves in the run folder, and how often. 0 stands for an interval that was not chosen yet."""
+    """What training writes into the run folder, and how often. 0: the interval is not chosen yet."""
 
     save_every: Count = 0
     """Images between checkpoints. Default: a twentieth of the images, or of those that --time allows."""
@@ -93,7 +94,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how the networks are computed. What is left open is chosen from what the machine has."""
+    """Where and how the networks are computed. None: chosen to suit the machine."""
 
     device: Annotated[str, ("auto", "cpu", "cuda", "mps")] | None = None
     """Device to train on. Default: auto, the first available of cuda, mps and cpu."""
@@ -112,7 +113,7 @@ class Machine:
     capture: bool | None = None
     """Record turns as CUDA graphs and replay them. Default: on CUDA."""
     compile: bool | None = None
-    """Compile the networks with torch.compile, which takes long and pays on some GPUs. Default: no."""
+    """Compile the networks with torch.compile, which takes long and is worthwhile on some GPUs. Default: no."""
     micro_batch: Natural | None = None
     """Micro-batch size (gradient accumulation): the same step with less memory. Default: the whole batch."""
     resident: bool | None = None
@@ -121,7 +122,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a training is told beside its source and its recipe."""
+    """All settings of a training besides its source and its recipe."""
 
     reading: Reading = field(default_factory=Reading)
     schedule: Schedule = field(default_factory=Schedule)
@@ -148,20 +149,21 @@ CALL = (
     "dry_run",
     "json",
 )
-"""What a call of `train`, or its command line, is told beside settings."""
+"""Arguments of `train`, or of its command line, that are not settings."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting as a command line and a guide show it.
+    """One setting, as the command line and the guide show it.
 
     Args:
-        name: of the field.
-        section: the key of its class in `SECTIONS`.
-        type: without the None that stands for "not chosen".
-        default: of the field.
-        help: its docstring, with the default.
-        choices: values that it can have, where they are few.
+        name: name of the field.
+        section: key of its class in `SECTIONS`.
+        type: type of the value, without the None that means "not chosen".
+        default: default of the field.
+        help: docstring of the field, with the default.
+        choices: the possible values, if there are few.
+        closed: whether no other values are possible.
     """
 
     name: str
@@ -170,15 +172,20 @@ class Setting:
     default: Any
     help: str
     choices: tuple[str, ...] = ()
+    closed: bool = False
 
     def convert(self, value: object) -> Any:
-        """A value as it was typed or given, as this setting holds it.
+        """The value of a command line or a keyword argument, in this setting's type.
 
         Raises:
-            LeafwingError: it cannot be; the message names the setting.
+            LeafwingError: an invalid value; the message names the setting.
         """
         if value is None:
             return None
+        if self.closed:
+            if value not in self.choices:
+                raise LeafwingError(f"{self.name} {value!r}: choose from {', '.join(self.choices)}")
+            return value
         kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else self.type
         if kind == "count":
             return count(value, self.name)  # type: ignore[arg-type]
@@ -188,7 +195,7 @@ class Setting:
             return whole(self.name, value, kind)
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
-                raise LeafwingError(f"{self.name} {value!r}: true or false")
+                raise LeafwingError(f"{self.name} {value!r}: must be true or false")
             return str(value).lower() == "true"
         return value
 
@@ -196,60 +203,67 @@ class Setting:
 @cache
 def catalogue() -> dict[str, Setting]:
     """Every setting by name, in the order of the classes."""
-    found: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     for section, kind in SECTIONS.items():
         hints, docs = get_type_hints(kind, include_extras=True), docstrings(kind)
-        for one in fields(kind):
-            inner = [part for part in get_args(hints[one.name]) if part is not type(None)]
-            plain = inner[-1] if type(None) in get_args(hints[one.name]) else hints[one.name]
-            choices = get_args(plain) if get_origin(plain) is Literal else ()
+        for item in fields(kind):
+            hint = hints[item.name]
+            types = [part for part in get_args(hint) if part is not type(None)]
+            plain = types[-1] if type(None) in get_args(hint) else hint
+            closed = get_origin(plain) is Literal
+            choices = get_args(plain) if closed else ()
             if get_origin(plain) is Annotated and isinstance(get_args(plain)[1], tuple):
-                plain, choices = get_args(plain)  # a few usual values, and others that the engine knows: cuda:1
-            text = docs[one.name]
+                plain, choices = get_args(plain)  # the usual values; the engine accepts more, such as cuda:1
+            text = docs[item.name]
             if "Default:" not in text:
-                text += f" Default: {'none' if one.default is None else f'{one.default:,}' if one.type == 'Count' else one.default}."
-            found[one.name] = Setting(one.name, section, plain, one.default, text, choices)
-    return found
+                default = f"{item.default:,}" if item.type == "Count" else item.default
+                text += f" Default: {'none' if default is None else default}."
+            settings[item.name] = Setting(item.name, section, plain, item.default, text, choices, closed)
+    return settings
 
 
 def docstrings(kind: type[Any]) -> dict[str, str]:
     """The docstring below each field of a class, by the field's name."""
-    body = next(node for node in _text().body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
-    found = {}
-    for line, after in zip(body.body, body.body[1:], strict=False):
+    body = next(node for node in _module().body if isinstance(node, ast.ClassDef) and node.name == kind.__name__).body
+    texts = {}
+    for line, after in pairwise(body):
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
             assert isinstance(after.value, ast.Constant)
-            found[line.target.id] = str(after.value.value)
-    return found
+            texts[line.target.id] = str(after.value.value)
+    return texts
 
 
 @cache
-def _text() -> ast.Module:
+def _module() -> ast.Module:
     return ast.parse(Path(__file__).read_text(encoding="utf-8"))
 
 
 def reserved() -> frozenset[str]:
-    """Names that no recipe may give to a hyper-parameter: those of settings and of the call itself."""
+    """Names that hyper-parameters of recipes must not use: those of settings and of arguments of `train`."""
     return frozenset({*CALL, *catalogue()})
 
 
-def separated(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keywords of a call as settings, checked, and everything else, which is a recipe's. What is None was not given."""
+def separated(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Splits keyword arguments into settings, converted and without None values, and the rest: options of the recipe.
+
+    Raises:
+        LeafwingError: an invalid value of a setting.
+    """
     known = catalogue()
-    chosen = {name: known[name].convert(value) for name, value in given.items() if name in known and value is not None}
-    return chosen, {name: value for name, value in given.items() if name not in known}
+    settings = {name: known[name].convert(value) for name, value in keywords.items() if name in known and value is not None}
+    return settings, {name: value for name, value in keywords.items() if name not in known}
 
 
-def given_in(settings: Settings) -> dict[str, Any]:
-    """What settings say beside their defaults, by name."""
-    found: dict[str, Any] = {}
-    for section in fields(settings):
-        part = getattr(settings, section.name)
-        found |= {one.name: value for one in fields(part) if (value := getattr(part, one.name)) != one.default}
-    return found
+def non_defaults(settings: Settings) -> dict[str, Any]:
+    """The settings that differ from their defaults, by name."""
+    values: dict[str, Any] = {}
+    for section in SECTIONS:
+        part = getattr(settings, section)
+        values |= {item.name: value for item in fields(part) if (value := getattr(part, item.name)) != item.default}
+    return values
 
 
-def updated(section: Section, given: Mapping[str, Any]) -> Section:
-    """A section with what is given for its own fields; the rest of what is given belongs to others."""
-    own = {one.name for one in fields(section)}
-    return replace(section, **{name: value for name, value in given.items() if name in own})
+def updated(section: Section, values: Mapping[str, Any]) -> Section:
+    """A copy of a section with new values for its fields; names of other sections are ignored."""
+    names = {item.name for item in fields(section)}
+    return replace(section, **{name: value for name, value in values.items() if name in names})

@@ -152,7 +152,7 @@ def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None
     for other in ({"n": 101}, {"seed": 1}, {"checkpoint": 32}):
         rows_of(run, **other)
     assert computed == ["fid", "kid", "fid", "fid", "fid", "fid"]
-    assert len(run.numbers()) == 6
+    assert len(run.metrics()) == 6
 
 
 def test_replaced_weights_are_evaluated_again(run: Run, computed: list[str]) -> None:
@@ -171,14 +171,14 @@ def test_a_truncated_line_loses_only_that_row(run: Run, computed: list[str]) -> 
     path.write_bytes(path.read_bytes()[:-30])
     rows_of(run, "fid,kid")
     assert computed == ["fid", "kid", "kid"]
-    assert [row["metric"] for row in run.numbers()] == ["fid", "kid"]
+    assert [row["metric"] for row in run.metrics()] == ["fid", "kid"]
     assert len(path.read_text().splitlines()) == 3
 
 
 def test_finished_metrics_are_stored_when_a_later_one_fails(run: Run) -> None:
     with pytest.raises(LeafwingError, match=r"features pixels: .*not a classifier"):
         rows_of(run, "fid,inception_score")
-    assert [row["metric"] for row in run.numbers()] == ["fid"]
+    assert [row["metric"] for row in run.metrics()] == ["fid"]
 
 
 def test_metrics_without_features_do_not_load_a_network(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_the_command_prints_a_table_and_the_protocol(run: Run, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["images", "metric", "value", "95", "%", "better"]
     assert lines[1].split()[:2] == ["64", "fid"]
-    rows = run.numbers()
+    rows = run.metrics()
     assert f"{rows[0]['value']:.4g}" in lines[1]
     assert lines[-2].endswith(f"fingerprint {rows[0]['fingerprint']}")
     assert lines[-1].endswith(f"fingerprint {rows[-1]['fingerprint']}"), "swd has no feature network"
@@ -338,4 +338,4 @@ def test_two_processes_give_the_same_values_as_one(run: Run) -> None:
     for one, other in zip(single, shared, strict=True):
         assert other["value"] == pytest.approx(one["value"], rel=1e-5)
         assert other["fingerprint"] == one["fingerprint"]
-    assert len(run.numbers()) == len(single), "both processes wrote"
+    assert len(run.metrics()) == len(single), "both processes wrote"

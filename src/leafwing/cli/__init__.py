@@ -1,8 +1,8 @@
-"""`leafwing <verb>`: words typed by a user, turned into one call of `commands`. No logic of its own, and no torch at start-up.
+"""The command line, `leafwing <command>`: translates arguments into one call of `commands`. No other logic, and no torch at start-up.
 
-One file a command, loaded when it is asked for. Results go to standard output (with --json one document and nothing else), everything
-said on the way to standard error. Exit codes: 0 done; 2 bad input; 3 training diverged or was stopped as unhealthy; 4 cannot write;
-5 another process is gone; 130 stopped by Ctrl-C after a checkpoint.
+There is one file per command, loaded when needed. Results go to standard output (with --json one document and nothing else), progress
+and messages to standard error. Exit codes: 0 success; 2 invalid input; 3 training diverged or was stopped as unhealthy; 4 cannot
+write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from leafwing import __version__
-from leafwing.cli.shared import INTERRUPTED, together, typed
+from leafwing.cli.shared import INTERRUPTED, is_distributed, option_values
 from leafwing.errors import LeafwingError
 
 COMMANDS = {
-    "train": "Train a recipe on pictures and leave a run folder.",
+    "train": "Train a recipe on images and create a run folder.",
     "resume": "Continue a run exactly from its last checkpoint.",
     "sample": "Generate samples from a run; neither the data nor the cache is needed.",
-    "reel": "The progress of a run as an animation.",
+    "reel": "Animate the training progress of a run.",
     "runs": "List the runs.",
-    "doctor": "Examine a source of pictures: what is in it, what will be rejected and why, advice. Never changes it.",
-    "show": "A contact sheet of a source as training will see it.",
-    "evaluate": "Measure what a run generates: FID, KID, precision, recall, memorisation, ...",
-    "compare": "Compare recipes over several seeds under one protocol, in one report.",
-    "explore": "Look into a run: interpolation, latent arithmetic, features, ...",
-    "recipes": "List the recipes: name, year, paper and one line each.",
+    "doctor": "Examine an image source: what it contains, which images are rejected and why, and advice.",
+    "show": "Draw a contact sheet of a source as training will see it.",
+    "evaluate": "Compute metrics of a run: FID, KID, precision, recall, memorisation, ...",
+    "compare": "Compare recipes over several seeds under one protocol, and write a report.",
+    "explore": "Analyse what a run has learnt: interpolation, latent arithmetic, features, ...",
+    "recipes": "List the recipes: name, year, paper, one-line summary.",
 }
-"""Every command, and what the list of commands says of it. Each is the function `command` in the file of its name; those of `train`
-and `explore` are made anew, for the recipe or the tool that is asked for."""
-MADE = ("train", "explore")
+"""Every command, with its line in the list of commands. Each is the function `command` in the file of its name."""
+FACTORIES = ("train", "explore")
+"""Commands whose options depend on a recipe or a tool: there, `command` is a function from a command line to the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command `leafwing`."""
+    """Entry point of the program `leafwing`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(words))
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
-        if (devices := asked_devices(words)) > 1:
+        if (devices := requested_devices(words)) > 1:
             from leafwing.commands.launching import launch
 
             return launch(words, devices)
@@ -67,19 +67,19 @@ def run(words: list[str]) -> int:
         return 0
 
 
-def asked_devices(words: Sequence[str]) -> int:
-    """How many processes this command line is to be run in; 1 in a process that was already started with others."""
-    shares = words[:1] in (["train"], ["resume"], ["sample"], ["evaluate"])
-    if not shares or together() or {"--help", "-h", "--dry-run"} & {*words}:
+def requested_devices(words: Sequence[str]) -> int:
+    """The number of processes that `--devices` requests; 1 in a process that was already started as one of several."""
+    distributable = words[:1] in (["train"], ["resume"], ["sample"], ["evaluate"])
+    if not distributable or is_distributed() or {"--help", "-h", "--dry-run"} & {*words}:
         return 1
-    number = typed(words).get("--devices", "1")
+    number = option_values(words).get("--devices", "1")
     if number.lstrip("-").isdigit() and int(number) < 1:
-        raise LeafwingError(f"--devices {number}: at least 1 is needed")
-    return int(number) if number.isdigit() else 1  # what is no number at all is named where all options are read
+        raise LeafwingError(f"--devices {number}: must be at least 1")
+    return int(number) if number.isdigit() else 1  # anything else is reported when all options are parsed
 
 
 def commands_for(words: Sequence[str]) -> App:
-    """The whole command line, in which `train` has the options of the recipe that is asked for, and `explore` those of the tool."""
+    """The command line: `train` has the options of the selected recipe, `explore` those of the selected tool."""
     app = App(
         name="leafwing",
         version=__version__,
@@ -87,7 +87,7 @@ def commands_for(words: Sequence[str]) -> App:
         version_flags=["--version"],
     )
     for name, line in COMMANDS.items():
-        if name in MADE and words[:1] == [name]:
+        if name in FACTORIES and words[:1] == [name]:
             if name == "train":
                 from leafwing.cli.train import command
             else:

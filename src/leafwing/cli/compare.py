@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json as format_json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, given, with_settings
 from leafwing.commands.comparison.comparing import compare as run_comparison
 from leafwing.commands.comparison.telling import as_text
 from leafwing.progress import Screen
 
-PICTURES, TRAINING, NUMBERS, MACHINE, OUTPUT = (
-    Group(name, sort_key=key) for key, name in enumerate(("Pictures", "Training", "Numbers", "Machine", "Output"), 1)
-)
+NUMBERS = Group("Metrics", sort_key=4)
 
 
 def about(text: str, group: Group) -> Parameter:
@@ -22,6 +21,8 @@ def about(text: str, group: Group) -> Parameter:
     return Parameter(help=text, group=group)
 
 
+@with_settings("hold_out", default="auto")
+@with_settings("size", "channels", "fit", "background", "mirror", "device")
 def command(
     source: str,
     /,
@@ -43,14 +44,6 @@ def command(
             negative="",
         ),
     ] = None,
-    size: Annotated[str | None, about("Height and width in pixels: 64, or 64x96 (height x width).", PICTURES)] = None,
-    channels: Annotated[int | None, about("1 for grey, 3 for RGB, 4 for RGBA.", PICTURES)] = None,
-    fit: Annotated[
-        Literal["crop", "pad", "stretch"] | None, about("How a picture of another shape is made to fit.", PICTURES)
-    ] = None,
-    background: Annotated[str | None, about("Colour behind transparency and padding.", PICTURES)] = None,
-    mirror: Annotated[bool | None, about("Also show every picture mirrored left to right.", PICTURES)] = None,
-    hold_out: Annotated[str, about("Pictures kept out of training for evaluation: a number, or auto.", PICTURES)] = "auto",
     metrics: Annotated[str | None, about("Metrics, separated by commas; the first one ranks the recipes.", NUMBERS)] = None,
     features: Annotated[str | None, about("Feature network: own, pixels or inception.", NUMBERS)] = None,
     weights: Annotated[Path | None, about("Weights file of inception.", NUMBERS)] = None,
@@ -59,11 +52,11 @@ def command(
         int | None,
         about("Trainings that run at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Device for training and evaluation.", MACHINE)] = "auto",
     out: Annotated[Path, about("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
         "comparison"
     ),
     json: Annotated[bool, Parameter(help="Print table.json instead of a table.", group=OUTPUT, negative="")] = False,
+    **settings: Any,
 ) -> int:
     """Train recipes with several seeds, evaluate them under one protocol, and write one report: who won, by how much, what failed.
 
@@ -78,21 +71,15 @@ def command(
         seeds=seeds,
         images=images,
         minutes=minutes,
-        size=size,
-        channels=channels,
-        fit=fit,
-        background=background,
-        mirror=mirror,
-        hold_out=hold_out,
         options=set or (),
         metrics=metrics,
         features=features,
         weights=weights,
         n=n,
         jobs=jobs,
-        device=device,
         out=out,
         progress=Screen(),
+        **given(settings),
     )
     print(format_json.dumps(found, indent=2, ensure_ascii=False) if json else as_text(found))
     return 0

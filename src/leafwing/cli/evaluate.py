@@ -1,69 +1,79 @@
-"""`leafwing evaluate` as it is typed: its options, turned into one call of `evaluate`. `cli` loads this when it is first asked for."""
+"""`leafwing evaluate`."""
 
 from __future__ import annotations
 
-import json as format_json
-import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from leafwing.commands.evaluate import describe_numbers, numbers
-from leafwing.commands.evaluate import evaluate as run_evaluation
-from leafwing.progress import Screen
-from leafwing.runs import ROOT
-
-PICTURES, NUMBERS, FOLDER, MACHINE, OUTPUT = (
-    Group(name, sort_key=key) for key, name in enumerate(("Pictures", "Numbers", "Run folder", "Machine", "Output"), 1)
+from leafwing.cli.shared import (
+    DATA,
+    FOLDER,
+    Devices,
+    Json,
+    Root,
+    Trust,
+    as_json,
+    given,
+    is_main_process,
+    option,
+    with_settings,
 )
+from leafwing.progress import Screen
+
+METRICS = Group("Metrics", sort_key=2)
 
 
-def about(text: str, group: Group) -> Parameter:
-    """What --help says of an option, and where."""
-    return Parameter(help=text, group=group, negative="")
-
-
+@with_settings(
+    "device",
+    "precision",
+    device="Device to compute on. Default: cpu.",
+    precision="Precision in which samples are generated. Default: fp32.",
+)
 def command(
     run: str,
     /,
     *,
     data: Annotated[
-        str | None, about("Real pictures to compare with. Default: the held-out ones, else the training set.", PICTURES)
+        str | None,
+        option("Real images to compare with. Default: the held-out images, or the training set if there are none.", DATA),
     ] = None,
     metrics: Annotated[
         str | None,
-        about("Metrics, separated by commas. Default: fid,kid,prdc,memorisation, and modes where they are known.", NUMBERS),
+        option(
+            "Metrics, separated by commas. Default: fid,kid,prdc,memorisation; modes for data with known modes.", METRICS
+        ),
     ] = None,
     n: Annotated[
         str | None,
         Parameter(
-            name=["-n", "--n"], help="Number of samples. Default: as many as real pictures, at most 5,000.", group=NUMBERS
+            name=["-n", "--n"],
+            help="Number of samples. Default: the number of real images, at most 5,000.",
+            group=METRICS,
         ),
     ] = None,
-    checkpoint: Annotated[str, about("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
-    features: Annotated[str | None, about("Feature network: own, pixels or inception. Default: own.", NUMBERS)] = None,
-    weights: Annotated[Path | None, about("Weights file of inception. Default: downloaded once.", NUMBERS)] = None,
-    seed: Annotated[int, about("Random seed of the samples and of the choice of real pictures.", NUMBERS)] = 0,
-    again: Annotated[bool, about("Recompute numbers that are already in metrics.jsonl.", NUMBERS)] = False,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], about("Device to compute on.", MACHINE)] = "cpu",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"], about("Precision in which samples are generated.", MACHINE)
-    ] = "fp32",
-    devices: Annotated[int, about("Number of processes that share the work, each with its own device.", MACHINE)] = 1,
-    trust: Annotated[bool, about("Execute the run's recipe.py although it is not an installed recipe.", FOLDER)] = False,
-    root: Annotated[Path, about("Folder that holds numbered run folders.", FOLDER)] = Path(ROOT),
-    json: Annotated[bool, about("One JSON document on standard output and nothing else there.", OUTPUT)] = False,
+    checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
+    features: Annotated[str | None, option("Feature network: own, pixels or inception. Default: own.", METRICS)] = None,
+    weights: Annotated[Path | None, option("Weights file of inception. Default: downloaded once.", METRICS)] = None,
+    seed: Annotated[int, option("Random seed of the samples and of the choice of real images.", METRICS)] = 0,
+    again: Annotated[bool, option("Recompute numbers that are already in metrics.jsonl.", METRICS)] = False,
+    devices: Devices = 1,
+    trust: Trust = False,
+    root: Root = Path("runs"),
+    json: Json = False,
+    **machine: Any,
 ) -> int:
-    """Measure what a run generates, with the protocol of every number.
+    """Compute metrics of a run and record the protocol of every number.
 
     Parameters
     ----------
     run
         Folder, name, number or `last`.
     """
-    how: dict[str, Any] = {"device": device, "precision": precision, "again": again, "trust": trust, "root": root}
-    rows = run_evaluation(
+    from leafwing.commands.evaluate import as_document, as_text, evaluate
+
+    rows = evaluate(
         run,
         data=data,
         metrics=metrics,
@@ -72,9 +82,12 @@ def command(
         features=features,
         weights=weights,
         seed=seed,
-        **how,
+        again=again,
+        trust=trust,
+        root=root,
         progress=Screen(),
+        **given(machine),
     )
-    if os.environ.get("RANK", "0") in ("", "0"):  # of several processes the first one prints
-        print(format_json.dumps(numbers(rows), indent=2, ensure_ascii=False) if json else describe_numbers(rows))
+    if is_main_process():
+        print(as_json(as_document(rows)) if json else as_text(rows))
     return 0

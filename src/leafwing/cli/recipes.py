@@ -7,10 +7,10 @@ from leafwing.cli.shared import Json, as_json
 
 
 def command(*, json: Json = False) -> int:
-    """The recipes: name, year, paper and one line each."""
+    """List the recipes: name, year, paper, one-line summary."""
     cards = recipes.catalogue()
     if json:
-        plain = [
+        documents = [
             {
                 "name": card.name,
                 "title": card.title,
@@ -18,11 +18,14 @@ def command(*, json: Json = False) -> int:
                 "year": card.year,
                 "paper": card.paper,
                 "line": card.line,
-                "options": {o.name: {"default": o.default, "help": o.help, "choices": o.choices} for o in card.options},
+                "options": {
+                    option.name: {"default": option.default, "help": option.help, "choices": option.choices}
+                    for option in card.options
+                },
             }
             for card in cards
         ]
-        print(as_json(plain))
+        print(as_json(documents))
     else:
         for card in cards:
             print(f"{card.name:12} {card.year}  {card.paper}\n{'':18} {card.line}")

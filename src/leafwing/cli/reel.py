@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from leafwing.cli.shared import OUTPUT, Json, Root, as_json, speaks
+from leafwing.cli.shared import OUTPUT, Json, Root, as_json, is_main_process, option
 
 
 def command(
@@ -15,13 +13,13 @@ def command(
     /,
     *,
     out: Annotated[
-        Path | None, Parameter(help="Output file (.webp, .gif or .mp4). Default: reel.webp in the run folder.", group=OUTPUT)
+        Path | None, option("Output file (.webp, .gif or .mp4). Default: reel.webp in the run folder.", OUTPUT)
     ] = None,
-    seconds: Annotated[float, Parameter(help="Duration in seconds.", group=OUTPUT)] = 6.0,
+    seconds: Annotated[float, option("Duration in seconds.", OUTPUT)] = 6.0,
     root: Root = Path("runs"),
     json: Json = False,
 ) -> int:
-    """The progress of a run as an animation.
+    """Animate the training progress of a run.
 
     Parameters
     ----------
@@ -30,8 +28,7 @@ def command(
     """
     from leafwing import commands
 
-    made = commands.reel(run, out=out, seconds=seconds, root=root)
-    if not speaks():
-        return 0
-    print(as_json({"written": str(made)}) if json else made)
+    path = commands.reel(run, out=out, seconds=seconds, root=root)
+    if is_main_process():
+        print(as_json({"written": str(path)}) if json else path)
     return 0

@@ -10,22 +10,22 @@ from leafwing.tables import aligned
 
 
 def command(*, root: Root = Path("runs"), json: Json = False) -> int:
-    """A table of the runs."""
+    """List the runs in a table."""
     from leafwing import commands
 
-    found = commands.table(root)
+    runs = commands.table(root)
     if json:
-        print(as_json(found))
-    elif not found:
-        print(f"no runs under {root}")
+        print(as_json(runs))
+    elif not runs:
+        print(f"no runs in {root}")
     else:
-        lines: list[tuple[str, ...]] = [("run", "recipe", "data", "size", "images", "time", "costs")]
-        for one in found:
-            if "error" in one:
-                lines.append((one["run"], one["error"], "", "", "", "", ""))
+        rows: list[tuple[str, ...]] = [("run", "recipe", "data", "size", "images", "time", "losses")]
+        for run in runs:
+            if "error" in run:
+                rows.append((run["run"], run["error"], "", "", "", "", ""))
                 continue
-            shown = f"{show_count(one['images'])}/{show_count(one['of'])}"
-            costs = " ".join(f"{name}={value:.3g}" for name, value in one["costs"].items())
-            lines.append((one["run"], one["recipe"], one["data"], one["size"], shown, show_duration(one["seconds"]), costs))
-        print(aligned(lines))
+            images = f"{show_count(run['images'])}/{show_count(run['of'])}"
+            losses = " ".join(f"{name}={value:.3g}" for name, value in run["costs"].items())
+            rows.append((run["run"], run["recipe"], run["data"], run["size"], images, show_duration(run["seconds"]), losses))
+        print(aligned(rows))
     return 0

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, Devices, Json, Root, Trust, as_json, speaks
+from leafwing.cli.shared import (
+    FOLDER,
+    MACHINE,
+    OUTPUT,
+    Devices,
+    Json,
+    Root,
+    Trust,
+    as_json,
+    given,
+    is_main_process,
+    option,
+    with_settings,
+)
 from leafwing.errors import LeafwingError
 from leafwing.progress import Screen
 
 
+@with_settings(
+    "device",
+    "precision",
+    device="Device to compute on. Default: cpu.",
+    precision="bf16 gives nearly the same images, faster where the hardware computes it; auto: bf16 there. Default: fp32.",
+)
 def command(
     run: str,
     /,
@@ -19,43 +38,25 @@ def command(
     n: Annotated[
         int, Parameter(name=["-n", "--n"], help="Number of samples; with --label all, of each class.", group=OUTPUT)
     ] = 64,
-    seed: Annotated[int, Parameter(help="Random seed.", group=OUTPUT)] = 0,
-    label: Annotated[
-        str | None, Parameter(help="Class by name or index, or all for one row per class.", group=OUTPUT)
-    ] = None,
-    set: Annotated[
-        list[str] | None,
-        Parameter(help="Set an attribute: smiling=1, colour=red. Repeatable.", group=OUTPUT, negative=""),
-    ] = None,
+    seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
+    label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
+    set: Annotated[list[str] | None, option("Set an attribute: smiling=1, colour=red. Repeatable.", OUTPUT)] = None,
     sweep: Annotated[
-        str | None,
-        Parameter(help="Sweep a named part of the latent: code0=-2:2, or category. One row per latent.", group=OUTPUT),
+        str | None, option("Sweep a named part of the latent: code0=-2:2, or category. One row per latent.", OUTPUT)
     ] = None,
-    checkpoint: Annotated[str, Parameter(help="Checkpoint: images shown (200k), last or best.", group=FOLDER)] = "last",
-    grid: Annotated[
-        bool, Parameter(help="One grid picture of all samples (the default).", group=OUTPUT, negative="")
-    ] = False,
-    folder: Annotated[bool, Parameter(help="One PNG file per sample.", group=OUTPUT, negative="")] = False,
-    npz: Annotated[bool, Parameter(help="One .npz file with samples and labels.", group=OUTPUT, negative="")] = False,
-    out: Annotated[Path | None, Parameter(help="Output path. Default: in the run's samples folder.", group=OUTPUT)] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(help="Device to compute on.", group=MACHINE)] = "cpu",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        Parameter(
-            help="bf16 gives nearly the same pictures faster where the hardware computes it; auto: bf16 there.",
-            group=MACHINE,
-        ),
-    ] = "fp32",
+    checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
+    grid: Annotated[bool, option("One image with a grid of all samples (the default).", OUTPUT)] = False,
+    folder: Annotated[bool, option("One PNG file per sample.", OUTPUT)] = False,
+    npz: Annotated[bool, option("One .npz file with samples and labels.", OUTPUT)] = False,
+    out: Annotated[Path | None, option("Output path. Default: in the run's samples folder.", OUTPUT)] = None,
     compile: Annotated[
-        bool,
-        Parameter(
-            help="Compile the networks with torch.compile: takes long once, pays on some GPUs.", group=MACHINE, negative=""
-        ),
+        bool, option("Compile the networks with torch.compile: takes long once, worthwhile on some GPUs.", MACHINE)
     ] = False,
     devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
     json: Json = False,
+    **machine: Any,
 ) -> int:
     """Generate samples from a run; neither the data nor the cache is needed.
 
@@ -66,11 +67,11 @@ def command(
     """
     from leafwing import commands
 
-    kinds = [name for name, wanted in (("grid", grid), ("folder", folder), ("npz", npz)) if wanted]
+    kinds = [name for name, selected in (("grid", grid), ("folder", folder), ("npz", npz)) if selected]
     if len(kinds) > 1:
-        raise LeafwingError(f"--{kinds[0]} and --{kinds[1]}: choose one")
+        raise LeafwingError(f"--{kinds[0]} and --{kinds[1]} exclude each other")
     kind = kinds[0] if kinds else "grid"
-    made = commands.sample(
+    path = commands.sample(
         run,
         n,
         seed=seed,
@@ -80,15 +81,14 @@ def command(
         checkpoint=checkpoint,
         kind=kind,
         out=out,
-        device=device,
-        precision=precision,
         compile=compile,
         trust=trust,
         root=root,
         progress=Screen(),
+        **given(machine),
     )
-    if not speaks():
+    if not is_main_process():
         return 0
-    about = {"written": str(made), "kind": kind, "n": n, "seed": seed, "label": label, "set": set or [], "sweep": sweep}
-    print(as_json(about) if json else made)
+    document = {"written": str(path), "kind": kind, "n": n, "seed": seed, "label": label, "set": set or [], "sweep": sweep}
+    print(as_json(document) if json else path)
     return 0

@@ -1,45 +1,110 @@
-"""What the commands of the command line share: groups of options, and what is printed."""
+"""What the commands share: groups of options, common options, flags of training settings, and output."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 
+from leafwing.settings import Natural, Positive, Setting, catalogue
+
 INTERRUPTED, UNHEALTHY = 130, 3
-PICTURES, TRAINING, MACHINE, FOLDER, OUTPUT = (
+DATA, TRAINING, FOLDER, OUTPUT, MACHINE = (
     Group(name, sort_key=key)
-    for name, key in (("Pictures", 1), ("Training", 3), ("Machine", 6), ("Run folder", 4), ("Output", 5))
+    for name, key in (("Data", 1), ("Training", 3), ("Run folder", 4), ("Output", 5), ("Machine", 6))
 )
+SECTION_GROUPS = {"reading": DATA, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
 Json = Annotated[
-    bool, Parameter(help="One JSON document on standard output and nothing else there.", group=OUTPUT, negative="")
+    bool, Parameter(help="Print one JSON document to standard output and nothing else.", group=OUTPUT, negative="")
 ]
-Root = Annotated[Path, Parameter(help="Folder that holds numbered run folders.", group=FOLDER)]
+Root = Annotated[Path, Parameter(help="Folder that contains the numbered run folders.", group=FOLDER)]
 Devices = Annotated[int, Parameter(help="Number of processes that share the work, each with its own device.", group=MACHINE)]
 Trust = Annotated[
-    bool, Parameter(help="Execute the run's recipe.py although it is not an installed recipe.", group=FOLDER, negative="")
+    bool, Parameter(help="Execute the run's recipe.py even if it is not an installed recipe.", group=FOLDER, negative="")
 ]
 
 
-def speaks() -> bool:
-    """Whether this is the process that prints: the only one, or the first of several."""
-    return not together() or os.environ.get("RANK") == "0"
+def option(text: str, group: Group) -> Parameter:
+    """An option with its help text; a boolean one gets no `--no-` form."""
+    return Parameter(help=text, group=group, negative="")
 
 
-def together() -> bool:
-    """Whether this process was started with others, by torchrun or by `--devices`."""
+def setting_flag(setting: Setting, text: str = "") -> Any:
+    """The annotation of a setting's flag, which has no default of its own: None means that it was not given.
+
+    Counts and durations are text here: 200k, 10m.
+
+    Args:
+        setting: the setting.
+        text: another help text than the setting's.
+    """
+    about = Parameter(help=text or setting.help, group=SECTION_GROUPS[setting.section], show_default=False)
+    if setting.choices:
+        return Annotated[Literal[setting.choices] | None, about]
+    numbers = {Natural: int, Positive: int, int: int, bool: bool}
+    return Annotated[numbers.get(setting.type, str) | None, about]
+
+
+def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A decorator of a command that takes `**settings`: gives it a flag for each of these training settings.
+
+    Args:
+        names: the settings.
+        default: the default that --help shows; empty: the setting's own.
+        texts: other help texts, by setting; a text may contain its own default.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters = [
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        for name in names:
+            setting = catalogue()[name]
+            text = texts.get(name, "")
+            if default and "Default:" not in text:
+                text = f"{text or setting.help.partition(' Default:')[0]} Default: {default}."
+            annotation = setting_flag(setting, text)
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        set_signature(command, parameters)
+        return command
+
+    return decorate
+
+
+def set_signature(command: Callable[..., int], parameters: Sequence[inspect.Parameter]) -> None:
+    """Gives a function with keyword arguments the signature from which its options are read."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def is_main_process() -> bool:
+    """Whether this process prints: the only one, or the first of several."""
+    return not is_distributed() or os.environ.get("RANK") == "0"
+
+
+def is_distributed() -> bool:
+    """Whether torchrun or `--devices` started this process as one of several."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
-def called() -> str:
-    """How the user can call this command again: after `make demo` no environment is activated."""
+def program() -> str:
+    """How the user can call leafwing again: after `make demo` no environment is activated."""
     if shutil.which("leafwing"):
         return "leafwing"
     return sys.argv[0] if Path(sys.argv[0]).stem == "leafwing" else f"{sys.executable} -m leafwing"
@@ -50,10 +115,10 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def typed(words: Sequence[str]) -> dict[str, str]:
-    """Each word with its value, if it has one: behind `=`, else the next word. The first of equal ones counts."""
-    found: dict[str, str] = {}
-    for word, after in zip_longest(words, words[1:], fillvalue=""):
+def option_values(words: Sequence[str]) -> dict[str, str]:
+    """Each word of a command line with its value: the part after `=`, else the next word. The first of equal words counts."""
+    values: dict[str, str] = {}
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.partition("=")
-        found.setdefault(name, value if equals else after)
-    return found
+        values.setdefault(name, value if equals else following)
+    return values

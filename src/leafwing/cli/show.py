@@ -1,56 +1,44 @@
-"""`leafwing show` as it is typed: its options, turned into one call of `show`. `cli` loads this when it is first asked for."""
+"""`leafwing show`."""
 
 from __future__ import annotations
 
-import json as format_json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
-
-from leafwing.commands.show import show as draw
+from leafwing.cli.shared import OUTPUT, Json, as_json, given, option, with_settings
 from leafwing.progress import Screen
 
-PICTURES, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Pictures", "Output"), 1))
 
-
-def about(text: str, group: Group) -> Parameter:
-    """What --help says of an option, and where."""
-    return Parameter(help=text, group=group, negative="")
-
-
+@with_settings("size", "channels", "fit", "background")
 def command(
     source: str,
     /,
     *,
-    size: Annotated[str | None, about("Height and width in pixels: 64, or 64x96 (height x width).", PICTURES)] = None,
-    channels: Annotated[int | None, about("1 for grey, 3 for RGB, 4 for RGBA.", PICTURES)] = None,
-    fit: Annotated[
-        Literal["crop", "pad", "stretch"] | None, about("How a picture of another shape is made to fit.", PICTURES)
-    ] = None,
-    background: Annotated[str | None, about("Colour behind transparency and padding.", PICTURES)] = None,
-    seed: Annotated[int, about("Random seed of the choice of pictures.", OUTPUT)] = 0,
+    seed: Annotated[int, option("Random seed of the choice of images.", OUTPUT)] = 0,
     out: Annotated[
-        Path | None, about("Output .png file. Default: named after the source, in the current folder.", OUTPUT)
+        Path | None, option("Output .png file. Default: named after the source, in the current folder.", OUTPUT)
     ] = None,
-    json: Annotated[bool, about("One JSON document on standard output and nothing else there.", OUTPUT)] = False,
+    json: Json = False,
+    **reading: Any,
 ) -> int:
-    """A contact sheet of a source as training will see it, with its classes and attributes.
+    """Draw a contact sheet of a source as training will see it, and print its classes and attributes.
 
     Parameters
     ----------
     source
-        A folder, a .zip or .tar, IDX files, or digits, sprites, ring, grid.
+        A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid.
     """
-    reading = {"size": size, "channels": channels, "fit": fit, "background": background}
-    made, found = draw(source, seed=seed, out=out, progress=Screen(), **reading)
+    from leafwing.commands.show import show
+
+    path, content = show(source, seed=seed, out=out, progress=Screen(), **given(reading))
     if json:
-        print(format_json.dumps({"written": str(made), **found}, indent=2, ensure_ascii=False))
+        print(as_json({"written": str(path), **content}))
         return 0
-    print(made)
-    print(f"  {found['samples']:,} samples, {found['size']}")
+    print(path)
+    print(f"  {content['samples']:,} samples, {content['size']}")
     for title in ("classes", "attributes"):
-        shares = [f"{name} {count / found['samples']:.0%}" for name, count in found[title].items()]
-        if shares:
-            print(f"  {title}: {', '.join(shares[:64])}{f' and {len(shares) - 64} more' if len(shares) > 64 else ''}")
+        percentages = [f"{name} {count / content['samples']:.0%}" for name, count in content[title].items()]
+        if percentages:
+            rest = f" and {len(percentages) - 64} more" if len(percentages) > 64 else ""
+            print(f"  {title}: {', '.join(percentages[:64])}{rest}")
     return 0

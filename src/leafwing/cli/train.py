@@ -1,9 +1,8 @@
-"""`leafwing train`: its flags are the settings, and the options of the recipe that is asked for, read from the recipe's text."""
+"""`leafwing train`: its options are the training settings and the options of the selected recipe, read from its source text."""
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,51 +11,50 @@ from cyclopts import Group, Parameter
 
 from leafwing import recipes
 from leafwing.cli.resume import finish
-from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, PICTURES, TRAINING, typed
+from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, TRAINING, as_json, given, option_values, set_signature, setting_flag
 from leafwing.progress import Screen
 from leafwing.quantities import show_bytes, show_count, show_duration
-from leafwing.settings import Natural, Positive, Setting, catalogue
+from leafwing.settings import catalogue
 
-SECTION_GROUPS = {"reading": PICTURES, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
-OF_THE_CALL: dict[str, tuple[Any, Any, Group, str]] = {
+CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
     "recipe": (str | None, None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
     "out": (Path | None, None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
-    "root": (Path, Path("runs"), FOLDER, "Folder that holds numbered run folders."),
-    "from": (Path | None, None, FOLDER, "Replay a run.json: its settings hold wherever none is given."),
-    "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with a device of its own. Default: 1."),
+    "root": (Path, Path("runs"), FOLDER, "Folder that contains the numbered run folders."),
+    "from": (Path | None, None, FOLDER, "Replay a run.json: its settings are used unless given here."),
+    "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with its own device. Default: 1."),
     "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),
     "dry_run": (bool, False, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
-    "json": (bool, False, OUTPUT, "One JSON document on standard output and nothing else there."),
+    "json": (bool, False, OUTPUT, "Print one JSON document to standard output and nothing else."),
 }
-"""What a command line of `train` says beside settings and the recipe's options: type, default, group and help."""
+"""Options of `train` that are neither settings nor options of the recipe: type, default, group and help."""
 
 
-def asked_recipe(words: Sequence[str]) -> str | None:
+def requested_recipe(words: Sequence[str]) -> str | None:
     """The recipe whose options a `train` command line may use: --recipe, else that of --from, else the default.
 
-    None for a plain `train --help`, which shows the common options alone.
+    None for a plain `train --help`, which shows the common options only.
     """
-    given = typed(words)
-    if "--recipe" in given:
-        return given["--recipe"]
-    if "--from" in given:
-        from leafwing.commands.plan import replayed
+    values = option_values(words)
+    if "--recipe" in values:
+        return values["--recipe"]
+    if "--from" in values:
+        from leafwing.commands.plan import open_replay
 
-        old = replayed(given["--from"])
-        return old.recipe if old.recipe_is_installed() else None
-    return None if {"--help", "-h"} & given.keys() else recipes.DEFAULT
+        run = open_replay(values["--from"])
+        return run.recipe if run.recipe_is_installed() else None
+    return None if {"--help", "-h"} & values.keys() else recipes.DEFAULT
 
 
 def command(words: Sequence[str]) -> Callable[..., int]:
-    """The command `train` with the options of the recipe that a command line names, read from the recipe's text.
+    """The command `train` with the options of the recipe that a command line selects.
 
     Args:
-        words: the command line behind `train`.
+        words: the command line after `train`.
     """
-    recipe = asked_recipe(words)
+    recipe = requested_recipe(words)
 
-    def train(source: str | None = None, **given: Any) -> int:
-        return _train(source, given)
+    def train(source: str | None = None, **options: Any) -> int:
+        return _train(source, options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     source = Annotated[
@@ -65,8 +63,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
             help="A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid."
         ),
     ]
-    signature = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=source)]
-    for name, (kind, default, group, text) in OF_THE_CALL.items():
+    parameters = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=source)]
+    for name, (kind, default, group, text) in CALL_OPTIONS.items():
         about = Parameter(
             name=f"--{name.replace('_', '-')}",
             help=text,
@@ -74,68 +72,54 @@ def command(words: Sequence[str]) -> Callable[..., int]:
             negative="" if kind is bool else None,
             show_default=name == "root",
         )
-        name_ = "replay" if name == "from" else name
-        signature.append(inspect.Parameter(name_, keyword, default=default, annotation=Annotated[kind, about]))
+        keyword_name = "replay" if name == "from" else name
+        parameters.append(inspect.Parameter(keyword_name, keyword, default=default, annotation=Annotated[kind, about]))
     for setting in catalogue().values():
-        signature.append(inspect.Parameter(setting.name, keyword, default=None, annotation=setting_flag(setting)))
-    title = "Train a recipe on pictures and leave a run folder."
+        parameters.append(inspect.Parameter(setting.name, keyword, default=None, annotation=setting_flag(setting)))
+    title = "Train a recipe on images and create a run folder."
     if recipe is None:
-        title += "\n\nWith --recipe X, --help shows that recipe's own options too; `leafwing recipes` lists the recipes."
+        title += "\n\nWith --recipe X, --help also shows the options of that recipe; `leafwing recipes` lists the recipes."
     else:
         card = recipes.describe(recipe)
         group = Group(f"Options of {card.name}", sort_key=2)
         for option in card.options:
-            signature.append(
-                inspect.Parameter(option.name, keyword, default=option.default, annotation=flag(card, option, group))
-            )
+            annotation = recipe_flag(card, option, group)
+            parameters.append(inspect.Parameter(option.name, keyword, default=option.default, annotation=annotation))
         title += f"\n\n{card.title}. {card.authors} {card.year}, {card.paper}\n\n{card.line}"
-    train.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    train.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+    set_signature(train, parameters)
     train.__doc__ = title
     return train
 
 
-def setting_flag(setting: Setting) -> Any:
-    """A setting as a flag without a default of its own: what is not typed is the replayed run's, or the setting's default.
-
-    Counts and durations are text here: 200k, 10m.
-    """
-    about = Parameter(help=setting.help, group=SECTION_GROUPS[setting.section], show_default=False)
-    if setting.choices:
-        return Annotated[Literal[setting.choices] | None, about]
-    numbers = {Natural: int, Positive: int, int: int, bool: bool}
-    return Annotated[numbers.get(setting.type, str) | None, about]
-
-
-def flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:
-    """A recipe's option as a flag without a default of its own: what is not typed is the recipe's, or the replayed run's."""
+def recipe_flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:
+    """The annotation of a recipe option's flag, which has no default of its own: the default is the recipe's or the replayed run's."""
     about = f"{option.help} Default: {option.default}."
     if option.type is bool:
         return Annotated[bool | None, Parameter(help=about, group=group, show_default=False)]
     if option.choices:
         return Annotated[Literal[option.choices] | None, Parameter(help=about, group=group, show_default=False)]
 
-    def read(_: Any, tokens: Sequence[Any]) -> Any:
+    def convert(_: Any, tokens: Sequence[Any]) -> Any:
         return option.check(card.name, tokens[0].value)
 
-    return Annotated[option.type | None, Parameter(help=about, group=group, converter=read, show_default=False)]
+    return Annotated[option.type | None, Parameter(help=about, group=group, converter=convert, show_default=False)]
 
 
-def _train(source: str | None, given: dict[str, Any]) -> int:
+def _train(source: str | None, options: dict[str, Any]) -> int:
     from leafwing import commands
 
-    as_json, dry_run, _ = given.pop("json", False), given.pop("dry_run", False), given.pop("devices", 1)
-    given = {name: value for name, value in given.items() if value is not None}
+    json, dry_run, _ = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)
+    options = given(options)
     if dry_run:
-        given = {name: value for name, value in given.items() if name not in ("tensorboard", "root")}
-        plan = commands.forecast(source, progress=Screen(), **given)
-        print(json.dumps(plan, indent=2) if as_json else describe_plan(plan))
+        options = {name: value for name, value in options.items() if name not in ("tensorboard", "root")}
+        plan = commands.forecast(source, progress=Screen(), **options)
+        print(as_json(plan) if json else describe_plan(plan))
         return 0
-    return finish(commands.train(source, progress=Screen(), **given), as_json)
+    return finish(commands.train(source, progress=Screen(), **options), json)
 
 
 def describe_plan(plan: dict[str, Any]) -> str:
-    """The resolved plan of --dry-run for people."""
+    """The resolved plan of --dry-run as text."""
     data, schedule, machine, spec = plan["data"], plan["schedule"], plan["machine"], plan["data"]["spec"]
     shape = "points" if not spec["height"] else f"{spec['height']}x{spec['width']}, {spec['channels']} channels"
     labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
@@ -148,10 +132,10 @@ def describe_plan(plan: dict[str, Any]) -> str:
         f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected"
         + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
         f"parameters  {network}",
-        f"train       {until}, {plan['batch']} a turn, seed {schedule['seed']}",
+        f"train       {until}, batches of {plan['batch']}, seed {schedule['seed']}",
         *(f"{name:11} {show_choice(machine[name])} ({why})" for name, why in plan["why"].items()),
-        f"memory      about {show_bytes(plan['memory'])}, worked out ("
-        + ", ".join(f"{size} a turn: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
+        f"memory      about {show_bytes(plan['memory'])}, estimated ("
+        + ", ".join(f"batch {size}: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
         + ")",
         f"speed       {plan['images_per_second']:,.0f} images/s, measured",
         f"time        about {show_duration(plan['seconds'])}",
@@ -161,5 +145,5 @@ def describe_plan(plan: dict[str, Any]) -> str:
 
 
 def show_choice(value: object) -> str:
-    """A choice of the engine's: yes and no instead of True and False, and what 0 and None stand for."""
+    """A hardware setting as text: yes and no for True and False, and the meanings of 0 and None."""
     return {"True": "yes", "False": "no", "None": "auto", "0": "whole"}.get(str(value), str(value))

@@ -1,4 +1,4 @@
-"""What is in a source of pictures, and advice; the examination itself is `leafwing.data.doctor`'s."""
+"""The report on an image source; `leafwing.data.doctor` examines it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.progress import Silent
+from leafwing.settings import separated
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import Report
 
 
 def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any) -> Report:
-    """What is in a source of pictures, what will be rejected and why, duplicates, and advice; never changes the source.
+    """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:
         source: a folder, an archive or a built-in name.
-        progress: who is told; None for nobody.
+        progress: receives messages and progress; None: nothing is shown.
         **options: size, channels, fit, background, as for `train`.
 
     Returns:
@@ -24,5 +25,5 @@ def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any
     """
     from leafwing.data.doctor import doctor as examine
 
-    given = {name: value for name, value in options.items() if value is not None}
-    return examine(source, progress=(progress or Silent()).packing, **given)
+    reading, other = separated(options)
+    return examine(source, progress=(progress or Silent()).packing, **reading, **other)

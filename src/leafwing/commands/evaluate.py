@@ -1,8 +1,7 @@
-"""Evaluate a run: real data, a model and metrics meet; every number is kept in the run's `metrics.jsonl` with its protocol."""
+"""Evaluating a run: computes metrics of its samples against real data, and appends them to `metrics.jsonl` with their protocol."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,20 +27,21 @@ if TYPE_CHECKING:
     from leafwing.metrics.samples import Samples
 
 MOST, FEW = 5_000, 1_000
+"""The default number of samples is at most MOST; below FEW, FID is noticeably biased."""
 WITHOUT_NETWORK = ("swd", "ms_ssim", "modes", "memorisation")
-"""Metrics that look at the samples themselves: their numbers do not depend on the feature network."""
-AGAIN = "Evaluate again: what was finished is kept"
+"""Metrics of the samples themselves, which do not depend on the feature network."""
+ADVICE = "Evaluate again: completed numbers are kept"
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What samples are held against.
+class RealData:
+    """The real data of an evaluation.
 
     Args:
         real: the real samples.
-        split: what they are; see `Protocol`.
-        held_out: how many of their data were kept out of training.
-        parts: gives what the run was trained on, and what was kept out.
+        split: which part of the run's data they are; see `Protocol`.
+        held_out: number of samples held out of training.
+        parts: returns the training set and the held-out set of the run.
     """
 
     real: Dataset
@@ -68,158 +68,158 @@ def evaluate(
     progress: Silent | None = None,
     processes: Processes | None = None,
 ) -> list[dict[str, Any]]:
-    """Numbers about what a run makes, each with the protocol that it was worked out under, appended to the run's `metrics.jsonl`.
+    """Computes metrics of a run and appends them to its `metrics.jsonl`, each with its protocol.
 
-    A number that is there already, of the same weights under the same protocol, is not worked out again.
+    Results of the same weights under the same protocol that exist already are reused.
 
     Args:
         run: folder, name, number or `last`.
-        data: other real pictures, read with the run's size and channels. None: what was held out of training, or, where nothing
-            was, what the run was trained on.
-        metrics: keys of `leafwing.metrics.METRICS`, in a list or with commas between. None: fid, kid, prdc, and without `data`
+        data: other real images, read with the run's size and channels. None: the held-out data, or the training data if none were
+            held out.
+        metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
             memorisation; for points and stacked digits, modes.
-        n: how many samples. None: as many as there are real pictures, 5,000 at the most; for worlds with known modes as many as the
-            papers took. So many real samples are taken too, as far as there are.
+        n: number of samples. None: the number of real samples, at most 5,000; for data with known modes the number used in papers. As
+            many real samples are used, if there are enough.
         checkpoint: images shown, `last` (None), `best`, or `all`.
         features: a key of `leafwing.metrics.features.FEATURES`. None: own.
-        weights: of `inception`: a file; None: the public one, downloaded once.
-        seed: of the samples, and of the choice of real ones.
+        weights: weights file of `inception`. None: the public one, downloaded once.
+        seed: random seed of the samples and of the choice of real ones.
         device: auto, cpu, cuda or mps.
-        precision: of the model: fp32, bf16 or auto; see `sample`.
-        again: work everything out anew.
-        trust: execute the folder's `recipe.py` although it is no installed recipe.
-        root: where numbered run folders lie.
-        progress: who is told; None for nobody.
-        processes: those that train the run just now, all of which must call this; None: see `together`.
+        precision: precision of sampling: fp32, bf16 or auto; see `sample`.
+        again: recompute results that exist already.
+        trust: execute the folder's `recipe.py` even if it is not an installed recipe.
+        root: folder of the numbered run folders.
+        progress: receives messages and progress; None: nothing is shown.
+        processes: the processes that are training this run, all of which must call this; None: see `join_processes`.
 
     Returns:
-        Rows, checkpoint by checkpoint: metric, value (None where it cannot be worked out), low, high, better, by (the metric's key),
-        run, images, weights (their file), weights_hash, n, seed, protocol, fingerprint, seconds.
+        Rows, checkpoint by checkpoint: metric, value (None if undefined), low, high, better, by (the key of the metric), run, images,
+        weights (name of the file), weights_hash, n, seed, protocol, fingerprint, seconds.
 
     Raises:
-        LeafwingError: bad input; numbers that were finished are kept.
+        LeafwingError: invalid input; completed results are kept.
     """
     import torch
 
-    from leafwing.commands.launching import together
+    from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.metrics.features import FEATURES, load_features
     from leafwing.metrics.samples import Samples
     from leafwing.model import Model
 
-    features, samples, seed = features or "own", None if n is None else count(n, "n"), whole("seed", seed, 0)
+    features, n, seed = features or "own", None if n is None else count(n, "n"), whole("seed", seed, 0)
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
-    with nullcontext(processes) if processes else together(AGAIN) as processes:
-        heard = (progress or Silent()) if processes.first else Silent()
+    with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
+        progress = (progress or Silent()) if processes.first else Silent()
         opened = Run.open(run, root=root, trust=trust)
-        names = chosen(metrics, opened, data)
-        opened.function()  # raises: a recipe that is not trusted
-        checkpoints = which(opened, checkpoint)
+        names = select_metrics(metrics, opened, data)
+        opened.function()  # raises: an untrusted recipe
+        checkpoints = select_checkpoints(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
             raise LeafwingError(
                 f"metric ppl needs --precision fp32: it takes steps of 1e-4 in the latents, which {setup.precision} rounds away"
             )
-        here = processes.device(setup.device)
+        device = processes.device(setup.device)
         keep_freed_memory()
         network = None
         with processes.first_on_machine():
-            sides = reference(opened, data, heard)
+            real_data = load_real_data(opened, data, progress)
             if set(names) - set(WITHOUT_NETWORK):
-                taught = sides.parts()[0] if sides.split == "held-out" else sides.real
+                training_set = real_data.parts()[0] if real_data.split == "held-out" else real_data.real
                 network = load_features(
-                    features, taught, weights=weights, device=here, report_progress=heard.report_progress
+                    features, training_set, weights=weights, device=device, report_progress=progress.report_progress
                 )
-        same_everywhere(network.digest if network else "", processes)
-        protocol = conditions(opened, sides, samples, seed, setup.precision)
+        require_same_network(network.digest if network else "", processes)
+        protocol = protocol_of(opened, real_data, n, seed, setup.precision)
         if network:
             protocol = replace(protocol, features=network.name, network=network.digest)
-        announce(protocol, names, heard)
+        explain(protocol, names, progress)
 
-        def both_sides(shown: int) -> Samples:
-            model = Model.load(opened, checkpoint=shown, device=here, precision=setup.precision)
-            told: dict[str, Any] = {
-                "cache": cache_folder(None),
-                "processes": processes,
-                "report_progress": heard.report_progress,
-            }
-            return Samples(model, sides.real, protocol, network, parts=sides.parts, **told)
+        def samples_of(images: int) -> Samples:
+            return Samples(
+                Model.load(opened, checkpoint=images, device=device, precision=setup.precision),
+                real_data.real,
+                protocol,
+                network,
+                parts=real_data.parts,
+                cache=cache_folder(None),
+                processes=processes,
+                report_progress=progress.report_progress,
+            )
 
-        found = []
-        for shown in checkpoints:
-            found += of_checkpoint(opened, shown, names, protocol, again, processes, both_sides)
-        return found
+        rows = []
+        for images in checkpoints:
+            rows += evaluate_checkpoint(opened, images, names, protocol, again, processes, samples_of)
+        return rows
 
 
-def of_checkpoint(
+def evaluate_checkpoint(
     run: Run,
-    shown: int,
+    images: int,
     names: Sequence[str],
     protocol: Protocol,
     again: bool,
     processes: Processes,
-    both_sides: Callable[[int], Samples],
+    samples_of: Callable[[int], Samples],
 ) -> list[dict[str, Any]]:
-    """The rows of one checkpoint: those that are there already, and the others worked out now and kept at once."""
-    path = run.weights()[shown]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    known = [] if again else run.numbers()
+    """The rows of one checkpoint; those that do not exist yet are computed and saved one metric at a time."""
+    path = run.weights()[images]
+    digest = files.digest(path)[:16]
+    existing = [] if again else run.metrics()
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         samples = None
         for name in names:
-            under = replace(protocol, features="", network="") if name in WITHOUT_NETWORK else protocol
+            conditions = replace(protocol, features="", network="") if name in WITHOUT_NETWORK else protocol
             if name == "memorisation":
-                under = beside_training(under, run)
-            about = {
+                conditions = memorisation_protocol(conditions, run)
+            common = {
                 "by": name,
                 "run": run.name,
-                "images": shown,
+                "images": images,
                 "weights": path.name,
                 "weights_hash": digest,
-                "n": under.n_fake,
-                "seed": under.seed,
-                "protocol": under.as_dict(),
-                "fingerprint": under.fingerprint,
+                "n": conditions.n_fake,
+                "seed": conditions.seed,
+                "protocol": conditions.as_dict(),
+                "fingerprint": conditions.fingerprint,
             }
-            same = ("by", "weights_hash", "fingerprint")
-            old = {row["metric"]: row for row in known if all(row.get(key) == about[key] for key in same)}
+            identity = ("by", "weights_hash", "fingerprint")
+            old = {row["metric"]: row for row in existing if all(row.get(key) == common[key] for key in identity)}
             old = processes.tell(old)
             if old:
                 rows += old.values()
                 continue
-            samples = samples or stack.enter_context(both_sides(shown))
+            samples = samples or stack.enter_context(samples_of(images))
             started = time.perf_counter()
-            measures, more = worked_out(name, samples, run, shown)
-            about["seconds"] = round(time.perf_counter() - started, 3)
-            new = [{**plain(measure), **about, **more} for measure in measures]
+            measures, extra = compute(name, samples, run, images)
+            common["seconds"] = round(time.perf_counter() - started, 3)
+            new = [{**as_row(measure), **common, **extra} for measure in measures]
             if processes.first:
-                run.add_numbers(new)
+                run.add_metrics(new)
             rows += new
     return rows
 
 
-def beside_training(protocol: Protocol, run: Run) -> Protocol:
-    """The protocol of memorisation, which looks at the training pictures whatever the other metrics look at."""
+def memorisation_protocol(protocol: Protocol, run: Run) -> Protocol:
+    """The protocol of memorisation, which always compares with the training data."""
     from leafwing.metrics.memorisation import MAX_IMAGES
 
-    about = run.config["data"]
-    held_out = int(about.get("held_out", 0))
     return replace(
         protocol,
-        data=about["fingerprint"],
+        data=run.data.fingerprint,
         split="train",
-        held_out=held_out,
-        n_real=about["samples"] - held_out,
+        held_out=run.data.held_out,
+        n_real=run.data.samples - run.data.held_out,
         n_fake=min(protocol.n_fake, MAX_IMAGES),
     )
 
 
-def worked_out(name: str, samples: Samples, run: Run, shown: int) -> tuple[list[Measure], dict[str, Any]]:
-    """What a metric measures. Memorisation leaves its report and a page of the closest pairs in the run folder too."""
+def compute(name: str, samples: Samples, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
+    """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs."""
     from leafwing.metrics import metric
 
     if name != "memorisation":
@@ -228,152 +228,162 @@ def worked_out(name: str, samples: Samples, run: Run, shown: int) -> tuple[list[
     from leafwing.metrics.pairs import page
     from leafwing.pictures import png
 
-    found = report(samples)
-    written = {
-        kind: run.folder / f"memorisation-{shown:09d}{ending}" for kind, ending in (("report", ".json"), ("page", ".png"))
+    result = report(samples)
+    paths = {
+        kind: run.folder / f"memorisation-{images:09d}{suffix}" for kind, suffix in (("report", ".json"), ("page", ".png"))
     }
     if samples.processes.first:
-        files.write(written["report"], json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n")
-        files.write(written["page"], png(page(samples, found)))
-    about = {"verdict": found.verdict, "words": found.words}
-    return found.measures(), about | {kind: path.name for kind, path in written.items()}
+        files.write(paths["report"], json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n")
+        files.write(paths["page"], png(page(samples, result)))
+    extra = {"verdict": result.verdict, "words": result.words}
+    return result.measures(), extra | {kind: path.name for kind, path in paths.items()}
 
 
-def plain(measure: Measure) -> dict[str, Any]:
-    """A measure in plain JSON, which has no word for what is no finite number but None."""
-    numbers = {"value": measure.value, "low": measure.low, "high": measure.high}
-    held = {name: float(one) if one is not None and isfinite(one) else None for name, one in numbers.items()}
-    return {"metric": measure.name, **held, "better": measure.better}
+def as_row(measure: Measure) -> dict[str, Any]:
+    """A measure as plain JSON; NaN and infinite values become None."""
+    values = {"value": measure.value, "low": measure.low, "high": measure.high}
+    finite = {name: float(value) if value is not None and isfinite(value) else None for name, value in values.items()}
+    return {"metric": measure.name, **finite, "better": measure.better}
 
 
-def chosen(metrics: Sequence[str] | str | None, run: Run, data: object = None) -> list[str]:
-    """The metrics asked for, or those that suit the run.
+def select_metrics(metrics: Sequence[str] | str | None, run: Run, data: object = None) -> list[str]:
+    """The requested metrics, or the default ones for the run.
 
     Raises:
-        LeafwingError: there is no such metric, or it does not suit.
+        LeafwingError: no such metric, or one that does not suit the run.
     """
-    source, points = run.config["data"]["source"], run.spec.points
+    source, points = run.data.source, run.spec.points
     if metrics is None:
         if points or world_of(source) == "stacked":
             return ["modes"]
         return ["fid", "kid", "prdc"] + (["memorisation"] if data is None else [])
-    return suitable(metrics, points, source)
+    return check_metrics(metrics, points, source)
 
 
-def suitable(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:
-    """Names of metrics, checked for what a run makes.
+def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:
+    """The names of metrics, without duplicates.
+
+    Args:
+        metrics: names, as a list or separated by commas.
+        points: whether the samples are points.
+        source: the data source.
 
     Raises:
-        LeafwingError: there is no such metric, or it does not suit points, or pictures of this source.
+        LeafwingError: no such metric, or one that does not suit the data.
     """
     from leafwing.metrics import METRICS
 
-    asked = metrics.split(",") if isinstance(metrics, str) else metrics
-    names = list(dict.fromkeys(name.strip() for name in asked if name.strip()))
+    parts = metrics.split(",") if isinstance(metrics, str) else metrics
+    names = list(dict.fromkeys(name.strip() for name in parts if name.strip()))
     if not names:
-        raise LeafwingError(f"metrics {metrics!r}: name at least one of {', '.join(METRICS)}")
+        raise LeafwingError(f"metrics {metrics!r}: choose at least one of {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
             raise LeafwingError(f"no metric {name!r}{did_you_mean(name, list(METRICS))}")
         if points and name != "modes":
             raise LeafwingError(
-                f"metric {name} looks at pictures, and a run on {source} makes points; for points there is: modes"
+                f"metric {name} needs images, and the samples of {source} are points; for points there is: modes"
             )
         if name == "modes" and not (points or world_of(source) == "stacked"):
             raise LeafwingError(
-                f"metric modes needs data whose modes are known (ring, grid, stacked), which {source} is not; for pictures "
-                f"there are: {', '.join(one for one in METRICS if one != name)}"
+                f"metric modes needs data with known modes (ring, grid, stacked), not {source}; for images "
+                f"there are: {', '.join(other for other in METRICS if other != name)}"
             )
     return names
 
 
-def classifies(features: str, spec: DataSpec) -> None:
-    """Raises LeafwingError for features of a network that is no classifier."""
+def require_classifier(features: str, spec: DataSpec) -> None:
+    """Raises LeafwingError if a feature network is not a classifier."""
     if features == "inception" or (features == "own" and spec.labels):
         return
     raise LeafwingError(
-        f"metric inception_score needs a classifier, and features {features} of these data are none. Use --features inception, or "
-        "--features own with data that have labels"
+        f"metric inception_score needs a classifier, and the features {features} of these data have none: use --features inception, "
+        "or --features own with labelled data"
     )
 
 
-def which(run: Run, checkpoint: int | str | None) -> list[int]:
-    """The checkpoints asked for, by images shown, oldest first.
+def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
+    """The requested checkpoints, by images shown, oldest first.
 
     Raises:
-        LeafwingError: there is no such checkpoint.
+        LeafwingError: no such checkpoint.
     """
-    found = list(run.weights())
-    if not found:
-        raise LeafwingError(f"{run.folder} holds no weights: its training ended before the first checkpoint")
+    existing = list(run.weights())
+    if not existing:
+        raise LeafwingError(f"{run.folder} has no weights: its training ended before the first checkpoint")
     if checkpoint in (None, "last"):
-        return found[-1:]
+        return existing[-1:]
     if checkpoint == "all":
-        return found
-    if (shown := run.shown(checkpoint)) not in found:
-        raise LeafwingError(f"{run.folder} has no weights of {shown:,} images; it has: {', '.join(map(str, found))}, or all")
-    return [shown]
+        return existing
+    if (images := run.resolve_checkpoint(checkpoint)) not in existing:
+        raise LeafwingError(
+            f"{run.folder} has no weights of {images:,} images; it has: {', '.join(map(str, existing))}, or all"
+        )
+    return [images]
 
 
 def world_of(source: str) -> str:
-    """The built-in world that a source is; empty for a user's pictures."""
+    """The name of a built-in data set; empty for other sources."""
     from leafwing.data.worlds import WORLDS
 
     name = source.partition(":")[0]
     return name if name in WORLDS else ""
 
 
-def reference(run: Run, data: str | Path | None, heard: Silent) -> Sides:
-    """The real side: other data if asked for, else what was held out of training, else what the run was trained on.
+def load_real_data(run: Run, data: str | Path | None, progress: Silent) -> RealData:
+    """The real data to compare with: other data if given, else the held-out data, else the training data.
 
     Raises:
-        LeafwingError: they cannot be read.
+        LeafwingError: the data cannot be read.
     """
-    from leafwing.commands.feeding import same_data
+    from leafwing.commands.feeding import load_again
     from leafwing.data import load
 
-    about = run.config["data"]
-    held_out = int(about.get("held_out", 0))
+    held_out = run.data.held_out
 
     @cache
     def parts() -> tuple[Dataset, Dataset]:
-        return same_data(run, heard).split(held_out)
+        return load_again(run, progress).split(held_out)
 
     if data is None:
-        train, held = parts()
-        return Sides(held, "held-out", held_out, parts) if held_out else Sides(train, "train", 0, parts)
+        training_set, held_out_set = parts()
+        if held_out:
+            return RealData(held_out_set, "held-out", held_out, parts)
+        return RealData(training_set, "train", 0, parts)
     if run.spec.points:
         raise LeafwingError(
-            f"--data {data}: other data are for pictures, and {run.folder} makes points of {about['source']}"
+            f"--data {data}: other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    options = {name: value for name, value in about["options"].items() if name in ("fit", "background", "mirror")}
+    options = {name: value for name, value in run.data.options.items() if name in ("fit", "background", "mirror")}
     size = (run.spec.height, run.spec.width)
-    real = load(data, size=size, channels=run.spec.channels, **options, progress=heard.packing)
-    if real.fingerprint == about["fingerprint"]:
-        return Sides(real, "all" if held_out else "train", held_out, parts)
-    return Sides(real, "other", 0, parts)
+    real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.packing)
+    if real.fingerprint == run.data.fingerprint:
+        return RealData(real, "all" if held_out else "train", held_out, parts)
+    return RealData(real, "other", 0, parts)
 
 
-def conditions(run: Run, sides: Sides, n: int | None, seed: int, precision: str) -> Protocol:
-    """The protocol of an evaluation, but for the feature network."""
+def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precision: str) -> Protocol:
+    """The protocol of an evaluation, without the feature network."""
     from leafwing.metrics import modes
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import AS_REAL, IN_TURN
 
-    real, spec, options = sides.real, run.spec, sides.real.options
+    real, spec, options = real_data.real, run.spec, real_data.real.options
     n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MOST, len(real))
-    alike = real.spec.attributes == spec.attributes != () if real.labels is None else real.spec.labels == spec.labels
+    same_conditions = (
+        real.spec.attributes == spec.attributes != () if real.labels is None else real.spec.labels == spec.labels
+    )
     return Protocol(
         data=real.fingerprint,
-        split=sides.split,
-        held_out=sides.held_out,
+        split=real_data.split,
+        held_out=real_data.held_out,
         n_real=min(n_fake, len(real)),
         n_fake=n_fake,
         shape="points" if spec.points else f"{spec.height}x{spec.width}x{spec.channels}",
         fit=options["fit"],
         background=options["background"],
         mirror=real.mirror,
-        labels=AS_REAL if alike else IN_TURN,
+        labels=AS_REAL if same_conditions else IN_TURN,
         features="",
         network="",
         seed=seed,
@@ -381,29 +391,28 @@ def conditions(run: Run, sides: Sides, n: int | None, seed: int, precision: str)
     )
 
 
-def announce(protocol: Protocol, names: Sequence[str], heard: Silent) -> None:
-    """Says what samples are held against, and where that limits what the numbers mean."""
+def explain(protocol: Protocol, names: Sequence[str], progress: Silent) -> None:
+    """Prints notes on the limits of a protocol."""
     if protocol.split == "train" and protocol.shape != "points":
-        heard.say(
-            "real side: the training data, because nothing was held out of training. A model that copies looks perfect beside them; "
-            "`leafwing train --hold-out auto` keeps some pictures for evaluation"
+        progress.say(
+            "comparing with the training data, because nothing was held out: a model that copies its training images looks "
+            "perfect. `leafwing train --hold-out auto` holds out images for evaluation"
         )
-    few = min(protocol.n_real, protocol.n_fake)
-    if few < FEW and "fid" in names:
-        heard.say(
-            f"{few:,} samples are few: FID is biased upwards, the more so the fewer there are. Compare it under the same protocol "
-            "alone, and look at KID, which is not biased"
+    n = min(protocol.n_real, protocol.n_fake)
+    if n < FEW and "fid" in names:
+        progress.say(
+            f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
         )
 
 
-def numbers(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of `evaluate` as one JSON document: `run`, `rows`, and the `verdict` on memorisation where there is one, of the last."""
+def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of `evaluate` as one JSON document: `run`, `rows`, and the `verdict` on memorisation of the last checkpoint, if any."""
     verdicts = [row["verdict"] for row in rows if row.get("verdict")]
     return {"run": rows[-1]["run"], "rows": list(rows)} | ({"verdict": verdicts[-1]} if verdicts else {})
 
 
-def describe_numbers(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `evaluate` for people: a table, what a metric says in words, and each protocol in a line."""
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of `evaluate` as text: a table, the words of metrics that have some, and a line for each protocol."""
     from leafwing.metrics.protocol import describe
     from leafwing.tables import aligned
 
@@ -417,13 +426,13 @@ def describe_numbers(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([aligned(lines), *words, *protocols])
 
 
-def same_everywhere(digest: str, processes: Processes) -> None:
-    """Raises LeafwingError when processes on several machines have not the same feature network."""
+def require_same_network(digest: str, processes: Processes) -> None:
+    """Raises LeafwingError if processes on several machines have different feature networks."""
     import torch
 
     mine = torch.frombuffer(bytearray(bytes.fromhex(digest)[:7] + b"\0"), dtype=torch.int64) if digest else torch.zeros(1)
     if len(processes.gather(mine).unique()) > 1:
         raise LeafwingError(
-            "the feature network was trained on several machines and came out differently: evaluate on one of them, or let all have "
-            "one cache folder (LEAFWING_CACHE)"
+            "the feature network was trained on several machines with different results: evaluate on one machine, or share one cache "
+            "folder (LEAFWING_CACHE)"
         )

@@ -17,7 +17,7 @@ from leafwing.progress import Silent
 from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
-    from leafwing.commands.evaluate import Sides
+    from leafwing.commands.evaluate import RealData
     from leafwing.data import Dataset
     from leafwing.laboratory.finding import Finding
     from leafwing.laboratory.reading import Reader
@@ -94,7 +94,7 @@ def explore(
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    images = opened.shown(checkpoint)
+    images = opened.resolve_checkpoint(checkpoint)
     progress = progress or Silent()
     keep_freed_memory()
     model = Model.load(
@@ -146,10 +146,10 @@ class Inputs:
         self.run, self.model, self.source, self.feature_space, self.progress = run, model, source, feature_space, progress
 
     @cached_property
-    def _sides(self) -> Sides:
-        from leafwing.commands.evaluate import reference
+    def _sides(self) -> RealData:
+        from leafwing.commands.evaluate import load_real_data
 
-        return reference(self.run, self.source, self.progress)
+        return load_real_data(self.run, self.source, self.progress)
 
     @cached_property
     def data(self) -> Dataset:
@@ -188,7 +188,7 @@ class Inputs:
         from leafwing.commands.evaluate import world_of
         from leafwing.laboratory import reading
 
-        if world_of(self.run.config["data"]["source"]) == "sprites":
+        if world_of(self.run.data.source) == "sprites":
             return reading.oracle()
         return reading.classifier(self._features("own"), self.run.spec.labels) if self.run.spec.labels else None
 

@@ -1,8 +1,7 @@
-"""What a training is fed: which part of its data, and which streams beside it."""
+"""Training data: loading them again, leaving out the held-out part, adding second streams."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,82 +14,82 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.game import Batches
     from leafwing.loop import Training
-    from leafwing.runs import Run
+    from leafwing.runs import DataConfig, Run
 
 
 LARGEST_SEED = 2**32 - 1
 
 
-def asked_few(labelled: Any, seed: Any) -> dict[str, int]:
-    """How many samples are shown with labels in a stream of their own, and which, as `run.json` holds it; empty for none.
+def check_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:
+    """Number and random seed of the labelled images in the second stream; None, None without such a stream.
 
     Raises:
-        LeafwingError: no whole number, or a seed without a number of samples.
+        LeafwingError: not a whole number, or a seed without a number of images.
     """
     if labelled is None:
         if seed is not None:
-            raise LeafwingError(f"--labelled-seed {seed} needs --labelled: how many pictures?")
-        return {}
-    chosen = {"labelled": whole("labelled", labelled, 1), "labelled_seed": whole("labelled_seed", seed or 0, 0)}
-    if chosen["labelled_seed"] > LARGEST_SEED:
-        raise LeafwingError(f"labelled_seed {seed}: a seed is from 0 to {LARGEST_SEED}")
-    return chosen
+            raise LeafwingError(f"--labelled-seed {seed} needs --labelled, the number of images")
+        return None, None
+    labelled, seed = whole("labelled", labelled, 1), whole("labelled_seed", seed or 0, 0)
+    if seed > LARGEST_SEED:
+        raise LeafwingError(f"labelled_seed {seed}: must be from 0 to {LARGEST_SEED}")
+    return labelled, seed
 
 
-def fed(about: Mapping[str, Any], dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """What is trained on and what is held out of it, both with the streams of the first beside them.
+def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The training part of a data set and its held-out part, both with the second stream if there is one.
 
     Args:
-        about: the data's part of `run.json`: `held_out`, `labelled` and `labelled_seed` decide.
-        dataset: all of it.
+        config: section `data` of `run.json`; `held_out`, `labelled` and `labelled_seed` matter.
+        dataset: all samples.
 
     Raises:
-        LeafwingError: the data cannot be parted so.
+        LeafwingError: the data are too few, or lack labels for the second stream.
     """
-    shown, held = dataset.split(about.get("held_out", 0))
-    if not about.get("labelled"):
-        return shown, held
-    shown = shown.label_some(about["labelled"], about.get("labelled_seed", 0))
-    return shown, replace(held, spec=shown.spec, streams=shown.streams)
+    training, held_out = dataset.split(config.held_out)
+    if not config.labelled:
+        return training, held_out
+    training = training.label_some(config.labelled, config.labelled_seed or 0)
+    return training, replace(held_out, spec=training.spec, streams=training.streams)
 
 
-def unseen(run: Run, dataset: Dataset, training: Training) -> Batches | None:
-    """The pictures that are kept out of a run's training; None where there are none."""
+def held_out_batches(run: Run, dataset: Dataset, training: Training) -> Batches | None:
+    """Batches of the images held out of a run's training; None if there are none."""
     processes = training.engine.processes
-    if not run.config["data"].get("held_out", 0):
+    if not run.data.held_out:
         return None
-    return fed(run.config["data"], dataset)[1].batches(0, share=(processes.rank, processes.world))
+    return split_data(run.data, dataset)[1].batches(0, share=(processes.rank, processes.world))
 
 
-def anything(height: int, width: int) -> DataSpec:
-    """Pictures of this size about which everything is known that a recipe may ask for."""
-    beside = ("labelled_image", "labelled_label", "labelled_attributes")
-    return DataSpec(height, width, 3, ("a", "b"), ("image", "label", "attributes", *beside), ("c", "d"))
+def permissive_spec(height: int, width: int) -> DataSpec:
+    """A DataSpec of this size with every field that a recipe may need."""
+    stream = ("labelled_image", "labelled_label", "labelled_attributes")
+    return DataSpec(height, width, 3, ("a", "b"), ("image", "label", "attributes", *stream), ("c", "d"))
 
 
-def same_data(run: Run, progress: Silent) -> Dataset:
+def load_again(run: Run, progress: Silent) -> Dataset:
     """The data of a run, from the cache or from its source.
 
     Raises:
-        LeafwingError: neither is there, or the source has changed.
+        LeafwingError: the data are not in the cache, and the source is missing or has changed.
     """
     from leafwing import data
 
-    about = run.config["data"]
-    packed = data.load_pack(about["fingerprint"], mirror=bool(about["options"].get("mirror")))
-    if packed is not None:
-        return packed
+    config = run.data
+    cached = data.load_pack(config.fingerprint, mirror=bool(config.options.get("mirror")))
+    if cached is not None:
+        return cached
     try:
-        found = data.load(about["source"], **about["options"], progress=progress.packing)
+        dataset = data.load(config.source, **config.options, progress=progress.packing)
     except StorageError:
         raise
     except LeafwingError as error:
         raise LeafwingError(
             f"the data of {run.folder} are not in the cache, and their source cannot be read: {error}"
         ) from None
-    if found.fingerprint != about["fingerprint"]:
+    if dataset.fingerprint != config.fingerprint:
         raise LeafwingError(
-            f"{about['source']} has changed since {run.folder} was trained on it (fingerprint {about['fingerprint'][:12]}, now "
-            f"{found.fingerprint[:12]}): put the old pictures back, or train anew"
+            f"{config.source} has changed since {run.folder} was trained on it (fingerprint {config.fingerprint[:12]}, now "
+            f"{dataset.fingerprint[:12]}): restore the old images, or start a new training"
         )
-    return found
+    return dataset

@@ -1,6 +1,6 @@
-"""Several processes on this machine, started, watched and ended together. Nothing here imports torch.
+"""Starts several processes on this machine, waits for them and reports failures. Imports torch only inside the processes.
 
-torchrun does this too, for several machines as well; but it answers everything with exit code 1 and a page of traceback.
+torchrun does the same, also for several machines, but turns every error into exit code 1 and a page of traceback.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
 
 LAUNCHER = "LEAFWING_LAUNCHER"  # also in engine.processes
 LOST, INTERRUPTED = 5, 130
-GRACE = 30.0  # seconds: after one process failed, the others find out by themselves and end
-HURRY = 5.0  # the same after a second Ctrl-C
+GRACE = 30.0  # seconds in which the other processes notice a failure and exit by themselves
+SHORT_GRACE = 5.0  # the same after a second Ctrl-C
 LEAFWING = (sys.executable, "-m", "leafwing")
 
 
 def launch(words: Sequence[str], devices: int, command: Sequence[str] = LEAFWING) -> int:
-    """Run a command line in several processes of this machine, each with its share of the work, and wait for all.
+    """Runs a command line in several processes on this machine that share the work, and waits for all of them.
 
-    Process 0 reads and prints as if it were alone. What the others print is kept, and shown if one of them is the first to fail.
-    Ctrl-C, SIGTERM and SIGHUP are passed on, once each. When a process fails, the others have 30 seconds to end.
+    Process 0 uses the terminal as a single process would. The output of the others is captured, and printed only for the first one to
+    fail. Ctrl-C, SIGTERM and SIGHUP are forwarded to all. When a process fails, the others have 30 seconds to exit.
 
     Args:
-        words: the command line; its `--devices` is left out.
-        devices: how many processes.
-        command: what is run.
+        words: the command line; its `--devices` is removed.
+        devices: number of processes.
+        command: the program.
 
     Returns:
-        0 if all went well, else the exit code of the process that failed first of itself: 5 if it was killed.
+        0 on success, else the exit code of the process that failed first; 5 if it was killed.
 
     Raises:
         LeafwingError: fewer than one process.
     """
     if devices < 1:
-        raise LeafwingError(f"--devices {devices}: at least 1 is needed")
+        raise LeafwingError(f"--devices {devices}: must be at least 1")
     common = environment(devices)
     with ExitStack() as stack:
         outputs: list[IO[bytes] | None] = [None, *(stack.enter_context(TemporaryFile()) for _ in range(devices - 1))]
         children: list[subprocess.Popen[bytes]] = []
-        stack.callback(end, children)
-        passing = stack.enter_context(Passing(children))
+        stack.callback(kill_all, children)
+        signals = stack.enter_context(ForwardSignals(children))
         for rank, output in enumerate(outputs):
             child = subprocess.Popen(
                 [*command, *without_devices(words)],
@@ -62,19 +62,18 @@ def launch(words: Sequence[str], devices: int, command: Sequence[str] = LEAFWING
                 stdin=None if output is None else subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+                start_new_session=True,  # Ctrl-C reaches only this process, which forwards it
             )
             children.append(child)
-        codes = wait(children, passing)
-        return judge(codes, outputs)
+        return exit_code(wait(children, signals), outputs)
 
 
 def environment(devices: int) -> dict[str, str]:
-    """What every process is told: as torchrun tells it; to talk over the loopback device alone; its part of the CPU's cores."""
+    """The environment of every process: torchrun's variables, the loopback network only, and its share of the CPU cores."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {
+    variables = {
         **os.environ,
         "WORLD_SIZE": str(devices),
         "LOCAL_WORLD_SIZE": str(devices),
@@ -82,107 +81,110 @@ def environment(devices: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         LAUNCHER: str(os.getpid()),
     }
-    told.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices)))
+    variables.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices)))
     for _, name in socket.if_nameindex() if hasattr(socket, "if_nameindex") else ():
         if name in ("lo", "lo0"):
-            told.setdefault("GLOO_SOCKET_IFNAME", name)
-    return told
+            variables.setdefault("GLOO_SOCKET_IFNAME", name)
+    return variables
 
 
 def without_devices(words: Sequence[str]) -> list[str]:
-    """The words of a command line but for `--devices N` and `--devices=N`."""
-    kept, skip = [], False
+    """A command line without `--devices N` or `--devices=N`."""
+    others, skip = [], False
     for word in words:
         if not skip and word != "--devices" and not word.startswith("--devices="):
-            kept.append(word)
+            others.append(word)
         skip = word == "--devices" and not skip
-    return kept
+    return others
 
 
-class Passing:
-    """While it is entered, what asks this process to stop is passed on to its children.
+class ForwardSignals:
+    """A context in which signals that would stop this process are forwarded to its children instead.
 
     Args:
-        children: to whom; more may be added.
+        children: the child processes; more may be added later.
     """
 
-    NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self, children: list[subprocess.Popen[bytes]]) -> None:
-        self.children, self.passed = children, 0
+        self.children, self.count = children, 0
 
-    def __enter__(self) -> Passing:
-        self.before = {number: signal.signal(number, self._pass_on) for number in self.NUMBERS}
+    def __enter__(self) -> ForwardSignals:
+        self.previous = {number: signal.signal(number, self._forward) for number in self.SIGNALS}
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous.items():
             signal.signal(number, handler)
 
-    def _pass_on(self, number: int, frame: types.FrameType | None) -> None:
-        self.passed += 1
+    def _forward(self, number: int, frame: types.FrameType | None) -> None:
+        self.count += 1
         for child in self.children:
             child.send_signal(number)
 
 
-def wait(children: Sequence[subprocess.Popen[bytes]], passing: Passing) -> dict[int, int]:
-    """Wait until all have ended. Those that stay after another failed, or after a second Ctrl-C, are killed.
+def wait(children: Sequence[subprocess.Popen[bytes]], signals: ForwardSignals) -> dict[int, int]:
+    """Waits until all processes have exited; kills those that do not exit after a failure or a second Ctrl-C.
 
     Returns:
-        Exit codes by number of the process, in the order in which they ended. An unexpected signal is negative.
+        Exit codes by rank, in the order in which the processes exited; negative for an unexpected signal.
     """
     codes: dict[int, int] = {}
-    failed = hurried = 0.0
+    failed = interrupted_twice = 0.0
     while len(codes) < len(children):
         time.sleep(0.05)
         now = time.monotonic()
         for rank, child in enumerate(children):
             if rank not in codes and (code := child.poll()) is not None:
-                codes[rank] = INTERRUPTED if passing.passed and -code in passing.NUMBERS else code
+                codes[rank] = INTERRUPTED if signals.count and -code in signals.SIGNALS else code
         if any(code not in (0, INTERRUPTED) for code in codes.values()):
             failed = failed or now
-        if passing.passed > 1:
-            hurried = hurried or now
-        if (failed and now > failed + GRACE) or (hurried and now > hurried + HURRY):
-            end(children)
-            return codes | {rank: INTERRUPTED if hurried else LOST for rank in range(len(children)) if rank not in codes}
+        if signals.count > 1:
+            interrupted_twice = interrupted_twice or now
+        if (failed and now > failed + GRACE) or (interrupted_twice and now > interrupted_twice + SHORT_GRACE):
+            kill_all(children)
+            code = INTERRUPTED if interrupted_twice else LOST
+            return codes | {rank: code for rank in range(len(children)) if rank not in codes}
     return codes
 
 
-def end(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill those that still run."""
+def kill_all(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Kills the processes that are still running."""
     for child in children:
         if child.poll() is None:
             child.kill()
             child.wait()
 
 
-def judge(codes: dict[int, int], outputs: Sequence[IO[bytes] | None]) -> int:
-    """The exit code of all together, and a word about the process that failed first, unless process 0 has said it."""
-    failed = [rank for rank, code in codes.items() if code not in (0, LOST, INTERRUPTED)]
-    if not failed:
+def exit_code(codes: dict[int, int], outputs: Sequence[IO[bytes] | None]) -> int:
+    """The exit code of the whole command; prints a message about the process that failed first, unless process 0 has done so."""
+    failures = [rank for rank, code in codes.items() if code not in (0, LOST, INTERRUPTED)]
+    if not failures:
         return next((code for code in (LOST, INTERRUPTED) if code in codes.values()), 0)
-    culprit = 0 if codes.get(0) == codes[failed[0]] else failed[0]
-    code, name = codes[culprit], f"process {culprit} of {len(outputs)}"
-    if output := outputs[culprit]:
+    rank = 0 if codes.get(0) == codes[failures[0]] else failures[0]
+    code, name = codes[rank], f"process {rank} of {len(outputs)}"
+    if output := outputs[rank]:
         output.seek(0)
-        said = output.read().decode(errors="replace").strip().splitlines()[-40:]
-        print(*said, sep="\n", file=sys.stderr)
+        print(*output.read().decode(errors="replace").strip().splitlines()[-40:], sep="\n", file=sys.stderr)
     if code > 0:
-        if culprit:
-            print(f"leafwing: {name} ended with exit code {code}", file=sys.stderr)
+        if rank:
+            print(f"leafwing: {name} exited with code {code}", file=sys.stderr)
         return code
-    why = ", as it is when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
-    print(f"leafwing: {name} was ended by {signal.Signals(-code).name}{why}", file=sys.stderr)
+    hint = ", as happens when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
+    print(f"leafwing: {name} was killed by {signal.Signals(-code).name}{hint}", file=sys.stderr)
     return LOST
 
 
 @contextmanager
-def together(advice: str) -> Iterator[Processes]:
-    """The processes of this training: those that torchrun or `--devices` started, or this one alone.
+def join_processes(advice: str) -> Iterator[Processes]:
+    """Joins the processes that torchrun or `--devices` started; a single process is alone.
+
+    Args:
+        advice: what the user can do when another process is lost; part of the error message.
 
     Raises:
-        ProcessLost: another one ended.
+        ProcessLost: another process exited or does not respond.
     """
     import torch
 
@@ -193,4 +195,4 @@ def together(advice: str) -> Iterator[Processes]:
         with Processes.join() as processes, processes.others_alive(advice):
             yield processes
     finally:
-        torch.set_num_threads(threads)  # a training's number of threads is not that of whatever comes after it
+        torch.set_num_threads(threads)  # training may have changed it

@@ -1,4 +1,4 @@
-"""The progress of a run as an animation."""
+"""The training progress of a run as an animation."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from leafwing.runs import ROOT, Run
 
 
 def reel(run: str | Path, *, out: str | Path | None = None, seconds: float = 6.0, root: str | Path = ROOT) -> Path:
-    """The progress of a run as an animation.
+    """Animates the sample grids of a run.
 
     Args:
         run: folder, name, number or `last`.
-        out: a .webp, .gif or .mp4 file (.mp4 needs ffmpeg); None: `reel.webp` in the run folder.
-        seconds: how long it lasts.
-        root: where numbered run folders lie.
+        out: a .webp, .gif or .mp4 file (.mp4 needs ffmpeg) that must not exist; None: `reel.webp` in the run folder.
+        seconds: duration, more than 0 and less than 3600.
+        root: folder of the numbered run folders.
 
     Returns:
         The file.
 
     Raises:
-        LeafwingError: the run has no progress pictures, or the file exists.
+        LeafwingError: the run has no sample grids, or the file exists.
     """
     from leafwing import pictures
 
@@ -29,10 +29,10 @@ def reel(run: str | Path, *, out: str | Path | None = None, seconds: float = 6.0
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     if not 0 < seconds < 3600:
-        raise LeafwingError(f"seconds {seconds}: a reel lasts more than 0 and less than 3600 seconds")
+        raise LeafwingError(f"seconds {seconds}: must be more than 0 and less than 3600")
     frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
     if not frames:
-        raise LeafwingError(f"{opened.folder} has no progress pictures")
+        raise LeafwingError(f"{opened.folder} has no sample grids")
     target = Path(out) if out else opened.folder / "reel.webp"
     pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds)
     return target

@@ -1,4 +1,4 @@
-"""A table of the runs under a folder."""
+"""The table of runs in a folder."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ from leafwing.runs import ROOT, Run, folders
 
 
 def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
-    """The runs under a root: name, recipe, data, size, images shown and in all, seconds, last costs, whether complete."""
-    found: list[dict[str, Any]] = []
+    """The runs in a folder, one row each.
+
+    Returns:
+        Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `costs` (latest losses),
+        `weights` (checkpoints, by images) and `seed`; for a damaged run `run` and `error`.
+    """
+    rows: list[dict[str, Any]] = []
     for folder in folders(root):
         try:
-            opened = Run(folder)
-            last = (opened.records() or [{}])[-1]
+            run = Run(folder)
+            last = (run.records() or [{}])[-1]
         except LeafwingError as error:
-            found.append({"run": folder.name, "error": str(error)})
+            rows.append({"run": folder.name, "error": str(error)})
             continue
-        config, spec = opened.config, opened.spec
-        found.append(
+        rows.append(
             {
                 "run": folder.name,
-                "recipe": config["recipe"],
-                "data": Path(config["data"]["source"]).name,
-                "size": "points" if spec.points else f"{spec.height}x{spec.width}",
+                "recipe": run.recipe,
+                "data": Path(run.config["data"]["source"]).name,
+                "size": "points" if run.spec.points else f"{run.spec.height}x{run.spec.width}",
                 "images": last.get("images", 0),
-                "of": opened.settings.schedule.images,
+                "of": run.settings.schedule.images,
                 "seconds": last.get("seconds", 0.0),
                 "costs": last.get("costs", {}),
-                "weights": list(opened.weights()),
-                "seed": opened.settings.schedule.seed,
+                "weights": list(run.weights()),
+                "seed": run.settings.schedule.seed,
             }
         )
-    return found
+    return rows

@@ -1,4 +1,4 @@
-"""Samples of a run: a grid picture, a folder of pictures or an .npz file."""
+"""Samples of a run: a grid, a folder of images, or an .npz file."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from leafwing.pictures import Pixels
 
 
-COLUMNS = 10
-"""Values in a sweep."""
+SWEEP_VALUES = 10
+"""Number of values of a continuous code in a sweep."""
 
 
 def sample(
@@ -43,67 +43,73 @@ def sample(
     root: str | Path = ROOT,
     progress: Silent | None = None,
 ) -> Path:
-    """Write samples of a run: a grid picture, a folder of pictures or an .npz file.
+    """Writes samples of a run: a grid, a folder of images, or an .npz file.
 
-    Samples are made in blocks, so that the memory needed hardly grows with their number: a folder holds a block at a time, a
-    grid and an .npz file the bytes of all pixels.
+    Samples are generated in blocks: a folder needs memory for one block, a grid and an .npz file for all pixels.
 
     Args:
         run: folder, name, number or `last`.
-        n: how many; with `label="all"` how many of each class.
+        n: number of samples; with `label="all"`, of each class.
         seed: random seed.
-        label: a class by name or index, or `all`: a row per class with the same latents.
-        attributes: settings such as `smiling=1` or `colour=red`, several also as one with commas between; what is not set is as real
-            samples have it, see `Model.attribute_rows`.
-        sweep: a named part of the latent: `code0=-2:2` sets it to ten values from -2 to 2, `category` to each class; a row each of n
-            latents. See `Model.codes`.
+        label: a class by name or index; or `all`: one row per class, all with the same latents.
+        attributes: attributes such as `smiling=1` or `colour=red`; one text may contain several, separated by commas. The others
+            follow the real data, see `Model.attribute_rows`.
+        sweep: a named part of the latent, see `Model.codes`: `code0=-2:2` takes ten values from -2 to 2, `category` every class;
+            one row per latent.
         checkpoint: images shown, `last` (None) or `best`.
         kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`;
             `attributes` uint8 (n, attributes), and their names as `attribute_names`).
-        out: where to, which must not exist; None: under the run's `samples` folder.
+        out: output path, which must not exist; None: in the run's `samples` folder.
         device: auto, cpu, cuda or mps.
-        precision: fp32; bf16, faster where the hardware computes it, with nearly the same pictures; auto: bf16 there, else fp32.
-        compile: pass the networks through `torch.compile`, which pays for many samples on some GPUs.
-        trust: execute the folder's `recipe.py` although it is no installed recipe.
-        root: where numbered run folders lie.
-        progress: who is told; None for nobody.
+        precision: fp32; bf16: nearly the same samples, faster where the hardware computes it; auto: bf16 there, else fp32.
+        compile: use `torch.compile`, which is worthwhile for many samples on some GPUs.
+        trust: execute the folder's `recipe.py` even if it is not an installed recipe.
+        root: folder of the numbered run folders.
+        progress: receives messages; None: nothing is shown.
 
     Returns:
-        What was written.
+        The output path.
 
     Raises:
-        LeafwingError: bad input; nothing was written.
+        LeafwingError: invalid input; nothing was written.
     """
     import torch
 
     from leafwing import pictures
-    from leafwing.commands.launching import together
+    from leafwing.commands.launching import join_processes
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 
     if kind not in ("grid", "folder", "npz"):
-        raise LeafwingError(f"no kind of output {kind!r}; choose from grid, folder, npz")
+        raise LeafwingError(f"kind {kind!r}: choose from grid, folder, npz")
     n, seed = whole("n", n, 1), whole("seed", seed, 0)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    shown = opened.shown(checkpoint)
     setup = choose(device, precision, torch.get_num_threads())
-    how: dict[str, Any] = {"device": setup.device, "precision": setup.precision, "compile": compile}
-    model = Model.load(opened, checkpoint=shown, **how, say=(progress or Silent()).say)
+    model = Model.load(
+        opened,
+        checkpoint=opened.resolve_checkpoint(checkpoint),
+        device=setup.device,
+        precision=setup.precision,
+        compile=compile,
+        say=(progress or Silent()).say,
+    )
     if kind == "folder" and model.spec.points:
-        raise LeafwingError("points are no pictures: use a grid (a plot) or npz")
-    settings = settings_of(attributes)
-    model.attribute_rows(settings, 1)  # raises: the model does not know one
-    latents, across = model.latents(n, seed), n if label == "all" else None
+        raise LeafwingError("points cannot be written as images: choose a grid (a plot) or npz")
+    settings = parse_attributes(attributes)
+    model.attribute_rows(settings, 1)  # raises: an attribute that the model does not have
+    latents, columns = model.latents(n, seed), n if label == "all" else None
     if sweep is not None:
         if label == "all":
-            raise LeafwingError("--sweep has a row for each latent, --label all for each class: choose one of them")
-        latents = model.sweep(latents, *swept(sweep))
-        across = len(latents) // n
+            raise LeafwingError(
+                "--sweep and --label all exclude each other: one has a row per latent, the other a row per class"
+            )
+        latents = model.sweep(latents, *parse_sweep(sweep))
+        columns = len(latents) // n
         classes = model.classes(label, n)
-        rows = model.attribute_rows(settings, n, seed, classes).repeat(across, axis=0)
-        classes = [index for index in classes for _ in range(across)]
+        rows = model.attribute_rows(settings, n, seed, classes).repeat(columns, axis=0)
+        classes = [index for index in classes for _ in range(columns)]
     elif label == "all":
         classes = [index for index in range(len(model.labels)) for _ in range(n)]
         if not classes:
@@ -114,55 +120,57 @@ def sample(
         classes = model.classes(label, n)
         rows = model.attribute_rows(settings, n, seed, classes)
     keep_freed_memory()
-    named = "".join(f"-{files.file_name(one)}" for one in (label, sweep, *attributes) if one is not None)
+    suffix = "".join(f"-{files.file_name(option)}" for option in (label, sweep, *attributes) if option is not None)
     ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
-    target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{named}{ending}"
-    with together("Sample again") as processes:
+    target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{suffix}{ending}"
+    with join_processes("Sample again") as processes:
         with files.storage(str(target)):
             (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-        own = share_of(len(latents), processes.rank, processes.world)
-        told: dict[str, Any] = {"label": classes[own] or None, "attributes": rows[own] if rows.size else None}
-        blocks = model.stream(latents[own], **told) if len(latents[own]) else iter(())
+        share = share_of(len(latents), processes.rank, processes.world)
+        blocks: Iterator[Tensor] = iter(())
+        if len(latents[share]):
+            attribute_share = rows[share] if rows.size else None
+            blocks = model.stream(latents[share], label=classes[share] or None, attributes=attribute_share)
         if kind == "folder":
             names = [files.file_name(model.labels[index]) for index in classes]
-            pictures.write_pngs(one_by_one(blocks, target, names, own.start))
+            pictures.write_pngs(image_files(blocks, target, names, share.start))
             processes.barrier()
             return target
-        made = gathered(blocks, len(latents[own]), model.spec)
-        made = processes.gather(torch.from_numpy(made)).numpy()
+        array = collect(blocks, len(latents[share]), model.spec)
+        array = processes.gather(torch.from_numpy(array)).numpy()
         if not processes.first:
             return target
         if kind == "npz":
-            files.write(target, lambda path: write_npz(path, made, classes, rows, model.attributes))
+            files.write(target, lambda path: write_npz(path, array, classes, rows, model.attributes))
         elif model.spec.points:
-            files.write(target, pictures.png(pictures.scatter(torch.from_numpy(made))))
+            files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
         else:
-            files.write(target, pictures.png(pictures.tile(pictures.enlarged(made), across)))
+            files.write(target, pictures.png(pictures.tile(pictures.enlarged(array), columns)))
     return target
 
 
-def settings_of(texts: Sequence[str]) -> dict[str, str]:
-    """Settings of attributes by name: `["smiling=1,colour=red"]` -> {"smiling": "1", "colour": "red"}.
+def parse_attributes(texts: Sequence[str]) -> dict[str, str]:
+    """Values of attributes by name: `["smiling=1,colour=red"]` -> {"smiling": "1", "colour": "red"}.
 
     Raises:
-        LeafwingError: one is not written so, or an attribute is set twice.
+        LeafwingError: another format, or two values of one attribute.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for text in texts:
-        for setting in re.split(r",(?=[^,=]+=)", text):  # a comma before no further setting belongs to the value
+        for setting in re.split(r",(?=[^,=]+=)", text):  # other commas belong to the value
             name, equals, value = (part.strip() for part in setting.partition("="))
             if not (name and equals and value):
                 raise LeafwingError(f"--set {setting!r}: write NAME=VALUE, as in smiling=1 or colour=red")
-            if found.setdefault(name, value) != value:
-                raise LeafwingError(f"--set {name} is given twice: {found[name]} and {value}")
-    return found
+            if values.setdefault(name, value) != value:
+                raise LeafwingError(f"--set {name} is given twice, as {values[name]} and as {value}")
+    return values
 
 
-def swept(text: str) -> tuple[str, list[float] | None]:
-    """A code and its values: `category` -> all of it; `code0=-2:2` -> ten values from -2 to 2.
+def parse_sweep(text: str) -> tuple[str, list[float] | None]:
+    """A code and its values: `code0=-2:2` -> ten values from -2 to 2; `category` -> None, which means every class.
 
     Raises:
-        LeafwingError: it is not written so.
+        LeafwingError: another format.
     """
     code, equals, span = text.partition("=")
     if not equals:
@@ -171,49 +179,49 @@ def swept(text: str) -> tuple[str, list[float] | None]:
         low, high = (float(end) for end in span.split(":"))
     except ValueError:
         raise LeafwingError(f"--sweep {text}: write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
-    return code.strip(), [low + (high - low) * i / (COLUMNS - 1) for i in range(COLUMNS)]
+    return code.strip(), [low + (high - low) * i / (SWEEP_VALUES - 1) for i in range(SWEEP_VALUES)]
 
 
 def share_of(n: int, rank: int, processes: int) -> slice:
-    """Which of n samples one of several processes makes: whole blocks, so that no picture depends on how many processes there are."""
+    """The part of n samples that one process generates: whole blocks, so that images do not depend on the number of processes."""
     from leafwing.model import BLOCK
 
     blocks = -(-n // BLOCK)
     return slice(*(min(n, BLOCK * (number * blocks // processes)) for number in (rank, rank + 1)))
 
 
-def one_by_one(blocks: Iterator[Tensor], folder: Path, classes: list[str], first: int = 0) -> Iterator[tuple[Path, Pixels]]:
-    """The file of each picture, numbered and with its class where there are any, and its pixels (height, width, channels)."""
+def image_files(blocks: Iterator[Tensor], folder: Path, classes: list[str], first: int = 0) -> Iterator[tuple[Path, Pixels]]:
+    """The path of each image, with its number and its class if there is one, and its pixels (height, width, channels)."""
     from leafwing import pictures
 
-    pixels = (picture for block in blocks for picture in pictures.to_pixels(block))
-    for i, picture in enumerate(pixels, first):
-        yield folder / (f"{i:06d}-{classes[i]}.png" if classes else f"{i:06d}.png"), picture
+    images = (image for block in blocks for image in pictures.to_pixels(block))
+    for i, image in enumerate(images, first):
+        yield folder / (f"{i:06d}-{classes[i]}.png" if classes else f"{i:06d}.png"), image
 
 
-def gathered(blocks: Iterator[Tensor], n: int, spec: DataSpec) -> np.ndarray:
+def collect(blocks: Iterator[Tensor], n: int, spec: DataSpec) -> np.ndarray:
     """All samples: uint8 (n, height, width, channels), or float32 (n, 2) for points."""
     import numpy as np
 
     from leafwing import pictures
 
     shape = (spec.channels,) if spec.points else (spec.height, spec.width, spec.channels)
-    held = np.empty((n, *shape), np.float32 if spec.points else np.uint8)
+    samples = np.empty((n, *shape), np.float32 if spec.points else np.uint8)
     start = 0
     for block in blocks:
-        held[start : start + len(block)] = block.cpu().numpy() if spec.points else pictures.to_pixels(block)
+        samples[start : start + len(block)] = block.cpu().numpy() if spec.points else pictures.to_pixels(block)
         start += len(block)
-    return held
+    return samples
 
 
 def write_npz(path: Path, samples: np.ndarray, classes: list[int], attributes: np.ndarray, names: Sequence[str]) -> None:
-    """Samples and, where there are any, their class indices and attributes as a compressed .npz file, whatever its name ends with."""
+    """Writes samples, class indices and attributes, if there are any, to a compressed .npz file; the path may have any suffix."""
     import numpy as np
 
-    held: dict[str, Any] = {"samples": samples}
+    arrays: dict[str, Any] = {"samples": samples}
     if classes:
-        held["labels"] = np.array(classes)
+        arrays["labels"] = np.array(classes)
     if names:
-        held |= {"attributes": attributes, "attribute_names": np.array(names)}
+        arrays |= {"attributes": attributes, "attribute_names": np.array(names)}
     with path.open("wb") as file:
-        np.savez_compressed(file, **held)
+        np.savez_compressed(file, **arrays)

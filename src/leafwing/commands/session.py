@@ -1,4 +1,4 @@
-"""One session of training: the loop runs until it ends or is asked to stop; what it leaves is written between two ticks."""
+"""One session of training: runs the loop until its end or a stop signal, and writes files between two ticks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,23 @@ if TYPE_CHECKING:
     from leafwing.model import Model
 
 
-def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: Batches | None = None) -> Run:
-    """Run the loop to its end, leaving log lines, sample grids and checkpoints behind; `held` is data kept out of training."""
+def run_session(run: Run, training: Training, progress: Silent, writer: Any, held_out: Batches | None = None) -> Run:
+    """Runs the loop to its end; writes log lines, sample grids and checkpoints.
+
+    Args:
+        run: the run folder.
+        training: before its first turn, or restored.
+        progress: receives messages and progress.
+        writer: creates a TensorBoard writer for a folder; None: no TensorBoard files.
+        held_out: held-out data, if there are any.
+
+    Returns:
+        The run, with the reason why training ended in `done`.
+
+    Raises:
+        Diverged: a loss or weight became NaN or infinite.
+        StorageError: the run folder is not writable.
+    """
     from leafwing.commands.stopping import Stopping
     from leafwing.commands.threads import Threads
     from leafwing.commands.watching import Monitor
@@ -36,22 +51,22 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
     start = training.clock.images
     summary = writer(str(run.folder)) if writer and processes.first else None
     if start == 0 and processes.first:
-        run.begin()
+        run.mark_started()
         save_samples(run, model, 0)
-    monitor = Monitor(run, training, progress, held)
+    monitor = Monitor(run, training, progress, held_out)
     stopping = Stopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = Threads(run, training, progress)
     if stopping and start in run.weights():
-        stopping.look(start)  # a kill may have come before it
-    left = None if limit is None else limit - training.seconds
-    with asked_to_stop() as asked, progress.training(start, run.settings.schedule.images, left):
+        stopping.check(start)  # a kill may have prevented it
+    seconds_left = None if limit is None else limit - training.seconds
+    with stop_signals() as stop_requested, progress.training(start, run.settings.schedule.images, seconds_left):
 
         def watch(clock: Any) -> bool:
-            progress.shown(clock.images)
-            return asked.is_set()
+            progress.after_turn(clock.images)
+            return stop_requested.is_set()
 
-        def session() -> bool:
-            """Train until the end, or until training goes back: then True."""
+        def train() -> bool:
+            """Trains until the end or the next roll-back; returns whether to continue after a roll-back."""
             last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
             for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, watch=watch):
                 images = tick.clock.images
@@ -62,21 +77,21 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
                     "costs": dict(tick.costs),
                     "memory": tick.memory,
                     "round": tick.clock.round,
-                    **monitor.look(tick),
-                    **threads.look(tick),
+                    **monitor.measure(tick),
+                    **threads.check(tick),
                 }
                 fit_intervals(run, tick)
                 folder = run.settings.folder
-                action = monitor.judge(record)
-                run.done = "unhealthy" if action == "stop" else tick.done
+                response = monitor.respond(record)
+                run.done = "unhealthy" if response == "stop" else tick.done
                 if processes.first:
                     run.log(record)
                     progress.tick(record)
                     if summary:
                         for name, value in (tick.costs | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
-                if action == "roll_back":
-                    monitor.go_back()
+                if response == "roll_back":
+                    monitor.roll_back()
                     return True
                 if run.done or images // folder.grid_every != last["grid"] // folder.grid_every:
                     last["grid"] = images
@@ -85,22 +100,23 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
                 if run.done or images // folder.save_every != last["checkpoint"] // folder.save_every:
                     last["checkpoint"] = images
                     if processes.first:
-                        monitor.keep()
-                    if stopping and stopping.look(images):
+                        monitor.save_checkpoint()
+                    if stopping and stopping.check(images):
                         run.done = run.done or "no_better"
                 if run.done:
                     return False
             return False
 
         try:
-            going_on = True
-            while going_on:
+            rolled_back = True
+            while rolled_back:
                 try:
-                    going_on = session()
+                    rolled_back = train()
                 except Diverged as error:
-                    monitor.survive(error)
+                    monitor.handle_divergence(error)
+                    rolled_back = True
         except StorageError as error:
-            raise StorageError(f"{error}. Then go on with `leafwing resume {run.folder}`") from error
+            raise StorageError(f"{error}. Then continue with `leafwing resume {run.folder}`") from error
         finally:
             if summary:
                 summary.close()
@@ -108,27 +124,31 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
 
 
 def fit_intervals(run: Run, tick: Tick) -> None:
-    """Where time will end training before its images are shown: checkpoints and grids at twentieths of what will be shown.
+    """Adapts the default intervals of checkpoints and grids to the images that the time limit allows: about 20 of each.
 
-    Intervals that were given stay as they are. Done once, when a twentieth of the time has passed.
+    Called at every tick; acts once, after a twentieth of the time. Intervals set by the user stay as they are.
     """
-    schedule, still_open = run.settings.schedule, run.history.open_intervals
-    if not still_open or not schedule.time or tick.seconds < schedule.time / 20:
+    schedule, names = run.settings.schedule, run.history.open_intervals
+    if not names or not schedule.time or tick.seconds < schedule.time / 20:
         return
     expected = tick.clock.images / tick.seconds * schedule.time
-    changes = {name: max(1, round(expected / 20)) for name in still_open if expected < schedule.images}
+    changes = {name: max(1, round(expected / 20)) for name in names if expected < schedule.images}
     run.update(replace(run.settings, folder=updated(run.settings.folder, changes)), open_intervals=())
 
 
 def save_samples(run: Run, model: Model, images: int) -> None:
-    """The progress picture: the same latents every time."""
+    """Writes the sample grid, from the same latents every time."""
     from leafwing.pictures import png, sheet
 
     files.write(run.samples / f"{images:09d}.png", png(sheet(model)))
 
 
 def tensorboard_writer() -> Callable[[str], Any]:
-    """TensorBoard's writer, or a LeafwingError that says how to install it."""
+    """The class of TensorBoard writers.
+
+    Raises:
+        LeafwingError: TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -137,21 +157,21 @@ def tensorboard_writer() -> Callable[[str], Any]:
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
-    """Set by Ctrl-C or SIGTERM; a second Ctrl-C stops at once. Does nothing outside the main thread."""
-    asked = threading.Event()
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second signal raises KeyboardInterrupt. Never set outside the main thread."""
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requested
         return
 
     def stop(number: int, frame: types.FrameType | None) -> None:
-        if asked.is_set():
+        if requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield requested
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

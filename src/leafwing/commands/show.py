@@ -1,4 +1,4 @@
-"""A sheet of a source as training will see it."""
+"""A contact sheet of a source as training will see it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import whole
+from leafwing.settings import separated
 
-ROWS, IN_A_ROW, ON_A_SHEET = 20, 10, 64
-"""How many classes a sheet shows, pictures of each, and pictures where there are no classes."""
+CLASSES, PER_CLASS, UNLABELLED, POINTS = 20, 10, 64, 2_000
+"""The most classes on a sheet, images of each class, images of a source without classes, and points."""
 
 
 def show(
@@ -22,49 +23,50 @@ def show(
     progress: Silent | None = None,
     **options: Any,
 ) -> tuple[Path, dict[str, Any]]:
-    """A sheet of a source as training will see it: a row a class, else 8 x 8 pictures; of points a plot.
+    """Draws a contact sheet of a source: a row for each class, 8 x 8 images without classes, a plot for points.
 
     Args:
-        source: a folder, an archive or a built-in name. Its pictures are read into the cache, as for `train`.
-        seed: which pictures.
+        source: a folder, an archive or a built-in name. Its images are read into the cache, as for `train`.
+        seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
-        progress: who is told; None for nobody.
+        progress: receives messages and progress; None: nothing is shown.
         **options: size, channels, fit, background, as for `train`.
 
     Returns:
-        The file, and what is in the source: `samples`, `size`, `classes` and `attributes`, each name with its number of samples.
+        The file, and the content of the source: `samples`, `size`, `classes` and `attributes`, each name with its number of samples.
 
     Raises:
-        LeafwingError: bad input, or the file exists.
+        LeafwingError: invalid input, or the file exists.
     """
     import numpy as np
 
     from leafwing import data, pictures
 
-    given = {name: value for name, value in options.items() if value is not None}
+    reading, other = separated(options)
     seed = whole("seed", seed, 0)
     target = Path(out) if out else Path(f"{files.file_name(Path(str(source)).name.split('.')[0]) or 'source'}.png")
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
-        raise LeafwingError(f"--out {target}: a sheet is a .png file")
-    found = data.load(source, **given, progress=(progress or Silent()).packing)
-    if found.spec.points:
-        image = pictures.scatter(found.batch(seed, 0, min(2_000, len(found))).image)
+        raise LeafwingError(f"--out {target}: must be a .png file")
+    dataset = data.load(source, **reading, **other, progress=(progress or Silent()).packing)
+    if dataset.spec.points:
+        image = pictures.scatter(dataset.batch(seed, 0, min(POINTS, len(dataset))).image)
     else:
-        order, across = np.random.Generator(np.random.Philox(seed)).permutation(len(found)), 8
-        if found.labels is not None:
-            labels, across = found.labels[order], IN_A_ROW
-            rows = [order[labels == index][:across] for index in range(min(ROWS, len(found.spec.labels)))]
-            pixels = found.pictures(np.concatenate([np.resize(row, across) for row in rows]))
+        order, columns = np.random.Generator(np.random.Philox(seed)).permutation(len(dataset)), 8
+        if dataset.labels is not None:
+            labels, columns = dataset.labels[order], PER_CLASS
+            rows = [order[labels == index][:columns] for index in range(min(CLASSES, len(dataset.spec.labels)))]
+            pixels = dataset.pictures(np.concatenate([np.resize(row, columns) for row in rows]))
         else:
-            pixels = found.pictures(order[:ON_A_SHEET])
-        image = pictures.tile(pictures.enlarged(pixels), across)
+            pixels = dataset.pictures(order[:UNLABELLED])
+        image = pictures.tile(pictures.enlarged(pixels), columns)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     files.write(target, pictures.png(image))
-    classes = {} if found.labels is None else dict(zip(found.spec.labels, np.bincount(found.labels).tolist(), strict=False))
-    shares = () if found.attributes is None else found.attributes.sum(0, dtype=np.int64).tolist()
-    size = "points" if found.spec.points else f"{found.spec.height}x{found.spec.width}"
-    attributes = dict(zip(found.spec.attributes, shares, strict=True))
-    return target, {"samples": len(found), "size": size, "classes": classes, "attributes": attributes}
+    spec = dataset.spec
+    classes = {} if dataset.labels is None else dict(zip(spec.labels, np.bincount(dataset.labels).tolist(), strict=False))
+    counts = () if dataset.attributes is None else dataset.attributes.sum(0, dtype=np.int64).tolist()
+    size = "points" if spec.points else f"{spec.height}x{spec.width}"
+    attributes = dict(zip(spec.attributes, counts, strict=True))
+    return target, {"samples": len(dataset), "size": size, "classes": classes, "attributes": attributes}

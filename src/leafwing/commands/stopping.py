@@ -1,4 +1,4 @@
-"""When to stop: a metric at every checkpoint, and patience with it. The best checkpoint stays, and is named in `run.json`."""
+"""Early stopping: evaluates a metric at every checkpoint. The best checkpoint is kept and recorded in `run.json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.evaluate import classifies, evaluate, suitable
+from leafwing.commands.evaluate import check_metrics, evaluate, require_classifier
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Silent
 from leafwing.quantities import show_count
@@ -17,12 +17,9 @@ if TYPE_CHECKING:
     from leafwing.loop import Training
 
 SAMPLES = 1_000
-"""Of each evaluation: enough to tell a generator that falls behind, and a small part of the time between two checkpoints."""
-PATIENCE = 5
-"""Checkpoints without a better one after which training ends, when nobody says how many."""
+"""Samples per evaluation: enough to detect a generator that gets worse, and fast compared with the training between checkpoints."""
 
-
-DECIDING = {
+STOP_MEASURES = {
     "fid": ("fid",),
     "kid": ("kid",),
     "prdc": ("precision", "recall", "density", "coverage"),
@@ -32,98 +29,111 @@ DECIDING = {
     "modes": ("modes", "high_quality", "kl"),
     "memorisation": ("copied", "copied_near", "duplicates"),
 }
-"""Measures by metric that can decide, because more of them is better, or less; the first is meant where none is named."""
+"""The measures of each metric that can decide, because either higher or lower is better; the first one is the default."""
 
 
-def deciding(stop_on: str) -> tuple[str, str]:
-    """The metric to be worked out, and its measure that decides: `kid`, or `prdc.recall`; of `kid` alone the first one.
+def parse_stop_on(stop_on: str) -> tuple[str, str]:
+    """The metric and the measure that decide, from `kid` or `prdc.recall`.
 
     Raises:
-        LeafwingError: there is no such metric or measure, or it cannot decide.
+        LeafwingError: no such metric or measure, or one that cannot decide.
     """
     from leafwing.metrics import METRICS
 
     metric, _, measure = stop_on.partition(".")
     if metric not in METRICS:
         raise LeafwingError(f"stop-on {stop_on!r}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
-    if metric not in DECIDING:
+    if metric not in STOP_MEASURES:
         raise LeafwingError(
-            f"stop-on {stop_on!r}: of {metric} neither more nor less is better, so it cannot decide; these can: "
-            f"{', '.join(DECIDING)}"
+            f"stop-on {stop_on!r}: {metric} cannot decide, because neither higher nor lower is better; choose from "
+            f"{', '.join(STOP_MEASURES)}"
         )
-    if measure and measure not in DECIDING[metric]:
-        raise LeafwingError(f"stop-on {stop_on!r}: {metric} can decide by {', '.join(DECIDING[metric])}, not by {measure!r}")
-    return metric, measure or DECIDING[metric][0]
+    measures = STOP_MEASURES[metric]
+    if measure and measure not in measures:
+        raise LeafwingError(f"stop-on {stop_on!r}: no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
+    return metric, measure or measures[0]
 
 
-def suits(stop_on: str, data: Dataset) -> None:
-    """Raises LeafwingError for a metric that cannot be worked out for what is trained on these data."""
-    metric = deciding(stop_on)[0]
-    suitable([metric], data.spec.points, data.source)
+def check_stop_on(stop_on: str, data: Dataset) -> None:
+    """Raises LeafwingError for a metric that cannot be computed for models of these data."""
+    metric, _ = parse_stop_on(stop_on)
+    check_metrics([metric], data.spec.points, data.source)
     if metric == "inception_score":
-        classifies("own", data.spec)
+        require_classifier("own", data.spec)
 
 
 class Stopping:
-    """Looks at a run's checkpoints while it is trained; in every process, which share the work.
+    """Evaluates the checkpoints of a run in training. Used in every process; the processes share the work.
 
     Args:
-        run: whose schedule names the metric (`stop_on`) and the patience.
-        training: whose random state and weights are not touched.
-        progress: who is told.
+        run: the run; its schedule has the metric (`stop_on`) and the patience.
+        training: its random state and weights are not changed.
+        progress: receives messages.
     """
 
     def __init__(self, run: Run, training: Training, progress: Silent) -> None:
         self.run, self.training, self.progress = run, training, progress
-        self.metric, self.measure = deciding(run.settings.schedule.stop_on or "")
+        self.metric, self.measure = parse_stop_on(run.settings.schedule.stop_on or "")
         self.patience = run.settings.schedule.patience
 
-    def look(self, images: int) -> bool:
-        """Evaluates the checkpoint of so many images that was just written; True when it is time to stop.
+    def check(self, images: int) -> bool:
+        """Evaluates the checkpoint that was just written.
+
+        Returns:
+            Whether training should stop.
 
         Raises:
-            LeafwingError: the metric does not suit this run.
+            LeafwingError: the metric cannot be computed for this run.
         """
         engine = self.training.engine
-        engine.processes.barrier()  # the checkpoint is there
+        engine.processes.barrier()  # the checkpoint is written
         random = engine.random()
-        if not self.run.numbers():
+        if not self.run.metrics():
             self.progress.say(
-                f"{images:,} images: the first look at {self.metric}, for which a feature network may be trained"
+                f"{images:,} images: computing {self.metric} for the first time; this may train a feature network"
             )
-        how: dict[str, Any] = {"device": str(engine.device), "trust": True, "processes": engine.processes}
-        rows = evaluate(self.run.folder, metrics=[self.metric], checkpoint=images, n=SAMPLES, **how)
+        rows = evaluate(
+            self.run.folder,
+            metrics=[self.metric],
+            checkpoint=images,
+            n=SAMPLES,
+            device=str(engine.device),
+            trust=True,
+            processes=engine.processes,
+        )
         engine.set_random(random)
-        now = next(row for row in rows if row["metric"] == self.measure)
+        current = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
             return bool(engine.processes.tell(None))
-        series = {
-            row["images"]: row["value"] for row in [*self.run.numbers(), now] if same(row, now) and row["images"] <= images
+        values = {
+            row["images"]: row["value"]
+            for row in [*self.run.metrics(), current]
+            if is_comparable(row, current) and row["images"] <= images
         }
-        there, every = self.run.weights(), self.run.settings.folder.save_every
-        best = best_of({shown: value for shown, value in series.items() if shown in there}, now["better"])
-        self.run.update(best=Best(best, self.measure, series[best]))
-        told = "unknown" if now["value"] is None else f"{now['value']:.4g}"
+        weights, interval = self.run.weights(), self.run.settings.folder.save_every
+        best = best_checkpoint({shown: value for shown, value in values.items() if shown in weights}, current["better"])
+        self.run.update(best=Best(best, self.measure, values[best]))
+        value = "unknown" if current["value"] is None else f"{current['value']:.4g}"
         self.progress.say(
-            f"{images:,} images: {self.measure} {told}"
-            + ("" if best == images else f"; the best was {series[best]:.4g} at {show_count(best)} images")
+            f"{images:,} images: {self.measure} {value}"
+            + ("" if best == images else f"; the best was {values[best]:.4g} at {show_count(best)} images")
         )
-        # A training that was interrupted has checkpoints between those that it would have had, which count once with the one before.
-        since = {shown // every for shown in series if shown > best} - {best // every}
-        return bool(engine.processes.tell(len(since) >= self.patience))
+        # An interrupted training has extra checkpoints between the regular ones; each counts together with the one before it.
+        later = {shown // interval for shown in values if shown > best} - {best // interval}
+        return bool(engine.processes.tell(len(later) >= self.patience))
 
 
-def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two numbers are of one measure under one protocol."""
+def is_comparable(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows are values of the same measure under the same protocol."""
     return all(row[key] == other[key] for key in ("metric", "by", "fingerprint"))
 
 
-def best_of(series: Mapping[int, float | None], better: str) -> int:
-    """The images of the best number, the first of equal ones; None is worse than any number.
+def best_checkpoint(values: Mapping[int, float | None], better: str) -> int:
+    """The images of the best value, the earliest of equal ones; None is worse than any number.
 
     Args:
-        series: numbers by images shown; at least one.
+        values: the values by images shown; at least one.
         better: lower or higher.
     """
     sign = 1 if better == "lower" else -1
-    return min(sorted(series), key=lambda images: inf if (value := series[images]) is None else sign * value)
+    return min(sorted(values), key=lambda images: inf if (value := values[images]) is None else sign * value)

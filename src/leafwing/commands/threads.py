@@ -1,7 +1,7 @@
-"""How many CPU threads a training uses while other programs come and go: noticed, said, and with `--threads auto` changed.
+"""CPU threads of a training while other programs use the CPU: detects slowdowns and warns, or adapts with `--threads auto`.
 
-The number of threads decides the last bits of every sum, so it never changes unseen: changes happen at ticks and stand in `run.json`,
-from where `resume` goes on with them and a replay makes them at the same images, whatever its own machine does.
+The number of threads affects how sums are rounded. Changes therefore happen only at ticks and are recorded in `run.json`: `resume`
+continues with them, and a replay repeats them at the same images on any machine.
 """
 
 from __future__ import annotations
@@ -20,100 +20,101 @@ from leafwing.runs import Change, Run
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
 
-FALLEN = 0.7
-"""Training has slowed down when it makes less than so much of the best speed that it had with as many threads ..."""
+SLOWDOWN = 0.7
+"""Training has slowed down if it is below this fraction of its best speed with as many threads ..."""
 PATIENCE = 10.0
-"""... for so many seconds, in each of the last ticks."""
-BETTER = 1.25
-"""Another number of threads is worth a change when it is so many times as fast in small matrix products."""
+"""... for this many seconds."""
+SPEEDUP = 1.25
+"""Another number of threads must be this much faster in small matrix products."""
 LONGEST_PAUSE = 300.0
-"""Seconds between two measurements, at most; the pause doubles while they change nothing."""
+"""Maximum number of seconds between two measurements; the pause doubles after each one that leads to no change."""
 
 
 class Threads:
-    """Watches the speed of a training on a CPU.
+    """Monitors the speed of a training on a CPU.
 
     Args:
-        run: its settings say whether threads may change (`auto`), its history when they did, or in a replay will (`thread_changes`).
-        training: at its beginning, or restored.
-        progress: who is told.
+        run: its settings allow changes (`--threads auto`); its history has the changes made, or to be repeated by a replay.
+        training: before its first turn, or restored.
+        progress: receives messages.
     """
 
     def __init__(self, run: Run, training: Training, progress: Silent) -> None:
         self.run, self.progress = run, progress
         self.changes = list(run.history.thread_changes)
-        begun = training.clock.images
-        self.coming = deque(change for change in self.changes if change.images > begun)
+        start = training.clock.images
+        self.scheduled = deque(change for change in self.changes if change.images > start)
         for change in self.changes:
-            if change.images <= begun:
+            if change.images <= start:
                 torch.set_num_threads(change.threads)
-        self.adapts = run.settings.machine.threads == "auto" and training.engine.processes.world == 1
-        self.input_gradient = training.engine.device.type == "cpu" and training.engine.processes.world == 1
-        self.most = max(cores(), torch.get_num_threads())
+        single = training.engine.processes.world == 1
+        self.adaptive = run.settings.machine.threads == "auto" and single
+        self.monitored = training.engine.device.type == "cpu" and single
+        self.max_threads = max(cores(), torch.get_num_threads())
         self.best: dict[int, float] = {}
         self.slow_since: float | None = None
-        self.measured, self.pause = time.monotonic(), PATIENCE
-        self.said = False
+        self.last_measured, self.pause = time.monotonic(), PATIENCE
+        self.warned = False
 
-    def look(self, tick: Tick) -> dict[str, Any]:
-        """What the tick's line in the log says of threads; with `--threads auto` their number may have changed."""
-        if self.coming:
+    def check(self, tick: Tick) -> dict[str, Any]:
+        """Measures and acts at a tick: changes the number of threads, or warns once. Returns the changes, for the log."""
+        if self.scheduled:
             changed = False
-            while self.coming and self.coming[0].images <= tick.clock.images:
-                torch.set_num_threads(self.coming.popleft().threads)
+            while self.scheduled and self.scheduled[0].images <= tick.clock.images:
+                torch.set_num_threads(self.scheduled.popleft().threads)
                 changed = True
             return {"threads": torch.get_num_threads()} if changed else {}
-        if not self.input_gradient:
+        if not self.monitored:
             return {}
-        now = torch.get_num_threads()
-        better = self._better(now) if self._is_time(tick, now) else now
-        if better == now:
+        threads = torch.get_num_threads()
+        better = self._fastest(threads) if self._should_measure(tick, threads) else threads
+        if better == threads:
             return {}
-        if not self.adapts:
-            self._advise(tick, now, better)
+        if not self.adaptive:
+            self._warn(tick, threads, better)
             return {}
-        self._change(tick, now, better)
+        self._change(tick, threads, better)
         return {"threads": better}
 
-    def _is_time(self, tick: Tick, now: int) -> bool:
-        """Whether threads should be compared: training is slow for a while, or makes do with fewer threads than there are cores."""
-        self.best[now] = max(self.best.get(now, 0.0), tick.images_per_second)
-        if tick.images_per_second >= FALLEN * self.best[now]:
+    def _should_measure(self, tick: Tick, threads: int) -> bool:
+        """Whether to compare numbers of threads: training has been slow for a while, or uses fewer threads than there are cores."""
+        self.best[threads] = max(self.best.get(threads, 0.0), tick.images_per_second)
+        if tick.images_per_second >= SLOWDOWN * self.best[threads]:
             self.slow_since = None
         elif self.slow_since is None:
             self.slow_since = tick.seconds
-        slow = self.slow_since is not None and tick.seconds - self.slow_since >= PATIENCE
-        wanted = (slow and now > 1) if not self.adapts else (slow and now > 1) or now < self.most
-        return wanted and not self.said and time.monotonic() - self.measured >= self.pause
+        slow = threads > 1 and self.slow_since is not None and tick.seconds - self.slow_since >= PATIENCE
+        useful = slow or (self.adaptive and threads < self.max_threads)
+        return useful and not self.warned and time.monotonic() - self.last_measured >= self.pause
 
-    def _better(self, now: int) -> int:
-        """The number of threads that is worth changing to just now; the present one where none is. Measured twice."""
-        counts = sorted({1, *(max(1, self.most >> halvings) for halvings in range(self.most.bit_length())), now})
-        votes = []
+    def _fastest(self, threads: int) -> int:
+        """The number of threads that is clearly faster than the current one in two measurements; the current one if none is."""
+        counts = sorted({1, *(max(1, self.max_threads >> i) for i in range(self.max_threads.bit_length())), threads})
+        results = []
         for _ in range(2):
             speed = speed_of_threads(*counts)
-            fastest = max(speed, key=lambda number: speed[number])
-            votes.append(fastest if speed[fastest] >= BETTER * speed[now] else now)
-        self.measured = time.monotonic()
-        if votes[0] == votes[1] != now:
+            fastest = max(speed, key=lambda count: speed[count])
+            results.append(fastest if speed[fastest] >= SPEEDUP * speed[threads] else threads)
+        self.last_measured = time.monotonic()
+        if results[0] == results[1] != threads:
             self.pause = PATIENCE
-            return votes[0]
+            return results[0]
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
-        return now
+        return threads
 
-    def _advise(self, tick: Tick, now: int, better: int) -> None:
-        speed = speed_of_threads(now, better)
-        self.said = True
+    def _warn(self, tick: Tick, threads: int, better: int) -> None:
+        speed = speed_of_threads(threads, better)
+        self.warned = True
         self.progress.warn(
-            f"training has slowed down from {self.best[now]:,.0f} to {tick.images_per_second:,.0f} images/s: other programs use the "
-            f"CPU, and {now} threads wait for each other. {better} would be about {speed[better] / speed[now]:.1f} times as fast now: "
-            f"stop with Ctrl-C and go on with `leafwing resume {self.run.folder} --threads {better}`, or with --threads auto, which "
-            f"changes by itself. The weights are then those of an undisturbed run up to rounding, no longer bit for bit"
+            f"training has slowed down from {self.best[threads]:,.0f} to {tick.images_per_second:,.0f} images/s: other programs use "
+            f"the CPU, and {threads} threads wait for each other. {better} would be about {speed[better] / speed[threads]:.1f} times "
+            f"as fast now: stop with Ctrl-C and continue with `leafwing resume {self.run.folder} --threads {better}`, or with "
+            f"--threads auto, which adapts by itself. The weights then match an undisturbed run up to rounding, no longer bit for bit"
         )
 
-    def _change(self, tick: Tick, now: int, better: int) -> None:
+    def _change(self, tick: Tick, threads: int, better: int) -> None:
         torch.set_num_threads(better)
         self.slow_since = None
         self.changes.append(Change(tick.clock.images, better))
         self.run.update(thread_changes=tuple(self.changes))
-        self.progress.say(f"{tick.clock.images:,} images: {better} CPU threads from here on, {now} before")
+        self.progress.say(f"{tick.clock.images:,} images: {better} CPU threads from now on, {threads} before")

@@ -1,4 +1,4 @@
-"""Train a recipe on a source of pictures, and go on with a run exactly where it stopped."""
+"""Training a recipe on a data source, and resuming a run exactly from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.feeding import same_data, unseen
-from leafwing.commands.launching import together
-from leafwing.commands.plan import begun, elsewhere, one_of, prepare, resolve
-from leafwing.commands.session import carry_on, tensorboard_writer
+from leafwing.commands.feeding import held_out_batches, load_again, split_data
+from leafwing.commands.launching import join_processes
+from leafwing.commands.plan import changed_machine, new_training, prepare, resolve
+from leafwing.commands.session import run_session, tensorboard_writer
 from leafwing.errors import LeafwingError
 from leafwing.progress import Silent
 from leafwing.quantities import count, duration
-from leafwing.runs import ROOT, Change, Run, refuse
-from leafwing.settings import Settings, catalogue, given_in, separated, updated
+from leafwing.runs import ROOT, Change, Run, refuse_existing
+from leafwing.settings import Settings, non_defaults, separated, updated
 
-GO_ON = "The last checkpoint is kept: `leafwing resume` goes on from there, with as many processes as you like"
+ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"
 
 
 def train(
@@ -33,48 +33,47 @@ def train(
     progress: Silent | None = None,
     **options: Any,
 ) -> Run:
-    """Train a recipe on a source of pictures, and leave a run folder.
+    """Trains a recipe on a data source and creates a run folder.
 
     Args:
         source: a folder, an archive or a built-in name; see `leafwing.data.load`. None: that of the replayed run.
         recipe: an installed recipe or the path of a recipe file. None: that of the replayed run, or dcgan.
-        settings: how pictures are read, how long training lasts, what is kept, and where it runs; see `leafwing.settings`, which
-            has the default and the meaning of each.
-        out: the run folder; None: numbered under `root`.
-        root: where numbered run folders lie.
-        replay: a `run.json` whose settings hold wherever none is given here.
+        settings: all settings; see `leafwing.settings` for their meanings and defaults.
+        out: the run folder, which must not exist; None: numbered under `root`.
+        root: folder of the numbered run folders.
+        replay: a `run.json`, or its folder, whose settings are used unless given here.
         tensorboard: write TensorBoard files into the run folder too.
-        progress: who is told; None for nobody.
-        **options: any setting by its name (`size=64`, `images="200k"`), instead of or beside `settings`; and the recipe's
-            hyper-parameters.
+        progress: receives messages and progress; None: nothing is shown.
+        **options: settings by name (`size=64`, `images="200k"`), which override `settings`; and hyper-parameters of the recipe.
 
     Returns:
-        The run. Its `done` says why training ended: `images`, `seconds`, `unhealthy`, `no_better`, or `asked` by Ctrl-C or SIGTERM,
-        which finish the turn and write a checkpoint.
+        The run. Its `done` is the reason why training ended: `images`, `seconds`, `unhealthy`, `no_better`, or `asked` for Ctrl-C or
+        SIGTERM, which finish the turn and write a checkpoint.
 
     Raises:
-        LeafwingError: bad input; nothing was written.
-        Diverged: a cost or weight was not a finite number; the last good checkpoint is kept.
-        StorageError: the run folder or the cache cannot be written.
+        LeafwingError: invalid input; nothing was written.
+        Diverged: a loss or weight became NaN or infinite; the last good checkpoint is kept.
+        StorageError: the run folder or the cache is not writable.
     """
-    given, hyper = separated({**(given_in(settings) if settings else {}), **options})
-    with together(GO_ON) as processes:
+    values, hyperparameters = separated({**(non_defaults(settings) if settings else {}), **options})
+    with join_processes(ADVICE) as processes:
         if processes.first:
-            refuse(out)
-        heard = (progress or Silent()) if processes.first else Silent()
+            refuse_existing(out)
+        progress = (progress or Silent()) if processes.first else Silent()
         with processes.first_on_machine():
-            plan = resolve(source, recipe, given, hyper, heard, replay)
+            plan = resolve(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None
-        training = prepare(plan, heard.say, processes)
-        plan.config["conditions"] = list(training.game.abilities.conditions)
-        if "attributes" in plan.config["conditions"]:  # for whoever samples later, without the data
+        training = prepare(plan, progress.say, processes)
+        conditions = list(training.game.abilities.conditions)
+        plan.config["conditions"] = conditions
+        if "attributes" in conditions:  # sampling needs them, without the data
             plan.config["data"]["combinations"] = " ".join(plan.data.combinations())
         run = Run.create(plan.config, plan.card.path, out=out, root=root) if processes.first else None
         folder = processes.tell(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
-        heard.say(f"run folder: {run.folder}")
+        progress.say(f"run folder: {run.folder}")
         with run.lock() if processes.first else nullcontext():
-            return carry_on(run, training, heard, writer, unseen(run, plan.data, training))
+            return run_session(run, training, progress, writer, held_out_batches(run, plan.data, training))
 
 
 def resume(
@@ -92,92 +91,92 @@ def resume(
     root: str | Path = ROOT,
     progress: Silent | None = None,
 ) -> Run:
-    """Go on with a run exactly where its last checkpoint is: on a CPU the weights become those of an uninterrupted run.
+    """Continues a run exactly from its last checkpoint: on a CPU the weights become those of an uninterrupted run.
 
     Args:
         run: folder, name, number or `last`.
-        images: a new total, or `+100k` for so many more.
-        time: a new limit of training time, or `+10m`; None lifts the old one.
-        device: go on somewhere else: auto, cpu, cuda or mps. The weights are then those of an uninterrupted run up to rounding.
-        threads: CPU threads, likewise; or `auto`.
-        micro_batch: micro-batch size, likewise.
-        health: another reaction to alarms than before; see `leafwing.settings`.
-        roll_backs: the maximum number of roll-backs, those before counted.
-        trust: execute the folder's `recipe.py` although it is not an installed recipe.
+        images: a new total number of images, or `+100k` to add to the old total.
+        time: a new limit of the total training time, or `+10m` on top of the time used; None: no limit.
+        device: another device: auto, cpu, cuda or mps. The weights then match an uninterrupted run up to rounding.
+        threads: another number of CPU threads, or `auto`; likewise.
+        micro_batch: another micro-batch size; likewise.
+        health: another response to health alarms; see `leafwing.settings`.
+        roll_backs: maximum number of roll-backs, counting earlier ones.
+        trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         tensorboard: write TensorBoard files too.
-        root: where numbered run folders lie.
-        progress: who is told; None for nobody.
+        root: folder of the numbered run folders.
+        progress: receives messages and progress; None: nothing is shown.
 
     Raises:
-        LeafwingError: no such run, it is finished, its checkpoint is not complete, or its data have changed.
+        LeafwingError: no such run, a finished one, an incomplete checkpoint, or changed data.
     """
-    elsewhere_given, _ = separated({"device": device, "threads": threads, "micro_batch": micro_batch})
-    watching_given, _ = separated({"health": health, "roll_backs": roll_backs})
-    if health is not None:
-        one_of("health", health, catalogue()["health"].choices)
-    with together(GO_ON) as processes:
-        heard = (progress or Silent()) if processes.first else Silent()
+    machine_changes, _ = separated({"device": device, "threads": threads, "micro_batch": micro_batch})
+    watching_changes, _ = separated({"health": health, "roll_backs": roll_backs})
+    with join_processes(ADVICE) as processes:
+        progress = (progress or Silent()) if processes.first else Silent()
         opened = Run.open(run, root=root, trust=trust)
-        before = opened.settings
-        machine = elsewhere(before.machine, elsewhere_given)
+        old = opened.settings
+        machine = changed_machine(old.machine, machine_changes)
         with opened.lock() if processes.first else nullcontext():
             state = opened.resume_state()
-            nothing_is_lost(opened, state)
+            refuse_lost_state(opened, state)
             shown = state["images"] if state else 0
-            total = more(images, max(before.schedule.images, shown if images else 0), count, "images")
-            limit = None if time is None else more(time, float(state["seconds"]) if state else 0.0, duration, "time")
+            total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
+            used = float(state["seconds"]) if state else 0.0
+            limit = None if time is None else new_total(time, used, duration, "time")
             if state and shown >= total:
-                advice = f"go on with `leafwing resume {opened.folder} --images +100k`"
-                raise LeafwingError(f"{opened.folder} has shown its {total:,} images; {advice}")
+                advice = f"continue with `leafwing resume {opened.folder} --images +100k`"
+                raise LeafwingError(f"{opened.folder} has shown all of its {total:,} images; {advice}")
             with processes.first_on_machine():
-                dataset = same_data(opened, heard)
+                dataset = load_again(opened, progress)
             settings = replace(
-                before,
-                schedule=replace(before.schedule, images=total, time=limit),
-                watching=updated(before.watching, watching_given),
+                old,
+                schedule=replace(old.schedule, images=total, time=limit),
+                watching=updated(old.watching, watching_changes),
                 machine=machine,
             )
-            training = begun(opened.config, settings, opened.function(), dataset, heard.say, processes)
+            data, _ = split_data(opened.data, dataset)
+            training = new_training(opened.game, data, settings, progress.say, processes)
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)
-            changes = tuple(one for one in opened.history.thread_changes if one.images <= training.clock.images)
+            changes = tuple(change for change in opened.history.thread_changes if change.images <= training.clock.images)
             if threads is not None:
                 changes = (Change(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
             opened.settings, opened.history = settings, replace(opened.history, thread_changes=changes)
-            processes.barrier()  # all have read what the first will now change
+            processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
-                opened.forget_after(training.clock.images)
+                opened.truncate_log(training.clock.images)
                 opened.update()
-            heard.say(f"{opened.folder}: going on at {training.clock.images:,} images")
+            progress.say(f"{opened.folder}: resuming at {training.clock.images:,} images")
             writer = tensorboard_writer() if tensorboard else None
-            return carry_on(opened, training, heard, writer, unseen(opened, dataset, training))
+            return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training))
 
 
-def nothing_is_lost(run: Run, state: dict[str, Any] | None) -> None:
-    """Raises LeafwingError where going on would replace weights that are not its own past.
+def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:
+    """Raises LeafwingError if resuming would overwrite newer weights because their `resume.pt` is missing or too old.
 
-    Training goes on from `resume.pt`. A kill between the two files of a checkpoint leaves one weights file that is newer, and it will
-    be written again, the same; more than one, or weights without any `resume.pt`, come from elsewhere.
+    A kill between the two files of a checkpoint leaves one newer weights file, which training writes again with the same content.
+    Several newer files, or weights without any `resume.pt`, mean that `resume.pt` was lost or replaced.
     """
     newer = [images for images in run.weights() if state is None or images > state["images"]]
-    complete = (run.folder / "resume.pt").exists()  # it is there from the beginning
-    went_back = state["beside"].get("health", {}).get("rolled_back", []) if state else []
-    if state and went_back and went_back[-1]["to"] == state["images"]:
-        return  # a kill in the midst of a roll-back: what lies behind it is what it was about to remove
-    if not newer or (complete and len(newer) == 1):
+    exists = (run.folder / "resume.pt").exists()  # written when training starts
+    roll_backs = state["beside"].get("health", {}).get("rolled_back", []) if state else []
+    if state and roll_backs and roll_backs[-1]["to"] == state["images"]:
+        return  # killed during a roll-back, which was about to remove the newer weights
+    if not newer or (exists and len(newer) == 1):
         return
-    what = "has no resume.pt" if state is None else f"has a resume.pt of {state['images']:,} images, which is too old"
+    problem = "has no resume.pt" if state is None else f"its resume.pt is of {state['images']:,} images, which is too old"
     raise LeafwingError(
-        f"{run.folder} holds weights of {newer[-1]:,} images but {what}, so training cannot go on there, and going back to "
-        f"{state['images'] if state else 0:,} images would replace them. Bring the run's own resume.pt back (a copy often leaves it "
-        f"out), or train again elsewhere: `leafwing train --from {run.folder}`; samples and numbers need no resume.pt"
+        f"{run.folder} has weights of {newer[-1]:,} images but {problem}. Resuming would go back to "
+        f"{state['images'] if state else 0:,} images and overwrite them. Restore the run's own resume.pt (copies often omit it), "
+        f"or train again: `leafwing train --from {run.folder}`. Sampling and evaluation do not need resume.pt"
     )
 
 
-def more(value: int | float | str | None, now: float, read: Callable[..., Any], name: str) -> Any:
-    """A new total, or with + an addition to the present one."""
+def new_total(value: int | float | str | None, base: Any, parse: Callable[..., Any], name: str) -> Any:
+    """A new total; a value with + is added to the base, and None is the base itself."""
     if value is None:
-        return now
+        return base
     text = str(value).strip()
-    return now + read(text[1:], name) if text.startswith("+") else read(text, name)
+    return base + parse(text[1:], name) if text.startswith("+") else parse(text, name)

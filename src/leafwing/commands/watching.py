@@ -1,8 +1,8 @@
-"""Health monitoring of a running training: checks between ticks, logging, warnings, roll-backs. The rules are in `leafwing.health`.
+"""Health monitoring of a training in progress: checks at ticks, the log, warnings, roll-backs. `leafwing.health` has the rules.
 
-Rolling back to a checkpoint needs its `resume.pt`, which only the newest checkpoint has. So with `--health roll_back` each checkpoint
-keeps a copy, `resume-000050000.pt`, until it is older than any alarm can reach. A roll-back takes effect when `resume.pt` is replaced
-by a healthy one; all other changes in the folder follow, and the next resume completes them if the process is killed in between.
+Rolling back to a checkpoint needs its `resume.pt`, but only the newest checkpoint has one. With `--health roll_back`, each checkpoint
+therefore keeps a copy, `resume-000050000.pt`, as long as an alarm can reach back to it. A roll-back takes effect when `resume.pt` is
+replaced by an earlier copy. All other changes in the folder follow; after a kill in between, the next resume completes them.
 """
 
 from __future__ import annotations
@@ -27,120 +27,121 @@ if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
 
 SLOWER = 0.5
-"""What the learning rates are multiplied by, each time that training goes back."""
+"""Factor of the learning rates at each roll-back."""
 
 
 class Monitor:
-    """Watches a training, in every process, and keeps what that needs in the run folder, in the first.
+    """Monitors a training. Used in every process; only the first one writes files.
 
     Args:
-        run: its settings say what to do: sections `watching` and `folder`.
-        training: at its beginning, or restored.
-        progress: who is told.
-        held: data that are kept out of training.
+        run: its settings `watching` and `folder` say what to do.
+        training: before its first turn, or restored.
+        progress: receives messages.
+        held_out: held-out data, if there are any.
     """
 
-    def __init__(self, run: Run, training: Training, progress: Silent, held: Batches | None = None) -> None:
+    def __init__(self, run: Run, training: Training, progress: Silent, held_out: Batches | None = None) -> None:
         self.run, self.training, self.progress = run, training, progress
         self.processes = training.engine.processes
-        self.way = run.settings.watching.health
-        often = health.every(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
-        self.every = max(run.settings.folder.log_every, often)
+        self.mode = run.settings.watching.health
+        interval = health.interval(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
+        self.interval = max(run.settings.folder.log_every, interval)
         self.last = training.clock.images
-        kept = training.beside.get("health", {})
+        state = training.beside.get("health", {})
         self.probe: Probe | None = None
-        if self.way != "off":
-            passing = training.engine.micro_batch or training.batch // self.processes.world
-            n = min(SAMPLES, max(8, passing))  # no more than memory has room for
-            self.probe = Probe(training.engine, training.batches, n=n, held=held)
-            self.probe.restore(kept)
-        self.rolled: list[dict[str, Any]] = list(kept.get("rolled_back", []))
-        self.back: dict[str, Any] = {}
-        self.said: set[str] = set()
+        if self.mode != "off":
+            forward = training.engine.micro_batch or training.batch // self.processes.world
+            n = min(SAMPLES, max(8, forward))  # no more than fits into memory
+            self.probe = Probe(training.engine, training.batches, n=n, held=held_out)
+            self.probe.restore(state)
+        self.roll_backs: list[dict[str, Any]] = list(state.get("rolled_back", []))
+        self.planned: dict[str, Any] = {}
+        self.reported: set[str] = set()
         self.records: list[dict[str, Any]] = []
-        self.known: list[health.Alarm] = []
+        self.alarms: list[health.Alarm] = []
         if not self.processes.first:
             return
-        if self.rolled:
-            self._tidy()
-        if self.way == "roll_back":
+        if self.roll_backs:
+            self._rewind_folder()
+        if self.mode == "roll_back":
             if training.clock.images == 0:
-                self.keep()
+                self.save_checkpoint()
             self._copy_state()
-        self._read()
+        self._read_log()
 
-    def _read(self) -> None:
+    def _read_log(self) -> None:
         self.records = self.run.records()
-        self.known = health.alarms(self.records)
+        self.alarms = health.alarms(self.records)
 
-    # --- looking and judging -------------------------------------------------------------------------------------------
+    # --- checks --------------------------------------------------------------------------------------------------------
 
-    def look(self, tick: Tick) -> dict[str, Any]:
-        """What is measured at this tick, for its line in the log. To be called in every process."""
+    def measure(self, tick: Tick) -> dict[str, Any]:
+        """The health signals at this tick, for the log, if a check is due. To be called in every process."""
         images = tick.clock.images
-        if self.probe is None or images // self.every == self.last // self.every:
+        if self.probe is None or images // self.interval == self.last // self.interval:
             return {}
         self.last = images
         return {"health": self.probe.look(tick.clock)}
 
-    def judge(self, record: dict[str, Any]) -> str:
-        """What is to be done after this tick: nothing, `stop` or `roll_back`. New alarms are said, and put into the record.
+    def respond(self, record: dict[str, Any]) -> str:
+        """Reports new alarms, adds them to the log record, and returns the response: nothing, `stop` or `roll_back`.
 
-        To be called in every process; all get the answer of the first.
+        To be called in every process; all get the response of the first.
         """
         if "health" not in record:
             return ""
-        fresh: list[health.Alarm] = []
+        new: list[health.Alarm] = []
         if self.processes.first:
             self.records.append(record)
-            found, known = health.alarms(self.records), {(alarm.about, alarm.since) for alarm in self.known}
-            fresh, self.known = [alarm for alarm in found if (alarm.about, alarm.since) not in known], found
-            if fresh:
-                record["alarms"] = [asdict(alarm) for alarm in fresh]
-            for alarm in fresh:
-                if alarm.kind not in self.said:
-                    self.said.add(alarm.kind)
+            earlier = {(alarm.about, alarm.since) for alarm in self.alarms}
+            self.alarms = health.alarms(self.records)
+            new = [alarm for alarm in self.alarms if (alarm.about, alarm.since) not in earlier]
+            if new:
+                record["alarms"] = [asdict(alarm) for alarm in new]
+            for alarm in new:
+                if alarm.kind not in self.reported:
+                    self.reported.add(alarm.kind)
                     self.progress.warn(str(alarm))
-        if self.way == "stop":
-            return "stop" if self.processes.tell(bool(fresh)) else ""
-        if self.way != "roll_back":
+        if self.mode == "stop":
+            return "stop" if self.processes.tell(bool(new)) else ""
+        if self.mode != "roll_back":
             return ""
-        serious = [alarm for alarm in fresh if alarm.kind in health.SLOWER_HELPS]
+        serious = [alarm for alarm in new if alarm.kind in health.SLOWER_HELPS]
         if not self.processes.tell(bool(serious)):
             return ""
         since, why = (min(alarm.since for alarm in serious), serious[0].kind) if serious else (0, "")
-        return "roll_back" if self._can_go_back(since, why) else "stop"
+        return "roll_back" if self._plan_roll_back(since, why) else "stop"
 
     # --- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def keep(self) -> None:
-        """Writes a checkpoint, with what going on exactly, and going back, will need. In the first process only."""
-        self._set_beside()
+    def save_checkpoint(self) -> None:
+        """Writes a checkpoint, with everything that resuming and rolling back need. In the first process only."""
+        self._store_state()
         folder = self.run.settings.folder
         last = folder.keep_last
-        if self.way == "roll_back":
+        if self.mode == "roll_back":
             oldest = self._oldest_needed()
             last = max(last, 1 + sum(images >= oldest for images in self.run.weights()))
         milestone = folder.keep_every * folder.save_every
-        self.run.keep(self.training.game, self.training.state(), last=last, milestone=milestone)
-        if self.way == "roll_back":
+        self.run.save_checkpoint(self.training.game, self.training.state(), last=last, milestone=milestone)
+        if self.mode == "roll_back":
             self._copy_state()
 
-    def _set_beside(self) -> None:
-        seen = self.probe.state() if self.probe else {}
-        self.training.beside["health"] = {"rolled_back": self.rolled, **seen}
+    def _store_state(self) -> None:
+        state = self.probe.state() if self.probe else {}
+        self.training.beside["health"] = {"rolled_back": self.roll_backs, **state}
 
     def _copy(self, images: int) -> Path:
         return self.run.folder / f"resume-{images:09d}.pt"
 
     def _copies(self) -> list[int]:
-        """Checkpoints to which training can go back, by images, oldest first."""
-        found = (re.fullmatch(r"resume-(\d+)\.pt", path.name) for path in self.run.folder.glob("resume-*.pt"))
-        return sorted({int(match[1]) for match in found if match} & self.run.weights().keys())
+        """The checkpoints to which training can roll back, by images, oldest first."""
+        matches = (re.fullmatch(r"resume-(\d+)\.pt", path.name) for path in self.run.folder.glob("resume-*.pt"))
+        return sorted({int(match[1]) for match in matches if match} & self.run.weights().keys())
 
     def _oldest_needed(self) -> int:
-        """The newest checkpoint that no alarm to come can be older than."""
-        reach = self.training.clock.images - health.REACH * self.every
+        """The newest checkpoint that is older than any future alarm can reach back."""
+        reach = self.training.clock.images - health.REACH * self.interval
         return max((images for images in self._copies() if images < reach), default=0)
 
     def _copy_state(self) -> None:
@@ -152,70 +153,69 @@ class Monitor:
             if path.name < oldest:
                 path.unlink(missing_ok=True)
 
-    # --- going back ----------------------------------------------------------------------------------------------------
+    # --- roll-backs ----------------------------------------------------------------------------------------------------
 
-    def survive(self, error: Diverged) -> None:
-        """Goes back after a number that is not finite.
+    def handle_divergence(self, error: Diverged) -> None:
+        """Rolls back after a NaN or infinite value.
 
         Raises:
-            Diverged: the same, with advice, when that is not wanted or not possible.
+            Diverged: the same error with advice, if a roll-back is not enabled or not possible.
         """
         if self.processes.first:
             record = {"images": self.training.clock.images, "seconds": round(self.training.seconds, 3), "costs": {}}
             self.run.log({**record, "diverged": str(error)})
-        if self.way == "roll_back" and self._can_go_back(inf, "nan"):
+        if self.mode == "roll_back" and self._plan_roll_back(inf, "nan"):
             self.progress.warn(str(error))
-            self.go_back()
+            self.roll_back()
             return
-        kept = list(self.run.weights())
-        good = f"the last good checkpoint has {kept[-1]:,} images" if kept else "there was no checkpoint yet"
+        weights = list(self.run.weights())
+        good = f"the last good checkpoint has {weights[-1]:,} images" if weights else "there is no checkpoint yet"
         advice = "A smaller learning rate (lr_g, lr_d) or --precision fp32 often helps"
         raise Diverged(f"{error}. Training of {self.run.folder} stopped; {good}. {advice}") from None
 
-    def _can_go_back(self, since: float, why: str) -> bool:
-        """Whether there is a checkpoint and a roll-back left; `go_back` then goes to the newest from before `since` (images)."""
-        self.back = {}
+    def _plan_roll_back(self, since: float, why: str) -> bool:
+        """Plans a roll-back to the newest checkpoint before `since` (images); False if there is none or the maximum is reached."""
+        self.planned = {}
         if self.processes.first:
             copies = self._copies()
-            if copies and len(self.rolled) < self.run.settings.watching.roll_backs:
-                to, rate = max((one for one in copies if one < since), default=copies[0]), SLOWER ** (len(self.rolled) + 1)
-                self.back = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
-        self.back = self.processes.tell(self.back)
-        return bool(self.back)
+            if copies and len(self.roll_backs) < self.run.settings.watching.roll_backs:
+                to = max((images for images in copies if images < since), default=copies[0])
+                rate = SLOWER ** (len(self.roll_backs) + 1)
+                self.planned = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
+        self.planned = self.processes.tell(self.planned)
+        return bool(self.planned)
 
-    def go_back(self) -> None:
-        """Training is again where the checkpoint was, and its learning rates are smaller. Its seconds go on."""
-        training, to, seconds = self.training, self.back["to"], self.training.seconds
+    def roll_back(self) -> None:
+        """Returns to the planned checkpoint, with lower learning rates. The training time is not set back."""
+        training, to, seconds = self.training, self.planned["to"], self.training.seconds
         try:
             state = torch.load(self._copy(to), weights_only=True, map_location="cpu")
         except Exception as error:
             raise LeafwingError(f"{self._copy(to)} cannot be read: {error}") from error
         self.run.load_weights(training.game, to)
         training.restore(state)
-        training.engine.slow_down(self.back["rate"])
-        training.seconds, self.last, self.rolled = seconds, to, [*self.rolled, self.back]
+        training.engine.slow_down(self.planned["rate"])
+        training.seconds, self.last, self.roll_backs = seconds, to, [*self.roll_backs, self.planned]
         if self.probe:
             self.probe.restore(training.beside["health"])
-        self._set_beside()
-        self.processes.barrier()  # all have read what the first may now remove
+        self._store_state()
+        self.processes.barrier()  # all processes have read the files that the first one may now remove
         if self.processes.first:
-            held = io.BytesIO()
-            torch.save(training.state(), held)
-            files.write(self.run.folder / "resume.pt", held.getvalue())
-            self._tidy()
-            self._read()
-            text = (
-                "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times the recipe's"
-            )
-            self.progress.warn(text.format(**self.back))
+            buffer = io.BytesIO()
+            torch.save(training.state(), buffer)
+            files.write(self.run.folder / "resume.pt", buffer.getvalue())
+            self._rewind_folder()
+            self._read_log()
+            text = "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times those of the recipe"
+            self.progress.warn(text.format(**self.planned))
 
-    def _tidy(self) -> None:
-        """The folder as it was at the present checkpoint, but for the lines that say how training came back to it."""
+    def _rewind_folder(self) -> None:
+        """Restores the folder to the current checkpoint, and logs the roll-backs that led to it."""
         images, run = self.training.clock.images, self.run
         best = None if run.history.best and run.history.best.images > images else run.history.best
         run.rewind(images)
-        said = [record["rolled_back"] for record in run.records() if "rolled_back" in record]
-        for entry in self.rolled:
-            if entry not in said:
+        logged = [record["rolled_back"] for record in run.records() if "rolled_back" in record]
+        for entry in self.roll_backs:
+            if entry not in logged:
                 run.log({"images": images, "seconds": round(self.training.seconds, 3), "costs": {}, "rolled_back": entry})
-        run.update(rolled_back=tuple(self.rolled), best=best)
+        run.update(rolled_back=tuple(self.roll_backs), best=best)

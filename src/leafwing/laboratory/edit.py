@@ -81,7 +81,7 @@ def edit(
     colours, painted = _read_strokes(paint, strokes, model)
     origin = model.latents(sample + 1, seed)[sample:]
     label_or_index: Labels = label if label is not None else (sample % len(model.labels) if model.labels else None)
-    conditions = [row.expand(candidates, *row.shape[1:]) for row in model.told(1, label_or_index)]
+    conditions = [row.expand(candidates, *row.shape[1:]) for row in model.conditions(1, label_or_index)]
     start = generate(model, origin, [row[:1] for row in conditions])
     target = torch.where(painted > 0, colours, start)
     cells = F.adaptive_max_pool2d(painted[None, None], _grid_size(model))[0, 0]

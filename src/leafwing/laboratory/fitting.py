@@ -211,7 +211,7 @@ def critic_scores(model: Model, images: Tensor, conditions: list[Tensor]) -> Ten
 
 
 def generate(model: Model, latents: Tensor, conditions: list[Tensor]) -> Tensor:
-    """Samples from latents with the conditions of `Model.told`, clipped to [-1, 1], without gradients."""
+    """Samples from latents with the conditions of `Model.conditions`, clipped to [-1, 1], without gradients."""
     by_name = dict(zip(model.game.abilities.conditions, conditions, strict=True))
     return model.generate(latents, label=by_name.get("label"), attributes=by_name.get("attributes"))
 
@@ -230,7 +230,7 @@ class Targets:
         names: name of each image.
         pixels: uint8 (n, channels, height, width).
         images: the same as floats in [-1, 1].
-        conditions: the conditions, n of each; see `Model.told`.
+        conditions: the conditions, n of each; see `Model.conditions`.
     """
 
     names: list[str]
@@ -271,7 +271,7 @@ def load_targets(model: Model, data: Dataset, pictures: str, label: str | None, 
     attributes = None
     if model.attributes and rows is not None and data.attributes is not None and data.spec.attributes == model.attributes:
         attributes = data.attributes[rows]
-    conditions = model.told(len(pixels), labels, attributes)
+    conditions = model.conditions(len(pixels), labels, attributes)
     pixels = pixels.permute(0, 3, 1, 2)
     return Targets(names, pixels, to_floats(pixels).to(model.device), conditions)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.comparison.side_by_side import available_memory
-from leafwing.commands.evaluate import classifies, suitable
+from leafwing.commands.evaluate import check_metrics, require_classifier
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.machine import cores
 from leafwing.progress import Silent
@@ -83,7 +83,7 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
     """
     import torch
 
-    from leafwing.commands.plan import READ, prepare
+    from leafwing.commands.plan import LOAD_OPTIONS, prepare
     from leafwing.commands.plan import resolve as resolved
     from leafwing.engine import choose
     from leafwing.settings import separated
@@ -105,7 +105,7 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
         whole("jobs", given["jobs"], 1)
 
     entrants: dict[str, Entrant] = {}
-    reading = {key: given[key] for key in (*READ, "hold_out")}
+    reading = {key: given[key] for key in (*LOAD_OPTIONS, "hold_out")}
     settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **reading})
     for name, reference in zip(names, references, strict=True):
         one = resolved(given["source"], reference, settings, chosen[name], progress)
@@ -122,9 +122,9 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
         )
     data, held_out = one.data, one.config["data"]["held_out"]
     if metrics := evaluation.get("metrics"):
-        suitable(metrics, data.spec.points, data.source)
+        check_metrics(metrics, data.spec.points, data.source)
         if "inception_score" in metrics:
-            classifies(evaluation.get("features", "own"), data.spec)
+            require_classifier(evaluation.get("features", "own"), data.spec)
     places = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
     jobs = given["jobs"] or places
     if not given["jobs"] and (there := available_memory()) and (most := max(one.footprint for one in entrants.values())):

@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from leafwing import files
-from leafwing.commands.launching import HURRY, LEAFWING, Passing, end
+from leafwing.commands.launching import LEAFWING, SHORT_GRACE, ForwardSignals, kill_all
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class SideBySide:
     def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
         self.slots = slots
         self.children: list[subprocess.Popen[bytes]] = []
-        self.passing = Passing(self.children)
+        self.passing = ForwardSignals(self.children)
         self.broken = False
         self.free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         for slot in slots:
@@ -128,7 +128,7 @@ class SideBySide:
 
     def stopping(self) -> bool:
         """Whether nothing new may begin."""
-        return self.broken or self.passing.passed > 0
+        return self.broken or self.passing.count > 0
 
     def work(self, tasks: Sequence[Callable[[Call], None]], watch: Callable[[], None] = lambda: None) -> None:
         """Do every task, as many at a time as there are slots.
@@ -151,14 +151,14 @@ class SideBySide:
                 for problem in (one.exception() for one in done):
                     if problem and not isinstance(problem, Stopped) and error is None:
                         error = problem
-                if self.passing.passed > 1:
+                if self.passing.count > 1:
                     hurried = hurried or time.monotonic()
-                if hurried and time.monotonic() > hurried + HURRY:
-                    end(self.children)
+                if hurried and time.monotonic() > hurried + SHORT_GRACE:
+                    kill_all(self.children)
                 watch()
         if error:
             raise error
-        if self.passing.passed:
+        if self.passing.count:
             raise KeyboardInterrupt
 
     def stop(self) -> None:

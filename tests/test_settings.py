@@ -1,0 +1,81 @@
+"""Settings are defined once: flags, checks, help and the sections of run.json follow from their classes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from leafwing import cli, commands, settings
+from leafwing.cli.shared import with_settings
+from leafwing.cli.train import command as train_command
+from leafwing.errors import LeafwingError
+from leafwing.settings import Machine, Settings, Watching, catalogue, non_defaults, separated, updated
+
+CLI = sorted(Path(cli.__file__).parent.glob("*.py"))
+HOMONYMS = {"compile", "images", "seed"}
+"""Options of other commands that share a name with a setting of `train`, but mean something else there."""
+CLOSED = [setting for setting in catalogue().values() if setting.closed]
+
+
+@pytest.mark.parametrize("path", CLI, ids=lambda path: path.stem)
+def test_no_command_declares_a_setting_or_its_choices_again(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "command"]
+    declared = {argument.arg for node in functions for argument in [*node.args.args, *node.args.kwonlyargs]}
+    assert not (declared & catalogue().keys()) - HOMONYMS, "use with_settings"
+    choices = [set(setting.choices) for setting in catalogue().values() if setting.choices]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript | ast.Tuple | ast.List):
+            texts = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+            assert not any(values <= texts for values in choices), "choices are declared in settings.py"
+
+
+def test_every_setting_is_an_option_of_train() -> None:
+    signature = inspect.signature(train_command(["digits"]))
+    assert catalogue().keys() <= signature.parameters.keys()
+    assert all(signature.parameters[name].default is None for name in catalogue())
+
+
+@pytest.mark.parametrize("setting", CLOSED, ids=lambda setting: setting.name)
+def test_another_value_than_the_choices_is_answered_with_them(setting: settings.Setting, tmp_path: Path) -> None:
+    assert all(setting.convert(choice) == choice for choice in setting.choices)
+    message = f"{setting.name} 'nonsense': choose from {', '.join(setting.choices)}"
+    with pytest.raises(LeafwingError, match=message):
+        separated({setting.name: "nonsense"})
+    with pytest.raises(LeafwingError, match=message):
+        commands.train("digits", out=tmp_path / "run", **{setting.name: "nonsense"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_settings_object_is_checked_too(tmp_path: Path) -> None:
+    wrong = Settings(watching=Watching(health="pray"))  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match="health 'pray': choose from warn, stop, roll_back, off"):
+        commands.train("digits", settings=wrong, out=tmp_path / "run")
+
+
+def test_reading_options_are_checked_alike_by_every_command(tmp_path: Path) -> None:
+    for command in (commands.doctor, commands.show, commands.train):
+        with pytest.raises(LeafwingError, match="fit 'squash': choose from crop, pad, stretch"):
+            command("digits", fit="squash")  # type: ignore[operator]
+
+
+def test_settings_by_name_are_those_that_differ_from_the_defaults() -> None:
+    changed = Settings(machine=Machine(threads=2), watching=Watching(health="off"))
+    assert non_defaults(Settings()) == {}
+    assert non_defaults(changed) == {"health": "off", "threads": 2}
+    assert updated(Machine(), {"threads": 2, "health": "off"}) == Machine(threads=2)
+
+
+def test_flags_keep_the_help_of_the_setting_and_may_name_another_default() -> None:
+    @with_settings("fit", "device", default="as before", device="Continue on another device.")
+    def command(run: str, **values: object) -> int:
+        return 0
+
+    parameters = inspect.signature(command).parameters
+    assert list(parameters) == ["run", "fit", "device"]
+    helps = {name: parameters[name].annotation.__metadata__[0].help for name in ("fit", "device")}
+    assert helps["fit"] == catalogue()["fit"].help.replace("Default: crop.", "Default: as before.")
+    assert helps["device"] == "Continue on another device. Default: as before."
