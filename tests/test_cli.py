@@ -102,7 +102,7 @@ def test_training_leaves_a_run_folder_and_says_where(trained: Path, folder: Path
     assert names >= {"run.json", "recipe.py", "log.jsonl", "samples", "resume.pt", "reel.webp"}
     config = json.loads((trained / "run.json").read_text())
     assert config["recipe"] == "cgan"
-    assert config["options"]["condition"] == "projection"
+    assert config["options"]["conditioning"] == "projection"
     assert config["options"]["width"] == 8
     assert config["data"]["spec"]["labels"] == ["cat", "dog"]
     assert config["data"]["rejected"] == 1
@@ -274,8 +274,8 @@ BAD = {
     "a number that is none": (["train", "{folder}", "--recipe", "dcgan", "--width", "wide"], "width='wide'"),
     "a fraction for a count": (["train", "{folder}", "--recipe", "dcgan", "--width", "2.5"], "integer"),
     "a negative rate": (["train", "{folder}", "--recipe", "dcgan", "--lr-g", "-1"], "lr_g="),
-    "a choice that is none": (["train", "{folder}", "--recipe", "cgan", "--condition", "hope"], "projection"),
-    "a prior that is none": (["train", "{folder}", "--recipe", "dcgan", "--prior", "hope"], "normal, uniform"),
+    "a choice that is none": (["train", "{folder}", "--recipe", "cgan", "--conditioning", "hope"], "projection"),
+    "a prior that is none": (["train", "{folder}", "--recipe", "dcgan", "--prior", "hope"], "normal"),
     "a size that does not divide": (["train", "{folder}", "--size", "24x40"], "16x32"),
     "a size that is none": (["train", "{folder}", "--size", "64x"], "size"),
     "no images": (["train", "{folder}", "--images", "0"], "images"),
