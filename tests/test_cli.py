@@ -1,4 +1,4 @@
-"""The command line: what goes to which stream, exit codes, and that start-up waits for nothing.
+"""The command line: output streams, exit codes, and a fast start-up.
 
 Most commands run in this process; what is about processes (imports, Ctrl-C) runs in one of its own.
 """
@@ -42,7 +42,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 small pictures in two classes, and one that is broken."""
+    """40 small images in two classes, and a damaged one."""
     root = tmp_path_factory.mktemp("pictures")
     noise = np.random.default_rng(0)
     for i in range(40):
@@ -97,7 +97,7 @@ def test_train_help_shows_the_options_of_the_recipe(capsys: pytest.CaptureFixtur
     assert "--lr-d" not in capsys.readouterr().out
 
 
-def test_training_leaves_a_run_folder_and_says_where(trained: Path, folder: Path) -> None:
+def test_training_creates_a_run_folder_and_prints_its_path(trained: Path, folder: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert names >= {"run.json", "recipe.py", "log.jsonl", "samples", "resume.pt", "reel.webp"}
     config = json.loads((trained / "run.json").read_text())
@@ -140,7 +140,7 @@ def test_numbered_run_folders(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert names[0] in capsys.readouterr().out
 
 
-def test_resume_goes_on_and_refuses_what_is_finished(
+def test_resume_continues_and_refuses_a_finished_run(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "run")
@@ -164,7 +164,7 @@ def test_replay_repeats_a_run_bit_for_bit(trained: Path, tmp_path: Path) -> None
     assert (config["schedule"]["seed"], config["schedule"]["images"], config["options"]["width"]) == (5, 16, 8)
 
 
-def test_replay_lets_a_typed_option_win(trained: Path, tmp_path: Path) -> None:
+def test_options_override_a_replay(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", "--from", str(trained), "--recipe", "cgan", "--width", "4", "--images", "8", "--batch", "8"]
     assert cli.run([*words, "--out", str(out)]) == 0
@@ -296,7 +296,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named_exits_2_and_writes_nothing(
+def test_invalid_input_is_named_exits_2_and_writes_nothing(
     case: str,
     folder: Path,
     trained: Path,
@@ -322,7 +322,7 @@ def test_bad_input_is_named_exits_2_and_writes_nothing(
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
-def test_a_run_without_labels_refuses_a_label(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_labels_rejects_a_label(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "run")
     assert cli.run(["train", str(folder), "--images", "8", "--out", out, *TINY]) == 0
     for label in ("cat", "all"):
@@ -332,7 +332,7 @@ def test_a_run_without_labels_refuses_a_label(folder: Path, tmp_path: Path, caps
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 small pictures with attributes and without labels."""
+    """60 small images with attributes and without labels."""
     root = tmp_path_factory.mktemp("faces")
     noise = np.random.default_rng(1)
     lines = ["file,smiling,colour"]
@@ -376,7 +376,7 @@ def test_attributes_from_a_list_to_samples(
     assert document(capsys)["images"] == 72
 
 
-def test_a_sweep_of_classes_goes_with_attributes(faces: Path, tmp_path: Path) -> None:
+def test_a_sweep_of_classes_can_be_combined_with_attributes(faces: Path, tmp_path: Path) -> None:
     labelled = tmp_path / "both"
     shutil.copytree(faces, labelled)
     lines = (labelled / "labels.csv").read_text().splitlines()
@@ -403,7 +403,9 @@ def test_a_sweep_of_classes_goes_with_attributes(faces: Path, tmp_path: Path) ->
     with np.load(out) as held:
         assert held["labels"].tolist() == [0, 0, 0, 1, 1, 1]
         assert held["attributes"][:, 3].tolist() == 6 * [1]
-        assert held["attributes"][:, 0].tolist() == held["labels"].tolist()  # in these data all of a class smile, or none
+        assert (
+            held["attributes"][:, 0].tolist() == held["labels"].tolist()
+        )  # in these data either all images of a class smile, or none
 
 
 @pytest.mark.parametrize(
@@ -417,7 +419,7 @@ def test_a_sweep_of_classes_goes_with_attributes(faces: Path, tmp_path: Path) ->
         (["--label", "3"], "has no labels"),
     ],
 )
-def test_bad_settings_of_attributes_exit_2(
+def test_invalid_attributes_exit_2(
     attributed: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["sample", str(attributed), *words, "--out", str(tmp_path / "no.png")]) == 2
@@ -425,13 +427,13 @@ def test_bad_settings_of_attributes_exit_2(
     assert not (tmp_path / "no.png").exists()
 
 
-def test_a_run_without_attributes_refuses_to_set_one(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_attributes_rejects_attributes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["sample", str(trained), "--set", "smiling=1"]) == 2
     assert "this run has no attributes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("told", "message"), [("attributes", "needs attributes"), ("both", "needs attributes")])
-def test_a_recipe_that_is_to_be_told_attributes_needs_some(
+def test_conditioning_on_attributes_needs_attributes(
     folder: Path, tmp_path: Path, told: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["train", str(folder), "--recipe", "cgan", "--condition-on", told, "--out", str(tmp_path / "run"), *TINY]
@@ -440,9 +442,7 @@ def test_a_recipe_that_is_to_be_told_attributes_needs_some(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_and_an_evaluation_know_attributes(
-    faces: Path, attributed: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run_and_evaluate_support_attributes(faces: Path, attributed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", str(faces), "--recipe", "cgan", "--images", "64", "--dry-run", *TINY]) == 0
     assert "4 attributes" in capsys.readouterr().out
     assert cli.run(["evaluate", str(attributed), "--metrics", "swd", "-n", "32", "--json"]) == 0
@@ -466,9 +466,7 @@ def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: p
     assert cli.run(["show", "ring", "--out", str(tmp_path / "ring.jpg")]) == 2
 
 
-def test_a_recipe_of_ones_own_trains_resumes_and_samples_by_path(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_recipe_file_trains_resumes_and_samples(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     original = Path(recipes.FOLDER / "wgan_gp.py").read_text()
     mine = tmp_path / "mine.py"
     mine.write_text(original.replace("def wgan_gp(", "def mine(").replace("penalty: float = 10.0", "penalty: float = 7.0"))
@@ -485,9 +483,7 @@ def test_a_recipe_of_ones_own_trains_resumes_and_samples_by_path(
     assert cli.run(["sample", out, "--trust", "--out", str(tmp_path / "grid.png")]) == 0
 
 
-def test_a_diverging_training_stops_with_its_own_code(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_diverging_training_exits_3(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     words = [
         "train",
@@ -511,7 +507,7 @@ def test_a_diverging_training_stops_with_its_own_code(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_prints_how_to_continue(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""What the commands do when the world changes around a run: its data, its cache, its disk, its recipe."""
+"""The commands when data, cache, disk or recipe of a run change, and the options of training and sampling."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def last_weights(run: Run) -> bytes:
     return list(run.weights().values())[-1].read_bytes()
 
 
-def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
+def test_reserved_names_are_the_arguments_of_train() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
     assert own | {*CALL_OPTIONS} == {*settings.CALL}
     assert settings.reserved() == {*settings.CALL, *settings.catalogue()}
@@ -56,28 +56,28 @@ def test_names_that_a_recipe_may_not_use_are_those_of_train_itself() -> None:
     assert {field.name for field in fields(settings.Settings)} == {*settings.SECTIONS}
 
 
-def test_a_recipe_that_uses_such_a_name_is_refused(tmp_path: Path) -> None:
+def test_a_recipe_that_uses_a_reserved_name_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text('"""Mine. Me 2026, A paper, arXiv:2601.00001"""\n\ndef mine(data, *, seed: int = 0):\n    """Mine."""\n')
     with pytest.raises(LeafwingError, match="'seed': this name is reserved"):
         recipes.describe(str(path))
 
 
-def test_resume_from_the_cache_when_the_source_has_gone(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_resume_from_the_cache_when_the_source_is_missing(folder: Path, cache: Path, tmp_path: Path) -> None:
     whole = leafwing.train(folder, out=tmp_path / "whole", images=32, log_every=8, save_every=8, **TINY)
     part = leafwing.train(folder, out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
     shutil.rmtree(folder)
     assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
 
 
-def test_resume_from_the_source_when_the_cache_has_gone(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_resume_from_the_source_when_the_cache_is_missing(folder: Path, cache: Path, tmp_path: Path) -> None:
     whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
     part = leafwing.train(folder, out=tmp_path / "part", images=16, **TINY)
     shutil.rmtree(cache)
     assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
 
 
-def test_resume_says_when_both_have_gone_or_the_data_have_changed(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_resume_reports_missing_or_changed_data(folder: Path, cache: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     shutil.rmtree(cache)
@@ -91,7 +91,7 @@ def test_resume_says_when_both_have_gone_or_the_data_have_changed(folder: Path, 
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on_from_it(
+def test_after_a_full_disk_training_resumes_from_the_last_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on_from_it(
     assert last_weights(leafwing.resume(tmp_path / "run")) == last_weights(whole)
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(folder: Path, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_created_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file"):
         leafwing.train(folder, out=tmp_path / "file" / "run", images=8, **TINY)
@@ -129,7 +129,7 @@ from leafwing.parts.priors import Normal
 
 
 def mine(data, *, batch: int = 8):
-    """A cost that is not a number from 24 images on."""
+    """A loss that becomes NaN at 24 images."""
 
     def play(nets, batch, clock):
         fake = nets.G(Normal(4)(batch.n)).unflatten(1, data.shape)
@@ -144,7 +144,7 @@ def mine(data, *, batch: int = 8):
 '''
 
 
-def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
+def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(BREAKS_AT_24)
     given: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "log_every": 8, "save_every": 8, "keep_every": 0}
@@ -159,8 +159,8 @@ def test_a_cost_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
         leafwing.resume(run.folder, trust=True)
 
 
-def test_intervals_follow_what_time_allows_to_show(folder: Path, tmp_path: Path) -> None:
-    """Time ends this training long before a twentieth of its images; what was given stays as it is."""
+def test_intervals_adapt_to_the_time_limit(folder: Path, tmp_path: Path) -> None:
+    """The time limit ends this training long before a twentieth of its images; intervals set by the user stay as they are."""
     run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=2.0, log_every=8, grid_every=10_000_000, **TINY)
     shown = run.records()[-1]["images"]
     assert run.settings.folder.grid_every == 10_000_000
@@ -169,7 +169,7 @@ def test_intervals_follow_what_time_allows_to_show(folder: Path, tmp_path: Path)
     assert run.records()[-1]["images"] in run.weights()
 
 
-def test_a_training_that_time_cut_short_says_so_last(
+def test_a_training_cut_short_by_the_time_limit_ends_with_a_warning(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"--{name}={value}" for name, value in TINY.items()]
@@ -187,8 +187,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("what", ["missing", "old"])
-def test_a_resume_that_would_replace_weights_is_refused(folder: Path, tmp_path: Path, what: str) -> None:
-    """It used to start again at 0 images, and overwrote log and weights."""
+def test_a_resume_that_would_overwrite_newer_weights_is_refused(folder: Path, tmp_path: Path, what: str) -> None:
+    """Resuming without resume.pt used to start again at 0 images, and overwrote log and weights."""
     run = leafwing.train(folder, out=tmp_path / "run", images=8, save_every=8, keep_last=9, **TINY)
     old = (run.folder / "resume.pt").read_bytes()
     leafwing.resume(run.folder, images=32)
@@ -203,7 +203,7 @@ def test_a_resume_that_would_replace_weights_is_refused(folder: Path, tmp_path: 
     assert leafwing.Model.load(run).sample(2).isfinite().all()
 
 
-def test_a_number_that_is_too_large_is_refused_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
+def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "runs" / "0001-a", images=16, **TINY)
     before = contents(run.folder)
     with pytest.raises(LeafwingError, match="images '999999999999999999999'"):
@@ -214,7 +214,7 @@ def test_a_number_that_is_too_large_is_refused_before_anything_is_written(folder
         (tmp_path / "runs" / "0002-b" / "run.json").write_text(damaged)
         found = commands.table(tmp_path / "runs")
         assert [row["run"] for row in found] == ["0001-a", "0002-b"]
-        assert "run.json" in found[1]["error"], "one bad run takes nothing down"
+        assert "run.json" in found[1]["error"], "a damaged run does not affect the others"
 
 
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:
@@ -228,14 +228,14 @@ def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, t
     assert again.records()[-1]["seconds"] >= spent + 0.2
 
 
-def test_mirrored_pictures_are_another_training(folder: Path, tmp_path: Path) -> None:
+def test_mirrored_images_change_the_training(folder: Path, tmp_path: Path) -> None:
     plain = leafwing.train(folder, out=tmp_path / "plain", images=16, **TINY)
     mirrored = leafwing.train(folder, out=tmp_path / "mirrored", images=16, mirror=True, **TINY)
     assert last_weights(plain) != last_weights(mirrored)
     assert mirrored.config["data"]["options"]["mirror"] is True
 
 
-def test_held_out_pictures_are_never_shown_and_resuming_holds_out_the_same(
+def test_held_out_images_are_never_shown_and_resuming_holds_out_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = leafwing.train(folder, out=tmp_path / "whole", images=64, log_every=8, save_every=8, hold_out=10, **TINY)
@@ -294,7 +294,7 @@ def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16,
 '''
 
 
-def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(folder: Path, tmp_path: Path) -> None:
+def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, tmp_path: Path) -> None:
     for i, path in enumerate(sorted(folder.glob("*.png"))):
         (folder / "ab"[i % 2]).mkdir(exist_ok=True)
         path.rename(folder / "ab"[i % 2] / path.name)
@@ -315,7 +315,7 @@ def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(f
     assert commands.forecast(folder, str(recipe), images=64, **given)["memory"] > 0
     plain = leafwing.train(folder, out=tmp_path / "plain", images=16, **TINY)
     beside = leafwing.train(folder, out=tmp_path / "beside", images=16, labelled=4, **TINY)
-    assert last_weights(plain) == last_weights(beside), "who does not look at the stream is not changed by it"
+    assert last_weights(plain) == last_weights(beside), "a recipe that ignores the second stream is not affected by it"
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_few_labelled_pictures_are_a_stream_of_their_own_also_after_resuming(f
         ({"labelled": 4, "labelled_seed": 2**32}, "labelled_seed 4294967296: must be from 0"),
     ],
 )
-def test_labelled_pictures_that_cannot_be_had_write_nothing(
+def test_an_impossible_labelled_stream_writes_nothing(
     folder: Path, tmp_path: Path, asked: dict[str, int], message: str
 ) -> None:
     recipe = tmp_path / "few.py"
@@ -338,13 +338,13 @@ def test_labelled_pictures_that_cannot_be_had_write_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_holding_out_too_many_pictures_writes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_holding_out_too_many_images_writes_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="hold-out 24: there are 24"):
         leafwing.train(folder, out=tmp_path / "run", images=16, hold_out=24, **TINY)
     assert not (tmp_path / "run").exists()
 
 
-def test_tensorboard_files_are_written_when_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_tensorboard_files_are_written_on_request(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run = leafwing.train(folder, out=tmp_path / "run", images=16, tensorboard=True, **TINY)
     assert list(run.folder.glob("events.out.tfevents.*"))
@@ -357,7 +357,7 @@ def test_last_and_milestone_checkpoints_are_kept(folder: Path, tmp_path: Path) -
     assert list(run.weights()) == [8, 32, 64, 88, 96]
 
 
-def test_a_summary_of_runs_survives_a_broken_one(folder: Path, tmp_path: Path) -> None:
+def test_the_table_of_runs_includes_a_damaged_one(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     leafwing.train(folder, root=root, images=8, **TINY)
     (root / "0002-broken").mkdir()
@@ -380,8 +380,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return leafwing.train(root / "pictures", "cgan", out=root / "run", images=16, **TINY)
 
 
-def test_many_samples_are_never_held_as_floats(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three kinds show the very pixels of `Model.sample`, and see 64 samples at a time."""
+def test_many_samples_are_never_all_in_memory_as_floats(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three kinds contain exactly the pixels of `Model.sample`, and convert 64 samples at a time."""
     expected = pictures.to_pixels(leafwing.Model.load(trained).sample(150, seed=2))
     to_pixels, sizes = pictures.to_pixels, []
     monkeypatch.setattr(pictures, "to_pixels", lambda block: sizes.append(len(block)) or to_pixels(block))
@@ -399,7 +401,9 @@ def test_many_samples_are_never_held_as_floats(trained: Run, tmp_path: Path, mon
     assert made["grid"].read_bytes() == pictures.png(pictures.tile(pictures.enlarged(expected)))
 
 
-def test_precision_is_chosen_by_the_one_who_asks(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_of_sampling_is_independent_of_training(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def samples(name: str, **how: str) -> np.ndarray:
         with np.load(commands.sample(trained.folder, 3, kind="npz", out=tmp_path / f"{name}.npz", **how)) as held:
             return held["samples"].astype(int)
@@ -447,7 +451,7 @@ def test_a_sweep_and_all_labels_exclude_each_other(trained: Run) -> None:
         commands.sample(trained.folder, 2, sweep="code0=0:1")
 
 
-def test_only_bf16_changes_how_weights_lie(trained: Run) -> None:
+def test_only_bf16_changes_the_memory_layout_of_weights(trained: Run) -> None:
     for precision, last in (("fp32", False), ("bf16", True)):
         game = leafwing.Model.load(trained, precision=precision).game
         weights = [weight for weight in game.nets.G.parameters() if weight.dim() == 4 and min(weight.shape[1:]) > 1]
@@ -455,21 +459,21 @@ def test_only_bf16_changes_how_weights_lie(trained: Run) -> None:
         assert all(weight.is_contiguous(memory_format=torch.channels_last) == last for weight in weights)
 
 
-def test_a_run_goes_on_with_smaller_parts_or_other_threads_and_says_so(folder: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_another_micro_batch_or_thread_count_and_records_it(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "wgan_gp", images=32, out=tmp_path / "run", **TINY)
     assert run.settings.machine.micro_batch == 0
     resumed = leafwing.resume(run.folder, images="+32", micro_batch=4, threads=1)
     machine = Run(run.folder).settings.machine
     assert resumed.done == "images"
     assert machine.micro_batch == 4
-    assert machine.precision == "fp32", "what was not asked for stays"
+    assert machine.precision == "fp32", "other settings stay as they were"
     again = leafwing.resume(run.folder, images="+32", device="cpu")
     assert Run(again.folder).settings.machine.micro_batch == 4
     with pytest.raises(LeafwingError, match="no device 'tpu'"):
         leafwing.resume(run.folder, images="+32", device="tpu")
 
 
-def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_a_run_without_recorded_hardware_settings_resumes(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "dcgan", images=16, out=tmp_path / "run", **TINY)
     settings = json.loads((run.folder / "run.json").read_text())
     for name in [name for name in settings["machine"] if name not in ("device", "precision", "threads")]:
@@ -478,7 +482,7 @@ def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp
     assert leafwing.resume(run.folder, images="+16").done == "images"
 
 
-def test_a_dry_run_says_what_was_chosen_and_why(folder: Path) -> None:
+def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:
     plan = commands.forecast(folder, "dcgan", micro_batch=4, layout="contiguous", **TINY)
     assert plan["machine"]["micro_batch"] == 4
     assert plan["why"]["layout"] == "as asked"

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all: what was there before survives every failure, and nothing is left lying about."""
+"""Atomic writes: after every failure the old file is intact, and there are no temporary files."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def test_the_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
 
-    def slowly(beside: Path) -> None:
-        beside.write_text("half")
+    def slowly(temporary: Path) -> None:
+        temporary.write_text("half")
         assert path.read_text() == "old"
-        beside.write_text("whole")
+        temporary.write_text("whole")
 
     files.write(path, slowly)
     assert path.read_text() == "whole"
 
 
-def test_a_failing_writer_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+def test_a_failing_writer_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
 
-    def fails(beside: Path) -> None:
-        beside.write_text("half")
+    def fails(temporary: Path) -> None:
+        temporary.write_text("half")
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
@@ -57,9 +57,9 @@ def test_a_failing_writer_leaves_the_old_file_and_no_litter(tmp_path: Path) -> N
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_an_interrupted_writer_leaves_no_litter(tmp_path: Path) -> None:
-    def interrupted(beside: Path) -> None:
-        beside.write_text("half")
+def test_an_interrupted_writer_leaves_no_temporary_file(tmp_path: Path) -> None:
+    def interrupted(temporary: Path) -> None:
+        temporary.write_text("half")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -92,12 +92,12 @@ def test_a_missing_folder_is_a_storage_error(tmp_path: Path) -> None:
         files.write(tmp_path / "missing" / "a", "new")
 
 
-def test_what_is_no_fault_of_the_storage_passes_through() -> None:
+def test_other_errors_pass_through() -> None:
     with pytest.raises(ValueError, match="mine"), files.storage("x"):
         raise ValueError("mine")
 
 
-def test_a_storage_error_is_one_of_those_a_user_reads() -> None:
+def test_a_storage_error_is_a_user_facing_error() -> None:
     assert issubclass(StorageError, LeafwingError)
     with pytest.raises(StorageError, match=r"cannot write x: .*disk space"), files.storage("x"):
         full()

@@ -1,4 +1,4 @@
-"""Whether a training is healthy, judged by lines of a log: every fault is noticed, in time, and nothing else."""
+"""Alarms from the lines of a log: every fault is detected in time, and there are no false alarms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WELL = {"variety": 0.9, "distance": 0.05, "moved": 0.1, "separation": 0.9, "marg
 
 
 def line(check: int, **signals: float) -> dict[str, Any]:
-    """A line of a log: 100 images and 40 rounds after the one before, healthy but for the signals given."""
+    """A line of a log, 100 images and 40 rounds after the previous one; healthy except for the given signals."""
     weights = {f"{player}/weights": 10 + 0.01 * check for player in "GD"}
     gradients = {f"{player}/gradient": 1.0 + 0.1 * (check % 3) for player in "GD"}
     costs = {"D/adversarial": 1.0, "G/adversarial": 1.0}
@@ -26,12 +26,12 @@ def line(check: int, **signals: float) -> dict[str, Any]:
 
 
 def log(*states: dict[str, float], **more: float) -> list[dict[str, Any]]:
-    """Lines with these signals, one after another, from 100 images on."""
+    """Consecutive lines with these signals, starting at 100 images."""
     return [line(check, **{**more, **state}) for check, state in enumerate(states, 1)]
 
 
 FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
-    # What is wrong from the 31st check on: kind, words, and after how many checks the alarm is raised.
+    # Faults from the 31st check on: kind, part of the description, and number of checks until the alarm is raised.
     "one picture": ("collapse", "nearly identical", 3, {"variety": 0.001}),
     "one picture a class": ("collapse", "nearly identical", 3, {"echo": 0.001}),
     "few pictures": ("collapse", "diversity has dropped", 4, {"variety": 0.1}),
@@ -58,7 +58,7 @@ def numbers(alarms: list[health.Alarm], words: str) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_is_noticed_in_time_and_its_end_too(fault: str) -> None:
+def test_every_fault_is_detected_in_time_and_its_end_too(fault: str) -> None:
     kind, words, checks, signals = FAULTS[fault]
     ill = log(*[{}] * 30, *[signals] * 12, *[{}] * 20)
     (alarm,) = (one for one in health.alarms(ill) if words in one.about)
@@ -69,13 +69,13 @@ def test_every_fault_is_noticed_in_time_and_its_end_too(fault: str) -> None:
     assert alarm.until is not None
     assert alarm.raised < alarm.until <= 5200
     assert str(alarm).endswith(health.ADVICE[kind])
-    # Judged line by line, as training does, the same is found at the same place, and nothing before it.
+    # Evaluated line by line, as during training, the alarm appears at the same check and not before.
     for seen in range(1, len(ill) + 1):
         expected = [(alarm.since, alarm.raised)] if 100 * seen >= alarm.raised else []
         assert numbers(health.alarms(ill[:seen]), words) == expected
 
 
-def test_a_critic_wins_only_when_nothing_comes_of_it_for_long() -> None:
+def test_a_winning_critic_is_an_alarm_only_if_the_samples_stall() -> None:
     far = {"separation": 1.0}
     stuck = log(*[far | {"distance": 0.7 - 0.001 * check} for check in range(40)])
     assert [alarm.kind for alarm in health.alarms(stuck)] == ["critic"]
@@ -88,7 +88,7 @@ def test_a_critic_wins_only_when_nothing_comes_of_it_for_long() -> None:
     assert health.alarms(fooled) == []
 
 
-def test_a_player_that_is_not_asked_to_learn_may_rest() -> None:
+def test_a_player_that_does_not_move_may_keep_its_weights() -> None:
     resting = log(*[{"D/weights": 10.0}] * 20)
     assert [alarm.about for alarm in health.alarms(resting)] == ["the weights of D have stopped changing"]
     for one in resting:
@@ -96,7 +96,7 @@ def test_a_player_that_is_not_asked_to_learn_may_rest() -> None:
     assert health.alarms(resting) == []
 
 
-def test_a_player_whose_schedule_has_come_to_its_end_may_rest() -> None:
+def test_a_player_with_a_decayed_learning_rate_may_keep_its_weights() -> None:
     fading = log(*[{"D/rate": 1e-3 * 0.8**check, "D/weights": 10 + 0.8**check} for check in range(80)])
     assert health.alarms(fading) == []
     early = log(*[{"D/rate": 1e-3, "D/weights": 10 + 0.8**check} for check in range(80)])
@@ -105,12 +105,12 @@ def test_a_player_whose_schedule_has_come_to_its_end_may_rest() -> None:
     assert [alarm.about for alarm in health.alarms(never)] == ["the weights of D have stopped changing"]
 
 
-def test_signals_that_are_missing_raise_no_alarm() -> None:
+def test_missing_signals_raise_no_alarm() -> None:
     bare = [{"images": one, "round": one, "costs": {}, "health": {}} for one in range(100, 4000, 100)]
     assert health.alarms(bare) == []
 
 
-def test_a_diverged_training_is_an_alarm_of_its_own() -> None:
+def test_divergence_is_an_alarm() -> None:
     (alarm,) = health.alarms(
         [*log({}, {}), {"images": 230, "costs": {}, "diverged": "weight 'w' of player G is not a number"}]
     )
@@ -118,7 +118,7 @@ def test_a_diverged_training_is_an_alarm_of_its_own() -> None:
     assert "nan" not in str(alarm)
 
 
-def test_every_kind_has_advice_and_json_can_hold_every_alarm() -> None:
+def test_every_kind_has_advice_and_every_alarm_is_valid_json() -> None:
     kinds = {rule.kind for rule in health.rules(["G"])} | {"nan"}
     assert kinds == health.ADVICE.keys()
     assert set(health.SLOWER_HELPS) <= kinds

@@ -1,4 +1,4 @@
-"""A trained generator as users see it: the same seed gives the same samples whatever else is asked for."""
+"""A trained generator: the samples of a seed depend on nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def game(name: str, spec: DataSpec) -> Game:
         }
     )
     made = recipes.build(name, recipes.find(name), spec, options)
-    with torch.no_grad():  # batch statistics that are not those of any one batch, as after training
+    with torch.no_grad():  # running statistics that differ from those of any batch, as after training
         for module in made.players["G"].net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.05, 0.05)
@@ -48,11 +48,11 @@ def plain() -> Model:
 
 
 @pytest.fixture(scope="module")
-def told() -> Model:
+def conditions() -> Model:
     return Model(game("cgan", LABELLED), LABELLED)
 
 
-def test_samples_have_the_datas_shape_and_range(plain: Model) -> None:
+def test_samples_have_the_shape_and_range_of_the_data(plain: Model) -> None:
     samples = plain.sample(3)
     assert samples.shape == (3, 3, 16, 16)
     assert samples.dtype == torch.float32
@@ -66,21 +66,21 @@ def test_the_same_seed_gives_the_same_samples_and_another_seed_others(plain: Mod
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65])
-def test_samples_are_the_same_bits_however_many_are_asked_for(plain: Model, n: int) -> None:
+def test_samples_do_not_depend_on_their_number(plain: Model, n: int) -> None:
     many = plain.sample(150, seed=3)
     assert torch.equal(plain.sample(n, seed=3), many[:n])
 
 
 @pytest.mark.parametrize("n", [1, 5, 8, 9])
-def test_rounding_that_depends_on_the_size_of_a_pass_does_not_show(n: int) -> None:
-    """Kernels round by shape; here that is exaggerated."""
+def test_rounding_does_not_depend_on_the_number_of_samples(n: int) -> None:
+    """Kernels round depending on the shape; this one exaggerates it."""
     abilities = Abilities(prior=Normal(2), generate=lambda nets, z, label: z * (1 + len(z) / 100))
     model = Model(Game({}, [], abilities), DataSpec(0, 0, 2))
     assert torch.equal(model.sample(n, batch=8), model.sample(20, batch=8)[:n])
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
-def test_samples_do_not_depend_on_how_many_are_made_at_a_time(plain: Model, batch: int) -> None:
+def test_samples_do_not_depend_on_the_batch_size(plain: Model, batch: int) -> None:
     assert torch.allclose(plain.sample(20, batch=batch), plain.sample(20), atol=1e-5)
 
 
@@ -94,17 +94,17 @@ def test_neighbouring_seeds_share_no_latent(plain: Model) -> None:
     assert len(latents.unique(dim=0)) == 600
 
 
-def test_labels_in_turn_do_not_depend_on_how_many_are_asked_for(told: Model) -> None:
-    assert torch.equal(told.sample(2, seed=3), told.sample(70, seed=3)[:2])
+def test_default_labels_do_not_depend_on_the_number_of_samples(conditions: Model) -> None:
+    assert torch.equal(conditions.sample(2, seed=3), conditions.sample(70, seed=3)[:2])
 
 
-def test_one_sample_alone_equals_itself_among_many_although_there_is_batch_norm(plain: Model) -> None:
+def test_a_single_sample_is_the_same_with_batch_normalisation(plain: Model) -> None:
     latents = plain.latents(5)
     alone = torch.cat([plain.generate(z[None], batch=1) for z in latents])
     assert torch.allclose(alone, plain.generate(latents), atol=1e-5)
 
 
-def test_running_statistics_are_used_and_left_alone(plain: Model) -> None:
+def test_running_statistics_are_used_and_not_changed(plain: Model) -> None:
     before = {key: value.clone() for key, value in plain.game.players["G"].net.state_dict().items()}
     plain.game.players["G"].net.train()
     samples = plain.sample(8)
@@ -113,13 +113,13 @@ def test_running_statistics_are_used_and_left_alone(plain: Model) -> None:
     assert torch.equal(plain.sample(8), samples)
 
 
-def test_training_goes_on_as_before_after_a_look_at_the_samples(plain: Model) -> None:
+def test_sampling_does_not_change_training(plain: Model) -> None:
     net = plain.game.players["G"].net
     net.train()
     torch.manual_seed(7)
     before = torch.get_rng_state()
     plain.sample(3, seed=1)
-    assert torch.equal(torch.get_rng_state(), before), "the global random state moved"
+    assert torch.equal(torch.get_rng_state(), before), "the global random state changed"
     assert all(module.training for module in net.modules())
     assert all(weight.requires_grad for weight in net.parameters())
     net.eval()
@@ -136,7 +136,7 @@ def test_training_mode_is_restored_even_when_generating_fails(plain: Model) -> N
     net.eval()
 
 
-def test_the_averaged_copy_is_what_users_see() -> None:
+def test_samples_come_from_the_moving_average() -> None:
     torch.manual_seed(0)
     made = game("dcgan", PICTURES)
     averaged = Game({**made.players, "G": Player(made.players["G"].net, ema=100)}, [], made.abilities)
@@ -148,11 +148,11 @@ def test_the_averaged_copy_is_what_users_see() -> None:
     assert torch.equal(model.sample(2), before)
 
 
-def test_generate_takes_latents_of_ones_own(plain: Model) -> None:
+def test_generate_accepts_given_latents(plain: Model) -> None:
     assert torch.equal(plain.generate(plain.latents(4, 9)), plain.sample(4, 9))
 
 
-def test_points_come_in_the_datas_units_and_are_not_clamped() -> None:
+def test_points_have_the_units_of_the_data_and_are_not_clipped() -> None:
     prior = Normal(2)
     net = nn.Linear(2, 2)
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_points_come_in_the_datas_units_and_are_not_clamped() -> None:
     assert torch.allclose(model.sample(10), model.latents(10) * 50)
 
 
-def test_pictures_are_clamped() -> None:
+def test_images_are_clipped() -> None:
     abilities = Abilities(prior=Normal(2), generate=lambda nets, z, label: z[:, :1, None, None].expand(-1, 3, 16, 16) * 50)
     model = Model(Game({"G": Player(nn.Linear(2, 2))}, [], abilities), PICTURES)
     samples = model.sample(10)
@@ -171,14 +171,14 @@ def test_pictures_are_clamped() -> None:
 
 
 @pytest.mark.parametrize(("n", "batch"), [(1, 8), (8, 8), (20, 8), (20, 64)])
-def test_a_stream_gives_the_same_samples_in_blocks(told: Model, n: int, batch: int) -> None:
-    latents = told.latents(n, 4)
-    blocks = list(told.stream(latents, label="bee", batch=batch))
+def test_a_stream_gives_the_same_samples_in_blocks(conditions: Model, n: int, batch: int) -> None:
+    latents = conditions.latents(n, 4)
+    blocks = list(conditions.stream(latents, label="bee", batch=batch))
     assert [len(block) for block in blocks] == [min(batch, n - start) for start in range(0, n, batch)]
-    assert torch.equal(torch.cat(blocks), told.generate(latents, label="bee", batch=batch))
+    assert torch.equal(torch.cat(blocks), conditions.generate(latents, label="bee", batch=batch))
 
 
-def test_a_block_is_made_when_it_is_asked_for_and_training_may_go_on_between() -> None:
+def test_blocks_are_generated_lazily_and_training_may_continue_in_between() -> None:
     passes = []
     abilities = Abilities(Normal(2), lambda nets, z, label: passes.append(nets.G.training) or nets.G(z))
     net = nn.Linear(2, 2)
@@ -194,15 +194,15 @@ def test_a_block_is_made_when_it_is_asked_for_and_training_may_go_on_between() -
     assert next(blocks, None) is None
 
 
-def test_what_is_wrong_with_a_stream_is_said_before_its_first_block(told: Model) -> None:
+def test_errors_of_a_stream_are_raised_before_its_first_block(conditions: Model) -> None:
     for given in ({"label": "bea"}, {"batch": 0}):
         with pytest.raises(LeafwingError):
-            told.stream(told.latents(2), **given)
+            conditions.stream(conditions.latents(2), **given)
     with pytest.raises(LeafwingError, match="cannot generate"):
         Model(Game({}, [], Abilities()), PICTURES).stream(torch.zeros(1, 1))
 
 
-def test_bf16_gives_nearly_the_same_pictures_and_they_do_not_depend_on_how_many_are_asked_for(plain: Model) -> None:
+def test_bf16_samples_are_nearly_the_same_and_do_not_depend_on_their_number(plain: Model) -> None:
     fast = Model(plain.game, PICTURES, precision="bf16")
     many = fast.sample(150, seed=3)
     assert many.dtype == torch.float32
@@ -210,14 +210,14 @@ def test_bf16_gives_nearly_the_same_pictures_and_they_do_not_depend_on_how_many_
     exact = plain.sample(150, seed=3)
     assert not torch.equal(many, exact)
     grey_levels = (many - exact).abs() * 127.5
-    assert exact.std() * 127.5 > 5, "the pictures are too pale for their difference to mean anything"
+    assert exact.std() * 127.5 > 5, "the contrast of the samples is too low for a comparison"
     assert grey_levels.max() < 1
     for n in (1, 64, 65):
         assert torch.equal(fast.sample(n, seed=3), many[:n])
     assert torch.equal(plain.sample(150, seed=3), exact)
 
 
-def test_compiled_networks_make_the_same_samples(plain: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_networks_generate_the_same_samples(plain: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
 
     def compiled(net: nn.Module) -> Callable[..., Tensor]:
@@ -229,7 +229,7 @@ def test_compiled_networks_make_the_same_samples(plain: Model, monkeypatch: pyte
     assert len(passes) == 2  # blocks
 
 
-def test_networks_that_cannot_be_compiled_make_the_same_samples_and_it_is_said_once(
+def test_a_compilation_error_is_reported_once_and_samples_are_the_same(
     plain: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(net: nn.Module) -> Callable[..., Tensor]:
@@ -245,7 +245,7 @@ def test_networks_that_cannot_be_compiled_make_the_same_samples_and_it_is_said_o
     assert said == ["the networks cannot be compiled, so sampling continues without compilation: no compiler"]
 
 
-def test_another_precision_is_refused_with_those_there_are(plain: Model) -> None:
+def test_an_unknown_precision_is_an_error_that_lists_the_known_ones(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="no precision 'auto'; choose from fp32, bf16"):
         Model(plain.game, PICTURES, precision="auto")
 
@@ -254,42 +254,42 @@ def differ(one: Tensor, other: Tensor) -> bool:
     return not torch.allclose(one, other, atol=1e-4)
 
 
-def test_a_label_may_be_a_name_an_index_or_one_for_each(told: Model) -> None:
-    by_name, by_index = told.sample(3, label="bee"), told.sample(3, label=1)
+def test_a_label_may_be_a_name_an_index_or_a_sequence(conditions: Model) -> None:
+    by_name, by_index = conditions.sample(3, label="bee"), conditions.sample(3, label=1)
     assert torch.equal(by_name, by_index)
-    assert torch.equal(told.sample(3, label="1"), by_index)
-    assert torch.equal(told.sample(3, label=["bee", 1, "bee"]), by_index)
-    assert torch.equal(told.sample(3, label=torch.tensor([1, 1, 1])), by_index)
-    assert differ(by_index, told.sample(3, label="ant"))
+    assert torch.equal(conditions.sample(3, label="1"), by_index)
+    assert torch.equal(conditions.sample(3, label=["bee", 1, "bee"]), by_index)
+    assert torch.equal(conditions.sample(3, label=torch.tensor([1, 1, 1])), by_index)
+    assert differ(by_index, conditions.sample(3, label="ant"))
 
 
-def test_a_name_that_looks_like_a_number_is_a_name(told: Model) -> None:
-    digits = Model(told.game, DataSpec(16, 16, 3, ("7", "0", "1")))
+def test_a_name_that_looks_like_a_number_is_a_name(conditions: Model) -> None:
+    digits = Model(conditions.game, DataSpec(16, 16, 3, ("7", "0", "1")))
     assert digits.classes("0", 2) == [1, 1]
     assert digits.classes("2", 1) == [2]
     assert digits.classes(0, 1) == [0]
 
 
-def test_without_a_label_classes_come_in_turn(told: Model) -> None:
-    assert told.classes(None, 5) == [0, 1, 2, 0, 1]
-    assert torch.equal(told.sample(4), told.sample(4, label=[0, 1, 2, 0]))
+def test_without_a_label_classes_come_in_turn(conditions: Model) -> None:
+    assert conditions.classes(None, 5) == [0, 1, 2, 0, 1]
+    assert torch.equal(conditions.sample(4), conditions.sample(4, label=[0, 1, 2, 0]))
 
 
-def test_a_sequence_of_labels_keeps_its_order_over_several_passes(told: Model) -> None:
+def test_a_sequence_of_labels_keeps_its_order_over_several_passes(conditions: Model) -> None:
     labels = [i % 2 for i in range(10)]
-    assert torch.allclose(told.sample(10, label=labels, batch=3), told.sample(10, label=labels), atol=1e-5)
+    assert torch.allclose(conditions.sample(10, label=labels, batch=3), conditions.sample(10, label=labels), atol=1e-5)
 
 
-def test_a_model_knows_what_it_can(plain: Model, told: Model) -> None:
+def test_a_model_reports_its_abilities(plain: Model, conditions: Model) -> None:
     assert plain.can("generate")
-    assert told.can("label")
+    assert conditions.can("label")
     assert not plain.can("label")
     assert not plain.can("encode")
     assert not Model(Game({}, [], Abilities()), PICTURES).can("generate")
-    assert (plain.labels, told.labels) == ((), ("ant", "bee", "2"))
+    assert (plain.labels, conditions.labels) == ((), ("ant", "bee", "2"))
 
 
-def test_labels_of_the_data_are_none_of_a_model_that_takes_none(plain: Model) -> None:
+def test_an_unconditional_model_has_no_labels(plain: Model) -> None:
     unconditional = Model(plain.game, LABELLED)
     assert unconditional.labels == ()
     with pytest.raises(LeafwingError, match=r"no labels.*sample without a label"):
@@ -308,21 +308,21 @@ def test_labels_of_the_data_are_none_of_a_model_that_takes_none(plain: Model) ->
         (["ant", "bee", "cow"], "no class 'cow'"),
     ],
 )
-def test_a_wrong_label_is_answered_with_those_there_are(told: Model, label: object, message: str) -> None:
+def test_an_unknown_label_is_an_error_that_lists_the_known_ones(conditions: Model, label: object, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
-        told.sample(3, label=label)  # type: ignore[arg-type]
+        conditions.sample(3, label=label)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed=-1"), (1, 2**32, "seed=4294967296")]
 )
-def test_impossible_numbers_are_refused_by_name(plain: Model, n: int, seed: int, message: str) -> None:
+def test_invalid_numbers_are_rejected_by_name(plain: Model, n: int, seed: int, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
         plain.sample(n, seed)
 
 
 @pytest.mark.parametrize("batch", [0, -1])
-def test_an_impossible_batch_is_refused_by_name(plain: Model, batch: int) -> None:
+def test_an_invalid_batch_size_is_rejected_by_name(plain: Model, batch: int) -> None:
     with pytest.raises(LeafwingError, match="batch"):
         plain.sample(2, batch=batch)
 
@@ -331,7 +331,7 @@ def test_the_largest_seed_works(plain: Model) -> None:
     assert plain.latents(1, 2**32 - 1).shape == (1, 6)
 
 
-def test_a_game_that_cannot_says_so() -> None:
+def test_a_missing_ability_is_an_error() -> None:
     model = Model(Game({}, [], Abilities()), PICTURES)
     with pytest.raises(LeafwingError, match="no latent prior"):
         model.sample(1)
@@ -349,7 +349,7 @@ def coded() -> Model:
     return Model(recipes.build("infogan", recipes.find("infogan"), PICTURES, options), PICTURES)
 
 
-def test_codes_are_named_and_swept_while_all_else_stays(coded: Model, plain: Model) -> None:
+def test_a_sweep_changes_only_its_code(coded: Model, plain: Model) -> None:
     assert coded.codes == {"noise": 6, "category": 3, "code0": 1, "code1": 1}
     assert plain.codes == {}
     latents = coded.latents(2)
@@ -371,12 +371,12 @@ def test_codes_are_named_and_swept_while_all_else_stays(coded: Model, plain: Mod
         ("category", [1.0], "code category takes no values: it is one of 3 classes"),
     ],
 )
-def test_a_wrong_sweep_is_answered(coded: Model, code: str, values: list[float] | None, said: str) -> None:
+def test_an_invalid_sweep_is_an_error(coded: Model, code: str, values: list[float] | None, said: str) -> None:
     with pytest.raises(LeafwingError, match=said):
         coded.sweep(coded.latents(1), code, values)
 
 
-def test_a_model_without_codes_has_none_to_sweep(plain: Model) -> None:
+def test_a_model_without_codes_cannot_sweep(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="the latents of this run have no named parts"):
         plain.sweep(plain.latents(1), "code0", [1.0])
 
@@ -385,7 +385,7 @@ def test_a_model_without_codes_has_none_to_sweep(plain: Model) -> None:
 
 
 @pytest.mark.parametrize("name", ["bigan", "vaegan", "alpha_gan"])
-def test_an_encoder_reads_latents_the_same_however_many_at_a_time(name: str) -> None:
+def test_encoded_latents_do_not_depend_on_the_batch_size(name: str) -> None:
     model = Model(game(name, PICTURES), PICTURES)
     samples = model.sample(5)
     latents = model.encode(samples)
@@ -398,7 +398,7 @@ def test_an_encoder_reads_latents_the_same_however_many_at_a_time(name: str) -> 
         model.encode(torch.zeros(1, 3, 8, 8))
 
 
-def test_a_game_without_encoder_says_so(plain: Model) -> None:
+def test_a_game_without_an_encoder_cannot_encode(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="no encoder"):
         plain.encode(plain.sample(1))
 
@@ -416,7 +416,7 @@ def test_a_classifier_gives_probabilities(name: str) -> None:
         model.classify(torch.zeros(1, 3, 8, 8))
 
 
-def test_a_game_without_classifier_says_so(plain: Model) -> None:
+def test_a_game_without_a_classifier_cannot_classify(plain: Model) -> None:
     with pytest.raises(LeafwingError, match="no classifier"):
         plain.classify(plain.sample(1))
 
@@ -427,9 +427,9 @@ NAMES = ("smiling", "colour=blue", "colour=green", "colour=red", "old")
 REAL = [[0, 1, 0, 0, 1, 0], [0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 0, 1], [1, 1, 0, 0, 1, 1]]  # the class, then the attributes
 
 
-def attributed(told: str, combinations: list[list[int]] | None = None) -> Model:
+def attributed(conditions: str, combinations: list[list[int]] | None = None) -> Model:
     spec = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label", "attributes"), NAMES)
-    options = recipes.describe("cgan").resolve({"latent": 6, "width": 4, "max_width": 8, "condition_on": told})
+    options = recipes.describe("cgan").resolve({"latent": 6, "width": 4, "max_width": 8, "condition_on": conditions})
     torch.manual_seed(0)
     made = recipes.build("cgan", recipes.find("cgan"), spec, options)
     return Model(made, spec, combinations=REAL if combinations is None else combinations)
@@ -440,7 +440,7 @@ def faces() -> Model:
     return attributed("attributes")
 
 
-def test_what_a_model_takes(faces: Model, plain: Model) -> None:
+def test_conditions_of_a_model(faces: Model, plain: Model) -> None:
     both, label = attributed("both"), attributed("label")
     assert (faces.labels, faces.attributes) == ((), NAMES)
     assert (both.labels, both.attributes) == (("ant", "bee"), NAMES)
@@ -448,7 +448,7 @@ def test_what_a_model_takes(faces: Model, plain: Model) -> None:
     assert [faces.can("attributes"), plain.can("attributes"), faces.can("label")] == [True, False, False]
 
 
-def test_attributes_change_the_picture_and_label_and_attributes_are_told_apart(faces: Model) -> None:
+def test_attributes_and_labels_change_the_samples_independently(faces: Model) -> None:
     one, other = np.array([[1, 0, 0, 1, 0]]), np.array([[0, 0, 0, 1, 0]])
     assert not torch.equal(faces.sample(1, attributes=one), faces.sample(1, attributes=other))
     assert torch.equal(faces.sample(1, attributes=one), faces.sample(1, attributes=torch.tensor(one)))
@@ -459,7 +459,7 @@ def test_attributes_change_the_picture_and_label_and_attributes_are_told_apart(f
 
 @pytest.mark.parametrize("settings", [None, {}, {"smiling": 1}, {"colour": "red"}, {"smiling": "0", "old": False}])
 @pytest.mark.parametrize("combinations", [REAL, []])
-def test_attributes_do_not_depend_on_how_many_are_asked_for(
+def test_attributes_do_not_depend_on_the_number_of_samples(
     settings: dict[str, str | int] | None, combinations: list[list[int]]
 ) -> None:
     model = attributed("attributes", combinations)
@@ -471,7 +471,7 @@ def test_attributes_do_not_depend_on_how_many_are_asked_for(
         assert (many != model.attribute_rows(settings, 150, 4)).any()
 
 
-def test_what_is_not_set_is_as_real_samples_have_it(faces: Model) -> None:
+def test_unspecified_attributes_follow_the_real_data(faces: Model) -> None:
     real = {tuple(row[1:]) for row in REAL}
     assert {tuple(row) for row in faces.attribute_rows(None, 200).tolist()} == real
     smiling = {tuple(row) for row in faces.attribute_rows({"smiling": 1}, 200).tolist()}
@@ -479,26 +479,26 @@ def test_what_is_not_set_is_as_real_samples_have_it(faces: Model) -> None:
     assert {tuple(row) for row in faces.attribute_rows({"colour": "green"}, 50).tolist()} == {(0, 0, 1, 0, 1)}
 
 
-def test_yes_and_no_can_be_said_in_several_ways(faces: Model) -> None:
+def test_boolean_values_have_several_spellings(faces: Model) -> None:
     for yes in (1, "1", True, "yes", "True"):
         assert (faces.attribute_rows({"smiling": yes}, 9) == faces.attribute_rows({"smiling": 1}, 9)).all()
     assert not faces.attribute_rows({"smiling": "no"}, 9)[:, 0].any()
 
 
-def test_what_no_real_sample_has_can_be_asked_for(faces: Model) -> None:
+def test_unseen_combinations_can_be_requested(faces: Model) -> None:
     found = faces.attribute_rows({"smiling": 1, "colour": "green"}, 50)
     assert (found[:, :4] == [1, 0, 1, 0]).all()
     assert set(found[:, 4].tolist()) == {0, 1}
 
 
-def test_attributes_go_with_the_class_where_the_model_takes_both() -> None:
+def test_attributes_match_the_class_if_the_model_has_both() -> None:
     model = attributed("both")
     found = model.attribute_rows(None, 100, 0, [i % 2 for i in range(100)])
     assert {tuple(row) for row in found[::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 0}
     assert {tuple(row) for row in found[1::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 1}
 
 
-def test_a_model_that_knows_no_real_sample_tosses_coins_and_takes_one_value_of_a_category() -> None:
+def test_without_real_combinations_attributes_are_random_and_categories_valid() -> None:
     found = attributed("attributes", []).attribute_rows({"old": 1}, 400)
     assert (found[:, 1:4].sum(1) == 1).all()
     assert (found[:, 4] == 1).all()
@@ -517,22 +517,22 @@ def test_a_model_that_knows_no_real_sample_tosses_coins_and_takes_one_value_of_a
         (np.full((2, 5), 0.5), "zeros and ones"),
     ],
 )
-def test_attributes_that_the_model_does_not_know_are_named(faces: Model, settings: object, message: str) -> None:
+def test_unknown_attributes_are_named(faces: Model, settings: object, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
         faces.sample(2, attributes=settings)  # type: ignore[arg-type]
 
 
-def test_a_model_without_attributes_refuses_them(plain: Model, told: Model) -> None:
-    for model in (plain, told):
+def test_a_model_without_attributes_rejects_them(plain: Model, conditions: Model) -> None:
+    for model in (plain, conditions):
         with pytest.raises(LeafwingError, match="this run has no attributes"):
             model.sample(2, attributes={"smiling": 1})
 
 
-def test_a_model_that_takes_attributes_alone_refuses_a_label(faces: Model) -> None:
+def test_a_model_with_attributes_only_rejects_a_label(faces: Model) -> None:
     with pytest.raises(LeafwingError, match="this run has no labels"):
         faces.sample(2, label=0)
 
 
-def test_the_sheet_of_a_model_with_attributes_is_the_same_every_time(faces: Model) -> None:
+def test_the_sheet_of_a_model_with_attributes_is_deterministic(faces: Model) -> None:
     for model in (faces, attributed("both")):
         assert sheet(model).tobytes() == sheet(model).tobytes()

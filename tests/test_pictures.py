@@ -1,4 +1,4 @@
-"""Samples as pictures: rounding, order and layout of grids, every number of channels, the reel."""
+"""Samples as images: rounding, order and layout of grids, every number of channels, the reel."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from leafwing import files, pictures
 from leafwing.errors import LeafwingError, StorageError
 
 
-def test_minus_1_is_black_0_is_the_middle_and_1_is_white() -> None:
+def test_minus_1_is_black_and_1_is_white() -> None:
     samples = torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
     assert pictures.to_pixels(samples).flatten().tolist() == [0, 128, 255]
 
 
-def test_every_pixel_value_survives_the_way_to_minus_1_to_1_and_back() -> None:
+def test_every_pixel_value_survives_the_conversion_to_floats_and_back() -> None:
     values = torch.arange(256, dtype=torch.uint8)
     samples = (values.float() / 127.5 - 1).reshape(1, 1, 16, 16)
     assert np.array_equal(pictures.to_pixels(samples).flatten(), values.numpy())
 
 
-def test_numbers_are_rounded_not_cut_and_those_outside_are_clamped() -> None:
+def test_values_are_rounded_and_clipped() -> None:
     samples = torch.tensor([100.7, 100.2, 300.0, -20.0]).div(127.5).sub(1).reshape(4, 1, 1, 1)
     assert pictures.to_pixels(samples).flatten().tolist() == [101, 100, 255, 0]
 
@@ -41,7 +41,7 @@ def test_channels_come_last_and_rows_stay_rows() -> None:
         assert pixels[n, y, x, c] == round((samples[n, c, y, x].item() + 1) * 127.5)
 
 
-def test_half_precision_and_gradients_are_no_obstacle() -> None:
+def test_half_precision_and_gradients_are_accepted() -> None:
     samples = torch.ones(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     assert pictures.to_pixels(samples).min() == 255
 
@@ -63,7 +63,7 @@ def many(folder: Path, n: int) -> list[tuple[Path, np.ndarray]]:
 
 
 @pytest.mark.parametrize("threads", [None, 1, 3])
-def test_many_pictures_are_the_files_that_they_are_one_by_one(tmp_path: Path, threads: int | None) -> None:
+def test_many_images_are_written_like_single_ones(tmp_path: Path, threads: int | None) -> None:
     shown = many(tmp_path, 200)
     pictures.write_pngs(iter(shown), threads)
     assert sorted(tmp_path.iterdir()) == [path for path, _ in shown]
@@ -72,13 +72,13 @@ def test_many_pictures_are_the_files_that_they_are_one_by_one(tmp_path: Path, th
     pictures.write_pngs([])
 
 
-def test_pictures_are_written_by_several_threads_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_written_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2, timeout=60)
     monkeypatch.setattr(files, "write", lambda path, content: both.wait())
     pictures.write_pngs(many(tmp_path, 2), threads=2)
 
 
-def test_pictures_are_made_no_faster_than_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_generated_no_faster_than_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_QUEUED", 5)
     write, written, ahead = files.write, [0], []
 
@@ -97,9 +97,7 @@ def test_pictures_are_made_no_faster_than_they_are_written(tmp_path: Path, monke
     assert max(ahead) <= 5
 
 
-def test_a_disk_that_refuses_ends_it_with_the_files_that_were_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_writing_and_keeps_the_written_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_QUEUED", 3)
     shown = many(tmp_path, 60)
     shown[10] = (tmp_path / "no such folder" / "x.png", shown[10][1])
@@ -111,7 +109,7 @@ def test_a_disk_that_refuses_ends_it_with_the_files_that_were_written(
     assert not [path for path in left if path.suffix != ".png"]
 
 
-def test_what_goes_wrong_while_pictures_are_made_is_raised(tmp_path: Path) -> None:
+def test_an_error_while_generating_images_is_raised(tmp_path: Path) -> None:
     def made() -> Iterator[tuple[Path, np.ndarray]]:
         yield from many(tmp_path, 3)
         raise RuntimeError("no more")
@@ -121,21 +119,21 @@ def test_what_goes_wrong_while_pictures_are_made_is_raised(tmp_path: Path) -> No
 
 
 def shades(n: int, height: int = 4, width: int = 6, channels: int = 1) -> torch.Tensor:
-    """n pictures; the i-th is all of value 10 (i + 1)."""
+    """n images; all pixels of the i-th are 10 (i + 1)."""
     return (torch.arange(1, n + 1) * 10 / 127.5 - 1).reshape(n, 1, 1, 1).expand(n, channels, height, width)
 
 
-def test_a_grid_is_read_like_a_page_with_gaps_between() -> None:
+def test_a_grid_is_in_row_major_order_with_gaps() -> None:
     sheet = np.asarray(pictures.tile(pictures.to_pixels(shades(5)), columns=3, gap=2))
     assert sheet.shape == (2 * (4 + 2) + 2, 3 * (6 + 2) + 2)
     for i in range(5):
         top, left = 2 + (i // 3) * 6, 2 + (i % 3) * 8
         assert (sheet[top : top + 4, left : left + 6] == 10 * (i + 1)).all()
-    assert (sheet != 0).sum() == 5 * 4 * 6, "something is drawn outside the five pictures"
+    assert (sheet != 0).sum() == 5 * 4 * 6, "something is drawn outside the five images"
 
 
 @pytest.mark.parametrize(("n", "columns", "rows"), [(1, 1, 1), (4, 2, 2), (5, 3, 2), (64, 8, 8)])
-def test_a_grid_is_as_square_as_can_be(n: int, columns: int, rows: int) -> None:
+def test_a_grid_is_as_square_as_possible(n: int, columns: int, rows: int) -> None:
     assert pictures.tile(pictures.to_pixels(shades(n)), gap=0).size == (columns * 6, rows * 4)
 
 
@@ -144,8 +142,8 @@ def test_a_grid_keeps_the_channels(channels: int, mode: str) -> None:
     assert pictures.grid(shades(2, channels=channels)).mode == mode
 
 
-def test_small_pictures_are_enlarged_in_a_grid() -> None:
-    """By whole factors, so that every pixel is as large as every other; pictures that can be seen stay as they are."""
+def test_small_images_are_enlarged_in_a_grid() -> None:
+    """By whole factors, so that all pixels have the same size; larger images are not enlarged."""
     assert pictures.grid(shades(1, 16, 16), gap=0).size == (32, 32)
     assert pictures.grid(shades(1, 8, 16), gap=0).size == (64, 32)
     assert pictures.grid(shades(1, 28, 28), gap=0).size == (28, 28)
@@ -165,17 +163,17 @@ def test_points_are_a_plot_with_x_to_the_right_and_y_upwards() -> None:
     found = dark(image)
     assert found
     x, y = (sum(p[i] for p in found) / len(found) for i in (0, 1))
-    # the extent is the smallest 1.5 * 2^k that holds the point: 0.75
+    # the range is the smallest 1.5 * 2^k that contains the point: 0.75
     assert x == pytest.approx(256 * (1 + 0.7 / 0.75), abs=2)
     assert y == pytest.approx(256 * (1 - 0.35 / 0.75), abs=2)
 
 
-def test_the_frame_of_a_plot_does_not_breathe_with_the_points() -> None:
+def test_the_range_of_a_plot_is_stable() -> None:
     few, more = (pictures.scatter(torch.tensor([[0.4, 0.4], [scale, -scale]])) for scale in (1.0, 1.2))
     assert len(dark(few) & dark(more)) >= 4, "the same point moved because another one did"
 
 
-def test_far_points_and_no_points_do_no_harm() -> None:
+def test_outliers_and_empty_plots_are_accepted() -> None:
     cloud = torch.cat([torch.randn(500, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([[1e9, -1e9]])])
     assert len(dark(pictures.scatter(cloud))) > 500
     assert pictures.scatter(torch.zeros(0, 2)).size == (512, 512)
@@ -184,7 +182,7 @@ def test_far_points_and_no_points_do_no_harm() -> None:
 
 @pytest.fixture
 def frames(tmp_path: Path) -> list[Path]:
-    """Three pictures of 16x16 in red, green and blue."""
+    """Three images of 16x16 in red, green and blue."""
     made = []
     for i, colour in enumerate(("red", "lime", "blue")):
         made.append(tmp_path / f"{i:09d}.png")
@@ -193,7 +191,7 @@ def frames(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", ["webp", "gif", "GIF"])
-def test_a_reel_shows_every_picture_in_order_each_with_its_caption(tmp_path: Path, frames: list[Path], kind: str) -> None:
+def test_a_reel_shows_every_image_in_order_with_its_caption(tmp_path: Path, frames: list[Path], kind: str) -> None:
     out = tmp_path / f"reel.{kind}"
     pictures.reel(frames, ["0 images", "100 images", "200 images"], out, seconds=3)
     with Image.open(out) as reel:
@@ -208,7 +206,7 @@ def test_a_reel_shows_every_picture_in_order_each_with_its_caption(tmp_path: Pat
     assert np.abs(strips[0] - strips[1]).max() > 100, "the captions are the same"
 
 
-def test_a_gif_reel_lasts_as_long_as_asked_and_rests_on_its_last_picture(tmp_path: Path, frames: list[Path]) -> None:
+def test_a_gif_reel_has_the_requested_duration_and_a_longer_last_frame(tmp_path: Path, frames: list[Path]) -> None:
     pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.gif", seconds=3)
     with Image.open(tmp_path / "reel.gif") as reel:
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(reel)]
@@ -216,14 +214,14 @@ def test_a_gif_reel_lasts_as_long_as_asked_and_rests_on_its_last_picture(tmp_pat
     assert durations == [1000, 1000, 1500]
 
 
-def test_a_reel_of_one_picture_and_of_grey_pictures(tmp_path: Path) -> None:
+def test_a_reel_of_one_image_and_of_grey_images(tmp_path: Path) -> None:
     Image.new("L", (300, 400), 90).save(tmp_path / "one.png")
     pictures.reel([tmp_path / "one.png"], ["only"], tmp_path / "reel.webp")
     with Image.open(tmp_path / "reel.webp") as reel:
         assert reel.size == (300, 416)
 
 
-def test_another_kind_of_reel_is_refused_with_those_there_are(tmp_path: Path, frames: list[Path]) -> None:
+def test_another_file_type_of_a_reel_is_an_error_that_lists_the_supported_ones(tmp_path: Path, frames: list[Path]) -> None:
     with pytest.raises(LeafwingError, match=r"reel\.avi: .*\.webp, \.gif, \.mp4"):
         pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.avi")
 

@@ -1,4 +1,4 @@
-"""Counts and durations as people write them, and as we show them."""
+"""Counts and durations: parsing and formatting."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_counts(text: str | int, number: int) -> None:
 @pytest.mark.parametrize(
     ("text", "number"), [("4.1M", 4_100_000), ("1.001k", 1001), ("2.01M", 2_010_000), ("8.3M", 8_300_000)]
 )
-def test_a_whole_count_is_one_whatever_binary_fractions_make_of_it(text: str, number: int) -> None:
+def test_decimal_fractions_that_give_whole_counts_are_exact(text: str, number: int) -> None:
     assert count(text) == number
 
 
@@ -41,7 +41,7 @@ def test_a_whole_count_is_one_whatever_binary_fractions_make_of_it(text: str, nu
     "text",
     ["", "0", 0, "0k", "-5", -5, "many", "1.5", 1.5, "1.0005k", "1e3", "k", "5 k k", "5kk", "nan", "inf", "0x10", None],
 )
-def test_what_is_no_count_is_refused_by_name_and_value(text: object) -> None:
+def test_an_invalid_count_is_rejected_with_name_and_value(text: object) -> None:
     with pytest.raises(LeafwingError, match=r"^samples .*must be a count above 0") as caught:
         count(text, "samples")  # type: ignore[arg-type]
     assert repr(text) in str(caught.value)
@@ -69,7 +69,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 minutes", "1..5m", None]
 )
-def test_what_is_no_duration_is_refused_by_name_and_value(text: object) -> None:
+def test_an_invalid_duration_is_rejected_with_name_and_value(text: object) -> None:
     with pytest.raises(LeafwingError, match=r"^time .*must be a duration above 0") as caught:
         duration(text)  # type: ignore[arg-type]
     assert repr(text) in str(caught.value)
@@ -90,7 +90,7 @@ def test_what_is_no_duration_is_refused_by_name_and_value(text: object) -> None:
         (25_000_000_000, "25,000M"),
     ],
 )
-def test_counts_are_shown_short(number: int, text: str) -> None:
+def test_counts_are_abbreviated(number: int, text: str) -> None:
     assert show_count(number) == text
 
 
@@ -99,7 +99,7 @@ def test_a_count_just_below_a_unit_is_shown_without_an_exponent(number: float) -
     assert "e" not in show_count(number)
 
 
-def test_what_is_shown_can_be_typed() -> None:
+def test_abbreviated_counts_can_be_parsed() -> None:
     for number in (7, 1000, 1500, 200_000, 1_500_000):
         assert count(show_count(number)) == number
 

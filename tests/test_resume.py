@@ -1,4 +1,4 @@
-"""Exact resume: real processes are killed at random moments, and the weights come out as if nothing had happened."""
+"""Exact resume: real processes are killed at random moments, and the final weights equal those of an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run folder: it appears whole, is never overwritten, survives a full disk, and executes nothing that is not trusted."""
+"""The run folder: it appears complete, is never overwritten, survives a full disk, and executes no untrusted code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Run:
 
 
 class Small(nn.Module):
-    """A network with a weight and a counter that is no float."""
+    """A network with a weight and an integer counter."""
 
     def __init__(self, value: float, size: int = 3) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def game(value: float = 1.0, size: int = 3) -> Game:
     return Game(players, [turn], Abilities())
 
 
-def keep(run: Run, images: int, value: float | None = None, *, last: int = 2, milestone: int = 0, pad: int = 0) -> Path:
+def save(run: Run, images: int, value: float | None = None, *, last: int = 2, milestone: int = 0, pad: int = 0) -> Path:
     state = {"images": images, "round": images // 10, "pad": torch.zeros(pad)}
     return run.save_checkpoint(game(float(images) if value is None else value), state, last=last, milestone=milestone)
 
@@ -51,7 +51,7 @@ def keep(run: Run, images: int, value: float | None = None, *, last: int = 2, mi
 # --- creating ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_run_holds_its_settings_and_its_recipe(run: Run) -> None:
+def test_a_new_run_contains_its_settings_and_its_recipe(run: Run) -> None:
     assert sorted(os.listdir(run.folder)) == ["log.jsonl", "recipe.py", "run.json", "samples"]
     assert json.loads((run.folder / "run.json").read_text(encoding="utf-8")) == json.loads(json.dumps(config()))
     assert (run.folder / "recipe.py").read_bytes() == recipes.locate("dcgan").read_bytes()
@@ -67,18 +67,18 @@ def test_runs_are_numbered_and_named_by_recipe_and_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "slug"), [("/", "data"), ("???", "data"), ("a" * 80, "a" * 24), ("x.tar.gz", "x"), ("Ünï", "n")]
 )
-def test_any_source_gives_a_plain_name(tmp_path: Path, source: str, slug: str) -> None:
+def test_every_source_gives_a_valid_folder_name(tmp_path: Path, source: str, slug: str) -> None:
     assert create(root=tmp_path, source=source).name == f"0001-dcgan-{slug}"
 
 
-def test_numbers_go_on_after_the_highest_whatever_was_deleted(tmp_path: Path) -> None:
+def test_numbering_continues_after_the_highest_number(tmp_path: Path) -> None:
     for name in ("0002-a-b", "0041-c-d", "notes", "9999.txt.d"):
         (tmp_path / name).mkdir()
     (tmp_path / "9999.txt.d").rmdir()
     assert create(root=tmp_path).name.startswith("0042-")
 
 
-def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("x")
     with pytest.raises(LeafwingError, match=r"mine exists, and run folders are never overwritten"):
@@ -89,11 +89,11 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "free")
 
 
-def test_parents_of_the_folder_are_made(tmp_path: Path) -> None:
+def test_parent_folders_are_created(tmp_path: Path) -> None:
     assert create(tmp_path / "a" / "b" / "c").folder.is_dir()
 
 
-def test_nothing_is_left_of_a_run_that_could_not_be_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_could_not_be_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace, calls = os.replace, []
 
     def sometimes(source: Any, target: Any) -> None:
@@ -110,8 +110,8 @@ def test_nothing_is_left_of_a_run_that_could_not_be_written_whole(tmp_path: Path
     assert create(root=tmp_path).name.startswith("0001-")
 
 
-def test_at_no_moment_is_there_a_folder_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each time a file or folder is put in place, every visible folder under the root holds run.json and recipe.py."""
+def test_a_run_folder_never_lacks_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever a file or folder is renamed, every visible folder under the root contains run.json and recipe.py."""
     seen: list[list[str]] = []
 
     def watching(real: Any) -> Any:
@@ -131,7 +131,7 @@ def test_at_no_moment_is_there_a_folder_without_settings(tmp_path: Path, monkeyp
     assert all({"run.json", "recipe.py", "log.jsonl", "samples"} <= set(files) for files in seen)
 
 
-def test_folders_are_those_with_settings_and_no_leftovers(tmp_path: Path) -> None:
+def test_folders_without_settings_are_not_runs(tmp_path: Path) -> None:
     run = create(root=tmp_path)
     (tmp_path / ".new-1-2").mkdir()
     (tmp_path / ".new-1-2" / "run.json").write_text("{}")
@@ -141,7 +141,7 @@ def test_folders_are_those_with_settings_and_no_leftovers(tmp_path: Path) -> Non
     assert folders(tmp_path / "missing") == []
 
 
-def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="cannot write"):
         create(tmp_path / "file" / "run")
@@ -161,18 +161,18 @@ def test_a_run_is_opened_by_folder_name_number_or_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["3", "0001-dcgan", "lost", "0"])
-def test_an_unknown_run_is_answered_with_those_there_are(tmp_path: Path, name: str) -> None:
+def test_an_unknown_run_is_an_error_that_lists_the_existing_ones(tmp_path: Path, name: str) -> None:
     run = create(root=tmp_path)
     with pytest.raises(LeafwingError, match=f"no run '{name}'; runs in .*: {run.name}"):
         Run.open(name, root=tmp_path)
 
 
-def test_without_any_run_there_is_no_last(tmp_path: Path) -> None:
+def test_last_without_any_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=r"no run 'last'; runs in .*: none"):
         Run.open("last", root=tmp_path)
 
 
-def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=r"is not a run folder: it has no run\.json"):
         Run.open(tmp_path)
 
@@ -198,14 +198,14 @@ def test_damaged_settings_name_the_file(run: Run, text: str) -> None:
         Run(run.folder)
 
 
-def test_settings_that_are_no_text_name_the_file(run: Run) -> None:
+def test_settings_that_are_not_text_name_the_file(run: Run) -> None:
     (run.folder / "run.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LeafwingError, match=r"run\.json cannot be read: "):
         Run(run.folder)
 
 
 @pytest.mark.parametrize("missing", ["options", "schedule", "machine"])
-def test_settings_without_a_part_that_is_needed_name_the_file(run: Run, missing: str) -> None:
+def test_a_missing_section_is_named(run: Run, missing: str) -> None:
     plain = config()
     del plain[missing]
     (run.folder / "run.json").write_text(json.dumps(plain))
@@ -219,7 +219,7 @@ def test_settings_without_a_part_that_is_needed_name_the_file(run: Run, missing:
         use()
 
 
-def test_options_that_the_recipe_does_not_take_are_bad_input(run: Run) -> None:
+def test_unknown_options_of_the_recipe_are_an_error(run: Run) -> None:
     (run.folder / "run.json").write_text(json.dumps(config(options={"wings": 2})))
     with pytest.raises(LeafwingError, match=r"recipe dcgan .*wings"):
         Run(run.folder).game()
@@ -231,7 +231,7 @@ def test_the_data_section_survives_json() -> None:
         assert checked(Path("run.json"), json.loads(json.dumps(data.as_dict())), DataConfig) == data
 
 
-def test_a_change_of_the_settings_is_kept(run: Run) -> None:
+def test_changed_settings_are_saved(run: Run) -> None:
     longer = replace(run.settings, schedule=replace(run.settings.schedule, images=5000, time=60.0))
     run.update(longer, best=Best(64, "kid", 0.5))
     again = Run(run.folder)
@@ -291,7 +291,7 @@ def test_names_outside_ascii_stay_readable(tmp_path: Path) -> None:
 # --- one process at a time --------------------------------------------------------------------------------------------------
 
 
-def test_a_second_holder_is_refused_until_the_first_lets_go(run: Run) -> None:
+def test_a_run_is_locked_by_one_process_at_a_time(run: Run) -> None:
     other = Run(run.folder)
     with run.lock(), pytest.raises(LeafwingError, match="is being trained by another process"), other.lock():
         pytest.fail("two hold the lock")
@@ -299,7 +299,7 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(run: Run) -> None:
         pass
 
 
-def test_the_lock_is_let_go_after_an_error(run: Run) -> None:
+def test_the_lock_is_released_after_an_error(run: Run) -> None:
     with pytest.raises(RuntimeError, match="mine"), run.lock():
         raise RuntimeError("mine")
     with Run(run.folder).lock():
@@ -309,7 +309,7 @@ def test_the_lock_is_let_go_after_an_error(run: Run) -> None:
 # --- the log ----------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_logged_is_read_back_in_order(run: Run) -> None:
+def test_log_lines_are_read_back_in_order(run: Run) -> None:
     assert run.records() == []
     records = [{"images": i, "costs": {"D/adversarial": i / 3}} for i in (10, 20, 30)]
     for record in records:
@@ -317,7 +317,7 @@ def test_what_is_logged_is_read_back_in_order(run: Run) -> None:
     assert Run(run.folder).records() == records
 
 
-def test_a_last_line_cut_short_is_left_out(run: Run) -> None:
+def test_a_truncated_last_line_is_skipped(run: Run) -> None:
     run.log({"images": 10})
     run.log({"images": 20})
     text = (run.folder / "log.jsonl").read_text()
@@ -334,7 +334,7 @@ def test_a_missing_log_is_empty(run: Run) -> None:
     assert run.records() == []
 
 
-def test_lines_past_a_checkpoint_are_forgotten(run: Run) -> None:
+def test_log_lines_after_a_checkpoint_are_removed(run: Run) -> None:
     for images in (10, 20, 30):
         run.log({"images": images})
     with (run.folder / "log.jsonl").open("a") as file:
@@ -348,8 +348,8 @@ def test_lines_past_a_checkpoint_are_forgotten(run: Run) -> None:
 # --- checkpoints ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_brings_back_every_tensor(run: Run) -> None:
-    path = keep(run, 120, 7.0)
+def test_a_checkpoint_restores_every_tensor(run: Run) -> None:
+    path = save(run, 120, 7.0)
     assert path.name == "weights-000000120.safetensors"
     fresh = game(0.0)
     assert run.load_weights(fresh) == 120
@@ -361,15 +361,15 @@ def test_a_checkpoint_brings_back_every_tensor(run: Run) -> None:
         assert module.seen.dtype == torch.int64
 
 
-def test_the_weights_file_is_plain_safetensors_that_say_what_they_are(run: Run) -> None:
+def test_the_weights_file_is_plain_safetensors_with_named_tensors(run: Run) -> None:
     from safetensors import safe_open
 
-    with safe_open(keep(run, 120), "pt") as file:
+    with safe_open(save(run, 120), "pt") as file:
         assert file.metadata() == {"images": "120"}
         assert "G.average:weight" in set(file.keys())
 
 
-def test_networks_in_another_memory_layout_are_kept_too(run: Run) -> None:
+def test_networks_in_another_memory_layout_are_saved(run: Run) -> None:
     net = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     run.save_checkpoint(Game({"G": Player(net)}, [], Abilities()), {"images": 1}, last=1, milestone=0)
     fresh = nn.Conv2d(3, 4, 3)
@@ -379,38 +379,38 @@ def test_networks_in_another_memory_layout_are_kept_too(run: Run) -> None:
 
 def test_the_state_for_resuming_is_read_back(run: Run) -> None:
     assert run.resume_state() is None
-    keep(run, 120, pad=2)
+    save(run, 120, pad=2)
     state = run.resume_state()
     assert state is not None
     assert (state["images"], state["round"]) == (120, 12)
     assert torch.equal(state["pad"], torch.zeros(2))
 
 
-def test_the_last_weights_stay_and_older_ones_go(run: Run) -> None:
+def test_the_most_recent_weights_are_kept(run: Run) -> None:
     for images in (100, 200, 300, 400):
-        keep(run, images)
+        save(run, images)
     assert list(run.weights()) == [300, 400]
-    keep(run, 500, last=1)
+    save(run, 500, last=1)
     assert list(run.weights()) == [500]
 
 
-def test_milestones_stay_for_good(run: Run) -> None:
+def test_milestones_are_kept_permanently(run: Run) -> None:
     for images in range(100, 1300, 100):
-        keep(run, images, last=2, milestone=500)
+        save(run, images, last=2, milestone=500)
     assert list(run.weights()) == [100, 500, 1000, 1100, 1200]
 
 
 def test_the_state_always_names_weights_that_exist(run: Run) -> None:
     for images in range(100, 800, 100):
-        keep(run, images, last=1, milestone=300)
+        save(run, images, last=1, milestone=300)
         state = run.resume_state()
         assert state is not None
         assert state["images"] == images
         assert state["images"] in run.weights()
 
 
-def test_other_files_are_no_weights(run: Run) -> None:
-    keep(run, 100)
+def test_other_files_are_not_weights(run: Run) -> None:
+    save(run, 100)
     for name in ("weights-best.safetensors", "weights-1.safetensors.bak", ".weights-000000900.safetensors.1.part"):
         (run.folder / name).write_text("x")
     assert list(run.weights()) == [100]
@@ -428,8 +428,8 @@ def nth_replace_fails(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     monkeypatch.setattr(os, "replace", failing)
 
 
-def still_good(run: Run, images: int) -> None:
-    """The checkpoint of so many images is what resuming finds, whole, and nothing half-written lies about."""
+def check_checkpoint(run: Run, images: int) -> None:
+    """Resuming finds this checkpoint complete, and there are no partial files."""
     again = Run(run.folder)
     state = again.resume_state()
     assert state is not None
@@ -441,52 +441,52 @@ def still_good(run: Run, images: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_a_full_disk_leaves_the_checkpoint_before_it(run: Run, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    keep(run, 100)
-    keep(run, 200, last=1)
+def test_a_full_disk_keeps_the_previous_checkpoint(run: Run, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    save(run, 100)
+    save(run, 200, last=1)
     nth_replace_fails(monkeypatch, n)
     with pytest.raises(StorageError, match="No space left") as caught:
-        keep(run, 300, last=1)
+        save(run, 300, last=1)
     assert caught.value.exit_code == 4
     monkeypatch.undo()
-    still_good(run, 200)
-    keep(run, 300, last=1)
-    still_good(run, 300)
+    check_checkpoint(run, 200)
+    save(run, 300, last=1)
+    check_checkpoint(run, 300)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
 @pytest.mark.parametrize("pad", [0, 100_000], ids=["weights", "resume.pt"])
-def test_a_disk_that_really_refuses_is_a_storage_error(run: Run, pad: int) -> None:
-    """The writers of weights and of the state have error types of their own; a limit on file sizes is met as a full disk is."""
+def test_a_real_full_disk_is_a_storage_error(run: Run, pad: int) -> None:
+    """Writers of weights and state raise their own error types; a limit on file sizes acts like a full disk."""
     import resource
 
-    keep(run, 100)
+    save(run, 100)
     limit = 20_000 if pad else 300
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(StorageError, match=r"cannot write .*(weights-|resume)"):
-            keep(run, 200, pad=pad)
+            save(run, 200, pad=pad)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    still_good(run, 100)
+    check_checkpoint(run, 100)
 
 
-def test_without_weights_the_run_says_why(run: Run) -> None:
+def test_a_run_without_weights_explains_why(run: Run) -> None:
     with pytest.raises(LeafwingError, match="has no weights: its training ended before the first checkpoint"):
         run.load_weights(game())
 
 
-def test_weights_that_are_not_there_are_answered_with_those_that_are(run: Run) -> None:
-    keep(run, 100)
-    keep(run, 200)
+def test_missing_weights_are_an_error_that_lists_the_existing_ones(run: Run) -> None:
+    save(run, 100)
+    save(run, 200)
     with pytest.raises(LeafwingError, match=r"no weights of 1,500 images; it has: 100, 200"):
         run.load_weights(game(), 1500)
 
 
-def test_an_older_checkpoint_can_be_asked_for(run: Run) -> None:
-    keep(run, 100)
-    keep(run, 200)
+def test_an_older_checkpoint_can_be_loaded(run: Run) -> None:
+    save(run, 100)
+    save(run, 200)
     fresh = game(0.0)
     assert run.load_weights(fresh, 100) == 100
     assert fresh.modules()["D"].seen.item() == 100
@@ -496,7 +496,7 @@ def test_an_older_checkpoint_can_be_asked_for(run: Run) -> None:
     "damage", [lambda data: b"", lambda data: data[:-5], lambda data: data[:20], lambda data: b"x" * len(data)]
 )
 def test_damaged_weights_name_the_file_and_change_nothing(run: Run, damage: Any) -> None:
-    path = keep(run, 100)
+    path = save(run, 100)
     path.write_bytes(damage(path.read_bytes()))
     fresh = game(3.0)
     with pytest.raises(LeafwingError, match=r"weights-000000100\.safetensors is damaged"):
@@ -504,22 +504,22 @@ def test_damaged_weights_name_the_file_and_change_nothing(run: Run, damage: Any)
     assert torch.equal(fresh.modules()["G"].weight, torch.full((3,), 3.0))
 
 
-def test_weights_of_another_shape_or_other_networks_do_not_fit(run: Run) -> None:
-    keep(run, 100)
+def test_weights_of_other_networks_are_rejected(run: Run) -> None:
+    save(run, 100)
     for other in (game(1.0, size=4), Game({"G": Player(Small(1.0))}, [], Abilities())):
         with pytest.raises(LeafwingError, match="does not fit the networks of recipe dcgan with this run's options"):
             run.load_weights(other)
 
 
 def test_a_damaged_state_names_the_file(run: Run) -> None:
-    keep(run, 100)
+    save(run, 100)
     (run.folder / "resume.pt").write_bytes(b"PK nothing")
     with pytest.raises(LeafwingError, match=r"resume\.pt cannot be read"):
         run.resume_state()
 
 
 class Bomb:
-    """Something that runs when it is unpickled."""
+    """An object that executes code when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

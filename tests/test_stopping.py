@@ -1,4 +1,4 @@
-"""Training that ends when a metric gets no better, and the best checkpoint that stays."""
+"""Early stopping on a metric, and the best checkpoint."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ WATCHED = {**TINY, "stop_on": "modes.high_quality"}
         ({8: None, 16: None}, "higher", 8),
     ],
 )
-def test_the_first_of_the_best_counts(series: dict[int, float | None], better: str, best: int) -> None:
+def test_the_earliest_of_equal_values_is_the_best(series: dict[int, float | None], better: str, best: int) -> None:
     assert stopping.best_checkpoint(series, better) == best
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -> None:
-    """Checkpoints of 8, 16, ... images get these numbers of a metric of which less is better."""
+    """Replaces `evaluate`: the checkpoints of 8, 16, ... images get these values; lower is better."""
 
     def evaluate(folder: Path, *, metrics: list[str], checkpoint: int, **how: Any) -> list[dict[str, Any]]:
         number = numbers[checkpoint // 8 - 1]
@@ -59,7 +59,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, numbers: Sequence[float | None]) -
     monkeypatch.setattr(stopping, "evaluate", evaluate)
 
 
-def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
+def test_training_stops_without_improvement_and_keeps_the_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
@@ -74,9 +74,7 @@ def test_training_ends_when_patience_does_and_the_best_checkpoint_stays(
     assert leafwing.Model.load(run, checkpoint=Run(run.folder).resolve_checkpoint("best")).images == 32
 
 
-def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_stops_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
     part = leafwing.train("ring", out=tmp_path / "run", images=40, stop_on="modes.kl", patience=3, **TINY)
     assert part.done == "images"
@@ -84,7 +82,7 @@ def test_a_resumed_run_is_as_patient_as_one_that_was_never_interrupted(
     assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
 
 
-def test_a_checkpoint_between_two_others_takes_no_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extra_checkpoints_of_interruptions_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
     tiny = {**TINY, "batch": 4, "log_every": 4}
     part = leafwing.train("ring", out=tmp_path / "run", images=44, stop_on="modes.kl", patience=3, **tiny)
@@ -93,7 +91,7 @@ def test_a_checkpoint_between_two_others_takes_no_patience(tmp_path: Path, monke
     assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
 
 
-def test_a_checkpoint_that_was_killed_before_its_look_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_a_kill_left_unevaluated_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 0.5, 2.5, 2.2, 9, 0, 0, 0])
     part = leafwing.train("ring", out=tmp_path / "run", images=32, stop_on="modes.kl", patience=3, **TINY)
     rows = (part.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -102,25 +100,25 @@ def test_a_checkpoint_that_was_killed_before_its_look_is_looked_at(tmp_path: Pat
     assert resumed.history.best.images == 32
 
 
-def test_the_best_is_one_that_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_checkpoint_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [1, 3, 2, 4, 5, 6, 9, 9, 9, 9])
     part = leafwing.train("ring", out=tmp_path / "run", images=24, stop_on="modes.kl", patience=9, **TINY)
     part.weights()[8].unlink()
     assert leafwing.resume(part.folder, images=40).history.best.images == 24
 
 
-def test_a_number_that_is_none_is_no_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undefined_value_is_not_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [None, 3, None, None, None, 9])
     run = leafwing.train("ring", out=tmp_path / "run", images=48, stop_on="modes.kl", patience=2, **TINY)
     assert (run.done, run.records()[-1]["images"], run.history.best.images) == ("no_better", 32, 16)
 
 
-def test_patience_without_a_metric_is_refused(tmp_path: Path) -> None:
+def test_patience_without_a_metric_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="--patience 3 needs --stop-on"):
         leafwing.train("ring", out=tmp_path / "run", images=16, patience=3, **TINY)
 
 
-def test_looking_does_not_change_the_training(tmp_path: Path) -> None:
+def test_evaluations_do_not_change_training(tmp_path: Path) -> None:
     plain = leafwing.train("ring", out=tmp_path / "plain", images=32, **TINY)
     watched = leafwing.train("ring", out=tmp_path / "watched", images=32, patience=9, **WATCHED)
     a, b = (run.weights()[32].read_bytes() for run in (plain, watched))
@@ -129,7 +127,7 @@ def test_looking_does_not_change_the_training(tmp_path: Path) -> None:
     assert plain.history.best is None
 
 
-def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_held_out_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [1.0] * 9)
     how: dict[str, Any] = {"stop_on": "kid", "images": 8, "max_width": 8, "size": 16, **TINY, "recipe": "dcgan"}
     assert leafwing.train("digits", out=tmp_path / "a", **how).config["data"]["held_out"] == 449
@@ -145,19 +143,19 @@ def test_pictures_are_held_out_unless_it_is_said_otherwise(tmp_path: Path, monke
         ("ms_ssim", "cannot decide.* choose from fid, kid"),
     ],
 )
-def test_a_metric_that_does_not_suit_is_named(stop_on: str, said: str, tmp_path: Path) -> None:
+def test_an_unsuitable_metric_is_named(stop_on: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=said):
         leafwing.train("ring", out=tmp_path / "run", images=16, stop_on=stop_on, **TINY)
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_that_says_which_way_is_better_can_decide(name: str) -> None:
+def test_every_metric_with_a_direction_can_decide(name: str) -> None:
     source = Path(inspect.getfile(metric(name))).read_text(encoding="utf-8")
     assert (name in stopping.STOP_MEASURES) == bool(re.search(r'"(lower|higher)"', source))
     assert all(re.search(rf"['\"]{measure}['\"]", source) for measure in stopping.STOP_MEASURES.get(name, ()))
 
 
-def test_best_is_refused_where_nobody_looked_for_it(tmp_path: Path) -> None:
+def test_best_without_early_stopping_is_an_error(tmp_path: Path) -> None:
     run = leafwing.train("ring", out=tmp_path / "run", images=8, **TINY)
     with pytest.raises(LeafwingError, match="--stop-on"):
         run.resolve_checkpoint("best")

@@ -1,4 +1,4 @@
-"""CPU threads: the default depends on what the process may use and on nothing else; changes are recorded, resumed and replayed."""
+"""CPU threads: the default depends only on the available cores; changes are recorded, resumed and replayed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Heard(Silent):
+class Recorder(Silent):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -54,7 +54,7 @@ def test_the_quota_of_a_control_group_is_counted_in_cores(tmp_path: Path) -> Non
     assert machine.quota(root, process) is None
     group(root / "job", cpu__max="150000 100000\n")
     group(root / "job" / "step", cpu__max="max 100000\n")
-    assert machine.quota(root, process) == 1.5, "a parent's quota holds for its children"
+    assert machine.quota(root, process) == 1.5, "a parent's quota applies to its children"
     process.write_text("4:cpu,cpuacct:/job\n3:memory:/elsewhere\n")
     old = group(tmp_path / "one" / "cpu" / "job", cpu__cfs_quota_us="300000", cpu__cfs_period_us="100000")
     assert machine.quota(tmp_path / "one", process) == 3
@@ -63,15 +63,15 @@ def test_the_quota_of_a_control_group_is_counted_in_cores(tmp_path: Path) -> Non
     assert machine.quota(tmp_path / "one", tmp_path / "missing") is None
 
 
-def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_those_available_to_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     for limit, expected in ((None, 4), (1.5, 2), (0.2, 1), (16.0, 4)):
         monkeypatch.setattr(machine, "quota", lambda limit=limit: limit)
         assert machine.cores() == expected
 
 
-def test_the_default_is_the_same_whatever_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is tried out: it follows from the cores, and from a number that the user set for torch."""
+def test_the_default_thread_count_ignores_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is not measured: it follows from the cores, and from a number that the user set for torch."""
     monkeypatch.setattr(setup, "speed_of_threads", lambda *counts, **how: pytest.fail("speed was measured"))
     monkeypatch.setattr(setup, "cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
@@ -80,7 +80,7 @@ def test_the_default_is_the_same_whatever_else_runs(monkeypatch: pytest.MonkeyPa
     assert choose("cpu").threads == 1
 
 
-def test_measuring_speeds_leaves_the_number_of_threads_as_it_was() -> None:
+def test_measuring_speeds_does_not_change_the_number_of_threads() -> None:
     before = torch.get_num_threads()
     speed = setup.speed_of_threads(1, 2, seconds=0.01)
     assert speed.keys() == {1, 2}
@@ -88,7 +88,7 @@ def test_measuring_speeds_leaves_the_number_of_threads_as_it_was() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_a_training_leaves_the_number_of_threads_as_it_was(tmp_path: Path) -> None:
+def test_training_restores_the_number_of_threads(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     leafwing.train("ring", out=tmp_path / "run", **TINY, threads=1)
     assert torch.get_num_threads() == 2
@@ -97,7 +97,7 @@ def test_a_training_leaves_the_number_of_threads_as_it_was(tmp_path: Path) -> No
 
 
 def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
-    """Training of two threads becomes slow after so many images; how many threads each tick had is returned."""
+    """Training with two threads becomes slow at `fewer_from` images; returns the number of threads at each tick."""
     seen: list[int] = []
     look = watching.Threads.check
 
@@ -118,8 +118,8 @@ def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
     return seen
 
 
-def test_a_slow_training_is_said_once_and_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, heard = busy(monkeypatch, fewer_from=64), Heard()
+def test_a_slow_training_is_reported_once_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, heard = busy(monkeypatch, fewer_from=64), Recorder()
     run = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY, threads=2)
     assert set(seen) == {2}
     assert len(heard.warnings) == 1
@@ -128,7 +128,7 @@ def test_a_slow_training_is_said_once_and_nothing_is_changed(tmp_path: Path, mon
     assert run.history.thread_changes == ()
 
 
-def test_auto_changes_threads_at_recorded_points_which_resume_and_replay_keep(
+def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "cores", lambda: 2)

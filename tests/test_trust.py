@@ -1,4 +1,4 @@
-"""Rebuilding a run's networks executes a recipe: which ones, and which not."""
+"""Rebuilding a run executes its recipe only if it is installed or trusted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_installed_recipe_needs_no_trust(tmp_path: Path) -> None:
     assert not any(weight.requires_grad for weight in model.game.players["G"].net.parameters())
 
 
-def test_line_ends_do_not_make_a_recipe_a_strangers(run: Run) -> None:
+def test_line_endings_do_not_make_a_recipe_untrusted(run: Run) -> None:
     path = run.folder / "recipe.py"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert Run(run.folder).recipe_is_installed()
@@ -57,7 +57,7 @@ def test_a_changed_recipe_is_shown_and_not_executed(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
 
 
-def test_a_recipe_of_an_installed_ones_name_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_recipe_with_the_name_of_an_installed_one_is_not_trusted(tmp_path: Path) -> None:
     own = tmp_path / "dcgan.py"
     own.write_text("def dcgan(data):\n    return 'mine'\n")
     run = Run.create(config(), own, out=tmp_path / "r")
@@ -67,7 +67,7 @@ def test_a_recipe_of_an_installed_ones_name_is_not_taken_for_it(tmp_path: Path) 
     assert Run(run.folder, trust=True).function()(None) == "mine"  # type: ignore[comparison-overlap]
 
 
-def test_a_run_with_a_recipe_of_ones_own_is_rebuilt_from_its_folder_alone(tmp_path: Path) -> None:
+def test_a_run_of_a_custom_recipe_is_rebuilt_from_its_folder_alone(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     own.write_text("def mine(data, *, size: int = 3):\n    return ('built', data, size)\n")
     run = Run.create(config("mine", options={"size": 5}), own, out=tmp_path / "r")
@@ -75,7 +75,7 @@ def test_a_run_with_a_recipe_of_ones_own_is_rebuilt_from_its_folder_alone(tmp_pa
     assert Run(run.folder, trust=True).game() == ("built", SPEC, 5)
 
 
-def test_a_recipe_of_ones_own_may_hold_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
+def test_a_custom_recipe_may_contain_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
     text = (
         "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n    size: int = 3\n"
@@ -106,7 +106,7 @@ def test_a_trusted_recipe_that_is_broken_is_named(run: Run, text: str, message: 
         Run(run.folder, trust=True).function()
 
 
-def test_trust_does_not_execute_a_recipe_that_equals_the_installed_one(run: Run) -> None:
+def test_a_recipe_identical_to_the_installed_one_is_not_executed(run: Run) -> None:
     assert Run(run.folder, trust=True).function() is recipes.find("dcgan")
 
 

@@ -1,4 +1,4 @@
-"""What is done about an ill training: it is said, or it ends, or goes back; nothing is lost by a kill in the midst of that."""
+"""The responses to health alarms: warnings, stopping, roll-backs; and kills during a roll-back."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TINY: dict[str, Any] = {
     "lr_g": 2e-4, "lr_d": 2e-4, "threads": 1, "precision": "fp32", "device": "cpu",
     "images": 256, "log_every": 16, "save_every": 32, "grid_every": 256,
 }  # fmt: skip
-"""With `often` a look every 32 images."""
+"""With `often` there is a check every 32 images."""
 
 
-class Heard(Silent):
+class Recorder(Silent):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -48,13 +48,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look every 32 images of TINY."""
+    """A check every 32 images of TINY."""
     monkeypatch.setattr(health, "BATCHES", 8)
 
 
 @pytest.fixture(scope="module")
-def calm(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A training that nobody looks at."""
+def unmonitored(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A training that is not monitored."""
     return leafwing.train("ring", out=tmp_path_factory.mktemp("calm") / "run", health="off", **TINY)
 
 
@@ -62,58 +62,62 @@ def last_weights(run: Run) -> bytes:
     return list(run.weights().values())[-1].read_bytes()
 
 
-def ill(at: int, since: int, times: int = 1, kind: str = "collapse") -> Callable[[list[dict[str, Any]]], list[health.Alarm]]:
-    """Alarms for a training that falls ill at so many images, until it has gone back so many times."""
+def alarm_at(
+    at: int, since: int, times: int = 1, kind: str = "collapse"
+) -> Callable[[list[dict[str, Any]]], list[health.Alarm]]:
+    """Raises an alarm at `at` images about a symptom since `since`, until there were `times` roll-backs."""
 
     def alarms(records: list[dict[str, Any]]) -> list[health.Alarm]:
         looks = [one["images"] for one in records if "health" in one and one["images"] >= at]
         if not looks or sum("rolled_back" in one for one in records) >= times:
             return []
-        return [health.Alarm(kind, "it is ill", since, looks[0], None, 2.0, 1.0, "Do something.")]
+        return [health.Alarm(kind, "it is unhealthy", since, looks[0], None, 2.0, 1.0, "Do something.")]
 
     return alarms
 
 
-def test_with_and_without_the_monitor_a_run_is_the_same(calm: Run, often: None, tmp_path: Path) -> None:
-    heard = Heard()
+def test_monitoring_does_not_change_a_run(unmonitored: Run, often: None, tmp_path: Path) -> None:
+    heard = Recorder()
     watched = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY)
-    assert last_weights(watched) == last_weights(calm)
-    assert [one["costs"] for one in watched.records()] == [one["costs"] for one in calm.records()]
+    assert last_weights(watched) == last_weights(unmonitored)
+    assert [one["costs"] for one in watched.records()] == [one["costs"] for one in unmonitored.records()]
     assert [one["images"] for one in watched.records() if "health" in one] == list(range(32, 257, 32))
-    assert not any("health" in one for one in calm.records())
+    assert not any("health" in one for one in unmonitored.records())
     assert health.alarms(watched.records()) == []
     assert heard.warnings == []
     assert (watched.settings.watching.health, watched.settings.watching.roll_backs) == ("warn", 3)
 
 
-def test_an_alarm_is_said_once_and_logged(calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "alarms", ill(at=125, since=96))
-    heard = Heard()
+def test_an_alarm_is_reported_once_and_logged(
+    unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=96))
+    heard = Recorder()
     run = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY)
-    assert heard.warnings == ["it is ill, since 96 images (2 > 1). Do something."]
+    assert heard.warnings == ["it is unhealthy, since 96 images (2 > 1). Do something."]
     assert {one["images"]: one["alarms"][0]["kind"] for one in run.records() if "alarms" in one} == {128: "collapse"}
     assert run.done == "images"
-    assert last_weights(run) == last_weights(calm)
+    assert last_weights(run) == last_weights(unmonitored)
 
 
-def test_training_stops_with_a_checkpoint_and_goes_on_when_told_to(
-    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_training_stops_with_a_checkpoint_and_can_be_resumed(
+    unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(health, "alarms", ill(at=125, since=96))
+    monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=96))
     words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     out = str(tmp_path / "run")
     assert cli.run(["train", "ring", "--out", out, "--health", "stop", "--json", *words]) == 3
     made = json.loads(capsys.readouterr().out)
     assert (made["done"], made["images"]) == ("unhealthy", 128)
-    assert [alarm["about"] for alarm in made["alarms"]] == ["it is ill"]
+    assert [alarm["about"] for alarm in made["alarms"]] == ["it is unhealthy"]
     assert Path(made["weights"]).exists()
     assert Path(made["samples"]).exists()
-    assert cli.run(["resume", out]) == 0  # what is known stops nobody a second time
-    assert "health   it is ill (96 to the end)" in capsys.readouterr().out
-    assert last_weights(Run(out)) == last_weights(calm)
+    assert cli.run(["resume", out]) == 0  # an alarm stops training only once
+    assert "health   it is unhealthy (96 to the end)" in capsys.readouterr().out
+    assert last_weights(Run(out)) == last_weights(unmonitored)
 
 
-def test_health_is_one_of_a_few_words(cache: Path, tmp_path: Path) -> None:
+def test_an_unknown_response_is_rejected(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="health 'pray': choose from warn, stop, roll_back, off"):
         leafwing.train("ring", out=tmp_path / "run", health="pray", **TINY)
     with pytest.raises(LeafwingError, match="roll_backs -1"):
@@ -122,7 +126,7 @@ def test_health_is_one_of_a_few_words(cache: Path, tmp_path: Path) -> None:
 
 
 def lines_of(run: Run) -> list[Any]:
-    """The log without what depends on the clock on the wall."""
+    """The log without values that depend on wall-clock time."""
     timed = ("seconds", "images_per_second", "memory")
     return [{name: value for name, value in one.items() if name not in timed} for one in run.records()]
 
@@ -131,11 +135,11 @@ def files_of(run: Run) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.folder.rglob("*") if path.suffix in (".safetensors", ".png")}
 
 
-def test_training_goes_back_to_before_the_illness_and_on_more_slowly(
-    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_training_rolls_back_before_the_symptom_and_continues_at_lower_rates(
+    unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
-    heard = Heard()
+    monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
+    heard = Recorder()
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
     back = {"from": 192, "to": 96, "why": "collapse", "rate": 0.5}
     assert run.done == "images"
@@ -148,18 +152,20 @@ def test_training_goes_back_to_before_the_illness_and_on_more_slowly(
     images = [one["images"] for one in records]
     assert images[at - 1 : at + 2] == [96, 96, 112]
     assert images == sorted(images)
-    assert [one["costs"] for one in records[:at]] == [one["costs"] for one in calm.records()[:at]]
-    assert records[-1]["costs"] != calm.records()[-1]["costs"]
+    assert [one["costs"] for one in records[:at]] == [one["costs"] for one in unmonitored.records()[:at]]
+    assert records[-1]["costs"] != unmonitored.records()[-1]["costs"]
     state = run.resume_state()
     assert state is not None
     assert state["rate"] == 0.5
     assert [group["lr"] for one in state["optimisers"].values() for group in one["param_groups"]] == [1e-4, 1e-4]
     seconds = [one["seconds"] for one in records]
-    assert seconds == sorted(seconds), "the time that was lost counts"
+    assert seconds == sorted(seconds), "the time before the roll-back counts"
 
 
-def test_after_so_many_times_training_stops(calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "alarms", ill(at=125, since=75, times=9))
+def test_training_stops_after_the_maximum_number_of_roll_backs(
+    unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, times=9))
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", roll_backs=2, **TINY)
     assert run.done == "unhealthy"
     assert [one["rate"] for one in run.history.rolled_back] == [0.5, 0.25]
@@ -169,22 +175,22 @@ def test_after_so_many_times_training_stops(calm: Run, often: None, tmp_path: Pa
     assert resumed.records()[-1]["images"] == 256
     state = resumed.resume_state()
     assert state is not None
-    assert state["rate"] == 0.25, "it stays slow"
+    assert state["rate"] == 0.25, "the learning rate stays low"
 
 
-def test_what_a_smaller_rate_cannot_cure_is_only_said(
-    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_alarms_that_lower_rates_cannot_resolve_only_warn(
+    unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "alarms", ill(at=125, since=75, kind="overfit"))
-    heard = Heard()
+    monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, kind="overfit"))
+    heard = Recorder()
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
     assert run.done == "images"
     assert len(heard.warnings) == 1
-    assert last_weights(run) == last_weights(calm)
+    assert last_weights(run) == last_weights(unmonitored)
 
 
-def poison(monkeypatch: pytest.MonkeyPatch, at: int, once: bool = True) -> None:
-    """A weight of G becomes nan at so many images."""
+def inject_nan(monkeypatch: pytest.MonkeyPatch, at: int, once: bool = True) -> None:
+    """A weight of G becomes NaN at `at` images."""
     check, left = Engine.check_weights, count()
 
     def lost(engine: Engine, images: int) -> None:
@@ -196,15 +202,15 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, once: bool = True) -> None:
     monkeypatch.setattr(Engine, "check_weights", lost)
 
 
-def test_training_goes_back_when_a_number_is_lost(
-    calm: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_training_rolls_back_after_a_nan(
+    unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poison(monkeypatch, at=144)
+    inject_nan(monkeypatch, at=144)
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
     assert list(run.history.rolled_back) == [{"from": 144, "to": 128, "why": "nan", "rate": 0.5}]
     assert run.records()[-1]["images"] == 256
     assert not any("diverged" in one for one in run.records())
-    poison(monkeypatch, at=144, once=False)
+    inject_nan(monkeypatch, at=144, once=False)
     with pytest.raises(Diverged, match=r"player G .* the last good checkpoint has 128 images"):
         leafwing.train("ring", out=tmp_path / "other", health="roll_back", roll_backs=2, **TINY)
     other = Run(tmp_path / "other")
@@ -213,17 +219,17 @@ def test_training_goes_back_when_a_number_is_lost(
     assert (alarm.kind, alarm.since) == ("nan", 144)
 
 
-def test_without_a_wish_to_go_back_it_ends_there(
+def test_without_roll_backs_a_nan_ends_training(
     cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poison(monkeypatch, at=16)
+    inject_nan(monkeypatch, at=16)
     with pytest.raises(Diverged, match="there is no checkpoint yet"):
         leafwing.train("ring", out=tmp_path / "run", **TINY)
     assert [alarm.kind for alarm in health.alarms(Run(tmp_path / "run").records())] == ["nan"]
 
 
 KILLS: dict[str, tuple[Any, str, str]] = {
-    # Where the process ends: the first call of this function while training goes back that is given this text.
+    # Where the process ends: at the first call of this function during a roll-back with this text in an argument.
     "before the checkpoint is in place": (files, "write", "resume.pt"),
     "before anything is removed": (Monitor, "_rewind_folder", ""),
     "before the log says so": (Run, "log", "rolled_back"),
@@ -231,11 +237,11 @@ KILLS: dict[str, tuple[Any, str, str]] = {
 }
 
 
-def test_numbers_of_what_is_undone_go_with_it(
-    often: None, calm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_roll_back_removes_metrics_and_grids_of_later_checkpoints(
+    often: None, unmonitored: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights of so many images will be others: their pictures, numbers and place as the best are not theirs."""
-    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    """Training writes other weights there, so grids, metrics and the record of the best checkpoint must go."""
+    monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
     measure = Monitor.measure
 
     def noting(monitor: Monitor, tick: Any) -> dict[str, Any]:
@@ -254,23 +260,23 @@ def test_numbers_of_what_is_undone_go_with_it(
 
 
 class Killed(Exception):
-    """Ends a process here, in place of a kill."""
+    """Replaces a kill of the process."""
 
 
 @pytest.fixture(scope="module")
-def went_back(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A training that fell ill at 192 images, and went back to 96."""
+def rolled_back_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A training with an alarm at 192 images, rolled back to 96."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "BATCHES", 8)
-        patch.setattr(health, "alarms", ill(at=175, since=125))
+        patch.setattr(health, "alarms", alarm_at(at=175, since=125))
         return leafwing.train("ring", out=tmp_path_factory.mktemp("back") / "run", health="roll_back", **TINY)
 
 
 @pytest.mark.parametrize("moment", KILLS)
-def test_a_kill_while_started_loses_nothing(
-    moment: str, went_back: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_kill_during_a_roll_back_loses_nothing(
+    moment: str, rolled_back_run: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
     home, name, about = KILLS[moment]
     original, roll_back, started = getattr(home, name), Monitor.roll_back, []
 
@@ -289,24 +295,24 @@ def test_a_kill_while_started_loses_nothing(
         with pytest.raises(Killed):
             leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
     resumed = leafwing.resume(tmp_path / "run")
-    assert files_of(resumed) == files_of(went_back)
-    assert lines_of(resumed) == lines_of(went_back)
-    assert resumed.history.rolled_back == went_back.history.rolled_back
+    assert files_of(resumed) == files_of(rolled_back_run)
+    assert lines_of(resumed) == lines_of(rolled_back_run)
+    assert resumed.history.rolled_back == rolled_back_run.history.rolled_back
 
 
-def test_interrupted_and_resumed_it_goes_back_at_the_same_place(
-    went_back: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_training_rolls_back_at_the_same_point(
+    rolled_back_run: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped between the illness and the alarm, after going back, and in between."""
-    monkeypatch.setattr(health, "alarms", ill(at=175, since=125))
+    """Stopped between the symptom and the alarm, after the roll-back, and in between."""
+    monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
     part = leafwing.train("ring", out=tmp_path / "part", health="roll_back", **TINY | {"images": 160})
     for images in (224, 256):
         part = leafwing.resume(part.folder, images=images)
-    assert last_weights(part) == last_weights(went_back)
-    assert part.history.rolled_back == went_back.history.rolled_back
+    assert last_weights(part) == last_weights(rolled_back_run)
+    assert part.history.rolled_back == rolled_back_run.history.rolled_back
 
 
-def test_checkpoints_that_no_alarm_can_reach_are_let_go(
+def test_copies_that_no_alarm_can_reach_are_removed(
     cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "REACH", 2)
@@ -317,7 +323,7 @@ def test_checkpoints_that_no_alarm_can_reach_are_let_go(
     assert len(run.weights()) <= 5
 
 
-def test_pictures_that_are_held_out_are_looked_at(cache: Path, tmp_path: Path, often: None) -> None:
+def test_held_out_images_are_monitored(cache: Path, tmp_path: Path, often: None) -> None:
     options = {"width": 8, "max_width": 16, "latent": 8, "size": 16, "recipe": "dcgan"}
     kept = {
         name: TINY[name] for name in ("batch", "threads", "precision", "device", "log_every", "save_every", "grid_every")
@@ -326,8 +332,8 @@ def test_pictures_that_are_held_out_are_looked_at(cache: Path, tmp_path: Path, o
     assert [0 <= one["health"]["held"] <= 1 for one in run.records() if "health" in one] == [True, True]
 
 
-def test_two_processes_go_back_together(tmp_path: Path) -> None:
-    """A rate that cannot work: four times a number is lost, three times both go back to the start."""
+def test_two_processes_roll_back_together(tmp_path: Path) -> None:
+    """A rate that cannot work: NaN appears four times, and both roll back to the start three times."""
     words = [
         "train",
         "digits",
@@ -389,7 +395,7 @@ def test_healthy_runs_raise_no_alarm(recipe: str, cache: Path, tmp_path: Path) -
     assert health.alarms(run.records()) == []
 
 
-def test_a_game_that_runs_in_circles_is_noticed(cache: Path, tmp_path: Path) -> None:
+def test_an_oscillating_game_raises_an_alarm(cache: Path, tmp_path: Path) -> None:
     """Batches of 16 points are too few for least squares on the ring: samples run around it."""
     often = {"log_every": 64, "grid_every": 10**6, "save_every": 10**6}
     slow = {"width": 16, "batch": 16, "latent": 100, "lr_g": 1e-4, "lr_d": 1e-4}
