@@ -117,12 +117,12 @@ def test_training_creates_a_run_folder_and_prints_its_path(trained: Path, folder
 def test_train_as_json_prints_one_document(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert cli.run(["train", str(folder), "--images", "16", "--out", str(out), "--json", *TINY]) == 0
-    made = document(capsys)
-    assert isinstance(made, dict)
-    assert made["run"] == str(out)
-    assert made["images"] == 16
+    result = document(capsys)
+    assert isinstance(result, dict)
+    assert result["run"] == str(out)
+    assert result["images"] == 16
     for key in ("samples", "reel", "weights"):
-        assert Path(made[key]).is_file()
+        assert Path(result[key]).is_file()
 
 
 def test_numbered_run_folders(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,9 +148,9 @@ def test_resume_continues_and_refuses_a_finished_run(
     assert cli.run(["resume", out]) == 2
     assert "--images +100k" in capsys.readouterr().err
     assert cli.run(["resume", out, "--images", "+16", "--json"]) == 0
-    made = document(capsys)
-    assert isinstance(made, dict)
-    assert made["images"] == 32
+    result = document(capsys)
+    assert isinstance(result, dict)
+    assert result["images"] == 32
 
 
 def test_replay_repeats_a_run_bit_for_bit(trained: Path, tmp_path: Path) -> None:
@@ -193,15 +193,15 @@ def test_sample_kinds_and_labels(trained: Path, tmp_path: Path, capsys: pytest.C
     assert cli.run(["sample", str(trained), "-n", "3", "--label", "dog", "--folder", "--out", str(tmp_path / "dogs")]) == 0
     assert sorted(path.name for path in (tmp_path / "dogs").iterdir()) == [f"00000{i}-dog.png" for i in range(3)]
     assert cli.run(["sample", str(trained), "-n", "3", "--npz", "--out", str(tmp_path / "some.npz")]) == 0
-    with np.load(tmp_path / "some.npz") as held:
-        assert held["samples"].shape == (3, 16, 16, 3)
-        assert held["samples"].dtype == np.uint8
-        assert held["labels"].tolist() == [0, 1, 0]
+    with np.load(tmp_path / "some.npz") as arrays:
+        assert arrays["samples"].shape == (3, 16, 16, 3)
+        assert arrays["samples"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [0, 1, 0]
     with Image.open(tmp_path / "dogs" / "000001-dog.png") as dog:
         single = np.asarray(dog)
     assert cli.run(["sample", str(trained), "-n", "2", "--label", "1", "--npz", "--out", str(tmp_path / "one.npz")]) == 0
-    with np.load(tmp_path / "one.npz") as held:
-        assert np.array_equal(held["samples"][1], single)
+    with np.load(tmp_path / "one.npz") as arrays:
+        assert np.array_equal(arrays["samples"][1], single)
 
 
 def test_reel(trained: Path, tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_points_train_and_sample(tmp_path: Path) -> None:
     ]
     assert cli.run([*words, "--out", str(out)]) == 0
     assert cli.run(["sample", str(out), "-n", "7", "--npz", "--out", str(tmp_path / "points.npz")]) == 0
-    with np.load(tmp_path / "points.npz") as held:
-        assert held["samples"].shape == (7, 2)
+    with np.load(tmp_path / "points.npz") as arrays:
+        assert arrays["samples"].shape == (7, 2)
 
 
 def test_doctor_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -360,18 +360,18 @@ def test_attributes_from_a_list_to_samples(
     assert cli.run([*words, "--set", "smiling=1", "--set", "colour=dark green", "--out", str(tmp_path / "a.npz")]) == 0
     assert cli.run([*words, "--set", "smiling=1,colour=dark green", "--out", str(tmp_path / "b.npz")]) == 0
     assert cli.run([*words, "--out", str(tmp_path / "c.npz")]) == 0
-    asked, again, free = (np.load(tmp_path / f"{name}.npz") for name in "abc")
-    assert asked["attribute_names"].tolist() == config["data"]["spec"]["attributes"]
-    assert asked["attributes"].tolist() == 5 * [[1, 0, 1, 0]]
-    assert (asked["samples"] == again["samples"]).all()
+    conditioned, again, free = (np.load(tmp_path / f"{name}.npz") for name in "abc")
+    assert conditioned["attribute_names"].tolist() == config["data"]["spec"]["attributes"]
+    assert conditioned["attributes"].tolist() == 5 * [[1, 0, 1, 0]]
+    assert (conditioned["samples"] == again["samples"]).all()
     assert len(np.unique(free["attributes"], axis=0)) > 1
     direct = Model.load(attributed).sample(5, 3, attributes={"smiling": 1, "colour": "dark green"})
-    assert (asked["samples"] == to_pixels(direct)).all()
+    assert (conditioned["samples"] == to_pixels(direct)).all()
     capsys.readouterr()
     assert cli.run(["sample", str(attributed), "--set", "colour=red", "--json"]) == 0
-    made = document(capsys)
-    assert made["set"] == ["colour=red"]
-    assert Path(made["written"]).name == "000000064-seed0-n64-colour_red.png"
+    result = document(capsys)
+    assert result["set"] == ["colour=red"]
+    assert Path(result["written"]).name == "000000064-seed0-n64-colour_red.png"
     assert cli.run(["resume", str(attributed), "--images", "+8", "--json"]) == 0
     assert document(capsys)["images"] == 72
 
@@ -400,11 +400,11 @@ def test_a_sweep_of_classes_can_be_combined_with_attributes(faces: Path, tmp_pat
     assert cli.run(words) == 0
     out = tmp_path / "all.npz"
     assert cli.run(["sample", str(run), "-n", "3", "--label", "all", "--set", "colour=red", "--npz", "--out", str(out)]) == 0
-    with np.load(out) as held:
-        assert held["labels"].tolist() == [0, 0, 0, 1, 1, 1]
-        assert held["attributes"][:, 3].tolist() == 6 * [1]
+    with np.load(out) as arrays:
+        assert arrays["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+        assert arrays["attributes"][:, 3].tolist() == 6 * [1]
         assert (
-            held["attributes"][:, 0].tolist() == held["labels"].tolist()
+            arrays["attributes"][:, 0].tolist() == arrays["labels"].tolist()
         )  # in these data either all images of a class smile, or none
 
 
@@ -432,11 +432,11 @@ def test_a_run_without_attributes_rejects_attributes(trained: Path, capsys: pyte
     assert "this run has no attributes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("told", "message"), [("attributes", "needs attributes"), ("both", "needs attributes")])
+@pytest.mark.parametrize(("condition_on", "message"), [("attributes", "needs attributes"), ("both", "needs attributes")])
 def test_conditioning_on_attributes_needs_attributes(
-    folder: Path, tmp_path: Path, told: str, message: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, condition_on: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", str(folder), "--recipe", "cgan", "--condition-on", told, "--out", str(tmp_path / "run"), *TINY]
+    words = ["train", str(folder), "--recipe", "cgan", "--condition-on", condition_on, "--out", str(tmp_path / "run"), *TINY]
     assert cli.run(words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -453,9 +453,9 @@ def test_dry_run_and_evaluate_support_attributes(faces: Path, attributed: Path, 
 def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "sheet.png"
     assert cli.run(["show", str(faces), "--size", "16", "--out", str(out), "--json"]) == 0
-    made = document(capsys)
-    assert made["attributes"] == {"smiling": 30, "colour=blue": 20, "colour=dark green": 20, "colour=red": 20}
-    assert (made["samples"], made["size"], made["classes"]) == (60, "16x16", {})
+    result = document(capsys)
+    assert result["attributes"] == {"smiling": 30, "colour=blue": 20, "colour=dark green": 20, "colour=red": 20}
+    assert (result["samples"], result["size"], result["classes"]) == (60, "16x16", {})
     assert size(out) == (8 * 34 + 2, 8 * 34 + 2)
     assert cli.run(["show", str(faces), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
@@ -476,9 +476,9 @@ def test_a_recipe_file_trains_resumes_and_samples(folder: Path, tmp_path: Path, 
     assert json.loads(Path(out, "run.json").read_text())["options"]["penalty"] == 7.0
     for refused in (["resume", out, "--images", "+8"], ["sample", out]):
         assert cli.run(refused) == 2
-        said = capsys.readouterr().err
-        assert "def mine(" in said, "the recipe is shown"
-        assert "--trust" in said
+        text = capsys.readouterr().err
+        assert "def mine(" in text, "the recipe is shown"
+        assert "--trust" in text
     assert cli.run(["resume", out, "--images", "+8", "--trust"]) == 0
     assert cli.run(["sample", out, "--trust", "--out", str(tmp_path / "grid.png")]) == 0
 
@@ -500,10 +500,10 @@ def test_a_diverging_training_exits_3(folder: Path, tmp_path: Path, capsys: pyte
         "8",
     ]
     assert cli.run([*words, "--out", str(out), *TINY]) == 3
-    said = capsys.readouterr().err
-    assert "of player" in said
-    assert "images" in said
-    assert "there is no checkpoint yet" in said
+    text = capsys.readouterr().err
+    assert "of player" in text
+    assert "images" in text
+    assert "there is no checkpoint yet" in text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -528,9 +528,9 @@ def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_prints_how_to_continue
     while time.monotonic() < deadline and (not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text()):
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    said, errors = child.communicate(timeout=60)
+    text, errors = child.communicate(timeout=60)
     assert child.returncode == 130, errors
-    assert f"leafwing resume {out}" in said
+    assert f"leafwing resume {out}" in text
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["images"]
     assert (out / f"weights-{last:09d}.safetensors").exists()
     assert cli.run(["resume", str(out), "--images", str(last + 8)]) == 0

@@ -212,9 +212,9 @@ def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folde
     (tmp_path / "runs" / "0002-b").mkdir()
     for damaged in ('{"schedule": {"images": 1e400}}', "[]", "{}", '{"recipe": 3'):
         (tmp_path / "runs" / "0002-b" / "run.json").write_text(damaged)
-        found = commands.table(tmp_path / "runs")
-        assert [row["run"] for row in found] == ["0001-a", "0002-b"]
-        assert "run.json" in found[1]["error"], "a damaged run does not affect the others"
+        rows = commands.table(tmp_path / "runs")
+        assert [row["run"] for row in rows] == ["0001-a", "0002-b"]
+        assert "run.json" in rows[1]["error"], "a damaged run does not affect the others"
 
 
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:
@@ -248,16 +248,16 @@ def test_held_out_images_are_never_shown_and_resuming_holds_out_the_same(
 
         def watch(images: int, n: int) -> Any:
             batch = read(images, n)
-            shown.extend(one.numpy().tobytes() for one in batch.image.permute(0, 2, 3, 1).contiguous())
+            shown.extend(image.numpy().tobytes() for image in batch.image.permute(0, 2, 3, 1).contiguous())
             return batch
 
         return watch
 
     monkeypatch.setattr(Dataset, "batches", watched)
     assert last_weights(leafwing.resume(part.folder, images=64)) == last_weights(whole)
-    train, held = load(folder, size=16).split(10)
-    assert set(shown) == {one.tobytes() for one in train.pictures(range(14))}
-    assert not set(shown) & {one.tobytes() for one in held.pictures(range(10))}
+    training, held_out = load(folder, size=16).split(10)
+    assert set(shown) == {image.tobytes() for image in training.pictures(range(14))}
+    assert not set(shown) & {image.tobytes() for image in held_out.pictures(range(10))}
     assert whole.config["data"]["held_out"] == 10
 
 
@@ -319,7 +319,7 @@ def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, t
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("stream", "message"),
     [
         ({}, "needs a number of labelled samples, as in --labelled 100"),
         ({"labelled": 0}, "labelled 0"),
@@ -329,12 +329,12 @@ def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, t
     ],
 )
 def test_an_impossible_labelled_stream_writes_nothing(
-    folder: Path, tmp_path: Path, asked: dict[str, int], message: str
+    folder: Path, tmp_path: Path, stream: dict[str, int], message: str
 ) -> None:
     recipe = tmp_path / "few.py"
     recipe.write_text(FEW, encoding="utf-8")
     with pytest.raises(LeafwingError, match=message):
-        leafwing.train(folder, str(recipe), out=tmp_path / "run", images=16, **asked, **TINY)
+        leafwing.train(folder, str(recipe), out=tmp_path / "run", images=16, **stream, **TINY)
     assert not (tmp_path / "run").exists()
 
 
@@ -387,26 +387,24 @@ def test_many_samples_are_never_all_in_memory_as_floats(
     expected = pictures.to_pixels(leafwing.Model.load(trained).sample(150, seed=2))
     to_pixels, sizes = pictures.to_pixels, []
     monkeypatch.setattr(pictures, "to_pixels", lambda block: sizes.append(len(block)) or to_pixels(block))
-    made = {kind: commands.sample(trained.folder, 150, seed=2, kind=kind, out=tmp_path / kind) for kind in KINDS}
+    result = {kind: commands.sample(trained.folder, 150, seed=2, kind=kind, out=tmp_path / kind) for kind in KINDS}
     assert sizes == [64, 64, 22] * 3
-    with np.load(made["npz"]) as held:
-        assert held["samples"].dtype == np.uint8
-        assert np.array_equal(held["samples"], expected)
-        assert held["labels"].tolist() == [0, 1] * 75
-    files_made = sorted(made["folder"].iterdir())
-    assert [path.name for path in files_made] == [f"{i:06d}-{('cat', 'dog')[i % 2]}.png" for i in range(150)]
-    assert all(
-        np.array_equal(np.asarray(Image.open(path)), pixels) for path, pixels in zip(files_made, expected, strict=True)
-    )
-    assert made["grid"].read_bytes() == pictures.png(pictures.tile(pictures.enlarged(expected)))
+    with np.load(result["npz"]) as arrays:
+        assert arrays["samples"].dtype == np.uint8
+        assert np.array_equal(arrays["samples"], expected)
+        assert arrays["labels"].tolist() == [0, 1] * 75
+    written = sorted(result["folder"].iterdir())
+    assert [path.name for path in written] == [f"{i:06d}-{('cat', 'dog')[i % 2]}.png" for i in range(150)]
+    assert all(np.array_equal(np.asarray(Image.open(path)), pixels) for path, pixels in zip(written, expected, strict=True))
+    assert result["grid"].read_bytes() == pictures.png(pictures.tile(pictures.enlarged(expected)))
 
 
 def test_precision_of_sampling_is_independent_of_training(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def samples(name: str, **how: str) -> np.ndarray:
-        with np.load(commands.sample(trained.folder, 3, kind="npz", out=tmp_path / f"{name}.npz", **how)) as held:
-            return held["samples"].astype(int)
+        with np.load(commands.sample(trained.folder, 3, kind="npz", out=tmp_path / f"{name}.npz", **how)) as arrays:
+            return arrays["samples"].astype(int)
 
     plain, fast = samples("plain"), samples("fast", precision="bf16")
     exact = leafwing.Model.load(trained).sample(3)
@@ -426,21 +424,21 @@ def test_precision_of_sampling_is_independent_of_training(
 def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "infogan", images=8, out=tmp_path / "run", **TINY)
     model = leafwing.Model.load(run)
-    made = commands.sample(run.folder, 3, seed=1, sweep="code0=-2:2", out=tmp_path / "a.png")
+    result = commands.sample(run.folder, 3, seed=1, sweep="code0=-2:2", out=tmp_path / "a.png")
     latents = model.sweep(model.latents(3, 1), "code0", [-2 + 4 * i / 9 for i in range(10)])
-    assert made.read_bytes() == pictures.png(
+    assert result.read_bytes() == pictures.png(
         pictures.tile(pictures.enlarged(pictures.to_pixels(model.generate(latents))), 10)
     )
     path = commands.sample(run.folder, 2, sweep="category")
     assert path.name.endswith("-seed0-n2-category.png")
-    with np.load(commands.sample(run.folder, 2, sweep="category", kind="npz")) as held:
-        assert len(held["samples"]) == 20
-    for sweep, said in (
+    with np.load(commands.sample(run.folder, 2, sweep="category", kind="npz")) as arrays:
+        assert len(arrays["samples"]) == 20
+    for sweep, message in (
         ("code0=a:b", "write NAME=FROM:TO"),
         ("code0=1", "write NAME=FROM:TO"),
         ("slant=0:1", "no code 'slant'"),
     ):
-        with pytest.raises(LeafwingError, match=said):
+        with pytest.raises(LeafwingError, match=message):
             commands.sample(run.folder, 1, sweep=sweep, out=tmp_path / "b.png")
 
 
@@ -487,5 +485,5 @@ def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:
     assert plan["machine"]["micro_batch"] == 4
     assert plan["why"]["layout"] == "as asked"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
-    said = describe_plan(plan)
-    assert "capture     no (cpu has no graphs)" in said
+    message = describe_plan(plan)
+    assert "capture     no (cpu has no graphs)" in message

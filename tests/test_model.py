@@ -33,13 +33,13 @@ def game(name: str, spec: DataSpec) -> Game:
             if key in {o.name for o in card.options}
         }
     )
-    made = recipes.build(name, recipes.find(name), spec, options)
+    result = recipes.build(name, recipes.find(name), spec, options)
     with torch.no_grad():  # running statistics that differ from those of any batch, as after training
-        for module in made.players["G"].net.modules():
+        for module in result.players["G"].net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.05, 0.05)
                 module.running_var.uniform_(0.001, 0.01)
-    return made
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +138,8 @@ def test_training_mode_is_restored_even_when_generating_fails(plain: Model) -> N
 
 def test_samples_come_from_the_moving_average() -> None:
     torch.manual_seed(0)
-    made = game("dcgan", PICTURES)
-    averaged = Game({**made.players, "G": Player(made.players["G"].net, ema=100)}, [], made.abilities)
+    result = game("dcgan", PICTURES)
+    averaged = Game({**result.players, "G": Player(result.players["G"].net, ema=100)}, [], result.abilities)
     model = Model(averaged, PICTURES)
     before = model.sample(2)
     with torch.no_grad():
@@ -185,9 +185,9 @@ def test_blocks_are_generated_lazily_and_training_may_continue_in_between() -> N
     blocks = Model(Game({"G": Player(net)}, [], abilities), DataSpec(0, 0, 2)).stream(torch.zeros(10, 2), batch=4)
     assert passes == []
     net.train()
-    for made in range(1, 4):
+    for result in range(1, 4):
         block = next(blocks)
-        assert passes == [False] * made
+        assert passes == [False] * result
         assert net.training
         assert torch.is_grad_enabled()
         assert not block.requires_grad
@@ -224,8 +224,8 @@ def test_compiled_networks_generate_the_same_samples(plain: Model, monkeypatch: 
         return lambda *given: passes.append(1) or net(*given)  # type: ignore[func-returns-value]
 
     monkeypatch.setattr(torch, "compile", compiled)
-    made = Model(plain.game, PICTURES, compile=True).sample(70)
-    assert torch.equal(made, plain.sample(70))
+    result = Model(plain.game, PICTURES, compile=True).sample(70)
+    assert torch.equal(result, plain.sample(70))
     assert len(passes) == 2  # blocks
 
 
@@ -239,10 +239,10 @@ def test_a_compilation_error_is_reported_once_and_samples_are_the_same(
         return fail
 
     monkeypatch.setattr(torch, "compile", broken)
-    said: list[str] = []
-    model = Model(plain.game, PICTURES, compile=True, say=said.append)
+    message: list[str] = []
+    model = Model(plain.game, PICTURES, compile=True, say=message.append)
     assert torch.equal(model.sample(70), plain.sample(70))
-    assert said == ["the networks cannot be compiled, so sampling continues without compilation: no compiler"]
+    assert message == ["the networks cannot be compiled, so sampling continues without compilation: no compiler"]
 
 
 def test_an_unknown_precision_is_an_error_that_lists_the_known_ones(plain: Model) -> None:
@@ -364,15 +364,15 @@ def test_a_sweep_changes_only_its_code(coded: Model, plain: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "values", "said"),
+    ("code", "values", "message"),
     [
         ("code9", [1.0], "no code 'code9'; did you mean code"),
         ("code0", None, "code code0 needs values, as in --sweep code0=-1:1"),
         ("category", [1.0], "code category takes no values: it is one of 3 classes"),
     ],
 )
-def test_an_invalid_sweep_is_an_error(coded: Model, code: str, values: list[float] | None, said: str) -> None:
-    with pytest.raises(LeafwingError, match=said):
+def test_an_invalid_sweep_is_an_error(coded: Model, code: str, values: list[float] | None, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
         coded.sweep(coded.latents(1), code, values)
 
 
@@ -431,8 +431,8 @@ def attributed(conditions: str, combinations: list[list[int]] | None = None) -> 
     spec = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label", "attributes"), NAMES)
     options = recipes.describe("cgan").resolve({"latent": 6, "width": 4, "max_width": 8, "condition_on": conditions})
     torch.manual_seed(0)
-    made = recipes.build("cgan", recipes.find("cgan"), spec, options)
-    return Model(made, spec, combinations=REAL if combinations is None else combinations)
+    result = recipes.build("cgan", recipes.find("cgan"), spec, options)
+    return Model(result, spec, combinations=REAL if combinations is None else combinations)
 
 
 @pytest.fixture(scope="module")
@@ -486,23 +486,23 @@ def test_boolean_values_have_several_spellings(faces: Model) -> None:
 
 
 def test_unseen_combinations_can_be_requested(faces: Model) -> None:
-    found = faces.attribute_rows({"smiling": 1, "colour": "green"}, 50)
-    assert (found[:, :4] == [1, 0, 1, 0]).all()
-    assert set(found[:, 4].tolist()) == {0, 1}
+    rows = faces.attribute_rows({"smiling": 1, "colour": "green"}, 50)
+    assert (rows[:, :4] == [1, 0, 1, 0]).all()
+    assert set(rows[:, 4].tolist()) == {0, 1}
 
 
 def test_attributes_match_the_class_if_the_model_has_both() -> None:
     model = attributed("both")
-    found = model.attribute_rows(None, 100, 0, [i % 2 for i in range(100)])
-    assert {tuple(row) for row in found[::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 0}
-    assert {tuple(row) for row in found[1::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 1}
+    rows = model.attribute_rows(None, 100, 0, [i % 2 for i in range(100)])
+    assert {tuple(row) for row in rows[::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 0}
+    assert {tuple(row) for row in rows[1::2].tolist()} == {tuple(row[1:]) for row in REAL if row[0] == 1}
 
 
 def test_without_real_combinations_attributes_are_random_and_categories_valid() -> None:
-    found = attributed("attributes", []).attribute_rows({"old": 1}, 400)
-    assert (found[:, 1:4].sum(1) == 1).all()
-    assert (found[:, 4] == 1).all()
-    for share in (found[:, 0].mean() * 2 / 3, *found[:, 1:4].mean(0)):
+    rows = attributed("attributes", []).attribute_rows({"old": 1}, 400)
+    assert (rows[:, 1:4].sum(1) == 1).all()
+    assert (rows[:, 4] == 1).all()
+    for share in (rows[:, 0].mean() * 2 / 3, *rows[:, 1:4].mean(0)):
         assert 0.25 < share < 0.42
 
 

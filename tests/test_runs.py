@@ -152,12 +152,12 @@ def test_an_unwritable_folder_is_a_storage_error(tmp_path: Path) -> None:
 
 def test_a_run_is_opened_by_folder_name_number_or_last(tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    one, two = create(root=root), create(root=root, source="digits")
-    os.utime(two.folder / "run.json", (1, 1))
-    for name in (one.folder, str(one.folder), one.name, "1", "0001", "last"):
-        assert Run.open(name, root=root).folder == one.folder, name
-    assert Run.open("2", root=root).folder == two.folder
-    assert Run.open("2", root=root).config == two.config
+    first, second = create(root=root), create(root=root, source="digits")
+    os.utime(second.folder / "run.json", (1, 1))
+    for name in (first.folder, str(first.folder), first.name, "1", "0001", "last"):
+        assert Run.open(name, root=root).folder == first.folder, name
+    assert Run.open("2", root=root).folder == second.folder
+    assert Run.open("2", root=root).config == second.config
 
 
 @pytest.mark.parametrize("name", ["3", "0001-dcgan", "lost", "0"])
@@ -323,10 +323,10 @@ def test_a_truncated_last_line_is_skipped(run: Run) -> None:
     text = (run.folder / "log.jsonl").read_text()
     for cut in range(1, len('{"images": 20}\n')):
         (run.folder / "log.jsonl").write_text(text[:-cut])
-        found = run.records()
-        assert found[0] == {"images": 10}
-        assert found[1:] in ([], [{"images": 20}])
-        assert cut == 1 or found[1:] == []
+        records = run.records()
+        assert records[0] == {"images": 10}
+        assert records[1:] in ([], [{"images": 20}])
+        assert cut == 1 or records[1:] == []
 
 
 def test_a_missing_log_is_empty(run: Run) -> None:

@@ -135,7 +135,7 @@ def test_images_are_held_out_by_default(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("stop_on", "said"),
+    ("stop_on", "message"),
     [
         ("kidd", "no metric 'kidd'.*kid"),
         ("fid", "fid needs images"),
@@ -143,8 +143,8 @@ def test_images_are_held_out_by_default(tmp_path: Path, monkeypatch: pytest.Monk
         ("ms_ssim", "cannot decide.* choose from fid, kid"),
     ],
 )
-def test_an_unsuitable_metric_is_named(stop_on: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match=said):
+def test_an_unsuitable_metric_is_named(stop_on: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=message):
         leafwing.train("ring", out=tmp_path / "run", images=16, stop_on=stop_on, **TINY)
 
 

@@ -68,23 +68,23 @@ def alarm_at(
     """Raises an alarm at `at` images about a symptom since `since`, until there were `times` roll-backs."""
 
     def alarms(records: list[dict[str, Any]]) -> list[health.Alarm]:
-        looks = [one["images"] for one in records if "health" in one and one["images"] >= at]
-        if not looks or sum("rolled_back" in one for one in records) >= times:
+        checks = [record["images"] for record in records if "health" in record and record["images"] >= at]
+        if not checks or sum("rolled_back" in record for record in records) >= times:
             return []
-        return [health.Alarm(kind, "it is unhealthy", since, looks[0], None, 2.0, 1.0, "Do something.")]
+        return [health.Alarm(kind, "it is unhealthy", since, checks[0], None, 2.0, 1.0, "Do something.")]
 
     return alarms
 
 
 def test_monitoring_does_not_change_a_run(unmonitored: Run, often: None, tmp_path: Path) -> None:
-    heard = Recorder()
-    watched = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY)
+    recorder = Recorder()
+    watched = leafwing.train("ring", out=tmp_path / "run", progress=recorder, **TINY)
     assert last_weights(watched) == last_weights(unmonitored)
-    assert [one["costs"] for one in watched.records()] == [one["costs"] for one in unmonitored.records()]
-    assert [one["images"] for one in watched.records() if "health" in one] == list(range(32, 257, 32))
-    assert not any("health" in one for one in unmonitored.records())
+    assert [record["costs"] for record in watched.records()] == [record["costs"] for record in unmonitored.records()]
+    assert [record["images"] for record in watched.records() if "health" in record] == list(range(32, 257, 32))
+    assert not any("health" in record for record in unmonitored.records())
     assert health.alarms(watched.records()) == []
-    assert heard.warnings == []
+    assert recorder.warnings == []
     assert (watched.settings.watching.health, watched.settings.watching.roll_backs) == ("warn", 3)
 
 
@@ -92,10 +92,12 @@ def test_an_alarm_is_reported_once_and_logged(
     unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=96))
-    heard = Recorder()
-    run = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY)
-    assert heard.warnings == ["it is unhealthy, since 96 images (2 > 1). Do something."]
-    assert {one["images"]: one["alarms"][0]["kind"] for one in run.records() if "alarms" in one} == {128: "collapse"}
+    recorder = Recorder()
+    run = leafwing.train("ring", out=tmp_path / "run", progress=recorder, **TINY)
+    assert recorder.warnings == ["it is unhealthy, since 96 images (2 > 1). Do something."]
+    assert {record["images"]: record["alarms"][0]["kind"] for record in run.records() if "alarms" in record} == {
+        128: "collapse"
+    }
     assert run.done == "images"
     assert last_weights(run) == last_weights(unmonitored)
 
@@ -107,11 +109,11 @@ def test_training_stops_with_a_checkpoint_and_can_be_resumed(
     words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
     out = str(tmp_path / "run")
     assert cli.run(["train", "ring", "--out", out, "--health", "stop", "--json", *words]) == 3
-    made = json.loads(capsys.readouterr().out)
-    assert (made["done"], made["images"]) == ("unhealthy", 128)
-    assert [alarm["about"] for alarm in made["alarms"]] == ["it is unhealthy"]
-    assert Path(made["weights"]).exists()
-    assert Path(made["samples"]).exists()
+    result = json.loads(capsys.readouterr().out)
+    assert (result["done"], result["images"]) == ("unhealthy", 128)
+    assert [alarm["about"] for alarm in result["alarms"]] == ["it is unhealthy"]
+    assert Path(result["weights"]).exists()
+    assert Path(result["samples"]).exists()
     assert cli.run(["resume", out]) == 0  # an alarm stops training only once
     assert "health   it is unhealthy (96 to the end)" in capsys.readouterr().out
     assert last_weights(Run(out)) == last_weights(unmonitored)
@@ -128,7 +130,7 @@ def test_an_unknown_response_is_rejected(cache: Path, tmp_path: Path) -> None:
 def lines_of(run: Run) -> list[Any]:
     """The log without values that depend on wall-clock time."""
     timed = ("seconds", "images_per_second", "memory")
-    return [{name: value for name, value in one.items() if name not in timed} for one in run.records()]
+    return [{name: value for name, value in record.items() if name not in timed} for record in run.records()]
 
 
 def files_of(run: Run) -> dict[str, bytes]:
@@ -139,26 +141,28 @@ def test_training_rolls_back_before_the_symptom_and_continues_at_lower_rates(
     unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
-    heard = Recorder()
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
+    recorder = Recorder()
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=recorder, **TINY)
     back = {"from": 192, "to": 96, "why": "collapse", "rate": 0.5}
     assert run.done == "images"
     assert list(run.history.rolled_back) == [back]
     assert json.loads((run.folder / "run.json").read_text())["history"]["rolled_back"] == [back]
-    assert heard.warnings[1].startswith("rolled back from 192 to 96 images (collapse); all learning rates are now 0.5 times")
+    assert recorder.warnings[1].startswith(
+        "rolled back from 192 to 96 images (collapse); all learning rates are now 0.5 times"
+    )
     records = run.records()
-    at = next(i for i, one in enumerate(records) if "rolled_back" in one)
+    at = next(i for i, record in enumerate(records) if "rolled_back" in record)
     assert records[at]["rolled_back"] == back
-    images = [one["images"] for one in records]
+    images = [record["images"] for record in records]
     assert images[at - 1 : at + 2] == [96, 96, 112]
     assert images == sorted(images)
-    assert [one["costs"] for one in records[:at]] == [one["costs"] for one in unmonitored.records()[:at]]
+    assert [record["costs"] for record in records[:at]] == [record["costs"] for record in unmonitored.records()[:at]]
     assert records[-1]["costs"] != unmonitored.records()[-1]["costs"]
     state = run.resume_state()
     assert state is not None
     assert state["rate"] == 0.5
-    assert [group["lr"] for one in state["optimisers"].values() for group in one["param_groups"]] == [1e-4, 1e-4]
-    seconds = [one["seconds"] for one in records]
+    assert [group["lr"] for record in state["optimisers"].values() for group in record["param_groups"]] == [1e-4, 1e-4]
+    seconds = [record["seconds"] for record in records]
     assert seconds == sorted(seconds), "the time before the roll-back counts"
 
 
@@ -168,7 +172,7 @@ def test_training_stops_after_the_maximum_number_of_roll_backs(
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, times=9))
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", roll_backs=2, **TINY)
     assert run.done == "unhealthy"
-    assert [one["rate"] for one in run.history.rolled_back] == [0.5, 0.25]
+    assert [record["rate"] for record in run.history.rolled_back] == [0.5, 0.25]
     assert run.records()[-1]["images"] == 128
     assert list(run.weights())[-1] == 128
     resumed = leafwing.resume(run.folder, health="off")
@@ -182,10 +186,10 @@ def test_alarms_that_lower_rates_cannot_resolve_only_warn(
     unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, kind="overfit"))
-    heard = Recorder()
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=heard, **TINY)
+    recorder = Recorder()
+    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=recorder, **TINY)
     assert run.done == "images"
-    assert len(heard.warnings) == 1
+    assert len(recorder.warnings) == 1
     assert last_weights(run) == last_weights(unmonitored)
 
 
@@ -209,7 +213,7 @@ def test_training_rolls_back_after_a_nan(
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
     assert list(run.history.rolled_back) == [{"from": 144, "to": 128, "why": "nan", "rate": 0.5}]
     assert run.records()[-1]["images"] == 256
-    assert not any("diverged" in one for one in run.records())
+    assert not any("diverged" in record for record in run.records())
     inject_nan(monkeypatch, at=144, once=False)
     with pytest.raises(Diverged, match=r"player G .* the last good checkpoint has 128 images"):
         leafwing.train("ring", out=tmp_path / "other", health="roll_back", roll_backs=2, **TINY)
@@ -254,7 +258,7 @@ def test_a_roll_back_removes_metrics_and_grids_of_later_checkpoints(
 
     monkeypatch.setattr(Monitor, "measure", noting)
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
-    assert [json.loads(one)["images"] for one in (run.folder / "metrics.jsonl").read_text().splitlines()] == [96]
+    assert [json.loads(record)["images"] for record in (run.folder / "metrics.jsonl").read_text().splitlines()] == [96]
     assert Run(run.folder).history.best is None
     assert sorted(path.stem for path in run.samples.iterdir()) == ["000000000", "000000256"]
 
@@ -285,7 +289,7 @@ def test_a_kill_during_a_roll_back_loses_nothing(
         roll_back(monitor)
 
     def killed(*given: Any, **more: Any) -> Any:
-        if started and (not about or any(about in str(one) for one in given)):
+        if started and (not about or any(about in str(record) for record in given)):
             raise Killed
         return original(*given, **more)
 
@@ -329,7 +333,7 @@ def test_held_out_images_are_monitored(cache: Path, tmp_path: Path, often: None)
         name: TINY[name] for name in ("batch", "threads", "precision", "device", "log_every", "save_every", "grid_every")
     }
     run = leafwing.train("digits", out=tmp_path / "run", images=64, hold_out=200, **kept, **options)
-    assert [0 <= one["health"]["held"] <= 1 for one in run.records() if "health" in one] == [True, True]
+    assert [0 <= record["health"]["held"] <= 1 for record in run.records() if "health" in record] == [True, True]
 
 
 def test_two_processes_roll_back_together(tmp_path: Path) -> None:
@@ -363,11 +367,11 @@ def test_two_processes_roll_back_together(tmp_path: Path) -> None:
         "2",
     ]
     command = [sys.executable, "-m", "leafwing", *words, "--out", str(tmp_path / "run")]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert made.returncode == 3, made.stderr
-    assert made.stderr.count("rolled back from") == 3
-    assert "the last good checkpoint has 0 images" in made.stderr
-    assert [one["rate"] for one in Run(tmp_path / "run").history.rolled_back] == [0.5, 0.25, 0.125]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 3, result.stderr
+    assert result.stderr.count("rolled back from") == 3
+    assert "the last good checkpoint has 0 images" in result.stderr
+    assert [record["rate"] for record in Run(tmp_path / "run").history.rolled_back] == [0.5, 0.25, 0.125]
 
 
 # --- it works ---
@@ -391,7 +395,7 @@ def test_healthy_runs_raise_no_alarm(recipe: str, cache: Path, tmp_path: Path) -
     often = {"log_every": 64, "grid_every": 10_000, "save_every": 10_000}
     images = 32 * 12 * options["batch"]
     run = leafwing.train(source, recipe, out=tmp_path / "run", images=images, threads=1, device="cpu", **often, **options)
-    assert sum("health" in one for one in run.records()) == 12
+    assert sum("health" in record for record in run.records()) == 12
     assert health.alarms(run.records()) == []
 
 

@@ -143,8 +143,8 @@ def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) 
     [
         (["train", "digits", "--devices", "2", "--batch", "7"], "a batch of 7 cannot be shared by 2 processes"),
         (["train", "nosuchfolder", "--devices", "2"], "nosuchfolder"),
-        (["train", "digits", "--devices", "0"], "--devices 0: at least 1"),
-        (["train", "digits", "--devices=-2"], "--devices -2: at least 1"),
+        (["train", "digits", "--devices", "0"], "--devices 0: must be at least 1"),
+        (["train", "digits", "--devices=-2"], "--devices -2: must be at least 1"),
     ],
 )
 def test_bad_input_is_said_once(words: list[str], message: str, tmp_path: Path) -> None:
