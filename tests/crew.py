@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing import connection
 from pathlib import Path
 from typing import IO, Any
 
 from kills import children
-from leafwing import cli
+from leafwing.commands.comparison import child
 
 
-def play(words: list[str], environment: dict[str, str], output: str, log: str) -> None:
-    """`leafwing` with these words, in a process that was forked with torch loaded."""
+def play(request: str, environment: dict[str, str], output: str, log: str) -> None:
+    """The call of a request, in a process that was forked with torch loaded."""
     import torch
 
     os.environ |= environment
     torch.set_num_threads(1)
     for number, path in ((1, output), (2, log)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    code = cli.run(words)
+    code = child.main(request)
     sys.stdout.flush()
     os._exit(code)
 
@@ -31,10 +32,10 @@ class Forked:
     """What `side_by_side.start` gives, for a process that starts at once because torch is loaded in its parent."""
 
     def __init__(
-        self, words: Sequence[str], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes], place: Path
+        self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes], place: Path
     ) -> None:
         self.files = {output: place.with_suffix(".out"), log: place.with_suffix(".err")}
-        given = (list(words), {**os.environ, **slot}, *map(str, self.files.values()))
+        given = (json.dumps(request), {**os.environ, **slot}, *map(str, self.files.values()))
         self.process = children().Process(target=play, args=given)
         self.process.start()
         self.asking = threading.Lock()  # of two threads that ask at once for the exit code, one is told 255
@@ -60,27 +61,27 @@ class Forked:
 
 
 class Crew:
-    """Starts children: each call is written down, and may be answered without a process.
+    """Starts children: each request is recorded, and may be answered without a process.
 
     Args:
-        folder: for what they say.
-        answers: (words) -> exit code, output and log of a child that is not started; None to start it.
+        folder: for their output.
+        answers: request -> exit code, output and log of a child that is not started; None to start it.
     """
 
-    def __init__(self, folder: Path, answers: Callable[[Sequence[str]], tuple[int, str, str] | None]) -> None:
-        self.folder, self.answers, self.calls = folder, answers, list[list[str]]()
+    def __init__(self, folder: Path, answers: Callable[[Mapping[str, Any]], tuple[int, str, str] | None]) -> None:
+        self.folder, self.answers, self.calls = folder, answers, list[Mapping[str, Any]]()
 
-    def __call__(self, words: Sequence[str], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Any:
-        self.calls.append(list(words))
-        if (answer := self.answers(words)) is None:
-            return Forked(words, slot, output, log, self.folder / f"child{len(self.calls)}")
-        code, said, told = answer
-        output.write(said.encode())
-        log.write(told.encode())
+    def __call__(self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Any:
+        self.calls.append(request)
+        if (answer := self.answers(request)) is None:
+            return Forked(request, slot, output, log, self.folder / f"child{len(self.calls)}")
+        code, result, messages = answer
+        output.write(result.encode())
+        log.write(messages.encode())
         return Ready(code)
 
     def verbs(self) -> list[str]:
-        return sorted(words[0] for words in self.calls)
+        return sorted(request["call"] for request in self.calls)
 
 
 class Ready:

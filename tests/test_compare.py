@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import importlib.util
 import io
 import json
 import multiprocessing
@@ -17,7 +16,8 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +30,7 @@ from PIL import Image
 import leafwing
 from crew import Crew
 from leafwing import cli, commands, machine, recipes
-from leafwing.commands.comparison import comparing, entering, side_by_side, speeds, telling
+from leafwing.commands.comparison import child, comparing, entering, side_by_side, speeds, telling
 from leafwing.commands.comparison.book import Book
 from leafwing.commands.comparison.side_by_side import SideBySide, Stopped
 from leafwing.commands.comparison.speeds import planned
@@ -42,6 +42,7 @@ from leafwing.metrics.verdict import Budget
 from leafwing.model import Model
 from leafwing.progress import Silent
 from leafwing.runs import Run, processor
+from leafwing.settings import Folder, Machine, Reading, Schedule, Settings
 from page import Page
 from tiny import PICTURES, build, serves, start
 
@@ -51,7 +52,7 @@ RING: dict[str, Any] = {"recipes": "gan,lsgan", "seeds": 2, "images": 600, "opti
 
 @pytest.fixture
 def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
-    found = Crew(tmp_path, lambda words: None)
+    found = Crew(tmp_path, lambda request: None)
     monkeypatch.setattr(side_by_side, "start", found)
     return found
 
@@ -61,7 +62,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     """Two recipes with two seeds on the ring, undisturbed; one diverges."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(side_by_side, "start", Crew(folder, lambda words: None))
+        patch.setattr(side_by_side, "start", Crew(folder, lambda request: None))
         yield folder / "out", commands.compare("ring", **RING, out=folder / "out")
 
 
@@ -193,8 +194,14 @@ def test_interrupted_it_goes_on_and_comes_to_the_same(
 def test_what_diverges_or_breaks_off_takes_nothing_with_it(crew: Crew, tmp_path: Path) -> None:
     killed = [True]
 
-    def answers(words: Sequence[str]) -> tuple[int, str, str] | None:
-        if words[0] == "train" and "--seed=1" in words and "--recipe=lsgan" in words and killed.pop():
+    def answers(request: Mapping[str, Any]) -> tuple[int, str, str] | None:
+        told = request["arguments"]
+        if (
+            request["call"] == "train"
+            and told["settings"]["schedule"]["seed"] == 1
+            and told["recipe"] == "lsgan"
+            and killed.pop()
+        ):
             return (-signal.SIGKILL, "", "")
         return None
 
@@ -381,24 +388,24 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
         options={"gan.saturating": True, "width": 8},
         **asked,
     )
-    words = comparing.training_words(found, "gan", 7)
-    command, bound, unused = cli.commands_for(["train", *words]).parse_args(
-        ["train", *words], exit_on_error=False, print_error=False
-    )
-    assert (command.__module__, unused) == ("leafwing.cli.train", {})  # type: ignore[attr-defined]
-    given = bound.arguments
-    assert given["size"] == "16x32"
-    assert (given["mirror"], given["fit"], given["background"], given["hold_out"]) == (True, "pad", "#ff0000", "30")
-    assert (given["saturating"], given["width"], given["seed"], given["images"], given["time"]) == (
-        True,
-        8,
-        7,
-        "1000",
-        "90s",
-    )
-    assert given["threads"] == str(found.threads)
-    assert "--no-saturating" not in words
-    assert "saturating" not in " ".join(comparing.training_words(found, "cgan", 0))
+    called: list[dict[str, Any]] = []
+    monkeypatch.setattr(child, "train", lambda **given: called.append(given) or SimpleNamespace(done="asked", folder="run"))
+    monkeypatch.setattr(child, "reel", lambda folder: None)
+    request = {"call": "train", "arguments": {**comparing.training_arguments(found, "gan", 7), "out": "run"}}
+    assert child.main(json.dumps(request)) == 130
+    (given,) = called
+    settings = given["settings"]
+    assert settings.reading == Reading("16x32", 1, "pad", "#ff0000", True, 30)
+    assert settings.schedule == Schedule(images=1000, time=90.0, seed=7)
+    assert settings.folder == Folder(save_every=25, keep_last=1, keep_every=5, grid_every=50)
+    assert settings.machine == Machine(device="cpu", threads=found.threads)
+    assert {key: given[key] for key in ("recipe", "out", "saturating", "width")} == {
+        "recipe": "gan",
+        "out": "run",
+        "saturating": True,
+        "width": 8,
+    }
+    assert "saturating" not in comparing.training_arguments(found, "cgan", 0)
 
 
 def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -441,29 +448,25 @@ def test_a_gpu_is_for_one_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_minutes_become_images_at_the_measured_speed(crew: Crew, tmp_path: Path) -> None:
-    def answers(words: Sequence[str]) -> tuple[int, str, str]:
-        if words[0] == "-m":
-            return 0, json.dumps({name: {"gan": [1000.0], "lsgan": [50.0]}[name] for name in asked_of(words)}), ""
+    def answers(request: Mapping[str, Any]) -> tuple[int, str, str]:
+        if request["call"] == "speed":
+            names = request["arguments"]["recipes"]
+            return 0, json.dumps({name: {"gan": [1000.0], "lsgan": [50.0]}[name] for name in names}), ""
         return 1, "", "leafwing: enough"
-
-    def asked_of(words: Sequence[str]) -> list[str]:
-        return list(json.loads(words[-1])["recipes"])
 
     crew.answers = answers
     with pytest.raises(LeafwingError, match=r"no run left a number \(enough\)"):
         commands.compare("ring", **{**RING, "images": None}, minutes=2, out=tmp_path / "out")
-    measuring = sorted(asked_of(words) for words in crew.calls if words[0] == "-m")
+    measuring = sorted(list(request["arguments"]["recipes"]) for request in crew.calls if request["call"] == "speed")
     assert measuring == [["gan", "lsgan"], ["lsgan", "gan"]], "all recipes in every slot, each slot begins with another"
-    trained = [words for words in crew.calls if words[0] == "train"]
-    shown = {word for words in trained for word in words if word.startswith(("--images", "--time"))}
-    assert shown == {f"--images={int(0.9 * 120 * 1000)}", f"--images={int(0.9 * 120 * 50)}", "--time=480s"}, (
-        "late ones may end"
-    )
+    schedules = [request["arguments"]["settings"]["schedule"] for request in crew.calls if request["call"] == "train"]
+    assert {schedule["images"] for schedule in schedules} == {int(0.9 * 120 * 1000), int(0.9 * 120 * 50)}
+    assert {schedule["time"] for schedule in schedules} == {480.0}, "late ones may end"
     crew.calls.clear()
     with pytest.raises(LeafwingError, match="no run left a number"):
         commands.compare("ring", **{**RING, "images": None}, minutes=2, out=tmp_path / "out")
-    assert "-m" not in crew.verbs(), "going on shows as many as before"
-    crew.answers = lambda words: (2, "", "leafwing: gan cannot be tried out: no memory")
+    assert "speed" not in crew.verbs(), "going on shows as many as before"
+    crew.answers = lambda request: (2, "", "leafwing: gan cannot be tried out: no memory")
     with pytest.raises(LeafwingError, match=r"gan cannot be tried out: no memory. More is in .*speed0"):
         commands.compare("ring", **{**RING, "images": None}, minutes=2, out=tmp_path / "bad")
 
@@ -476,26 +479,18 @@ def test_a_measuring_child_is_told_what_trainings_are_told(
 ) -> None:
     asked = {"size": "16x32", "fit": "pad", "mirror": True, "hold_out": 30, "minutes": 1.5, "options": {"cgan.width": 8}}
     found = plan(crew, monkeypatch, "digits", tmp_path / "out", recipes=["gan", "cgan"], **asked)
-    heard: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
-    monkeypatch.setattr(speeds, "speed", lambda *told: heard.append(told) or float(len(heard)))
-    option, module, *words = speeds.child_words(found, ["gan", "cgan"], 1)
-    assert option == "-m"
-    assert importlib.util.find_spec(f"{module}.__main__")
-    assert speeds.main(words) == 0
+    measured: list[tuple[str, str, Settings, Mapping[str, Any]]] = []
+    monkeypatch.setattr(speeds, "speed", lambda *given: measured.append(given) or float(len(measured)))
+    request = json.dumps({"call": "speed", "arguments": speeds.measurement_arguments(found, ["gan", "cgan"], 1)})
+    assert child.main(request) == 0
     assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
-    told, options = heard[0]
-    assert {
-        "recipe": "cgan",
-        "hold_out": 30,
-        "fit": "pad",
-        "mirror": True,
-        "seed": 1,
-        "device": "cpu",
-    }.items() <= told.items()
-    assert told["size"] == "16x32"
-    assert options == {"width": 8}
-    monkeypatch.setattr(speeds, "speed", lambda *told: (_ for _ in ()).throw(LeafwingError("no memory")))
-    assert speeds.main(words) == 2
+    source, recipe, settings, options = measured[0]
+    assert (source, recipe, options) == ("digits", "cgan", {"width": 8})
+    assert settings.reading == Reading("16x32", 1, "pad", "white", True, 30)
+    assert settings.schedule.seed == 1
+    assert settings.machine == Machine(device="cpu", threads=found.threads)
+    monkeypatch.setattr(speeds, "speed", lambda *given: (_ for _ in ()).throw(LeafwingError("no memory")))
+    assert child.main(request) == 2
     assert capsys.readouterr().err == "leafwing: cgan cannot be tried out: no memory\n"
 
 
@@ -544,7 +539,7 @@ def test_a_competing_process_changes_the_wall_clock_and_hardly_the_measured_spee
     monkeypatch.setattr(speeds, "SLICES", 2)
     monkeypatch.setattr(speeds, "SLICE", 0.4)
     monkeypatch.setattr(speeds, "WARM_UP", 0.1)
-    asked = {"source": "ring", "hold_out": 0, "device": "cpu", "threads": 1, "seed": 0}
+    settings = Settings(reading=Reading(hold_out=0), machine=Machine(device="cpu", threads=1))
     found: dict[str, tuple[float, float]] = {}
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     core = max(before)
@@ -552,7 +547,7 @@ def test_a_competing_process_changes_the_wall_clock_and_hardly_the_measured_spee
     def measure() -> tuple[float, float]:
         """Images per second of processor time, and the share of the wall clock's time that this process had the core."""
         began, worked = time.perf_counter(), time.process_time()
-        (images_per_second,) = speeds.measured(asked, {"gan": ("gan", {"width": 16})}).values()
+        (images_per_second,) = speeds.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
         return statistics.median(images_per_second), (time.process_time() - worked) / (time.perf_counter() - began)
 
     competitor = multiprocessing.get_context("fork").Process(target=busy, daemon=True)
@@ -643,11 +638,11 @@ def test_costs_are_counted_in_processor_time_where_that_is_known(whole: tuple[Pa
 
 
 def test_a_full_disk_ends_the_comparison_and_bad_evaluations_too(crew: Crew, tmp_path: Path) -> None:
-    crew.answers = lambda words: (4, "", "leafwing: cannot write runs: No space left on device")
+    crew.answers = lambda request: (4, "", "leafwing: cannot write runs: No space left on device")
     with pytest.raises(StorageError, match="No space left"):
         commands.compare("ring", **RING, out=tmp_path / "full")
     assert len(crew.calls) <= 2, "nothing began afterwards"
-    crew.answers = lambda words: (2, "", "leafwing: no such thing") if words[0] == "evaluate" else None
+    crew.answers = lambda request: (2, "", "leafwing: no such thing") if request["call"] == "evaluate" else None
     with pytest.raises(LeafwingError, match=r"cannot be evaluated: no such thing. More is in .*logs"):
         commands.compare("ring", **{**RING, "seeds": 1}, out=tmp_path / "bad")
 
@@ -656,16 +651,23 @@ def test_a_real_child_is_started_and_heard(tmp_path: Path) -> None:
     side = SideBySide([{"OMP_NUM_THREADS": "1"}])
     found: list[side_by_side.Ended] = []
 
+    settings = asdict(Settings(schedule=Schedule(images=50), folder=Folder(save_every=50)))
+    folder, log = str(tmp_path / "run"), tmp_path / "log.txt"
+
     def do(call: side_by_side.Call) -> None:
-        found.append(call(["recipes", "--json"], tmp_path / "log.txt"))
-        found.append(call(["reel", "nowhere"], tmp_path / "log.txt"))
+        training = {"source": "ring", "recipe": "gan", "settings": settings, "out": folder, "width": 8, "batch": 50}
+        found.append(call("train", training, log))
+        found.append(call("resume", {"run": str(tmp_path / "nowhere")}, log))
 
     side.work([do])
-    assert found[0].code == 0
-    assert {card["name"] for card in json.loads(found[0].output)} == {*recipes.names()}
-    assert found[1].code == 2
-    assert "no run 'nowhere'" in found[1].said
-    assert (tmp_path / "log.txt").read_text().startswith("$ leafwing recipes --json\n")
+    assert (found[0].code, json.loads(found[0].output)) == (0, {"run": folder, "done": "images"})
+    assert list(Run(folder).weights()) == [50]
+    assert (tmp_path / "run" / "reel.webp").exists()
+    assert (found[1].code, found[1].output) == (2, "")
+    assert "nowhere" in found[1].said
+    lines = log.read_text().splitlines()
+    (_, _, document, *_), *_ = [shlex.split(line) for line in lines if line.startswith("$ ")]
+    assert json.loads(document)["call"] == "train"
 
 
 def test_last_words() -> None:

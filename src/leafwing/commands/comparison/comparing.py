@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from typing import Any
 from leafwing.commands.comparison.book import Book, opened
 from leafwing.commands.comparison.entering import Plan, resolve, slots
 from leafwing.commands.comparison.side_by_side import Call, Ended, SideBySide, Stopped
-from leafwing.commands.comparison.speeds import child_words, planned
+from leafwing.commands.comparison.speeds import measurement_arguments, planned
 from leafwing.commands.comparison.telling import tell
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.progress import Silent
-from leafwing.quantities import duration, show_count, show_duration
+from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
+from leafwing.settings import Folder
 
 CHECKPOINTS, KEPT_EVERY = 40, 5
 """A training writes so many checkpoints, to go on from; the first, every fifth and the last stay and are evaluated."""
@@ -34,7 +36,6 @@ is given longer."""
 OFTEN = 30.0  # seconds between two words about progress
 BAD_INPUT, DIVERGED, CANNOT_WRITE = 2, 3, 4
 ENDED = ("finished", "diverged")
-EVALUATION = ("metrics", "features", "weights", "n")
 
 
 def compare(
@@ -151,12 +152,11 @@ def trained(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path)
         await_others(run)
         if complete(run, plan):
             return {"status": "finished", "said": ""}
-        limit = [f"--time={seconds}"] if (seconds := time_limit(plan)) else []
-        trust = ["--trust"] if plan.entrants[name].own else []
-        ended = timed(book, name, seed, lambda: call(["resume", str(folder), *limit, *trust, "--json"], log))
+        arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.entrants[name].own}
+        ended = timed(book, name, seed, lambda: call("resume", arguments, log))
     else:
-        words = ["train", *training_words(plan, name, seed), "--out", str(folder), "--json"]
-        ended = timed(book, name, seed, lambda: call(words, log))
+        arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
+        ended = timed(book, name, seed, lambda: call("train", arguments, log))
     if ended.code == CANNOT_WRITE:
         raise StorageError(ended.said)
     status = {0: "finished", DIVERGED: "diverged"}.get(ended.code, "failed")
@@ -184,47 +184,26 @@ def timed(book: Book, name: str, seed: int, session: Callable[[], Ended]) -> End
     return ended
 
 
-def training_words(plan: Plan, name: str, seed: int) -> list[str]:
-    """The words of `leafwing train` that say what is trained, where and how; not where to."""
-    images, one = plan.images.get(name, 10**9), plan.entrants[name]
-    every = {
-        "recipe": one.reference,
-        "seed": seed,
-        "images": images,
-        "save-every": ceil(images / CHECKPOINTS),
-        "keep-last": 1,
-        "keep-every": KEPT_EVERY,
-        "grid-every": ceil(images / GRIDS),
-        "hold-out": plan.asked["held_out"],
-        "device": plan.device,
-        "threads": plan.threads,
-    }
-    if limit := time_limit(plan):
-        every["time"] = limit
-    reading = {key: value for key, value in plan.asked["data"].items() if value is not None and key != "mirror"}
-    if plan.data.spec.points:
-        reading = {}
-    said = {**every, **reading, **{key.replace("_", "-"): value for key, value in one.options.items() if not is_flag(value)}}
-    flags = {
-        **({"mirror": True} if plan.asked["data"].get("mirror") else {}),
-        **{k: v for k, v in one.options.items() if is_flag(v)},
-    }
-    on = [f"--{'' if str(value).lower() == 'true' else 'no-'}{key.replace('_', '-')}" for key, value in flags.items()]
-    return [plan.asked["source"], *(f"--{key}={value}" for key, value in said.items()), *on]
+def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
+    """The arguments of `leafwing.train` without the run folder, in plain JSON."""
+    images, entrant, common = plan.images.get(name, 10**9), plan.entrants[name], plan.settings(seed)
+    settings = replace(
+        common,
+        schedule=replace(common.schedule, images=images, time=time_limit(plan)),
+        folder=Folder(
+            save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEPT_EVERY, grid_every=ceil(images / GRIDS)
+        ),
+    )
+    return {"source": plan.asked["source"], "recipe": entrant.reference, "settings": asdict(settings), **entrant.options}
 
 
-def time_limit(plan: Plan) -> str:
-    """What `--time` is told; empty without a limit."""
+def time_limit(plan: Plan) -> float | None:
+    """The time limit of a training in seconds of wall-clock time; None without one."""
     minutes = plan.asked["minutes"]
     if minutes is None:
-        return ""
+        return None
     latest = LATEST_SHARED if plan.device == "cpu" else LATEST
-    return f"{60 * minutes * (latest if plan.asked['images'] is None else 1):.12g}s"
-
-
-def is_flag(value: Value) -> bool:
-    """Whether an option's value is yes or no."""
-    return str(value).lower() in ("true", "false")
+    return float(60 * minutes * (latest if plan.asked["images"] is None else 1))
 
 
 def await_others(run: Run, pause: float = 2.0) -> None:
@@ -246,7 +225,7 @@ def complete(run: Run, plan: Plan) -> bool:
         return False
     last, limit = records[-1], time_limit(plan)
     return kept[-1] >= run.settings.schedule.images or bool(
-        limit and last["seconds"] >= duration(limit) and kept[-1] == last["images"]
+        limit and last["seconds"] >= limit and kept[-1] == last["images"]
     )
 
 
@@ -255,11 +234,14 @@ def evaluated(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Pat
     folder = book.run(name, seed)
     if not Run(folder).weights():
         return {"evaluation": plan.evaluation, "numbers": []}
-    said = ["evaluate", str(folder), "--checkpoint", "all", "--device", plan.device, "--json"]
-    for key in EVALUATION:
-        if (value := plan.evaluation.get(key)) is not None:
-            said += ["-n" if key == "n" else f"--{key}", ",".join(value) if isinstance(value, list) else str(value)]
-    ended = call([*said, *(["--trust"] if plan.entrants[name].own else [])], log)
+    arguments = {
+        "run": str(folder),
+        "checkpoint": "all",
+        "device": plan.device,
+        "trust": plan.entrants[name].own,
+        **plan.evaluation,
+    }
+    ended = call("evaluate", arguments, log)
     if ended.code == CANNOT_WRITE:
         raise StorageError(ended.said)
     if ended.code == BAD_INPUT:  # what cannot be evaluated so here can be so nowhere
@@ -276,7 +258,7 @@ def measured(plan: Plan, names: Sequence[str], crew: SideBySide, folder: Path) -
     def try_out(slot: int) -> Callable[[Call], None]:
         def do(call: Call) -> None:
             log = folder / "logs" / f"speed{slot}.txt"
-            ended = call(child_words(plan, names, slot), log)
+            ended = call("speed", measurement_arguments(plan, names, slot), log)
             if ended.code:
                 raise LeafwingError(f"{ended.said}. More is in {log}")
             for name, found in json.loads(ended.output).items():

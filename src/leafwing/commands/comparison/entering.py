@@ -17,6 +17,7 @@ from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
+from leafwing.settings import Machine, Reading, Schedule, Settings, updated
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -73,6 +74,15 @@ class Plan:
     def runs(self) -> list[tuple[str, int]]:
         """(recipe, seed): all recipes of the first seed first, so that there is soon something of each."""
         return [(name, seed) for seed in self.seeds for name in self.entrants]
+
+    def settings(self, seed: int) -> Settings:
+        """The settings that all trainings and speed measurements of this seed share."""
+        reading = {} if self.data.spec.points else self.asked["data"]
+        return Settings(
+            reading=updated(Reading(), {**reading, "hold_out": self.asked["held_out"]}),
+            schedule=Schedule(seed=seed),
+            machine=Machine(device=self.device, threads=self.threads),
+        )
 
 
 def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:

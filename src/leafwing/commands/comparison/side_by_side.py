@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from leafwing import files
-from leafwing.commands.launching import HURRY, LEAFWING, Passing, end
+from leafwing.commands.launching import HURRY, Passing, end
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,31 @@ class Child(subprocess.Popen[bytes]):
         return code
 
 
-Call = Callable[[Sequence[str], Path], Ended]
-"""Runs `leafwing` with these words in a slot, or a module with `-m` before them; keeps what it says in a file; waits for its end."""
+Call = Callable[[str, Mapping[str, Any], Path], Ended]
+"""Makes a call in a child process and waits for its end: the name of a call in `child.CALLS`, its arguments, the log file."""
+CHILD = (sys.executable, "-m", "leafwing.commands.comparison.child")
 
 
-def start(words: Sequence[str], environment: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Child:
-    """A child that runs `leafwing` with these words, or the module that they name after `-m`."""
-    return Child(
-        [sys.executable, *words] if words[0] == "-m" else [*LEAFWING, *words],
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
-    )
+def start(request: Mapping[str, Any], environment: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Child:
+    """A child process that makes a call.
+
+    Args:
+        request: `call` and `arguments`; see `child`.
+        environment: variables in addition to those of this process.
+        output: standard output of the child.
+        log: standard error of the child.
+    """
+    with TemporaryFile() as document:
+        document.write(json.dumps(request).encode())
+        document.seek(0)
+        return Child(
+            CHILD,
+            env={**os.environ, **environment},
+            stdin=document,
+            stdout=output,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
+        )
 
 
 class SideBySide:
@@ -170,7 +183,7 @@ class SideBySide:
     def _do(self, task: Callable[[Call], None]) -> None:
         slot = self.free.get()
         try:
-            task(lambda words, log: self._call(words, log, slot))
+            task(lambda name, arguments, log: self._call(name, arguments, log, slot))
         except Stopped:
             raise
         except BaseException:
@@ -179,26 +192,28 @@ class SideBySide:
         finally:
             self.free.put(slot)
 
-    def _call(self, words: Sequence[str], log: Path, slot: Mapping[str, str]) -> Ended:
+    def _call(self, name: str, arguments: Mapping[str, Any], log: Path, slot: Mapping[str, str]) -> Ended:
         if self.stopping():
             raise Stopped
-        with TemporaryFile() as output, files.storage(str(log)), log.open("a+b") as told:
-            before = told.tell()
-            told.write(f"$ {'python' if words[0] == '-m' else 'leafwing'} {' '.join(words)}\n".encode())
-            told.flush()
-            child = start(words, slot, output, told)
+        request = {"call": name, "arguments": arguments}
+        with TemporaryFile() as output, files.storage(str(log)), log.open("a+b") as messages:
+            before = messages.tell()
+            command = f"$ echo {shlex.quote(json.dumps(request))} | {shlex.join(['python', *CHILD[1:]])}\n"
+            messages.write(command.encode())
+            messages.flush()
+            child = start(request, slot, output, messages)
             self.children.append(child)
-            if self.stopping():  # asked between the question above and now
+            if self.stopping():  # requested between the check above and now
                 child.send_signal(signal.SIGINT)
             code = child.wait()
             self.children.remove(child)
             output.seek(0)
-            told.seek(before)
-            said = told.read().decode(errors="replace")
+            messages.seek(before)
+            text = messages.read().decode(errors="replace")
             used: float | None = getattr(child, "processor", None)
             if self.stopping() and code != 0:
                 raise Stopped(used)
-            return Ended(code, output.read().decode(errors="replace"), last_words(said, code), used)
+            return Ended(code, output.read().decode(errors="replace"), last_words(text, code), used)
 
 
 def last_words(said: str, code: int) -> str:

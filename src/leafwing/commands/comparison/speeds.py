@@ -1,16 +1,14 @@
 """How fast recipes train here, in short slices of each, one recipe after the other and round again; and how many images that makes.
 
 On a CPU a slice is timed in processor seconds, which hardly change when another program takes the core; elsewhere by the wall clock.
-`python -m leafwing.commands.comparison` is the child of a comparison that measures in one slot of the machine.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from leafwing.errors import Diverged, LeafwingError
 if TYPE_CHECKING:
     from leafwing.commands.comparison.entering import Plan
     from leafwing.game import Clock
+    from leafwing.settings import Settings
 
 SLICES = 3
 """So often each recipe's speed is measured in each slot."""
@@ -40,62 +39,59 @@ def planned(speeds: Mapping[str, Sequence[float]], seconds: float, batches: Mapp
     return {name: max(batches[name], int(MARGIN * seconds * median(found))) for name, found in speeds.items()}
 
 
-def child_words(plan: Plan, names: Sequence[str], slot: int) -> list[str]:
-    """The words of a child that measures in a slot; each slot begins with another recipe, so that unlike ones run side by side."""
+def measurement_arguments(plan: Plan, names: Sequence[str], slot: int) -> dict[str, Any]:
+    """The arguments of `measure` in a slot, in plain JSON.
+
+    Each slot starts with a different recipe, so that different recipes run at the same time.
+    """
     first = slot % len(names)
-    reading = {} if plan.data.spec.points else plan.asked["data"]
-    asked = {
-        **{key: value for key, value in reading.items() if value is not None},
+    return {
         "source": plan.asked["source"],
-        "hold_out": plan.asked["held_out"],
-        "device": plan.device,
-        "threads": plan.threads,
-        "seed": slot,
+        "settings": asdict(plan.settings(slot)),
+        "recipes": {
+            name: [plan.entrants[name].reference, plan.entrants[name].options] for name in [*names[first:], *names[:first]]
+        },
     }
-    recipes = {name: [plan.entrants[name].reference, plan.entrants[name].options] for name in names}
-    order = [*names[first:], *names[:first]]
-    return [
-        "-m",
-        "leafwing.commands.comparison",
-        json.dumps({"asked": asked, "recipes": {name: recipes[name] for name in order}}),
-    ]
 
 
-def measured(asked: Mapping[str, Any], recipes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, list[float]]:
-    """Images per second of each recipe, slice by slice, by `clock_of` the device.
+def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, list[float]]:
+    """Measure the training speed of each recipe, slice by slice, with the clock of the device (see `clock_of`).
 
     Args:
-        asked: what all trainings are told: source, device, threads, seed, how pictures are read.
+        source: the data.
+        settings: of all trainings.
         recipes: name -> (reference, options).
 
+    Returns:
+        Images per second of each slice, by recipe.
+
     Raises:
-        LeafwingError: a recipe cannot be trained so; the message names it.
+        LeafwingError: a recipe cannot be trained with these settings; the message names it.
     """
     speeds: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(SLICES):
         for name, (reference, options) in recipes.items():
             try:
-                speeds[name].append(speed({**asked, "recipe": reference}, options))
+                speeds[name].append(speed(source, reference, settings, options))
             except LeafwingError as error:
                 raise LeafwingError(f"{name} cannot be tried out: {error}") from error
-            gc.collect()  # one training at a time is in memory
+            gc.collect()  # keeps only one training in memory
     return speeds
 
 
-def speed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> float:
+def speed(source: str, reference: str, settings: Settings, options: Mapping[str, Any]) -> float:
     """Images per second of one slice of a new training."""
     from leafwing.commands.plan import prepare, resolve
     from leafwing.engine import synchronise
     from leafwing.progress import Silent
-    from leafwing.settings import separated
+    from leafwing.settings import given_in
 
-    given, _ = separated(asked)
-    begun = prepare(resolve(asked["source"], asked["recipe"], given, options, Silent()), images=10**12)
-    device = begun.engine.setup.device
-    stopwatch = Stopwatch(clock_of(device, begun.engine.setup.threads), lambda: synchronise(device))
+    training = prepare(resolve(source, reference, given_in(settings), options, Silent()), images=10**12)
+    device = training.engine.setup.device
+    stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
     try:
-        list(begun.ticks(10**12, watch=stopwatch))
-    except Diverged:  # what was measured holds, and its training will say it
+        list(training.ticks(10**12, watch=stopwatch))
+    except Diverged:  # the measurement is valid; the training itself will report the divergence
         if not stopwatch.speed:
             raise
     return stopwatch.speed
@@ -136,13 +132,3 @@ class Stopwatch:
             return False
         self.speed = (clock.images - self.began) / (now - self.since)
         return self.speed > 0  # a turn that draws no batch shows nothing
-
-
-def main(words: Sequence[str]) -> int:
-    """Measure what the first word asks for, in JSON, and print the speeds."""
-    try:
-        print(json.dumps(measured(**json.loads(words[0]))))
-    except LeafwingError as error:
-        print(f"leafwing: {error}", file=sys.stderr)
-        return 2
-    return 0
