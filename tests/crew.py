@@ -29,7 +29,7 @@ def play(request: str, environment: dict[str, str], output: str, log: str) -> No
 
 
 class Forked:
-    """What `side_by_side.start` gives, for a process that starts at once because torch is loaded in its parent."""
+    """What `workers.start` gives, for a process that starts at once because torch is loaded in its parent."""
 
     def __init__(
         self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes], place: Path

@@ -30,10 +30,10 @@ from PIL import Image
 import leafwing
 from crew import Crew
 from leafwing import cli, commands, machine, recipes
-from leafwing.commands.comparison import child, comparing, entering, side_by_side, speeds, telling
-from leafwing.commands.comparison.book import Book
-from leafwing.commands.comparison.side_by_side import SideBySide, Stopped
-from leafwing.commands.comparison.speeds import planned
+from leafwing.commands.comparison import child, compare, plan, report, speed, workers
+from leafwing.commands.comparison.record import Book
+from leafwing.commands.comparison.speed import planned
+from leafwing.commands.comparison.workers import SideBySide, Stopped
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock
@@ -53,7 +53,7 @@ RING: dict[str, Any] = {"recipes": "gan,lsgan", "seeds": 2, "images": 600, "opti
 @pytest.fixture
 def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
     found = Crew(tmp_path, lambda request: None)
-    monkeypatch.setattr(side_by_side, "start", found)
+    monkeypatch.setattr(workers, "start", found)
     return found
 
 
@@ -62,7 +62,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     """Two recipes with two seeds on the ring, undisturbed; one diverges."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(side_by_side, "start", Crew(folder, lambda request: None))
+        patch.setattr(workers, "start", Crew(folder, lambda request: None))
         yield folder / "out", commands.compare("ring", **RING, out=folder / "out")
 
 
@@ -156,7 +156,7 @@ def test_recipes_and_seeds_may_be_added_but_not_left_out(
         commands.compare("grid", **RING, out=out)
     assert (out / "compare.json").read_bytes() == before
     assert crew.calls == []
-    monkeypatch.setattr(comparing.SideBySide, "work", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(compare.SideBySide, "work", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         commands.compare("ring", **{**RING, "seeds": 3, "recipes": "gan,lsgan,wgan"}, out=out)
     held = json.loads((out / "compare.json").read_text())
@@ -289,7 +289,7 @@ def test_numbers_of_different_protocols_are_refused_and_then_made_again(
 
 def test_options_go_to_those_who_have_them() -> None:
     references = {"gan": "gan", "wgan_gp": "wgan_gp"}
-    found = entering.shared_out(["width=32", "wgan_gp.width=16", "penalty=1", "gan.lr-g=0.5"], references)
+    found = plan.shared_out(["width=32", "wgan_gp.width=16", "penalty=1", "gan.lr-g=0.5"], references)
     assert found == {"gan": {"width": "32", "lr_g": "0.5"}, "wgan_gp": {"width": "16", "penalty": "1"}}
     for wrong, said in (
         ("widht=3", "no recipe here has this option; did you mean width"),
@@ -299,15 +299,15 @@ def test_options_go_to_those_who_have_them() -> None:
         ("width", "write name=value"),
     ):
         with pytest.raises(LeafwingError, match=said):
-            entering.shared_out([wrong], references)
+            plan.shared_out([wrong], references)
 
 
 def test_seeds_are_a_number_or_named() -> None:
-    assert entering.chosen_seeds("3") == entering.chosen_seeds(3) == [0, 1, 2]
-    assert entering.chosen_seeds("7,9") == entering.chosen_seeds([7, 9]) == [7, 9]
+    assert plan.chosen_seeds("3") == plan.chosen_seeds(3) == [0, 1, 2]
+    assert plan.chosen_seeds("7,9") == plan.chosen_seeds([7, 9]) == [7, 9]
     for wrong in ("0", "-1", "a", "1,1", [], "1,x"):
         with pytest.raises(LeafwingError, match="seed"):
-            entering.chosen_seeds(wrong)
+            plan.chosen_seeds(wrong)
 
 
 @pytest.mark.parametrize(
@@ -358,12 +358,12 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, crew: Cre
         commands.compare("ring", **RING, out=tmp_path / "out")
 
 
-def plan(crew: Crew, monkeypatch: pytest.MonkeyPatch, source: str, out: Path, **given: Any) -> entering.Plan:
+def resolved_plan(crew: Crew, monkeypatch: pytest.MonkeyPatch, source: str, out: Path, **given: Any) -> plan.Plan:
     """The plan of a comparison that is not carried out."""
-    found: list[entering.Plan] = []
-    monkeypatch.setattr(comparing, "opened", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
-    keep = comparing.resolve
-    monkeypatch.setattr(comparing, "resolve", lambda *args: found.append(keep(*args)) or found[0])
+    found: list[plan.Plan] = []
+    monkeypatch.setattr(compare, "opened", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+    keep = compare.resolve
+    monkeypatch.setattr(compare, "resolve", lambda *args: found.append(keep(*args)) or found[0])
     with pytest.raises(KeyboardInterrupt):
         commands.compare(source, **given, out=out)
     return found[0]
@@ -379,7 +379,7 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
         "minutes": 1.5,
         "images": "1k",
     }
-    found = plan(
+    found = resolved_plan(
         crew,
         monkeypatch,
         "digits",
@@ -391,7 +391,7 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
     called: list[dict[str, Any]] = []
     monkeypatch.setattr(child, "train", lambda **given: called.append(given) or SimpleNamespace(done="asked", folder="run"))
     monkeypatch.setattr(child, "reel", lambda folder: None)
-    request = {"call": "train", "arguments": {**comparing.training_arguments(found, "gan", 7), "out": "run"}}
+    request = {"call": "train", "arguments": {**compare.training_arguments(found, "gan", 7), "out": "run"}}
     assert child.main(json.dumps(request)) == 130
     (given,) = called
     settings = given["settings"]
@@ -405,7 +405,7 @@ def test_trainings_are_told_what_was_asked(crew: Crew, monkeypatch: pytest.Monke
         "saturating": True,
         "width": 8,
     }
-    assert "saturating" not in comparing.training_arguments(found, "cgan", 0)
+    assert "saturating" not in compare.training_arguments(found, "cgan", 0)
 
 
 def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -413,7 +413,7 @@ def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: py
         "recipes": "gan,cgan", "seeds": "4,5", "images": "1k", "minutes": 2.0123456, "size": "16", "mirror": True, "hold_out": 30,
         "options": ["width=8", "gan.lr_g=0.5"], "metrics": "fid,kid", "n": 50, "features": "pixels", "jobs": 2, "device": "cpu",
     }  # fmt: skip
-    found = plan(crew, monkeypatch, "digits", tmp_path / "out", **asked)
+    found = resolved_plan(crew, monkeypatch, "digits", tmp_path / "out", **asked)
     words = shlex.split(found.command)[1:]
     command, bound, unused = cli.commands_for(words).parse_args(words, exit_on_error=False, print_error=False)
     assert (command.__module__, unused) == ("leafwing.cli.compare", {})  # type: ignore[attr-defined]
@@ -422,29 +422,27 @@ def test_the_command_in_the_report_asks_for_the_same(crew: Crew, monkeypatch: py
 
 
 def test_trainings_share_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, crew: Crew) -> None:
-    monkeypatch.setattr(entering, "cores", lambda: 8)
+    monkeypatch.setattr(plan, "cores", lambda: 8)
     given = {**RING, "jobs": None}
-    found = plan(crew, monkeypatch, "ring", tmp_path / "out", **given)
+    found = resolved_plan(crew, monkeypatch, "ring", tmp_path / "out", **given)
     assert (found.jobs, found.threads) == (4, 2), "no more jobs than runs, and the cores are shared"
-    assert entering.slots(found) == [{"OMP_NUM_THREADS": "2"}] * 4
+    assert plan.slots(found) == [{"OMP_NUM_THREADS": "2"}] * 4
     monkeypatch.undo()
-    monkeypatch.setattr(entering, "cores", lambda: 8)
-    monkeypatch.setattr(
-        entering, "available_memory", lambda: int(2.6 * max(one.footprint for one in found.entrants.values()))
-    )
-    assert plan(crew, monkeypatch, "ring", tmp_path / "out", **given).jobs == 2, (
+    monkeypatch.setattr(plan, "cores", lambda: 8)
+    monkeypatch.setattr(plan, "available_memory", lambda: int(2.6 * max(one.footprint for one in found.entrants.values())))
+    assert resolved_plan(crew, monkeypatch, "ring", tmp_path / "out", **given).jobs == 2, (
         "as many as find room in four fifths of the memory"
     )
     assert machine.cores() >= 1
-    assert (side_by_side.available_memory() or 1) > 0
+    assert (workers.available_memory() or 1) > 0
     assert processor()
 
 
 def test_a_gpu_is_for_one_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, crew: Crew) -> None:
-    found = plan(crew, monkeypatch, "ring", tmp_path / "out", **RING)
+    found = resolved_plan(crew, monkeypatch, "ring", tmp_path / "out", **RING)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     found.device, found.jobs = "cuda", 3
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in entering.slots(found)] == ["2", "5", "2"]
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in plan.slots(found)] == ["2", "5", "2"]
 
 
 def test_minutes_become_images_at_the_measured_speed(crew: Crew, tmp_path: Path) -> None:
@@ -478,10 +476,10 @@ def test_a_measuring_child_is_told_what_trainings_are_told(
     crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = {"size": "16x32", "fit": "pad", "mirror": True, "hold_out": 30, "minutes": 1.5, "options": {"cgan.width": 8}}
-    found = plan(crew, monkeypatch, "digits", tmp_path / "out", recipes=["gan", "cgan"], **asked)
+    found = resolved_plan(crew, monkeypatch, "digits", tmp_path / "out", recipes=["gan", "cgan"], **asked)
     measured: list[tuple[str, str, Settings, Mapping[str, Any]]] = []
-    monkeypatch.setattr(speeds, "speed", lambda *given: measured.append(given) or float(len(measured)))
-    request = json.dumps({"call": "speed", "arguments": speeds.measurement_arguments(found, ["gan", "cgan"], 1)})
+    monkeypatch.setattr(speed, "speed", lambda *given: measured.append(given) or float(len(measured)))
+    request = json.dumps({"call": "speed", "arguments": speed.measurement_arguments(found, ["gan", "cgan"], 1)})
     assert child.main(request) == 0
     assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
     source, recipe, settings, options = measured[0]
@@ -489,7 +487,7 @@ def test_a_measuring_child_is_told_what_trainings_are_told(
     assert settings.reading == Reading("16x32", 1, "pad", "white", True, 30)
     assert settings.schedule.seed == 1
     assert settings.machine == Machine(device="cpu", threads=found.threads)
-    monkeypatch.setattr(speeds, "speed", lambda *given: (_ for _ in ()).throw(LeafwingError("no memory")))
+    monkeypatch.setattr(speed, "speed", lambda *given: (_ for _ in ()).throw(LeafwingError("no memory")))
     assert child.main(request) == 2
     assert capsys.readouterr().err == "leafwing: cgan cannot be tried out: no memory\n"
 
@@ -501,7 +499,7 @@ def test_images_are_planned_from_the_median_of_the_slices() -> None:
 
 def test_a_slice_has_whole_rounds_and_no_warm_up() -> None:
     now = [0.0]
-    stopwatch = speeds.Stopwatch(lambda: now[0])
+    stopwatch = speed.Stopwatch(lambda: now[0])
     clock, calls = Clock(0, 10**12, 0), 0
     while (
         True
@@ -520,7 +518,7 @@ def test_a_slice_has_whole_rounds_and_no_warm_up() -> None:
 
 def test_a_slice_of_a_very_long_round_ends_within_it() -> None:
     now = [0.0]
-    stopwatch = speeds.Stopwatch(lambda: now[0])
+    stopwatch = speed.Stopwatch(lambda: now[0])
     for turn in range(1, 100):
         now[0] += 4.0
         if stopwatch(Clock(8 * turn, 10**12, 0)):
@@ -536,9 +534,9 @@ def busy() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
 def test_a_competing_process_changes_the_wall_clock_and_hardly_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both share one core, so that the wall clock's speed halves; with processor time it stays, up to what caches and noise do."""
-    monkeypatch.setattr(speeds, "SLICES", 2)
-    monkeypatch.setattr(speeds, "SLICE", 0.4)
-    monkeypatch.setattr(speeds, "WARM_UP", 0.1)
+    monkeypatch.setattr(speed, "SLICES", 2)
+    monkeypatch.setattr(speed, "SLICE", 0.4)
+    monkeypatch.setattr(speed, "WARM_UP", 0.1)
     settings = Settings(reading=Reading(hold_out=0), machine=Machine(device="cpu", threads=1))
     found: dict[str, tuple[float, float]] = {}
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
@@ -547,7 +545,7 @@ def test_a_competing_process_changes_the_wall_clock_and_hardly_the_measured_spee
     def measure() -> tuple[float, float]:
         """Images per second of processor time, and the share of the wall clock's time that this process had the core."""
         began, worked = time.perf_counter(), time.process_time()
-        (images_per_second,) = speeds.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
+        (images_per_second,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
         return statistics.median(images_per_second), (time.process_time() - worked) / (time.perf_counter() - began)
 
     competitor = multiprocessing.get_context("fork").Process(target=busy, daemon=True)
@@ -564,18 +562,18 @@ def test_a_competing_process_changes_the_wall_clock_and_hardly_the_measured_spee
         if competitor.pid:
             competitor.kill()
             competitor.join()
-    (speed, _), (disturbed, share) = found["alone"], found["beside"]
+    (undisturbed, _), (disturbed, share) = found["alone"], found["beside"]
     assert share < 0.7, "the other one had its part of the core"
-    assert 1 / 1.4 < disturbed / speed < 1.4
+    assert 1 / 1.4 < disturbed / undisturbed < 1.4
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not say what a child used")
 def test_a_child_leaves_what_processor_time_it_used(tmp_path: Path) -> None:
     work = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.5)\nprint(time.process_time())"
-    other = side_by_side.Child([sys.executable, "-c", "while True: pass"])
+    other = workers.Child([sys.executable, "-c", "while True: pass"])
     with (tmp_path / "out").open("w+b") as out:
         began = time.monotonic()
-        child = side_by_side.Child([sys.executable, "-c", work], stdout=out)
+        child = workers.Child([sys.executable, "-c", work], stdout=out)
         assert child.poll() is None
         assert child.wait() == 0
         passed = time.monotonic() - began
@@ -595,37 +593,37 @@ def test_the_processor_time_of_a_training_is_that_of_all_its_sessions(tmp_path: 
     book.kept = {"runs": {}}
     folder = book.run("gan", 0)
 
-    def session(used: float | None) -> side_by_side.Ended:
+    def session(used: float | None) -> workers.Ended:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").touch()
-        return side_by_side.Ended(0, "", "", used)
+        return workers.Ended(0, "", "", used)
 
-    def stopped() -> side_by_side.Ended:
+    def stopped() -> workers.Ended:
         raise Stopped(2.0)
 
-    comparing.timed(book, "gan", 0, lambda: session(3.0))
+    compare.timed(book, "gan", 0, lambda: session(3.0))
     with pytest.raises(Stopped):
-        comparing.timed(book, "gan", 0, stopped)
-    comparing.timed(book, "gan", 0, lambda: session(1.5))
+        compare.timed(book, "gan", 0, stopped)
+    compare.timed(book, "gan", 0, lambda: session(1.5))
     assert book.of("gan", 0)["processor"] == 6.5
 
-    def killed() -> side_by_side.Ended:
+    def killed() -> workers.Ended:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        comparing.timed(book, "gan", 0, killed)
-    comparing.timed(book, "gan", 0, lambda: session(1.0))
+        compare.timed(book, "gan", 0, killed)
+    compare.timed(book, "gan", 0, lambda: session(1.0))
     assert book.of("gan", 0)["processor"] is None, "nobody knows what was used when this process was killed"
 
 
 def test_costs_are_counted_in_processor_time_where_that_is_known(whole: tuple[Path, dict[str, Any]]) -> None:
     runs = [Found("gan", 0, "finished", processor=1.0), Found("gan", 1, "diverged")]
     asked: Any = SimpleNamespace(asked={"minutes": 2, "images": None}, device="cpu")
-    assert telling.budget(asked, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
-    unknown = telling.budget(asked, [*runs, Found("gan", 2, "finished")])
+    assert report.budget(asked, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
+    unknown = report.budget(asked, [*runs, Found("gan", 2, "finished")])
     assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
     asked.device, asked.asked = "cuda", {"minutes": None, "images": 600}
-    assert telling.budget(asked, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
+    assert report.budget(asked, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
     told = whole[1]
     assert told["equal"].startswith("Equal numbers of images: 600 images per training; ")
     assert told["equal"] in (whole[0] / "report.html").read_text(encoding="utf-8")
@@ -649,12 +647,12 @@ def test_a_full_disk_ends_the_comparison_and_bad_evaluations_too(crew: Crew, tmp
 
 def test_a_real_child_is_started_and_heard(tmp_path: Path) -> None:
     side = SideBySide([{"OMP_NUM_THREADS": "1"}])
-    found: list[side_by_side.Ended] = []
+    found: list[workers.Ended] = []
 
     settings = asdict(Settings(schedule=Schedule(images=50), folder=Folder(save_every=50)))
     folder, log = str(tmp_path / "run"), tmp_path / "log.txt"
 
-    def do(call: side_by_side.Call) -> None:
+    def do(call: workers.Call) -> None:
         training = {"source": "ring", "recipe": "gan", "settings": settings, "out": folder, "width": 8, "batch": 50}
         found.append(call("train", training, log))
         found.append(call("resume", {"run": str(tmp_path / "nowhere")}, log))
@@ -671,10 +669,10 @@ def test_a_real_child_is_started_and_heard(tmp_path: Path) -> None:
 
 
 def test_last_words() -> None:
-    assert side_by_side.last_words("$ leafwing x\nnoise\nleafwing: it broke\n", 2) == "it broke"
-    assert side_by_side.last_words("$ leafwing x\nTraceback\nValueError: 3\n", 1) == "ValueError: 3"
-    assert side_by_side.last_words("$ leafwing x\n", 1) == "ended with exit code 1"
-    assert "memory" in side_by_side.last_words("", -signal.SIGKILL)
+    assert workers.last_words("$ leafwing x\nnoise\nleafwing: it broke\n", 2) == "it broke"
+    assert workers.last_words("$ leafwing x\nTraceback\nValueError: 3\n", 1) == "ValueError: 3"
+    assert workers.last_words("$ leafwing x\n", 1) == "ended with exit code 1"
+    assert "memory" in workers.last_words("", -signal.SIGKILL)
 
 
 def test_a_run_that_somebody_else_trains_is_waited_for(whole: tuple[Path, dict[str, Any]]) -> None:
@@ -690,10 +688,10 @@ def test_a_run_that_somebody_else_trains_is_waited_for(whole: tuple[Path, dict[s
 
     thread = threading.Thread(target=release)
     thread.start()
-    comparing.await_others(run, pause=0.05)
+    compare.await_others(run, pause=0.05)
     assert released
     thread.join()
-    assert comparing.complete(run, asked(None, 600))
+    assert compare.complete(run, asked(None, 600))
 
 
 def asked(minutes: float | None, images: int | None) -> Any:
@@ -705,10 +703,10 @@ def test_a_training_that_was_cut_short_goes_on_where_more_time_is_given(tmp_path
     how = {"out": tmp_path / "run", "images": "10M", "time": 0.2, "width": 8, "threads": 1, "precision": "fp32"}
     run = leafwing.train("ring", "lsgan", **how)
     spent = run.records()[-1]["seconds"]
-    assert comparing.complete(run, asked(spent / 60, 10_000_000))
-    assert not comparing.complete(run, asked(2 * spent / 60, 10_000_000))
-    assert not comparing.complete(run, asked(spent / 60, None)), "with minutes alone there is more time"
-    assert not comparing.complete(run, asked(None, 10_000_000))
+    assert compare.complete(run, asked(spent / 60, 10_000_000))
+    assert not compare.complete(run, asked(2 * spent / 60, 10_000_000))
+    assert not compare.complete(run, asked(spent / 60, None)), "with minutes alone there is more time"
+    assert not compare.complete(run, asked(None, 10_000_000))
 
 
 @pytest.mark.parametrize("name", [name for name in recipes.names() if serves(name, PICTURES)])
@@ -723,9 +721,9 @@ def test_the_generators_steps_are_counted_as_the_loop_plays_them(name: str) -> N
     training.engine.take = counting  # type: ignore[method-assign]
     list(training.ticks(50))
     game = build(name, PICTURES)
-    entrant = entering.Entrant(name, {}, {}, game.batch, game.turns, 0)
-    assert telling.generator_steps(entrant, 100, training.clock.images) == len(taken)
-    assert telling.generator_steps(entrant, 100, training.clock.images, "H") is None
+    entrant = plan.Entrant(name, {}, {}, game.batch, game.turns, 0)
+    assert report.generator_steps(entrant, 100, training.clock.images) == len(taken)
+    assert report.generator_steps(entrant, 100, training.clock.images, "H") is None
 
 
 def test_variety_is_that_of_the_final_samples_beside_real_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -744,7 +742,7 @@ def test_variety_is_that_of_the_final_samples_beside_real_pictures(tmp_path: Pat
     found = []
     for contrast in (1.0, 0.5, 0.0):
         monkeypatch.setattr(Model, "load", lambda run, contrast=contrast: Trained(contrast))
-        found.append(telling.variety(Run, data))  # type: ignore[arg-type]
+        found.append(report.variety(Run, data))  # type: ignore[arg-type]
     assert found[0] == pytest.approx(1.0, abs=0.05)
     assert found[1] == pytest.approx(found[0] / 2, rel=1e-3)
     assert found[2] == 0.0
@@ -766,7 +764,7 @@ def test_progress_is_said_with_what_is_left(whole: tuple[Path, dict[str, Any]], 
     class Plan:
         runs, images, jobs = [("gan", 0), ("gan", 1), ("gan", 2)], {"gan": 1200}, 1
 
-    watch = comparing.Watch(Plan(), Book(), progress)  # type: ignore[arg-type]
+    watch = compare.Watch(Plan(), Book(), progress)  # type: ignore[arg-type]
     watch()
     assert said == [], "not more often than every half minute"
     now = time.monotonic()
@@ -778,9 +776,9 @@ def test_progress_is_said_with_what_is_left(whole: tuple[Path, dict[str, Any]], 
     watch()
     assert said[1].startswith("gan seed 1: 600 of 1.2k images, ")
     assert said[2] == "1 of 3 runs done, about 2m 40s left", "of 110 s each, the second is half done"
-    assert comparing.last_record(out / "nothing") == {}
+    assert compare.last_record(out / "nothing") == {}
     diverged = {"images": 700, "seconds": 1.0, "costs": {}, "diverged": "D became nan"}
-    monkeypatch.setattr(comparing, "last_record", lambda log: diverged)
+    monkeypatch.setattr(compare, "last_record", lambda log: diverged)
     watch.spoke = now - 40
     watch()
     assert said[3] == "gan seed 1: 700 of 1.2k images"

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from leafwing.commands.comparison.comparing import compare as run_comparison
-from leafwing.commands.comparison.telling import as_text
+from leafwing.commands.comparison.compare import compare as run_comparison
+from leafwing.commands.comparison.report import as_text
 from leafwing.progress import Screen
 
 PICTURES, TRAINING, NUMBERS, MACHINE, OUTPUT = (

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from leafwing.commands.comparison.speeds import measure
+from leafwing.commands.comparison.speed import measure
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.launching import INTERRUPTED
 from leafwing.commands.reel import reel
@@ -58,7 +58,7 @@ def run_evaluation(**arguments: Any) -> Result:
 
 
 def run_measurement(settings: Mapping[str, Any], **arguments: Any) -> Result:
-    """`speeds.measure`: images per second by recipe."""
+    """`speed.measure`: images per second by recipe."""
     return 0, measure(settings=read_settings(settings), **arguments)
 
 

@@ -14,11 +14,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.comparison.book import Book, opened
-from leafwing.commands.comparison.entering import Plan, resolve, slots
-from leafwing.commands.comparison.side_by_side import Call, Ended, SideBySide, Stopped
-from leafwing.commands.comparison.speeds import measurement_arguments, planned
-from leafwing.commands.comparison.telling import tell
+from leafwing.commands.comparison.plan import Plan, resolve, slots
+from leafwing.commands.comparison.record import Book, opened
+from leafwing.commands.comparison.report import tell
+from leafwing.commands.comparison.speed import measurement_arguments, planned
+from leafwing.commands.comparison.workers import Call, Ended, SideBySide, Stopped
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.progress import Silent
 from leafwing.quantities import show_count, show_duration

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing.errors import Diverged, LeafwingError
 
 if TYPE_CHECKING:
-    from leafwing.commands.comparison.entering import Plan
+    from leafwing.commands.comparison.plan import Plan
     from leafwing.game import Clock
     from leafwing.settings import Settings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.comparison.side_by_side import available_memory
+from leafwing.commands.comparison.workers import available_memory
 from leafwing.commands.evaluate import classifies, suitable
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.machine import cores

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from leafwing import files, health
-from leafwing.commands.comparison.book import Book
-from leafwing.commands.comparison.entering import Entrant, Plan
+from leafwing.commands.comparison.plan import Entrant, Plan
+from leafwing.commands.comparison.record import Book
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 from leafwing.progress import Silent

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing import files
-from leafwing.commands.comparison.entering import Plan
+from leafwing.commands.comparison.plan import Plan
 from leafwing.errors import LeafwingError
 
 
