@@ -22,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from filelock import FileLock
@@ -31,7 +32,8 @@ import leafwing
 from crew import Crew
 from leafwing import cli, commands, machine, recipes
 from leafwing.commands.comparison import child, compare, plan, report, speed, workers
-from leafwing.commands.comparison.record import Book
+from leafwing.commands.comparison.record import Record, RunState
+from leafwing.commands.comparison.record import load as load_record
 from leafwing.commands.comparison.speed import planned
 from leafwing.commands.comparison.workers import SideBySide, Stopped
 from leafwing.data import load
@@ -133,7 +135,7 @@ def test_a_recipe_of_ones_own_takes_part(whole: tuple[Path, dict[str, Any]], cre
     assert (own["final"], own["best"]) == (gan["final"], gan["best"])
     assert told["sentences"][0].startswith("mine is the only recipe")
     mine.write_text(mine.read_text() + "\nOTHER = 1\n")
-    with pytest.raises(LeafwingError, match="recipe mine: another file"):
+    with pytest.raises(LeafwingError, match="recipe mine: its file has changed"):
         commands.compare("ring", **{**RING, "recipes": [str(mine)], "seeds": 2, "options": options}, out=tmp_path / "out")
 
 
@@ -143,16 +145,16 @@ def test_recipes_and_seeds_may_be_added_but_not_left_out(
     out, _ = whole
     before = (out / "compare.json").read_bytes()
     for change, said in (
-        ({"images": 500}, "images: 600 there, 500 now"),
-        ({"seeds": 1}, "seeds 1 were left out"),
-        ({"recipes": "gan"}, "recipe lsgan was left out"),
-        ({"options": (*SETTINGS, "gan.lr_g=0.2")}, r"recipe gan: lr_g=0.001 there, 0.2 now"),
-        ({"minutes": 1}, "minutes: None there, 1 now"),
+        ({"images": 500}, "images: 600 before, 500 now"),
+        ({"seeds": 1}, "missing seeds: 1"),
+        ({"recipes": "gan"}, "missing recipe: lsgan"),
+        ({"options": (*SETTINGS, "gan.lr_g=0.2")}, r"recipe gan: lr_g=0.001 before, 0.2 now"),
+        ({"minutes": 1}, "minutes: None before, 1 now"),
     ):
         with pytest.raises(LeafwingError, match=said) as caught:
             commands.compare("ring", **{**RING, **change}, out=out)
         assert "leafwing compare ring --recipes gan,lsgan" in str(caught.value)
-    with pytest.raises(LeafwingError, match=r"source: ring there, \S*grid now"):
+    with pytest.raises(LeafwingError, match=r"source: ring before, \S*grid now"):
         commands.compare("grid", **RING, out=out)
     assert (out / "compare.json").read_bytes() == before
     assert crew.calls == []
@@ -340,28 +342,59 @@ def test_bad_input_is_refused_before_anything_is_written(
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path, crew: Crew) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(LeafwingError, match="holds no comparison"):
+    with pytest.raises(LeafwingError, match="not the folder of a comparison"):
         commands.compare("ring", **RING, out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     (tmp_path / "out" / "runs").mkdir(parents=True)
     (tmp_path / "out" / "compare.json").write_text("{}")
-    with pytest.raises(LeafwingError, match=r"compare\.json cannot be read"):
+    with pytest.raises(LeafwingError, match=r"compare\.json: \$: object missing required field `command`"):
         commands.compare("ring", **RING, out=tmp_path / "out")
     (tmp_path / "out" / "compare.json").unlink()
     (tmp_path / "out" / "runs" / "mine").mkdir()
-    with pytest.raises(LeafwingError, match="holds no comparison"):
+    with pytest.raises(LeafwingError, match="not the folder of a comparison"):
         commands.compare("ring", **RING, out=tmp_path / "out")
     (tmp_path / "out" / "runs" / "mine").rmdir()
     (tmp_path / "out" / ".lock").touch()
     lock = FileLock(tmp_path / "out" / ".lock")
-    with lock, pytest.raises(LeafwingError, match="another leafwing compare works there"):
+    with lock, pytest.raises(LeafwingError, match="another leafwing compare is running"):
         commands.compare("ring", **RING, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["threads"], "two", r"\$\.threads: expected `int`"),
+        (["asked", "minutes"], "2", r"\$\.asked\.minutes: expected `float \| null`"),
+        (["recipes", "gan", "options"], [], r"\$\.recipes\.gan\.options: expected `object`"),
+        (["runs", "gan-seed1", "status"], "done", r"\$\.runs\.gan-seed1\.status: invalid enum value 'done'"),
+        (["runs", "gan-seed1", "numbers", 2, "images"], None, r"\$\.runs\.gan-seed1\.numbers\[2\]\.images: expected `int`"),
+        (["runs"], 3, r"\$\.runs: expected `object`"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_the_key_named(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, keys: list[Any], value: Any, message: str
+) -> None:
+    content = json.loads((whole[0] / "compare.json").read_text())
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps(content))
+    assert msgspec.to_builtins(load_record(path)) == content
+    *parents, last = keys
+    entry = content
+    for key in parents:
+        entry = entry[key]
+    entry[last] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(LeafwingError, match=r"compare\.json: " + message):
+        load_record(path)
+    path.write_text("{")
+    with pytest.raises(LeafwingError, match=r"compare\.json cannot be read"):
+        load_record(path)
 
 
 def resolved_plan(crew: Crew, monkeypatch: pytest.MonkeyPatch, source: str, out: Path, **given: Any) -> plan.Plan:
     """The plan of a comparison that is not carried out."""
     found: list[plan.Plan] = []
-    monkeypatch.setattr(compare, "opened", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(compare, "open_record", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
     keep = compare.resolve
     monkeypatch.setattr(compare, "resolve", lambda *args: found.append(keep(*args)) or found[0])
     with pytest.raises(KeyboardInterrupt):
@@ -587,11 +620,13 @@ def test_a_child_leaves_what_processor_time_it_used(tmp_path: Path) -> None:
     assert other.processor is not None
 
 
-def test_the_processor_time_of_a_training_is_that_of_all_its_sessions(tmp_path: Path) -> None:
+def test_the_processor_time_of_a_training_is_that_of_all_its_sessions(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
-    book = Book(tmp_path / "out")
-    book.kept = {"runs": {}}
-    folder = book.run("gan", 0)
+    record = Record(tmp_path / "out")
+    record.begin(resolved_plan(crew, monkeypatch, "ring", tmp_path / "plan", **RING))
+    folder = record.run_folder("gan", 0)
 
     def session(used: float | None) -> workers.Ended:
         folder.mkdir(parents=True, exist_ok=True)
@@ -601,28 +636,28 @@ def test_the_processor_time_of_a_training_is_that_of_all_its_sessions(tmp_path: 
     def stopped() -> workers.Ended:
         raise Stopped(2.0)
 
-    compare.timed(book, "gan", 0, lambda: session(3.0))
+    compare.timed(record, "gan", 0, lambda: session(3.0))
     with pytest.raises(Stopped):
-        compare.timed(book, "gan", 0, stopped)
-    compare.timed(book, "gan", 0, lambda: session(1.5))
-    assert book.of("gan", 0)["processor"] == 6.5
+        compare.timed(record, "gan", 0, stopped)
+    compare.timed(record, "gan", 0, lambda: session(1.5))
+    assert record.run_state("gan", 0).processor == 6.5
 
     def killed() -> workers.Ended:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compare.timed(book, "gan", 0, killed)
-    compare.timed(book, "gan", 0, lambda: session(1.0))
-    assert book.of("gan", 0)["processor"] is None, "nobody knows what was used when this process was killed"
+        compare.timed(record, "gan", 0, killed)
+    compare.timed(record, "gan", 0, lambda: session(1.0))
+    assert record.run_state("gan", 0).processor is None, "nobody knows what was used when this process was killed"
 
 
 def test_costs_are_counted_in_processor_time_where_that_is_known(whole: tuple[Path, dict[str, Any]]) -> None:
     runs = [Found("gan", 0, "finished", processor=1.0), Found("gan", 1, "diverged")]
-    asked: Any = SimpleNamespace(asked={"minutes": 2, "images": None}, device="cpu")
+    asked: Any = SimpleNamespace(conditions=SimpleNamespace(minutes=2, images=None), device="cpu")
     assert report.budget(asked, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
     unknown = report.budget(asked, [*runs, Found("gan", 2, "finished")])
     assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
-    asked.device, asked.asked = "cuda", {"minutes": None, "images": 600}
+    asked.device, asked.conditions = "cuda", SimpleNamespace(minutes=None, images=600)
     assert report.budget(asked, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
     told = whole[1]
     assert told["equal"].startswith("Equal numbers of images: 600 images per training; ")
@@ -696,7 +731,7 @@ def test_a_run_that_somebody_else_trains_is_waited_for(whole: tuple[Path, dict[s
 
 def asked(minutes: float | None, images: int | None) -> Any:
     """A plan of which only this is asked for."""
-    return SimpleNamespace(asked={"minutes": minutes, "images": images}, device="cpu")
+    return SimpleNamespace(conditions=SimpleNamespace(minutes=minutes, images=images), device="cpu")
 
 
 def test_a_training_that_was_cut_short_goes_on_where_more_time_is_given(tmp_path: Path) -> None:
@@ -754,17 +789,17 @@ def test_progress_is_said_with_what_is_left(whole: tuple[Path, dict[str, Any]], 
     progress.say = said.append  # type: ignore[method-assign]
     out, _ = whole
 
-    class Book:
-        def of(self, name: str, seed: int) -> dict[str, Any]:
-            return {"status": "finished", "said": ""}
+    class Record:
+        def run_state(self, name: str, seed: int) -> RunState:
+            return RunState(status="finished")
 
-        def run(self, name: str, seed: int) -> Path:
+        def run_folder(self, name: str, seed: int) -> Path:
             return out / "runs" / "gan-seed0"
 
     class Plan:
         runs, images, jobs = [("gan", 0), ("gan", 1), ("gan", 2)], {"gan": 1200}, 1
 
-    watch = compare.Watch(Plan(), Book(), progress)  # type: ignore[arg-type]
+    watch = compare.Watch(Plan(), Record(), progress)  # type: ignore[arg-type]
     watch()
     assert said == [], "not more often than every half minute"
     now = time.monotonic()

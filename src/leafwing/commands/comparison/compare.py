@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.commands.comparison.plan import Plan, resolve, slots
-from leafwing.commands.comparison.record import Book, opened
+from leafwing.commands.comparison.record import Record, open_record
 from leafwing.commands.comparison.report import tell
 from leafwing.commands.comparison.speed import measurement_arguments, planned
 from leafwing.commands.comparison.workers import Call, Ended, SideBySide, Stopped
@@ -96,8 +96,8 @@ def compare(
     heard = progress or Silent()
     plan = resolve(given, heard)
     folder = Path(out)
-    with opened(folder) as book:
-        book.begin(plan)
+    with open_record(folder) as record:
+        record.begin(plan)
         heard.say(
             f"{len(plan.entrants)} recipes, {len(plan.seeds)} seeds each: {plan.jobs} at a time on {plan.device}, "
             f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
@@ -111,69 +111,69 @@ def compare(
                 of = " of processor time" if plan.device == "cpu" else ""
                 for name in unplanned:
                     heard.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes{of}")
-                book.note("images", plan.images)
-            watch = Watch(plan, book, heard)
-            crew.work([task(plan, book, name, seed, watch) for name, seed in plan.runs], watch)
+                record.set_images(plan.images)
+            watch = Watch(plan, record, heard)
+            crew.work([task(plan, record, name, seed, watch) for name, seed in plan.runs], watch)
         except KeyboardInterrupt:
             heard.say(f"{folder}: stopped; the same command goes on from here")
             raise
-        return tell(plan, book, heard)
+        return tell(plan, record, heard)
 
 
-def task(plan: Plan, book: Book, name: str, seed: int, watch: Watch) -> Callable[[Call], None]:
+def task(plan: Plan, record: Record, name: str, seed: int, watch: Watch) -> Callable[[Call], None]:
     """One run from its beginning, or from where it is, to its numbers."""
 
     def do(call: Call) -> None:
-        log = book.folder / "logs" / f"{name}-seed{seed}.txt"
-        fresh = not book.run(name, seed).exists()
+        log = record.log_file(name, seed)
+        fresh = not record.run_folder(name, seed).exists()
         watch.begins(name, seed)
-        if not over(plan, book, name, seed):
-            book.done(name, seed, **trained(plan, book, name, seed, call, log), evaluation=None, variety=None)
+        if not over(plan, record, name, seed):
+            record.update_run(name, seed, **trained(plan, record, name, seed, call, log), evaluation=None, variety=None)
             watch.trained(name, seed)
-        known = book.of(name, seed)
-        if known["status"] in ENDED and known.get("evaluation") != plan.evaluation:
-            book.done(name, seed, **evaluated(plan, book, name, seed, call, log))
+        state = record.run_state(name, seed)
+        if state.status in ENDED and state.evaluation != plan.evaluation:
+            record.update_run(name, seed, **evaluated(plan, record, name, seed, call, log))
         watch.ended(name, seed, fresh)
 
     return do
 
 
-def over(plan: Plan, book: Book, name: str, seed: int) -> bool:
+def over(plan: Plan, record: Record, name: str, seed: int) -> bool:
     """Whether a training needs nothing more: it diverged, or is complete under the limit of time that is given now."""
-    status = book.of(name, seed).get("status")
-    return status == "diverged" or (status == "finished" and complete(Run(book.run(name, seed)), plan))
+    status = record.run_state(name, seed).status
+    return status == "diverged" or (status == "finished" and complete(Run(record.run_folder(name, seed)), plan))
 
 
-def trained(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
-    """Train or resume a run; how it ended, for the book."""
-    folder = book.run(name, seed)
+def trained(plan: Plan, record: Record, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
+    """Train or resume a run; how it ended, for the record."""
+    folder = record.run_folder(name, seed)
     if (folder / "run.json").exists():
         run = Run(folder)
         await_others(run)
         if complete(run, plan):
-            return {"status": "finished", "said": ""}
+            return {"status": "finished", "message": ""}
         arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.entrants[name].own}
-        ended = timed(book, name, seed, lambda: call("resume", arguments, log))
+        ended = timed(record, name, seed, lambda: call("resume", arguments, log))
     else:
         arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
-        ended = timed(book, name, seed, lambda: call("train", arguments, log))
+        ended = timed(record, name, seed, lambda: call("train", arguments, log))
     if ended.code == CANNOT_WRITE:
         raise StorageError(ended.said)
     status = {0: "finished", DIVERGED: "diverged"}.get(ended.code, "failed")
-    return {"status": status, "said": "" if status == "finished" else ended.said.partition(". ")[0]}
+    return {"status": status, "message": "" if status == "finished" else ended.said.partition(". ")[0]}
 
 
-def timed(book: Book, name: str, seed: int, session: Callable[[], Ended]) -> Ended:
+def timed(record: Record, name: str, seed: int, session: Callable[[], Ended]) -> Ended:
     """A session of a training whose processor time is added to that of the earlier ones.
 
     It is unknown, and stays so, when this process was killed in a session, or the system does not say.
     """
-    fresh = not (book.run(name, seed) / "run.json").exists()
-    before = 0.0 if fresh else book.of(name, seed).get("processor")
-    book.done(name, seed, processor=None)
+    fresh = not (record.run_folder(name, seed) / "run.json").exists()
+    before = 0.0 if fresh else record.run_state(name, seed).processor
+    record.update_run(name, seed, processor=None)
 
     def add(used: float | None) -> None:
-        book.done(name, seed, processor=None if before is None or used is None else round(before + used, 3))
+        record.update_run(name, seed, processor=None if before is None or used is None else round(before + used, 3))
 
     try:
         ended = session()
@@ -194,16 +194,16 @@ def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
             save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEPT_EVERY, grid_every=ceil(images / GRIDS)
         ),
     )
-    return {"source": plan.asked["source"], "recipe": entrant.reference, "settings": asdict(settings), **entrant.options}
+    return {"source": plan.conditions.source, "recipe": entrant.reference, "settings": asdict(settings), **entrant.options}
 
 
 def time_limit(plan: Plan) -> float | None:
     """The time limit of a training in seconds of wall-clock time; None without one."""
-    minutes = plan.asked["minutes"]
+    minutes = plan.conditions.minutes
     if minutes is None:
         return None
     latest = LATEST_SHARED if plan.device == "cpu" else LATEST
-    return float(60 * minutes * (latest if plan.asked["images"] is None else 1))
+    return float(60 * minutes * (latest if plan.conditions.images is None else 1))
 
 
 def await_others(run: Run, pause: float = 2.0) -> None:
@@ -229,9 +229,9 @@ def complete(run: Run, plan: Plan) -> bool:
     )
 
 
-def evaluated(plan: Plan, book: Book, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
-    """Evaluate all checkpoints of a run that stayed; its numbers, for the book."""
-    folder = book.run(name, seed)
+def evaluated(plan: Plan, record: Record, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
+    """Evaluate all checkpoints of a run that stayed; its numbers, for the record."""
+    folder = record.run_folder(name, seed)
     if not Run(folder).weights():
         return {"evaluation": plan.evaluation, "numbers": []}
     arguments = {
@@ -275,12 +275,12 @@ class Watch:
 
     Args:
         plan: what is trained.
-        book: where.
+        record: where.
         progress: who is told.
     """
 
-    def __init__(self, plan: Plan, book: Book, progress: Silent) -> None:
-        self.plan, self.book, self.progress = plan, book, progress
+    def __init__(self, plan: Plan, record: Record, progress: Silent) -> None:
+        self.plan, self.record, self.progress = plan, record, progress
         self.started: dict[tuple[str, int], float] = {}
         self.took: dict[tuple[str, int], float] = {}
         self.done: set[tuple[str, int]] = set()
@@ -292,9 +292,9 @@ class Watch:
 
     def trained(self, name: str, seed: int) -> None:
         """Its training has ended."""
-        known, seconds = self.book.of(name, seed), time.monotonic() - self.started[name, seed]
-        said = f": {known['said']}" if known["said"] else f" in {show_duration(seconds)}"
-        self.progress.say(f"{name} seed {seed} {known['status']}{said}")
+        state, seconds = self.record.run_state(name, seed), time.monotonic() - self.started[name, seed]
+        message = f": {state.message}" if state.message else f" in {show_duration(seconds)}"
+        self.progress.say(f"{name} seed {seed} {state.status}{message}")
 
     def ended(self, name: str, seed: int, fresh: bool) -> None:
         """It has its numbers; what it took is a measure for others if it was fresh."""
@@ -309,7 +309,7 @@ class Watch:
         self.spoke = time.monotonic()
         shares = {}
         for name, seed in list(self.started):
-            last, of = last_record(self.book.run(name, seed) / "log.jsonl"), self.plan.images[name]
+            last, of = last_record(self.record.run_folder(name, seed) / "log.jsonl"), self.plan.images[name]
             shares[name, seed] = share = min(1.0, last.get("images", 0) / of)
             speed = f", {last['images_per_second']:,.0f} images/s" if "images_per_second" in last else ""
             shown = f"{show_count(share * of)} of {show_count(of)} images{speed}" if share < 1 else "evaluating"

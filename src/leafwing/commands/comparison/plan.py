@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from leafwing import recipes
 from leafwing.commands.comparison.workers import available_memory
 from leafwing.commands.evaluate import classifies, suitable
@@ -55,6 +57,28 @@ class Entrant:
         return self.reference.endswith(".py") or "/" in self.reference
 
 
+class Conditions(msgspec.Struct, frozen=True):
+    """What is equal for all runs of a comparison, and must not change when it is continued.
+
+    Args:
+        source: of the data.
+        data: options of `leafwing.data.load`, resolved.
+        fingerprint: of the data.
+        held_out: number of images kept out of training.
+        images: number of real images that every training shows; None with `minutes` alone.
+        minutes: see `compare`.
+        device: cpu, cuda or mps.
+    """
+
+    source: str
+    data: dict[str, Any]
+    fingerprint: str
+    held_out: int
+    images: int | None
+    minutes: float | None
+    device: str
+
+
 @dataclass
 class Plan:
     """A comparison, resolved."""
@@ -62,7 +86,7 @@ class Plan:
     entrants: dict[str, Entrant]
     seeds: list[int]
     data: Dataset
-    asked: dict[str, Any]
+    conditions: Conditions
     evaluation: dict[str, Any]
     command: str
     device: str
@@ -77,9 +101,9 @@ class Plan:
 
     def settings(self, seed: int) -> Settings:
         """The settings that all trainings and speed measurements of this seed share."""
-        reading = {} if self.data.spec.points else self.asked["data"]
+        reading = {} if self.data.spec.points else self.conditions.data
         return Settings(
-            reading=updated(Reading(), {**reading, "hold_out": self.asked["held_out"]}),
+            reading=updated(Reading(), {**reading, "hold_out": self.conditions.held_out}),
             schedule=Schedule(seed=seed),
             machine=Machine(device=self.device, threads=self.threads),
         )
@@ -144,15 +168,7 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
         entrants,
         seeds,
         data,
-        {
-            "source": data.source,
-            "data": data.options,
-            "fingerprint": data.fingerprint,
-            "held_out": held_out,
-            "images": images,
-            "minutes": minutes,
-            "device": device,
-        },
+        Conditions(data.source, data.options, data.fingerprint, held_out, images, minutes, device),
         evaluation,
         command_line(given, references, seeds),
         device,

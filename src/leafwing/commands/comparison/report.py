@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from leafwing import files, health
 from leafwing.commands.comparison.plan import Entrant, Plan
-from leafwing.commands.comparison.record import Book
+from leafwing.commands.comparison.record import Record
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 from leafwing.progress import Silent
@@ -32,7 +34,7 @@ SAMPLED = 256
 """How many samples, and real pictures, are compared for their variety."""
 
 
-def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
+def tell(plan: Plan, record: Record, progress: Silent) -> dict[str, Any]:
     """Write the report and the tables of a comparison whose trainings have ended.
 
     Returns:
@@ -45,21 +47,21 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
     from leafwing.metrics.report import page
     from leafwing.metrics.table import as_csv, as_json, tabulate
 
-    found = [gathered(plan, book, name, seed) for name in plan.entrants for seed in plan.seeds]
+    found = [gathered(plan, record, name, seed) for name in plan.entrants for seed in plan.seeds]
     if not any(one.numbers for one in found):
         said = next((one.said for one in found if one.said), "no training reached its first checkpoint")
-        raise LeafwingError(f"{book.folder}: no run left a number ({said}). What they said is in {book.folder / 'logs'}")
+        raise LeafwingError(f"{record.folder}: no run left a number ({said}). What they said is in {record.folder / 'logs'}")
     try:
         table = tabulate(found, budget(plan, found))
     except LeafwingError as error:  # leafwing or the data's feature network has changed since the first runs were evaluated
         for one in found:
-            book.done(one.recipe, one.seed, evaluation=None)
+            record.update_run(one.recipe, one.seed, evaluation=None)
         raise LeafwingError(f"{error}. The same command will now evaluate all runs again") from None
-    report = book.folder / "report.html"
+    report = record.folder / "report.html"
     table = replace(table, about=made_with(plan, found) | {"report": str(report)})
-    files.write(book.folder / "table.json", as_json(table))
-    files.write(book.folder / "table.csv", as_csv(table))
-    files.write(report, page(table, found, galleries(plan, book, table), about(plan, book, found)))
+    files.write(record.folder / "table.json", as_json(table))
+    files.write(record.folder / "table.csv", as_csv(table))
+    files.write(report, page(table, found, galleries(plan, record, table), about(plan, record, found)))
     progress.say(f"report: {report}")
     return table.as_dict()
 
@@ -67,32 +69,33 @@ def tell(plan: Plan, book: Book, progress: Silent) -> dict[str, Any]:
 # --- what is known of a run -------------------------------------------------------------------------------------------------
 
 
-def gathered(plan: Plan, book: Book, name: str, seed: int) -> Found:
-    """What is known of one run; how varied its final samples are is worked out once and kept in the book."""
+def gathered(plan: Plan, record: Record, name: str, seed: int) -> Found:
+    """What is known of one run; how varied its final samples are is worked out once and kept in the record."""
     from leafwing.metrics.table import Found
 
-    known, folder, entrant = book.of(name, seed), book.run(name, seed), plan.entrants[name]
+    state, folder, entrant = record.run_state(name, seed), record.run_folder(name, seed), plan.entrants[name]
+    status = state.status or "failed"
     if not (folder / "run.json").exists():
-        return Found(name, seed, known["status"], known["said"])
+        return Found(name, seed, status, state.message)
     run = Run(folder, trust=entrant.own)
     records = run.records()
     last = (records or [{}])[-1]
-    finished = known["status"] == "finished"
-    unevaluated = finished and known.get("evaluation") is None
-    if finished and not run.spec.points and known.get("variety") is None:
-        known["variety"] = variety(run, plan.data)
-        book.done(name, seed, variety=known["variety"])
+    finished = status == "finished"
+    unevaluated = finished and state.evaluation is None
+    if finished and not run.spec.points and state.variety is None:
+        state.variety = variety(run, plan.data)
+        record.update_run(name, seed, variety=state.variety)
     return Found(
         name,
         seed,
-        "failed" if unevaluated else known["status"],
-        known["unevaluated"] if unevaluated else known["said"],
+        "failed" if unevaluated else status,
+        state.unevaluated if unevaluated else state.message,
         images=int(last.get("images", 0)),
         seconds=float(last.get("seconds", 0.0)),
-        processor=None if known.get("processor") is None else known["processor"] / plan.threads,
+        processor=None if state.processor is None else state.processor / plan.threads,
         steps=generator_steps(entrant, run.settings.schedule.images, int(last.get("images", 0))),
-        numbers=known.get("numbers", []),
-        variety=known.get("variety"),
+        numbers=state.numbers,
+        variety=state.variety,
         modes=known_modes(plan.data.source),
         total=plan.images[name],
         alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(records)],
@@ -103,9 +106,9 @@ def budget(plan: Plan, found: Sequence[Found]) -> Budget:
     """What was equal for all, and in which seconds costs are counted: of processor time where that is known of all that finished."""
     from leafwing.metrics.verdict import Budget
 
-    minutes = plan.asked["minutes"]
+    minutes = plan.conditions.minutes
     seconds = None if minutes is None else 60.0 * minutes
-    by: Literal["images", "time"] = "images" if plan.asked["images"] is not None else "time"
+    by: Literal["images", "time"] = "images" if plan.conditions.images is not None else "time"
     known = all(one.processor is not None for one in found if one.status == "finished")
     if plan.device == "cpu" and known:
         return Budget(by, seconds, "processor_seconds", "processor time")
@@ -167,7 +170,7 @@ def made_with(plan: Plan, found: Sequence[Found]) -> dict[str, Any]:
     protocols = {made["fingerprint"]: made["protocol"] for one in found for made in one.numbers}
     return {
         "command": plan.command,
-        "data": plan.asked,
+        "data": msgspec.structs.asdict(plan.conditions),
         "recipes": {name: one.resolved for name, one in plan.entrants.items()},
         "images": plan.images,
         "protocols": protocols,
@@ -186,7 +189,7 @@ def hardware(plan: Plan) -> str:
     return f"{processor()}, {cores()} cores, {plan.jobs} trainings at a time with {plan.threads} threads each"
 
 
-def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
+def about(plan: Plan, record: Record, found: Sequence[Found]) -> About:
     """What a reader who was not here must know."""
     from leafwing.metrics.protocol import line
     from leafwing.metrics.report import About
@@ -195,18 +198,18 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     source = ("stacked:" if data.source.startswith("stacked:") else "") + Path(data.source).name
     shape = "points" if spec.points else f"{spec.height}x{spec.width}"
     n, k = len(plan.entrants), len(plan.seeds)
-    held = plan.asked["held_out"]
+    held = plan.conditions.held_out
     kept = f", {held:,} of them kept out of training and used for the numbers" if held else ""
     each = sorted({*plan.images.values()})
     shown = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-    minutes = plan.asked["minutes"]
+    minutes = plan.conditions.minutes
     limit = (
         ""
         if minutes is None
-        else f"{' or' if plan.asked['images'] else ', which is'} {minutes:g} minute{'' if minutes == 1 else 's'}"
+        else f"{' or' if plan.conditions.images else ', which is'} {minutes:g} minute{'' if minutes == 1 else 's'}"
     )
     of = "of processor time at" if plan.device == "cpu" else "at"
-    limit += f" {of} the speed that was measured first" if minutes and not plan.asked["images"] else ""
+    limit += f" {of} the speed that was measured first" if minutes and not plan.conditions.images else ""
     lead = (
         f"{n} recipe{'s' if n > 1 else ''} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
         f"({len(data):,} {'points' if spec.points else f'pictures at {shape} pixels'}{kept}), each with {k} "
@@ -226,7 +229,7 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     ]
     seconds = {
         (one.recipe, one.seed): {
-            int(record["images"]): float(record["seconds"]) for record in records(book, one) if "seconds" in record
+            int(record["images"]): float(record["seconds"]) for record in records(record, one) if "seconds" in record
         }
         for one in found
     }
@@ -234,13 +237,13 @@ def about(plan: Plan, book: Book, found: Sequence[Found]) -> About:
     return About(title, lead, plan.command, facts, list(protocols.items()), seconds)
 
 
-def records(book: Book, one: Found) -> list[dict[str, Any]]:
+def records(record: Record, one: Found) -> list[dict[str, Any]]:
     """The log of a run; empty where it has none."""
-    folder = book.run(one.recipe, one.seed)
+    folder = record.run_folder(one.recipe, one.seed)
     return Run(folder).records() if (folder / "run.json").exists() else []
 
 
-def galleries(plan: Plan, book: Book, table: Table) -> list[Gallery]:
+def galleries(plan: Plan, record: Record, table: Table) -> list[Gallery]:
     """Samples over training, samples of every seed, and pages of closest pairs."""
     from leafwing.metrics.report import Gallery
 
@@ -251,16 +254,16 @@ def galleries(plan: Plan, book: Book, table: Table) -> list[Gallery]:
         f"At equal {'numbers of images shown' if equal else 'parts of each training'}, always of the same latents. Of each recipe the "
         "run is shown whose final number lies in the middle.",
         [
-            (f"{name}, seed {seed}", [one for part in MOMENTS if (one := grid_at(plan, book, name, seed, part))])
+            (f"{name}, seed {seed}", [one for part in MOMENTS if (one := grid_at(plan, record, name, seed, part))])
             for name, seed in chosen.items()
         ],
     )
     last = Gallery(
         "Every seed at its end",
         "The last samples of every run, good and bad.",
-        [(name, [one for seed in plan.seeds if (one := last_grid(book, name, seed))]) for name in chosen],
+        [(name, [one for seed in plan.seeds if (one := last_grid(record, name, seed))]) for name in chosen],
     )
-    pages = [(f"{name}, seed {seed}", closest(book, name, seed)) for name, seed in chosen.items()]
+    pages = [(f"{name}, seed {seed}", closest(record, name, seed)) for name, seed in chosen.items()]
     pairs = Gallery(
         "Closest pairs",
         "Samples beside the training pictures that they are closest to: a generator that copies is seen here.",
@@ -280,32 +283,31 @@ def middle_run(name: str, table: Table) -> int:
     return int(ended[(len(ended) - 1) // 2]["seed"])
 
 
-def grids(book: Book, name: str, seed: int) -> dict[int, Path]:
+def grids(record: Record, name: str, seed: int) -> dict[int, Path]:
     """The progress pictures of a run by images shown."""
-    found = (path for path in (book.run(name, seed) / "samples").glob("*.png") if path.stem.isdigit())
+    found = (path for path in (record.run_folder(name, seed) / "samples").glob("*.png") if path.stem.isdigit())
     return {int(path.stem): path for path in sorted(found)}
 
 
-def grid_at(plan: Plan, book: Book, name: str, seed: int, part: float) -> Picture | None:
+def grid_at(plan: Plan, record: Record, name: str, seed: int, part: float) -> Picture | None:
     """The progress picture at a part of the images; None where training did not come so far."""
-    found, total = grids(book, name, seed), plan.images[name]
+    found, total = grids(record, name, seed), plan.images[name]
     nearest = min(found, key=lambda images: abs(images - part * total), default=None)
     if nearest is None or abs(nearest - part * total) > APART * total:
         return None
     return shrunk(found[nearest], f"{show_count(nearest)} images")
 
 
-def last_grid(book: Book, name: str, seed: int) -> Picture | None:
+def last_grid(record: Record, name: str, seed: int) -> Picture | None:
     """The last progress picture of a run."""
-    found = grids(book, name, seed)
+    found = grids(record, name, seed)
     return shrunk(found[max(found)], f"seed {seed}, {show_count(max(found))} images") if found else None
 
 
-def closest(book: Book, name: str, seed: int) -> list[Picture]:
+def closest(record: Record, name: str, seed: int) -> list[Picture]:
     """The last page of closest pairs that the evaluation of a run wrote, with what it said."""
-    found = sorted(book.run(name, seed).glob("memorisation-*.png"))
-    numbers = book.of(name, seed).get("numbers", [])
-    said = [made["words"] for made in numbers if made.get("words")]
+    found = sorted(record.run_folder(name, seed).glob("memorisation-*.png"))
+    said = [made["words"] for made in record.run_state(name, seed).numbers if made.get("words")]
     return [shrunk(found[-1], said[-1] if said else found[-1].stem, WIDEST_PAGE)] if found else []
 
 

@@ -46,7 +46,7 @@ def measurement_arguments(plan: Plan, names: Sequence[str], slot: int) -> dict[s
     """
     first = slot % len(names)
     return {
-        "source": plan.asked["source"],
+        "source": plan.conditions.source,
         "settings": asdict(plan.settings(slot)),
         "recipes": {
             name: [plan.entrants[name].reference, plan.entrants[name].options] for name in [*names[first:], *names[:first]]
