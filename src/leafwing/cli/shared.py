@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
+
+from leafwing.settings import Natural, Positive, Setting, catalogue
 
 INTERRUPTED, UNHEALTHY = 130, 3
 PICTURES, TRAINING, MACHINE, FOLDER, OUTPUT = (
     Group(name, sort_key=key)
     for name, key in (("Pictures", 1), ("Training", 3), ("Machine", 6), ("Run folder", 4), ("Output", 5))
 )
+SECTION_GROUPS = {"reading": PICTURES, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
 Json = Annotated[
     bool, Parameter(help="One JSON document on standard output and nothing else there.", group=OUTPUT, negative="")
 ]
@@ -26,6 +30,67 @@ Devices = Annotated[int, Parameter(help="Number of processes that share the work
 Trust = Annotated[
     bool, Parameter(help="Execute the run's recipe.py although it is not an installed recipe.", group=FOLDER, negative="")
 ]
+
+
+def option(text: str, group: Group) -> Parameter:
+    """An option with its help text; a boolean one gets no `--no-` form."""
+    return Parameter(help=text, group=group, negative="")
+
+
+def setting_flag(setting: Setting, text: str = "") -> Any:
+    """The annotation of a setting's flag, which has no default of its own: None means that it was not given.
+
+    Counts and durations are text here: 200k, 10m.
+
+    Args:
+        setting: the setting.
+        text: another help text than the setting's.
+    """
+    about = Parameter(help=text or setting.help, group=SECTION_GROUPS[setting.section], show_default=False)
+    if setting.choices:
+        return Annotated[Literal[setting.choices] | None, about]
+    numbers = {Natural: int, Positive: int, int: int, bool: bool}
+    return Annotated[numbers.get(setting.type, str) | None, about]
+
+
+def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A decorator of a command that takes `**settings`: gives it a flag for each of these training settings.
+
+    Args:
+        names: the settings.
+        default: the default that --help shows; empty: the setting's own.
+        texts: other help texts, by setting.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters = [
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in inspect.signature(command).parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        for name in names:
+            setting = catalogue()[name]
+            text = texts.get(name) or setting.help
+            if default:
+                text = f"{text.partition(' Default:')[0]} Default: {default}."
+            annotation = setting_flag(setting, text)
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        set_signature(command, parameters)
+        return command
+
+    return decorate
+
+
+def set_signature(command: Callable[..., int], parameters: Sequence[inspect.Parameter]) -> None:
+    """Gives a function with keyword arguments the signature from which its options are read."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def speaks() -> bool:

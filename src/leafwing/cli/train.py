@@ -12,12 +12,11 @@ from cyclopts import Group, Parameter
 
 from leafwing import recipes
 from leafwing.cli.resume import finish
-from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, PICTURES, TRAINING, typed
+from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, TRAINING, set_signature, setting_flag, typed
 from leafwing.progress import Screen
 from leafwing.quantities import show_bytes, show_count, show_duration
-from leafwing.settings import Natural, Positive, Setting, catalogue
+from leafwing.settings import catalogue
 
-SECTION_GROUPS = {"reading": PICTURES, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
 OF_THE_CALL: dict[str, tuple[Any, Any, Group, str]] = {
     "recipe": (str | None, None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
     "out": (Path | None, None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
@@ -89,22 +88,9 @@ def command(words: Sequence[str]) -> Callable[..., int]:
                 inspect.Parameter(option.name, keyword, default=option.default, annotation=flag(card, option, group))
             )
         title += f"\n\n{card.title}. {card.authors} {card.year}, {card.paper}\n\n{card.line}"
-    train.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    train.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+    set_signature(train, signature)
     train.__doc__ = title
     return train
-
-
-def setting_flag(setting: Setting) -> Any:
-    """A setting as a flag without a default of its own: what is not typed is the replayed run's, or the setting's default.
-
-    Counts and durations are text here: 200k, 10m.
-    """
-    about = Parameter(help=setting.help, group=SECTION_GROUPS[setting.section], show_default=False)
-    if setting.choices:
-        return Annotated[Literal[setting.choices] | None, about]
-    numbers = {Natural: int, Positive: int, int: int, bool: bool}
-    return Annotated[numbers.get(setting.type, str) | None, about]
 
 
 def flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:

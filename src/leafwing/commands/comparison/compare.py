@@ -1,7 +1,7 @@
-"""Compare recipes: each is trained with several seeds side by side, evaluated the same way, and told of in one report.
+"""Compare recipes: train each with several seeds in parallel, evaluate all runs the same way, write one report.
 
-Every training and every evaluation is a process of its own, so that one that fails takes nothing with it. What is asked for and what
-was done stands in `compare.json`; the same call goes on where the last one was interrupted.
+Every training and every evaluation is a separate process, so that a failure does not affect the others. The state is kept in
+`compare.json`; the same call continues an interrupted comparison.
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from typing import Any
 
 from leafwing.commands.comparison.plan import Plan, resolve, slots
 from leafwing.commands.comparison.record import Record, open_record
-from leafwing.commands.comparison.report import tell
-from leafwing.commands.comparison.speed import measurement_arguments, planned
-from leafwing.commands.comparison.workers import Call, Ended, SideBySide, Stopped
-from leafwing.errors import LeafwingError, StorageError
+from leafwing.commands.comparison.report import write_report
+from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
+from leafwing.commands.comparison.workers import Call, Outcome, Stopped, Workers
+from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Silent
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
 from leafwing.settings import Folder
 
-CHECKPOINTS, KEPT_EVERY = 40, 5
-"""A training writes so many checkpoints, to go on from; the first, every fifth and the last stay and are evaluated."""
+CHECKPOINTS, KEEP_EVERY = 40, 5
+"""Number of checkpoints of a training, to resume from; the first, every fifth and the last are kept and evaluated."""
 GRIDS = 20
-LATEST, LATEST_SHARED = 2, 4
-"""With minutes alone, a training is cut short only after so many times the minutes by the wall clock: one that other programs delay
-is to show as many images as its fellows, and to come to the end of its schedules. On a CPU, where the minutes are processor time, it
-is given longer."""
-OFTEN = 30.0  # seconds between two words about progress
-BAD_INPUT, DIVERGED, CANNOT_WRITE = 2, 3, 4
-ENDED = ("finished", "diverged")
+"""Number of sample grids of a training."""
+LATENESS, LATENESS_CPU = 2, 4
+"""With `minutes` alone, a training is cut short only after this multiple of them by the wall clock, so that one delayed by other
+programs shows as many images as the others and completes its schedules. On a CPU, where minutes are processor time, it is higher."""
+MESSAGE_INTERVAL = 30.0  # seconds between two progress messages
 
 
 def compare(
@@ -45,143 +43,137 @@ def compare(
     seeds: int | str | Sequence[int] = 3,
     images: int | str | None = None,
     minutes: float | None = None,
-    size: int | str | tuple[int, int] | None = None,
-    channels: int | None = None,
-    fit: str | None = None,
-    background: str | None = None,
-    mirror: bool | None = None,
-    hold_out: int | str = "auto",
     options: Sequence[str] | Mapping[str, Value] = (),
     metrics: str | Sequence[str] | None = None,
     features: str | None = None,
     weights: str | Path | None = None,
     n: int | str | None = None,
     jobs: int | None = None,
-    device: str = "auto",
     out: str | Path = "comparison",
     progress: Silent | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Train recipes with several seeds, evaluate them under one protocol, and write `report.html`, `table.json` and `table.csv`.
 
-    Called again with the same folder it goes on: finished runs are used as they are, the others are resumed. Recipes and seeds may
-    be added then; none may be left out, and nothing else about the trainings may change.
+    Called again with the same folder it continues: finished runs are reused, others are resumed. Recipes and seeds may be added;
+    nothing else that affects training may change.
 
     Args:
         source: a folder, an archive or a built-in name; see `leafwing.data.load`.
         recipes: names, or paths of recipe files, as a list or separated by commas.
-        seeds: how many, from 0; or which ones, as a list or separated by commas.
-        images: how many real images each training shows. None: 200,000, or with `minutes` as many as fit into those, which is
-            measured first.
-        minutes: without `images`, how long each training takes, on a CPU in processor time; with them, how long it may take by the
-            wall clock.
-        size, channels, fit, background, mirror: how pictures are read; see `leafwing.data.load`.
-        hold_out: how many pictures are kept out of training for evaluation, or `auto`.
-        options: hyper-parameters, as `name=value` for every recipe that has the option or `recipe.name=value` for one; or the
+        seeds: number of seeds, counted from 0, or a list of seeds, possibly separated by commas.
+        images: number of real images that each training shows. None: 200,000, or with `minutes` as many as fit into that time
+            according to a speed measurement.
+        minutes: without `images`, the time of each training, on a CPU in processor time; with `images`, its limit by the wall
+            clock.
+        options: hyper-parameters: `name=value` for every recipe that has the option, or `recipe.name=value` for one; or the
             same as a mapping.
-        metrics, features, weights, n: see `leafwing.commands.evaluate`; None for what is usual there.
-        jobs: how many trainings run at a time. None: one a core of the CPU as far as memory allows, one a GPU.
-        device: auto, cpu, cuda or mps.
-        out: the folder of everything.
-        progress: who is told; None for nobody.
+        metrics, features, weights, n: see `leafwing.evaluate`; None: its defaults.
+        jobs: number of trainings at a time. None: one per CPU core as memory allows, or one per GPU.
+        out: the folder of the comparison.
+        progress: receives messages; None: nothing is shown.
+        **settings: size, channels, fit, background, mirror, hold_out and device; see `leafwing.settings`. `hold_out` is auto by
+            default.
 
     Returns:
-        The content of `table.json`: `sentences`, `runs` (a row each), `summary` (a row a recipe), `measures`, `report` (its path)
-        and what it was made with.
+        The content of `table.json`: `sentences`, `runs` (one row per run), `summary` (one row per recipe), `measures`, `report`
+        (its path), and the conditions.
 
     Raises:
-        LeafwingError: bad input, the folder holds another comparison, or no run left a number.
-        StorageError: the disk is full or the folder cannot be written.
+        LeafwingError: invalid arguments, the folder contains a different comparison, or no run was evaluated.
+        StorageError: the disk is full or the folder is not writable.
     """
-    given = dict(locals())
-    heard = progress or Silent()
-    plan = resolve(given, heard)
+    arguments = dict(locals())
+    progress = progress or Silent()
+    plan = resolve(arguments, progress)
     folder = Path(out)
     with open_record(folder) as record:
         record.begin(plan)
-        heard.say(
+        progress.say(
             f"{len(plan.entrants)} recipes, {len(plan.seeds)} seeds each: {plan.jobs} at a time on {plan.device}, "
             f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
         )
-        crew = SideBySide(slots(plan))
+        workers = Workers(slots(plan))
         try:
-            if unplanned := [name for name in plan.entrants if name not in plan.images]:
-                heard.say(f"measuring the speed of {', '.join(unplanned)}")
-                batches = {name: one.batch for name, one in plan.entrants.items()}
-                plan.images |= planned(measured(plan, unplanned, crew, folder), 60 * (minutes or 0.0), batches)
-                of = " of processor time" if plan.device == "cpu" else ""
-                for name in unplanned:
-                    heard.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes{of}")
+            if names := [name for name in plan.entrants if name not in plan.images]:
+                progress.say(f"measuring the speed of {', '.join(names)}")
+                batches = {name: entrant.batch for name, entrant in plan.entrants.items()}
+                speeds = measure_speeds(plan, names, workers, folder)
+                plan.images |= images_in_time(speeds, 60 * (minutes or 0.0), batches)
+                unit = " of processor time" if plan.device == "cpu" else ""
+                for name in names:
+                    progress.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes{unit}")
                 record.set_images(plan.images)
-            watch = Watch(plan, record, heard)
-            crew.work([task(plan, record, name, seed, watch) for name, seed in plan.runs], watch)
+            messages = Messages(plan, record, progress)
+            workers.run([task(plan, record, name, seed, messages) for name, seed in plan.runs], messages.update)
         except KeyboardInterrupt:
-            heard.say(f"{folder}: stopped; the same command goes on from here")
+            progress.say(f"stopped; the same command continues the comparison in {folder}")
             raise
-        return tell(plan, record, heard)
+        return write_report(plan, record, progress)
 
 
-def task(plan: Plan, record: Record, name: str, seed: int, watch: Watch) -> Callable[[Call], None]:
-    """One run from its beginning, or from where it is, to its numbers."""
+def task(plan: Plan, record: Record, name: str, seed: int, messages: Messages) -> Callable[[Call], None]:
+    """The task of training and evaluating one run, from its beginning or from its current state."""
 
-    def do(call: Call) -> None:
-        log = record.log_file(name, seed)
-        fresh = not record.run_folder(name, seed).exists()
-        watch.begins(name, seed)
-        if not over(plan, record, name, seed):
-            record.update_run(name, seed, **trained(plan, record, name, seed, call, log), evaluation=None, variety=None)
-            watch.trained(name, seed)
+    def execute(call: Call) -> None:
+        is_new = not record.run_folder(name, seed).exists()
+        messages.start(name, seed)
+        if needs_training(plan, record, name, seed):
+            record.update_run(name, seed, **train(plan, record, name, seed, call), evaluation=None, variety=None)
+            messages.training_ended(name, seed)
         state = record.run_state(name, seed)
-        if state.status in ENDED and state.evaluation != plan.evaluation:
-            record.update_run(name, seed, **evaluated(plan, record, name, seed, call, log))
-        watch.ended(name, seed, fresh)
+        if state.status in ("finished", "diverged") and state.evaluation != plan.evaluation:
+            record.update_run(name, seed, **evaluate(plan, record, name, seed, call))
+        messages.end(name, seed, is_new)
 
-    return do
+    return execute
 
 
-def over(plan: Plan, record: Record, name: str, seed: int) -> bool:
-    """Whether a training needs nothing more: it diverged, or is complete under the limit of time that is given now."""
+def needs_training(plan: Plan, record: Record, name: str, seed: int) -> bool:
+    """Whether a run has neither diverged nor completed its training under the current time limit."""
     status = record.run_state(name, seed).status
-    return status == "diverged" or (status == "finished" and complete(Run(record.run_folder(name, seed)), plan))
+    return not (status == "diverged" or (status == "finished" and is_complete(Run(record.run_folder(name, seed)), plan)))
 
 
-def trained(plan: Plan, record: Record, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
-    """Train or resume a run; how it ended, for the record."""
-    folder = record.run_folder(name, seed)
+def train(plan: Plan, record: Record, name: str, seed: int, call: Call) -> dict[str, Any]:
+    """Train or resume a run; returns its status and message for the record."""
+    folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     if (folder / "run.json").exists():
         run = Run(folder)
-        await_others(run)
-        if complete(run, plan):
+        wait_for_lock(run)
+        if is_complete(run, plan):
             return {"status": "finished", "message": ""}
-        arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.entrants[name].own}
-        ended = timed(record, name, seed, lambda: call("resume", arguments, log))
+        arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.entrants[name].is_file}
+        outcome = add_processor_time(record, name, seed, lambda: call("resume", arguments, log))
     else:
         arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
-        ended = timed(record, name, seed, lambda: call("train", arguments, log))
-    if ended.code == CANNOT_WRITE:
-        raise StorageError(ended.said)
-    status = {0: "finished", DIVERGED: "diverged"}.get(ended.code, "failed")
-    return {"status": status, "message": "" if status == "finished" else ended.said.partition(". ")[0]}
+        outcome = add_processor_time(record, name, seed, lambda: call("train", arguments, log))
+    if outcome.code == StorageError.exit_code:
+        raise StorageError(outcome.message)
+    status = {0: "finished", Diverged.exit_code: "diverged"}.get(outcome.code, "failed")
+    return {"status": status, "message": "" if status == "finished" else outcome.message.partition(". ")[0]}
 
 
-def timed(record: Record, name: str, seed: int, session: Callable[[], Ended]) -> Ended:
-    """A session of a training whose processor time is added to that of the earlier ones.
+def add_processor_time(record: Record, name: str, seed: int, session: Callable[[], Outcome]) -> Outcome:
+    """Run a training session and add its processor time to that of earlier sessions in the record.
 
-    It is unknown, and stays so, when this process was killed in a session, or the system does not say.
+    The total becomes unknown, and stays so, if this process is killed during a session or the system does not report the time.
     """
-    fresh = not (record.run_folder(name, seed) / "run.json").exists()
-    before = 0.0 if fresh else record.run_state(name, seed).processor
+    is_new = not (record.run_folder(name, seed) / "run.json").exists()
+    before = 0.0 if is_new else record.run_state(name, seed).processor
     record.update_run(name, seed, processor=None)
 
-    def add(used: float | None) -> None:
-        record.update_run(name, seed, processor=None if before is None or used is None else round(before + used, 3))
+    def add(seconds: float | None) -> None:
+        total = None if before is None or seconds is None else round(before + seconds, 3)
+        record.update_run(name, seed, processor=total)
 
     try:
-        ended = session()
+        outcome = session()
     except Stopped as stopped:
         add(stopped.processor)
         raise
-    add(ended.processor)
-    return ended
+    add(outcome.processor)
+    return outcome
 
 
 def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
@@ -191,7 +183,7 @@ def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
         common,
         schedule=replace(common.schedule, images=images, time=time_limit(plan)),
         folder=Folder(
-            save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEPT_EVERY, grid_every=ceil(images / GRIDS)
+            save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEEP_EVERY, grid_every=ceil(images / GRIDS)
         ),
     )
     return {"source": plan.conditions.source, "recipe": entrant.reference, "settings": asdict(settings), **entrant.options}
@@ -202,12 +194,12 @@ def time_limit(plan: Plan) -> float | None:
     minutes = plan.conditions.minutes
     if minutes is None:
         return None
-    latest = LATEST_SHARED if plan.device == "cpu" else LATEST
-    return float(60 * minutes * (latest if plan.conditions.images is None else 1))
+    lateness = LATENESS_CPU if plan.device == "cpu" else LATENESS
+    return float(60 * minutes * (lateness if plan.conditions.images is None else 1))
 
 
-def await_others(run: Run, pause: float = 2.0) -> None:
-    """Wait while another process trains this run: a training whose `leafwing compare` was killed goes on alone."""
+def wait_for_lock(run: Run, pause: float = 2.0) -> None:
+    """Wait while another process trains this run: trainings continue if their `leafwing compare` was killed."""
     while True:
         try:
             with run.lock():
@@ -218,127 +210,128 @@ def await_others(run: Run, pause: float = 2.0) -> None:
             time.sleep(pause)
 
 
-def complete(run: Run, plan: Plan) -> bool:
-    """Whether a run has shown its images or used its time, and kept its last checkpoint."""
-    kept, records = list(run.weights()), run.records()
-    if not kept or not records:
+def is_complete(run: Run, plan: Plan) -> bool:
+    """Whether a run has shown its images or used its time, and has its last checkpoint."""
+    checkpoints, lines = list(run.weights()), run.records()
+    if not checkpoints or not lines:
         return False
-    last, limit = records[-1], time_limit(plan)
-    return kept[-1] >= run.settings.schedule.images or bool(
-        limit and last["seconds"] >= limit and kept[-1] == last["images"]
-    )
+    last, limit = lines[-1], time_limit(plan)
+    timed_out = limit is not None and last["seconds"] >= limit and checkpoints[-1] == last["images"]
+    return checkpoints[-1] >= run.settings.schedule.images or timed_out
 
 
-def evaluated(plan: Plan, record: Record, name: str, seed: int, call: Call, log: Path) -> dict[str, Any]:
-    """Evaluate all checkpoints of a run that stayed; its numbers, for the record."""
-    folder = record.run_folder(name, seed)
+def evaluate(plan: Plan, record: Record, name: str, seed: int, call: Call) -> dict[str, Any]:
+    """Evaluate all checkpoints of a run; returns the results for the record."""
+    folder, log = record.run_folder(name, seed), record.log_file(name, seed)
+    entrant = plan.entrants[name]
     if not Run(folder).weights():
         return {"evaluation": plan.evaluation, "numbers": []}
-    arguments = {
-        "run": str(folder),
-        "checkpoint": "all",
-        "device": plan.device,
-        "trust": plan.entrants[name].own,
-        **plan.evaluation,
-    }
-    ended = call("evaluate", arguments, log)
-    if ended.code == CANNOT_WRITE:
-        raise StorageError(ended.said)
-    if ended.code == BAD_INPUT:  # what cannot be evaluated so here can be so nowhere
-        raise LeafwingError(f"{folder} cannot be evaluated: {ended.said}. More is in {log}")
-    if ended.code:
-        return {"evaluation": None, "numbers": [], "unevaluated": f"its evaluation {ended.said}"}
-    return {"evaluation": plan.evaluation, "numbers": json.loads(ended.output)["rows"]}
+    arguments = {"run": str(folder), "checkpoint": "all", "device": plan.device, "trust": entrant.is_file, **plan.evaluation}
+    outcome = call("evaluate", arguments, log)
+    if outcome.code == StorageError.exit_code:
+        raise StorageError(outcome.message)
+    if outcome.code == LeafwingError.exit_code:  # the other runs could not be evaluated either
+        raise LeafwingError(f"{folder} cannot be evaluated: {outcome.message}. See {log}")
+    if outcome.code:
+        return {"evaluation": None, "numbers": [], "unevaluated": f"its evaluation {outcome.message}"}
+    return {"evaluation": plan.evaluation, "numbers": json.loads(outcome.output)["rows"]}
 
 
-def measured(plan: Plan, names: Sequence[str], crew: SideBySide, folder: Path) -> dict[str, list[float]]:
-    """Images per second of recipes, slice by slice, with every slot busy as it will be later."""
+def measure_speeds(plan: Plan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
+    """Images per second of each slice of recipes, with all slots busy as during the trainings."""
     speeds: dict[str, list[float]] = {name: [] for name in names}
 
-    def try_out(slot: int) -> Callable[[Call], None]:
-        def do(call: Call) -> None:
+    def measurement(slot: int) -> Callable[[Call], None]:
+        def execute(call: Call) -> None:
             log = folder / "logs" / f"speed{slot}.txt"
-            ended = call("speed", measurement_arguments(plan, names, slot), log)
-            if ended.code:
-                raise LeafwingError(f"{ended.said}. More is in {log}")
-            for name, found in json.loads(ended.output).items():
-                speeds[name] += found
+            outcome = call("speed", measurement_arguments(plan, names, slot), log)
+            if outcome.code:
+                raise LeafwingError(f"{outcome.message}. See {log}")
+            for name, slices in json.loads(outcome.output).items():
+                speeds[name] += slices
 
-        return do
+        return execute
 
-    crew.work([try_out(slot) for slot in range(plan.jobs)])
+    workers.run([measurement(slot) for slot in range(plan.jobs)])
     return speeds
 
 
-class Watch:
-    """Says now and then how far the trainings are and how long the rest will take.
+class Messages:
+    """Messages about the progress of all runs and the remaining time.
 
     Args:
-        plan: what is trained.
-        record: where.
-        progress: who is told.
+        plan: of the comparison.
+        record: of the comparison.
+        progress: receives the messages.
     """
 
     def __init__(self, plan: Plan, record: Record, progress: Silent) -> None:
         self.plan, self.record, self.progress = plan, record, progress
-        self.started: dict[tuple[str, int], float] = {}
-        self.took: dict[tuple[str, int], float] = {}
+        self.start_times: dict[tuple[str, int], float] = {}
+        self.durations: dict[tuple[str, int], float] = {}
         self.done: set[tuple[str, int]] = set()
-        self.spoke = time.monotonic()
+        self.last_update = time.monotonic()
 
-    def begins(self, name: str, seed: int) -> None:
-        """A run begins, or goes on."""
-        self.started[name, seed] = time.monotonic()
+    def start(self, name: str, seed: int) -> None:
+        """A run starts or continues."""
+        self.start_times[name, seed] = time.monotonic()
 
-    def trained(self, name: str, seed: int) -> None:
-        """Its training has ended."""
-        state, seconds = self.record.run_state(name, seed), time.monotonic() - self.started[name, seed]
-        message = f": {state.message}" if state.message else f" in {show_duration(seconds)}"
-        self.progress.say(f"{name} seed {seed} {state.status}{message}")
+    def training_ended(self, name: str, seed: int) -> None:
+        """The training of a run has ended."""
+        state, seconds = self.record.run_state(name, seed), time.monotonic() - self.start_times[name, seed]
+        details = f": {state.message}" if state.message else f" in {show_duration(seconds)}"
+        self.progress.say(f"{name} seed {seed} {state.status}{details}")
 
-    def ended(self, name: str, seed: int, fresh: bool) -> None:
-        """It has its numbers; what it took is a measure for others if it was fresh."""
-        seconds = time.monotonic() - self.started.pop((name, seed))
+    def end(self, name: str, seed: int, is_new: bool) -> None:
+        """A run was evaluated. If it is new, its duration serves to estimate that of others."""
+        seconds = time.monotonic() - self.start_times.pop((name, seed))
         self.done.add((name, seed))
-        if fresh:
-            self.took[name, seed] = seconds
+        if is_new:
+            self.durations[name, seed] = seconds
 
-    def __call__(self) -> None:
-        if time.monotonic() - self.spoke < OFTEN:
+    def update(self) -> None:
+        """Report the progress if the last report is at least `MESSAGE_INTERVAL` ago."""
+        if time.monotonic() - self.last_update < MESSAGE_INTERVAL:
             return
-        self.spoke = time.monotonic()
-        shares = {}
-        for name, seed in list(self.started):
-            last, of = last_record(self.record.run_folder(name, seed) / "log.jsonl"), self.plan.images[name]
-            shares[name, seed] = share = min(1.0, last.get("images", 0) / of)
+        self.last_update = time.monotonic()
+        fractions = {}
+        for name, seed in list(self.start_times):
+            last, total = last_log_line(self.record.run_folder(name, seed) / "log.jsonl"), self.plan.images[name]
+            fractions[name, seed] = fraction = min(1.0, last.get("images", 0) / total)
             speed = f", {last['images_per_second']:,.0f} images/s" if "images_per_second" in last else ""
-            shown = f"{show_count(share * of)} of {show_count(of)} images{speed}" if share < 1 else "evaluating"
-            self.progress.say(f"{name} seed {seed}: {shown}")
-        left = self.left(shares)
-        more = f", about {show_duration(left)} left" if left and left >= 1 else ""
-        self.progress.say(f"{len(self.done)} of {len(self.plan.runs)} runs done{more}")
+            stage = f"{show_count(fraction * total)} of {show_count(total)} images{speed}" if fraction < 1 else "evaluating"
+            self.progress.say(f"{name} seed {seed}: {stage}")
+        seconds = self.remaining(fractions)
+        estimate = f", about {show_duration(seconds)} left" if seconds and seconds >= 1 else ""
+        self.progress.say(f"{len(self.done)} of {len(self.plan.runs)} runs done{estimate}")
 
-    def left(self, shares: Mapping[tuple[str, int], float]) -> float | None:
-        """Seconds until all runs have their numbers, from what others of their recipe seem to take; None at the beginning."""
+    def remaining(self, fractions: Mapping[tuple[str, int], float]) -> float | None:
+        """Estimated seconds until all runs are done, from other runs of the same recipe; None if nothing is known yet.
+
+        Args:
+            fractions: completed fraction of the training of each active run.
+        """
         now = time.monotonic()
-        guesses = dict(self.took)
-        guesses |= {
-            run: (now - self.started[run]) / share for run, share in shares.items() if share > 0.02 and run in self.started
+        estimates = dict(self.durations)
+        estimates |= {
+            run: (now - self.start_times[run]) / fraction
+            for run, fraction in fractions.items()
+            if fraction > 0.02 and run in self.start_times
         }
-        if not guesses:
+        if not estimates:
             return None
         total = 0.0
-        for name, seed in self.plan.runs:
-            if (name, seed) in self.done:
+        for run in self.plan.runs:
+            if run in self.done:
                 continue
-            alike = [seconds for (other, _), seconds in guesses.items() if other == name] or list(guesses.values())
-            begun = now - self.started[name, seed] if (name, seed) in self.started else 0.0
-            total += max(0.0, sum(alike) / len(alike) - begun)
+            same_recipe = [seconds for (name, _), seconds in estimates.items() if name == run[0]] or list(estimates.values())
+            passed = now - self.start_times[run] if run in self.start_times else 0.0
+            total += max(0.0, sum(same_recipe) / len(same_recipe) - passed)
         return total / self.plan.jobs
 
 
-def last_record(log: Path) -> dict[str, Any]:
-    """The last whole line of a run's log; empty where there is none."""
+def last_log_line(log: Path) -> dict[str, Any]:
+    """The last complete line of a run's log; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))

@@ -1,4 +1,4 @@
-"""What is compared: who takes part, on what, with which options, how much at a time. Everything is checked before anything begins."""
+"""The plan of a comparison: recipes, data, options and parallelism. Everything is checked before anything is written."""
 
 from __future__ import annotations
 
@@ -19,28 +19,32 @@ from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
-from leafwing.settings import Machine, Reading, Schedule, Settings, updated
+from leafwing.settings import Machine, Reading, Schedule, Settings, separated, updated
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.game import Turn
 
-SPARE_MEMORY = 0.8
-"""Trainings together may take so much of the memory that is free."""
+SETTINGS = ("size", "channels", "fit", "background", "mirror", "hold_out", "device")
+"""The settings of a training that `compare` takes; see `leafwing.settings`."""
+HOLD_OUT = "auto"
+"""Default of `hold_out` in a comparison."""
+MEMORY_FRACTION = 0.8
+"""Maximum fraction of the available memory that all parallel trainings together may use."""
 
 
 @dataclass
 class Entrant:
-    """A recipe that takes part: what its trainings are told, and what must be known to judge them.
+    """A recipe in a comparison.
 
     Args:
         reference: its name, or the path of its file.
-        options: those that were set.
-        resolved: all of them.
-        batch: real images in a turn.
-        turns: of its game, to count the generator's steps.
-        footprint: bytes that a training takes; 0 where that was not worked out.
-        digest: of the text of a file of the user's; empty for an installed recipe.
+        options: the hyper-parameters that the user set.
+        resolved: all hyper-parameters.
+        batch: real images per turn.
+        turns: of its game, to count generator steps.
+        footprint: estimated memory of a training in bytes; 0 if not estimated.
+        digest: of a user's recipe file; empty for an installed recipe.
     """
 
     reference: str
@@ -52,8 +56,8 @@ class Entrant:
     digest: str = ""
 
     @property
-    def own(self) -> bool:
-        """Whether it is a file of the user's."""
+    def is_file(self) -> bool:
+        """Whether it is a user's recipe file."""
         return self.reference.endswith(".py") or "/" in self.reference
 
 
@@ -64,7 +68,7 @@ class Conditions(msgspec.Struct, frozen=True):
         source: of the data.
         data: options of `leafwing.data.load`, resolved.
         fingerprint: of the data.
-        held_out: number of images kept out of training.
+        held_out: number of images held out of training.
         images: number of real images that every training shows; None with `minutes` alone.
         minutes: see `compare`.
         device: cpu, cuda or mps.
@@ -81,7 +85,19 @@ class Conditions(msgspec.Struct, frozen=True):
 
 @dataclass
 class Plan:
-    """A comparison, resolved."""
+    """A comparison with all choices made.
+
+    Args:
+        entrants: the recipes, by name.
+        seeds: of the trainings of each recipe.
+        data: the data set, including the held-out part.
+        conditions: what is equal for all runs.
+        evaluation: arguments of `leafwing.evaluate` that the user set.
+        command: the command line that is equivalent to the call.
+        jobs: number of trainings at a time.
+        threads: CPU threads of each training.
+        images: real images that a training shows, by recipe; filled in later if they depend on measured speeds.
+    """
 
     entrants: dict[str, Entrant]
     seeds: list[int]
@@ -89,18 +105,22 @@ class Plan:
     conditions: Conditions
     evaluation: dict[str, Any]
     command: str
-    device: str
     jobs: int
     threads: int
     images: dict[str, int] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """(recipe, seed): all recipes of the first seed first, so that there is soon something of each."""
+        """(recipe, seed) of all runs in the order in which they start: all recipes with the first seed come first."""
         return [(name, seed) for seed in self.seeds for name in self.entrants]
 
+    @property
+    def device(self) -> str:
+        """cpu, cuda or mps."""
+        return self.conditions.device
+
     def settings(self, seed: int) -> Settings:
-        """The settings that all trainings and speed measurements of this seed share."""
+        """The settings that all trainings and speed measurements with this seed share."""
         reading = {} if self.data.spec.points else self.conditions.data
         return Settings(
             reading=updated(Reading(), {**reading, "hold_out": self.conditions.held_out}),
@@ -109,60 +129,66 @@ class Plan:
         )
 
 
-def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
-    """Everything that is asked for, checked: each recipe is resolved and built on the data as its training will do it.
+def resolve(arguments: Mapping[str, Any], progress: Silent) -> Plan:
+    """Check all arguments, and build every recipe on the data as its trainings will.
+
+    Args:
+        arguments: of `compare`, by name.
+        progress: receives messages about the data.
 
     Raises:
-        LeafwingError: something of it cannot be; nothing was written.
+        LeafwingError: invalid arguments; nothing was written.
     """
     import torch
 
-    from leafwing.commands.plan import READ, prepare
-    from leafwing.commands.plan import resolve as resolved
+    from leafwing.commands.plan import prepare
+    from leafwing.commands.plan import resolve as resolve_training
     from leafwing.engine import choose
-    from leafwing.settings import separated
 
-    references = words(given["recipes"])
+    references = split_list(arguments["recipes"])
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):
-        raise LeafwingError(f"--recipes {','.join(references)}: name at least one recipe, and each once")
-    seeds = chosen_seeds(given["seeds"])
-    minutes = given["minutes"]
+        raise LeafwingError(f"--recipes {','.join(references)}: name at least one recipe, and each only once")
+    seeds = parse_seeds(arguments["seeds"])
+    minutes = arguments["minutes"]
     if minutes is not None and not 0 < minutes < 1e6:
-        raise LeafwingError(f"--minutes {minutes}: a training lasts more than 0 minutes")
-    images = count(given["images"] or 200_000) if given["images"] or minutes is None else None
-    chosen = shared_out(given["options"], dict(zip(names, references, strict=True)))
-    evaluation = checked_evaluation(given)
-    device = choose(given["device"], "auto", 1).device
+        raise LeafwingError(f"--minutes {minutes}: must be greater than 0")
+    images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
+    options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
+    evaluation = check_evaluation(arguments)
+    chosen = check_settings(arguments["settings"])
+    device = choose(chosen.pop("device", None) or "auto", "auto", 1).device
+    jobs = arguments["jobs"]
+    if jobs is not None:
+        whole("jobs", jobs, 1)
     runs = len(names) * len(seeds)
-    if given["jobs"] is not None:
-        whole("jobs", given["jobs"], 1)
 
     entrants: dict[str, Entrant] = {}
-    reading = {key: given[key] for key in (*READ, "hold_out")}
-    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **reading})
+    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **chosen})
     for name, reference in zip(names, references, strict=True):
-        one = resolved(given["source"], reference, settings, chosen[name], progress)
-        started = prepare(one)
-        needed = memory_of(started, one.data) if device == "cpu" and given["jobs"] is None and runs > 1 else 0
+        resolved = resolve_training(arguments["source"], reference, settings, options[name], progress)
+        training = prepare(resolved)
+        estimate = device == "cpu" and jobs is None and runs > 1
+        is_installed = reference == name
         entrants[name] = Entrant(
-            str(one.card.path) if reference != name else name,
-            chosen[name],
-            one.config["options"],
-            started.game.batch,
-            started.game.turns,
-            needed,
-            recipes.digest(one.card.path) if reference != name else "",
+            name if is_installed else str(resolved.card.path),
+            options[name],
+            resolved.config["options"],
+            training.game.batch,
+            training.game.turns,
+            estimate_memory(training, resolved.data) if estimate else 0,
+            "" if is_installed else recipes.digest(resolved.card.path),
         )
-    data, held_out = one.data, one.config["data"]["held_out"]
+    data, held_out = resolved.data, resolved.config["data"]["held_out"]
     if metrics := evaluation.get("metrics"):
         suitable(metrics, data.spec.points, data.source)
         if "inception_score" in metrics:
             classifies(evaluation.get("features", "own"), data.spec)
-    places = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
-    jobs = given["jobs"] or places
-    if not given["jobs"] and (there := available_memory()) and (most := max(one.footprint for one in entrants.values())):
-        jobs = max(1, min(jobs, int(SPARE_MEMORY * there / most)))
+    if jobs is None:
+        jobs = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
+        footprint = max(entrant.footprint for entrant in entrants.values())
+        if footprint and (available := available_memory()):
+            jobs = max(1, min(jobs, int(MEMORY_FRACTION * available / footprint)))
     jobs = min(jobs, runs)
     return Plan(
         entrants,
@@ -170,131 +196,153 @@ def resolve(given: Mapping[str, Any], progress: Silent) -> Plan:
         data,
         Conditions(data.source, data.options, data.fingerprint, held_out, images, minutes, device),
         evaluation,
-        command_line(given, references, seeds),
-        device,
+        command_line(arguments, references, seeds),
         jobs,
         max(1, cores() // jobs),
         {} if images is None else dict.fromkeys(names, images),
     )
 
 
-def words(value: str | Sequence[str] | None) -> list[str]:
-    """A list, or text separated by commas, as a list."""
+def split_list(value: str | Sequence[str] | None) -> list[str]:
+    """A list, or text separated by commas, as a list without empty entries."""
     parts = value.split(",") if isinstance(value, str) else value or []
     return [str(part).strip() for part in parts if str(part).strip()]
 
 
-def chosen_seeds(value: int | str | Sequence[int]) -> list[int]:
-    """`3`: 0, 1 and 2; `7,8` or a list: these."""
-    several = not isinstance(value, int | str) or "," in str(value)
-    if not several:
+def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
+    """A number of seeds, counted from 0 (`3`: 0, 1 and 2), or a list of seeds (`7,8`)."""
+    is_list = not isinstance(value, int | str) or "," in str(value)
+    if not is_list:
         return list(range(whole("seeds", value, 1)))
-    found = [whole("seed", seed, 0) for seed in (words(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
-    if not found or len({*found}) < len(found):
-        raise LeafwingError(f"--seeds {value}: how many, or which ones, each once")
-    return found
+    seeds = [whole("seed", seed, 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
+    if not seeds or len({*seeds}) < len(seeds):
+        raise LeafwingError(f"--seeds {value}: give a number of seeds, or a list of different seeds")
+    return seeds
 
 
-def shared_out(given: Sequence[str] | Mapping[str, Value], references: Mapping[str, str]) -> dict[str, dict[str, Value]]:
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, with the default of `hold_out`.
+
+    Raises:
+        LeafwingError: `compare` has no argument of this name.
+    """
+    for name in settings:
+        if name not in SETTINGS:
+            raise LeafwingError(f"compare has no argument {name!r}{did_you_mean(name, SETTINGS)}")
+    return {"hold_out": HOLD_OUT} | {name: value for name, value in settings.items() if value is not None}
+
+
+def assign_options(
+    options: Sequence[str] | Mapping[str, Value], references: Mapping[str, str]
+) -> dict[str, dict[str, Value]]:
     """The hyper-parameters of each recipe.
 
     Args:
-        given: `width=32` for every recipe that has it, `wgan_gp.width=16` for one, which counts more.
+        options: `width=32` for every recipe that has the option, `wgan_gp.width=16` for one recipe, which takes precedence.
         references: recipes by name.
 
     Raises:
-        LeafwingError: no recipe has the option, or it is not written so.
+        LeafwingError: no recipe has the option, or its value is invalid.
     """
-    pairs: list[tuple[str, Value]] = list(given.items()) if isinstance(given, Mapping) else []
-    for text in [] if isinstance(given, Mapping) else given:
+    pairs: list[tuple[str, Value]] = list(options.items()) if isinstance(options, Mapping) else []
+    for text in [] if isinstance(options, Mapping) else options:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise LeafwingError(f"--set {text}: write name=value, or recipe.name=value")
         pairs.append((key.strip(), value.strip()))
     cards = {name: recipes.describe(reference) for name, reference in references.items()}
-    has = {name: {option.name for option in card.options} for name, card in cards.items()}
-    found: dict[str, dict[str, Value]] = {name: {} for name in references}
+    known = {name: {option.name for option in card.options} for name, card in cards.items()}
+    assigned: dict[str, dict[str, Value]] = {name: {} for name in references}
     for key, setting in sorted(pairs, key=lambda pair: "." in pair[0]):
         recipe, dot, option = key.replace("-", "_").rpartition(".")
         if dot and recipe not in cards:
-            raise LeafwingError(f"--set {key}: no recipe {recipe!r} takes part{did_you_mean(recipe, list(cards))}")
-        takers = [recipe] if dot else [name for name in cards if option in has[name]]
-        if not takers:
-            known = sorted(set().union(*has.values()))
-            raise LeafwingError(f"--set {key}: no recipe here has this option{did_you_mean(option, known)}")
-        for name in takers:
-            found[name][option] = setting
+            raise LeafwingError(f"--set {key}: recipe {recipe!r} is not compared{did_you_mean(recipe, cards)}")
+        names = [recipe] if dot else [name for name in cards if option in known[name]]
+        if not names:
+            suggestions = did_you_mean(option, sorted(set().union(*known.values())))
+            raise LeafwingError(f"--set {key}: none of the recipes has this option{suggestions}")
+        for name in names:
+            assigned[name][option] = setting
     for name, card in cards.items():
-        card.resolve(found[name])  # raises: unknown, or no such value
-    return found
+        card.resolve(assigned[name])  # raises: unknown option or invalid value
+    return assigned
 
 
-def checked_evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """How runs are evaluated, in plain JSON; what was not said is left out, and left to `evaluate`."""
+def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `leafwing.evaluate` that were given, in plain JSON.
+
+    Raises:
+        LeafwingError: unknown metric or feature network, or a missing file.
+    """
     from leafwing.metrics import METRICS
     from leafwing.metrics.features import FEATURES
 
-    found: dict[str, Any] = {}
-    if given["metrics"] is not None:
-        found["metrics"] = words(given["metrics"])
-        for name in found["metrics"]:
+    metrics, features, weights = (arguments[name] for name in ("metrics", "features", "weights"))
+    evaluation: dict[str, Any] = {}
+    if metrics is not None:
+        evaluation["metrics"] = split_list(metrics)
+        for name in evaluation["metrics"]:
             if name not in METRICS:
                 raise LeafwingError(f"no metric {name!r}{did_you_mean(name, METRICS)}")
-    if given["features"] not in (None, *FEATURES):
-        raise LeafwingError(f"no feature network {given['features']!r}{did_you_mean(given['features'], FEATURES)}")
-    if given["weights"] is not None and (given["features"] != "inception" or not Path(given["weights"]).is_file()):
-        raise LeafwingError(f"--weights {given['weights']}: give the file of weights of --features inception")
-    for name in ("features", "weights"):
-        if given[name] is not None:
-            found[name] = str(given[name])
-    if given["n"] is not None:
-        found["n"] = count(given["n"], "n")
-    return found
+    if features not in (None, *FEATURES):
+        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, FEATURES)}")
+    if weights is not None and (features != "inception" or not Path(weights).is_file()):
+        raise LeafwingError(f"--weights {weights}: must be the weights file of --features inception")
+    evaluation |= {name: str(arguments[name]) for name in ("features", "weights") if arguments[name] is not None}
+    if arguments["n"] is not None:
+        evaluation["n"] = count(arguments["n"], "n")
+    return evaluation
 
 
-def memory_of(training: Any, data: Dataset) -> int:
-    """Bytes that a training will take on the CPU, worked out."""
+def estimate_memory(training: Any, data: Dataset) -> int:
+    """Estimated memory of a training on the CPU, in bytes."""
     from leafwing.engine.footprint import footprint
 
     return footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
 
 
-def command_line(given: Mapping[str, Any], references: Sequence[str], seeds: Sequence[int]) -> str:
-    """The command that asks for the same."""
-    counted = list(seeds) == list(range(len(seeds)))
-    line = ["leafwing", "compare", str(given["source"]), "--recipes", ",".join(references)]
-    line += ["--seeds", str(len(seeds)) if counted else ",".join(map(str, seeds))]
-    for name in ("images", "minutes", "size", "channels", "fit", "background", "features", "weights", "n", "jobs"):
-        if (value := given[name]) is not None:
-            shown = (
-                "x".join(map(str, value))
-                if isinstance(value, tuple)
-                else f"{value:.12g}"
-                if isinstance(value, float)
-                else value
-            )
-            line += ["-n" if name == "n" else f"--{name}", str(shown)]
-    if given["mirror"] is not None:
-        line.append("--mirror" if given["mirror"] else "--no-mirror")
-    if str(given["hold_out"]) != "auto":
-        line += ["--hold-out", str(given["hold_out"])]
-    if given["metrics"] is not None:
-        line += ["--metrics", ",".join(words(given["metrics"]))]
-    options = given["options"]
-    for text in (f"{key}={value}" for key, value in options.items()) if isinstance(options, Mapping) else options:
-        line += ["--set", text]
-    if given["device"] != "auto":
-        line += ["--device", given["device"]]
-    return shlex.join([*line, "--out", str(given["out"])])
+def command_line(arguments: Mapping[str, Any], references: Sequence[str], seeds: Sequence[int]) -> str:
+    """The command line that is equivalent to a call of `compare`."""
+    counts_from_0 = list(seeds) == list(range(len(seeds)))
+    words = ["leafwing", "compare", str(arguments["source"]), "--recipes", ",".join(references)]
+    words += ["--seeds", str(len(seeds)) if counts_from_0 else ",".join(map(str, seeds))]
+    settings = {name: value for name in SETTINGS if (value := arguments["settings"].get(name)) is not None}
+    defaults = {"hold_out": HOLD_OUT, "device": "auto"}
+    given = {
+        **{name: arguments[name] for name in ("images", "minutes")},
+        **{name: value for name, value in settings.items() if value != defaults.get(name)},
+        "metrics": None if arguments["metrics"] is None else split_list(arguments["metrics"]),
+        **{name: arguments[name] for name in ("features", "weights", "n", "jobs")},
+    }
+    for name, value in given.items():
+        words += option_words(name, value)
+    options = arguments["options"]
+    for text in [f"{key}={value}" for key, value in options.items()] if isinstance(options, Mapping) else options:
+        words += ["--set", text]
+    return shlex.join([*words, "--out", str(arguments["out"])])
+
+
+def option_words(name: str, value: object) -> list[str]:
+    """An option on a command line; nothing for None."""
+    flag = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, tuple):  # a size
+        return [flag, "x".join(map(str, value))]
+    if isinstance(value, list):
+        return [flag, ",".join(value)]
+    return [flag, f"{value:.12g}" if isinstance(value, float) else str(value)]
 
 
 def slots(plan: Plan) -> list[dict[str, str]]:
-    """What the children of each slot find in their environment: their number of threads and, where there are several, their GPU."""
+    """The environment of the child processes in each slot: the number of threads and, with several GPUs, which GPU."""
     import torch
 
     common = {"OMP_NUM_THREADS": str(plan.threads)}
     if plan.device != "cuda":
         return [common] * plan.jobs
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = asked.split(",") if asked else [str(number) for number in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     return [common | {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(plan.jobs)]

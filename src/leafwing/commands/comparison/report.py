@@ -1,4 +1,4 @@
-"""What a comparison found, told: `table.json`, `table.csv` and `report.html` from its run folders."""
+"""The results of a comparison, from its run folders: `table.json`, `table.csv` and `report.html`."""
 
 from __future__ import annotations
 
@@ -26,119 +26,121 @@ if TYPE_CHECKING:
     from leafwing.metrics.verdict import Budget
 
 MOMENTS = (0.05, 0.2, 0.4, 0.7, 1.0)
-"""At these parts of the images the samples of a recipe are shown."""
-APART = 0.05
-"""A progress picture stands for a moment when it is no further from it than this part of all images."""
-WIDEST, WIDEST_PAGE = 520, 1100  # pixels
-SAMPLED = 256
-"""How many samples, and real pictures, are compared for their variety."""
+"""Fractions of a training at which the samples of a recipe are shown."""
+MAX_DISTANCE = 0.05
+"""Maximum distance of a sample grid from a moment, as a fraction of the training."""
+MAX_WIDTH, MAX_PAGE_WIDTH = 520, 1100
+"""Maximum width of images in the report, and of pages of closest pairs, in pixels."""
+VARIETY_SAMPLES = 256
+"""Maximum number of samples, and of real images, whose variety is compared."""
 
 
-def tell(plan: Plan, record: Record, progress: Silent) -> dict[str, Any]:
-    """Write the report and the tables of a comparison whose trainings have ended.
+def write_report(plan: Plan, record: Record, progress: Silent) -> dict[str, Any]:
+    """Write the report and the tables of a comparison whose runs have ended.
 
     Returns:
         The content of `table.json`.
 
     Raises:
-        LeafwingError: no run left a number, or numbers were made under different conditions.
+        LeafwingError: no run was evaluated, or runs were evaluated under different conditions.
         StorageError: a file cannot be written.
     """
     from leafwing.metrics.report import page
     from leafwing.metrics.table import as_csv, as_json, tabulate
 
-    found = [gathered(plan, record, name, seed) for name in plan.entrants for seed in plan.seeds]
-    if not any(one.numbers for one in found):
-        said = next((one.said for one in found if one.said), "no training reached its first checkpoint")
-        raise LeafwingError(f"{record.folder}: no run left a number ({said}). What they said is in {record.folder / 'logs'}")
+    results = [run_result(plan, record, name, seed) for name in plan.entrants for seed in plan.seeds]
+    if not any(result.numbers for result in results):
+        reason = next((result.said for result in results if result.said), "no training reached its first checkpoint")
+        raise LeafwingError(f"{record.folder}: no run was evaluated ({reason}). See {record.folder / 'logs'}")
     try:
-        table = tabulate(found, budget(plan, found))
-    except LeafwingError as error:  # leafwing or the data's feature network has changed since the first runs were evaluated
-        for one in found:
-            record.update_run(one.recipe, one.seed, evaluation=None)
-        raise LeafwingError(f"{error}. The same command will now evaluate all runs again") from None
-    report = record.folder / "report.html"
-    table = replace(table, about=made_with(plan, found) | {"report": str(report)})
+        table = tabulate(results, budget(plan, results))
+    except LeafwingError as error:  # leafwing, or the feature network, has changed since the first evaluations
+        for result in results:
+            record.update_run(result.recipe, result.seed, evaluation=None)
+        raise LeafwingError(f"{error}. Run the same command again to repeat the evaluation of all runs") from None
+    path = record.folder / "report.html"
+    table = replace(table, about=provenance(plan, results) | {"report": str(path)})
     files.write(record.folder / "table.json", as_json(table))
     files.write(record.folder / "table.csv", as_csv(table))
-    files.write(report, page(table, found, galleries(plan, record, table), about(plan, record, found)))
-    progress.say(f"report: {report}")
+    files.write(path, page(table, results, galleries(plan, record, table), report_context(plan, record, results)))
+    progress.say(f"report: {path}")
     return table.as_dict()
 
 
-# --- what is known of a run -------------------------------------------------------------------------------------------------
+# --- results of a run -------------------------------------------------------------------------------------------------------
 
 
-def gathered(plan: Plan, record: Record, name: str, seed: int) -> Found:
-    """What is known of one run; how varied its final samples are is worked out once and kept in the record."""
+def run_result(plan: Plan, record: Record, name: str, seed: int) -> Found:
+    """The result of one run. The variety of its final samples is measured once and kept in the record."""
     from leafwing.metrics.table import Found
 
     state, folder, entrant = record.run_state(name, seed), record.run_folder(name, seed), plan.entrants[name]
     status = state.status or "failed"
     if not (folder / "run.json").exists():
         return Found(name, seed, status, state.message)
-    run = Run(folder, trust=entrant.own)
-    records = run.records()
-    last = (records or [{}])[-1]
-    finished = status == "finished"
-    unevaluated = finished and state.evaluation is None
-    if finished and not run.spec.points and state.variety is None:
-        state.variety = variety(run, plan.data)
+    run = Run(folder, trust=entrant.is_file)
+    lines = run.records()
+    last = lines[-1] if lines else {}
+    is_finished = status == "finished"
+    is_unevaluated = is_finished and state.evaluation is None
+    if is_finished and not run.spec.points and state.variety is None:
+        state.variety = relative_variety(run, plan.data)
         record.update_run(name, seed, variety=state.variety)
     return Found(
         name,
         seed,
-        "failed" if unevaluated else status,
-        state.unevaluated if unevaluated else state.message,
+        "failed" if is_unevaluated else status,
+        state.unevaluated if is_unevaluated else state.message,
         images=int(last.get("images", 0)),
         seconds=float(last.get("seconds", 0.0)),
         processor=None if state.processor is None else state.processor / plan.threads,
         steps=generator_steps(entrant, run.settings.schedule.images, int(last.get("images", 0))),
         numbers=state.numbers,
         variety=state.variety,
-        modes=known_modes(plan.data.source),
+        modes=number_of_modes(plan.data.source),
         total=plan.images[name],
-        alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(records)],
+        alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(lines)],
     )
 
 
-def budget(plan: Plan, found: Sequence[Found]) -> Budget:
-    """What was equal for all, and in which seconds costs are counted: of processor time where that is known of all that finished."""
+def budget(plan: Plan, results: Sequence[Found]) -> Budget:
+    """The budget of all trainings. Costs are processor time if it is known for all finished runs, else wall-clock time."""
     from leafwing.metrics.verdict import Budget
 
     minutes = plan.conditions.minutes
     seconds = None if minutes is None else 60.0 * minutes
     by: Literal["images", "time"] = "images" if plan.conditions.images is not None else "time"
-    known = all(one.processor is not None for one in found if one.status == "finished")
-    if plan.device == "cpu" and known:
+    is_known = all(result.processor is not None for result in results if result.status == "finished")
+    if plan.device == "cpu" and is_known:
         return Budget(by, seconds, "processor_seconds", "processor time")
     return Budget(by, seconds, "seconds", "wall-clock time" if plan.device == "cpu" else f"wall-clock time on {plan.device}")
 
 
-def variety(run: Run, data: Dataset) -> float:
-    """How much the final samples of a run differ from each other, as a share of how much real pictures do.
+def relative_variety(run: Run, data: Dataset) -> float:
+    """The variety of the final samples of a run, divided by that of real images.
 
-    It is the mean distance of pairs of pictures averaged down to 8x8, as the health monitor measures it, of many more pictures.
+    Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images.
     """
     from leafwing.engine.probe import between, coarse
     from leafwing.model import Model
+    from leafwing.pixels import to_floats
 
-    samples = Model.load(run).sample(SAMPLED, seed=0)
-    real = data.batch(0, 0, min(SAMPLED, len(data)))["image"].float() / 127.5 - 1
+    samples = Model.load(run).sample(VARIETY_SAMPLES, seed=0)
+    real = to_floats(data.batch(0, 0, min(VARIETY_SAMPLES, len(data)))["image"])
     return round(float(between(coarse(samples)) / between(coarse(real))), 4)
 
 
 def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G") -> int | None:
-    """How often a player had moved when so many images had been shown: the rounds are counted out as the loop plays them.
+    """The number of steps of a player until a number of images was shown, from its turns and schedules.
 
     Args:
-        entrant: whose turns.
-        total: images of the whole training, which its schedules depend on.
-        images: how many have been shown.
-        player: who moves.
+        entrant: the recipe.
+        total: number of images of the whole training, on which schedules depend.
+        images: number of images shown.
+        player: name of the player.
 
     Returns:
-        None when nobody is called so.
+        None if there is no such player.
     """
     from leafwing.game import Clock
 
@@ -146,14 +148,14 @@ def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G"
         return None
     clock, steps = Clock(0, total, 0), 0
     while clock.images < images:
-        taken = [(turn, times) for turn in entrant.turns if (times := turn.times(clock))]
-        steps += sum(times for turn, times in taken if player in turn.movers)
-        clock = Clock(clock.images + entrant.batch * taken[0][1], total, clock.round + 1)
+        turns = [(turn, times) for turn in entrant.turns if (times := turn.times(clock))]
+        steps += sum(times for turn, times in turns if player in turn.movers)
+        clock = Clock(clock.images + entrant.batch * turns[0][1], total, clock.round + 1)
     return steps
 
 
-def known_modes(source: str) -> int:
-    """How many modes the data have; 0 where that is not known."""
+def number_of_modes(source: str) -> int:
+    """The number of modes of the data; 0 if unknown."""
     from leafwing.metrics.modes import total
 
     try:
@@ -165,13 +167,13 @@ def known_modes(source: str) -> int:
 # --- the report -------------------------------------------------------------------------------------------------------------
 
 
-def made_with(plan: Plan, found: Sequence[Found]) -> dict[str, Any]:
-    """What `table.json` holds beside the rows."""
-    protocols = {made["fingerprint"]: made["protocol"] for one in found for made in one.numbers}
+def provenance(plan: Plan, results: Sequence[Found]) -> dict[str, Any]:
+    """The conditions of the comparison, as recorded in `table.json`."""
+    protocols = {row["fingerprint"]: row["protocol"] for result in results for row in result.numbers}
     return {
         "command": plan.command,
         "data": msgspec.structs.asdict(plan.conditions),
-        "recipes": {name: one.resolved for name, one in plan.entrants.items()},
+        "recipes": {name: entrant.resolved for name, entrant in plan.entrants.items()},
         "images": plan.images,
         "protocols": protocols,
         "versions": versions(),
@@ -180,7 +182,7 @@ def made_with(plan: Plan, found: Sequence[Found]) -> dict[str, Any]:
 
 
 def hardware(plan: Plan) -> str:
-    """What it ran on, in words."""
+    """The hardware and its use, in words."""
     if plan.device == "cuda":
         import torch
 
@@ -189,164 +191,161 @@ def hardware(plan: Plan) -> str:
     return f"{processor()}, {cores()} cores, {plan.jobs} trainings at a time with {plan.threads} threads each"
 
 
-def about(plan: Plan, record: Record, found: Sequence[Found]) -> About:
-    """What a reader who was not here must know."""
+def report_context(plan: Plan, record: Record, results: Sequence[Found]) -> About:
+    """The introduction of the report, its facts, protocols, and training times."""
     from leafwing.metrics.protocol import line
     from leafwing.metrics.report import About
 
-    spec, data = plan.data.spec, plan.data
+    spec, data, conditions = plan.data.spec, plan.data, plan.conditions
     source = ("stacked:" if data.source.startswith("stacked:") else "") + Path(data.source).name
     shape = "points" if spec.points else f"{spec.height}x{spec.width}"
     n, k = len(plan.entrants), len(plan.seeds)
-    held = plan.conditions.held_out
-    kept = f", {held:,} of them kept out of training and used for the numbers" if held else ""
-    each = sorted({*plan.images.values()})
-    shown = f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}"
-    minutes = plan.conditions.minutes
-    limit = (
-        ""
-        if minutes is None
-        else f"{' or' if plan.conditions.images else ', which is'} {minutes:g} minute{'' if minutes == 1 else 's'}"
-    )
-    of = "of processor time at" if plan.device == "cpu" else "at"
-    limit += f" {of} the speed that was measured first" if minutes and not plan.conditions.images else ""
+    samples = f"{len(data):,} " + ("points" if spec.points else f"images at {shape} pixels")
+    if conditions.held_out:
+        samples += f", {conditions.held_out:,} of them held out of training for evaluation"
+    totals = sorted({*plan.images.values()})
+    images = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     lead = (
         f"{n} recipe{'s' if n > 1 else ''} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
-        f"({len(data):,} {'points' if spec.points else f'pictures at {shape} pixels'}{kept}), each with {k} "
-        f"seed{'s' if k > 1 else ''}. A training shows {shown} images{limit}; its checkpoints were evaluated alike."
+        f"({samples}), each with {k} seed{'s' if k > 1 else ''}. Each training shows {images} images{describe_limit(plan)}. All "
+        "checkpoints were evaluated in the same way."
     )
     protocols: dict[str, list[str]] = {}
-    for made in (made for one in found for made in one.numbers):
-        names = protocols.setdefault(line(made["protocol"]), [])
-        if made["metric"] not in names:
-            names.append(made["metric"])
-    told = versions()
+    for row in (row for result in results for row in result.numbers):
+        metrics = protocols.setdefault(line(row["protocol"]), [])
+        if row["metric"] not in metrics:
+            metrics.append(row["metric"])
+    version = versions()
     facts = [
         ("data", f"{source}, fingerprint {data.fingerprint[:16]}"),
         ("hardware", hardware(plan)),
-        ("leafwing", f"{told['leafwing']}" + (f", commit {told['commit']}" if told["commit"] else "")),
-        ("versions", f"Python {told['python']}, torch {told['torch']}, {told['machine']}"),
+        ("leafwing", f"{version['leafwing']}" + (f", commit {version['commit']}" if version["commit"] else "")),
+        ("versions", f"Python {version['python']}, torch {version['torch']}, {version['machine']}"),
     ]
     seconds = {
-        (one.recipe, one.seed): {
-            int(record["images"]): float(record["seconds"]) for record in records(record, one) if "seconds" in record
+        (result.recipe, result.seed): {
+            int(entry["images"]): float(entry["seconds"]) for entry in log_lines(record, result) if "seconds" in entry
         }
-        for one in found
+        for result in results
     }
     title = f"{n} recipe{'s' if n > 1 else ''} on {source}" + ("" if spec.points else f" at {shape}")
     return About(title, lead, plan.command, facts, list(protocols.items()), seconds)
 
 
-def records(record: Record, one: Found) -> list[dict[str, Any]]:
-    """The log of a run; empty where it has none."""
-    folder = record.run_folder(one.recipe, one.seed)
+def describe_limit(plan: Plan) -> str:
+    """The time limit of the trainings as the end of a sentence about their images; empty without one."""
+    minutes = plan.conditions.minutes
+    if minutes is None:
+        return ""
+    time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"
+    if plan.conditions.images:
+        return f" or takes {time}"
+    unit = " of processor time" if plan.device == "cpu" else ""
+    return f", which is {time}{unit} at the speed that was measured first"
+
+
+def log_lines(record: Record, result: Found) -> list[dict[str, Any]]:
+    """The lines of a run's log; empty if there is none."""
+    folder = record.run_folder(result.recipe, result.seed)
     return Run(folder).records() if (folder / "run.json").exists() else []
 
 
 def galleries(plan: Plan, record: Record, table: Table) -> list[Gallery]:
-    """Samples over training, samples of every seed, and pages of closest pairs."""
+    """Samples over training, final samples of every seed, and pages of closest pairs."""
     from leafwing.metrics.report import Gallery
 
-    chosen = {one["recipe"]: middle_run(one["recipe"], table) for one in table.summary}
-    equal = len({*plan.images.values()}) == 1
-    over = Gallery(
+    seeds = {row["recipe"]: median_run(row["recipe"], table) for row in table.summary}
+    is_equal = len({*plan.images.values()}) == 1
+    over_training = Gallery(
         "Samples over training",
-        f"At equal {'numbers of images shown' if equal else 'parts of each training'}, always of the same latents. Of each recipe the "
-        "run is shown whose final number lies in the middle.",
+        f"At equal {'numbers of images shown' if is_equal else 'fractions of each training'}, always from the same latents. For each "
+        "recipe, the run with the median final value is shown.",
         [
-            (f"{name}, seed {seed}", [one for part in MOMENTS if (one := grid_at(plan, record, name, seed, part))])
-            for name, seed in chosen.items()
+            (f"{name}, seed {seed}", [grid for moment in MOMENTS if (grid := grid_at(plan, record, name, seed, moment))])
+            for name, seed in seeds.items()
         ],
     )
-    last = Gallery(
-        "Every seed at its end",
+    final = Gallery(
+        "Final samples of every seed",
         "The last samples of every run, good and bad.",
-        [(name, [one for seed in plan.seeds if (one := last_grid(record, name, seed))]) for name in chosen],
+        [(name, [grid for seed in plan.seeds if (grid := last_grid(record, name, seed))]) for name in seeds],
     )
-    pages = [(f"{name}, seed {seed}", closest(record, name, seed)) for name, seed in chosen.items()]
+    pages = [(f"{name}, seed {seed}", closest_pairs(record, name, seed)) for name, seed in seeds.items()]
     pairs = Gallery(
         "Closest pairs",
-        "Samples beside the training pictures that they are closest to: a generator that copies is seen here.",
-        [(name, shown) for name, shown in pages if shown],
+        "Samples next to the training images that are closest to them: a generator that copies is visible here.",
+        [(label, images) for label, images in pages if images],
         wide=True,
     )
-    return [over, *([last] if len(plan.seeds) > 1 else []), *([pairs] if pairs.rows else [])]
+    return [over_training, *([final] if len(plan.seeds) > 1 else []), *([pairs] if pairs.rows else [])]
 
 
-def middle_run(name: str, table: Table) -> int:
-    """The seed of the recipe's run whose final number is the median, or the worse one of two; of its best if there is none."""
+def median_run(name: str, table: Table) -> int:
+    """The seed of the run of a recipe with the median final value, or the worse one of two; without final values, the best value."""
     from leafwing.metrics.table import goodness
 
     runs = [run for run in table.runs if run["recipe"] == name]
     ordered = sorted(runs, key=lambda run: (goodness(run["final"], table.measures), goodness(run["best"], table.measures)))
-    ended = [run for run in ordered if run["status"] == "finished"] or ordered
-    return int(ended[(len(ended) - 1) // 2]["seed"])
+    finished = [run for run in ordered if run["status"] == "finished"] or ordered
+    return int(finished[(len(finished) - 1) // 2]["seed"])
 
 
-def grids(record: Record, name: str, seed: int) -> dict[int, Path]:
-    """The progress pictures of a run by images shown."""
-    found = (path for path in (record.run_folder(name, seed) / "samples").glob("*.png") if path.stem.isdigit())
-    return {int(path.stem): path for path in sorted(found)}
+def sample_grids(record: Record, name: str, seed: int) -> dict[int, Path]:
+    """The sample grids of a run, by images shown."""
+    paths = (path for path in (record.run_folder(name, seed) / "samples").glob("*.png") if path.stem.isdigit())
+    return {int(path.stem): path for path in sorted(paths)}
 
 
-def grid_at(plan: Plan, record: Record, name: str, seed: int, part: float) -> Picture | None:
-    """The progress picture at a part of the images; None where training did not come so far."""
-    found, total = grids(record, name, seed), plan.images[name]
-    nearest = min(found, key=lambda images: abs(images - part * total), default=None)
-    if nearest is None or abs(nearest - part * total) > APART * total:
+def grid_at(plan: Plan, record: Record, name: str, seed: int, fraction: float) -> Picture | None:
+    """The sample grid at a fraction of the training; None if training did not get there."""
+    grids, total = sample_grids(record, name, seed), plan.images[name]
+    nearest = min(grids, key=lambda images: abs(images - fraction * total), default=None)
+    if nearest is None or abs(nearest - fraction * total) > MAX_DISTANCE * total:
         return None
-    return shrunk(found[nearest], f"{show_count(nearest)} images")
+    return shrink(grids[nearest], f"{show_count(nearest)} images")
 
 
 def last_grid(record: Record, name: str, seed: int) -> Picture | None:
-    """The last progress picture of a run."""
-    found = grids(record, name, seed)
-    return shrunk(found[max(found)], f"seed {seed}, {show_count(max(found))} images") if found else None
+    """The last sample grid of a run."""
+    grids = sample_grids(record, name, seed)
+    return shrink(grids[max(grids)], f"seed {seed}, {show_count(max(grids))} images") if grids else None
 
 
-def closest(record: Record, name: str, seed: int) -> list[Picture]:
-    """The last page of closest pairs that the evaluation of a run wrote, with what it said."""
-    found = sorted(record.run_folder(name, seed).glob("memorisation-*.png"))
-    said = [made["words"] for made in record.run_state(name, seed).numbers if made.get("words")]
-    return [shrunk(found[-1], said[-1] if said else found[-1].stem, WIDEST_PAGE)] if found else []
+def closest_pairs(record: Record, name: str, seed: int) -> list[Picture]:
+    """The last page of closest pairs that the evaluation of a run wrote, with its conclusion; empty if there is none."""
+    paths = sorted(record.run_folder(name, seed).glob("memorisation-*.png"))
+    conclusions = [row["words"] for row in record.run_state(name, seed).numbers if row.get("words")]
+    if not paths:
+        return []
+    return [shrink(paths[-1], conclusions[-1] if conclusions else paths[-1].stem, MAX_PAGE_WIDTH)]
 
 
-def shrunk(path: Path, caption: str, widest: int = WIDEST) -> Picture:
-    """A picture file small enough for the page."""
+def shrink(path: Path, caption: str, width: int = MAX_WIDTH) -> Picture:
+    """An image file, reduced to a maximum width in pixels."""
     from PIL import Image
 
     from leafwing.metrics.report import Picture
 
-    held = io.BytesIO()
+    content = io.BytesIO()
     with Image.open(path) as image:
-        grey = image.mode == "L"  # a plot of points: few colours, sharp edges
-        shown = image.convert("RGB")
-        shown.thumbnail((widest, 10 * widest), Image.Resampling.LANCZOS)
-        shown.save(held, "WEBP", quality=80, lossless=grey, method=4)
-    return Picture(held.getvalue(), "image/webp", caption)
+        is_plot = image.mode == "L"  # of points: few colours, sharp edges
+        small = image.convert("RGB")
+        small.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
+        small.save(content, "WEBP", quality=80, lossless=is_plot, method=4)
+    return Picture(content.getvalue(), "image/webp", caption)
 
 
-def as_text(told: Mapping[str, Any]) -> str:
-    """What was found, for a terminal: the three sentences, a row a recipe, and where the report is."""
+def as_text(table: Mapping[str, Any]) -> str:
+    """The content of `table.json` for a terminal: the sentences, one row per recipe, and the path of the report."""
     from leafwing.metrics.verdict import fate, show
     from leafwing.tables import aligned
 
-    names = list(told["measures"])[:4]
-    lines = [("recipe", *(f"final {name}" for name in names), "collapsed", "processor time", "s per 1,000 images")]
-    for one in told["summary"]:
-        numbers = (
-            f"{show(over['median'])} ({show(over['low'])} to {show(over['high'])})"
-            for over in (one["final"][name] for name in names)
-        )
-        worked = "–" if one["processor_seconds"] is None else show_duration(one["processor_seconds"])
-        lines.append((one["recipe"], *numbers, fate(one), worked, show(one["seconds_per_1000_images"])))
-    return "\n".join(
-        [
-            " ".join(told["sentences"]),
-            *([told["equal"]] if told["equal"] else []),
-            "",
-            aligned(lines),
-            "",
-            f"report  {told['report']}",
-        ]
-    )
+    names = list(table["measures"])[:4]
+    rows = [("recipe", *(f"final {name}" for name in names), "collapsed", "processor time", "s per 1,000 images")]
+    for recipe in table["summary"]:
+        finals = [recipe["final"][name] for name in names]
+        values = (f"{show(final['median'])} ({show(final['low'])} to {show(final['high'])})" for final in finals)
+        cost = "–" if recipe["processor_seconds"] is None else show_duration(recipe["processor_seconds"])
+        rows.append((recipe["recipe"], *values, fate(recipe), cost, show(recipe["seconds_per_1000_images"])))
+    sentences = [" ".join(table["sentences"]), *([table["equal"]] if table["equal"] else [])]
+    return "\n".join([*sentences, "", aligned(rows), "", f"report  {table['report']}"])

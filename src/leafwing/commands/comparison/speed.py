@@ -1,6 +1,6 @@
-"""How fast recipes train here, in short slices of each, one recipe after the other and round again; and how many images that makes.
+"""Training speeds, measured in short slices of each recipe in turn, and the number of images that fit into a given time.
 
-On a CPU a slice is timed in processor seconds, which hardly change when another program takes the core; elsewhere by the wall clock.
+On a CPU a slice is timed in processor seconds, which other programs hardly affect; on other devices by the wall clock.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from leafwing.settings import Settings
 
 SLICES = 3
-"""So often each recipe's speed is measured in each slot."""
+"""Number of measurements of each recipe in each slot."""
 WARM_UP, SLICE, LONGEST = 0.5, 1.0, 10.0
-"""Seconds: the first turns are slower and are left out; a slice ends at the end of a round, but the warm-up and the slice end after
-any turn when they have taken so long."""
+"""Seconds. The first turns are slower and are not counted. The warm-up and a slice end at the end of a round, or after `LONGEST` at
+any turn."""
 MARGIN = 0.9
-"""So much of the images that would fit into the budget at the measured speed are shown, to leave room for the rest of a training."""
+"""Fraction of the images that would fit at the measured speed; the rest is left for checkpoints and start-up."""
 
 
-def planned(speeds: Mapping[str, Sequence[float]], seconds: float, batches: Mapping[str, int]) -> dict[str, int]:
-    """How many images each recipe shows in equal time: at the median of its speeds, and a batch at the least.
+def images_in_time(speeds: Mapping[str, Sequence[float]], seconds: float, batches: Mapping[str, int]) -> dict[str, int]:
+    """The number of images that each recipe shows in equal time at its median speed; at least one batch.
 
     Args:
-        speeds: images per second by recipe, one of each slice.
-        seconds: that each training is to take.
-        batches: images in a turn by recipe.
+        speeds: images per second of each slice, by recipe.
+        seconds: time of each training.
+        batches: images per turn, by recipe.
     """
-    return {name: max(batches[name], int(MARGIN * seconds * median(found))) for name, found in speeds.items()}
+    return {name: max(batches[name], int(MARGIN * seconds * median(slices))) for name, slices in speeds.items()}
 
 
 def measurement_arguments(plan: Plan, names: Sequence[str], slot: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Ma
             try:
                 speeds[name].append(speed(source, reference, settings, options))
             except LeafwingError as error:
-                raise LeafwingError(f"{name} cannot be tried out: {error}") from error
+                raise LeafwingError(f"the speed of {name} cannot be measured: {error}") from error
             gc.collect()  # keeps only one training in memory
     return speeds
 
@@ -98,37 +98,37 @@ def speed(source: str, reference: str, settings: Settings, options: Mapping[str,
 
 
 def clock_of(device: str, threads: int) -> Callable[[], float]:
-    """Seconds: on a CPU the processor time of this process, per thread; elsewhere the wall clock's."""
+    """A clock in seconds: on a CPU the processor time of this process per thread, on other devices the wall clock."""
     if device == "cpu":
         return lambda: time.process_time() / threads
     return time.perf_counter
 
 
 class Stopwatch:
-    """Asked after every unit of turns, it says when a slice is over, and then knows its speed.
+    """Measures the speed of one slice. Called after every unit of turns; returns True when the slice is over and `speed` is known.
 
     Args:
-        now: seconds of a clock.
-        settle: waits until the device has done what it was asked.
+        now: a clock in seconds.
+        synchronise: waits until the device has finished its work.
     """
 
-    def __init__(self, now: Callable[[], float], settle: Callable[[], None] = lambda: None) -> None:
-        self.now, self.settle = now, settle
+    def __init__(self, now: Callable[[], float], synchronise: Callable[[], None] = lambda: None) -> None:
+        self.now, self.synchronise = now, synchronise
         self.round = 0
-        self.since = now()
-        self.began: int | None = None
+        self.start_time = now()
+        self.start_images: int | None = None  # None during the warm-up
         self.speed = 0.0
 
     def __call__(self, clock: Clock) -> bool:
-        passed, ended = self.now() - self.since, clock.round != self.round
+        passed, round_ended = self.now() - self.start_time, clock.round != self.round
         self.round = clock.round
-        least = WARM_UP if self.began is None else SLICE
-        if passed < least or not (ended or passed >= LONGEST):
+        least = WARM_UP if self.start_images is None else SLICE
+        if passed < least or not (round_ended or passed >= LONGEST):
             return False
-        self.settle()
+        self.synchronise()
         now = self.now()
-        if self.began is None:
-            self.began, self.since = clock.images, now
+        if self.start_images is None:
+            self.start_images, self.start_time = clock.images, now
             return False
-        self.speed = (clock.images - self.began) / (now - self.since)
-        return self.speed > 0  # a turn that draws no batch shows nothing
+        self.speed = (clock.images - self.start_images) / (now - self.start_time)
+        return self.speed > 0  # a turn without a batch shows no images

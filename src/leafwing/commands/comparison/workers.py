@@ -1,4 +1,4 @@
-"""Child processes side by side, one in each slot of the machine, watched and stopped together. Nothing here imports torch."""
+"""Parallel child processes, one in each slot of the machine. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from leafwing.commands.launching import HURRY, Passing, end
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a child ended.
+class Outcome:
+    """How a child process ended.
 
     Args:
-        code: its exit code.
+        code: its exit code; negative: the signal that ended it.
         output: its standard output.
-        said: the last thing it said on standard error.
-        processor: seconds of processor time that it used from its start to its end; None where the system does not say.
+        message: the last message on its standard error.
+        processor: processor time from its start to its end, in seconds; None if unknown.
     """
 
     code: int
     output: str
-    said: str
+    message: str
     processor: float | None = None
 
 
 class Stopped(Exception):
-    """Nobody is to begin anything any more.
+    """Raised in a task instead of starting a child process, or after one was interrupted, when all work is to stop.
 
     Args:
-        processor: seconds that a child used which was stopped; None where that is unknown, 0 where none had begun.
+        processor: processor time of the interrupted child in seconds; None if unknown, 0 without one.
     """
 
     def __init__(self, processor: float | None = 0.0) -> None:
@@ -53,28 +53,27 @@ class Stopped(Exception):
 
 
 class Child(subprocess.Popen[bytes]):
-    """A child process that leaves behind how much processor time it used: `processor`, in seconds, None before its end.
+    """A child process with its processor time: `processor`, in seconds; None before its end, and where unsupported (Windows).
 
-    `os.wait4` tells that of one child, however many run side by side. Whoever asks first for the exit code is told it, so all ask
-    here, one at a time. Where there is no `wait4` (Windows) it stays None.
+    `os.wait4` reports the time of a single child, but only to the first caller. So all calls go through `poll`, one at a time.
     """
 
-    PAUSE = 0.02  # seconds between two looks
+    PAUSE = 0.02  # seconds between two polls
 
-    def __init__(self, words: Sequence[str], **how: Any) -> None:
+    def __init__(self, words: Sequence[str], **options: Any) -> None:
         self.processor: float | None = None
-        self.asking = threading.RLock()  # a signal's handler asks in the middle of a question
-        super().__init__(words, **how)
+        self.lock = threading.RLock()  # reentrant, because a signal handler may poll during a poll
+        super().__init__(words, **options)
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
+        """The exit code; None while it is running."""
         if not hasattr(os, "wait4"):
             return super().poll()
-        with self.asking:
+        with self.lock:
             if self.returncode is None:
                 try:
                     pid, status, usage = os.wait4(self.pid, os.WNOHANG)
-                except ChildProcessError:  # the question that was interrupted has the answer
+                except ChildProcessError:  # the interrupted poll has the result
                     return None
                 if pid:
                     self.processor = usage.ru_utime + usage.ru_stime
@@ -82,18 +81,18 @@ class Child(subprocess.Popen[bytes]):
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, when it has ended."""
+        """Wait for the end and return the exit code."""
         if not hasattr(os, "wait4"):
             return super().wait(timeout)
-        until = None if timeout is None else time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
-            if until is not None and time.monotonic() > until:
+            if end is not None and time.monotonic() > end:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
             time.sleep(self.PAUSE)
         return code
 
 
-Call = Callable[[str, Mapping[str, Any], Path], Ended]
+Call = Callable[[str, Mapping[str, Any], Path], Outcome]
 """Makes a call in a child process and waits for its end: the name of a call in `child.CALLS`, its arguments, the log file."""
 CHILD = (sys.executable, "-m", "leafwing.commands.comparison.child")
 
@@ -120,68 +119,68 @@ def start(request: Mapping[str, Any], environment: Mapping[str, str], output: IO
         )
 
 
-class SideBySide:
-    """Works through a list with a child process in each slot.
+class Workers:
+    """Runs tasks in parallel, one in each slot of the machine; tasks make calls in child processes.
 
-    The first Ctrl-C, SIGTERM or SIGHUP is passed on, so that trainings end with a checkpoint; nothing new begins. A second one ends
-    everything at once.
+    The first Ctrl-C, SIGTERM or SIGHUP is passed on to the child processes, so that trainings end with a checkpoint, and nothing
+    new starts. A second one kills them.
 
     Args:
-        slots: what each slot adds to its children's environment.
+        slots: the environment variables that each slot adds to those of this process.
     """
 
     def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
         self.slots = slots
         self.children: list[subprocess.Popen[bytes]] = []
-        self.passing = Passing(self.children)
-        self.broken = False
-        self.free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+        self.signals = Passing(self.children)
+        self.has_failed = False
+        self.free_slots: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         for slot in slots:
-            self.free.put(slot)
+            self.free_slots.put(slot)
 
-    def stopping(self) -> bool:
-        """Whether nothing new may begin."""
-        return self.broken or self.passing.passed > 0
+    def is_stopping(self) -> bool:
+        """Whether nothing new may start."""
+        return self.has_failed or self.signals.passed > 0
 
-    def work(self, tasks: Sequence[Callable[[Call], None]], watch: Callable[[], None] = lambda: None) -> None:
-        """Do every task, as many at a time as there are slots.
+    def run(self, tasks: Sequence[Callable[[Call], None]], update: Callable[[], None] = lambda: None) -> None:
+        """Run all tasks, as many at a time as there are slots.
 
         Args:
-            tasks: each is given `Call`, which raises `Stopped` when it is time to stop.
-            watch: called about every half second.
+            tasks: each takes a `Call`, which raises `Stopped` when all work is to stop.
+            update: called about every half second.
 
         Raises:
-            KeyboardInterrupt: somebody asked to stop.
-            Exception: what a task raised; the others are stopped first.
+            KeyboardInterrupt: after a signal.
+            Exception: the first exception of a task, after the other tasks were stopped.
         """
-        main = threading.current_thread() is threading.main_thread()
+        is_main = threading.current_thread() is threading.main_thread()
         error: BaseException | None = None
-        hurried = 0.0
-        with self.passing if main else nullcontext(), ThreadPoolExecutor(len(self.slots)) as threads:
-            waiting: set[Future[None]] = {threads.submit(self._do, task) for task in tasks}
-            while waiting:
-                done, waiting = wait(waiting, 0.5, FIRST_EXCEPTION)
-                for problem in (one.exception() for one in done):
+        hurried_at = 0.0
+        with self.signals if is_main else nullcontext(), ThreadPoolExecutor(len(self.slots)) as threads:
+            pending: set[Future[None]] = {threads.submit(self._run_task, task) for task in tasks}
+            while pending:
+                done, pending = wait(pending, 0.5, FIRST_EXCEPTION)
+                for problem in (future.exception() for future in done):
                     if problem and not isinstance(problem, Stopped) and error is None:
                         error = problem
-                if self.passing.passed > 1:
-                    hurried = hurried or time.monotonic()
-                if hurried and time.monotonic() > hurried + HURRY:
+                if self.signals.passed > 1:
+                    hurried_at = hurried_at or time.monotonic()
+                if hurried_at and time.monotonic() > hurried_at + HURRY:
                     end(self.children)
-                watch()
+                update()
         if error:
             raise error
-        if self.passing.passed:
+        if self.signals.passed:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        """Nothing new begins, and what runs is asked to end."""
-        self.broken = True
+        """Start nothing new, and ask the running child processes to end."""
+        self.has_failed = True
         for child in self.children:
             child.send_signal(signal.SIGINT)
 
-    def _do(self, task: Callable[[Call], None]) -> None:
-        slot = self.free.get()
+    def _run_task(self, task: Callable[[Call], None]) -> None:
+        slot = self.free_slots.get()
         try:
             task(lambda name, arguments, log: self._call(name, arguments, log, slot))
         except Stopped:
@@ -190,10 +189,10 @@ class SideBySide:
             self.stop()  # at once, before this thread takes the next task
             raise
         finally:
-            self.free.put(slot)
+            self.free_slots.put(slot)
 
-    def _call(self, name: str, arguments: Mapping[str, Any], log: Path, slot: Mapping[str, str]) -> Ended:
-        if self.stopping():
+    def _call(self, name: str, arguments: Mapping[str, Any], log: Path, slot: Mapping[str, str]) -> Outcome:
+        if self.is_stopping():
             raise Stopped
         request = {"call": name, "arguments": arguments}
         with TemporaryFile() as output, files.storage(str(log)), log.open("a+b") as messages:
@@ -203,39 +202,39 @@ class SideBySide:
             messages.flush()
             child = start(request, slot, output, messages)
             self.children.append(child)
-            if self.stopping():  # requested between the check above and now
+            if self.is_stopping():  # requested between the check above and now
                 child.send_signal(signal.SIGINT)
             code = child.wait()
             self.children.remove(child)
             output.seek(0)
             messages.seek(before)
             text = messages.read().decode(errors="replace")
-            used: float | None = getattr(child, "processor", None)
-            if self.stopping() and code != 0:
-                raise Stopped(used)
-            return Ended(code, output.read().decode(errors="replace"), last_words(text, code), used)
+            processor: float | None = getattr(child, "processor", None)
+            if self.is_stopping() and code != 0:
+                raise Stopped(processor)
+            return Outcome(code, output.read().decode(errors="replace"), last_message(text, code), processor)
 
 
-def last_words(said: str, code: int) -> str:
-    """What a process that failed said in the end, in one line."""
+def last_message(text: str, code: int) -> str:
+    """The last message in the log of a process that failed, in one line; `text` starts with the line of its command."""
     if code < 0:
-        why = ", as it is when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
-        return f"was ended by {signal.Signals(-code).name}{why}"
-    lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
-    own = [line.removeprefix("leafwing: ") for line in lines if line.startswith("leafwing: ")]
-    return (own or lines or [f"ended with exit code {code}"])[-1]
+        reason = ", as it happens when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
+        return f"was ended by {signal.Signals(-code).name}{reason}"
+    lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
+    messages = [line.removeprefix("leafwing: ") for line in lines if line.startswith("leafwing: ")]
+    return (messages or lines or [f"ended with exit code {code}"])[-1]
 
 
 def available_memory() -> int | None:
-    """Bytes that programs can still have on this machine, or in its control group; None where nothing tells."""
+    """Memory in bytes that is available on this machine or in its control group; None if unknown."""
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        there = 1024 * int(lines["MemAvailable"].split()[0])
+        available = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, ValueError, KeyError):
         return None
     try:
-        most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         parts = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").splitlines())
-        return there if most == "max" else min(there, max(0, int(most) - int(parts["anon"])))
+        return available if limit == "max" else min(available, max(0, int(limit) - int(parts["anon"])))
     except (OSError, ValueError, KeyError):
-        return there
+        return available
