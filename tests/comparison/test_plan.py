@@ -179,7 +179,7 @@ def test_a_folder_with_other_content_is_refused(tmp_path: Path, fake_workers: Fa
     out = tmp_path / "out"
     (out / "runs").mkdir(parents=True)
     (out / "compare.json").write_text("{}")
-    with pytest.raises(LeafwingError, match=r"compare\.json: \$: object missing required field `command`"):
+    with pytest.raises(LeafwingError, match=r"compare\.json: command is missing"):
         commands.compare("ring", **RING, out=out)
     (out / "compare.json").unlink()
     (out / "runs" / "mine").mkdir()
@@ -195,12 +195,12 @@ def test_a_folder_with_other_content_is_refused(tmp_path: Path, fake_workers: Fa
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (["threads"], "two", r"\$\.threads: expected `int`"),
-        (["asked", "minutes"], "2", r"\$\.asked\.minutes: expected `float \| null`"),
-        (["recipes", "gan", "options"], [], r"\$\.recipes\.gan\.options: expected `object`"),
-        (["runs", "gan-seed1", "status"], "done", r"\$\.runs\.gan-seed1\.status: invalid enum value 'done'"),
-        (["runs", "gan-seed1", "numbers", 2, "images"], None, r"\$\.runs\.gan-seed1\.numbers\[2\]\.images: expected `int`"),
-        (["runs"], 3, r"\$\.runs: expected `object`"),
+        (["threads"], "two", r"threads: expected `int`"),
+        (["asked", "minutes"], "2", r"asked\.minutes: expected `float \| null`"),
+        (["recipes", "gan", "options"], [], r"recipes\.gan\.options: expected `object`"),
+        (["runs", "gan-seed1", "status"], "done", r"runs\.gan-seed1\.status: invalid enum value 'done'"),
+        (["runs", "gan-seed1", "numbers", 2, "images"], None, r"runs\.gan-seed1\.numbers\[2\]\.images: expected `int`"),
+        (["runs"], 3, r"runs: expected `object`"),
     ],
 )
 def test_a_damaged_record_is_refused_with_the_key_named(

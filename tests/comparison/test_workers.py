@@ -55,7 +55,7 @@ def test_a_real_child_process_makes_calls(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "reel.webp").exists()
     assert (resumed.code, resumed.output) == (2, "")
     assert "nowhere" in resumed.message
-    (_, _, document, *_), *_ = [shlex.split(line) for line in log.read_text().splitlines() if line.startswith("$ ")]
+    (_, _, _, document, *_), *_ = [shlex.split(line) for line in log.read_text().splitlines() if line.startswith("$ ")]
     assert json.loads(document)["call"] == "train"
 
 

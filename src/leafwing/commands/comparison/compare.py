@@ -16,7 +16,7 @@ from typing import Any
 
 from leafwing.commands.comparison.plan import Plan, resolve, slots
 from leafwing.commands.comparison.record import Record, open_record
-from leafwing.commands.comparison.report import write_report
+from leafwing.commands.comparison.report import plural, write_report
 from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
 from leafwing.commands.comparison.workers import Call, Outcome, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -90,8 +90,8 @@ def compare(
     with open_record(folder) as record:
         record.begin(plan)
         progress.say(
-            f"{len(plan.entrants)} recipes, {len(plan.seeds)} seeds each: {plan.jobs} at a time on {plan.device}, "
-            f"{plan.threads} thread{'s' if plan.threads > 1 else ''} each"
+            f"{plural(len(plan.entrants), 'recipe')}, {plural(len(plan.seeds), 'seed')} each: {plan.jobs} at a time on {plan.device}, "
+            f"{plural(plan.threads, 'thread')} each"
         )
         workers = Workers(slots(plan))
         try:
@@ -100,9 +100,9 @@ def compare(
                 batches = {name: entrant.batch for name, entrant in plan.entrants.items()}
                 speeds = measure_speeds(plan, names, workers, folder)
                 plan.images |= images_in_time(speeds, 60 * (minutes or 0.0), batches)
-                unit = " of processor time" if plan.device == "cpu" else ""
+                budget = plural(minutes or 0.0, "minute") + (" of processor time" if plan.device == "cpu" else "")
                 for name in names:
-                    progress.say(f"{name}: {show_count(plan.images[name])} images fit into {minutes:g} minutes{unit}")
+                    progress.say(f"{name}: {show_count(plan.images[name])} images fit into {budget}")
                 record.set_images(plan.images)
             messages = Messages(plan, record, progress)
             workers.run([task(plan, record, name, seed, messages) for name, seed in plan.runs], messages.update)

@@ -162,16 +162,19 @@ def load(path: Path) -> Content:
         LeafwingError: it is not valid JSON, or a value is missing or has a wrong type; the message names the file and the key.
     """
     try:
-        plain = checked(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "$")
+        plain = checked(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "document")
     except (OSError, ValueError) as error:
         raise LeafwingError(f"{path} cannot be read ({error}): choose another --out") from None
+    for field in msgspec.structs.fields(Content):
+        if field.required and field.encode_name not in plain:
+            raise LeafwingError(f"{path}: {field.encode_name} is missing")
     # Entry by entry first, because msgspec does not name the keys of dictionaries.
     for section, kind in (("recipes", RecipeEntry), ("runs", RunState)):
-        for key, entry in checked(path, plain.get(section, {}), dict[str, Any], f"$.{section}").items():
-            converted = checked(path, entry, kind, f"$.{section}.{key}")
+        for key, entry in checked(path, plain.get(section, {}), dict[str, Any], section).items():
+            converted = checked(path, entry, kind, f"{section}.{key}")
             if isinstance(converted, RunState):
-                checked(path, converted.numbers, list[EvaluationRow], f"$.{section}.{key}.numbers")
-    return checked(path, plain, Content, "$")
+                checked(path, converted.numbers, list[EvaluationRow], f"{section}.{key}.numbers")
+    return checked(path, plain, Content)
 
 
 def differences(old: Content, plan: Plan, recipes: dict[str, RecipeEntry]) -> list[str]:

@@ -187,8 +187,9 @@ def hardware(plan: Plan) -> str:
         import torch
 
         gpu = torch.cuda.get_device_name()
-        return f"{torch.cuda.device_count()} x {gpu}, {plan.jobs} trainings at a time"
-    return f"{processor()}, {cores()} cores, {plan.jobs} trainings at a time with {plan.threads} threads each"
+        return f"{torch.cuda.device_count()} x {gpu}, {plural(plan.jobs, 'training')} at a time"
+    trainings, threads = plural(plan.jobs, "training"), plural(plan.threads, "thread")
+    return f"{processor()}, {plural(cores(), 'core')}, {trainings} at a time with {threads} each"
 
 
 def report_context(plan: Plan, record: Record, results: Sequence[Found]) -> About:
@@ -199,15 +200,15 @@ def report_context(plan: Plan, record: Record, results: Sequence[Found]) -> Abou
     spec, data, conditions = plan.data.spec, plan.data, plan.conditions
     source = ("stacked:" if data.source.startswith("stacked:") else "") + Path(data.source).name
     shape = "points" if spec.points else f"{spec.height}x{spec.width}"
-    n, k = len(plan.entrants), len(plan.seeds)
+    n = len(plan.entrants)
     samples = f"{len(data):,} " + ("points" if spec.points else f"images at {shape} pixels")
     if conditions.held_out:
         samples += f", {conditions.held_out:,} of them held out of training for evaluation"
     totals = sorted({*plan.images.values()})
     images = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     lead = (
-        f"{n} recipe{'s' if n > 1 else ''} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
-        f"({samples}), each with {k} seed{'s' if k > 1 else ''}. Each training shows {images} images{describe_limit(plan)}. All "
+        f"{plural(n, 'recipe')} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
+        f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each training shows {images} images{describe_limit(plan)}. All "
         "checkpoints were evaluated in the same way."
     )
     protocols: dict[str, list[str]] = {}
@@ -228,7 +229,7 @@ def report_context(plan: Plan, record: Record, results: Sequence[Found]) -> Abou
         }
         for result in results
     }
-    title = f"{n} recipe{'s' if n > 1 else ''} on {source}" + ("" if spec.points else f" at {shape}")
+    title = f"{plural(n, 'recipe')} on {source}" + ("" if spec.points else f" at {shape}")
     return About(title, lead, plan.command, facts, list(protocols.items()), seconds)
 
 
@@ -237,7 +238,7 @@ def describe_limit(plan: Plan) -> str:
     minutes = plan.conditions.minutes
     if minutes is None:
         return ""
-    time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"
+    time = plural(minutes, "minute")
     if plan.conditions.images:
         return f" or takes {time}"
     unit = " of processor time" if plan.device == "cpu" else ""
@@ -333,6 +334,11 @@ def shrink(path: Path, caption: str, width: int = MAX_WIDTH) -> Picture:
         small.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
         small.save(content, "WEBP", quality=80, lossless=is_plot, method=4)
     return Picture(content.getvalue(), "image/webp", caption)
+
+
+def plural(number: float, noun: str) -> str:
+    """A number with its noun: 1 seed, 2 seeds."""
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def as_text(table: Mapping[str, Any]) -> str:

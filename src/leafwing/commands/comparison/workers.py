@@ -197,7 +197,7 @@ class Workers:
         request = {"call": name, "arguments": arguments}
         with TemporaryFile() as output, files.storage(str(log)), log.open("a+b") as messages:
             before = messages.tell()
-            command = f"$ echo {shlex.quote(json.dumps(request))} | {shlex.join(['python', *CHILD[1:]])}\n"
+            command = f"$ printf %s {shlex.quote(json.dumps(request))} | {shlex.join(['python', *CHILD[1:]])}\n"
             messages.write(command.encode())
             messages.flush()
             child = start(request, slot, output, messages)
