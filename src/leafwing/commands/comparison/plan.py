@@ -156,15 +156,15 @@ def resolve(arguments: Mapping[str, Any], progress: Silent) -> Plan:
     images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
-    chosen = check_settings(arguments["settings"])
-    device = choose(chosen.pop("device", None) or "auto", "auto", 1).device
+    user_settings = check_settings(arguments["settings"])
+    device = choose(user_settings.pop("device", None) or "auto", "auto", 1).device
     jobs = arguments["jobs"]
     if jobs is not None:
         whole("jobs", jobs, 1)
     runs = len(names) * len(seeds)
 
     entrants: dict[str, Entrant] = {}
-    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **chosen})
+    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
     for name, reference in zip(names, references, strict=True):
         resolved = resolve_training(arguments["source"], reference, settings, options[name], progress)
         training = prepare(resolved)
@@ -251,15 +251,15 @@ def assign_options(
             raise LeafwingError(f"--set {text}: write name=value, or recipe.name=value")
         pairs.append((key.strip(), value.strip()))
     cards = {name: recipes.describe(reference) for name, reference in references.items()}
-    known = {name: {option.name for option in card.options} for name, card in cards.items()}
+    option_names = {name: {option.name for option in card.options} for name, card in cards.items()}
     assigned: dict[str, dict[str, Value]] = {name: {} for name in references}
     for key, setting in sorted(pairs, key=lambda pair: "." in pair[0]):
         recipe, dot, option = key.replace("-", "_").rpartition(".")
         if dot and recipe not in cards:
             raise LeafwingError(f"--set {key}: recipe {recipe!r} is not compared{did_you_mean(recipe, cards)}")
-        names = [recipe] if dot else [name for name in cards if option in known[name]]
+        names = [recipe] if dot else [name for name in cards if option in option_names[name]]
         if not names:
-            suggestions = did_you_mean(option, sorted(set().union(*known.values())))
+            suggestions = did_you_mean(option, sorted(set().union(*option_names.values())))
             raise LeafwingError(f"--set {key}: none of the recipes has this option{suggestions}")
         for name in names:
             assigned[name][option] = setting
@@ -308,13 +308,13 @@ def command_line(arguments: Mapping[str, Any], references: Sequence[str], seeds:
     words += ["--seeds", str(len(seeds)) if counts_from_0 else ",".join(map(str, seeds))]
     settings = {name: value for name in SETTINGS if (value := arguments["settings"].get(name)) is not None}
     defaults = {"hold_out": HOLD_OUT, "device": "auto"}
-    given = {
+    values = {
         **{name: arguments[name] for name in ("images", "minutes")},
         **{name: value for name, value in settings.items() if value != defaults.get(name)},
         "metrics": None if arguments["metrics"] is None else split_list(arguments["metrics"]),
         **{name: arguments[name] for name in ("features", "weights", "n", "jobs")},
     }
-    for name, value in given.items():
+    for name, value in values.items():
         words += option_words(name, value)
     options = arguments["options"]
     for text in [f"{key}={value}" for key, value in options.items()] if isinstance(options, Mapping) else options:
