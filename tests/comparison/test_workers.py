@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shlex
 import signal
-import statistics
 import sys
 import threading
 import time
@@ -218,17 +217,17 @@ def keep_busy() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
 def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both share one core, so that the speed by the wall clock halves; by processor time it stays, up to caches and noise."""
-    monkeypatch.setattr(speed, "SLICES", 2)
+    monkeypatch.setattr(speed, "SLICES", 3)
     monkeypatch.setattr(speed, "SLICE", 0.4)
     monkeypatch.setattr(speed, "WARM_UP", 0.1)
     settings = Settings(reading=Reading(hold_out=0), machine=Machine(device="cpu", threads=1))
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
 
     def measure() -> tuple[float, float]:
-        """Images per second of processor time, and the fraction of wall-clock time that this process had the core."""
+        """Images per second of processor time in the fastest slice; fraction of wall-clock time that this process had the core."""
         start, processor = time.perf_counter(), time.process_time()
         (speeds,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
-        return statistics.median(speeds), (time.process_time() - processor) / (time.perf_counter() - start)
+        return max(speeds), (time.process_time() - processor) / (time.perf_counter() - start)
 
     competitor = multiprocessing.get_context("fork").Process(target=keep_busy, daemon=True)
     try:
