@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, given, option, with_settings
 from leafwing.progress import Screen
 
-EVALUATION = Group("Evaluation", sort_key=4)
+METRICS = Group("Metrics", sort_key=4)
 
 
 @with_settings("hold_out", default="auto")
@@ -34,14 +34,10 @@ def command(
             "Set a hyper-parameter: width=32 for all recipes that have it, wgan_gp.width=16 for one. Repeatable.", TRAINING
         ),
     ] = None,
-    metrics: Annotated[
-        str | None, option("Metrics, separated by commas; the first one ranks the recipes.", EVALUATION)
-    ] = None,
-    features: Annotated[str | None, option("Feature network: own, pixels or inception.", EVALUATION)] = None,
-    weights: Annotated[Path | None, option("Weights file of inception.", EVALUATION)] = None,
-    n: Annotated[
-        str | None, Parameter(name=["-n", "--n"], help="Number of samples per checkpoint.", group=EVALUATION)
-    ] = None,
+    metrics: Annotated[str | None, option("Metrics, separated by commas; the first one ranks the recipes.", METRICS)] = None,
+    features: Annotated[str | None, option("Feature network: own, pixels or inception.", METRICS)] = None,
+    weights: Annotated[Path | None, option("Weights file of inception.", METRICS)] = None,
+    n: Annotated[str | None, Parameter(name=["-n", "--n"], help="Number of samples per checkpoint.", group=METRICS)] = None,
     jobs: Annotated[
         int | None,
         option("Trainings that run at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
