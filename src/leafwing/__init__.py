@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leafwing.commands.comparison.comparing import compare
+    from leafwing.commands.comparison.compare import compare
     from leafwing.commands.doctor import doctor
     from leafwing.commands.evaluate import evaluate
     from leafwing.commands.explore import explore

@@ -1,24 +1,16 @@
-"""`leafwing compare` as it is typed: its options, turned into one call of `compare`. `cli` loads this when it is first asked for."""
+"""`leafwing compare`."""
 
 from __future__ import annotations
 
-import json as format_json
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, given, with_settings
-from leafwing.commands.comparison.comparing import compare as run_comparison
-from leafwing.commands.comparison.telling import as_text
+from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, given, option, with_settings
 from leafwing.progress import Screen
 
-NUMBERS = Group("Metrics", sort_key=4)
-
-
-def about(text: str, group: Group) -> Parameter:
-    """What --help says of an option, and where."""
-    return Parameter(help=text, group=group)
+METRICS = Group("Metrics", sort_key=4)
 
 
 @with_settings("hold_out", default="auto")
@@ -27,35 +19,33 @@ def command(
     source: str,
     /,
     *,
-    recipes: Annotated[str, about("Recipe names or recipe files, separated by commas.", TRAINING)],
-    seeds: Annotated[str, about("Number of seeds, counted from 0, or a list of seeds: 7,8.", TRAINING)] = "3",
-    images: Annotated[str | None, about("Real images that each training shows. Default: 200k.", TRAINING)] = None,
+    recipes: Annotated[str, option("Recipe names or recipe files, separated by commas.", TRAINING)],
+    seeds: Annotated[str, option("Number of seeds, counted from 0, or a list of seeds: 7,8.", TRAINING)] = "3",
+    images: Annotated[str | None, option("Real images that each training shows. Default: 200k.", TRAINING)] = None,
     minutes: Annotated[
         float | None,
-        about(
+        option(
             "Equal training time instead of equal images, in processor time on a CPU; with --images, a time limit.", TRAINING
         ),
     ] = None,
     set: Annotated[
         list[str] | None,
-        Parameter(
-            help="Set a hyper-parameter: width=32 for all recipes that have it, wgan_gp.width=16 for one. Repeatable.",
-            group=TRAINING,
-            negative="",
+        option(
+            "Set a hyper-parameter: width=32 for all recipes that have it, wgan_gp.width=16 for one. Repeatable.", TRAINING
         ),
     ] = None,
-    metrics: Annotated[str | None, about("Metrics, separated by commas; the first one ranks the recipes.", NUMBERS)] = None,
-    features: Annotated[str | None, about("Feature network: own, pixels or inception.", NUMBERS)] = None,
-    weights: Annotated[Path | None, about("Weights file of inception.", NUMBERS)] = None,
-    n: Annotated[str | None, Parameter(name=["-n", "--n"], help="Number of samples per checkpoint.", group=NUMBERS)] = None,
+    metrics: Annotated[str | None, option("Metrics, separated by commas; the first one ranks the recipes.", METRICS)] = None,
+    features: Annotated[str | None, option("Feature network: own, pixels or inception.", METRICS)] = None,
+    weights: Annotated[Path | None, option("Weights file of inception.", METRICS)] = None,
+    n: Annotated[str | None, Parameter(name=["-n", "--n"], help="Number of samples per checkpoint.", group=METRICS)] = None,
     jobs: Annotated[
         int | None,
-        about("Trainings that run at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
+        option("Trainings that run at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
     ] = None,
-    out: Annotated[Path, about("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
+    out: Annotated[Path, option("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
         "comparison"
     ),
-    json: Annotated[bool, Parameter(help="Print table.json instead of a table.", group=OUTPUT, negative="")] = False,
+    json: Annotated[bool, option("Print table.json instead of a table.", OUTPUT)] = False,
     **settings: Any,
 ) -> int:
     """Train recipes with several seeds, evaluate them under one protocol, and write one report: who won, by how much, what failed.
@@ -63,9 +53,12 @@ def command(
     Parameters
     ----------
     source
-        A folder, a .zip or .tar, IDX files, or digits, ring, grid, stacked.
+        A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid.
     """
-    found = run_comparison(
+    from leafwing.commands.comparison.compare import compare
+    from leafwing.commands.comparison.report import as_text
+
+    table = compare(
         source,
         recipes,
         seeds=seeds,
@@ -81,5 +74,5 @@ def command(
         progress=Screen(),
         **given(settings),
     )
-    print(format_json.dumps(found, indent=2, ensure_ascii=False) if json else as_text(found))
+    print(as_json(table) if json else as_text(table))
     return 0

@@ -3,7 +3,7 @@
 Each checks its input first, and writes nothing when it is bad.
 """
 
-from leafwing.commands.comparison.comparing import compare
+from leafwing.commands.comparison.compare import compare
 from leafwing.commands.doctor import doctor
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.explore import explore

@@ -1,1 +1,1 @@
-"""Compare recipes: many trainings side by side, one protocol, one report. `comparing.compare` is the function; `typed` its words."""
+"""Compare recipes: parallel trainings, evaluations under one protocol, one report. The function is `compare.compare`."""

@@ -1,0 +1,88 @@
+"""The child process of a comparison: `python -m leafwing.commands.comparison.child` makes one call and exits.
+
+Standard input holds the call as a JSON document, `{"call": "train", "arguments": {...}}`; `CALLS` lists the functions. The result is
+a JSON document on standard output; progress and errors go to standard error. Exit codes are those of the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from leafwing.commands.comparison.speed import measure
+from leafwing.commands.evaluate import evaluate
+from leafwing.commands.launching import INTERRUPTED
+from leafwing.commands.reel import reel
+from leafwing.commands.training import resume, train
+from leafwing.errors import Diverged, LeafwingError
+from leafwing.progress import Screen
+from leafwing.runs import Run
+from leafwing.settings import Settings
+
+Result = tuple[int, Any]
+"""Exit code and JSON-serialisable result."""
+EXIT_CODES = {"asked": INTERRUPTED, "unhealthy": Diverged.exit_code}
+"""Exit code by the reason why a training ended; 0 for all other reasons."""
+
+
+def main(text: str) -> int:
+    """Make the call that a JSON document describes, print its result, and return the exit code."""
+    request = json.loads(text)
+    try:
+        code, result = CALLS[request["call"]](**request["arguments"])
+    except LeafwingError as error:
+        print(f"leafwing: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("leafwing: stopped", file=sys.stderr)
+        return INTERRUPTED
+    print(json.dumps(result, ensure_ascii=False))
+    return code
+
+
+def run_training(settings: Mapping[str, Any], **arguments: Any) -> Result:
+    """`leafwing.train`; `settings` holds the sections of `Settings`."""
+    return finish(train(settings=read_settings(settings), progress=Screen(), **arguments))
+
+
+def run_resume(**arguments: Any) -> Result:
+    """`leafwing.resume`."""
+    return finish(resume(progress=Screen(), **arguments))
+
+
+def run_evaluation(**arguments: Any) -> Result:
+    """`leafwing.evaluate`."""
+    return 0, {"rows": evaluate(progress=Screen(), **arguments)}
+
+
+def run_measurement(settings: Mapping[str, Any], **arguments: Any) -> Result:
+    """`speed.measure`: images per second by recipe."""
+    return 0, measure(settings=read_settings(settings), **arguments)
+
+
+CALLS: dict[str, Callable[..., Result]] = {
+    "train": run_training,
+    "resume": run_resume,
+    "evaluate": run_evaluation,
+    "speed": run_measurement,
+}
+"""The functions that a request can name."""
+
+
+def read_settings(sections: Mapping[str, Any]) -> Settings:
+    """Settings from their JSON form."""
+    import msgspec
+
+    return msgspec.convert(sections, Settings)
+
+
+def finish(run: Run) -> Result:
+    """Write the reel of a training that ended, and report why it ended."""
+    reel(run.folder)
+    return EXIT_CODES.get(run.done, 0), {"run": str(run.folder), "done": run.done}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.stdin.read()))

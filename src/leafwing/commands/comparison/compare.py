@@ -1,0 +1,341 @@
+"""Compare recipes: train each with several seeds in parallel, evaluate all runs the same way, write one report.
+
+Every training and every evaluation is a separate process, so that a failure does not affect the others. The state is kept in
+`compare.json`; the same call continues an interrupted comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from leafwing.commands.comparison.plan import Plan, resolve, slots
+from leafwing.commands.comparison.record import Record, open_record
+from leafwing.commands.comparison.report import plural, write_report
+from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
+from leafwing.commands.comparison.workers import Call, Outcome, Stopped, Workers
+from leafwing.errors import Diverged, LeafwingError, StorageError
+from leafwing.progress import Silent
+from leafwing.quantities import show_count, show_duration
+from leafwing.recipes import Value
+from leafwing.runs import Run
+from leafwing.settings import Folder
+
+CHECKPOINTS, KEEP_EVERY = 40, 5
+"""Number of checkpoints of a training, to resume from; the first, every fifth and the last are kept and evaluated."""
+GRIDS = 20
+"""Number of sample grids of a training."""
+LATENESS, LATENESS_CPU = 2, 4
+"""With `minutes` alone, a training is cut short only after this multiple of them by the wall clock, so that one delayed by other
+programs shows as many images as the others and completes its schedules. On a CPU, where minutes are processor time, it is higher."""
+MESSAGE_INTERVAL = 30.0  # seconds between two progress messages
+
+
+def compare(
+    source: str | Path,
+    recipes: str | Sequence[str],
+    *,
+    seeds: int | str | Sequence[int] = 3,
+    images: int | str | None = None,
+    minutes: float | None = None,
+    options: Sequence[str] | Mapping[str, Value] = (),
+    metrics: str | Sequence[str] | None = None,
+    features: str | None = None,
+    weights: str | Path | None = None,
+    n: int | str | None = None,
+    jobs: int | None = None,
+    out: str | Path = "comparison",
+    progress: Silent | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train recipes with several seeds, evaluate them under one protocol, and write `report.html`, `table.json` and `table.csv`.
+
+    Called again with the same folder it continues: finished runs are reused, others are resumed. Recipes and seeds may be added;
+    nothing else that affects training may change.
+
+    Args:
+        source: a folder, an archive or a built-in name; see `leafwing.data.load`.
+        recipes: names, or paths of recipe files, as a list or separated by commas.
+        seeds: number of seeds, counted from 0, or a list of seeds, possibly separated by commas.
+        images: number of real images that each training shows. None: 200,000, or with `minutes` as many as fit into that time
+            according to a speed measurement.
+        minutes: without `images`, the time of each training, on a CPU in processor time; with `images`, its limit by the wall
+            clock.
+        options: hyper-parameters: `name=value` for every recipe that has the option, or `recipe.name=value` for one; or the
+            same as a mapping.
+        metrics, features, weights, n: see `leafwing.evaluate`; None: its defaults.
+        jobs: number of trainings at a time. None: one per CPU core as memory allows, or one per GPU.
+        out: the folder of the comparison.
+        progress: receives messages; None: nothing is shown.
+        **settings: size, channels, fit, background, mirror, hold_out and device; see `leafwing.settings`. `hold_out` is auto by
+            default.
+
+    Returns:
+        The content of `table.json`: `sentences`, `runs` (one row per run), `summary` (one row per recipe), `measures`, `report`
+        (its path), and the conditions.
+
+    Raises:
+        LeafwingError: invalid arguments, the folder contains a different comparison, or no run was evaluated.
+        StorageError: the disk is full or the folder is not writable.
+    """
+    arguments = dict(locals())
+    progress = progress or Silent()
+    plan = resolve(arguments, progress)
+    folder = Path(out)
+    with open_record(folder) as record:
+        record.begin(plan)
+        progress.say(
+            f"{plural(len(plan.entrants), 'recipe')}, {plural(len(plan.seeds), 'seed')} each: {plan.jobs} at a time on {plan.device}, "
+            f"{plural(plan.threads, 'thread')} each"
+        )
+        workers = Workers(slots(plan))
+        try:
+            if names := [name for name in plan.entrants if name not in plan.images]:
+                progress.say(f"measuring the speed of {', '.join(names)}")
+                batches = {name: entrant.batch for name, entrant in plan.entrants.items()}
+                speeds = measure_speeds(plan, names, workers, folder)
+                plan.images |= images_in_time(speeds, 60 * (minutes or 0.0), batches)
+                budget = plural(minutes or 0.0, "minute") + (" of processor time" if plan.device == "cpu" else "")
+                for name in names:
+                    progress.say(f"{name}: {show_count(plan.images[name])} images fit into {budget}")
+                record.set_images(plan.images)
+            messages = Messages(plan, record, progress)
+            workers.run([task(plan, record, name, seed, messages) for name, seed in plan.runs], messages.update)
+        except KeyboardInterrupt:
+            progress.say(f"stopped; the same command continues the comparison in {folder}")
+            raise
+        return write_report(plan, record, progress)
+
+
+def task(plan: Plan, record: Record, name: str, seed: int, messages: Messages) -> Callable[[Call], None]:
+    """The task of training and evaluating one run, from its beginning or from its current state."""
+
+    def execute(call: Call) -> None:
+        is_new = not record.run_folder(name, seed).exists()
+        messages.start(name, seed)
+        if needs_training(plan, record, name, seed):
+            record.update_run(name, seed, **train(plan, record, name, seed, call), evaluation=None, variety=None)
+            messages.training_ended(name, seed)
+        state = record.run_state(name, seed)
+        if state.status in ("finished", "diverged") and state.evaluation != plan.evaluation:
+            record.update_run(name, seed, **evaluate(plan, record, name, seed, call))
+        messages.end(name, seed, is_new)
+
+    return execute
+
+
+def needs_training(plan: Plan, record: Record, name: str, seed: int) -> bool:
+    """Whether a run has neither diverged nor completed its training under the current time limit."""
+    status = record.run_state(name, seed).status
+    return not (status == "diverged" or (status == "finished" and is_complete(Run(record.run_folder(name, seed)), plan)))
+
+
+def train(plan: Plan, record: Record, name: str, seed: int, call: Call) -> dict[str, Any]:
+    """Train or resume a run; returns its status and message for the record."""
+    folder, log = record.run_folder(name, seed), record.log_file(name, seed)
+    if (folder / "run.json").exists():
+        run = Run(folder)
+        wait_for_lock(run)
+        if is_complete(run, plan):
+            return {"status": "finished", "message": ""}
+        arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.entrants[name].is_file}
+        outcome = add_processor_time(record, name, seed, lambda: call("resume", arguments, log))
+    else:
+        arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
+        outcome = add_processor_time(record, name, seed, lambda: call("train", arguments, log))
+    if outcome.code == StorageError.exit_code:
+        raise StorageError(outcome.message)
+    status = {0: "finished", Diverged.exit_code: "diverged"}.get(outcome.code, "failed")
+    return {"status": status, "message": "" if status == "finished" else outcome.message.partition(". ")[0]}
+
+
+def add_processor_time(record: Record, name: str, seed: int, session: Callable[[], Outcome]) -> Outcome:
+    """Run a training session and add its processor time to that of earlier sessions in the record.
+
+    The total becomes unknown, and stays so, if this process is killed during a session or the system does not report the time.
+    """
+    is_new = not (record.run_folder(name, seed) / "run.json").exists()
+    before = 0.0 if is_new else record.run_state(name, seed).processor
+    record.update_run(name, seed, processor=None)
+
+    def add(seconds: float | None) -> None:
+        total = None if before is None or seconds is None else round(before + seconds, 3)
+        record.update_run(name, seed, processor=total)
+
+    try:
+        outcome = session()
+    except Stopped as stopped:
+        add(stopped.processor)
+        raise
+    add(outcome.processor)
+    return outcome
+
+
+def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
+    """The arguments of `leafwing.train` without the run folder, in plain JSON."""
+    images, entrant, common = plan.images.get(name, 10**9), plan.entrants[name], plan.settings(seed)
+    settings = replace(
+        common,
+        schedule=replace(common.schedule, images=images, time=time_limit(plan)),
+        folder=Folder(
+            save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEEP_EVERY, grid_every=ceil(images / GRIDS)
+        ),
+    )
+    return {"source": plan.conditions.source, "recipe": entrant.reference, "settings": asdict(settings), **entrant.options}
+
+
+def time_limit(plan: Plan) -> float | None:
+    """The time limit of a training in seconds of wall-clock time; None without one."""
+    minutes = plan.conditions.minutes
+    if minutes is None:
+        return None
+    lateness = LATENESS_CPU if plan.device == "cpu" else LATENESS
+    return float(60 * minutes * (lateness if plan.conditions.images is None else 1))
+
+
+def wait_for_lock(run: Run, pause: float = 2.0) -> None:
+    """Wait while another process trains this run: trainings continue if their `leafwing compare` was killed."""
+    while True:
+        try:
+            with run.lock():
+                return
+        except StorageError:
+            raise
+        except LeafwingError:
+            time.sleep(pause)
+
+
+def is_complete(run: Run, plan: Plan) -> bool:
+    """Whether a run has shown its images or used its time, and has its last checkpoint."""
+    checkpoints, lines = list(run.weights()), run.records()
+    if not checkpoints or not lines:
+        return False
+    last, limit = lines[-1], time_limit(plan)
+    timed_out = limit is not None and last["seconds"] >= limit and checkpoints[-1] == last["images"]
+    return checkpoints[-1] >= run.settings.schedule.images or timed_out
+
+
+def evaluate(plan: Plan, record: Record, name: str, seed: int, call: Call) -> dict[str, Any]:
+    """Evaluate all checkpoints of a run; returns the results for the record."""
+    folder, log = record.run_folder(name, seed), record.log_file(name, seed)
+    entrant = plan.entrants[name]
+    if not Run(folder).weights():
+        return {"evaluation": plan.evaluation, "numbers": []}
+    arguments = {"run": str(folder), "checkpoint": "all", "device": plan.device, "trust": entrant.is_file, **plan.evaluation}
+    outcome = call("evaluate", arguments, log)
+    if outcome.code == StorageError.exit_code:
+        raise StorageError(outcome.message)
+    if outcome.code == LeafwingError.exit_code:  # the other runs could not be evaluated either
+        raise LeafwingError(f"{folder} cannot be evaluated: {outcome.message}. See {log}")
+    if outcome.code:
+        return {"evaluation": None, "numbers": [], "unevaluated": f"its evaluation {outcome.message}"}
+    return {"evaluation": plan.evaluation, "numbers": json.loads(outcome.output)["rows"]}
+
+
+def measure_speeds(plan: Plan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
+    """Images per second of each slice of recipes, with all slots busy as during the trainings."""
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+
+    def measurement(slot: int) -> Callable[[Call], None]:
+        def execute(call: Call) -> None:
+            log = folder / "logs" / f"speed{slot}.txt"
+            outcome = call("speed", measurement_arguments(plan, names, slot), log)
+            if outcome.code:
+                raise LeafwingError(f"{outcome.message}. See {log}")
+            for name, slices in json.loads(outcome.output).items():
+                speeds[name] += slices
+
+        return execute
+
+    workers.run([measurement(slot) for slot in range(plan.jobs)])
+    return speeds
+
+
+class Messages:
+    """Messages about the progress of all runs and the remaining time.
+
+    Args:
+        plan: of the comparison.
+        record: of the comparison.
+        progress: receives the messages.
+    """
+
+    def __init__(self, plan: Plan, record: Record, progress: Silent) -> None:
+        self.plan, self.record, self.progress = plan, record, progress
+        self.start_times: dict[tuple[str, int], float] = {}
+        self.durations: dict[tuple[str, int], float] = {}
+        self.done: set[tuple[str, int]] = set()
+        self.last_update = time.monotonic()
+
+    def start(self, name: str, seed: int) -> None:
+        """A run starts or continues."""
+        self.start_times[name, seed] = time.monotonic()
+
+    def training_ended(self, name: str, seed: int) -> None:
+        """The training of a run has ended."""
+        state, seconds = self.record.run_state(name, seed), time.monotonic() - self.start_times[name, seed]
+        details = f": {state.message}" if state.message else f" in {show_duration(seconds)}"
+        self.progress.say(f"{name} seed {seed} {state.status}{details}")
+
+    def end(self, name: str, seed: int, is_new: bool) -> None:
+        """A run was evaluated. If it is new, its duration serves to estimate that of others."""
+        seconds = time.monotonic() - self.start_times.pop((name, seed))
+        self.done.add((name, seed))
+        if is_new:
+            self.durations[name, seed] = seconds
+
+    def update(self) -> None:
+        """Report the progress if the last report is at least `MESSAGE_INTERVAL` ago."""
+        if time.monotonic() - self.last_update < MESSAGE_INTERVAL:
+            return
+        self.last_update = time.monotonic()
+        fractions = {}
+        for name, seed in list(self.start_times):
+            last, total = last_log_line(self.record.run_folder(name, seed) / "log.jsonl"), self.plan.images[name]
+            fractions[name, seed] = fraction = min(1.0, last.get("images", 0) / total)
+            speed = f", {last['images_per_second']:,.0f} images/s" if "images_per_second" in last else ""
+            stage = f"{show_count(fraction * total)} of {show_count(total)} images{speed}" if fraction < 1 else "evaluating"
+            self.progress.say(f"{name} seed {seed}: {stage}")
+        seconds = self.remaining(fractions)
+        estimate = f", about {show_duration(seconds)} left" if seconds and seconds >= 1 else ""
+        self.progress.say(f"{len(self.done)} of {len(self.plan.runs)} runs done{estimate}")
+
+    def remaining(self, fractions: Mapping[tuple[str, int], float]) -> float | None:
+        """Estimated seconds until all runs are done, from other runs of the same recipe; None if nothing is known yet.
+
+        Args:
+            fractions: completed fraction of the training of each active run.
+        """
+        now = time.monotonic()
+        estimates = dict(self.durations)
+        estimates |= {
+            run: (now - self.start_times[run]) / fraction
+            for run, fraction in fractions.items()
+            if fraction > 0.02 and run in self.start_times
+        }
+        if not estimates:
+            return None
+        total = 0.0
+        for run in self.plan.runs:
+            if run in self.done:
+                continue
+            same_recipe = [seconds for (name, _), seconds in estimates.items() if name == run[0]] or list(estimates.values())
+            passed = now - self.start_times[run] if run in self.start_times else 0.0
+            total += max(0.0, sum(same_recipe) / len(same_recipe) - passed)
+        return total / self.plan.jobs
+
+
+def last_log_line(log: Path) -> dict[str, Any]:
+    """The last complete line of a run's log; empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").split("\n")[:-1]
+        return dict(json.loads(lines[-1])) if lines else {}
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,348 @@
+"""The plan of a comparison: recipes, data, options and parallelism. Everything is checked before anything is written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from leafwing import recipes
+from leafwing.commands.comparison.workers import available_memory
+from leafwing.commands.evaluate import check_metrics, require_classifier
+from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.machine import cores
+from leafwing.progress import Silent
+from leafwing.quantities import count, whole
+from leafwing.recipes import Value
+from leafwing.settings import Machine, Reading, Schedule, Settings, separated, updated
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.game import Turn
+
+SETTINGS = ("size", "channels", "fit", "background", "mirror", "hold_out", "device")
+"""The settings of a training that `compare` takes; see `leafwing.settings`."""
+HOLD_OUT = "auto"
+"""Default of `hold_out` in a comparison."""
+MEMORY_FRACTION = 0.8
+"""Maximum fraction of the available memory that all parallel trainings together may use."""
+
+
+@dataclass
+class Entrant:
+    """A recipe in a comparison.
+
+    Args:
+        reference: its name, or the path of its file.
+        options: the hyper-parameters that the user set.
+        resolved: all hyper-parameters.
+        batch: real images per turn.
+        turns: of its game, to count generator steps.
+        footprint: estimated memory of a training in bytes; 0 if not estimated.
+        digest: of a user's recipe file; empty for an installed recipe.
+    """
+
+    reference: str
+    options: dict[str, Value]
+    resolved: dict[str, Value]
+    batch: int
+    turns: Sequence[Turn]
+    footprint: int
+    digest: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a user's recipe file."""
+        return self.reference.endswith(".py") or "/" in self.reference
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What is equal for all runs of a comparison, and must not change when it is continued.
+
+    Args:
+        source: of the data.
+        data: options of `leafwing.data.load`, resolved.
+        fingerprint: of the data.
+        held_out: number of images held out of training.
+        images: number of real images that every training shows; None with `minutes` alone.
+        minutes: see `compare`.
+        device: cpu, cuda or mps.
+    """
+
+    source: str
+    data: dict[str, Any]
+    fingerprint: str
+    held_out: int
+    images: int | None
+    minutes: float | None
+    device: str
+
+
+@dataclass
+class Plan:
+    """A comparison with all choices made.
+
+    Args:
+        entrants: the recipes, by name.
+        seeds: of the trainings of each recipe.
+        data: the data set, including the held-out part.
+        conditions: what is equal for all runs.
+        evaluation: arguments of `leafwing.evaluate` that the user set.
+        command: the command line that is equivalent to the call.
+        jobs: number of trainings at a time.
+        threads: CPU threads of each training.
+        images: real images that a training shows, by recipe; filled in later if they depend on measured speeds.
+    """
+
+    entrants: dict[str, Entrant]
+    seeds: list[int]
+    data: Dataset
+    conditions: Conditions
+    evaluation: dict[str, Any]
+    command: str
+    jobs: int
+    threads: int
+    images: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """(recipe, seed) of all runs in the order in which they start: all recipes with the first seed come first."""
+        return [(name, seed) for seed in self.seeds for name in self.entrants]
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda or mps."""
+        return self.conditions.device
+
+    def settings(self, seed: int) -> Settings:
+        """The settings that all trainings and speed measurements with this seed share."""
+        reading = {} if self.data.spec.points else self.conditions.data
+        return Settings(
+            reading=updated(Reading(), {**reading, "hold_out": self.conditions.held_out}),
+            schedule=Schedule(seed=seed),
+            machine=Machine(device=self.device, threads=self.threads),
+        )
+
+
+def resolve(arguments: Mapping[str, Any], progress: Silent) -> Plan:
+    """Check all arguments, and build every recipe on the data as its trainings will.
+
+    Args:
+        arguments: of `compare`, by name.
+        progress: receives messages about the data.
+
+    Raises:
+        LeafwingError: invalid arguments; nothing was written.
+    """
+    import torch
+
+    from leafwing.commands.plan import prepare
+    from leafwing.commands.plan import resolve as resolve_training
+    from leafwing.engine import choose
+
+    references = split_list(arguments["recipes"])
+    names = [recipes.describe(reference).name for reference in references]
+    if not names or len({*names}) < len(names):
+        raise LeafwingError(f"--recipes {','.join(references)}: name at least one recipe, and each only once")
+    seeds = parse_seeds(arguments["seeds"])
+    minutes = arguments["minutes"]
+    if minutes is not None and not 0 < minutes < 1e6:
+        raise LeafwingError(f"--minutes {minutes}: must be greater than 0")
+    images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
+    options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
+    evaluation = check_evaluation(arguments)
+    user_settings = check_settings(arguments["settings"])
+    device = choose(user_settings.pop("device", None) or "auto", "auto", 1).device
+    jobs = arguments["jobs"]
+    if jobs is not None:
+        whole("jobs", jobs, 1)
+    runs = len(names) * len(seeds)
+
+    entrants: dict[str, Entrant] = {}
+    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
+    for name, reference in zip(names, references, strict=True):
+        resolved = resolve_training(arguments["source"], reference, settings, options[name], progress)
+        training = prepare(resolved)
+        estimate = device == "cpu" and jobs is None and runs > 1
+        is_installed = reference == name
+        entrants[name] = Entrant(
+            name if is_installed else str(resolved.card.path),
+            options[name],
+            resolved.config["options"],
+            training.game.batch,
+            training.game.turns,
+            estimate_memory(training, resolved.data) if estimate else 0,
+            "" if is_installed else recipes.digest(resolved.card.path),
+        )
+    data, held_out = resolved.data, resolved.config["data"]["held_out"]
+    if metrics := evaluation.get("metrics"):
+        check_metrics(metrics, data.spec.points, data.source)
+        if "inception_score" in metrics:
+            require_classifier(evaluation.get("features", "own"), data.spec)
+    if jobs is None:
+        jobs = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
+        footprint = max(entrant.footprint for entrant in entrants.values())
+        if footprint and (available := available_memory()):
+            jobs = max(1, min(jobs, int(MEMORY_FRACTION * available / footprint)))
+    jobs = min(jobs, runs)
+    return Plan(
+        entrants,
+        seeds,
+        data,
+        Conditions(data.source, data.options, data.fingerprint, held_out, images, minutes, device),
+        evaluation,
+        command_line(arguments, references, seeds),
+        jobs,
+        max(1, cores() // jobs),
+        {} if images is None else dict.fromkeys(names, images),
+    )
+
+
+def split_list(value: str | Sequence[str] | None) -> list[str]:
+    """A list, or text separated by commas, as a list without empty entries."""
+    parts = value.split(",") if isinstance(value, str) else value or []
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
+    """A number of seeds, counted from 0 (`3`: 0, 1 and 2), or a list of seeds (`7,8`)."""
+    is_list = not isinstance(value, int | str) or "," in str(value)
+    if not is_list:
+        return list(range(whole("seeds", value, 1)))
+    seeds = [whole("seed", seed, 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
+    if not seeds or len({*seeds}) < len(seeds):
+        raise LeafwingError(f"--seeds {value}: give a number of seeds, or a list of different seeds")
+    return seeds
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, with the default of `hold_out`.
+
+    Raises:
+        LeafwingError: `compare` has no argument of this name.
+    """
+    for name in settings:
+        if name not in SETTINGS:
+            raise LeafwingError(f"compare has no argument {name!r}{did_you_mean(name, SETTINGS)}")
+    return {"hold_out": HOLD_OUT} | {name: value for name, value in settings.items() if value is not None}
+
+
+def assign_options(
+    options: Sequence[str] | Mapping[str, Value], references: Mapping[str, str]
+) -> dict[str, dict[str, Value]]:
+    """The hyper-parameters of each recipe.
+
+    Args:
+        options: `width=32` for every recipe that has the option, `wgan_gp.width=16` for one recipe, which takes precedence.
+        references: recipes by name.
+
+    Raises:
+        LeafwingError: no recipe has the option, or its value is invalid.
+    """
+    pairs: list[tuple[str, Value]] = list(options.items()) if isinstance(options, Mapping) else []
+    for text in [] if isinstance(options, Mapping) else options:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise LeafwingError(f"--set {text}: write name=value, or recipe.name=value")
+        pairs.append((key.strip(), value.strip()))
+    cards = {name: recipes.describe(reference) for name, reference in references.items()}
+    option_names = {name: {option.name for option in card.options} for name, card in cards.items()}
+    assigned: dict[str, dict[str, Value]] = {name: {} for name in references}
+    for key, setting in sorted(pairs, key=lambda pair: "." in pair[0]):
+        recipe, dot, option = key.replace("-", "_").rpartition(".")
+        if dot and recipe not in cards:
+            raise LeafwingError(f"--set {key}: recipe {recipe!r} is not compared{did_you_mean(recipe, cards)}")
+        names = [recipe] if dot else [name for name in cards if option in option_names[name]]
+        if not names:
+            suggestions = did_you_mean(option, sorted(set().union(*option_names.values())))
+            raise LeafwingError(f"--set {key}: none of the recipes has this option{suggestions}")
+        for name in names:
+            assigned[name][option] = setting
+    for name, card in cards.items():
+        card.resolve(assigned[name])  # raises: unknown option or invalid value
+    return assigned
+
+
+def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `leafwing.evaluate` that were given, in plain JSON.
+
+    Raises:
+        LeafwingError: unknown metric or feature network, or a missing file.
+    """
+    from leafwing.metrics import METRICS
+    from leafwing.metrics.features import FEATURES
+
+    metrics, features, weights = (arguments[name] for name in ("metrics", "features", "weights"))
+    evaluation: dict[str, Any] = {}
+    if metrics is not None:
+        evaluation["metrics"] = split_list(metrics)
+        for name in evaluation["metrics"]:
+            if name not in METRICS:
+                raise LeafwingError(f"no metric {name!r}{did_you_mean(name, METRICS)}")
+    if features not in (None, *FEATURES):
+        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, FEATURES)}")
+    if weights is not None and (features != "inception" or not Path(weights).is_file()):
+        raise LeafwingError(f"--weights {weights}: must be the weights file of --features inception")
+    evaluation |= {name: str(arguments[name]) for name in ("features", "weights") if arguments[name] is not None}
+    if arguments["n"] is not None:
+        evaluation["n"] = count(arguments["n"], "n")
+    return evaluation
+
+
+def estimate_memory(training: Any, data: Dataset) -> int:
+    """Estimated memory of a training on the CPU, in bytes."""
+    from leafwing.engine.footprint import footprint
+
+    return footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
+
+
+def command_line(arguments: Mapping[str, Any], references: Sequence[str], seeds: Sequence[int]) -> str:
+    """The command line that is equivalent to a call of `compare`."""
+    counts_from_0 = list(seeds) == list(range(len(seeds)))
+    words = ["leafwing", "compare", str(arguments["source"]), "--recipes", ",".join(references)]
+    words += ["--seeds", str(len(seeds)) if counts_from_0 else ",".join(map(str, seeds))]
+    settings = {name: value for name in SETTINGS if (value := arguments["settings"].get(name)) is not None}
+    defaults = {"hold_out": HOLD_OUT, "device": "auto"}
+    values = {
+        **{name: arguments[name] for name in ("images", "minutes")},
+        **{name: value for name, value in settings.items() if value != defaults.get(name)},
+        "metrics": None if arguments["metrics"] is None else split_list(arguments["metrics"]),
+        **{name: arguments[name] for name in ("features", "weights", "n", "jobs")},
+    }
+    for name, value in values.items():
+        words += option_words(name, value)
+    options = arguments["options"]
+    for text in [f"{key}={value}" for key, value in options.items()] if isinstance(options, Mapping) else options:
+        words += ["--set", text]
+    return shlex.join([*words, "--out", str(arguments["out"])])
+
+
+def option_words(name: str, value: object) -> list[str]:
+    """An option on a command line; nothing for None."""
+    flag = "-n" if name == "n" else f"--{name.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, tuple):  # a size
+        return [flag, "x".join(map(str, value))]
+    if isinstance(value, list):
+        return [flag, ",".join(value)]
+    return [flag, f"{value:.12g}" if isinstance(value, float) else str(value)]
+
+
+def slots(plan: Plan) -> list[dict[str, str]]:
+    """The environment of the child processes in each slot: the number of threads and, with several GPUs, which GPU."""
+    import torch
+
+    common = {"OMP_NUM_THREADS": str(plan.threads)}
+    if plan.device != "cuda":
+        return [common] * plan.jobs
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return [common | {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(plan.jobs)]

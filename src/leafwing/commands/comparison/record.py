@@ -1,0 +1,225 @@
+"""`compare.json`: the conditions of a comparison and the state of each run, so that the same call can continue it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from leafwing import files
+from leafwing.commands.comparison.plan import Conditions, Plan
+from leafwing.errors import LeafwingError
+from leafwing.runs import checked
+
+Status = Literal["finished", "diverged", "failed"]
+
+
+class RecipeEntry(msgspec.Struct, frozen=True):
+    """A recipe in `compare.json`.
+
+    Args:
+        reference: its name, or the path of its file.
+        options: all hyper-parameters, resolved.
+        digest: of a user's recipe file; empty for an installed recipe.
+    """
+
+    reference: str
+    options: dict[str, Any]
+    digest: str = ""
+
+
+class RunState(msgspec.Struct):
+    """The state of one run in `compare.json`.
+
+    Args:
+        processor: processor time of all its training sessions in seconds; None if unknown.
+        status: how its training ended; None before that.
+        message: why it did not finish.
+        evaluation: the arguments of its evaluation; None if it was not evaluated.
+        variety: relative variety of its final samples; None if not measured.
+        numbers: rows of `commands.evaluate`, of all its checkpoints.
+        unevaluated: why its evaluation failed.
+    """
+
+    processor: float | None = None
+    status: Status | None = None
+    message: str = msgspec.field(default="", name="said")
+    evaluation: dict[str, Any] | None = None
+    variety: float | None = None
+    numbers: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    unevaluated: str = ""
+
+
+class EvaluationRow(TypedDict):
+    """The keys of a row of `commands.evaluate` that the report needs."""
+
+    metric: str
+    images: int
+    value: float | None
+    low: float | None
+    high: float | None
+    better: str
+    protocol: dict[str, Any]
+    fingerprint: str
+
+
+class Content(msgspec.Struct):
+    """The content of `compare.json`; see `Plan` for the fields other than `runs`."""
+
+    command: str
+    conditions: Conditions = msgspec.field(name="asked")
+    recipes: dict[str, RecipeEntry]
+    seeds: list[int]
+    images: dict[str, int]
+    threads: int
+    runs: dict[str, RunState] = msgspec.field(default_factory=dict)
+
+
+class Record:
+    """The file `compare.json` of a folder: read once, and rewritten at every change. Safe for use by several threads.
+
+    Raises:
+        LeafwingError: the file is damaged; the message names the key.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "compare.json"
+        self.lock = threading.Lock()
+        self.content: Content | None = load(self.path) if self.path.exists() else None
+
+    def begin(self, plan: Plan) -> None:
+        """Record a plan, or continue the recorded one: then the plan gets its numbers of images and threads.
+
+        Raises:
+            LeafwingError: the folder contains a different comparison; the message lists the differences.
+        """
+        recipes = {
+            name: RecipeEntry(entrant.reference, entrant.resolved, entrant.digest) for name, entrant in plan.entrants.items()
+        }
+        old = self.content
+        if old:
+            if changes := differences(old, plan, recipes):
+                raise LeafwingError(
+                    f"{self.folder} contains a different comparison ({'; '.join(changes)}). Choose another --out, or continue it "
+                    f"with: {old.command}"
+                )
+            plan.images |= {name: images for name, images in old.images.items() if name in recipes}
+            plan.threads = old.threads
+        runs = old.runs if old else {}
+        self.content = Content(plan.command, plan.conditions, recipes, plan.seeds, plan.images, plan.threads, runs)
+        self._write()
+
+    def set_images(self, images: dict[str, int]) -> None:
+        """Record the number of images that each recipe is trained on."""
+        with self.lock:
+            self._content.images = images
+            self._write()
+
+    def run_state(self, name: str, seed: int) -> RunState:
+        """A copy of the state of a run."""
+        return copy.copy(self._content.runs.get(run_name(name, seed), RunState()))
+
+    def update_run(self, name: str, seed: int, **changes: Any) -> None:
+        """Change fields of the state of a run."""
+        with self.lock:
+            state = self._content.runs.setdefault(run_name(name, seed), RunState())
+            for field, value in changes.items():
+                setattr(state, field, value)
+            self._write()
+
+    def run_folder(self, name: str, seed: int) -> Path:
+        """The folder of a run."""
+        return self.folder / "runs" / run_name(name, seed)
+
+    def log_file(self, name: str, seed: int) -> Path:
+        """The file with the output of a run's training and evaluation."""
+        return self.folder / "logs" / f"{run_name(name, seed)}.txt"
+
+    @property
+    def _content(self) -> Content:
+        assert self.content is not None, "begin comes first"
+        return self.content
+
+    def _write(self) -> None:
+        files.write(self.path, json.dumps(msgspec.to_builtins(self._content), indent=1, ensure_ascii=False) + "\n")
+
+
+def run_name(recipe: str, seed: int) -> str:
+    """The name of a run in `compare.json`, and of its folder."""
+    return f"{recipe}-seed{seed}"
+
+
+def load(path: Path) -> Content:
+    """Read a `compare.json`.
+
+    Raises:
+        LeafwingError: it is not valid JSON, or a value is missing or has a wrong type; the message names the file and the key.
+    """
+    try:
+        plain = checked(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "document")
+    except (OSError, ValueError) as error:
+        raise LeafwingError(f"{path} cannot be read ({error}): choose another --out") from None
+    for field in msgspec.structs.fields(Content):
+        if field.required and field.encode_name not in plain:
+            raise LeafwingError(f"{path}: {field.encode_name} is missing")
+    # Entry by entry first, because msgspec does not name the keys of dictionaries.
+    for section, kind in (("recipes", RecipeEntry), ("runs", RunState)):
+        for key, entry in checked(path, plain.get(section, {}), dict[str, Any], section).items():
+            converted = checked(path, entry, kind, f"{section}.{key}")
+            if isinstance(converted, RunState):
+                checked(path, converted.numbers, list[EvaluationRow], f"{section}.{key}.numbers")
+    return checked(path, plain, Content)
+
+
+def differences(old: Content, plan: Plan, recipes: dict[str, RecipeEntry]) -> list[str]:
+    """What prevents a plan from continuing a recorded comparison. Recipes and seeds may be added, nothing else may change."""
+    before, now = msgspec.structs.asdict(old.conditions), msgspec.structs.asdict(plan.conditions)
+    changes = [f"{key}: {before[key]} before, {now[key]} now" for key in now if before[key] != now[key]]
+    for name, entry in old.recipes.items():
+        if name not in recipes:
+            changes.append(f"missing recipe: {name}")
+        elif entry != recipes[name]:
+            options = [
+                f"{key}={entry.options.get(key)} before, {value} now"
+                for key, value in recipes[name].options.items()
+                if entry.options.get(key) != value
+            ]
+            changes.append(f"recipe {name}: {', '.join(options) or 'its file has changed'}")
+    if missing := sorted({*old.seeds} - {*plan.seeds}):
+        changes.append(f"missing seeds: {', '.join(map(str, missing))}")
+    return changes
+
+
+@contextmanager
+def open_record(folder: Path) -> Iterator[Record]:
+    """The record of a comparison's folder, which is created if necessary and locked while in use.
+
+    Raises:
+        LeafwingError: the folder contains something else, or another process uses it.
+    """
+    import filelock
+
+    ours = {folder / "runs", folder / "logs", folder / ".lock"}  # all that an early kill leaves behind
+    existing = {*folder.iterdir()} if folder.is_dir() else {folder} if folder.exists() else set[Path]()
+    if not (folder / "compare.json").exists() and (
+        existing - ours or any(path.is_dir() and any(path.iterdir()) for path in existing)
+    ):
+        raise LeafwingError(f"{folder} exists and is not the folder of a comparison: choose another --out")
+    with files.storage(str(folder)):
+        for path in (folder, folder / "runs", folder / "logs"):
+            path.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise LeafwingError(f"another leafwing compare is running in {folder}") from None
+    try:
+        yield Record(folder)
+    finally:
+        lock.release()

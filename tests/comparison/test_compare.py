@@ -1,0 +1,324 @@
+"""`leafwing compare` as a whole: real trainings, interrupted and continued; failures; the report."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from fake_workers import Answer, FakeWorkers
+from leafwing import cli, commands, recipes
+from leafwing.commands.comparison import compare, report
+from leafwing.commands.comparison.plan import Entrant
+from leafwing.data import load
+from leafwing.errors import LeafwingError, StorageError
+from leafwing.game import Clock
+from leafwing.metrics.conclusions import Budget
+from leafwing.metrics.table import RunResult
+from leafwing.model import Model
+from leafwing.pixels import to_floats
+from leafwing.runs import Run
+from page import Page
+from small_comparison import OPTIONS, RING, Finished
+from tiny import PICTURES, build, serves, start
+
+# --- whole comparisons ------------------------------------------------------------------------------------------------------
+
+
+def test_all_runs_are_trained_and_evaluated(finished: Finished) -> None:
+    out, table = finished
+    assert json.loads((out / "table.json").read_text()) == table
+    assert [(run["recipe"], run["seed"]) for run in table["runs"]] == [("gan", 0), ("gan", 1), ("lsgan", 0), ("lsgan", 1)]
+    for run in table["runs"]:
+        assert (run["status"], run["images"], run["generator_steps"]) == ("finished", 600, 12)
+        assert run["seconds"] > 0
+        assert run["best"].keys() == run["final"].keys() == {"modes", "high_quality", "kl"}
+        assert all(isinstance(value, float) for value in run["final"].values())
+    assert {row["recipe"] for row in table["summary"]} == {"gan", "lsgan"}
+    assert len(table["sentences"]) == 3
+    assert all(sentence.endswith(".") for sentence in table["sentences"])
+    lines = list(csv.reader((out / "table.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(lines) == 5
+    assert {"final_modes", "best_kl"} <= {*lines[0]}
+    assert len(table["protocols"]) == 1
+    run = Run(out / "runs" / "gan-seed1")
+    assert run.settings.schedule.seed == 1
+    assert run.config["options"]["width"] == 8
+    checkpoints = list(run.weights())
+    assert checkpoints[0] <= 50
+    assert checkpoints[-1] == 600
+    assert 8 <= len(checkpoints) <= 10
+    rows = json.loads((out / "compare.json").read_text())["runs"]["gan-seed1"]["numbers"]
+    assert {row["images"] for row in rows} == set(checkpoints)
+
+
+def test_a_second_call_repeats_nothing(finished: Finished, fake_workers: FakeWorkers) -> None:
+    out, table = finished
+    page = (out / "report.html").read_text()
+    assert commands.compare("ring", **RING, out=out) == table
+    assert fake_workers.requests == []
+    assert (out / "report.html").read_text() == page
+
+
+def test_the_command_line_does_the_same(
+    finished: Finished, fake_workers: FakeWorkers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, table = finished
+    words = ["compare", "ring", "--recipes", "gan,lsgan", "--seeds", "2", "--images", "600", "-n", "200", "--jobs", "2"]
+    words += [word for option in OPTIONS for word in ("--set", option)] + ["--out", str(out)]
+    assert table["command"] == shlex.join(["leafwing", *words])
+    assert cli.run(words) == 0
+    output = capsys.readouterr().out
+    assert output.startswith(" ".join(table["sentences"]))
+    assert f"report  {out / 'report.html'}" in output
+    assert cli.run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == table
+    assert cli.run(["compare", "ring", "--recipes", "gan", "--out", str(out)]) == 2
+    assert fake_workers.requests == []
+
+
+def test_a_recipe_file_can_be_compared(finished: Finished, fake_workers: FakeWorkers, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(recipes.locate("gan").read_text().replace("def gan(", "def mine("))
+    arguments = {**RING, "recipes": [str(path)], "options": [option.removeprefix("gan.") for option in OPTIONS]}
+    table = commands.compare("ring", **{**arguments, "seeds": 1}, out=tmp_path / "out")
+    gan, mine = finished[1]["runs"][0], table["runs"][0]
+    assert mine["recipe"] == "mine"
+    assert (mine["final"], mine["best"]) == (gan["final"], gan["best"])
+    assert table["sentences"][0].startswith("mine is the only recipe")
+    path.write_text(path.read_text() + "\nOTHER = 1\n")
+    with pytest.raises(LeafwingError, match="recipe mine: its file has changed"):
+        commands.compare("ring", **arguments, out=tmp_path / "out")
+
+
+def test_recipes_and_seeds_can_be_added_but_not_removed(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    before = (out / "compare.json").read_bytes()
+    for change, message in (
+        ({"images": 500}, "images: 600 before, 500 now"),
+        ({"seeds": 1}, "missing seeds: 1"),
+        ({"recipes": "gan"}, "missing recipe: lsgan"),
+        ({"options": (*OPTIONS, "gan.lr_g=0.2")}, r"recipe gan: lr_g=0.001 before, 0.2 now"),
+        ({"minutes": 1}, "minutes: None before, 1 now"),
+    ):
+        with pytest.raises(LeafwingError, match=message) as caught:
+            commands.compare("ring", **{**RING, **change}, out=out)
+        assert "leafwing compare ring --recipes gan,lsgan" in str(caught.value)
+    with pytest.raises(LeafwingError, match=r"source: ring before, \S*grid now"):
+        commands.compare("grid", **RING, out=out)
+    assert (out / "compare.json").read_bytes() == before
+    assert fake_workers.requests == []
+
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare.Workers, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        commands.compare("ring", **{**RING, "seeds": 3, "recipes": "gan,lsgan,wgan"}, out=out)
+    content = json.loads((out / "compare.json").read_text())
+    assert (content["seeds"], list(content["recipes"])) == ([0, 1, 2], ["gan", "lsgan", "wgan"])
+
+
+def results(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of runs without times."""
+    return [{key: value for key, value in run.items() if "seconds" not in key} for run in table["runs"]]
+
+
+def test_an_interrupted_comparison_continues_with_the_same_results(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    def interrupt(out: Path) -> None:
+        while not [*out.glob("runs/*/weights-*")]:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    for attempt in range(3):  # both trainings may have ended before the signal
+        out = tmp_path / str(attempt)
+        handler = signal.getsignal(signal.SIGINT)
+        threading.Thread(target=interrupt, args=(out,), daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            commands.compare("ring", **{**RING, "seeds": 1}, out=out)
+        assert signal.getsignal(signal.SIGINT) is handler
+        assert not (out / "report.html").exists()
+        reached = [max(Run(path.parent).weights(), default=0) for path in out.glob("runs/*/run.json")]
+        if any(0 < images < 600 for images in reached):
+            break
+    else:
+        pytest.fail(f"never stopped in the middle of a training: {reached}")
+    fake_workers.requests.clear()
+    table = commands.compare("ring", **{**RING, "seeds": 1}, out=out)
+    assert "resume" in fake_workers.calls()
+    assert results(table) == results(finished[1])[::2]
+
+
+def test_failures_do_not_affect_other_runs(fake_workers: FakeWorkers, tmp_path: Path) -> None:
+    kills = [True]
+
+    def answer(request: Mapping[str, Any]) -> Answer | None:
+        arguments = request["arguments"]
+        is_last = request["call"] == "train" and arguments["recipe"] == "lsgan" and arguments["settings"]["schedule"]["seed"]
+        return (-signal.SIGKILL, "", "") if is_last and kills.pop() else None
+
+    fake_workers.answer = answer
+    arguments = {**RING, "options": (*OPTIONS, "gan.lr_d=1e30"), "out": tmp_path / "out"}
+    table = commands.compare("ring", **arguments)
+    gan, lsgan = sorted(table["summary"], key=lambda row: row["recipe"])
+    assert (gan["collapsed"], gan["collapse_rate"], gan["final"]["modes"]["missing"]) == (2, 1.0, 2)
+    assert (lsgan["runs"], lsgan["failed"]) == (2, 1)
+    assert [run["status"] for run in table["runs"]] == ["diverged", "diverged", "finished", "failed"]
+    assert re.search(r"became (nan|inf)", table["runs"][0]["why"])
+    assert "SIGKILL" in table["runs"][3]["why"]
+    assert "1 of 4 runs aborted" in table["sentences"][2]
+    kills.append(False)
+    fake_workers.requests.clear()
+    table = commands.compare("ring", **arguments)
+    assert fake_workers.calls() == ["evaluate", "train"], "the failed run is repeated, diverged ones are not"
+    assert table["runs"][3]["status"] == "finished"
+
+
+def test_a_full_disk_or_an_impossible_evaluation_ends_the_comparison(fake_workers: FakeWorkers, tmp_path: Path) -> None:
+    fake_workers.answer = lambda request: (4, "", "leafwing: cannot write runs: No space left on device")
+    with pytest.raises(StorageError, match="No space left"):
+        commands.compare("ring", **RING, out=tmp_path / "full")
+    assert len(fake_workers.requests) <= 2
+    fake_workers.answer = lambda request: (2, "", "leafwing: no such thing") if request["call"] == "evaluate" else None
+    with pytest.raises(LeafwingError, match=r"cannot be evaluated: no such thing. See .*logs"):
+        commands.compare("ring", **{**RING, "seeds": 1}, out=tmp_path / "impossible")
+
+
+# --- the report -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_one_complete_file(finished: Finished) -> None:
+    out, table = finished
+    html = (out / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(html)
+    page.close()
+    assert page.open == []
+    assert page.references
+    assert all(reference.startswith("data:image/webp;base64,") for reference in page.references)
+    assert not {"script", "link", "iframe", "object"} & {*page.seen}
+    assert not re.findall(r"@import|url\(|https?://", html)
+    text = " ".join(" ".join(page.text).split())
+    assert " ".join(table["sentences"]) in text
+    assert table["command"] in text
+    (fingerprint,) = table["protocols"]
+    assert fingerprint in text
+    assert page.seen.count("svg") == 4, "three measures over images, the first over time"
+    assert page.seen.count("img") == 2 * 5 + 4, "five moments of each recipe, the end of each run"
+    for word in ("Learning curves", "All runs", "interquartile", "torch", "G steps"):
+        assert word in text
+
+
+def test_a_moved_comparison_continues_and_shows_pages_of_closest_pairs(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    for run in copy.glob("runs/gan-*"):
+        for images in (300, 600):
+            Image.new("RGB", (2_000, 500 + images)).save(run / f"memorisation-{images:09d}.png")
+    assert commands.compare("ring", **RING, out=copy)["runs"] == finished[1]["runs"]
+    assert fake_workers.requests == []
+    html = (copy / "report.html").read_text(encoding="utf-8")
+    assert html.count("memorisation-000000600") == 2, "alt text and caption of the last page, of one run of the recipe"
+    assert "memorisation-000000300" not in html
+    (content,) = re.findall(r'memorisation-000000600" src="data:image/webp;base64,([^"]+)"', html)
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        assert image.size == (1100, 605)
+
+
+def test_different_protocols_are_refused_and_then_evaluated_again(
+    finished: Finished, fake_workers: FakeWorkers, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0], copy)
+    content = json.loads((copy / "compare.json").read_text())
+    for row in content["runs"]["lsgan-seed1"]["numbers"]:
+        row["protocol"] |= {"version": 0}
+    (copy / "compare.json").write_text(json.dumps(content))
+    (copy / "report.html").unlink()
+    with pytest.raises(LeafwingError, match=r"version: 1 and 0.*repeat the evaluation of all runs"):
+        commands.compare("ring", **RING, out=copy)
+    assert not (copy / "report.html").exists()
+    assert commands.compare("ring", **RING, out=copy)["runs"] == finished[1]["runs"]
+    assert fake_workers.calls() == ["evaluate"] * 4
+
+
+def test_costs_are_processor_time_if_that_is_known(finished: Finished) -> None:
+    runs = [RunResult("gan", 0, "finished", processor=1.0), RunResult("gan", 1, "diverged")]
+    plan: Any = SimpleNamespace(conditions=SimpleNamespace(minutes=2, images=None), device="cpu")
+    assert report.budget(plan, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
+    unknown = report.budget(plan, [*runs, RunResult("gan", 2, "finished")])
+    assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
+    assert report.describe_limit(plan) == ", which is 2 minutes of processor time at the speed that was measured first"
+    plan.device, plan.conditions = "cuda", SimpleNamespace(minutes=None, images=600)
+    assert report.budget(plan, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
+    assert report.describe_limit(plan) == ""
+    plan.conditions = SimpleNamespace(minutes=1, images=600)
+    assert report.describe_limit(plan) == " or takes 1 minute"
+    out, table = finished
+    assert table["equal"].startswith("Equal numbers of images: 600 images per training; ")
+    assert table["equal"] in (out / "report.html").read_text(encoding="utf-8")
+    assert (table["unequal"], [row["judged"] for row in table["summary"]]) == ("", [0, 0]), "12 steps of G are too few"
+    assert "trained long enough to be judged" in table["sentences"][0]
+    assert "too short to judge" in table["sentences"][2]
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if serves(name, PICTURES)])
+def test_generator_steps_are_those_of_the_loop(name: str) -> None:
+    training = start(name, PICTURES, images=100)
+    turns, take = [], training.engine.take
+
+    def take_and_count(unit: Any, batch: Any, clock: Clock) -> Any:
+        turns.extend(turn for turn in unit if "G" in turn.movers)
+        return take(unit, batch, clock)
+
+    training.engine.take = take_and_count  # type: ignore[method-assign]
+    list(training.ticks(50))
+    game = build(name, PICTURES)
+    entrant = Entrant(name, {}, {}, game.batch, game.turns, 0)
+    assert report.generator_steps(entrant, 100, training.clock.images) == len(turns)
+    assert report.generator_steps(entrant, 100, training.clock.images, "H") is None
+
+
+def test_variety_is_relative_to_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load("digits", size=16)
+    real = to_floats(torch.from_numpy(data.pictures(range(256, 512))).permute(0, 3, 1, 2))
+
+    class Trained:
+        """A model that returns real images with reduced contrast, and noise that disappears at 8x8."""
+
+        def __init__(self, contrast: float) -> None:
+            self.contrast = contrast
+
+        def sample(self, n: int, seed: int) -> torch.Tensor:
+            return self.contrast * real[:n] + 0.2 * torch.tensor([1.0, -1.0]).repeat(8)
+
+    values = []
+    for contrast in (1.0, 0.5, 0.0):
+        monkeypatch.setattr(Model, "load", lambda run, contrast=contrast: Trained(contrast))
+        values.append(report.relative_variety(Run, data))  # type: ignore[arg-type]
+    assert values[0] == pytest.approx(1.0, abs=0.05)
+    assert values[1] == pytest.approx(values[0] / 2, rel=1e-3)
+    assert values[2] == 0.0

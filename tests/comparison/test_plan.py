@@ -1,0 +1,242 @@
+"""The plan and the record of a comparison: arguments, what trainings are called with, the machine's slots, `compare.json`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from filelock import FileLock
+
+from fake_workers import FakeWorkers
+from leafwing import cli, commands, machine
+from leafwing.commands.comparison import child, compare, plan, speed, workers
+from leafwing.commands.comparison.record import load
+from leafwing.errors import LeafwingError
+from leafwing.runs import processor
+from leafwing.settings import Folder, Machine, Reading, Schedule
+from small_comparison import RING, Finished, plan_of
+
+# --- arguments --------------------------------------------------------------------------------------------------------------
+
+
+def test_options_are_assigned_to_the_recipes_that_have_them() -> None:
+    references = {"gan": "gan", "wgan_gp": "wgan_gp"}
+    options = plan.assign_options(["width=32", "wgan_gp.width=16", "penalty=1", "gan.lr-g=0.5"], references)
+    assert options == {"gan": {"width": "32", "lr_g": "0.5"}, "wgan_gp": {"width": "16", "penalty": "1"}}
+    for text, message in (
+        ("widht=3", "--set widht.* did you mean width"),
+        ("lsgan.width=3", "recipe 'lsgan'"),
+        ("gan.penalty=3", "recipe gan has no option 'penalty'"),
+        ("width=no", "recipe gan: width='no'"),
+        ("width", "write name=value"),
+    ):
+        with pytest.raises(LeafwingError, match=message):
+            plan.assign_options([text], references)
+
+
+def test_seeds_are_a_number_or_a_list() -> None:
+    assert plan.parse_seeds("3") == plan.parse_seeds(3) == [0, 1, 2]
+    assert plan.parse_seeds("7,9") == plan.parse_seeds([7, 9]) == [7, 9]
+    for value in ("0", "-1", "a", "1,1", [], "1,x"):
+        with pytest.raises(LeafwingError, match="seed"):
+            plan.parse_seeds(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipes": "gan,gna"}, "did you mean gan"),
+        ({"recipes": "gan,gan"}, "--recipes gan,gan"),
+        ({"recipes": ""}, "at least one"),
+        ({"metrics": "mods"}, "did you mean modes"),
+        ({"minutes": 0}, "--minutes 0"),
+        ({"jobs": 0}, "jobs"),
+        ({"images": "x"}, "images"),
+        ({"recipes": "dcgan"}, "points"),
+        ({"device": "tpu"}, "no device"),
+        ({"sise": 16}, "no argument 'sise'; did you mean size"),
+        ({"n": 0}, "n 0"),
+        ({"features": "pixel"}, "no feature network 'pixel'; did you mean pixels"),
+        ({"features": "inception", "weights": "missing.pth"}, "--weights missing.pth"),
+        ({"weights": "missing.pth"}, "--weights missing.pth"),
+        ({"metrics": "fid"}, "metric fid"),
+    ],
+)
+def test_invalid_arguments_are_refused_before_anything_is_written(
+    change: dict[str, Any], message: str, tmp_path: Path, fake_workers: FakeWorkers
+) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        commands.compare("ring", **{**RING, "options": (), **change}, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert fake_workers.requests == []
+
+
+def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    resolved = plan_of(
+        "digits",
+        tmp_path / "out",
+        recipes=["gan", "cgan"],
+        options={"gan.saturating": True, "width": 8},
+        size="16x32",
+        fit="pad",
+        background="#ff0000",
+        mirror=True,
+        hold_out=30,
+        minutes=1.5,
+        images="1k",
+    )
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(child, "train", lambda **given: calls.append(given) or SimpleNamespace(done="asked", folder="run"))
+    monkeypatch.setattr(child, "reel", lambda folder: None)
+    request = {"call": "train", "arguments": {**compare.training_arguments(resolved, "gan", 7), "out": "run"}}
+    assert child.main(json.dumps(request)) == 130
+    (arguments,) = calls
+    settings = arguments["settings"]
+    assert settings.reading == Reading("16x32", 1, "pad", "#ff0000", True, 30)
+    assert settings.schedule == Schedule(images=1000, time=90.0, seed=7)
+    assert settings.folder == Folder(save_every=25, keep_last=1, keep_every=5, grid_every=50)
+    assert settings.machine == Machine(device="cpu", threads=resolved.threads)
+    others = {"source": "digits", "recipe": "gan", "out": "run", "saturating": True, "width": 8}
+    assert {name: arguments[name] for name in others} == others
+    assert "saturating" not in compare.training_arguments(resolved, "cgan", 0)
+
+
+def test_speed_measurements_get_all_arguments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"size": "16x32", "fit": "pad", "mirror": True, "hold_out": 30, "minutes": 1.5, "options": {"cgan.width": 8}}
+    resolved = plan_of("digits", tmp_path / "out", recipes=["gan", "cgan"], **arguments)
+    measured: list[Any] = []
+    monkeypatch.setattr(speed, "speed", lambda *given: measured.append(given) or float(len(measured)))
+    request = json.dumps({"call": "speed", "arguments": speed.measurement_arguments(resolved, ["gan", "cgan"], 1)})
+    assert child.main(request) == 0
+    assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
+    source, recipe, settings, options = measured[0]
+    assert (source, recipe, options) == ("digits", "cgan", {"width": 8})
+    assert settings.reading == Reading("16x32", 1, "pad", "white", True, 30)
+    assert settings.schedule.seed == 1
+    assert settings.machine == Machine(device="cpu", threads=resolved.threads)
+
+    def fail(*given: Any) -> float:
+        raise LeafwingError("no memory")
+
+    monkeypatch.setattr(speed, "speed", fail)
+    assert child.main(request) == 2
+    assert capsys.readouterr().err == "leafwing: the speed of cgan cannot be measured: no memory\n"
+
+
+def test_the_command_in_the_report_has_all_arguments(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {
+        "recipes": "gan,cgan", "seeds": "4,5", "images": "1k", "minutes": 2.0123456, "size": "16", "mirror": True, "hold_out": 30,
+        "options": ["width=8", "gan.lr_g=0.5"], "metrics": "fid,kid", "n": 50, "features": "pixels", "jobs": 2, "device": "cpu",
+    }  # fmt: skip
+    words = shlex.split(plan_of("digits", tmp_path / "out", **arguments).command)[1:]
+    command, bound, unused = cli.commands_for(words).parse_args(words, exit_on_error=False, print_error=False)
+    assert (command.__module__, unused) == ("leafwing.cli.compare", {})  # type: ignore[attr-defined]
+    parsed = bound.arguments | {"options": bound.arguments["set"]}
+    assert {name: str(parsed[name]) for name in arguments} == {name: str(value) for name, value in arguments.items()}
+    assert plan.option_words("size", (16, 32)) == ["--size", "16x32"]
+    assert plan.option_words("mirror", False) == ["--no-mirror"]
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------------
+
+
+def test_trainings_share_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "cores", lambda: 8)
+    resolved = plan_of("ring", tmp_path / "out", **{**RING, "jobs": None})
+    assert (resolved.jobs, resolved.threads) == (4, 2), "no more jobs than runs, and the cores are shared"
+    assert plan.slots(resolved) == [{"OMP_NUM_THREADS": "2"}] * 4
+    footprint = max(entrant.footprint for entrant in resolved.entrants.values())
+    monkeypatch.setattr(plan, "available_memory", lambda: int(2.6 * footprint))
+    limited = plan_of("ring", tmp_path / "out", **{**RING, "jobs": None})
+    assert limited.jobs == 2, "as many as fit into four fifths of the memory"
+    assert machine.cores() >= 1
+    assert (workers.available_memory() or 1) > 0
+    assert processor()
+
+
+def test_each_training_has_one_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    resolved = plan_of("ring", tmp_path / "out", **RING)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    resolved.conditions, resolved.jobs = msgspec.structs.replace(resolved.conditions, device="cuda"), 3
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in plan.slots(resolved)] == ["2", "5", "2"]
+
+
+# --- compare.json -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_other_content_is_refused(tmp_path: Path, fake_workers: FakeWorkers) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(LeafwingError, match="not the folder of a comparison"):
+        commands.compare("ring", **RING, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    out = tmp_path / "out"
+    (out / "runs").mkdir(parents=True)
+    (out / "compare.json").write_text("{}")
+    with pytest.raises(LeafwingError, match=r"compare\.json: command is missing"):
+        commands.compare("ring", **RING, out=out)
+    (out / "compare.json").unlink()
+    (out / "runs" / "mine").mkdir()
+    with pytest.raises(LeafwingError, match="not the folder of a comparison"):
+        commands.compare("ring", **RING, out=out)
+    (out / "runs" / "mine").rmdir()
+    (out / ".lock").touch()
+    with FileLock(out / ".lock"), pytest.raises(LeafwingError, match="another leafwing compare is running"):
+        commands.compare("ring", **RING, out=out)
+    assert fake_workers.requests == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["threads"], "two", r"threads: expected `int`"),
+        (["asked", "minutes"], "2", r"asked\.minutes: expected `float \| null`"),
+        (["recipes", "gan", "options"], [], r"recipes\.gan\.options: expected `object`"),
+        (["runs", "gan-seed1", "status"], "done", r"runs\.gan-seed1\.status: invalid enum value 'done'"),
+        (["runs", "gan-seed1", "numbers", 2, "images"], None, r"runs\.gan-seed1\.numbers\[2\]\.images: expected `int`"),
+        (["runs"], 3, r"runs: expected `object`"),
+    ],
+)
+def test_a_damaged_record_is_refused_with_the_key_named(
+    finished: Finished, tmp_path: Path, keys: list[Any], value: Any, message: str
+) -> None:
+    content = json.loads((finished[0] / "compare.json").read_text())
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps(content))
+    assert msgspec.to_builtins(load(path)) == content
+    *parents, last = keys
+    entry = content
+    for key in parents:
+        entry = entry[key]
+    entry[last] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(LeafwingError, match=r"compare\.json: " + message):
+        load(path)
+    path.write_text("{")
+    with pytest.raises(LeafwingError, match=r"compare\.json cannot be read"):
+        load(path)
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    asked = {
+        "source": "ring",
+        "data": {},
+        "fingerprint": "f",
+        "held_out": 0,
+        "images": 600,
+        "minutes": None,
+        "device": "cpu",
+    }
+    runs = {"gan-seed0": {"processor": None}, "gan-seed1": {"status": "failed", "said": "no memory"}}
+    content = {"command": "leafwing compare", "asked": asked, "recipes": {"gan": {"reference": "gan", "options": {}}}}
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps({**content, "seeds": [0, 1], "images": {"gan": 600}, "threads": 1, "runs": runs}))
+    record = load(path)
+    assert record.recipes["gan"].digest == ""
+    assert (record.runs["gan-seed0"].status, record.runs["gan-seed1"].message) == (None, "no memory")

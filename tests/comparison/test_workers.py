@@ -1,0 +1,279 @@
+"""Child processes of a comparison: their outcome, speed and processor time; progress messages."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+import leafwing
+from fake_workers import Answer, FakeWorkers
+from leafwing import commands
+from leafwing.commands.comparison import compare, speed
+from leafwing.commands.comparison.record import Record, RunState
+from leafwing.commands.comparison.workers import Call, Child, Outcome, Stopped, Workers, last_message
+from leafwing.data import load
+from leafwing.errors import LeafwingError
+from leafwing.game import Clock
+from leafwing.progress import Silent
+from leafwing.runs import Run
+from leafwing.settings import Folder, Machine, Reading, Schedule, Settings
+from small_comparison import RING, Finished, plan_of
+
+# --- child processes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_real_child_process_makes_calls(tmp_path: Path) -> None:
+    settings = asdict(Settings(schedule=Schedule(images=50), folder=Folder(save_every=50)))
+    folder, log = str(tmp_path / "run"), tmp_path / "log.txt"
+    outcomes: list[Outcome] = []
+
+    def task(call: Call) -> None:
+        training = {"source": "ring", "recipe": "gan", "settings": settings, "out": folder, "width": 8, "batch": 50}
+        outcomes.append(call("train", training, log))
+        outcomes.append(call("resume", {"run": str(tmp_path / "nowhere")}, log))
+
+    Workers([{"OMP_NUM_THREADS": "1"}]).run([task])
+    trained, resumed = outcomes
+    assert (trained.code, json.loads(trained.output)) == (0, {"run": folder, "done": "images"})
+    assert list(Run(folder).weights()) == [50]
+    assert (tmp_path / "run" / "reel.webp").exists()
+    assert (resumed.code, resumed.output) == (2, "")
+    assert "nowhere" in resumed.message
+    (_, _, _, document, *_), *_ = [shlex.split(line) for line in log.read_text().splitlines() if line.startswith("$ ")]
+    assert json.loads(document)["call"] == "train"
+
+
+def test_the_last_message_explains_the_exit_code() -> None:
+    assert last_message("$ leafwing x\nnoise\nleafwing: it broke\n", 2) == "it broke"
+    assert last_message("$ leafwing x\nTraceback\nValueError: 3\n", 1) == "ValueError: 3"
+    assert last_message("$ leafwing x\n", 1) == "ended with exit code 1"
+    assert "memory" in last_message("", -signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not report the time of a single process")
+def test_a_child_process_has_its_own_processor_time(tmp_path: Path) -> None:
+    work = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.5)\nprint(time.process_time())"
+    other = Child([sys.executable, "-c", "while True: pass"])
+    with (tmp_path / "out").open("w+b") as out:
+        start = time.monotonic()
+        child = Child([sys.executable, "-c", work], stdout=out)
+        assert child.poll() is None
+        assert child.wait() == 0
+        passed = time.monotonic() - start
+        out.seek(0)
+        reported = float(out.read())
+    assert child.processor is not None
+    assert reported <= child.processor < reported + 0.2, "its end is included, other processes are not"
+    assert child.processor < passed - 0.4, "sleep costs nothing"
+    other.kill()
+    assert [other.wait(), other.wait(), other.poll()] == [-signal.SIGKILL] * 3
+    assert other.processor is not None
+
+
+def test_processor_time_is_summed_over_sessions(tmp_path: Path) -> None:
+    plan = plan_of("ring", tmp_path / "plan", **RING)
+    (tmp_path / "out").mkdir()
+    record = Record(tmp_path / "out")
+    record.begin(plan)
+    folder = record.run_folder("gan", 0)
+
+    def session(processor: float | None) -> Outcome:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").touch()
+        return Outcome(0, "", "", processor)
+
+    def stopped() -> Outcome:
+        raise Stopped(2.0)
+
+    def killed() -> Outcome:
+        raise KeyboardInterrupt
+
+    compare.add_processor_time(record, "gan", 0, lambda: session(3.0))
+    with pytest.raises(Stopped):
+        compare.add_processor_time(record, "gan", 0, stopped)
+    compare.add_processor_time(record, "gan", 0, lambda: session(1.5))
+    assert record.run_state("gan", 0).processor == 6.5
+    with pytest.raises(KeyboardInterrupt):
+        compare.add_processor_time(record, "gan", 0, killed)
+    compare.add_processor_time(record, "gan", 0, lambda: session(1.0))
+    assert record.run_state("gan", 0).processor is None, "the time of the killed session is unknown"
+
+
+def test_a_run_that_another_process_trains_is_waited_for(finished: Finished) -> None:
+    run = Run(finished[0] / "runs" / "gan-seed0")
+    lock = FileLock(run.folder / ".lock", thread_local=False)
+    lock.acquire()
+    releases: list[float] = []
+
+    def release() -> None:
+        time.sleep(0.3)
+        releases.append(time.monotonic())
+        lock.release()
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    compare.wait_for_lock(run, pause=0.05)
+    assert releases
+    thread.join()
+    assert compare.is_complete(run, budget(None, 600))
+
+
+def budget(minutes: float | None, images: int | None) -> Any:
+    """A plan with nothing but a budget."""
+    return SimpleNamespace(conditions=SimpleNamespace(minutes=minutes, images=images), device="cpu")
+
+
+def test_a_training_that_was_cut_short_continues_with_more_time(tmp_path: Path) -> None:
+    settings = {"out": tmp_path / "run", "images": "10M", "time": 0.2, "width": 8, "threads": 1, "precision": "fp32"}
+    run = leafwing.train("ring", "lsgan", **settings)
+    seconds = run.records()[-1]["seconds"]
+    assert compare.is_complete(run, budget(seconds / 60, 10_000_000))
+    assert not compare.is_complete(run, budget(2 * seconds / 60, 10_000_000))
+    assert not compare.is_complete(run, budget(seconds / 60, None)), "with minutes alone there is more time"
+    assert not compare.is_complete(run, budget(None, 10_000_000))
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------------
+
+
+def test_minutes_become_images_at_the_measured_speed(fake_workers: FakeWorkers, tmp_path: Path) -> None:
+    def answer(request: Mapping[str, Any]) -> Answer:
+        if request["call"] == "speed":
+            speeds = {"gan": [1000.0], "lsgan": [50.0]}
+            return 0, json.dumps({name: speeds[name] for name in request["arguments"]["recipes"]}), ""
+        return 1, "", "leafwing: enough"
+
+    fake_workers.answer = answer
+    arguments = {**RING, "images": None, "minutes": 2}
+    with pytest.raises(LeafwingError, match=r"no run was evaluated \(enough\)"):
+        commands.compare("ring", **arguments, out=tmp_path / "out")
+    orders = sorted(list(given["recipes"]) for given in fake_workers.arguments("speed"))
+    assert orders == [["gan", "lsgan"], ["lsgan", "gan"]], "all recipes in every slot, each slot starts with another"
+    schedules = [given["settings"]["schedule"] for given in fake_workers.arguments("train")]
+    assert {schedule["images"] for schedule in schedules} == {int(0.9 * 120 * 1000), int(0.9 * 120 * 50)}
+    assert {schedule["time"] for schedule in schedules} == {480.0}
+    fake_workers.requests.clear()
+    with pytest.raises(LeafwingError, match="no run was evaluated"):
+        commands.compare("ring", **arguments, out=tmp_path / "out")
+    assert "speed" not in fake_workers.calls(), "the numbers of images stay"
+    fake_workers.answer = lambda request: (2, "", "leafwing: no memory")
+    with pytest.raises(LeafwingError, match=r"no memory. See .*speed0"):
+        commands.compare("ring", **arguments, out=tmp_path / "bad")
+
+
+def test_images_follow_from_the_median_speed() -> None:
+    speeds = {"a": [100.0, 1.0, 110.0], "b": [50.0], "c": [0.001]}
+    images = speed.images_in_time(speeds, 60, {"a": 64, "b": 64, "c": 64})
+    assert images == {"a": 5400, "b": 2700, "c": 64}, "at least one batch"
+
+
+def test_a_slice_has_whole_rounds_and_no_warm_up() -> None:
+    """Rounds of four turns of D and one of G, which shows no images and takes half of the time; slow at first."""
+    now = [0.0]
+    stopwatch = speed.Stopwatch(lambda: now[0])
+    clock = Clock(0, 10**12, 0)
+    for _ in range(20):
+        for turn in range(5):
+            now[0] += (0.05 if turn < 4 else 0.2) * (3 if now[0] < 0.4 else 1)
+            clock = Clock(clock.images + 10 * (turn < 4), 10**12, clock.round)
+            if stopwatch(clock):
+                assert stopwatch.speed == pytest.approx(100.0), "40 images in a round of 0.4 s"
+                assert now[0] < 3
+                return
+        clock = Clock(clock.images, 10**12, clock.round + 1)
+    pytest.fail("the slice never ended")
+
+
+def test_a_slice_of_a_very_long_round_ends_within_it() -> None:
+    now = [0.0]
+    stopwatch = speed.Stopwatch(lambda: now[0])
+    for turn in range(1, 100):
+        now[0] += 4.0
+        if stopwatch(Clock(8 * turn, 10**12, 0)):
+            break
+    assert (stopwatch.speed, turn) == (2.0, 6), "12 s of warm-up, 12 s of the slice"
+
+
+def keep_busy() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
+def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both share one core, so that the speed by the wall clock halves; by processor time it stays, up to caches and noise."""
+    monkeypatch.setattr(speed, "SLICES", 3)
+    monkeypatch.setattr(speed, "SLICE", 0.4)
+    monkeypatch.setattr(speed, "WARM_UP", 0.1)
+    settings = Settings(reading=Reading(hold_out=0), machine=Machine(device="cpu", threads=1))
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+
+    def measure() -> tuple[float, float]:
+        """Images per second of processor time in the fastest slice; fraction of wall-clock time that this process had the core."""
+        start, processor = time.perf_counter(), time.process_time()
+        (speeds,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
+        return max(speeds), (time.process_time() - processor) / (time.perf_counter() - start)
+
+    competitor = multiprocessing.get_context("fork").Process(target=keep_busy, daemon=True)
+    try:
+        os.sched_setaffinity(0, {max(cores)})
+        torch.set_num_threads(1)
+        load("ring")
+        undisturbed, _ = measure()
+        competitor.start()
+        disturbed, fraction = measure()
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+        if competitor.pid:
+            competitor.kill()
+            competitor.join()
+    assert fraction < 0.7, "the competitor had its part of the core"
+    assert 1 / 1.4 < disturbed / undisturbed < 1.4
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------------
+
+
+def test_messages_say_how_far_the_runs_are_and_what_remains(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    progress = Silent()
+    progress.say = texts.append  # type: ignore[method-assign]
+    plan: Any = SimpleNamespace(runs=[("gan", 0), ("gan", 1), ("gan", 2)], images={"gan": 1200}, jobs=1)
+    record: Any = SimpleNamespace(
+        run_state=lambda name, seed: RunState(status="finished"),
+        run_folder=lambda name, seed: finished[0] / "runs" / "gan-seed0",
+    )
+    messages = compare.Messages(plan, record, progress)
+    messages.update()
+    assert texts == [], "at most every half minute"
+    now = time.monotonic()
+    messages.start_times["gan", 0] = now - 100
+    messages.training_ended("gan", 0)
+    assert texts == ["gan seed 0 finished in 1m 40s"]
+    messages.end("gan", 0, is_new=True)
+    messages.start_times["gan", 1], messages.last_update = now - 60, now - 40
+    messages.update()
+    assert texts[1].startswith("gan seed 1: 600 of 1.2k images, ")
+    assert texts[2] == "1 of 3 runs done, about 2m 40s left", "of 110 s each, the second is half done"
+    assert compare.last_log_line(finished[0] / "nothing") == {}
+    diverged = {"images": 700, "seconds": 1.0, "costs": {}, "diverged": "D became nan"}
+    monkeypatch.setattr(compare, "last_log_line", lambda log: diverged)
+    messages.last_update = now - 40
+    messages.update()
+    assert texts[3] == "gan seed 1: 700 of 1.2k images"

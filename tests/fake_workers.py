@@ -1,0 +1,106 @@
+"""Child processes for `leafwing compare` that start at once: forked from a process with torch loaded, or none at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from multiprocessing import connection
+from pathlib import Path
+from typing import IO, Any
+
+from kills import children
+from leafwing.commands.comparison import child
+
+Answer = tuple[int, str, str]
+"""Exit code, standard output and standard error of a child process."""
+
+
+def run_child(request: str, environment: dict[str, str], output: str, log: str) -> None:
+    """The child program, in a process that was forked with torch loaded."""
+    import torch
+
+    os.environ |= environment
+    torch.set_num_threads(1)
+    for number, path in ((1, output), (2, log)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    code = child.main(request)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Forked:
+    """A forked child process, with the methods of `workers.Child`."""
+
+    def __init__(
+        self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes], path: Path
+    ) -> None:
+        self.files = {output: path.with_suffix(".out"), log: path.with_suffix(".err")}
+        arguments = (json.dumps(request), {**os.environ, **slot}, *map(str, self.files.values()))
+        self.process = children().Process(target=run_child, args=arguments)
+        self.process.start()
+        self.lock = threading.Lock()  # of two threads that poll at the same time, one would get 255
+
+    def wait(self) -> int:
+        connection.wait([self.process.sentinel])
+        code = self.poll()
+        for file, path in self.files.items():
+            file.write(path.read_bytes() if path.exists() else b"")
+        assert code is not None
+        return code
+
+    def poll(self) -> int | None:
+        with self.lock:
+            return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.process.pid or 0, number)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+class Ended:
+    """A child process that has ended."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def wait(self) -> int:
+        return self.code
+
+    poll = wait
+
+    def send_signal(self, number: int) -> None: ...
+
+
+class FakeWorkers:
+    """Replaces `workers.start`: records each request, and starts a forked process or answers without one.
+
+    Args:
+        folder: for the output of the processes.
+        answer: request -> answer; None: start a process.
+    """
+
+    def __init__(self, folder: Path, answer: Callable[[Mapping[str, Any]], Answer | None] = lambda request: None) -> None:
+        self.folder, self.answer, self.requests = folder, answer, list[Mapping[str, Any]]()
+
+    def __call__(self, request: Mapping[str, Any], slot: Mapping[str, str], output: IO[bytes], log: IO[bytes]) -> Any:
+        self.requests.append(request)
+        if (answer := self.answer(request)) is None:
+            return Forked(request, slot, output, log, self.folder / f"child{len(self.requests)}")
+        code, result, messages = answer
+        output.write(result.encode())
+        log.write(messages.encode())
+        return Ended(code)
+
+    def arguments(self, call: str) -> list[Mapping[str, Any]]:
+        """The arguments of all requests of a call."""
+        return [request["arguments"] for request in self.requests if request["call"] == call]
+
+    def calls(self) -> list[str]:
+        """The names of all calls, sorted."""
+        return sorted(request["call"] for request in self.requests)
