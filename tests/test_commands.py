@@ -481,7 +481,7 @@ def test_a_run_from_before_these_choices_were_recorded_goes_on(folder: Path, tmp
 def test_a_dry_run_says_what_was_chosen_and_why(folder: Path) -> None:
     plan = commands.forecast(folder, "dcgan", micro_batch=4, layout="contiguous", **TINY)
     assert plan["machine"]["micro_batch"] == 4
-    assert plan["why"]["layout"] == "as asked"
+    assert plan["why"]["layout"] == "as requested"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
     said = describe_plan(plan)
     assert "capture     no (cpu has no graphs)" in said

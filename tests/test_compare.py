@@ -43,7 +43,7 @@ from leafwing.model import Model
 from leafwing.progress import Silent
 from leafwing.runs import Run, processor
 from page import Page
-from tiny import PICTURES, build, serves, start
+from tiny import PICTURES, build, supports, start
 
 SETTINGS = ("latent=2", "batch=50", "width=8", "gan.width_d=8", "gan.dropout=0")
 RING: dict[str, Any] = {"recipes": "gan,lsgan", "seeds": 2, "images": 600, "options": SETTINGS, "n": 200, "jobs": 2}
@@ -709,7 +709,7 @@ def test_a_training_that_was_cut_short_goes_on_where_more_time_is_given(tmp_path
     assert not comparing.complete(run, asked(None, 10_000_000))
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if serves(name, PICTURES)])
+@pytest.mark.parametrize("name", [name for name in recipes.names() if supports(name, PICTURES)])
 def test_the_generators_steps_are_counted_as_the_loop_plays_them(name: str) -> None:
     training = start(name, PICTURES, images=100)
     taken, take = [], training.engine.take

@@ -47,7 +47,7 @@ def order(played: Game, rounds: int) -> list[str]:
     run = training(played, 10**6)
     take = run.engine.take
     run.engine.take = lambda turns, batch, clock: moved.extend(t.moves for t in turns) or take(turns, batch, clock)  # type: ignore[method-assign]
-    list(run.ticks(10**9, watch=lambda clock: run.clock.round >= rounds))
+    list(run.ticks(10**9, should_stop=lambda clock: run.clock.round >= rounds))
     return moved
 
 
@@ -73,7 +73,7 @@ def test_during_starts_and_ends_with_the_clock() -> None:
         Turn("D", play, [Term("late", gap)], during=(0.5, 2)),
     )
     run = training(game([early, late, G_TURN]), 40)
-    by_tick = [set(tick.costs) for tick in run.ticks(4)]
+    by_tick = [set(tick.losses) for tick in run.ticks(4)]
     assert by_tick[:5] == [{"D/early", "G/gap"}] * 5
     assert by_tick[5:] == [{"D/late", "G/gap"}] * 5
 

@@ -121,16 +121,16 @@ def test_a_process_alone_exchanges_nothing(unset: pytest.MonkeyPatch) -> None:
     unset.setenv("MASTER_PORT", "29500")  # says nothing of how many there are
     net = nn.Sequential(nn.BatchNorm1d(2))
     tensor = torch.tensor([1.0, 2.0])
-    with Processes.join() as p, p.others_alive(), p.first_on_machine():
+    with Processes.join() as p, p.detect_lost(), p.first_on_machine():
         p.average([tensor, None])
         p.barrier()
         synchronise_batch_norm(net, p)
         assert not dist.is_initialized()
         assert (p.rank, p.world, p.local, p.first) == (0, 1, 0, True)
-        assert p.share(7) == slice(0, 7)
+        assert p.rows(7) == slice(0, 7)
         assert [p.agree(1), p.agree(0), p.agree(True)] == [1, 0, 1]
         assert p.gather(tensor) is tensor
-        assert p.tell(("as", "it is")) == ("as", "it is")
+        assert p.broadcast(("as", "it is")) == ("as", "it is")
         assert p.device("mps") == "mps"
     assert tensor.tolist() == [1, 2]
     assert type(net[0]) is nn.BatchNorm1d
@@ -175,11 +175,11 @@ def test_others_who_do_not_come(unset: pytest.MonkeyPatch) -> None:
 
 
 def test_shares_of_a_batch() -> None:
-    assert [Processes(rank, 4).share(12) for rank in range(4)] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)]
+    assert [Processes(rank, 4).rows(12) for rank in range(4)] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)]
     with pytest.raises(LeafwingError, match="a batch of 65 cannot be shared by 4 processes: choose --batch 64"):
-        Processes(0, 4).share(65)
+        Processes(0, 4).rows(65)
     with pytest.raises(LeafwingError, match="a batch of 1 cannot be shared by 4 processes: choose --batch 4"):
-        Processes(0, 4).share(1)
+        Processes(0, 4).rows(1)
 
 
 def test_devices() -> None:
@@ -193,20 +193,20 @@ def test_devices() -> None:
 
 def test_an_error_of_ones_own_is_not_mistaken_for_a_lost_process() -> None:
     for text in ("mat1 and mat2 shapes cannot be multiplied", "[enforce fail at /gloo/transport/tcp/pair.cc:456] 4 vs 8"):
-        with pytest.raises(RuntimeError, match=r"shapes|enforce"), Processes(0, 2).others_alive():
+        with pytest.raises(RuntimeError, match=r"shapes|enforce"), Processes(0, 2).detect_lost():
             raise RuntimeError(text)
     with (
         pytest.raises(ProcessLost, match=r"one of the 3 other processes \(or its machine\) is gone"),
-        Processes(0, 4).others_alive(),
+        Processes(0, 4).detect_lost(),
     ):
         raise RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:7043.")
-    with pytest.raises(ProcessLost, match="process 0 of 2 does not answer"), Processes(1, 2).others_alive():
+    with pytest.raises(ProcessLost, match="process 0 of 2 does not answer"), Processes(1, 2).detect_lost():
         raise RuntimeError(
             "[/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to complete"
         )
     with (
         pytest.raises(ProcessLost, match=r"gone; this training stops here\. Resume"),
-        Processes(1, 2).others_alive("Resume"),
+        Processes(1, 2).detect_lost("Resume"),
     ):
         raise dist.DistBackendError("NCCL communicator was aborted")
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import HeldClock, Rehearsal
-from leafwing.engine.share import Share
+from leafwing.engine.rows import Share
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
 from tiny import PICTURES, POINTS, batches, build, same, serves, start, tensors

@@ -85,7 +85,7 @@ def the_mean_of_tensors(p: Processes) -> None:
 def halves_of_a_batch_give_the_gradients_of_all(p: Processes) -> None:
     net, whole, x = convolutions(norm=False), convolutions(norm=False), pictures()
     whole(x).square().mean().backward()
-    net(x[p.share(N)]).square().mean().backward()
+    net(x[p.rows(N)]).square().mean().backward()
     p.average(gradients(net))
     for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
         near(mine, theirs, 1e-6)
@@ -100,7 +100,7 @@ def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool 
     for one in (net, whole):
         one.requires_grad_(not frozen)
     for _ in range(2):
-        own, all_ = x[p.share(N)].clone().requires_grad_(), x.clone().requires_grad_()
+        own, all_ = x[p.rows(N)].clone().requires_grad_(), x.clone().requires_grad_()
         outputs = []
         for one, seen in ((net, own), (whole, all_)):
             one.zero_grad()
@@ -136,7 +136,7 @@ def batch_norm_in_bf16(p: Processes) -> None:
 def batch_norm_differentiated_twice(p: Processes) -> None:
     net, whole, x = convolutions(norm=True), convolutions(norm=True), pictures()
     synchronise_batch_norm(net, p)
-    for one, seen in ((net, x[p.share(N)].clone()), (whole, x)):
+    for one, seen in ((net, x[p.rows(N)].clone()), (whole, x)):
         seen.requires_grad_()
         (slope,) = torch.autograd.grad(one(seen).sigmoid().sum(), seen, create_graph=True)
         slope.flatten(1).square().sum(1).mean().backward()
@@ -158,7 +158,7 @@ def batch_norm_of_every_kind(p: Processes) -> None:
         synchronise_batch_norm(shared, p)
         for seed in range(2):
             x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 3 + 1
-            near(shared(x[p.share(N)]), plain(x)[p.share(N)], 2e-6)
+            near(shared(x[p.rows(N)]), plain(x)[p.rows(N)], 2e-6)
         for mine, theirs in zip(shared.buffers(), plain.buffers(), strict=True):
             near(mine, theirs, 2e-6)
         if p.first:  # no exchange
@@ -186,7 +186,7 @@ def networks_of_the_house(p: Processes) -> None:
             synchronise_batch_norm(G, p)
             synchronise_batch_norm(D, p)
         step = torch.optim.SGD(G.parameters(), 0.1)
-        nn.functional.softplus(-D(G(z[p.share(N)] if shared else z))).mean().backward()
+        nn.functional.softplus(-D(G(z[p.rows(N)] if shared else z))).mean().backward()
         if shared:
             p.average(gradients(G))
         step.step()
@@ -221,13 +221,13 @@ def gathering_keeps_the_order(p: Processes) -> None:
     assert p.gather(own).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
     pictures_ = pictures()
     for dtype in (torch.uint8, torch.bool, torch.bfloat16, torch.float64):
-        assert torch.equal(p.gather(pictures_[p.share(N)].to(dtype)), pictures_.to(dtype))
+        assert torch.equal(p.gather(pictures_[p.rows(N)].to(dtype)), pictures_.to(dtype))
 
 
 def process_0_tells_the_others(p: Processes) -> None:
     plain = {"folder": "runs/0001-é", "seed": 3, "list": [1.5, None, True]}
-    assert p.tell(plain if p.first else "something else") == plain
-    assert p.tell(None) is None
+    assert p.broadcast(plain if p.first else "something else") == plain
+    assert p.broadcast(None) is None
 
 
 def the_first_of_a_machine_goes_first(p: Processes, folder: Path) -> None:
@@ -285,10 +285,10 @@ def rounds(p: Processes, folder: Path, until: Callable[[int], bool] = lambda n: 
     net, x = convolutions(norm=True), pictures()
     synchronise_batch_norm(net, p)
     n, done = 0, 0
-    with p.others_alive("Start it again"):
+    with p.detect_lost("Start it again"):
         while not done:
             net.zero_grad()
-            net(x[p.share(N)]).square().mean().backward()
+            net(x[p.rows(N)]).square().mean().backward()
             p.average(gradients(net))
             n += 1
             time.sleep(STEP)

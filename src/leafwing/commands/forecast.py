@@ -26,14 +26,14 @@ def forecast(
 
     A few steps are trained and thrown away; no run folder is made. Memory is worked out, for half and twice the batch too.
     """
-    from leafwing.engine.footprint import footprint
+    from leafwing.engine.footprint import estimate_footprint
 
     refuse(out)
     given, own = separated({**(given_in(settings) if settings else {}), **options})
     plan = resolve(source, recipe, given, own, progress or Silent(), replay)
     training = prepare(plan, images=10**12)
     batch, schedule = training.game.batch, plan.settings.schedule
-    needs = footprint(training.engine, fed(plan.config["data"], plan.data)[0].batch(schedule.seed, 0, 4), batch)
+    needs = estimate_footprint(training.engine, fed(plan.config["data"], plan.data)[0].batch(schedule.seed, 0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # the first turns are slower
     before, started = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=started + 3.0))

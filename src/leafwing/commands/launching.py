@@ -190,7 +190,7 @@ def together(advice: str) -> Iterator[Processes]:
 
     threads = torch.get_num_threads()
     try:
-        with Processes.join() as processes, processes.others_alive(advice):
+        with Processes.join() as processes, processes.detect_lost(advice):
             yield processes
     finally:
         torch.set_num_threads(threads)  # a training's number of threads is not that of whatever comes after it

@@ -222,8 +222,8 @@ def begun(
     torch.manual_seed(settings.schedule.seed)
     game = recipes.build(config["recipe"], recipe, shown.spec, config["options"])
     setup = set_up(settings.machine)
-    engine = Engine(game, setup, say=say, processes=processes)
-    engine.processes.share(game.batch)  # raises: it cannot be shared
+    engine = Engine(game, setup, notify=say, processes=processes)
+    engine.processes.rows(game.batch)  # raises: it cannot be shared
     return Training(
         game,
         shown.batches(

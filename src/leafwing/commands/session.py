@@ -53,13 +53,13 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
         def session() -> bool:
             """Train until the end, or until training goes back: then True."""
             last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
-            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, watch=watch):
+            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=watch):
                 images = tick.clock.images
                 record = {
                     "images": images,
                     "seconds": round(tick.seconds, 3),
                     "images_per_second": round(tick.images_per_second, 1),
-                    "costs": dict(tick.costs),
+                    "costs": dict(tick.losses),
                     "memory": tick.memory,
                     "round": tick.clock.round,
                     **monitor.look(tick),
@@ -73,7 +73,7 @@ def carry_on(run: Run, training: Training, progress: Silent, writer: Any, held: 
                     run.log(record)
                     progress.tick(record)
                     if summary:
-                        for name, value in (tick.costs | record.get("health", {})).items():
+                        for name, value in (tick.losses | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
                 if action == "roll_back":
                     monitor.go_back()

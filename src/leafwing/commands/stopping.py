@@ -96,7 +96,7 @@ class Stopping:
         engine.set_random(random)
         now = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
-            return bool(engine.processes.tell(None))
+            return bool(engine.processes.broadcast(None))
         series = {
             row["images"]: row["value"] for row in [*self.run.numbers(), now] if same(row, now) and row["images"] <= images
         }
@@ -110,7 +110,7 @@ class Stopping:
         )
         # A training that was interrupted has checkpoints between those that it would have had, which count once with the one before.
         since = {shown // every for shown in series if shown > best} - {best // every}
-        return bool(engine.processes.tell(len(since) >= self.patience))
+        return bool(engine.processes.broadcast(len(since) >= self.patience))
 
 
 def same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leafwing.engine.setup import speed_of_threads
+from leafwing.engine.setup import measure_thread_speeds
 from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.runs import Change, Run
@@ -91,7 +91,7 @@ class Threads:
         counts = sorted({1, *(max(1, self.most >> halvings) for halvings in range(self.most.bit_length())), now})
         votes = []
         for _ in range(2):
-            speed = speed_of_threads(*counts)
+            speed = measure_thread_speeds(*counts)
             fastest = max(speed, key=lambda number: speed[number])
             votes.append(fastest if speed[fastest] >= BETTER * speed[now] else now)
         self.measured = time.monotonic()
@@ -102,7 +102,7 @@ class Threads:
         return now
 
     def _advise(self, tick: Tick, now: int, better: int) -> None:
-        speed = speed_of_threads(now, better)
+        speed = measure_thread_speeds(now, better)
         self.said = True
         self.progress.warn(
             f"training has slowed down from {self.best[now]:,.0f} to {tick.images_per_second:,.0f} images/s: other programs use the "

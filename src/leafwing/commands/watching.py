@@ -47,12 +47,12 @@ class Monitor:
         often = health.every(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
         self.every = max(run.settings.folder.log_every, often)
         self.last = training.clock.images
-        kept = training.beside.get("health", {})
+        kept = training.extra.get("health", {})
         self.probe: Probe | None = None
         if self.way != "off":
             passing = training.engine.micro_batch or training.batch // self.processes.world
             n = min(SAMPLES, max(8, passing))  # no more than memory has room for
-            self.probe = Probe(training.engine, training.batches, n=n, held=held)
+            self.probe = Probe(training.engine, training.batches, n=n, held_out=held)
             self.probe.restore(kept)
         self.rolled: list[dict[str, Any]] = list(kept.get("rolled_back", []))
         self.back: dict[str, Any] = {}
@@ -81,7 +81,7 @@ class Monitor:
         if self.probe is None or images // self.every == self.last // self.every:
             return {}
         self.last = images
-        return {"health": self.probe.look(tick.clock)}
+        return {"health": self.probe.measure(tick.clock)}
 
     def judge(self, record: dict[str, Any]) -> str:
         """What is to be done after this tick: nothing, `stop` or `roll_back`. New alarms are said, and put into the record.
@@ -102,11 +102,11 @@ class Monitor:
                     self.said.add(alarm.kind)
                     self.progress.warn(str(alarm))
         if self.way == "stop":
-            return "stop" if self.processes.tell(bool(fresh)) else ""
+            return "stop" if self.processes.broadcast(bool(fresh)) else ""
         if self.way != "roll_back":
             return ""
         serious = [alarm for alarm in fresh if alarm.kind in health.SLOWER_HELPS]
-        if not self.processes.tell(bool(serious)):
+        if not self.processes.broadcast(bool(serious)):
             return ""
         since, why = (min(alarm.since for alarm in serious), serious[0].kind) if serious else (0, "")
         return "roll_back" if self._can_go_back(since, why) else "stop"
@@ -128,7 +128,7 @@ class Monitor:
 
     def _set_beside(self) -> None:
         seen = self.probe.state() if self.probe else {}
-        self.training.beside["health"] = {"rolled_back": self.rolled, **seen}
+        self.training.extra["health"] = {"rolled_back": self.rolled, **seen}
 
     def _copy(self, images: int) -> Path:
         return self.run.folder / f"resume-{images:09d}.pt"
@@ -180,7 +180,7 @@ class Monitor:
             if copies and len(self.rolled) < self.run.settings.watching.roll_backs:
                 to, rate = max((one for one in copies if one < since), default=copies[0]), SLOWER ** (len(self.rolled) + 1)
                 self.back = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
-        self.back = self.processes.tell(self.back)
+        self.back = self.processes.broadcast(self.back)
         return bool(self.back)
 
     def go_back(self) -> None:
@@ -192,10 +192,10 @@ class Monitor:
             raise LeafwingError(f"{self._copy(to)} cannot be read: {error}") from error
         self.run.load_weights(training.game, to)
         training.restore(state)
-        training.engine.slow_down(self.back["rate"])
+        training.engine.scale_learning_rates(self.back["rate"])
         training.seconds, self.last, self.rolled = seconds, to, [*self.rolled, self.back]
         if self.probe:
-            self.probe.restore(training.beside["health"])
+            self.probe.restore(training.extra["health"])
         self._set_beside()
         self.processes.barrier()  # all have read what the first may now remove
         if self.processes.first:

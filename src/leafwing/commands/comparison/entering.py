@@ -228,9 +228,9 @@ def checked_evaluation(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def memory_of(training: Any, data: Dataset) -> int:
     """Bytes that a training will take on the CPU, worked out."""
-    from leafwing.engine.footprint import footprint
+    from leafwing.engine.footprint import estimate_footprint
 
-    return footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
+    return estimate_footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
 
 
 def command_line(given: Mapping[str, Any], references: Sequence[str], seeds: Sequence[int]) -> str:

@@ -94,7 +94,7 @@ def speed(asked: Mapping[str, Any], options: Mapping[str, Any]) -> float:
     device = begun.engine.setup.device
     stopwatch = Stopwatch(clock_of(device, begun.engine.setup.threads), lambda: synchronise(device))
     try:
-        list(begun.ticks(10**12, watch=stopwatch))
+        list(begun.ticks(10**12, should_stop=stopwatch))
     except Diverged:  # what was measured holds, and its training will say it
         if not stopwatch.speed:
             raise

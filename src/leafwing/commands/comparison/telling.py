@@ -117,12 +117,12 @@ def variety(run: Run, data: Dataset) -> float:
 
     It is the mean distance of pairs of pictures averaged down to 8x8, as the health monitor measures it, of many more pictures.
     """
-    from leafwing.engine.probe import between, coarse
+    from leafwing.engine.probe import downsample, mean_distance
     from leafwing.model import Model
 
     samples = Model.load(run).sample(SAMPLED, seed=0)
     real = data.batch(0, 0, min(SAMPLED, len(data)))["image"].float() / 127.5 - 1
-    return round(float(between(coarse(samples)) / between(coarse(real))), 4)
+    return round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4)
 
 
 def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G") -> int | None:
