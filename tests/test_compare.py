@@ -43,7 +43,7 @@ from leafwing.model import Model
 from leafwing.progress import Silent
 from leafwing.runs import Run, processor
 from page import Page
-from tiny import PICTURES, build, supports, start
+from tiny import PICTURES, build, start, supports
 
 SETTINGS = ("latent=2", "batch=50", "width=8", "gan.width_d=8", "gan.dropout=0")
 RING: dict[str, Any] = {"recipes": "gan,lsgan", "seeds": 2, "images": 600, "options": SETTINGS, "n": 200, "jobs": 2}

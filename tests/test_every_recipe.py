@@ -17,7 +17,7 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, SMALL, THREADS, ATTRIBUTES, batches, build, same, supports, start, tensors
+from tiny import ATTRIBUTES, PICTURES, POINTS, SMALL, THREADS, batches, build, same, start, supports, tensors
 
 pytestmark = pytest.mark.machine
 CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS, ATTRIBUTES) if supports(name, spec)]

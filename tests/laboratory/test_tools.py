@@ -23,7 +23,7 @@ from leafwing.laboratory.mix import mix
 from leafwing.laboratory.truncate import parse_psi, truncate
 from leafwing.metrics.features import load_features
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, ATTRIBUTES, build
+from tiny import ATTRIBUTES, PICTURES, POINTS, build
 
 pytestmark = pytest.mark.machine
 
