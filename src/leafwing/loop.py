@@ -108,34 +108,34 @@ class Training:
         """
         device, processes = self.engine.setup.device, self.engine.processes
         losses: list[UnitLosses] = []
-        started, shown = time.perf_counter(), self.clock.images
+        start_time, start_images = time.perf_counter(), self.clock.images
         batch: Batch | None = None
-        done, request = "images" if self.round_start == self.clock.images >= self.clock.total else "", ""
-        while not done:
+        reason, request = "images" if self.round_start == self.clock.images >= self.clock.total else "", ""
+        while not reason:
             turn, at_tick = self.game.turns[self.turn], False
             if self.repeats < turn.times(replace(self.clock, images=self.round_start)):
                 batch = self._take(turn, batch, losses)
                 request = "asked" if should_stop(self.clock) else ""
-                if time.perf_counter() - started + self.seconds >= seconds:
+                if time.perf_counter() - start_time + self.seconds >= seconds:
                     request = "seconds"
-                done = request if processes.world == 1 else ""
+                reason = request if processes.world == 1 else ""
             elif self.turn + 1 < len(self.game.turns):
                 self.turn, self.repeats = self.turn + 1, 0
             else:
                 self._end_round()
-                done = STOP_REASONS[processes.agree(STOP_REASONS.index(request))] if processes.world > 1 else ""
-                at_tick = self.clock.images // every != shown // every
-                done = "images" if self.clock.images >= self.clock.total else done
-            if done or at_tick:
+                reason = STOP_REASONS[processes.agree(STOP_REASONS.index(request))] if processes.world > 1 else ""
+                at_tick = self.clock.images // every != start_images // every
+                reason = "images" if self.clock.images >= self.clock.total else reason
+            if reason or at_tick:
                 synchronise(device)
-                elapsed = time.perf_counter() - started
+                elapsed = time.perf_counter() - start_time
                 self.seconds += elapsed
                 means = mean_losses(losses, processes.average)
                 self.engine.check_weights(self.clock.images)
-                speed = (self.clock.images - shown) / elapsed
-                yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), done)
+                speed = (self.clock.images - start_images) / elapsed
+                yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), reason)
                 losses.clear()
-                started, shown = time.perf_counter(), self.clock.images
+                start_time, start_images = time.perf_counter(), self.clock.images
 
     def _take(self, turn: Turn, batch: Batch | None, losses: list[UnitLosses]) -> Batch:
         """Takes one turn, together with the turns that share its round.

@@ -122,17 +122,8 @@ def test_a_recipe_whose_operations_depend_on_the_batch_size_is_measured_at_its_p
 def test_the_memory_of_every_recipe_grows_with_the_batch(name: str, spec: Any) -> None:
     training = start(name, spec, 10**6)
     footprint = estimate_footprint(training.engine, training.batches(0, 4), 6)
-    assert (
-        min(
-            footprint.weights,
-            footprint.gradients,
-            footprint.data,
-            footprint.activations,
-            footprint.fragmentation,
-            footprint.base,
-        )
-        > 0
-    )
+    parts = (footprint.weights, footprint.gradients, footprint.data, footprint.activations, footprint.fragmentation)
+    assert min(*parts, footprint.base) > 0
     sizes = [footprint.at(batch).total for batch in (6, 64, 512)]
     assert sizes == sorted(set(sizes))
 
