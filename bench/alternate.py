@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from leafwing.engine import memory, synchronise
+from leafwing.engine import peak_memory, synchronise
 
 Steps = Callable[[int], None]
 """Trains so many steps."""
@@ -73,7 +73,7 @@ def worker(make: Callable[..., Steps], arguments: tuple[Any, ...], pipe: Connect
         started = time.perf_counter()
         train(count)
         synchronise(device)
-        pipe.send((time.perf_counter() - started, memory(device)))
+        pipe.send((time.perf_counter() - started, peak_memory(device)))
 
 
 def heard(pipe: Connection) -> int | None:

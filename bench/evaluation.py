@@ -26,7 +26,7 @@ from PIL import Image
 
 import leafwing
 from leafwing.commands import evaluate
-from leafwing.engine import choose, memory
+from leafwing.engine import choose, peak_memory
 from leafwing.runs import versions
 from rows import keep
 
@@ -52,7 +52,7 @@ def noise(folder: Path, n: int) -> Path:
 def train(source: str, out: str, width: int, threads: int) -> int:
     """A few rounds; the process's peak memory in bytes."""
     leafwing.train(source, "dcgan", images=1280, size=64, width=width, device="cpu", threads=threads, out=out)
-    return memory("cpu")
+    return peak_memory("cpu")
 
 
 def measure(run: str, case: str, n: int, threads: int) -> tuple[float, dict[str, float], int]:
@@ -61,7 +61,7 @@ def measure(run: str, case: str, n: int, threads: int) -> tuple[float, dict[str,
     features, metrics = CASES[case]
     started = time.perf_counter()
     rows = evaluate(run, features=features, metrics=metrics, n=n, again=True)
-    return time.perf_counter() - started, {row["by"]: row["seconds"] for row in rows}, memory("cpu")
+    return time.perf_counter() - started, {row["by"]: row["seconds"] for row in rows}, peak_memory("cpu")
 
 
 def main() -> None:

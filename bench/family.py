@@ -50,7 +50,7 @@ import leafwing
 import remedies
 from leafwing import sprites
 from leafwing.data import Dataset, load, worlds
-from leafwing.engine.probe import between, coarse
+from leafwing.engine.probe import downsample, mean_distance
 from leafwing.metrics import modes
 from leafwing.progress import Screen
 from rows import keep
@@ -229,7 +229,7 @@ def energy(given: argparse.Namespace) -> None:
                 found = {
                     "energy_real": round(energies[0], 4),
                     "energy_fake": round(energies[1], 4),
-                    "variety": round(float(between(coarse(samples)) / between(coarse(real))), 4),
+                    "variety": round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4),
                 }
                 keep({**row, **found}, given.results)
 

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from leafwing.data import Dataset
-from leafwing.engine import choose, memory
-from leafwing.engine.footprint import FIRST_USE, footprint, held, resident, size
-from leafwing.engine.turns import WARM
+from leafwing.engine import choose, peak_memory
+from leafwing.engine.footprint import FIRST_USE, estimate_footprint, resident_memory, size, state_tensors
+from leafwing.engine.turns import WARM_UPS
 from leafwing.runs import versions
 from recipes import Side, alone, arithmetic, pictures, rounds, training_of
 from rows import keep
@@ -52,15 +52,15 @@ def train(case: tuple[str, int, int, int], how: dict[str, Any], seconds: float) 
     setup = choose(**how)
     training = training_of(Side(recipe, {"width": width, "batch": batch}), pictures(px, 3), setup)
     engine, cuda = training.engine, setup.device.startswith("cuda")
-    base = 0 if cuda else resident() - size(held(engine)) + FIRST_USE
-    rounds(training, 2 + WARM * setup.capture)
+    base = 0 if cuda else resident_memory() - size(state_tensors(engine)) + FIRST_USE
+    rounds(training, 2 + WARM_UPS * setup.capture)
     found: list[float] = []
     until = time.perf_counter() + seconds
     while len(found) < 3 or time.perf_counter() < until:
         found.append(rounds(training, 1))
-    peak = memory(setup.device)  # read before anything but training has taken some
+    peak = peak_memory(setup.device)  # read before anything but training has taken some
     started = time.perf_counter()
-    foreseen = replace(footprint(engine, training.batches(0, 4), batch), base=base)
+    foreseen = replace(estimate_footprint(engine, training.batches(0, 4), batch), base=base)
     took = time.perf_counter() - started
     flop, _ = arithmetic(training)
     parts = ("weights", "gradients", "optimiser", "data", "activations", "holes", "base", "total")
@@ -92,7 +92,7 @@ def draw(samples: int, folder: str, batch: int = 64) -> dict[str, Any]:
         written[start : start + 1_000] = noise
     del written
     labels = np.zeros(samples, np.int64)
-    before, own = resident(), private()
+    before, own = resident_memory(), private()
     data = Dataset(spec, np.load(path, mmap_mode="r"), labels, "none", str(path), {})
 
     def took(images: int) -> float:
@@ -113,7 +113,7 @@ def draw(samples: int, folder: str, batch: int = 64) -> dict[str, Any]:
         "epoch_ends_ms": round(end, 3),
         "after_ms": round(after, 3),
         "private_mib": round((private() - own) / MIB, 1),
-        "mapped_mib": round((resident() - before - private() + own) / MIB, 1),
+        "mapped_mib": round((resident_memory() - before - private() + own) / MIB, 1),
     }
 
 

@@ -137,7 +137,7 @@ def faster(players: str, times: float) -> Callable[[Training], None]:
                 return old(clock) * times
 
             player.optimiser = replace(spec, lr=scheduled if callable(old) else old * times)
-        training.engine.slow_down(1.0)  # the optimisers take over the new rates
+        training.engine.scale_learning_rates(1.0)  # the optimisers take over the new rates
 
     return plant
 
@@ -199,7 +199,7 @@ def begin(case: Case, seed: int, pictures: str | None = None) -> tuple[Training,
 def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> list[dict[str, Any]]:
     """The records of a training, as its log would have them."""
     training, held = begin(case, seed, pictures)
-    probe = Probe(training.engine, training.batches, held=held)
+    probe = Probe(training.engine, training.batches, held_out=held)
     every, last, records = health.interval(training.batch, case.images), 0, []
     if fault and not fault.late:
         fault.plant(training)
@@ -207,9 +207,9 @@ def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> l
     try:
         for tick in training.ticks(every):
             images = tick.clock.images
-            record: dict[str, Any] = {"images": images, "round": tick.clock.round, "costs": dict(tick.costs)}
+            record: dict[str, Any] = {"images": images, "round": tick.clock.round, "costs": dict(tick.losses)}
             if images // every != last // every:
-                last, record["health"] = images, probe.look(tick.clock)
+                last, record["health"] = images, probe.measure(tick.clock)
             records.append(record)
             if not planted and tick.clock.progress >= BEGINS:
                 planted = True
@@ -354,8 +354,8 @@ def cost(given: argparse.Namespace) -> None:
 
         def look() -> None:
             tick = next(ticks)  # noqa: B023
-            signals = probe.look(tick.clock)  # noqa: B023
-            line = {"images": tick.clock.images, "round": tick.clock.round, "costs": dict(tick.costs), "health": signals}
+            signals = probe.measure(tick.clock)  # noqa: B023
+            line = {"images": tick.clock.images, "round": tick.clock.round, "costs": dict(tick.losses), "health": signals}
             records.append(line)  # noqa: B023
             health.alarms((records * 500)[:500])  # noqa: B023
 
@@ -365,7 +365,7 @@ def cost(given: argparse.Namespace) -> None:
             without.append(timed(lambda: next(ticks)))  # noqa: B023
             looking.append(timed(look))
         ratios = [b / a - 1 for a, b in zip(without, looking, strict=True)]
-        only = timed(lambda: [probe.look(training.clock) for _ in range(10)]) / 10  # noqa: B023
+        only = timed(lambda: [probe.measure(training.clock) for _ in range(10)]) / 10  # noqa: B023
         judging = timed(lambda: health.alarms((records * 500)[:500]))  # noqa: B023
         row = {
             "case": f"cost: {name}",

@@ -30,8 +30,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from leafwing import recipes
-from leafwing.engine import Engine, Setup, choose, memory, synchronise
-from leafwing.engine.turns import WARM, watched
+from leafwing.engine import Engine, Setup, choose, peak_memory, synchronise
+from leafwing.engine.turns import WARM_UPS, differentiates_twice
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.runs import versions
@@ -102,7 +102,7 @@ def training_of(side: Side, spec: DataSpec, setup: Setup) -> Training:
     if side.critic_alone:
         game = replace(game, turns=game.turns[:1])
     engine = Engine(game, setup)
-    engine.convolves = engine.convolves and side.double_backward
+    engine.has_convolutions = engine.has_convolutions and side.double_backward
     return Training(game, batches(spec), engine, images=ENDLESS, batch=game.batch)
 
 
@@ -177,10 +177,10 @@ def compare(
 ) -> dict[str, Any]:
     """One side in turn with the other, in this process, which has done nothing else."""
     setup = choose(**how)
-    device, warm = setup.device, 2 + WARM * setup.capture
+    device, warm = setup.device, 2 + WARM_UPS * setup.capture
     training = training_of(this, spec, setup)
     rounds(training, warm)
-    peak = memory(device)
+    peak = peak_memory(device)
     reference = training_of(other, spec, setup)
     rounds(reference, warm)
     sides = {"this": training, "other": reference}
@@ -206,7 +206,7 @@ def compare(
         "time_ratio_high": round(max(pairs), 3),
         "flop_ratio": round(flop_ratio, 3),
         "excess": round(time_ratio / flop_ratio, 3),
-        "watched": any(map(watched, training.game.turns)),
+        "watched": any(map(differentiates_twice, training.game.turns)),
         "precision": setup.precision,
         "threads": setup.threads,
         "turn_ms": {turn.moves: round(1000 * seconds_of_turn(training, i), 2) for i, turn in enumerate(training.game.turns)},
@@ -221,7 +221,7 @@ def seconds_of_turn(training: Training, number: int, times: int = 3) -> float:
     """The median time of one turn that plays a round of its own."""
     engine, took = training.engine, []
     batch = engine.prepare(training.batches(0, training.batch))
-    warm = 1 + WARM if engine.recorder else 0
+    warm = 1 + WARM_UPS if engine.recorder else 0
     for _ in range(warm + times):
         synchronise(engine.setup.device)
         started = time.perf_counter()

@@ -25,7 +25,7 @@ from torch import nn
 
 from leafwing import pictures, recipes
 from leafwing.commands.sample import collect, image_files
-from leafwing.engine import choose, keep_freed_memory, memory, native_bf16, synchronise
+from leafwing.engine import choose, keep_freed_memory, native_bf16, peak_memory, synchronise
 from leafwing.game import DataSpec
 from leafwing.model import Model
 from leafwing.runs import versions
@@ -72,7 +72,7 @@ def measure(case: str, n: int, width: int, device: str, cores: int, where: str |
         keep_freed_memory()
     latents = model.latents(n)
     synchronise(device)
-    before = memory(device)
+    before = peak_memory(device)
     with tempfile.TemporaryDirectory(dir=where) as name:
         folder = Path(name)
         started = time.perf_counter()
@@ -88,7 +88,7 @@ def measure(case: str, n: int, width: int, device: str, cores: int, where: str |
             made = model.stream(latents) if blocks else iter([model.generate(latents)])
             pictures.write_pngs(image_files(made, folder, []), None if threads else 1)
         seconds = time.perf_counter() - started
-    return seconds, before, memory(device)
+    return seconds, before, peak_memory(device)
 
 
 def main() -> None:

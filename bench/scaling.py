@@ -37,7 +37,7 @@ def work(given: argparse.Namespace) -> None:
         options = recipes.describe("dcgan").resolve({"batch": given.batch})
         game = recipes.build("dcgan", recipes.find("dcgan"), DataSpec(64, 64, 3), options)
         engine = Engine(game, setup, processes=processes)
-        own = processes.share(given.batch)
+        own = processes.rows(given.batch)
         pixels = torch.randint(0, 256, (own.stop - own.start, 3, 64, 64), dtype=torch.uint8, device=engine.device)
         training = Training(game, lambda images, n: Batch(image=pixels), engine, images=10**12, batch=given.batch)
         seconds = []

@@ -161,7 +161,7 @@ def ours(batch: int, width: int, folder: str, device: str, **how: Any) -> Steps:
 
     def steps(count: int) -> None:
         until = training.clock.images + count * batch
-        for _ in training.ticks(10**12, watch=lambda clock: clock.images >= until):
+        for _ in training.ticks(10**12, should_stop=lambda clock: clock.images >= until):
             pass
 
     return steps

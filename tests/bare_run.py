@@ -1,4 +1,4 @@
-"""Run folders with settings and a recipe, in which nothing was trained."""
+"""Run folders with settings and a recipe, without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests share: a cache of their own, one CPU thread, and a few small things to play with."""
+"""Fixtures of all tests: a separate cache, one CPU thread, and small data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's cache; processes that a test starts inherit the variable."""
+    """Keeps tests away from the user's cache; processes that a test starts inherit the variable."""
     before = os.environ.get("LEAFWING_CACHE")
     os.environ["LEAFWING_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield
@@ -29,17 +29,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def settings() -> Iterator[None]:
-    """Every test begins with the same number of threads, and none leaves other settings of torch to the next one.
+    """Sets the number of threads before each test, and checks afterwards that it restored torch's settings.
 
-    One thread, because sums split over threads round differently, and tests that run side by side must not fight for cores;
-    LEAFWING_TEST_THREADS asks for another number. A test that needs no torch does not wait for it.
+    One thread, because the rounding of sums depends on the number, and parallel tests must not compete for cores;
+    LEAFWING_TEST_THREADS overrides it. Tests that do not use torch do not import it.
     """
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(int(os.environ.get("LEAFWING_TEST_THREADS", "1")))
     yield
     if (torch := sys.modules.get("torch")) is not None:
-        found = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        assert found == (torch.float32, True, False), "this test leaves settings to the next one"
+        state = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        assert state == (torch.float32, True, False), "this test changed settings of torch"
         assert torch.backends.mkldnn.enabled
         assert not torch.is_autocast_enabled("cpu")
         assert not torch.are_deterministic_algorithms_enabled()
@@ -47,7 +47,7 @@ def settings() -> Iterator[None]:
 
 @pytest.fixture
 def tiny() -> DataSpec:
-    """The smallest pictures there are, with three classes."""
+    """The smallest valid images, with three classes."""
     from leafwing.game import DataSpec
 
     return DataSpec(16, 16, 3, labels=("ant", "bee", "cat"), fields=("image", "label"))
@@ -55,7 +55,7 @@ def tiny() -> DataSpec:
 
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """A batch of random float pictures (or points) of a spec, with labels in turn where it has any."""
+    """Makes a batch of random float images (or points) of a spec, with its labels in order."""
     import torch
 
     from leafwing.game import Batch

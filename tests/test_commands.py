@@ -483,7 +483,7 @@ def test_a_run_without_recorded_hardware_settings_resumes(folder: Path, tmp_path
 def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:
     plan = commands.forecast(folder, "dcgan", micro_batch=4, layout="contiguous", **TINY)
     assert plan["machine"]["micro_batch"] == 4
-    assert plan["why"]["layout"] == "as asked"
+    assert plan["why"]["layout"] == "as requested"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
     message = describe_plan(plan)
     assert "capture     no (cpu has no graphs)" in message

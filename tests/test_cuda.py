@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: every recipe trains, is recorded, waits for nothing, resumes and samples. Skipped without one."""
+"""Tests that require a CUDA device: every recipe trains, is recorded, does not synchronise, resumes and samples."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from leafwing.data import load
 from leafwing.engine import Engine, choose
 from leafwing.game import Clock
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, serves, tensors
+from tiny import PICTURES, POINTS, batches, build, supports, tensors
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 3, "burst_first": 1}
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
 every_case = pytest.mark.parametrize(
     ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
 )
@@ -63,70 +63,68 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def trained(name: str, spec: Any, **how: Any) -> tuple[dict[str, torch.Tensor], Engine, list[str]]:
-    """Twenty rounds; the weights, the engine, and what it said."""
-    said: list[str] = []
+def train(name: str, spec: Any, **changes: Any) -> tuple[dict[str, torch.Tensor], Engine, list[str]]:
+    """Twenty rounds; the weights, the engine, and its notices."""
+    notices: list[str] = []
     game = build(name, spec)
-    engine = Engine(game, replace(choose("cuda", "fp32"), **how), say=said.append)
+    engine = Engine(game, replace(choose("cuda", "fp32"), **changes), notify=notices.append)
     torch.manual_seed(5)
     list(Training(game, batches(spec), engine, images=20 * game.batch * 2, batch=game.batch).ticks(10**9))
-    return tensors(game), engine, said
+    return tensors(game), engine, notices
 
 
 @every_case
-def test_recorded_turns_are_those_taken_one_by_one(name: str, spec: Any, double: None) -> None:
-    """In fp64 over 20 rounds: the same random numbers, and sums that differ in their order alone.
+def test_recorded_turns_equal_turns_without_recording(name: str, spec: Any, double: None) -> None:
+    """In fp64 over 20 rounds: the same random numbers, and sums that differ only in their order.
 
-    A rate that follows a schedule is an fp32 tensor where turns are recorded, and costs seven digits of the step. Turns taken
-    one by one are taken twice, so that a difference says whether recording makes it.
+    With recording a scheduled learning rate is an fp32 tensor, with seven digits. Training without recording is repeated, to
+    tell whether recording causes a difference.
     """
-    eager, _, _ = trained(name, spec, capture=False)
-    again, _, _ = trained(name, spec, capture=False)
-    recorded, engine, said = trained(name, spec, capture=True)
-    assert said == []
-    assert engine.recorder is not None, "recording was given up"
+    eager, _, _ = train(name, spec, capture=False)
+    again, _, _ = train(name, spec, capture=False)
+    recorded, engine, notices = train(name, spec, capture=True)
+    assert notices == []
+    assert engine.recorder is not None, "recording was switched off"
     for key, value in eager.items():
-        assert torch.allclose(again[key].double(), value.double(), rtol=1e-6, atol=1e-9), (
-            f"{key}: not even without recording"
-        )
+        assert torch.allclose(again[key].double(), value.double(), rtol=1e-6, atol=1e-9), f"{key}: differs without recording"
         assert torch.allclose(recorded[key].double(), value.double(), rtol=1e-6, atol=1e-9), key
 
 
 @every_case
 @pytest.mark.parametrize("capture", [False, True])
-def test_no_turn_waits_for_the_device(name: str, spec: Any, capture: bool) -> None:
+def test_no_turn_synchronises_with_the_device(name: str, spec: Any, capture: bool) -> None:
     game = build(name, spec)
     engine = Engine(game, replace(choose("cuda", "bf16"), capture=capture))
-    ready = [engine.prepare(batches(spec)(i * 6, game.batch)) for i in range(2)]
+    prepared = [engine.prepare(batches(spec)(i * 6, game.batch)) for i in range(2)]
     clock = Clock(0, 10**6, 0)
-    for _ in range(6):  # recorded, and whatever waits at first use has waited
+    for _ in range(6):  # recording, and synchronisation at first use
         for turn in game.turns:
-            engine.take([turn], ready[0], clock)
+            engine.take([turn], prepared[0], clock)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
             for turn in game.turns:
-                engine.take([turn], ready[1], clock)
+                engine.take([turn], prepared[1], clock)
             engine.average(game.batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_data_on_the_device_or_read_ahead_are_those_of_the_host(resident: bool, pictures: Path) -> None:
+def test_resident_or_prefetched_data_equal_those_of_the_host(resident: bool, pictures: Path) -> None:
     data = load(pictures, size=16, mirror=True)
     stream = data.batches(3, "cuda", resident=resident)
     for images in (0, 8, 16, 40, 12):
-        found, expected = stream(images, 8), data.batch(3, images, 8)
-        assert torch.equal(found.image.cpu(), expected.image)
-        assert torch.equal(found.label.cpu(), expected.label)
+        batch, expected = stream(images, 8), data.batch(3, images, 8)
+        assert torch.equal(batch.image.cpu(), expected.image)
+        assert torch.equal(batch.label.cpu(), expected.label)
     assert stream(0, 8).image.device.type == "cuda"
 
 
-def test_out_of_memory_takes_smaller_parts() -> None:
+def test_out_of_memory_leads_to_smaller_micro_batches() -> None:
     game = build("wgan_gp", PICTURES)
-    said: list[str] = []
-    engine = Engine(game, replace(choose("cuda", "fp32"), capture=False), say=said.append)
+    notices: list[str] = []
+    engine = Engine(game, replace(choose("cuda", "fp32"), capture=False), notify=notices.append)
     training = Training(game, batches(PICTURES), engine, images=4096, batch=4096)
     torch.cuda.empty_cache()
     needed = torch.cuda.get_device_properties(0).total_memory
@@ -135,5 +133,5 @@ def test_out_of_memory_takes_smaller_parts() -> None:
         list(training.ticks(10**9))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert said
-    assert "at a time" in said[-1]
+    assert notices
+    assert "micro-batches" in notices[-1]

@@ -17,10 +17,10 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, SMALL, THREADS, TOLD, batches, build, same, serves, start, tensors
+from tiny import ATTRIBUTES, PICTURES, POINTS, SMALL, THREADS, batches, build, same, start, supports, tensors
 
 pytestmark = pytest.mark.machine
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS, TOLD) if serves(name, spec)]
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS, ATTRIBUTES) if supports(name, spec)]
 IDS = [f"{name}-{'points' if spec.points else 'attributes' if spec.attributes else 'pictures'}" for name, spec in CASES]
 every_case = pytest.mark.parametrize(("name", "spec"), CASES, ids=IDS)
 every_recipe = pytest.mark.parametrize("name", recipes.names())
@@ -83,7 +83,7 @@ def test_costs_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) ->
     training = start(name, spec, 60)
     seen: set[str] = set()
     for tick in training.ticks(12):
-        seen |= set(tick.costs)
+        seen |= set(tick.losses)
     assert training.clock.images >= 60
     expected = {f"{'+'.join(turn.movers)}/{term.name}" for turn in training.game.turns for term in turn.losses}
     assert seen == expected
@@ -96,7 +96,7 @@ def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: 
     for stop_after in (1, 2, 5):
         first = start(name, spec, 36)
         turns = iter(range(stop_after - 1))
-        list(first.ticks(10**9, watch=lambda clock, turns=turns: next(turns, None) is None))
+        list(first.ticks(10**9, should_stop=lambda clock, turns=turns: next(turns, None) is None))
         saved, state = tensors(first.game), copy.deepcopy(first.state())
         torch.manual_seed(12345)  # a new process knows nothing of the old one's random state
         second = start(name, spec, 36)

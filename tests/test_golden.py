@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from leafwing import recipes
-from tiny import PICTURES, THREADS, nudged, start
+from tiny import PICTURES, THREADS, perturb, start
 
 pytestmark = pytest.mark.machine
 
@@ -47,12 +47,12 @@ def costs(name: str, nudge: int = 0) -> list[tuple[int, dict[str, float]]]:
 
     def disturb() -> None:
         for module in training.game.modules().values() if nudge else ():
-            module.load_state_dict(nudged(module.state_dict(), ROUGHLY, generator))
+            module.load_state_dict(perturb(module.state_dict(), ROUGHLY, generator))
 
     found = []
     disturb()
     for tick in islice(training.ticks(training.batch), ROUNDS):
-        found.append((tick.clock.images, dict(tick.costs)))
+        found.append((tick.clock.images, dict(tick.losses)))
         disturb()
     assert len(found) == ROUNDS, "training ended early"
     return found

@@ -1,4 +1,4 @@
-"""The loop: which turn is next, where ticks fall, why it stops, and that nothing non-finite passes."""
+"""The loop: the order of turns, when ticks come, why it stops, and that non-finite numbers stop it."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ def gap(r: Round) -> torch.Tensor:
     return r.fake_score.mean() - r.real_score.mean()
 
 
-def game(turns: list[Turn], **players: Player) -> Game:
+def make_game(turns: list[Turn], **players: Player) -> Game:
     torch.manual_seed(0)
     standard = {"G": Player(nn.Linear(2, 2), SGD(0.01)), "D": Player(nn.Linear(2, 1), SGD(0.01))}
     return Game({**standard, **players}, turns, Abilities(), batch=4)
 
 
-def training(played: Game, images: int, seen: list[int] | None = None) -> Training:
+def make_training(game: Game, images: int, starts: list[int] | None = None) -> Training:
     def batches(start: int, n: int) -> Batch:
-        if seen is not None:
-            seen.append(start)
+        if starts is not None:
+            starts.append(start)
         return Batch(image=torch.randn(n, 2, generator=torch.Generator().manual_seed(start)))
 
-    return Training(played, batches, Engine(played, choose("cpu", "fp32", 1)), images=images, batch=4)
+    return Training(game, batches, Engine(game, choose("cpu", "fp32", 1)), images=images, batch=4)
 
 
 D_TURN = Turn("D", play, [Term("gap", gap)])
 G_TURN = Turn("G", play, [Term("gap", lambda r: -r.fake_score.mean())])
 
 
-def order(played: Game, rounds: int) -> list[str]:
-    """The movers in the order in which they moved."""
+def order(game: Game, rounds: int) -> list[str]:
+    """The movers of the turns in the order in which they were taken."""
     moved: list[str] = []
-    run = training(played, 10**6)
+    run = make_training(game, 10**6)
     take = run.engine.take
     run.engine.take = lambda turns, batch, clock: moved.extend(t.moves for t in turns) or take(turns, batch, clock)  # type: ignore[method-assign]
-    list(run.ticks(10**9, watch=lambda clock: run.clock.round >= rounds))
+    list(run.ticks(10**9, should_stop=lambda clock: run.clock.round >= rounds))
     return moved
 
 
 def test_turns_are_taken_in_order_and_repeated() -> None:
     turns = [Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]
-    assert order(game(turns), 2)[:8] == ["D", "D", "D", "G"] * 2
+    assert order(make_game(turns), 2)[:8] == ["D", "D", "D", "G"] * 2
 
 
 def test_repeat_may_follow_the_clock() -> None:
     turns = [Turn("D", play, [Term("gap", gap)], repeat=lambda clock: 4 if clock.round < 1 else 2), G_TURN]
-    assert order(game(turns), 2)[:8] == ["D"] * 4 + ["G"] + ["D"] * 2 + ["G"]
+    assert order(make_game(turns), 2)[:8] == ["D"] * 4 + ["G"] + ["D"] * 2 + ["G"]
 
 
 def test_every_skips_rounds() -> None:
     lazy = Turn("D", play, [Term("lazy", gap)], every=3)
-    moved = order(game([D_TURN, lazy, G_TURN]), 4)
+    moved = order(make_game([D_TURN, lazy, G_TURN]), 4)
     assert moved[:10] == ["D", "D", "G", "D", "G", "D", "G", "D", "D", "G"]
 
 
@@ -72,28 +72,28 @@ def test_during_starts_and_ends_with_the_clock() -> None:
         Turn("D", play, [Term("early", gap)], during=(0, 0.5)),
         Turn("D", play, [Term("late", gap)], during=(0.5, 2)),
     )
-    run = training(game([early, late, G_TURN]), 40)
-    by_tick = [set(tick.costs) for tick in run.ticks(4)]
+    run = make_training(make_game([early, late, G_TURN]), 40)
+    by_tick = [set(tick.losses) for tick in run.ticks(4)]
     assert by_tick[:5] == [{"D/early", "G/gap"}] * 5
     assert by_tick[5:] == [{"D/late", "G/gap"}] * 5
 
 
-def test_each_repeat_of_the_first_turn_draws_a_batch_and_later_turns_see_the_last() -> None:
-    seen: list[int] = []
-    run = training(game([Turn("D", play, [Term("gap", gap)], repeat=2), G_TURN]), 16, seen)
+def test_each_repeat_of_the_first_turn_draws_a_batch_and_later_turns_reuse_the_last() -> None:
+    starts: list[int] = []
+    run = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=2), G_TURN]), 16, starts)
     list(run.ticks(10**9))
-    assert seen == [0, 4, 8, 12]
+    assert starts == [0, 4, 8, 12]
     assert run.clock == Clock(16, 16, 2)
 
 
 def test_images_end_at_the_end_of_a_round() -> None:
-    run = training(game([Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]), 13)
+    run = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]), 13)
     (tick,) = run.ticks(10**9)
     assert (tick.clock.images, tick.clock.round, tick.done) == (24, 2, "images")
 
 
-def test_ticks_fall_about_every_so_many_images_and_once_at_the_end() -> None:
-    ticks = list(training(game([D_TURN, G_TURN]), 22).ticks(8))
+def test_ticks_come_about_every_n_images_and_once_at_the_end() -> None:
+    ticks = list(make_training(make_game([D_TURN, G_TURN]), 22).ticks(8))
     assert [tick.clock.images for tick in ticks] == [8, 16, 24]
     assert [tick.done for tick in ticks] == ["", "", "images"]
     seconds = [tick.seconds for tick in ticks]
@@ -101,20 +101,20 @@ def test_ticks_fall_about_every_so_many_images_and_once_at_the_end() -> None:
     assert all(tick.images_per_second > 0 for tick in ticks)
 
 
-def test_time_stops_training_and_a_finished_one_does_nothing_more() -> None:
-    run = training(game([D_TURN, G_TURN]), 10**9)
+def test_the_time_limit_stops_training_and_a_finished_training_does_nothing() -> None:
+    run = make_training(make_game([D_TURN, G_TURN]), 10**9)
     (tick,) = run.ticks(10**9, seconds=0.05)
     assert tick.done == "seconds"
     assert tick.seconds >= 0.05
-    done = training(game([D_TURN, G_TURN]), 8)
-    list(done.ticks(8))
-    assert list(done.ticks(8)) == []
+    finished = make_training(make_game([D_TURN, G_TURN]), 8)
+    list(finished.ticks(8))
+    assert list(finished.ticks(8)) == []
 
 
 def test_the_time_between_ticks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("leafwing.loop.time.perf_counter", lambda: now[0])
-    run = training(game([D_TURN, G_TURN]), 12)
+    run = make_training(make_game([D_TURN, G_TURN]), 12)
     take = run.engine.take
 
     def slow(turn: Turn, batch: Batch, clock: Clock) -> torch.Tensor:
@@ -128,14 +128,14 @@ def test_the_time_between_ticks_does_not_count(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_cost_that_is_not_finite_stops_training_and_is_named(value: float) -> None:
+def test_a_loss_that_is_not_finite_stops_training_and_is_named(value: float) -> None:
     def broken(r: Round) -> torch.Tensor:
         return gap(r) * (value if r.clock.images == 8 else 1.0)
 
-    run = training(game([Turn("D", play, [Term("gap", gap), Term("broken", broken)]), G_TURN]), 40)
-    with pytest.raises(Diverged, match=r"loss 'broken' of player D became (nan|inf) at 8 images") as caught:
+    run = make_training(make_game([Turn("D", play, [Term("gap", gap), Term("broken", broken)]), G_TURN]), 40)
+    with pytest.raises(Diverged, match=r"loss 'broken' of player D became (nan|inf) at 8 images") as raised:
         list(run.ticks(16))
-    assert caught.value.exit_code == 3
+    assert raised.value.exit_code == 3
 
 
 def test_a_weight_that_is_not_finite_stops_training_and_is_named() -> None:
@@ -144,22 +144,22 @@ def test_a_weight_that_is_not_finite_stops_training_and_is_named() -> None:
 
     turns = [D_TURN, Turn("G", play, [Term("gap", lambda r: -r.fake_score.mean())], after=[poison])]
     with pytest.raises(Diverged, match=r"weight 'bias' of player G .* at 4 images"):
-        list(training(game(turns), 4).ticks(4))
+        list(make_training(make_game(turns), 4).ticks(4))
 
 
-def test_a_round_in_which_nobody_moves_is_an_error_and_not_a_hang() -> None:
+def test_a_round_without_active_turns_is_an_error() -> None:
     with pytest.raises(ValueError, match="round 0"):
-        list(training(game([Turn("D", play, [Term("gap", gap)], during=(2, 3))]), 8).ticks(4))
+        list(make_training(make_game([Turn("D", play, [Term("gap", gap)], during=(2, 3))]), 8).ticks(4))
 
 
 def test_the_average_follows_its_half_life_in_images() -> None:
     averaged = Player(nn.Linear(2, 2), SGD(0.0), ema=8)
-    played = game([D_TURN, G_TURN], G=averaged)
+    game = make_game([D_TURN, G_TURN], G=averaged)
     assert averaged.average is not None
     with torch.no_grad():
         averaged.net.weight.fill_(1.0)
         averaged.average.weight.fill_(0.0)
-    list(training(played, 16).ticks(16))
+    list(make_training(game, 16).ticks(16))
     assert torch.allclose(averaged.average.weight, torch.full((2, 2), 0.75))
 
 
@@ -167,7 +167,7 @@ def test_schedules_reach_the_optimiser() -> None:
     fast = Player(
         nn.Linear(2, 1), Adam(lambda clock: 1.0 - clock.progress, betas=(0.0, lambda clock: 0.9 + clock.progress / 20))
     )
-    run = training(game([D_TURN, G_TURN], D=fast), 16)
+    run = make_training(make_game([D_TURN, G_TURN], D=fast), 16)
     rates = []
     for tick in run.ticks(4):
         group = run.engine.optimisers["D"].param_groups[0]
@@ -176,11 +176,11 @@ def test_schedules_reach_the_optimiser() -> None:
     assert rates == [(1.0, 0.9), (0.75, 0.9125), (0.5, 0.925), (0.25, 0.9375)]
 
 
-def test_what_a_recipe_froze_stays_frozen() -> None:
+def test_weights_frozen_by_the_recipe_stay_frozen() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
-    run = training(game([D_TURN, G_TURN], D=Player(net, SGD(1.0))), 16)
+    run = make_training(make_game([D_TURN, G_TURN], D=Player(net, SGD(1.0))), 16)
     list(run.ticks(16))
     assert torch.equal(net[0].weight, before)
     assert not net[0].weight.requires_grad

@@ -72,7 +72,7 @@ def test_cores_are_those_available_to_the_process(monkeypatch: pytest.MonkeyPatc
 
 def test_the_default_thread_count_ignores_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default is not measured: it follows from the cores, and from a number that the user set for torch."""
-    monkeypatch.setattr(setup, "speed_of_threads", lambda *counts, **how: pytest.fail("speed was measured"))
+    monkeypatch.setattr(setup, "measure_thread_speeds", lambda *counts, **how: pytest.fail("speed was measured"))
     monkeypatch.setattr(setup, "cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert choose("cpu").threads == 2
@@ -82,7 +82,7 @@ def test_the_default_thread_count_ignores_other_programs(monkeypatch: pytest.Mon
 
 def test_measuring_speeds_does_not_change_the_number_of_threads() -> None:
     before = torch.get_num_threads()
-    speed = setup.speed_of_threads(1, 2, seconds=0.01)
+    speed = setup.measure_thread_speeds(1, 2, seconds=0.01)
     assert speed.keys() == {1, 2}
     assert min(speed.values()) > 0
     assert torch.get_num_threads() == before
@@ -111,7 +111,7 @@ def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
 
     monkeypatch.setattr(watching.Threads, "check", told)
     monkeypatch.setattr(
-        watching, "speed_of_threads", lambda *counts: {count: 100.0 if count == 1 else 30.0 for count in counts}
+        watching, "measure_thread_speeds", lambda *counts: {count: 100.0 if count == 1 else 30.0 for count in counts}
     )
     monkeypatch.setattr(watching, "PATIENCE", 0.0)
     monkeypatch.setattr(watching, "cores", lambda: 2)
@@ -144,7 +144,7 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
     whole = list(run.weights().values())[-1].read_bytes()
 
     seen.clear()
-    monkeypatch.setattr(watching, "speed_of_threads", lambda *counts: pytest.fail("a replay measures nothing"))
+    monkeypatch.setattr(watching, "measure_thread_speeds", lambda *counts: pytest.fail("a replay measures nothing"))
     again = leafwing.train(replay=run.folder, out=tmp_path / "again")
     assert [threads for threads in seen if threads == 2] == [2] * (at // 16)
     assert seen[-1] == 1
@@ -153,7 +153,7 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
     assert list(again.weights().values())[-1].read_bytes() == whole
 
     seen.clear()
-    monkeypatch.setattr(watching, "speed_of_threads", lambda *counts: {count: 100.0 / count for count in counts})
+    monkeypatch.setattr(watching, "measure_thread_speeds", lambda *counts: {count: 100.0 / count for count in counts})
     gone_on = leafwing.resume(run.folder, images="+32")
     assert set(seen) == {1}
     assert Run(gone_on.folder).history.thread_changes == changes

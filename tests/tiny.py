@@ -1,4 +1,4 @@
-"""Recipes as narrow as they may be, on pictures and points made on the spot: what the contract and the golden logs train."""
+"""Minimal games of the recipes on random images and points, as trained by the contract test and the golden logs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from leafwing.loop import Training
 
 PICTURES = DataSpec(16, 16, 3, labels=("a", "b", "c"), fields=("image", "label"))
 POINTS = DataSpec(0, 0, 2)
-TOLD = DataSpec(16, 16, 3, fields=("image", "attributes"), attributes=("smiling", "colour=blue", "colour=red", "old"))
+ATTRIBUTES = DataSpec(16, 16, 3, fields=("image", "attributes"), attributes=("smiling", "colour=blue", "colour=red", "old"))
 THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
-"""What torch computes with in this suite: `make test-machines` asks for 2 as well."""
+"""Number of CPU threads in the tests: `make test-machines` also runs them with 2."""
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
 
 
-def serves(name: str, spec: DataSpec) -> bool:
-    """Whether a recipe takes this data; data with attributes count only where they are looked at."""
+def supports(name: str, spec: DataSpec) -> bool:
+    """Whether a recipe can train on this data and, if there are attributes, uses them."""
     try:
         game = build(name, spec)
     except LeafwingError:
@@ -32,14 +32,14 @@ def serves(name: str, spec: DataSpec) -> bool:
 
 def build(name: str, spec: DataSpec) -> Game:
     card = recipes.describe(name)
-    known = {option.name for option in card.options}
-    options = card.resolve({key: value for key, value in SMALL.items() if key in known})
+    names = {option.name for option in card.options}
+    options = card.resolve({key: value for key, value in SMALL.items() if key in names})
     torch.manual_seed(1)
     return recipes.build(name, recipes.find(name), spec, options)
 
 
 def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
-    """A pure function of (images, n), as `Dataset.batch` is."""
+    """A pure function of (images, n), like `Dataset.batch`."""
 
     def at(images: int, n: int) -> Batch:
         generator = torch.Generator().manual_seed(images)
@@ -62,13 +62,13 @@ def tensors(game: Game) -> dict[str, torch.Tensor]:
     return {f"{n}:{k}": v.clone() for n, m in game.modules().items() for k, v in m.state_dict().items()}
 
 
-def nudged(values: Mapping[str, torch.Tensor], by: float, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """The same tensors with each number a little larger or smaller: by so much of it, up or down at random."""
-    found = {}
+def perturb(values: Mapping[str, torch.Tensor], by: float, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The tensors with each number multiplied by 1 + `by` or 1 - `by` at random."""
+    result = {}
     for key, value in values.items():
-        ways = torch.randint(0, 2, value.shape, generator=generator) * 2 - 1
-        found[key] = value * (1 + by * ways).to(value.dtype) if value.is_floating_point() and by else value.clone()
-    return found
+        signs = torch.randint(0, 2, value.shape, generator=generator) * 2 - 1
+        result[key] = value * (1 + by * signs).to(value.dtype) if value.is_floating_point() and by else value.clone()
+    return result
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

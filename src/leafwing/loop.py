@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leafwing.engine import Engine, memory, synchronise
+from leafwing.engine import Engine, peak_memory, synchronise
 from leafwing.errors import Diverged
 from leafwing.game import Batch, Batches, Clock, Game, Turn
 
-Shown = tuple[int, Sequence[Turn], Tensor]
+UnitLosses = tuple[int, Sequence[Turn], Tensor]
 """Images shown before a unit of turns, the unit, and its losses, still on the device."""
-ENDS = ("", "asked", "seconds")
+STOP_REASONS = ("", "asked", "seconds")
 """Reasons to stop before all images are shown; several processes agree on one by its index."""
 
 
@@ -31,10 +31,10 @@ class Tick:
     """What happened since the last tick.
 
     Args:
-        clock: where training is.
+        clock: the progress of training.
         seconds: training time so far, over all sessions; excludes time spent between ticks.
         images_per_second: real images shown per second of training since the last tick.
-        costs: mean of each loss term since the last tick, keyed by "movers/term", such as "D/gradient_penalty".
+        losses: mean of each loss term since the last tick, keyed by "movers/term", such as "D/gradient_penalty".
         memory: peak memory in bytes, of the device on CUDA, else of the process.
         done: why training stops here: images, seconds or asked; empty if it continues.
     """
@@ -42,7 +42,7 @@ class Tick:
     clock: Clock
     seconds: float
     images_per_second: float
-    costs: Mapping[str, float]
+    losses: Mapping[str, float]
     memory: int
     done: str = ""
 
@@ -57,16 +57,16 @@ class Training:
         images: number of real images to train on.
         batch: real images per turn.
 
-    The caller may store further state for resuming in `beside`: plain types and tensors.
+    The caller may store further state for resuming in `extra`: plain types and tensors.
     """
 
     def __init__(self, game: Game, batches: Batches, engine: Engine, *, images: int, batch: int) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
         self.clock = Clock(0, images, 0)
         self.seconds = 0.0
-        self.beside: dict[str, Any] = {}
-        # Position in the round: current turn, how often it was already taken, first turn, images shown at the start of the round.
-        self.turn, self.taken, self.first, self.began = 0, 0, -1, 0
+        self.extra: dict[str, Any] = {}
+        # Position in the round: current turn, how often it was taken, first active turn, images shown at the start of the round.
+        self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, 0
 
     def state(self) -> dict[str, Any]:
         """Everything needed for resuming besides the networks, as plain types and tensors."""
@@ -74,119 +74,122 @@ class Training:
             "images": self.clock.images,
             "round": self.clock.round,
             "turn": self.turn,
-            "taken": self.taken,
-            "first": self.first,
-            "began": self.began,
+            "taken": self.repeats,
+            "first": self.first_turn,
+            "began": self.round_start,
             "seconds": self.seconds,
-            "beside": self.beside,
+            "beside": self.extra,
             **self.engine.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.clock = Clock(state["images"], self.clock.total, state["round"])
-        self.turn, self.taken, self.first, self.began = (state[key] for key in ("turn", "taken", "first", "began"))
-        self.seconds, self.beside = state["seconds"], dict(state.get("beside", {}))
+        self.turn, self.repeats, self.first_turn, self.round_start = (
+            state[key] for key in ("turn", "taken", "first", "began")
+        )
+        self.seconds, self.extra = state["seconds"], dict(state.get("beside", {}))
         self.engine.restore(state)
 
     def ticks(
-        self, every: int, *, seconds: float = inf, watch: Callable[[Clock], bool] = lambda clock: False
+        self, every: int, *, seconds: float = inf, should_stop: Callable[[Clock], bool] = lambda clock: False
     ) -> Iterator[Tick]:
         """Trains until all images have been shown, yielding a tick about every `every` images and one at the end.
 
-        Ticks, and the end of the images, coincide with the end of a round; the time limit and `watch` can stop after any unit of
-        turns. Several processes agree at the end of a round to stop at the end of the next.
+        Ticks, and the end of the images, coincide with the end of a round; the time limit and `should_stop` can stop after any
+        unit of turns. Several processes agree at the end of a round to stop at the end of the next.
 
         Args:
             every: images between ticks.
             seconds: time limit in seconds of training, over all sessions.
-            watch: called after every turn; returning True requests a stop.
+            should_stop: called after every unit of turns; True requests a stop.
 
         Raises:
             Diverged: a loss or weight is NaN or infinite; the message names player, loss term and images.
         """
         device, processes = self.engine.setup.device, self.engine.processes
-        costs: list[Shown] = []
-        started, shown = time.perf_counter(), self.clock.images
+        losses: list[UnitLosses] = []
+        start_time, start_images = time.perf_counter(), self.clock.images
         batch: Batch | None = None
-        done, wish = "images" if self.began == self.clock.images >= self.clock.total else "", ""
-        while not done:
-            turn, ended = self.game.turns[self.turn], False
-            if self.taken < turn.times(replace(self.clock, images=self.began)):
-                batch = self._take(turn, batch, costs)
-                wish = "asked" if watch(self.clock) else ""
-                if time.perf_counter() - started + self.seconds >= seconds:
-                    wish = "seconds"
-                done = wish if processes.world == 1 else ""
+        reason, request = "images" if self.round_start == self.clock.images >= self.clock.total else "", ""
+        while not reason:
+            turn, at_tick = self.game.turns[self.turn], False
+            if self.repeats < turn.times(replace(self.clock, images=self.round_start)):
+                batch = self._take(turn, batch, losses)
+                request = "asked" if should_stop(self.clock) else ""
+                if time.perf_counter() - start_time + self.seconds >= seconds:
+                    request = "seconds"
+                reason = request if processes.world == 1 else ""
             elif self.turn + 1 < len(self.game.turns):
-                self.turn, self.taken = self.turn + 1, 0
+                self.turn, self.repeats = self.turn + 1, 0
             else:
                 self._end_round()
-                done = ENDS[processes.agree(ENDS.index(wish))] if processes.world > 1 else ""
-                ended = self.clock.images // every != shown // every
-                done = "images" if self.clock.images >= self.clock.total else done
-            if done or ended:
+                reason = STOP_REASONS[processes.agree(STOP_REASONS.index(request))] if processes.world > 1 else ""
+                at_tick = self.clock.images // every != start_images // every
+                reason = "images" if self.clock.images >= self.clock.total else reason
+            if reason or at_tick:
                 synchronise(device)
-                passed = time.perf_counter() - started
-                self.seconds += passed
-                means = mean_costs(costs, processes.average)
+                elapsed = time.perf_counter() - start_time
+                self.seconds += elapsed
+                means = mean_losses(losses, processes.average)
                 self.engine.check_weights(self.clock.images)
-                yield Tick(self.clock, self.seconds, (self.clock.images - shown) / passed, means, memory(device), done)
-                costs.clear()
-                started, shown = time.perf_counter(), self.clock.images
+                speed = (self.clock.images - start_images) / elapsed
+                yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), reason)
+                losses.clear()
+                start_time, start_images = time.perf_counter(), self.clock.images
 
-    def _take(self, turn: Turn, batch: Batch | None, costs: list[Shown]) -> Batch:
+    def _take(self, turn: Turn, batch: Batch | None, losses: list[UnitLosses]) -> Batch:
         """Takes one turn, together with the turns that share its round.
 
         The first turn of a round draws a batch each time it is taken; later turns reuse the last one.
         """
-        if self.first < 0:
-            self.first = self.turn
-        draws = self.turn == self.first
+        if self.first_turn < 0:
+            self.first_turn = self.turn
+        draws = self.turn == self.first_turn
         if draws:
             batch = self.engine.prepare(self.batches(self.clock.images, self.batch))
         elif batch is None:  # resumed in the middle of a round
             batch = self.engine.prepare(self.batches(self.clock.images - self.batch, self.batch))
         unit = [turn]
-        start = replace(self.clock, images=self.began)
-        if self.taken + 1 == turn.times(start):
+        start = replace(self.clock, images=self.round_start)
+        if self.repeats + 1 == turn.times(start):
             following = self.game.turns[self.turn + 1 :]
             unit += takewhile(lambda other: other.same_round and other.times(start), following)
-        costs.append((self.clock.images, unit, self.engine.take(unit, batch, self.clock)))
+        losses.append((self.clock.images, unit, self.engine.take(unit, batch, self.clock)))
         if len(unit) > 1:
-            self.turn, self.taken = self.turn + len(unit) - 1, 0
-        self.taken += 1
+            self.turn, self.repeats = self.turn + len(unit) - 1, 0
+        self.repeats += 1
         if draws:
             self.clock = replace(self.clock, images=self.clock.images + self.batch)
         return batch
 
     def _end_round(self) -> None:
-        if self.clock.images == self.began:
+        if self.clock.images == self.round_start:
             raise ValueError(f"no player moves in round {self.clock.round}: none of the game's turns is active")
-        self.engine.average(self.clock.images - self.began)
+        self.engine.average(self.clock.images - self.round_start)
         self.clock = replace(self.clock, round=self.clock.round + 1)
-        self.turn, self.taken, self.first, self.began = 0, 0, -1, self.clock.images
+        self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, self.clock.images
 
 
-def mean_costs(
-    costs: list[Shown], over_processes: Callable[[list[Tensor]], None] = lambda tensors: None
+def mean_losses(
+    losses: list[UnitLosses], average: Callable[[list[Tensor]], None] = lambda tensors: None
 ) -> dict[str, float]:
     """The mean of each loss term by "movers/term", averaged over processes, with a single device-to-host copy.
 
     Raises:
         Diverged: a loss is NaN or infinite; the message names the first one, its player and the images shown before it.
     """
-    if not costs:
+    if not losses:
         return {}
-    together = torch.cat([values for _, _, values in costs])
-    over_processes([together])
-    numbers = iter(together.tolist())
-    sums: dict[str, list[float]] = {}
-    for images, unit, _ in costs:
+    joined = torch.cat([values for _, _, values in losses])
+    average([joined])
+    numbers = iter(joined.tolist())
+    by_name: dict[str, list[float]] = {}
+    for images, unit, _ in losses:
         for turn in unit:
             for term in turn.losses:
                 value = next(numbers)
                 if not isfinite(value):
-                    who = " and ".join(turn.movers)
-                    raise Diverged(f"loss {term.name!r} of player {who} became {value} at {images:,} images")
-                sums.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
-    return {name: sum(values) / len(values) for name, values in sums.items()}
+                    movers = " and ".join(turn.movers)
+                    raise Diverged(f"loss {term.name!r} of player {movers} became {value} at {images:,} images")
+                by_name.setdefault(f"{'+'.join(turn.movers)}/{term.name}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in by_name.items()}

@@ -36,7 +36,7 @@ from leafwing.pixels import to_floats
 from leafwing.runs import Run
 from page import Page
 from small_comparison import OPTIONS, RING, Finished
-from tiny import PICTURES, build, serves, start
+from tiny import PICTURES, build, start, supports
 
 # --- whole comparisons ------------------------------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ def test_costs_are_processor_time_if_that_is_known(finished: Finished) -> None:
     assert "too short to judge" in table["sentences"][2]
 
 
-@pytest.mark.parametrize("name", [name for name in recipes.names() if serves(name, PICTURES)])
+@pytest.mark.parametrize("name", [name for name in recipes.names() if supports(name, PICTURES)])
 def test_generator_steps_are_those_of_the_loop(name: str) -> None:
     training = start(name, PICTURES, images=100)
     turns, take = [], training.engine.take

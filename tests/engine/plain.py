@@ -1,4 +1,4 @@
-"""Training as a reader of the papers would write it, without the engine: what everything faster must be equal to."""
+"""A plain implementation of training, as in the papers, without the engine: the reference for everything faster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from leafwing.game import SGD, Adam, Batch, Clock, Game, Optimiser, RMSprop, Round, Turn, at
 
-Hand = Callable[[Turn, Sequence[Tensor]], Sequence[Tensor]]
-"""(turn, the gradients of its movers) -> the gradients that they step with."""
+Substitute = Callable[[Turn, Sequence[Tensor]], Sequence[Tensor]]
+"""(turn, gradients of its movers' weights) -> the gradients for the step."""
 
 
 def optimiser(spec: Optimiser, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -25,11 +25,11 @@ def optimiser(spec: Optimiser, weights: list[torch.nn.Parameter]) -> torch.optim
 
 
 class Plain:
-    """A game, its optimisers, and the round that was played last."""
+    """A game, its optimisers, and the last round."""
 
     def __init__(self, game: Game) -> None:
         self.game = game
-        self.met: Round | None = None
+        self.round: Round | None = None
         self.optimisers = {
             name: optimiser(player.optimiser, list(player.net.parameters()))
             for name, player in game.players.items()
@@ -37,23 +37,25 @@ class Plain:
         }
 
     def weights(self, turn: Turn) -> list[torch.nn.Parameter]:
-        """What a turn moves."""
+        """The weights of a turn's movers."""
         return [p for name in turn.movers for p in self.game.players[name].net.parameters()]
 
-    def take(self, turn: Turn, batch: Batch, clock: Clock, hand: Hand = lambda turn, gradients: gradients) -> list[Tensor]:
-        """Takes a turn; its costs."""
+    def take(
+        self, turn: Turn, batch: Batch, clock: Clock, substitute: Substitute = lambda turn, gradients: gradients
+    ) -> list[Tensor]:
+        """Takes a turn; its losses."""
         moves_g = any(name.startswith("G") for name in turn.movers)
         if turn.same_round:
-            r = self.met.again(self.met.real, self.met.fake)
+            r = self.round.again(self.round.real, self.round.fake)
         else:
-            self.met = turn.play(self.game.nets, batch, clock)
-            r = self.met.again(self.met.real, self.met.fake if moves_g else self.met.fake.detach())
+            self.round = turn.play(self.game.nets, batch, clock)
+            r = self.round.again(self.round.real, self.round.fake if moves_g else self.round.fake.detach())
         if any(term.input_gradient for term in turn.losses):
             r = r.again(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
-        found = [term.loss(r) for term in turn.losses]
+        losses = [term.loss(r) for term in turn.losses]
         weights = self.weights(turn)
-        gradients = torch.autograd.grad(sum(found), weights, retain_graph=not turn.same_round)
-        for weight, gradient in zip(weights, hand(turn, gradients), strict=True):
+        gradients = torch.autograd.grad(sum(losses), weights, retain_graph=not turn.same_round)
+        for weight, gradient in zip(weights, substitute(turn, gradients), strict=True):
             weight.grad = gradient
         for name in turn.movers:
             spec = self.game.players[name].optimiser
@@ -67,33 +69,33 @@ class Plain:
         with torch.no_grad():
             for after in turn.after:
                 after(self.game.nets)
-        return [cost.detach() for cost in found]
+        return [loss.detach() for loss in losses]
 
 
 def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list[float]:
-    """Trains a game; the costs of all turns in order."""
+    """Trains a game; the losses of all turns in order."""
     plain = Plain(game)
-    shown, number, costs = 0, 0, []
+    shown, number, losses = 0, 0, []
     while shown < images:
-        began, batch, drawn = shown, None, None
-        start = Clock(began, images, number)
+        round_start, batch, drawing = shown, None, None
+        start = Clock(round_start, images, number)
         for turn in game.turns:
             for _ in range(turn.times(start)):
                 clock = Clock(shown, images, number)
-                if drawn in (None, turn):
-                    drawn, batch = turn, batches(shown, game.batch)
+                if drawing in (None, turn):
+                    drawing, batch = turn, batches(shown, game.batch)
                     batch = Batch({k: v / 127.5 - 1 if v.dtype == torch.uint8 else v for k, v in batch.items()})
                     shown += game.batch
                 if turn.same_round:
                     clock = Clock(shown - game.batch, images, number)
-                costs += [cost.item() for cost in plain.take(turn, batch, clock)]
+                losses += [loss.item() for loss in plain.take(turn, batch, clock)]
         number += 1
         for player in game.players.values():
             if player.average is not None:
-                keep = 0.5 ** ((shown - began) / player.ema)
+                decay = 0.5 ** ((shown - round_start) / player.ema)
                 with torch.no_grad():
-                    for mine, live in zip(
+                    for average, current in zip(
                         player.average.state_dict().values(), player.net.state_dict().values(), strict=True
                     ):
-                        mine.copy_(keep * mine + (1 - keep) * live if mine.is_floating_point() else live)
-    return costs
+                        average.copy_(decay * average + (1 - decay) * current if average.is_floating_point() else current)
+    return losses

@@ -1,4 +1,4 @@
-"""Convolutions that are differentiated twice: the same numbers as PyTorch's own, to any order, with any settings."""
+"""Convolutions with a cheap double backward: the same numbers as PyTorch's, to any order, with any settings."""
 
 import pytest
 import torch
@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leafwing.engine import Engine, Setup
-from leafwing.engine.convolutions import How
-from leafwing.engine.double_backward import Asking, Convolution, DoubleBackward, WeightGradient
+from leafwing.engine.convolutions import Geometry
+from leafwing.engine.double_backward import Convolution, DoubleBackward, RequestedLeaves, WeightGradient
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.recipes.wgan_gp import wgan_gp
 
@@ -18,15 +18,15 @@ LAYERS = {
     "strided": lambda: nn.Conv2d(4, 6, 4, 2, 1, bias=False),
     "grouped": lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2),
     "dilated": lambda: nn.Conv2d(4, 6, (3, 2), (1, 2), (2, 1), dilation=(2, 1)),
-    "padded by name": lambda: nn.Conv2d(4, 6, 3, padding="same"),
-    "padded by reflection": lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
+    "padding by name": lambda: nn.Conv2d(4, 6, 3, padding="same"),
+    "padding by reflection": lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"),
     "transposed": lambda: nn.ConvTranspose2d(4, 6, 4, 2, 1, bias=False),
     "transposed, uneven": lambda: nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=(1, 0), groups=2, dilation=(1, 2)),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_penalty_on_the_slope_has_the_gradients_that_pytorch_finds(name: str) -> None:
+def test_a_gradient_penalty_has_the_gradients_of_pytorch(name: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(LAYERS[name](), nn.Softplus(), nn.Conv2d(6, 3, 3, padding=1)).double()
     x = torch.randn(2, 4, 6, 7, dtype=torch.double, requires_grad=True)
@@ -34,8 +34,8 @@ def test_a_penalty_on_the_slope_has_the_gradients_that_pytorch_finds(name: str) 
     def gradients() -> tuple[Tensor, ...]:
         score = net(x).square().mean((1, 2, 3))
         (slope,) = torch.autograd.grad(score.sum(), x, create_graph=True)
-        cost = slope.square().sum() + score.mean()
-        return cost, *torch.autograd.grad(cost, [x, *net.parameters()])
+        loss = slope.square().sum() + score.mean()
+        return loss, *torch.autograd.grad(loss, [x, *net.parameters()])
 
     theirs = gradients()
     with DoubleBackward():
@@ -45,21 +45,21 @@ def test_a_penalty_on_the_slope_has_the_gradients_that_pytorch_finds(name: str) 
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_its_second_derivatives_are_those_of_finite_differences(transposed: bool) -> None:
+def test_second_derivatives_agree_with_finite_differences(transposed: bool) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(1, 2, 4, 3, dtype=torch.double), torch.randn(2, 2, 2, 2, dtype=torch.double)
-    how = How([2, 1], [1, 0], [1, 1], transposed, [0, 0], 1)
+    geometry = Geometry([2, 1], [1, 0], [1, 1], transposed, [0, 0], 1)
     inputs = (x.requires_grad_(), weight.requires_grad_(), torch.randn(2, dtype=torch.double, requires_grad=True))
-    assert torch.autograd.gradcheck(lambda *tensors: Convolution.apply(*tensors, how, Asking()), inputs)
-    assert torch.autograd.gradgradcheck(lambda *tensors: Convolution.apply(*tensors, how, Asking()), inputs)
+    assert torch.autograd.gradcheck(lambda *tensors: Convolution.apply(*tensors, geometry, RequestedLeaves()), inputs)
+    assert torch.autograd.gradgradcheck(lambda *tensors: Convolution.apply(*tensors, geometry, RequestedLeaves()), inputs)
 
 
-def test_gradients_that_nobody_asks_for_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_that_are_not_requested_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
-    own = WeightGradient.apply
-    monkeypatch.setattr(WeightGradient, "apply", lambda *given: calls.append(True) or own(*given))
+    apply = WeightGradient.apply
+    monkeypatch.setattr(WeightGradient, "apply", lambda *args: calls.append(True) or apply(*args))
     net, x = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 1, 3)), torch.randn(2, 2, 6, 6, requires_grad=True)
-    made = nn.Parameter(torch.randn(3, 2, 3, 3))
+    parameter = nn.Parameter(torch.randn(3, 2, 3, 3))
     with DoubleBackward():
         score = net(x).sum()
         (slope,) = torch.autograd.grad(score, x, create_graph=True)
@@ -68,24 +68,24 @@ def test_gradients_that_nobody_asks_for_are_not_computed(monkeypatch: pytest.Mon
         assert len(calls) == 1
         edge = torch.autograd.graph.get_gradient_edge(net[0].weight)
         assert torch.autograd.grad(net(x).sum(), [edge])[0].abs().sum() > 0
-        (gradient,) = torch.autograd.grad(F.conv2d(x, made * 2).sum(), made)  # a weight that is no leaf may lead to one
+        (gradient,) = torch.autograd.grad(F.conv2d(x, parameter * 2).sum(), parameter)  # a weight that depends on a leaf
         assert gradient.abs().sum() > 0
         slope.square().sum().backward()
     assert all(layer.weight.grad is not None for layer in net)
 
 
-def test_only_two_dimensional_convolutions_of_batches_are_taken_over() -> None:
-    picture, weight = torch.randn(4, 6, 6), torch.randn(5, 4, 3, 3, requires_grad=True)
+def test_only_two_dimensional_convolutions_of_batches_are_replaced() -> None:
+    image, weight = torch.randn(4, 6, 6), torch.randn(5, 4, 3, 3, requires_grad=True)
     with DoubleBackward():
-        assert F.conv2d(picture, weight).grad_fn.name() == "SqueezeBackward1"
-        assert F.conv2d(picture[None], weight).grad_fn.name() == "ConvolutionBackward"
-        assert F.conv2d(input=picture[None], weight=weight, padding=1).shape == (1, 5, 6, 6)
+        assert F.conv2d(image, weight).grad_fn.name() == "SqueezeBackward1"
+        assert F.conv2d(image[None], weight).grad_fn.name() == "ConvolutionBackward"
+        assert F.conv2d(input=image[None], weight=weight, padding=1).shape == (1, 5, 6, 6)
 
 
-def test_the_engine_uses_them_where_it_differentiates_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_uses_them_in_turns_that_differentiate_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
-    own = Convolution.apply
-    monkeypatch.setattr(Convolution, "apply", lambda *given: calls.append(True) or own(*given))
+    apply = Convolution.apply
+    monkeypatch.setattr(Convolution, "apply", lambda *args: calls.append(True) or apply(*args))
     game = wgan_gp(DataSpec(16, 16, 3), width=4)
     engine = Engine(game, Setup("cpu", "fp32", 1))
     batch = engine.prepare(Batch(image=torch.rand(4, 3, 16, 16) * 2 - 1))
@@ -96,7 +96,7 @@ def test_the_engine_uses_them_where_it_differentiates_twice(monkeypatch: pytest.
         assert (len(calls) > before) == any(term.input_gradient for turn in unit for term in turn.losses)
 
 
-def test_the_last_backward_computes_what_is_asked_for_at_once() -> None:
+def test_the_last_backward_pass_computes_exactly_the_requested_gradients() -> None:
     layer, x = nn.Conv2d(2, 3, 3), torch.randn(2, 2, 6, 6, requires_grad=True)
     with DoubleBackward():
         layer(x).square().sum().backward(inputs=[layer.weight])

@@ -1,4 +1,4 @@
-"""Whatever the engine does to be fast, the numbers are those of plain training."""
+"""The engine's optimisations do not change the numbers of plain training."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from leafwing.game import Batch, Clock, DataSpec, Game, Turn
 from leafwing.loop import Training
 from leafwing.networks.layers import MinibatchDiscrimination
 from leafwing.parts.plays import Packed
-from tiny import PICTURES, POINTS, THREADS, batches, build, serves, tensors
+from tiny import PICTURES, POINTS, THREADS, batches, build, supports, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
 every_case = pytest.mark.parametrize(
     ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
 )
 ROUNDS = 50
 pytestmark = pytest.mark.machine
 TURNS = {"fp32": 5, "bf16": 4}
-"""So many rounds are taken in lockstep with plain training, by precision."""
+"""Rounds in lockstep with plain training, by precision."""
 
 
 @pytest.fixture
@@ -39,74 +39,80 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def by_the_engine(
-    game: Game, spec: DataSpec, images: int, *, rehearse: bool = False, say: Callable[[str], None] = print, **how: object
+def train_with_engine(
+    game: Game,
+    spec: DataSpec,
+    images: int,
+    *,
+    rehearse: bool = False,
+    notify: Callable[[str], None] = print,
+    **changes: object,
 ) -> list[float]:
-    """Trains a game with the engine; the costs of all turns in order."""
-    setup = replace(choose("cpu", "fp32", THREADS), **how)
-    engine = Engine(game, setup, say=say, recorder=Rehearsal() if rehearse else None)
-    costs: list[float] = []
+    """Trains a game with the engine; the losses of all turns in order."""
+    setup = replace(choose("cpu", "fp32", THREADS), **changes)
+    engine = Engine(game, setup, notify=notify, recorder=Rehearsal() if rehearse else None)
+    losses: list[float] = []
     take = engine.take
 
-    def taken(turns: object, batch: Batch, clock: object) -> Tensor:
-        found = take(turns, batch, clock)  # type: ignore[arg-type]
-        costs.extend(found.tolist())
-        return found
+    def take_and_log(turns: object, batch: Batch, clock: object) -> Tensor:
+        values = take(turns, batch, clock)  # type: ignore[arg-type]
+        losses.extend(values.tolist())
+        return values
 
-    engine.take = taken  # type: ignore[method-assign, assignment]
+    engine.take = take_and_log  # type: ignore[method-assign, assignment]
     torch.manual_seed(5)
     list(Training(game, batches(spec), engine, images=images, batch=game.batch).ticks(10**9))
-    return costs
+    return losses
 
 
 def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """The largest difference of any tensor, relative to its size."""
+    """The maximum over tensors of the norm of their difference, relative to their norm."""
     assert a.keys() == b.keys()
     return max(((a[k].double() - b[k].double()).norm() / (b[k].double().norm() + 1e-9)).item() for k in a)
 
 
 @every_case
-def test_fifty_rounds_are_those_of_plain_training(name: str, spec: DataSpec, double: None) -> None:
+def test_fifty_rounds_equal_plain_training(name: str, spec: DataSpec, double: None) -> None:
     slow, fast = build(name, spec), build(name, spec)
     images = ROUNDS * slow.batch * 2
     torch.manual_seed(5)
     expected = plain.train(slow, batches(spec), images)
-    found = by_the_engine(fast, spec, images)
-    assert len(found) >= ROUNDS * 2
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    losses = train_with_engine(fast, spec, images)
+    assert len(losses) >= ROUNDS * 2
+    assert losses == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert distance(tensors(fast), tensors(slow)) < 1e-9
 
 
 @every_case
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_each_turn_is_that_of_plain_training_but_for_rounding(name: str, spec: DataSpec, precision: str) -> None:
-    """From the same state every time: costs, gradients, buffers and steps. Bounds are measured, see `lockstep`.
+def test_each_turn_equals_plain_training_up_to_rounding(name: str, spec: DataSpec, precision: str) -> None:
+    """From the same state each time: losses, gradients, buffers and steps. Bounds are measured, see `lockstep`.
 
-    Whole trainings in fp32 cannot be compared: a game makes much of a last bit within thirty rounds, on every machine otherwise.
+    Whole trainings in fp32 cannot be compared: within thirty rounds a game amplifies the last bit, which depends on the machine.
     """
     assert within(lockstep(name, spec, TURNS[precision], precision)) == []
 
 
-def test_lockstep_sees_what_is_no_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn whose gradients are wrong by one in ten thousand, a step that is, and bf16 that passes for fp32."""
-    pay, step = Unit.pay, Engine._step
+def test_lockstep_detects_more_than_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients that are wrong by one in ten thousand, such a step, and bf16 with the bounds of fp32."""
+    backward, step = Unit.backward, Engine._step
 
     def biased(unit: Unit, number: int) -> Tensor:
-        costs = pay(unit, number)
-        for moved in unit.turns[number].movers:
-            for weight in unit.engine.weights[moved]:
+        losses = backward(unit, number)
+        for mover in unit.turns[number].movers:
+            for weight in unit.engine.weights[mover]:
                 weight.grad.mul_(1.0001)
-        return costs
+        return losses
 
-    def hasty(engine: Engine, turn: Turn, clock: Clock) -> None:
-        for moved in turn.movers:
-            for group in engine.optimisers[moved].param_groups:
+    def oversized(engine: Engine, turn: Turn, clock: Clock) -> None:
+        for mover in turn.movers:
+            for group in engine.optimisers[mover].param_groups:
                 group["lr"] *= 1.0001
         step(engine, turn, clock)
 
-    for of, method, wrong in ((Unit, "pay", biased), (Engine, "_step", hasty)):
+    for owner, method, wrong in ((Unit, "backward", biased), (Engine, "_step", oversized)):
         with monkeypatch.context() as patched:
-            patched.setattr(of, method, wrong)
+            patched.setattr(owner, method, wrong)
             assert within(lockstep("dcgan", PICTURES, 3)) != [], method
     assert within(lockstep("dcgan", PICTURES, 3, "bf16", unit=EPS)) != []
     assert within(lockstep("dcgan", PICTURES, 3)) == []
@@ -114,19 +120,19 @@ def test_lockstep_sees_what_is_no_rounding(monkeypatch: pytest.MonkeyPatch) -> N
 
 @every_case
 def test_a_rehearsed_recording_changes_nothing(name: str, spec: DataSpec) -> None:
-    """Static batches, held clocks and replays, all but the device's own recording."""
+    """Static batches, captured clocks and replays: everything but the device's recording."""
     slow, fast = build(name, spec), build(name, spec)
     images = 12 * slow.batch
-    said: list[str] = []
-    expected = by_the_engine(slow, spec, images)
-    found = by_the_engine(fast, spec, images, rehearse=True, say=said.append)
-    assert said == []
-    assert found == expected
+    notices: list[str] = []
+    expected = train_with_engine(slow, spec, images)
+    losses = train_with_engine(fast, spec, images, rehearse=True, notify=notices.append)
+    assert notices == []
+    assert losses == expected
     assert distance(tensors(fast), tensors(slow)) == 0
 
 
-def batch_wide(game: Game) -> bool:
-    """Whether a sample's verdict depends on the others in its batch, or a network draws random numbers or changes at each pass."""
+def depends_on_batch(game: Game) -> bool:
+    """Whether a sample's score depends on the others of its batch, or a network draws random numbers or changes at each pass."""
     kinds = (nn.modules.batchnorm._BatchNorm, nn.Dropout, _SpectralNorm, Packed, MinibatchDiscrimination)
     return any(isinstance(module, kinds) for net in vars(game.nets).values() for module in net.modules())
 
@@ -134,24 +140,24 @@ def batch_wide(game: Game) -> bool:
 @every_case
 @pytest.mark.parametrize("size", [1, 4])
 def test_micro_batches_give_the_step_of_the_whole_batch(name: str, spec: DataSpec, size: int, double: None) -> None:
-    """A batch of 6 in parts of 1, and of 4 and 2: the same random numbers, the same costs, the same weights."""
+    """A batch of 6 in parts of 1, or of 4 and 2: the same random numbers, losses and weights."""
     whole, parts = build(name, spec), build(name, spec)
-    if batch_wide(whole):
-        pytest.skip("a network of this recipe looks at the whole batch, draws numbers of its own, or changes at each pass")
+    if depends_on_batch(whole):
+        pytest.skip("a network of this recipe depends on the whole batch, draws random numbers, or changes at each pass")
     images = 8 * whole.batch
-    expected = by_the_engine(whole, spec, images)
-    assert by_the_engine(parts, spec, images, micro_batch=size) == pytest.approx(expected, rel=1e-9)
+    expected = train_with_engine(whole, spec, images)
+    assert train_with_engine(parts, spec, images, micro_batch=size) == pytest.approx(expected, rel=1e-9)
     assert distance(tensors(parts), tensors(whole)) < 1e-9
 
 
-def test_micro_batches_also_serve_networks_that_look_at_the_batch() -> None:
-    """Their statistics are those of the parts, so the numbers differ; the random numbers are the same."""
+def test_micro_batches_work_with_batch_normalisation() -> None:
+    """The statistics are those of the parts, so the numbers differ; the random numbers are the same."""
     whole, parts = build("dcgan", PICTURES), build("dcgan", PICTURES)
-    expected = by_the_engine(whole, PICTURES, 6)
-    found = by_the_engine(parts, PICTURES, 6, micro_batch=3)
-    assert found != pytest.approx(expected, rel=1e-6)
-    assert found == pytest.approx(expected, rel=0.5)
+    expected = train_with_engine(whole, PICTURES, 6)
+    losses = train_with_engine(parts, PICTURES, 6, micro_batch=3)
+    assert losses != pytest.approx(expected, rel=1e-6)
+    assert losses == pytest.approx(expected, rel=0.5)
 
 
-def test_some_recipe_was_cut_into_micro_batches() -> None:
-    assert sum(not batch_wide(build(name, spec)) for name, spec in CASES) >= 5
+def test_several_recipes_support_exact_micro_batches() -> None:
+    assert sum(not depends_on_batch(build(name, spec)) for name, spec in CASES) >= 5

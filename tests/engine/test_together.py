@@ -1,4 +1,4 @@
-"""Whole trainings in two processes, as a user starts them: equal to one process, killed in the middle, resumed alone."""
+"""Whole trainings in two processes, as started by a user: equal to one process, killed in the middle, resumed with one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LEAFWING = [sys.executable, "-m", "leafwing"]
 TINY = ["--width", "8", "--max-width", "16", "--batch", "16", "--precision", "fp32", "--threads", "1", "--ema", "64"]
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **variables}
 
 
-def finish(words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LEAFWING, *words], env=environment(**more), capture_output=True, text=True, timeout=120)
+def run_leafwing(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LEAFWING, *words], env=environment(**variables), capture_output=True, text=True, timeout=120)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -41,27 +41,27 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return max((x[: len(x) // 2] - x[len(x) // 2 :]).norm().item() / (x.norm().item() + 1e-9) for x in whole.values())
 
 
-def costs(folder: Path) -> list[dict[str, float]]:
+def losses(folder: Path) -> list[dict[str, float]]:
     return [record["costs"] for record in Run(folder).records()]
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    """Half the batch each, without batch statistics: the weights of one process with the whole batch, to rounding."""
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """Half of the batch each, without batch statistics: the weights of one process with the whole batch, up to rounding."""
     words = ["digits", "--recipe", "wgan_gp", "--images", "160", "--log-every", "16", *TINY]
-    one = finish(["train", *words, "--out", str(tmp_path / "one")])
-    two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two"), "--json"])
+    one = run_leafwing(["train", *words, "--out", str(tmp_path / "one")])
+    two = run_leafwing(["train", *words, "--devices", "2", "--out", str(tmp_path / "two"), "--json"])
     assert one.returncode == two.returncode == 0, two.stderr
-    made = json.loads(two.stdout)  # one document: the second process says nothing
-    assert made["images"] == 160
+    result = json.loads(two.stdout)  # one document: the second process prints nothing
+    assert result["images"] == 160
     assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-4
-    for a, b in zip(costs(tmp_path / "one"), costs(tmp_path / "two"), strict=True):
+    for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert b == pytest.approx(a, rel=1e-4, abs=1e-5)
 
-    # Resumed by one process what two began, and sampled by two.
+    # A run of two processes is resumed by one, and sampled by two.
     run = leafwing.resume(tmp_path / "two", images="+32")
     assert run.done == "images"
-    alone = finish(["sample", str(run.folder), "-n", "130", "--npz", "--out", str(tmp_path / "alone.npz")])
-    shared = finish(
+    alone = run_leafwing(["sample", str(run.folder), "-n", "130", "--npz", "--out", str(tmp_path / "alone.npz")])
+    shared = run_leafwing(
         ["sample", str(run.folder), "-n", "130", "--npz", "--devices", "2", "--out", str(tmp_path / "shared.npz")]
     )
     assert alone.returncode == shared.returncode == 0, shared.stderr
@@ -70,31 +70,31 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert np.array_equal(left, right)
 
 
-def test_two_processes_stop_when_one_does(tmp_path: Path) -> None:
+def test_early_stopping_is_the_same_in_two_processes(tmp_path: Path) -> None:
     words = ["ring", "--recipe", "lsgan", "--images", "960", "--log-every", "32", "--save-every", "64", "--batch", "16"]
     words += ["--threads", "1", "--lr-g", "1e-30", "--stop-on", "modes.kl", "--patience", "2", "--json"]
-    one = finish(["train", *words, "--out", str(tmp_path / "one")])
-    two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
+    one = run_leafwing(["train", *words, "--out", str(tmp_path / "one")])
+    two = run_leafwing(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
     assert one.returncode == two.returncode == 0, two.stderr
-    ended = [json.loads(said.stdout) for said in (one, two)]
-    assert [(made["done"], made["images"]) for made in ended] == 2 * [("no_better", 192)], "G stands still: never better"
+    results = [json.loads(process.stdout) for process in (one, two)]
+    assert [(result["done"], result["images"]) for result in results] == 2 * [("no_better", 192)], "G does not move"
     best = [Run(tmp_path / name).history.best for name in ("one", "two")]
     assert best[0] == best[1]
     assert best[0] is not None
     assert best[0].images == 64
 
 
-def test_batch_statistics_are_those_of_both(tmp_path: Path) -> None:
-    """With batch normalisation over both processes the costs agree to 1 in 1,000 over ten rounds."""
+def test_batch_statistics_are_shared(tmp_path: Path) -> None:
+    """With batch normalisation over both processes the losses agree to 1 in 1,000 over ten rounds."""
     words = ["digits", "--recipe", "cgan", "--images", "160", "--log-every", "16", *TINY]
-    one = finish(["train", *words, "--out", str(tmp_path / "one")])
-    two = finish(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
+    one = run_leafwing(["train", *words, "--out", str(tmp_path / "one")])
+    two = run_leafwing(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
     assert one.returncode == two.returncode == 0, two.stderr
-    for a, b in zip(costs(tmp_path / "one"), costs(tmp_path / "two"), strict=True):
+    for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert b == pytest.approx(a, rel=1e-3, abs=1e-3)
 
 
-def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_when_one_process_is_killed_the_other_stops_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -111,30 +111,30 @@ def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) 
         "--out",
         str(tmp_path / "run"),
     ]
-    said = tmp_path / "said"
-    started = []
+    log = tmp_path / "log"
+    processes = []
     for rank in ("0", "1"):
-        told = environment(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        with said.open("w") if rank == "0" else open(os.devnull, "w") as output:
-            started.append(subprocess.Popen([*LEAFWING, *words], env=told, stdout=output, stderr=output))
+        variables = environment(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        with log.open("w") if rank == "0" else open(os.devnull, "w") as output:
+            processes.append(subprocess.Popen([*LEAFWING, *words], env=variables, stdout=output, stderr=output))
     try:
-        until = time.monotonic() + 60
+        limit = time.monotonic() + 60
         while len(list((tmp_path / "run").glob("weights-*.safetensors"))) < 2:  # so the first checkpoint is complete
-            assert time.monotonic() < until, said.read_text()
-            assert [process.poll() for process in started] == [None, None], said.read_text()
+            assert time.monotonic() < limit, log.read_text()
+            assert [process.poll() for process in processes] == [None, None], log.read_text()
             time.sleep(0.05)
-        started[1].send_signal(signal.SIGKILL)
-        assert started[0].wait(timeout=30) == 5, said.read_text()
+        processes[1].send_signal(signal.SIGKILL)
+        assert processes[0].wait(timeout=30) == 5, log.read_text()
     finally:
-        for process in started:
+        for process in processes:
             process.kill()
             process.wait()
-    assert "process 1 of 2 (or its machine) is gone; this training stops here" in said.read_text()
-    assert "leafwing resume" in said.read_text()
-    assert "Traceback" not in said.read_text()
-    kept = Run(tmp_path / "run").resume_state()
-    assert kept is not None
-    resumed = leafwing.resume(tmp_path / "run", images=kept["images"] + 32)
+    assert "process 1 of 2 (or its machine) is gone; this training stops here" in log.read_text()
+    assert "leafwing resume" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    state = Run(tmp_path / "run").resume_state()
+    assert state is not None
+    resumed = leafwing.resume(tmp_path / "run", images=state["images"] + 32)
     assert resumed.done == "images"
 
 
@@ -147,9 +147,9 @@ def test_when_one_is_killed_the_other_stops_and_the_run_goes_on(tmp_path: Path) 
         (["train", "digits", "--devices=-2"], "--devices -2: must be at least 1"),
     ],
 )
-def test_bad_input_is_said_once(words: list[str], message: str, tmp_path: Path) -> None:
-    ended = finish([*words, "--out", str(tmp_path / "run")])
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count(message) == 1
-    assert "Traceback" not in ended.stderr
+def test_errors_are_printed_once(words: list[str], message: str, tmp_path: Path) -> None:
+    process = run_leafwing([*words, "--out", str(tmp_path / "run")])
+    assert process.returncode == 2, process.stderr
+    assert process.stderr.count(message) == 1
+    assert "Traceback" not in process.stderr
     assert not (tmp_path / "run").exists()

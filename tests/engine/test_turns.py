@@ -1,4 +1,4 @@
-"""How a turn is taken when the machine does not play along: recordings, compilation, memory, waiting."""
+"""The engine under special conditions: recordings, compilation, out of memory, synchronisation, schedules."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from leafwing import recipes
 from leafwing.engine import Engine, choose
-from leafwing.engine.capture import HeldClock, Rehearsal
-from leafwing.engine.share import Share
+from leafwing.engine.capture import CapturedClock, Rehearsal
+from leafwing.engine.share import SharedDraws
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, same, serves, start, tensors
+from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
 
 pytestmark = pytest.mark.machine
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if serves(name, spec)]
+CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
 every_case = pytest.mark.parametrize(
     ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
 )
 CPU = choose("cpu", "fp32", 1)
 
 
-def game(cost: Callable[[Round], Tensor] = lambda r: r.fake_score.mean(), **options: Any) -> Game:
-    """Two linear players; D pays a cost, G its opposite."""
+def make_game(loss: Callable[[Round], Tensor] = lambda r: r.fake_score.mean(), **options: Any) -> Game:
+    """Two linear players; D minimises a loss, G its negative."""
     torch.manual_seed(0)
 
     def play(nets: Any, batch: Batch, clock: Clock) -> Round:
         return Round(nets, batch.image, nets.G(torch.randn(batch.n, 2)), lambda x: nets.D(x)[:, 0], clock=clock)
 
     players = {"G": Player(nn.Linear(2, 2), Adam(1e-2)), "D": Player(nn.Linear(2, 1), Adam(1e-2))}
-    turns = [Turn("D", play, [Term("up", cost)]), Turn("G", play, [Term("down", lambda r: -r.fake_score.mean())])]
+    turns = [Turn("D", play, [Term("up", loss)]), Turn("G", play, [Term("down", lambda r: -r.fake_score.mean())])]
     return Game(players, turns, Abilities(), batch=4, **options)
 
 
@@ -45,28 +45,28 @@ def points(images: int, n: int) -> Batch:
     return Batch(image=torch.randn(n, 2, generator=torch.Generator().manual_seed(images)))
 
 
-def trained(played: Game, images: int = 40, recorder: Any = None, **how: Any) -> tuple[list[str], Engine]:
-    """Trains for a while; what the engine said, and the engine."""
-    said: list[str] = []
-    engine = Engine(played, replace(CPU, **how), say=said.append, recorder=recorder)
+def train(game: Game, images: int = 40, recorder: Any = None, **changes: Any) -> tuple[list[str], Engine]:
+    """Trains for some rounds; the engine's notices, and the engine."""
+    notices: list[str] = []
+    engine = Engine(game, replace(CPU, **changes), notify=notices.append, recorder=recorder)
     torch.manual_seed(1)
-    list(Training(played, points, engine, images=images, batch=4).ticks(10**9))
-    return said, engine
+    list(Training(game, points, engine, images=images, batch=4).ticks(10**9))
+    return notices, engine
 
 
-def weights(played: Game) -> Tensor:
-    return torch.cat([p.detach().flatten() for player in played.players.values() for p in player.net.parameters()])
+def weights(game: Game) -> Tensor:
+    return torch.cat([p.detach().flatten() for player in game.players.values() for p in player.net.parameters()])
 
 
 # --- recordings --------------------------------------------------------------------------------------------------------------
 
 
-class Counting(Rehearsal):
+class CountingRecorder(Rehearsal):
     def __init__(self) -> None:
-        self.warmed, self.recorded = 0, 0
+        self.warmed_up, self.recorded = 0, 0
 
-    def warm(self, work: Callable[[], None]) -> None:
-        self.warmed += 1
+    def warm_up(self, work: Callable[[], None]) -> None:
+        self.warmed_up += 1
         work()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -74,27 +74,27 @@ class Counting(Rehearsal):
         return work
 
 
-def test_a_unit_is_taken_for_real_three_times_and_recorded_once() -> None:
-    recorder = Counting()
-    trained(game(), recorder=recorder)
-    assert recorder.warmed == 2 * 2 * 3  # two units, each of costs and a step, three times
+def test_a_unit_is_executed_three_times_and_then_recorded() -> None:
+    recorder = CountingRecorder()
+    train(make_game(), recorder=recorder)
+    assert recorder.warmed_up == 2 * 2 * 3  # two units of a backward pass and a step, three times
     assert recorder.recorded == 2 * 2
 
 
-def test_recorded_anew_when_the_recipe_says_that_shapes_change() -> None:
-    recorder = Counting()
-    trained(game(shape=lambda clock: clock.images >= 20), recorder=recorder)
+def test_a_unit_is_recorded_again_when_the_shapes_of_the_game_change() -> None:
+    recorder = CountingRecorder()
+    train(make_game(shape=lambda clock: clock.images >= 20), recorder=recorder)
     assert recorder.recorded == 2 * 2 * 2
 
 
-def test_what_the_clock_decides_reaches_a_recording() -> None:
-    scheduled = game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())
-    plain = game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())
-    trained(scheduled, recorder=Rehearsal())
-    trained(plain)
+def test_recordings_follow_schedules() -> None:
+    scheduled = make_game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())
+    plain = make_game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())
+    train(scheduled, recorder=Rehearsal())
+    train(plain)
     assert torch.equal(weights(scheduled), weights(plain))
-    constant = game(lambda r: 1.0 * r.fake_score.mean())
-    trained(constant)
+    constant = make_game(lambda r: 1.0 * r.fake_score.mean())
+    train(constant)
     assert not torch.equal(weights(constant), weights(plain))
 
 
@@ -102,44 +102,46 @@ def lambda_(clock: Clock) -> float:
     return 1.0 + clock.images / 10
 
 
-class Doing(Rehearsal):
-    """A device runs the Python of the work while it records."""
+class ExecutingRecorder(Rehearsal):
+    """Executes the work while it records, as a device does with its Python code."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         work()
         return work
 
 
-def test_a_clock_that_is_read_directly_is_not_recorded_and_training_goes_on() -> None:
-    """Else the number of that moment would be recorded for good."""
-    direct = game(lambda r: (1.0 + r.clock.images / 10) * r.fake_score.mean())  # type: ignore[attr-defined]
-    plain = game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())  # type: ignore[attr-defined]
-    said, engine = trained(direct, recorder=Doing())
-    trained(plain)
-    assert len(said) == 1
-    assert "clock.images" in said[0]
+def test_a_term_that_reads_the_clock_directly_is_not_recorded() -> None:
+    """Otherwise the value at the time of recording would be used ever after."""
+    direct = make_game(lambda r: (1.0 + r.clock.images / 10) * r.fake_score.mean())  # type: ignore[attr-defined]
+    plain = make_game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())  # type: ignore[attr-defined]
+    notices, engine = train(direct, recorder=ExecutingRecorder())
+    train(plain)
+    assert len(notices) == 1
+    assert "clock.images" in notices[0]
     assert engine.recorder is None
     assert torch.equal(weights(direct), weights(plain))
 
 
-class Failing(Rehearsal):
+class FailingRecorder(Rehearsal):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        torch.rand(3)  # whatever was drawn on the way must not count
+        torch.rand(3)  # changes the random state, which must be restored
         raise RuntimeError("operation not permitted when stream is capturing\nand a long explanation")
 
 
-def test_where_recording_fails_training_goes_on_with_the_same_numbers() -> None:
-    failing, plain = game(), game()
-    said, _ = trained(failing, recorder=Failing())
-    trained(plain)
-    assert said == ["turns cannot be captured, training continues without: operation not permitted when stream is capturing"]
+def test_training_continues_with_the_same_numbers_if_recording_fails() -> None:
+    failing, plain = make_game(), make_game()
+    notices, _ = train(failing, recorder=FailingRecorder())
+    train(plain)
+    (notice,) = notices
+    assert notice.startswith("turns cannot be captured")
+    assert notice.endswith(": operation not permitted when stream is capturing")
     assert torch.equal(weights(failing), weights(plain))
 
 
-def test_a_schedule_that_first_appears_in_a_recording_is_refused() -> None:
-    clock = HeldClock(torch.device("cpu"))
+def test_a_schedule_that_is_first_read_while_recording_is_an_error() -> None:
+    clock = CapturedClock(torch.device("cpu"))
     clock.set(Clock(10, 100, 1), recording=True)
-    with pytest.raises(RuntimeError, match="first read while"):
+    with pytest.raises(RuntimeError, match="a schedule is read for the first time"):
         at(lambda_, clock)
     clock.set(Clock(10, 100, 1))
     value = at(lambda_, clock)
@@ -151,7 +153,7 @@ def test_a_schedule_that_first_appears_in_a_recording_is_refused() -> None:
 # --- compilation -------------------------------------------------------------------------------------------------------------
 
 
-def test_where_compiling_fails_training_goes_on_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_with_the_same_numbers_if_compilation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(nn.Module):
         def __init__(self, net: nn.Module) -> None:
             super().__init__()
@@ -161,33 +163,35 @@ def test_where_compiling_fails_training_goes_on_with_the_same_numbers(monkeypatc
             raise RuntimeError("InvalidCxxCompiler: no C++ compiler found")
 
     monkeypatch.setattr(torch, "compile", Broken)
-    failing, plain = game(), game()
-    said, engine = trained(failing, compile=True)
-    trained(plain)
-    assert said == ["the networks cannot be compiled, training continues without: InvalidCxxCompiler: no C++ compiler found"]
+    failing, plain = make_game(), make_game()
+    notices, engine = train(failing, compile=True)
+    train(plain)
+    (notice,) = notices
+    assert notice.startswith("the networks cannot be compiled")
+    assert notice.endswith(": InvalidCxxCompiler: no C++ compiler found")
     assert engine.compiled is None
     assert torch.equal(weights(failing), weights(plain))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at what it traces
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # read by the compiler while tracing
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
-def test_compiled_networks_train_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced and differentiated by the compiler, but not translated, so that no C++ compiler is needed."""
+def test_compiled_networks_give_the_same_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated by the compiler without code generation, so that no C++ compiler is needed."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     plain, traced = start(name, PICTURES, 36), start(name, PICTURES, 36)
-    said: list[str] = []
-    traced.engine = Engine(traced.game, replace(CPU, compile=True), say=said.append)
+    notices: list[str] = []
+    traced.engine = Engine(traced.game, replace(CPU, compile=True), notify=notices.append)
     for training in (plain, traced):
         torch.manual_seed(3)
         list(training.ticks(10**9))
-    assert said == []
+    assert notices == []
     assert traced.engine.compiled is not None
     left, right = tensors(plain.game), tensors(traced.game)
     assert all(torch.allclose(left[key], right[key], rtol=1e-4, atol=1e-5) for key in left)
 
 
-def test_turns_that_differentiate_twice_see_the_networks_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
+def test_turns_that_differentiate_twice_use_uncompiled_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
 
     class Marked(nn.Module):
         def __init__(self, net: nn.Module) -> None:
@@ -195,7 +199,7 @@ def test_turns_that_differentiate_twice_see_the_networks_as_they_are(monkeypatch
             self.net = net
 
         def forward(self, *args: Tensor) -> Tensor:
-            seen.append("compiled")
+            calls.append("compiled")
             return self.net(*args)
 
     monkeypatch.setattr(torch, "compile", Marked)
@@ -204,32 +208,32 @@ def test_turns_that_differentiate_twice_see_the_networks_as_they_are(monkeypatch
     batch = engine.prepare(training.batches(0, 6))
     d_turn, g_turn = training.game.turns
     engine.take([d_turn], batch, Clock(0, 100, 0))
-    assert seen == []
+    assert calls == []
     engine.take([g_turn], batch, Clock(0, 100, 0))
-    assert seen == ["compiled", "compiled"]
+    assert calls == ["compiled", "compiled"]
 
 
-def test_an_error_of_the_game_itself_is_not_hidden() -> None:
+def test_errors_of_the_game_are_raised() -> None:
     def wrong(r: Round) -> Tensor:
         raise ValueError("shapes do not match")
 
     with pytest.raises(ValueError, match="shapes do not match"):
-        trained(game(wrong))
+        train(make_game(wrong))
 
 
 # --- memory ------------------------------------------------------------------------------------------------------------------
 
 
-class Tight(nn.Module):
-    """A network for which there is memory for so many samples."""
+class Limited(nn.Module):
+    """A network that raises an error for more than `limit` samples."""
 
-    def __init__(self, net: nn.Module, room: int, error: Exception) -> None:
+    def __init__(self, net: nn.Module, limit: int, error: Exception) -> None:
         super().__init__()
-        self.net, self.room, self.error = net, room, error
+        self.net, self.limit, self.error = net, limit, error
 
     def forward(self, x: Tensor) -> Tensor:
         torch.rand(3)
-        if len(x) > self.room:
+        if len(x) > self.limit:
             raise self.error
         return self.net(x)
 
@@ -243,89 +247,89 @@ class Tight(nn.Module):
     ],
 )
 @pytest.mark.parametrize("player", ["G", "D"])
-def test_out_of_memory_takes_smaller_parts_and_keeps_the_step(player: str, error: Exception) -> None:
-    tight, roomy = game(), game()
-    trained(roomy)
-    tight.players[player].net = Tight(tight.players[player].net, 1, error)
-    roomy_said, engine = trained(tight)
-    assert [line.split(":")[0] for line in roomy_said] == ["out of memory", "out of memory"]  # 4 to 2, 2 to 1
-    assert "micro-batches of 1 images" in roomy_said[-1]
-    assert "batch size is still 4" in roomy_said[-1]
+def test_out_of_memory_leads_to_smaller_micro_batches(player: str, error: Exception) -> None:
+    limited, plain = make_game(), make_game()
+    train(plain)
+    limited.players[player].net = Limited(limited.players[player].net, 1, error)
+    notices, engine = train(limited)
+    assert [line.split(":")[0] for line in notices] == ["out of memory", "out of memory"]  # 4 to 2, 2 to 1
+    assert "micro-batches of 1 images" in notices[-1]
+    assert "batch size is still 4" in notices[-1]
     assert engine.micro_batch == 1
-    assert weights(tight).shape == weights(roomy).shape
+    assert weights(limited).shape == weights(plain).shape
 
 
-def test_out_of_memory_in_the_second_turn_of_a_unit_does_not_take_the_first_twice() -> None:
-    def shared() -> Game:
-        played = game()
-        played.turns = [played.turns[0], replace(played.turns[1], same_round=True)]
-        return played
+def test_out_of_memory_in_the_second_turn_of_a_unit_does_not_repeat_the_first() -> None:
+    def make_shared() -> Game:
+        game = make_game()
+        game.turns = [game.turns[0], replace(game.turns[1], same_round=True)]
+        return game
 
-    tight, roomy = shared(), shared()
-    trained(roomy, images=20)
+    limited, plain = make_shared(), make_shared()
+    train(plain, images=20)
     calls = 0
-    critic = tight.players["D"].net
+    critic = limited.players["D"].net
 
     def forward(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         nonlocal calls
         calls += 1
-        if calls == 2:  # D's turn judges the fakes; then G's turn does, and there is no room
+        if calls == 2:  # the first call is D's turn, the second G's
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     critic.register_forward_pre_hook(forward)
-    said, _ = trained(tight, images=20)
-    assert len(said) == 1
-    assert torch.allclose(weights(tight), weights(roomy), rtol=1e-5, atol=1e-7)
+    notices, _ = train(limited, images=20)
+    assert len(notices) == 1
+    assert torch.allclose(weights(limited), weights(plain), rtol=1e-5, atol=1e-7)
 
 
-def test_no_memory_for_a_single_sample_is_an_error() -> None:
-    tight = game()
-    tight.players["D"].net = Tight(tight.players["D"].net, 0, torch.OutOfMemoryError("CUDA out of memory"))
+def test_out_of_memory_with_a_single_sample_is_an_error() -> None:
+    limited = make_game()
+    limited.players["D"].net = Limited(limited.players["D"].net, 0, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(torch.OutOfMemoryError):
-        trained(tight)
+        train(limited)
 
 
-# --- waiting -----------------------------------------------------------------------------------------------------------------
+# --- synchronisation ---------------------------------------------------------------------------------------------------------
 
 
-class Waits(TorchDispatchMode):
-    """Notes every operation that would wait for a device: reading a number, shapes that depend on values, copies to the host."""
+class Synchronisations(TorchDispatchMode):
+    """Records operations that would synchronise with a device: reading a value, shapes that depend on values, copies to the host."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.operations: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.overloadpacket.__name__
         if name in ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "bincount"):
-            self.found.append(name)
+            self.operations.append(name)
         if name == "index" and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]):
-            self.found.append("index by a mask")
+            self.operations.append("index by a mask")
         return function(*args, **(kwargs or {}))
 
 
 @every_case
-def test_no_turn_waits_for_the_device(name: str, spec: Any) -> None:
+def test_no_turn_synchronises_with_the_device(name: str, spec: Any) -> None:
     training = start(name, spec, 10**6)
     batch = training.engine.prepare(training.batches(0, training.batch))
     clock = Clock(0, 10**6, 0)
     for turn in training.game.turns:
         training.engine.take([turn], batch, clock)
-    with Waits() as waits:
+    with Synchronisations() as detected:
         for turn in training.game.turns:
             training.engine.take([turn], training.engine.prepare(training.batches(6, training.batch)), clock)
         training.engine.average(6)
-    assert waits.found == []
+    assert detected.operations == []
 
 
-def test_waiting_would_be_noticed() -> None:
-    with Waits() as waits:
+def test_synchronisations_are_detected() -> None:
+    with Synchronisations() as detected:
         float(torch.ones(()))
         torch.arange(4)[torch.tensor([True, False, True, False])]
-    assert waits.found == ["_local_scalar_dense", "index by a mask"]
+    assert detected.operations == ["_local_scalar_dense", "index by a mask"]
 
 
-# --- sharing random numbers --------------------------------------------------------------------------------------------------
+# --- random numbers of micro-batches -----------------------------------------------------------------------------------------
 
 
 DRAWS: dict[str, Callable[[int], Tensor]] = {
@@ -345,32 +349,32 @@ DRAWS: dict[str, Callable[[int], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_parts_draw_what_the_whole_draws(name: str) -> None:
+def test_parts_draw_the_numbers_of_the_whole_batch(name: str) -> None:
     draw = DRAWS[name]
     torch.manual_seed(3)
     whole, after = draw(6), torch.rand(1)
     torch.manual_seed(3)
-    share = Share(6, slice(0, 2))
+    draws = SharedDraws(6, slice(0, 2))
     parts = []
     for rows in (slice(0, 2), slice(2, 4), slice(4, 6)):
-        share.rewind(rows)
-        with share:
+        draws.rewind(rows)
+        with draws:
             parts.append(draw(2))
     assert torch.equal(torch.cat(parts), whole)
-    assert torch.equal(torch.rand(1), after), "the generator is where the whole draw leaves it"
+    assert torch.equal(torch.rand(1), after), "the generator is in the state after the whole draw"
 
 
-def test_what_draws_nothing_is_left_alone() -> None:
-    with Share(6, slice(2, 4)):
+def test_other_functions_are_not_changed() -> None:
+    with SharedDraws(6, slice(2, 4)):
         assert torch.equal(torch.arange(3) + torch.ones(3), torch.tensor([1.0, 2.0, 3.0]))
 
 
-# --- the choice --------------------------------------------------------------------------------------------------------------
+# --- the setup ---------------------------------------------------------------------------------------------------------------
 
 
-def test_every_choice_says_why() -> None:
-    chosen = choose("cpu", "fp32")
-    assert chosen.why.keys() >= {
+def test_every_choice_has_a_reason() -> None:
+    setup = choose("cpu", "fp32")
+    assert setup.why.keys() >= {
         "device",
         "precision",
         "threads",
@@ -383,7 +387,7 @@ def test_every_choice_says_why() -> None:
         "micro_batch",
         "resident",
     }
-    asked = choose(
+    setup = choose(
         "cpu",
         "fp32",
         1,
@@ -395,25 +399,25 @@ def test_every_choice_says_why() -> None:
         micro_batch=8,
         resident=True,
     )
-    assert set(asked.why.values()) - {"cpu has no graphs"} == {"as asked"}
-    assert (asked.layout, asked.fused, asked.compile, asked.micro_batch) == ("contiguous", False, True, 8)
+    assert set(setup.why.values()) - {"cpu has no graphs"} == {"as requested"}
+    assert (setup.layout, setup.fused, setup.compile, setup.micro_batch) == ("contiguous", False, True, 8)
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("changes", "message"),
     [
         ({"layout": "sideways"}, "no layout 'sideways'"),
         ({"micro_batch": -1}, "micro-batch -1"),
         ({"capture": True}, "only CUDA captures"),
     ],
 )
-def test_bad_choices_are_named(how: dict[str, Any], message: str) -> None:
+def test_invalid_choices_are_errors(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
-        choose("cpu", "fp32", 1, **how)
+        choose("cpu", "fp32", 1, **changes)
 
 
-def test_the_state_of_one_way_of_working_serves_another() -> None:
-    """A run that was fused, or on another device, goes on plainly."""
+def test_the_state_can_be_restored_with_another_setup() -> None:
+    """For example without fused optimisers, or on another device."""
     fused = start("dcgan", PICTURES, 24)
     list(fused.ticks(10**9))
     plain = Engine(build("dcgan", PICTURES), replace(CPU, fused=False, layout="contiguous"))
@@ -425,32 +429,34 @@ def test_the_state_of_one_way_of_working_serves_another() -> None:
 
 
 @every_case
-def test_slowed_down_every_rate_is_smaller_and_stays_so(name: str, spec: DataSpec) -> None:
-    """Constant rates and schedules; and an optimiser whose state is restored."""
+def test_learning_rates_are_scaled_and_the_factor_is_restored(name: str, spec: DataSpec) -> None:
+    """Constant and scheduled rates."""
     training, plain = start(name, spec, 600), start(name, spec, 600)
-    training.engine.slow_down(0.25)
-    seen: dict[str, list[float]] = {}
-    for label, one in (("slow", training), ("plain", plain)):
-        for tick in one.ticks(6):
+    training.engine.scale_learning_rates(0.25)
+    rates: dict[str, list[float]] = {}
+    for label, run in (("scaled", training), ("plain", plain)):
+        for tick in run.ticks(6):
             if tick.clock.images >= 60:
                 break
-        seen[label] = [group["lr"] for own in one.engine.optimisers.values() for group in own.param_groups]
-    assert seen["slow"] == pytest.approx([0.25 * rate for rate in seen["plain"]], rel=1e-12)
+        rates[label] = [group["lr"] for optimiser in run.engine.optimisers.values() for group in optimiser.param_groups]
+    assert rates["scaled"] == pytest.approx([0.25 * rate for rate in rates["plain"]], rel=1e-12)
     plain.engine.restore(training.engine.state())
-    assert plain.engine.rate == 0.25
-    assert [group["lr"] for own in plain.engine.optimisers.values() for group in own.param_groups] == seen["slow"]
+    assert plain.engine.rate_factor == 0.25
+    assert [group["lr"] for optimiser in plain.engine.optimisers.values() for group in optimiser.param_groups] == rates[
+        "scaled"
+    ]
 
 
-def test_a_recording_learns_that_training_is_slowed_down() -> None:
-    """Rates are part of what was recorded: the turns are recorded anew."""
+def test_turns_are_recorded_again_when_learning_rates_are_scaled() -> None:
+    """Recordings contain the rates."""
 
-    def trained(recorder: Rehearsal | None) -> dict[str, Tensor]:
+    def train(recorder: Rehearsal | None) -> dict[str, Tensor]:
         game = build("dcgan", PICTURES)
         training = Training(game, batches(PICTURES), Engine(game, CPU, recorder=recorder), images=120, batch=game.batch)
         for tick in training.ticks(6):
             if tick.clock.images == 60:
-                training.engine.slow_down(0.1)
-                assert not training.engine._seen
+                training.engine.scale_learning_rates(0.1)
+                assert not training.engine._recordings
         return tensors(game)
 
-    assert same(trained(Rehearsal()), trained(None))
+    assert same(train(Rehearsal()), train(None))

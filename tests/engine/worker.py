@@ -1,4 +1,4 @@
-"""One of several processes, for test_processes.py: python worker.py WHAT [FOLDER], started as `leafwing --devices` starts them."""
+"""One of several processes, for test_processes.py: python worker.py CHECK FOLDER, started as by `leafwing --devices`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
 N = 8
-STEP = 0.01  # seconds of a round in which nothing is computed
+STEP = 0.01  # seconds to sleep in each round
 
 
 def convolutions(*, norm: bool) -> nn.Module:
-    """Two convolutions and a layer, the same in every process."""
+    """Two convolutions and a linear layer, the same in every process."""
     torch.manual_seed(0)
     between = nn.BatchNorm2d(6) if norm else nn.Identity()
     after = nn.BatchNorm1d(4) if norm else nn.Identity()
@@ -43,7 +43,7 @@ def convolutions(*, norm: bool) -> nn.Module:
 
 
 def pictures() -> Tensor:
-    """A whole batch, the same in every process; its halves differ much."""
+    """A whole batch, the same in every process; its halves have very different statistics."""
     x = torch.randn(N, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     return (x * torch.linspace(0.5, 2, N).view(-1, 1, 1, 1) + torch.linspace(-1, 3, N).view(-1, 1, 1, 1)).contiguous(
         memory_format=torch.channels_last
@@ -58,10 +58,10 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(a.float(), b.float(), rtol=tolerance, atol=tolerance)
 
 
-# --- what two processes find out together ---------------------------------------------------------------------------------
+# --- checks with two processes --------------------------------------------------------------------------------------------
 
 
-def the_mean_of_tensors(p: Processes) -> None:
+def average_is_the_mean_of_tensors(p: Processes) -> None:
     shapes = [(3,), (2, 3, 4, 4), (BUCKET + 5,), (1,), (7, 5)]
     every = [
         [torch.randn(shape, generator=torch.Generator().manual_seed(rank)) for shape in shapes] for rank in range(p.world)
@@ -82,10 +82,10 @@ def the_mean_of_tensors(p: Processes) -> None:
     assert double.tolist() == [(1 / 3 + 4 / 3) / 2] * 3
 
 
-def halves_of_a_batch_give_the_gradients_of_all(p: Processes) -> None:
+def halves_of_a_batch_give_the_gradients_of_the_whole(p: Processes) -> None:
     net, whole, x = convolutions(norm=False), convolutions(norm=False), pictures()
     whole(x).square().mean().backward()
-    net(x[p.share(N)]).square().mean().backward()
+    net(x[p.rows(N)]).square().mean().backward()
     p.average(gradients(net))
     for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
         near(mine, theirs, 1e-6)
@@ -100,7 +100,7 @@ def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool 
     for one in (net, whole):
         one.requires_grad_(not frozen)
     for _ in range(2):
-        own, all_ = x[p.share(N)].clone().requires_grad_(), x.clone().requires_grad_()
+        own, all_ = x[p.rows(N)].clone().requires_grad_(), x.clone().requires_grad_()
         outputs = []
         for one, seen in ((net, own), (whole, all_)):
             one.zero_grad()
@@ -109,7 +109,7 @@ def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool 
             outputs[-1].float().square().mean().backward()
         assert outputs[0].dtype == outputs[1].dtype
         near(p.gather(outputs[0].detach()), outputs[1].detach(), tolerance)
-        # Of its own cost, which is a mean over half as many samples, times as many processes.
+        # The gradient of the local loss, a mean over half of the samples, is twice that of the global loss.
         near(p.gather(own.grad) / p.world, all_.grad, tolerance)
         p.average(gradients(net))
         for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
@@ -125,7 +125,7 @@ def batch_norm_is_that_of_the_whole_batch(p: Processes) -> None:
     batch_norm(p, 2e-6)
 
 
-def batch_norm_of_a_network_that_does_not_move(p: Processes) -> None:
+def batch_norm_of_a_frozen_network(p: Processes) -> None:
     batch_norm(p, 2e-6, frozen=True)
 
 
@@ -136,7 +136,7 @@ def batch_norm_in_bf16(p: Processes) -> None:
 def batch_norm_differentiated_twice(p: Processes) -> None:
     net, whole, x = convolutions(norm=True), convolutions(norm=True), pictures()
     synchronise_batch_norm(net, p)
-    for one, seen in ((net, x[p.share(N)].clone()), (whole, x)):
+    for one, seen in ((net, x[p.rows(N)].clone()), (whole, x)):
         seen.requires_grad_()
         (slope,) = torch.autograd.grad(one(seen).sigmoid().sum(), seen, create_graph=True)
         slope.flatten(1).square().sum(1).mean().backward()
@@ -158,14 +158,14 @@ def batch_norm_of_every_kind(p: Processes) -> None:
         synchronise_batch_norm(shared, p)
         for seed in range(2):
             x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 3 + 1
-            near(shared(x[p.share(N)]), plain(x)[p.share(N)], 2e-6)
+            near(shared(x[p.rows(N)]), plain(x)[p.rows(N)], 2e-6)
         for mine, theirs in zip(shared.buffers(), plain.buffers(), strict=True):
             near(mine, theirs, 2e-6)
         if p.first:  # no exchange
             near(shared.eval()(x), plain.eval()(x), 2e-6)
 
 
-def batch_norm_with_a_forward_of_its_own_is_refused(p: Processes) -> None:
+def batch_norm_with_another_forward_is_an_error(p: Processes) -> None:
     class Conditional(nn.BatchNorm2d):
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input) + 1
@@ -174,10 +174,10 @@ def batch_norm_with_a_forward_of_its_own_is_refused(p: Processes) -> None:
         synchronise_batch_norm(nn.Sequential(nn.Identity(), Conditional(3)), p)
 
 
-def networks_of_the_house(p: Processes) -> None:
-    """A step of a generator and a critic in halves, with its critic's numbers frozen, ends with the weights of one in full."""
+def default_networks(p: Processes) -> None:
+    """A generator step on halves of a batch, with a frozen critic, gives the weights of a step on the whole batch."""
     spec, z = DataSpec(16, 16, 3), torch.randn(N, 8, generator=torch.Generator().manual_seed(3))
-    ended = []
+    states = []
     for shared in (True, False):
         torch.manual_seed(4)
         G = networks.generator(spec, 8, 8, max_width=16).train()
@@ -186,51 +186,51 @@ def networks_of_the_house(p: Processes) -> None:
             synchronise_batch_norm(G, p)
             synchronise_batch_norm(D, p)
         step = torch.optim.SGD(G.parameters(), 0.1)
-        nn.functional.softplus(-D(G(z[p.share(N)] if shared else z))).mean().backward()
+        nn.functional.softplus(-D(G(z[p.rows(N)] if shared else z))).mean().backward()
         if shared:
             p.average(gradients(G))
         step.step()
-        ended.append({**G.state_dict(), **{f"D.{name}": value for name, value in D.state_dict().items()}})
-    for name in ended[1]:
-        near(ended[0][name], ended[1][name], 1e-6)
+        states.append({**G.state_dict(), **{f"D.{name}": value for name, value in D.state_dict().items()}})
+    for name in states[1]:
+        near(states[0][name], states[1][name], 1e-6)
 
 
-def the_largest_number_of_the_round_before(p: Processes) -> None:
-    said = {0: [0, 0, 0, 2, 0], 1: [0, 1, 0, 1, 0]}
-    assert [p.agree(number) for number in said[p.rank]] == [0, 0, 1, 0, 2]
+def agree_returns_the_maximum_of_the_previous_call(p: Processes) -> None:
+    numbers = {0: [0, 0, 0, 2, 0], 1: [0, 1, 0, 1, 0]}
+    assert [p.agree(number) for number in numbers[p.rank]] == [0, 0, 1, 0, 2]
     assert p.agree(True) == 0
     assert p.agree(False) == 1
 
 
-def agreeing_does_not_wait_for_the_other(p: Processes, folder: Path) -> None:
-    """Process 1 speaks only when process 0 has heard what it asked: if that waited for process 1, it would wait in vain."""
+def agree_does_not_wait_for_the_other_process(p: Processes, folder: Path) -> None:
+    """Process 1 calls `agree` only after the call of process 0 has returned, so that must not wait for process 1."""
     p.agree(0)
     p.barrier()
-    heard, until = folder / "heard", time.monotonic() + 15
-    while not p.first and not heard.exists():
-        assert time.monotonic() < until, "process 0 waits for process 1"
+    returned, limit = folder / "returned", time.monotonic() + 15
+    while not p.first and not returned.exists():
+        assert time.monotonic() < limit, "process 0 waits for process 1"
         time.sleep(0.01)
     p.agree(1)
     if p.first:
-        heard.touch()
+        returned.touch()
     assert p.agree(0) == 1
 
 
-def gathering_keeps_the_order(p: Processes) -> None:
+def gather_keeps_the_order(p: Processes) -> None:
     own = torch.arange(6).view(2, 3) + 10 * p.rank
     assert p.gather(own).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
     pictures_ = pictures()
     for dtype in (torch.uint8, torch.bool, torch.bfloat16, torch.float64):
-        assert torch.equal(p.gather(pictures_[p.share(N)].to(dtype)), pictures_.to(dtype))
+        assert torch.equal(p.gather(pictures_[p.rows(N)].to(dtype)), pictures_.to(dtype))
 
 
-def process_0_tells_the_others(p: Processes) -> None:
-    plain = {"folder": "runs/0001-é", "seed": 3, "list": [1.5, None, True]}
-    assert p.tell(plain if p.first else "something else") == plain
-    assert p.tell(None) is None
+def broadcast_sends_the_value_of_process_0(p: Processes) -> None:
+    value = {"folder": "runs/0001-é", "seed": 3, "list": [1.5, None, True]}
+    assert p.broadcast(value if p.first else "another value") == value
+    assert p.broadcast(None) is None
 
 
-def the_first_of_a_machine_goes_first(p: Processes, folder: Path) -> None:
+def the_first_process_of_a_machine_goes_first(p: Processes, folder: Path) -> None:
     with p.first_on_machine():
         if p.local == 0:
             time.sleep(0.3)
@@ -238,110 +238,110 @@ def the_first_of_a_machine_goes_first(p: Processes, folder: Path) -> None:
         assert (folder / "cache").exists()
 
 
-TOGETHER: dict[str, Callable[..., None]] = {
+CHECKS: dict[str, Callable[..., None]] = {
     check.__name__: check
     for check in (
-        the_mean_of_tensors,
-        halves_of_a_batch_give_the_gradients_of_all,
+        average_is_the_mean_of_tensors,
+        halves_of_a_batch_give_the_gradients_of_the_whole,
         batch_norm_is_that_of_the_whole_batch,
-        batch_norm_of_a_network_that_does_not_move,
+        batch_norm_of_a_frozen_network,
         batch_norm_in_bf16,
         batch_norm_differentiated_twice,
         batch_norm_of_every_kind,
-        batch_norm_with_a_forward_of_its_own_is_refused,
-        networks_of_the_house,
-        the_largest_number_of_the_round_before,
-        agreeing_does_not_wait_for_the_other,
-        gathering_keeps_the_order,
-        process_0_tells_the_others,
-        the_first_of_a_machine_goes_first,
+        batch_norm_with_another_forward_is_an_error,
+        default_networks,
+        agree_returns_the_maximum_of_the_previous_call,
+        agree_does_not_wait_for_the_other_process,
+        gather_keeps_the_order,
+        broadcast_sends_the_value_of_process_0,
+        the_first_process_of_a_machine_goes_first,
     )
 }
 
 
-def together(folder: Path) -> None:
-    """All of these, until one fails; what each found, in a file."""
-    found: dict[str, str] = {}
+def run_checks(folder: Path) -> None:
+    """Runs the checks until one fails, and writes their results to a file."""
+    results: dict[str, str] = {}
     with Processes.join(20) as p:
-        for name, check in TOGETHER.items():
+        for name, check in CHECKS.items():
             try:
                 check(p, folder) if "folder" in signature(check).parameters else check(p)
-                found[name] = "as expected"
+                results[name] = "passed"
             except Exception:
-                found[name] = traceback.format_exc()
+                results[name] = traceback.format_exc()
                 raise
             finally:
-                (folder / f"{p.rank}.json").write_text(json.dumps(found), encoding="utf-8")
+                (folder / f"{p.rank}.json").write_text(json.dumps(results), encoding="utf-8")
 
 
 # --- how processes end ----------------------------------------------------------------------------------------------------
 
 
 def rounds(p: Processes, folder: Path, until: Callable[[int], bool] = lambda n: False) -> int:
-    """Rounds like those of a training, until the processes agree to stop; how many."""
-    asked = []
+    """Rounds like those of a training, until the processes agree to stop; their number."""
+    signals = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: asked.append(number))
+        signal.signal(number, lambda number, frame: signals.append(number))
     net, x = convolutions(norm=True), pictures()
     synchronise_batch_norm(net, p)
     n, done = 0, 0
-    with p.others_alive("Start it again"):
+    with p.detect_lost("Start it again"):
         while not done:
             net.zero_grad()
-            net(x[p.share(N)]).square().mean().backward()
+            net(x[p.rows(N)]).square().mean().backward()
             p.average(gradients(net))
             n += 1
             time.sleep(STEP)
-            done = p.agree(bool(asked) or until(n))
+            done = p.agree(bool(signals) or until(n))
             if n == 5:
                 (folder / f"{p.rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
     return n
 
 
-def asked_to_stop(folder: Path) -> int:
-    """Goes on until asked; the number of rounds, in a file."""
+def wait_for_signal(folder: Path) -> int:
+    """Runs until a signal, and writes the number of rounds to a file."""
     with Processes.join(20) as p:
         (folder / f"{p.rank}.rounds").write_text(str(rounds(p, folder)), encoding="utf-8")
     return 130
 
 
-def killed(folder: Path) -> int:
-    """Process 1 is killed in a round."""
+def kill(folder: Path) -> int:
+    """Process 1 kills itself in a round."""
 
     def die(n: int) -> bool:
         if n == 10:
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
-    with Processes.join(60) as p:  # longer than the other may take to notice
+    with Processes.join(60) as p:  # longer than the other process may take to notice
         return rounds(p, folder, (lambda n: False) if p.first else die)
 
 
-def mistaken(folder: Path) -> int:
-    """Process 1 has an error of its own, and process 0 waits for it."""
+def fail(folder: Path) -> int:
+    """Process 1 raises an error while process 0 waits for it."""
     with Processes.join(20) as p:
         if not p.first:
             raise LeafwingError("no such folder: cats")
         return rounds(p, folder)
 
 
-def meeting_again(folder: Path) -> int:
-    """Three times; torchrun keeps what was said the last time."""
+def join_repeatedly(folder: Path) -> int:
+    """Three times, because torchrun keeps the addresses of the previous connection."""
     for _ in range(3):
         with Processes.join(20) as p:
-            own = torch.tensor([float(p.rank)])
-            p.average([own])
-            assert own.item() == 0.5
+            value = torch.tensor([float(p.rank)])
+            p.average([value])
+            assert value.item() == 0.5
             p.agree(1)
-    (folder / f"{p.rank}.met").touch()
+    (folder / f"{p.rank}.joined").touch()
     return 0
 
 
 def main() -> int:
     torch.set_num_threads(1)
-    what = {check.__name__: check for check in (together, asked_to_stop, killed, mistaken, meeting_again)}
+    checks = {check.__name__: check for check in (run_checks, wait_for_signal, kill, fail, join_repeatedly)}
     try:
-        return what[sys.argv[1]](Path(sys.argv[2])) or 0
+        return checks[sys.argv[1]](Path(sys.argv[2])) or 0
     except LeafwingError as error:
         print(f"worker: {error}", file=sys.stderr)
         return error.exit_code

@@ -23,7 +23,7 @@ from leafwing.laboratory.mix import mix
 from leafwing.laboratory.truncate import parse_psi, truncate
 from leafwing.metrics.features import load_features
 from leafwing.model import Model
-from tiny import PICTURES, POINTS, TOLD, build
+from tiny import ATTRIBUTES, PICTURES, POINTS, build
 
 pytestmark = pytest.mark.machine
 
@@ -37,7 +37,7 @@ def test_steps_are_equal_if_images_change_evenly(monkeypatch: pytest.MonkeyPatch
 
 
 def test_all_samples_of_an_interpolation_have_the_same_attributes() -> None:
-    model = Model(build("cgan", TOLD), TOLD)
+    model = Model(build("cgan", ATTRIBUTES), ATTRIBUTES)
     attributes = list[Tensor]()
     model.game.shown.G.register_forward_pre_hook(lambda module, args: attributes.append(args[1]))
     interpolate(model, features=FEATURES, samples="0,1", steps=2)

@@ -1,4 +1,4 @@
-"""The DCGAN pair: every legal shape, the paper's rules, and the sizes of a widely used tutorial's networks."""
+"""The DCGAN pair: all valid shapes, the paper's rules, and the sizes of the networks of a well-known tutorial."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ RECTANGLES = [(64, 96), (48, 80), (16, 64), (80, 16), (32, 256)]
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize(("height", "width"), SQUARES + RECTANGLES)
-def test_every_legal_size_gives_pictures_of_that_size_and_one_score_each(height: int, width: int, norm: str) -> None:
+def test_every_valid_size_gives_images_of_that_size_and_one_score_each(height: int, width: int, norm: str) -> None:
     data = DataSpec(height, width, 3)
     g = dcgan.Generator(data, 8, 2, norm=norm, max_width=8)
     d = dcgan.Critic(data, 2, norm=norm, max_width=8)
     with torch.no_grad():
-        made = g(torch.randn(2, 8))
-        assert made.shape == (2, 3, height, width)
-        assert d(made).shape == (2,)
+        samples = g(torch.randn(2, 8))
+        assert samples.shape == (2, 3, height, width)
+        assert d(samples).shape == (2,)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_one_to_four_channels(channels: int) -> None:
     data = DataSpec(16, 32, channels)
-    made = dcgan.Generator(data, 4, 4)(torch.randn(3, 4))
-    assert made.shape == (3, channels, 16, 32)
-    assert dcgan.Critic(data, 4)(made).shape == (3,)
+    samples = dcgan.Generator(data, 4, 4)(torch.randn(3, 4))
+    assert samples.shape == (3, channels, 16, 32)
+    assert dcgan.Critic(data, 4)(samples).shape == (3,)
 
 
-def test_further_channels_of_a_condition_are_taken_by_the_critic() -> None:
+def test_the_critic_accepts_further_channels_of_a_condition() -> None:
     d = dcgan.Critic(DataSpec(16, 16, 3), 4, extra=5)
     assert d(torch.randn(2, 8, 16, 16)).shape == (2,)
 
 
 @pytest.mark.parametrize(("activation", "norm"), [("relu", "batch"), ("selu", "none")])
-def test_pictures_reach_and_never_leave_minus_1_to_1(activation: str, norm: str) -> None:
+def test_images_cover_and_never_leave_minus_1_to_1(activation: str, norm: str) -> None:
     torch.manual_seed(0)
     g = dcgan.Generator(DataSpec(16, 16, 1), 8, 8, norm=norm, activation=activation)
     with torch.no_grad():
         for layer in g.modules():
             if isinstance(layer, nn.ConvTranspose2d):
                 layer.weight.mul_(100)
-        made = g(torch.randn(8, 8))
-    assert made.min() >= -1
-    assert made.max() <= 1
-    assert made.min() < -0.9
-    assert made.max() > 0.9
+        samples = g(torch.randn(8, 8))
+    assert samples.min() >= -1
+    assert samples.max() <= 1
+    assert samples.min() < -0.9
+    assert samples.max() > 0.9
 
 
-def test_scores_are_raw_not_squashed() -> None:
+def test_scores_are_not_bounded() -> None:
     torch.manual_seed(0)
     d, x = dcgan.Critic(DataSpec(16, 16, 3), 4, norm="none"), torch.randn(8, 3, 16, 16)
     with torch.no_grad():
@@ -69,12 +69,12 @@ def test_scores_are_raw_not_squashed() -> None:
     assert torch.allclose(after, -1e6 * before, rtol=1e-4)
 
 
-def test_another_latent_gives_another_picture_and_another_picture_another_score() -> None:
+def test_images_depend_on_latents_and_scores_on_images() -> None:
     torch.manual_seed(0)
     data = DataSpec(16, 16, 3)
     g, d = dcgan.Generator(data, 8, 4, norm="none").eval(), dcgan.Critic(data, 4, norm="none").eval()
-    made = g(torch.randn(2, 8))
-    assert not torch.equal(made[0], made[1])
+    samples = g(torch.randn(2, 8))
+    assert not torch.equal(samples[0], samples[1])
     scores = d(torch.randn(2, 3, 16, 16))
     assert scores[0] != scores[1]
 
@@ -97,7 +97,7 @@ def test_normalisation_is_everywhere_but_at_gs_output_and_ds_input_and_score(sid
     assert isinstance(d.out, nn.Conv2d)
 
 
-def test_without_norm_there_is_none_anywhere() -> None:
+def test_without_norm_there_is_no_normalisation_layer() -> None:
     data = DataSpec(64, 64, 3)
     assert norms(dcgan.Generator(data, 8, 4, norm="none")) == []
     assert norms(dcgan.Critic(data, 4, norm="none")) == []
@@ -140,20 +140,20 @@ def count(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
-def test_at_64_px_the_networks_are_those_of_the_well_known_tutorial() -> None:
-    """3,576,704 and 2,765,568 numbers without any bias; here G's last layer and D's first and last have one."""
+def test_at_64_px_the_networks_are_those_of_the_tutorial() -> None:
+    """3,576,704 and 2,765,568 parameters without any bias; here G's last layer and D's first and last have one."""
     data = DataSpec(64, 64, 3)
     assert count(dcgan.Generator(data, 100, 64)) == 3_576_704 + 3
     assert count(dcgan.Critic(data, 64)) == 2_765_568 + 64 + 1
 
 
-def test_channels_double_inwards_up_to_the_widest() -> None:
+def test_channels_double_up_to_the_maximum() -> None:
     data = DataSpec(128, 128, 3)
     assert dcgan.widths(data, 64, 512) == [64, 128, 256, 512, 512]
     assert dcgan.widths(data, 64, 1024) == [64, 128, 256, 512, 1024]
 
 
-def test_a_first_layer_wider_than_the_widest_stays_as_asked() -> None:
+def test_the_first_layer_may_be_wider_than_the_maximum() -> None:
     assert dcgan.widths(DataSpec(32, 32), 64, 16) == [64, 64, 64]
 
 
@@ -225,11 +225,11 @@ def test_an_illegal_size_is_answered_with_the_nearest_legal_ones(size: tuple[int
         ((16, 256), 2),
     ],
 )
-def test_pictures_are_halved_down_to_a_short_side_of_about_4(size: tuple[int, int], halvings: int) -> None:
+def test_images_are_halved_down_to_a_short_side_of_about_4(size: tuple[int, int], halvings: int) -> None:
     assert doublings(DataSpec(*size)) == halvings
 
 
-def test_the_sizes_it_names_are_legal() -> None:
+def test_suggested_sizes_are_valid() -> None:
     for height in range(1, 300, 7):
         for width in (1, 16, 40, 100, 256, 999):
             try:
@@ -243,15 +243,15 @@ def test_the_sizes_it_names_are_legal() -> None:
     ("height", "width", "expected"),
     [(16, 16, (8, 8)), (32, 32, (16, 16)), (64, 64, (32, 32)), (128, 128, (32, 32)), (64, 96, (16, 24)), (32, 256, (4, 32))],
 )
-def test_attention_is_at_the_largest_map_of_32_pixels_or_half_the_picture(
+def test_attention_is_at_the_largest_map_of_32_pixels_or_half_the_image(
     height: int, width: int, expected: tuple[int, int]
 ) -> None:
-    data, seen = DataSpec(height, width, 3), []
+    data, sizes = DataSpec(height, width, 3), []
     g = dcgan.Generator(data, 8, 8, max_width=16, attention=True)
     d = dcgan.Critic(data, 8, norm="none", max_width=16, attention=True)
     for net in (g, d):
         (layer,) = (module for module in net.modules() if isinstance(module, SelfAttention))
-        layer.register_forward_hook(lambda module, args, out: seen.append(tuple(out.shape[2:])))
+        layer.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[2:])))
     with torch.no_grad():
         assert d(g(torch.randn(2, 8))).shape == (2,)
-    assert seen == [expected, expected]
+    assert sizes == [expected, expected]

@@ -1,4 +1,4 @@
-"""Layers that look at more than one sample."""
+"""Layers that use the whole batch or the whole map, and spectral normalisation."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from leafwing.networks.layers import MinibatchDiscrimination, SelfAttention, Vir
 pytestmark = pytest.mark.machine
 
 
-def test_minibatch_discrimination_says_how_close_the_others_are() -> None:
+def test_minibatch_discrimination_computes_the_similarity_to_the_others() -> None:
     torch.manual_seed(0)
     layer = MinibatchDiscrimination(6, 3, 2)
     x = torch.randn(4, 6)
-    found = layer(x)
-    assert found.shape == (4, 9)
-    assert torch.equal(found[:, :6], x)
+    out = layer(x)
+    assert out.shape == (4, 9)
+    assert torch.equal(out[:, :6], x)
     m = layer.project(x).view(4, 3, 2)
     for i in range(4):
         for b in range(3):
             others = sum((-(m[i, b] - m[j, b]).abs().sum()).exp().item() for j in range(4) if j != i)
-            assert found[i, 6 + b].item() == pytest.approx(others, rel=1e-5)
-    alike = layer(x[:1].repeat(5, 1))
-    assert alike[:, 6:].tolist() == [[4.0] * 3] * 5, "four others at no distance"
+            assert out[i, 6 + b].item() == pytest.approx(others, rel=1e-5)
+    identical = layer(x[:1].repeat(5, 1))
+    assert identical[:, 6:].tolist() == [[4.0] * 3] * 5, "four others at distance 0"
 
 
-def test_virtual_batch_norm_looks_at_the_reference_and_the_sample_alone() -> None:
+def test_virtual_batch_norm_uses_only_the_reference_and_the_sample() -> None:
     torch.manual_seed(0)
     layer, x = VirtualBatchNorm(3, 8), 2 + 3 * torch.randn(12, 3, 4, 4)
-    found = layer(x)
-    assert found[:8].mean((0, 2, 3)).tolist() == pytest.approx([0] * 3, abs=1e-5)
-    assert found[:8].var((0, 2, 3), correction=0).tolist() == pytest.approx([1] * 3, abs=1e-3)
+    out = layer(x)
+    assert out[:8].mean((0, 2, 3)).tolist() == pytest.approx([0] * 3, abs=1e-5)
+    assert out[:8].var((0, 2, 3), correction=0).tolist() == pytest.approx([1] * 3, abs=1e-3)
     other = x.clone()
     other[9:] += 5
-    assert torch.equal(layer(other)[:9], found[:9]), "the other samples change nothing"
+    assert torch.equal(layer(other)[:9], out[:9]), "independent of the other samples"
     nine = torch.cat([x[:8], x[10:11]])
     mean, var = nine.mean((0, 2, 3), keepdim=True), nine.var((0, 2, 3), keepdim=True, correction=0)
-    assert torch.allclose(found[10:11], (x[10:11] - mean) / (var + 1e-5).sqrt(), atol=1e-5)
+    assert torch.allclose(out[10:11], (x[10:11] - mean) / (var + 1e-5).sqrt(), atol=1e-5)
 
 
-def test_a_generator_beside_its_reference_makes_each_sample_alone() -> None:
+def test_a_generator_with_a_reference_batch_computes_samples_independently() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 2, 4), VirtualBatchNorm(2, 6))
-    made = WithReferenceBatch(net, torch.randn(6, 4))
+    generator = WithReferenceBatch(net, torch.randn(6, 4))
     z = torch.randn(5, 4)
-    assert made(z).shape == (5, 2, 4, 4)
-    assert torch.allclose(made(z)[2:3], made(z[2:3]), atol=1e-6)
-    assert "reference" in made.state_dict()
+    assert generator(z).shape == (5, 2, 4, 4)
+    assert torch.allclose(generator(z)[2:3], generator(z[2:3]), atol=1e-6)
+    assert "reference" in generator.state_dict()
 
 
-def test_spectral_normalisation_bounds_the_slope() -> None:
+def test_spectral_normalisation_bounds_the_lipschitz_constant() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)).apply(spectral)
     for _ in range(50):
@@ -62,7 +62,7 @@ def test_spectral_normalisation_bounds_the_slope() -> None:
     assert ((net(a) - net(b)).norm(dim=1) <= (a - b).norm(dim=1) * 1.001).all()
 
 
-def test_spectral_normalisation_serves_transposed_convolutions() -> None:
+def test_spectral_normalisation_of_transposed_convolutions() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.ConvTranspose2d(6, 4, 3, bias=False)).apply(spectral)
     for _ in range(50):
@@ -72,7 +72,7 @@ def test_spectral_normalisation_serves_transposed_convolutions() -> None:
     assert torch.linalg.matrix_norm(matrix, 2).item() == pytest.approx(1, rel=1e-3)
 
 
-def test_attention_is_nothing_at_first_and_then_a_weighted_mean_over_places() -> None:
+def test_attention_is_the_identity_at_first_and_then_adds_a_weighted_mean_over_positions() -> None:
     torch.manual_seed(0)
     layer, x = SelfAttention(16), torch.randn(2, 16, 3, 4)
     assert torch.equal(layer(x), x)
@@ -87,7 +87,7 @@ def test_attention_is_nothing_at_first_and_then_a_weighted_mean_over_places() ->
     assert torch.allclose(layer(x).flatten(2), expected, atol=1e-5)
 
 
-def test_one_place_sees_all_others() -> None:
+def test_every_position_attends_to_all_others() -> None:
     torch.manual_seed(0)
     layer, x = SelfAttention(8), torch.randn(1, 8, 4, 4)
     nn.init.constant_(layer.gamma, 1.0)

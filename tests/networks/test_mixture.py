@@ -1,4 +1,4 @@
-"""Several generators sampled as one."""
+"""Mixtures of generators."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from leafwing.networks.mixture import Component, mixture
 pytestmark = pytest.mark.machine
 
 
-class Says(nn.Module):
-    """Its own number, and what it was told."""
+class Constant(nn.Module):
+    """Generates its number and the latent."""
 
     def __init__(self, number: float) -> None:
         super().__init__()
@@ -22,20 +22,20 @@ class Says(nn.Module):
         return torch.cat([torch.full((len(z), 1), self.number), z], dim=1)
 
 
-def test_each_latent_gets_the_component_it_asks_for() -> None:
-    components = [Component(Says(number)) for number in (0.0, 1.0, 2.0)]
+def test_each_latent_selects_its_component() -> None:
+    components = [Component(Constant(number)) for number in (0.0, 1.0, 2.0)]
     for component in components:
         component.begin()
     code, z = torch.eye(3)[[2, 0, 1, 2]], torch.randn(4, 5)
-    made = mixture(components, torch.cat([code, z], dim=1))
-    assert made[:, 0].tolist() == [2, 0, 1, 2]
-    assert torch.equal(made[:, 1:], z)
+    samples = mixture(components, torch.cat([code, z], dim=1))
+    assert samples[:, 0].tolist() == [2, 0, 1, 2]
+    assert torch.equal(samples[:, 1:], z)
 
 
-def test_who_has_not_begun_is_stood_in_for() -> None:
-    components = [Component(Says(number)) for number in (0.0, 1.0, 2.0)]
+def test_components_that_have_not_started_are_replaced() -> None:
+    components = [Component(Constant(number)) for number in (0.0, 1.0, 2.0)]
     latents = torch.cat([torch.eye(3), torch.zeros(3, 1)], dim=1)
-    assert mixture(components, latents)[:, 0].tolist() == [0, 0, 0], "of none that has begun the first is taken"
+    assert mixture(components, latents)[:, 0].tolist() == [0, 0, 0], "the first component, if none has started"
     components[0].begin()
     components[1].begin()
     assert mixture(components, latents)[:, 0].tolist() == [0, 1, 0]

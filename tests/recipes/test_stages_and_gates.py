@@ -49,7 +49,7 @@ def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
     list(whole.ticks(10**9))
     first = training(made(name, **options), PICTURES, 54)
     turns = iter(range(stop_after - 1))
-    list(first.ticks(10**9, watch=lambda clock: next(turns, None) is None))
+    list(first.ticks(10**9, should_stop=lambda clock: next(turns, None) is None))
     assert first.clock.images < 54
     saved, state = tensors(first.game), copy.deepcopy(first.state())
     second = training(made(name, **options), PICTURES, 54)
@@ -72,8 +72,8 @@ def test_a_stage_is_compared_with_the_one_before_as_it_was_at_its_end() -> None:
         for number, pair in enumerate(former, 1):
             if tick.clock.images >= 60 * number:
                 assert all(equal(weights(getattr(pair, name)), ends[number - 1][name]) for name in ("G", "D"))
-        assert ("D/ranking_2" in tick.costs) == (tick.clock.images == 120)
-        assert ("D/ranking_3" in tick.costs) == (tick.clock.images == 180)
+        assert ("D/ranking_2" in tick.losses) == (tick.clock.images == 120)
+        assert ("D/ranking_3" in tick.losses) == (tick.clock.images == 180)
     assert not equal(ends[0]["G"], ends[1]["G"])
 
 

@@ -189,7 +189,7 @@ def evaluate_checkpoint(
             }
             identity = ("by", "weights_hash", "fingerprint")
             old = {row["metric"]: row for row in existing if all(row.get(key) == common[key] for key in identity)}
-            old = processes.tell(old)
+            old = processes.broadcast(old)
             if old:
                 rows += old.values()
                 continue

@@ -26,7 +26,7 @@ def forecast(
 
     Trains for a few seconds and discards the result. The memory is estimated, also for half and twice the batch size.
     """
-    from leafwing.engine.footprint import footprint
+    from leafwing.engine.footprint import estimate_footprint
 
     refuse_existing(out)
     chosen, hyperparameters = separated({**(non_defaults(settings) if settings else {}), **options})
@@ -34,7 +34,7 @@ def forecast(
     training = prepare(plan, images=10**12)
     batch, schedule = training.game.batch, plan.settings.schedule
     example = split_data(plan.data_config, plan.data)[0].batch(schedule.seed, 0, 4)
-    memory = footprint(training.engine, example, batch)
+    memory = estimate_footprint(training.engine, example, batch)
     list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
     images, seconds = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=seconds + 3.0))

@@ -192,7 +192,7 @@ def join_processes(advice: str) -> Iterator[Processes]:
 
     threads = torch.get_num_threads()
     try:
-        with Processes.join() as processes, processes.others_alive(advice):
+        with Processes.join() as processes, processes.detect_lost(advice):
             yield processes
     finally:
         torch.set_num_threads(threads)  # training may have changed it

@@ -250,8 +250,8 @@ def new_training(
     torch.manual_seed(settings.schedule.seed)
     game = build()
     setup = choose_setup(settings.machine)
-    engine = Engine(game, setup, say=say, processes=processes)
-    engine.processes.share(game.batch)  # raises: the batch is not divisible by the number of processes
+    engine = Engine(game, setup, notify=say, processes=processes)
+    engine.processes.rows(game.batch)  # raises: the batch is not divisible by the number of processes
     share = (engine.processes.rank, engine.processes.world)
     batches = data.batches(settings.schedule.seed, str(engine.device), resident=setup.resident, share=share)
     return Training(game, batches, engine, images=images or settings.schedule.images, batch=game.batch)

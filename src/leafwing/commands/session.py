@@ -68,13 +68,13 @@ def run_session(run: Run, training: Training, progress: Silent, writer: Any, hel
         def train() -> bool:
             """Trains until the end or the next roll-back; returns whether to continue after a roll-back."""
             last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
-            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, watch=watch):
+            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=watch):
                 images = tick.clock.images
                 record = {
                     "images": images,
                     "seconds": round(tick.seconds, 3),
                     "images_per_second": round(tick.images_per_second, 1),
-                    "costs": dict(tick.costs),
+                    "costs": dict(tick.losses),
                     "memory": tick.memory,
                     "round": tick.clock.round,
                     **monitor.measure(tick),
@@ -88,7 +88,7 @@ def run_session(run: Run, training: Training, progress: Silent, writer: Any, hel
                     run.log(record)
                     progress.tick(record)
                     if summary:
-                        for name, value in (tick.costs | record.get("health", {})).items():
+                        for name, value in (tick.losses | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
                 if response == "roll_back":
                     monitor.roll_back()

@@ -104,7 +104,7 @@ class Stopping:
         engine.set_random(random)
         current = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
-            return bool(engine.processes.tell(None))
+            return bool(engine.processes.broadcast(None))
         values = {
             row["images"]: row["value"]
             for row in [*self.run.metrics(), current]
@@ -120,7 +120,7 @@ class Stopping:
         )
         # An interrupted training has extra checkpoints between the regular ones; each counts together with the one before it.
         later = {shown // interval for shown in values if shown > best} - {best // interval}
-        return bool(engine.processes.tell(len(later) >= self.patience))
+        return bool(engine.processes.broadcast(len(later) >= self.patience))
 
 
 def is_comparable(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

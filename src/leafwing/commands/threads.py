@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leafwing.engine.setup import speed_of_threads
+from leafwing.engine.setup import measure_thread_speeds
 from leafwing.machine import cores
 from leafwing.progress import Silent
 from leafwing.runs import Change, Run
@@ -92,7 +92,7 @@ class Threads:
         counts = sorted({1, *(max(1, self.max_threads >> i) for i in range(self.max_threads.bit_length())), threads})
         results = []
         for _ in range(2):
-            speed = speed_of_threads(*counts)
+            speed = measure_thread_speeds(*counts)
             fastest = max(speed, key=lambda count: speed[count])
             results.append(fastest if speed[fastest] >= SPEEDUP * speed[threads] else threads)
         self.last_measured = time.monotonic()
@@ -103,7 +103,7 @@ class Threads:
         return threads
 
     def _warn(self, tick: Tick, threads: int, better: int) -> None:
-        speed = speed_of_threads(threads, better)
+        speed = measure_thread_speeds(threads, better)
         self.warned = True
         self.progress.warn(
             f"training has slowed down from {self.best[threads]:,.0f} to {tick.images_per_second:,.0f} images/s: other programs use "

@@ -69,7 +69,7 @@ def train(
         if "attributes" in conditions:  # sampling needs them, without the data
             plan.config["data"]["combinations"] = " ".join(plan.data.combinations())
         run = Run.create(plan.config, plan.card.path, out=out, root=root) if processes.first else None
-        folder = processes.tell(None if run is None else str(run.folder))
+        folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
         with run.lock() if processes.first else nullcontext():

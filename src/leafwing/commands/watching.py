@@ -47,12 +47,12 @@ class Monitor:
         interval = health.interval(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
         self.interval = max(run.settings.folder.log_every, interval)
         self.last = training.clock.images
-        state = training.beside.get("health", {})
+        state = training.extra.get("health", {})
         self.probe: Probe | None = None
         if self.mode != "off":
             forward = training.engine.micro_batch or training.batch // self.processes.world
             n = min(SAMPLES, max(8, forward))  # no more than fits into memory
-            self.probe = Probe(training.engine, training.batches, n=n, held=held_out)
+            self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out)
             self.probe.restore(state)
         self.roll_backs: list[dict[str, Any]] = list(state.get("rolled_back", []))
         self.planned: dict[str, Any] = {}
@@ -81,7 +81,7 @@ class Monitor:
         if self.probe is None or images // self.interval == self.last // self.interval:
             return {}
         self.last = images
-        return {"health": self.probe.look(tick.clock)}
+        return {"health": self.probe.measure(tick.clock)}
 
     def respond(self, record: dict[str, Any]) -> str:
         """Reports new alarms, adds them to the log record, and returns the response: nothing, `stop` or `roll_back`.
@@ -103,11 +103,11 @@ class Monitor:
                     self.reported.add(alarm.kind)
                     self.progress.warn(str(alarm))
         if self.mode == "stop":
-            return "stop" if self.processes.tell(bool(new)) else ""
+            return "stop" if self.processes.broadcast(bool(new)) else ""
         if self.mode != "roll_back":
             return ""
         serious = [alarm for alarm in new if alarm.kind in health.SLOWER_HELPS]
-        if not self.processes.tell(bool(serious)):
+        if not self.processes.broadcast(bool(serious)):
             return ""
         since, why = (min(alarm.since for alarm in serious), serious[0].kind) if serious else (0, "")
         return "roll_back" if self._plan_roll_back(since, why) else "stop"
@@ -129,7 +129,7 @@ class Monitor:
 
     def _store_state(self) -> None:
         state = self.probe.state() if self.probe else {}
-        self.training.beside["health"] = {"rolled_back": self.roll_backs, **state}
+        self.training.extra["health"] = {"rolled_back": self.roll_backs, **state}
 
     def _copy(self, images: int) -> Path:
         return self.run.folder / f"resume-{images:09d}.pt"
@@ -182,7 +182,7 @@ class Monitor:
                 to = max((images for images in copies if images < since), default=copies[0])
                 rate = SLOWER ** (len(self.roll_backs) + 1)
                 self.planned = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
-        self.planned = self.processes.tell(self.planned)
+        self.planned = self.processes.broadcast(self.planned)
         return bool(self.planned)
 
     def roll_back(self) -> None:
@@ -194,10 +194,10 @@ class Monitor:
             raise LeafwingError(f"{self._copy(to)} cannot be read: {error}") from error
         self.run.load_weights(training.game, to)
         training.restore(state)
-        training.engine.slow_down(self.planned["rate"])
+        training.engine.scale_learning_rates(self.planned["rate"])
         training.seconds, self.last, self.roll_backs = seconds, to, [*self.roll_backs, self.planned]
         if self.probe:
-            self.probe.restore(training.beside["health"])
+            self.probe.restore(training.extra["health"])
         self._store_state()
         self.processes.barrier()  # all processes have read the files that the first one may now remove
         if self.processes.first:

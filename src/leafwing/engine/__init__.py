@@ -1,20 +1,29 @@
-"""How a turn is executed, and on what: device, precision, memory layout, threads. No family's name.
+"""How a turn is executed, and where: device, precision, memory layout, threads. Names no GAN family.
 
-The engine decides from what it measures and from `Term.input_gradient`, never from who asks. When to move, log or save is `loop`'s.
+The engine decides from measurements and from `Term.input_gradient`, never from the method. `loop` decides when to move, log or save.
 """
 
-from leafwing.engine.setup import DEVICES, PRECISIONS, Setup, choose, keep_freed_memory, memory, native_bf16, synchronise
-from leafwing.engine.turns import Engine, optimiser
+from leafwing.engine.setup import (
+    DEVICES,
+    PRECISIONS,
+    Setup,
+    choose,
+    keep_freed_memory,
+    native_bf16,
+    peak_memory,
+    synchronise,
+)
+from leafwing.engine.turns import Engine, build_optimiser
 
 __all__ = [
     "DEVICES",
     "PRECISIONS",
     "Engine",
     "Setup",
+    "build_optimiser",
     "choose",
     "keep_freed_memory",
-    "memory",
     "native_bf16",
-    "optimiser",
+    "peak_memory",
     "synchronise",
 ]

@@ -1,4 +1,4 @@
-"""Batch normalisation over all processes: the statistics of the whole batch, of which each process holds a share."""
+"""Batch normalisation synchronised over all processes: the statistics are those of the whole batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from leafwing.errors import LeafwingError
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch normalisation with the statistics of the whole batch, of which each process holds an equal share.
+    """Batch normalisation with the statistics of the whole batch, of which each process has an equal part.
 
-    What a process backpropagates is the gradient of the *sum* of all processes' costs, as ever without batch normalisation, where
-    the others' costs do not depend on its samples. Their average is then the gradient of the mean cost. In eval mode it is
-    what it replaced. torch's own SyncBatchNorm needs CUDA, and cannot be differentiated twice.
+    A process backpropagates the gradient of the *sum* of all processes' losses. (Without batch normalisation that is the
+    gradient of its own loss, because the others do not depend on its samples.) The average over processes is then the
+    gradient of the mean loss. In eval mode it equals the original layer. torch's SyncBatchNorm requires CUDA and has no
+    double backward.
     """
 
     rank: int
@@ -32,30 +33,30 @@ class SharedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
-        own_mean, own_var = Moments.apply(input)
-        # Each writes its row and the rows are summed: one exchange, no cancellation, and the same bits everywhere.
-        rows = torch.stack([own_mean, own_var]).unsqueeze(0)
-        nothing = rows.new_zeros(self.world, *rows.shape[1:])
-        means, variances = Sum.apply(torch.cat([nothing[: self.rank], rows, nothing[self.rank + 1 :]])).unbind(1)
+        local_mean, local_var = Moments.apply(input)
+        # Each process fills one row and the rows are summed: one exchange, no cancellation, the same bits in all processes.
+        row = torch.stack([local_mean, local_var]).unsqueeze(0)
+        zeros = row.new_zeros(self.world, *row.shape[1:])
+        means, variances = Sum.apply(torch.cat([zeros[: self.rank], row, zeros[self.rank + 1 :]])).unbind(1)
         mean, var = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
                 n = self.world * input.numel() // input.shape[1]
-                towards = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-                self.running_mean.lerp_(mean, towards)
-                self.running_var.lerp_(var * (n / (n - 1)), towards)
+                momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(var * (n / (n - 1)), momentum)
         scale = torch.rsqrt(var + self.eps)
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        return torch.addcmul(channels(shift, input), input, channels(scale, input)).to(input.dtype)
+        return torch.addcmul(per_channel(shift, input), input, per_channel(scale, input)).to(input.dtype)
 
 
 def synchronise_batch_norm(net: nn.Module, processes: Processes) -> None:
-    """Lets every batch normalisation in the network use the whole batch; parameters, buffers and their names stay.
+    """Makes every batch normalisation of the network use the whole batch; parameters, buffers and their names do not change.
 
     Raises:
-        LeafwingError: one has a forward of its own, which this cannot replace.
+        LeafwingError: a layer overrides `forward`, which this cannot replace.
     """
     if processes.world == 1:
         return
@@ -64,15 +65,15 @@ def synchronise_batch_norm(net: nn.Module, processes: Processes) -> None:
             kind = type(module)
             if kind.forward not in (_BatchNorm.forward, SharedBatchNorm.forward):
                 raise LeafwingError(
-                    f"layer {name!r} is a {kind.__name__}, which several processes cannot share: train with one"
+                    f"layer {name!r} is a {kind.__name__}, which several processes cannot share: train with one process"
                 )
             module.__class__ = SharedBatchNorm
             module.rank, module.world = processes.rank, processes.world  # type: ignore[assignment]
 
 
-def channels(numbers: Tensor, like: Tensor) -> Tensor:
-    """One number for each channel, shaped so that it meets a batch (n, channels, ...)."""
-    return numbers.view(1, -1, *[1] * (like.dim() - 2))
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """(channels,) -> (1, channels, 1, ...), which broadcasts to a batch (n, channels, ...)."""
+    return values.view(1, -1, *[1] * (like.dim() - 2))
 
 
 class Moments(torch.autograd.Function):
@@ -80,21 +81,22 @@ class Moments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> tuple[Tensor, Tensor]:
-        wide, over = input.to(torch.promote_types(input.dtype, torch.float32)), [0, *range(2, input.dim())]
-        mean = wide.mean(over)
+        x, dims = input.to(torch.promote_types(input.dtype, torch.float32)), [0, *range(2, input.dim())]
+        mean = x.mean(dims)
         ctx.save_for_backward(input, mean)
-        return mean, (wide - channels(mean, wide)).square_().mean(over)
+        return mean, (x - per_channel(mean, x)).square_().mean(dims)
 
     @staticmethod
-    def backward(ctx: Any, by_mean: Tensor, by_var: Tensor) -> Tensor:
+    def backward(ctx: Any, mean_gradient: Tensor, var_gradient: Tensor) -> Tensor:
         input, mean = ctx.saved_tensors
         n = input.numel() // mean.numel()
-        slope = by_var * (2 / n)
-        return torch.addcmul(channels(by_mean / n - slope * mean, input), input, channels(slope, input)).to(input.dtype)
+        slope = var_gradient * (2 / n)
+        constant = per_channel(mean_gradient / n - slope * mean, input)
+        return torch.addcmul(constant, input, per_channel(slope, input)).to(input.dtype)
 
 
 class Sum(torch.autograd.Function):
-    """The sum over the processes. Each one's cost depends on every one's numbers, so the gradient is the sum of the gradients."""
+    """The sum over processes. Every process's loss depends on all inputs, so the gradient is the sum of the gradients."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Turns recorded once and replayed: on CUDA a few hundred launches become one.
+"""Recorded turns: with CUDA graphs, one launch replaces several hundred.
 
-What differs from round to round must lie in tensors that stay where they are: the batch is copied into the same tensors,
-what the clock decides is filled in before each replay, random numbers come from the device's own generator.
+Everything that differs from round to round must be in tensors with fixed addresses: the batch is copied into static tensors,
+scheduled values are written before each replay, random numbers come from the device's generator.
 """
 
 from __future__ import annotations
@@ -17,103 +17,103 @@ Work = Callable[[], None]
 
 
 class Recorder(Protocol):
-    """What a device can do about recording.
+    """How a device records and replays work.
 
     Args:
-        fixed: whether what a recording makes is at the same place after every replay.
+        static_outputs: whether each replay writes its results to the same addresses.
     """
 
-    fixed: bool
+    static_outputs: bool
 
-    def warm(self, work: Work) -> None:
-        """Does the work for real, so that whatever is set up at first use is set up."""
+    def warm_up(self, work: Work) -> None:
+        """Executes the work as preparation, so that everything created at first use exists."""
 
     def record(self, work: Work) -> Work:
-        """Records the work without doing it; the answer does it."""
+        """Records the work without executing it; the result replays it."""
 
 
-class Graphs:
-    """CUDA graphs, all in one pool of memory, because they are replayed in the order in which they were recorded."""
+class CudaGraphs:
+    """Records CUDA graphs, all in one memory pool, because they are replayed in the order of recording."""
 
-    fixed = True
+    static_outputs = True
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.aside = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def warm(self, work: Work) -> None:
-        self.aside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.aside):
+    def warm_up(self, work: Work) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
             work()
-        torch.cuda.current_stream(self.device).wait_stream(self.aside)
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def record(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.aside, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
 
 class Rehearsal:
-    """Recording where a device has none: nothing is done while recording, and a replay does the work anew. For tests."""
+    """Stands in for recording on devices without it: recording does nothing, a replay executes the work again. For tests."""
 
-    fixed = False
+    static_outputs = False
 
-    def warm(self, work: Work) -> None:
+    def warm_up(self, work: Work) -> None:
         work()
 
     def record(self, work: Work) -> Work:
         return work
 
 
-class HeldClock(Clock):
-    """A clock inside a recording: schedules are answered with tensors, which `set` fills before each replay.
+class CapturedClock(Clock):
+    """A clock for recorded turns: `read` returns tensors, which `set` updates before each replay.
 
     Raises:
-        RuntimeError: while recording, images, rounds or progress are read directly: the number would be recorded for good.
+        RuntimeError: images, rounds or progress are read directly while recording, which would make their values constant.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.__dict__.update(device=device, now=Clock(), held={}, recording=False)
+        self.__dict__.update(device=device, now=Clock(), values={}, recording=False)
 
     def read(self, schedule: Callable[[Clock], float]) -> float:
-        own = self.__dict__
-        if schedule not in own["held"]:
-            if own["recording"]:
-                raise RuntimeError("a schedule is first read while its turn is recorded")
-            own["held"][schedule] = torch.full((), schedule(own["now"]), device=own["device"])
-        return own["held"][schedule]
+        state = self.__dict__
+        if schedule not in state["values"]:
+            if state["recording"]:
+                raise RuntimeError("a schedule is read for the first time while its turn is recorded")
+            state["values"][schedule] = torch.full((), schedule(state["now"]), device=state["device"])
+        return state["values"][schedule]
 
     def set(self, clock: Clock, *, recording: bool = False) -> None:
-        """What the schedules say at this clock, written where the recording reads it."""
+        """Updates the values of all schedules to those at this clock."""
         self.__dict__.update(now=clock, recording=recording)
-        for schedule, tensor in self.__dict__["held"].items():
+        for schedule, tensor in self.__dict__["values"].items():
             tensor.fill_(schedule(clock))
 
     def __getattribute__(self, name: str) -> Any:
-        own = super().__getattribute__("__dict__")
+        state = super().__getattribute__("__dict__")
         if name not in ("images", "total", "round", "progress"):
             return super().__getattribute__(name)
-        if own["recording"]:
-            raise RuntimeError(f"a play or term reads clock.{name} itself; put it into a function and read that with at()")
-        return getattr(own["now"], name)
+        if state["recording"]:
+            raise RuntimeError(f"a play or term reads clock.{name} directly; use at() with a function of the clock instead")
+        return getattr(state["now"], name)
 
 
-class HeldBatches:
-    """The batch inside a recording: the same tensors every time."""
+class StaticBatches:
+    """The batches of recorded turns: batches of equal shapes share the same tensors."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[Any, ...], Batch] = {}
+        self._batches: dict[tuple[Any, ...], Batch] = {}
 
     def put(self, batch: Batch) -> Batch:
-        """Copies a batch to where recordings of its shape read it."""
+        """Copies a batch to the tensors that recordings of its shapes read."""
         key = tuple((name, value.shape, value.dtype) for name, value in batch.items())
-        held = self._held.get(key)
-        if held is None:
-            self._held[key] = held = Batch({name: value.clone() for name, value in batch.items()})
+        static = self._batches.get(key)
+        if static is None:
+            self._batches[key] = static = Batch({name: value.clone() for name, value in batch.items()})
         else:
             for name, value in batch.items():
-                if held[name] is not value:
-                    held[name].copy_(value, non_blocking=True)
-        return held
+                if static[name] is not value:
+                    static[name].copy_(value, non_blocking=True)
+        return static

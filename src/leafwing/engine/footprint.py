@@ -1,8 +1,8 @@
-"""How much memory training takes at any batch size, worked out from a rehearsal with a handful of images.
+"""Estimates the memory of a training at any batch size from a few turns with a few images.
 
-A copy of the game takes each of its turns once with some images and once with twice as many. After every operation the bytes of
-all tensors that live then are noted: what differs between both notes grows with the batch, the rest does not. The peak at a batch
-is the largest of these sums. Nothing of the game that trains is touched.
+A copy of the game takes each of its turns with n images and with 2n. After every operation the bytes of all live tensors are
+recorded: the part that differs between the two grows with the batch, the rest is constant. The peak at a batch size is the maximum
+of these linear functions. The game itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from leafwing.engine.setup import memory
+from leafwing.engine.setup import peak_memory
 from leafwing.engine.turns import Engine
 from leafwing.game import Batch, Clock, Turn
 
-HOLES = 1.6
-"""What a CPU's process holds for each byte that comes and goes in a turn: glibc finds no use for many of the holes between blocks.
+FRAGMENTATION = 1.6
+"""Memory of a CPU process per byte that is allocated and freed within a turn: glibc cannot reuse many gaps between blocks.
 
-Determined with bench/growth.py: 1.4 to 2.2 over recipes, sizes and batches, about 1.5 where it is much. With what convolutions
-take on the way the blocks in use are no more than a tenth larger than counted here, so most of this is holes."""
+Measured with bench/growth.py: 1.4 to 2.2 over recipes, sizes and batches, about 1.5 for large trainings. The workspace of convolutions
+adds at most a tenth to the bytes counted here, so most of this is gaps."""
 
 FIRST_USE = 25 << 20
-"""Bytes of code and tables that a CPU's process loads when it first takes a turn, determined in the same place."""
+"""Bytes of code and tables that a CPU process loads when it first takes a turn, measured in the same way."""
 
-END = Clock(1, 1, 1)  # a network that grows is largest at the end
+END = Clock(1, 1, 1)  # a growing network is largest at the end
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The peak memory of training at one batch size, in bytes. The data set itself is not part of it.
+    """The peak memory of training at one batch size, in bytes, without the data set.
 
     Args:
-        batch: real images in a turn.
+        batch: real images per turn.
         weights: parameters and buffers of all networks, averaged copies and terms with state.
-        gradients: of everyone who ever moves: they stay until their next turn.
-        optimiser: what the optimisers remember.
+        gradients: gradients of all players' weights, which are stored until their next turn.
+        optimiser: the optimisers' state.
         data: the batch on the device.
-        activations: whatever else lives at the peak: what a turn keeps for its way back, and what comes and goes on it.
-        holes: what the allocator holds beyond that.
-        base: what the process holds without the game: Python, torch and its libraries. 0 on CUDA.
+        activations: all other tensors at the peak: activations stored for the backward pass, and temporaries.
+        fragmentation: memory that the allocator holds beyond these tensors.
+        base: memory of the process without the game: Python, torch and its libraries. 0 on CUDA.
     """
 
     batch: int
@@ -56,168 +56,169 @@ class Footprint:
     optimiser: int
     data: int
     activations: int
-    holes: int
+    fragmentation: int
     base: int
-    _moments: _Moments = field(repr=False, compare=False)
+    _model: _Model = field(repr=False, compare=False)
 
     @property
     def total(self) -> int:
-        """The peak: of the device on CUDA, of the process elsewhere, as `engine.memory` measures it."""
-        lasting = self.weights + self.gradients + self.optimiser
-        return lasting + self.data + self.activations + self.holes + self.base
+        """The peak: of the device on CUDA, else of the process, as measured by `engine.peak_memory`."""
+        persistent = self.weights + self.gradients + self.optimiser
+        return persistent + self.data + self.activations + self.fragmentation + self.base
 
     def at(self, batch: int) -> Footprint:
-        """The same training with another batch."""
-        data, activations = self._moments.at(batch)
-        holes = round(self._moments.holes * (data + activations))
-        return replace(self, batch=batch, data=data, activations=activations, holes=holes)
+        """The footprint of the same training with another batch size."""
+        data, activations = self._model.at(batch)
+        fragmentation = round(self._model.fragmentation * (data + activations))
+        return replace(self, batch=batch, data=data, activations=activations, fragmentation=fragmentation)
 
 
 @dataclass(frozen=True)
-class _Moments:
-    """What lives at each moment of a round that is the largest for some batch: (bytes for each image, bytes besides)."""
+class _Model:
+    """Live bytes as a function of the batch: the maximum of straight lines."""
 
-    lines: Sequence[tuple[float, float]]
+    lines: Sequence[tuple[float, float]]  # (bytes per image, constant bytes), one for each peak
     image: float  # bytes of one image of the batch on the device
-    lasting: int  # weights, gradients, optimisers
+    persistent: int  # weights, gradients, optimisers
     micro_batch: int
-    holes: float
+    fragmentation: float
 
     def at(self, batch: int) -> tuple[int, int]:
         """Bytes of the batch, and of the activations at the peak."""
-        passing = min(batch, self.micro_batch or batch)
-        peak = max(slope * passing + besides for slope, besides in self.lines)
-        return round(self.image * batch), round(peak - self.lasting - self.image * passing)
+        part = min(batch, self.micro_batch or batch)
+        peak = max(slope * part + constant for slope, constant in self.lines)
+        return round(self.image * batch), round(peak - self.persistent - self.image * part)
 
 
-class Living(TorchDispatchMode):
-    """While it is active, notes after every operation how many bytes of tensors live.
+class LiveBytes(TorchDispatchMode):
+    """While active, records after every operation how many bytes of tensors are alive, in `history`.
 
     Args:
-        known: tensors that live already.
+        existing: tensors that are alive at the start.
     """
 
-    def __init__(self, known: Iterable[Tensor]) -> None:
+    def __init__(self, existing: Iterable[Tensor]) -> None:
         super().__init__()
         self.sizes: dict[int, int] = {}
         self.bytes = 0
-        self.notes: list[int] = []
-        for tensor in known:
-            self._see(tensor)
+        self.history: list[int] = []
+        for tensor in existing:
+            self._add(tensor)
 
-    def _see(self, tensor: Tensor) -> None:
-        """Counts a tensor's storage once, for as long as it lives."""
+    def _add(self, tensor: Tensor) -> None:
+        """Counts a tensor's storage once, until it is freed."""
         storage = tensor.untyped_storage()
         key = id(storage)
         if key not in self.sizes:
             self.sizes[key] = storage.nbytes()
             self.bytes += self.sizes[key]
-            weakref.finalize(storage, self._gone, key)
+            weakref.finalize(storage, self._remove, key)
 
-    def _gone(self, key: int) -> None:
+    def _remove(self, key: int) -> None:
         self.bytes -= self.sizes.pop(key)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
-                self._see(tensor)
-        self.notes.append(self.bytes)
-        return made
+                self._add(tensor)
+        self.history.append(self.bytes)
+        return result
 
 
-def footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
-    """The memory that training takes, for this batch and, by `Footprint.at`, for any other.
+def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
+    """The memory of training with this batch size and, by `Footprint.at`, with any other.
 
-    To be called before the first turn is taken: later the process holds memory that cannot be told from its base. Takes as long
-    as the turns of three rounds of a few images.
+    Call it before the first turn: afterwards the base of the process cannot be told from its other memory. Takes as long as three
+    rounds of a few images.
 
     Args:
-        engine: about to train; it is not changed, and no random number is drawn from it.
-        example: an even number of images as the data give them; four are enough.
-        batch: real images in a turn.
+        engine: about to train; neither it nor the random state is changed.
+        example: an even number of images from the data; four are enough.
+        batch: real images per turn.
     """
     game, cuda = engine.game, engine.device.type == "cuda"
-    base = 0 if cuda else resident() - size(lasting(engine)) + FIRST_USE
+    base = 0 if cuda else resident_memory() - size(persistent_tensors(engine)) + FIRST_USE
     random = engine.random()
     try:
         copied = copy.deepcopy(game)
         for name, player in game.players.items():
-            movable = {id(weight) for weight in engine.weights[name]}
-            for own, other in zip(player.net.parameters(), copied.players[name].net.parameters(), strict=True):
-                other.requires_grad_(id(own) in movable)  # right now, only those who moved last may be
-        alone = replace(engine.setup, device=str(engine.device), capture=False, compile=False, micro_batch=0)
-        rehearsal = Engine(copied, alone)
+            trainable = {id(weight) for weight in engine.weights[name]}
+            for weight, other in zip(player.net.parameters(), copied.players[name].net.parameters(), strict=True):
+                other.requires_grad_(id(weight) in trainable)  # at present only the last movers' weights are
+        setup = replace(engine.setup, device=str(engine.device), capture=False, compile=False, micro_batch=0)
+        rehearsal = Engine(copied, setup)
         half, example = (
             Batch({name: value[:n].clone() for name, value in example.items()}) for n in (example.n // 2, example.n)
         )
-        rehearse(rehearsal, half)  # whatever is made at the first turn is made
+        rehearse(rehearsal, half)  # creates gradients and optimiser state
         few, many = rehearse(rehearsal, half), rehearse(rehearsal, example)
-        if len(few) != len(many):  # the recipe does other things with other batches
+        if len(few) != len(many):  # the operations depend on the batch size
             few, many = [max(few)], [max(many)]
         slopes = [(b - a) / (example.n - half.n) for a, b in zip(few, many, strict=True)]
         lines: list[tuple[float, float]] = []
-        for slope, besides in sorted({(s, a - s * half.n) for s, a in zip(slopes, few, strict=True)}, reverse=True):
-            if not lines or besides > lines[-1][1]:
-                lines.append((slope, besides))
-        weights = size(held(rehearsal))
-        gradients = size(gradients_of(rehearsal))
-        optimiser = size(remembered(rehearsal))
+        for slope, constant in sorted({(s, a - s * half.n) for s, a in zip(slopes, few, strict=True)}, reverse=True):
+            if not lines or constant > lines[-1][1]:
+                lines.append((slope, constant))
+        weights = size(state_tensors(rehearsal))
+        gradients = size(gradient_tensors(rehearsal))
+        optimiser = size(optimiser_tensors(rehearsal))
         image = size(rehearsal.prepare(example).values()) / example.n
     finally:
         engine.set_random(random)
-    moments = _Moments(lines, image, weights + gradients + optimiser, engine.setup.micro_batch, 0.0 if cuda else HOLES - 1)
-    return Footprint(batch, weights, gradients, optimiser, 0, 0, 0, base, moments).at(batch)
+    persistent, micro_batch = weights + gradients + optimiser, engine.setup.micro_batch
+    model = _Model(lines, image, persistent, micro_batch, 0.0 if cuda else FRAGMENTATION - 1)
+    return Footprint(batch, weights, gradients, optimiser, 0, 0, 0, base, model).at(batch)
 
 
 def rehearse(engine: Engine, example: Batch) -> list[int]:
-    """Takes every turn of the game once, with those that go on with its round; the bytes that live after each operation."""
-    before, batch = engine.prepare(example), engine.prepare(example)  # the loop lets the last batch go after the first turn
+    """Takes every unit of turns of the game once; the live bytes after each operation."""
+    previous, batch = engine.prepare(example), engine.prepare(example)  # the loop frees the last batch after the first turn
     units: list[list[Turn]] = []
     for turn in engine.game.turns:
         if turn.same_round:
             units[-1].append(turn)
         else:
             units.append([turn])
-    with Living([*lasting(engine), *before.values(), *batch.values()]) as living:
+    with LiveBytes([*persistent_tensors(engine), *previous.values(), *batch.values()]) as live:
         for unit in units:
             engine.take(unit, batch, END)
-            before.clear()
-    return living.notes
+            previous.clear()
+    return live.history
 
 
-def held(engine: Engine) -> list[Tensor]:
-    """Parameters and buffers of everything that holds state."""
+def state_tensors(engine: Engine) -> list[Tensor]:
+    """Parameters and buffers of all modules of the game."""
     modules = engine.game.modules().values()
     return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
 
-def gradients_of(engine: Engine) -> list[Tensor]:
-    """The gradients that are there now."""
-    return [tensor.grad for tensor in held(engine) if tensor.grad is not None]
+def gradient_tensors(engine: Engine) -> list[Tensor]:
+    """The gradients that exist now."""
+    return [tensor.grad for tensor in state_tensors(engine) if tensor.grad is not None]
 
 
-def remembered(engine: Engine) -> list[Tensor]:
-    """What the optimisers remember."""
-    states = [state for one in engine.optimisers.values() for state in one.state.values()]
+def optimiser_tensors(engine: Engine) -> list[Tensor]:
+    """The optimisers' state."""
+    states = [state for optimiser in engine.optimisers.values() for state in optimiser.state.values()]
     return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
-def lasting(engine: Engine) -> list[Tensor]:
-    """The tensors that stay from turn to turn."""
-    return held(engine) + gradients_of(engine) + remembered(engine)
+def persistent_tensors(engine: Engine) -> list[Tensor]:
+    """The tensors that exist between turns."""
+    return state_tensors(engine) + gradient_tensors(engine) + optimiser_tensors(engine)
 
 
 def size(tensors: Iterable[Tensor]) -> int:
-    """Bytes of some tensors, memory that they share counted once."""
+    """Bytes of the tensors; shared storage is counted once."""
     storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
     return sum(storages.values())
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds now; where nothing tells, the most that it ever held."""
+def resident_memory() -> int:
+    """Bytes of memory that this process holds now; on systems without /proc the peak so far."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
-        return memory("cpu")
+        return peak_memory("cpu")
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,6 @@
-"""What can be seen of a game in training without touching it: signals, measured on a few samples between two turns.
+"""Signals of a game in training, measured on a few samples between two turns, without side effects.
 
-Nothing here judges; that is `leafwing.health`'s. After a look everything is as before, to the bit: random state, buffers, gradients.
+Nothing is judged here: that is `leafwing.health`. Random state, buffers and gradients are the same, to the bit, before and after.
 """
 
 from __future__ import annotations
@@ -17,142 +17,146 @@ from leafwing.engine.turns import Engine
 from leafwing.game import Batch, Batches, Clock, Round, Turn
 
 SAMPLES = 32
-"""So many real and so many fake samples are looked at: enough to rank two clouds of scores, and cheap."""
+"""Default number of real and of fake samples: enough to rank two clouds of scores, and cheap."""
 
-COARSE = 8
-"""Pictures are compared at 8x8 pixels: what is left there is the subject, not the noise of a young generator."""
+SIDE = 8
+"""Images are compared at 8x8 pixels, which keeps the subject but not the noise of a young generator."""
 
-LARGEST = 1e30
-"""What is said for a number that is larger: JSON has no infinity."""
+MAX_VALUE = 1e30
+"""Bound of reported numbers, because JSON has no infinity."""
 
 SEED = 0x5EED
 
 
 class Probe:
-    """Looks at a game in training, always with the same random numbers, so with the same latents.
+    """Measures a game in training, always with the same random numbers, hence the same latents.
 
     Args:
-        engine: whose game.
-        batches: the data. Its first samples are looked at each time.
-        n: how many samples, in each process.
-        held: data that are kept out of training, if there are any.
+        engine: executes the game.
+        batches: the training data; the first samples are used each time.
+        n: number of samples in each process.
+        held_out: held-out data, if there are any.
     """
 
-    def __init__(self, engine: Engine, batches: Batches, *, n: int = SAMPLES, held: Batches | None = None) -> None:
-        self.engine, self.n, self.held = engine, n, held
+    def __init__(self, engine: Engine, batches: Batches, *, n: int = SAMPLES, held_out: Batches | None = None) -> None:
+        self.engine, self.n, self.held_out = engine, n, held_out
         self.batch = self._batch(batches, 0)
-        self.before: Tensor | None = None
-        # A random state on its own: nobody's generator is seeded for it.
+        self.previous: Tensor | None = None
+        # Computed with separate generators, so that the global ones are not seeded.
         kinds = {"cpu", engine.device.type}
         self.random = {kind: torch.Generator(kind).manual_seed(SEED).get_state() for kind in kinds}
 
     def _batch(self, batches: Batches, images: int) -> Batch:
-        """Samples of this process's own; a copy, because recorded turns keep the batch at a fixed place."""
+        """Samples of this process, cloned because recorded turns overwrite the prepared batch."""
         prepared = self.engine.prepare(batches(images, self.n * self.engine.processes.world))
         return Batch({name: value.clone() for name, value in prepared.items()})
 
     def state(self) -> dict[str, Any]:
-        """What the next look compares with, for exact resume."""
-        return {"before": self.before}
+        """What the next measurement is compared with, for exact resume."""
+        return {"before": self.previous}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        before = state.get("before")
-        self.before = None if before is None else before.to(self.engine.device)
+        previous = state.get("before")
+        self.previous = None if previous is None else previous.to(self.engine.device)
 
     @torch.no_grad()
-    def look(self, clock: Clock) -> dict[str, float]:
-        """The signals, by name; one that this game does not have, or that is not a number, is left out.
+    def measure(self, clock: Clock) -> dict[str, float]:
+        """The signals by name, without those that the game does not have or that are NaN.
 
-        In several processes all must look at the same time, because batch normalisation exchanges its statistics.
+        With several processes all must call this at the same time, because batch normalisation communicates.
 
         `variety`: mean distance between two fakes, over that between two real samples, both at 8x8 pixels; `echo`: the same for
         two fakes of one condition, in games that have conditions; `distance`: energy distance between fakes and real samples, over
-        its largest value (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: how far the fakes of fixed latents went since
-        the last look, over the distance between two real samples; `separation`: the chance that a real sample's score is above a
-        fake one's; `margin`: mean real minus mean fake score, over the standard deviation of scores within each; `real`, `fake`: mean
-        scores; `held`: the chance that a real sample's score is above a held-out one's; `G/gradient`, `G/weights`: norms, for each
-        player, of the gradient of its last step and of its weights; `G/rate`: its learning rate, where that follows a schedule.
+        its maximum (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: mean distance of the fakes of fixed latents from
+        those of the last measurement, over that between two real samples; `separation`: the probability that a real sample's score
+        exceeds a fake one's; `margin`: mean real minus mean fake score, over the standard deviation of scores within each; `real`,
+        `fake`: mean scores; `held`: the probability that a real sample's score exceeds a held-out one's; `G/gradient`, `G/weights`:
+        for each player the norms of the gradient of its last step and of its weights; `G/rate`: its learning rate, if scheduled.
         """
         engine = self.engine
         random = engine.random()
-        kept = [(b, b.clone()) for player in engine.game.players.values() for b in player.net.buffers()]
+        buffers = [(b, b.clone()) for player in engine.game.players.values() for b in player.net.buffers()]
         engine.set_random(self.random)
         try:
             bf16 = self.engine.setup.precision == "bf16"
             with torch.autocast(engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-                found = self._signals(clock)
-            found |= self._norms(clock)
+                signals = self._signals(clock)
+            signals |= self._norms(clock)
         finally:
-            for buffer, before in kept:
-                buffer.copy_(before)
+            for buffer, copy in buffers:
+                buffer.copy_(copy)
             engine.set_random(random)
-        if not found:
+        if not signals:
             return {}
-        values = torch.stack([value.float() for value in found.values()]).nan_to_num(nan, LARGEST, -LARGEST).tolist()
-        return {name: value for name, value in zip(found, values, strict=True) if not isnan(value)}
+        values = torch.stack([value.float() for value in signals.values()]).nan_to_num(nan, MAX_VALUE, -MAX_VALUE).tolist()
+        return {name: value for name, value in zip(signals, values, strict=True) if not isnan(value)}
 
     def _signals(self, clock: Clock) -> dict[str, Tensor]:
         turn = next((turn for turn in self.engine.game.turns if turn.times(clock)), self.engine.game.turns[0])
         r = self._play(turn, self.batch, clock)
-        real, fake = coarse(r.real), coarse(r.fake)
-        n, spread, across = len(real), between(real), apart(real, fake).mean()
-        inside = (spread + between(fake)) * (1 - 1 / n)
-        found = {"variety": between(fake) / spread, "distance": 1 - inside / (2 * across)}
-        if self.before is not None and self.before.shape == fake.shape:
-            found["moved"] = (fake - self.before).norm(dim=1).mean() / spread
-        self.before = fake
+        real, fake = downsample(r.real), downsample(r.fake)
+        n, spread, across = len(real), mean_distance(real), distances(real, fake).mean()
+        inside = (spread + mean_distance(fake)) * (1 - 1 / n)
+        signals = {"variety": mean_distance(fake) / spread, "distance": 1 - inside / (2 * across)}
+        if self.previous is not None and self.previous.shape == fake.shape:
+            signals["moved"] = (fake - self.previous).norm(dim=1).mean() / spread
+        self.previous = fake
         if self.engine.game.abilities.conditions:
-            found["echo"] = (fake - coarse(self._play(turn, self.batch, clock).fake)).norm(dim=1).mean() / spread
-        if (verdicts := scores(r)) is None:
-            return found
-        of_real, of_fake = verdicts
-        within = ((of_real.var() + of_fake.var()) / 2).sqrt()
-        found |= {"separation": above(of_real, of_fake), "margin": (of_real.mean() - of_fake.mean()) / within}
-        found |= {"real": of_real.mean(), "fake": of_fake.mean()}
-        if self.held is not None and (out := scores(self._play(turn, self._batch(self.held, clock.images), clock))):
-            found["held"] = above(of_real, out[0])
-        return found
+            again = downsample(self._play(turn, self.batch, clock).fake)
+            signals["echo"] = (fake - again).norm(dim=1).mean() / spread
+        if (pair := scores(r)) is None:
+            return signals
+        real_scores, fake_scores = pair
+        deviation = ((real_scores.var() + fake_scores.var()) / 2).sqrt()
+        margin = (real_scores.mean() - fake_scores.mean()) / deviation
+        signals |= {"separation": probability_above(real_scores, fake_scores), "margin": margin}
+        signals |= {"real": real_scores.mean(), "fake": fake_scores.mean()}
+        if self.held_out is not None:
+            pair = scores(self._play(turn, self._batch(self.held_out, clock.images), clock))
+            if pair is not None:
+                signals["held"] = probability_above(real_scores, pair[0])
+        return signals
 
     def _play(self, turn: Turn, batch: Batch, clock: Clock) -> Round:
         return turn.play(self.engine.game.nets, batch, clock)
 
     def _norms(self, clock: Clock) -> dict[str, Tensor]:
-        found = {}
+        signals = {}
         for name in self.engine.optimisers:
             weights = self.engine.weights[name]
-            found[f"{name}/weights"] = norm(weights)
+            signals[f"{name}/weights"] = norm(weights)
             if gradients := [weight.grad for weight in weights if weight.grad is not None]:
-                found[f"{name}/gradient"] = norm(gradients)
+                signals[f"{name}/gradient"] = norm(gradients)
             spec = self.engine.game.players[name].optimiser
             if spec is not None and callable(spec.lr):
-                found[f"{name}/rate"] = torch.tensor(spec.lr(clock), device=self.engine.device)
-        return found
+                signals[f"{name}/rate"] = torch.tensor(spec.lr(clock), device=self.engine.device)
+        return signals
 
 
-def coarse(samples: Tensor) -> Tensor:
-    """Pictures (n, channels, height, width) at 8x8 pixels, points as they are: float32 (n, numbers)."""
+def downsample(samples: Tensor) -> Tensor:
+    """Images (n, channels, height, width) at 8x8 pixels, points unchanged: float32 (n, dimensions)."""
     samples = samples.float()
-    return (adaptive_avg_pool2d(samples, COARSE) if samples.dim() == 4 else samples).flatten(1)
+    return (adaptive_avg_pool2d(samples, SIDE) if samples.dim() == 4 else samples).flatten(1)
 
 
-def apart(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distances of samples (n, numbers) and (m, numbers): (n, m). By differences, so that small ones are right."""
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances of samples (n, dimensions) and (m, dimensions): (n, m). By differences, so small ones are exact."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def between(samples: Tensor) -> Tensor:
-    """Mean distance of two different ones of the samples (n, numbers)."""
-    return apart(samples, samples).sum() / (len(samples) * (len(samples) - 1))
+def mean_distance(samples: Tensor) -> Tensor:
+    """Mean Euclidean distance of two different samples of (n, dimensions)."""
+    return distances(samples, samples).sum() / (len(samples) * (len(samples) - 1))
 
 
-def above(a: Tensor, b: Tensor) -> Tensor:
-    """The chance that one of the scores a (n,) is above one of the scores b (m,); a tie counts half."""
+def probability_above(a: Tensor, b: Tensor) -> Tensor:
+    """The probability that a random score of a (n,) exceeds a random score of b (m,); a tie counts half."""
     difference = a[:, None] - b[None]
     return (difference.sign().mean() + 1) / 2
 
 
 def scores(r: Round) -> tuple[Tensor, Tensor] | None:
-    """Scores of real and fake samples, (n,) each: the mean for a judge that gives several; None for a game without a judge."""
+    """Scores of real and fake samples, (n,) each: the mean if the judge gives several; None for a game without a judge."""
     try:
         real, fake = r.real_score, r.fake_score
     except (AttributeError, TypeError):
@@ -161,5 +165,5 @@ def scores(r: Round) -> tuple[Tensor, Tensor] | None:
 
 
 def norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of all numbers together."""
+    """The Euclidean norm of all elements of the tensors."""
     return torch.stack(torch._foreach_norm(list(tensors))).norm()

@@ -1,4 +1,4 @@
-"""What this machine has, and what is chosen from it: device, precision, threads, memory layout, capture."""
+"""Detects the hardware and chooses the settings for it: device, precision, threads, memory layout, capture."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from leafwing.machine import cores
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 LAYOUTS = ("auto", "channels_last", "contiguous")
+REQUESTED = "as requested"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and how a game is trained.
+    """The device on which a game is trained, and the execution settings.
 
     Args:
         device: cpu, cuda or mps.
-        precision: fp32, or bf16 (autocast around networks; costs, optimisers and turns that differentiate twice stay fp32).
-        threads: CPU threads; part of a run's identity, because sums split over threads round differently.
-        layout: how pictures and convolutions lie in memory: channels_last or contiguous.
+        precision: fp32, or bf16 (autocast around networks; losses, optimisers and turns that differentiate twice stay fp32).
+        threads: CPU threads; recorded with a run, because the rounding of sums depends on them.
+        layout: memory format of images and convolutions: channels_last or contiguous.
         fused: optimisers step in one kernel.
-        keep_freed: freed memory is kept for the next step instead of handed back (glibc).
+        keep_freed: freed memory is kept for the next step instead of returned to the system (glibc).
         products: convolutions of small maps are computed as matrix products, in bf16.
         capture: turns are recorded as CUDA graphs and replayed.
-        compile: networks go through `torch.compile`.
-        micro_batch: real images that pass the networks at a time; 0 for the whole batch.
-        resident: whether the data live on the device: True, False, or None for where they fit.
-        why: what decided each of them, in words.
+        compile: networks are compiled with `torch.compile`.
+        micro_batch: real images per forward pass; 0 for the whole batch.
+        resident: whether the data are stored on the device: True, False, or None if they fit.
+        why: the reason for each choice.
     """
 
     device: str
@@ -65,29 +66,29 @@ def choose(
     micro_batch: int | None = None,
     resident: bool | None = None,
 ) -> Setup:
-    """Resolve what was left open from what this machine has.
+    """Chooses the settings that are "auto" or None from this machine's hardware.
 
     Raises:
-        LeafwingError: a device, precision, layout or count that does not exist, here or at all.
+        LeafwingError: a device, precision, layout or number is invalid or not available on this machine.
     """
     why: dict[str, str] = {}
 
-    def decide(name: str, asked: bool | None, otherwise: bool, because: str) -> bool:
-        why[name] = because if asked is None else "as asked"
-        return otherwise if asked is None else asked
+    def decide(name: str, requested: bool | None, default: bool, reason: str) -> bool:
+        why[name] = reason if requested is None else REQUESTED
+        return default if requested is None else requested
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     kind = device.partition(":")[0]
     if device == "auto":
         device = kind = next(name for name in ("cuda", "mps", "cpu") if available[name])
-        why["device"] = f"the first that this machine has of cuda, mps, cpu: {device}"
+        why["device"] = f"the first available of cuda, mps, cpu: {device}"
     elif kind not in available:
         raise LeafwingError(f"no device {device!r}; choose from {', '.join(DEVICES)}")
     elif not available[kind]:
-        here = ", ".join(name for name, has in available.items() if has)
-        raise LeafwingError(f"this machine (or this build of torch) has no {kind}; it has: {here}")
+        names = ", ".join(name for name, is_available in available.items() if is_available)
+        raise LeafwingError(f"this machine (or this build of torch) has no {kind}; it has: {names}")
     else:
-        why["device"] = "as asked"
+        why["device"] = REQUESTED
     if precision not in PRECISIONS:
         raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
     if precision == "auto":
@@ -95,37 +96,35 @@ def choose(
         precision = "bf16" if native else "fp32"
         why["precision"] = f"{device} {'computes' if native else 'does not compute'} bf16 in hardware"
     else:
-        why["precision"] = "as asked"
+        why["precision"] = REQUESTED
     if layout not in LAYOUTS:
         raise LeafwingError(f"no layout {layout!r}; choose from {', '.join(LAYOUTS)}")
-    why["layout"] = "convolutions are faster in it" if layout == "auto" else "as asked"
+    why["layout"] = "convolutions are faster" if layout == "auto" else REQUESTED
     if threads is not None and threads < 1:
-        raise LeafwingError(f"threads {threads}: at least 1 is needed")
+        raise LeafwingError(f"threads {threads}: must be at least 1")
     if threads is None:
         threads, why["threads"] = min(torch.get_num_threads(), cores()), "one for each core that this process may use"
     else:
-        why["threads"] = "as asked"
+        why["threads"] = REQUESTED
     if micro_batch is not None and micro_batch < 0:
-        raise LeafwingError(f"micro-batch {micro_batch}: a number of images, or 0 for the whole batch")
-    why["micro_batch"] = "the whole batch at a time, less if memory does not suffice" if micro_batch is None else "as asked"
-    why["resident"] = ("on the device where they fit" if kind != "cpu" else "in memory") if resident is None else "as asked"
+        raise LeafwingError(f"micro-batch {micro_batch}: must be a number of images, or 0 for the whole batch")
+    why["micro_batch"] = "the whole batch, unless memory is too small" if micro_batch is None else REQUESTED
+    why["resident"] = ("on the device if they fit" if kind != "cpu" else "in memory") if resident is None else REQUESTED
     if capture and kind != "cuda":
-        raise LeafwingError(f"only CUDA captures turns, not {device}: leave --capture away")
-    fuses = kind in ("cpu", "cuda")
+        raise LeafwingError(f"only CUDA captures turns, not {device}: omit --capture")
+    can_fuse = kind in ("cpu", "cuda")
     amx = kind == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    because = "the library's are slow on AMX" if precision == "bf16" else "only in bf16"
+    reason = "PyTorch's convolutions are slow on AMX" if precision == "bf16" else "only in bf16"
     return Setup(
         device,
         precision,
         threads,
         "channels_last" if layout == "auto" else layout,
-        decide("fused", fused, fuses, f"{kind} {'has' if fuses else 'has not'} optimisers in one kernel"),
-        decide("keep_freed", keep_freed, True, "every step asks for the same blocks again"),
-        decide("products", products, amx and precision == "bf16", because if amx else f"{device} has no AMX"),
-        decide(
-            "capture", capture, kind == "cuda", "turns are launched at once" if kind == "cuda" else f"{kind} has no graphs"
-        ),
-        decide("compile", compile, False, "compiling takes long, and on a CPU brings little"),
+        decide("fused", fused, can_fuse, f"{kind} has {'' if can_fuse else 'no '}fused optimisers"),
+        decide("keep_freed", keep_freed, True, "every step allocates the same blocks again"),
+        decide("products", products, amx and precision == "bf16", reason if amx else f"{device} has no AMX"),
+        decide("capture", capture, kind == "cuda", "one launch per turn" if kind == "cuda" else f"{kind} has no graphs"),
+        decide("compile", compile, False, "compilation is slow, and gains little on a CPU"),
         micro_batch or 0,
         resident,
         why,
@@ -133,42 +132,42 @@ def choose(
 
 
 def native_bf16(device: str) -> bool:
-    """Whether bf16 is fast on this device. Emulated on a CPU it is 2 to 30 times slower than fp32."""
+    """Whether the device computes bf16 in hardware. Emulated on a CPU, bf16 is 2 to 30 times slower than fp32."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
     if device == "cpu":
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
 
-def speed_of_threads(*counts: int, seconds: float = 0.05) -> dict[int, float]:
-    """How fast small matrix products are just now with each of these numbers of threads: products per second.
+def measure_thread_speeds(*counts: int, seconds: float = 0.05) -> dict[int, float]:
+    """Small matrix products per second at present, for each of these numbers of threads.
 
-    Threads wait for each other at the end of every operation. Where another program holds one of the cores, all wait for the
-    thread that shares it, and two threads are slower than one.
+    Threads wait for each other at the end of every operation. If another program occupies a core, all wait for the thread on that
+    core, and two threads can be slower than one.
     """
-    before = torch.get_num_threads()
-    speed: dict[int, float] = {}
+    threads = torch.get_num_threads()
+    speeds: dict[int, float] = {}
     a = torch.ones(256, 256)
     try:
         for number in counts:
             torch.set_num_threads(number)
             torch.mm(a, a)
             done, started = 0, time.perf_counter()
-            while (passed := time.perf_counter() - started) < seconds:
+            while (elapsed := time.perf_counter() - started) < seconds:
                 torch.mm(a, a)
                 done += 1
-            speed[number] = done / passed
+            speeds[number] = done / elapsed
     finally:
-        torch.set_num_threads(before)
-    return speed
+        torch.set_num_threads(threads)
+    return speeds
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks instead of handing each back to the kernel; elsewhere do nothing.
+    """Makes glibc keep freed blocks instead of returning them to the kernel; does nothing with other C libraries.
 
-    Every step frees and asks again for the same blocks; with glibc's defaults that is some 300,000 page faults a step.
+    Every step frees and allocates the same blocks; with glibc's defaults that causes about 300,000 page faults per step.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -177,20 +176,20 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
-    except (OSError, AttributeError):  # another C library: musl has no such knob
+    except (OSError, AttributeError):  # another C library, such as musl
         return
 
 
 def synchronise(device: str) -> None:
-    """Wait until the device has finished what was asked of it; for clocks, never inside a turn."""
+    """Waits until the device has finished its work. For timing; never called within a turn."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
 
 
-def memory(device: str) -> int:
-    """Peak memory in bytes: of the device on CUDA, of the process elsewhere; 0 where nothing tells."""
+def peak_memory(device: str) -> int:
+    """Peak memory in bytes: of the device on CUDA, else of the process; 0 if unknown."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     try:

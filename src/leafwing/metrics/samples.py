@@ -159,7 +159,7 @@ class Samples:
             del conditions[name]
         path = self.cache / "features" / f"{fingerprint(conditions)}.npy"
         cached = read_features(path) if self.processes.first else None
-        shape = self.processes.tell(None if cached is None else list(cached.shape))
+        shape = self.processes.broadcast(None if cached is None else list(cached.shape))
         if shape is not None:
             contribution = np.empty((0, *shape[1:]), np.float32) if cached is None else cached
             return self.processes.gather(torch.from_numpy(contribution)).numpy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from leafwing.game import DataSpec
-from leafwing.networks.layers import SelfAttention, dcgan_weights, doublings, normed
+from leafwing.networks.layers import SelfAttention, dcgan_weights, doublings, make_norm
 
 
 def widths(data: DataSpec, width: int, max_width: int) -> list[int]:
@@ -17,23 +17,23 @@ def widths(data: DataSpec, width: int, max_width: int) -> list[int]:
     return [min(width * 2**i, max(max_width, width)) for i in range(doublings(data))]
 
 
-def attended(data: DataSpec) -> int:
-    """Index of the map with self-attention, from full resolution downwards: the largest of at most 32 px and half the picture."""
+def attention_index(data: DataSpec) -> int:
+    """Index of the map with self-attention, from full resolution downwards: the largest of at most 32 px and half the image."""
     count = doublings(data)
     return next((i for i in range(count) if max(data.height, data.width) >> (i + 1) <= 32), count - 1)
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> pictures (n, channels, height, width) in [-1, 1].
+    """Latents (n, latent) -> images (n, channels, height, width) in [-1, 1].
 
     Args:
-        data: format of the pictures.
+        data: format of the images.
         latent: dimension of the latent vector.
         width: channels of the last hidden layer; doubles towards the latent.
-        norm: `batch`, `none`, or `virtual 32`; see `layers.normed`.
+        norm: `batch`, `none`, or `virtual 32`; see `layers.make_norm`.
         activation: `relu` or `selu` (SELU needs no normalisation).
         max_width: maximum number of channels in any layer.
-        attention: whether to add self-attention at the map of `attended`.
+        attention: whether to add self-attention at the map of `attention_index`.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Generator(nn.Module):
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, channels[0], base, bias=norm == "none")]
         for i, inputs in enumerate(channels):
             last = i == len(channels) - 1
-            layers += [normed(norm, inputs), nn.SELU(inplace=True) if activation == "selu" else nn.ReLU(inplace=True)]
-            if attention and i == len(channels) - 1 - attended(data):
+            layers += [make_norm(norm, inputs), nn.SELU(inplace=True) if activation == "selu" else nn.ReLU(inplace=True)]
+            if attention and i == len(channels) - 1 - attention_index(data):
                 layers.append(SelfAttention(inputs))
             outputs = data.channels if last else channels[i + 1]
             layers.append(nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=last or norm == "none"))
@@ -66,16 +66,16 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Pictures (n, channels, height, width) -> scores (n,), raw. D's first layer and its score have no normalisation.
+    """Images (n, channels, height, width) -> scores (n,), raw. D's first layer and its score have no normalisation.
 
     Args:
-        data: format of the pictures.
+        data: format of the images.
         width: channels of the first layer; doubles at each downsampling.
         norm: `batch` or `none`.
         activation: `leaky_relu` (slope .2) or `selu`.
         max_width: maximum number of channels in any layer.
         extra: further input channels (a condition).
-        attention: whether to add self-attention at the map of `attended`.
+        attention: whether to add self-attention at the map of `attention_index`.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class Critic(nn.Module):
         for i, (inputs, outputs) in enumerate(zip([data.channels + extra, *channels], channels, strict=False)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=i == 0 or norm == "none"))
             if i > 0:
-                layers.append(normed(norm, outputs))
+                layers.append(make_norm(norm, outputs))
             layers.append(nn.SELU(inplace=True) if activation == "selu" else nn.LeakyReLU(0.2, inplace=True))
-            if attention and i == attended(data):
+            if attention and i == attention_index(data):
                 layers.append(SelfAttention(outputs))
         self.body = nn.Sequential(*layers)
         base = (data.height >> len(channels), data.width >> len(channels))

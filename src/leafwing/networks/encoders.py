@@ -1,4 +1,4 @@
-"""Encoders from pictures to latents, and critics of picture-latent pairs."""
+"""Encoders from images to latents, and critics of image-latent pairs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from leafwing.networks.layers import dcgan_weights
 
 
 class Encoder(nn.Module):
-    """Pictures (n, channels, height, width) -> (n, numbers): DCGAN's critic with `numbers` outputs.
+    """Images (n, channels, height, width) -> (n, outputs): DCGAN's critic with another output layer.
 
     Args:
-        data: format of the pictures.
-        numbers: output dimension.
+        data: format of the images.
+        outputs: output dimension.
         width: channels of the first layer; doubles at each downsampling.
         max_width: maximum number of channels in any layer.
     """
 
-    def __init__(self, data: DataSpec, numbers: int, width: int = 64, *, max_width: int = 512) -> None:
+    def __init__(self, data: DataSpec, outputs: int, width: int = 64, *, max_width: int = 512) -> None:
         super().__init__()
-        trunk = Critic(data, width, max_width=max_width)
-        height, across = trunk.out.kernel_size
-        self.body = trunk.body
-        self.out = nn.Conv2d(trunk.features_size, numbers, (height, across))
+        base = Critic(data, width, max_width=max_width)
+        base_height, base_width = base.out.kernel_size
+        self.body = base.body
+        self.out = nn.Conv2d(base.features_size, outputs, (base_height, base_width))
         self.out.apply(dcgan_weights)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,12 +33,12 @@ class Encoder(nn.Module):
 
 
 class JointCritic(nn.Module):
-    """Pictures (n, channels, height, width) and latents (n, latent) -> scores (n,).
+    """Images (n, channels, height, width) and latents (n, latent) -> scores (n,).
 
-    The picture passes DCGAN's critic, the latent one layer; two further layers process both.
+    The image passes DCGAN's critic, the latent one layer; two further layers process both.
 
     Args:
-        data: format of the pictures.
+        data: format of the images.
         latent: dimension of the latent vector.
         width: channels of the first layer; doubles at each downsampling.
         max_width: maximum number of channels in any layer.

@@ -15,7 +15,7 @@ from leafwing.networks.layers import doublings
 DEPTH = 2  # residual blocks at each resolution
 
 
-def fill(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
+def initialise(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
     """Weights N(0, gain^2 / fan-in), bias 0."""
     nn.init.normal_(layer.weight, 0.0, gain * layer.weight[0].numel() ** -0.5)
     if layer.bias is not None:
@@ -27,13 +27,13 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, blocks: int, group: int = 16) -> None:
         super().__init__()
-        inside = 2 * channels
-        groups = next(n for n in range(max(1, inside // group), 0, -1) if inside % n == 0)
-        self.first = nn.Conv2d(channels, inside, 1)
-        self.middle = nn.Conv2d(inside, inside, 3, padding=1, groups=groups)
-        self.last = nn.Conv2d(inside, channels, 1, bias=False)
+        hidden = 2 * channels
+        groups = next(n for n in range(max(1, hidden // group), 0, -1) if hidden % n == 0)
+        self.first = nn.Conv2d(channels, hidden, 1)
+        self.middle = nn.Conv2d(hidden, hidden, 3, padding=1, groups=groups)
+        self.last = nn.Conv2d(hidden, channels, 1, bias=False)
         for layer, gain in ((self.first, blocks**-0.25), (self.middle, 2**0.5 * blocks**-0.25), (self.last, 0.0)):
-            fill(layer, gain)
+            initialise(layer, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.last(leaky_relu(self.middle(leaky_relu(self.first(x), 0.2)), 0.2))
@@ -47,7 +47,7 @@ class Resample(nn.Module):
         self.factor = factor
         self.mix = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
         if isinstance(self.mix, nn.Conv2d):
-            fill(self.mix, 1.0)
+            initialise(self.mix, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.factor > 1:  # 1x1 convolution at the low resolution: four times cheaper and equivalent, as both are linear
@@ -72,10 +72,10 @@ def stages(data: DataSpec, width: int, max_width: int, factor: float) -> tuple[l
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> pictures (n, channels, height, width), without an output activation: only the critic keeps them in range.
+    """Latents (n, latent) -> images (n, channels, height, width), without an output activation: only the critic keeps them in range.
 
     Args:
-        data: format of the pictures.
+        data: format of the images.
         latent: dimension of the latent vector.
         width: channels at full resolution; doubles each time the resolution halves.
         max_width: maximum number of channels in any layer.
@@ -89,18 +89,18 @@ class Generator(nn.Module):
         self.style = nn.Linear(latent, channels[0], bias=False)
         self.body = nn.Sequential(*layers)
         self.picture = nn.Conv2d(channels[-1], data.channels, 1)
-        fill(self.style, 1.0)
-        fill(self.picture, 1.0)
+        initialise(self.style, 1.0)
+        initialise(self.picture, 1.0)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.picture(self.body(self.base * self.style(z)[:, :, None, None]))
 
 
 class Critic(nn.Module):
-    """Pictures (n, channels, height, width) -> scores (n,), raw.
+    """Images (n, channels, height, width) -> scores (n,), raw.
 
     Args:
-        data: format of the pictures.
+        data: format of the images.
         width: channels at full resolution; doubles each time the resolution halves.
         max_width: maximum number of channels in any layer.
     """
@@ -115,7 +115,7 @@ class Critic(nn.Module):
         self.pool = nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
         self.out = nn.Linear(channels[-1], 1, bias=False)
         for layer in (self.picture, self.pool, self.out):
-            fill(layer, 1.0)
+            initialise(layer, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.pool(self.body(self.picture(x))).flatten(1)).squeeze(1)

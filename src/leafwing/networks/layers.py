@@ -43,8 +43,8 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         m = self.project(x).unflatten(1, self.shape).transpose(0, 1)
-        closeness = (-torch.cdist(m, m, p=1.0)).exp()  # (kernels, n, n)
-        return torch.cat([x, closeness.sum(2).T - 1], dim=1)  # each is at distance 0 from itself
+        similarity = (-torch.cdist(m, m, p=1.0)).exp()  # (kernels, n, n)
+        return torch.cat([x, similarity.sum(2).T - 1], dim=1)  # each is at distance 0 from itself
 
 
 class Noise(nn.Module):
@@ -74,16 +74,16 @@ class VirtualBatchNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        each = x.mean((2, 3), keepdim=True), x.square().mean((2, 3), keepdim=True)
+        moments = x.mean((2, 3), keepdim=True), x.square().mean((2, 3), keepdim=True)
         share = 1 / (self.reference + 1)
         mean, square = (
             torch.cat(
                 [
-                    own[: self.reference].mean(0, keepdim=True).expand(self.reference, -1, -1, -1),
-                    (1 - share) * own[: self.reference].mean(0, keepdim=True) + share * own[self.reference :],
+                    moment[: self.reference].mean(0, keepdim=True).expand(self.reference, -1, -1, -1),
+                    (1 - share) * moment[: self.reference].mean(0, keepdim=True) + share * moment[self.reference :],
                 ]
             )
-            for own in each
+            for moment in moments
         )
         scale = self.weight[:, None, None] * (square - mean.square()).clamp_min(0).add(1e-5).rsqrt()
         return (x - mean) * scale + self.bias[:, None, None]
@@ -119,8 +119,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        few = max(1, channels // 8)
-        self.f, self.g = (nn.Conv2d(channels, few, 1, bias=False) for _ in range(2))
+        reduced = max(1, channels // 8)
+        self.f, self.g = (nn.Conv2d(channels, reduced, 1, bias=False) for _ in range(2))
         self.h = nn.Conv2d(channels, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(()))
 
@@ -161,7 +161,7 @@ def no_norm(channels: int) -> nn.Module:
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": batch_norm, "none": no_norm}
 
 
-def normed(norm: str, channels: int) -> nn.Module:
+def make_norm(norm: str, channels: int) -> nn.Module:
     """A normalisation layer: a key of `NORMS`, or `virtual 32` with the size of the reference batch."""
     kind, _, reference = norm.partition(" ")
     return VirtualBatchNorm(channels, int(reference)) if kind == "virtual" else NORMS[norm](channels)
@@ -177,12 +177,12 @@ def doublings(data: DataSpec) -> int:
     """
     for side in (data.height, data.width):
         if side % 16 or not 16 <= side <= 256:
-            near = "x".join(str(max(16, min(256, round(s / 16) * 16))) for s in (data.height, data.width))
+            rounded = "x".join(str(max(16, min(256, round(s / 16) * 16))) for s in (data.height, data.width))
             floor = "x".join(str(max(16, min(256, s // 16 * 16))) for s in (data.height, data.width))
-            legal = near if near == floor else f"{floor} or {near}"
+            nearest = rounded if rounded == floor else f"{floor} or {rounded}"
             raise LeafwingError(
                 f"size {data.height}x{data.width}: both sides must be divisible by 16 and from 16 to 256 pixels. "
-                f"Nearest: --size {legal}"
+                f"Nearest: --size {nearest}"
             )
     short = min(data.height, data.width)
     k = 2

@@ -16,7 +16,7 @@ class Component(nn.Module):
         net: the generator.
     """
 
-    begun: Tensor
+    begun: Tensor  # the key in checkpoints
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -42,6 +42,6 @@ def mixture(components: Sequence[Any], latents: Tensor) -> Tensor:
         latents: (n, k + latent): one-hot component selector, and its latent.
     """
     k = len(components)
-    made = torch.stack([component(latents[:, k:]) for component in components])
-    begun = torch.stack([component.begun for component in components]).sum().clamp_min(1)
-    return made[latents[:, :k].argmax(1) % begun, torch.arange(len(latents), device=latents.device)]
+    samples = torch.stack([component(latents[:, k:]) for component in components])
+    started = torch.stack([component.begun for component in components]).sum().clamp_min(1)
+    return samples[latents[:, :k].argmax(1) % started, torch.arange(len(latents), device=latents.device)]

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons, for points and for small pictures."""
+"""Multi-layer perceptrons, for points and for small images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leafwing.networks.layers import Maxout
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> ReLU layers -> samples; tanh output for pictures, linear output for points."""
+    """Latents (n, latent) -> ReLU layers -> samples; tanh output for images, linear output for points."""
 
     def __init__(self, data: DataSpec, latent: int, hidden: Sequence[int]) -> None:
         super().__init__()

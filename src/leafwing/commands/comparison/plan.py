@@ -296,9 +296,9 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def estimate_memory(training: Any, data: Dataset) -> int:
     """Estimated memory of a training on the CPU, in bytes."""
-    from leafwing.engine.footprint import footprint
+    from leafwing.engine.footprint import estimate_footprint
 
-    return footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
+    return estimate_footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
 
 
 def command_line(arguments: Mapping[str, Any], references: Sequence[str], seeds: Sequence[int]) -> str:

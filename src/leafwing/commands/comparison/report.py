@@ -121,13 +121,13 @@ def relative_variety(run: Run, data: Dataset) -> float:
 
     Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images.
     """
-    from leafwing.engine.probe import between, coarse
+    from leafwing.engine.probe import downsample, mean_distance
     from leafwing.model import Model
     from leafwing.pixels import to_floats
 
     samples = Model.load(run).sample(VARIETY_SAMPLES, seed=0)
     real = to_floats(data.batch(0, 0, min(VARIETY_SAMPLES, len(data)))["image"])
-    return round(float(between(coarse(samples)) / between(coarse(real))), 4)
+    return round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4)
 
 
 def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G") -> int | None:

@@ -90,7 +90,7 @@ def speed(source: str, reference: str, settings: Settings, options: Mapping[str,
     device = training.engine.setup.device
     stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
     try:
-        list(training.ticks(10**12, watch=stopwatch))
+        list(training.ticks(10**12, should_stop=stopwatch))
     except Diverged:  # the measurement is valid; the training itself will report the divergence
         if not stopwatch.speed:
             raise
