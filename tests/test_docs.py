@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +149,27 @@ def test_the_example_of_a_term_is_right(example: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "dragan", raising=False)
     (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if "from dragan import" in text)
     exec(compile(text, "your-own-gan.md", "exec"), {})
+
+
+def test_every_benchmark_explains_itself() -> None:
+    """Imports every file of bench/ and prints its help, in one process."""
+    code = """
+import importlib, sys
+sys.path.insert(0, "bench")
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    assert module.__doc__, name
+    sys.argv = [name, "--help"]
+    try:
+        getattr(module, "main", sys.exit)()
+    except SystemExit as end:
+        assert not end.code, name
+"""
+    names = [path.stem for path in sorted((ROOT / "bench").glob("*.py"))]
+    ended = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    helps = ended.stdout.split("usage: ")[1:]
+    assert {text.split()[0] for text in helps} == {*names} - {"alternate"}
+    for text in helps:
+        undocumented = re.findall(r"^  (-{0,2}[\w-]+(?: [A-Z_]+)?)$\n(?! {10})", text, re.MULTILINE)
+        assert undocumented == [], text.split()[0]

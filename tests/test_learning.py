@@ -100,10 +100,10 @@ def test_five_labels_a_class_suffice_beside_pictures_without(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["kl", "reverse_kl"])
 def test_divergences_fit_a_mixture_in_their_own_ways(name: str) -> None:
     """Of a mixture of two Gaussians KL fits both by one wide one, reverse KL the larger alone, as theory says."""
-    from divergences import best, fitted
+    from divergences import best, fit
 
     mean, deviation, _ = best(name)
-    assert fitted(name, 0, 4_000) == pytest.approx((mean, deviation), abs=0.1)
+    assert fit(name, 0, 4_000) == pytest.approx((mean, deviation), abs=0.1)
 
 
 @pytest.mark.parametrize("case", ["dcgan", "cgan", "wgan_gp", "gan on the ring", "r3gan on the ring"])

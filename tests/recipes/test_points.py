@@ -11,7 +11,7 @@ from leafwing import networks, recipes
 from leafwing.data import load
 from leafwing.game import Game
 from leafwing.networks import mlp
-from points import measured
+from points import measure
 
 
 def game(recipe: str) -> Game:
@@ -35,7 +35,7 @@ def test_the_recipes_that_are_compared_have_the_same_networks_but_the_first() ->
 
 def test_r3gan_finds_the_ring_soon() -> None:
     """Seeds 100 to 104 gave 8 modes each, and 35 to 46 % good samples."""
-    found = measured("ring", "r3gan", 0, "50k", {})
+    found = measure("ring", "r3gan", 0, "50k", {})
     assert found["modes"] == 8, found
     assert found["good"] > 0.25, found
 
@@ -44,7 +44,7 @@ def test_r3gan_finds_the_ring_soon() -> None:
 @pytest.mark.parametrize(("world", "modes", "good"), [("ring", 8, 0.8), ("grid", 25, 0.75)])
 def test_r3gan_covers_every_mode(world: str, modes: int, good: float) -> None:
     """The shares that were to be reached; docs/guide/modes.md has those of ten seeds."""
-    found = measured(world, "r3gan", 0, "500k", {})
+    found = measure(world, "r3gan", 0, "500k", {})
     assert found["modes"] == modes, found
     assert found["good"] > good, found
 
