@@ -43,7 +43,9 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        if action.default in (None, False, [], argparse.SUPPRESS) or action.dest == "results":
+        if any(action.default is value for value in (None, False, argparse.SUPPRESS)) or action.default == []:
+            return text
+        if action.dest == "results":
             return text
         return f"{text} (default: %(default)s)"
 

@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
         "game",
         "files",
         "quantities",
+        "pictures",
         "pixels",
         "progress",
         "errors",
