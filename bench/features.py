@@ -99,7 +99,7 @@ def networks(data: Dataset, scratch: Path) -> Iterator[tuple[str, FeatureFunctio
     tasks: dict[str, dict[str, Any]] = {
         "own": {"VERSION": own.VERSION},
         "turns alone": {"CONTRAST": 0.0},
-        "pairs alone": {"CONTRAST": 1.0, "turned": lambda pictures, turns: pictures},
+        "pairs alone": {"CONTRAST": 1.0, "rotated": lambda images, turns: images},
         "untrained": {"STEPS": 30, "RATE": 0.0},
     }
     pixels = load_features("pixels", data)
