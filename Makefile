@@ -1,10 +1,10 @@
-# make demo: set up and train the first generator.  make test: set up and pass the tests.  make check: lint, types, architecture.
+# make demo: set up and train a first generator.  make test: set up and run the tests.  make check: lint, types, architecture.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: setup demo test test-slow test-machines test-versions check format bench bench-step
 
-# Installed again only when what is to be installed has changed.
+# Reinstalled only when the dependencies have changed.
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -13,8 +13,8 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	touch $@
 
-# Small enough for two old cores of which one is busy half of the time: one thread does not wait for the busy one. bench/demo.py
-# measures whether the digits can be read.
+# Small enough for two old cores of which one is busy half of the time; a single thread does not wait for the busy core.
+# bench/demo.py measures the legibility of the digits.
 DEMO := train digits --recipe cgan --size 16 --width 32 --batch 16 --lr-g 4e-4 --lr-d 4e-4 --ema 3k --threads 1 --images 40k --time 2m
 
 demo: setup
@@ -26,17 +26,17 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Tests whose numbers come from floating point, as processors with fewer instructions compute them, and with two threads. Threads
-# that wait for each other must not keep the cores busy meanwhile: there may be more of them than cores.
+# Tests with floating-point results, with the instructions of older processors, and with two threads. Waiting threads must not
+# spin: there may be more threads than cores.
 MACHINE = $(BIN)/python -m pytest -m 'machine and not slow' -p no:cacheprovider
 test-machines: setup
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 $(MACHINE) -n auto
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MACHINE) -n auto
 	LEAFWING_TEST_THREADS=2 OMP_WAIT_POLICY=passive $(MACHINE) -k 'each_turn and fp32 or golden' tests/engine/test_equality.py tests/test_golden.py
 
-# make test-versions TORCH=2.14.1: the suite with another torch, in an environment of its own.
+# make test-versions TORCH=2.14.1: the tests with another torch version, in a separate environment.
 test-versions:
-	test -n '$(TORCH)' || { echo 'say which: make test-versions TORCH=2.14.1'; exit 2; }
+	test -n '$(TORCH)' || { echo 'usage: make test-versions TORCH=2.14.1'; exit 2; }
 	test -x .venv-torch-$(TORCH)/bin/python || $(PYTHON) -m venv .venv-torch-$(TORCH)
 	grep -v '^torch==' constraints.txt > .venv-torch-$(TORCH)/constraints.txt
 	.venv-torch-$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -49,7 +49,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -p no:cacheprovider tests/test_architecture.py
 
-# Rows go to bench/results; a table of the newest at the end. The last line of bench-step holds the ratios alone.
+# Rows are appended to bench/results; bench prints the newest as tables. The last line of bench-step holds the ratios.
 bench-step: setup
 	$(BIN)/python bench/step.py
 

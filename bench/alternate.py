@@ -1,7 +1,7 @@
-"""Several ways of training, each in a process of its own, taking turns: one trains while the others wait.
+"""Variants of a training, each in its own process, timed in turn: one trains while the others wait.
 
-Settings of the allocator and of threads hold for a whole process, so ways that differ in them cannot share one; and the speed of
-a machine drifts, so they must not run one after the other.
+Settings of the allocator and of threads apply to a whole process, so variants that differ in them need separate processes. The
+speed of a machine drifts, so they must not be measured one after the other.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from leafwing.engine import peak_memory, synchronise
 
 Steps = Callable[[int], None]
-"""Trains so many steps."""
+"""Runs a number of training steps."""
 
 
 @dataclass
-class Timed:
-    """Seconds of each repetition, and the peak memory of the process (of the device on CUDA) in bytes."""
+class Timing:
+    """The seconds of each repetition, and the peak memory in bytes: of the process, or of the device on CUDA."""
 
     seconds: list[float] = field(default_factory=list)
     peak: int = 0
@@ -32,43 +32,45 @@ class Timed:
         return statistics.median(self.seconds)
 
 
-def in_turn(
-    sides: Mapping[str, tuple[Callable[..., Steps], tuple[Any, ...]]], device: str, repetitions: int, steps: int
-) -> dict[str, Timed]:
-    """Each side `repetitions` times `steps` steps, in turn, after three steps to warm up.
+def interleave(
+    variants: Mapping[str, tuple[Callable[..., Steps], tuple[Any, ...]]], device: str, repetitions: int, steps: int
+) -> dict[str, Timing]:
+    """Time all variants in turn, each in its own process, after three steps of warm-up.
 
     Args:
-        sides: by name, what makes the steps and its arguments; both must be importable by a new process.
-        device: what to wait for before a clock is read.
+        variants: by name, a factory of the training function and its arguments; a new process must be able to import both.
+        device: synchronised before the time is read.
+        repetitions: measurements per variant.
+        steps: training steps per measurement.
     """
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     workers = []
-    for side, (make, arguments) in sides.items():
-        pipes[side], theirs = context.Pipe()
-        # Not a daemon: those may have no children, and a DataLoader's workers are children. A closed pipe ends it.
-        process = context.Process(target=worker, args=(make, arguments, theirs, device))
+    for variant, (make, arguments) in variants.items():
+        pipes[variant], child_end = context.Pipe()
+        # Not a daemon, which could not start the workers of a DataLoader. A closed pipe ends the process.
+        process = context.Process(target=worker, args=(make, arguments, child_end, device))
         process.start()
-        theirs.close()
+        child_end.close()
         workers.append(process)
-    found = {side: Timed() for side in sides}
+    timings = {variant: Timing() for variant in variants}
     for repetition in range(repetitions + 1):
-        for side, pipe in pipes.items():
+        for variant, pipe in pipes.items():
             pipe.send(steps if repetition else 3)
-            seconds, found[side].peak = pipe.recv()
+            seconds, timings[variant].peak = pipe.recv()
             if repetition:
-                found[side].seconds.append(seconds)
+                timings[variant].seconds.append(seconds)
     for pipe in pipes.values():
         pipe.send(None)
     for process in workers:
         process.join()
-    return found
+    return timings
 
 
 def worker(make: Callable[..., Steps], arguments: tuple[Any, ...], pipe: Connection, device: str) -> None:
-    """Trains so many steps whenever it is told to, and answers with the seconds and the peak memory."""
+    """Train as many steps as each message says, and reply with the seconds and the peak memory."""
     train = make(*arguments)
-    while (count := heard(pipe)) is not None:
+    while (count := receive(pipe)) is not None:
         synchronise(device)
         started = time.perf_counter()
         train(count)
@@ -76,8 +78,8 @@ def worker(make: Callable[..., Steps], arguments: tuple[Any, ...], pipe: Connect
         pipe.send((time.perf_counter() - started, peak_memory(device)))
 
 
-def heard(pipe: Connection) -> int | None:
-    """What the other end says; None when it is gone."""
+def receive(pipe: Connection) -> int | None:
+    """The next message; None when the other end is closed."""
     try:
         return pipe.recv()
     except EOFError:

@@ -1,17 +1,16 @@
-"""How long does an evaluation take, and in how much memory?
+"""Time and memory of an evaluation.
 
     python bench/evaluation.py photos
     python bench/evaluation.py
 
-5,000 samples of a `dcgan` of 64 px against 5,000 real pictures, by fid, kid and prdc, with each feature network that needs no
-download; `own` is trained the first time and found in the cache the second. For comparison, the memory in which the same network
-trains with batches of 64. Without a source 5,000 pictures of coloured noise are made: the time is the same. Each case runs in a
-process of its own, because peak memory is a whole process's. One JSON line a case goes to --results.
+5,000 samples of a `dcgan` of 64 px are compared with 5,000 real images by fid, kid and prdc, with each feature network that needs
+no download; `own` is trained in the first case and cached in the second. For comparison: the peak memory of training the same
+network with batches of 64. Without a source, 5,000 images of coloured noise are generated; the time is the same. Each case runs in
+its own process, because peak memory belongs to a process. One row per case.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -28,7 +27,7 @@ import leafwing
 from leafwing.commands import evaluate
 from leafwing.engine import choose, peak_memory
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 
 METRICS = "fid,kid,prdc"
 CASES = {
@@ -40,7 +39,7 @@ CASES = {
 
 
 def noise(folder: Path, n: int) -> Path:
-    """So many pictures that look like nothing."""
+    """A folder of n images of coloured noise."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for i in range(n):
@@ -50,13 +49,13 @@ def noise(folder: Path, n: int) -> Path:
 
 
 def train(source: str, out: str, width: int, threads: int) -> int:
-    """A few rounds; the process's peak memory in bytes."""
+    """Train a few rounds; returns the peak memory of the process in bytes."""
     leafwing.train(source, "dcgan", images=1280, size=64, width=width, device="cpu", threads=threads, out=out)
     return peak_memory("cpu")
 
 
 def measure(run: str, case: str, n: int, threads: int) -> tuple[float, dict[str, float], int]:
-    """Seconds in all and by metric, and the process's peak memory in bytes."""
+    """Total seconds, seconds by metric, and the peak memory of the process in bytes."""
     torch.set_num_threads(threads)
     features, metrics = CASES[case]
     started = time.perf_counter()
@@ -65,32 +64,36 @@ def measure(run: str, case: str, n: int, threads: int) -> tuple[float, dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?")
-    parser.add_argument("--n", type=int, default=5_000)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "evaluation.jsonl")
-    given = parser.parse_args()
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("source", nargs="?", help="folder of images; by default noise")
+    parser.add_argument("--n", type=int, default=5_000, help="number of samples")
+    parser.add_argument("--width", type=int, default=64, help="width of the networks")
+    args = parser.parse_args()
     threads = choose("cpu").threads
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
-        os.environ["LEAFWING_CACHE"] = f"{scratch}/cache"  # the first process is started after this
-        source, run = given.source or str(noise(Path(scratch) / "noise", given.n)), f"{scratch}/run"
-        about: dict[str, Any] = {
+        os.environ["LEAFWING_CACHE"] = f"{scratch}/cache"  # set before the first process starts
+        source, run = args.source or str(noise(Path(scratch) / "noise", args.n)), f"{scratch}/run"
+        common: dict[str, Any] = {
             "bench": "evaluation",
-            "samples": given.n,
+            "samples": args.n,
             "size": 64,
-            "width": given.width,
-            "pictures": "own" if given.source else "noise",
+            "width": args.width,
+            "pictures": "own" if args.source else "noise",
             "device": "cpu",
             "threads": threads,
         }
-        peak = pool.submit(train, source, run, given.width, threads).result()
-        keep({**about, "case": "training", "peak_mib": round(peak / 2**20), **versions()}, given.results)
+        peak = pool.submit(train, source, run, args.width, threads).result()
+        store({**common, "case": "training", "peak_mib": round(peak / 2**20), **versions()}, args.results)
         for case in CASES:
-            seconds, each, peak = pool.submit(measure, run, case, given.n, threads).result()
-            row = {"case": case, "seconds": round(seconds, 1), "by_metric": each, "peak_mib": round(peak / 2**20)}
-            keep({**about, **row, **versions()}, given.results)
+            seconds, seconds_by_metric, peak = pool.submit(measure, run, case, args.n, threads).result()
+            row = {
+                "case": case,
+                "seconds": round(seconds, 1),
+                "by_metric": seconds_by_metric,
+                "peak_mib": round(peak / 2**20),
+            }
+            store({**common, **row, **versions()}, args.results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does each recipe do what its paper says? One part a claim, over seeds; docs/results/family.md has the table.
+"""Does each recipe do what its paper claims? One part per claim, over seeds; docs/results/family.md has the tables.
 
     python bench/family.py labels cgan acgan --source sprites
     python bench/family.py codes --source digits
@@ -10,21 +10,20 @@
     python bench/family.py samples dcgan sngan sagan bgan gogan
     python bench/family.py --show
 
-`labels`: the share of samples that show the class that was asked for, read by the oracle of `sprites`, or for digits by a support
-vector machine on real ones; the worst class stands beside it, and `style`, how much latents mean the same in all classes.
-`codes`: InfoGAN's bound of the mutual information between the categorical code and the samples, in nats, on fresh latents; and
-the error of the code as a classifier of real pictures that it was not matched on (each category is called by the class that it
-sees most often in the other half), with the information switched off too. `encoders`: accuracy of the nearest neighbour among
-1,000 labelled pictures in the encoder's space, beside pixels, and the share of reconstructions whose class the reader reads as
-before. `energy`: EBGAN's energies of real and fake pictures beside the margin, and the variety of its samples, with and without
-pull-away. `labelled`: the error of a classifier of real pictures that it never saw, taught --labels of them and, beside, all the
-others without their labels; and the same network taught the labelled ones alone; another choice of them for each seed. `vectors`:
-VAE/GAN's attribute vectors on sprites: the difference of the mean code with and without an attribute is added to codes of
-pictures without it; the oracle says in which share of what is made the attribute is there, beside the share in plain
-reconstructions, and in which share all other words stayed. `boosting`: modes covered by the first t components of AdaGAN, of
-bagging, and by the best single one. `samples`: of recipes that claim no more than good samples of digits, the share that a
-classifier of real ones is confident of, the divergence of the classes it reads from equal shares, and KID. One JSON line a run
-goes to --results; `--show` prints the tables of all, and those of `bench/remedies.py` and `bench/divergences.py`.
+`labels`: the share of samples that show the requested class, read by the oracle of `sprites`, or for digits by a support vector
+machine trained on real ones; the share in the worst class; and `style`, how consistent the meaning of latents is across classes.
+`codes`: InfoGAN's lower bound of the mutual information between the categorical code and the samples, in nats, on fresh latents;
+and the error of the code as a classifier of real images (each category is named after its most frequent class in one half and
+tested on the other), with and without the information term. `encoders`: accuracy of the nearest neighbour among 1,000 labelled
+images in the encoder's space, compared with pixels, and the share of reconstructions that are read as the same class. `energy`:
+EBGAN's energies of real and fake images, and the variety of its samples, with and without pull-away. `labelled`: the test error of
+a classifier trained on --labels labelled images, with and without all other images unlabelled; each seed chooses other images.
+`vectors`: VAE/GAN's attribute vectors on sprites: the difference of the mean codes with and without an attribute is added to codes
+of images without it; rows hold the share of results in which the oracle sees the attribute, compared with plain reconstructions,
+and the share in which all other attributes are unchanged. `boosting`: modes covered by the first t components of AdaGAN, of
+bagging, and by the best single component. `samples`: for recipes that claim only good samples of digits, the share that a
+classifier of real ones is confident of, the divergence of the predicted classes from the uniform distribution, and KID. One row
+per run; `--show` prints the tables of all parts, and those of `bench/remedies.py` and `bench/divergences.py`.
 """
 
 from __future__ import annotations
@@ -52,13 +51,14 @@ from leafwing import sprites
 from leafwing.data import Dataset, load, worlds
 from leafwing.engine.probe import downsample, mean_distance
 from leafwing.metrics import modes
+from leafwing.pixels import to_floats
 from leafwing.progress import Screen
-from rows import keep
+from rows import argument_parser, store
 
-Read = Callable[[Tensor], np.ndarray]
+Classifier = Callable[[Tensor], np.ndarray]
 COMPONENTS = 5
 PARTS = {"shape": (0, 6), "colour": (6, 12), "how_large": (12, 14), "background": (19, 23)}
-"""Columns of the attributes of sprites, by what they are about."""
+"""Columns of the attributes of sprites, by kind."""
 COLUMNS = {
     "labels": ["read_as_asked", "worst_class", "style", "sure"],
     "codes": ["bound_nats", "error", "classes_named"],
@@ -69,24 +69,24 @@ COLUMNS = {
     "boosting": ["modes_of_first", "good_of_first", "modes_alone"],
     "samples": ["confident", "kl", "kid"],
 }
-"""What the tables show, by part."""
+"""Columns of the tables, by part."""
 HIDDEN = ("labelled_seed", "hold_out")
-FEW = 1_000
-"""Labelled pictures that neighbours are looked for among, and samples that are read."""
+SAMPLES = 1_000
+"""Number of labelled images for the nearest neighbours, and of samples that are read."""
 
 
 def floats(data: Dataset, rows: np.ndarray) -> Tensor:
-    """Pictures as float32 (n, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(data.pictures(rows)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """Images as float32 (n, channels, height, width) in [-1, 1]."""
+    return to_floats(torch.from_numpy(data.pictures(rows)).permute(0, 3, 1, 2))
 
 
 def pixels(samples: Tensor) -> np.ndarray:
-    """Pictures averaged down to 16x16, as vectors."""
+    """Images averaged to 16x16, as vectors."""
     return torch.nn.functional.adaptive_avg_pool2d(samples, 16).flatten(1).numpy()
 
 
-def reader(data: Dataset) -> Read:
-    """What says which class a picture shows: the oracle for sprites, however sure it is, else a support vector machine."""
+def reader(data: Dataset) -> Classifier:
+    """A classifier of images: the oracle for sprites, at any confidence, otherwise a support vector machine."""
     if data.source == "sprites":
 
         def read(samples: Tensor) -> np.ndarray:
@@ -99,28 +99,28 @@ def reader(data: Dataset) -> Read:
 
 
 def trained(
-    given: argparse.Namespace, recipe: str, seed: int, **options: Any
+    args: argparse.Namespace, recipe: str, seed: int, **options: Any
 ) -> Iterator[tuple[leafwing.Model, dict[str, Any]]]:
-    """A training of a recipe and what a row says of it; gone when the row is written."""
-    chosen = {**dict(option.split("=") for option in given.option), **options}
+    """Train a recipe; yields the model, whose folder is temporary, and the row of the run."""
+    all_options = {**dict(option.split("=") for option in args.option), **options}
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         run = leafwing.train(
-            given.source, recipe, images=given.images, seed=seed, threads=given.threads, size=sized(given), out=Path(folder, "run"),
-            progress=Screen(), **chosen,
+            args.source, recipe, images=args.images, seed=seed, threads=args.threads, size=image_size(args), out=Path(folder, "run"),
+            progress=Screen(), **all_options,
         )  # fmt: skip
         if run.done != "images":
-            raise SystemExit("stopped: no result is written for a training that was cut short")
+            raise SystemExit("interrupted: no row is written for an incomplete training")
         machine = run.settings.machine
         yield (
             leafwing.Model.load(run),
             {
                 "bench": "family",
-                "part": given.part,
-                "source": Path(given.source).name,
-                "size": given.size,
+                "part": args.part,
+                "source": Path(args.source).name,
+                "size": args.size,
                 "recipe": recipe,
-                "options": chosen,
+                "options": all_options,
                 "seed": seed,
                 "images": run.records()[-1]["images"],
                 "seconds": round(time.perf_counter() - started, 1),
@@ -131,192 +131,208 @@ def trained(
         )
 
 
-def sized(given: argparse.Namespace) -> int | None:
-    """The size of pictures; points have none."""
-    return None if given.source in ("ring", "grid") else given.size
+def image_size(args: argparse.Namespace) -> int | None:
+    """The image size; None for points."""
+    return None if args.source in ("ring", "grid") else args.size
 
 
-def seeds(given: argparse.Namespace) -> range:
-    return range(given.first_seed, given.first_seed + given.seeds)
+def seeds(args: argparse.Namespace) -> range:
+    """The random seeds."""
+    return range(args.first_seed, args.first_seed + args.seeds)
 
 
 def style(model: leafwing.Model, n: int = 200) -> float:
-    """How much of the brightness that varies within classes is the latent's, alike in all of them: a share, by chance 1 / classes."""
+    """The share of the variance of brightness within classes that latents explain equally in all classes; 1 / classes by chance."""
     latents, classes = model.latents(n, seed=2), len(model.labels)
-    ink = torch.stack([model.generate(latents, label=one).mean((1, 2, 3)) for one in range(classes)])  # (classes, n)
+    ink = torch.stack([model.generate(latents, label=label).mean((1, 2, 3)) for label in range(classes)])  # (classes, n)
     within = ink - ink.mean(1, keepdim=True)
     return float(within.mean(0).square().mean() / within.square().mean())
 
 
-def labels(given: argparse.Namespace) -> None:
-    data = load(given.source, size=given.size)
+def labels(args: argparse.Namespace) -> None:
+    """The part `labels`."""
+    data = load(args.source, size=args.size)
     read = reader(data)
     classes = len(data.spec.labels)
-    for recipe in given.recipes or ["cgan", "acgan"]:
-        for seed in seeds(given):
-            for model, row in trained(given, recipe, seed):
-                asked = np.arange(FEW // classes * classes) % classes
-                samples = model.sample(len(asked), seed=1, label=asked.tolist())
-                right = read(samples) == asked
-                each = [round(float(right[asked == one].mean()), 4) for one in range(classes)]
-                found = {"read_as_asked": round(float(right.mean()), 4), "worst_class": min(each), "each_class": each}
-                found["style"] = round(style(model), 4)
+    for recipe in args.recipes or ["cgan", "acgan"]:
+        for seed in seeds(args):
+            for model, row in trained(args, recipe, seed):
+                requested = np.arange(SAMPLES // classes * classes) % classes
+                samples = model.sample(len(requested), seed=1, label=requested.tolist())
+                correct = read(samples) == requested
+                each = [round(float(correct[requested == label].mean()), 4) for label in range(classes)]
+                scores = {"read_as_asked": round(float(correct.mean()), 4), "worst_class": min(each), "each_class": each}
+                scores["style"] = round(style(model), 4)
                 if data.source == "sprites":
-                    found["sure"] = round(float(attributes(samples)[1].mean()), 4)
-                keep({**row, **found}, given.results)
+                    scores["sure"] = round(float(attributes(samples)[1].mean()), 4)
+                store({**row, **scores}, args.results)
 
 
 def information_of_category(model: leafwing.Model, samples: int = 2_000) -> float:
     """InfoGAN's lower bound of the mutual information between the category and the samples, in nats, on fresh latents."""
     latents, prior, n = model.latents(samples, seed=1), model.game.abilities.prior, model.codes["category"]
     with torch.no_grad():
-        said = torch.cat([model.game.shown.D(part)[1][:, :n] for part in model.generate(latents).split(200)])
-    return log(n) - cross_entropy(said, prior.parts(latents)["category"]).item()
+        logits = torch.cat([model.game.shown.D(batch)[1][:, :n] for batch in model.generate(latents).split(200)])
+    return log(n) - cross_entropy(logits, prior.parts(latents)["category"]).item()
 
 
-def codes(given: argparse.Namespace) -> None:
-    data = load(given.source, size=given.size)
+def codes(args: argparse.Namespace) -> None:
+    """The part `codes`."""
+    data = load(args.source, size=args.size)
     order = np.random.default_rng(0).permutation(len(data))[:10_000]
     real, classes = floats(data, order), data.labels[order]
     for information in (1.0, 0.0):
-        for seed in seeds(given):
-            for model, row in trained(given, "infogan", seed, information=information):
+        for seed in seeds(args):
+            for model, row in trained(args, "infogan", seed, information=information):
                 bound, n = information_of_category(model), model.codes["category"]
                 d = model.game.shown.D
                 with torch.no_grad():
-                    seen = torch.cat([d(part)[1][:, :n].argmax(1) for part in real.split(200)]).numpy()
-                half = len(seen) // 2
-                called = [np.bincount(classes[:half][seen[:half] == one], minlength=n).argmax() for one in range(n)]
-                error = float((np.array(called)[seen[half:]] != classes[half:]).mean())
-                found = {"bound_nats": round(bound, 3), "of": round(log(n), 3), "error": round(error, 4)}
-                keep({**row, **found, "classes_named": len(set(map(int, called)))}, given.results)
+                    predicted = torch.cat([d(batch)[1][:, :n].argmax(1) for batch in real.split(200)]).numpy()
+                half = len(predicted) // 2
+                names = [np.bincount(classes[:half][predicted[:half] == code], minlength=n).argmax() for code in range(n)]
+                error = float((np.array(names)[predicted[half:]] != classes[half:]).mean())
+                scores = {"bound_nats": round(bound, 3), "of": round(log(n), 3), "error": round(error, 4)}
+                store({**row, **scores, "classes_named": len(set(map(int, names)))}, args.results)
 
 
-def encoders(given: argparse.Namespace) -> None:
-    data = load(given.source, size=given.size)
+def encoders(args: argparse.Namespace) -> None:
+    """The part `encoders`."""
+    data = load(args.source, size=args.size)
     read = reader(data)
-    order = np.random.default_rng(0).permutation(len(data))[: 2 * FEW]
+    order = np.random.default_rng(0).permutation(len(data))[: 2 * SAMPLES]
     pictures, classes = floats(data, order), data.labels[order]
 
     def neighbours(space: np.ndarray) -> float:
-        known = KNeighborsClassifier(1).fit(space[:FEW], classes[:FEW])
-        return round(float((known.predict(space[FEW:]) == classes[FEW:]).mean()), 4)
+        classifier = KNeighborsClassifier(1).fit(space[:SAMPLES], classes[:SAMPLES])
+        return round(float((classifier.predict(space[SAMPLES:]) == classes[SAMPLES:]).mean()), 4)
 
-    for recipe in given.recipes or ["bigan", "vaegan", "alpha_gan"]:
-        for seed in seeds(given):
-            for model, row in trained(given, recipe, seed):
+    for recipe in args.recipes or ["bigan", "vaegan", "alpha_gan"]:
+        for seed in seeds(args):
+            for model, row in trained(args, recipe, seed):
                 latents = model.encode(pictures)
-                again = model.generate(latents)
-                found = {
+                reconstructions = model.generate(latents)
+                scores = {
                     "neighbour": neighbours(latents.numpy()),
                     "neighbour_pixels": neighbours(pictures.flatten(1).numpy()),
-                    "class_kept": round(float((read(again[:FEW]) == read(pictures[:FEW])).mean()), 4),
-                    "error_pixels": round(float((again - pictures).abs().mean()), 4),
+                    "class_kept": round(float((read(reconstructions[:SAMPLES]) == read(pictures[:SAMPLES])).mean()), 4),
+                    "error_pixels": round(float((reconstructions - pictures).abs().mean()), 4),
                 }
-                keep({**row, **found}, given.results)
+                store({**row, **scores}, args.results)
 
 
-def energy(given: argparse.Namespace) -> None:
-    data = load(given.source, size=given.size)
+def energy(args: argparse.Namespace) -> None:
+    """The part `energy`."""
+    data = load(args.source, size=args.size)
     real = floats(data, np.arange(256))
     for pull in (0.1, 0.0):
-        for seed in seeds(given):
-            for model, row in trained(given, "ebgan", seed, pull=pull):
+        for seed in seeds(args):
+            for model, row in trained(args, "ebgan", seed, pull=pull):
                 samples = model.sample(256, seed=1)
-                d = model.game.shown.D.train()  # as in training: by statistics of the batch
+                d = model.game.shown.D.train()  # uses the statistics of the batch, as in training
                 with torch.no_grad():
-                    energies = [-d(side).mean().item() for side in (real, samples)]
-                found = {
+                    energies = [-d(images).mean().item() for images in (real, samples)]
+                scores = {
                     "energy_real": round(energies[0], 4),
                     "energy_fake": round(energies[1], 4),
                     "variety": round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4),
                 }
-                keep({**row, **found}, given.results)
+                store({**row, **scores}, args.results)
 
 
-def labelled(given: argparse.Namespace) -> None:
-    _, away = load(given.source, size=given.size).split(given.held_out)
-    pictures, classes = floats(away, np.arange(len(away))), away.labels[away.to_rows(np.arange(len(away)))]
+def labelled(args: argparse.Namespace) -> None:
+    """The part `labelled`."""
+    _, held_out = load(args.source, size=args.size).split(args.held_out)
+    pictures, classes = (
+        floats(held_out, np.arange(len(held_out))),
+        held_out.labels[held_out.to_rows(np.arange(len(held_out)))],
+    )
     for weight in (0.5, 0.0):
-        for seed in seeds(given):
-            few = {"hold_out": given.held_out, "labelled": given.labels, "labelled_seed": seed}
-            for model, row in trained(given, "improved_gan_semi", seed, unlabelled=weight, **few):
+        for seed in seeds(args):
+            split = {"hold_out": args.held_out, "labelled": args.labels, "labelled_seed": seed}
+            for model, row in trained(args, "improved_gan_semi", seed, unlabelled=weight, **split):
                 wrong = model.classify(pictures).argmax(1).numpy() != classes
-                keep({**row, "error": round(float(wrong.mean()), 4), "of": len(wrong)}, given.results)
+                store({**row, "error": round(float(wrong.mean()), 4), "of": len(wrong)}, args.results)
 
 
-def vectors(given: argparse.Namespace) -> None:
-    data = load(given.source, size=given.size)
-    pictures = floats(data, np.random.default_rng(0).permutation(len(data))[: 2 * FEW])
-    known = attributes(pictures)[0]
-    for seed in seeds(given):
-        for model, row in trained(given, "vaegan", seed):
-            latents, found = model.encode(pictures), {}
-            again = attributes(model.generate(latents))[0]
+def vectors(args: argparse.Namespace) -> None:
+    """The part `vectors`."""
+    data = load(args.source, size=args.size)
+    pictures = floats(data, np.random.default_rng(0).permutation(len(data))[: 2 * SAMPLES])
+    present = attributes(pictures)[0]
+    for seed in seeds(args):
+        for model, row in trained(args, "vaegan", seed):
+            latents, scores = model.encode(pictures), {}
+            reconstructed = attributes(model.generate(latents))[0]
             for part, (first, end) in PARTS.items():
                 before, after, rest = [], [], []
                 for column in range(first, end):
-                    there = torch.from_numpy(known[:, column] == 1)
-                    rows = (~there).nonzero().flatten()[:50]
-                    made, sure = attributes(model.generate(latents[rows] + latents[there].mean(0) - latents[~there].mean(0)))
-                    other = [c for c in range(known.shape[1]) if not first <= c < end]
-                    before.append(again[rows, column].mean())
-                    after.append((made[:, column] * sure).mean())
-                    rest.append((made[:, other] == again[rows][:, other]).mean())
-                told = {"before": before, "after": after, "other_words_kept": rest}
-                found[part] = {name: round(float(np.mean(each)), 3) for name, each in told.items()}
-            keep({**row, **found}, given.results)
+                    has_attribute = torch.from_numpy(present[:, column] == 1)
+                    rows = (~has_attribute).nonzero().flatten()[:50]
+                    changed, sure = attributes(
+                        model.generate(latents[rows] + latents[has_attribute].mean(0) - latents[~has_attribute].mean(0))
+                    )
+                    other = [c for c in range(present.shape[1]) if not first <= c < end]
+                    before.append(reconstructed[rows, column].mean())
+                    after.append((changed[:, column] * sure).mean())
+                    rest.append((changed[:, other] == reconstructed[rows][:, other]).mean())
+                values = {"before": before, "after": after, "other_words_kept": rest}
+                scores[part] = {name: round(float(np.mean(each)), 3) for name, each in values.items()}
+            store({**row, **scores}, args.results)
 
 
 def attributes(samples: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """What the oracle reads in sprites: uint8 (n, 23), and where it is sure, bool (n,)."""
+    """The attributes that the oracle reads, uint8 (n, 23), and whether it is confident, bool (n,)."""
     read = sprites.read(samples.permute(0, 2, 3, 1).numpy())
     return read.scenes.attributes, read.sure
 
 
-def boosting(given: argparse.Namespace) -> None:
-    centres, sigma = worlds.modes(given.source), worlds.sigma(given.source)
+def boosting(args: argparse.Namespace) -> None:
+    """The part `boosting`."""
+    centres, sigma = worlds.modes(args.source), worlds.sigma(args.source)
     for weights in ("boost", "bagging"):
-        for seed in seeds(given):
-            for model, row in trained(given, "adagan", seed, weights=weights, components=COMPONENTS):
+        for seed in seeds(args):
+            for model, row in trained(args, "adagan", seed, weights=weights, components=COMPONENTS):
 
                 def modes_of(components: list[int], model: leafwing.Model = model) -> modes.Coverage:
-                    latents = model.latents(modes.SAMPLES[given.source], seed=1)
-                    turn = torch.arange(len(latents)) % len(components)
-                    latents[:, :COMPONENTS] = torch.eye(COMPONENTS)[torch.tensor(components)[turn]]
+                    latents = model.latents(modes.SAMPLES[args.source], seed=1)
+                    turns = torch.arange(len(latents)) % len(components)
+                    latents[:, :COMPONENTS] = torch.eye(COMPONENTS)[torch.tensor(components)[turns]]
                     return modes.of_points(model.generate(latents).double().numpy(), centres, sigma)
 
                 first = [modes_of(list(range(t + 1))) for t in range(COMPONENTS)]
                 alone = [modes_of([t]) for t in range(COMPONENTS)]
-                found = {
-                    "modes_of_first": [one.modes for one in first],
-                    "good_of_first": [round(one.high_quality, 3) for one in first],
-                    "modes_alone": [one.modes for one in alone],
+                scores = {
+                    "modes_of_first": [coverage.modes for coverage in first],
+                    "good_of_first": [round(coverage.high_quality, 3) for coverage in first],
+                    "modes_alone": [coverage.modes for coverage in alone],
                     "of": len(centres),
                 }
-                keep({**row, **found}, given.results)
+                store({**row, **scores}, args.results)
 
 
-def samples(given: argparse.Namespace) -> None:
-    for recipe in given.recipes:
-        for seed in seeds(given):
-            for model, row in trained(given, recipe, seed):
-                keep({**row, **remedies.of_digits(model)}, given.results)
+def samples(args: argparse.Namespace) -> None:
+    """The part `samples`."""
+    for recipe in args.recipes:
+        for seed in seeds(args):
+            for model, row in trained(args, recipe, seed):
+                store({**row, **remedies.score_digits(model)}, args.results)
 
 
 def cell(value: Any) -> str:
-    """A number, numbers, or how a share changed and what stayed."""
+    """A cell of a table: a number, a list, or the effect of an attribute vector."""
     if isinstance(value, dict):
         return f"{value['before']:.0%} to {value['after']:.0%}, others kept {value['other_words_kept']:.0%}"
     return str(value)
 
 
 def show(results: Path) -> None:
-    """The tables of docs/results/family.md: the newest row of each case and seed."""
+    """Print the tables of docs/results/family.md: the newest row of each case and seed."""
     newest = {}
     for row in map(json.loads, results.read_text().splitlines()):
-        row["told"] = " ".join(f"{name}={value}" for name, value in row["options"].items() if name not in HIDDEN)
-        newest[row["part"], row["source"], row["size"], row["recipe"], row["told"], row["images"], row["seed"]] = row
+        row["shown_options"] = " ".join(f"{name}={value}" for name, value in row["options"].items() if name not in HIDDEN)
+        newest[row["part"], row["source"], row["size"], row["recipe"], row["shown_options"], row["images"], row["seed"]] = (
+            row
+        )
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for key, row in newest.items():
         groups.setdefault(key[:-1], []).append(row)
@@ -324,41 +340,45 @@ def show(results: Path) -> None:
         names = COLUMNS[part]
         print(f"\n### {part}\n\n| data | size | recipe | options | images | seeds | " + " | ".join(names) + " |")
         print("| --- " * (6 + len(names)) + "|")
-        for (group, source, size, recipe, told, images), rows in groups.items():
+        for (group, source, size, recipe, options, images), rows in groups.items():
             if group == part:
                 cells = [", ".join(cell(row[name]) for row in rows if name in row) for name in names]
-                shown = "" if source in ("ring", "grid") else str(size)
-                about = [source, shown, f"`{recipe}`", told, f"{images:,}", ", ".join(str(row["seed"]) for row in rows)]
+                size_text = "" if source in ("ring", "grid") else str(size)
+                about = [
+                    source,
+                    size_text,
+                    f"`{recipe}`",
+                    options,
+                    f"{images:,}",
+                    ", ".join(str(row["seed"]) for row in rows),
+                ]
                 print("| " + " | ".join([*about, *cells]) + " |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=list(COLUMNS), nargs="?")
-    parser.add_argument("recipes", nargs="*")
-    parser.add_argument("--source", default="digits")
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--images", default="50k")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--option", action="append", default=[], help="a recipe's option: name=value")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "family.jsonl")
-    parser.add_argument("--labels", type=int, default=100, help="labelled pictures, for `labelled`")
-    parser.add_argument(
-        "--held-out", type=int, default=10_000, help="pictures that a classifier is tried on, for `labelled`"
-    )
-    parser.add_argument("--show", action="store_true", help="only print what was measured")
-    given = parser.parse_args()
-    if given.show:
-        show(given.results)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("part", choices=list(COLUMNS), nargs="?", help="see above")
+    parser.add_argument("recipes", nargs="*", help="recipes to train; by default those of the part")
+    parser.add_argument("--source", default="digits", help="built-in data set or folder")
+    parser.add_argument("--size", type=int, default=32, help="image size in pixels")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
+    parser.add_argument("--images", default="50k", help="training length in images, such as 50k")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--option", action="append", default=[], help="option of the recipe, name=value; repeatable")
+    parser.add_argument("--labels", type=int, default=100, help="labelled images, for `labelled`")
+    parser.add_argument("--held-out", type=int, default=10_000, help="test images, for `labelled`")
+    parser.add_argument("--show", action="store_true", help="only print the tables of existing rows")
+    args = parser.parse_args()
+    if args.show:
+        show(args.results)
         print("\n### remedies")
         remedies.show(remedies.RESULTS)
         print("\n### divergences\n")
         divergences.table(divergences.RESULTS)
         return
     parts = {"labels": labels, "codes": codes, "encoders": encoders, "energy": energy}
-    (parts | {"labelled": labelled, "vectors": vectors, "boosting": boosting, "samples": samples})[given.part](given)
+    (parts | {"labelled": labelled, "vectors": vectors, "boosting": boosting, "samples": samples})[args.part](args)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, in under ten minutes, without a network: the tests marked gpu, then the benchmarks.
+# The tests marked gpu and the benchmarks that need a GPU, in under ten minutes, without network access.
 #
-#     bench/gpu.sh [python] [folder of pictures]
+#     bench/gpu.sh [python] [folder of images]
 #
-# Rows go to bench/results (or to $RESULTS), the table to standard output. What fails is said, and the rest goes on.
+# Rows are appended to bench/results (or $RESULTS); a table goes to standard output. Failures are listed at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
@@ -11,13 +11,13 @@ pictures=${2:-}
 results=${RESULTS:-bench/results}
 export PYTHONPATH="$PWD/src:$PWD/bench${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 failed=()
-run() { # seconds, name, command ...
+run() { # time limit in seconds, name, command ...
     local limit=$1 name=$2
     shift 2
     echo "--- $name"
     timeout "$limit" "$@" || failed+=("$name")
 }
-"$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "this torch sees no CUDA device"; exit 1; }
+"$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "torch finds no CUDA device"; exit 1; }
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
 run 150 "tests marked gpu" "$python" -m pytest -q -m gpu -n "${WORKERS:-4}" -o filterwarnings=default
 for width in 64 128; do

@@ -1,16 +1,15 @@
-"""The health monitor: what its signals look like in healthy and in ill trainings, which alarms they raise, and what looking costs.
+"""The health monitor: its signals in healthy and faulty trainings, the alarms it raises, and its cost.
 
     python bench/health.py train --seeds 5 --logs FOLDER
     python bench/health.py judge --logs FOLDER
     python bench/health.py runs COMPARISON/runs/*
     python bench/health.py cost
 
-`train` trains small games, healthy ones and such in which a fault is planted, and leaves in FOLDER what the monitor saw of each;
-a training whose file is there is not repeated. `judge` says for each file which alarms it raises; that takes a second, so
-thresholds can be tried out. `runs` says of any run folders, such as those of a comparison, which alarms their logs raise by the
-thresholds of now. `cost` measures seconds of training with and without the monitor, in turn. `--case` and `--fault` choose some
-of the trainings, `--pictures` a folder for the cases that need pictures of one's own. `judge`, `runs` and `cost` append one JSON
-line a case to --results.
+`train` runs small trainings, healthy ones and others with a planted fault, and writes the monitor's records of each to FOLDER;
+existing files are kept. `judge` prints the alarms for each file; it takes a second, so thresholds can be tried out. `runs` prints
+the alarms that the current thresholds raise on the logs of run folders, such as those of a comparison. `cost` measures training
+with and without the monitor, in turn. `--case` and `--fault` select trainings, `--pictures` is a folder for the cases that need
+one. `judge`, `runs` and `cost` append one row per case to --results.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from leafwing.errors import Diverged
 from leafwing.game import Batches, Clock, Game
 from leafwing.loop import Training
 from leafwing.runs import Run, versions
-from rows import keep
+from rows import argument_parser, store
 
 BEGINS = 0.4
-"""Progress at which a late fault begins."""
+"""Progress at which a late fault starts."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ class Case:
     """A small training.
 
     Args:
-        recipe: which.
-        data: a built-in name, or "pictures" for the folder given.
-        images: how many are shown.
-        options: of the recipe.
-        size: of the pictures.
-        first: train on the first so many pictures of a seed alone, and keep others out; 0 for all.
+        recipe: name of the recipe.
+        data: name of a built-in data set, or "pictures" for the folder of --pictures.
+        images: training length.
+        options: options of the recipe.
+        size: image size in pixels.
+        first: number of training images, chosen by the seed, with others held out; 0 for all images.
     """
 
     recipe: str
@@ -73,7 +72,7 @@ CASES = {
     "wgan": Case("wgan", "digits", 100_000, SMALL | {"burst_first": 2, "lr_g": 2e-4, "lr_d": 2e-4}),
     "wgan_gp": Case("wgan_gp", "digits", 60_000, SMALL | {"lr_g": 3e-4, "lr_d": 3e-4}),
     "r3gan": Case("r3gan", "digits", 30_000, {"width": 8}),
-    # At the recipes' own rates a short training has hardly begun when it ends; it is not ill for that.
+    # With the recipes' default learning rates a short training hardly progresses, which is not a fault.
     "lsgan, slow": Case("lsgan", "digits", 40_000, SMALL, size=32),
     "wgan, slow": Case("wgan", "digits", 40_000, SMALL),
     "wgan_gp, slow": Case("wgan_gp", "digits", 40_000, SMALL),
@@ -87,7 +86,7 @@ CASES = {
     "lsgan on pictures": Case("lsgan", "pictures", 40_000, SMALL, size=32),
     "wgan_gp on pictures": Case("wgan_gp", "pictures", 40_000, SMALL, size=32),
     "r3gan on pictures": Case("r3gan", "pictures", 20_000, {"width": 8}, size=32),
-    # These fall ill of themselves.
+    # These fail without a planted fault.
     "dcgan on 16": Case("dcgan", "digits", 80_000, SMALL, first=16),
     "dcgan on 64": Case("dcgan", "digits", 80_000, SMALL, first=64),
     "lsgan in circles": Case("lsgan", "ring", 100_000, CIRCLES, size=None),
@@ -103,18 +102,18 @@ ILL = {
     "gan swings": ("oscillation",),
     "gan at the paper's rate": ("nan", "explosion"),
 }
-"""Which alarms are right about them."""
+"""Cases that fail by themselves, and the correct alarms."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is planted in a training.
+    """A fault planted in a training.
 
     Args:
-        plant: does it.
-        late: only when a part of the training has passed.
-        kinds: the alarms that are right about it.
-        cases: where it does harm.
+        plant: modifies the training.
+        late: whether the fault starts only at the progress BEGINS.
+        kinds: the correct alarms.
+        cases: the cases in which the fault is harmful.
     """
 
     plant: Callable[[Training], None]
@@ -124,7 +123,7 @@ class Fault:
 
 
 def faster(players: str, times: float) -> Callable[[Training], None]:
-    """All learning rates of these players times this."""
+    """A fault: the learning rates of these players are multiplied by `times`."""
 
     def plant(training: Training) -> None:
         for name in players:
@@ -137,18 +136,18 @@ def faster(players: str, times: float) -> Callable[[Training], None]:
                 return old(clock) * times
 
             player.optimiser = replace(spec, lr=scheduled if callable(old) else old * times)
-        training.engine.scale_learning_rates(1.0)  # the optimisers take over the new rates
+        training.engine.scale_learning_rates(1.0)  # makes the optimisers use the new rates
 
     return plant
 
 
 def deaf(training: Training) -> None:
-    """G gets the same latent whatever was drawn."""
-    training.game.players["G"].net.register_forward_pre_hook(lambda net, given: (torch.zeros_like(given[0]), *given[1:]))
+    """A fault: the latents of G are all zero."""
+    training.game.players["G"].net.register_forward_pre_hook(lambda net, args: (torch.zeros_like(args[0]), *args[1:]))
 
 
 def not_a_number(training: Training) -> None:
-    """One weight of G is lost."""
+    """A fault: one weight of G becomes nan."""
     with torch.no_grad():
         next(training.game.players["G"].net.parameters())[0] = float("nan")
 
@@ -171,7 +170,7 @@ FAULTS = {
 
 
 def dataset(case: Case, seed: int, pictures: str | None) -> tuple[Dataset, Batches | None]:
-    """What a case trains on, and what is kept out of it."""
+    """The training data of a case, and its held-out batches."""
     source = case.data if case.data != "pictures" else pictures
     assert source, "this case needs --pictures FOLDER"
     data = load(source, **({} if case.size is None else {"size": case.size}))
@@ -187,20 +186,20 @@ def dataset(case: Case, seed: int, pictures: str | None) -> tuple[Dataset, Batch
 
 
 def begin(case: Case, seed: int, pictures: str | None = None) -> tuple[Training, Batches | None]:
-    """A training of a case, at its beginning, on one thread."""
-    data, held = dataset(case, seed, pictures)
+    """A new training of a case, on one thread."""
+    data, held_out = dataset(case, seed, pictures)
     torch.manual_seed(seed)
     options = recipes.describe(case.recipe).resolve(case.options, points=data.spec.points)
     game: Game = recipes.build(case.recipe, recipes.find(case.recipe), data.spec, options)
     engine = Engine(game, choose("cpu", "fp32", 1))
-    return Training(game, data.batches(seed), engine, images=case.images, batch=game.batch), held
+    return Training(game, data.batches(seed), engine, images=case.images, batch=game.batch), held_out
 
 
 def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> list[dict[str, Any]]:
-    """The records of a training, as its log would have them."""
-    training, held = begin(case, seed, pictures)
-    probe = Probe(training.engine, training.batches, held_out=held)
-    every, last, records = health.interval(training.batch, case.images), 0, []
+    """Train a case; returns the records of its log."""
+    training, held_out = begin(case, seed, pictures)
+    probe = Probe(training.engine, training.batches, held_out=held_out)
+    every, last, records = health.every(training.batch, case.images), 0, []
     if fault and not fault.late:
         fault.plant(training)
     planted = not (fault and fault.late)
@@ -219,16 +218,16 @@ def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> l
     return records
 
 
-def wanted(given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
-    """Case, fault and seed of every training; the fault of a healthy one is empty."""
-    for seed in range(given.first_seed, given.first_seed + given.seeds):
+def trainings(args: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+    """Case, fault and seed of every training; the fault of a healthy training is empty."""
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name, case in CASES.items():
-            if case.data == "pictures" and not given.pictures:
+            if case.data == "pictures" and not args.pictures:
                 continue
             for fault in ("", *FAULTS):
                 if fault and name not in FAULTS[fault].cases:
                     continue
-                if given.case in (None, name) and given.fault in (None, fault):
+                if args.case in (None, name) and args.fault in (None, fault):
                     yield name, fault, seed
 
 
@@ -236,66 +235,66 @@ def file_of(logs: Path, case: str, fault: str, seed: int) -> Path:
     return logs / f"{case} - {fault or 'healthy'} - {seed}.json".replace(",", "")
 
 
-def train(given: argparse.Namespace) -> None:
-    """Trains what is not there yet."""
-    given.logs.mkdir(parents=True, exist_ok=True)
-    for case, fault, seed in wanted(given):
-        path = file_of(given.logs, case, fault, seed)
+def train(args: argparse.Namespace) -> None:
+    """Train every case that has no file yet."""
+    args.logs.mkdir(parents=True, exist_ok=True)
+    for case, fault, seed in trainings(args):
+        path = file_of(args.logs, case, fault, seed)
         if path.exists():
             continue
         started = time.perf_counter()
-        records = watch(CASES[case], FAULTS.get(fault), seed, given.pictures)
+        records = watch(CASES[case], FAULTS.get(fault), seed, args.pictures)
         path.write_text(json.dumps({"case": case, "fault": fault, "seed": seed, "records": records}))
         print(f"{path.name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
-# --- which alarms are raised --------------------------------------------------------------------------------------------------
+# --- alarms -----------------------------------------------------------------------------------------------------------------
 
 
 def margins(records: list[dict[str, Any]]) -> dict[str, float]:
-    """For each rule the number that was reached for as long as an alarm takes, over its threshold; 1 raises an alarm."""
-    looked = [record for record in records if "health" in record]
-    if not looked:
+    """For each rule the highest sustained value relative to its threshold; an alarm is raised at 1."""
+    records_with_health = [record for record in records if "health" in record]
+    if not records_with_health:
         return {}
-    looks, found = health.Signals(looked), {}
+    looks, ratios = health.Looks(records_with_health), {}
     for rule in health.rules(looks.players()):
         values = np.nan_to_num(rule.value(looks), nan=-np.inf)
-        if len(values) >= rule.lasting and np.isfinite(most := sliding_window_view(values, rule.lasting).min(1).max()):
-            found[rule.about] = round(float(most) / rule.threshold, 4)
-    return found
+        if len(values) >= rule.lasting and np.isfinite(reached := sliding_window_view(values, rule.lasting).min(1).max()):
+            ratios[rule.about] = round(float(reached) / rule.threshold, 4)
+    return ratios
 
 
-def judge(given: argparse.Namespace) -> None:
-    """One row a training: its alarms, how near it came to others, and how its samples were at the end."""
-    made_with, rows = versions(), []
-    for path in sorted(given.logs.glob("*.json")):
-        told = json.loads(path.read_text())
-        records = told.pop("records")
+def judge(args: argparse.Namespace) -> None:
+    """One row per training: its alarms, its margins to others, and the quality of its last samples."""
+    environment, rows = versions(), []
+    for path in sorted(args.logs.glob("*.json")):
+        case_info = json.loads(path.read_text())
+        records = case_info.pop("records")
         looks = [record["health"] for record in records if "health" in record]
-        begins = BEGINS * CASES[told["case"]].images if told["fault"] and FAULTS[told["fault"]].late else 0
-        found = [alarm for alarm in health.alarms(records) if alarm.raised >= begins]
+        start = BEGINS * CASES[case_info["case"]].images if case_info["fault"] and FAULTS[case_info["fault"]].late else 0
+        alarms = [alarm for alarm in health.alarms(records) if alarm.raised >= start]
         row = {
             "bench": "health",
-            **told,
+            **case_info,
             "looks": len(looks),
-            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(found)},
-            "kinds": sorted({alarm.kind for alarm in found}),
+            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(alarms)},
+            "kinds": sorted({alarm.kind for alarm in alarms}),
             "margins": margins(records),
             "distance": round(float(np.median([look.get("distance", np.nan) for look in looks[-3:]])), 3),
             "variety": round(float(np.median([look.get("variety", np.nan) for look in looks[-3:]])), 3),
-            **made_with,
+            **environment,
         }
         rows.append(row)
-        keep(row, given.results)
+        store(row, args.results)
     print(rates(rows))
 
 
-def runs(given: argparse.Namespace) -> None:
-    """One row a run folder: its alarms, each with the images at which it was first raised."""
+def runs(args: argparse.Namespace) -> None:
+    """One row per run folder: its alarms, each with the number of images at which it was first raised."""
     rows = []
-    for folder in given.folders:
+    for folder in args.folders:
         run = Run(folder)
-        found = health.alarms(run.records())
+        alarms = health.alarms(run.records())
         row = {
             "bench": "health",
             "case": f"{run.config['recipe']} on {Path(run.config['data']['source']).name}",
@@ -303,27 +302,27 @@ def runs(given: argparse.Namespace) -> None:
             "seed": run.settings.schedule.seed,
             "images": run.records()[-1]["images"],
             "looks": sum("health" in record for record in run.records()),
-            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(found)},
-            "kinds": sorted({alarm.kind for alarm in found}),
+            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(alarms)},
+            "kinds": sorted({alarm.kind for alarm in alarms}),
             **versions(),
         }
         rows.append(row)
-        keep(row, given.results)
+        store(row, args.results)
     print(f"{sum(bool(row['kinds']) for row in rows)} of {len(rows)} raised an alarm")
 
 
 def rates(rows: list[dict[str, Any]]) -> str:
-    """Healthy trainings with and without an alarm, and how many ill ones were noticed."""
-    well = [row for row in rows if not row["fault"] and row["case"] not in ILL]
-    lines = [f"healthy: {sum(bool(row['kinds']) for row in well)} of {len(well)} raised an alarm"]
-    told = {fault: about.kinds for fault, about in FAULTS.items()} | ILL
-    for what, kinds in told.items():
-        ill = [row for row in rows if what in (row["fault"], row["case"])]
-        lines.append(f"{what}: {sum(bool({*row['kinds']} & {*kinds}) for row in ill)} of {len(ill)} noticed")
+    """Error rates: false alarms in healthy trainings, and detected faults."""
+    healthy = [row for row in rows if not row["fault"] and row["case"] not in ILL]
+    lines = [f"healthy: {sum(bool(row['kinds']) for row in healthy)} of {len(healthy)} raised an alarm"]
+    correct_alarms = {fault: about.kinds for fault, about in FAULTS.items()} | ILL
+    for name, kinds in correct_alarms.items():
+        faulty = [row for row in rows if name in (row["fault"], row["case"])]
+        lines.append(f"{name}: {sum(bool({*row['kinds']} & {*kinds}) for row in faulty)} of {len(faulty)} detected")
     return "\n".join(lines)
 
 
-# --- what it costs ------------------------------------------------------------------------------------------------------------
+# --- cost -------------------------------------------------------------------------------------------------------------------
 
 COSTS = {
     "dcgan, 64 px, width 64": Case("dcgan", "digits", 10**9, {"batch": 64}, size=64),
@@ -337,20 +336,20 @@ COSTS = {
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that some work takes."""
+    """Seconds of a function call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def cost(given: argparse.Namespace) -> None:
-    """Seconds of training from one look to the next without the look, and with it, in turn; the judgement is of 500 looks."""
+def cost(args: argparse.Namespace) -> None:
+    """Seconds from one health check ("look") to the next, with and without the check, in turn; alarms are computed from 500."""
     for name, case in COSTS.items():
-        if given.case not in (None, name):
+        if args.case not in (None, name):
             continue
         training, _ = begin(case, 0)
         probe, records = Probe(training.engine, training.batches), []
-        ticks = training.ticks(health.interval(training.batch, 0))
+        ticks = training.ticks(health.every(training.batch, 0))
 
         def look() -> None:
             tick = next(ticks)  # noqa: B023
@@ -361,7 +360,7 @@ def cost(given: argparse.Namespace) -> None:
 
         look()
         without, looking = [], []
-        for _ in range(given.times):
+        for _ in range(args.times):
             without.append(timed(lambda: next(ticks)))  # noqa: B023
             looking.append(timed(look))
         ratios = [b / a - 1 for a, b in zip(without, looking, strict=True)]
@@ -374,25 +373,24 @@ def cost(given: argparse.Namespace) -> None:
             "judgement_ms": round(1000 * judging, 2),
             "share": round((only + judging) / float(np.median(without)), 4),
             "difference": round(float(np.median(ratios)), 4),
-            "pairs": given.times,
+            "pairs": args.times,
         }
-        keep({"bench": "health", **row, "device": "cpu", "precision": "fp32", "threads": 1, **versions()}, given.results)
+        store({"bench": "health", **row, "device": "cpu", "precision": "fp32", "threads": 1, **versions()}, args.results)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["train", "judge", "runs", "cost"])
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("part", choices=["train", "judge", "runs", "cost"], help="see above")
     parser.add_argument("folders", nargs="*", help="run folders, for `runs`")
-    parser.add_argument("--logs", type=Path, default=Path("health-logs"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--case")
-    parser.add_argument("--fault", help="empty for healthy trainings alone")
-    parser.add_argument("--pictures", help="a folder of pictures")
-    parser.add_argument("--times", type=int, default=20, help="pairs that are timed")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "health.jsonl")
-    given = parser.parse_args()
-    {"train": train, "judge": judge, "runs": runs, "cost": cost}[given.part](given)
+    parser.add_argument("--logs", type=Path, default=Path("health-logs"), help="folder of records")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
+    parser.add_argument("--case", help="only this case")
+    parser.add_argument("--fault", help="only this fault; empty: only healthy trainings")
+    parser.add_argument("--pictures", help="folder of images for the cases that need one")
+    parser.add_argument("--times", type=int, default=20, help="timed pairs")
+    args = parser.parse_args()
+    {"train": train, "judge": judge, "runs": runs, "cost": cost}[args.part](args)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
-"""What the tools of the laboratory find in runs whose training is written here; docs/results/laboratory.md has the tables.
+"""Results of the laboratory's tools on runs that are trained here; docs/results/laboratory.md has the tables.
 
     python bench/laboratory.py sprites digits encoded codes --runs FOLDER --seeds 2
     python bench/laboratory.py cifar10 cifar10_hinge cats --runs FOLDER --cifar10 CIFAR10 --cats CATS
     python bench/laboratory.py mnist --runs FOLDER --mnist MNIST
     python bench/laboratory.py --show
 
-A run is trained into --runs (recipe, size and images below; one thread) if it is not there yet; then each tool looks at it, and every
-look is a JSON line in --results, with the tool's figures, options and seed. CIFAR10 is a folder with `train`, of class folders; CATS a
-folder of pictures; MNIST one of IDX files. A world whose folder is not given is skipped. `--only` names tools; `--show` prints the
-tables.
+A run is trained in --runs (recipe, size and images below; one thread) unless it exists; then each tool is applied to it. One row per
+call, with the tool's figures, options and seed. Worlds whose images are not available are skipped. `--show` prints the tables.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ from leafwing.laboratory import TOOLS
 from leafwing.laboratory.finding import plain
 from leafwing.progress import Screen
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 
-HELD = {"hold_out": 1_000}
+HOLD_OUT = {"hold_out": 1_000}
 WORLDS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "sprites": ("sprites", "sngan", {"size": 32, "images": "400k", **HELD}),
-    "sprites_dcgan": ("sprites", "dcgan", {"size": 32, "images": "150k", **HELD}),
+    "sprites": ("sprites", "sngan", {"size": 32, "images": "400k", **HOLD_OUT}),
+    "sprites_dcgan": ("sprites", "dcgan", {"size": 32, "images": "150k", **HOLD_OUT}),
     "digits": ("digits", "cgan", {"size": 16, "images": "150k", "width": 32, "hold_out": 360}),
     "encoded": ("digits", "vaegan", {"size": 16, "images": "150k", "width": 16, "hold_out": 360}),
     "codes": ("digits", "infogan", {"size": 16, "images": "60k", "width": 16}),
@@ -39,10 +37,10 @@ WORLDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cats": ("CATS", "sngan", {"size": 32, "images": "300k"}),
     "mnist": ("MNIST", "dcgan", {"size": 32, "images": "300k", "width": 32}),
 }
-"""By name: source, recipe and training."""
-Look = tuple[str, dict[str, Any]]
-FEATURES: list[Look] = [("features", {"labels": "10,100", "draws": 5})]
-LOOKS: dict[str, list[Look]] = {
+"""By name: source, recipe, and options of the training."""
+ToolCall = tuple[str, dict[str, Any]]
+FEATURES: list[ToolCall] = [("features", {"labels": "10,100", "draws": 5})]
+TOOL_CALLS: dict[str, list[ToolCall]] = {
     "sprites": [
         ("interpolate", {"samples": "0:20"}),
         ("interpolate", {"samples": "0:20", "interpolation": "linear"}),
@@ -84,9 +82,9 @@ LOOKS: dict[str, list[Look]] = {
     "cats": FEATURES,
     "mnist": FEATURES,
 }
-"""What is looked at in each world."""
+"""The tools applied to each world, with their options."""
 OTHER = {"cats": "CIFAR10/train"}
-"""Labelled pictures for worlds that have none, or not these."""
+"""Worlds whose tools need labelled images of another source."""
 COLUMNS: dict[str, list[str]] = {
     "interpolate": ["way", "largest_share", "jump", "stray"],
     "arithmetic": ["average", "right", "chance", "pixels", "moved", "kept", "sure"],
@@ -120,50 +118,51 @@ COLUMNS: dict[str, list[str]] = {
     "directions": ["by", "share", "change", "change_random", "properties"],
     "truncate": ["psi", "precision", "recall", "distance", "sure"],
 }
-"""What the tables show, by tool: figures or options; all figures that are no lists where nothing is said."""
+"""Columns of the tables by tool: figures or options. Other tools: all figures except lists."""
 
 
 LONG = ("reads", "errors", "concepts")
-"""Figures of single pictures, which no row needs."""
+"""Figures of individual images, which are not stored."""
 
 
-def place(source: str, given: argparse.Namespace) -> str | None:
-    """A source with the folder that was given in place of its name; None where none was."""
+def locate(source: str, args: argparse.Namespace) -> str | None:
+    """The path of a source: a name such as CIFAR10 is replaced by the folder of its option; None without that option."""
     name, slash, rest = source.partition("/")
     if name not in ("CIFAR10", "CATS", "MNIST"):
         return source
-    folder = getattr(given, name.lower())
+    folder = getattr(args, name.lower())
     return f"{folder}{slash}{rest}" if folder else None
 
 
-def trained(world: str, seed: int, given: argparse.Namespace) -> leafwing.Run | None:
-    """The run of a world: the one that lies there, or a new one; None where its pictures were not given."""
+def trained(world: str, seed: int, args: argparse.Namespace) -> leafwing.Run | None:
+    """The run of a world: an existing one, or a new training; None if its images are not available."""
     source, recipe, options = WORLDS[world]
-    where = place(source, given)
-    if where is None:
-        print(f"{world}: skipped, because --{source.partition('/')[0].lower()} was not given")
+    source_path = locate(source, args)
+    if source_path is None:
+        print(f"{world}: skipped, because --{source.partition('/')[0].lower()} is missing")
         return None
-    folder = given.runs / f"{world}-{seed}"
+    folder = args.runs / f"{world}-{seed}"
     if not folder.exists():
-        return leafwing.train(where, recipe, seed=seed, threads=1, out=folder, progress=Screen(), **options)
+        return leafwing.train(source_path, recipe, seed=seed, threads=1, out=folder, progress=Screen(), **options)
     run = leafwing.Run.open(folder)
-    assert (run.config["recipe"], run.settings.schedule.seed) == (recipe, seed), f"{folder} is another run"
+    assert (run.config["recipe"], run.settings.schedule.seed) == (recipe, seed), f"{folder} is a different run"
     return run
 
 
-def look(world: str, seed: int, given: argparse.Namespace) -> None:
-    run = trained(world, seed, given)
+def run_tools(world: str, seed: int, args: argparse.Namespace) -> None:
+    """Apply the tools of a world to its run; one row per call."""
+    run = trained(world, seed, args)
     if run is None:
         return
-    for tool, options in LOOKS[world]:
-        if given.only and tool not in given.only:
+    for tool, options in TOOL_CALLS[world]:
+        if args.only and tool not in args.only:
             continue
-        other = place(OTHER[world], given) if world in OTHER else None
+        other = locate(OTHER[world], args) if world in OTHER else None
         if world in OTHER and other is None:
-            print(f"{world}: {tool} skipped, because the pictures of {OTHER[world]} were not given")
+            print(f"{world}: {tool} skipped, because the images of {OTHER[world]} are missing")
             continue
         started = time.perf_counter()
-        found = explore(run.folder, tool, seed=seed, data=other, trust=True, progress=Screen(), **options)
+        result = explore(run.folder, tool, seed=seed, data=other, trust=True, progress=Screen(), **options)
         row = {
             "bench": "laboratory",
             "world": world,
@@ -171,18 +170,18 @@ def look(world: str, seed: int, given: argparse.Namespace) -> None:
             "source": WORLDS[world][0],
             "recipe": run.config["recipe"],
             "size": run.spec.height,
-            "images": found.document["images"],
+            "images": result.document["images"],
             "seed": seed,
             "told": options,
-            "figures": rounded({name: value for name, value in found.document["figures"].items() if name not in LONG}),
+            "figures": rounded({name: value for name, value in result.document["figures"].items() if name not in LONG}),
             "seconds": round(time.perf_counter() - started, 1),
             **versions(),
         }
-        keep(row, given.results)
+        store(row, args.results)
 
 
 def rounded(figures: Any) -> Any:
-    """Figures with four digits, which is more than they are known to."""
+    """Figures rounded to four digits."""
     if isinstance(figures, dict):
         return {name: rounded(value) for name, value in figures.items()}
     if isinstance(figures, list):
@@ -196,33 +195,34 @@ def show(results: Path) -> None:
     for row in map(json.loads, results.read_text().splitlines()):
         newest[row["tool"], row["world"], json.dumps(row["told"]), row["seed"]] = row
     for tool in [tool for tool in TOOLS if any(key[0] == tool for key in newest)]:
-        rows = [by for key, row in newest.items() if key[0] == tool for by in spread_out(row)]
+        rows = [part for key, row in newest.items() if key[0] == tool for part in split_row(row)]
         names = COLUMNS.get(tool) or [name for name, value in rows[0]["figures"].items() if not isinstance(value, list)]
         print(f"\n### {tool}\n\n| world | recipe | options | seed | " + " | ".join(names) + " |")
         print("| --- " * (4 + len(names)) + "|")
         for row in rows:
-            told = " ".join(f"{name}={value}" for name, value in row["told"].items())
+            options_text = " ".join(f"{name}={value}" for name, value in row["told"].items())
             cells = [cell(row["figures"].get(name, row["told"].get(name))) for name in names]
-            print("| " + " | ".join([row["world"], f"`{row['recipe']}`", told, str(row["seed"]), *cells]) + " |")
+            print("| " + " | ".join([row["world"], f"`{row['recipe']}`", options_text, str(row["seed"]), *cells]) + " |")
 
 
-def spread_out(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each number of labels, where there are several; the sweep of psi as lists."""
+def split_row(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per number of labels where there are several; the sweep of psi as lists."""
     figures = row["figures"]
     if isinstance(figures.get("accuracy"), dict):
         numbers = list(next(iter(figures["accuracy"].values())))
-        return [row | {"figures": figures | taught(figures, number)} for number in numbers]
+        return [row | {"figures": figures | at_label_count(figures, number)} for number in numbers]
     if "sweep" in figures:
         names = figures["sweep"][0]
-        return [row | {"figures": figures | {name: [one[name] for one in figures["sweep"]] for name in names}}]
+        return [row | {"figures": figures | {name: [step[name] for step in figures["sweep"]] for name in names}}]
     return [row]
 
 
-def taught(figures: dict[str, Any], number: str) -> dict[str, Any]:
-    """What was found with one number of labels."""
-    right = {way: by[number] for way, by in figures["accuracy"].items()}
-    kept = {"kept_of": f"{figures['kept']['all']} of {figures['made']['all']}"} if "kept" in figures else {}
-    return {"labels_each": number, **kept, **right, **{f"over {way}": by[number] for way, by in figures["gains"].items()}}
+def at_label_count(figures: dict[str, Any], number: str) -> dict[str, Any]:
+    """The figures for one number of labels."""
+    accuracy = {method: values[number] for method, values in figures["accuracy"].items()}
+    kept_of = {"kept_of": f"{figures['kept']['all']} of {figures['made']['all']}"} if "kept" in figures else {}
+    gains = {f"over {method}": values[number] for method, values in figures["gains"].items()}
+    return {"labels_each": number, **kept_of, **accuracy, **gains}
 
 
 def cell(value: Any) -> str:
@@ -232,31 +232,30 @@ def cell(value: Any) -> str:
     if isinstance(value, dict) and "gain" in value:
         return f"{value['gain']:+.1%} ± {value['sd']:.1%}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {cell(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {cell(item)}" for name, item in value.items())
     if isinstance(value, list):
         return "; ".join(map(cell, value))
     return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("worlds", nargs="*", choices=[[], *WORLDS])
-    parser.add_argument("--runs", type=Path, default=Path("runs") / "laboratory")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", help="tools")
-    parser.add_argument("--cifar10", type=Path)
-    parser.add_argument("--cats", type=Path)
-    parser.add_argument("--mnist", type=Path)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "laboratory.jsonl")
-    parser.add_argument("--show", action="store_true", help="only print what was measured")
-    given = parser.parse_args()
-    if given.show:
-        show(given.results)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("worlds", nargs="*", choices=[[], *WORLDS], metavar="world", help=", ".join(WORLDS))
+    parser.add_argument("--runs", type=Path, default=Path("runs") / "laboratory", help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
+    parser.add_argument("--only", nargs="+", metavar="TOOL", help="only these tools")
+    parser.add_argument("--cifar10", type=Path, help="folder whose folder `train` holds a folder of images per class")
+    parser.add_argument("--cats", type=Path, help="folder of images")
+    parser.add_argument("--mnist", type=Path, help="folder of IDX files")
+    parser.add_argument("--show", action="store_true", help="only print the tables of existing rows")
+    args = parser.parse_args()
+    if args.show:
+        show(args.results)
         return
-    for world in given.worlds:
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
-            look(world, seed, given)
+    for world in args.worlds:
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            run_tools(world, seed, args)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,25 @@
-"""What does each of the engine's choices bring? `dcgan` at 64 px with everything on, and with one thing off at a time.
+"""Speed-up of each of the engine's choices: `dcgan` at 64 px with all of them, and with one switched off at a time.
 
     python bench/levers.py
 
-Every variant lives in a process of its own and they take turns; the ratio is the seconds without over the seconds with, so 1.2
-means that the choice makes a step 1.2 times as fast. One row a choice goes to --results.
+Every variant runs in its own process, and they take turns. The ratio is the seconds without a choice over the seconds with all: at
+1.2 the choice makes a step 1.2 times as fast. One row per choice.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from alternate import Steps, in_turn
+from alternate import Steps, interleave
 from leafwing.engine import choose
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 from step import ours
 
-WITHOUT: dict[str, dict[str, Any]] = {
+CHOICES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "fp32"},
     "channels_last": {"layout": "contiguous"},
     "fused optimisers": {"fused": False},
@@ -34,53 +32,52 @@ WITHOUT: dict[str, dict[str, Any]] = {
 }
 
 
-def variant(batch: int, width: int, device: str, without: dict[str, Any]) -> Steps:
-    """Rounds of `dcgan` without one thing."""
-    how = dict(without)
-    if not how.pop("same_round", True):
+def variant(batch: int, width: int, device: str, changes: dict[str, Any]) -> Steps:
+    """The training function of `dcgan` with one choice changed."""
+    options = dict(changes)
+    if not options.pop("same_round", True):
         from leafwing.recipes import dcgan
 
         duel = dcgan.duel
         dcgan.duel = lambda *args, same_round, **rest: duel(*args, **rest)
-    return ours(batch, width, "", device, **how)
+    return ours(batch, width, "", device, **options)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--only", choices=WITHOUT, help="one choice alone")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "levers.jsonl")
-    given = parser.parse_args()
-    setup = choose(given.device, threads=torch.get_num_threads())
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--batch", type=int, default=64, help="batch size")
+    parser.add_argument("--width", type=int, default=64, help="width of the networks")
+    parser.add_argument("--repetitions", type=int, default=5, help="number of repetitions")
+    parser.add_argument("--steps", type=int, default=3, help="training steps per repetition")
+    parser.add_argument("--only", choices=CHOICES, help="only this choice")
+    args = parser.parse_args()
+    setup = choose(args.device, threads=torch.get_num_threads())
     on_cuda = setup.device.startswith("cuda")
-    shut = {"freed memory kept", "all threads"} if on_cuda else {"capture"}
-    shut |= set() if setup.products else {"small convolutions as products"}
-    cases = {name: without for name, without in WITHOUT.items() if name not in shut and given.only in (None, name)}
-    sides = {name: (variant, (given.batch, given.width, setup.device, without)) for name, without in cases.items()}
-    sides["everything"] = (variant, (given.batch, given.width, setup.device, {}))
-    found = in_turn(sides, setup.device, given.repetitions, given.steps)
-    fast = found.pop("everything")
-    for name, slow in found.items():
-        ratios = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
+    unavailable = {"freed memory kept", "all threads"} if on_cuda else {"capture"}
+    unavailable |= set() if setup.products else {"small convolutions as products"}
+    cases = {name: changes for name, changes in CHOICES.items() if name not in unavailable and args.only in (None, name)}
+    sides = {name: (variant, (args.batch, args.width, setup.device, changes)) for name, changes in cases.items()}
+    sides["everything"] = (variant, (args.batch, args.width, setup.device, {}))
+    timings = interleave(sides, setup.device, args.repetitions, args.steps)
+    with_all = timings.pop("everything")
+    for name, without in timings.items():
+        ratios = [a / b for a, b in zip(without.seconds, with_all.seconds, strict=True)]
         row = {
             "bench": "levers",
             "choice": name,
             "ratio": round(statistics.median(ratios), 3),
             "ratio_low": round(min(ratios), 3),
             "ratio_high": round(max(ratios), 3),
-            "peak_mib_with": round(fast.peak / 2**20),
-            "peak_mib_without": round(slow.peak / 2**20),
-            "batch": given.batch,
-            "width": given.width,
+            "peak_mib_with": round(with_all.peak / 2**20),
+            "peak_mib_without": round(without.peak / 2**20),
+            "batch": args.batch,
+            "width": args.width,
             "device": setup.device,
             "precision": setup.precision,
             "threads": setup.threads,
         }
-        keep({**row, **versions()}, given.results)
+        store({**row, **versions()}, args.results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does the memorisation report find copies, and only copies? Planted copies, generators that draw new pictures, and trained GANs.
+"""Does the memorisation report detect copies, and only copies? Planted copies, perfect generators, and trained GANs.
 
     python bench/memorisation.py planted --seeds 20
     python bench/memorisation.py planted cats --seeds 10 --training 2000 --without-twins
@@ -6,11 +6,11 @@
     python bench/memorisation.py subset cats cats16 --pictures 16
     python bench/memorisation.py runs runs/cats16 runs/cats64
 
-`planted`: some pictures are the training set, others are what a perfect generator draws; a share of those is replaced by copies of
-training pictures, half of them mirrored, each moved by up to two pixels, with noise (a standard deviation in pictures from -1 to 1).
-Without a folder the pictures are the built-in digits. A row counts the verdicts over seeds, which choose the pictures and the copies.
-`subset` copies some pictures of a folder, chosen by a seed, into a new folder. `runs` judges every checkpoint of runs, against the
-pictures they were trained on and those that were held out, with 1,000 samples of each of two seeds.
+`planted`: some images are the training set, others are the samples of a perfect generator; a share of those is replaced by copies of
+training images, half of them mirrored, each shifted by up to two pixels, with noise (its standard deviation for pixels in [-1, 1]).
+By default the images are the built-in digits. A row counts the conclusions over seeds, which choose the images and the copies.
+`subset` copies some images of a folder, chosen by a seed, into a new folder. `runs` examines every checkpoint of runs, against
+their training and held-out images, with 1,000 samples of each of two seeds.
 """
 
 from __future__ import annotations
@@ -34,103 +34,104 @@ from leafwing.data import Dataset, load
 from leafwing.metrics.copying import closeness
 from leafwing.metrics.memorisation import Report, examine
 from leafwing.metrics.neighbours import nearest, sketches
+from leafwing.pixels import to_floats
 from leafwing.runs import versions
-from rows import keep
+from rows import Help, argument_parser, store
 
 TWIN = 0.6
 SAMPLES = 1_000
 
 
 def floats(data: Dataset) -> Tensor:
-    """All pictures of a data set as float32 (n, channels, height, width) in [-1, 1]."""
-    return torch.from_numpy(data.pictures(np.arange(len(data)))).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """All images of a data set as float32 (n, channels, height, width) in [-1, 1]."""
+    return to_floats(torch.from_numpy(data.pictures(np.arange(len(data)))).permute(0, 3, 1, 2))
 
 
 def pictures(source: str, **options: Any) -> Tensor:
-    """All pictures of a source, likewise."""
+    """All images of a source, in the same form."""
     return floats(load(source, **options))
 
 
-def without_twins(shown: Tensor) -> Tensor:
-    """The pictures but those that are much nearer to one other than to the next ten: of two twins one stays."""
-    seen = nearest(sketches(shown.split(512)), shown.split(512), 11, torch.arange(len(shown)))["moved"]
-    ratios, kept = closeness(seen.distances), np.ones(len(shown), bool)
+def without_twins(images: Tensor) -> Tensor:
+    """The images without near-duplicates: of two images much closer to each other than to the next ten, one stays."""
+    neighbours = nearest(sketches(images.split(512)), images.split(512), 11, torch.arange(len(images)))["moved"]
+    ratios, keep = closeness(neighbours.distances), np.ones(len(images), bool)
     for i in np.argsort(ratios):
-        if ratios[i] < TWIN and kept[seen.indices[i, 0]]:
-            kept[i] = False
-    return shown[torch.from_numpy(kept)]
+        if ratios[i] < TWIN and keep[neighbours.indices[i, 0]]:
+            keep[i] = False
+    return images[torch.from_numpy(keep)]
 
 
 def copies(originals: Tensor, noise: float, random: torch.Generator) -> Tensor:
-    """Noisy copies, half of them mirrored, each moved by up to two pixels in both directions."""
-    made = originals.clone()
-    flipped = torch.rand(len(made), generator=random) < 0.5
-    made[flipped] = made[flipped].flip(3)
-    height, width = made.shape[2:]
-    wide = F.pad(made, (2, 2, 2, 2), mode="replicate")
-    places = torch.randint(0, 5, (len(made), 2), generator=random).tolist()
-    made = torch.stack([wide[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(places)])
-    return (made + noise * torch.randn(made.shape, generator=random)).clamp(-1, 1)
+    """Noisy copies, half of them mirrored, each shifted by up to two pixels in both directions."""
+    result = originals.clone()
+    flipped = torch.rand(len(result), generator=random) < 0.5
+    result[flipped] = result[flipped].flip(3)
+    height, width = result.shape[2:]
+    padded = F.pad(result, (2, 2, 2, 2), mode="replicate")
+    offsets = torch.randint(0, 5, (len(result), 2), generator=random).tolist()
+    result = torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(offsets)])
+    return (result + noise * torch.randn(result.shape, generator=random)).clamp(-1, 1)
 
 
 def judged(samples: Tensor, training: Tensor, held: Tensor) -> Report:
-    """The report on samples."""
+    """The memorisation report on samples."""
     return examine(
         sketches(samples.split(512)), sketches(training.split(512)), training.split(512), sketches(held.split(512))
     )
 
 
-def planted(shown: Tensor, training: int, held: int, share: float, noise: float, seed: int) -> Report:
-    """The report on a share of copies among new pictures. Shares are rounded up to whole samples."""
-    chosen = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(shown), generator=chosen)
-    known, kept, fresh = shown[order[:training]], shown[order[training : training + held]], order[training + held :]
-    samples = shown[fresh[:SAMPLES]].clone()
+def planted(images: Tensor, training: int, held: int, share: float, noise: float, seed: int) -> Report:
+    """The report on new images of which a share is replaced by copies, rounded up to whole samples."""
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=random)
+    known, held_out, fresh = images[order[:training]], images[order[training : training + held]], order[training + held :]
+    samples = images[fresh[:SAMPLES]].clone()
     n = int(np.ceil(share * len(samples)))
     if n:
-        samples[:n] = copies(known[torch.randint(0, training, (n,), generator=chosen)], noise, chosen)
-    return judged(samples, known, kept)
+        samples[:n] = copies(known[torch.randint(0, training, (n,), generator=random)], noise, random)
+    return judged(samples, known, held_out)
 
 
-def run_planted(given: argparse.Namespace) -> None:
-    shown = pictures(given.folder, size=32)
-    if given.without_twins:
-        shown = without_twins(shown)
-    for training in given.training:
-        for share in given.shares:
-            for noise in given.noise if share else [0.0]:
+def run_planted(args: argparse.Namespace) -> None:
+    images = pictures(args.folder, size=32)
+    if args.without_twins:
+        images = without_twins(images)
+    for training in args.training:
+        for share in args.shares:
+            for noise in args.noise if share else [0.0]:
                 started = time.perf_counter()
-                found = [planted(shown, training, given.held, share, noise, seed) for seed in range(given.seeds)]
-                counts = Counter(one.verdict for one in found)
+                reports = [planted(images, training, args.held, share, noise, seed) for seed in range(args.seeds)]
+                counts = Counter(report.verdict for report in reports)
                 row = {
                     "bench": "memorisation",
                     "case": "planted",
-                    "data": given.name or Path(given.folder).name,
-                    "twins": round(float(np.median([one.twins for one in found])), 4),
+                    "data": args.name or Path(args.folder).name,
+                    "twins": round(float(np.median([report.twins for report in reports])), 4),
                     "training": training,
-                    "held": given.held,
-                    "samples": found[0].samples,
+                    "held": args.held,
+                    "samples": reports[0].samples,
                     "share": share,
                     "noise": noise,
-                    "seeds": given.seeds,
+                    "seeds": args.seeds,
                     **{verdict: counts[verdict] for verdict in ("copies", "suspicious", "none")},
-                    "copied": round(float(np.median([one.copied for one in found])), 4),
-                    "seconds": round((time.perf_counter() - started) / given.seeds, 2),
+                    "copied": round(float(np.median([report.copied for report in reports])), 4),
+                    "seconds": round((time.perf_counter() - started) / args.seeds, 2),
                     **versions(),
                 }
-                keep(row, given.results)
+                store(row, args.results)
 
 
-def run_runs(given: argparse.Namespace) -> None:
-    for folder in given.runs:
+def run_runs(args: argparse.Namespace) -> None:
+    for folder in args.runs:
         run = leafwing.Run.open(folder)
         data, options = run.config["data"], run.config["options"]
         training, held = map(floats, load(data["source"], **data["options"]).split(data.get("held_out") or 0))
         for images in run.weights():
             model = leafwing.Model.load(run, checkpoint=images)
             for seed in (1, 2):
-                found = judged(model.sample(SAMPLES, seed=seed), training, held)
-                way = found.ways[found.way]
+                report = judged(model.sample(SAMPLES, seed=seed), training, held)
+                space = report.ways[report.way]
                 row = {
                     "bench": "memorisation",
                     "case": "run",
@@ -143,22 +144,22 @@ def run_runs(given: argparse.Namespace) -> None:
                     "seed": run.settings.schedule.seed,
                     "images": images,
                     "samples_seed": seed,
-                    "verdict": found.verdict,
-                    "copied": round(found.copied, 3),
-                    "way": found.way,
-                    "chance": float(f"{way.chance:.1e}"),
-                    "near": round(found.ways["in place"].near, 4),
-                    "nearer": round(found.ways["in place"].nearer, 3),
-                    "distance_ratio": round(found.ways["in place"].distance_ratio, 3),
-                    "duplicates": round(found.duplicates, 3),
-                    "different": found.different,
+                    "verdict": report.verdict,
+                    "copied": round(report.copied, 3),
+                    "way": report.way,
+                    "chance": float(f"{space.chance:.1e}"),
+                    "near": round(report.ways["in place"].near, 4),
+                    "nearer": round(report.ways["in place"].nearer, 3),
+                    "distance_ratio": round(report.ways["in place"].distance_ratio, 3),
+                    "duplicates": round(report.duplicates, 3),
+                    "different": report.different,
                     **versions(),
                 }
-                keep(row, given.results)
+                store(row, args.results)
 
 
 def subset(folder: Path, out: Path, count: int, seed: int, skip: int) -> None:
-    """Copies pictures of a folder, by an order of the seed: `count` of them after the first `skip`."""
+    """Copy `count` images of a folder in a random order given by the seed, after skipping `skip`."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     random.Random(seed).shuffle(files)
     out.mkdir(parents=True)
@@ -166,32 +167,31 @@ def subset(folder: Path, out: Path, count: int, seed: int, skip: int) -> None:
         shutil.copy(path, out / path.name)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "memorisation.jsonl")
-    cases = parser.add_subparsers(required=True)
-    one = cases.add_parser("planted")
-    one.add_argument("folder", nargs="?", default="digits")
-    one.add_argument("--name", help="what the rows call the data; the folder's name if not given")
-    one.add_argument("--training", type=int, nargs="+", default=[1_200], help="training pictures")
-    one.add_argument("--held", type=int, default=0, help="held-out pictures")
-    one.add_argument("--shares", type=float, nargs="+", default=[0, 0.01, 0.1, 0.5])
-    one.add_argument("--noise", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4])
-    one.add_argument("--seeds", type=int, default=20)
-    one.add_argument("--without-twins", action="store_true", help="leave out pictures that are nearly there twice")
-    one.set_defaults(do=run_planted)
-    one = cases.add_parser("runs")
-    one.add_argument("runs", nargs="+")
-    one.set_defaults(do=run_runs)
-    one = cases.add_parser("subset")
-    one.add_argument("folder", type=Path)
-    one.add_argument("out", type=Path)
-    one.add_argument("--pictures", type=int, required=True)
-    one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--skip", type=int, default=0)
-    one.set_defaults(do=lambda given: subset(given.folder, given.out, given.pictures, given.seed, given.skip))
-    given = parser.parse_args(words)
-    given.do(given)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argument_parser(__doc__, __file__)
+    commands = parser.add_subparsers(required=True, metavar="{planted,runs,subset}")
+    command = commands.add_parser("planted", help="planted copies", formatter_class=Help)
+    command.add_argument("folder", nargs="?", default="digits", help="folder of images, or a built-in data set")
+    command.add_argument("--name", help="name of the data in the rows; by default the name of the folder")
+    command.add_argument("--training", type=int, nargs="+", default=[1_200], help="numbers of training images")
+    command.add_argument("--held", type=int, default=0, help="number of held-out images")
+    command.add_argument("--shares", type=float, nargs="+", default=[0, 0.01, 0.1, 0.5], help="shares of copies")
+    command.add_argument("--noise", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4], help="standard deviations")
+    command.add_argument("--seeds", type=int, default=20, help="number of seeds")
+    command.add_argument("--without-twins", action="store_true", help="leave out near-duplicates")
+    command.set_defaults(do=run_planted)
+    command = commands.add_parser("runs", help="checkpoints of runs", formatter_class=Help)
+    command.add_argument("runs", nargs="+", help="run folders")
+    command.set_defaults(do=run_runs)
+    command = commands.add_parser("subset", help="copies some images of a folder into a new one", formatter_class=Help)
+    command.add_argument("folder", type=Path, help="folder of images")
+    command.add_argument("out", type=Path, help="new folder")
+    command.add_argument("--pictures", type=int, required=True, help="number of images")
+    command.add_argument("--seed", type=int, default=0, help="random seed of the order")
+    command.add_argument("--skip", type=int, default=0, help="images to skip")
+    command.set_defaults(do=lambda args: subset(args.folder, args.out, args.pictures, args.seed, args.skip))
+    args = parser.parse_args(arguments)
+    args.do(args)
 
 
 if __name__ == "__main__":

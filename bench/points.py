@@ -1,18 +1,16 @@
-"""Modes found on the built-in worlds of points, by recipe and seed, with the recipes' defaults for points.
+"""Modes found on the built-in data sets of points, by recipe and seed, with the recipes' defaults for points.
 
     python bench/points.py ring --recipes gan lsgan wgan_gp r3gan --seeds 10 --images 3M --jobs 2
     python bench/points.py --show
 
-A sample is good when it lies within three standard deviations of the nearest mode; a mode is found when one of 2,500 samples is good
-there; the divergence is that of the samples' shares of the modes from equal ones (`leafwing.metrics.modes`). Each training has one
-thread, in fp32; `--jobs` of them run side by side. One JSON line a run goes to --results; `cpu` is the seconds of processor time that
-the training took, which other programs on the machine disturb less than the seconds that passed. `--show` prints a table of the
-newest rows.
+A sample is good within three standard deviations of the nearest mode; a mode is found if one of 2,500 samples is good there; the
+divergence is between the distribution of the samples over the modes and the uniform one (`leafwing.metrics.modes`). Each training
+uses one thread, in fp32; `--jobs` of them run in parallel. One row per run; `cpu` is the processor time of the training in seconds,
+which other programs disturb less than wall-clock time. `--show` prints the newest rows.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import tempfile
@@ -27,22 +25,26 @@ import leafwing
 from leafwing import recipes
 from leafwing.data import worlds
 from leafwing.metrics import modes
-from rows import keep
+from rows import argument_parser, store
 
-RESULTS = Path(__file__).parent / "results" / "points.jsonl"
 RECIPES = ("gan", "lsgan", "wgan_gp", "r3gan")
 
 
 def coverage(model: leafwing.Model, world: str) -> dict[str, Any]:
-    """Modes found, the share of good samples, and the divergence, of as many samples as the papers draw."""
+    """Modes found, share of good samples, and divergence, with the number of samples of the papers."""
     samples = model.sample(modes.SAMPLES[world], seed=1).double().numpy()
-    found = modes.of_points(samples, worlds.modes(world), worlds.sigma(world))
-    return {"modes": found.modes, "of": found.of, "good": round(found.high_quality, 4), "kl": round(found.kl, 4)}
+    result = modes.of_points(samples, worlds.modes(world), worlds.sigma(world))
+    return {
+        "modes": result.modes,
+        "of": result.of,
+        "good": round(result.high_quality, 4),
+        "kl": round(result.kl, 4),
+    }
 
 
-def measured(world: str, recipe: str, seed: int, images: str, given: dict[str, str]) -> dict[str, Any]:
-    """One training, and what it found."""
-    options = recipes.describe(recipe).resolve(given, points=True)
+def measure(world: str, recipe: str, seed: int, images: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Train once; the row of the run."""
+    options = recipes.describe(recipe).resolve(options, points=True)
     with tempfile.TemporaryDirectory() as folder:
         started, worked = time.perf_counter(), time.process_time()
         run = leafwing.train(
@@ -50,7 +52,7 @@ def measured(world: str, recipe: str, seed: int, images: str, given: dict[str, s
         )
         seconds, cpu = time.perf_counter() - started, time.process_time() - worked
         if run.done != "images":
-            raise SystemExit("stopped: no result is written for a training that was cut short")
+            raise SystemExit("interrupted: no row is written for an incomplete training")
         return {
             "bench": "points",
             "world": world,
@@ -67,7 +69,7 @@ def measured(world: str, recipe: str, seed: int, images: str, given: dict[str, s
 
 
 def show(results: Path) -> None:
-    """A table of the newest row of each world, recipe, length and seed that has a divergence (older rows have other settings)."""
+    """Print the newest row of each world, recipe, length and seed; rows without a divergence are older and have other settings."""
     newest: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = {}
     for row in map(json.loads, results.read_text().splitlines()):
         if "kl" in row:
@@ -80,35 +82,34 @@ def show(results: Path) -> None:
 
 
 def spread(rows: Sequence[dict[str, Any]], key: str, form: str) -> str:
-    """Median (least to most)."""
+    """Median (minimum to maximum)."""
     values = [row[key] for row in rows]
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("world", choices=["ring", "grid"], nargs="?", default="ring")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--images", default="1M")
-    parser.add_argument("--option", action="append", default=[], help="a recipe's option: name=value")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--show", action="store_true", help="only print what was measured")
-    given = parser.parse_args()
-    if given.show:
-        show(given.results)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("world", choices=["ring", "grid"], nargs="?", default="ring", help="built-in data set")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="recipes to train")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
+    parser.add_argument("--images", default="1M", help="training length in images, such as 50k")
+    parser.add_argument("--option", action="append", default=[], help="option of the recipe, name=value; repeatable")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings")
+    parser.add_argument("--show", action="store_true", help="only print existing rows")
+    args = parser.parse_args()
+    if args.show:
+        show(args.results)
         return
-    options = dict(option.split("=") for option in given.option)
-    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        begun = [
-            pool.submit(measured, given.world, recipe, seed, given.images, options)
-            for recipe in given.recipes
-            for seed in range(given.first_seed, given.first_seed + given.seeds)
+    options = dict(option.split("=") for option in args.option)
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        futures = [
+            pool.submit(measure, args.world, recipe, seed, args.images, options)
+            for recipe in args.recipes
+            for seed in range(args.first_seed, args.first_seed + args.seeds)
         ]
-        for one in as_completed(begun):
-            keep(one.result(), given.results)
+        for future in as_completed(futures):
+            store(future.result(), args.results)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""What does each recipe cost beside plain `dcgan`, and is that what its arithmetic asks for?
+"""The cost of each recipe relative to plain `dcgan`, compared with the cost of its arithmetic.
 
     python bench/recipes.py
 
-Every installed recipe trains in turn with `dcgan` in one process, at the same batch and, where its networks are convolutional, the
-same width; medians of the pairs' ratios of seconds for a real image. Beside them the ratio of floating-point operations for a real
-image: `excess` is the one divided by the other, `excess_fp32` the same with both sides in fp32. Whole rounds are counted, bursts
-left out. Peak memory is read before `dcgan` joins. Then switches, each on beside off: the averaged copy, R1 and R2, the gradient
-penalty of one turn of the critic, and convolutions made for second derivatives beside PyTorch's own. One JSON line a comparison
-goes to --results; the last line holds the excesses alone.
+Every installed recipe trains in turn with `dcgan` in one process, with the same batch size and, where its networks are
+convolutional, the same width; medians of the paired ratios of seconds per real image. Also the ratio of floating-point operations
+per real image: `excess` is the first ratio divided by the second, `excess_fp32` the same with both sides in fp32. Whole rounds are
+counted, without bursts. Peak memory is read before `dcgan` is created. Then switches, each compared with the same training without
+it: the moving average, R1 and R2, the gradient penalty in one turn of the critic, and the engine's convolutions for double
+differentiation instead of PyTorch's. One row per comparison; the last line of output holds the excesses.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import statistics
@@ -21,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,23 +33,23 @@ from leafwing.engine.turns import WARM_UPS, differentiates_twice
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 
 CLASSES = tuple("0123456789")
 ENDLESS = 10**12
-BOUND = 1.5  # an excess above this wants a reason
+BOUND = 1.5  # a higher excess is explained
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a comparison trains.
+    """One side of a comparison.
 
     Args:
         recipe: an installed recipe.
         options: its hyper-parameters.
-        penalties: whether the turns pay anything beside their first cost.
-        critic_alone: whether the turn of D is the only one.
-        double_backward: whether what is differentiated twice has convolutions made for it.
+        penalties: whether the turns have losses besides their first.
+        critic_alone: whether D's turn is the only one.
+        double_backward: whether the engine's convolutions for double differentiation are used.
     """
 
     recipe: str
@@ -61,41 +59,41 @@ class Side:
     double_backward: bool = True
 
 
-# --- what is trained ---------------------------------------------------------------------------------------------------------
+# --- trainings --------------------------------------------------------------------------------------------------------------
 
 
 def pictures(size: int, channels: int) -> DataSpec:
-    """Pictures of ten classes, as `digits` has them."""
+    """Images of ten classes, like those of `digits`."""
     return DataSpec(size, size, channels, labels=CLASSES, fields=("image", "label"))
 
 
 def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
-    """The same noise every time, in the order that a pack has."""
-    kept: dict[int, Batch] = {}
+    """Constant noise, in the memory layout of the image cache."""
+    batches_by_size: dict[int, Batch] = {}
 
     def at(images: int, n: int) -> Batch:
-        if n not in kept:
+        if n not in batches_by_size:
             generator = torch.Generator().manual_seed(n)
             pixels = torch.randint(0, 256, (n, *spec.shape[1:], spec.channels), dtype=torch.uint8, generator=generator)
             label = torch.randint(0, len(spec.labels), (n,), generator=generator)
-            kept[n] = Batch(image=pixels.permute(0, 3, 1, 2), label=label)
-        return kept[n]
+            batches_by_size[n] = Batch(image=pixels.permute(0, 3, 1, 2), label=label)
+        return batches_by_size[n]
 
     return at
 
 
 def training_of(side: Side, spec: DataSpec, setup: Setup) -> Training:
-    """A training of a recipe with those of the wanted options that it has; without bursts of the critic.
+    """A training of a recipe with those of the options that it has, without bursts of the critic.
 
-    `width` is channels where a recipe has `max_width` too, and is left at its default elsewhere.
+    `width` is set only for recipes that also have `max_width`, where it counts channels.
     """
     card = recipes.describe(side.recipe)
-    known = {option.name for option in card.options}
-    wanted = {"burst_first": 0, "burst_every": 10**9, "burst": 5, **side.options}  # round 0 always is a burst
-    if "max_width" not in known:
-        wanted.pop("width", None)
+    available = {option.name for option in card.options}
+    hyper_parameters = {"burst_first": 0, "burst_every": 10**9, "burst": 5, **side.options}  # round 0 is always a burst
+    if "max_width" not in available:
+        hyper_parameters.pop("width", None)
     torch.manual_seed(0)
-    options = card.resolve({name: value for name, value in wanted.items() if name in known})
+    options = card.resolve({name: value for name, value in hyper_parameters.items() if name in available})
     game = recipes.build(side.recipe, recipes.find(side.recipe), spec, options)
     if not side.penalties:
         game = replace(game, turns=[replace(turn, losses=turn.losses[:1]) for turn in game.turns])
@@ -107,7 +105,7 @@ def training_of(side: Side, spec: DataSpec, setup: Setup) -> Training:
 
 
 def rounds(training: Training, count: int) -> float:
-    """Trains so many rounds; seconds for each real image."""
+    """Train `count` rounds; returns seconds per real image."""
     images = count * training.batch * max(1, training.game.turns[0].times(training.clock))
     training.clock = replace(training.clock, total=training.clock.images + images)
     synchronise(training.engine.setup.device)
@@ -116,67 +114,67 @@ def rounds(training: Training, count: int) -> float:
     return (time.perf_counter() - started) / images
 
 
-# --- counting ----------------------------------------------------------------------------------------------------------------
+# --- counting ---------------------------------------------------------------------------------------------------------------
 
 
 class Arithmetic(TorchDispatchMode):
-    """Counts the floating-point operations of convolutions and matrix products, and on a CPU the seconds that they take."""
+    """Counts the floating-point operations of convolutions and matrix products, and on a CPU their seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-        self.seconds: Counter[str] = Counter()  # by operation, those that are not counted alone
+        self.seconds: Counter[str] = Counter()  # by operation; all convolutions and products together are "counted"
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         started = time.perf_counter()
         out = function(*args, **kwargs)
-        took = time.perf_counter() - started
+        elapsed = time.perf_counter() - started
         operation = function.overloadpacket
         if operation is torch.ops.aten.convolution_backward:
             self.flops += backward_of_convolution(*args)
         elif operation in flop_registry:
             self.flops += flop_registry[operation](*args, **kwargs, out_val=out)
         else:
-            self.seconds[str(operation).removeprefix("aten.")] += took
+            self.seconds[str(operation).removeprefix("aten.")] += elapsed
             return out
-        self.seconds["counted"] += took
+        self.seconds["counted"] += elapsed
         return out
 
 
-def backward_of_convolution(out: Tensor, x: Tensor, weight: Tensor, *about: Any) -> int:
-    """As many operations as forwards for each of the two gradients that is asked for.
+def backward_of_convolution(out: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    """The operations of a forward pass for each of the two gradients that is requested.
 
-    torch's own count of the weights' gradient leaves the groups out, and so is too large by their number.
+    torch's own count of the weights' gradient ignores groups, and so is too large by their number.
     """
-    transposed, mask = about[4], about[7]
+    transposed, mask = rest[4], rest[7]
     return 2 * (x if transposed else out)[:, 0].numel() * weight.numel() * (mask[0] + mask[1])
 
 
 def arithmetic(training: Training, count: int = 1) -> tuple[float, dict[str, float]]:
-    """Trains so many rounds: floating-point operations for each real image, and where a CPU's time goes that is not theirs.
+    """Train `count` rounds: floating-point operations per real image, and how a CPU spends the rest of its time.
 
-    Shares of the time: `all` that is not counted, and the three operations of it that take most.
+    The shares of the time are `all`, outside the counted operations, and the three most expensive of those operations.
     """
     engine, before, started = training.engine, training.clock.images, time.perf_counter()
-    recorder, engine.recorder = engine.recorder, None  # what is replayed cannot be counted
-    with Arithmetic() as counted:
+    recorder, engine.recorder = engine.recorder, None  # replayed operations cannot be counted
+    with Arithmetic() as counter:
         rounds(training, count)
     engine.recorder = recorder
-    took = time.perf_counter() - started
-    shares = {"all": 1 - counted.seconds.pop("counted") / took}
-    shares |= {operation: seconds / took for operation, seconds in counted.seconds.most_common(3)}
-    return counted.flops / (training.clock.images - before), {name: round(share, 3) for name, share in shares.items()}
+    elapsed = time.perf_counter() - started
+    shares = {"all": 1 - counter.seconds.pop("counted") / elapsed}
+    shares |= {operation: seconds / elapsed for operation, seconds in counter.seconds.most_common(3)}
+    return counter.flops / (training.clock.images - before), {name: round(share, 3) for name, share in shares.items()}
 
 
-# --- comparing ---------------------------------------------------------------------------------------------------------------
+# --- comparing --------------------------------------------------------------------------------------------------------------
 
 
 def compare(
-    this: Side, other: Side, spec: DataSpec, how: dict[str, Any], repetitions: int, seconds: float
+    this: Side, other: Side, spec: DataSpec, setup_options: dict[str, Any], repetitions: int, seconds: float
 ) -> dict[str, Any]:
-    """One side in turn with the other, in this process, which has done nothing else."""
-    setup = choose(**how)
+    """Measure two sides in turn, in this process, which must be new."""
+    setup = choose(**setup_options)
     device, warm = setup.device, 2 + WARM_UPS * setup.capture
     training = training_of(this, spec, setup)
     rounds(training, warm)
@@ -185,22 +183,22 @@ def compare(
     rounds(reference, warm)
     sides = {"this": training, "other": reference}
     counts = {}
-    for side, one in sides.items():
-        before = one.clock.images
-        took = rounds(one, 1) * (one.clock.images - before)
-        counts[side] = max(1, round(seconds / took))
-    counted = {side: arithmetic(one, counts[side]) for side, one in sides.items()}
-    found: dict[str, list[float]] = {side: [] for side in sides}
+    for side, side_training in sides.items():
+        before = side_training.clock.images
+        elapsed = rounds(side_training, 1) * (side_training.clock.images - before)
+        counts[side] = max(1, round(seconds / elapsed))
+    flops = {side: arithmetic(side_training, counts[side]) for side, side_training in sides.items()}
+    seconds_per_image: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(repetitions):
-        for side, one in sides.items():
-            found[side].append(rounds(one, counts[side]))
-    pairs = [a / b for a, b in zip(found["this"], found["other"], strict=True)]
-    time_ratio, flop_ratio = statistics.median(pairs), counted["this"][0] / counted["other"][0]
+        for side, side_training in sides.items():
+            seconds_per_image[side].append(rounds(side_training, counts[side]))
+    pairs = [a / b for a, b in zip(seconds_per_image["this"], seconds_per_image["other"], strict=True)]
+    time_ratio, flop_ratio = statistics.median(pairs), flops["this"][0] / flops["other"][0]
     return {
-        "images_per_second": round(1 / statistics.median(found["this"]), 1),
-        "other_images_per_second": round(1 / statistics.median(found["other"]), 1),
+        "images_per_second": round(1 / statistics.median(seconds_per_image["this"]), 1),
+        "other_images_per_second": round(1 / statistics.median(seconds_per_image["other"]), 1),
         "peak_mib": round(peak / 2**20),
-        "mflop_per_image": round(counted["this"][0] / 1e6, 2),
+        "mflop_per_image": round(flops["this"][0] / 1e6, 2),
         "time_ratio": round(time_ratio, 3),
         "time_ratio_low": round(min(pairs), 3),
         "time_ratio_high": round(max(pairs), 3),
@@ -213,13 +211,13 @@ def compare(
         "other_turn_ms": {
             turn.moves: round(1000 * seconds_of_turn(reference, i), 2) for i, turn in enumerate(reference.game.turns)
         },
-        "outside_arithmetic": {side: shares for side, (_, shares) in counted.items() if device == "cpu"},
+        "outside_arithmetic": {side: shares for side, (_, shares) in flops.items() if device == "cpu"},
     }
 
 
 def seconds_of_turn(training: Training, number: int, times: int = 3) -> float:
-    """The median time of one turn that plays a round of its own."""
-    engine, took = training.engine, []
+    """The median time of one turn, including its round."""
+    engine, seconds = training.engine, []
     batch = engine.prepare(training.batches(0, training.batch))
     warm = 1 + WARM_UPS if engine.recorder else 0
     for _ in range(warm + times):
@@ -227,49 +225,48 @@ def seconds_of_turn(training: Training, number: int, times: int = 3) -> float:
         started = time.perf_counter()
         engine.take([training.game.turns[number]], batch, Clock(0, ENDLESS, 0))
         synchronise(engine.setup.device)
-        took.append(time.perf_counter() - started)
-    return statistics.median(took[warm:])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[warm:])
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Does some work in a fresh process: peak memory and the allocator's settings are a whole process's."""
+    """Call a function in a new process, because peak memory and allocator settings belong to a process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(work, *arguments).result()
 
 
 def reason(row: dict[str, Any]) -> str:
-    """What the measurements say about an excess above the bound."""
-    said = []
+    """An explanation of an excess above the bound, from the measurements."""
+    reasons = []
     if "excess_fp32" in row:
-        runs = "its watched turns run in fp32; " if row["watched"] else ""
-        said.append(f"{runs}with both sides in fp32 the excess is {row['excess_fp32']}")
+        prefix = "its turns with double differentiation run in fp32; " if row["watched"] else ""
+        reasons.append(f"{prefix}with both sides in fp32 the excess is {row['excess_fp32']}")
     if row["outside_arithmetic"]:
         this, other = row["outside_arithmetic"].values()
         if this["all"] > other["all"]:
-            most = ", ".join(f"{name} {share:.0%}" for name, share in this.items() if name != "all")
-            said.append(
-                f"{this['all']:.0%} of its time is outside convolutions and matrix products ({most}), "
+            operations = ", ".join(f"{name} {share:.0%}" for name, share in this.items() if name != "all")
+            reasons.append(
+                f"{this['all']:.0%} of its time is outside convolutions and matrix products ({operations}), "
                 f"{other['all']:.0%} of the other's"
             )
-    return "; ".join(said) or "not determined"
+    return "; ".join(reasons) or "not determined"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="recipes and switches; none: all")
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each side in each repetition")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipes.jsonl")
-    given = parser.parse_args()
-    setup = choose(given.device, threads=given.threads or torch.get_num_threads())
-    spec = pictures(given.size, given.channels)
-    common = {"width": given.width, "batch": given.batch}
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("names", nargs="*", help="recipes and switches; by default all")
+    parser.add_argument("--size", type=int, default=32, help="image size in pixels")
+    parser.add_argument("--channels", type=int, default=1, help="image channels")
+    parser.add_argument("--width", type=int, default=32, help="width of the networks")
+    parser.add_argument("--batch", type=int, default=32, help="batch size")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--repetitions", type=int, default=5, help="number of repetitions")
+    parser.add_argument("--seconds", type=float, default=0.3, help="seconds per side and repetition")
+    args = parser.parse_args()
+    setup = choose(args.device, threads=args.threads or torch.get_num_threads())
+    spec = pictures(args.size, args.channels)
+    common = {"width": args.width, "batch": args.batch}
     plain = Side("dcgan", common)
     cases = {name: (Side(name, common), plain) for name in recipes.names()}
     cases["switch: ema"] = Side("dcgan", {**common, "ema": 10_000}), plain
@@ -280,22 +277,22 @@ def main() -> None:
     )
     for name in ("r3gan", "wgan_gp"):
         cases[f"switch: double backward, {name}"] = Side(name, common), Side(name, common, double_backward=False)
-    if unknown := set(given.names) - set(cases):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(cases)}")
-    cases = {name: case for name, case in cases.items() if name in (given.names or cases)}
-    about = {"size": given.size, "channels": given.channels, **common, "device": setup.device, **versions()}
+    if unknown := set(args.names) - set(cases):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(cases)}")
+    cases = {name: case for name, case in cases.items() if name in (args.names or cases)}
+    about = {"size": args.size, "channels": args.channels, **common, "device": setup.device, **versions()}
     summary: dict[str, float] = {}
     for name, (this, other) in cases.items():
-        how = {"device": setup.device, "precision": setup.precision, "threads": setup.threads}
-        arguments = (given.repetitions, given.seconds)
-        row = alone(compare, this, other, spec, how, *arguments)
+        setup_options = {"device": setup.device, "precision": setup.precision, "threads": setup.threads}
+        arguments = (args.repetitions, args.seconds)
+        row = alone(compare, this, other, spec, setup_options, *arguments)
         if setup.precision != "fp32" and (row["watched"] or row["excess"] > BOUND):
-            exact = alone(compare, this, other, spec, {**how, "precision": "fp32"}, *arguments)
+            exact = alone(compare, this, other, spec, {**setup_options, "precision": "fp32"}, *arguments)
             row |= {f"{key}_fp32": exact[key] for key in ("time_ratio", "excess")}
         if row["excess"] > BOUND:
             row["reason"] = reason(row)
         beside = "the same without" if name.startswith("switch") else other.recipe
-        keep({"bench": "recipes", "case": name, "recipe": this.recipe, "beside": beside, **row, **about}, given.results)
+        store({"bench": "recipes", "case": name, "recipe": this.recipe, "beside": beside, **row, **about}, args.results)
         if "reason" in row:
             print(f"{name}: excess {row['excess']}: {row['reason']}", flush=True)
         summary[name] = row["excess"]

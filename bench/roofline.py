@@ -1,11 +1,10 @@
-"""Where does the time of a step go? Its operations by kind, and each beside what the machine could do: a roofline.
+"""Where the time of a training step goes: its operations by kind, each compared with the limits of the machine (a roofline).
 
     python bench/roofline.py
     python bench/roofline.py --plot docs/performance.png
 
-The first measures one round of `dcgan` at 64 px: for every operation its seconds, floating-point operations and the bytes that it
-reads and writes, beside the machine's fastest matrix product and fastest copy; rows go to --results. The second draws the
-newest rows.
+The first command measures one round of `dcgan` at 64 px: for every kind of operation its seconds, floating-point operations, and
+bytes read and written, with the machine's fastest matrix product and fastest copy. The second plots the newest rows.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from leafwing.engine import choose, synchronise
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 from step import matmul_peak, ours
 
 KINDS = {
@@ -41,7 +40,7 @@ KINDS = {
 
 
 class Operations(TorchDispatchMode):
-    """Seconds and bytes of each operation, by kind."""
+    """Records seconds and bytes of the operations of a step, by kind."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class Operations(TorchDispatchMode):
 
 
 def copy_peak(device: str) -> float:
-    """The fastest copy of 256 MiB, bytes read and written per second."""
+    """The fastest copy of 256 MiB: bytes read and written per second."""
     a = torch.zeros(64 << 20, device=device)
     b = torch.empty_like(a)
     best = math.inf
@@ -75,28 +74,29 @@ def copy_peak(device: str) -> float:
     return 2 * a.nbytes / best
 
 
-def measure(given: argparse.Namespace) -> None:
-    setup = choose(given.device, threads=torch.get_num_threads())
-    train = ours(given.batch, given.width, "", setup.device, capture=False)
+def measure(args: argparse.Namespace) -> None:
+    """Measure one round; one row per kind of operation."""
+    setup = choose(args.device, threads=torch.get_num_threads())
+    train = ours(args.batch, args.width, "", setup.device, capture=False)
     train(4)
     with FlopCounterMode(display=False) as counter:
         train(1)
     counts = counter.get_flop_counts()["Global"]
     flops = {KINDS[str(name).rpartition(".")[2]]: count for name, count in counts.items()}
     rounds = []
-    for _ in range(given.repetitions):
-        with Operations(setup.device) as seen:
+    for _ in range(args.repetitions):
+        with Operations(setup.device) as operations:
             train(1)
-        rounds.append(seen)
-    fastest = min(rounds, key=lambda one: sum(one.seconds.values()))
+        rounds.append(operations)
+    fastest = min(rounds, key=lambda operations: sum(operations.seconds.values()))
     (peak, _), copy = matmul_peak(setup.device, setup.precision), copy_peak(setup.device)
-    about = {"device": setup.device, "precision": setup.precision, "threads": setup.threads, **versions()}
+    common = {"device": setup.device, "precision": setup.precision, "threads": setup.threads, **versions()}
     for kind, seconds in sorted(fastest.seconds.items(), key=lambda pair: -pair[1]):
         row = {
             "bench": "roofline",
             "case": kind,
-            "batch": given.batch,
-            "width": given.width,
+            "batch": args.batch,
+            "width": args.width,
             "milliseconds": round(1000 * seconds, 2),
             "share": round(seconds / sum(fastest.seconds.values()), 4),
             "gflop": round(flops.get(kind, 0) / 1e9, 3),
@@ -104,10 +104,11 @@ def measure(given: argparse.Namespace) -> None:
             "peak_gflops": round(peak / 1e9, 1),
             "copy_gib_per_second": round(copy / 2**30, 1),
         }
-        keep({**row, **about}, given.results)
+        store({**row, **common}, args.results)
 
 
-def plot(given: argparse.Namespace) -> None:
+def plot(args: argparse.Namespace) -> None:
+    """Plot the newest rows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -115,9 +116,9 @@ def plot(given: argparse.Namespace) -> None:
 
     from rows import newest
 
-    rows = [row for row in newest(given.results) if row["width"] == given.width]
-    last = json.loads(given.results.read_text().splitlines()[-1])
-    rows = [row for row in rows if row["commit"] == last["commit"]]  # not a kind that only an earlier measurement met
+    rows = [row for row in newest(args.results) if row["width"] == args.width]
+    last = json.loads(args.results.read_text().splitlines()[-1])
+    rows = [row for row in rows if row["commit"] == last["commit"]]  # without kinds that only an earlier version had
     peak, copy = rows[0]["peak_gflops"], rows[0]["copy_gib_per_second"] * 2**30 / 1e9
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     rows.sort(key=lambda row: row["milliseconds"])
@@ -141,28 +142,27 @@ def plot(given: argparse.Namespace) -> None:
     right.set_xlim(lowest, highest)
     right.legend(loc="lower right", fontsize=8)
     right.grid(alpha=0.3)
-    about = rows[0]
+    row = rows[0]
     figure.suptitle(
-        f"dcgan, 64 px, width {about['width']}: {about['device']}, {about['precision']}, {about['threads']} threads",
+        f"dcgan, 64 px, width {row['width']}: {row['device']}, {row['precision']}, {row['threads']} threads",
         fontsize=10,
     )
-    figure.savefig(given.plot, dpi=110, metadata={"Software": None})
-    print(given.plot)
+    figure.savefig(args.plot, dpi=110, metadata={"Software": None})
+    print(args.plot)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--plot", type=Path, help="draw the newest rows into this picture instead")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "roofline.jsonl")
-    given = parser.parse_args()
-    if given.plot:
-        plot(given)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--batch", type=int, default=64, help="batch size")
+    parser.add_argument("--width", type=int, default=64, help="width of the networks")
+    parser.add_argument("--repetitions", type=int, default=5, help="number of repetitions")
+    parser.add_argument("--plot", type=Path, help="plot the newest rows to this file instead")
+    args = parser.parse_args()
+    if args.plot:
+        plot(args)
     else:
-        measure(given)
+        measure(args)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""How fast are samples made in bulk, and written as PNG files, and in how much memory?
+"""Speed and memory of generating many samples and writing them as PNG files.
 
     python bench/sampling.py
 
-10,000 samples of 64 px of an untrained `dcgan`. Made: all at once in fp32, as one call of `Model.sample` does; in blocks in fp32; in
-blocks in bf16 with channels last. Written: by one thread, and by as many as `write_pngs` takes. Both: all at once and by one thread;
-in blocks and by threads, in fp32 and bf16. Each case runs in processes of its own, because peak memory and the allocator's settings
-are a whole process's; the cases take turns, and medians are kept. One JSON line a case goes to --results. Cases in bf16 are left out
-where the hardware does not compute it.
+10,000 samples of 64 px of an untrained `dcgan`. Generation: all at once in fp32, like one call of `Model.sample`; in blocks in fp32;
+in blocks in bf16 with channels last. Writing: with one thread, and with the default threads of `write_pngs`. Both: all at once with
+one thread; in blocks with threads, in fp32 and bf16. Each case runs in its own processes, because peak memory and allocator settings
+belong to a process; the cases alternate, and rows hold medians. Cases in bf16 are skipped where the hardware does not support it.
+One row per case.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import multiprocessing
 import statistics
@@ -24,15 +23,15 @@ import torch
 from torch import nn
 
 from leafwing import pictures, recipes
-from leafwing.commands.sample import collect, image_files
+from leafwing.commands.sample import gathered, one_by_one
 from leafwing.engine import choose, keep_freed_memory, native_bf16, peak_memory, synchronise
 from leafwing.game import DataSpec
 from leafwing.model import Model
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 
 SPEC = DataSpec(64, 64, 3)
-# case: (precision or nothing made, in blocks, written by threads or by one or not at all)
+# case: (precision, or None without generation; whether in blocks; whether several threads write, or None without writing)
 CASES: dict[str, tuple[str | None, bool, bool | None]] = {
     "make, at once, fp32": ("fp32", False, None),
     "make, blocks, fp32": ("fp32", True, None),
@@ -46,91 +45,90 @@ CASES: dict[str, tuple[str | None, bool, bool | None]] = {
 
 
 def untrained(width: int, device: str, precision: str) -> Model:
-    """`dcgan` as it starts, with the running statistics of one batch: without them its samples would be plain grey."""
+    """An untrained `dcgan`, with the running statistics of one batch, without which its samples would be plain grey."""
     torch.manual_seed(0)
     options = recipes.describe("dcgan").resolve({"width": width})
     game = recipes.build("dcgan", recipes.find("dcgan"), SPEC, options)
     model = Model(game, SPEC, device, precision)
     net = game.players["G"].net.requires_grad_(False).to(device)
-    for part in net.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.momentum = 1.0
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
     net(model.latents(64, seed=1))
     net.eval()
-    if precision == "bf16":  # as `Model.load` does
+    if precision == "bf16":  # like `Model.load`
         net.to(memory_format=torch.channels_last)
     return model
 
 
-def measure(case: str, n: int, width: int, device: str, cores: int, where: str | None) -> tuple[float, int, int]:
-    """Seconds of one case, and the process's peak memory before and after in bytes (of the device on CUDA)."""
+def measure(case: str, n: int, width: int, device: str, cores: int, parent: str | None) -> tuple[float, int, int]:
+    """Seconds of one case, and peak memory before and after in bytes: of the process, or of the device on CUDA."""
     precision, blocks, threads = CASES[case]
     torch.set_num_threads(cores)
     model = untrained(width, device, precision or "fp32")
-    some = collect(model.stream(model.latents(256)), 256, SPEC)
+    examples = gathered(model.stream(model.latents(256)), 256, SPEC)
     if blocks:
         keep_freed_memory()
     latents = model.latents(n)
     synchronise(device)
     before = peak_memory(device)
-    with tempfile.TemporaryDirectory(dir=where) as name:
+    with tempfile.TemporaryDirectory(dir=parent) as name:
         folder = Path(name)
         started = time.perf_counter()
         if precision is None:
-            named = ((folder / f"{i:06d}.png", pixels) for i, pixels in zip(range(n), itertools.cycle(some)))
-            pictures.write_pngs(named, None if threads else 1)
+            files = ((folder / f"{i:06d}.png", pixels) for i, pixels in zip(range(n), itertools.cycle(examples)))
+            pictures.write_pngs(files, None if threads else 1)
         elif threads is None:
             if blocks:
-                collect(model.stream(latents), n, SPEC)
+                gathered(model.stream(latents), n, SPEC)
             else:
                 pictures.to_pixels(model.generate(latents))
         else:
-            made = model.stream(latents) if blocks else iter([model.generate(latents)])
-            pictures.write_pngs(image_files(made, folder, []), None if threads else 1)
+            batches = model.stream(latents) if blocks else iter([model.generate(latents)])
+            pictures.write_pngs(one_by_one(batches, folder, []), None if threads else 1)
         seconds = time.perf_counter() - started
     return seconds, before, peak_memory(device)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=10_000)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument(
-        "--folder", default=None, help="a folder on the disk to write to; the system's temporary one if not said"
-    )
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "sampling.jsonl")
-    given = parser.parse_args()
-    setup = choose(given.device)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("--n", type=int, default=10_000, help="number of samples")
+    parser.add_argument("--width", type=int, default=64, help="width of the networks")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--repetitions", type=int, default=3, help="number of repetitions")
+    parser.add_argument("--folder", default=None, help="folder to write to; by default a temporary folder of the system")
+    args = parser.parse_args()
+    setup = choose(args.device)
     cases = [case for case, (precision, _, _) in CASES.items() if precision != "bf16" or native_bf16(setup.device)]
     seconds: dict[str, list[float]] = {case: [] for case in cases}
     peaks: dict[str, tuple[int, int]] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
-        for _, case in itertools.product(range(given.repetitions), cases):
-            found = pool.submit(measure, case, given.n, given.width, setup.device, setup.threads, given.folder).result()
-            seconds[case].append(found[0])
-            peaks[case] = found[1:]
+        for _, case in itertools.product(range(args.repetitions), cases):
+            elapsed, before, after = pool.submit(
+                measure, case, args.n, args.width, setup.device, setup.threads, args.folder
+            ).result()
+            seconds[case].append(elapsed)
+            peaks[case] = before, after
     for case in cases:
-        took = statistics.median(seconds[case])
+        elapsed = statistics.median(seconds[case])
         row = {
             "bench": "sampling",
             "case": case,
-            "samples": given.n,
+            "samples": args.n,
             "shape": SPEC.shape,
-            "width": given.width,
-            "seconds": round(took, 2),
+            "width": args.width,
+            "seconds": round(elapsed, 2),
             "slowest": round(max(seconds[case]), 2),
             "fastest": round(min(seconds[case]), 2),
-            "images_per_second": round(given.n / took, 1),
+            "images_per_second": round(args.n / elapsed, 1),
             "peak_mib": round(peaks[case][1] / 2**20),
             "peak_mib_before": round(peaks[case][0] / 2**20),
             "device": setup.device,
             "threads": setup.threads,
             **versions(),
         }
-        keep(row, given.results)
+        store(row, args.results)
 
 
 if __name__ == "__main__":

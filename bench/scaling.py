@@ -1,10 +1,10 @@
-"""What do several processes bring? `dcgan` at 64 px on one process and on several, the same whole batch.
+"""Scaling over several processes: `dcgan` at 64 px on one process and on several, with the same total batch.
 
     python bench/scaling.py
     python bench/scaling.py --device cuda
 
-On a CPU each process has one thread; beside them one process with as many threads, which is what a user of one machine has
-without `--devices`. The ways take turns; medians. One row a way goes to --results.
+On a CPU each process has one thread; also measured: one process with as many threads, the default on one machine without
+`--devices`. The configurations take turns; medians. One row per configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 
@@ -26,80 +25,79 @@ from leafwing.engine.processes import Processes
 from leafwing.game import Batch, DataSpec
 from leafwing.loop import Training
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 
 
-def work(given: argparse.Namespace) -> None:
-    """One process: trains, and says how many images a second all of them saw."""
+def work(args: argparse.Namespace) -> None:
+    """One process: trains; the first prints the images per second of all processes."""
     with Processes.join() as processes:
-        setup = choose(given.device, threads=given.threads)
+        setup = choose(args.device, threads=args.threads)
         torch.manual_seed(0)
-        options = recipes.describe("dcgan").resolve({"batch": given.batch})
+        options = recipes.describe("dcgan").resolve({"batch": args.batch})
         game = recipes.build("dcgan", recipes.find("dcgan"), DataSpec(64, 64, 3), options)
         engine = Engine(game, setup, processes=processes)
-        own = processes.rows(given.batch)
-        pixels = torch.randint(0, 256, (own.stop - own.start, 3, 64, 64), dtype=torch.uint8, device=engine.device)
-        training = Training(game, lambda images, n: Batch(image=pixels), engine, images=10**12, batch=given.batch)
+        part = processes.rows(args.batch)
+        pixels = torch.randint(0, 256, (part.stop - part.start, 3, 64, 64), dtype=torch.uint8, device=engine.device)
+        training = Training(game, lambda images, n: Batch(image=pixels), engine, images=10**12, batch=args.batch)
         seconds = []
-        for rounds in (4, given.steps):
+        for rounds in (4, args.steps):
             until = training.clock.round + rounds
             started = time.perf_counter()
-            for _ in training.ticks(given.batch):
+            for _ in training.ticks(args.batch):
                 if training.clock.round >= until:
                     break
             synchronise(str(engine.device))
             seconds.append(time.perf_counter() - started)
         if processes.first:
-            print(given.batch * given.steps / seconds[-1])
+            print(args.batch * args.steps / seconds[-1])
 
 
-def images_per_second(processes: int, threads: int, given: argparse.Namespace) -> float:
-    """Starts the processes of one way and reads what the first says."""
-    command = [sys.executable, __file__, "--work", "--device", given.device, "--threads", str(threads)]
-    command += ["--batch", str(given.batch), "--steps", str(given.steps)]
-    told = environment(processes) | {"OMP_NUM_THREADS": str(threads)} if processes > 1 else dict(os.environ)
+def images_per_second(processes: int, threads: int, args: argparse.Namespace) -> float:
+    """Start the processes of a configuration and read the speed from the first."""
+    command = [sys.executable, __file__, "--work", "--device", args.device, "--threads", str(threads)]
+    command += ["--batch", str(args.batch), "--steps", str(args.steps)]
+    shared_variables = environment(processes) | {"OMP_NUM_THREADS": str(threads)} if processes > 1 else dict(os.environ)
     started = []
     for rank in map(str, range(processes)):
-        own = told | {"RANK": rank, "LOCAL_RANK": rank} if processes > 1 else told
+        variables = shared_variables | {"RANK": rank, "LOCAL_RANK": rank} if processes > 1 else shared_variables
         output = subprocess.PIPE if rank == "0" else subprocess.DEVNULL
-        started.append(subprocess.Popen(command, env=own, stdout=output, text=True))
-    said, _ = started[0].communicate()
+        started.append(subprocess.Popen(command, env=variables, stdout=output, text=True))
+    speed, _ = started[0].communicate()
     for process in started:
         if process.wait():
             raise SystemExit(f"a process ended with exit code {process.returncode}")
-    return float(said)
+    return float(speed)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, help="default: cores, or CUDA devices")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
+    parser.add_argument("--processes", type=int, help="number of processes; by default one per core or CUDA device")
+    parser.add_argument("--batch", type=int, default=128, help="batch size")
+    parser.add_argument("--steps", type=int, default=8, help="training steps per repetition")
+    parser.add_argument("--repetitions", type=int, default=3, help="number of repetitions")
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "scaling.jsonl")
-    given = parser.parse_args()
-    if given.work:
-        work(given)
+    args = parser.parse_args()
+    if args.work:
+        work(args)
         return
-    on_cpu = given.device == "cpu"
-    most = given.processes or (torch.get_num_threads() if on_cpu else torch.cuda.device_count())
-    ways = [(1, 1), (most, 1)] + ([(1, most)] if on_cpu else [])
-    speeds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
-    for _ in range(given.repetitions):
-        for way in ways:
-            speeds[way].append(images_per_second(*way, given))
-    setup = choose(given.device, threads=1)
-    for way, found in speeds.items():
-        ratios = [a / b for a, b in zip(found, speeds[1, 1], strict=True)]
+    on_cpu = args.device == "cpu"
+    maximum = args.processes or (torch.get_num_threads() if on_cpu else torch.cuda.device_count())
+    configurations = [(1, 1), (maximum, 1)] + ([(1, maximum)] if on_cpu else [])
+    speeds: dict[tuple[int, int], list[float]] = {configuration: [] for configuration in configurations}
+    for _ in range(args.repetitions):
+        for configuration in configurations:
+            speeds[configuration].append(images_per_second(*configuration, args))
+    setup = choose(args.device, threads=1)
+    for configuration, values in speeds.items():
+        ratios = [a / b for a, b in zip(values, speeds[1, 1], strict=True)]
         row = {
             "bench": "scaling",
-            "processes": way[0],
-            "threads": way[1],
-            "batch": given.batch,
-            "images_per_second": round(statistics.median(found), 1),
+            "processes": configuration[0],
+            "threads": configuration[1],
+            "batch": args.batch,
+            "images_per_second": round(statistics.median(values), 1),
             "ratio": round(statistics.median(ratios), 3),
             "ratio_low": round(min(ratios), 3),
             "ratio_high": round(max(ratios), 3),
@@ -107,7 +105,7 @@ def main() -> None:
             "precision": setup.precision,
             **versions(),
         }
-        keep(row, given.results)
+        store(row, args.results)
 
 
 if __name__ == "__main__":

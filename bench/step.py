@@ -1,20 +1,19 @@
-"""The training step beside plain PyTorch: the DCGAN tutorial's networks and step, and `dcgan` at identical shapes.
+"""The training step compared with plain PyTorch: the networks and the step of the DCGAN tutorial, and `dcgan` with identical shapes.
 
     python bench/step.py
 
-The baseline is the tutorial as people write it: eager fp32, NCHW, torch.optim.Adam, two passes of D, a DataLoader over JPEG
-files. Both sides live in a process of their own, because the allocator's settings hold for a whole process; they take turns,
-one waiting while the other trains, and the medians of each pair's ratio are kept.
+The baseline is the tutorial as usually written: eager fp32, NCHW, torch.optim.Adam, two passes of D, a DataLoader over JPEG files.
+Each side runs in its own process, because allocator settings belong to a process; they take turns, one waiting while the other
+trains, and rows hold the medians of the paired ratios.
 
-How large the ratio can be depends on the machine, so each stands beside its limit: the ratio if every operation of our round ran as
-fast as the fastest matrix product that this machine made in our precision, in the same run (`limit_ratio`), and the share of it
-(`share_of_limit`). `baseline_share` is the baseline's own share of the fastest product in fp32, which it uses. One row a comparison
-goes to --results; the last line printed holds the ratios, their limits and their shares.
+The possible ratio depends on the machine, so each row has its limit: the ratio if every operation of our round ran as fast as the
+fastest matrix product of this machine in our precision, measured in the same run (`limit_ratio`), and the share of it
+(`share_of_limit`). `baseline_share` is the baseline's share of the fastest product in fp32, which it uses. One row per comparison;
+the last line of output holds the ratios, limits and shares.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -28,19 +27,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from alternate import Steps, Timed, in_turn
+from alternate import Steps, Timing, interleave
 from leafwing import recipes
 from leafwing.data import load
 from leafwing.engine import Engine, choose, synchronise
 from leafwing.game import Batch
 from leafwing.loop import Training
 from leafwing.runs import versions
-from rows import keep
+from rows import argument_parser, store
 
 SIZE, LATENT = 64, 100
 
 
-# --- the baseline ------------------------------------------------------------------------------------------------------------
+# --- the baseline -----------------------------------------------------------------------------------------------------------
 
 
 def tutorial_networks(width: int) -> tuple[nn.Module, nn.Module]:
@@ -69,7 +68,7 @@ def tutorial_weights(module: nn.Module) -> None:
 
 
 class Folder(torch.utils.data.Dataset[Tensor]):
-    """JPEG files, decoded, resized, centre-cropped and normalised when they are asked for."""
+    """JPEG files, decoded, resized, centre-cropped and normalised on access."""
 
     def __init__(self, folder: str) -> None:
         self.files = sorted(Path(folder).glob("*.jpg"))
@@ -89,7 +88,7 @@ class Folder(torch.utils.data.Dataset[Tensor]):
 
 
 def tutorial(batch: int, width: int, folder: str, device: str) -> Iterator[None]:
-    """One step of the tutorial at each `next`; on pictures of a folder, or on one batch that stays when there is none."""
+    """One step of the tutorial per `next`, on images of a folder, or on one constant batch without a folder."""
     torch.manual_seed(0)
     netG, netD = (net.to(device) for net in tutorial_networks(width))
     criterion = nn.BCELoss()
@@ -122,12 +121,12 @@ def tutorial(batch: int, width: int, folder: str, device: str) -> Iterator[None]
 
 
 def baseline(batch: int, width: int, folder: str, device: str) -> Steps:
-    """Trains so many steps of the tutorial."""
-    one = tutorial(batch, width, folder, device)
+    """The training function of the tutorial."""
+    training = tutorial(batch, width, folder, device)
 
     def steps(count: int) -> None:
         for _ in range(count):
-            next(one)
+            next(training)
 
     return steps
 
@@ -135,8 +134,8 @@ def baseline(batch: int, width: int, folder: str, device: str) -> Steps:
 # --- leafwing ----------------------------------------------------------------------------------------------------------------
 
 
-def training_of(batch: int, width: int, folder: str, device: str, **how: Any) -> Training:
-    """`dcgan` at the tutorial's shapes, on pictures of a folder or on one batch that stays."""
+def training_of(batch: int, width: int, folder: str, device: str, **setup_options: Any) -> Training:
+    """`dcgan` with the tutorial's shapes, on images of a folder or on one constant batch."""
     from leafwing.game import DataSpec
 
     spec = DataSpec(SIZE, SIZE, 3)
@@ -150,14 +149,14 @@ def training_of(batch: int, width: int, folder: str, device: str, **how: Any) ->
     torch.manual_seed(0)
     options = recipes.describe("dcgan").resolve({"batch": batch, "width": width})
     game = recipes.build("dcgan", recipes.find("dcgan"), spec, options)
-    # All threads: the other side, which waits, would look like another program when it starts.
-    setup = choose(device, **{"threads": torch.get_num_threads(), **how})
+    # All threads: the waiting process of the other side would count as another program.
+    setup = choose(device, **{"threads": torch.get_num_threads(), **setup_options})
     return Training(game, batches, Engine(game, setup), images=10**12, batch=batch)
 
 
-def ours(batch: int, width: int, folder: str, device: str, **how: Any) -> Steps:
-    """Trains so many rounds of `dcgan`, with these choices of the engine."""
-    training = training_of(batch, width, folder, device, **how)
+def ours(batch: int, width: int, folder: str, device: str, **setup_options: Any) -> Steps:
+    """The training function of `dcgan`, with these options of the engine."""
+    training = training_of(batch, width, folder, device, **setup_options)
 
     def steps(count: int) -> None:
         until = training.clock.images + count * batch
@@ -170,10 +169,10 @@ def ours(batch: int, width: int, folder: str, device: str, **how: Any) -> Steps:
 # --- the machine's limit -----------------------------------------------------------------------------------------------------
 
 
-def compared(seconds: dict[str, Timed], images: int) -> dict[str, float]:
-    """The median of the pairs' ratios, and each side's speed and memory."""
-    slow, fast = seconds["baseline"], seconds["leafwing"]
-    ratios = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
+def summarise(seconds: dict[str, Timing], images: int) -> dict[str, float]:
+    """The median of the paired ratios, and the speed and memory of each side."""
+    baseline, leafwing = seconds["baseline"], seconds["leafwing"]
+    ratios = [a / b for a, b in zip(baseline.seconds, leafwing.seconds, strict=True)]
     return {
         "ratio": round(statistics.median(ratios), 3),
         "ratio_low": round(min(ratios), 3),
@@ -184,86 +183,86 @@ def compared(seconds: dict[str, Timed], images: int) -> dict[str, float]:
 
 
 def flops_per_image(batch: int, width: int) -> tuple[float, float]:
-    """Floating-point operations of one round for each real image: the tutorial's, and leafwing's."""
+    """Floating-point operations of one round per real image: the tutorial's, and leafwing's."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    found = []
+    counts = []
     for steps in (baseline(batch, width, "", "cpu"), ours(batch, width, "", "cpu")):
         with FlopCounterMode(display=False) as counter:
             steps(1)
-        found.append(counter.get_total_flops() / batch)
-    return found[0], found[1]
+        counts.append(counter.get_total_flops() / batch)
+    return counts[0], counts[1]
 
 
 def products(device: str, precision: str, side: int, seconds: float) -> list[float]:
-    """FLOP/s of square matrix products, one after the other for so long."""
+    """FLOP/s of square matrix products that are computed for `seconds`."""
     a, b = (
         torch.randn(side, side, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32) for _ in range(2)
     )
-    found: list[float] = []
+    speeds: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         synchronise(device)
         started = time.perf_counter()
         a @ b
         synchronise(device)
-        found.append(2 * side**3 / (time.perf_counter() - started))
-    return found
+        speeds.append(2 * side**3 / (time.perf_counter() - started))
+    return speeds
 
 
-def limits(found: dict[str, float], peak_fp32: float, peak: float, flops: tuple[float, float]) -> dict[str, float]:
-    """The ratio that this machine allows, our share of it, and the baseline's share of what fp32 allows.
+def limits(result: dict[str, float], peak_fp32: float, peak: float, flops: tuple[float, float]) -> dict[str, float]:
+    """The limit of the ratio on this machine, our share of it, and the baseline's share of its limit in fp32.
 
     Args:
-        found: from `compared`.
+        result: from `summarise`.
         peak_fp32, peak: GFLOP/s of the fastest matrix product in fp32 and in our precision.
-        flops: operations for each image of the baseline's round and of ours.
+        flops: operations per image of the baseline's round and of ours.
     """
-    plain, ran = flops
-    slow, most = found["baseline_images_per_second"], peak * 1e9 / ran
+    flop_baseline, flop_leafwing = flops
+    baseline_speed, limit_speed = result["baseline_images_per_second"], peak * 1e9 / flop_leafwing
     return {
-        "limit_ratio": round(most / slow, 2),
-        "share_of_limit": round(found["leafwing_images_per_second"] / most, 3),
-        "baseline_share": round(slow * plain / (peak_fp32 * 1e9), 3),
+        "limit_ratio": round(limit_speed / baseline_speed, 2),
+        "share_of_limit": round(result["leafwing_images_per_second"] / limit_speed, 3),
+        "baseline_share": round(baseline_speed * flop_baseline / (peak_fp32 * 1e9), 3),
         "peak_fp32_gflops": round(peak_fp32, 1),
         "peak_gflops": round(peak, 1),
     }
 
 
 def matmul_peak(device: str, precision: str, seconds: float = 2.0) -> tuple[float, int]:
-    """FLOP/s of the fastest square matrix product of some sizes, and its size."""
-    sides = (1024, 2048, 4096) if device == "cpu" else (4096, 8192, 16384)
-    return max((max(products(device, precision, side, seconds)), side) for side in sides)
+    """FLOP/s of the fastest square matrix product over several sizes, and its size."""
+    sizes = (1024, 2048, 4096) if device == "cpu" else (4096, 8192, 16384)
+    return max((max(products(device, precision, side, seconds)), side) for side in sizes)
 
 
 def copying(threads: int) -> float:
-    """Bytes/s at which so many threads together copy what fits no cache."""
-    before = torch.get_num_threads()
+    """Bytes/s of a copy by this number of threads, larger than the caches."""
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    there, here = torch.empty(1 << 26, dtype=torch.uint8), torch.ones(1 << 26, dtype=torch.uint8)
-    found = []
+    target, source = torch.empty(1 << 26, dtype=torch.uint8), torch.ones(1 << 26, dtype=torch.uint8)
+    speeds = []
     for _ in range(6):
         started = time.perf_counter()
-        there.copy_(here)
-        found.append(2 * here.numel() / (time.perf_counter() - started))
-    torch.set_num_threads(before)
-    return statistics.median(found)
+        target.copy_(source)
+        speeds.append(2 * source.numel() / (time.perf_counter() - started))
+    torch.set_num_threads(threads_before)
+    return statistics.median(speeds)
 
 
 def cores_apart() -> float:
-    """How many times as fast all threads copy as one alone: about 1 while the cores of a virtual machine lie behind one cache and
-    share its way to memory, more while its host runs them behind different ones. A host may move them at any moment.
+    """How many times as fast all threads copy as one: about 1 if the cores of a virtual machine share a cache and its path to
+    memory, more if its host runs them on different ones. A host may move them at any time.
     """
     return copying(torch.get_num_threads()) / copying(1)
 
 
 def share_of_peak(batch: int, width: int, device: str, precision: str, repetitions: int, steps: int) -> dict[str, Any]:
-    """Steps and matrix products in turn, in one process, because a machine's clock drifts: medians of the pairs.
+    """Time steps and matrix products in turn, in one process, because a machine's clock drifts; medians of the pairs.
 
-    The share is that of the fastest product of its own half second, the share of the usual that of the median one. On a CPU each
-    pair says how its cores lay (`cores_apart`).
+    `share` is relative to the fastest product within half a second, `share_of_usual` to the median one. On a CPU each pair has the
+    value of `cores_apart`.
     """
-    plain, ran = flops_per_image(batch, width)
+    flop_baseline, flop_leafwing = flops_per_image(batch, width)
     train = ours(batch, width, "", device)
     train(3)
     _, side = matmul_peak(device, precision, 0.5)
@@ -277,14 +276,14 @@ def share_of_peak(batch: int, width: int, device: str, precision: str, repetitio
         train(steps)
         synchronise(device)
         speed = batch * steps / (time.perf_counter() - started)
-        multiplied = products(device, precision, side, 0.5)
+        product_speeds = products(device, precision, side, 0.5)
         pairs["images_per_second"].append(round(speed, 1))
-        pairs["peak"].append(round(max(multiplied) / 1e9, 1))
-        pairs["share"].append(round(speed * ran / max(multiplied), 3))
-        pairs["share_of_usual"].append(round(speed * ran / statistics.median(multiplied), 3))
+        pairs["peak"].append(round(max(product_speeds) / 1e9, 1))
+        pairs["share"].append(round(speed * flop_leafwing / max(product_speeds), 3))
+        pairs["share_of_usual"].append(round(speed * flop_leafwing / statistics.median(product_speeds), 3))
     return {
-        "gflop_baseline": round(plain / 1e9, 3),
-        "gflop_leafwing": round(ran / 1e9, 3),
+        "gflop_baseline": round(flop_baseline / 1e9, 3),
+        "gflop_leafwing": round(flop_leafwing / 1e9, 3),
         "peak_gflops": statistics.median(pairs["peak"]),
         "images_per_second": statistics.median(pairs["images_per_second"]),
         "share_of_peak": statistics.median(pairs["share"]),
@@ -294,7 +293,7 @@ def share_of_peak(batch: int, width: int, device: str, precision: str, repetitio
 
 
 def jpegs(folder: Path, size: int, n: int) -> str:
-    """Photographs of nothing: smooth random colours with some grain, so that JPEG has its usual work."""
+    """A folder of n JPEG files: smooth random colours with some grain, so that decoding takes its usual time."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     for i in range(n):
@@ -309,24 +308,23 @@ def jpegs(folder: Path, size: int, n: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8)
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--width", type=int, default=64, help="width of the networks")
+    parser.add_argument("--repetitions", type=int, default=5, help="number of repetitions")
+    parser.add_argument("--steps", type=int, default=8, help="training steps per repetition")
     parser.add_argument(
         "--only",
-        help="one alone: step_ratio_64, step_ratio_128, end_to_end_ratio_64px, end_to_end_ratio_512px, share_of_peak",
+        help="only this one: step_ratio_64, step_ratio_128, end_to_end_ratio_64px, end_to_end_ratio_512px, share_of_peak",
     )
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "step.jsonl")
-    given = parser.parse_args()
-    setup = choose(given.device, threads=torch.get_num_threads())
+    args = parser.parse_args()
+    setup = choose(args.device, threads=torch.get_num_threads())
     device = setup.device
-    about = {
+    common = {
         "device": setup.device,
         "precision": setup.precision,
         "threads": setup.threads,
-        "width": given.width,
+        "width": args.width,
         **versions(),
     }
     summary: dict[str, Any] = {}
@@ -337,16 +335,16 @@ def main() -> None:
             (f"end_to_end_ratio_{size}px", 128, jpegs(Path(scratch) / str(size), size, n))
             for size, n in ((64, 2048), (512, 1024))
         ]
-        for name, batch, folder in (case for case in cases if given.only in (None, case[0])):
-            arguments = (batch, given.width, folder, device)
-            sides = {"baseline": (baseline, arguments), "leafwing": (ours, arguments)}
-            found = compared(in_turn(sides, device, given.repetitions, given.steps), batch * given.steps)
-            found |= limits(found, peaks["fp32"], peaks[setup.precision], flops_per_image(batch, given.width))
-            keep({"bench": "step", "case": name, "batch": batch, **found, **about}, given.results)
-            summary[name] = {key: found[key] for key in ("ratio", "limit_ratio", "share_of_limit")}
-        if given.only in (None, "share_of_peak"):
-            row = share_of_peak(64, given.width, device, setup.precision, 3 * given.repetitions, given.steps)
-            keep({"bench": "step", "case": "share_of_peak", "batch": 64, **row, **about}, given.results)
+        for name, batch, folder in (case for case in cases if args.only in (None, case[0])):
+            arguments = (batch, args.width, folder, device)
+            variants = {"baseline": (baseline, arguments), "leafwing": (ours, arguments)}
+            result = summarise(interleave(variants, device, args.repetitions, args.steps), batch * args.steps)
+            result |= limits(result, peaks["fp32"], peaks[setup.precision], flops_per_image(batch, args.width))
+            store({"bench": "step", "case": name, "batch": batch, **result, **common}, args.results)
+            summary[name] = {key: result[key] for key in ("ratio", "limit_ratio", "share_of_limit")}
+        if args.only in (None, "share_of_peak"):
+            row = share_of_peak(64, args.width, device, setup.precision, 3 * args.repetitions, args.steps)
+            store({"bench": "step", "case": "share_of_peak", "batch": 64, **row, **common}, args.results)
             summary["share_of_peak"] = row["share_of_peak"]
     print(json.dumps(summary))
 

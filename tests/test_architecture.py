@@ -1,4 +1,4 @@
-"""The house rules, held by reading the source: import arrows, line budgets, vocabulary, safety, docstrings."""
+"""The rules of ARCHITECTURE.md, checked on the source text: the tree, imports, line budgets, vocabulary, safety, docstrings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pytest
 import leafwing
 
 PACKAGE = Path(leafwing.__file__).parent
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 NAMES = {path: path.relative_to(PACKAGE).with_suffix("").as_posix() for path in FILES}
 RECIPES = sorted(path.stem for path in (PACKAGE / "recipes").glob("[!_]*.py"))
 
-# Which rooms each room may import. A folder stands for all its files; `own` allows the folder's own.
+# The rooms that each room may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "game": {"errors"},
@@ -36,16 +38,15 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"game", "errors", "machine", "pixels", "own"},
     "loop": {"game", "errors", "engine"},
     "runs": {"recipes", "game", "files", "errors", "quantities", "settings"},
-    "model": {"runs", "recipes", "game", "errors", "pixels"},
+    "model": {"runs", "game", "errors", "pixels"},
     "health": {"quantities"},
-    "pictures": {"files", "errors", "machine", "pixels"},
+    "pictures": {"model", "files", "errors", "machine", "pixels"},
     "laboratory": {"model", "metrics", "data", "game", "sprites", "pictures", "pixels", "progress", "errors", "own"},
     "metrics": {
         "model",
-        "runs",
         "data",
+        "engine",
         "game",
-        "networks",
         "files",
         "quantities",
         "pictures",
@@ -56,7 +57,7 @@ ARROWS: dict[str, set[str]] = {
     },  # fmt: skip,
 }
 ARROWS |= {
-    "commands": {*ARROWS, "own"},  # here the rooms meet
+    "commands": {*ARROWS, "own"},  # combines all rooms above
     "cli": {
         "commands",
         "recipes",
@@ -71,7 +72,7 @@ ARROWS |= {
         "own",
     },
     "__main__": {"cli"},
-    "__init__": set(),  # the package imports nothing before a name of it is used
+    "__init__": set(),  # nothing before one of its names is used
 }
 
 VARIANTS = {
@@ -82,102 +83,200 @@ VARIANTS = {
 }  # fmt: skip
 
 
+# --- the tree -----------------------------------------------------------------------------------------------------------------
+
+
+def section(number: int) -> str:
+    """The text of a numbered section of ARCHITECTURE.md."""
+    return PAGE.partition(f"\n## {number}. ")[2].partition("\n## ")[0]
+
+
+def tree_entries(text: str) -> dict[str, str]:
+    """The paths in a drawing of a tree with their descriptions; the paths of folders end with a slash.
+
+    A line holds one name or several, then two spaces or more, then the description, which may continue on the next line.
+    """
+    entries: dict[str, str] = {}
+    folders: list[str] = []
+    paths: list[str] = []
+    for line in text.splitlines():
+        drawing, content = re.fullmatch(r"([│├└─ ]*)(.*)", line).groups()  # type: ignore[union-attr]
+        if drawing and not {"├", "└"} & {*drawing}:
+            for path in paths:
+                entries[path] += f" {content}"
+            continue
+        names, _, description = content.partition("  ")
+        folders = folders[: len(drawing) // 4]
+        paths = ["".join(folders) + name for name in names.split()]
+        entries |= dict.fromkeys(paths, description.strip())
+        if names.endswith("/"):
+            folders.append(names)
+    return entries
+
+
+TREE = tree_entries(section(2).partition("```text\n")[2].partition("```")[0].strip("\n"))
+
+
+def test_a_drawing_of_a_tree_is_read() -> None:
+    text = "a/b/    top\n├── c.py d.py\n├── e/  inner\n│   │    continued\n│   └── f.py  text\n└── g/\n    └── h.py\ni/"
+    assert tree_entries(text) == {
+        "a/b/": "top",
+        "a/b/c.py": "",
+        "a/b/d.py": "",
+        "a/b/e/": "inner continued",
+        "a/b/e/f.py": "text",
+        "a/b/g/": "",
+        "a/b/g/h.py": "",
+        "i/": "",
+    }
+
+
+def test_every_path_in_the_tree_exists() -> None:
+    assert {"src/leafwing/", "tests/", "bench/", "docs/"} <= {*TREE}
+    assert [path for path in TREE if not ((ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file())] == []
+
+
+def test_every_file_of_the_package_is_in_the_tree() -> None:
+    """The line of `recipes/` stands for the recipes, and the line of a folder for its `__init__.py`."""
+    assert "one file per method" in TREE["src/leafwing/recipes/"]
+    files = [path.relative_to(ROOT).as_posix() for path in sorted(PACKAGE.rglob("*")) if path.is_file()]
+    missing = {path for path in files if "__pycache__" not in path} - {*TREE}
+    missing -= {f"src/leafwing/recipes/{name}.py" for name in RECIPES}
+    missing -= {f"{folder}__init__.py" for folder in TREE if folder.endswith("/")}
+    assert sorted(missing) == []
+
+
+# --- imports ------------------------------------------------------------------------------------------------------------------
+
+
 def room(name: str) -> str:
-    """The room of a file by its path without suffix: its folder, or itself."""
+    """The room of a file, from its path without suffix: its folder, or the file itself."""
     return name.partition("/")[0] if "/" in name else name
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Every module that is imported anywhere in a file, lazily too, but for type checking alone."""
+def is_for_types(node: ast.AST) -> bool:
+    """Whether a statement is executed by type checkers only."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def imports(tree: ast.AST, *, types: bool = False) -> Iterator[str]:
+    """The modules imported anywhere in a file, also inside functions; with `types` also those for type checkers only."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for other in node.orelse:
-                yield from imports(other)
+        if isinstance(node, ast.If) and is_for_types(node) and not types:
+            yield from imports(ast.Module(node.orelse, []))
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the arrows"
+            assert node.level == 0, "relative imports hide which room is imported"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         else:
-            yield from imports(node)
+            yield from imports(node, types=types)
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """Which files of ours a file imports, by path without suffix; a package is `folder/__init__`."""
-    found = set()
-    for name in imports(TREES[path]):
+def own_imports(path: Path, *, types: bool = False) -> set[str]:
+    """The files of leafwing that a file imports, as paths without suffix; a folder is `folder/__init__`."""
+    files = set()
+    for name in imports(TREES[path], types=types):
         words = name.split(".")
         if words[0] != "leafwing":
+            continue
+        if words[1:] in ([], ["__version__"]):
             continue
         for n in (len(words), len(words) - 1):  # the last word may be a name inside the module
             inner = words[1:n]
             target = PACKAGE.joinpath(*inner)
             if inner and target.with_suffix(".py").is_file():
-                found.add("/".join(inner))
+                files.add("/".join(inner))
                 break
             if (target / "__init__.py").is_file():
-                found.add("/".join([*inner, "__init__"]))
+                files.add("/".join([*inner, "__init__"]))
                 break
         else:
             raise AssertionError(f"{NAMES[path]} imports {name}, which does not exist")
-    return found
+    return files
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_imports_point_one_way(path: Path) -> None:
     name, here = NAMES[path], room(NAMES[path])
-    assert here in ARROWS, f"{here} is a new room: say in ARROWS what it may import"
-    allowed = ARROWS[here]
-    for other in rooms_imported(path):
-        if other == "__init__":
-            continue  # the package's own version
+    assert here in ARROWS, f"{here} is a new room: add what it may import to ARROWS and to ARCHITECTURE.md"
+    for other in own_imports(path, types=name != "__init__"):
+        assert other != "__init__", f"{name} imports a public name of the package: import it from its room"
         there = room(other)
-        assert there in allowed or (there == here and "own" in allowed), f"{name} imports {other}"
+        assert ("own" if there == here else there) in ARROWS[here], f"{name} imports {other}"
+
+
+def test_the_rooms_themselves_form_no_cycle() -> None:
+    assert cycles({name: allowed - {"own"} for name, allowed in ARROWS.items()}) == []
+    assert {name for allowed in ARROWS.values() for name in allowed} <= {*ARROWS, "own"}
+
+
+def test_the_page_lists_the_same_imports() -> None:
+    table: dict[str, set[str]] = {}
+    for rooms, text in re.findall(r"^\| (`.+?) \| (.+) \|$", section(3), re.MULTILINE):
+        text = text.partition(";")[0]
+        allowed = {*re.findall(r"`(\w+)`", text)}
+        allowed |= {*table} if "all rooms above" in text else set()
+        allowed |= {"own"} if "each other" in text or "its own files" in text else set()
+        table |= dict.fromkeys(re.findall(r"`(\w+)`", rooms), allowed)
+    assert table == ARROWS
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_nobody_imports_the_command_line(path: Path) -> None:
+def test_modules_are_imported_by_name_only_inside_a_room(path: Path) -> None:
+    """`import_module` is hidden from the other tests: it may only find the files of its own room, or the public names."""
+    for call in calls(TREES[path]):
+        called = ast.unparse(call.func)
+        assert called not in ("__import__", "import_module")
+        if called == "importlib.import_module" and NAMES[path] != "__init__":
+            assert ast.unparse(call.args[0]).startswith(f"f'leafwing.{room(NAMES[path])}."), f"line {call.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES.get)
+def test_the_command_line_is_imported_only_by_main(path: Path) -> None:
     if room(NAMES[path]) not in ("__main__", "cli"):
-        assert not {"cli", "__main__"} & {room(name) for name in rooms_imported(path)}
+        assert not {"cli", "__main__"} & {room(name) for name in own_imports(path, types=True)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_only_the_command_line_imports_the_commands(path: Path) -> None:
+def test_the_commands_are_imported_only_by_the_command_line(path: Path) -> None:
     if room(NAMES[path]) not in ("cli", "commands"):
-        assert "commands" not in {room(name) for name in rooms_imported(path)}
+        assert "commands" not in {room(name) for name in own_imports(path, types=NAMES[path] != "__init__")}
 
 
 def test_the_package_itself_imports_nothing_at_start() -> None:
-    assert rooms_imported(PACKAGE / "__init__.py") == set()
+    assert own_imports(PACKAGE / "__init__.py") == set()
 
 
-def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Files that import each other, directly or by way of others: each circle once, from its first file back to it."""
-    found: list[list[str]] = []
+def cycles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Cycles of a directed graph: each once, from its first node back to it."""
+    result: list[list[str]] = []
     done: set[str] = set()
 
-    def follow(name: str, way: list[str]) -> None:
-        if name in way:
-            found.append([*way[way.index(name) :], name])
+    def follow(name: str, path: list[str]) -> None:
+        if name in path:
+            result.append([*path[path.index(name) :], name])
         elif name not in done:
             for other in sorted(arrows.get(name, set())):
-                follow(other, [*way, name])
+                follow(other, [*path, name])
             done.add(name)
 
     for name in arrows:
         follow(name, [])
-    return found
+    return result
 
 
-def test_no_files_import_each_other_in_circles() -> None:
-    """Imports inside functions count. A package's own file, which says what it exports, is followed to nothing."""
-    arrows = {NAMES[path]: {other for other in rooms_imported(path) if not other.endswith("__init__")} for path in FILES}
-    assert circles(arrows) == []
+def test_no_circular_imports() -> None:
+    """Imports inside functions count, and so do the `__init__.py` of folders."""
+    assert cycles({NAMES[path]: own_imports(path) for path in FILES}) == []
 
 
-def test_circles_are_found() -> None:
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
-    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+def test_cycles_are_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c", "a"]]
+    assert cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+# --- budgets and vocabulary ---------------------------------------------------------------------------------------------------
 
 
 def lines(path: Path) -> int:
@@ -192,7 +291,7 @@ def test_no_file_is_longer_than_its_budget(path: Path) -> None:
 
 
 def words_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Identifiers and strings of a file with their lines, docstrings and comments aside."""
+    """Identifiers and strings of a file with their lines, without docstrings and comments."""
     docs = set()
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -212,36 +311,71 @@ def words_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield line, node.name
 
 
-# "began" is a family and a word of English.
-ALL = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)
-FAMILY = re.compile(f"(?<![a-z0-9])({'|'.join(ALL)})(?![a-z0-9])", re.IGNORECASE)
+METHODS = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)  # BEGAN is also an English word
+METHOD = re.compile(f"(?<![a-z0-9])({'|'.join(METHODS)})(?![a-z0-9])", re.IGNORECASE)
+GENERIC = {
+    "game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "metrics", "laboratory", "parts", "settings",
+    "commands",
+}  # fmt: skip
 
 
-MEETING = {"game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "metrics", "laboratory"}
+@pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in GENERIC], ids=NAMES.get)
+def test_generic_rooms_name_no_method(path: Path) -> None:
+    assert not [(line, word) for line, word in words_of(TREES[path]) if METHOD.search(word)]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in MEETING], ids=NAMES.get)
-def test_no_family_is_named_where_all_families_meet(path: Path) -> None:
-    assert not [(line, word) for line, word in words_of(TREES[path]) if FAMILY.search(word)]
-
-
-def test_the_search_for_family_names_finds_them() -> None:
+def test_the_search_for_names_of_methods_finds_them() -> None:
     for word in ("wgan_gp", "train_gan", "a DCGAN network", "StyleGAN2", "recipes.cgan"):
-        assert FAMILY.search(word), word
+        assert METHOD.search(word), word
     for word in ("began", "organ", "Leafwing", "elegant"):
-        assert not FAMILY.search(word), word
+        assert not METHOD.search(word), word
+
+
+# A name says what a thing is: `labels`, `matches`, `accepted`, `measures`. These words do not.
+UNWANTED = {
+    "told", "given", "asked", "found", "kept", "held", "seen", "heard", "begun", "taken", "spent", "worth", "gone", "tried",
+    "taught", "wanted", "drawn", "mine", "theirs", "some", "much", "verdict", "pays", "echo", "likeness", "together", "widest",
+    "telling", "entering", "crew", "book", "counting", "quiet", "watches", "learns", "heeds",
+}  # fmt: skip
+PLAIN = ("game", "parts", "recipes")
+"""The rooms for which UNWANTED holds."""
+
+
+def definitions(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names that a file gives to variables, attributes, parameters, functions and classes, with their lines."""
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield line, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield line, node.attr
+        elif isinstance(node, ast.arg):
+            yield line, node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            yield line, node.name
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in PLAIN], ids=NAMES.get)
+def test_names_say_what_a_thing_is(path: Path) -> None:
+    assert [(line, name) for line, name in definitions(TREES[path]) if name.strip("_") in UNWANTED] == []
+
+
+def test_definitions_are_found() -> None:
+    source = "class A:\n def f(self, found=1):\n  self.kept = told = asked\n  for seen, _ in x: pass"
+    assert {name for _, name in definitions(ast.parse(source))} == {"A", "f", "self", "found", "kept", "told", "seen", "_"}
+
+
+# --- start-up and safety ------------------------------------------------------------------------------------------------------
 
 
 def module_level(tree: ast.Module) -> set[str]:
-    """What importing a file imports at once: the outermost words of the modules' names, and the names in full."""
-    found = set()
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            found |= set(imports(ast.Module([node], [])))
-    return found
+    """The modules that are imported when a file is imported."""
+    body = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)]
+    return set(imports(ast.Module(body, [])))
 
 
 def roots(names: set[str]) -> set[str]:
+    """The packages of modules."""
     return {name.partition(".")[0] for name in names}
 
 
@@ -268,14 +402,14 @@ def test_optional_packages_are_imported_only_when_used(path: Path) -> None:
         "settings",
     ],
 )
-def test_what_starts_the_command_line_does_not_import_torch(name: str) -> None:
+def test_the_command_line_starts_without_torch(name: str) -> None:
     assert not roots(module_level(TREES[PACKAGE / f"{name}.py"])) & {"torch", "numpy", "PIL", "safetensors", "sklearn"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_torchvision_and_pickle_are_used_nowhere(path: Path) -> None:
-    used = roots(set(imports(TREES[path])))
-    assert not used & {"torchvision", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+def test_torchvision_and_pickle_are_not_used(path: Path) -> None:
+    packages = roots(set(imports(TREES[path])))
+    assert not packages & {"torchvision", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -287,7 +421,7 @@ def is_true(call: ast.Call, name: str) -> bool:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_nothing_that_is_read_is_executed(path: Path) -> None:
+def test_input_files_are_not_executed(path: Path) -> None:
     for call in calls(TREES[path]):
         called = ast.unparse(call.func)
         if called == "torch.load":
@@ -296,25 +430,29 @@ def test_nothing_that_is_read_is_executed(path: Path) -> None:
         assert not is_true(call, "shell"), f"line {call.lineno}: a shell"
         assert called not in ("eval", "os.system")
         if called == "exec":
-            assert NAMES[path] == "runs", "only a trusted run folder's recipe is executed, and only there"
+            assert NAMES[path] == "runs", "only the recipe of a trusted run folder is executed, in runs"
+
+
+# --- docstrings, recipes, parts -----------------------------------------------------------------------------------------------
 
 
 def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """The public functions and classes of a file."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_every_public_function_and_class_says_what_it_is(path: Path) -> None:
+def test_every_public_function_and_class_has_a_docstring(path: Path) -> None:
     if path.name != "__main__.py":
         assert ast.get_docstring(TREES[path]), "the file has no docstring"
     assert [node.name for node in public(TREES[path]) if not ast.get_docstring(node)] == []
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_no_recipe_stops_gradients_itself(name: str) -> None:
-    """Everyone who does not move has no gradients, so no recipe needs to."""
+def test_recipes_do_not_stop_gradients(name: str) -> None:
+    """The engine disables the gradients of players that do not move."""
     words = {word for _, word in words_of(TREES[PACKAGE / "recipes" / f"{name}.py"])}
     assert not words & {
         "detach",
@@ -328,7 +466,7 @@ def test_no_recipe_stops_gradients_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_one_function_of_the_files_name(name: str) -> None:
+def test_a_recipe_is_one_function_named_like_the_file(name: str) -> None:
     functions = [
         node.name for node in public(TREES[PACKAGE / "recipes" / f"{name}.py"]) if isinstance(node, ast.FunctionDef)
     ]
@@ -336,16 +474,16 @@ def test_a_recipe_is_one_function_of_the_files_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_steps_and_reads_nothing(name: str) -> None:
-    """Costs are returned and the loop steps; a recipe opens no file and prints nothing."""
-    used = {ast.unparse(call.func) for call in calls(TREES[PACKAGE / "recipes" / f"{name}.py"])}
+def test_recipes_have_no_side_effects(name: str) -> None:
+    """They return losses, and the engine steps; they open no file and print nothing."""
+    called = {ast.unparse(call.func) for call in calls(TREES[PACKAGE / "recipes" / f"{name}.py"])}
     assert not {
-        word for word in used if word in ("open", "print", "input") or word.endswith((".step", ".backward", ".item"))
+        word for word in called if word in ("open", "print", "input") or word.endswith((".step", ".backward", ".item"))
     }
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if NAMES[p].startswith(("parts/", "networks/"))], ids=NAMES.get)
-def test_no_turn_waits_for_the_device(path: Path) -> None:
-    """Parts and networks run inside a turn: they read no tensor on the host."""
-    used = {ast.unparse(call.func).rpartition(".")[2] for call in calls(TREES[path])}
-    assert not used & {"item", "tolist", "numpy", "cpu", "synchronize", "nonzero"}
+def test_parts_and_networks_do_not_synchronise(path: Path) -> None:
+    """They run inside a turn, which reads no tensor on the host."""
+    called = {ast.unparse(call.func).rpartition(".")[2] for call in calls(TREES[path])}
+    assert not called & {"item", "tolist", "numpy", "cpu", "synchronize", "nonzero"}

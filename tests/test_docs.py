@@ -1,9 +1,10 @@
-"""The documentation is true: its links lead somewhere, its commands exist, its example of a recipe trains."""
+"""The documentation is correct: its links have targets, its commands exist, its examples run; and every benchmark has help."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 def name(page: Path) -> str:
+    """The path of a page inside the repository."""
     return page.relative_to(ROOT).as_posix()
 
 
@@ -34,12 +36,12 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def prose(page: Path) -> str:
-    """A page without its fenced blocks and its code."""
+    """A page without its code."""
     return re.sub(r"`[^`\n]*`", "code", FENCE.sub("", page.read_text(encoding="utf-8")))
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link may name behind `#`: the headings, as GitHub writes them."""
+    """The anchors of a page: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -58,7 +60,7 @@ LINES = list(command_lines())
 
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The recipe of your-own-gan.md as a file, in a folder of its own, which is the current one."""
+    """The recipe of your-own-gan.md as a file in a new current folder."""
     monkeypatch.chdir(tmp_path)
     (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if text.startswith('"""DRAGAN.'))
     path = tmp_path / "dragan.py"
@@ -68,7 +70,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """12 small pictures."""
+    """A folder of 12 small images."""
     folder = tmp_path / "cats"
     folder.mkdir()
     noise = np.random.default_rng(0)
@@ -77,13 +79,13 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_there_is_something_to_check() -> None:
+def test_pages_and_commands_are_found() -> None:
     assert len(GUIDE) >= 7
     assert len(LINES) >= 20
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -100,14 +102,14 @@ def test_commands_and_options_exist(page: Path, line: str, example: Path) -> Non
     while not words[0].endswith("leafwing"):
         words.pop(0)
     words.pop(0)
-    wanted = [word for word in words if word not in ("--help", "--version")]
-    if wanted != words and len(wanted) < 2:
-        return  # help and version alone
-    if wanted[0] == "train" and wanted[1:2] and wanted[1].startswith("--"):
-        wanted.insert(1, "digits")  # --help and --from need no source
-    known = [word for word in wanted if word != "--from"]  # whose run there is not
-    command, _, unused = cli.commands_for(known).parse_args(wanted, exit_on_error=False, print_error=False)
-    assert command.__module__ == f"leafwing.cli.{wanted[0]}"
+    arguments = [word for word in words if word not in ("--help", "--version")]
+    if arguments != words and len(arguments) < 2:
+        return  # only --help or --version
+    if arguments[0] == "train" and arguments[1:2] and arguments[1].startswith("--"):
+        arguments.insert(1, "digits")  # --help and --from need no source
+    without_from = [word for word in arguments if word != "--from"]  # there is no such run
+    command, _, unused = cli.commands_for(without_from).parse_args(arguments, exit_on_error=False, print_error=False)
+    assert command.__module__ == f"leafwing.cli.{arguments[0]}"
     assert not unused
 
 
@@ -123,9 +125,9 @@ def test_every_command_and_recipe_is_documented() -> None:
         assert f"## {verb}\n" in text
     for option in (*CALL_OPTIONS, *catalogue()):
         assert f"--{option.replace('_', '-')}" in text, f"train's --{option} is not explained"
-    about = (ROOT / "docs/guide/recipes.md").read_text(encoding="utf-8")
+    recipes_page = (ROOT / "docs/guide/recipes.md").read_text(encoding="utf-8")
     for recipe in recipes.names():
-        assert f"`{recipe}`" in about
+        assert f"`{recipe}`" in recipes_page
 
 
 def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, source: Path) -> None:
@@ -136,8 +138,8 @@ def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, sourc
     assert run.records()[-1]["costs"].keys() == {"D/adversarial", "D/local_penalty", "G/adversarial"}
     with pytest.raises(LeafwingError, match="not an installed recipe"):
         leafwing.resume("run", images="+8")
-    again = leafwing.resume("run", images="+8", trust=True)
-    assert again.records()[-1]["images"] == 24
+    resumed = leafwing.resume("run", images="+8", trust=True)
+    assert resumed.records()[-1]["images"] == 24
     samples = leafwing.Model.load("run", trust=True).sample(3, seed=1)
     assert samples.shape == (3, 3, 16, 16)
     assert commands.sample("run", 4, trust=True).is_file()
@@ -148,3 +150,27 @@ def test_the_example_of_a_term_is_right(example: Path, monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "dragan", raising=False)
     (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if "from dragan import" in text)
     exec(compile(text, "your-own-gan.md", "exec"), {})
+
+
+def test_every_benchmark_explains_itself() -> None:
+    """Imports every file of bench/ and prints its help, in one process."""
+    code = """
+import importlib, sys
+sys.path.insert(0, "bench")
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    assert module.__doc__, name
+    sys.argv = [name, "--help"]
+    try:
+        getattr(module, "main", sys.exit)()
+    except SystemExit as end:
+        assert not end.code, name
+"""
+    names = [path.stem for path in sorted((ROOT / "bench").glob("*.py"))]
+    ended = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    helps = ended.stdout.split("usage: ")[1:]
+    assert {text.split()[0] for text in helps} == {*names} - {"alternate"}
+    for text in helps:
+        undocumented = re.findall(r"^  (-{0,2}[\w-]+(?: [A-Z_]+)?)$\n(?! {10})", text, re.MULTILINE)
+        assert undocumented == [], text.split()[0]

@@ -1,6 +1,6 @@
-"""The contract: what must hold for every recipe there is. A new recipe needs no other test of its own to be trusted.
+"""The contract that every recipe fulfils. A new recipe needs no other test to be trusted.
 
-The data are 16x16 pictures (and points where the recipe takes them) made on the spot; the networks are as narrow as they may be.
+The data are 16x16 images (and points where the recipe supports them) generated on the spot; the networks are as narrow as possible.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: D
         for player in game.players.values():
             player.net.zero_grad(set_to_none=True)
         before = {n: [p.detach().clone() for p in player.net.parameters()] for n, player in game.players.items()}
-        costs = engine.take([turn], batch, Clock(0, 10**6, 0))
-        assert costs.isfinite().all()
-        assert len(costs) == len(turn.losses)
+        losses = engine.take([turn], batch, Clock(0, 10**6, 0))
+        assert losses.isfinite().all()
+        assert len(losses) == len(turn.losses)
         for player_name, player in game.players.items():
             now = list(player.net.parameters())
             moved = [not torch.equal(a, b) for a, b in zip(before[player_name], now, strict=True)]
@@ -54,59 +54,57 @@ def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: D
 
 
 @every_case
-def test_no_graph_is_built_through_who_does_not_move(name: str, spec: DataSpec) -> None:
+def test_no_graph_is_built_through_players_that_do_not_move(name: str, spec: DataSpec) -> None:
     training = start(name, spec, 10**6)
     game = training.game
     batch = training.engine.prepare(training.batches(0, training.batch))
-    seen: list[tuple[str, bool]] = []
-    for player, one in game.players.items():
-        frozen = list(one.net.parameters())
-        one.net.register_forward_hook(
-            lambda module, args, out, player=player, frozen=frozen: seen.append(
-                (player, any(p.requires_grad for p in frozen))
-            )
+    calls: list[tuple[str, bool]] = []
+    for name, player in game.players.items():
+        weights = list(player.net.parameters())
+        player.net.register_forward_hook(
+            lambda module, args, out, name=name, weights=weights: calls.append((name, any(p.requires_grad for p in weights)))
         )
-    met: set[str] = set()
+    all_called: set[str] = set()
     for turn in game.turns:
-        seen.clear()
+        calls.clear()
         training.engine.take([turn], batch, Clock(0, 10**6, 0))
-        there = {player for player, _ in seen}
-        met |= there
-        assert there >= {*turn.movers}
-        assert any(player.startswith("G") for player in there), "nobody makes fakes"
-        assert all(live == (player in turn.movers) for player, live in seen), f"{turn.moves}: {seen}"
-    assert met == {*game.players}
+        called = {player for player, _ in calls}
+        all_called |= called
+        assert called >= {*turn.movers}
+        assert any(player.startswith("G") for player in called), "no generator makes fakes"
+        assert all(live == (player in turn.movers) for player, live in calls), f"{turn.moves}: {calls}"
+    assert all_called == {*game.players}
 
 
 @every_case
-def test_costs_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) -> None:
+def test_losses_stay_finite_and_are_named_by_player(name: str, spec: DataSpec) -> None:
     training = start(name, spec, 60)
-    seen: set[str] = set()
+    names: set[str] = set()
     for tick in training.ticks(12):
-        seen |= set(tick.losses)
+        names |= set(tick.losses)
     assert training.clock.images >= 60
     expected = {f"{'+'.join(turn.movers)}/{term.name}" for turn in training.game.turns for term in turn.losses}
-    assert seen == expected
+    assert names == expected
 
 
 @every_case
 def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: str, spec: DataSpec) -> None:
-    whole = start(name, spec, 36)
-    list(whole.ticks(10**9))
+    uninterrupted = start(name, spec, 36)
+    list(uninterrupted.ticks(10**9))
     for stop_after in (1, 2, 5):
         first = start(name, spec, 36)
         turns = iter(range(stop_after - 1))
         list(first.ticks(10**9, should_stop=lambda clock, turns=turns: next(turns, None) is None))
         saved, state = tensors(first.game), copy.deepcopy(first.state())
-        torch.manual_seed(12345)  # a new process knows nothing of the old one's random state
+        torch.manual_seed(12345)  # a new process has another random state
         second = start(name, spec, 36)
         for module_name, module in second.game.modules().items():
-            own = {k.split(":", 1)[1]: v for k, v in saved.items() if k.split(":", 1)[0] == module_name}
-            module.load_state_dict(own)
+            weights = {k.split(":", 1)[1]: v for k, v in saved.items() if k.split(":", 1)[0] == module_name}
+            module.load_state_dict(weights)
         second.restore(state)
         list(second.ticks(10**9))
-        assert second.clock == whole.clock
-        assert same(tensors(second.game), tensors(whole.game)), f"stopped after turn {stop_after}"
+        assert second.clock == uninterrupted.clock
+        assert same(tensors(second.game), tensors(uninterrupted.game)), f"stopped after turn {stop_after}"
 
 
 @every_case
@@ -197,7 +195,7 @@ def test_one_hyper_parameter_has_one_name(name: str) -> None:
 
 
 @every_recipe
-def test_labels_are_asked_for_only_where_they_are_used(name: str) -> None:
+def test_labels_are_required_only_where_they_are_used(name: str) -> None:
     game = build(name, PICTURES)
     unlabelled = DataSpec(16, 16, 3)
     if "label" in game.abilities.conditions or game.abilities.classify:
@@ -208,31 +206,31 @@ def test_labels_are_asked_for_only_where_they_are_used(name: str) -> None:
 
 
 @every_case
-def test_a_critic_scores_each_sample_and_leads_back_to_it(name: str, spec: DataSpec) -> None:
+def test_a_critic_scores_each_sample_and_is_differentiable(name: str, spec: DataSpec) -> None:
     model = Model(build(name, spec), spec)
     if not model.can("judge"):
-        assert name in ("adagan", "pacgan"), "a critic of single samples is an ability: give it as `judge`"
+        assert name in ("adagan", "pacgan"), "a critic of single samples is an ability: declare it as `judge`"
         return
     samples = model.sample(5, seed=0)
     scores = model.judge(samples)
     assert scores.shape == (5,)
     assert scores.isfinite().all()
-    shown = samples.clone().requires_grad_()
+    images = samples.clone().requires_grad_()
     judge = model.game.abilities.judge
     assert judge is not None
-    (slope,) = torch.autograd.grad(judge(model.game.shown, shown, *(model.told(5) or [None])).sum(), shown)
+    (slope,) = torch.autograd.grad(judge(model.game.shown, images, *(model.told(5) or [None])).sum(), images)
     assert slope.isfinite().all()
 
 
 @every_case
-def test_render_is_generate_with_a_way_back_to_the_latents(name: str, spec: DataSpec) -> None:
+def test_render_is_a_differentiable_generate(name: str, spec: DataSpec) -> None:
     model = Model(build(name, spec), spec)
     latents = model.latents(3, seed=0).requires_grad_()
-    made = model.render(latents)
-    cut = made.detach() if spec.points else made.detach().clamp(-1, 1)
-    assert torch.allclose(cut, model.generate(latents.detach()), atol=1e-5)
+    rendered = model.render(latents)
+    clamped = rendered.detach() if spec.points else rendered.detach().clamp(-1, 1)
+    assert torch.allclose(clamped, model.generate(latents.detach()), atol=1e-5)
     if name == "bgan":
-        return  # its pictures are of two values
-    (slope,) = torch.autograd.grad(made.square().sum(), latents)
+        return  # its pixels have two values
+    (slope,) = torch.autograd.grad(rendered.square().sum(), latents)
     assert slope.isfinite().all()
-    assert name == "r3gan" or slope.abs().sum() > 0  # which begins with layers of zeros
+    assert name == "r3gan" or slope.abs().sum() > 0  # r3gan starts with layers of zeros

@@ -1,4 +1,4 @@
-"""The words: what a spec, a batch, a clock, a round, a turn, a player and a game do by themselves."""
+"""The vocabulary: behaviour of a spec, a batch, a clock, a round, a turn, a player and a game."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
     return Round(nets, real=batch.image, fake=nets.G(batch.image), judge=nets.D, clock=clock)
 
 
-def nothing(r: Round) -> torch.Tensor:
+def mean_score(r: Round) -> torch.Tensor:
     return r.fake_score.mean()
 
 
@@ -49,7 +49,7 @@ def test_a_batch_reads_fields_as_attributes_and_counts_its_samples() -> None:
     assert batch.n == 5
 
 
-def test_a_missing_field_is_answered_with_those_there_are() -> None:
+def test_an_unknown_field_is_reported_with_the_existing_ones() -> None:
     with pytest.raises(AttributeError, match=r"no field 'caption'.*image, label"):
         _ = Batch(image=torch.zeros(1), label=torch.zeros(1)).caption
 
@@ -66,7 +66,7 @@ def test_a_scheduled_number_is_a_number_or_a_function_of_the_clock() -> None:
     assert at(lambda clock: clock.images * 2.0, Clock(7, 10)) == 14.0
 
 
-def test_a_turn_is_taken_in_every_so_manieth_round_from_the_first_on() -> None:
+def test_a_turn_is_taken_every_n_rounds_from_the_first_on() -> None:
     turn = Turn("D", play, [], every=3)
     assert [turn.times(Clock(round=i)) for i in range(7)] == [1, 0, 0, 1, 0, 0, 1]
 
@@ -77,14 +77,14 @@ def test_a_turn_repeats_a_fixed_number_of_times_or_as_the_clock_says() -> None:
     assert [burst.times(Clock(round=i)) for i in range(4)] == [100, 100, 5, 5]
 
 
-def test_a_turn_is_taken_from_the_start_of_its_part_of_training_up_to_but_not_at_its_end() -> None:
+def test_during_includes_its_start_and_excludes_its_end() -> None:
     early, late = Turn("G", play, [], during=(0, 0.5)), Turn("G", play, [], during=(0.5, inf))
-    moments = [Clock(images, 100) for images in (0, 49, 50, 99, 100)]
-    assert [early.times(clock) for clock in moments] == [1, 1, 0, 0, 0]
-    assert [late.times(clock) for clock in moments] == [0, 0, 1, 1, 1]
+    clocks = [Clock(images, 100) for images in (0, 49, 50, 99, 100)]
+    assert [early.times(clock) for clock in clocks] == [1, 1, 0, 0, 0]
+    assert [late.times(clock) for clock in clocks] == [0, 0, 1, 1, 1]
 
 
-def test_every_during_and_repeat_hold_together() -> None:
+def test_every_during_and_repeat_combine() -> None:
     turn = Turn("G", play, [], every=2, repeat=3, during=(0.5, inf))
     assert turn.times(Clock(90, 100, round=4)) == 3
     assert turn.times(Clock(90, 100, round=5)) == 0
@@ -95,7 +95,7 @@ def test_movers_are_separated_by_spaces() -> None:
     assert Turn("G  E", play, []).movers == ("G", "E")
 
 
-def test_a_score_is_worked_out_when_asked_for_and_once() -> None:
+def test_a_score_is_computed_on_first_access_and_once() -> None:
     judged: list[str] = []
 
     def judge(x: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ def test_a_score_is_worked_out_when_asked_for_and_once() -> None:
     r = Round(Nets(), real=torch.ones(3, 2), fake=-torch.ones(3, 2), judge=judge)
     assert judged == []
     assert r.fake_score is r.fake_score
-    assert judged == ["fake"], "the reals were judged although nobody asked"
+    assert judged == ["fake"], "real_score was computed without being accessed"
     assert torch.equal(r.real_score, torch.full((3,), 2.0))
     assert judged == ["fake", "real"]
 
@@ -120,11 +120,11 @@ def test_facts_of_a_round_are_read_as_attributes() -> None:
     assert (r.clock.images, r.caption) == (3, "a cat")
 
 
-def test_a_critic_may_say_more_than_scores_and_is_asked_once() -> None:
-    asked: list[int] = []
+def test_a_critic_may_return_more_than_scores_and_runs_once_per_batch() -> None:
+    sizes: list[int] = []
 
     def judge(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        asked.append(len(x))
+        sizes.append(len(x))
         return x.sum(1).half(), 2 * x.half()
 
     r = Round(Nets(), torch.ones(3, 2), torch.zeros(4, 2), judge)
@@ -132,28 +132,28 @@ def test_a_critic_may_say_more_than_scores_and_is_asked_once() -> None:
     assert r.real_heads.shape == (3, 2)
     assert (r.real_score.dtype, r.fake_heads.dtype) == (torch.float32, torch.float32)
     assert r.fake_score.shape == (4,)
-    assert asked == [3, 4]
+    assert sizes == [3, 4]
     other = r.again(torch.ones(5, 2), torch.zeros(6, 2))
     assert other.real_heads.shape == (5, 2)
-    assert asked == [3, 4, 5]
+    assert sizes == [3, 4, 5]
 
 
-def test_fakes_may_be_judged_beside_something_else() -> None:
+def test_fakes_may_have_another_judge() -> None:
     r = Round(Nets(), torch.ones(3, 2), torch.ones(4, 2), lambda x: x.sum(1), judge_fake=lambda x: 5 * x.sum(1))
     assert (r.real_score.tolist(), r.fake_score.tolist()) == ([2] * 3, [10] * 4)
 
 
-def test_a_game_refuses_a_turn_of_somebody_who_does_not_play() -> None:
+def test_a_game_refuses_a_turn_of_an_unknown_player() -> None:
     players = {"G": Player(nn.Linear(2, 2)), "D": Player(nn.Linear(2, 1))}
     with pytest.raises(ValueError, match=r"moves 'E', but the players are: G, D"):
         Game(players, [Turn("G E", play, [])], Abilities())
 
 
-def test_a_player_without_half_life_keeps_no_average() -> None:
+def test_a_player_without_half_life_has_no_average() -> None:
     assert Player(nn.Linear(2, 2), Adam(0.1)).average is None
 
 
-def test_the_average_starts_equal_stands_alone_and_never_learns() -> None:
+def test_the_average_starts_equal_and_is_an_independent_frozen_copy() -> None:
     player = Player(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), Adam(0.1), ema=1000)
     assert player.average is not None
     assert torch.equal(player.average[0].weight, player.net[0].weight)
@@ -167,23 +167,25 @@ def test_the_average_starts_equal_stands_alone_and_never_learns() -> None:
 
 
 class Memory(nn.Module):
-    """A cost with state."""
+    """A loss with state."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("count", torch.zeros(1))
 
     def forward(self, r: Round) -> torch.Tensor:
         return r.fake_score.mean()
 
 
-def test_everything_with_state_is_saved_under_a_name_and_nothing_else() -> None:
+def test_modules_are_everything_with_state() -> None:
     memory = Memory()
     players = {"G": Player(nn.Linear(2, 2), ema=10), "D": Player(nn.Linear(2, 1))}
-    turns = [Turn("D", play, [Term("adversarial", nothing), Term("memory", memory)]), Turn("G", play, [Term("x", nothing)])]
+    turns = [
+        Turn("D", play, [Term("adversarial", mean_score), Term("memory", memory)]),
+        Turn("G", play, [Term("x", mean_score)]),
+    ]
     game = Game(players, turns, Abilities())
-    found = game.modules()
-    assert found == {
+    assert game.modules() == {
         "G": players["G"].net, "D": players["D"].net, "G.average": players["G"].average, "term.memory": memory,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Does it learn? Trainings of a minute or more, with thresholds that several seeds kept (docs/results/README.md has the spread)."""
+"""Does it learn? Trainings of a minute or more, with thresholds that hold for several seeds (docs/results/README.md)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from leafwing.engine import Engine, choose
 from leafwing.game import Batch, DataSpec
 from leafwing.loop import Training
 from leafwing.model import Model
+from leafwing.pixels import to_floats
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def test_cgan_makes_the_digit_that_it_is_asked_for(tmp_path: Path) -> None:
+def test_cgan_generates_the_requested_digit(tmp_path: Path) -> None:
     from digits import Reader, judge
 
     run = leafwing.train("digits", "cgan", images=50_000, seed=0, out=tmp_path / "run")
-    found = judge(leafwing.Model.load(run), Reader())
-    assert found["read_as_asked"] >= 0.95, found
-    assert found["worst_class"] >= 0.85, found
+    result = judge(leafwing.Model.load(run), Reader())
+    assert result["read_as_asked"] >= 0.95, result
+    assert result["worst_class"] >= 0.85, result
 
 
-def test_gan_finds_the_mean_and_the_spread_of_a_gaussian() -> None:
-    """The devnag experiment: the target is N(4, 1.25). Seeds 0, 1, 2 gave means 4.00, 4.03, 4.04 and spreads 1.22, 1.19, 1.20."""
+def test_gan_learns_the_mean_and_the_deviation_of_a_gaussian() -> None:
+    """The devnag experiment: the target is N(4, 1.25). Seeds 0, 1, 2 gave means 4.00, 4.03, 4.04 and deviations 1.22, 1.19, 1.20."""
     spec = DataSpec(0, 0, 1)
 
     def batches(images: int, n: int) -> Batch:
@@ -54,15 +55,15 @@ def test_wgan_gp_covers_the_ring_and_its_estimate_of_the_distance_falls(tmp_path
         "ring", "wgan_gp", images=1_000_000, seed=0, out=tmp_path / "run", threads=1, precision="fp32",
         penalty=0.1, latent=2, width=16, batch=256, beta1=0.5, lr_g=1e-4, lr_d=1e-4,
     )  # fmt: skip
-    found = coverage(leafwing.Model.load(run), "ring")
+    result = coverage(leafwing.Model.load(run), "ring")
     estimates = [-record["costs"]["D/adversarial"] for record in run.records()]
-    assert found["modes"] == 8, found
+    assert result["modes"] == 8, result
     # The ratio was 0.71, 0.69 and 0.74 with seeds 0, 1 and 2.
     assert sum(estimates[-20:]) < 0.85 * sum(estimates[:20])
 
 
 @pytest.mark.parametrize("information", [1.0, 0.0])
-def test_infogan_s_code_can_be_read_from_the_picture_and_only_with_the_information(
+def test_infogan_s_code_can_be_read_from_the_image_only_with_the_information_term(
     tmp_path: Path, information: float
 ) -> None:
     """Seeds 0, 1, 2 gave a bound of 2.264, 2.264 and 2.266 of 2.303 nats, and .054, .031 and .037 without."""
@@ -83,27 +84,27 @@ def test_infogan_s_code_can_be_read_from_the_picture_and_only_with_the_informati
     assert bound > 2.0 if information else bound < 0.3
 
 
-def test_five_labels_a_class_suffice_beside_pictures_without(tmp_path: Path) -> None:
-    """Seeds 0 to 4, with other labelled pictures each, gave errors of .069, .108, .067, .072 and .081 of 360 digits never seen."""
+def test_five_labels_per_class_suffice_with_unlabelled_images(tmp_path: Path) -> None:
+    """Seeds 0 to 4, each with other labelled images, gave errors of .069, .108, .067, .072 and .081 on 360 held-out digits."""
     run = leafwing.train(
         "digits", "improved_gan_semi", size=16, images=150_000, seed=0, out=tmp_path / "run", threads=1, width=300,
         labelled=50, hold_out=360,
     )  # fmt: skip
-    away = load("digits", size=16).split(360)[1]
-    pictures = torch.from_numpy(away.pictures(range(len(away)))).permute(0, 3, 1, 2).float() / 127.5 - 1
-    assert away.labels is not None
-    known = torch.from_numpy(away.labels[away.to_rows(np.arange(len(away)))])
-    error = (leafwing.Model.load(run).classify(pictures).argmax(1) != known).float().mean().item()
+    held_out = load("digits", size=16).split(360)[1]
+    pictures = to_floats(torch.from_numpy(held_out.pictures(range(len(held_out)))).permute(0, 3, 1, 2))
+    assert held_out.labels is not None
+    labels = torch.from_numpy(held_out.labels[held_out.to_rows(np.arange(len(held_out)))])
+    error = (leafwing.Model.load(run).classify(pictures).argmax(1) != labels).float().mean().item()
     assert error < 0.15
 
 
 @pytest.mark.parametrize("name", ["kl", "reverse_kl"])
-def test_divergences_fit_a_mixture_in_their_own_ways(name: str) -> None:
-    """Of a mixture of two Gaussians KL fits both by one wide one, reverse KL the larger alone, as theory says."""
-    from divergences import best, fitted
+def test_divergences_fit_a_mixture_differently(name: str) -> None:
+    """Of a mixture of two Gaussians, KL covers both with a wide one, and reverse KL fits only the larger, as theory predicts."""
+    from divergences import best, fit
 
     mean, deviation, _ = best(name)
-    assert fitted(name, 0, 4_000) == pytest.approx((mean, deviation), abs=0.1)
+    assert fit(name, 0, 4_000) == pytest.approx((mean, deviation), abs=0.1)
 
 
 @pytest.mark.parametrize("case", ["dcgan", "cgan", "wgan_gp", "gan on the ring", "r3gan on the ring"])
@@ -123,9 +124,9 @@ def test_healthy_trainings_raise_no_alarm(case: str) -> None:
         ("dcgan on 64", "", {"overfit"}),
     ],
 )
-def test_ill_trainings_raise_the_right_alarm(case: str, fault: str, kinds: set[str]) -> None:
-    """Each was noticed with every seed that was tried; docs/guide/health.md has how many."""
+def test_faulty_trainings_raise_the_correct_alarm(case: str, fault: str, kinds: set[str]) -> None:
+    """Each was detected with every seed; docs/guide/health.md has their number."""
     from health import CASES, FAULTS, watch
 
-    found = leafwing_health.alarms(watch(CASES[case], FAULTS.get(fault), 0, None))
-    assert kinds <= {alarm.kind for alarm in found}
+    alarms = leafwing_health.alarms(watch(CASES[case], FAULTS.get(fault), 0, None))
+    assert kinds <= {alarm.kind for alarm in alarms}

@@ -1,4 +1,4 @@
-"""The README's commands and Python lines, run as they stand, but for fewer images."""
+"""The README's commands and Python lines run unchanged, except for fewer images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SHELL = [line.split("#")[0].strip() for kind, block in BLOCKS if kind == "bash" 
 
 
 @pytest.fixture
-def beside_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a folder `photos` of 70 pictures in it."""
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a folder `photos` of 70 images in it."""
     (tmp_path / "photos").mkdir()
     noise = np.random.default_rng(0)
     for i in range(70):
@@ -31,31 +31,31 @@ def beside_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_leafwing_command_of_the_readme_works(
-    beside_photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    working_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own, "STEPS", 2)
     commands = [line for line in SHELL if line.startswith("leafwing ")]
     assert len(commands) >= 8
     for line in commands:
-        words = shlex.split(re.sub(r"\d+k\b", "64", line).replace("--seeds 3", "--seeds 1"))[1:]
-        if words[0] == "train":
+        arguments = shlex.split(re.sub(r"\d+k\b", "64", line).replace("--seeds 3", "--seeds 1"))[1:]
+        if arguments[0] == "train":
             small = {"--threads": "1", "--save-every": "32", "--width": "8", "--batch": "16"}
-            words += [word for option, value in small.items() if option not in words for word in (option, value)]
-        if words[0] == "compare":
-            words += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
-        assert cli.run(words) == 0, (line, capsys.readouterr().err)
-    assert len(list((beside_photos / "runs").iterdir())) == 3
-    assert (beside_photos / "report" / "report.html").is_file()
+            arguments += [x for option, value in small.items() if option not in arguments for x in (option, value)]
+        if arguments[0] == "compare":
+            arguments += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
+        assert cli.run(arguments) == 0, (line, capsys.readouterr().err)
+    assert len(list((working_folder / "runs").iterdir())) == 3
+    assert (working_folder / "report" / "report.html").is_file()
 
 
-def test_every_python_line_of_the_readme_works(beside_photos: Path) -> None:
+def test_every_python_line_of_the_readme_works(working_folder: Path) -> None:
     code = "\n".join(block for kind, block in BLOCKS if kind == "python")
     names: dict[str, object] = {}
     exec(code.replace('images="200k"', "images=64, width=8, batch=16, threads=1"), names)
     assert names["samples"].shape == (64, 3, 64, 64)  # type: ignore[attr-defined]
 
 
-def test_every_make_target_of_the_readme_exists_and_the_demo_is_the_command_beside_it() -> None:
+def test_make_targets_exist_and_the_demo_is_the_readmes_command() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in [line.removeprefix("make ") for line in SHELL if line.startswith("make ")]:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
@@ -64,8 +64,8 @@ def test_every_make_target_of_the_readme_exists_and_the_demo_is_the_command_besi
 
 
 def test_the_table_of_recipes_is_complete() -> None:
-    listed = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    assert sorted(listed) == recipes.names()
+    names = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert sorted(names) == recipes.names()
 
 
 def test_continuous_integration_runs_the_readmes_own_commands() -> None:

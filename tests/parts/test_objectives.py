@@ -1,4 +1,4 @@
-"""Each objective against numbers worked out by hand from its formula (sp(t) = ln(1 + e^t))."""
+"""Each objective, compared with numbers computed by hand from its formula (sp(t) = ln(1 + e^t))."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_the_critic_pays_what_the_formula_says(name: str) -> None:
+def test_the_critics_loss_equals_the_formula(name: str) -> None:
     objective, critic, _ = TABLE[name]
     assert objective.critic(scores()).item() == pytest.approx(critic, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_the_generator_pays_what_the_formula_says(name: str) -> None:
+def test_the_generators_loss_equals_the_formula(name: str) -> None:
     objective, _, generator = TABLE[name]
     assert objective.generator(scores()).item() == pytest.approx(generator, rel=1e-6)
 
 
-def test_least_squares_is_the_papers_code_unless_said_otherwise() -> None:
+def test_least_squares_defaults_to_the_papers_code() -> None:
     assert least_squares().critic(scores()).item() == TABLE["ls(0,1,1)"][0].critic(scores()).item()
     assert least_squares().generator(scores()).item() == TABLE["ls(0,1,1)"][0].generator(scores()).item()
 
@@ -99,39 +99,39 @@ def test_when_the_critic_wins_minimax_gives_no_gradient_and_non_saturating_a_ful
     assert gradient(non_saturating, -20.0) == pytest.approx(-1.0, abs=1e-6)
 
 
-def test_every_generator_wants_its_scores_higher() -> None:
+def test_every_generator_loss_falls_with_its_scores() -> None:
     for objective in (minimax, non_saturating, wasserstein, relativistic, least_squares()):
         assert gradient(objective, 0.0) < 0
 
 
-def test_minus_the_wasserstein_critics_cost_is_the_gap_between_the_means() -> None:
+def test_minus_the_wasserstein_critics_loss_is_the_gap_between_the_means() -> None:
     assert -wasserstein.critic(scores((4.0, 6.0), (1.0, 2.0))).item() == pytest.approx(3.5)
 
 
-def test_the_relativistic_objective_looks_at_differences_alone() -> None:
-    moved = scores(tuple(r + 7 for r in REAL), tuple(f + 7 for f in FAKE))
-    assert relativistic.critic(moved).item() == pytest.approx(relativistic.critic(scores()).item(), rel=1e-6)
-    assert relativistic.generator(moved).item() == pytest.approx(relativistic.generator(scores()).item(), rel=1e-6)
+def test_the_relativistic_objective_depends_only_on_differences() -> None:
+    shifted = scores(tuple(r + 7 for r in REAL), tuple(f + 7 for f in FAKE))
+    assert relativistic.critic(shifted).item() == pytest.approx(relativistic.critic(scores()).item(), rel=1e-6)
+    assert relativistic.generator(shifted).item() == pytest.approx(relativistic.generator(scores()).item(), rel=1e-6)
 
 
-def test_the_relativistic_objective_judges_in_pairs_not_against_the_mean() -> None:
-    one, other = scores((3.0, -3.0), (3.0, -3.0)), scores((3.0, -3.0), (-3.0, 3.0))
-    assert relativistic.critic(one).item() == pytest.approx(log(2), rel=1e-6)
-    assert relativistic.critic(other).item() == pytest.approx((sp(-6) + sp(6)) / 2, rel=1e-6)
+def test_the_relativistic_objective_compares_pairs_not_means() -> None:
+    equal, crossed = scores((3.0, -3.0), (3.0, -3.0)), scores((3.0, -3.0), (-3.0, 3.0))
+    assert relativistic.critic(equal).item() == pytest.approx(log(2), rel=1e-6)
+    assert relativistic.critic(crossed).item() == pytest.approx((sp(-6) + sp(6)) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_extreme_scores_give_finite_costs_and_gradients(name: str) -> None:
+def test_extreme_scores_give_finite_losses_and_gradients(name: str) -> None:
     objective = TABLE[name][0]
     s = scores((1e4, -1e4), (-1e4, 1e4))
     s.real_score.requires_grad_()
-    for cost in (objective.critic(s), objective.generator(s)):
-        assert torch.isfinite(cost)
-        slopes = torch.autograd.grad(cost, [s.real_score, s.fake_score], allow_unused=True)
+    for loss in (objective.critic(s), objective.generator(s)):
+        assert torch.isfinite(loss)
+        slopes = torch.autograd.grad(loss, [s.real_score, s.fake_score], allow_unused=True)
         assert all(torch.isfinite(slope).all() for slope in slopes if slope is not None)
 
 
-# f, the first derivative at a ratio of densities (which the optimal critic says), f* and g_f, as in the paper's tables 2 and 6
+# f, the first derivative at a ratio of densities (the output of the optimal critic), f* and g_f, as in the paper's tables 2 and 6
 CONJUGATES = {
     "total_variation": lambda t: t,
     "kl": lambda t: exp(t - 1),
@@ -151,11 +151,11 @@ F = {
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_what_a_divergence_costs_is_the_conjugate_of_what_it_says(name: str) -> None:
+def test_the_conjugate_belongs_to_the_activation(name: str) -> None:
     for v in (-1.5, -0.2, 0.0, 0.7, 2.0):
-        said = DIVERGENCES[name].activation(torch.tensor(v, dtype=torch.float64)).item()
-        cost = DIVERGENCES[name].conjugate(torch.tensor(v, dtype=torch.float64)).item()
-        assert cost == pytest.approx(CONJUGATES[name](said), rel=1e-9, abs=1e-12)
+        output = DIVERGENCES[name].activation(torch.tensor(v, dtype=torch.float64)).item()
+        value = DIVERGENCES[name].conjugate(torch.tensor(v, dtype=torch.float64)).item()
+        assert value == pytest.approx(CONJUGATES[name](output), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
@@ -167,23 +167,23 @@ def test_the_best_critic_of_two_coins_measures_their_divergence(name: str) -> No
 
     def bound() -> torch.Tensor:
         optimiser.zero_grad()
-        cost = -((p * f.activation(v)).sum() - (q * f.conjugate(v)).sum())
-        cost.backward()
-        return cost
+        loss = -((p * f.activation(v)).sum() - (q * f.conjugate(v)).sum())
+        loss.backward()
+        return loss
 
     optimiser.step(bound)
     expected = sum(b * F[name](a / b) for a, b in zip(p.tolist(), q.tolist(), strict=True))
     assert -bound().item() == pytest.approx(expected, rel=1e-3)
-    assert v[0] > v[1], "what real samples show more often has the higher score"
+    assert v[0] > v[1], "outcomes that are more frequent in real samples have the higher score"
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_both_costs_of_the_generator_fall_when_fakes_score_higher(name: str) -> None:
+def test_both_generator_losses_fall_when_fakes_score_higher(name: str) -> None:
     for saturating in (False, True):
         objective, s = variational(name, saturating=saturating), scores()
         objective.generator(s).backward()
         assert (s.fake_score.grad < 0).all()
 
 
-def test_jensen_shannon_is_the_gans_cost_less_a_constant() -> None:
+def test_jensen_shannon_is_the_gans_loss_minus_a_constant() -> None:
     assert variational("jensen_shannon").critic(scores()).item() == pytest.approx(CRITIC_LOGISTIC - 2 * log(2), rel=1e-6)

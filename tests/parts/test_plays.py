@@ -1,4 +1,4 @@
-"""How rounds are played: fresh latents, separate batches, one condition for both; and the order of a duel."""
+"""Plays: fresh latents, separate batches, one condition for both networks; and the order of turns in a duel."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ pytestmark = pytest.mark.machine
 BATCH = Batch(image=torch.ones(4, 2), label=torch.tensor([0, 1, 1, 2]))
 
 
-class Listener(nn.Module):
-    """A network that keeps what it was given."""
+class Recorder(nn.Module):
+    """A network that stores its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.given: list[tuple[Tensor, ...]] = []
+        self.inputs: list[tuple[Tensor, ...]] = []
 
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
-        self.given.append((x, *condition))
+        self.inputs.append((x, *condition))
         return x * 2
 
 
-class Judge(Listener):
-    """One that answers with scores."""
+class Judge(Recorder):
+    """A critic that stores its inputs."""
 
     def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
         return super().forward(x, *condition).sum(1)
 
 
 def nets() -> Nets:
-    return Nets(G=Listener(), D=Judge())
+    return Nets(G=Recorder(), D=Judge())
 
 
-def test_each_round_has_fresh_latents_of_the_batchs_number() -> None:
-    played, play = nets(), sampling(Normal(2))
+def test_each_round_has_fresh_latents_of_the_batch_size() -> None:
+    networks, play = nets(), sampling(Normal(2))
     torch.manual_seed(0)
-    play(played, BATCH, Clock())
-    play(played, BATCH, Clock())
-    (first,), (second,) = played.G.given
+    play(networks, BATCH, Clock())
+    play(networks, BATCH, Clock())
+    (first,), (second,) = networks.G.inputs
     assert first.shape == second.shape == (4, 2)
     assert not torch.equal(first, second)
 
 
-def test_a_round_holds_the_reals_what_g_made_and_the_clock() -> None:
-    played, clock = nets(), Clock(12, 100, 3)
-    r = sampling(Normal(2))(played, BATCH, clock)
+def test_a_round_holds_real_and_fake_samples_and_the_clock() -> None:
+    networks, clock = nets(), Clock(12, 100, 3)
+    r = sampling(Normal(2))(networks, BATCH, clock)
     assert r.real is BATCH.image
-    assert torch.equal(r.fake, played.G.given[0][0] * 2)
+    assert torch.equal(r.fake, networks.G.inputs[0][0] * 2)
     assert r.clock is clock
-    assert r.nets is played
+    assert r.nets is networks
 
 
-def test_nobody_is_judged_until_a_score_is_asked_for() -> None:
-    played = nets()
-    r = sampling(Normal(2))(played, BATCH, Clock())
-    assert played.D.given == []
+def test_the_critic_runs_only_when_a_score_is_accessed() -> None:
+    networks = nets()
+    r = sampling(Normal(2))(networks, BATCH, Clock())
+    assert networks.D.inputs == []
     assert r.fake_score.shape == (4,)
-    assert len(played.D.given) == 1
+    assert len(networks.D.inputs) == 1
 
 
 def test_real_and_fake_are_judged_as_separate_batches() -> None:
-    played = nets()
-    r = sampling(Normal(2))(played, BATCH, Clock())
+    networks = nets()
+    r = sampling(Normal(2))(networks, BATCH, Clock())
     _ = r.real_score, r.fake_score
-    assert [len(x) for (x,) in played.D.given] == [4, 4]
-    assert torch.equal(played.D.given[0][0], r.real)
-    assert torch.equal(played.D.given[1][0], r.fake)
+    assert [len(x) for (x,) in networks.D.inputs] == [4, 4]
+    assert torch.equal(networks.D.inputs[0][0], r.real)
+    assert torch.equal(networks.D.inputs[1][0], r.fake)
 
 
 def test_batch_statistics_of_the_fakes_do_not_touch_the_reals_scores() -> None:
@@ -84,23 +84,23 @@ def test_batch_statistics_of_the_fakes_do_not_touch_the_reals_scores() -> None:
     assert torch.equal(play(far, batch, Clock()).real_score, play(near, batch, Clock()).real_score)
 
 
-def test_a_condition_is_told_to_both() -> None:
-    played = nets()
-    r = sampling(Normal(2), "label")(played, BATCH, Clock())
+def test_a_condition_is_passed_to_both_networks() -> None:
+    networks = nets()
+    r = sampling(Normal(2), "label")(networks, BATCH, Clock())
     _ = r.real_score, r.fake_score
-    assert torch.equal(played.G.given[0][1], BATCH.label)
-    assert [torch.equal(condition, BATCH.label) for _, condition in played.D.given] == [True, True]
+    assert torch.equal(networks.G.inputs[0][1], BATCH.label)
+    assert [torch.equal(condition, BATCH.label) for _, condition in networks.D.inputs] == [True, True]
 
 
-def test_without_a_condition_labels_are_told_to_nobody() -> None:
-    played = nets()
-    r = sampling(Normal(2))(played, BATCH, Clock())
+def test_without_a_condition_no_labels_are_passed() -> None:
+    networks = nets()
+    r = sampling(Normal(2))(networks, BATCH, Clock())
     _ = r.real_score
-    assert len(played.G.given[0]) == len(played.D.given[0]) == 1
+    assert len(networks.G.inputs[0]) == len(networks.D.inputs[0]) == 1
 
 
 def play(nets: Nets, batch: Batch, clock: Clock) -> None:
-    raise AssertionError("a duel does not play by itself")
+    raise AssertionError("duel() must not call the play")
 
 
 OBJECTIVE = Objective(critic=lambda s: torch.tensor(1.0), generator=lambda s: torch.tensor(2.0))
@@ -112,7 +112,7 @@ def test_in_a_duel_the_critic_moves_first_and_the_generator_once() -> None:
     assert (g.movers, g.times(Clock())) == (("G",), 1)
 
 
-def test_each_side_pays_its_own_half_of_the_objective_and_only_the_critic_the_rest() -> None:
+def test_each_side_minimises_its_half_of_the_objective_and_the_critic_the_extra_terms() -> None:
     from leafwing.game import Term
 
     extra = Term("extra", lambda r: torch.tensor(3.0), input_gradient=True)
@@ -127,23 +127,23 @@ def test_how_often_the_critic_moves_may_follow_the_clock() -> None:
     assert [g.times(Clock(round=i)) for i in range(3)] == [1, 1, 1]
 
 
-def test_what_is_done_after_a_step_is_done_after_the_critics_steps_alone() -> None:
+def test_after_applies_to_the_critic_only() -> None:
     after = [lambda nets: None]
     d, g = duel(play, OBJECTIVE, after=after)  # type: ignore[arg-type]
     assert list(d.after) == after
     assert list(g.after) == []
 
 
-def test_the_ability_that_goes_with_sampling_hands_latents_and_condition_to_g() -> None:
-    played, z, label = nets(), torch.ones(3, 2), torch.tensor([2, 0, 1])
-    plain, told = generating(Normal(2)), generating(Normal(2), "label")
+def test_generating_passes_latents_and_condition_to_g() -> None:
+    networks, z, label = nets(), torch.ones(3, 2), torch.tensor([2, 0, 1])
+    plain, conditional = generating(Normal(2)), generating(Normal(2), "label")
     assert plain.generate is not None
-    assert told.generate is not None
-    assert torch.equal(plain.generate(played, z, None), z * 2)
-    told.generate(played, z, label)
-    assert len(played.G.given[0]) == 1
-    assert torch.equal(played.G.given[1][1], label)
-    assert (plain.conditions, told.conditions) == ((), ("label",))
+    assert conditional.generate is not None
+    assert torch.equal(plain.generate(networks, z, None), z * 2)
+    conditional.generate(networks, z, label)
+    assert len(networks.G.inputs[0]) == 1
+    assert torch.equal(networks.G.inputs[1][1], label)
+    assert (plain.conditions, conditional.conditions) == ((), ("label",))
     assert plain.prior == Normal(2)
 
 
@@ -153,15 +153,15 @@ def test_a_condition_that_the_batch_does_not_hold_is_an_error() -> None:
 
 
 def test_a_packed_critic_sees_neighbours_side_by_side() -> None:
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     class Wide(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            seen.append(x)
+            inputs.append(x)
             return x.flatten(1).sum(1)
 
     x = torch.arange(24.0).view(6, 1, 2, 2)
     assert Packed(Wide(), 3)(x).tolist() == [x[:3].sum(), x[3:].sum()]
-    assert torch.equal(seen[0][1], x[3:, 0])
-    assert Packed(Wide(), 4)(x).tolist() == [x[:4].sum(), x[4:].sum() + x[:2].sum()], "the first are shown once more"
+    assert torch.equal(inputs[0][1], x[3:, 0])
+    assert Packed(Wide(), 4)(x).tolist() == [x[:4].sum(), x[4:].sum() + x[:2].sum()], "the first samples are repeated"
     assert Packed(Wide(), 2)(torch.ones(1, 5)).tolist() == [10]

@@ -1,4 +1,4 @@
-"""Priors: moments, ranges, determinism, and what a wrong name is answered with."""
+"""Priors: moments, ranges, determinism, and the error for an unknown name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def draw(name: str, n: int = 4000, size: int = 5, seed: int = 0) -> torch.Tensor
 
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
-def test_latents_have_one_row_a_sample(name: str) -> None:
+def test_latents_have_one_row_per_sample(name: str) -> None:
     assert draw(name, 7, 3).shape == (7, 3)
     assert by_name(name, 3).size == 3
 
@@ -42,7 +42,7 @@ def test_numbers_of_a_latent_are_independent(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["normal", "uniform"])
-def test_a_generator_decides_the_latents_and_the_global_one_is_left_alone(name: str) -> None:
+def test_latents_depend_only_on_the_generator_if_there_is_one(name: str) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     assert torch.equal(draw(name, seed=1), draw(name, seed=1))
@@ -54,29 +54,29 @@ def test_a_generator_decides_the_latents_and_the_global_one_is_left_alone(name: 
 def test_without_a_generator_latents_are_fresh_and_follow_the_global_seed(name: str) -> None:
     prior = by_name(name, 4)
     torch.manual_seed(3)
-    one, two = prior(2), prior(2)
+    first, second = prior(2), prior(2)
     torch.manual_seed(3)
-    assert not torch.equal(one, two)
-    assert torch.equal(prior(2), one)
+    assert not torch.equal(first, second)
+    assert torch.equal(prior(2), first)
 
 
-def test_names_give_the_priors_they_say() -> None:
+def test_priors_are_found_by_name() -> None:
     assert by_name("normal", 4) == Normal(4)
     assert by_name("uniform", 4) == Uniform(4)
 
 
-def test_an_unknown_prior_is_answered_with_those_there_are() -> None:
+def test_an_unknown_prior_is_reported_with_the_existing_ones() -> None:
     with pytest.raises(ValueError, match="no prior 'cauchy'; there are: normal, uniform"):
         by_name("cauchy", 4)
 
 
 @pytest.mark.parametrize("size", [0, -3])
-def test_a_latent_needs_a_number(size: int) -> None:
+def test_a_latent_needs_a_positive_size(size: int) -> None:
     with pytest.raises(ValueError, match=f"at least 1, not {size}"):
         by_name("normal", size)
 
 
-def test_a_category_is_a_one_among_zeros_each_as_likely() -> None:
+def test_categories_are_one_hot_and_uniform() -> None:
     z = Categorical(4)(8000, generator=torch.Generator().manual_seed(0))
     assert z.shape == (8000, 4)
     assert set(z.unique().tolist()) == {0.0, 1.0}
@@ -84,7 +84,7 @@ def test_a_category_is_a_one_among_zeros_each_as_likely() -> None:
     assert z.mean(0).tolist() == pytest.approx([0.25] * 4, abs=0.02)
 
 
-def test_a_product_lays_its_factors_side_by_side_by_name() -> None:
+def test_a_product_concatenates_its_named_factors() -> None:
     z = Product({"noise": Normal(3), "digit": Categorical(10), "slant": Uniform(1)})
     latents = z(500, generator=torch.Generator().manual_seed(0))
     assert z.size == latents.shape[1] == 14

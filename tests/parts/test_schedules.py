@@ -1,4 +1,4 @@
-"""Schedules: where they start, where they end, and a point on the way that can be worked out by hand."""
+"""Schedules: start, end, and a point in between that is computed by hand."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_cosine_is_flat_at_both_ends() -> None:
 
 
 @pytest.mark.parametrize(("images", "value"), [(0, 0.5), (100, 0.55), (400, 0.7), (9999, 0.7)])
-def test_linear_goes_straight_over_so_many_images_and_stays(images: int, value: float) -> None:
+def test_linear_reaches_its_end_and_stays(images: int, value: float) -> None:
     assert linear(0.5, 0.7, images=400)(Clock(images)) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("images", "value"), [(0, 8.0), (100, 4.0), (200, 2.0), (50, 8 / 2**0.5)])
-def test_decay_divides_by_its_factor_every_so_many_images(images: int, value: float) -> None:
+def test_decay_divides_by_its_factor_at_every_interval(images: int, value: float) -> None:
     assert decay(8.0, 2.0, images=100)(Clock(images)) == pytest.approx(value)
 
 

@@ -1,4 +1,4 @@
-"""AdaGAN: who moves when, what a sample weighs, and how the mixture is sampled."""
+"""AdaGAN: which players move when, the weights of samples, and sampling of the mixture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tiny import POINTS, batches
 pytestmark = pytest.mark.machine
 
 
-def made(**options: Any) -> Game:
+def build(**options: Any) -> Game:
     small = {"components": 3, "latent": 2, "width": 2, "batch": 8}
     torch.manual_seed(0)
     return recipes.build("adagan", recipes.find("adagan"), POINTS, recipes.describe("adagan").resolve(small | options))
@@ -30,17 +30,17 @@ def movers(game: Game, progress: float) -> list[str]:
 
 
 def test_components_learn_one_after_another() -> None:
-    game = made()
+    game = build()
     assert movers(game, 0) == movers(game, 0.333) == ["D", "G"]
     assert movers(game, 0.334) == movers(game, 0.666) == ["D2", "G2", "C", "L"]
     assert movers(game, 0.667) == movers(game, 1) == ["D3", "G3", "C", "L"]
-    assert movers(made(weights="bagging"), 0.5) == ["D2", "G2"]
-    assert set(made(weights="bagging").players) == {"G", "D", "G2", "D2", "G3", "D3"}
-    assert set(made(components=1).players) == {"G", "D"}
+    assert movers(build(weights="bagging"), 0.5) == ["D2", "G2"]
+    assert set(build(weights="bagging").players) == {"G", "D", "G2", "D2", "G3", "D3"}
+    assert set(build(components=1).players) == {"G", "D"}
 
 
-def test_whoever_is_done_or_has_not_begun_stands_still() -> None:
-    game = made()
+def test_finished_and_future_components_stand_still() -> None:
+    game = build()
     training = Training(game, batches(POINTS), Engine(game, choose("cpu", "fp32", 1)), images=240, batch=8)
     before = {name: [p.clone() for p in player.net.parameters()] for name, player in game.players.items()}
     phases = []
@@ -56,33 +56,33 @@ def test_whoever_is_done_or_has_not_begun_stands_still() -> None:
     assert phases == [{"D", "G"}, {"D2", "G2", "C", "L"}, {"D3", "G3", "C", "L"}]
 
 
-def test_c_is_shown_the_components_before_alone() -> None:
-    game = made()
-    asked: list[str] = []
+def test_c_sees_only_earlier_components() -> None:
+    game = build()
+    sampled: list[str] = []
     for name in ("G", "G2", "G3"):
-        getattr(game.nets, name).register_forward_hook(lambda module, args, out, name=name: asked.append(name))
+        getattr(game.nets, name).register_forward_hook(lambda module, args, out, name=name: sampled.append(name))
     batch = batches(POINTS)(0, 8)
     for turn, expected in zip([turn for turn in game.turns if turn.moves == "C"], [["G"], ["G", "G2"]], strict=True):
-        asked.clear()
+        sampled.clear()
         turn.play(game.nets, batch, Clock(0, 100, 0))
-        assert asked == expected
+        assert sampled == expected
 
 
 def by_sorting(r: Tensor, beta: float) -> Tensor:
-    """N times the paper's weights of N samples: lambda is the least of those that the first k samples would need."""
+    """N times the paper's weights of N samples: lambda is the minimum over k of the value for the first k samples."""
     covered = ((1 - beta) * r).sort().values
     level = ((len(r) * beta + covered.cumsum(0)) / torch.arange(1, len(r) + 1)).min()
     return (level - (1 - beta) * r).clamp_min(0) / beta
 
 
-def test_by_hand() -> None:
-    """Two samples that the mixture does not have, two that it has twice: at beta 1/2, lambda is 1 and those two weigh nothing."""
+def test_sorting_by_hand() -> None:
+    """Two samples that the mixture lacks, two that it has twice: at beta 1/2, lambda is 1 and the latter weigh nothing."""
     assert by_sorting(torch.tensor([0.0, 2.0, 0.0, 2.0]), 0.5).tolist() == [2, 0, 2, 0]
     assert by_sorting(torch.ones(5), 0.25).tolist() == pytest.approx([1] * 5)
 
 
 @pytest.mark.parametrize("beta", [1 / 2, 1 / 3, 1 / 5])
-def test_the_level_that_is_learnt_is_the_one_that_sorting_finds(beta: float) -> None:
+def test_the_learned_level_equals_the_sorted_one(beta: float) -> None:
     r = torch.randn(500, generator=torch.Generator().manual_seed(1)).mul(2).exp()
     excess = Excess()
     step = torch.optim.SGD(excess.parameters(), 0.1)
@@ -93,43 +93,43 @@ def test_the_level_that_is_learnt_is_the_one_that_sorting_finds(beta: float) -> 
     assert torch.allclose(excess((1 - beta) * r) / beta, by_sorting(r, beta), atol=1e-3)
 
 
-def test_what_the_mixture_lacks_weighs_more_and_a_sure_critic_leaves_all_alike() -> None:
-    game = made()
+def test_what_the_mixture_lacks_weighs_more_and_a_confident_critic_weighs_all_equally() -> None:
+    game = build()
     turn = next(turn for turn in game.turns if turn.moves == "D2")
 
     class Fixed(torch.nn.Module):
-        def __init__(self, says: Any) -> None:
+        def __init__(self, function: Any) -> None:
             super().__init__()
-            self.says = says
+            self.function = function
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.says(x)
+            return self.function(x)
 
     real = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     nets = game.nets
-    judged = Nets(**{**vars(nets), "D2": Fixed(lambda x: x[:, 0]), "C": Fixed(lambda x: 100.0 * x[:, 0])})
-    r = turn.play(judged, batches(POINTS)(0, 2), Clock(0, 100, 0))
-    cost = turn.losses[0].loss(r.again(real, torch.zeros(2, 2)))
+    fixed = Nets(**{**vars(nets), "D2": Fixed(lambda x: x[:, 0]), "C": Fixed(lambda x: 100.0 * x[:, 0])})
+    r = turn.play(fixed, batches(POINTS)(0, 2), Clock(0, 100, 0))
+    loss = turn.losses[0].loss(r.again(real, torch.zeros(2, 2)))
     softplus = torch.nn.functional.softplus
-    # r is 0 and e^100: with lambda still 1 they weigh 2 and 0.
-    assert cost.item() == pytest.approx((2 * softplus(torch.tensor(-1.0)) / 2 + softplus(torch.tensor(0.0))).item())
-    sure = Nets(**{**vars(judged), "C": Fixed(lambda x: torch.full((len(x),), 100.0))})
-    sure.L.level.data.fill_(0.5)  # where it settles
-    cost = turn.losses[0].loss(turn.play(sure, batches(POINTS)(0, 2), Clock(0, 100, 0)).again(real, torch.zeros(2, 2)))
-    alike = softplus(-real[:, 0]).mean() + softplus(torch.tensor(0.0))
-    assert cost.item() == pytest.approx(alike.item())
+    # r is 0 and e^100: with the initial lambda of 1 they weigh 2 and 0.
+    assert loss.item() == pytest.approx((2 * softplus(torch.tensor(-1.0)) / 2 + softplus(torch.tensor(0.0))).item())
+    confident = Nets(**{**vars(fixed), "C": Fixed(lambda x: torch.full((len(x),), 100.0))})
+    confident.L.level.data.fill_(0.5)  # its equilibrium
+    loss = turn.losses[0].loss(turn.play(confident, batches(POINTS)(0, 2), Clock(0, 100, 0)).again(real, torch.zeros(2, 2)))
+    equal = softplus(-real[:, 0]).mean() + softplus(torch.tensor(0.0))
+    assert loss.item() == pytest.approx(equal.item())
 
 
-def test_a_model_samples_every_component_and_can_be_asked_for_one() -> None:
-    game = made()
+def test_a_model_samples_every_component_or_one() -> None:
+    game = build()
     for net in (game.nets.G, game.nets.G2, game.nets.G3):
         net.begin()
     model = Model(game, POINTS)
     assert model.codes == {"component": 3, "noise": 2}
     latents = model.latents(40)
-    which, z = latents[:, :3].argmax(1), latents[:, 3:]
-    assert set(which.tolist()) == {0, 1, 2}
+    components, z = latents[:, :3].argmax(1), latents[:, 3:]
+    assert set(components.tolist()) == {0, 1, 2}
     each = torch.stack([net(z) for net in (game.nets.G, game.nets.G2, game.nets.G3)])
-    assert torch.allclose(model.generate(latents), each[which, torch.arange(40)].detach(), atol=1e-6)
+    assert torch.allclose(model.generate(latents), each[components, torch.arange(40)].detach(), atol=1e-6)
     swept = model.sweep(latents[:1], "component")
     assert torch.allclose(model.generate(swept), each[:, 0].detach(), atol=1e-6)

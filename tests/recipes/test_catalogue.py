@@ -1,4 +1,4 @@
-"""Recipes are described from their text, without running it and without torch; bad ones are refused in plain words."""
+"""Recipes are described from their source text, without running it and without torch; invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leafwing.parts import priors
 from leafwing.recipes import Card, Option
 
 NAMES = recipes.names()
-KNOWN = {"gan", "cgan", "dcgan", "dcgan_selu", "wgan", "wgan_gp", "lsgan", "r3gan"}
+EXPECTED = {"gan", "cgan", "dcgan", "dcgan_selu", "wgan", "wgan_gp", "lsgan", "r3gan"}
 
 GOOD = '''"""Mine. Ant & Bee 2031, A Title: with a colon, arXiv:3101.00001
 
@@ -62,8 +62,8 @@ def write(folder: Path, text: str, name: str = "mine.py") -> str:
     return str(folder / name)
 
 
-def test_the_recipes_there_should_be_are_there_and_helpers_are_none() -> None:
-    assert set(NAMES) >= KNOWN
+def test_all_recipes_are_found_and_helpers_are_not() -> None:
+    assert set(NAMES) >= EXPECTED
     assert not any(name.startswith("_") for name in NAMES)
     assert sorted(NAMES) == NAMES
 
@@ -83,7 +83,7 @@ def test_the_first_line_names_title_authors_year_and_paper(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_has_a_meaning_and_a_default_that_it_allows(name: str) -> None:
+def test_every_option_has_a_help_text_and_a_valid_default(name: str) -> None:
     card = recipes.describe(name)
     assert card.options
     for option in card.options:
@@ -94,7 +94,7 @@ def test_every_option_has_a_meaning_and_a_default_that_it_allows(name: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_card_says_what_the_signature_says(name: str) -> None:
+def test_the_card_equals_the_signature(name: str) -> None:
     import inspect
 
     signature = inspect.signature(recipes.find(name))
@@ -104,12 +104,12 @@ def test_the_card_says_what_the_signature_says(name: str) -> None:
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])
 
 
-def test_points_have_defaults_of_their_own(tmp_path: Path) -> None:
+def test_points_have_other_defaults(tmp_path: Path) -> None:
     card = recipes.describe(
         write(tmp_path, GOOD.replace("\n\ndef mine", '\n\nPOINTS = {"lr_g": 1, "tilt": 4}\n\n\ndef mine'))
     )
     assert card.points == {"lr_g": 1.0, "tilt": 4}
-    assert {one.name: one.help for one in card.options}["tilt"] == "a tilt: with a colon. For points: 4."
+    assert {option.name: option.help for option in card.options}["tilt"] == "a tilt: with a colon. For points: 4."
     assert card.resolve({})["lr_g"] == 1e-3
     assert card.resolve({}, points=True) == {**card.resolve({}), "lr_g": 1.0, "tilt": 4}
     assert card.resolve({"tilt": 5}, points=True)["tilt"] == 5
@@ -135,7 +135,7 @@ def test_one_name_means_one_type_everywhere() -> None:
     for card in recipes.catalogue():
         for option in card.options:
             kinds.setdefault(option.name, set()).add(option.type)
-    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+    assert {name: types for name, types in kinds.items() if len(types) > 1} == {}
 
 
 def test_the_catalogue_is_in_order_of_years() -> None:
@@ -151,8 +151,8 @@ def test_describing_all_recipes_needs_neither_torch_nor_numpy() -> None:
         "ran = [name for name in sys.modules if name.startswith('leafwing.recipes.')];"
         "print(json.dumps([len(cards), heavy, ran]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [len(NAMES), [], []]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout) == [len(NAMES), [], []]
 
 
 # --- one option ------------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ CHOICE = Option("way", str, "up", "", ("up", "down"))
 
 
 @pytest.mark.parametrize(
-    ("option", "given", "value"),
+    ("option", "text", "value"),
     [
         (INT, "7", 7),
         (INT, 7, 7),
@@ -184,14 +184,14 @@ CHOICE = Option("way", str, "up", "", ("up", "down"))
         (CHOICE, "down", "down"),
     ],
 )
-def test_values_are_read_by_type_also_from_text(option: Option, given: object, value: object) -> None:
-    found = option.check("mine", given)
-    assert found == value
-    assert type(found) is option.type
+def test_values_are_read_by_type_also_from_text(option: Option, text: object, value: object) -> None:
+    result = option.check("mine", text)
+    assert result == value
+    assert type(result) is option.type
 
 
 @pytest.mark.parametrize(
-    ("option", "given", "message"),
+    ("option", "text", "message"),
     [
         (INT, "3.5", "integer"),
         (INT, 3.5, "integer"),
@@ -211,10 +211,10 @@ def test_values_are_read_by_type_also_from_text(option: Option, given: object, v
         (CHOICE, "left", "choose from up, down"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_refused_by_name(option: Option, given: object, message: str) -> None:
+def test_a_value_of_the_wrong_kind_is_refused_by_name(option: Option, text: object, message: str) -> None:
     with pytest.raises(LeafwingError, match=message) as caught:
-        option.check("mine", given)
-    assert f"recipe mine: {option.name}={given!r}" in str(caught.value)
+        option.check("mine", text)
+    assert f"recipe mine: {option.name}={text!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -246,20 +246,20 @@ def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float
                     option.check(card.name, refused)
 
 
-def test_every_number_of_every_recipe_has_bounds_or_is_known_to_need_none() -> None:
+def test_every_number_of_every_recipe_has_bounds_except_targets() -> None:
     free = {"a", "b", "c"}  # targets of least squares
     for card in recipes.catalogue():
         numbers = {option.name for option in card.options if option.type in (int, float)}
         assert numbers - set(recipes.BOUNDS) <= free
 
 
-def test_the_targets_of_least_squares_are_numbers_not_truth_values() -> None:
-    """A well-known code declared them boolean: its --c 0.5 was True."""
+def test_the_targets_of_least_squares_are_numbers_not_booleans() -> None:
+    """A well-known implementation declared them as booleans: its --c 0.5 was True."""
     resolved = recipes.describe("lsgan").resolve({"a": "-1", "c": "0.5"})
     assert (resolved["a"], resolved["b"], resolved["c"]) == (-1.0, 1.0, 0.5)
 
 
-def test_an_unknown_option_is_answered_with_the_nearest_and_all() -> None:
+def test_an_unknown_option_is_reported_with_the_nearest_and_all() -> None:
     with pytest.raises(
         LeafwingError, match=r"recipe wgan_gp has no option 'n_critics'; did you mean n_critic\? there are: .*penalty"
     ):
@@ -363,7 +363,7 @@ def test_a_malformed_recipe_is_not_even_run_when_it_is_asked_for(tmp_path: Path)
         ("def mine(data, lr_g: float = 1.0): ...", "lr_g"),
     ],
 )
-def test_a_malformed_recipe_is_refused_in_plain_words(tmp_path: Path, text: str, message: str) -> None:
+def test_a_malformed_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LeafwingError, match=message) as caught:
         recipes.describe(write(tmp_path, text))
     assert "mine.py" in str(caught.value)
@@ -378,13 +378,13 @@ def test_a_default_that_does_not_fit_its_type_is_refused_before_anything_runs(tm
         recipes.describe(write(tmp_path, f"def mine(data, *, {option}): ...")).resolve({})
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_bytes(b"\xff\xfe\x00def")
     with pytest.raises(LeafwingError, match=r"mine\.py is not valid Python"):
         recipes.describe(str(tmp_path / "mine.py"))
 
 
-def test_a_missing_file_and_a_name_that_is_no_python_name_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_invalid_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=r"no recipe file .*gone\.py"):
         recipes.locate(str(tmp_path / "gone.py"))
     with pytest.raises(LeafwingError, match=r"my-gan\.py: the name must be a Python identifier"):
@@ -420,7 +420,7 @@ def test_the_choices_of_a_prior_are_those_that_exist(name: str) -> None:
         recipes.describe(name).resolve({"prior": "cauchy"})
 
 
-def test_the_digest_sees_every_change_but_line_ends(tmp_path: Path) -> None:
+def test_the_digest_ignores_only_line_ends(tmp_path: Path) -> None:
     one, other, changed = tmp_path / "1.py", tmp_path / "2.py", tmp_path / "3.py"
     one.write_bytes(b"a = 1\nb = 2\n")
     other.write_bytes(b"a = 1\r\nb = 2\r\n")

@@ -1,4 +1,4 @@
-"""What recipes make of points with their defaults for them: modes covered, on the worlds whose modes are known."""
+"""Recipes on points, with their defaults for points: modes covered, on data sets whose modes are known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leafwing import networks, recipes
 from leafwing.data import load
 from leafwing.game import Game
 from leafwing.networks import mlp
-from points import measured
+from points import measure
 
 
 def game(recipe: str) -> Game:
@@ -19,44 +19,44 @@ def game(recipe: str) -> Game:
     return recipes.build(recipe, recipes.find(recipe), load("ring").spec, options)
 
 
-def test_the_recipes_that_are_compared_have_the_same_networks_but_the_first() -> None:
-    """So that what they find says something about the method: PacGAN's and VEEGAN's tables differ by their networks."""
+def test_compared_recipes_have_the_same_networks_except_gan() -> None:
+    """So that differences are due to the method: PacGAN's and VEEGAN's tables differ in their networks."""
     shapes = {
         name: [[tuple(p.shape) for p in player.net.parameters()] for player in game(name).players.values()]
         for name in ("lsgan", "wgan", "wgan_gp", "r3gan")
     }
     spec = load("ring").spec
     expected = [networks.generator(spec, 2, 16), networks.critic(spec, 16)]
-    assert all(found == [[tuple(p.shape) for p in net.parameters()] for net in expected] for found in shapes.values()), (
+    assert all(shape == [[tuple(p.shape) for p in net.parameters()] for net in expected] for shape in shapes.values()), (
         shapes
     )
     assert all(isinstance(player.net, mlp.Generator | mlp.Critic) for player in game("gan").players.values())
 
 
-def test_r3gan_finds_the_ring_soon() -> None:
+def test_r3gan_finds_the_ring_quickly() -> None:
     """Seeds 100 to 104 gave 8 modes each, and 35 to 46 % good samples."""
-    found = measured("ring", "r3gan", 0, "50k", {})
-    assert found["modes"] == 8, found
-    assert found["good"] > 0.25, found
+    row = measure("ring", "r3gan", 0, "50k", {})
+    assert row["modes"] == 8, row
+    assert row["good"] > 0.25, row
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("world", "modes", "good"), [("ring", 8, 0.8), ("grid", 25, 0.75)])
 def test_r3gan_covers_every_mode(world: str, modes: int, good: float) -> None:
-    """The shares that were to be reached; docs/guide/modes.md has those of ten seeds."""
-    found = measured(world, "r3gan", 0, "500k", {})
-    assert found["modes"] == modes, found
-    assert found["good"] > good, found
+    """The target shares; docs/guide/modes.md has the results of ten seeds."""
+    row = measure(world, "r3gan", 0, "500k", {})
+    assert row["modes"] == modes, row
+    assert row["good"] > good, row
 
 
 @pytest.mark.parametrize("recipe", ["gan", "lsgan", "wgan", "wgan_gp", "r3gan"])
-def test_a_training_takes_the_defaults_for_points(recipe: str, tmp_path: Path) -> None:
+def test_a_training_uses_the_defaults_for_points(recipe: str, tmp_path: Path) -> None:
     run = leafwing.train("ring", recipe, out=tmp_path / "run", images=1, threads=1, lr_g=1e-5, health="off")
     assert run.config["options"] == recipes.describe(recipe).resolve({"lr_g": 1e-5}, points=True)
     assert run.config["options"]["latent"] == 2
     assert run.settings.machine.precision == "fp32", "bf16 rounds points by half a standard deviation"
 
 
-def test_bf16_may_be_asked_for(tmp_path: Path) -> None:
+def test_bf16_is_optional(tmp_path: Path) -> None:
     run = leafwing.train("ring", "lsgan", out=tmp_path / "run", images=1, threads=1, precision="bf16", health="off")
     assert run.settings.machine.precision == "bf16"

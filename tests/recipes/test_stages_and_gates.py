@@ -1,4 +1,4 @@
-"""GoGAN's stages, the gates of VAE-GAN and BGAN's discrete form: what the contract, which trains defaults, does not see."""
+"""GoGAN's stages, the gates of VAE-GAN and BGAN's discrete form, which the contract does not cover, as it trains defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tiny import PICTURES, POINTS, batches, same, tensors
 pytestmark = pytest.mark.machine
 
 
-def made(name: str, spec: DataSpec = PICTURES, **options: Any) -> Game:
+def build(name: str, spec: DataSpec = PICTURES, **options: Any) -> Game:
     small = {"latent": 4, "width": 4, "max_width": 8, "batch": 6}
     torch.manual_seed(0)
     return recipes.build(name, recipes.find(name), spec, recipes.describe(name).resolve(small | options))
@@ -36,7 +36,7 @@ def weights(net: torch.nn.Module) -> list[Tensor]:
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize(("name", "options"), [("adagan", {"components": 3}), ("gogan", {"stages": 3, "n_critic": 1})])
@@ -44,27 +44,27 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
     name: str, options: dict[str, Any], stop_after: int
 ) -> None:
-    """The contract's trainings are stopped in the first phase."""
-    whole = training(made(name, **options), PICTURES, 54)
-    list(whole.ticks(10**9))
-    first = training(made(name, **options), PICTURES, 54)
+    """The contract interrupts trainings only in their first phase."""
+    uninterrupted = training(build(name, **options), PICTURES, 54)
+    list(uninterrupted.ticks(10**9))
+    first = training(build(name, **options), PICTURES, 54)
     turns = iter(range(stop_after - 1))
     list(first.ticks(10**9, should_stop=lambda clock: next(turns, None) is None))
     assert first.clock.images < 54
     saved, state = tensors(first.game), copy.deepcopy(first.state())
-    second = training(made(name, **options), PICTURES, 54)
+    second = training(build(name, **options), PICTURES, 54)
     for module_name, module in second.game.modules().items():
         module.load_state_dict({k.split(":", 1)[1]: v for k, v in saved.items() if k.split(":", 1)[0] == module_name})
     second.restore(state)
     list(second.ticks(10**9))
-    assert same(tensors(second.game), tensors(whole.game))
+    assert same(tensors(second.game), tensors(uninterrupted.game))
 
 
 # --- GoGAN -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stage_is_compared_with_the_one_before_as_it_was_at_its_end() -> None:
-    game = made("gogan", POINTS, stages=3, n_critic=1, batch=6)
+def test_a_stage_is_compared_with_the_end_of_the_previous_one() -> None:
+    game = build("gogan", POINTS, stages=3, n_critic=1, batch=6)
     former = [game.modules()[f"term.ranking_{stage}"] for stage in (2, 3)]
     ends: list[dict[str, list[Tensor]]] = []
     for tick in training(game, POINTS, 180).ticks(60):
@@ -77,8 +77,8 @@ def test_a_stage_is_compared_with_the_one_before_as_it_was_at_its_end() -> None:
     assert not equal(ends[0]["G"], ends[1]["G"])
 
 
-def test_one_stage_ranks_nothing() -> None:
-    assert set(made("gogan", stages=1).modules()) == {"G", "D"}
+def test_a_single_stage_has_no_ranking_loss() -> None:
+    assert set(build("gogan", stages=1).modules()) == {"G", "D"}
 
 
 # --- VAE-GAN -----------------------------------------------------------------------------------------------------------------
@@ -87,35 +87,35 @@ def test_one_stage_ranks_nothing() -> None:
 @pytest.mark.parametrize(
     ("real", "fake", "d_moves", "g_moves"),
     [
-        (0.0, 0.0, True, True),  # both costs are log 2
+        (0.0, 0.0, True, True),  # both losses are log 2
         (3.0, -3.0, False, True),  # D is far ahead
         (3.0, 0.0, False, True),  # ahead on real samples alone
         (-3.0, 3.0, True, False),  # far behind
         (0.0, 3.0, True, False),
-        (3.0, 3.0, True, True),  # ahead here and behind there: both would rest
+        (3.0, 3.0, True, True),  # ahead on one side and behind on the other: both would rest
     ],
 )
-def test_whoever_is_too_far_ahead_rests(real: float, fake: float, d_moves: bool, g_moves: bool) -> None:
-    gated, free = made("vaegan", gate=0.35), made("vaegan")
+def test_a_player_that_is_too_far_ahead_rests(real: float, fake: float, d_moves: bool, g_moves: bool) -> None:
+    gated, free = build("vaegan", gate=0.35), build("vaegan")
     batch = batches(PICTURES)(0, 6)
     image = batch.image / 127.5 - 1
 
-    def costs(game: Game) -> list[list[float]]:
+    def losses(game: Game) -> list[list[float]]:
         torch.manual_seed(2)
         batch["image"] = image
         r = game.turns[0].play(game.nets, batch, Clock())
         r.__dict__.update(real_score=torch.full((6,), real), fake_score=torch.full((6,), fake))
         return [[term.loss(r).item() for term in turn.losses] for turn in game.turns]
 
-    (d, e, g), (free_d, free_e, free_g) = costs(gated), costs(free)
+    (d, e, g), (free_d, free_e, free_g) = losses(gated), losses(free)
     assert d == (pytest.approx(free_d, rel=1e-4) if d_moves else [0, 0])
     assert g == (pytest.approx(free_g, rel=1e-4) if g_moves else [0, 0, 0])
     assert e == pytest.approx(free_e, rel=1e-4), "E never rests"
 
 
-def test_who_rests_stands_still() -> None:
-    game = made("vaegan", gate=0.005)
-    game.nets.D.out.weight.data.zero_()  # every cost of D is log 2, which is .013 above the balance
+def test_a_resting_player_stands_still() -> None:
+    game = build("vaegan", gate=0.005)
+    game.nets.D.out.weight.data.zero_()  # every loss of D is log 2, which is .013 above the balance
     engine = Engine(game, choose("cpu", "fp32", 1))
     batch = engine.prepare(batches(PICTURES)(0, 6))
     before = weights(game.nets.G)
@@ -127,8 +127,8 @@ def test_who_rests_stands_still() -> None:
 # --- BGAN --------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_discrete_form_draws_as_often_as_g_says_and_weighs_by_the_critic() -> None:
-    game = made("bgan", discrete=True, draws=500)
+def test_the_discrete_form_samples_from_g_and_weighs_by_the_critic() -> None:
+    game = build("bgan", discrete=True, draws=500)
     nets, batch = game.nets, batches(PICTURES)(0, 3)
     batch["image"] = batch.image / 127.5 - 1
     mean = torch.full((3, *PICTURES.shape), 0.2)
@@ -150,14 +150,14 @@ def test_the_discrete_form_draws_as_often_as_g_says_and_weighs_by_the_critic() -
     assert all(weight.grad is not None for weight in nets.G.parameters())
 
 
-def test_a_discrete_model_makes_pictures_of_two_values() -> None:
-    game = made("bgan", discrete=True, draws=4)
+def test_a_discrete_model_generates_pixels_of_two_values() -> None:
+    game = build("bgan", discrete=True, draws=4)
     list(training(game, PICTURES, 24).ticks(24))
     assert set(Model(game, PICTURES).sample(3).unique().tolist()) == {-1, 1}
 
 
-def test_d_judges_the_discrete_form_like_the_other() -> None:
-    game = made("bgan", discrete=True, draws=4)
+def test_d_has_the_same_loss_in_the_discrete_form() -> None:
+    game = build("bgan", discrete=True, draws=4)
     r = Round(game.nets, torch.ones(2), torch.zeros(2), lambda x: 2 * x)
     expected = softplus(torch.tensor(-2.0)) + softplus(torch.tensor(0.0))
     assert game.turns[0].losses[0].loss(r).item() == pytest.approx(expected.item())
