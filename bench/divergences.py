@@ -122,7 +122,7 @@ def table(results: Path) -> None:
     """Print the rows as a Markdown table."""
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     print(
-        "| divergence | theory: mu, sigma | learnt: mu, sigma, per seed | divergence over the least | right of the valley |"
+        "| divergence | theory: mu, sigma | learnt: mu, sigma, per seed | divergence over its minimum | right of the valley |"
     )
     print("| --- | --- | --- | --- | --- |")
     for name in DIVERGENCES:
