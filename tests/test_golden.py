@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from leafwing import recipes
-from tiny import PICTURES, THREADS, perturb, start
+from tiny import PICTURES, THREADS, start
 
 pytestmark = pytest.mark.machine
 
