@@ -199,7 +199,7 @@ def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> l
     """Train a case; returns the records of its log."""
     training, held_out = begin(case, seed, pictures)
     probe = Probe(training.engine, training.batches, held_out=held_out)
-    every, last, records = health.every(training.batch, case.images), 0, []
+    every, last, records = health.interval(training.batch, case.images), 0, []
     if fault and not fault.late:
         fault.plant(training)
     planted = not (fault and fault.late)
@@ -349,7 +349,7 @@ def cost(args: argparse.Namespace) -> None:
             continue
         training, _ = begin(case, 0)
         probe, records = Probe(training.engine, training.batches), []
-        ticks = training.ticks(health.every(training.batch, 0))
+        ticks = training.ticks(health.interval(training.batch, 0))
 
         def look() -> None:
             tick = next(ticks)  # noqa: B023

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from leafwing import pictures, recipes
-from leafwing.commands.sample import gathered, one_by_one
+from leafwing.commands.sample import collect, image_files
 from leafwing.engine import choose, keep_freed_memory, native_bf16, peak_memory, synchronise
 from leafwing.game import DataSpec
 from leafwing.model import Model
@@ -66,7 +66,7 @@ def measure(case: str, n: int, width: int, device: str, cores: int, parent: str 
     precision, blocks, threads = CASES[case]
     torch.set_num_threads(cores)
     model = untrained(width, device, precision or "fp32")
-    examples = gathered(model.stream(model.latents(256)), 256, SPEC)
+    examples = collect(model.stream(model.latents(256)), 256, SPEC)
     if blocks:
         keep_freed_memory()
     latents = model.latents(n)
@@ -80,12 +80,12 @@ def measure(case: str, n: int, width: int, device: str, cores: int, parent: str 
             pictures.write_pngs(files, None if threads else 1)
         elif threads is None:
             if blocks:
-                gathered(model.stream(latents), n, SPEC)
+                collect(model.stream(latents), n, SPEC)
             else:
                 pictures.to_pixels(model.generate(latents))
         else:
             batches = model.stream(latents) if blocks else iter([model.generate(latents)])
-            pictures.write_pngs(one_by_one(batches, folder, []), None if threads else 1)
+            pictures.write_pngs(image_files(batches, folder, []), None if threads else 1)
         seconds = time.perf_counter() - started
     return seconds, before, peak_memory(device)
 

@@ -218,7 +218,7 @@ def test_a_critic_scores_each_sample_and_is_differentiable(name: str, spec: Data
     images = samples.clone().requires_grad_()
     judge = model.game.abilities.judge
     assert judge is not None
-    (slope,) = torch.autograd.grad(judge(model.game.shown, images, *(model.told(5) or [None])).sum(), images)
+    (slope,) = torch.autograd.grad(judge(model.game.shown, images, *(model.conditions(5) or [None])).sum(), images)
     assert slope.isfinite().all()
 
 

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from leafwing import recipes
-from tiny import PICTURES, THREADS, start
+from tiny import PICTURES, THREADS, perturb, start
 
 pytestmark = pytest.mark.machine
 
@@ -45,15 +45,15 @@ def losses(name: str, nudge: int = 0) -> list[tuple[int, dict[str, float]]]:
     training = start(name, PICTURES, 10**6)
     generator = torch.Generator().manual_seed(nudge)
 
-    def perturb() -> None:
+    def perturb_modules() -> None:
         for module in training.game.modules().values() if nudge else ():
             module.load_state_dict(perturb(module.state_dict(), ROUGHLY, generator))
 
     result = []
-    perturb()
+    perturb_modules()
     for tick in islice(training.ticks(training.batch), ROUNDS):
         result.append((tick.clock.images, dict(tick.losses)))
-        perturb()
+        perturb_modules()
     assert len(result) == ROUNDS, "training ended early"
     return result
 
