@@ -172,7 +172,7 @@ def information_of_category(model: leafwing.Model, samples: int = 2_000) -> floa
     """InfoGAN's lower bound of the mutual information between the category and the samples, in nats, on fresh latents."""
     latents, prior, n = model.latents(samples, seed=1), model.game.abilities.prior, model.codes["category"]
     with torch.no_grad():
-        logits = torch.cat([model.game.shown.D(batch)[1][:, :n] for batch in model.generate(latents).split(200)])
+        logits = torch.cat([model.game.sampling_nets.D(batch)[1][:, :n] for batch in model.generate(latents).split(200)])
     return log(n) - cross_entropy(logits, prior.parts(latents)["category"]).item()
 
 
@@ -185,7 +185,7 @@ def codes(args: argparse.Namespace) -> None:
         for seed in seeds(args):
             for model, row in trained(args, "infogan", seed, information=information):
                 bound, n = information_of_category(model), model.codes["category"]
-                d = model.game.shown.D
+                d = model.game.sampling_nets.D
                 with torch.no_grad():
                     predicted = torch.cat([d(batch)[1][:, :n].argmax(1) for batch in real.split(200)]).numpy()
                 half = len(predicted) // 2
@@ -228,7 +228,7 @@ def energy(args: argparse.Namespace) -> None:
         for seed in seeds(args):
             for model, row in trained(args, "ebgan", seed, pull=pull):
                 samples = model.sample(256, seed=1)
-                d = model.game.shown.D.train()  # uses the statistics of the batch, as in training
+                d = model.game.sampling_nets.D.train()  # uses the statistics of the batch, as in training
                 with torch.no_grad():
                     energies = [-d(images).mean().item() for images in (real, samples)]
                 scores = {

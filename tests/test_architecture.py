@@ -334,11 +334,11 @@ def test_the_search_for_names_of_methods_finds_them() -> None:
 # A name says what a thing is: `labels`, `matches`, `accepted`, `measures`. These words do not.
 UNWANTED = {
     "told", "given", "asked", "found", "kept", "held", "seen", "heard", "begun", "taken", "spent", "worth", "gone", "tried",
-    "taught", "wanted", "drawn", "mine", "theirs", "some", "much", "verdict", "pays", "echo", "likeness", "together", "widest",
-    "telling", "entering", "crew", "book", "counting", "quiet", "watches", "learns", "heeds",
+    "taught", "wanted", "drawn", "mine", "theirs", "some", "much", "said", "own", "made", "pays", "echo", "likeness",
+    "together", "widest", "telling", "entering", "crew", "book", "counting", "quiet", "watches", "learns", "heeds",
 }  # fmt: skip
-PLAIN = ("game", "parts", "recipes")
-"""The rooms for which UNWANTED holds."""
+KEYS = {("networks/mixture", "begun"), ("metrics/memorisation", "held")}
+"""Names that are keys in checkpoints or in metrics.jsonl, which do not change."""
 
 
 def definitions(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -355,9 +355,10 @@ def definitions(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield line, node.name
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in PLAIN], ids=NAMES.get)
+@pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_names_say_what_a_thing_is(path: Path) -> None:
-    assert [(line, name) for line, name in definitions(TREES[path]) if name.strip("_") in UNWANTED] == []
+    allowed = {name for file, name in KEYS if file == NAMES[path]}
+    assert [(line, name) for line, name in definitions(TREES[path]) if name.strip("_") in UNWANTED - allowed] == []
 
 
 def test_definitions_are_found() -> None:

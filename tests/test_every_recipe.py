@@ -168,7 +168,7 @@ def test_averaged_copies_are_what_users_see(name: str) -> None:
     list(Training(game, batches(PICTURES), engine, images=24, batch=game.batch).ticks(10**9))
     average = game.players["G"].average
     assert average is not None
-    assert game.shown.G is average
+    assert game.sampling_nets.G is average
     live = list(game.players["G"].net.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(average.parameters(), live, strict=True))
     assert not any(p.requires_grad for p in average.parameters())
@@ -218,7 +218,7 @@ def test_a_critic_scores_each_sample_and_is_differentiable(name: str, spec: Data
     images = samples.clone().requires_grad_()
     judge = model.game.abilities.judge
     assert judge is not None
-    (slope,) = torch.autograd.grad(judge(model.game.shown, images, *(model.conditions(5) or [None])).sum(), images)
+    (slope,) = torch.autograd.grad(judge(model.game.sampling_nets, images, *(model.conditions(5) or [None])).sum(), images)
     assert slope.isfinite().all()
 
 

@@ -193,7 +193,7 @@ def test_modules_are_everything_with_state() -> None:
 def test_users_see_the_averaged_copy_where_there_is_one() -> None:
     players = {"G": Player(nn.Linear(2, 2), ema=10), "D": Player(nn.Linear(2, 1))}
     game = Game(players, [], Abilities())
-    assert isinstance(game.shown, SimpleNamespace)
-    assert game.shown.G is players["G"].average
-    assert game.shown.D is players["D"].net
+    assert isinstance(game.sampling_nets, SimpleNamespace)
+    assert game.sampling_nets.G is players["G"].average
+    assert game.sampling_nets.D is players["D"].net
     assert game.nets.G is players["G"].net

@@ -400,7 +400,7 @@ class Game:
         return Nets(**{name: player.net for name, player in self.players.items()})
 
     @property
-    def shown(self) -> Nets:
+    def sampling_nets(self) -> Nets:
         """The networks used for sampling: the EMA where a player has one."""
         return Nets(**{name: player.average or player.net for name, player in self.players.items()})
 

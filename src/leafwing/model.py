@@ -55,7 +55,9 @@ class Model:
         self.game, self.spec, self.device, self.precision = game, spec, torch.device(device), precision
         self.images: int | None = None
         self.say, self.combinations = say, np.array(combinations, np.int64)
-        self.compiled = Nets(**{name: torch.compile(net) for name, net in vars(game.shown).items()}) if compile else None
+        self.compiled = (
+            Nets(**{name: torch.compile(net) for name, net in vars(game.sampling_nets).items()}) if compile else None
+        )
 
     @classmethod
     def load(
@@ -191,7 +193,7 @@ class Model:
     @torch.no_grad()
     def _in_batches(self, function: Callable[..., Tensor], samples: Tensor, batch: int, *conditions: Tensor) -> Tensor:
         """Applies a function of the networks, in evaluation mode, to samples and conditions in batches."""
-        nets = self.game.shown
+        nets = self.game.sampling_nets
         if samples.shape[1:] != self.spec.shape:
             raise LeafwingError(
                 f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {self.spec.shape}"
@@ -280,7 +282,7 @@ class Model:
             latents: as many as fit into memory with their activations.
             conditions: see `Model.conditions`; default: all classes in turn.
         """
-        generate, nets = self.game.abilities.generate, self.game.shown
+        generate, nets = self.game.abilities.generate, self.game.sampling_nets
         if generate is None:
             raise LeafwingError("this game cannot generate")
         with evaluating(nets):
@@ -289,7 +291,7 @@ class Model:
     @torch.no_grad()
     def _pass(self, latents: Tensor, *conditions: Tensor | None) -> Tensor:
         """Samples from latents (n, size) and conditions in one forward pass in evaluation mode."""
-        generate, nets = self.game.abilities.generate, self.game.shown
+        generate, nets = self.game.abilities.generate, self.game.sampling_nets
         assert generate is not None
         with evaluating(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             try:

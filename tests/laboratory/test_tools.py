@@ -39,7 +39,7 @@ def test_steps_are_equal_if_images_change_evenly(monkeypatch: pytest.MonkeyPatch
 def test_all_samples_of_an_interpolation_have_the_same_attributes() -> None:
     model = Model(build("cgan", ATTRIBUTES), ATTRIBUTES)
     attributes = list[Tensor]()
-    model.game.shown.G.register_forward_pre_hook(lambda module, args: attributes.append(args[1]))
+    model.game.sampling_nets.G.register_forward_pre_hook(lambda module, args: attributes.append(args[1]))
     interpolate(model, features=FEATURES, samples="0,1", steps=2)
     assert len(torch.cat(attributes).unique(dim=0)) == 1
 

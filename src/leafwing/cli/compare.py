@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, given, option, with_settings
+from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, explicit, option, with_settings
 from leafwing.progress import Screen
 
 METRICS = Group("Metrics", sort_key=4)
@@ -72,7 +72,7 @@ def command(
         jobs=jobs,
         out=out,
         progress=Screen(),
-        **given(settings),
+        **explicit(settings),
     )
     print(as_json(table) if json else as_text(table))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from leafwing.cli.shared import Json, as_json, given, with_settings
+from leafwing.cli.shared import Json, as_json, explicit, with_settings
 from leafwing.progress import Screen
 
 
@@ -19,6 +19,6 @@ def command(source: str, /, *, json: Json = False, **reading: Any) -> int:
     """
     from leafwing import commands
 
-    report = commands.doctor(source, progress=Screen(), **given(reading))
+    report = commands.doctor(source, progress=Screen(), **explicit(reading))
     print(as_json(report.as_dict()) if json else report.text())
     return 0

@@ -15,7 +15,7 @@ from leafwing.cli.shared import (
     Root,
     Trust,
     as_json,
-    given,
+    explicit,
     is_main_process,
     option,
     with_settings,
@@ -86,7 +86,7 @@ def command(
         trust=trust,
         root=root,
         progress=Screen(),
-        **given(machine),
+        **explicit(machine),
     )
     if is_main_process():
         print(as_json(as_document(rows)) if json else as_text(rows))

@@ -15,7 +15,7 @@ from leafwing.cli.shared import (
     Root,
     Trust,
     as_json,
-    given,
+    explicit,
     is_main_process,
     option,
     program,
@@ -108,5 +108,5 @@ def command(
     """
     from leafwing import commands
 
-    resumed = commands.resume(run, trust=trust, tensorboard=tensorboard, root=root, progress=Screen(), **given(settings))
+    resumed = commands.resume(run, trust=trust, tensorboard=tensorboard, root=root, progress=Screen(), **explicit(settings))
     return finish(resumed, json)

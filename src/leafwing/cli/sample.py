@@ -16,7 +16,7 @@ from leafwing.cli.shared import (
     Root,
     Trust,
     as_json,
-    given,
+    explicit,
     is_main_process,
     option,
     with_settings,
@@ -85,7 +85,7 @@ def command(
         trust=trust,
         root=root,
         progress=Screen(),
-        **given(machine),
+        **explicit(machine),
     )
     if not is_main_process():
         return 0

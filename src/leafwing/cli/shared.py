@@ -88,8 +88,8 @@ def set_signature(command: Callable[..., int], parameters: Sequence[inspect.Para
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given on the command line."""
+def explicit(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the user set, without those left at None."""
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from leafwing.cli.shared import OUTPUT, Json, as_json, given, option, with_settings
+from leafwing.cli.shared import OUTPUT, Json, as_json, explicit, option, with_settings
 from leafwing.progress import Screen
 
 
@@ -30,7 +30,7 @@ def command(
     """
     from leafwing.commands.show import show
 
-    path, content = show(source, seed=seed, out=out, progress=Screen(), **given(reading))
+    path, content = show(source, seed=seed, out=out, progress=Screen(), **explicit(reading))
     if json:
         print(as_json({"written": str(path), **content}))
         return 0

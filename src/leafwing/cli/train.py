@@ -11,7 +11,17 @@ from cyclopts import Group, Parameter
 
 from leafwing import recipes
 from leafwing.cli.resume import finish
-from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, TRAINING, as_json, given, option_values, set_signature, setting_flag
+from leafwing.cli.shared import (
+    FOLDER,
+    MACHINE,
+    OUTPUT,
+    TRAINING,
+    as_json,
+    explicit,
+    option_values,
+    set_signature,
+    setting_flag,
+)
 from leafwing.progress import Screen
 from leafwing.quantities import show_bytes, show_count, show_duration
 from leafwing.settings import catalogue
@@ -109,7 +119,7 @@ def _train(source: str | None, options: dict[str, Any]) -> int:
     from leafwing import commands
 
     json, dry_run, _ = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)
-    options = given(options)
+    options = explicit(options)
     if dry_run:
         options = {name: value for name, value in options.items() if name not in ("tensorboard", "root")}
         plan = commands.forecast(source, progress=Screen(), **options)

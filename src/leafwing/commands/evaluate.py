@@ -430,8 +430,8 @@ def require_same_network(digest: str, processes: Processes) -> None:
     """Raises LeafwingError if processes on several machines have different feature networks."""
     import torch
 
-    mine = torch.frombuffer(bytearray(bytes.fromhex(digest)[:7] + b"\0"), dtype=torch.int64) if digest else torch.zeros(1)
-    if len(processes.gather(mine).unique()) > 1:
+    prefix = torch.frombuffer(bytearray(bytes.fromhex(digest)[:7] + b"\0"), dtype=torch.int64) if digest else torch.zeros(1)
+    if len(processes.gather(prefix).unique()) > 1:
         raise LeafwingError(
             "the feature network was trained on several machines with different results: evaluate on one machine, or share one cache "
             "folder (LEAFWING_CACHE)"

@@ -67,7 +67,9 @@ def critic_of(model: Model) -> Critic:
         raise LeafwingError(
             "this game has no critic that scores single samples, which this tool requires: see `leafwing recipes` for other recipes"
         )
-    return _trace(model.game.shown, judge, model.conditions(1, 0 if model.labels else None), model.spec.shape, model.device)
+    return _trace(
+        model.game.sampling_nets, judge, model.conditions(1, 0 if model.labels else None), model.spec.shape, model.device
+    )
 
 
 def untrained(critic: Critic, images: Tensor, seed: int) -> Critic:

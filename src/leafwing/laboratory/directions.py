@@ -131,7 +131,9 @@ def first_layer(model: Model, generate: Callable[..., Tensor], seed: int) -> Ten
         if not outputs:
             outputs.append(output)
 
-    layers = [layer for net in vars(model.game.shown).values() for layer in net.modules() if isinstance(layer, LAYERS)]
+    layers = [
+        layer for net in vars(model.game.sampling_nets).values() for layer in net.modules() if isinstance(layer, LAYERS)
+    ]
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         latent = model.latents(1, seed)

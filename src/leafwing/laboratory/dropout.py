@@ -84,7 +84,7 @@ def dropout(
     require_images(model)
     require_charts()
     generate = fix_conditions(model, label)
-    layers = find_convolutions(model.game.shown, lambda: generate(model.latents(1, seed)))
+    layers = find_convolutions(model.game.sampling_nets, lambda: generate(model.latents(1, seed)))
     if layer < 2:
         raise LeafwingError(f"--layer {layer}: must be at least 2 (the second-highest convolution)")
     require_convolutions(layers, layer, "generator")

@@ -204,7 +204,7 @@ def _direction(gradients: Tensor, history: list[tuple[Tensor, Tensor, Tensor]], 
 
 def critic_scores(model: Model, images: Tensor, conditions: list[Tensor]) -> Tensor:
     """The critic's scores (n,) of images, with gradients; see `Model.judge`."""
-    judge, nets = model.game.abilities.judge, model.game.shown
+    judge, nets = model.game.abilities.judge, model.game.sampling_nets
     assert judge is not None
     with evaluating(nets):
         return judge(nets, images, *(conditions or (None,))).float()

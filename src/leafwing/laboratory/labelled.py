@@ -135,13 +135,13 @@ def mean_and_sd(accuracies: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(accuracies)), "sd": float(np.std(accuracies, ddof=1))}
 
 
-def paired_gain(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | bool]:
+def paired_gain(first: Sequence[float], second: Sequence[float]) -> dict[str, float | bool]:
     """The paired difference of two methods over the same draws, and whether it exceeds its standard deviation.
 
     Returns:
         `gain`: mean difference; `sd`: its standard deviation over draws; `beats`: whether gain > sd; `loses`: whether -gain > sd.
     """
-    gains = np.asarray(ours) - np.asarray(theirs)
+    gains = np.asarray(first) - np.asarray(second)
     gain, sd = float(gains.mean()), float(gains.std(ddof=1))
     return {"gain": gain, "sd": sd, "beats": gain > sd, "loses": -gain > sd}
 

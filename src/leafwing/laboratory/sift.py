@@ -327,8 +327,8 @@ def _sheet(array: np.ndarray, classes: np.ndarray, accepted: np.ndarray, names: 
 
 
 def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[str]:
-    total, kept = figures["made"]["all"], figures["kept"]["all"]
-    words = [f"Of {total:,} samples {kept:,} were kept ({kept / total:.0%})."]
+    n_samples, n_kept = figures["made"]["all"], figures["kept"]["all"]
+    words = [f"Of {n_samples:,} samples {n_kept:,} were kept ({n_kept / n_samples:.0%})."]
     if by == "critic" and figures["right"] is not None and figures["right"]["kept"] is not None:
         words.append(
             f"A classifier predicts the requested class for {figures['right']['made']:.0%} of all samples and for "

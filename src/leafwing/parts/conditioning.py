@@ -19,7 +19,7 @@ def one_hot(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
 
 def vector(conditions: tuple[Tensor, ...], classes: int, dtype: torch.dtype) -> Tensor:
     """Conditions concatenated to vectors (n, size): labels (n,) become one-hot, attributes (n, attributes) are unchanged."""
-    parts = [one_hot(one, classes, dtype) if one.dim() == 1 else one.to(dtype) for one in conditions]
+    parts = [one_hot(c, classes, dtype) if c.dim() == 1 else c.to(dtype) for c in conditions]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -52,10 +52,10 @@ class Concatenation(nn.Module):
         self.net, self.classes = net, classes
 
     def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
-        beside = vector(conditions, self.classes, x.dtype)
+        condition = vector(conditions, self.classes, x.dtype)
         if x.dim() == 4:
-            beside = beside[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return self.net(torch.cat([x, beside], dim=1))
+            condition = condition[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        return self.net(torch.cat([x, condition], dim=1))
 
 
 class Trunk(Protocol):
@@ -91,7 +91,7 @@ class Projection(nn.Module):
         phi = self.net.features(x)
         pooled = phi.flatten(2).sum(2) if phi.dim() > 2 else phi
         score = self.net.score(phi)
-        for one in conditions:
-            column = self.embedding(one) if one.dim() == 1 else self.linear(one.to(self.linear.weight.dtype))
+        for c in conditions:
+            column = self.embedding(c) if c.dim() == 1 else self.linear(c.to(self.linear.weight.dtype))
             score = score + (column * pooled).sum(1)
         return score

@@ -26,8 +26,8 @@ def gradient_penalty(weight: float = 10.0) -> Term:
 
     def loss(r: Round) -> Tensor:
         u = torch.rand(len(r.real), *[1] * (r.real.dim() - 1), device=r.real.device)
-        between = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
-        return weight * (slope(scores(r.judge(between)), between).norm(dim=1) - 1).square().mean()
+        mixed = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
+        return weight * (slope(scores(r.judge(mixed)), mixed).norm(dim=1) - 1).square().mean()
 
     return Term("gradient_penalty", loss, input_gradient=True)
 
@@ -57,9 +57,9 @@ def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
     """
 
     def loss(r: Round) -> Tensor:
-        ways = normalize(exact(code(r)).flatten(1), dim=1)
-        n = len(ways)
-        return weight * ((ways @ ways.T).square().sum() - n) / max(1, n * (n - 1))
+        unit = normalize(exact(code(r)).flatten(1), dim=1)
+        n = len(unit)
+        return weight * ((unit @ unit.T).square().sum() - n) / max(1, n * (n - 1))
 
     return Term("pull_away", loss)
 
@@ -72,8 +72,8 @@ def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
     """
 
     def loss(r: Round) -> Tensor:
-        there, here = (exact(features(r, samples)).flatten(1).mean(0) for samples in (r.real, r.fake))
-        return (there - here).square().mean()
+        real, fake = (exact(features(r, samples)).flatten(1).mean(0) for samples in (r.real, r.fake))
+        return (real - fake).square().mean()
 
     return Term("feature_matching", loss)
 
@@ -137,15 +137,15 @@ class FormerPair(nn.Module):
 
     def follow_g(self, nets: Nets) -> None:
         """Copies the current weights of G."""
-        self._take_over(self.G, nets.G)
+        self._copy(self.G, nets.G)
 
     def follow_d(self, nets: Nets) -> None:
         """Copies the current weights of D."""
-        self._take_over(self.D, nets.D)
+        self._copy(self.D, nets.D)
 
     @torch.no_grad()
-    def _take_over(self, own: nn.Module, live: nn.Module) -> None:
-        torch._foreach_copy_(list(own.state_dict().values()), list(live.state_dict().values()))
+    def _copy(self, target: nn.Module, source: nn.Module) -> None:
+        torch._foreach_copy_(list(target.state_dict().values()), list(source.state_dict().values()))
 
 
 def clip_weights(player: str, bound: float = 0.01) -> Callable[[Nets], None]:

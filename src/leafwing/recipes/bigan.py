@@ -54,18 +54,18 @@ def bigan(
     data.need_pictures("bigan")
     z, stochastic = priors.by_name(prior, latent), encoder == "stochastic"
 
-    def code(said: Tensor) -> Tensor:
+    def code(output: Tensor) -> Tensor:
         if not stochastic:
-            return said
-        mean, spread = said.chunk(2, dim=1)
-        return mean + (spread / 2).exp() * torch.randn_like(mean)
+            return output
+        mean, log_variance = output.chunk(2, dim=1)
+        return mean + (log_variance / 2).exp() * torch.randn_like(mean)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         latents = z(batch.n, batch.image.device)
-        read = code(nets.E(batch.image))
+        codes = code(nets.E(batch.image))
         fake = nets.G(latents)
-        beside = {"judge": lambda x: nets.D(x, read), "judge_fake": lambda x: nets.D(x, latents)}
-        return Round(nets, real=batch.image, fake=fake, clock=clock, **beside)
+        judges = {"judge": lambda x: nets.D(x, codes), "judge_fake": lambda x: nets.D(x, latents)}
+        return Round(nets, real=batch.image, fake=fake, clock=clock, **judges)
 
     e = Encoder(data, 2 * latent if stochastic else latent, width, max_width=max_width)
     return Game(
