@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-machines test-versions check format bench bench-step
+.PHONY: setup demo test test-slow test-machines test-versions check format docs bench bench-step
 
 # Reinstalled only when the dependencies have changed.
 setup: .venv/installed
@@ -63,3 +63,7 @@ bench: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The tables of settings in the guide.
+docs: setup
+	$(BIN)/python docs/tables.py

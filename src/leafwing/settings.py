@@ -1,7 +1,7 @@
 """The settings of a training besides its recipe, each defined once, with type, default and help.
 
 A field's docstring is the help of its flag. The flags, the sections of `run.json` and the names that hyper-parameters must not use
-follow from these classes, so a new option needs a field here and code that uses it; a test asks for a mention in the guide. Nothing
+and the tables of the guide (`make docs`) follow from these classes, so a new option is a field here and the code that uses it. Nothing
 here imports torch.
 """
 
