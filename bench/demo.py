@@ -84,7 +84,7 @@ def main() -> None:
                 "command": shlex.join(command()),
                 "seed": seed,
                 "images": result["images"],
-                "done": result["done"],
+                "done": result["stop_reason"],
                 "training_seconds": result["seconds"],
                 "seconds": round(seconds, 1),
                 **judge(leafwing.Model.load(run), reader),

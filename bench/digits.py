@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 import leafwing
 from leafwing.data import load
 from leafwing.pixels import to_floats
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from rows import argument_parser, store
 
 CONFIDENT = 0.9
@@ -97,10 +97,10 @@ def main() -> None:
                     threads=args.threads,
                     precision=args.precision,
                     out=Path(folder, "run"),
-                    progress=Screen(),
+                    progress=ConsoleReporter(),
                     **options,
                 )
-                if run.done != "images":
+                if run.stop_reason != "images":
                     raise SystemExit("interrupted: no row is written for an incomplete training")
                 row = {
                     "bench": "digits",

@@ -52,7 +52,7 @@ from leafwing.data import Dataset, load, worlds
 from leafwing.engine.probe import downsample, mean_distance
 from leafwing.metrics import modes
 from leafwing.pixels import to_floats
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from rows import argument_parser, store
 
 Classifier = Callable[[Tensor], np.ndarray]
@@ -107,9 +107,9 @@ def trained(
         started = time.perf_counter()
         run = leafwing.train(
             args.source, recipe, images=args.images, seed=seed, threads=args.threads, size=image_size(args), out=Path(folder, "run"),
-            progress=Screen(), **all_options,
+            progress=ConsoleReporter(), **all_options,
         )  # fmt: skip
-        if run.done != "images":
+        if run.stop_reason != "images":
             raise SystemExit("interrupted: no row is written for an incomplete training")
         machine = run.settings.machine
         yield (

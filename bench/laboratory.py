@@ -21,7 +21,7 @@ import leafwing
 from leafwing.commands import explore
 from leafwing.laboratory import TOOLS
 from leafwing.laboratory.finding import plain
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from leafwing.runs import versions
 from rows import argument_parser, store
 
@@ -143,7 +143,7 @@ def trained(world: str, seed: int, args: argparse.Namespace) -> leafwing.Run | N
         return None
     folder = args.runs / f"{world}-{seed}"
     if not folder.exists():
-        return leafwing.train(source_path, recipe, seed=seed, threads=1, out=folder, progress=Screen(), **options)
+        return leafwing.train(source_path, recipe, seed=seed, threads=1, out=folder, progress=ConsoleReporter(), **options)
     run = leafwing.Run.open(folder)
     assert (run.config["recipe"], run.settings.schedule.seed) == (recipe, seed), f"{folder} is a different run"
     return run
@@ -162,7 +162,7 @@ def run_tools(world: str, seed: int, args: argparse.Namespace) -> None:
             print(f"{world}: {tool} skipped, because the images of {OTHER[world]} are missing")
             continue
         started = time.perf_counter()
-        result = explore(run.folder, tool, seed=seed, data=other, trust=True, progress=Screen(), **options)
+        result = explore(run.folder, tool, seed=seed, data=other, trust=True, progress=ConsoleReporter(), **options)
         row = {
             "bench": "laboratory",
             "world": world,

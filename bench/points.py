@@ -51,7 +51,7 @@ def measure(world: str, recipe: str, seed: int, images: str, options: dict[str, 
             world, recipe, images=images, seed=seed, out=Path(folder, "run"), threads=1, precision="fp32", **options
         )
         seconds, cpu = time.perf_counter() - started, time.process_time() - worked
-        if run.done != "images":
+        if run.stop_reason != "images":
             raise SystemExit("interrupted: no row is written for an incomplete training")
         return {
             "bench": "points",

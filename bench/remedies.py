@@ -62,7 +62,7 @@ def trained(source: str, remedy: str, seed: int, images: int, folder: str) -> tu
         source, recipe, images=images, seed=seed, out=Path(folder, "run"), threads=1, precision="fp32",
         **describe(recipe).resolve({**COMMON[source], **options}, points=source != "digits"),
     )  # fmt: skip
-    if run.done != "images":
+    if run.stop_reason != "images":
         raise SystemExit("interrupted: no row is written for an incomplete training")
     return run, time.process_time() - started
 

@@ -219,12 +219,12 @@ def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folde
 
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=0.3, **TINY)
-    assert run.done == "seconds"
+    assert run.stop_reason == "time_limit"
     spent = run.records()[-1]["seconds"]
     assert spent >= 0.3
     assert run.resume_state() is not None
     again = leafwing.resume(run.folder, time="+0.2s")
-    assert again.done == "seconds"
+    assert again.stop_reason == "time_limit"
     assert again.records()[-1]["seconds"] >= spent + 0.2
 
 
@@ -462,7 +462,7 @@ def test_a_run_resumes_with_another_micro_batch_or_thread_count_and_records_it(f
     assert run.settings.machine.micro_batch == 0
     resumed = leafwing.resume(run.folder, images="+32", micro_batch=4, threads=1)
     machine = Run(run.folder).settings.machine
-    assert resumed.done == "images"
+    assert resumed.stop_reason == "images"
     assert machine.micro_batch == 4
     assert machine.precision == "fp32", "other settings stay as they were"
     again = leafwing.resume(run.folder, images="+32", device="cpu")
@@ -477,7 +477,7 @@ def test_a_run_without_recorded_hardware_settings_resumes(folder: Path, tmp_path
     for name in [name for name in settings["machine"] if name not in ("device", "precision", "threads")]:
         del settings["machine"][name]
     (run.folder / "run.json").write_text(json.dumps(settings))
-    assert leafwing.resume(run.folder, images="+16").done == "images"
+    assert leafwing.resume(run.folder, images="+16").stop_reason == "images"
 
 
 def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:

@@ -166,7 +166,7 @@ def test_averaged_copies_are_what_users_see(name: str) -> None:
     game = recipes.build(name, recipes.find(name), PICTURES, options)
     engine = Engine(game, choose("cpu", "fp32", THREADS))
     list(Training(game, batches(PICTURES), engine, images=24, batch=game.batch).ticks(10**9))
-    average = game.players["G"].average
+    average = game.players["G"].ema_net
     assert average is not None
     assert game.sampling_nets.G is average
     live = list(game.players["G"].net.parameters())

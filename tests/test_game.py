@@ -32,15 +32,15 @@ def test_points_are_vectors_without_height_and_width() -> None:
 
 
 def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
-    DataSpec(16, 16).need_pictures("mine")
+    DataSpec(16, 16).require_images("mine")
     with pytest.raises(LeafwingError, match="mine requires pictures"):
-        DataSpec(0, 0, 2).need_pictures("mine")
+        DataSpec(0, 0, 2).require_images("mine")
 
 
 def test_a_recipe_that_needs_labels_says_how_to_supply_them() -> None:
-    DataSpec(16, 16, 3, ("a",)).need_labels("mine")
+    DataSpec(16, 16, 3, ("a",)).require_labels("mine")
     with pytest.raises(LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv"):
-        DataSpec(16, 16).need_labels("mine")
+        DataSpec(16, 16).require_labels("mine")
 
 
 def test_a_batch_reads_fields_as_attributes_and_counts_its_samples() -> None:
@@ -150,20 +150,20 @@ def test_a_game_refuses_a_turn_of_an_unknown_player() -> None:
 
 
 def test_a_player_without_half_life_has_no_average() -> None:
-    assert Player(nn.Linear(2, 2), Adam(0.1)).average is None
+    assert Player(nn.Linear(2, 2), Adam(0.1)).ema_net is None
 
 
 def test_the_average_starts_equal_and_is_an_independent_frozen_copy() -> None:
     player = Player(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), Adam(0.1), ema=1000)
-    assert player.average is not None
-    assert torch.equal(player.average[0].weight, player.net[0].weight)
-    assert not any(weight.requires_grad for weight in player.average.parameters())
+    assert player.ema_net is not None
+    assert torch.equal(player.ema_net[0].weight, player.net[0].weight)
+    assert not any(weight.requires_grad for weight in player.ema_net.parameters())
     assert all(weight.requires_grad for weight in player.net.parameters())
     assert player.net.training
-    assert not any(module.training for module in player.average.modules())
+    assert not any(module.training for module in player.ema_net.modules())
     with torch.no_grad():
         player.net[0].weight.add_(1)
-    assert not torch.equal(player.average[0].weight, player.net[0].weight)
+    assert not torch.equal(player.ema_net[0].weight, player.net[0].weight)
 
 
 class Memory(nn.Module):
@@ -186,7 +186,7 @@ def test_modules_are_everything_with_state() -> None:
     ]
     game = Game(players, turns, Abilities())
     assert game.modules() == {
-        "G": players["G"].net, "D": players["D"].net, "G.average": players["G"].average, "term.memory": memory,
+        "G": players["G"].net, "D": players["D"].net, "G.average": players["G"].ema_net, "term.memory": memory,
     }  # fmt: skip
 
 
@@ -194,6 +194,6 @@ def test_users_see_the_averaged_copy_where_there_is_one() -> None:
     players = {"G": Player(nn.Linear(2, 2), ema=10), "D": Player(nn.Linear(2, 1))}
     game = Game(players, [], Abilities())
     assert isinstance(game.sampling_nets, SimpleNamespace)
-    assert game.sampling_nets.G is players["G"].average
+    assert game.sampling_nets.G is players["G"].ema_net
     assert game.sampling_nets.D is players["D"].net
     assert game.nets.G is players["G"].net

@@ -89,13 +89,13 @@ def test_each_repeat_of_the_first_turn_draws_a_batch_and_later_turns_reuse_the_l
 def test_images_end_at_the_end_of_a_round() -> None:
     run = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]), 13)
     (tick,) = run.ticks(10**9)
-    assert (tick.clock.images, tick.clock.round, tick.done) == (24, 2, "images")
+    assert (tick.clock.images, tick.clock.round, tick.stop_reason) == (24, 2, "images")
 
 
 def test_ticks_come_about_every_n_images_and_once_at_the_end() -> None:
     ticks = list(make_training(make_game([D_TURN, G_TURN]), 22).ticks(8))
     assert [tick.clock.images for tick in ticks] == [8, 16, 24]
-    assert [tick.done for tick in ticks] == ["", "", "images"]
+    assert [tick.stop_reason for tick in ticks] == ["", "", "images"]
     seconds = [tick.seconds for tick in ticks]
     assert seconds == sorted(seconds)
     assert all(tick.images_per_second > 0 for tick in ticks)
@@ -104,7 +104,7 @@ def test_ticks_come_about_every_n_images_and_once_at_the_end() -> None:
 def test_the_time_limit_stops_training_and_a_finished_training_does_nothing() -> None:
     run = make_training(make_game([D_TURN, G_TURN]), 10**9)
     (tick,) = run.ticks(10**9, seconds=0.05)
-    assert tick.done == "seconds"
+    assert tick.stop_reason == "time_limit"
     assert tick.seconds >= 0.05
     finished = make_training(make_game([D_TURN, G_TURN]), 8)
     list(finished.ticks(8))
@@ -155,12 +155,12 @@ def test_a_round_without_active_turns_is_an_error() -> None:
 def test_the_average_follows_its_half_life_in_images() -> None:
     averaged = Player(nn.Linear(2, 2), SGD(0.0), ema=8)
     game = make_game([D_TURN, G_TURN], G=averaged)
-    assert averaged.average is not None
+    assert averaged.ema_net is not None
     with torch.no_grad():
         averaged.net.weight.fill_(1.0)
-        averaged.average.weight.fill_(0.0)
+        averaged.ema_net.weight.fill_(0.0)
     list(make_training(game, 16).ticks(16))
-    assert torch.allclose(averaged.average.weight, torch.full((2, 2), 0.75))
+    assert torch.allclose(averaged.ema_net.weight, torch.full((2, 2), 0.75))
 
 
 def test_schedules_reach_the_optimiser() -> None:

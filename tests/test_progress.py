@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from leafwing.progress import Screen, Silent
+from leafwing.progress import ConsoleReporter, Reporter
 
 RECORD = {"images": 1500, "images_per_second": 1234.4, "costs": {"D/adversarial": 1.38629, "G/adversarial": 0.693}}
 
@@ -35,36 +35,36 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Seconds:
     return seconds
 
 
-def go(screen: Silent, images: int = 1500, total: int = 3000) -> None:
+def go(screen: Reporter, images: int = 1500, total: int = 3000) -> None:
     with screen.training(0, total, None):
         screen.after_turn(images)
         screen.tick({**RECORD, "images": images})
 
 
 def test_silent_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    screen = Silent()
+    screen = Reporter()
     screen.say("a line")
-    screen.packing(1, 2)
-    screen.packing(2, 2)
+    screen.report_reading(1, 2)
+    screen.report_reading(2, 2)
     go(screen)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_message_is_printed_unchanged_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     text = "runs/0001 [bold]not markup[/bold] " + "word " * 60 + "12345 'quoted'"
-    Screen().say(text)
+    ConsoleReporter().say(text)
     out, err = capfd.readouterr()
     assert out == ""
     assert err == text + "\n"
 
 
 def test_a_path_with_colons_is_printed_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
-    Screen().say("run folder: pictures:cat:2")
+    ConsoleReporter().say("run folder: pictures:cat:2")
     assert capfd.readouterr().err == "run folder: pictures:cat:2\n"
 
 
 def test_without_a_terminal_training_prints_plain_lines(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
-    screen = Screen()
+    screen = ConsoleReporter()
     with screen.training(0, 3000, None):
         clock.now += 5
         screen.tick({**RECORD, "images": 1000})
@@ -78,7 +78,7 @@ def test_without_a_terminal_training_prints_plain_lines(capfd: pytest.CaptureFix
 
 def test_lines_are_printed_at_intervals_and_at_the_end(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
     """Every ten seconds at first, independent of the log; later at longer intervals."""
-    screen = Screen()
+    screen = ConsoleReporter()
     with screen.training(0, 10_000, None):
         for images in range(1, 3601):
             clock.now += 1
@@ -92,12 +92,12 @@ def test_lines_are_printed_at_intervals_and_at_the_end(capfd: pytest.CaptureFixt
 
 
 def test_the_time_left_considers_both_limits(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
-    screen = Screen()
+    screen = ConsoleReporter()
     with screen.training(0, 1_000_000, 120.0):
         clock.now += 10
         screen.after_turn(1_000)
     assert "1m 50s left" in capfd.readouterr().err, "the time limit is reached first"
-    screen = Screen()
+    screen = ConsoleReporter()
     with screen.training(500, 1_500, 3600.0):
         clock.now += 10
         screen.after_turn(1_000)
@@ -105,16 +105,16 @@ def test_the_time_left_considers_both_limits(capfd: pytest.CaptureFixture[str], 
 
 
 def test_without_a_terminal_reading_images_prints_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    screen = Screen()
+    screen = ConsoleReporter()
     for done in range(1, 6001):
-        screen.packing(done, 6000)
+        screen.report_reading(done, 6000)
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == ["reading images: 1 of 6,000", "reading images: 6,000 of 6,000"]
 
 
 def test_short_operations_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    Screen().packing(10, 10)
+    ConsoleReporter().report_reading(10, 10)
     assert capfd.readouterr() == ("", "")
 
 
@@ -123,7 +123,7 @@ def test_progress_has_a_name_and_short_operations_print_nothing(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("leafwing.progress.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    screen = Screen()
+    screen = ConsoleReporter()
     for what, seconds in (("sampling", 4), ("features", 1)):
         for done in range(1, 6):
             clock[0] += seconds
@@ -133,7 +133,7 @@ def test_progress_has_a_name_and_short_operations_print_nothing(
 
 
 def test_zero_speed_is_not_a_division_by_zero(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
-    screen = Screen()
+    screen = ConsoleReporter()
     with screen.training(0, 10, None):
         clock.now += 20
         screen.after_turn(0)
@@ -141,6 +141,6 @@ def test_zero_speed_is_not_a_division_by_zero(capfd: pytest.CaptureFixture[str],
 
 
 def test_an_error_in_the_training_passes_through() -> None:
-    for screen in (Silent(), Screen()):
+    for screen in (Reporter(), ConsoleReporter()):
         with pytest.raises(RuntimeError, match="mine"), screen.training(0, 10, None):
             raise RuntimeError("mine")

@@ -64,7 +64,7 @@ def test_training_stops_without_improvement_and_keeps_the_best_checkpoint(
 ) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
     run = leafwing.train("ring", out=tmp_path / "run", images=80, stop_on="modes.kl", patience=3, **TINY)
-    assert (run.done, run.records()[-1]["images"]) == ("no_better", 56)
+    assert (run.stop_reason, run.records()[-1]["images"]) == ("no_improvement", 56)
     assert list(run.weights()) == [32, 56], "best and final"
     assert json.loads((run.folder / "run.json").read_text())["history"]["best"] == {
         "images": 32,
@@ -77,9 +77,9 @@ def test_training_stops_without_improvement_and_keeps_the_best_checkpoint(
 def test_a_resumed_run_stops_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [5, 3, 4, 2, 2.5, 2.2, 9, 0, 0, 0])
     part = leafwing.train("ring", out=tmp_path / "run", images=40, stop_on="modes.kl", patience=3, **TINY)
-    assert part.done == "images"
+    assert part.stop_reason == "images"
     resumed = leafwing.resume(part.folder, images=80)
-    assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
+    assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])
 
 
 def test_extra_checkpoints_of_interruptions_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_extra_checkpoints_of_interruptions_do_not_count(tmp_path: Path, monkeyp
     part = leafwing.train("ring", out=tmp_path / "run", images=44, stop_on="modes.kl", patience=3, **tiny)
     assert list(part.weights()) == [32, 44]
     resumed = leafwing.resume(part.folder, images=80)
-    assert (resumed.done, list(resumed.weights())) == ("no_better", [32, 56])
+    assert (resumed.stop_reason, list(resumed.weights())) == ("no_improvement", [32, 56])
 
 
 def test_a_checkpoint_that_a_kill_left_unevaluated_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_the_best_checkpoint_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_an_undefined_value_is_not_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [None, 3, None, None, None, 9])
     run = leafwing.train("ring", out=tmp_path / "run", images=48, stop_on="modes.kl", patience=2, **TINY)
-    assert (run.done, run.records()[-1]["images"], run.history.best.images) == ("no_better", 32, 16)
+    assert (run.stop_reason, run.records()[-1]["images"], run.history.best.images) == ("no_improvement", 32, 16)
 
 
 def test_patience_without_a_metric_is_rejected(tmp_path: Path) -> None:

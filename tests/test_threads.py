@@ -15,7 +15,7 @@ from leafwing import machine
 from leafwing.commands import threads as watching
 from leafwing.engine import choose, setup
 from leafwing.errors import LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {
@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Recorder(Silent):
+class Recorder(Reporter):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 

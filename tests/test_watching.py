@@ -19,7 +19,7 @@ from leafwing import cli, files, health
 from leafwing.commands.watching import Monitor
 from leafwing.engine import Engine
 from leafwing.errors import Diverged, LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Best, Run
 
 TINY: dict[str, Any] = {
@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
 """With `often` there is a check every 32 images."""
 
 
-class Recorder(Silent):
+class Recorder(Reporter):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -98,7 +98,7 @@ def test_an_alarm_is_reported_once_and_logged(
     assert {record["images"]: record["alarms"][0]["kind"] for record in run.records() if "alarms" in record} == {
         128: "collapse"
     }
-    assert run.done == "images"
+    assert run.stop_reason == "images"
     assert last_weights(run) == last_weights(unmonitored)
 
 
@@ -110,7 +110,7 @@ def test_training_stops_with_a_checkpoint_and_can_be_resumed(
     out = str(tmp_path / "run")
     assert cli.run(["train", "ring", "--out", out, "--health", "stop", "--json", *words]) == 3
     result = json.loads(capsys.readouterr().out)
-    assert (result["done"], result["images"]) == ("unhealthy", 128)
+    assert (result["stop_reason"], result["images"]) == ("unhealthy", 128)
     assert [alarm["about"] for alarm in result["alarms"]] == ["it is unhealthy"]
     assert Path(result["weights"]).exists()
     assert Path(result["samples"]).exists()
@@ -144,7 +144,7 @@ def test_training_rolls_back_before_the_symptom_and_continues_at_lower_rates(
     recorder = Recorder()
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=recorder, **TINY)
     back = {"from": 192, "to": 96, "why": "collapse", "rate": 0.5}
-    assert run.done == "images"
+    assert run.stop_reason == "images"
     assert list(run.history.rolled_back) == [back]
     assert json.loads((run.folder / "run.json").read_text())["history"]["rolled_back"] == [back]
     assert recorder.warnings[1].startswith(
@@ -171,7 +171,7 @@ def test_training_stops_after_the_maximum_number_of_roll_backs(
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, times=9))
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", roll_backs=2, **TINY)
-    assert run.done == "unhealthy"
+    assert run.stop_reason == "unhealthy"
     assert [record["rate"] for record in run.history.rolled_back] == [0.5, 0.25]
     assert run.records()[-1]["images"] == 128
     assert list(run.weights())[-1] == 128
@@ -188,7 +188,7 @@ def test_alarms_that_lower_rates_cannot_resolve_only_warn(
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, kind="overfit"))
     recorder = Recorder()
     run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=recorder, **TINY)
-    assert run.done == "images"
+    assert run.stop_reason == "images"
     assert len(recorder.warnings) == 1
     assert last_weights(run) == last_weights(unmonitored)
 

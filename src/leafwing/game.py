@@ -64,14 +64,14 @@ class DataSpec:
         """Number of elements of one sample."""
         return self.channels if self.points else self.channels * self.height * self.width
 
-    def need_pictures(self, recipe: str) -> None:
+    def require_images(self, recipe: str) -> None:
         """Raises LeafwingError for points."""
         if self.points:
             raise LeafwingError(
                 f"recipe {recipe} requires pictures, and this data is points; `leafwing recipes` lists recipes for both"
             )
 
-    def need_labels(self, recipe: str) -> None:
+    def require_labels(self, recipe: str) -> None:
         """Raises LeafwingError when there are no labels."""
         if not self.labels:
             raise LeafwingError(
@@ -79,14 +79,14 @@ class DataSpec:
                 "a labels.csv (file,label), or choose an unconditional recipe"
             )
 
-    def need_labelled(self, recipe: str) -> None:
+    def require_labelled(self, recipe: str) -> None:
         """Raises LeafwingError if there is no separate stream of labelled samples."""
         if not {"labelled_image", "labelled_label"} <= set(self.fields):
             raise LeafwingError(
                 f"recipe {recipe} needs a number of labelled samples, as in --labelled 100 (from Python labelled=100)"
             )
 
-    def need_attributes(self, recipe: str) -> None:
+    def require_attributes(self, recipe: str) -> None:
         """Raises LeafwingError when there are no attributes."""
         if not self.attributes:
             raise LeafwingError(
@@ -192,11 +192,11 @@ class Player:
     net: nn.Module
     optimiser: Optimiser | None = None
     ema: float = 0
-    average: nn.Module | None = field(init=False, default=None)
+    ema_net: nn.Module | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.ema:
-            self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
+            self.ema_net = copy.deepcopy(self.net).eval().requires_grad_(False)
 
 
 class Round:
@@ -249,12 +249,12 @@ class Round:
     @property
     def real_heads(self) -> Tensor:
         """The output of the critic's further heads for the real samples, in fp32 or better."""
-        return exact(self.real_output[1])
+        return to_fp32(self.real_output[1])
 
     @property
     def fake_heads(self) -> Tensor:
         """The same for the fake samples."""
-        return exact(self.fake_output[1])
+        return to_fp32(self.fake_output[1])
 
     def again(self, real: Tensor, fake: Tensor) -> Round:
         """The same round with these samples and no scores computed yet."""
@@ -265,14 +265,14 @@ class Round:
         return other
 
 
-def exact(values: Tensor) -> Tensor:
+def to_fp32(values: Tensor) -> Tensor:
     """Converts to fp32 if the precision is lower, for computing losses."""
     return values.float() if values.element_size() < 4 else values
 
 
 def scores(output: Any) -> Tensor:
     """The scores (n,) in a judge's output: all of it, or its first element if it is a tuple."""
-    return exact(output[0] if isinstance(output, tuple) else output)
+    return to_fp32(output[0] if isinstance(output, tuple) else output)
 
 
 class Play(Protocol):
@@ -402,14 +402,14 @@ class Game:
     @property
     def sampling_nets(self) -> Nets:
         """The networks used for sampling: the EMA where a player has one."""
-        return Nets(**{name: player.average or player.net for name, player in self.players.items()})
+        return Nets(**{name: player.ema_net or player.net for name, player in self.players.items()})
 
     def modules(self) -> dict[str, nn.Module]:
         """All modules with state, by their key in checkpoints: networks, EMAs, stateful terms."""
         from torch import nn
 
         modules = {name: player.net for name, player in self.players.items()}
-        modules |= {f"{name}.average": p.average for name, p in self.players.items() if p.average is not None}
+        modules |= {f"{name}.average": p.ema_net for name, p in self.players.items() if p.ema_net is not None}
         modules |= {
             f"term.{term.name}": term.loss for turn in self.turns for term in turn.losses if isinstance(term.loss, nn.Module)
         }

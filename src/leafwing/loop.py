@@ -22,7 +22,7 @@ from leafwing.game import Batch, Batches, Clock, Game, Turn
 
 UnitLosses = tuple[int, Sequence[Turn], Tensor]
 """Images shown before a unit of turns, the unit, and its losses, still on the device."""
-STOP_REASONS = ("", "asked", "seconds")
+STOP_REASONS = ("", "interrupted", "time_limit")
 """Reasons to stop before all images are shown; several processes agree on one by its index."""
 
 
@@ -36,7 +36,7 @@ class Tick:
         images_per_second: real images shown per second of training since the last tick.
         losses: mean of each loss term since the last tick, keyed by "movers/term", such as "D/gradient_penalty".
         memory: peak memory in bytes, of the device on CUDA, else of the process.
-        done: why training stops here: images, seconds or asked; empty if it continues.
+        stop_reason: why training stops here: images, time_limit or interrupted; empty if it continues.
     """
 
     clock: Clock
@@ -44,7 +44,7 @@ class Tick:
     images_per_second: float
     losses: Mapping[str, float]
     memory: int
-    done: str = ""
+    stop_reason: str = ""
 
 
 class Training:
@@ -115,22 +115,22 @@ class Training:
             turn, at_tick = self.game.turns[self.turn], False
             if self.repeats < turn.times(replace(self.clock, images=self.round_start)):
                 batch = self._take(turn, batch, losses)
-                request = "asked" if should_stop(self.clock) else ""
+                request = "interrupted" if should_stop(self.clock) else ""
                 if time.perf_counter() - start_time + self.seconds >= seconds:
-                    request = "seconds"
-                reason = request if processes.world == 1 else ""
+                    request = "time_limit"
+                reason = request if processes.world_size == 1 else ""
             elif self.turn + 1 < len(self.game.turns):
                 self.turn, self.repeats = self.turn + 1, 0
             else:
                 self._end_round()
-                reason = STOP_REASONS[processes.agree(STOP_REASONS.index(request))] if processes.world > 1 else ""
+                reason = STOP_REASONS[processes.agree(STOP_REASONS.index(request))] if processes.world_size > 1 else ""
                 at_tick = self.clock.images // every != start_images // every
                 reason = "images" if self.clock.images >= self.clock.total else reason
             if reason or at_tick:
                 synchronise(device)
                 elapsed = time.perf_counter() - start_time
                 self.seconds += elapsed
-                means = mean_losses(losses, processes.average)
+                means = mean_losses(losses, processes.all_reduce_mean)
                 self.engine.check_weights(self.clock.images)
                 speed = (self.clock.images - start_images) / elapsed
                 yield Tick(self.clock, self.seconds, speed, means, peak_memory(device), reason)
@@ -165,7 +165,7 @@ class Training:
     def _end_round(self) -> None:
         if self.clock.images == self.round_start:
             raise ValueError(f"no player moves in round {self.clock.round}: none of the game's turns is active")
-        self.engine.average(self.clock.images - self.round_start)
+        self.engine.update_ema(self.clock.images - self.round_start)
         self.clock = replace(self.clock, round=self.clock.round + 1)
         self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, self.clock.images
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from leafwing.quantities import show_count, show_duration
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """A callback for long operations: what is being done, the amount done, and the total."""
 
 LINE_INTERVAL = 10.0
@@ -21,7 +21,7 @@ def no_progress(what: str, done: int, total: int) -> None:
     """A progress callback that does nothing."""
 
 
-class Silent:
+class Reporter:
     """Receives messages and progress, and shows nothing."""
 
     def say(self, text: str) -> None:
@@ -30,7 +30,7 @@ class Silent:
     def warn(self, text: str) -> None:
         """A warning of one line."""
 
-    def packing(self, done: int, total: int) -> None:
+    def report_reading(self, done: int, total: int) -> None:
         """Progress of reading images: `done` of `total`."""
         self.report_progress("reading images", done, total)
 
@@ -49,7 +49,7 @@ class Silent:
         """Called for every line of the log."""
 
 
-class Screen(Silent):
+class ConsoleReporter(Reporter):
     """Shows messages and progress on standard error; standard output stays free for results."""
 
     def __init__(self) -> None:

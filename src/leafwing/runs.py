@@ -140,7 +140,7 @@ class Run:
     def __init__(self, folder: str | Path, *, trust: bool = False) -> None:
         self.folder, self.trust = Path(folder), trust
         self.samples = self.folder / "samples"
-        self.done = ""  # why the last training in this process ended: images, seconds, no_better, unhealthy or asked
+        self.stop_reason = ""  # of the last session in this process; see `train`
         path = self.folder / "run.json"
         try:
             self.config: dict[str, Any] = upgraded(json.loads(path.read_text(encoding="utf-8")))

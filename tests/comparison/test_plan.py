@@ -91,7 +91,9 @@ def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         images="1k",
     )
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(child, "train", lambda **given: calls.append(given) or SimpleNamespace(done="asked", folder="run"))
+    monkeypatch.setattr(
+        child, "train", lambda **given: calls.append(given) or SimpleNamespace(stop_reason="interrupted", folder="run")
+    )
     monkeypatch.setattr(child, "reel", lambda folder: None)
     request = {"call": "train", "arguments": {**compare.training_arguments(resolved, "gan", 7), "out": "run"}}
     assert child.main(json.dumps(request)) == 130

@@ -29,7 +29,7 @@ from leafwing.commands.comparison.workers import Call, Child, Outcome, Stopped, 
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.game import Clock
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 from leafwing.settings import Folder, Machine, Reading, Schedule, Settings
 from small_comparison import RING, Finished, plan_of
@@ -49,7 +49,7 @@ def test_a_real_child_process_makes_calls(tmp_path: Path) -> None:
 
     Workers([{"OMP_NUM_THREADS": "1"}]).run([task])
     trained, resumed = outcomes
-    assert (trained.code, json.loads(trained.output)) == (0, {"run": folder, "done": "images"})
+    assert (trained.code, json.loads(trained.output)) == (0, {"run": folder, "stop_reason": "images"})
     assert list(Run(folder).weights()) == [50]
     assert (tmp_path / "run" / "reel.webp").exists()
     assert (resumed.code, resumed.output) == (2, "")
@@ -252,7 +252,7 @@ def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pyte
 
 def test_messages_say_how_far_the_runs_are_and_what_remains(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
-    progress = Silent()
+    progress = Reporter()
     progress.say = texts.append  # type: ignore[method-assign]
     plan: Any = SimpleNamespace(runs=[("gan", 0), ("gan", 1), ("gan", 2)], images={"gan": 1200}, jobs=1)
     record: Any = SimpleNamespace(

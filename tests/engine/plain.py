@@ -91,11 +91,11 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
                 losses += [loss.item() for loss in plain.take(turn, batch, clock)]
         number += 1
         for player in game.players.values():
-            if player.average is not None:
+            if player.ema_net is not None:
                 decay = 0.5 ** ((shown - round_start) / player.ema)
                 with torch.no_grad():
                     for average, current in zip(
-                        player.average.state_dict().values(), player.net.state_dict().values(), strict=True
+                        player.ema_net.state_dict().values(), player.net.state_dict().values(), strict=True
                     ):
                         average.copy_(decay * average + (1 - decay) * current if average.is_floating_point() else current)
     return losses

@@ -122,11 +122,11 @@ def test_a_single_process_does_not_communicate(unset: pytest.MonkeyPatch) -> Non
     net = nn.Sequential(nn.BatchNorm1d(2))
     tensor = torch.tensor([1.0, 2.0])
     with Processes.join() as p, p.detect_lost(), p.first_on_machine():
-        p.average([tensor, None])
+        p.all_reduce_mean([tensor, None])
         p.barrier()
         synchronise_batch_norm(net, p)
         assert not dist.is_initialized()
-        assert (p.rank, p.world, p.local, p.first) == (0, 1, 0, True)
+        assert (p.rank, p.world_size, p.local, p.first) == (0, 1, 0, True)
         assert p.rows(7) == slice(0, 7)
         assert [p.agree(1), p.agree(0), p.agree(True)] == [1, 0, 1]
         assert p.gather(tensor) is tensor
@@ -140,7 +140,7 @@ def test_one_process_started_by_torchrun_does_not_communicate(unset: pytest.Monk
     for name, value in zip(VARIABLES, ("0", "1", "0", "localhost", "29500"), strict=True):
         unset.setenv(name, value)
     with Processes.join() as p:
-        assert p.world == 1
+        assert p.world_size == 1
         assert not dist.is_initialized()
 
 

@@ -59,7 +59,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 
     # A run of two processes is resumed by one, and sampled by two.
     run = leafwing.resume(tmp_path / "two", images="+32")
-    assert run.done == "images"
+    assert run.stop_reason == "images"
     alone = run_leafwing(["sample", str(run.folder), "-n", "130", "--npz", "--out", str(tmp_path / "alone.npz")])
     shared = run_leafwing(
         ["sample", str(run.folder), "-n", "130", "--npz", "--devices", "2", "--out", str(tmp_path / "shared.npz")]
@@ -77,7 +77,9 @@ def test_early_stopping_is_the_same_in_two_processes(tmp_path: Path) -> None:
     two = run_leafwing(["train", *words, "--devices", "2", "--out", str(tmp_path / "two")])
     assert one.returncode == two.returncode == 0, two.stderr
     results = [json.loads(process.stdout) for process in (one, two)]
-    assert [(result["done"], result["images"]) for result in results] == 2 * [("no_better", 192)], "G does not move"
+    assert [(result["stop_reason"], result["images"]) for result in results] == 2 * [("no_improvement", 192)], (
+        "G does not move"
+    )
     best = [Run(tmp_path / name).history.best for name in ("one", "two")]
     assert best[0] == best[1]
     assert best[0] is not None
@@ -135,7 +137,7 @@ def test_when_one_process_is_killed_the_other_stops_and_the_run_can_be_resumed(t
     state = Run(tmp_path / "run").resume_state()
     assert state is not None
     resumed = leafwing.resume(tmp_path / "run", images=state["images"] + 32)
-    assert resumed.done == "images"
+    assert resumed.stop_reason == "images"
 
 
 @pytest.mark.parametrize(

@@ -64,20 +64,21 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> None:
 def average_is_the_mean_of_tensors(p: Processes) -> None:
     shapes = [(3,), (2, 3, 4, 4), (BUCKET + 5,), (1,), (7, 5)]
     every = [
-        [torch.randn(shape, generator=torch.Generator().manual_seed(rank)) for shape in shapes] for rank in range(p.world)
+        [torch.randn(shape, generator=torch.Generator().manual_seed(rank)) for shape in shapes]
+        for rank in range(p.world_size)
     ]
     own: list[Tensor | None] = [tensor.clone() for tensor in every[p.rank]]
     own[1] = own[1].contiguous(memory_format=torch.channels_last)
     own[4] = every[p.rank][4].t().contiguous().t()
     own.insert(2, None)
-    p.average(own)
+    p.all_reduce_mean(own)
     assert own.pop(2) is None
     for mine, a, b in zip(own, *every, strict=True):
         assert torch.equal(mine, (a + b) / 2)
     half = torch.full((3,), 1.0 + 2 * p.rank, dtype=torch.bfloat16)
     double = torch.full((3,), 1 / 3 + p.rank, dtype=torch.float64)
-    p.average([half])
-    p.average([double])
+    p.all_reduce_mean([half])
+    p.all_reduce_mean([double])
     assert half.tolist() == [2.0] * 3
     assert double.tolist() == [(1 / 3 + 4 / 3) / 2] * 3
 
@@ -86,7 +87,7 @@ def halves_of_a_batch_give_the_gradients_of_the_whole(p: Processes) -> None:
     net, whole, x = convolutions(norm=False), convolutions(norm=False), pictures()
     whole(x).square().mean().backward()
     net(x[p.rows(N)]).square().mean().backward()
-    p.average(gradients(net))
+    p.all_reduce_mean(gradients(net))
     for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
         near(mine, theirs, 1e-6)
 
@@ -110,15 +111,15 @@ def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool 
         assert outputs[0].dtype == outputs[1].dtype
         near(p.gather(outputs[0].detach()), outputs[1].detach(), tolerance)
         # The gradient of the local loss, a mean over half of the samples, is twice that of the global loss.
-        near(p.gather(own.grad) / p.world, all_.grad, tolerance)
-        p.average(gradients(net))
+        near(p.gather(own.grad) / p.world_size, all_.grad, tolerance)
+        p.all_reduce_mean(gradients(net))
         for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
             assert (mine is None) == (theirs is None) == frozen
             if mine is not None:
                 near(mine, theirs, tolerance)
         for mine, theirs in zip(net.buffers(), whole.buffers(), strict=True):
             near(mine, theirs, tolerance)
-            assert torch.equal(p.gather(mine[None]), torch.stack([mine] * p.world)), "the same bits everywhere"
+            assert torch.equal(p.gather(mine[None]), torch.stack([mine] * p.world_size)), "the same bits everywhere"
 
 
 def batch_norm_is_that_of_the_whole_batch(p: Processes) -> None:
@@ -140,7 +141,7 @@ def batch_norm_differentiated_twice(p: Processes) -> None:
         seen.requires_grad_()
         (slope,) = torch.autograd.grad(one(seen).sigmoid().sum(), seen, create_graph=True)
         slope.flatten(1).square().sum(1).mean().backward()
-    p.average(gradients(net))
+    p.all_reduce_mean(gradients(net))
     for mine, theirs in zip(gradients(net)[:-1], gradients(whole)[:-1], strict=True):
         near(mine, theirs, 1e-5)
 
@@ -188,7 +189,7 @@ def default_networks(p: Processes) -> None:
         step = torch.optim.SGD(G.parameters(), 0.1)
         nn.functional.softplus(-D(G(z[p.rows(N)] if shared else z))).mean().backward()
         if shared:
-            p.average(gradients(G))
+            p.all_reduce_mean(gradients(G))
         step.step()
         states.append({**G.state_dict(), **{f"D.{name}": value for name, value in D.state_dict().items()}})
     for name in states[1]:
@@ -289,7 +290,7 @@ def rounds(p: Processes, folder: Path, until: Callable[[int], bool] = lambda n: 
         while not done:
             net.zero_grad()
             net(x[p.rows(N)]).square().mean().backward()
-            p.average(gradients(net))
+            p.all_reduce_mean(gradients(net))
             n += 1
             time.sleep(STEP)
             done = p.agree(bool(signals) or until(n))
@@ -330,7 +331,7 @@ def join_repeatedly(folder: Path) -> int:
     for _ in range(3):
         with Processes.join(20) as p:
             value = torch.tensor([float(p.rank)])
-            p.average([value])
+            p.all_reduce_mean([value])
             assert value.item() == 0.5
             p.agree(1)
     (folder / f"{p.rank}.joined").touch()

@@ -52,7 +52,7 @@ class FakeEvidence:
     train: Tensor | None = None
     held: Tensor | None = None
     seed: int = 0
-    world: str = ""
+    built_in: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

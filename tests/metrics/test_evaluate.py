@@ -24,7 +24,7 @@ from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.protocol import comparable
 from leafwing.model import Model
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 16, "size": 16, "threads": 1, "precision": "fp32"}
@@ -72,7 +72,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-class Recorder(Silent):
+class Recorder(Reporter):
     """Records notices and progress."""
 
     def __init__(self) -> None:

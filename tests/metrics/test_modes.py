@@ -34,7 +34,7 @@ def of_ring(samples: np.ndarray) -> modes.Coverage:
 
 def evidence(world: str, **members: Any) -> Any:
     defaults = {"options": load("stacked").options, "report_progress": lambda what, done, total: None}
-    return SimpleNamespace(world=world, **{**defaults, **members})
+    return SimpleNamespace(built_in=world, **{**defaults, **members})
 
 
 # --- points ------------------------------------------------------------------------------------------------------------------

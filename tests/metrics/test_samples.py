@@ -168,7 +168,7 @@ def test_points_are_in_the_units_of_the_data(tmp_path: Path) -> None:
     evidence = Samples(
         Model(game, spec), real, conditions, None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
     )
-    assert evidence.world == "ring"
+    assert evidence.built_in == "ring"
     assert evidence.fake_points().dtype == np.float64
     assert np.allclose(evidence.fake_points(), model_points := Model(game, spec).sample(M, 2).numpy())
     assert np.abs(model_points).max() > 10
@@ -179,7 +179,7 @@ def test_points_are_in_the_units_of_the_data(tmp_path: Path) -> None:
 
 
 def test_images_are_not_points(evidence: Samples) -> None:
-    assert evidence.world == ""
+    assert evidence.built_in == ""
     with pytest.raises(LeafwingError, match="this metric requires points"):
         evidence.fake_points()
 
@@ -189,7 +189,7 @@ def test_the_world_names_the_users_digits(tmp_path: Path) -> None:
     real = Dataset(spec, np.zeros((N, 8, 8, 3), np.uint8), None, "ab" * 32, "stacked:/my/digits", {})
     model = Model(Game({}, [], Abilities(Normal(2), lambda nets, z, label: z)), spec)
     evidence = Samples(model, real, protocol(real), None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes())
-    assert digits_of(evidence.world) == "/my/digits"
+    assert digits_of(evidence.built_in) == "/my/digits"
 
 
 # --- features ------------------------------------------------------------------------------------------------------------

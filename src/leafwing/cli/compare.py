@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, explicit, option, with_settings
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 
 METRICS = Group("Metrics", sort_key=4)
 
@@ -71,7 +71,7 @@ def command(
         n=n,
         jobs=jobs,
         out=out,
-        progress=Screen(),
+        progress=ConsoleReporter(),
         **explicit(settings),
     )
     print(as_json(table) if json else as_text(table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leafwing.cli.shared import Json, as_json, explicit, with_settings
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 
 
 @with_settings("size", "channels", "fit", "background")
@@ -19,6 +19,6 @@ def command(source: str, /, *, json: Json = False, **reading: Any) -> int:
     """
     from leafwing import commands
 
-    report = commands.doctor(source, progress=Screen(), **explicit(reading))
+    report = commands.doctor(source, progress=ConsoleReporter(), **explicit(reading))
     print(as_json(report.as_dict()) if json else report.text())
     return 0

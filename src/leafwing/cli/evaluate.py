@@ -20,7 +20,7 @@ from leafwing.cli.shared import (
     option,
     with_settings,
 )
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 
 METRICS = Group("Metrics", sort_key=2)
 
@@ -85,7 +85,7 @@ def command(
         again=again,
         trust=trust,
         root=root,
-        progress=Screen(),
+        progress=ConsoleReporter(),
         **explicit(machine),
     )
     if is_main_process():

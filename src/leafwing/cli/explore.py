@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 
 from leafwing.commands.explore import explore as run_tool
 from leafwing.laboratory import INPUTS, TOOLS, tool
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from leafwing.recipes import descriptions
 from leafwing.settings import catalogue
 
@@ -82,7 +82,7 @@ def command(words: Sequence[str]) -> Callable[..., int]:
 def _explore(run: str, name: str, options: dict[str, Any]) -> int:
     tool(name)  # refuses an unknown tool before torch is imported
     as_json = options.pop("json", False)
-    explored = run_tool(run, name, progress=Screen(), **options)
+    explored = run_tool(run, name, progress=ConsoleReporter(), **options)
     files = [str(path) for path in explored.written]
     if as_json:
         print(format_json.dumps({**explored.document, "written": files}, indent=2, ensure_ascii=False))

@@ -21,7 +21,7 @@ from leafwing.cli.shared import (
     program,
     with_settings,
 )
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_count, show_duration
 
 
@@ -29,9 +29,9 @@ def finish(run: Any, json: bool) -> int:
     """The end of `train` and `resume`: makes the reel, prints the results and what to try next, and returns the exit code."""
     from leafwing import commands, health
 
-    code = {"asked": INTERRUPTED, "unhealthy": UNHEALTHY}.get(run.done, 0)
+    code = {"interrupted": INTERRUPTED, "unhealthy": UNHEALTHY}.get(run.stop_reason, 0)
     if not is_main_process():
-        return INTERRUPTED if run.done == "asked" else 0
+        return INTERRUPTED if run.stop_reason == "interrupted" else 0
     records = run.records()
     last = records[-1]
     images = last["images"]
@@ -39,7 +39,7 @@ def finish(run: Any, json: bool) -> int:
         "run": str(run.folder),
         "images": images,
         "seconds": last["seconds"],
-        "done": run.done,
+        "stop_reason": run.stop_reason,
         "samples": str(run.samples / f"{images:09d}.png"),
         "reel": str(commands.reel(run.folder)),
         "weights": str(run.weights()[images]),
@@ -50,7 +50,7 @@ def finish(run: Any, json: bool) -> int:
     if json:
         print(as_json(result))
         return code
-    stopped = code or run.done in ("no_better", "seconds")
+    stopped = code or run.stop_reason in ("no_improvement", "time_limit")
     print(f"{'stopped after' if stopped else 'showed'} {images:,} images in {show_duration(last['seconds'])}")
     print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel']}")
     print(f"  health   {health.summary(records)}")
@@ -64,7 +64,7 @@ def finish(run: Any, json: bool) -> int:
     if "attributes" in run.config["conditions"]:
         first = run.spec.attributes[0]
         options += f" --set '{first if '=' in first else first + '=1'}'"
-    cut_short = run.done == "seconds" and images < total
+    cut_short = run.stop_reason == "time_limit" and images < total
     print("try next:" if cut_short else f"try next:\n{resume}")
     print(f"  {program()} sample {run.folder} {options} --seed 3{trust}")
     if cut_short:
@@ -108,5 +108,7 @@ def command(
     """
     from leafwing import commands
 
-    resumed = commands.resume(run, trust=trust, tensorboard=tensorboard, root=root, progress=Screen(), **explicit(settings))
+    resumed = commands.resume(
+        run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **explicit(settings)
+    )
     return finish(resumed, json)

@@ -22,7 +22,7 @@ from leafwing.cli.shared import (
     with_settings,
 )
 from leafwing.errors import LeafwingError
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 
 
 @with_settings(
@@ -84,7 +84,7 @@ def command(
         compile=compile,
         trust=trust,
         root=root,
-        progress=Screen(),
+        progress=ConsoleReporter(),
         **explicit(machine),
     )
     if not is_main_process():

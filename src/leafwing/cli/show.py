@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from leafwing.cli.shared import OUTPUT, Json, as_json, explicit, option, with_settings
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 
 
 @with_settings("size", "channels", "fit", "background")
@@ -30,7 +30,7 @@ def command(
     """
     from leafwing.commands.show import show
 
-    path, content = show(source, seed=seed, out=out, progress=Screen(), **explicit(reading))
+    path, content = show(source, seed=seed, out=out, progress=ConsoleReporter(), **explicit(reading))
     if json:
         print(as_json({"written": str(path), **content}))
         return 0

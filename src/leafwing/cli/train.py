@@ -22,7 +22,7 @@ from leafwing.cli.shared import (
     set_signature,
     setting_flag,
 )
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_bytes, show_count, show_duration
 from leafwing.settings import catalogue
 
@@ -122,10 +122,10 @@ def _train(source: str | None, options: dict[str, Any]) -> int:
     options = explicit(options)
     if dry_run:
         options = {name: value for name, value in options.items() if name not in ("tensorboard", "root")}
-        plan = commands.forecast(source, progress=Screen(), **options)
+        plan = commands.forecast(source, progress=ConsoleReporter(), **options)
         print(as_json(plan) if json else describe_plan(plan))
         return 0
-    return finish(commands.train(source, progress=Screen(), **options), json)
+    return finish(commands.train(source, progress=ConsoleReporter(), **options), json)
 
 
 def describe_plan(plan: dict[str, Any]) -> str:

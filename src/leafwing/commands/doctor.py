@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.settings import separated
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import Report
 
 
-def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any) -> Report:
+def doctor(source: str | Path, *, progress: Reporter | None = None, **options: Any) -> Report:
     """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:
@@ -26,4 +26,4 @@ def doctor(source: str | Path, *, progress: Silent | None = None, **options: Any
     from leafwing.data.doctor import doctor as examine
 
     reading, other = separated(options)
-    return examine(source, progress=(progress or Silent()).packing, **reading, **other)
+    return examine(source, progress=(progress or Reporter()).report_reading, **reading, **other)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.runs import ROOT, Run
 
@@ -65,7 +65,7 @@ def evaluate(
     again: bool = False,
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     processes: Processes | None = None,
 ) -> list[dict[str, Any]]:
     """Computes metrics of a run and appends them to its `metrics.jsonl`, each with its protocol.
@@ -112,7 +112,7 @@ def evaluate(
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
-        progress = (progress or Silent()) if processes.first else Silent()
+        progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
         names = select_metrics(metrics, opened, data)
         opened.function()  # raises: an untrusted recipe
@@ -330,7 +330,7 @@ def world_of(source: str) -> str:
     return name if name in WORLDS else ""
 
 
-def load_real_data(run: Run, data: str | Path | None, progress: Silent) -> RealData:
+def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> RealData:
     """The real data to compare with: other data if given, else the held-out data, else the training data.
 
     Raises:
@@ -356,7 +356,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Silent) -> RealD
         )
     options = {name: value for name, value in run.data.options.items() if name in ("fit", "background", "mirror")}
     size = (run.spec.height, run.spec.width)
-    real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.packing)
+    real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)
     if real.fingerprint == run.data.fingerprint:
         return RealData(real, "all" if held_out else "train", held_out, parts)
     return RealData(real, "other", 0, parts)
@@ -391,7 +391,7 @@ def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precisi
     )
 
 
-def explain(protocol: Protocol, names: Sequence[str], progress: Silent) -> None:
+def explain(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
     """Prints notes on the limits of a protocol."""
     if protocol.split == "train" and protocol.shape != "points":
         progress.say(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from leafwing import files
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leafwing.laboratory.reading import Reader
     from leafwing.metrics.features import Features
     from leafwing.model import Model
-    from leafwing.progress import Progress
+    from leafwing.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def explore(
     device: str = "cpu",
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     **options: Any,
 ) -> Explored:
     """Analyse a run with a tool of the laboratory.
@@ -95,7 +95,7 @@ def explore(
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
     images = opened.resolve_checkpoint(checkpoint)
-    progress = progress or Silent()
+    progress = progress or Reporter()
     keep_freed_memory()
     model = Model.load(
         opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, say=progress.say
@@ -142,7 +142,7 @@ def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> N
 class Inputs:
     """The inputs of tools besides the model; each is read, trained or loaded on first use. See `leafwing.laboratory.INPUTS`."""
 
-    def __init__(self, run: Run, model: Model, source: str | Path | None, feature_space: str, progress: Silent) -> None:
+    def __init__(self, run: Run, model: Model, source: str | Path | None, feature_space: str, progress: Reporter) -> None:
         self.run, self.model, self.source, self.feature_space, self.progress = run, model, source, feature_space, progress
 
     @cached_property
@@ -193,7 +193,7 @@ class Inputs:
         return reading.classifier(self._features("own"), self.run.spec.labels) if self.run.spec.labels else None
 
     @property
-    def report_progress(self) -> Progress:
+    def report_progress(self) -> ProgressCallback:
         return self.progress.report_progress
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import whole
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def held_out_batches(run: Run, dataset: Dataset, training: Training) -> Batches 
     processes = training.engine.processes
     if not run.data.held_out:
         return None
-    return split_data(run.data, dataset)[1].batches(0, share=(processes.rank, processes.world))
+    return split_data(run.data, dataset)[1].batches(0, share=(processes.rank, processes.world_size))
 
 
 def permissive_spec(height: int, width: int) -> DataSpec:
@@ -67,7 +67,7 @@ def permissive_spec(height: int, width: int) -> DataSpec:
     return DataSpec(height, width, 3, ("a", "b"), ("image", "label", "attributes", *stream), ("c", "d"))
 
 
-def load_again(run: Run, progress: Silent) -> Dataset:
+def load_again(run: Run, progress: Reporter) -> Dataset:
     """The data of a run, from the cache or from its source.
 
     Raises:
@@ -80,7 +80,7 @@ def load_again(run: Run, progress: Silent) -> Dataset:
     if cached is not None:
         return cached
     try:
-        dataset = data.load(config.source, **config.options, progress=progress.packing)
+        dataset = data.load(config.source, **config.options, progress=progress.report_reading)
     except StorageError:
         raise
     except LeafwingError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from leafwing.commands.feeding import split_data
 from leafwing.commands.plan import prepare, resolve
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import refuse_existing
 from leafwing.settings import Settings, non_defaults, separated
 
@@ -19,7 +19,7 @@ def forecast(
     *,
     replay: str | Path | None = None,
     out: str | Path | None = None,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time.
@@ -30,7 +30,7 @@ def forecast(
 
     refuse_existing(out)
     chosen, hyperparameters = separated({**(non_defaults(settings) if settings else {}), **options})
-    plan = resolve(source, recipe, chosen, hyperparameters, progress or Silent(), replay)
+    plan = resolve(source, recipe, chosen, hyperparameters, progress or Reporter(), replay)
     training = prepare(plan, images=10**12)
     batch, schedule = training.game.batch, plan.settings.schedule
     example = split_data(plan.data_config, plan.data)[0].batch(schedule.seed, 0, 4)

@@ -11,7 +11,7 @@ from leafwing import recipes
 from leafwing.commands.feeding import check_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, parse_stop_on
 from leafwing.errors import LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Change, DataConfig, History, Run, settings_sections, versions
 from leafwing.settings import Folder, Machine, Reading, Schedule, Settings, updated
 
@@ -58,7 +58,7 @@ def resolve(
     recipe: str | None,
     values: Mapping[str, Any],
     options: Mapping[str, Value],
-    progress: Silent,
+    progress: Reporter,
     replay: str | Path | None = None,
 ) -> Plan:
     """Resolves and checks all arguments of a training. Arguments take precedence over a replayed run, and that over the defaults.
@@ -107,7 +107,7 @@ def resolve(
     reading = updated(Reading(), values)
     check_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in LOAD_OPTIONS if (value := getattr(reading, name)) is not None}
-    dataset = data.load(source, **{**(old.data.options if old else {}), **load_options}, progress=progress.packing)
+    dataset = data.load(source, **{**(old.data.options if old else {}), **load_options}, progress=progress.report_reading)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):
@@ -252,7 +252,7 @@ def new_training(
     setup = choose_setup(settings.machine)
     engine = Engine(game, setup, notify=say, processes=processes)
     engine.processes.rows(game.batch)  # raises: the batch is not divisible by the number of processes
-    share = (engine.processes.rank, engine.processes.world)
+    share = (engine.processes.rank, engine.processes.world_size)
     batches = data.batches(settings.schedule.seed, str(engine.device), resident=setup.resident, share=share)
     return Training(game, batches, engine, images=images or settings.schedule.images, batch=game.batch)
 

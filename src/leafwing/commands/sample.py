@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import whole
 from leafwing.runs import ROOT, Run
 
@@ -41,7 +41,7 @@ def sample(
     compile: bool = False,
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
 ) -> Path:
     """Writes samples of a run: a grid, a folder of images, or an .npz file.
 
@@ -93,7 +93,7 @@ def sample(
         device=setup.device,
         precision=setup.precision,
         compile=compile,
-        say=(progress or Silent()).say,
+        say=(progress or Reporter()).say,
     )
     if kind == "folder" and model.spec.points:
         raise LeafwingError("points cannot be written as images: choose a grid (a plot) or npz")
@@ -126,7 +126,7 @@ def sample(
     with join_processes("Sample again") as processes:
         with files.storage(str(target)):
             (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-        share = share_of(len(latents), processes.rank, processes.world)
+        share = share_of(len(latents), processes.rank, processes.world_size)
         blocks: Iterator[Tensor] = iter(())
         if len(latents[share]):
             attribute_share = rows[share] if rows.size else None

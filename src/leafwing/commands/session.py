@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import Diverged, LeafwingError, StorageError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 from leafwing.settings import updated
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leafwing.model import Model
 
 
-def run_session(run: Run, training: Training, progress: Silent, writer: Any, held_out: Batches | None = None) -> Run:
+def run_session(run: Run, training: Training, progress: Reporter, writer: Any, held_out: Batches | None = None) -> Run:
     """Runs the loop to its end; writes log lines, sample grids and checkpoints.
 
     Args:
@@ -34,7 +34,7 @@ def run_session(run: Run, training: Training, progress: Silent, writer: Any, hel
         held_out: held-out data, if there are any.
 
     Returns:
-        The run, with the reason why training ended in `done`.
+        The run; its `stop_reason` says why training ended.
 
     Raises:
         Diverged: a loss or weight became NaN or infinite.
@@ -83,7 +83,7 @@ def run_session(run: Run, training: Training, progress: Silent, writer: Any, hel
                 fit_intervals(run, tick)
                 folder = run.settings.folder
                 response = monitor.respond(record)
-                run.done = "unhealthy" if response == "stop" else tick.done
+                run.stop_reason = "unhealthy" if response == "stop" else tick.stop_reason
                 if processes.first:
                     run.log(record)
                     progress.tick(record)
@@ -93,17 +93,17 @@ def run_session(run: Run, training: Training, progress: Silent, writer: Any, hel
                 if response == "roll_back":
                     monitor.roll_back()
                     return True
-                if run.done or images // folder.grid_every != last["grid"] // folder.grid_every:
+                if run.stop_reason or images // folder.grid_every != last["grid"] // folder.grid_every:
                     last["grid"] = images
                     if processes.first:
                         save_samples(run, model, images)
-                if run.done or images // folder.save_every != last["checkpoint"] // folder.save_every:
+                if run.stop_reason or images // folder.save_every != last["checkpoint"] // folder.save_every:
                     last["checkpoint"] = images
                     if processes.first:
                         monitor.save_checkpoint()
                     if stopping and stopping.check(images):
-                        run.done = run.done or "no_better"
-                if run.done:
+                        run.stop_reason = run.stop_reason or "no_improvement"
+                if run.stop_reason:
                     return False
             return False
 

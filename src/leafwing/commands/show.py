@@ -7,7 +7,7 @@ from typing import Any
 
 from leafwing import files
 from leafwing.errors import LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import whole
 from leafwing.settings import separated
 
@@ -20,7 +20,7 @@ def show(
     *,
     seed: int = 0,
     out: str | Path | None = None,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     **options: Any,
 ) -> tuple[Path, dict[str, Any]]:
     """Draws a contact sheet of a source: a row for each class, 8 x 8 images without classes, a plot for points.
@@ -49,7 +49,7 @@ def show(
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
         raise LeafwingError(f"--out {target}: must be a .png file")
-    dataset = data.load(source, **reading, **other, progress=(progress or Silent()).packing)
+    dataset = data.load(source, **reading, **other, progress=(progress or Reporter()).report_reading)
     if dataset.spec.points:
         image = pictures.scatter(dataset.batch(seed, 0, min(POINTS, len(dataset))).image)
     else:

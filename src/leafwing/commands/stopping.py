@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import check_metrics, evaluate, require_classifier
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import show_count
 from leafwing.runs import Best, Run
 
@@ -71,7 +71,7 @@ class Stopping:
         progress: receives messages.
     """
 
-    def __init__(self, run: Run, training: Training, progress: Silent) -> None:
+    def __init__(self, run: Run, training: Training, progress: Reporter) -> None:
         self.run, self.training, self.progress = run, training, progress
         self.metric, self.measure = parse_stop_on(run.settings.schedule.stop_on or "")
         self.patience = run.settings.schedule.patience

@@ -14,7 +14,7 @@ import torch
 
 from leafwing.engine.setup import measure_thread_speeds
 from leafwing.machine import cores
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Change, Run
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Threads:
         progress: receives messages.
     """
 
-    def __init__(self, run: Run, training: Training, progress: Silent) -> None:
+    def __init__(self, run: Run, training: Training, progress: Reporter) -> None:
         self.run, self.progress = run, progress
         self.changes = list(run.history.thread_changes)
         start = training.clock.images
@@ -47,7 +47,7 @@ class Threads:
         for change in self.changes:
             if change.images <= start:
                 torch.set_num_threads(change.threads)
-        single = training.engine.processes.world == 1
+        single = training.engine.processes.world_size == 1
         self.adaptive = run.settings.machine.threads == "auto" and single
         self.monitored = training.engine.device.type == "cpu" and single
         self.max_threads = max(cores(), torch.get_num_threads())

@@ -13,7 +13,7 @@ from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import changed_machine, new_training, prepare, resolve
 from leafwing.commands.session import run_session, tensorboard_writer
 from leafwing.errors import LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import count, duration
 from leafwing.runs import ROOT, Change, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, separated, updated
@@ -30,7 +30,7 @@ def train(
     root: str | Path = ROOT,
     replay: str | Path | None = None,
     tensorboard: bool = False,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     **options: Any,
 ) -> Run:
     """Trains a recipe on a data source and creates a run folder.
@@ -47,8 +47,8 @@ def train(
         **options: settings by name (`size=64`, `images="200k"`), which override `settings`; and hyper-parameters of the recipe.
 
     Returns:
-        The run. Its `done` is the reason why training ended: `images`, `seconds`, `unhealthy`, `no_better`, or `asked` for Ctrl-C or
-        SIGTERM, which finish the turn and write a checkpoint.
+        The run. Its `stop_reason` says why training ended: `images`, `time_limit`, `unhealthy`, `no_improvement`, or `interrupted` by
+        Ctrl-C or SIGTERM, which finish the turn and write a checkpoint.
 
     Raises:
         LeafwingError: invalid input; nothing was written.
@@ -59,7 +59,7 @@ def train(
     with join_processes(ADVICE) as processes:
         if processes.first:
             refuse_existing(out)
-        progress = (progress or Silent()) if processes.first else Silent()
+        progress = (progress or Reporter()) if processes.first else Reporter()
         with processes.first_on_machine():
             plan = resolve(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None
@@ -89,7 +89,7 @@ def resume(
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
 ) -> Run:
     """Continues a run exactly from its last checkpoint: on a CPU the weights become those of an uninterrupted run.
 
@@ -113,7 +113,7 @@ def resume(
     machine_changes, _ = separated({"device": device, "threads": threads, "micro_batch": micro_batch})
     watching_changes, _ = separated({"health": health, "roll_backs": roll_backs})
     with join_processes(ADVICE) as processes:
-        progress = (progress or Silent()) if processes.first else Silent()
+        progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
         old = opened.settings
         machine = changed_machine(old.machine, machine_changes)

@@ -19,7 +19,7 @@ import torch
 from leafwing import files, health
 from leafwing.engine.probe import SAMPLES, Probe
 from leafwing.errors import Diverged, LeafwingError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Monitor:
         held_out: held-out data, if there are any.
     """
 
-    def __init__(self, run: Run, training: Training, progress: Silent, held_out: Batches | None = None) -> None:
+    def __init__(self, run: Run, training: Training, progress: Reporter, held_out: Batches | None = None) -> None:
         self.run, self.training, self.progress = run, training, progress
         self.processes = training.engine.processes
         self.mode = run.settings.watching.health
@@ -50,7 +50,7 @@ class Monitor:
         state = training.extra.get("health", {})
         self.probe: Probe | None = None
         if self.mode != "off":
-            forward = training.engine.micro_batch or training.batch // self.processes.world
+            forward = training.engine.micro_batch or training.batch // self.processes.world_size
             n = min(SAMPLES, max(8, forward))  # no more than fits into memory
             self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out)
             self.probe.restore(state)

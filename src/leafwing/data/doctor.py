@@ -22,7 +22,7 @@ from leafwing.data.dataset import Dataset
 from leafwing.data.loading import SurveyedSource, find, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal
-from leafwing.data.reading import Decoded, EntryInfo, Progress
+from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import Reject
 from leafwing.data.stacked import is_stacked
 from leafwing.data.worlds import WORLDS, modes, sigma
@@ -116,7 +116,7 @@ def doctor(
     channels: int | None = None,
     fit: str = "crop",
     background: str = "white",
-    progress: Progress | None = None,
+    progress: DecodeProgress | None = None,
 ) -> Report:
     """Examines every image of a source; changes nothing.
 
@@ -220,7 +220,7 @@ def _count_attributes(report: Report, names: Sequence[str], rows: np.ndarray) ->
 
 def _find_duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
     """Fills in both kinds of duplicates; near ones are searched among one member of each exact group."""
-    groups = duplicates.exact(hashes)
+    groups = duplicates.to_fp32(hashes)
     report.exact_duplicates = [[names[index] for index in group] for group in groups]
     copies = {index for group in groups for index in group[1:]}
     originals = [index for index in range(len(names)) if index not in copies]

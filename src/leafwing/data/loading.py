@@ -17,7 +17,7 @@ from leafwing.data import pictures, reading, sources
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
-from leafwing.data.reading import EntryInfo, Progress
+from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import Reject, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
 from leafwing.data.worlds import WORLDS, is_world, load_world
@@ -34,7 +34,7 @@ def load(
     background: str = "white",
     mirror: bool = False,
     cache: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: DecodeProgress | None = None,
 ) -> Dataset:
     """Opens a source of images; the first time every image is decoded into the cache, later the cache is memory-mapped.
 
@@ -146,7 +146,7 @@ class SurveyedSource:
 
     @classmethod
     def open(
-        cls, path: Path, files: list[sources.File], rejects: list[Reject], options: Options, progress: Progress | None
+        cls, path: Path, files: list[sources.File], rejects: list[Reject], options: Options, progress: DecodeProgress | None
     ) -> SurveyedSource:
         """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `sources.open_source`."""
         source = sources.open_source(path, files, rejects)

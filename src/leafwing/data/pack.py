@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from leafwing.data import labels as labelling
 from leafwing.data import reading
 from leafwing.data.options import Target
-from leafwing.data.reading import Decoded, EntryInfo, Progress
+from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import Reject, Source
 from leafwing.errors import LeafwingError, StorageError
 
@@ -95,7 +95,7 @@ class Store:
         return Pack(fingerprint, np.asarray(images), classes, attributes, about)
 
     def pack(
-        self, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: Progress | None
+        self, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: DecodeProgress | None
     ) -> Pack:
         """Decodes a source into a new pack, unless another process has just done so.
 
@@ -202,7 +202,7 @@ def refusal(source: Source, accepted: int, outcomes: list[EntryInfo | Decoded], 
 
 
 def _write(
-    folder: Path, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: Progress | None
+    folder: Path, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: DecodeProgress | None
 ) -> None:
     """Fills a pack's folder. Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map."""
     accepted: list[Decoded] = []

@@ -24,7 +24,7 @@ from leafwing.data.sources import Entry, Reject, Source, Task
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 
-Progress = Callable[[int, int], None]
+DecodeProgress = Callable[[int, int], None]
 """A callback (done, total), in images; called from the thread that reads."""
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Decoded:
     measurement: Any = None
 
 
-def survey(source: Source, progress: Progress | None = None) -> list[EntryInfo]:
+def survey(source: Source, progress: DecodeProgress | None = None) -> list[EntryInfo]:
     """Reads the bytes and the header of every entry.
 
     Args:
@@ -76,7 +76,7 @@ def decode(
     infos: Sequence[EntryInfo],
     target: Target,
     measure: Callable[[np.ndarray], Any] | None = None,
-    progress: Progress | None = None,
+    progress: DecodeProgress | None = None,
 ) -> Generator[Decoded, None, None]:
     """Decodes every entry with a readable header, in order, with a few dozen in memory at a time.
 

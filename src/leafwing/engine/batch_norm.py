@@ -23,7 +23,7 @@ class SharedBatchNorm(_BatchNorm):
     """
 
     rank: int
-    world: int
+    world_size: int
 
     def _check_input_dim(self, input: Tensor) -> None:
         if not 2 <= input.dim() <= 5:
@@ -36,13 +36,13 @@ class SharedBatchNorm(_BatchNorm):
         local_mean, local_var = Moments.apply(input)
         # Each process fills one row and the rows are summed: one exchange, no cancellation, the same bits in all processes.
         row = torch.stack([local_mean, local_var]).unsqueeze(0)
-        zeros = row.new_zeros(self.world, *row.shape[1:])
+        zeros = row.new_zeros(self.world_size, *row.shape[1:])
         means, variances = Sum.apply(torch.cat([zeros[: self.rank], row, zeros[self.rank + 1 :]])).unbind(1)
         mean, var = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
-                n = self.world * input.numel() // input.shape[1]
+                n = self.world_size * input.numel() // input.shape[1]
                 momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(var * (n / (n - 1)), momentum)
@@ -58,7 +58,7 @@ def synchronise_batch_norm(net: nn.Module, processes: Processes) -> None:
     Raises:
         LeafwingError: a layer overrides `forward`, which this cannot replace.
     """
-    if processes.world == 1:
+    if processes.world_size == 1:
         return
     for name, module in net.named_modules():
         if isinstance(module, _BatchNorm):
@@ -68,7 +68,7 @@ def synchronise_batch_norm(net: nn.Module, processes: Processes) -> None:
                     f"layer {name!r} is a {kind.__name__}, which several processes cannot share: train with one process"
                 )
             module.__class__ = SharedBatchNorm
-            module.rank, module.world = processes.rank, processes.world  # type: ignore[assignment]
+            module.rank, module.world_size = processes.rank, processes.world_size  # type: ignore[assignment]
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:

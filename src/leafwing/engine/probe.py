@@ -48,7 +48,7 @@ class Probe:
 
     def _batch(self, batches: Batches, images: int) -> Batch:
         """Samples of this process, cloned because recorded turns overwrite the prepared batch."""
-        prepared = self.engine.prepare(batches(images, self.n * self.engine.processes.world))
+        prepared = self.engine.prepare(batches(images, self.n * self.engine.processes.world_size))
         return Batch({name: value.clone() for name, value in prepared.items()})
 
     def state(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Processes:
     """
 
     def __init__(self, rank: int = 0, world: int = 1, local: int = 0, timeout: float = 600.0) -> None:
-        self.rank, self.world, self.local, self.timeout = rank, world, local, timeout
+        self.rank, self.world_size, self.local, self.timeout = rank, world, local, timeout
         self._launcher = int(os.environ.get(LAUNCHER, 0)) if world > 1 else 0
         self._control: dist.ProcessGroup | None = (
             None  # separate group for `agree`, which thus never waits for other exchanges
@@ -110,7 +110,7 @@ class Processes:
     def leave(self, failed: bool = False) -> None:
         """Disconnects: in order, or immediately after a failure, which the other processes then notice."""
         pending, self._pending, self._control = self._pending, None, None
-        if self.world == 1 or not dist.is_initialized():
+        if self.world_size == 1 or not dist.is_initialized():
             return
         try:
             if pending and not failed:
@@ -142,7 +142,7 @@ class Processes:
         Raises:
             LeafwingError: the machine has fewer CUDA devices than processes, or the device does not support communication.
         """
-        if self.world == 1 or name == "cpu":
+        if self.world_size == 1 or name == "cpu":
             return name
         if name.partition(":")[0] != "cuda":
             raise LeafwingError(f"several processes train on cpu or cuda, not on {name}")
@@ -159,10 +159,10 @@ class Processes:
         Raises:
             LeafwingError: n is not divisible by the number of processes.
         """
-        if n % self.world:
-            nearest = max(1, round(n / self.world)) * self.world
-            raise LeafwingError(f"a batch of {n} cannot be shared by {self.world} processes: choose --batch {nearest}")
-        size = n // self.world
+        if n % self.world_size:
+            nearest = max(1, round(n / self.world_size)) * self.world_size
+            raise LeafwingError(f"a batch of {n} cannot be shared by {self.world_size} processes: choose --batch {nearest}")
+        size = n // self.world_size
         return slice(self.rank * size, (self.rank + 1) * size)
 
     @contextmanager
@@ -177,13 +177,13 @@ class Processes:
     # --- communication ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def average(self, tensors: Iterable[Tensor | None]) -> None:
+    def all_reduce_mean(self, tensors: Iterable[Tensor | None]) -> None:
         """Replaces each tensor by its mean over all processes, summed in fp32 or better.
 
         Args:
             tensors: any shapes; None is skipped. Shapes, layouts, order and Nones must be the same in every process.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return
         exchanges = []
         for bucket in buckets([in_memory_order(tensor) for tensor in tensors if tensor is not None]):
@@ -192,7 +192,7 @@ class Processes:
             exchanges.append((dist.all_reduce(flat, async_op=True), flat, bucket))
         for work, flat, bucket in exchanges:
             work.wait()
-            parts = flat.div_(self.world).split([tensor.numel() for tensor in bucket])
+            parts = flat.div_(self.world_size).split([tensor.numel() for tensor in bucket])
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)])
 
     def agree(self, number: int) -> int:
@@ -203,7 +203,7 @@ class Processes:
         if self._launcher and os.getppid() != self._launcher:
             self._launcher = 0
             signal.raise_signal(signal.SIGTERM)  # the launcher, which forwards Ctrl-C, is gone
-        if self.world == 1:
+        if self.world_size == 1:
             return int(number)
         pending, maximum = self._pending, torch.tensor([int(number)], dtype=torch.int32)
         if pending:
@@ -214,20 +214,20 @@ class Processes:
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The tensors of all processes concatenated by rank along the first dimension, whose sizes may differ."""
-        if self.world == 1:
+        if self.world_size == 1:
             return tensor
-        lengths = [torch.zeros((), dtype=torch.int64, device=tensor.device) for _ in range(self.world)]
+        lengths = [torch.zeros((), dtype=torch.int64, device=tensor.device) for _ in range(self.world_size)]
         dist.all_gather(lengths, torch.tensor(len(tensor), device=tensor.device))
         longest = int(max(lengths))
         padded = tensor.new_zeros(longest, *tensor.shape[1:])
         padded[: len(tensor)] = tensor
-        parts = [torch.empty_like(padded) for _ in range(self.world)]
+        parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
     def broadcast(self, value: Any) -> Any:
         """The value that process 0 passes, in every process: anything that JSON can represent. Other processes' values are ignored."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         length = torch.tensor([len(data)])
@@ -254,9 +254,13 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            if self.world == 1 or not is_remote(error):
+            if self.world_size == 1 or not is_remote(error):
                 raise
-            other = f"process {1 - self.rank} of 2" if self.world == 2 else f"one of the {self.world - 1} other processes"
+            other = (
+                f"process {1 - self.rank} of 2"
+                if self.world_size == 2
+                else f"one of the {self.world_size - 1} other processes"
+            )
             state = "does not answer" if "timed out" in str(error).lower() else "(or its machine) is gone"
             raise ProcessLost(f"{other} {state}; this training stops here{advice and '. '}{advice}") from error
 

@@ -196,8 +196,8 @@ class Engine:
             def backward(number: int = number) -> None:
                 losses[number] = unit.backward(number)
 
-            yield Phase(backward, recordable=self.processes.world == 1)
-            recordable = self.processes.world == 1 and not any(
+            yield Phase(backward, recordable=self.processes.world_size == 1)
+            recordable = self.processes.world_size == 1 and not any(
                 has_host_schedule(self.game.players[name].optimiser) for name in turn.movers
             )
 
@@ -207,7 +207,7 @@ class Engine:
             yield Phase(step, recordable=recordable)
 
     def _step(self, turn: Turn, clock: Clock) -> None:
-        self.processes.average(weight.grad for name in turn.movers for weight in self.weights[name])
+        self.processes.all_reduce_mean(weight.grad for name in turn.movers for weight in self.weights[name])
         if self.recorder is None:
             self._schedule(turn, clock)
         for name in turn.movers:
@@ -260,15 +260,15 @@ class Engine:
     # --- averages, checks, state ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def average(self, images: int) -> None:
+    def update_ema(self, images: int) -> None:
         """Updates the moving average of each player's weights after `images` further images."""
         for player in self.game.players.values():
-            if player.average is None:
+            if player.ema_net is None:
                 continue
             weight = 1 - 0.5 ** (images / player.ema)
-            averages: list[Tensor] = list(player.average.parameters())
+            averages: list[Tensor] = list(player.ema_net.parameters())
             sources: list[Tensor] = list(player.net.parameters())
-            for average, source in zip(player.average.buffers(), player.net.buffers(), strict=True):
+            for average, source in zip(player.ema_net.buffers(), player.net.buffers(), strict=True):
                 if source.is_floating_point():
                     averages.append(average)
                     sources.append(source)
@@ -353,9 +353,9 @@ class Unit:
         self.round = None
         processes = self.engine.processes
         self.offset = n * processes.rank  # index of this process's first row in the whole batch
-        partial = len(self.parts) > 1 or processes.world > 1
+        partial = len(self.parts) > 1 or processes.world_size > 1
         self.draws = [
-            SharedDraws(n * processes.world, self.parts[0]) if partial else None for _ in range(len(self.turns) + 1)
+            SharedDraws(n * processes.world_size, self.parts[0]) if partial else None for _ in range(len(self.turns) + 1)
         ]
 
     def backward(self, number: int) -> Tensor:
@@ -432,7 +432,7 @@ class Unit:
             Exception: `error`, if neither can help.
         """
         engine, largest = self.engine, max(rows.stop - rows.start for rows in self.parts)
-        if engine.processes.world > 1:
+        if engine.processes.world_size > 1:
             raise error
         if engine.compiled is not None and not is_out_of_memory(error):
             engine.compiled = None

@@ -19,7 +19,7 @@ from leafwing.laboratory.latents import fix_conditions, parse_numbers, require_i
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import BLOCK, Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 POOL = 2_048
 """Number of samples searched for concepts."""
@@ -32,7 +32,7 @@ def arithmetic(
     model: Model,
     *,
     reader: Reader | None,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     a: str | None = None,
     b: str | None = None,
     c: str | None = None,
@@ -131,7 +131,7 @@ class _Pool:
         average: int,
         generate: Callable[..., Tensor],
         seed: int,
-        report_progress: Progress,
+        report_progress: ProgressCallback,
     ) -> None:
         self.model, self.reader, self.average, self.generate, self.seed = model, reader, average, generate, seed
         self.latents = model.latents(POOL, seed)

@@ -35,7 +35,7 @@ from leafwing.laboratory.latents import parse_numbers, require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
 from leafwing.pixels import to_floats
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 Mask = Literal["random", "centre", "left", "grid"]
 MISSING, STRIDE = 0.8, 4
@@ -50,7 +50,7 @@ def complete(
     *,
     data: Dataset,
     held_out: Dataset,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     pictures: str = "0:16",
     label: str | None = None,
     mask: Mask | Path = "centre",
@@ -208,7 +208,9 @@ def _read_mask(file: Path, height: int, width: int) -> Tensor:
     return torch.from_numpy(mask >= 128).float()
 
 
-def _training_baselines(data: Dataset, pixels: Tensor, known: Tensor, report_progress: Progress) -> tuple[Tensor, Tensor]:
+def _training_baselines(
+    data: Dataset, pixels: Tensor, known: Tensor, report_progress: ProgressCallback
+) -> tuple[Tensor, Tensor]:
     """The mean training image, and for each image the closest training image by known pixels, excluding itself.
 
     Args:

@@ -22,7 +22,7 @@ from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 POOL = 2_000
@@ -36,7 +36,7 @@ def directions(
     *,
     features: Features,
     reader: Reader | None,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     by: Literal["weights", "activations"] = "weights",
     k: int = 5,
     reach: float = 3.0,

@@ -26,7 +26,7 @@ from leafwing.laboratory.layers import find_convolutions, require_convolutions
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.model import Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 N_RANDOM = 5
 """Number of random selections of maps for comparison, each with the same number of maps."""
@@ -46,7 +46,7 @@ def dropout(
     model: Model,
     *,
     reader: Reader | None,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     boxes: Path | None = None,
     file: Path | None = None,
     n: int = 150,

@@ -23,7 +23,7 @@ from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import opaque
 from leafwing.model import Labels, Model
 from leafwing.pixels import to_floats
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 RATE = 0.1
 SPREAD = 0.5
@@ -35,7 +35,7 @@ DIRECTIONS, CELLS = 8, 8
 def edit(
     model: Model,
     *,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     paint: str = "",
     strokes: Path | None = None,
     sample: int = 0,

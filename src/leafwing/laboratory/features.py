@@ -33,7 +33,7 @@ from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import require_charts
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
 SIDE = 4
@@ -57,7 +57,7 @@ def features(
     *,
     data: Dataset,
     held_out: Dataset,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     labels: str = "10,100",
     draws: int = 5,
     test: int = 2000,
@@ -169,7 +169,10 @@ def _extractor(critic: Critic) -> Callable[[Tensor], Tensor]:
 
 
 def _extract(
-    extract: Callable[[Tensor], Tensor], array: np.ndarray, indices: np.ndarray, report_progress: Progress = no_progress
+    extract: Callable[[Tensor], Tensor],
+    array: np.ndarray,
+    indices: np.ndarray,
+    report_progress: ProgressCallback = no_progress,
 ) -> np.ndarray:
     """Features of images by index, float32 (n, size), computed in chunks."""
     rows: np.ndarray | None = None

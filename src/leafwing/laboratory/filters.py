@@ -26,7 +26,7 @@ from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
 BEST = 8
@@ -41,7 +41,7 @@ def filters(
     model: Model,
     *,
     held_out: Dataset,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     maps: int = 12,
     pictures: int = 1000,
     seed: int = 0,
@@ -172,7 +172,7 @@ def guided_gradient(critic: Critic, images: Tensor, number: int) -> np.ndarray:
 
 @torch.no_grad()
 def _strongest(
-    critic: Critic, array: np.ndarray, indices: np.ndarray, report_progress: Progress
+    critic: Critic, array: np.ndarray, indices: np.ndarray, report_progress: ProgressCallback
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each map of the last convolution: indices of the images with the strongest responses (8, maps), the maximum (maps,)."""
     blocks = []

@@ -15,7 +15,7 @@ from leafwing.errors import LeafwingError
 from leafwing.laboratory.latents import parse_numbers
 from leafwing.model import Labels, Model, evaluating
 from leafwing.pixels import to_floats
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
 """Number of latents optimised in parallel."""
@@ -84,7 +84,7 @@ def fit(
     steps: int,
     method: Literal["adam", "lbfgs"] = "adam",
     rate: float = 0.1,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     what: str = "fitting latents",
 ) -> tuple[Tensor, Tensor]:
     """Minimises a loss over latents, independently from each starting point.

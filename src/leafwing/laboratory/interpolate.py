@@ -25,7 +25,7 @@ from leafwing.laboratory.latents import (
 from leafwing.laboratory.sheet import film, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 FINE = 32
 """Steps between two samples for measurement and animation."""
@@ -35,7 +35,7 @@ def interpolate(
     model: Model,
     *,
     features: Features,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     samples: str = "0,1,2,3,4,5",
     file: Path | None = None,
     interpolation: Interpolation = "spherical",

@@ -37,7 +37,7 @@ from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.own import opaque
 from leafwing.model import Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 Method = Literal["adam", "lbfgs", "encoder", "hybrid"]
 METHODS: tuple[Method, ...] = ("adam", "lbfgs", "encoder", "hybrid")
@@ -54,7 +54,7 @@ def invert(
     *,
     held_out: Dataset,
     features: Features,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     pictures: str = "0:8",
     file: Path | None = None,
     label: str | None = None,

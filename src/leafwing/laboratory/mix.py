@@ -15,7 +15,7 @@ from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 COLUMNS = 10
 
@@ -24,7 +24,7 @@ def mix(
     model: Model,
     *,
     features: Features,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     across: str | None = None,
     rows: int = 6,
     n: int = 64,

@@ -34,7 +34,7 @@ from leafwing.metrics.own import opaque
 from leafwing.metrics.samples import to_floats
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
 COLUMNS, ROWS = 6, 20
@@ -59,7 +59,7 @@ def sift(
     data: Dataset,
     held_out: Dataset,
     reader: Reader | None = None,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     by: Literal["both", "critic", "classifier"] = "both",
     samples: int = 100,
     quantile: float = 0.1,
@@ -202,7 +202,7 @@ def _classifier(model: Model, reader: Reader | None) -> _Classifier | None:
     return _Classifier(model.labels, model, None, "") if model.can("classify") else None
 
 
-def _generate(model: Model, classes: np.ndarray, seed: int, report_progress: Progress) -> np.ndarray:
+def _generate(model: Model, classes: np.ndarray, seed: int, report_progress: ProgressCallback) -> np.ndarray:
     """Samples of classes, uint8 (n, height, width, channels)."""
     array = np.empty((len(classes), model.spec.height, model.spec.width, model.spec.channels), np.uint8)
     done = 0
@@ -214,7 +214,7 @@ def _generate(model: Model, classes: np.ndarray, seed: int, report_progress: Pro
 
 
 def _scores(
-    model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, report_progress: Progress
+    model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, report_progress: ProgressCallback
 ) -> np.ndarray:
     """The critic's scores of images, conditioned on class and attributes; default: the attributes of generated samples."""
     rows = attributes if attributes is not None else model.attribute_rows(None, len(array), 0, classes.tolist())
@@ -229,7 +229,7 @@ def _scores(
     return np.concatenate(blocks)
 
 
-def _classify(classifier: _Classifier, array: np.ndarray, report_progress: Progress) -> np.ndarray:
+def _classify(classifier: _Classifier, array: np.ndarray, report_progress: ProgressCallback) -> np.ndarray:
     """The predicted classes of images."""
     blocks = []
     for start in range(0, len(array), CHUNK):
@@ -246,7 +246,7 @@ def _train_classifiers(
     array: np.ndarray,
     classes: np.ndarray,
     accepted: np.ndarray,
-    report_progress: Progress,
+    report_progress: ProgressCallback,
 ) -> dict[str, Any]:
     """Accuracy of classifiers trained with and without samples."""
     as_many = np.zeros_like(accepted)

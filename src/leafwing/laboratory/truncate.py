@@ -21,7 +21,7 @@ from leafwing.metrics.features import Features
 from leafwing.metrics.prdc import NEAREST, precision_recall
 from leafwing.metrics.samples import to_floats
 from leafwing.model import BLOCK, Model
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 
 def truncate(
@@ -30,7 +30,7 @@ def truncate(
     held_out: Dataset,
     features: Features,
     reader: Reader | None,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
     psi: str = "0.2,0.4,0.6,0.8,1,1.2",
     n: int = 500,
     columns: int = 8,

@@ -41,7 +41,7 @@ class Evidence(Protocol):
     seed: int
     n_real: int
     n_fake: int
-    world: str
+    built_in: str
     """The built-in data set, such as "ring" or "stacked:FOLDER"; empty for a user's images."""
     options: Mapping[str, Any]
     """The options with which the data were loaded, as for `leafwing.data.load`: size, fit and so on."""

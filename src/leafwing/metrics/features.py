@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.own import opaque
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -79,7 +79,7 @@ def load_features(
     weights: str | Path | None = None,
     device: str = "cpu",
     cache: str | Path | None = None,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
 ) -> Features:
     """A feature network by name.
 

@@ -19,7 +19,7 @@ from leafwing.errors import LeafwingError
 from leafwing.metrics.copying import NEAR, TWIN, VERDICTS, Comparison, closeness, compare, resolution, variety
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.neighbours import COMPARISONS, Nearest, Sketches, nearest, sketches
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 NEXT_NEIGHBOURS = 10
 """Number of further neighbours with which the nearest one is compared."""
@@ -141,7 +141,7 @@ def examine(
     images: Iterable[Tensor],
     held_out: Sketches,
     seed: int = 0,
-    report_progress: Progress = no_progress,
+    report_progress: ProgressCallback = no_progress,
 ) -> Report:
     """The report, computed from sketches; see `neighbours.sketches`.
 

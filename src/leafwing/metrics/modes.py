@@ -104,9 +104,9 @@ def measure(evidence: Evidence) -> list[Measure]:
     Raises:
         LeafwingError: the modes of these data are unknown.
     """
-    total(evidence.world)
-    if not is_stacked(evidence.world):
-        coverage = of_points(evidence.fake_points(), worlds.modes(evidence.world), worlds.sigma(evidence.world))
+    total(evidence.built_in)
+    if not is_stacked(evidence.built_in):
+        coverage = of_points(evidence.fake_points(), worlds.modes(evidence.built_in), worlds.sigma(evidence.built_in))
         low, high = wilson(coverage.high_quality, evidence.n_fake)
         return [
             Measure("modes", coverage.modes, better="higher"),
@@ -114,7 +114,7 @@ def measure(evidence: Evidence) -> list[Measure]:
             Measure("kl", coverage.kl, better="lower"),
         ]
     options = {**evidence.options, "channels": 1, "mirror": False}
-    reader = reader_of(load(digits_of(evidence.world), **options), report_progress=evidence.report_progress)
+    reader = reader_of(load(digits_of(evidence.built_in), **options), report_progress=evidence.report_progress)
     finite = (images[images.flatten(1).isfinite().all(1)] for images in evidence.fake_pictures())
     digits, confidence = (np.concatenate(parts) for parts in zip(*map(reader.read, finite), strict=True))
     coverage, confident = of_digits(digits), float((confidence.min(1) >= CONFIDENT).sum() / evidence.n_fake)

@@ -27,7 +27,7 @@ from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.game import DataSpec
 from leafwing.pixels import to_floats
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 VERSION = 1
 """Part of the cache key: increment it when the same data give different weights."""
@@ -78,7 +78,7 @@ class Network(nn.Module):
 
 
 def feature_network(
-    data: Dataset, *, cache: str | Path | None = None, report_progress: Progress = no_progress
+    data: Dataset, *, cache: str | Path | None = None, report_progress: ProgressCallback = no_progress
 ) -> tuple[Network, str]:
     """The network of a data set, from the cache or newly trained, and the hash of its weights.
 
@@ -139,7 +139,7 @@ def cache_key(data: Dataset) -> str:
     return hashlib.sha256(json.dumps([data.fingerprint, rows, data.mirror, config]).encode()).hexdigest()[:32]
 
 
-def train(net: Network, data: Dataset, report_progress: Progress) -> None:
+def train(net: Network, data: Dataset, report_progress: ProgressCallback) -> None:
     """Trains a network in place.
 
     Each image gives two views. The first is upright and is classified, the second is rotated and its rotation is predicted; both are

@@ -22,7 +22,7 @@ from leafwing.data.dataset import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.files import storage, write
 from leafwing.pixels import to_floats
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 SIDE = 16
 BATCH = 64
@@ -72,7 +72,9 @@ class Reader:
         return digits.numpy().reshape(n, channels), confidence.numpy().reshape(n, channels)
 
 
-def reader_of(digits: Dataset, cache: str | Path | None = None, *, report_progress: Progress = no_progress) -> Reader:
+def reader_of(
+    digits: Dataset, cache: str | Path | None = None, *, report_progress: ProgressCallback = no_progress
+) -> Reader:
     """The reader of these digits, from the cache or newly trained.
 
     Args:
@@ -95,7 +97,7 @@ def reader_of(digits: Dataset, cache: str | Path | None = None, *, report_progre
     return reader
 
 
-def train(digits: Dataset, report_progress: Progress = no_progress) -> Reader:
+def train(digits: Dataset, report_progress: ProgressCallback = no_progress) -> Reader:
     """Trains a reader, leaving the caller's random state and threads unchanged.
 
     Each batch is shifted by up to a sixteenth of the side, because generated digits are not centred like real ones.

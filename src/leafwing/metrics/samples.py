@@ -24,7 +24,7 @@ from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import Protocol, fingerprint
 from leafwing.model import BLOCK, Model
 from leafwing.pictures import to_pixels
-from leafwing.progress import Progress, no_progress
+from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -58,12 +58,12 @@ class Samples:
         parts: Callable[[], tuple[Dataset, Dataset]],
         cache: Path,
         processes: Processes,
-        report_progress: Progress = no_progress,
+        report_progress: ProgressCallback = no_progress,
     ) -> None:
         self.model, self.real, self.protocol, self.network = model, real, protocol, features
         self.spec, self.seed = model.spec, protocol.seed
         self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
-        self.world = real.source if real.source.partition(":")[0] in WORLDS else ""
+        self.built_in = real.source if real.source.partition(":")[0] in WORLDS else ""
         self.options: Mapping[str, Any] = real.options
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()
@@ -244,14 +244,14 @@ class Samples:
 
     def _rounds(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
         """Processes n items in chunks distributed over the processes; every process gets all results in order."""
-        world = self.processes.world
-        for first in range(0, n, BLOCK * world):
+        world_size = self.processes.world_size
+        for first in range(0, n, BLOCK * world_size):
             start = min(n, first + BLOCK * self.processes.rank)
             end = min(n, start + BLOCK)
             # Nothing is left for this process in the last round: it contributes an empty tensor of the right shape.
             results = work(start, end) if start < end else tuple(result[:0] for result in work(0, 1))
             yield tuple(self.processes.gather(result.contiguous()) for result in results)
-            self.report_progress(what, min(n, first + BLOCK * world), n)
+            self.report_progress(what, min(n, first + BLOCK * world_size), n)
 
     def _need_network(self) -> Features:
         if self.network is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from leafwing.game import Nets, Prior, Round, Scheduled, Term, at, exact, scores
+from leafwing.game import Nets, Prior, Round, Scheduled, Term, at, scores, to_fp32
 
 
 def slope(score: Tensor, samples: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def pull_away(code: Callable[[Round], Tensor], weight: float = 0.1) -> Term:
     """
 
     def loss(r: Round) -> Tensor:
-        unit = normalize(exact(code(r)).flatten(1), dim=1)
+        unit = normalize(to_fp32(code(r)).flatten(1), dim=1)
         n = len(unit)
         return weight * ((unit @ unit.T).square().sum() - n) / max(1, n * (n - 1))
 
@@ -72,7 +72,7 @@ def feature_matching(features: Callable[[Round, Tensor], Tensor]) -> Term:
     """
 
     def loss(r: Round) -> Tensor:
-        real, fake = (exact(features(r, samples)).flatten(1).mean(0) for samples in (r.real, r.fake))
+        real, fake = (to_fp32(features(r, samples)).flatten(1).mean(0) for samples in (r.real, r.fake))
         return (real - fake).square().mean()
 
     return Term("feature_matching", loss)

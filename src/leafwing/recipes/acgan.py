@@ -68,8 +68,8 @@ def acgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("acgan")
-    data.need_labels("acgan")
+    data.require_images("acgan")
+    data.require_labels("acgan")
     classes, z = len(data.labels), priors.by_name(prior, latent)
     trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from leafwing import networks
-from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, exact
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, to_fp32
 from leafwing.networks.encoders import Encoder
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
@@ -55,7 +55,7 @@ def alpha_gan(
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("alpha_gan")
+    data.require_images("alpha_gan")
     z = priors.Normal(latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -64,10 +64,10 @@ def alpha_gan(
         return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, **facts)
 
     def copied(r: Any) -> Tensor:
-        return reconstruction * (exact(r.copy) - r.real).abs().mean()
+        return reconstruction * (to_fp32(r.copy) - r.real).abs().mean()
 
     def codes(r: Any) -> Tensor:
-        return softplus(-exact(r.nets.C(r.latents))).mean() + softplus(exact(r.nets.C(r.code))).mean()
+        return softplus(-to_fp32(r.nets.C(r.latents))).mean() + softplus(to_fp32(r.nets.C(r.code))).mean()
 
     widths = [latent, 8 * width, 8 * width]
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
@@ -86,8 +86,8 @@ def alpha_gan(
                 play,
                 [
                     Term("copy", copied),
-                    Term("codes", lambda r: softplus(-exact(r.nets.C(r.code))).mean()),
-                    Term("copies", lambda r: softplus(-exact(r.judge(r.copy))).mean()),
+                    Term("codes", lambda r: softplus(-to_fp32(r.nets.C(r.code))).mean()),
+                    Term("copies", lambda r: softplus(-to_fp32(r.judge(r.copy))).mean()),
                     Term("adversarial", non_saturating.generator),
                 ],
                 repeat=n_generator,
@@ -97,7 +97,7 @@ def alpha_gan(
                 play,
                 [
                     Term("adversarial", non_saturating.critic),
-                    Term("copies", lambda r: softplus(exact(r.judge(r.copy))).mean()),
+                    Term("copies", lambda r: softplus(to_fp32(r.judge(r.copy))).mean()),
                 ],
                 repeat=n_critic,
             ),

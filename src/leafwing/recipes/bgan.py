@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from leafwing import networks
-from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, exact
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, to_fp32
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, boundary_seeking
 from leafwing.parts.plays import duel, generating, sampling
@@ -64,17 +64,17 @@ def bgan(
         return (numbers > 0).to(numbers.dtype) * 2 - 1
 
     def drawing(nets: Nets, batch: Batch, clock: Clock) -> Round:
-        mean = exact(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
+        mean = to_fp32(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
         samples = light(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
         return Round(nets, light(batch.image), samples[:, 0], nets.D, mean=mean, samples=samples, clock=clock)
 
     def likely(r: Any) -> Tensor:
-        weights = exact(r.judge(r.samples.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
+        weights = to_fp32(r.judge(r.samples.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
         likelihood = ((1 + r.samples * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
         return -(weights * likelihood).sum(1).mean()
 
     if discrete:
-        data.need_pictures("bgan in its discrete form")
+        data.require_images("bgan in its discrete form")
         play, objective = drawing, Objective(boundary_seeking.critic, likely)
         able = replace(able, generate=lambda nets, latents, label: light(nets.G(latents)))
     return Game(

@@ -51,7 +51,7 @@ def bigan(
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("bigan")
+    data.require_images("bigan")
     z, stochastic = priors.by_name(prior, latent), encoder == "stochastic"
 
     def code(output: Tensor) -> Tensor:

@@ -50,13 +50,13 @@ def cgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("cgan")
+    data.require_images("cgan")
     if condition_on == "auto":
         condition_on = "attributes" if data.attributes and not data.labels else "label"
     if condition_on != "attributes":
-        data.need_labels("cgan")
+        data.require_labels("cgan")
     if condition_on != "label":
-        data.need_attributes("cgan")
+        data.require_attributes("cgan")
     classes = 0 if condition_on == "attributes" else len(data.labels)
     attributes = 0 if condition_on == "label" else len(data.attributes)
     conditions = ("label", "attributes") if condition_on == "both" else (condition_on,)

@@ -44,7 +44,7 @@ def dcgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("dcgan")
+    data.require_images("dcgan")
     z = priors.by_name(prior, latent)
     return Game(
         players={

@@ -44,7 +44,7 @@ def dcgan_selu(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the source.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("dcgan_selu")
+    data.require_images("dcgan_selu")
     z = priors.by_name(prior, latent)
     g = networks.generator(data, latent, width, norm="none", activation="selu", max_width=max_width)
     d = networks.critic(data, width, norm="none", activation="selu", max_width=max_width)

@@ -71,7 +71,7 @@ def ebgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("ebgan")
+    data.require_images("ebgan")
     z = priors.by_name(prior, latent)
     return Game(
         players={

@@ -96,8 +96,8 @@ def improved_gan_semi(
         ema_d: the same for D, which classifies; the code's .0001 per step corresponds to 690,000.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("improved_gan_semi")
-    data.need_labels("improved_gan_semi")
+    data.require_images("improved_gan_semi")
+    data.require_labels("improved_gan_semi")
     z = priors.by_name("uniform", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:

@@ -74,7 +74,7 @@ def infogan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("infogan")
+    data.require_images("infogan")
     numbers = {f"code{i}": priors.Uniform(1) for i in range(codes)}
     z = priors.Product({"noise": priors.by_name(prior, latent), "category": priors.Categorical(categories), **numbers})
     trunk = networks.critic(data, width, max_width=max_width)

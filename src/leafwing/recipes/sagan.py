@@ -49,7 +49,7 @@ def sagan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size, real images per turn (paper: 256).
     """
-    data.need_pictures("sagan")
+    data.require_images("sagan")
     z = priors.by_name(prior, latent)
     g = dcgan.Generator(data, latent, width, max_width=max_width, attention=True).apply(spectral)
     d = dcgan.Critic(data, width, norm="none", max_width=max_width, attention=True).apply(spectral)

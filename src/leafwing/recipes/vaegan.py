@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from leafwing import networks
-from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Player, RMSprop, Round, Term, Turn, exact
+from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Player, RMSprop, Round, Term, Turn, to_fp32
 from leafwing.networks import dcgan
 from leafwing.networks.encoders import Encoder
 from leafwing.parts import priors
@@ -59,11 +59,11 @@ def vaegan(
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per turn).
     """
-    data.need_pictures("vaegan")
+    data.require_images("vaegan")
     z = priors.Normal(latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
-        mean, spread = exact(nets.E(batch.image)).chunk(2, dim=1)
+        mean, spread = to_fp32(nets.E(batch.image)).chunk(2, dim=1)
         code = mean + (spread / 2).exp() * torch.randn_like(mean)
         fake = nets.G(z(batch.n, batch.image.device))
         facts = {"mean": mean, "spread": spread, "copy": nets.G(code)}
@@ -74,7 +74,7 @@ def vaegan(
         return divergence_weight * each.sum(1).mean() / 2
 
     def reconstruction(r: Round) -> Tensor:
-        there, here = (exact(r.nets.D.features(x)) for x in (r.real, r.copy))  # type: ignore[attr-defined]
+        there, here = (to_fp32(r.nets.D.features(x)) for x in (r.real, r.copy))  # type: ignore[attr-defined]
         return (there - here).square().flatten(1).sum(1).mean() / 2
 
     def gated(term: Term, ahead: bool) -> Term:
@@ -87,8 +87,8 @@ def vaegan(
 
         return Term(term.name, cost) if gate else term
 
-    copies = Term("copies", lambda r: softplus(exact(r.judge(r.copy))).mean())
-    passing = Term("copies", lambda r: softplus(-exact(r.judge(r.copy))).mean())
+    copies = Term("copies", lambda r: softplus(to_fp32(r.judge(r.copy))).mean())
+    passing = Term("copies", lambda r: softplus(-to_fp32(r.judge(r.copy))).mean())
     alike = Term("reconstruction", lambda r: gamma * reconstruction(r))
     paid_by_d = Term("adversarial", non_saturating.critic), copies
     paid_by_g = Term("adversarial", non_saturating.generator), passing, alike

@@ -17,13 +17,13 @@ from leafwing.commands.launching import INTERRUPTED
 from leafwing.commands.reel import reel
 from leafwing.commands.training import resume, train
 from leafwing.errors import Diverged, LeafwingError
-from leafwing.progress import Screen
+from leafwing.progress import ConsoleReporter
 from leafwing.runs import Run
 from leafwing.settings import Settings
 
 Result = tuple[int, Any]
 """Exit code and JSON-serialisable result."""
-EXIT_CODES = {"asked": INTERRUPTED, "unhealthy": Diverged.exit_code}
+EXIT_CODES = {"interrupted": INTERRUPTED, "unhealthy": Diverged.exit_code}
 """Exit code by the reason why a training ended; 0 for all other reasons."""
 
 
@@ -44,17 +44,17 @@ def main(text: str) -> int:
 
 def run_training(settings: Mapping[str, Any], **arguments: Any) -> Result:
     """`leafwing.train`; `settings` holds the sections of `Settings`."""
-    return finish(train(settings=read_settings(settings), progress=Screen(), **arguments))
+    return finish(train(settings=read_settings(settings), progress=ConsoleReporter(), **arguments))
 
 
 def run_resume(**arguments: Any) -> Result:
     """`leafwing.resume`."""
-    return finish(resume(progress=Screen(), **arguments))
+    return finish(resume(progress=ConsoleReporter(), **arguments))
 
 
 def run_evaluation(**arguments: Any) -> Result:
     """`leafwing.evaluate`."""
-    return 0, {"rows": evaluate(progress=Screen(), **arguments)}
+    return 0, {"rows": evaluate(progress=ConsoleReporter(), **arguments)}
 
 
 def run_measurement(settings: Mapping[str, Any], **arguments: Any) -> Result:
@@ -81,7 +81,7 @@ def read_settings(sections: Mapping[str, Any]) -> Settings:
 def finish(run: Run) -> Result:
     """Write the reel of a training that ended, and report why it ended."""
     reel(run.folder)
-    return EXIT_CODES.get(run.done, 0), {"run": str(run.folder), "done": run.done}
+    return EXIT_CODES.get(run.stop_reason, 0), {"run": str(run.folder), "stop_reason": run.stop_reason}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from leafwing.commands.comparison.report import plural, write_report
 from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
 from leafwing.commands.comparison.workers import Call, Outcome, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
@@ -50,7 +50,7 @@ def compare(
     n: int | str | None = None,
     jobs: int | None = None,
     out: str | Path = "comparison",
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train recipes with several seeds, evaluate them under one protocol, and write `report.html`, `table.json` and `table.csv`.
@@ -84,7 +84,7 @@ def compare(
         StorageError: the disk is full or the folder is not writable.
     """
     arguments = dict(locals())
-    progress = progress or Silent()
+    progress = progress or Reporter()
     plan = resolve(arguments, progress)
     folder = Path(out)
     with open_record(folder) as record:
@@ -265,7 +265,7 @@ class Messages:
         progress: receives the messages.
     """
 
-    def __init__(self, plan: Plan, record: Record, progress: Silent) -> None:
+    def __init__(self, plan: Plan, record: Record, progress: Reporter) -> None:
         self.plan, self.record, self.progress = plan, record, progress
         self.start_times: dict[tuple[str, int], float] = {}
         self.durations: dict[tuple[str, int], float] = {}

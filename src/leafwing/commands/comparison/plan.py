@@ -16,7 +16,7 @@ from leafwing.commands.comparison.workers import available_memory
 from leafwing.commands.evaluate import check_metrics, require_classifier
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.machine import cores
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
 from leafwing.settings import Machine, Reading, Schedule, Settings, separated, updated
@@ -129,7 +129,7 @@ class Plan:
         )
 
 
-def resolve(arguments: Mapping[str, Any], progress: Silent) -> Plan:
+def resolve(arguments: Mapping[str, Any], progress: Reporter) -> Plan:
     """Check all arguments, and build every recipe on the data as its trainings will.
 
     Args:

@@ -15,7 +15,7 @@ from leafwing.commands.comparison.plan import Entrant, Plan
 from leafwing.commands.comparison.record import Record
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
-from leafwing.progress import Silent
+from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.runs import Run, processor, versions
 
@@ -35,7 +35,7 @@ VARIETY_SAMPLES = 256
 """Maximum number of samples, and of real images, whose variety is compared."""
 
 
-def write_report(plan: Plan, record: Record, progress: Silent) -> dict[str, Any]:
+def write_report(plan: Plan, record: Record, progress: Reporter) -> dict[str, Any]:
     """Write the report and the tables of a comparison whose runs have ended.
 
     Returns:

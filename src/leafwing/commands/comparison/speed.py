@@ -83,10 +83,10 @@ def speed(source: str, reference: str, settings: Settings, options: Mapping[str,
     """Images per second of one slice of a new training."""
     from leafwing.commands.plan import prepare, resolve
     from leafwing.engine import synchronise
-    from leafwing.progress import Silent
+    from leafwing.progress import Reporter
     from leafwing.settings import non_defaults
 
-    training = prepare(resolve(source, reference, non_defaults(settings), options, Silent()), images=10**12)
+    training = prepare(resolve(source, reference, non_defaults(settings), options, Reporter()), images=10**12)
     device = training.engine.setup.device
     stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
     try:
