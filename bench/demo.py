@@ -4,7 +4,7 @@
     python bench/demo.py --threads 1 --precision fp32 --busy 0.5
 
 The command is read from the Makefile. The classifier of bench/digits.py is trained on real digits only. Target: it recognises the
-requested digit in 95 % of the samples, and in 85 % of the worst class. `--busy` keeps one core busy for a share of the time. One
+requested digit in 95% of the samples, and in 85% of the worst class. `--busy` keeps one core busy for a share of the time. One
 row per training.
 """
 

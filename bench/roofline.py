@@ -123,7 +123,7 @@ def plot(args: argparse.Namespace) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     rows.sort(key=lambda row: row["milliseconds"])
     bars = left.barh([row["case"] for row in rows], [row["milliseconds"] for row in rows], color="#4c72b0")
-    left.bar_label(bars, [f"{100 * row['share']:.0f} %" for row in rows], padding=3)
+    left.bar_label(bars, [f"{100 * row['share']:.0f}%" for row in rows], padding=3)
     left.margins(x=0.15)
     left.set(xlabel=f"milliseconds of a round, batch {rows[0]['batch']}", title="Where the time goes")
     lowest, highest = 0.1, 1000.0

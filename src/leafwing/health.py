@@ -175,7 +175,7 @@ def critic_loses(signals: Signals) -> Numbers:
 def critic_wins(signals: Signals) -> Numbers:
     """Rounds for which D has separated nearly all fakes while these, still far from the data, came no nearer."""
     nearest = np.minimum.accumulate(np.nan_to_num(median(signals("distance"), 3), nan=np.inf))
-    stalled = np.searchsorted(-nearest, -nearest / 0.95)  # the check since which they have come at most 5 % nearer
+    stalled = np.searchsorted(-nearest, -nearest / 0.95)  # the check since which they have come at most 5% nearer
     contested = ~((nearest > 0.15) & (median(signals("separation"), 8) > 0.95))
     last_contested = np.maximum.accumulate(np.where(contested, np.arange(len(contested)), 0))
     return signals.rounds - signals.rounds[np.maximum(stalled, last_contested)]

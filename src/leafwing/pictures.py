@@ -110,7 +110,7 @@ def enlarged(pixels: Pixels, minimum: int = 32) -> Pixels:
 
 
 def scatter(points: Tensor, side: int = 512) -> Image.Image:
-    """Scatter plot of points (n, 2); the range is a round number that covers 99 % of them, with the axes through the origin."""
+    """Scatter plot of points (n, 2); the range is a round number that covers 99% of them, with the axes through the origin."""
     values = points.detach().float().cpu().numpy()
     reach = float(np.quantile(np.abs(values), 0.99)) if len(values) else 1.0
     extent = max(1.5 * 2 ** ceil(np.log2(max(reach, 1e-6) / 1.5)), 1e-3)

@@ -231,7 +231,7 @@ Trained = tuple[Features, Tensor, np.ndarray]
 
 
 def test_it_classifies_the_classes_it_was_trained_on(trained: Trained) -> None:
-    """With three splits its accuracy on 10 classes was 87 to 89 %."""
+    """With three splits its accuracy on 10 classes was 87 to 89%."""
     network, images, labels = trained
     _, probabilities = network(images)
     assert probabilities is not None

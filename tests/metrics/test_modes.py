@@ -63,7 +63,7 @@ def test_non_finite_samples_are_not_high_quality() -> None:
 
 @pytest.mark.parametrize("name", ["ring", "grid"])
 def test_real_points_have_the_coverage_of_gaussians(name: str) -> None:
-    """An isotropic Gaussian has 1 - exp(-9/2) = 98.9 % of its mass within three standard deviations."""
+    """An isotropic Gaussian has 1 - exp(-9/2) = 98.9% of its mass within three standard deviations."""
     coverage = modes.of_points(load(name).array, worlds.modes(name), worlds.sigma(name))
     assert coverage.modes == coverage.of == modes.total(name)
     assert coverage.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.001)
@@ -122,7 +122,7 @@ def test_total_modes() -> None:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A temporary cache and a short training, which gives readers with an accuracy of 96 to 98 % (five seeds)."""
+    """A temporary cache and a short training, which gives readers with an accuracy of 96 to 98% (five seeds)."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEAFWING_CACHE", str(folder))

@@ -153,8 +153,8 @@ def test_no_values_no_winner() -> None:
 
 @pytest.mark.parametrize(("n", "most"), [(2, 0.165), (3, 0.09), (5, 0.045), (10, 0.016)])
 def test_equal_recipes_rarely_win(n: int, most: float) -> None:
-    """Two recipes whose values come from one normal distribution. In 8 trials of 1,000 comparisons, one won in 9.7 to 13.5 % with two
-    seeds, 5.0 to 7.2 % with three, 1.8 to 3.5 % with five, 0.2 to 1.0 % with ten; the bounds are means plus four deviations.
+    """Two recipes whose values come from one normal distribution. In 8 trials of 1,000 comparisons, one won in 9.7 to 13.5% with two
+    seeds, 5.0 to 7.2% with three, 1.8 to 3.5% with five, 0.2 to 1.0% with ten; the bounds are means plus four deviations.
     """
     random = np.random.default_rng(n)
     wins = 0

@@ -34,7 +34,7 @@ def test_compared_recipes_have_the_same_networks_except_gan() -> None:
 
 
 def test_r3gan_finds_the_ring_quickly() -> None:
-    """Seeds 100 to 104 gave 8 modes each, and 35 to 46 % good samples."""
+    """Seeds 100 to 104 gave 8 modes each, and 35 to 46% good samples."""
     row = measure("ring", "r3gan", 0, "50k", {})
     assert row["modes"] == 8, row
     assert row["good"] > 0.25, row

@@ -416,7 +416,7 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     from leafwing.metrics.protocol import describe
     from leafwing.tables import aligned
 
-    lines = [("images", "metric", "value", "95 %", "better")]
+    lines = [("images", "metric", "value", "95%", "better")]
     for row in rows:
         interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         value = "unknown" if row["value"] is None else f"{row['value']:.4g}"

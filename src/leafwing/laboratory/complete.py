@@ -72,7 +72,7 @@ def complete(
         report_progress: progress callback.
         pictures: indices of real images in the order shuffled with seed 0, such as 3,5,8 or 0:10.
         label: class of the images, for a run with labels; default: their label in the data.
-        mask: missing region: random (80 % of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
+        mask: missing region: random (80% of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
             4th row); or a PNG file, white where the image is known.
         starts: number of searches per image, started from the best of 100 random samples; the best result is used.
         steps: optimisation steps per search.

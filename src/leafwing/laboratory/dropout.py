@@ -76,7 +76,7 @@ def dropout(
         fraction of the object's contrast to its surroundings. `changed`: mean change of pixels in [-1, 1] outside the box.
         `vanished_random`, `changed_random`, `contrast_random`: the same for the same number of random maps, averaged over five
         selections; `changed_over_random`: the ratio. `one_by_one`: the same for increasing numbers of maps, by weight;
-        `maps_for_most`: the first of these numbers for which 70 % of the objects vanish, and `changed_over_random_for_most`.
+        `maps_for_most`: the first of these numbers for which 70% of the objects vanish, and `changed_over_random_for_most`.
 
     Raises:
         LeafwingError: a run that generates points, no convolutions, a box outside the image, or no reader that locates objects.

@@ -39,9 +39,9 @@ class Comparison:
     """Samples compared with new images in one feature space.
 
     Args:
-        near: fraction of samples that are closer than 99 % of the new images.
-        near_low, near_high: its 95 % Wilson interval.
-        near_expected: its expectation without copies: 1 %, or more with fewer than a hundred new images.
+        near: fraction of samples that are closer than 99% of the new images.
+        near_low, near_high: its 95% Wilson interval.
+        near_expected: its expectation without copies: 1%, or more with fewer than a hundred new images.
         nearer: probability that a sample is closer than a new image; 0.5 without copies.
         distance_ratio: median distance of samples divided by that of new images; 1 without copies.
         copied: estimated fraction of copies; 0 if not significant.

@@ -19,7 +19,7 @@ class Measure:
     Args:
         name: "fid", "precision", "modes".
         value: the value; NaN if undefined.
-        low, high: 95 % confidence interval, computed as described in the metric's file; None if there is none.
+        low, high: 95% confidence interval, computed as described in the metric's file; None if there is none.
         better: which direction is better; empty if neither is.
     """
 

@@ -18,7 +18,7 @@ def with_interval(
     maximum: float = inf,
     observations: int = 0,
 ) -> Measure:
-    """A measure with a 95 % interval: value plus and minus 1.96 standard errors, clipped to [minimum, maximum].
+    """A measure with a 95% interval: value plus and minus 1.96 standard errors, clipped to [minimum, maximum].
 
     There is no interval if value or error is not finite: a diverged generator, or a single observation.
 
@@ -34,7 +34,7 @@ def with_interval(
 
 
 def wilson(fraction: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a fraction of n."""
+    """Wilson's 95% interval for a fraction of n."""
     from scipy.stats import binomtest
 
     interval = binomtest(round(fraction * n), n).proportion_ci(method="wilson")

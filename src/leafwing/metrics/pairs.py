@@ -58,7 +58,7 @@ def _strip(pair: Pair, images: list[Image.Image]) -> np.ndarray:
     strip = Image.new("RGB", (len(images) * (width + _GAP) + 3 * _GAP, height + 2 * _LINE + 3 * _GAP), "white")
     canvas = ImageDraw.Draw(strip)
     above = [f"sample {pair.sample}", "smoothed", *(f"no. {number}" for number in pair.training)]
-    below = [f"ratio {pair.ratio:.2f}", f"{pair.percentile:.3g} %", *(f"{distance:.2f}" for distance in pair.distances)]
+    below = [f"ratio {pair.ratio:.2f}", f"{pair.percentile:.3g}%", *(f"{distance:.2f}" for distance in pair.distances)]
     if pair.mirrored:
         below[2] += ", mirrored"
     for column, (image, top, bottom) in enumerate(zip(images, above, below, strict=True)):

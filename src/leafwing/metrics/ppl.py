@@ -1,6 +1,6 @@
 """Perceptual path length: change of samples under small steps in latent space. Karras et al. 2019, arXiv:1812.04948, section 4.1.
 
-    E |f(G(z(t))) - f(G(z(t + e)))|^2 / e^2,    z(t) between two latents, e = 1e-4, without the lowest and highest 1 % of the values
+    E |f(G(z(t))) - f(G(z(t + e)))|^2 / e^2,    z(t) between two latents, e = 1e-4, without the lowest and highest 1% of the values
 
 t is uniform on the path (`ppl`), or at its end (`ppl_ends`). Paths are spherical (`slerp`) for normal latents and linear for others,
 so that intermediate latents are as likely as those seen in training. f is the feature network of the protocol, where the paper uses
