@@ -19,7 +19,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 NAMES = {path: path.relative_to(PACKAGE).with_suffix("").as_posix() for path in FILES}
 RECIPES = sorted(path.stem for path in (PACKAGE / "recipes").glob("[!_]*.py"))
 
-# The rooms that each room may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
+# The packages that each package may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "game": {"errors"},
@@ -57,7 +57,7 @@ ARROWS: dict[str, set[str]] = {
     },  # fmt: skip,
 }
 ARROWS |= {
-    "commands": {*ARROWS, "own"},  # combines all rooms above
+    "commands": {*ARROWS, "own"},  # combines all packages above
     "cli": {
         "commands",
         "recipes",
@@ -149,8 +149,8 @@ def test_every_file_of_the_package_is_in_the_tree() -> None:
 # --- imports ------------------------------------------------------------------------------------------------------------------
 
 
-def room(name: str) -> str:
-    """The room of a file, from its path without suffix: its folder, or the file itself."""
+def package(name: str) -> str:
+    """The package of a file, from its path without suffix: its folder, or the file itself."""
     return name.partition("/")[0] if "/" in name else name
 
 
@@ -167,7 +167,7 @@ def imports(tree: ast.AST, *, types: bool = False) -> Iterator[str]:
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide which room is imported"
+            assert node.level == 0, "relative imports hide which package is imported"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         else:
             yield from imports(node, types=types)
@@ -198,11 +198,11 @@ def own_imports(path: Path, *, types: bool = False) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_imports_point_one_way(path: Path) -> None:
-    name, here = NAMES[path], room(NAMES[path])
-    assert here in ARROWS, f"{here} is a new room: add what it may import to ARROWS and to ARCHITECTURE.md"
+    name, here = NAMES[path], package(NAMES[path])
+    assert here in ARROWS, f"{here} is a new package: add what it may import to ARROWS and to ARCHITECTURE.md"
     for other in own_imports(path, types=name != "__init__"):
-        assert other != "__init__", f"{name} imports a public name of the package: import it from its room"
-        there = room(other)
+        assert other != "__init__", f"{name} imports a public name of the package: import it from where it is defined"
+        there = package(other)
         assert ("own" if there == here else there) in ARROWS[here], f"{name} imports {other}"
 
 
@@ -213,35 +213,35 @@ def test_the_rooms_themselves_form_no_cycle() -> None:
 
 def test_the_page_lists_the_same_imports() -> None:
     table: dict[str, set[str]] = {}
-    for rooms, text in re.findall(r"^\| (`.+?) \| (.+) \|$", section(3), re.MULTILINE):
+    for packages, text in re.findall(r"^\| (`.+?) \| (.+) \|$", section(3), re.MULTILINE):
         text = text.partition(";")[0]
         allowed = {*re.findall(r"`(\w+)`", text)}
-        allowed |= {*table} if "all rooms above" in text else set()
+        allowed |= {*table} if "all packages above" in text else set()
         allowed |= {"own"} if "each other" in text or "its own files" in text else set()
-        table |= dict.fromkeys(re.findall(r"`(\w+)`", rooms), allowed)
+        table |= dict.fromkeys(re.findall(r"`(\w+)`", packages), allowed)
     assert table == ARROWS
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
-def test_modules_are_imported_by_name_only_inside_a_room(path: Path) -> None:
-    """`import_module` is hidden from the other tests: it may only find the files of its own room, or the public names."""
+def test_modules_are_imported_by_name_only_inside_a_package(path: Path) -> None:
+    """`import_module` is hidden from the other tests: it may only find the files of its own package, or the public names."""
     for call in calls(TREES[path]):
         called = ast.unparse(call.func)
         assert called not in ("__import__", "import_module")
         if called == "importlib.import_module" and NAMES[path] != "__init__":
-            assert ast.unparse(call.args[0]).startswith(f"f'leafwing.{room(NAMES[path])}."), f"line {call.lineno}"
+            assert ast.unparse(call.args[0]).startswith(f"f'leafwing.{package(NAMES[path])}."), f"line {call.lineno}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_the_command_line_is_imported_only_by_main(path: Path) -> None:
-    if room(NAMES[path]) not in ("__main__", "cli"):
-        assert not {"cli", "__main__"} & {room(name) for name in own_imports(path, types=True)}
+    if package(NAMES[path]) not in ("__main__", "cli"):
+        assert not {"cli", "__main__"} & {package(name) for name in own_imports(path, types=True)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES.get)
 def test_the_commands_are_imported_only_by_the_command_line(path: Path) -> None:
-    if room(NAMES[path]) not in ("cli", "commands"):
-        assert "commands" not in {room(name) for name in own_imports(path, types=NAMES[path] != "__init__")}
+    if package(NAMES[path]) not in ("cli", "commands"):
+        assert "commands" not in {package(name) for name in own_imports(path, types=NAMES[path] != "__init__")}
 
 
 def test_the_package_itself_imports_nothing_at_start() -> None:
@@ -319,8 +319,8 @@ GENERIC = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(NAMES[path]) in GENERIC], ids=NAMES.get)
-def test_generic_rooms_name_no_method(path: Path) -> None:
+@pytest.mark.parametrize("path", [path for path in FILES if package(NAMES[path]) in GENERIC], ids=NAMES.get)
+def test_generic_packages_name_no_method(path: Path) -> None:
     assert not [(line, word) for line, word in words_of(TREES[path]) if METHOD.search(word)]
 
 
