@@ -19,7 +19,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 NAMES = {path: path.relative_to(PACKAGE).with_suffix("").as_posix() for path in FILES}
 RECIPES = sorted(path.stem for path in (PACKAGE / "recipes").glob("[!_]*.py"))
 
-# The packages that each package may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
+# What each package may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "game": {"errors"},
