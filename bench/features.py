@@ -31,7 +31,7 @@ from leafwing.data import Dataset, load
 from leafwing.metrics import own
 from leafwing.metrics.features import load_features
 from leafwing.metrics.fid import frechet_distance
-from leafwing.metrics.samples import to_floats
+from leafwing.pixels import images_to_tensor
 from leafwing.runs import versions
 from rows import argument_parser, store
 
@@ -99,7 +99,7 @@ def networks(data: Dataset, scratch: Path) -> Iterator[tuple[str, FeatureFunctio
     tasks: dict[str, dict[str, Any]] = {
         "own": {"VERSION": own.VERSION},
         "turns alone": {"CONTRAST": 0.0},
-        "pairs alone": {"CONTRAST": 1.0, "rotated": lambda images, turns: images},
+        "pairs alone": {"CONTRAST": 1.0, "rotate": lambda images, turns: images},
         "untrained": {"STEPS": 30, "RATE": 0.0},
     }
     pixels = load_features("pixels", data)
@@ -137,7 +137,7 @@ def main() -> None:
     torch.set_num_threads(1)
     data = load(args.source, size=args.size)
     data = replace(data, labels=None, spec=replace(data.spec, labels=(), fields=("image",)))
-    pictures = to_floats(data.array)
+    pictures = images_to_tensor(data.array)
     about = {
         "bench": "features",
         "pictures": args.source if args.source == "digits" else "given",

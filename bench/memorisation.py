@@ -32,7 +32,7 @@ from torch import Tensor
 import leafwing
 from leafwing.data import Dataset, load
 from leafwing.metrics.copying import closeness
-from leafwing.metrics.memorisation import Report, examine
+from leafwing.metrics.memorisation import MemorisationReport, examine
 from leafwing.metrics.neighbours import nearest, sketches
 from leafwing.pixels import to_floats
 from leafwing.runs import versions
@@ -74,14 +74,14 @@ def copies(originals: Tensor, noise: float, random: torch.Generator) -> Tensor:
     return (result + noise * torch.randn(result.shape, generator=random)).clamp(-1, 1)
 
 
-def judged(samples: Tensor, training: Tensor, held: Tensor) -> Report:
+def judged(samples: Tensor, training: Tensor, held: Tensor) -> MemorisationReport:
     """The memorisation report on samples."""
     return examine(
         sketches(samples.split(512)), sketches(training.split(512)), training.split(512), sketches(held.split(512))
     )
 
 
-def planted(images: Tensor, training: int, held: int, share: float, noise: float, seed: int) -> Report:
+def planted(images: Tensor, training: int, held: int, share: float, noise: float, seed: int) -> MemorisationReport:
     """The report on new images of which a share is replaced by copies, rounded up to whole samples."""
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=random)
@@ -131,7 +131,7 @@ def run_runs(args: argparse.Namespace) -> None:
             model = leafwing.Model.load(run, checkpoint=images)
             for seed in (1, 2):
                 report = judged(model.sample(SAMPLES, seed=seed), training, held)
-                space = report.ways[report.way]
+                space = report.comparisons[report.strongest_comparison]
                 row = {
                     "bench": "memorisation",
                     "case": "run",
@@ -146,11 +146,11 @@ def run_runs(args: argparse.Namespace) -> None:
                     "samples_seed": seed,
                     "verdict": report.verdict,
                     "copied": round(report.copied, 3),
-                    "way": report.way,
-                    "chance": float(f"{space.chance:.1e}"),
-                    "near": round(report.ways["in place"].near, 4),
-                    "nearer": round(report.ways["in place"].nearer, 3),
-                    "distance_ratio": round(report.ways["in place"].distance_ratio, 3),
+                    "way": report.strongest_comparison,
+                    "chance": float(f"{space.p_value:.1e}"),
+                    "near": round(report.comparisons["in place"].near, 4),
+                    "nearer": round(report.comparisons["in place"].nearer, 3),
+                    "distance_ratio": round(report.comparisons["in place"].distance_ratio, 3),
                     "duplicates": round(report.duplicates, 3),
                     "different": report.different,
                     **versions(),

@@ -9,7 +9,7 @@ import pytest
 
 from leafwing import commands
 from leafwing.commands.comparison import compare
-from leafwing.commands.comparison.plan import Plan
+from leafwing.commands.comparison.plan import ComparisonPlan
 
 OPTIONS = ("latent=2", "batch=50", "width=8", "gan.width_d=8", "gan.dropout=0")
 RING: dict[str, Any] = {"recipes": "gan,lsgan", "seeds": 2, "images": 600, "options": OPTIONS, "n": 200, "jobs": 2}
@@ -18,9 +18,9 @@ Finished = tuple[Path, dict[str, Any]]
 """The folder of a finished comparison, and its table."""
 
 
-def plan_of(source: str, out: Path, **arguments: Any) -> Plan:
+def plan_of(source: str, out: Path, **arguments: Any) -> ComparisonPlan:
     """The plan of a comparison, which is stopped before it writes anything."""
-    plans: list[Plan] = []
+    plans: list[ComparisonPlan] = []
     resolve = compare.resolve
 
     def stop(folder: Path) -> Any:

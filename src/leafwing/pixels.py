@@ -1,10 +1,11 @@
-"""Conversion between 8-bit pixels and the values that networks see. Nothing here imports torch."""
+"""Conversion between 8-bit pixels and the values that networks see. Importing this file does not import torch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -16,3 +17,11 @@ def to_floats(pixels: Tensor) -> Tensor:
 def to_bytes(values: Tensor) -> Tensor:
     """Floats in [-1, 1] -> uint8 in 0 to 255, rounded to nearest, any shape; values outside are clipped."""
     return values.detach().float().clamp(-1, 1).add_(1).mul_(127.5).round_().byte()
+
+
+def images_to_tensor(images: np.ndarray) -> Tensor:
+    """Stored images, uint8 (n, height, width, channels) -> float32 (n, channels, height, width) in [-1, 1]."""
+    import numpy as np
+    import torch
+
+    return to_floats(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))

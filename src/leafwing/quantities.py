@@ -65,6 +65,11 @@ def show_count(number: float) -> str:
     return f"{number:.3g}" if number < 999.5 else "1k"
 
 
+def plural(number: float, noun: str) -> str:
+    """A number with its noun: 1 seed, 2 seeds."""
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
 def show_duration(seconds: float) -> str:
     """5400 -> `1h 30m`."""
     seconds = round(seconds)

@@ -25,7 +25,7 @@ from PIL import Image
 from fake_workers import Answer, FakeWorkers
 from leafwing import cli, commands, recipes
 from leafwing.commands.comparison import compare, report
-from leafwing.commands.comparison.plan import Entrant
+from leafwing.commands.comparison.plan import ComparedRecipe
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock
@@ -268,10 +268,10 @@ def test_different_protocols_are_refused_and_then_evaluated_again(
 def test_costs_are_processor_time_if_that_is_known(finished: Finished) -> None:
     runs = [RunResult("gan", 0, "finished", processor=1.0), RunResult("gan", 1, "diverged")]
     plan: Any = SimpleNamespace(conditions=SimpleNamespace(minutes=2, images=None), device="cpu")
-    assert report.budget(plan, runs) == Budget("time", 120.0, "processor_seconds", "processor time")
+    assert report.budget(plan, runs) == Budget("time", 120.0, "processor_seconds", "CPU time")
     unknown = report.budget(plan, [*runs, RunResult("gan", 2, "finished")])
     assert unknown == Budget("time", 120.0, "seconds", "wall-clock time")
-    assert report.describe_limit(plan) == ", which is 2 minutes of processor time at the speed that was measured first"
+    assert report.describe_limit(plan) == ", which is 2 minutes of CPU time at the speed that was measured first"
     plan.device, plan.conditions = "cuda", SimpleNamespace(minutes=None, images=600)
     assert report.budget(plan, runs) == Budget("images", None, "seconds", "wall-clock time on cuda")
     assert report.describe_limit(plan) == ""
@@ -297,7 +297,7 @@ def test_generator_steps_are_those_of_the_loop(name: str) -> None:
     training.engine.take = take_and_count  # type: ignore[method-assign]
     list(training.ticks(50))
     game = build(name, PICTURES)
-    entrant = Entrant(name, {}, {}, game.batch, game.turns, 0)
+    entrant = ComparedRecipe(name, {}, {}, game.batch, game.turns, 0)
     assert report.generator_steps(entrant, 100, training.clock.images) == len(turns)
     assert report.generator_steps(entrant, 100, training.clock.images, "H") is None
 

@@ -1,4 +1,4 @@
-"""Child processes of a comparison: their outcome, speed and processor time; progress messages."""
+"""Child processes of a comparison: their outcome, speed and CPU time; progress messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fake_workers import Answer, FakeWorkers
 from leafwing import commands
 from leafwing.commands.comparison import compare, speed
 from leafwing.commands.comparison.record import Record, RunState
-from leafwing.commands.comparison.workers import Call, Child, Outcome, Stopped, Workers, last_message
+from leafwing.commands.comparison.workers import Child, Outcome, RunChild, Stopped, Workers, last_message
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.game import Clock
@@ -42,7 +42,7 @@ def test_a_real_child_process_makes_calls(tmp_path: Path) -> None:
     folder, log = str(tmp_path / "run"), tmp_path / "log.txt"
     outcomes: list[Outcome] = []
 
-    def task(call: Call) -> None:
+    def task(call: RunChild) -> None:
         training = {"source": "ring", "recipe": "gan", "settings": settings, "out": folder, "width": 8, "batch": 50}
         outcomes.append(call("train", training, log))
         outcomes.append(call("resume", {"run": str(tmp_path / "nowhere")}, log))
@@ -216,7 +216,7 @@ def keep_busy() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
 def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both share one core, so that the speed by the wall clock halves; by processor time it stays, up to caches and noise."""
+    """Both share one core, so that the speed by the wall clock halves; by CPU time it stays, up to caches and noise."""
     monkeypatch.setattr(speed, "SLICES", 3)
     monkeypatch.setattr(speed, "SLICE", 0.4)
     monkeypatch.setattr(speed, "WARM_UP", 0.1)
@@ -224,7 +224,7 @@ def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pyte
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
 
     def measure() -> tuple[float, float]:
-        """Images per second of processor time in the fastest slice; fraction of wall-clock time that this process had the core."""
+        """Images per second of CPU time in the fastest slice; fraction of wall-clock time that this process had the core."""
         start, processor = time.perf_counter(), time.process_time()
         (speeds,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
         return max(speeds), (time.process_time() - processor) / (time.perf_counter() - start)

@@ -22,7 +22,7 @@ from leafwing.commands.evaluate import evaluate
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
-from leafwing.metrics.protocol import comparable
+from leafwing.metrics.protocol import require_same_protocol
 from leafwing.model import Model
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -124,7 +124,7 @@ def test_rows_are_complete_and_stored(run: Run) -> None:
     }
     row["protocol"]["network"] = network
     assert len({row["fingerprint"] for row in rows}) == 1
-    comparable(rows)
+    require_same_protocol(rows)
     text = (run.folder / "metrics.jsonl").read_text()
     assert text.endswith("\n")
     assert [json.loads(line) for line in text.splitlines()] == rows
@@ -216,7 +216,7 @@ def test_other_data_are_loaded_with_the_options_of_the_run(run: Run, folder: Pat
     (same,) = rows_of(run, data="digits")
     assert same["protocol"]["split"] == "all"
     with pytest.raises(LeafwingError, match="different evaluation protocols"):
-        comparable([row, same])
+        require_same_protocol([row, same])
 
 
 def test_the_default_number_of_samples_is_that_of_real_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

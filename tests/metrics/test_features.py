@@ -18,13 +18,13 @@ from leafwing.metrics import own
 from leafwing.metrics.features import Features, load_features, pixels
 from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.inception import Inception
-from leafwing.metrics.samples import to_floats
+from leafwing.pixels import images_to_tensor
 
 pytestmark = pytest.mark.machine
 
 
 def floats(data: Dataset) -> Tensor:
-    return to_floats(data.pictures(np.arange(len(data))))
+    return images_to_tensor(data.pictures(np.arange(len(data))))
 
 
 def noise(n: int = 24, height: int = 16, width: int = 16, channels: int = 3, seed: int = 0) -> Dataset:
@@ -181,7 +181,7 @@ def test_the_error_names_an_unwritable_cache(short: None, tmp_path: Path) -> Non
 
 def test_rotations_are_multiples_of_90_degrees() -> None:
     images = torch.rand(4, 2, 3, 3)
-    result = own.rotated(images, torch.tensor([0, 1, 2, 3]))
+    result = own.rotate(images, torch.tensor([0, 1, 2, 3]))
     assert torch.equal(result[0], images[0])
     assert torch.equal(result[1], images[1].flip(2).transpose(1, 2)), "the right column becomes the top row"
     assert torch.equal(result[2], images[2].flip(1).flip(2))

@@ -52,7 +52,7 @@ def test_planted_copies_are_detected(share: float, allowed: list[str], noise: fl
     report = planted(digits(), 1_200, 0, share, noise, seed)
     assert report.verdict in allowed
     assert report.copied == pytest.approx(share, abs=0.04)
-    assert report.way == "moved"
+    assert report.strongest_comparison == "moved"
     assert report.verdict in report.words.lower()
 
 
@@ -63,7 +63,7 @@ def test_new_images_are_not_reported_as_copies(held: int) -> None:
     assert [report.verdict for report in reports].count("none") >= 4
     assert "copies" not in [report.verdict for report in reports]
     clean = next(report for report in reports if report.verdict == "none")
-    assert (clean.copied, clean.held, clean.new) == (0, held, 1_000 + held)
+    assert (clean.copied, clean.held_out, clean.references) == (0, held, 1_000 + held)
     assert "Detection limit" in clean.words
 
 
@@ -88,12 +88,12 @@ def test_recoloured_copies_are_detected_by_their_edges() -> None:
     training = colours(300)
     recoloured = torch.cat([training[:40, [1, 2, 0]], colours(260, seed=1)])
     report = judged(recoloured, training, training[:0])
-    assert (report.verdict, report.way) == ("copies", "edges")
+    assert (report.verdict, report.strongest_comparison) == ("copies", "edges")
     assert report.copied == pytest.approx(40 / 300, abs=0.04)
-    assert report.ways["moved"].verdict == "none"
+    assert report.comparisons["moved"].verdict == "none"
     assert "edges" in report.words
     mirrored = judged(recoloured.flip(3), training, training[:0])
-    assert (mirrored.verdict, mirrored.way) == ("copies", "edges")
+    assert (mirrored.verdict, mirrored.strongest_comparison) == ("copies", "edges")
     assert all(pair.mirrored for pair in mirrored.pairs[:10])
 
 
@@ -101,7 +101,7 @@ def test_very_noisy_copies_are_detected_by_the_overall_test() -> None:
     training = colours(24)
     images = training.repeat(20, 1, 1, 1)
     noisy = images + 3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    comparison = judged(noisy, training, training[:0]).ways["in place"]
+    comparison = judged(noisy, training, training[:0]).comparisons["in place"]
     assert comparison.nearer > 0.9
     assert comparison.verdict == "copies"
 
@@ -136,7 +136,7 @@ def test_the_most_copied_image_is_reported_by_its_index() -> None:
 
 def test_held_out_duplicates_of_training_images_are_not_new() -> None:
     images = digits()
-    assert judged(images[500:700], images[:400], images[300:450]).new == 400 + 50
+    assert judged(images[500:700], images[:400], images[300:450]).references == 400 + 50
 
 
 # --- the report and the page ----------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def evidence() -> FakeEvidence:
 
 def test_the_report_is_plain_json_and_contains_the_metrics() -> None:
     report = memorisation.report(evidence())
-    assert (report.verdict, report.training, report.held, report.samples) == ("copies", 40, 20, 60)
+    assert (report.verdict, report.training, report.held_out, report.samples) == ("copies", 40, 20, 60)
     plain = json.loads(json.dumps(report.as_dict()))
     assert plain["verdict"] == "copies"
     assert len(plain["pairs"]) == memorisation.MAX_PAIRS
@@ -192,7 +192,7 @@ def test_all_image_types_have_a_report_and_a_page(channels: int, size: int) -> N
     data = FakeEvidence(images[:40], images[20:80], train=images[:40])
     report = memorisation.report(data)
     assert report.verdict == "copies"
-    assert report.ways["in place"].near >= 20 / 60
+    assert report.comparisons["in place"].near >= 20 / 60
     assert pairs.page(data, report).mode == "RGB"
 
 
@@ -314,9 +314,9 @@ def test_the_table_of_detection_limits_in_the_guide_is_right() -> None:
 
 def test_variety_counts_distinct_images() -> None:
     sketch = sketches([colours(40)]).colours
-    assert copying.variety(sketch, 1e-2) == (40, 0)
-    assert copying.variety(sketch[:1].expand(40, -1), 1e-2) == (1, 1)
-    assert copying.variety(sketch[:10].repeat(4, 1), 1e-2) == (10, 1)
-    assert copying.variety(sketches([torch.zeros(9, 3, 32, 32)]).colours, 1e-2) == (1, 1), (
+    assert copying.count_distinct(sketch, 1e-2) == (40, 0)
+    assert copying.count_distinct(sketch[:1].expand(40, -1), 1e-2) == (1, 1)
+    assert copying.count_distinct(sketch[:10].repeat(4, 1), 1e-2) == (10, 1)
+    assert copying.count_distinct(sketches([torch.zeros(9, 3, 32, 32)]).colours, 1e-2) == (1, 1), (
         "flat images are duplicates of each other"
     )

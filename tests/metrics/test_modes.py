@@ -138,7 +138,7 @@ def test_digit_triples_are_modes() -> None:
 
 
 def test_the_reader_classifies_each_plane(cache: Path) -> None:
-    trained = reader.reader_of(load("digits"))
+    trained = reader.load_reader(load("digits"))
     assert trained.accuracy > 0.9
     world = load("stacked")
     indices = np.arange(0, 50_000, 97)
@@ -180,7 +180,7 @@ def test_the_reader_is_trained_on_digits_loaded_like_the_stacked_ones(
 ) -> None:
     options: list[Any] = []
     monkeypatch.setattr(
-        modes, "reader_of", lambda digits, **more: options.append(digits.options) or reader.reader_of(load("digits"))
+        modes, "load_reader", lambda digits, **more: options.append(digits.options) or reader.load_reader(load("digits"))
     )
     padded = load("stacked", size="32x48", fit="pad", background="black", mirror=True).options
     modes.measure(evidence("stacked", options=padded, n_fake=1, fake_pictures=lambda: iter([torch.zeros(1, 3, 32, 48)])))
@@ -189,23 +189,23 @@ def test_the_reader_is_trained_on_digits_loaded_like_the_stacked_ones(
 
 def test_the_reader_is_cached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digits = load("digits")
-    trained = reader.reader_of(digits)
+    trained = reader.load_reader(digits)
     (path,) = (cache / "readers").iterdir()
     with safe_open(path, "pt") as file:
         assert float(file.metadata()["accuracy"]) == trained.accuracy
     monkeypatch.setattr(reader, "train", lambda digits: pytest.fail("trained again"))
-    loaded = reader.reader_of(digits)
+    loaded = reader.load_reader(digits)
     assert all(torch.equal(a, b) for a, b in zip(loaded.network.parameters(), trained.network.parameters(), strict=True))
 
 
 def test_a_damaged_reader_is_replaced_by_an_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "STEPS", 2)
     digits = load("digits")
-    first = reader.reader_of(digits, cache=tmp_path)
+    first = reader.load_reader(digits, cache=tmp_path)
     (path,) = (tmp_path / "readers").iterdir()
     path.write_bytes(path.read_bytes()[:100])
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    second = reader.reader_of(digits, cache=tmp_path)
+    second = reader.load_reader(digits, cache=tmp_path)
     assert torch.equal(torch.get_rng_state(), before), "the caller's random state was changed"
     assert all(torch.equal(a, b) for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor
 from leafwing.errors import LeafwingError
 from leafwing.game import Prior
 from leafwing.metrics import ppl
-from leafwing.metrics.ppl import EPSILON, exceeds_uniform, lerp, slerp, squared_rates, trimmed
+from leafwing.metrics.ppl import EPSILON, exceeds_uniform, lerp, slerp, squared_rates, trimmed_mean
 from leafwing.parts.priors import Normal, Uniform
 
 pytestmark = pytest.mark.machine
@@ -72,7 +72,7 @@ def test_path_ends_are_at_position_0() -> None:
     t = torch.zeros(200, dtype=torch.float64)
     _, measure = ppl.measure(linear_evidence(Normal(6)))
     assert measure.value == pytest.approx(
-        trimmed("", squared_rates(linear_evidence(Normal(6)), ppl.slerp, a, b, t)).value, rel=1e-6
+        trimmed_mean("", squared_rates(linear_evidence(Normal(6)), ppl.slerp, a, b, t)).value, rel=1e-6
     )
 
 
@@ -126,12 +126,12 @@ def test_the_prior_is_inferred_from_latents() -> None:
 
 def test_the_lowest_and_highest_percent_are_trimmed() -> None:
     values = np.r_[np.full(198, 2.0), 0, 1e9]
-    measure = trimmed("ppl", values)
+    measure = trimmed_mean("ppl", values)
     assert measure.value == 2
     assert measure.low == measure.high == 2
     squares = np.arange(200.0) ** 2
-    assert trimmed("ppl", squares[::-1]).value == pytest.approx(squares[1:199].mean())
-    assert trimmed("ppl", values[:1]).low is None
+    assert trimmed_mean("ppl", squares[::-1]).value == pytest.approx(squares[1:199].mean())
+    assert trimmed_mean("ppl", values[:1]).low is None
 
 
 def test_points_are_rejected_and_a_diverged_generator_gives_nan() -> None:

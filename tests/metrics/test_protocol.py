@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leafwing.errors import LeafwingError
-from leafwing.metrics.protocol import Protocol, comparable, describe, fingerprint
+from leafwing.metrics.protocol import Protocol, describe, fingerprint, require_same_protocol
 
 CATS = Protocol(
     data="ab" * 32,
@@ -52,14 +52,14 @@ def test_the_fingerprint_is_stable() -> None:
 @pytest.mark.parametrize("name", [field.name for field in fields(Protocol)])
 def test_values_that_differ_in_a_condition_are_not_ranked(name: str) -> None:
     with pytest.raises(LeafwingError, match=rf"values of fid .* cannot be ranked: {name}: ") as caught:
-        comparable([row(CATS), row(CATS), row(changed(name))])
+        require_same_protocol([row(CATS), row(CATS), row(changed(name))])
     assert str(caught.value).count(": ") == 2, "an equal condition is named"
 
 
 def test_the_error_names_the_runs_and_the_differences() -> None:
     other = replace(CATS, n_fake=5000, network="ef" * 32)
     with pytest.raises(LeafwingError) as caught:
-        comparable([row(CATS, run="0001-a"), row(other, run="0002-b")])
+        require_same_protocol([row(CATS, run="0001-a"), row(other, run="0002-b")])
     assert "(0001-a and 0002-b)" in str(caught.value)
     assert "n_fake: 1,000 and 5,000" in str(caught.value)
     assert "network: cdcdcdcdcdcd and efefefefefef." in str(caught.value)
@@ -67,24 +67,24 @@ def test_the_error_names_the_runs_and_the_differences() -> None:
 
 
 def test_different_metrics_may_have_different_protocols() -> None:
-    comparable([row(CATS), row(changed("features"), "swd"), row(CATS), row(changed("features"), "swd")])
+    require_same_protocol([row(CATS), row(changed("features"), "swd"), row(CATS), row(changed("features"), "swd")])
 
 
 def test_values_of_one_protocol_are_ranked() -> None:
-    comparable([row(CATS, run="a"), row(CATS, run="b")])
-    comparable([])
+    require_same_protocol([row(CATS, run="a"), row(CATS, run="b")])
+    require_same_protocol([])
 
 
 def test_a_condition_missing_on_one_side_differs() -> None:
     old = row(CATS)
     del old["protocol"]["precision"]
     with pytest.raises(LeafwingError, match="precision: None and fp32"):
-        comparable([old, row(CATS)])
+        require_same_protocol([old, row(CATS)])
 
 
 def test_the_description_names_all_conditions() -> None:
     text = describe(CATS.as_dict())
-    for part in ("1,000 samples against 1,000 images (held-out)", "64x64x3", "crop", "lanczos", "own cdcdcdcd", "seed 0"):
+    for part in ("1,000 samples vs. 1,000 held-out images", "64x64x3", "crop", "lanczos", "own cdcdcdcd", "seed 0"):
         assert part in text
     assert text.endswith(f"fingerprint {CATS.fingerprint}")
     points = describe(replace(CATS, shape="points", features="", network="").as_dict())

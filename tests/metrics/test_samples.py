@@ -17,13 +17,13 @@ from leafwing.data.stacked import digits_of
 from leafwing.engine.processes import Processes
 from leafwing.errors import LeafwingError
 from leafwing.game import Abilities, DataSpec, Game
-from leafwing.metrics import samples
 from leafwing.metrics.evidence import Evidence
 from leafwing.metrics.features import Features, pixels
-from leafwing.metrics.protocol import Protocol
-from leafwing.metrics.samples import AS_REAL, IN_TURN, Samples
+from leafwing.metrics.protocol import AS_REAL, IN_TURN, Protocol
+from leafwing.metrics.samples import RunEvidence
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
+from leafwing.pixels import images_to_tensor
 
 N, M = 150, 100
 SPEC = DataSpec(8, 8, 1, labels=("a", "b", "c"), fields=("image", "label"))
@@ -69,20 +69,20 @@ def protocol(real: Dataset, **changes: Any) -> Protocol:
 
 def open_samples(
     cache: Path, real: Dataset, net: Network | None = None, conditional: bool = True, **conditions: Any
-) -> Samples:
+) -> RunEvidence:
     about = protocol(real, **conditions)
     features = Features("pixels", about.network, net or Network(), classifies=bool(net and net.classifies))
     parts = real.split(20)
-    return Samples(model(conditional), real, about, features, parts=lambda: parts, cache=cache, processes=Processes())
+    return RunEvidence(model(conditional), real, about, features, parts=lambda: parts, cache=cache, processes=Processes())
 
 
 @pytest.fixture
-def evidence(tmp_path: Path) -> Iterator[Samples]:
+def evidence(tmp_path: Path) -> Iterator[RunEvidence]:
     with open_samples(tmp_path, data()) as evidence:
         yield evidence
 
 
-def is_evidence(evidence: Samples) -> Evidence:
+def is_evidence(evidence: RunEvidence) -> Evidence:
     """mypy compares the class with the protocol here."""
     return evidence
 
@@ -94,9 +94,9 @@ def joined(chunks: Iterator[Tensor]) -> Tensor:
 # --- which samples -------------------------------------------------------------------------------------------------------
 
 
-def test_every_real_image_appears_once(evidence: Samples) -> None:
+def test_every_real_image_appears_once(evidence: RunEvidence) -> None:
     streamed = {bytes(image.numpy().tobytes()) for image in joined(evidence.real_pictures())}
-    stored = {bytes(image.numpy().tobytes()) for image in samples.to_floats(data().array)}
+    stored = {bytes(image.numpy().tobytes()) for image in images_to_tensor(data().array)}
     assert streamed == stored
     assert torch.equal(joined(evidence.real_pictures()), joined(evidence.real_pictures()))
 
@@ -115,7 +115,7 @@ def test_half_of_mirrored_data_are_mirrored(tmp_path: Path) -> None:
     assert 0.35 < flipped.float().mean() < 0.65  # four standard deviations of 150 are 0.16
 
 
-def test_samples_are_rounded_to_8_bits(evidence: Samples) -> None:
+def test_samples_are_rounded_to_8_bits(evidence: RunEvidence) -> None:
     exact = model().sample(M, seed=2, label=evidence.fake_labels())
     images = joined(evidence.fake_pictures())
     assert images.dtype == torch.float32
@@ -131,10 +131,10 @@ def test_classes_have_the_distribution_of_the_real_images(tmp_path: Path) -> Non
     assert open_samples(tmp_path, real, conditional=False).fake_labels() is None
 
 
-def test_real_labels_match_the_real_images(evidence: Samples) -> None:
+def test_real_labels_match_the_real_images(evidence: RunEvidence) -> None:
     real = data()
     by_image = {
-        image.tobytes(): label for image, label in zip(samples.to_floats(real.array).numpy(), real.labels, strict=True)
+        image.tobytes(): label for image, label in zip(images_to_tensor(real.array).numpy(), real.labels, strict=True)
     }
     assert [
         by_image[image.tobytes()] for image in joined(evidence.real_pictures()).numpy()
@@ -145,13 +145,13 @@ def test_training_and_held_out_images_are_in_the_order_of_the_data(tmp_path: Pat
     evidence = open_samples(tmp_path, data(mirror=True))
     train, held_out = (joined(chunks) for chunks in (evidence.train_pictures(), evidence.held_out_pictures()))
     assert (len(train), len(held_out)) == (N - 20, 20)
-    indices = {image.tobytes(): i for i, image in enumerate(samples.to_floats(data().array).numpy())}
+    indices = {image.tobytes(): i for i, image in enumerate(images_to_tensor(data().array).numpy())}
     for part in (train, held_out):
         order = [indices[image.tobytes()] for image in part.numpy()]
         assert order == sorted(order)
 
 
-def test_generate_takes_latents(evidence: Samples) -> None:
+def test_generate_takes_latents(evidence: RunEvidence) -> None:
     latents = evidence.latents(5)
     assert torch.equal(latents, model().latents(5, 2))
     images = evidence.generate(latents)
@@ -165,7 +165,7 @@ def test_points_are_in_the_units_of_the_data(tmp_path: Path) -> None:
     real = Dataset(spec, array, None, "ab" * 32, "ring", {})
     game = Game({}, [], Abilities(Normal(2), lambda nets, z, label: z * 10))
     conditions = protocol(real, shape="points", features="", network="")
-    evidence = Samples(
+    evidence = RunEvidence(
         Model(game, spec), real, conditions, None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
     )
     assert evidence.built_in == "ring"
@@ -178,7 +178,7 @@ def test_points_are_in_the_units_of_the_data(tmp_path: Path) -> None:
         evidence.features(torch.zeros(1, 1, 8, 8))
 
 
-def test_images_are_not_points(evidence: Samples) -> None:
+def test_images_are_not_points(evidence: RunEvidence) -> None:
     assert evidence.built_in == ""
     with pytest.raises(LeafwingError, match="this metric requires points"):
         evidence.fake_points()
@@ -188,7 +188,9 @@ def test_the_world_names_the_users_digits(tmp_path: Path) -> None:
     spec = DataSpec(8, 8, 3)
     real = Dataset(spec, np.zeros((N, 8, 8, 3), np.uint8), None, "ab" * 32, "stacked:/my/digits", {})
     model = Model(Game({}, [], Abilities(Normal(2), lambda nets, z, label: z)), spec)
-    evidence = Samples(model, real, protocol(real), None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes())
+    evidence = RunEvidence(
+        model, real, protocol(real), None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
+    )
     assert digits_of(evidence.built_in) == "/my/digits"
 
 
@@ -264,7 +266,7 @@ def test_non_finite_samples_become_nan(tmp_path: Path) -> None:
         assert torch.equal(torch.from_numpy(evidence.fake_features()).isnan().all(1), expected)
 
 
-def test_probabilities_require_a_classifier(evidence: Samples) -> None:
+def test_probabilities_require_a_classifier(evidence: RunEvidence) -> None:
     with pytest.raises(LeafwingError, match="not a classifier"):
         evidence.fake_probabilities()
 
@@ -272,7 +274,7 @@ def test_probabilities_require_a_classifier(evidence: Samples) -> None:
 # --- attributes ----------------------------------------------------------------------------------------------------------
 
 
-def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = AS_REAL) -> Samples:
+def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = AS_REAL) -> RunEvidence:
     """A model whose samples show their two attributes, and real noise of which a tenth has x and none has y."""
     spec = DataSpec(8, 8, 1, fields=("image", "attributes"), attributes=("x", "y"))
 
@@ -285,7 +287,7 @@ def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = A
     model = Model(Game({}, [], Abilities(Normal(64), generate, ("attributes",))), spec, combinations=[[-1, 1, 1]])
     parts = real.split(20)
     conditions = protocol(real, labels=labels, n_fake=N + 50)
-    return Samples(model, real, conditions, None, parts=lambda: parts, cache=cache, processes=Processes())
+    return RunEvidence(model, real, conditions, None, parts=lambda: parts, cache=cache, processes=Processes())
 
 
 def test_samples_have_the_attributes_of_the_real_images(tmp_path: Path) -> None:

@@ -278,11 +278,11 @@ def test_json_and_csv_agree() -> None:
         assert line["final_fid"] == ("" if run["final"]["fid"] is None else str(run["final"]["fid"]))
 
 
-TIME = Budget("time", 120.0, "processor_seconds", "processor time")
+TIME = Budget("time", 120.0, "processor_seconds", "CPU time")
 
 
 def runs_with_cost(recipe: str, seconds: float, *values: float, **changes: Any) -> list[RunResult]:
-    """Runs with this processor time."""
+    """Runs with this CPU time."""
     return [replace(result, processor=seconds, steps=1000, total=200, **changes) for result in runs_of(recipe, *values)]
 
 
@@ -290,18 +290,18 @@ def test_nobody_wins_if_costs_are_unequal() -> None:
     unequal = [*runs_with_cost("a", 13, 20, 21, 22), *runs_with_cost("b", 102, 30, 31, 33)]
     table = tabulate(unequal, TIME)
     assert table.sentences[0] == (
-        "No winner, because the trainings had unequal costs: a median run of a took 13s of processor time and one of b 1m 42s, a "
+        "No winner, because the recipes had unequal costs: the median run of a took 13s of CPU time and that of b 1m 42s, a "
         "difference of more than 25% of the planned 2m 00s: final fid 21 for a against 31 for b, the runner-up (medians of 3 seeds)."
     )
     assert table.sentences[1] == "The difference, 10, is between unequal trainings."
-    assert table.equal == (
-        "Equal processor time: 2m 00s per training; a median run took 13s (a) to 1m 42s (b), including process start-up."
+    assert table.budget_text == (
+        "Equal CPU time: 2m 00s per training; the median run took 13s (a) to 1m 42s (b), including process start-up."
     )
-    assert json.loads(as_json(table))["unequal"] == table.unequal != ""
+    assert json.loads(as_json(table))["unequal"] == table.imbalance != ""
     equal = [*runs_with_cost("a", 95, 20, 21, 22), *runs_with_cost("b", 124, 30, 31, 33)]
     assert tabulate(equal, TIME).sentences[0].startswith("a won: ")
-    assert tabulate(equal, TIME).unequal == ""
-    assert tabulate([*equal, *runs_with_cost("c", 126, 90, 91)], TIME).unequal, "all ranked recipes count"
+    assert tabulate(equal, TIME).imbalance == ""
+    assert tabulate([*equal, *runs_with_cost("c", 126, 90, 91)], TIME).imbalance, "all ranked recipes count"
 
 
 def test_costs_may_differ_at_equal_images_and_are_reported() -> None:
@@ -310,8 +310,8 @@ def test_costs_may_differ_at_equal_images_and_are_reported() -> None:
         replace(TIME, by="images", seconds=None),
     )
     assert table.sentences[0].startswith("a won: ")
-    assert table.equal == (
-        "Equal numbers of images: 200 images per training; a median run took 13s (a) to 1m 42s (b) of processor time, "
+    assert table.budget_text == (
+        "Equal numbers of images: 200 images per training; the median run took 13s (a) to 1m 42s (b) of CPU time, "
         "including process start-up."
     )
 
@@ -321,8 +321,8 @@ def test_wall_clock_time_counts_if_processor_time_is_unknown() -> None:
     table = tabulate(
         [*runs_of("a", 20, 21, 22), *(replace(result, seconds=6.0) for result in runs_of("b", 30, 31, 33))], wall
     )
-    assert "a median run of a took 4s of wall-clock time and one of b 6s" in table.unequal
-    assert "start-up" not in table.equal
+    assert "the median run of a took 4s of wall-clock time and that of b 6s" in table.imbalance
+    assert "start-up" not in table.budget_text
 
 
 @pytest.mark.parametrize("by", ["time", "images"])
@@ -330,7 +330,7 @@ def test_nobody_wins_if_a_run_was_cut_far_too_short(by: Any) -> None:
     runs = [*runs_with_cost("a", 100, 20, 21, 22), *runs_with_cost("b", 100, 30, 31, 33)]
     for total, reason in ((260, ""), (400, "a seed 0 hit the time limit at 50% of its images")):
         table = tabulate([replace(runs[0], total=total), *runs[1:]], replace(TIME, by=by))
-        assert table.unequal == reason
+        assert table.imbalance == reason
         assert table.sentences[0].startswith(f"No winner, because {reason}" if reason else "a won")
 
 

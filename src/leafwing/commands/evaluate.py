@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from leafwing.game import DataSpec
     from leafwing.metrics.evidence import Measure
     from leafwing.metrics.protocol import Protocol
-    from leafwing.metrics.samples import Samples
+    from leafwing.metrics.samples import RunEvidence
 
 MOST, FEW = 5_000, 1_000
 """The default number of samples is at most MOST; below FEW, FID is noticeably biased."""
@@ -105,7 +105,7 @@ def evaluate(
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.metrics.features import FEATURES, load_features
-    from leafwing.metrics.samples import Samples
+    from leafwing.metrics.samples import RunEvidence
     from leafwing.model import Model
 
     features, n, seed = features or "own", None if n is None else count(n, "n"), whole("seed", seed, 0)
@@ -138,8 +138,8 @@ def evaluate(
             protocol = replace(protocol, features=network.name, network=network.digest)
         explain(protocol, names, progress)
 
-        def samples_of(images: int) -> Samples:
-            return Samples(
+        def samples_of(images: int) -> RunEvidence:
+            return RunEvidence(
                 Model.load(opened, checkpoint=images, device=device, precision=setup.precision),
                 real_data.real,
                 protocol,
@@ -163,7 +163,7 @@ def evaluate_checkpoint(
     protocol: Protocol,
     again: bool,
     processes: Processes,
-    samples_of: Callable[[int], Samples],
+    samples_of: Callable[[int], RunEvidence],
 ) -> list[dict[str, Any]]:
     """The rows of one checkpoint; those that do not exist yet are computed and saved one metric at a time."""
     path = run.weights()[images]
@@ -218,7 +218,7 @@ def memorisation_protocol(protocol: Protocol, run: Run) -> Protocol:
     )
 
 
-def compute(name: str, samples: Samples, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
+def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
     """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs."""
     from leafwing.metrics import metric
 
@@ -365,8 +365,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
 def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precision: str) -> Protocol:
     """The protocol of an evaluation, without the feature network."""
     from leafwing.metrics import modes
-    from leafwing.metrics.protocol import Protocol
-    from leafwing.metrics.samples import AS_REAL, IN_TURN
+    from leafwing.metrics.protocol import AS_REAL, IN_TURN, Protocol
 
     real, spec, options = real_data.real, run.spec, real_data.real.options
     n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MOST, len(real))

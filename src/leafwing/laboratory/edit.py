@@ -20,7 +20,7 @@ from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import Box, fit, generate, require_counts, require_weights
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
-from leafwing.metrics.own import opaque
+from leafwing.metrics.own import composite_on_white
 from leafwing.model import Labels, Model
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
@@ -188,7 +188,7 @@ def _edges(images: Tensor, model: Model) -> Tensor:
     After Dalal & Triggs 2005, Histograms of Oriented Gradients, on grey images, without normalisation, so that a faint edge does
     not match a strong one.
     """
-    grey = opaque(images).mean(1, keepdim=True)
+    grey = composite_on_white(images).mean(1, keepdim=True)
     padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
     x, y = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     strength = (x.square() + y.square() + 1e-6).sqrt()

@@ -31,8 +31,8 @@ from leafwing.laboratory.labelled import (
 )
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import require_charts
-from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
@@ -177,7 +177,7 @@ def _extract(
     """Features of images by index, float32 (n, size), computed in chunks."""
     rows: np.ndarray | None = None
     for start in range(0, len(indices), CHUNK):
-        part = extract(to_floats(array[indices[start : start + CHUNK]])).numpy()
+        part = extract(images_to_tensor(array[indices[start : start + CHUNK]])).numpy()
         if rows is None:
             rows = np.empty((len(indices), part.shape[1]), np.float32)
         rows[start : start + len(part)] = part
@@ -294,7 +294,7 @@ def _predict(critic: Critic, head: nn.Module, array: np.ndarray, indices: np.nda
     head.eval()
     with evaluating(critic.nets), torch.no_grad():
         blocks = [
-            head(critic.maps(to_floats(array[indices[i : i + CHUNK]]))[-1].mean((2, 3))).argmax(1)
+            head(critic.maps(images_to_tensor(array[indices[i : i + CHUNK]]))[-1].mean((2, 3))).argmax(1)
             for i in range(0, len(indices), CHUNK)
         ]
     return torch.cat(blocks).cpu().numpy()

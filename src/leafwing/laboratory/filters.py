@@ -24,8 +24,8 @@ from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
-from leafwing.metrics.samples import to_floats
 from leafwing.model import Model, evaluating
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
@@ -69,7 +69,7 @@ def filters(
     check(model, maps=maps, pictures=pictures, seed=seed)
     critic = critic_of(model)
     indices, _ = held_out.epoch(seed, 0, slice(0, pictures))
-    baseline = untrained(critic, to_floats(held_out.array[indices[: 4 * CHUNK]]), seed)
+    baseline = untrained(critic, images_to_tensor(held_out.array[indices[: 4 * CHUNK]]), seed)
     critics = {"trained": critic, "untrained": baseline}
     best, strength = _strongest(critic, held_out.array, indices, report_progress)
     numbers = _order_maps(best[0], strength)[:maps]
@@ -77,7 +77,7 @@ def filters(
     gradients: dict[str, list[np.ndarray]] = {name: [] for name in critics}
     energies: dict[str, list[np.ndarray]] = {name: [] for name in critics}
     for j, number in enumerate(numbers):
-        images = to_floats(held_out.array[best[:, j]])
+        images = images_to_tensor(held_out.array[best[:, j]])
         for name, network in critics.items():
             gradient = guided_gradient(network, images, int(number))
             gradients[name].append(gradient[0])
@@ -178,7 +178,7 @@ def _strongest(
     blocks = []
     with evaluating(critic.nets):
         for start in range(0, len(indices), CHUNK):
-            part = to_floats(array[indices[start : start + CHUNK]])
+            part = images_to_tensor(array[indices[start : start + CHUNK]])
             blocks.append(critic.maps(part)[-1].flatten(2).amax(2).float().cpu().numpy())
             report_progress("searching real images", min(start + CHUNK, len(indices)), len(indices))
     responses = np.concatenate(blocks)

@@ -35,7 +35,7 @@ from leafwing.laboratory.fitting import (
 from leafwing.laboratory.latents import parse_numbers, require_images
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
-from leafwing.metrics.own import opaque
+from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -176,15 +176,19 @@ def _loss(model: Model, targets: Targets, features: Features, weight: float) -> 
     target_features, feature_unit = None, torch.ones(())
     if weight:
         with torch.no_grad():
-            sample_features = features.net(opaque(samples))[0]
-            target_features = torch.cat([features.net(opaque(part))[0] for part in targets.images.split(features.batch)])
+            sample_features = features.net(composite_on_white(samples))[0]
+            target_features = torch.cat(
+                [features.net(composite_on_white(part))[0] for part in targets.images.split(features.batch)]
+            )
         feature_unit = _mse(sample_features[:PAIRS], sample_features[PAIRS:]).mean().clamp(min=1e-12)
 
     def loss(latents: Tensor, indices: Tensor) -> Tensor:
         images = model.render(latents, *(condition[indices] for condition in targets.conditions))
         losses = _mse(images, targets.images[indices]) / unit
         if target_features is not None:
-            losses = losses + weight * _mse(features.net(opaque(images))[0], target_features[indices]) / feature_unit
+            losses = (
+                losses + weight * _mse(features.net(composite_on_white(images))[0], target_features[indices]) / feature_unit
+            )
         return losses
 
     return loss

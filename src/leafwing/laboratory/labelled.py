@@ -14,7 +14,7 @@ from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.latents import parse_numbers
 from leafwing.laboratory.sheet import Line, chart
-from leafwing.metrics.samples import to_floats
+from leafwing.pixels import images_to_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class LabelledSplit:
 
     def images(self, indices: np.ndarray) -> Tensor:
         """Training images in [-1, 1], (n, channels, height, width)."""
-        return to_floats(self.train_data.array[indices])
+        return images_to_tensor(self.train_data.array[indices])
 
     @property
     def test_labels(self) -> np.ndarray:

@@ -29,11 +29,11 @@ from leafwing.laboratory.labelled import (
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
 from leafwing.laboratory.sheet import require_charts, sheet
-from leafwing.metrics.features import SIDE, shrunk
-from leafwing.metrics.own import opaque
-from leafwing.metrics.samples import to_floats
+from leafwing.metrics.features import SIDE, shrink
+from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
@@ -222,7 +222,7 @@ def _scores(
     for start in range(0, len(array), CHUNK):
         part = slice(start, start + CHUNK)
         scores = model.judge(
-            to_floats(array[part]), label=classes[part].tolist(), attributes=rows[part] if model.attributes else None
+            images_to_tensor(array[part]), label=classes[part].tolist(), attributes=rows[part] if model.attributes else None
         )
         blocks.append(scores.cpu().numpy())
         report_progress("scoring with the critic", min(start + CHUNK, len(array)), len(array))
@@ -233,7 +233,7 @@ def _classify(classifier: _Classifier, array: np.ndarray, report_progress: Progr
     """The predicted classes of images."""
     blocks = []
     for start in range(0, len(array), CHUNK):
-        blocks.append(classifier(to_floats(array[start : start + CHUNK])))
+        blocks.append(classifier(images_to_tensor(array[start : start + CHUNK])))
         report_progress("classifying", min(start + CHUNK, len(array)), len(array))
     return np.concatenate(blocks)
 
@@ -290,7 +290,8 @@ def rbf_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarr
 def _vectors(array: np.ndarray) -> np.ndarray:
     """Images downsampled to at most 16 pixels per side, as vectors (n, size)."""
     blocks = [
-        shrunk(opaque(to_floats(array[i : i + CHUNK])), SIDE).flatten(1).numpy() for i in range(0, len(array), CHUNK)
+        shrink(composite_on_white(images_to_tensor(array[i : i + CHUNK])), SIDE).flatten(1).numpy()
+        for i in range(0, len(array), CHUNK)
     ]  # fmt: skip
     return np.concatenate(blocks)
 

@@ -19,8 +19,8 @@ from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.prdc import NEAREST, precision_recall
-from leafwing.metrics.samples import to_floats
 from leafwing.model import BLOCK, Model
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 
@@ -63,7 +63,10 @@ def truncate(
     random = np.random.default_rng(seed)
     indices = np.sort(random.permutation(len(held_out))[:n])
     real = np.concatenate(
-        [features(to_floats(held_out.pictures(part)))[0] for part in np.array_split(indices, -(-len(indices) // BLOCK))]
+        [
+            features(images_to_tensor(held_out.pictures(part)))[0]
+            for part in np.array_split(indices, -(-len(indices) // BLOCK))
+        ]
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
     real_distance = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())

@@ -28,7 +28,7 @@ class Budget:
         by: images: equal numbers of images; time: equal training time.
         seconds: time per training; with images its time limit, None without one.
         key: key of a row's cost: processor_seconds or seconds.
-        unit: name of that kind of time, such as "processor time".
+        unit: name of that kind of time, such as "CPU time".
     """
 
     by: Literal["images", "time"]
@@ -65,11 +65,9 @@ def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
         budget_text = f"Equal {budget.unit}: {show_duration(budget.seconds or 0)} per training"
     if not costs:
         return f"{budget_text}."
-    cheapest, dearest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
+    cheapest, costliest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
     if len(costs) > 1:
-        cost_text = (
-            f"a median run took {show_duration(costs[cheapest])} ({cheapest}) to {show_duration(costs[dearest])} ({dearest})"
-        )
+        cost_text = f"the median run took {show_duration(costs[cheapest])} ({cheapest}) to {show_duration(costs[costliest])} ({costliest})"
     else:
         cost_text = f"it took {show_duration(costs[cheapest])}"
     unit = f" of {budget.unit}" if budget.by == "images" else ""
@@ -87,12 +85,12 @@ def describe_imbalance(runs: Rows, summary: Rows, budget: Budget) -> str:
         return ""
     costs = {recipe: cost for recipe, cost in recipe_costs(runs, summary, budget).items() if recipe in judged}
     if budget.by == "time" and budget.seconds and costs:
-        cheapest, dearest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
-        if costs[dearest] - costs[cheapest] > MAX_COST_DIFFERENCE * budget.seconds:
+        cheapest, costliest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
+        if costs[costliest] - costs[cheapest] > MAX_COST_DIFFERENCE * budget.seconds:
             return (
-                f"the trainings had unequal costs: a median run of {cheapest} took {show_duration(costs[cheapest])} of {budget.unit} "
-                f"and one of {dearest} {show_duration(costs[dearest])}, a difference of more than {MAX_COST_DIFFERENCE:.0%} of the "
-                f"planned {show_duration(budget.seconds)}"
+                f"the recipes had unequal costs: the median run of {cheapest} took {show_duration(costs[cheapest])} of "
+                f"{budget.unit} and that of {costliest} {show_duration(costs[costliest])}, a difference of more than "
+                f"{MAX_COST_DIFFERENCE:.0%} of the planned {show_duration(budget.seconds)}"
             )
     fractions = {
         f"{run['recipe']} seed {run['seed']}": run["images"] / run["planned_images"]
@@ -226,7 +224,9 @@ def describe_short_runs(runs: Rows) -> str:
     for run in runs:
         if run["too_short"]:
             steps.setdefault(run["recipe"], []).append(run["generator_steps"])
-    ranges = (f"{recipe} {' to '.join(f'{n:,}' for n in sorted({min(of), max(of)}))}" for recipe, of in steps.items())
+    ranges = (
+        f"{recipe} {' to '.join(f'{n:,}' for n in sorted({min(counts), max(counts)}))}" for recipe, counts in steps.items()
+    )
     return f"fewer than {MIN_STEPS} generator steps: {', '.join(ranges)}"
 
 

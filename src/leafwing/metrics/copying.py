@@ -1,9 +1,9 @@
 """Estimating how many samples are copies, from distances alone: statistics on arrays, independent of images.
 
-The *closeness* of a sample or a new image is its distance to the nearest training image divided by the mean distance to the next
+The *closeness* of a sample or a reference image is its distance to the nearest training image divided by the mean distance to the next
 ones (Carlini et al. 2023, Extracting Training Data from Diffusion Models, arXiv:2301.13188: a copy is close to one image, not to
-many). Significance is assessed by ranks among the new images alone (after Meehan et al. 2020, A Non-Parametric Test to Detect
-Data-Copying in Generative Models, arXiv:2004.05675), with two kinds of test: a few samples are closer than nearly all new images
+many). Significance is assessed by ranks among the reference images alone (after Meehan et al. 2020, A Non-Parametric Test to Detect
+Data-Copying in Generative Models, arXiv:2004.05675), with two kinds of test: a few samples are closer than nearly all reference images
 (tail), or samples are closer overall. A generator that samples from the true distribution passes both, however dense the data are.
 docs/guide/memorisation.md documents how the constants were chosen and their error rates.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from leafwing.metrics.intervals import wilson
 
 NEAR = 0.01
-"""Reported for every run: the fraction of samples that are closer than this quantile of new images."""
+"""Reported for every run: the fraction of samples that are closer than this quantile of reference images."""
 TAILS = (0.001, NEAR, 0.05)
 """Quantiles of the tail tests, which detect a few copies among many samples."""
 ALPHA, ALPHA_RARE, RARE = 0.0005, 0.003, 0.002
@@ -36,19 +36,19 @@ VERDICTS = ("copies", "suspicious", "none")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Samples compared with new images in one feature space.
+    """Samples compared with reference images in one feature space.
 
     Args:
-        near: fraction of samples that are closer than 99% of the new images.
+        near: fraction of samples that are closer than 99% of the reference images.
         near_low, near_high: its 95% Wilson interval.
-        near_expected: its expectation without copies: 1%, or more with fewer than a hundred new images.
-        nearer: probability that a sample is closer than a new image; 0.5 without copies.
-        distance_ratio: median distance of samples divided by that of new images; 1 without copies.
+        near_expected: its expectation without copies: 1%, or more with fewer than a hundred reference images.
+        nearer: probability that a sample is closer than a reference image; 0.5 without copies.
+        distance_ratio: median distance of samples divided by that of reference images; 1 without copies.
         copied: estimated fraction of copies; 0 if not significant.
-        whole: whether this comes from the overall test rather than from a tail test.
-        share, expected: fraction of samples and of new images that are closer than the limit of that test.
-        limit: that limit.
-        chance: p-value of that test.
+        is_overall_test: whether this comes from the overall test rather than from a tail test.
+        share, expected: fraction of samples and of reference images that are closer than the limit of that test.
+        threshold: that limit.
+        p_value: p-value of that test.
     """
 
     near: float
@@ -58,18 +58,18 @@ class Comparison:
     nearer: float
     distance_ratio: float
     copied: float
-    whole: bool
+    is_overall_test: bool
     share: float
     expected: float
-    limit: float
-    chance: float
+    threshold: float
+    p_value: float
 
     @property
     def verdict(self) -> str:
         """`copies`, `suspicious` or `none`."""
         if not self.copied:
             return "none"
-        return "copies" if self.copied >= (COPIES_OVERALL if self.whole else COPIES) else "suspicious"
+        return "copies" if self.copied >= (COPIES_OVERALL if self.is_overall_test else COPIES) else "suspicious"
 
 
 def closeness(distances: np.ndarray) -> np.ndarray:
@@ -77,27 +77,29 @@ def closeness(distances: np.ndarray) -> np.ndarray:
     return np.asarray(distances[:, 0] / np.maximum(distances[:, 1:].mean(axis=1), 1e-6))
 
 
-def compare(samples: np.ndarray, new: np.ndarray, distinct: float, distance_ratio: float) -> Comparison:
-    """Compares the closeness of n samples with that of m new images.
+def compare(samples: np.ndarray, references: np.ndarray, distinct: float, distance_ratio: float) -> Comparison:
+    """Compares the closeness of n samples with that of m reference images.
 
     Args:
         samples: (n,).
-        new: (m,).
-        distinct: effective number of distinct samples, 1 to n; see `variety`.
+        references: (m,).
+        distinct: effective number of distinct samples, 1 to n; see `count_distinct`.
         distance_ratio: copied to the result.
     """
-    samples, new = np.sort(samples), np.sort(new)
-    n, m, effective_n = len(samples), len(new), max(1, round(distinct))
+    samples, references = np.sort(samples), np.sort(references)
+    n, m, effective_n = len(samples), len(references), max(1, round(distinct))
     ranks = {quantile: max(1, int(quantile * m)) for quantile in TAILS}
     significant = []  # fraction of copies, overall test?, rank of the limit, p-value
     for rank in sorted(set(ranks.values())):
-        fraction, expected = _fraction_below(samples, new, rank), rank / (m + 1)
+        fraction, expected = _fraction_below(samples, references, rank), rank / (m + 1)
         p_value = tail_p_value(fraction, effective_n, rank, m)
         if p_value <= (ALPHA_RARE if expected <= RARE else ALPHA):
             significant.append(((fraction - expected) / (1 - expected), False, rank, p_value))
-    nearer = float(np.mean(2 * m - np.searchsorted(new, samples, "left") - np.searchsorted(new, samples, "right"))) / (2 * m)
+    nearer = float(
+        np.mean(2 * m - np.searchsorted(references, samples, "left") - np.searchsorted(references, samples, "right"))
+    ) / (2 * m)
     overall = (2 * nearer - 1, True, (m + 1) // 2, overall_p_value(nearer, effective_n, m))
-    near = _fraction_below(samples, new, ranks[NEAR])
+    near = _fraction_below(samples, references, ranks[NEAR])
     not_significant = (0.0, False, ranks[NEAR], tail_p_value(near, effective_n, ranks[NEAR], m))
     strongest = max(significant, default=not_significant)
     if strongest[0] < COPIES and overall[3] <= ALPHA_OVERALL and overall[0] >= MIN_OVERALL:
@@ -112,18 +114,18 @@ def compare(samples: np.ndarray, new: np.ndarray, distinct: float, distance_rati
         nearer=nearer,
         distance_ratio=distance_ratio,
         copied=copied,
-        whole=is_overall,
-        share=_fraction_below(samples, new, rank),
+        is_overall_test=is_overall,
+        share=_fraction_below(samples, references, rank),
         expected=rank / (m + 1),
-        limit=float(new[rank - 1]),
-        chance=p_value,
+        threshold=float(references[rank - 1]),
+        p_value=p_value,
     )
 
 
 def tail_p_value(fraction: float, n: int, rank: int, m: int) -> float:
-    """The probability that at least this fraction of n samples is closer than the `rank`-th closest of m new images.
+    """The probability that at least this fraction of n samples is closer than the `rank`-th closest of m reference images.
 
-    If samples and new images have the same distribution, the count is beta-binomial, BB(n, rank, m + 1 - rank), whatever that
+    If samples and reference images have the same distribution, the count is beta-binomial, BB(n, rank, m + 1 - rank), whatever that
     distribution is.
     """
     from scipy.stats import betabinom
@@ -132,21 +134,21 @@ def tail_p_value(fraction: float, n: int, rank: int, m: int) -> float:
 
 
 def overall_p_value(nearer: float, n: int, m: int) -> float:
-    """The p-value of n samples being closer than m new images this often: Mann-Whitney U test, normal approximation."""
+    """The p-value of n samples being closer than m reference images this often: Mann-Whitney U test, normal approximation."""
     from scipy.stats import norm
 
     return float(norm.sf((nearer - 0.5) / np.sqrt((n + m + 1) / (12 * n * m))))
 
 
-def resolution(new: np.ndarray, distinct: float) -> float:
+def resolution(references: np.ndarray, distinct: float) -> float:
     """The smallest detectable fraction of copies among the samples, if each copy were as close as a twin.
 
     Args:
-        new: closeness of the new images (m,): those with a twin mask copies.
+        references: closeness of the reference images (m,): those with a twin mask copies.
         distinct: as for `compare`.
     """
-    m, n = len(new), max(1, round(distinct))
-    rank = min(int((new < TWIN).sum()) + 1, m)
+    m, n = len(references), max(1, round(distinct))
+    rank = min(int((references < TWIN).sum()) + 1, m)
     expected = rank / (m + 1)
     alpha = ALPHA_RARE if expected <= RARE else ALPHA
     low, high = 0, n + 1  # not detectable, detectable
@@ -156,7 +158,7 @@ def resolution(new: np.ndarray, distinct: float) -> float:
     return min(1.0, max(0.0, (high / n - expected) / (1 - expected)))
 
 
-def variety(sketch: Tensor, max_distance: float) -> tuple[float, float]:
+def count_distinct(sketch: Tensor, max_distance: float) -> tuple[float, float]:
     """The effective number of distinct images among n, and the fraction with a near-duplicate.
 
     The first is one over the probability that two of them, drawn with replacement, are near-duplicates: n if all differ, 1 if none do
@@ -179,6 +181,6 @@ def variety(sketch: Tensor, max_distance: float) -> tuple[float, float]:
     return n * n / pairs, with_duplicate / n
 
 
-def _fraction_below(samples: np.ndarray, new: np.ndarray, rank: int) -> float:
+def _fraction_below(samples: np.ndarray, references: np.ndarray, rank: int) -> float:
     """The fraction of samples that are closer than the `rank`-th closest new image; both sorted ascending."""
-    return float(np.searchsorted(samples, new[rank - 1], "left")) / len(samples)
+    return float(np.searchsorted(samples, references[rank - 1], "left")) / len(samples)

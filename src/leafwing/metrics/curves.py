@@ -66,13 +66,13 @@ def plot(lines: Sequence[Line], title: str, x_label: str) -> Plot:
     logarithmic = min(ys) > 0 and max(ys) / min(ys) >= LOG_RATIO
     right = max(xs) or 1.0
     marks = decades(min(ys), max(ys)) if logarithmic else steps(min(ys), max(ys))
-    low, high = scaled(marks[0], logarithmic), scaled(marks[-1], logarithmic)
+    low, high = scale(marks[0], logarithmic), scale(marks[-1], logarithmic)
 
     def x_at(x: float) -> float:
         return round(LEFT + x / right * (WIDTH - LEFT - RIGHT), 1)
 
     def y_at(y: float) -> float:
-        return round(HEIGHT - BOTTOM - (scaled(y, logarithmic) - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+        return round(HEIGHT - BOTTOM - (scale(y, logarithmic) - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
     return Plot(
         title,
@@ -83,7 +83,7 @@ def plot(lines: Sequence[Line], title: str, x_label: str) -> Plot:
     )
 
 
-def scaled(value: float, logarithmic: bool) -> float:
+def scale(value: float, logarithmic: bool) -> float:
     """A value, or its logarithm."""
     return log10(value) if logarithmic else value
 

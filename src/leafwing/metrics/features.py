@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
-from leafwing.metrics.own import opaque
+from leafwing.metrics.own import composite_on_white
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Features:
         """
         outputs, probabilities = [], []
         for batch in images.split(self.batch):
-            features, logits = self.net(opaque(batch.to(self.device)))
+            features, logits = self.net(composite_on_white(batch.to(self.device)))
             outputs.append(features.float().cpu().numpy())
             if logits is not None:
                 probabilities.append(logits.cpu().double().softmax(1).numpy())
@@ -114,10 +114,10 @@ def load_features(
 
 def pixels(images: Tensor) -> tuple[Tensor, None]:
     """Images downsampled to at most 16 pixels per side, as vectors."""
-    return shrunk(images, SIDE).flatten(1), None
+    return shrink(images, SIDE).flatten(1), None
 
 
-def shrunk(images: Tensor, side: int) -> Tensor:
+def shrink(images: Tensor, side: int) -> Tensor:
     """Images downsampled by averaging so that the longer side has at most `side` pixels."""
     height, width = images.shape[2:]
     scale = side / max(height, width)

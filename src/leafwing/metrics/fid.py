@@ -32,7 +32,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     value = frechet_distance(real, fake)
     if real.shape[1] > MAX_DIMENSIONS or not np.isfinite(value):
         return [Measure("fid", value, better="lower")]
-    report = partial(evidence.report_progress, "resamples for the interval of fid")
+    report = partial(evidence.report_progress, "bootstrapping FID")
     return [with_interval("fid", value, spread(real, fake, evidence.seed, report=report), "lower", minimum=0)]
 
 

@@ -1,6 +1,6 @@
-"""Memorisation: whether samples are copies of training images, by their distances compared with those of new images.
+"""Memorisation: whether samples are copies of training images, by their distances compared with those of reference images.
 
-New images are the held-out ones, and each training image relative to the others. Distances are computed in `neighbours`,
+Reference images are the held-out ones, and each training image relative to the others. Distances are computed in `neighbours`,
 statistics in `copying`, the page of closest pairs in `pairs`; see docs/guide/memorisation.md.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.metrics.copying import NEAR, TWIN, VERDICTS, Comparison, closeness, compare, resolution, variety
+from leafwing.metrics.copying import NEAR, TWIN, VERDICTS, Comparison, closeness, compare, count_distinct, resolution
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.neighbours import COMPARISONS, Nearest, Sketches, nearest, sketches
 from leafwing.progress import ProgressCallback, no_progress
@@ -24,13 +24,23 @@ from leafwing.progress import ProgressCallback, no_progress
 NEXT_NEIGHBOURS = 10
 """Number of further neighbours with which the nearest one is compared."""
 MAX_IMAGES = 5_000
-"""Maximum number of samples and of new images, which keeps the time linear in the number of training images."""
+"""Maximum number of samples and of reference images, which keeps the time linear in the number of training images."""
 MIN_TRAINING = 4
 """Minimum number of training images."""
 DUPLICATE = 0.6
-"""Two samples are near-duplicates if closer than this times the median distance of a new image to its nearest training image."""
+"""Two samples are near-duplicates if closer than this times the median distance of a reference image to its nearest training image."""
 MAX_PAIRS, MAX_REPEATS = 24, 3
 """Number of closest pairs on the page, and how often a training image may appear in them as the nearest one."""
+KEYS = {
+    "strongest_comparison": "way",
+    "comparisons": "ways",
+    "held_out": "held",
+    "references": "new",
+    "is_overall_test": "whole",
+    "threshold": "limit",
+    "p_value": "chance",
+}
+"""Keys of the JSON report that differ from the names of the fields."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Pair:
         training: indices of its three nearest training images, nearest first.
         distances: their distances, 0 to 2; see `neighbours`.
         ratio: the first distance divided by the mean of the next ten.
-        percentile: percentage of new images with a smaller ratio.
+        percentile: percentage of reference images with a smaller ratio.
         mirrored: whether the nearest image matches as its mirror image.
     """
 
@@ -55,23 +65,23 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Report:
+class MemorisationReport:
     """The result. `as_dict` returns it as plain JSON.
 
     Args:
         verdict: `copies`, `suspicious` or `none`.
         words: the verdict with the numbers behind it, in sentences.
         copied: estimated fraction of samples that are copies, by the most sensitive comparison; 0 if not significant.
-        resolution: detection limit: the smallest detectable fraction of copies, for these numbers of samples and new images.
-        way: name of the comparison with the strongest evidence.
-        ways: the results of all comparisons, by name.
+        resolution: detection limit: the smallest detectable fraction of copies, for these numbers of samples and reference images.
+        strongest_comparison: name of the comparison with the strongest evidence.
+        comparisons: the results of all comparisons, by name.
         samples: number of samples examined.
         different: effective number of distinct samples: one over the probability that two of them are near-duplicates.
         duplicates: fraction of samples with a near-duplicate.
         duplicates_real: the same fraction among as many training images.
-        training, held: number of distinct training images and of held-out images.
-        new: number of new images used for comparison.
-        twins: fraction of new images with a near-copy (twin) among the training images.
+        training, held_out: number of distinct training images and of held-out images.
+        references: number of reference images used for comparison.
+        twins: fraction of reference images with a near-copy (twin) among the training images.
         mirrored: fraction of the near samples that match a mirror image.
         most_copied: training images with the fraction of samples near them, most copied first.
         pairs: the closest pairs, closest first.
@@ -81,15 +91,15 @@ class Report:
     words: str
     copied: float
     resolution: float
-    way: str
-    ways: dict[str, Comparison]
+    strongest_comparison: str
+    comparisons: dict[str, Comparison]
     samples: int
     different: float
     duplicates: float
     duplicates_real: float
     training: int
-    held: int
-    new: int
+    held_out: int
+    references: int
     twins: float
     mirrored: float
     most_copied: list[tuple[int, float]] = field(default_factory=list)
@@ -98,11 +108,11 @@ class Report:
     @property
     def strongest(self) -> Comparison:
         """The comparison with the strongest evidence."""
-        return self.ways[self.way]
+        return self.comparisons[self.strongest_comparison]
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain JSON, with the names above as keys."""
-        return asdict(self)
+        """The report as plain JSON; the keys are the names above, except for `KEYS`."""
+        return asdict(self, dict_factory=lambda items: {KEYS.get(name, name): value for name, value in items})
 
     def measures(self) -> list[Measure]:
         """The values that are stored as metrics."""
@@ -121,7 +131,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     return report(evidence).measures()
 
 
-def report(evidence: Evidence) -> Report:
+def report(evidence: Evidence) -> MemorisationReport:
     """Looks for copies of training images among the samples.
 
     Raises:
@@ -142,7 +152,7 @@ def examine(
     held_out: Sketches,
     seed: int = 0,
     report_progress: ProgressCallback = no_progress,
-) -> Report:
+) -> MemorisationReport:
     """The report, computed from sketches; see `neighbours.sketches`.
 
     Args:
@@ -150,24 +160,24 @@ def examine(
         training: at least four distinct ones.
         images: the training images in the same order; they are mirrored and shifted here.
         held_out: sketches of held-out images, possibly none.
-        seed: selects the training images used as new images if there are more than `MAX_IMAGES`.
+        seed: selects the training images used as reference images if there are more than `MAX_IMAGES`.
         report_progress: progress callback.
 
     Raises:
         LeafwingError: too few samples or training images.
     """
-    numbers = _distinct(training.colours)
+    numbers = _distinct_indices(training.colours)
     if len(numbers) < MIN_TRAINING:
         raise LeafwingError(
             f"memorisation requires at least {MIN_TRAINING} distinct training images; this model was trained on {len(numbers)}"
         )
     if not len(samples):
-        raise LeafwingError("memorisation requires samples, and there are none: use some thousands")
+        raise LeafwingError("memorisation requires samples, and there are none: use a few thousand")
     distinct_training = training[torch.from_numpy(numbers)]
-    new, new_indices = _new_images(distinct_training, held_out, seed)
-    n, exclude = len(samples), torch.cat([torch.full((len(samples),), -1), new_indices])
+    references, reference_indices = _reference_images(distinct_training, held_out, seed)
+    n, exclude = len(samples), torch.cat([torch.full((len(samples),), -1), reference_indices])
     neighbours = nearest(
-        samples + new,
+        samples + references,
         _select(images, numbers),
         min(NEXT_NEIGHBOURS, len(distinct_training) - 2) + 1,
         exclude,
@@ -175,7 +185,7 @@ def examine(
     )
     ratios = {name: closeness(neighbours[name].distances) for name in COMPARISONS}
     max_distance = DUPLICATE * float(np.median(neighbours["in place"].distances[n:, 0]))
-    distinct, duplicates = variety(samples.colours, max_distance)
+    distinct, duplicates = count_distinct(samples.colours, max_distance)
     comparisons = {
         name: compare(ratios[name][:n], ratios[name][n:], distinct, _ratio_of_medians(neighbours[name], n))
         for name in COMPARISONS
@@ -186,22 +196,22 @@ def examine(
         return -VERDICTS.index(comparison.verdict), comparison.copied, comparison.near
 
     best = max(COMPARISONS, key=strength)
-    close = np.flatnonzero(ratios[best][:n] < comparisons[best].limit)
+    close = np.flatnonzero(ratios[best][:n] < comparisons[best].threshold)
     copied = Counter(numbers[neighbours[best].indices[close, 0]].tolist())
-    result = Report(
+    result = MemorisationReport(
         verdict=comparisons[best].verdict,
         words="",
         copied=comparisons[best].copied,
         resolution=resolution(ratios["moved"][n:], distinct),
-        way=best,
-        ways=comparisons,
+        strongest_comparison=best,
+        comparisons=comparisons,
         samples=n,
         different=round(distinct, 1),
         duplicates=duplicates,
-        duplicates_real=variety(distinct_training[:n].colours, max_distance)[1],
+        duplicates_real=count_distinct(distinct_training[:n].colours, max_distance)[1],
         training=len(distinct_training),
-        held=len(held_out),
-        new=len(new),
+        held_out=len(held_out),
+        references=len(references),
         twins=float((ratios["moved"][n:] < TWIN).mean()),
         mirrored=float(neighbours[best].mirrored[close].mean()) if len(close) else 0.0,
         most_copied=[(number, count / n) for number, count in copied.most_common(10)],
@@ -214,12 +224,12 @@ def closest_pairs(neighbours: Nearest, ratios: np.ndarray, n: int, numbers: np.n
     """The closest of the n samples, each with its nearest training images.
 
     Args:
-        neighbours: of the n samples, followed by those of the new images.
+        neighbours: of the n samples, followed by those of the reference images.
         ratios: their closeness.
         n: number of samples.
         numbers: index of each training image in the stream.
     """
-    new, repeats, pairs = np.sort(ratios[n:]), Counter[int](), list[Pair]()
+    references, repeats, pairs = np.sort(ratios[n:]), Counter[int](), list[Pair]()
     for i in np.argsort(ratios[:n], kind="stable").tolist():
         image = int(neighbours.indices[i, 0])
         repeats[image] += 1
@@ -231,7 +241,7 @@ def closest_pairs(neighbours: Nearest, ratios: np.ndarray, n: int, numbers: np.n
                 training=tuple(numbers[neighbours.indices[i, :3]].tolist()),
                 distances=tuple(round(float(distance), 4) for distance in neighbours.distances[i, :3]),
                 ratio=round(float(ratios[i]), 4),
-                percentile=round(100 * float(np.searchsorted(new, ratios[i])) / len(new), 2),
+                percentile=round(100 * float(np.searchsorted(references, ratios[i])) / len(references), 2),
                 mirrored=bool(neighbours.mirrored[i]),
             )
         )
@@ -240,27 +250,28 @@ def closest_pairs(neighbours: Nearest, ratios: np.ndarray, n: int, numbers: np.n
     return pairs
 
 
-def describe(report: Report) -> str:
+def describe(report: MemorisationReport) -> str:
     """The verdict in sentences, with the numbers behind it."""
     comparison = report.strongest
     method = {
         "in place": "unaligned",
         "moved": "with small shifts and mirroring",
         "edges": "by their edges, with mirroring",
-    }[report.way]
+    }[report.strongest_comparison]
+    references = "training images are to each other (leave-one-out; nothing was held out)"
+    if report.held_out:
+        references = "reference images are (held-out images, and training images leave-one-out)"
     verdict = {
         "copies": f"Copies: about {report.copied:.0%} of the samples are copies of training images.",
         "suspicious": f"Suspicious: about {report.copied:.1%} of the samples are closer to training images than expected.",
-        "none": "None: samples are no closer to training images than new images are.",
+        "none": f"No memorisation detected: samples are no closer to training images than {references}.",
     }[report.verdict]
-    if comparison.whole:
-        evidence = (
-            f"samples are closer than new images in {comparison.nearer:.0%} of all comparisons, where 50% would be chance"
-        )
+    if comparison.is_overall_test:
+        evidence = f"samples are closer than reference images in {comparison.nearer:.0%} of all comparisons, where 50% would be chance"
     else:
         evidence = (
             f"{comparison.share:.1%} of {report.samples:,} samples are as close to one of them as the closest "
-            f"{comparison.expected:.1%} of {report.new:,} new images"
+            f"{comparison.expected:.1%} of {report.references:,} reference images"
         )
     sentences = [verdict, f"Compared with the {report.training:,} training images {method}, {evidence}."]
     if report.verdict == "none":
@@ -270,14 +281,14 @@ def describe(report: Report) -> str:
         sentences.append(f"Training image {number} is copied most: {fraction:.1%} of the samples are close to it.")
     if report.twins > 2 * NEAR:
         sentences.append(
-            f"{report.twins:.0%} of the new images have a near-copy among the training images, which masks copying."
+            f"{report.twins:.0%} of the reference images have a near-copy among the training images, which masks copying."
         )
     if report.duplicates > max(0.05, 2 * report.duplicates_real):
         sentences.append(f"{report.duplicates:.0%} of the samples are near-duplicates of another one.")
     return " ".join(sentences)
 
 
-def _distinct(training: Tensor) -> np.ndarray:
+def _distinct_indices(training: Tensor) -> np.ndarray:
     """Indices of the training images without exact duplicates."""
     first: dict[bytes, int] = {}
     for i, row in enumerate(training.numpy()):
@@ -285,8 +296,8 @@ def _distinct(training: Tensor) -> np.ndarray:
     return np.array(list(first.values()), dtype=np.int64)
 
 
-def _new_images(training: Sketches, held_out: Sketches, seed: int) -> tuple[Sketches, Tensor]:
-    """New images, and for each its own index among the training images, -1 for held-out ones.
+def _reference_images(training: Sketches, held_out: Sketches, seed: int) -> tuple[Sketches, Tensor]:
+    """Reference images, and for each its own index among the training images, -1 for held-out ones.
 
     Held-out images that are exact duplicates of training images are excluded.
     """
@@ -296,12 +307,12 @@ def _new_images(training: Sketches, held_out: Sketches, seed: int) -> tuple[Sket
     if len(indices) > MAX_IMAGES - len(unseen):
         indices = np.sort(np.random.default_rng(seed).choice(indices, MAX_IMAGES - len(unseen), replace=False))
     rows = torch.from_numpy(indices)
-    new = held_out[torch.tensor(unseen)] + training[rows] if unseen else training[rows]
-    return new, torch.cat([torch.full((len(unseen),), -1), rows])
+    references = held_out[torch.tensor(unseen)] + training[rows] if unseen else training[rows]
+    return references, torch.cat([torch.full((len(unseen),), -1), rows])
 
 
 def _ratio_of_medians(neighbours: Nearest, n: int) -> float:
-    """The median distance of n samples to their nearest training image divided by that of the new images."""
+    """The median distance of n samples to their nearest training image divided by that of the reference images."""
     return float(np.median(neighbours.distances[:n, 0]) / max(np.median(neighbours.distances[n:, 0]), 1e-6))
 
 

@@ -18,7 +18,7 @@ from leafwing.data.stacked import CLASSES, NAME, digits_of, is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import wilson
-from leafwing.metrics.reader import reader_of
+from leafwing.metrics.reader import load_reader
 
 MAX_DEVIATIONS = 3.0
 """Maximum distance, in standard deviations, between a high-quality point and its mode."""
@@ -34,13 +34,13 @@ class Coverage:
 
     Args:
         modes: number of covered modes.
-        of: total number of modes.
+        total: total number of modes.
         high_quality: fraction of high-quality samples; NaN for images.
         kl: see `reverse_kl`.
     """
 
     modes: int
-    of: int
+    total: int
     high_quality: float
     kl: float
 
@@ -114,7 +114,7 @@ def measure(evidence: Evidence) -> list[Measure]:
             Measure("kl", coverage.kl, better="lower"),
         ]
     options = {**evidence.options, "channels": 1, "mirror": False}
-    reader = reader_of(load(digits_of(evidence.built_in), **options), report_progress=evidence.report_progress)
+    reader = load_reader(load(digits_of(evidence.built_in), **options), report_progress=evidence.report_progress)
     finite = (images[images.flatten(1).isfinite().all(1)] for images in evidence.fake_pictures())
     digits, confidence = (np.concatenate(parts) for parts in zip(*map(reader.read, finite), strict=True))
     coverage, confident = of_digits(digits), float((confidence.min(1) >= CONFIDENT).sum() / evidence.n_fake)

@@ -96,7 +96,7 @@ def edges(averages: Tensor) -> Tensor:
     offset = (direction[:, None] - bins).abs()
     weight = (1 - torch.minimum(offset, DIRECTIONS - offset)).clamp_min(0)  # linear interpolation between bins
     strength = (down**2 + right**2).sqrt()[:, None] * weight
-    return _normalised(F.avg_pool2d(strength, strength.shape[-1] // CELLS).flatten(1))
+    return _normalise(F.avg_pool2d(strength, strength.shape[-1] // CELLS).flatten(1))
 
 
 def sketches(images: Iterable[Tensor]) -> Sketches:
@@ -130,7 +130,7 @@ def nearest(
     """
     best = {name: _Best(len(queries), k) for name in COMPARISONS}
     start = 0
-    for averages in _batched(boxes(chunk.to(queries.colours.device)) for chunk in images):
+    for averages in _merge_chunks(boxes(chunk.to(queries.colours.device)) for chunk in images):
         variants, outlines = list(_variants(averages)), (edges(averages), edges(averages.flip(3)))
         for low in range(0, len(queries), block):
             rows = slice(low, low + block)
@@ -147,7 +147,7 @@ def nearest(
     return {name: neighbours.result() for name, neighbours in best.items()}
 
 
-def _batched(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+def _merge_chunks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
     """Chunks concatenated to at least `CHUNK` rows, which makes products faster."""
     pending: list[Tensor] = []
     for chunk in chunks:
@@ -159,7 +159,7 @@ def _batched(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         yield torch.cat(pending)
 
 
-def _normalised(rows: Tensor) -> Tensor:
+def _normalise(rows: Tensor) -> Tensor:
     """Rows centred and scaled to length 1; flat rows become 0."""
     centred = rows - rows.mean(1, keepdim=True)
     length = centred.norm(dim=1, keepdim=True)
@@ -169,7 +169,7 @@ def _normalised(rows: Tensor) -> Tensor:
 def _colours(averages: Tensor, top: int, left: int) -> Tensor:
     """The colours of the 28x28 window at (top, left): (n, d)."""
     end = SIDE - 2 * MAX_SHIFT - BOX + 1
-    return _normalised(averages[:, :, top : top + end : BOX, left : left + end : BOX].flatten(1))
+    return _normalise(averages[:, :, top : top + end : BOX, left : left + end : BOX].flatten(1))
 
 
 def _variants(averages: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -155,8 +155,8 @@ def train(net: Network, data: Dataset, report_progress: ProgressCallback) -> Non
         net.train()
         for i in range(STEPS):
             examples = data.batch(0, i * batch, batch)
-            images, turns = net.square(opaque(to_floats(examples.image))), torch.randint(4, (batch,))
-            features, logits = net(torch.cat([views(images), rotated(views(images), turns)]))
+            images, turns = net.square(composite_on_white(to_floats(examples.image))), torch.randint(4, (batch,))
+            features, logits = net(torch.cat([views(images), rotate(views(images), turns)]))
             loss = F.cross_entropy(rotation_head(features[batch:]), turns)
             loss = loss + CONTRAST * contrastive_loss(projection(features))
             if logits is not None:
@@ -168,7 +168,7 @@ def train(net: Network, data: Dataset, report_progress: ProgressCallback) -> Non
             report_progress("training the feature network", i + 1, STEPS)
 
 
-def rotated(images: Tensor, turns: Tensor) -> Tensor:
+def rotate(images: Tensor, turns: Tensor) -> Tensor:
     """Square images (n, channels, side, side), each rotated by turns (n,) times 90 degrees."""
     result = images.clone()
     for turn in range(1, 4):
@@ -223,7 +223,7 @@ def deterministic() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def opaque(images: Tensor) -> Tensor:
+def composite_on_white(images: Tensor) -> Tensor:
     """Images with 1 to 4 channels in [-1, 1], composited onto white if transparent: 1 or 3 channels."""
     if images.shape[1] in (1, 3):
         return images

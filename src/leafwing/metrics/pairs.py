@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
 from leafwing.metrics.evidence import Evidence
-from leafwing.metrics.memorisation import Pair, Report
+from leafwing.metrics.memorisation import MemorisationReport, Pair
 from leafwing.metrics.neighbours import BOX, SIDE
 from leafwing.pictures import tile, to_image, to_pixels
 
@@ -25,7 +25,7 @@ COLUMNS = 2
 _GAP, _LINE, _FONT_SIZE = 6, 16, 13
 
 
-def page(evidence: Evidence, report: Report) -> Image.Image:
+def page(evidence: Evidence, report: MemorisationReport) -> Image.Image:
     """The pairs of a report as one image with their numbers; see `draw`."""
     samples = _gather(evidence.fake_pictures(), {pair.sample for pair in report.pairs})
     training = _gather(evidence.train_pictures(), {number for pair in report.pairs for number in pair.training})
@@ -108,7 +108,7 @@ def _with_heading(heading: str, sheet: Image.Image) -> Image.Image:
     """A sheet with the heading and an explanation of the numbers above it."""
     explanation = (
         "Each sample with its nearest training images and their distances (0 identical, 1.4 unrelated). Ratio: the first distance "
-        "divided by the mean of the next ten. Percentage: new images with a smaller ratio."
+        "divided by the mean of the next ten. Percentage: reference images with a smaller ratio."
     )
     columns = max(40, sheet.width // 7)
     lines = [*textwrap.wrap(heading, columns), *textwrap.wrap(explanation, columns)]

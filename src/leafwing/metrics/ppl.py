@@ -42,8 +42,8 @@ def measure(evidence: Evidence) -> list[Measure]:
     interpolate = slerp if exceeds_uniform(evidence.latents(PRIOR_SAMPLES)) else lerp
     positions = torch.rand(n, generator=torch.Generator().manual_seed(evidence.seed), dtype=torch.float64)
     return [
-        trimmed("ppl", squared_rates(evidence, interpolate, ends[:n], ends[n:], positions)),
-        trimmed("ppl_ends", squared_rates(evidence, interpolate, ends[:n], ends[n:], torch.zeros_like(positions))),
+        trimmed_mean("ppl", squared_rates(evidence, interpolate, ends[:n], ends[n:], positions)),
+        trimmed_mean("ppl_ends", squared_rates(evidence, interpolate, ends[:n], ends[n:], torch.zeros_like(positions))),
     ]
 
 
@@ -87,7 +87,7 @@ def exceeds_uniform(latents: Tensor) -> bool:
     return bool((latents.abs().amax(dim=0) > 1).all())
 
 
-def trimmed(name: str, values: np.ndarray) -> Measure:
+def trimmed_mean(name: str, values: np.ndarray) -> Measure:
     """The mean of values (n,) between their 1st and 99th percentile, with the interval of a trimmed mean (Tukey & McLaughlin 1963)."""
     if not np.isfinite(values).all():
         return with_interval(name, float("nan"), 0, "lower")

@@ -13,6 +13,11 @@ from leafwing.errors import LeafwingError
 VERSION = 1
 """Version of all metrics and feature networks: increment it when the same samples give a different value."""
 
+AS_REAL, IN_TURN = "as the real ones", "in turn"
+"""Conditions of the samples: those of the real images, or all classes equally often."""
+_LABELS = {AS_REAL: "same labels as the real images", IN_TURN: "labels cycled"}
+_SPLITS = {"train": "training", "held-out": "held-out", "all": "training and held-out", "other": "other"}
+
 FILTER = "lanczos"
 """Resampling filter with which images are resized when they are loaded."""
 
@@ -80,10 +85,10 @@ def describe(conditions: Mapping[str, Any]) -> str:
     is_points = conditions["shape"] == "points"
     kind = "points" if is_points else "images"
     parts = [
-        f"{conditions['n_fake']:,} samples against {conditions['n_real']:,} {kind} ({conditions['split']})",
-        *([] if is_points else [f"{conditions['shape']} by {conditions['fit']}, {conditions['resize']}"]),
+        f"{conditions['n_fake']:,} samples vs. {conditions['n_real']:,} {_SPLITS[conditions['split']]} {kind}",
+        *([] if is_points else [f"{conditions['shape']}, {conditions['fit']}, {conditions['resize']}"]),
         *(["mirrored"] if conditions["mirror"] else []),
-        *([] if is_points else [f"labels {conditions['labels']}"]),
+        *([] if is_points else [_LABELS[conditions["labels"]]]),
         *([f"features {conditions['features']} {conditions['network'][:8]}"] if conditions["features"] else []),
         f"data {conditions['data'][:8]}",
         f"seed {conditions['seed']}",
@@ -93,7 +98,7 @@ def describe(conditions: Mapping[str, Any]) -> str:
     return ", ".join(parts) + f"; fingerprint {fingerprint(conditions)}"
 
 
-def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
+def require_same_protocol(rows: Iterable[Mapping[str, Any]]) -> None:
     """Checks that values can be ranked, i.e. that they come from the same protocol.
 
     Args:
@@ -108,7 +113,7 @@ def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
         other = first.setdefault(row["metric"], row)
         a, b = other["protocol"], row["protocol"]
         if differing := [name for name in {**a, **b} if a.get(name) != b.get(name)]:
-            differences = "; ".join(f"{name}: {_short(a.get(name))} and {_short(b.get(name))}" for name in differing)
+            differences = "; ".join(f"{name}: {_shorten(a.get(name))} and {_shorten(b.get(name))}" for name in differing)
             runs = f" ({other['run']} and {row['run']})" if "run" in row and "run" in other else ""
             raise LeafwingError(
                 f"values of {row['metric']}{runs} come from different evaluation protocols and cannot be ranked: {differences}. "
@@ -116,7 +121,7 @@ def comparable(rows: Iterable[Mapping[str, Any]]) -> None:
             )
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     """A condition for a message; hashes are shortened."""
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text[:12] if len(text) in (16, 64) and set(text) <= set("0123456789abcdef") else text or "none"

@@ -72,7 +72,7 @@ class Reader:
         return digits.numpy().reshape(n, channels), confidence.numpy().reshape(n, channels)
 
 
-def reader_of(
+def load_reader(
     digits: Dataset, cache: str | Path | None = None, *, report_progress: ProgressCallback = no_progress
 ) -> Reader:
     """The reader of these digits, from the cache or newly trained.

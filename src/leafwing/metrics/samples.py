@@ -17,25 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing import files, pixels
+from leafwing import files
 from leafwing.data.worlds import WORLDS
 from leafwing.errors import LeafwingError
 from leafwing.metrics.features import Features
-from leafwing.metrics.protocol import Protocol, fingerprint
+from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
 from leafwing.model import BLOCK, Model
 from leafwing.pictures import to_pixels
+from leafwing.pixels import images_to_tensor, to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
 
-AS_REAL, IN_TURN = "as the real ones", "in turn"
-"""Class distribution of the samples: that of the real images, or uniform."""
 
-
-class Samples:
-    """The evidence of a run; see `evidence.Evidence`.
+class RunEvidence:
+    """The real images and the samples of a run; see `evidence.Evidence`.
 
     Args:
         model: the evaluated model.
@@ -68,7 +66,7 @@ class Samples:
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()
 
-    def __enter__(self) -> Samples:
+    def __enter__(self) -> RunEvidence:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,26 +76,26 @@ class Samples:
 
     def real_pictures(self) -> Iterator[Tensor]:
         """The real images in chunks, shuffled by the seed; half of them mirrored if the data are."""
-        self._need_pictures()
+        self._require_images()
         return (self._real(start, end) for start, end in chunks(self.n_real))
 
     def fake_pictures(self) -> Iterator[Tensor]:
         """The samples in chunks, rounded to 8 bits; NaN for samples with non-finite values."""
-        self._need_pictures()
+        self._require_images()
         return (self._fake(start, end) for start, end in chunks(self.n_fake))
 
     def train_pictures(self) -> Iterator[Tensor]:
         """The training set in chunks, in the order of the data, unmirrored."""
-        return in_order(self.parts()[0])
+        return stored_order(self.parts()[0])
 
     def held_out_pictures(self) -> Iterator[Tensor]:
         """The held-out set in chunks, in the order of the data, unmirrored; empty if nothing was held out."""
-        return in_order(self.parts()[1])
+        return stored_order(self.parts()[1])
 
     def fake_points(self) -> np.ndarray:
         """float64 (n_fake, 2)."""
-        self._need_points()
-        return np.concatenate([points.double().numpy() for points in self._generated()])
+        self._require_points()
+        return np.concatenate([points.double().numpy() for points in self._generate()])
 
     def fake_labels(self) -> np.ndarray | None:
         """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
@@ -125,7 +123,7 @@ class Samples:
 
     def features(self, images: Tensor) -> np.ndarray:
         """Features of images (b, channels, height, width) in [-1, 1]: float32 (b, d)."""
-        return self._need_network()(images)[0]
+        return self._require_network()(images)[0]
 
     def real_features(self) -> np.ndarray:
         """float32 (n_real, d); cached for the next evaluation under these conditions."""
@@ -141,7 +139,7 @@ class Samples:
         Raises:
             LeafwingError: the feature network is not a classifier.
         """
-        network = self._need_network()
+        network = self._require_network()
         if not network.classifies:
             raise LeafwingError(
                 f"features {network.name}: this network is not a classifier, which the metric requires. "
@@ -163,12 +161,12 @@ class Samples:
         if shape is not None:
             contribution = np.empty((0, *shape[1:]), np.float32) if cached is None else cached
             return self.processes.gather(torch.from_numpy(contribution)).numpy()
-        network = self._need_network()
+        network = self._require_network()
 
         def extract(start: int, end: int) -> tuple[Tensor]:
             return (torch.from_numpy(network(self._real(start, end))[0]),)
 
-        (features,) = self._concatenated("features of real images", self.n_real, extract)
+        (features,) = self._concatenate("features of real images", self.n_real, extract)
         if self.processes.first:
             write_features(path, features)
         return features
@@ -176,22 +174,22 @@ class Samples:
     @cached_property
     def _fake_outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Features and probabilities of the samples, from a single pass."""
-        network = self._need_network()
+        network = self._require_network()
 
         def extract(start: int, end: int) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(output) for output in network(self._fake(start, end)) if output is not None)
 
-        features, *probabilities = self._concatenated("features of samples", self.n_fake, extract)
+        features, *probabilities = self._concatenate("features of samples", self.n_fake, extract)
         return features, probabilities[0] if probabilities else None
 
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
     def _real(self, start: int, end: int) -> Tensor:
-        return pixels.to_floats(self.real.batch(self.seed, start, end - start).image)
+        return to_floats(self.real.batch(self.seed, start, end - start).image)
 
     def _fake(self, start: int, end: int) -> Tensor:
         images, finite = self._fake_images
-        return to_floats(images[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
+        return images_to_tensor(images[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
 
     @cached_property
     def _classes(self) -> list[int]:
@@ -220,13 +218,13 @@ class Samples:
             folder.mkdir(parents=True, exist_ok=True)
             file = self._resources.enter_context(tempfile.TemporaryFile(dir=folder))
             finite = []
-            for images in self._generated():
+            for images in self._generate():
                 finite.append(images.flatten(1).isfinite().all(1))
                 file.write(to_pixels(images.nan_to_num(-1, -1, -1)).tobytes())
             file.flush()
         return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
 
-    def _generated(self) -> Iterator[Tensor]:
+    def _generate(self) -> Iterator[Tensor]:
         """All samples in order, on the CPU, in chunks."""
         latents, classes = self.model.latents(self.n_fake, self.seed), self._classes
         rows = self._attributes
@@ -236,13 +234,13 @@ class Samples:
             blocks = self.model.stream(latents[start:end], label=classes[start:end] or None, attributes=attributes)
             return (torch.cat([block.cpu() for block in blocks]),)
 
-        return (samples for (samples,) in self._rounds("sampling", self.n_fake, generate))
+        return (samples for (samples,) in self._in_chunks("sampling", self.n_fake, generate))
 
-    def _concatenated(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
-        """The concatenated results of `_rounds`."""
-        return [torch.cat(parts).numpy() for parts in zip(*self._rounds(what, n, work), strict=True)]
+    def _concatenate(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
+        """The results of `_in_chunks`, concatenated."""
+        return [torch.cat(parts).numpy() for parts in zip(*self._in_chunks(what, n, work), strict=True)]
 
-    def _rounds(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    def _in_chunks(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
         """Processes n items in chunks distributed over the processes; every process gets all results in order."""
         world_size = self.processes.world_size
         for first in range(0, n, BLOCK * world_size):
@@ -253,16 +251,16 @@ class Samples:
             yield tuple(self.processes.gather(result.contiguous()) for result in results)
             self.report_progress(what, min(n, first + BLOCK * world_size), n)
 
-    def _need_network(self) -> Features:
+    def _require_network(self) -> Features:
         if self.network is None:
             raise LeafwingError("this metric requires a feature network: set --features")
         return self.network
 
-    def _need_pictures(self) -> None:
+    def _require_images(self) -> None:
         if self.spec.points:
             raise LeafwingError("this metric requires images, and the run generates points; for points use the metric modes")
 
-    def _need_points(self) -> None:
+    def _require_points(self) -> None:
         if not self.spec.points:
             raise LeafwingError("this metric requires points, and the run generates images")
 
@@ -272,14 +270,9 @@ def chunks(n: int) -> Iterator[tuple[int, int]]:
     return ((start, min(n, start + BLOCK)) for start in range(0, n, BLOCK))
 
 
-def in_order(data: Dataset) -> Iterator[Tensor]:
+def stored_order(data: Dataset) -> Iterator[Tensor]:
     """The images of a data set in their stored order."""
-    return (to_floats(data.pictures(np.arange(start, end))) for start, end in chunks(len(data)))
-
-
-def to_floats(images: np.ndarray) -> Tensor:
-    """Stored images, uint8 (b, height, width, channels) -> float32 (b, channels, height, width) in [-1, 1]."""
-    return pixels.to_floats(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
+    return (images_to_tensor(data.pictures(np.arange(start, end))) for start, end in chunks(len(data)))
 
 
 def read_features(path: Path) -> np.ndarray | None:

@@ -108,7 +108,7 @@ def sliced_distance(
     random = np.random.default_rng(seed)
     n = min(len(real), len(fake))
     a, b = (
-        _normalised(side if len(side) == n else side[random.choice(len(side), n, replace=False)]) for side in (real, fake)
+        _normalise(side if len(side) == n else side[random.choice(len(side), n, replace=False)]) for side in (real, fake)
     )
     distances = []
     for done in range(0, DIRECTIONS, DIRECTIONS_PER_STEP):
@@ -119,7 +119,7 @@ def sliced_distance(
     return float(1_000 * np.mean(distances))
 
 
-def _normalised(patches: np.ndarray) -> np.ndarray:
+def _normalise(patches: np.ndarray) -> np.ndarray:
     """Patches (n, channels, 49) with mean 0 and standard deviation 1 in each channel: float32 (n, channels * 49)."""
     mean = patches.mean(axis=(0, 2), keepdims=True, dtype=np.float64).astype(np.float32)
     deviation = patches.std(axis=(0, 2), keepdims=True, dtype=np.float64).astype(np.float32)

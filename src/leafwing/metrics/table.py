@@ -53,7 +53,7 @@ class RunResult:
         modes: number of modes of the data; 0 if unknown.
         alarms: descriptions of the health alarms, each with the images at which it was raised.
         total: planned number of images; 0 if unknown.
-        processor: processor time of its processes over their lifetime, in seconds per thread; None if unknown.
+        processor: CPU time of its processes over their lifetime, in seconds per thread; None if unknown.
     """
 
     recipe: str
@@ -104,8 +104,8 @@ class Table:
         summary: one row per recipe, the best final median first.
         measures: their names, the ranking one first, and which direction is better.
         sentences: which recipe won, by how much relative to the spread, what failed.
-        equal: the budget of the trainings and the cost of each recipe.
-        unequal: why there can be no winner because trainings were unequal; empty if they were equal.
+        budget_text: the budget of the training runs and the cost of each recipe.
+        imbalance: why there can be no winner because the training runs were unequal; empty if they were equal.
         about: further entries of `table.json`.
     """
 
@@ -113,16 +113,16 @@ class Table:
     summary: list[dict[str, Any]]
     measures: dict[str, Better]
     sentences: tuple[str, str, str]
-    equal: str = ""
-    unequal: str = ""
+    budget_text: str = ""
+    imbalance: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: the content of `table.json`."""
         return {
             "sentences": list(self.sentences),
-            "equal": self.equal,
-            "unequal": self.unequal,
+            "equal": self.budget_text,
+            "unequal": self.imbalance,
             "runs": self.runs,
             "summary": self.summary,
             "measures": self.measures,
@@ -140,10 +140,10 @@ def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Tabl
     Raises:
         LeafwingError: values of one measure come from different protocols and cannot be ranked.
     """
-    measures = comparable_measures(results)
+    measures = collect_measures(results)
     runs = [run_row(result, measures) for result in results]
     recipes = dict.fromkeys(result.recipe for result in results)
-    summary = ranked(
+    summary = rank_recipes(
         [recipe_row(recipe, [run for run in runs if run["recipe"] == recipe], measures) for recipe in recipes], measures
     )
     imbalance = describe_imbalance(runs, summary, budget) if budget else ""
@@ -151,14 +151,14 @@ def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Tabl
     return Table(runs, summary, measures, sentences(runs, summary, measures, imbalance), budget_text, imbalance)
 
 
-def comparable_measures(results: Iterable[RunResult]) -> dict[str, Better]:
+def collect_measures(results: Iterable[RunResult]) -> dict[str, Better]:
     """The measures, in order of first appearance, with which direction is better; those that can be ranked by come first.
 
     Raises:
         LeafwingError: two values of one measure come from different protocols; the message names the differences.
     """
     rows = [row | {"run": result.name} for result in results for row in result.rows]
-    protocol.comparable(rows)
+    protocol.require_same_protocol(rows)
     directions: dict[str, Better] = {row["metric"]: row["better"] for row in reversed(rows)}
     names = dict.fromkeys(row["metric"] for row in rows)
     return {name: directions[name] for ranks in (True, False) for name in names if bool(directions[name]) == ranks}
@@ -167,7 +167,7 @@ def comparable_measures(results: Iterable[RunResult]) -> dict[str, Better]:
 def run_row(result: RunResult, measures: Mapping[str, Better]) -> dict[str, Any]:
     """The row of one run."""
     checkpoints = sorted({int(row["images"]) for row in result.rows})
-    best = max(checkpoints, key=lambda images: (goodness(result.at(images), measures), images), default=None)
+    best = max(checkpoints, key=lambda images: (sort_key(result.at(images), measures), images), default=None)
     final = checkpoints[-1] if checkpoints and result.status == "finished" else None
     no_values: dict[str, float | None] = dict.fromkeys(measures)
     collapse = "" if result.too_short else collapse_reason(result, measures, best, final)
@@ -264,7 +264,7 @@ def recipe_row(recipe: str, runs: Sequence[Mapping[str, Any]], measures: Mapping
         },
         **{
             moment: {
-                name: over_seeds([run[moment][name] for run in summarised], better) for name, better in measures.items()
+                name: summarise_seeds([run[moment][name] for run in summarised], better) for name, better in measures.items()
             }
             for moment in ("best", "final")
         },
@@ -277,7 +277,7 @@ def median_of_known(values: Sequence[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def over_seeds(values: Sequence[float | None], better: Better) -> dict[str, float | int | None]:
+def summarise_seeds(values: Sequence[float | None], better: Better) -> dict[str, float | int | None]:
     """Median, extremes and spread over seeds.
 
     A run without a value counts as worse than any value in the median and the spread, so both may be None.
@@ -309,7 +309,7 @@ def spread(values: Sequence[float]) -> float | None:
     return number(high - low)
 
 
-def goodness(values: Mapping[str, float | None], measures: Mapping[str, Better]) -> tuple[float, ...]:
+def sort_key(values: Mapping[str, float | None], measures: Mapping[str, Better]) -> tuple[float, ...]:
     """Sort key: one entry per measure, larger is better, a missing value is worst."""
     signs = {"higher": 1.0, "lower": -1.0}
     return tuple(
@@ -317,7 +317,7 @@ def goodness(values: Mapping[str, float | None], measures: Mapping[str, Better])
     )
 
 
-def ranked(summary: list[dict[str, Any]], measures: Mapping[str, Better]) -> list[dict[str, Any]]:
+def rank_recipes(summary: list[dict[str, Any]], measures: Mapping[str, Better]) -> list[dict[str, Any]]:
     """The rows of recipes sorted by their final medians, best first; ties are broken by the next measure.
 
     Recipes whose runs are too short to judge come last.
@@ -325,7 +325,7 @@ def ranked(summary: list[dict[str, Any]], measures: Mapping[str, Better]) -> lis
 
     def key(row: Mapping[str, Any]) -> tuple[bool, tuple[float, ...]]:
         medians = {name: values["median"] for name, values in row["final"].items()}
-        return not is_too_short(row), goodness(medians, measures)
+        return not is_too_short(row), sort_key(medians, measures)
 
     return sorted(summary, key=key, reverse=True)
 

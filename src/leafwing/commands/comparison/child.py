@@ -24,11 +24,11 @@ from leafwing.settings import Settings
 Result = tuple[int, Any]
 """Exit code and JSON-serialisable result."""
 EXIT_CODES = {"interrupted": INTERRUPTED, "unhealthy": Diverged.exit_code}
-"""Exit code by the reason why a training ended; 0 for all other reasons."""
+"""Exit code by the reason why training ended; 0 for all other reasons."""
 
 
 def main(text: str) -> int:
-    """Make the call that a JSON document describes, print its result, and return the exit code."""
+    """Makes the call that a JSON document describes, prints its result, and returns the exit code."""
     request = json.loads(text)
     try:
         code, result = CALLS[request["call"]](**request["arguments"])
@@ -79,7 +79,7 @@ def read_settings(sections: Mapping[str, Any]) -> Settings:
 
 
 def finish(run: Run) -> Result:
-    """Write the reel of a training that ended, and report why it ended."""
+    """Writes the reel of a run whose training ended, and reports why it ended."""
     reel(run.folder)
     return EXIT_CODES.get(run.stop_reason, 0), {"run": str(run.folder), "stop_reason": run.stop_reason}
 

@@ -1,4 +1,4 @@
-"""Compare recipes: train each with several seeds in parallel, evaluate all runs the same way, write one report.
+"""Comparing recipes: train each with several seeds in parallel, evaluate all runs the same way, write one report.
 
 Every training and every evaluation is a separate process, so that a failure does not affect the others. The state is kept in
 `compare.json`; the same call continues an interrupted comparison.
@@ -14,14 +14,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.comparison.plan import Plan, resolve, slots
+from leafwing.commands.comparison.plan import ComparisonPlan, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
-from leafwing.commands.comparison.report import plural, write_report
+from leafwing.commands.comparison.report import write_report
 from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
-from leafwing.commands.comparison.workers import Call, Outcome, Stopped, Workers
+from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Reporter
-from leafwing.quantities import show_count, show_duration
+from leafwing.quantities import plural, show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
 from leafwing.settings import Folder
@@ -32,7 +32,7 @@ GRIDS = 20
 """Number of sample grids of a training."""
 LATENESS, LATENESS_CPU = 2, 4
 """With `minutes` alone, a training is cut short only after this multiple of them by the wall clock, so that one delayed by other
-programs shows as many images as the others and completes its schedules. On a CPU, where minutes are processor time, it is higher."""
+programs shows as many images as the others and completes its schedules. On a CPU, where minutes are CPU time, it is higher."""
 MESSAGE_INTERVAL = 30.0  # seconds between two progress messages
 
 
@@ -53,7 +53,7 @@ def compare(
     progress: Reporter | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train recipes with several seeds, evaluate them under one protocol, and write `report.html`, `table.json` and `table.csv`.
+    """Trains recipes with several seeds, evaluates them under one protocol, and writes `report.html`, `table.json` and `table.csv`.
 
     Called again with the same folder it continues: finished runs are reused, others are resumed. Recipes and seeds may be added;
     nothing else that affects training may change.
@@ -62,13 +62,13 @@ def compare(
         source: a folder, an archive or a built-in name; see `leafwing.data.load`.
         recipes: names, or paths of recipe files, as a list or separated by commas.
         seeds: number of seeds, counted from 0, or a list of seeds, possibly separated by commas.
-        images: number of real images that each training shows. None: 200,000, or with `minutes` as many as fit into that time
+        images: number of real images shown in each training. None: 200,000, or with `minutes` as many as fit into that time
             according to a speed measurement.
-        minutes: without `images`, the time of each training, on a CPU in processor time; with `images`, its limit by the wall
-            clock.
+        minutes: without `images`, the training time of each run, on a CPU in CPU time; with `images`, the limit of its
+            wall-clock time.
         options: hyper-parameters: `name=value` for every recipe that has the option, or `recipe.name=value` for one; or the
             same as a mapping.
-        metrics, features, weights, n: see `leafwing.evaluate`; None: its defaults.
+        metrics, features, weights, n: see `leafwing.evaluate_run`; None: its defaults.
         jobs: number of trainings at a time. None: one per CPU core as memory allows, or one per GPU.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
@@ -85,77 +85,79 @@ def compare(
     """
     arguments = dict(locals())
     progress = progress or Reporter()
-    plan = resolve(arguments, progress)
+    plan = resolve_comparison(arguments, progress)
     folder = Path(out)
     with open_record(folder) as record:
         record.begin(plan)
         progress.say(
-            f"{plural(len(plan.entrants), 'recipe')}, {plural(len(plan.seeds), 'seed')} each: {plan.jobs} at a time on {plan.device}, "
+            f"{plural(len(plan.recipes), 'recipe')}, {plural(len(plan.seeds), 'seed')} each: {plan.jobs} at a time on {plan.device}, "
             f"{plural(plan.threads, 'thread')} each"
         )
         workers = Workers(slots(plan))
         try:
-            if names := [name for name in plan.entrants if name not in plan.images]:
+            if names := [name for name in plan.recipes if name not in plan.images]:
                 progress.say(f"measuring the speed of {', '.join(names)}")
-                batches = {name: entrant.batch for name, entrant in plan.entrants.items()}
+                batches = {name: recipe.batch for name, recipe in plan.recipes.items()}
                 speeds = measure_speeds(plan, names, workers, folder)
                 plan.images |= images_in_time(speeds, 60 * (minutes or 0.0), batches)
-                budget = plural(minutes or 0.0, "minute") + (" of processor time" if plan.device == "cpu" else "")
+                budget = plural(minutes or 0.0, "minute") + (" of CPU time" if plan.device == "cpu" else "")
                 for name in names:
                     progress.say(f"{name}: {show_count(plan.images[name])} images fit into {budget}")
                 record.set_images(plan.images)
-            messages = Messages(plan, record, progress)
-            workers.run([task(plan, record, name, seed, messages) for name, seed in plan.runs], messages.update)
+            reporter = ProgressReporter(plan, record, progress)
+            workers.run([make_task(plan, record, name, seed, reporter) for name, seed in plan.runs], reporter.update)
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues the comparison in {folder}")
             raise
         return write_report(plan, record, progress)
 
 
-def task(plan: Plan, record: Record, name: str, seed: int, messages: Messages) -> Callable[[Call], None]:
+def make_task(
+    plan: ComparisonPlan, record: Record, name: str, seed: int, reporter: ProgressReporter
+) -> Callable[[RunChild], None]:
     """The task of training and evaluating one run, from its beginning or from its current state."""
 
-    def execute(call: Call) -> None:
+    def execute(run_child: RunChild) -> None:
         is_new = not record.run_folder(name, seed).exists()
-        messages.start(name, seed)
+        reporter.start(name, seed)
         if needs_training(plan, record, name, seed):
-            record.update_run(name, seed, **train(plan, record, name, seed, call), evaluation=None, variety=None)
-            messages.training_ended(name, seed)
+            record.update_run(name, seed, **train_run(plan, record, name, seed, run_child), evaluation=None, variety=None)
+            reporter.end_training(name, seed)
         state = record.run_state(name, seed)
         if state.status in ("finished", "diverged") and state.evaluation != plan.evaluation:
-            record.update_run(name, seed, **evaluate(plan, record, name, seed, call))
-        messages.end(name, seed, is_new)
+            record.update_run(name, seed, **evaluate_run(plan, record, name, seed, run_child))
+        reporter.end(name, seed, is_new)
 
     return execute
 
 
-def needs_training(plan: Plan, record: Record, name: str, seed: int) -> bool:
+def needs_training(plan: ComparisonPlan, record: Record, name: str, seed: int) -> bool:
     """Whether a run has neither diverged nor completed its training under the current time limit."""
     status = record.run_state(name, seed).status
     return not (status == "diverged" or (status == "finished" and is_complete(Run(record.run_folder(name, seed)), plan)))
 
 
-def train(plan: Plan, record: Record, name: str, seed: int, call: Call) -> dict[str, Any]:
-    """Train or resume a run; returns its status and message for the record."""
+def train_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run_child: RunChild) -> dict[str, Any]:
+    """Trains or resumes a run; returns its status and message for the record."""
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     if (folder / "run.json").exists():
         run = Run(folder)
         wait_for_lock(run)
         if is_complete(run, plan):
             return {"status": "finished", "message": ""}
-        arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.entrants[name].is_file}
-        outcome = add_processor_time(record, name, seed, lambda: call("resume", arguments, log))
+        arguments = {"run": str(folder), "time": time_limit(plan), "trust": plan.recipes[name].is_file}
+        outcome = add_cpu_time(record, name, seed, lambda: run_child("resume", arguments, log))
     else:
         arguments = {**training_arguments(plan, name, seed), "out": str(folder)}
-        outcome = add_processor_time(record, name, seed, lambda: call("train", arguments, log))
+        outcome = add_cpu_time(record, name, seed, lambda: run_child("train", arguments, log))
     if outcome.code == StorageError.exit_code:
         raise StorageError(outcome.message)
     status = {0: "finished", Diverged.exit_code: "diverged"}.get(outcome.code, "failed")
     return {"status": status, "message": "" if status == "finished" else outcome.message.partition(". ")[0]}
 
 
-def add_processor_time(record: Record, name: str, seed: int, session: Callable[[], Outcome]) -> Outcome:
-    """Run a training session and add its processor time to that of earlier sessions in the record.
+def add_cpu_time(record: Record, name: str, seed: int, session: Callable[[], Outcome]) -> Outcome:
+    """Runs a training session and adds its CPU time to that of earlier sessions in the record.
 
     The total becomes unknown, and stays so, if this process is killed during a session or the system does not report the time.
     """
@@ -176,9 +178,9 @@ def add_processor_time(record: Record, name: str, seed: int, session: Callable[[
     return outcome
 
 
-def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
-    """The arguments of `leafwing.train` without the run folder, in plain JSON."""
-    images, entrant, common = plan.images.get(name, 10**9), plan.entrants[name], plan.settings(seed)
+def training_arguments(plan: ComparisonPlan, name: str, seed: int) -> dict[str, Any]:
+    """The arguments of `leafwing.train_run` without the run folder, in plain JSON."""
+    images, recipe, common = plan.images.get(name, 10**9), plan.recipes[name], plan.settings(seed)
     settings = replace(
         common,
         schedule=replace(common.schedule, images=images, time=time_limit(plan)),
@@ -186,10 +188,10 @@ def training_arguments(plan: Plan, name: str, seed: int) -> dict[str, Any]:
             save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEEP_EVERY, grid_every=ceil(images / GRIDS)
         ),
     )
-    return {"source": plan.conditions.source, "recipe": entrant.reference, "settings": asdict(settings), **entrant.options}
+    return {"source": plan.conditions.source, "recipe": recipe.reference, "settings": asdict(settings), **recipe.options}
 
 
-def time_limit(plan: Plan) -> float | None:
+def time_limit(plan: ComparisonPlan) -> float | None:
     """The time limit of a training in seconds of wall-clock time; None without one."""
     minutes = plan.conditions.minutes
     if minutes is None:
@@ -199,7 +201,7 @@ def time_limit(plan: Plan) -> float | None:
 
 
 def wait_for_lock(run: Run, pause: float = 2.0) -> None:
-    """Wait while another process trains this run: trainings continue if their `leafwing compare` was killed."""
+    """Waits while another process trains this run: it continues if its `leafwing compare` was killed."""
     while True:
         try:
             with run.lock():
@@ -210,7 +212,7 @@ def wait_for_lock(run: Run, pause: float = 2.0) -> None:
             time.sleep(pause)
 
 
-def is_complete(run: Run, plan: Plan) -> bool:
+def is_complete(run: Run, plan: ComparisonPlan) -> bool:
     """Whether a run has shown its images or used its time, and has its last checkpoint."""
     checkpoints, lines = list(run.weights()), run.records()
     if not checkpoints or not lines:
@@ -220,31 +222,31 @@ def is_complete(run: Run, plan: Plan) -> bool:
     return checkpoints[-1] >= run.settings.schedule.images or timed_out
 
 
-def evaluate(plan: Plan, record: Record, name: str, seed: int, call: Call) -> dict[str, Any]:
-    """Evaluate all checkpoints of a run; returns the results for the record."""
+def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run_child: RunChild) -> dict[str, Any]:
+    """Evaluates all checkpoints of a run; returns the results for the record."""
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
-    entrant = plan.entrants[name]
+    recipe = plan.recipes[name]
     if not Run(folder).weights():
-        return {"evaluation": plan.evaluation, "numbers": []}
-    arguments = {"run": str(folder), "checkpoint": "all", "device": plan.device, "trust": entrant.is_file, **plan.evaluation}
-    outcome = call("evaluate", arguments, log)
+        return {"evaluation": plan.evaluation, "rows": []}
+    arguments = {"run": str(folder), "checkpoint": "all", "device": plan.device, "trust": recipe.is_file, **plan.evaluation}
+    outcome = run_child("evaluate", arguments, log)
     if outcome.code == StorageError.exit_code:
         raise StorageError(outcome.message)
     if outcome.code == LeafwingError.exit_code:  # the other runs could not be evaluated either
         raise LeafwingError(f"{folder} cannot be evaluated: {outcome.message}. See {log}")
     if outcome.code:
-        return {"evaluation": None, "numbers": [], "unevaluated": f"its evaluation {outcome.message}"}
-    return {"evaluation": plan.evaluation, "numbers": json.loads(outcome.output)["rows"]}
+        return {"evaluation": None, "rows": [], "evaluation_error": f"its evaluation {outcome.message}"}
+    return {"evaluation": plan.evaluation, "rows": json.loads(outcome.output)["rows"]}
 
 
-def measure_speeds(plan: Plan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
+def measure_speeds(plan: ComparisonPlan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
     """Images per second of each slice of recipes, with all slots busy as during the trainings."""
     speeds: dict[str, list[float]] = {name: [] for name in names}
 
-    def measurement(slot: int) -> Callable[[Call], None]:
-        def execute(call: Call) -> None:
+    def measurement(slot: int) -> Callable[[RunChild], None]:
+        def execute(run_child: RunChild) -> None:
             log = folder / "logs" / f"speed{slot}.txt"
-            outcome = call("speed", measurement_arguments(plan, names, slot), log)
+            outcome = run_child("speed", measurement_arguments(plan, names, slot), log)
             if outcome.code:
                 raise LeafwingError(f"{outcome.message}. See {log}")
             for name, slices in json.loads(outcome.output).items():
@@ -256,8 +258,8 @@ def measure_speeds(plan: Plan, names: Sequence[str], workers: Workers, folder: P
     return speeds
 
 
-class Messages:
-    """Messages about the progress of all runs and the remaining time.
+class ProgressReporter:
+    """Reports the progress of all runs and the remaining time.
 
     Args:
         plan: of the comparison.
@@ -265,7 +267,7 @@ class Messages:
         progress: receives the messages.
     """
 
-    def __init__(self, plan: Plan, record: Record, progress: Reporter) -> None:
+    def __init__(self, plan: ComparisonPlan, record: Record, progress: Reporter) -> None:
         self.plan, self.record, self.progress = plan, record, progress
         self.start_times: dict[tuple[str, int], float] = {}
         self.durations: dict[tuple[str, int], float] = {}
@@ -273,24 +275,24 @@ class Messages:
         self.last_update = time.monotonic()
 
     def start(self, name: str, seed: int) -> None:
-        """A run starts or continues."""
+        """Notes that a run starts or continues."""
         self.start_times[name, seed] = time.monotonic()
 
-    def training_ended(self, name: str, seed: int) -> None:
-        """The training of a run has ended."""
+    def end_training(self, name: str, seed: int) -> None:
+        """Reports that the training of a run has ended."""
         state, seconds = self.record.run_state(name, seed), time.monotonic() - self.start_times[name, seed]
         details = f": {state.message}" if state.message else f" in {show_duration(seconds)}"
         self.progress.say(f"{name} seed {seed} {state.status}{details}")
 
     def end(self, name: str, seed: int, is_new: bool) -> None:
-        """A run was evaluated. If it is new, its duration serves to estimate that of others."""
+        """Notes that a run was evaluated. If it is new, its duration serves to estimate that of others."""
         seconds = time.monotonic() - self.start_times.pop((name, seed))
         self.done.add((name, seed))
         if is_new:
             self.durations[name, seed] = seconds
 
     def update(self) -> None:
-        """Report the progress if the last report is at least `MESSAGE_INTERVAL` ago."""
+        """Reports the progress if at least `MESSAGE_INTERVAL` seconds have passed since the last report."""
         if time.monotonic() - self.last_update < MESSAGE_INTERVAL:
             return
         self.last_update = time.monotonic()

@@ -34,7 +34,7 @@ MEMORY_FRACTION = 0.8
 
 
 @dataclass
-class Entrant:
+class ComparedRecipe:
     """A recipe in a comparison.
 
     Args:
@@ -84,11 +84,11 @@ class Conditions(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Plan:
+class ComparisonPlan:
     """A comparison with all choices made.
 
     Args:
-        entrants: the recipes, by name.
+        recipes: the recipes, by name.
         seeds: of the trainings of each recipe.
         data: the data set, including the held-out part.
         conditions: what is equal for all runs.
@@ -99,7 +99,7 @@ class Plan:
         images: real images that a training shows, by recipe; filled in later if they depend on measured speeds.
     """
 
-    entrants: dict[str, Entrant]
+    recipes: dict[str, ComparedRecipe]
     seeds: list[int]
     data: Dataset
     conditions: Conditions
@@ -112,7 +112,7 @@ class Plan:
     @property
     def runs(self) -> list[tuple[str, int]]:
         """(recipe, seed) of all runs in the order in which they start: all recipes with the first seed come first."""
-        return [(name, seed) for seed in self.seeds for name in self.entrants]
+        return [(name, seed) for seed in self.seeds for name in self.recipes]
 
     @property
     def device(self) -> str:
@@ -129,8 +129,8 @@ class Plan:
         )
 
 
-def resolve(arguments: Mapping[str, Any], progress: Reporter) -> Plan:
-    """Check all arguments, and build every recipe on the data as its trainings will.
+def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> ComparisonPlan:
+    """Checks all arguments, and builds every recipe on the data as in training.
 
     Args:
         arguments: of `compare`, by name.
@@ -163,14 +163,14 @@ def resolve(arguments: Mapping[str, Any], progress: Reporter) -> Plan:
         whole("jobs", jobs, 1)
     runs = len(names) * len(seeds)
 
-    entrants: dict[str, Entrant] = {}
+    compared: dict[str, ComparedRecipe] = {}
     settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
     for name, reference in zip(names, references, strict=True):
         resolved = resolve_training(arguments["source"], reference, settings, options[name], progress)
         training = prepare(resolved)
         estimate = device == "cpu" and jobs is None and runs > 1
         is_installed = reference == name
-        entrants[name] = Entrant(
+        compared[name] = ComparedRecipe(
             name if is_installed else str(resolved.card.path),
             options[name],
             resolved.config["options"],
@@ -186,12 +186,12 @@ def resolve(arguments: Mapping[str, Any], progress: Reporter) -> Plan:
             require_classifier(evaluation.get("features", "own"), data.spec)
     if jobs is None:
         jobs = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
-        footprint = max(entrant.footprint for entrant in entrants.values())
+        footprint = max(recipe.footprint for recipe in compared.values())
         if footprint and (available := available_memory()):
             jobs = max(1, min(jobs, int(MEMORY_FRACTION * available / footprint)))
     jobs = min(jobs, runs)
-    return Plan(
-        entrants,
+    return ComparisonPlan(
+        compared,
         seeds,
         data,
         Conditions(data.source, data.options, data.fingerprint, held_out, images, minutes, device),
@@ -336,7 +336,7 @@ def option_words(name: str, value: object) -> list[str]:
     return [flag, f"{value:.12g}" if isinstance(value, float) else str(value)]
 
 
-def slots(plan: Plan) -> list[dict[str, str]]:
+def slots(plan: ComparisonPlan) -> list[dict[str, str]]:
     """The environment of the child processes in each slot: the number of threads and, with several GPUs, which GPU."""
     import torch
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from leafwing import files
-from leafwing.commands.comparison.plan import Conditions, Plan
+from leafwing.commands.comparison.plan import ComparisonPlan, Conditions
 from leafwing.errors import LeafwingError
 from leafwing.runs import checked
 
@@ -38,13 +38,13 @@ class RunState(msgspec.Struct):
     """The state of one run in `compare.json`.
 
     Args:
-        processor: processor time of all its training sessions in seconds; None if unknown.
+        processor: CPU time of all its training sessions in seconds; None if unknown.
         status: how its training ended; None before that.
         message: why it did not finish.
         evaluation: the arguments of its evaluation; None if it was not evaluated.
         variety: relative variety of its final samples; None if not measured.
-        numbers: rows of `commands.evaluate`, of all its checkpoints.
-        unevaluated: why its evaluation failed.
+        rows: rows of `commands.evaluate`, of all its checkpoints.
+        evaluation_error: why its evaluation failed.
     """
 
     processor: float | None = None
@@ -52,8 +52,8 @@ class RunState(msgspec.Struct):
     message: str = msgspec.field(default="", name="said")
     evaluation: dict[str, Any] | None = None
     variety: float | None = None
-    numbers: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    unevaluated: str = ""
+    rows: list[dict[str, Any]] = msgspec.field(default_factory=list, name="numbers")
+    evaluation_error: str = msgspec.field(default="", name="unevaluated")
 
 
 class EvaluationRow(TypedDict):
@@ -70,7 +70,7 @@ class EvaluationRow(TypedDict):
 
 
 class Content(msgspec.Struct):
-    """The content of `compare.json`; see `Plan` for the fields other than `runs`."""
+    """The content of `compare.json`; see `ComparisonPlan` for the fields other than `runs`."""
 
     command: str
     conditions: Conditions = msgspec.field(name="asked")
@@ -93,14 +93,14 @@ class Record:
         self.lock = threading.Lock()
         self.content: Content | None = load(self.path) if self.path.exists() else None
 
-    def begin(self, plan: Plan) -> None:
-        """Record a plan, or continue the recorded one: then the plan gets its numbers of images and threads.
+    def begin(self, plan: ComparisonPlan) -> None:
+        """Records a plan, or continues the recorded one: then the plan gets its numbers of images and threads.
 
         Raises:
             LeafwingError: the folder contains a different comparison; the message lists the differences.
         """
         recipes = {
-            name: RecipeEntry(entrant.reference, entrant.resolved, entrant.digest) for name, entrant in plan.entrants.items()
+            name: RecipeEntry(recipe.reference, recipe.resolved, recipe.digest) for name, recipe in plan.recipes.items()
         }
         old = self.content
         if old:
@@ -116,7 +116,7 @@ class Record:
         self._write()
 
     def set_images(self, images: dict[str, int]) -> None:
-        """Record the number of images that each recipe is trained on."""
+        """Records the number of images that each recipe is trained on."""
         with self.lock:
             self._content.images = images
             self._write()
@@ -126,7 +126,7 @@ class Record:
         return copy.copy(self._content.runs.get(run_name(name, seed), RunState()))
 
     def update_run(self, name: str, seed: int, **changes: Any) -> None:
-        """Change fields of the state of a run."""
+        """Changes fields of the state of a run."""
         with self.lock:
             state = self._content.runs.setdefault(run_name(name, seed), RunState())
             for field, value in changes.items():
@@ -156,7 +156,7 @@ def run_name(recipe: str, seed: int) -> str:
 
 
 def load(path: Path) -> Content:
-    """Read a `compare.json`.
+    """Reads a `compare.json`.
 
     Raises:
         LeafwingError: it is not valid JSON, or a value is missing or has a wrong type; the message names the file and the key.
@@ -173,11 +173,11 @@ def load(path: Path) -> Content:
         for key, entry in checked(path, plain.get(section, {}), dict[str, Any], section).items():
             converted = checked(path, entry, kind, f"{section}.{key}")
             if isinstance(converted, RunState):
-                checked(path, converted.numbers, list[EvaluationRow], f"{section}.{key}.numbers")
+                checked(path, converted.rows, list[EvaluationRow], f"{section}.{key}.numbers")
     return checked(path, plain, Content)
 
 
-def differences(old: Content, plan: Plan, recipes: dict[str, RecipeEntry]) -> list[str]:
+def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEntry]) -> list[str]:
     """What prevents a plan from continuing a recorded comparison. Recipes and seeds may be added, nothing else may change."""
     before, now = msgspec.structs.asdict(old.conditions), msgspec.structs.asdict(plan.conditions)
     changes = [f"{key}: {before[key]} before, {now[key]} now" for key in now if before[key] != now[key]]
@@ -205,7 +205,7 @@ def open_record(folder: Path) -> Iterator[Record]:
     """
     import filelock
 
-    ours = {folder / "runs", folder / "logs", folder / ".lock"}  # all that an early kill leaves behind
+    ours = {folder / "runs", folder / "logs", folder / ".lock"}  # all that exists if the process is killed early
     existing = {*folder.iterdir()} if folder.is_dir() else {folder} if folder.exists() else set[Path]()
     if not (folder / "compare.json").exists() and (
         existing - ours or any(path.is_dir() and any(path.iterdir()) for path in existing)

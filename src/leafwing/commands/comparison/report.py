@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from leafwing import files, health
-from leafwing.commands.comparison.plan import Entrant, Plan
+from leafwing.commands.comparison.plan import ComparedRecipe, ComparisonPlan
 from leafwing.commands.comparison.record import Record
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 from leafwing.progress import Reporter
-from leafwing.quantities import show_count, show_duration
+from leafwing.quantities import plural, show_count, show_duration
 from leafwing.runs import Run, processor, versions
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from leafwing.metrics.report import About, Gallery, Picture
     from leafwing.metrics.table import RunResult, Table
 
-MOMENTS = (0.05, 0.2, 0.4, 0.7, 1.0)
+GALLERY_FRACTIONS = (0.05, 0.2, 0.4, 0.7, 1.0)
 """Fractions of a training at which the samples of a recipe are shown."""
 MAX_DISTANCE = 0.05
-"""Maximum distance of a sample grid from a moment, as a fraction of the training."""
+"""Maximum distance of a sample grid from such a fraction, as a fraction of the training."""
 MAX_WIDTH, MAX_PAGE_WIDTH = 520, 1100
 """Maximum width of images in the report, and of pages of closest pairs, in pixels."""
 VARIETY_SAMPLES = 256
 """Maximum number of samples, and of real images, whose variety is compared."""
 
 
-def write_report(plan: Plan, record: Record, progress: Reporter) -> dict[str, Any]:
-    """Write the report and the tables of a comparison whose runs have ended.
+def write_report(plan: ComparisonPlan, record: Record, progress: Reporter) -> dict[str, Any]:
+    """Writes the report and the tables of a comparison whose runs have ended.
 
     Returns:
         The content of `table.json`.
@@ -48,7 +48,7 @@ def write_report(plan: Plan, record: Record, progress: Reporter) -> dict[str, An
     from leafwing.metrics.report import page
     from leafwing.metrics.table import as_csv, as_json, tabulate
 
-    results = [run_result(plan, record, name, seed) for name in plan.entrants for seed in plan.seeds]
+    results = [run_result(plan, record, name, seed) for name in plan.recipes for seed in plan.seeds]
     if not any(result.rows for result in results):
         reason = next((result.reason for result in results if result.reason), "no training reached its first checkpoint")
         raise LeafwingError(f"{record.folder}: no run was evaluated ({reason}). See {record.folder / 'logs'}")
@@ -70,15 +70,15 @@ def write_report(plan: Plan, record: Record, progress: Reporter) -> dict[str, An
 # --- results of a run -------------------------------------------------------------------------------------------------------
 
 
-def run_result(plan: Plan, record: Record, name: str, seed: int) -> RunResult:
+def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> RunResult:
     """The result of one run. The variety of its final samples is measured once and kept in the record."""
     from leafwing.metrics.table import RunResult
 
-    state, folder, entrant = record.run_state(name, seed), record.run_folder(name, seed), plan.entrants[name]
+    state, folder, recipe = record.run_state(name, seed), record.run_folder(name, seed), plan.recipes[name]
     status = state.status or "failed"
     if not (folder / "run.json").exists():
         return RunResult(name, seed, status, state.message)
-    run = Run(folder, trust=entrant.is_file)
+    run = Run(folder, trust=recipe.is_file)
     lines = run.records()
     last = lines[-1] if lines else {}
     is_finished = status == "finished"
@@ -90,12 +90,12 @@ def run_result(plan: Plan, record: Record, name: str, seed: int) -> RunResult:
         name,
         seed,
         "failed" if is_unevaluated else status,
-        state.unevaluated if is_unevaluated else state.message,
+        state.evaluation_error if is_unevaluated else state.message,
         images=int(last.get("images", 0)),
         seconds=float(last.get("seconds", 0.0)),
         processor=None if state.processor is None else state.processor / plan.threads,
-        steps=generator_steps(entrant, run.settings.schedule.images, int(last.get("images", 0))),
-        rows=state.numbers,
+        steps=generator_steps(recipe, run.settings.schedule.images, int(last.get("images", 0))),
+        rows=state.rows,
         variety=state.variety,
         modes=number_of_modes(plan.data.source),
         total=plan.images[name],
@@ -103,8 +103,8 @@ def run_result(plan: Plan, record: Record, name: str, seed: int) -> RunResult:
     )
 
 
-def budget(plan: Plan, results: Sequence[RunResult]) -> Budget:
-    """The budget of all trainings. Costs are processor time if it is known for all finished runs, else wall-clock time."""
+def budget(plan: ComparisonPlan, results: Sequence[RunResult]) -> Budget:
+    """The budget of all training runs. On a CPU, costs are CPU time if it is known for all finished runs; else wall-clock time."""
     from leafwing.metrics.conclusions import Budget
 
     minutes = plan.conditions.minutes
@@ -112,7 +112,7 @@ def budget(plan: Plan, results: Sequence[RunResult]) -> Budget:
     by: Literal["images", "time"] = "images" if plan.conditions.images is not None else "time"
     is_known = all(result.processor is not None for result in results if result.status == "finished")
     if plan.device == "cpu" and is_known:
-        return Budget(by, seconds, "processor_seconds", "processor time")
+        return Budget(by, seconds, "processor_seconds", "CPU time")
     return Budget(by, seconds, "seconds", "wall-clock time" if plan.device == "cpu" else f"wall-clock time on {plan.device}")
 
 
@@ -130,11 +130,11 @@ def relative_variety(run: Run, data: Dataset) -> float:
     return round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4)
 
 
-def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G") -> int | None:
+def generator_steps(recipe: ComparedRecipe, total: int, images: int, player: str = "G") -> int | None:
     """The number of steps of a player until a number of images was shown, from its turns and schedules.
 
     Args:
-        entrant: the recipe.
+        recipe: the recipe.
         total: number of images of the whole training, on which schedules depend.
         images: number of images shown.
         player: name of the player.
@@ -144,13 +144,13 @@ def generator_steps(entrant: Entrant, total: int, images: int, player: str = "G"
     """
     from leafwing.game import Clock
 
-    if not any(player in turn.movers for turn in entrant.turns):
+    if not any(player in turn.movers for turn in recipe.turns):
         return None
     clock, steps = Clock(0, total, 0), 0
     while clock.images < images:
-        turns = [(turn, times) for turn in entrant.turns if (times := turn.times(clock))]
+        turns = [(turn, times) for turn in recipe.turns if (times := turn.times(clock))]
         steps += sum(times for turn, times in turns if player in turn.movers)
-        clock = Clock(clock.images + entrant.batch * turns[0][1], total, clock.round + 1)
+        clock = Clock(clock.images + recipe.batch * turns[0][1], total, clock.round + 1)
     return steps
 
 
@@ -167,13 +167,13 @@ def number_of_modes(source: str) -> int:
 # --- the report -------------------------------------------------------------------------------------------------------------
 
 
-def provenance(plan: Plan, results: Sequence[RunResult]) -> dict[str, Any]:
+def provenance(plan: ComparisonPlan, results: Sequence[RunResult]) -> dict[str, Any]:
     """The conditions of the comparison, as recorded in `table.json`."""
     protocols = {row["fingerprint"]: row["protocol"] for result in results for row in result.rows}
     return {
         "command": plan.command,
         "data": msgspec.structs.asdict(plan.conditions),
-        "recipes": {name: entrant.resolved for name, entrant in plan.entrants.items()},
+        "recipes": {name: recipe.resolved for name, recipe in plan.recipes.items()},
         "images": plan.images,
         "protocols": protocols,
         "versions": versions(),
@@ -181,7 +181,7 @@ def provenance(plan: Plan, results: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
-def hardware(plan: Plan) -> str:
+def hardware(plan: ComparisonPlan) -> str:
     """The hardware and its use, in words."""
     if plan.device == "cuda":
         import torch
@@ -192,7 +192,7 @@ def hardware(plan: Plan) -> str:
     return f"{processor()}, {plural(cores(), 'core')}, {trainings} at a time with {threads} each"
 
 
-def report_context(plan: Plan, record: Record, results: Sequence[RunResult]) -> About:
+def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunResult]) -> About:
     """The introduction of the report, its facts, protocols, and training times."""
     from leafwing.metrics.protocol import describe
     from leafwing.metrics.report import About
@@ -200,7 +200,7 @@ def report_context(plan: Plan, record: Record, results: Sequence[RunResult]) -> 
     spec, data, conditions = plan.data.spec, plan.data, plan.conditions
     source = ("stacked:" if data.source.startswith("stacked:") else "") + Path(data.source).name
     shape = "points" if spec.points else f"{spec.height}x{spec.width}"
-    n = len(plan.entrants)
+    n = len(plan.recipes)
     samples = f"{len(data):,} " + ("points" if spec.points else f"images at {shape} pixels")
     if conditions.held_out:
         samples += f", {conditions.held_out:,} of them held out of training for evaluation"
@@ -233,7 +233,7 @@ def report_context(plan: Plan, record: Record, results: Sequence[RunResult]) -> 
     return About(title, lead, plan.command, facts, list(protocols.items()), seconds)
 
 
-def describe_limit(plan: Plan) -> str:
+def describe_limit(plan: ComparisonPlan) -> str:
     """The time limit of the trainings as the end of a sentence about their images; empty without one."""
     minutes = plan.conditions.minutes
     if minutes is None:
@@ -241,7 +241,7 @@ def describe_limit(plan: Plan) -> str:
     time = plural(minutes, "minute")
     if plan.conditions.images:
         return f" or takes {time}"
-    unit = " of processor time" if plan.device == "cpu" else ""
+    unit = " of CPU time" if plan.device == "cpu" else ""
     return f", which is {time}{unit} at the speed that was measured first"
 
 
@@ -251,7 +251,7 @@ def log_lines(record: Record, result: RunResult) -> list[dict[str, Any]]:
     return Run(folder).records() if (folder / "run.json").exists() else []
 
 
-def galleries(plan: Plan, record: Record, table: Table) -> list[Gallery]:
+def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Gallery]:
     """Samples over training, final samples of every seed, and pages of closest pairs."""
     from leafwing.metrics.report import Gallery
 
@@ -262,7 +262,10 @@ def galleries(plan: Plan, record: Record, table: Table) -> list[Gallery]:
         f"At equal {'numbers of images shown' if is_equal else 'fractions of each training'}, always from the same latents. For each "
         "recipe, the run with the median final value is shown.",
         [
-            (f"{name}, seed {seed}", [grid for moment in MOMENTS if (grid := grid_at(plan, record, name, seed, moment))])
+            (
+                f"{name}, seed {seed}",
+                [grid for fraction in GALLERY_FRACTIONS if (grid := grid_at(plan, record, name, seed, fraction))],
+            )
             for name, seed in seeds.items()
         ],
     )
@@ -283,10 +286,10 @@ def galleries(plan: Plan, record: Record, table: Table) -> list[Gallery]:
 
 def median_run(name: str, table: Table) -> int:
     """The seed of the run of a recipe with the median final value, or the worse one of two; without final values, the best value."""
-    from leafwing.metrics.table import goodness
+    from leafwing.metrics.table import sort_key
 
     runs = [run for run in table.runs if run["recipe"] == name]
-    ordered = sorted(runs, key=lambda run: (goodness(run["final"], table.measures), goodness(run["best"], table.measures)))
+    ordered = sorted(runs, key=lambda run: (sort_key(run["final"], table.measures), sort_key(run["best"], table.measures)))
     finished = [run for run in ordered if run["status"] == "finished"] or ordered
     return int(finished[(len(finished) - 1) // 2]["seed"])
 
@@ -297,7 +300,7 @@ def sample_grids(record: Record, name: str, seed: int) -> dict[int, Path]:
     return {int(path.stem): path for path in sorted(paths)}
 
 
-def grid_at(plan: Plan, record: Record, name: str, seed: int, fraction: float) -> Picture | None:
+def grid_at(plan: ComparisonPlan, record: Record, name: str, seed: int, fraction: float) -> Picture | None:
     """The sample grid at a fraction of the training; None if training did not get there."""
     grids, total = sample_grids(record, name, seed), plan.images[name]
     nearest = min(grids, key=lambda images: abs(images - fraction * total), default=None)
@@ -315,7 +318,7 @@ def last_grid(record: Record, name: str, seed: int) -> Picture | None:
 def closest_pairs(record: Record, name: str, seed: int) -> list[Picture]:
     """The last page of closest pairs that the evaluation of a run wrote, with its conclusion; empty if there is none."""
     paths = sorted(record.run_folder(name, seed).glob("memorisation-*.png"))
-    conclusions = [row["words"] for row in record.run_state(name, seed).numbers if row.get("words")]
+    conclusions = [row["words"] for row in record.run_state(name, seed).rows if row.get("words")]
     if not paths:
         return []
     return [shrink(paths[-1], conclusions[-1] if conclusions else paths[-1].stem, MAX_PAGE_WIDTH)]
@@ -336,18 +339,13 @@ def shrink(path: Path, caption: str, width: int = MAX_WIDTH) -> Picture:
     return Picture(content.getvalue(), "image/webp", caption)
 
 
-def plural(number: float, noun: str) -> str:
-    """A number with its noun: 1 seed, 2 seeds."""
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
-
-
 def as_text(table: Mapping[str, Any]) -> str:
     """The content of `table.json` for a terminal: the sentences, one row per recipe, and the path of the report."""
     from leafwing.metrics.conclusions import describe_outcome, show
     from leafwing.tables import aligned
 
     names = list(table["measures"])[:4]
-    rows = [("recipe", *(f"final {name}" for name in names), "collapsed", "processor time", "s per 1,000 images")]
+    rows = [("recipe", *(f"final {name}" for name in names), "collapsed", "CPU time", "s per 1,000 images")]
     for recipe in table["summary"]:
         finals = [recipe["final"][name] for name in names]
         values = (f"{show(final['median'])} ({show(final['low'])} to {show(final['high'])})" for final in finals)

@@ -1,6 +1,6 @@
 """Training speeds, measured in short slices of each recipe in turn, and the number of images that fit into a given time.
 
-On a CPU a slice is timed in processor seconds, which other programs hardly affect; on other devices by the wall clock.
+On a CPU a slice is timed in CPU seconds, which other programs hardly affect; on other devices by the wall clock.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from leafwing.errors import Diverged, LeafwingError
 
 if TYPE_CHECKING:
-    from leafwing.commands.comparison.plan import Plan
+    from leafwing.commands.comparison.plan import ComparisonPlan
     from leafwing.game import Clock
     from leafwing.settings import Settings
 
 SLICES = 3
 """Number of measurements of each recipe in each slot."""
-WARM_UP, SLICE, LONGEST = 0.5, 1.0, 10.0
-"""Seconds. The first turns are slower and are not counted. The warm-up and a slice end at the end of a round, or after `LONGEST` at
+WARM_UP, SLICE, MAX_SLICE = 0.5, 1.0, 10.0
+"""Seconds. The first turns are slower and are not counted. The warm-up and a slice end at the end of a round, or after `MAX_SLICE` at
 any turn."""
 MARGIN = 0.9
 """Fraction of the images that would fit at the measured speed; the rest is left for checkpoints and start-up."""
@@ -39,7 +39,7 @@ def images_in_time(speeds: Mapping[str, Sequence[float]], seconds: float, batche
     return {name: max(batches[name], int(MARGIN * seconds * median(slices))) for name, slices in speeds.items()}
 
 
-def measurement_arguments(plan: Plan, names: Sequence[str], slot: int) -> dict[str, Any]:
+def measurement_arguments(plan: ComparisonPlan, names: Sequence[str], slot: int) -> dict[str, Any]:
     """The arguments of `measure` in a slot, in plain JSON.
 
     Each slot starts with a different recipe, so that different recipes run at the same time.
@@ -49,13 +49,13 @@ def measurement_arguments(plan: Plan, names: Sequence[str], slot: int) -> dict[s
         "source": plan.conditions.source,
         "settings": asdict(plan.settings(slot)),
         "recipes": {
-            name: [plan.entrants[name].reference, plan.entrants[name].options] for name in [*names[first:], *names[:first]]
+            name: [plan.recipes[name].reference, plan.recipes[name].options] for name in [*names[first:], *names[:first]]
         },
     }
 
 
 def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, list[float]]:
-    """Measure the training speed of each recipe, slice by slice, with the clock of the device (see `clock_of`).
+    """Measures the training speed of each recipe, slice by slice, with the clock of the device (see `clock_of`).
 
     Args:
         source: the data.
@@ -72,14 +72,14 @@ def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Ma
     for _ in range(SLICES):
         for name, (reference, options) in recipes.items():
             try:
-                speeds[name].append(speed(source, reference, settings, options))
+                speeds[name].append(measure_slice(source, reference, settings, options))
             except LeafwingError as error:
                 raise LeafwingError(f"the speed of {name} cannot be measured: {error}") from error
             gc.collect()  # keeps only one training in memory
     return speeds
 
 
-def speed(source: str, reference: str, settings: Settings, options: Mapping[str, Any]) -> float:
+def measure_slice(source: str, reference: str, settings: Settings, options: Mapping[str, Any]) -> float:
     """Images per second of one slice of a new training."""
     from leafwing.commands.plan import prepare, resolve
     from leafwing.engine import synchronise
@@ -98,7 +98,7 @@ def speed(source: str, reference: str, settings: Settings, options: Mapping[str,
 
 
 def clock_of(device: str, threads: int) -> Callable[[], float]:
-    """A clock in seconds: on a CPU the processor time of this process per thread, on other devices the wall clock."""
+    """A clock in seconds: on a CPU the CPU time of this process per thread, on other devices the wall clock."""
     if device == "cpu":
         return lambda: time.process_time() / threads
     return time.perf_counter
@@ -123,7 +123,7 @@ class Stopwatch:
         passed, round_ended = self.now() - self.start_time, clock.round != self.round
         self.round = clock.round
         least = WARM_UP if self.start_images is None else SLICE
-        if passed < least or not (round_ended or passed >= LONGEST):
+        if passed < least or not (round_ended or passed >= MAX_SLICE):
             return False
         self.synchronise()
         now = self.now()

@@ -31,7 +31,7 @@ class Outcome:
         code: its exit code; negative: the signal that ended it.
         output: its standard output.
         message: the last message on its standard error.
-        processor: processor time from its start to its end, in seconds; None if unknown.
+        processor: CPU time from its start to its end, in seconds; None if unknown.
     """
 
     code: int
@@ -44,7 +44,7 @@ class Stopped(Exception):
     """Raised in a task instead of starting a child process, or after one was interrupted, when all work is to stop.
 
     Args:
-        processor: processor time of the interrupted child in seconds; None if unknown, 0 without one.
+        processor: CPU time of the interrupted child in seconds; None if unknown, 0 without one.
     """
 
     def __init__(self, processor: float | None = 0.0) -> None:
@@ -53,7 +53,7 @@ class Stopped(Exception):
 
 
 class Child(subprocess.Popen[bytes]):
-    """A child process with its processor time: `processor`, in seconds; None before its end, and where unsupported (Windows).
+    """A child process with its CPU time: `processor`, in seconds; None before its end, and where unsupported (Windows).
 
     `os.wait4` reports the time of a single child, but only to the first caller. So all calls go through `poll`, one at a time.
     """
@@ -81,7 +81,7 @@ class Child(subprocess.Popen[bytes]):
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit code."""
+        """Waits for the end and returns the exit code."""
         if not hasattr(os, "wait4"):
             return super().wait(timeout)
         end = None if timeout is None else time.monotonic() + timeout
@@ -92,7 +92,7 @@ class Child(subprocess.Popen[bytes]):
         return code
 
 
-Call = Callable[[str, Mapping[str, Any], Path], Outcome]
+RunChild = Callable[[str, Mapping[str, Any], Path], Outcome]
 """Makes a call in a child process and waits for its end: the name of a call in `child.CALLS`, its arguments, the log file."""
 CHILD = (sys.executable, "-m", "leafwing.commands.comparison.child")
 
@@ -142,11 +142,11 @@ class Workers:
         """Whether nothing new may start."""
         return self.has_failed or self.signals.count > 0
 
-    def run(self, tasks: Sequence[Callable[[Call], None]], update: Callable[[], None] = lambda: None) -> None:
-        """Run all tasks, as many at a time as there are slots.
+    def run(self, tasks: Sequence[Callable[[RunChild], None]], update: Callable[[], None] = lambda: None) -> None:
+        """Runs all tasks, as many at a time as there are slots.
 
         Args:
-            tasks: each takes a `Call`, which raises `Stopped` when all work is to stop.
+            tasks: each takes a `RunChild`, which raises `Stopped` when all work is to stop.
             update: called about every half second.
 
         Raises:
@@ -174,12 +174,12 @@ class Workers:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        """Start nothing new, and ask the running child processes to end."""
+        """Starts nothing new, and asks the running child processes to end."""
         self.has_failed = True
         for child in self.children:
             child.send_signal(signal.SIGINT)
 
-    def _run_task(self, task: Callable[[Call], None]) -> None:
+    def _run_task(self, task: Callable[[RunChild], None]) -> None:
         slot = self.free_slots.get()
         try:
             task(lambda name, arguments, log: self._call(name, arguments, log, slot))
@@ -218,7 +218,7 @@ class Workers:
 def last_message(text: str, code: int) -> str:
     """The last message in the log of a process that failed, in one line; `text` starts with the line of its command."""
     if code < 0:
-        reason = ", as it happens when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
+        reason = ", as happens when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
         return f"was ended by {signal.Signals(-code).name}{reason}"
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     messages = [line.removeprefix("leafwing: ") for line in lines if line.startswith("leafwing: ")]
