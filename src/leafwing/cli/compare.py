@@ -21,11 +21,16 @@ def command(
     *,
     recipes: Annotated[str, option("Recipe names or recipe files, separated by commas.", TRAINING)],
     seeds: Annotated[str, option("Number of seeds, counted from 0, or a list of seeds: 7,8.", TRAINING)] = "3",
-    images: Annotated[str | None, option("Real images that each training shows. Default: 200k.", TRAINING)] = None,
+    images: Annotated[
+        str | None,
+        option("Real images shown in each training run. Default: 200k, or as many as fit into --minutes.", TRAINING),
+    ] = None,
     minutes: Annotated[
         float | None,
         option(
-            "Equal training time instead of equal images, in processor time on a CPU; with --images, a time limit.", TRAINING
+            "Give every run the same training time in minutes (CPU time on a CPU) instead of the same number of images. "
+            "With --images: time limit per run.",
+            TRAINING,
         ),
     ] = None,
     set: Annotated[
@@ -34,13 +39,27 @@ def command(
             "Set a hyper-parameter: width=32 for all recipes that have it, wgan_gp.width=16 for one. Repeatable.", TRAINING
         ),
     ] = None,
-    metrics: Annotated[str | None, option("Metrics, separated by commas; the first one ranks the recipes.", METRICS)] = None,
-    features: Annotated[str | None, option("Feature network: own, pixels or inception.", METRICS)] = None,
-    weights: Annotated[Path | None, option("Weights file of inception.", METRICS)] = None,
-    n: Annotated[str | None, Parameter(name=["-n", "--n"], help="Number of samples per checkpoint.", group=METRICS)] = None,
+    metrics: Annotated[
+        str | None,
+        option(
+            "Metrics, separated by commas; the first one ranks the recipes. Default: fid,kid,prdc,memorisation; modes for data "
+            "with known modes.",
+            METRICS,
+        ),
+    ] = None,
+    features: Annotated[str | None, option("Feature network: own, pixels or inception. Default: own.", METRICS)] = None,
+    weights: Annotated[Path | None, option("Weights file of inception. Default: downloaded once.", METRICS)] = None,
+    n: Annotated[
+        str | None,
+        Parameter(
+            name="-n",
+            help="Number of samples per checkpoint. Default: the number of real images, at most 5,000.",
+            group=METRICS,
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
-        option("Trainings that run at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
+        option("Number of runs trained at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
     ] = None,
     out: Annotated[Path, option("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
         "comparison"

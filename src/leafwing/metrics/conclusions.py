@@ -67,7 +67,8 @@ def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
         return f"{budget_text}."
     cheapest, costliest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
     if len(costs) > 1:
-        cost_text = f"the median run took {show_duration(costs[cheapest])} ({cheapest}) to {show_duration(costs[costliest])} ({costliest})"
+        shortest, longest = (f"{show_duration(costs[recipe])} ({recipe})" for recipe in (cheapest, costliest))
+        cost_text = f"the median run took {shortest} to {longest}"
     else:
         cost_text = f"it took {show_duration(costs[cheapest])}"
     unit = f" of {budget.unit}" if budget.by == "images" else ""

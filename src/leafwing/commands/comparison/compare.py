@@ -68,7 +68,7 @@ def compare(
             wall-clock time.
         options: hyper-parameters: `name=value` for every recipe that has the option, or `recipe.name=value` for one; or the
             same as a mapping.
-        metrics, features, weights, n: see `leafwing.evaluate_run`; None: its defaults.
+        metrics, features, weights, n: see `leafwing.evaluate`; None: its defaults.
         jobs: number of trainings at a time. None: one per CPU core as memory allows, or one per GPU.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
@@ -179,7 +179,7 @@ def add_cpu_time(record: Record, name: str, seed: int, session: Callable[[], Out
 
 
 def training_arguments(plan: ComparisonPlan, name: str, seed: int) -> dict[str, Any]:
-    """The arguments of `leafwing.train_run` without the run folder, in plain JSON."""
+    """The arguments of `leafwing.train` without the run folder, in plain JSON."""
     images, recipe, common = plan.images.get(name, 10**9), plan.recipes[name], plan.settings(seed)
     settings = replace(
         common,
