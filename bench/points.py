@@ -36,7 +36,7 @@ def coverage(model: leafwing.Model, world: str) -> dict[str, Any]:
     result = modes.of_points(samples, worlds.modes(world), worlds.sigma(world))
     return {
         "modes": result.modes,
-        "of": result.of,
+        "of": result.total,
         "good": round(result.high_quality, 4),
         "kl": round(result.kl, 4),
     }

@@ -21,13 +21,13 @@ Finished = tuple[Path, dict[str, Any]]
 def plan_of(source: str, out: Path, **arguments: Any) -> ComparisonPlan:
     """The plan of a comparison, which is stopped before it writes anything."""
     plans: list[ComparisonPlan] = []
-    resolve = compare.resolve
+    resolve = compare.resolve_comparison
 
     def stop(folder: Path) -> Any:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "resolve", lambda *given: plans.append(resolve(*given)) or plans[0])
+        patch.setattr(compare, "resolve_comparison", lambda *given: plans.append(resolve(*given)) or plans[0])
         patch.setattr(compare, "open_record", stop)
         with pytest.raises(KeyboardInterrupt):
             commands.compare(source, **arguments, out=out)

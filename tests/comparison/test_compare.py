@@ -278,7 +278,7 @@ def test_costs_are_processor_time_if_that_is_known(finished: Finished) -> None:
     plan.conditions = SimpleNamespace(minutes=1, images=600)
     assert report.describe_limit(plan) == " or takes 1 minute"
     out, table = finished
-    assert table["equal"].startswith("Equal numbers of images: 600 images per training; ")
+    assert table["equal"].startswith("Equal numbers of images: 600 images per run; ")
     assert table["equal"] in (out / "report.html").read_text(encoding="utf-8")
     assert (table["unequal"], [row["judged"] for row in table["summary"]]) == ("", [0, 0]), "12 steps of G are too few"
     assert "trained long enough to be judged" in table["sentences"][0]

@@ -114,7 +114,7 @@ def test_speed_measurements_get_all_arguments(
     arguments = {"size": "16x32", "fit": "pad", "mirror": True, "hold_out": 30, "minutes": 1.5, "options": {"cgan.width": 8}}
     resolved = plan_of("digits", tmp_path / "out", recipes=["gan", "cgan"], **arguments)
     measured: list[Any] = []
-    monkeypatch.setattr(speed, "speed", lambda *given: measured.append(given) or float(len(measured)))
+    monkeypatch.setattr(speed, "measure_slice", lambda *given: measured.append(given) or float(len(measured)))
     request = json.dumps({"call": "speed", "arguments": speed.measurement_arguments(resolved, ["gan", "cgan"], 1)})
     assert child.main(request) == 0
     assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
@@ -127,7 +127,7 @@ def test_speed_measurements_get_all_arguments(
     def fail(*given: Any) -> float:
         raise LeafwingError("no memory")
 
-    monkeypatch.setattr(speed, "speed", fail)
+    monkeypatch.setattr(speed, "measure_slice", fail)
     assert child.main(request) == 2
     assert capsys.readouterr().err == "leafwing: the speed of cgan cannot be measured: no memory\n"
 

@@ -85,7 +85,7 @@ def test_a_child_process_has_its_own_processor_time(tmp_path: Path) -> None:
     assert other.processor is not None
 
 
-def test_processor_time_is_summed_over_sessions(tmp_path: Path) -> None:
+def test_cpu_time_is_summed_over_sessions(tmp_path: Path) -> None:
     plan = plan_of("ring", tmp_path / "plan", **RING)
     (tmp_path / "out").mkdir()
     record = Record(tmp_path / "out")
@@ -103,14 +103,14 @@ def test_processor_time_is_summed_over_sessions(tmp_path: Path) -> None:
     def killed() -> Outcome:
         raise KeyboardInterrupt
 
-    compare.add_processor_time(record, "gan", 0, lambda: session(3.0))
+    compare.add_cpu_time(record, "gan", 0, lambda: session(3.0))
     with pytest.raises(Stopped):
-        compare.add_processor_time(record, "gan", 0, stopped)
-    compare.add_processor_time(record, "gan", 0, lambda: session(1.5))
+        compare.add_cpu_time(record, "gan", 0, stopped)
+    compare.add_cpu_time(record, "gan", 0, lambda: session(1.5))
     assert record.run_state("gan", 0).processor == 6.5
     with pytest.raises(KeyboardInterrupt):
-        compare.add_processor_time(record, "gan", 0, killed)
-    compare.add_processor_time(record, "gan", 0, lambda: session(1.0))
+        compare.add_cpu_time(record, "gan", 0, killed)
+    compare.add_cpu_time(record, "gan", 0, lambda: session(1.0))
     assert record.run_state("gan", 0).processor is None, "the time of the killed session is unknown"
 
 
@@ -259,12 +259,12 @@ def test_messages_say_how_far_the_runs_are_and_what_remains(finished: Finished, 
         run_state=lambda name, seed: RunState(status="finished"),
         run_folder=lambda name, seed: finished[0] / "runs" / "gan-seed0",
     )
-    messages = compare.Messages(plan, record, progress)
+    messages = compare.ProgressReporter(plan, record, progress)
     messages.update()
     assert texts == [], "at most every half minute"
     now = time.monotonic()
     messages.start_times["gan", 0] = now - 100
-    messages.training_ended("gan", 0)
+    messages.end_training("gan", 0)
     assert texts == ["gan seed 0 finished in 1m 40s"]
     messages.end("gan", 0, is_new=True)
     messages.start_times["gan", 1], messages.last_update = now - 60, now - 40

@@ -304,7 +304,7 @@ def test_the_detection_limit_grows_with_twins_and_falls_with_samples() -> None:
 
 def test_the_table_of_detection_limits_in_the_guide_is_right() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "memorisation.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", guide, re.MULTILINE)
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) ?% \| ([\d.]+) ?% \| ([\d.]+) ?% \|$", guide, re.MULTILINE)
     assert len(rows) == 5
     for new, *shares in rows:
         closeness = np.linspace(0.6, 1, int(new.replace(",", "")))

@@ -42,7 +42,7 @@ def evidence(world: str, **members: Any) -> Any:
 
 def test_one_good_sample_covers_a_mode() -> None:
     coverage = of_ring(points([1, 1, 1, 1, 1, 1, 1, 93]))
-    assert (coverage.modes, coverage.of, coverage.high_quality) == (8, 8, 1.0)
+    assert (coverage.modes, coverage.total, coverage.high_quality) == (8, 8, 1.0)
     assert of_ring(points([0, 0, 0, 50, 50, 0, 0, 0])).modes == 2
 
 
@@ -65,7 +65,7 @@ def test_non_finite_samples_are_not_high_quality() -> None:
 def test_real_points_have_the_coverage_of_gaussians(name: str) -> None:
     """An isotropic Gaussian has 1 - exp(-9/2) = 98.9% of its mass within three standard deviations."""
     coverage = modes.of_points(load(name).array, worlds.modes(name), worlds.sigma(name))
-    assert coverage.modes == coverage.of == modes.total(name)
+    assert coverage.modes == coverage.total == modes.total(name)
     assert coverage.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.001)
     assert coverage.kl == pytest.approx(0.0, abs=1e-9)
 
@@ -132,7 +132,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_digit_triples_are_modes() -> None:
     coverage = modes.of_digits(np.array([[0, 0, 0], [0, 0, 1], [0, 0, 1], [9, 9, 9]]))
-    assert (coverage.modes, coverage.of) == (3, 1000)
+    assert (coverage.modes, coverage.total) == (3, 1000)
     assert math.isnan(coverage.high_quality)
     assert coverage.kl == pytest.approx(math.log(1000) - 1.5 * math.log(2))
 

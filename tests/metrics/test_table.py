@@ -293,9 +293,9 @@ def test_nobody_wins_if_costs_are_unequal() -> None:
         "No winner, because the recipes had unequal costs: the median run of a took 13s of CPU time and that of b 1m 42s, a "
         "difference of more than 25% of the planned 2m 00s: final fid 21 for a against 31 for b, the runner-up (medians of 3 seeds)."
     )
-    assert table.sentences[1] == "The difference, 10, is between unequal trainings."
+    assert table.sentences[1] == "The difference, 10, is between runs with unequal budgets."
     assert table.budget_text == (
-        "Equal CPU time: 2m 00s per training; the median run took 13s (a) to 1m 42s (b), including process start-up."
+        "Equal CPU time: 2m 00s per run; the median run took 13s (a) to 1m 42s (b), including process start-up."
     )
     assert json.loads(as_json(table))["unequal"] == table.imbalance != ""
     equal = [*runs_with_cost("a", 95, 20, 21, 22), *runs_with_cost("b", 124, 30, 31, 33)]
@@ -311,7 +311,7 @@ def test_costs_may_differ_at_equal_images_and_are_reported() -> None:
     )
     assert table.sentences[0].startswith("a won: ")
     assert table.budget_text == (
-        "Equal numbers of images: 200 images per training; the median run took 13s (a) to 1m 42s (b) of CPU time, "
+        "Equal numbers of images: 200 images per run; the median run took 13s (a) to 1m 42s (b) of CPU time, "
         "including process start-up."
     )
 

@@ -17,16 +17,16 @@ MAX_LISTED = 3
 MIN_STEPS = 300
 """Minimum number of generator steps for a run to be judged; before that, samples are shapeless with any recipe."""
 MAX_COST_DIFFERENCE = 0.25
-"""Maximum difference between the costs of trainings that count as equal, as a fraction of the planned budget."""
+"""Maximum difference between the costs of recipes that count as equal, as a fraction of the planned budget."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The budget of each training, and how its cost is measured.
+    """The budget of each run, and how its cost is measured.
 
     Args:
         by: images: equal numbers of images; time: equal training time.
-        seconds: time per training; with images its time limit, None without one.
+        seconds: training time per run; with images its time limit, None without one.
         key: key of a row's cost: processor_seconds or seconds.
         unit: name of that kind of time, such as "CPU time".
     """
@@ -42,27 +42,27 @@ def sentences(runs: Rows, summary: Rows, measures: Mapping[str, Better], imbalan
 
     The top-ranked recipe wins if its final median is ahead of the second's by more than the spread over seeds of either, and at most
     half of its runs collapsed. Where the medians of the first measure are equal, the next one decides. There is no winner if the
-    trainings were unequal.
+    runs were unequal.
 
     Args:
         runs: rows of `table.run_row`.
         summary: rows of `table.recipe_row`, ranked.
         measures: names, and which direction is better; the first one determines the ranking.
-        imbalance: why trainings cannot be compared; see `describe_imbalance`.
+        imbalance: why the runs cannot be compared; see `describe_imbalance`.
     """
     ranking = [name for name, better in measures.items() if better]
     return (*describe_winner(summary, ranking, imbalance), describe_failures(runs))
 
 
 def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
-    """The budget of the trainings and the cost of each recipe, in one sentence."""
+    """The budget of the runs and the cost of each recipe, in one sentence."""
     costs = recipe_costs(runs, summary, budget)
     if budget.by == "images":
         planned = sorted({run["planned_images"] for run in runs if run["planned_images"]})
-        budget_text = f"Equal numbers of images: {' or '.join(f'{images:,}' for images in planned)} images per training"
+        budget_text = f"Equal numbers of images: {' or '.join(f'{images:,}' for images in planned)} images per run"
         budget_text += f" within {show_duration(budget.seconds)}" if budget.seconds else ""
     else:
-        budget_text = f"Equal {budget.unit}: {show_duration(budget.seconds or 0)} per training"
+        budget_text = f"Equal {budget.unit}: {show_duration(budget.seconds or 0)} per run"
     if not costs:
         return f"{budget_text}."
     cheapest, costliest = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
@@ -77,7 +77,7 @@ def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:
 
 
 def describe_imbalance(runs: Rows, summary: Rows, budget: Budget) -> str:
-    """Why trainings with equal budgets cannot be compared; empty if they can.
+    """Why runs with equal budgets cannot be compared; empty if they can.
 
     Ignores recipes whose runs are too short to judge, and runs that diverged, which end early by themselves.
     """
@@ -144,7 +144,7 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
     if imbalance:
         return (
             f"No winner, because {imbalance}: {result}.",
-            f"The difference, {show(difference)}, is between unequal trainings.",
+            f"The difference, {show(difference)}, is between runs with unequal budgets.",
         )
     if best["spread"] is None or other["spread"] is None:
         single_seed = min(count_runs(first), count_runs(second)) < 2

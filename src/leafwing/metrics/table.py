@@ -135,7 +135,7 @@ def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Tabl
 
     Args:
         results: its runs.
-        budget: the budget of each training; None: not checked.
+        budget: the budget of each run; None: not checked.
 
     Raises:
         LeafwingError: values of one measure come from different protocols and cannot be ranked.

@@ -1,1 +1,1 @@
-"""Compare recipes: parallel trainings, evaluations under one protocol, one report. The function is `compare.compare`."""
+"""Comparing recipes: parallel training, evaluation under one protocol, one report. The function is `compare.compare`."""

@@ -27,11 +27,11 @@ from leafwing.runs import Run
 from leafwing.settings import Folder
 
 CHECKPOINTS, KEEP_EVERY = 40, 5
-"""Number of checkpoints of a training, to resume from; the first, every fifth and the last are kept and evaluated."""
+"""Number of checkpoints of a run, to resume from; the first, every fifth and the last are kept and evaluated."""
 GRIDS = 20
-"""Number of sample grids of a training."""
+"""Number of sample grids of a run."""
 LATENESS, LATENESS_CPU = 2, 4
-"""With `minutes` alone, a training is cut short only after this multiple of them by the wall clock, so that one delayed by other
+"""With `minutes` alone, a run is cut short only after this multiple of them by the wall clock, so that a run delayed by other
 programs shows as many images as the others and completes its schedules. On a CPU, where minutes are CPU time, it is higher."""
 MESSAGE_INTERVAL = 30.0  # seconds between two progress messages
 
@@ -62,14 +62,14 @@ def compare(
         source: a folder, an archive or a built-in name; see `leafwing.data.load`.
         recipes: names, or paths of recipe files, as a list or separated by commas.
         seeds: number of seeds, counted from 0, or a list of seeds, possibly separated by commas.
-        images: number of real images shown in each training. None: 200,000, or with `minutes` as many as fit into that time
+        images: number of real images shown in each run. None: 200,000, or with `minutes` as many as fit into that time
             according to a speed measurement.
         minutes: without `images`, the training time of each run, on a CPU in CPU time; with `images`, the limit of its
             wall-clock time.
         options: hyper-parameters: `name=value` for every recipe that has the option, or `recipe.name=value` for one; or the
             same as a mapping.
         metrics, features, weights, n: see `leafwing.evaluate`; None: its defaults.
-        jobs: number of trainings at a time. None: one per CPU core as memory allows, or one per GPU.
+        jobs: number of runs trained at a time. None: one per CPU core as memory allows, or one per GPU.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
         **settings: size, channels, fit, background, mirror, hold_out and device; see `leafwing.settings`. `hold_out` is auto by
@@ -192,7 +192,7 @@ def training_arguments(plan: ComparisonPlan, name: str, seed: int) -> dict[str, 
 
 
 def time_limit(plan: ComparisonPlan) -> float | None:
-    """The time limit of a training in seconds of wall-clock time; None without one."""
+    """The time limit of a run in seconds of wall-clock time; None without one."""
     minutes = plan.conditions.minutes
     if minutes is None:
         return None
@@ -240,7 +240,7 @@ def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run
 
 
 def measure_speeds(plan: ComparisonPlan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
-    """Images per second of each slice of recipes, with all slots busy as during the trainings."""
+    """Images per second of each slice of recipes, with all slots busy as during training."""
     speeds: dict[str, list[float]] = {name: [] for name in names}
 
     def measurement(slot: int) -> Callable[[RunChild], None]:

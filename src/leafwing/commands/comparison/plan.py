@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from leafwing.game import Turn
 
 SETTINGS = ("size", "channels", "fit", "background", "mirror", "hold_out", "device")
-"""The settings of a training that `compare` takes; see `leafwing.settings`."""
+"""The training settings that `compare` takes; see `leafwing.settings`."""
 HOLD_OUT = "auto"
 """Default of `hold_out` in a comparison."""
 MEMORY_FRACTION = 0.8
-"""Maximum fraction of the available memory that all parallel trainings together may use."""
+"""Maximum fraction of the available memory that all parallel runs together may use."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class ComparedRecipe:
         resolved: all hyper-parameters.
         batch: real images per turn.
         turns: of its game, to count generator steps.
-        footprint: estimated memory of a training in bytes; 0 if not estimated.
+        footprint: estimated memory of training in bytes; 0 if not estimated.
         digest: of a user's recipe file; empty for an installed recipe.
     """
 
@@ -69,7 +69,7 @@ class Conditions(msgspec.Struct, frozen=True):
         data: options of `leafwing.data.load`, resolved.
         fingerprint: of the data.
         held_out: number of images held out of training.
-        images: number of real images that every training shows; None with `minutes` alone.
+        images: number of real images that every run shows; None with `minutes` alone.
         minutes: see `compare`.
         device: cpu, cuda or mps.
     """
@@ -89,14 +89,14 @@ class ComparisonPlan:
 
     Args:
         recipes: the recipes, by name.
-        seeds: of the trainings of each recipe.
+        seeds: of the runs of each recipe.
         data: the data set, including the held-out part.
         conditions: what is equal for all runs.
         evaluation: arguments of `leafwing.evaluate` that the user set.
         command: the command line that is equivalent to the call.
-        jobs: number of trainings at a time.
-        threads: CPU threads of each training.
-        images: real images that a training shows, by recipe; filled in later if they depend on measured speeds.
+        jobs: number of runs trained at a time.
+        threads: CPU threads of each run.
+        images: real images that a run shows, by recipe; filled in later if they depend on measured speeds.
     """
 
     recipes: dict[str, ComparedRecipe]
@@ -120,7 +120,7 @@ class ComparisonPlan:
         return self.conditions.device
 
     def settings(self, seed: int) -> Settings:
-        """The settings that all trainings and speed measurements with this seed share."""
+        """The settings shared by all runs and speed measurements with this seed."""
         reading = {} if self.data.spec.points else self.conditions.data
         return Settings(
             reading=updated(Reading(), {**reading, "hold_out": self.conditions.held_out}),
@@ -295,7 +295,7 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def estimate_memory(training: Any, data: Dataset) -> int:
-    """Estimated memory of a training on the CPU, in bytes."""
+    """Estimated memory of training on the CPU, in bytes."""
     from leafwing.engine.footprint import estimate_footprint
 
     return estimate_footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total

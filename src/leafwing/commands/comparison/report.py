@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from leafwing.metrics.table import RunResult, Table
 
 GALLERY_FRACTIONS = (0.05, 0.2, 0.4, 0.7, 1.0)
-"""Fractions of a training at which the samples of a recipe are shown."""
+"""Fractions of training at which the samples of a recipe are shown."""
 MAX_DISTANCE = 0.05
-"""Maximum distance of a sample grid from such a fraction, as a fraction of the training."""
+"""Maximum distance of a sample grid from such a fraction, as a fraction of training."""
 MAX_WIDTH, MAX_PAGE_WIDTH = 520, 1100
 """Maximum width of images in the report, and of pages of closest pairs, in pixels."""
 VARIETY_SAMPLES = 256
@@ -187,9 +187,9 @@ def hardware(plan: ComparisonPlan) -> str:
         import torch
 
         gpu = torch.cuda.get_device_name()
-        return f"{torch.cuda.device_count()} x {gpu}, {plural(plan.jobs, 'training')} at a time"
-    trainings, threads = plural(plan.jobs, "training"), plural(plan.threads, "thread")
-    return f"{processor()}, {plural(cores(), 'core')}, {trainings} at a time with {threads} each"
+        return f"{torch.cuda.device_count()} x {gpu}, {plural(plan.jobs, 'run')} at a time"
+    runs, threads = plural(plan.jobs, "run"), plural(plan.threads, "thread")
+    return f"{processor()}, {plural(cores(), 'core')}, {runs} at a time with {threads} each"
 
 
 def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunResult]) -> About:
@@ -208,7 +208,7 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
     images = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     lead = (
         f"{plural(n, 'recipe')} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
-        f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each training shows {images} images{describe_limit(plan)}. All "
+        f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each run shows {images} images{describe_limit(plan)}. All "
         "checkpoints were evaluated in the same way."
     )
     protocols: dict[str, list[str]] = {}
@@ -234,7 +234,7 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
 
 
 def describe_limit(plan: ComparisonPlan) -> str:
-    """The time limit of the trainings as the end of a sentence about their images; empty without one."""
+    """The time limit of each run as the end of a sentence about their images; empty without one."""
     minutes = plan.conditions.minutes
     if minutes is None:
         return ""
@@ -259,7 +259,7 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
     is_equal = len({*plan.images.values()}) == 1
     over_training = Gallery(
         "Samples over training",
-        f"At equal {'numbers of images shown' if is_equal else 'fractions of each training'}, always from the same latents. For each "
+        f"At equal {'numbers of images shown' if is_equal else 'fractions of each run'}, always from the same latents. For each "
         "recipe, the run with the median final value is shown.",
         [
             (

@@ -33,7 +33,7 @@ def images_in_time(speeds: Mapping[str, Sequence[float]], seconds: float, batche
 
     Args:
         speeds: images per second of each slice, by recipe.
-        seconds: time of each training.
+        seconds: training time of each run.
         batches: images per turn, by recipe.
     """
     return {name: max(batches[name], int(MARGIN * seconds * median(slices))) for name, slices in speeds.items()}
@@ -59,7 +59,7 @@ def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Ma
 
     Args:
         source: the data.
-        settings: of all trainings.
+        settings: of all runs.
         recipes: name -> (reference, options).
 
     Returns:
