@@ -297,9 +297,9 @@ def test_generator_steps_are_those_of_the_loop(name: str) -> None:
     training.engine.take = take_and_count  # type: ignore[method-assign]
     list(training.ticks(50))
     game = build(name, PICTURES)
-    entrant = ComparedRecipe(name, {}, {}, game.batch, game.turns, 0)
-    assert report.generator_steps(entrant, 100, training.clock.images) == len(turns)
-    assert report.generator_steps(entrant, 100, training.clock.images, "H") is None
+    recipe = ComparedRecipe(name, {}, {}, game.batch, game.turns, 0)
+    assert report.generator_steps(recipe, 100, training.clock.images) == len(turns)
+    assert report.generator_steps(recipe, 100, training.clock.images, "H") is None
 
 
 def test_variety_is_relative_to_real_images(monkeypatch: pytest.MonkeyPatch) -> None:

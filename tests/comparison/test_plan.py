@@ -154,7 +154,7 @@ def test_trainings_share_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     resolved = plan_of("ring", tmp_path / "out", **{**RING, "jobs": None})
     assert (resolved.jobs, resolved.threads) == (4, 2), "no more jobs than runs, and the cores are shared"
     assert plan.slots(resolved) == [{"OMP_NUM_THREADS": "2"}] * 4
-    footprint = max(entrant.footprint for entrant in resolved.recipes.values())
+    footprint = max(recipe.footprint for recipe in resolved.recipes.values())
     monkeypatch.setattr(plan, "available_memory", lambda: int(2.6 * footprint))
     limited = plan_of("ring", tmp_path / "out", **{**RING, "jobs": None})
     assert limited.jobs == 2, "as many as fit into four fifths of the memory"

@@ -4,7 +4,7 @@ The *closeness* of a sample or a reference image is its distance to the nearest 
 ones (Carlini et al. 2023, Extracting Training Data from Diffusion Models, arXiv:2301.13188: a copy is close to one image, not to
 many). Significance is assessed by ranks among the reference images alone (after Meehan et al. 2020, A Non-Parametric Test to Detect
 Data-Copying in Generative Models, arXiv:2004.05675), with two kinds of test: a few samples are closer than nearly all reference images
-(tail), or samples are closer overall. A generator that samples from the true distribution passes both, however dense the data are.
+(tail), or samples are closer overall. A generator that samples from the true distribution passes both, however dense the data is.
 docs/guide/memorisation.md documents how the constants were chosen and their error rates.
 """
 

@@ -135,10 +135,10 @@ def report(evidence: Evidence) -> MemorisationReport:
     """Looks for copies of training images among the samples.
 
     Raises:
-        LeafwingError: the data are points, there are fewer than four distinct training images, or no samples.
+        LeafwingError: the data is points, there are fewer than four distinct training images, or no samples.
     """
     if evidence.spec.points:
-        raise LeafwingError("memorisation requires images, and these data are points; use the metric modes")
+        raise LeafwingError("memorisation requires images, and this data consists of points; use the metric modes")
     samples = sketches(_first(evidence.fake_pictures(), MAX_IMAGES))
     training = sketches(evidence.train_pictures())
     held_out = sketches(_first(evidence.held_out_pictures(), MAX_IMAGES))

@@ -54,9 +54,7 @@ def total(world: str) -> int:
     if is_stacked(world):
         return len(CLASSES)
     if world not in SAMPLES:
-        raise LeafwingError(
-            f"the modes of {world or 'these data'} are unknown; data with known modes: {', '.join(SAMPLES)}."
-        )
+        raise LeafwingError(f"the modes of {world or 'this data'} are unknown; data with known modes: {', '.join(SAMPLES)}")
     return len(worlds.modes(world))
 
 
@@ -102,7 +100,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     """`modes`, `kl`; for points `high_quality`, for stacked digits `confident` and `reader_accuracy`; fractions with Wilson intervals.
 
     Raises:
-        LeafwingError: the modes of these data are unknown.
+        LeafwingError: the modes of this data are unknown.
     """
     total(evidence.built_in)
     if not is_stacked(evidence.built_in):

@@ -75,7 +75,7 @@ class RunEvidence:
     # --- samples ---------------------------------------------------------------------------------------------------------
 
     def real_pictures(self) -> Iterator[Tensor]:
-        """The real images in chunks, shuffled by the seed; half of them mirrored if the data are."""
+        """The real images in chunks, shuffled by the seed; half of them mirrored with `mirror`."""
         self._require_images()
         return (self._real(start, end) for start, end in chunks(self.n_real))
 
