@@ -317,6 +317,8 @@ def test_memorisation_writes_its_verdict_a_report_and_a_page(run: Run, capsys: p
     assert (row["report"], row["page"]) == ("memorisation-000000064.json", "memorisation-000000064.png")
     assert (report["verdict"], report["samples"], report["held"]) == ("none", 64, HELD_OUT)
     assert row["words"] == report["words"]
+    assert {"way", "ways", "new"} <= report.keys()
+    assert {"whole", "limit", "chance"} <= report["ways"][report["way"]].keys()
     with Image.open(run.folder / row["page"]) as page:
         assert min(page.size) > 100
     assert cli.run(arguments) == 0

@@ -46,9 +46,9 @@ class Comparison:
         distance_ratio: median distance of samples divided by that of reference images; 1 without copies.
         copied: estimated fraction of copies; 0 if not significant.
         is_overall_test: whether this comes from the overall test rather than from a tail test.
-        share, expected: fraction of samples and of reference images that are closer than the limit of that test.
-        threshold: that limit.
-        p_value: p-value of that test.
+        share, expected: fraction of samples and of reference images that are closer than `threshold`.
+        threshold: closeness below which that test counts samples.
+        p_value: of that test.
     """
 
     near: float
