@@ -285,7 +285,7 @@ BAD = {
     "a run that is not there": (["resume", "nothing"], "nothing"),
     "a run to sample that is not there": (["sample", "nothing"], "nothing"),
     "a label that is not there": (["sample", "{trained}", "--label", "horse"], "cat, dog"),
-    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "exclude each other"),
+    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "mutually exclusive"),
     "no samples": (["sample", "{trained}", "-n", "0"], "at least 1"),
     "a checkpoint that is not there": (["sample", "{trained}", "--checkpoint", "7"], "64"),
     "an existing run folder": (["train", "{folder}", "--out", "{trained}"], "never overwritten"),

@@ -54,7 +54,7 @@ def test_a_changed_recipe_is_still_refused(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert run.config["options"]["together"] == 3
     with pytest.raises(UntrustedRecipe):
-        run.game()
+        run.build_game()
 
 
 def test_earlier_versions_name_options_that_exist() -> None:

@@ -15,7 +15,7 @@ import torch
 from leafwing.engine.setup import measure_thread_speeds
 from leafwing.machine import cores
 from leafwing.progress import Reporter
-from leafwing.runs import Change, Run
+from leafwing.runs import Run, ThreadChange
 
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
@@ -30,7 +30,7 @@ LONGEST_PAUSE = 300.0
 """Maximum number of seconds between two measurements; the pause doubles after each one that leads to no change."""
 
 
-class Threads:
+class ThreadMonitor:
     """Monitors the speed of a training on a CPU.
 
     Args:
@@ -115,6 +115,6 @@ class Threads:
     def _change(self, tick: Tick, threads: int, better: int) -> None:
         torch.set_num_threads(better)
         self.slow_since = None
-        self.changes.append(Change(tick.clock.images, better))
+        self.changes.append(ThreadChange(tick.clock.images, better))
         self.run.update(thread_changes=tuple(self.changes))
         self.progress.say(f"{tick.clock.images:,} images: {better} CPU threads from now on, {threads} before")
