@@ -203,10 +203,21 @@ def test_a_resume_that_would_overwrite_newer_weights_is_refused(folder: Path, tm
     assert leafwing.Model.load(run).sample(2).isfinite().all()
 
 
+def test_resuming_to_fewer_images_or_without_the_newest_weights_says_what_to_do(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, out=tmp_path / "run", images=32, save_every=16, **TINY)
+    with pytest.raises(LeafwingError, match=r"already been trained on 32 images, so --images 16 is too low"):
+        leafwing.resume(run.folder, images=16)
+    with pytest.raises(LeafwingError, match=r"all of its 32 images; continue with .* --images \+100k"):
+        leafwing.resume(run.folder)
+    run.weights()[32].unlink()
+    with pytest.raises(LeafwingError, match=r"newest checkpoint \(32 images\) is missing.*--checkpoint 16"):
+        leafwing.resume(run.folder, images="+16")
+
+
 def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "runs" / "0001-a", images=16, **TINY)
     before = contents(run.folder)
-    with pytest.raises(LeafwingError, match="images '999999999999999999999'"):
+    with pytest.raises(LeafwingError, match="--images 999999999999999999999"):
         leafwing.resume(run.folder, images="999999999999999999999")
     assert contents(run.folder) == before
     (tmp_path / "runs" / "0002-b").mkdir()
@@ -275,7 +286,7 @@ from leafwing.parts.plays import duel, generating
 
 def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
     """A test."""
-    data.need_labelled("few")
+    data.require_labelled("few")
     z = priors.by_name("normal", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -322,10 +333,10 @@ def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, t
     ("stream", "message"),
     [
         ({}, "needs a number of labelled samples, as in --labelled 100"),
-        ({"labelled": 0}, "labelled 0"),
+        ({"labelled": 0}, "--labelled 0"),
         ({"labelled": 4}, "has no labels"),
         ({"labelled_seed": 4}, "needs --labelled"),
-        ({"labelled": 4, "labelled_seed": 2**32}, "labelled_seed 4294967296: must be from 0"),
+        ({"labelled": 4, "labelled_seed": 2**32}, "--labelled-seed 4294967296: must be from 0"),
     ],
 )
 def test_an_impossible_labelled_stream_writes_nothing(
@@ -486,4 +497,4 @@ def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:
     assert plan["why"]["layout"] == "as requested"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
     message = describe_plan(plan)
-    assert "capture     no (cpu has no graphs)" in message
+    assert "CUDA graphs not on cpu" in message

@@ -183,7 +183,7 @@ class Run:
             if name == folder.name or (name.isdigit() and folder.name.split("-")[0].lstrip("0") == name.lstrip("0")):
                 return cls(folder, trust=trust)
         if not existing:
-            raise LeafwingError(no_runs(root))
+            raise LeafwingError(no_runs(root) if name == "last" else f"no run {name!r}: {no_runs(root)}")
         raise LeafwingError(f"no run {name!r} in {root}; available: {', '.join(folder.name for folder in existing[-8:])}")
 
     @classmethod

@@ -165,13 +165,13 @@ def describe_plan(plan: dict[str, Any]) -> str:
 
 def show_choice(name: str, value: object, reason: str) -> str:
     """A hardware setting with the reason for its choice, as text."""
-    label = "CUDA graphs" if name == "capture" else "data" if name == "resident" else name.replace("_", "-")
+    label = "CUDA graphs" if name == "capture" else name.replace("_", "-")
     if name == "micro_batch" and not value:
         text = "whole batch"
     elif name == "capture" and "graphs" in reason:
         text, reason = f"not on {reason.partition(' ')[0]}", ""
     elif name == "resident" and value is None:
-        text, reason = reason, ""
+        text, reason = f"data {reason}", ""
     elif name == "device" and reason.startswith("the first available"):
         text, reason = str(value), {"cpu": "no cuda or mps found", "mps": "no cuda found"}.get(str(value), "")
     else:
