@@ -1,4 +1,4 @@
-"""The responses to health alarms: warnings, stopping, roll-backs; and kills during a roll-back."""
+"""The responses to health alarms: warnings, stopping, rollbacks; and kills during a rollback."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def last_weights(run: Run) -> bytes:
 def alarm_at(
     at: int, since: int, times: int = 1, kind: str = "collapse"
 ) -> Callable[[list[dict[str, Any]]], list[health.Alarm]]:
-    """Raises an alarm at `at` images about a symptom since `since`, until there were `times` roll-backs."""
+    """Raises an alarm at `at` images about a symptom since `since`, until there were `times` rollbacks."""
 
     def alarms(records: list[dict[str, Any]]) -> list[health.Alarm]:
         checks = [record["images"] for record in records if "health" in record and record["images"] >= at]
@@ -163,7 +163,7 @@ def test_training_rolls_back_before_the_symptom_and_continues_at_lower_rates(
     assert state["rate"] == 0.5
     assert [group["lr"] for record in state["optimisers"].values() for group in record["param_groups"]] == [1e-4, 1e-4]
     seconds = [record["seconds"] for record in records]
-    assert seconds == sorted(seconds), "the time before the roll-back counts"
+    assert seconds == sorted(seconds), "the time before the rollback counts"
 
 
 def test_training_stops_after_the_maximum_number_of_roll_backs(
@@ -233,7 +233,7 @@ def test_without_roll_backs_a_nan_ends_training(
 
 
 KILLS: dict[str, tuple[Any, str, str]] = {
-    # Where the process ends: at the first call of this function during a roll-back with this text in an argument.
+    # Where the process ends: at the first call of this function during a rollback with this text in an argument.
     "before the checkpoint is in place": (files, "write", "resume.pt"),
     "before anything is removed": (Monitor, "_rewind_folder", ""),
     "before the log says so": (Run, "log", "rolled_back"),
@@ -307,7 +307,7 @@ def test_a_kill_during_a_roll_back_loses_nothing(
 def test_an_interrupted_training_rolls_back_at_the_same_point(
     rolled_back_run: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped between the symptom and the alarm, after the roll-back, and in between."""
+    """Stopped between the symptom and the alarm, after the rollback, and in between."""
     monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
     part = leafwing.train("ring", out=tmp_path / "part", health="rollback", **TINY | {"images": 160})
     for images in (224, 256):

@@ -81,7 +81,7 @@ class DataConfig:
         options: how images are read, resolved: size, channels, fit, background, mirror.
         fingerprint: hash of names, contents, labels and options.
         samples: number of samples, including the held-out ones.
-        rejected: number of images that cannot be used.
+        rejected: number of rejected images.
         held_out: number of samples held out of training.
         labelled: number of samples in a second stream, with labels; None without one.
         labelled_seed: random seed of their choice.

@@ -156,7 +156,7 @@ def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None
 
 
 def test_replaced_weights_are_evaluated_again(run: Run, computed: list[str]) -> None:
-    """As after a roll-back and a different continuation."""
+    """As after a rollback and a different continuation."""
     before = rows_of(run)
     run.weights()[64].write_bytes(run.weights()[32].read_bytes())
     after = rows_of(run)

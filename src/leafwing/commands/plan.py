@@ -116,7 +116,7 @@ def resolve_training(
         if machine.precision in (None, "auto"):
             setup = replace(setup, precision="fp32", why={**setup.why, "precision": "points need more digits than bf16 has"})
     if dataset.rejects:
-        progress.say(f"unusable images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
+        progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
     for note in dataset.notes:
         progress.say(note)
     if schedule.stop_on is not None:

@@ -1,4 +1,4 @@
-"""CPU threads of a training while other programs use the CPU: detects slowdowns and warns, or adapts with `--threads auto`.
+"""CPU threads during training while other programs use the CPU: detects slowdowns and warns, or adapts with `--threads auto`.
 
 The number of threads affects how sums are rounded. Changes therefore happen only at ticks and are recorded in `run.json`: `resume`
 continues with them, and a replay repeats them at the same images on any machine.
@@ -20,10 +20,8 @@ from leafwing.runs import Run, ThreadChange
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
 
-SLOWDOWN = 0.7
-"""Training has slowed down if it is below this fraction of its best speed with as many threads ..."""
-PATIENCE = 10.0
-"""... for this many seconds."""
+SLOWDOWN, PATIENCE = 0.7, 10.0
+"""Training has slowed down if it is below this fraction of its best speed with as many threads for this many seconds."""
 SPEEDUP = 1.25
 """Another number of threads must be this much faster in small matrix products."""
 LONGEST_PAUSE = 300.0
@@ -31,7 +29,7 @@ LONGEST_PAUSE = 300.0
 
 
 class ThreadMonitor:
-    """Monitors the speed of a training on a CPU.
+    """Monitors the speed of training on a CPU.
 
     Args:
         run: its settings allow changes (`--threads auto`); its history has the changes made, or to be repeated by a replay.
