@@ -241,7 +241,7 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
     ("arguments", "message"),
     [
         ({"metrics": "fad"}, "no metric 'fad'; did you mean fid"),
-        ({"metrics": ","}, "metrics ',': .*fid"),
+        ({"metrics": ","}, "--metrics ,: .*fid"),
         ({"features": "inceptoin"}, "no feature network 'inceptoin'; did you mean inception"),
         ({"metrics": "modes"}, "modes"),
         ({"weights": "x.pth"}, "--features inception"),
@@ -286,7 +286,7 @@ def test_the_command_prints_a_table_and_the_protocol(run: Run, capsys: pytest.Ca
     arguments = ["evaluate", str(run.folder), "--metrics", "fid,kid,swd", "-n", "64", "--features", "pixels"]
     assert cli.run(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["images", "metric", "value", "95", "%", "better"]
+    assert lines[0].split() == ["images", "metric", "value", "95%", "better"]
     assert lines[1].split()[:2] == ["64", "fid"]
     rows = run.metrics()
     assert f"{rows[0]['value']:.4g}" in lines[1]
