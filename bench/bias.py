@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from leafwing.machine import versions
 from leafwing.metrics.fid import MAX_DIMENSIONS, frechet_distance, spread
 from leafwing.metrics.kid import kernel_distance
-from leafwing.runs import versions
 from rows import argument_parser, store
 
 FEATURES = (64, 256, 2048)

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from leafwing.engine import Engine, choose
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Player
 from leafwing.loop import Training
+from leafwing.machine import versions
 from leafwing.networks import mlp
 from leafwing.parts import priors
 from leafwing.parts.objectives import DIVERGENCES, variational
 from leafwing.parts.plays import duel, generating, sampling
-from leafwing.runs import versions
 from rows import argument_parser, store
 
 SHARES, MEANS, DEVIATIONS = np.array([0.7, 0.3]), np.array([-1.0, 2.0]), np.array([0.6, 0.6])

@@ -26,7 +26,7 @@ from PIL import Image
 import leafwing
 from leafwing.commands import evaluate
 from leafwing.engine import choose, peak_memory
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 
 METRICS = "fid,kid,prdc"
@@ -59,7 +59,7 @@ def measure(run: str, case: str, n: int, threads: int) -> tuple[float, dict[str,
     torch.set_num_threads(threads)
     features, metrics = CASES[case]
     started = time.perf_counter()
-    rows = evaluate(run, features=features, metrics=metrics, n=n, again=True)
+    rows = evaluate(run, features=features, metrics=metrics, n=n, recompute=True)
     return time.perf_counter() - started, {row["by"]: row["seconds"] for row in rows}, peak_memory("cpu")
 
 

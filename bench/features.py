@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.data import Dataset, load
+from leafwing.machine import versions
 from leafwing.metrics import own
 from leafwing.metrics.features import load_features
 from leafwing.metrics.fid import frechet_distance
 from leafwing.pixels import images_to_tensor
-from leafwing.runs import versions
 from rows import argument_parser, store
 
 FeatureFunction = Callable[[Tensor], np.ndarray]

@@ -27,7 +27,7 @@ from leafwing.data import Dataset
 from leafwing.engine import choose, peak_memory
 from leafwing.engine.footprint import FIRST_USE, estimate_footprint, resident_memory, size, state_tensors
 from leafwing.engine.turns import WARM_UPS
-from leafwing.runs import versions
+from leafwing.machine import versions
 from recipes import Side, alone, arithmetic, pictures, rounds, training_of
 from rows import argument_parser, store
 

@@ -34,7 +34,8 @@ from leafwing.engine.probe import Probe
 from leafwing.errors import Diverged
 from leafwing.game import Batches, Clock, Game
 from leafwing.loop import Training
-from leafwing.runs import Run, versions
+from leafwing.machine import versions
+from leafwing.runs import Run
 from rows import argument_parser, store
 
 BEGINS = 0.4
@@ -260,7 +261,7 @@ def margins(records: list[dict[str, Any]]) -> dict[str, float]:
     for rule in health.rules(looks.players()):
         values = np.nan_to_num(rule.value(looks), nan=-np.inf)
         if len(values) >= rule.lasting and np.isfinite(reached := sliding_window_view(values, rule.lasting).min(1).max()):
-            ratios[rule.about] = round(float(reached) / rule.threshold, 4)
+            ratios[rule.symptom] = round(float(reached) / rule.threshold, 4)
     return ratios
 
 
@@ -277,7 +278,7 @@ def judge(args: argparse.Namespace) -> None:
             "bench": "health",
             **case_info,
             "looks": len(looks),
-            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(alarms)},
+            "alarms": {alarm.symptom if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(alarms)},
             "kinds": sorted({alarm.kind for alarm in alarms}),
             "margins": margins(records),
             "distance": round(float(np.median([look.get("distance", np.nan) for look in looks[-3:]])), 3),
@@ -302,7 +303,7 @@ def runs(args: argparse.Namespace) -> None:
             "seed": run.settings.schedule.seed,
             "images": run.records()[-1]["images"],
             "looks": sum("health" in record for record in run.records()),
-            "alarms": {alarm.about if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(alarms)},
+            "alarms": {alarm.symptom if alarm.kind != "nan" else "nan": alarm.raised for alarm in reversed(alarms)},
             "kinds": sorted({alarm.kind for alarm in alarms}),
             **versions(),
         }

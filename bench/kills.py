@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from leafwing import recipes
-from leafwing.runs import Run, versions
+from leafwing.machine import versions
+from leafwing.runs import Run
 from rows import argument_parser, store
 
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 4, "burst_first": 2, "burst_every": 9}

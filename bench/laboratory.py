@@ -21,8 +21,8 @@ import leafwing
 from leafwing.commands import explore
 from leafwing.laboratory import TOOLS
 from leafwing.laboratory.finding import plain
+from leafwing.machine import versions
 from leafwing.progress import ConsoleReporter
-from leafwing.runs import versions
 from rows import argument_parser, store
 
 HOLD_OUT = {"hold_out": 1_000}

@@ -15,7 +15,7 @@ import torch
 
 from alternate import Steps, interleave
 from leafwing.engine import choose
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 from step import ours
 

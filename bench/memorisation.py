@@ -31,11 +31,11 @@ from torch import Tensor
 
 import leafwing
 from leafwing.data import Dataset, load
+from leafwing.machine import versions
 from leafwing.metrics.copying import closeness
 from leafwing.metrics.memorisation import MemorisationReport, examine
 from leafwing.metrics.neighbours import nearest, sketches
 from leafwing.pixels import to_floats
-from leafwing.runs import versions
 from rows import Help, argument_parser, store
 
 TWIN = 0.6

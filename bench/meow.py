@@ -18,7 +18,7 @@ from PIL import Image
 
 import leafwing
 from leafwing.engine import choose
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 
 PICTURES, EPOCHS = 9_304, 209

@@ -31,8 +31,9 @@ from leafwing.commands.session import save_samples
 from leafwing.data import load
 from leafwing.engine import Engine, choose, synchronise
 from leafwing.loop import Training
+from leafwing.machine import versions
 from leafwing.model import Model
-from leafwing.runs import DataConfig, Run, versions
+from leafwing.runs import DataConfig, Run
 from recipes import Side, alone, pictures, rounds, training_of
 from rows import argument_parser, store
 from step import jpegs

@@ -16,7 +16,7 @@ from leafwing import recipes
 from leafwing.data import load
 from leafwing.engine import Engine, choose
 from leafwing.loop import Training
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 
 

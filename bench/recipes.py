@@ -32,7 +32,7 @@ from leafwing.engine import Engine, Setup, choose, peak_memory, synchronise
 from leafwing.engine.turns import WARM_UPS, differentiates_twice
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.loop import Training
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 
 CLASSES = tuple("0123456789")

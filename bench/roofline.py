@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from leafwing.engine import choose, synchronise
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 from step import matmul_peak, ours
 

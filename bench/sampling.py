@@ -26,8 +26,8 @@ from leafwing import pictures, recipes
 from leafwing.commands.sample import collect, image_files
 from leafwing.engine import choose, keep_freed_memory, native_bf16, peak_memory, synchronise
 from leafwing.game import DataSpec
+from leafwing.machine import versions
 from leafwing.model import Model
-from leafwing.runs import versions
 from rows import argument_parser, store
 
 SPEC = DataSpec(64, 64, 3)

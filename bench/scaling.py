@@ -24,7 +24,7 @@ from leafwing.engine import Engine, choose, synchronise
 from leafwing.engine.processes import Processes
 from leafwing.game import Batch, DataSpec
 from leafwing.loop import Training
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from leafwing.runs import versions
+from leafwing.machine import versions
 from leafwing.sprites import pictures, read, scenes
 from leafwing.sprites.draw import draw, edges
 from leafwing.sprites.scene import Scenes

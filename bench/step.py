@@ -33,7 +33,7 @@ from leafwing.data import load
 from leafwing.engine import Engine, choose, synchronise
 from leafwing.game import Batch
 from leafwing.loop import Training
-from leafwing.runs import versions
+from leafwing.machine import versions
 from rows import argument_parser, store
 
 SIZE, LATENT = 64, 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from leafwing.settings import SECTIONS, Setting, catalogue
+from leafwing.settings import SECTIONS, Setting, all_settings
 
 PAGE = Path(__file__).parent / "guide" / "commands.md"
 
@@ -19,7 +19,7 @@ def flags(setting: Setting) -> str:
 def table(section: str) -> str:
     """The settings of a section as a Markdown table."""
     rows = ["| option | meaning | default |", "| --- | --- | --- |"]
-    for setting in catalogue().values():
+    for setting in all_settings().values():
         if setting.section == section:
             meaning, _, default = setting.help.partition(" Default: ")
             if setting.choices:
@@ -30,7 +30,7 @@ def table(section: str) -> str:
     return "\n".join(rows)
 
 
-def updated(text: str) -> str:
+def update_tables(text: str) -> str:
     """The page with its tables made anew; each stands between two comments that name its section."""
     for section in SECTIONS:
         pattern = rf"(<!-- settings: {section} -->\n\n).*?(\n\n<!-- end -->)"
@@ -40,4 +40,4 @@ def updated(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(update_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

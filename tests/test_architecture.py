@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"game", "errors", "machine", "pixels", "own"},
     "loop": {"game", "errors", "engine"},
     "runs": {"recipes", "game", "files", "errors", "quantities", "settings"},
-    "model": {"runs", "game", "errors", "pixels"},
+    "model": {"runs", "game", "errors", "pixels", "quantities"},
     "health": {"quantities"},
     "pictures": {"model", "files", "errors", "machine", "pixels"},
     "laboratory": {"model", "metrics", "data", "game", "sprites", "pictures", "pixels", "progress", "errors", "own"},

@@ -278,6 +278,11 @@ BAD = {
     "a prior that is none": (["train", "{folder}", "--recipe", "dcgan", "--prior", "hope"], "normal"),
     "a size that does not divide": (["train", "{folder}", "--size", "24x40"], "16x32"),
     "a size that is none": (["train", "{folder}", "--size", "64x"], "size"),
+    "a missing run": (["sample"], "sample: missing RUN: a run folder"),
+    "missing recipes": (["compare", "digits"], "compare: --recipes is required"),
+    "a missing value": (["train", "{folder}", "--width"], "--width needs a value"),
+    "the wrong name of CUDA": (["train", "{folder}", "--device", "gpu"], 'Did you mean "cuda"'),
+    "an unknown option": (["train", "{folder}", "--widht", "3"], "For the options of dcgan: leafwing train --recipe dcgan"),
     "no images": (["train", "{folder}", "--images", "0"], "images"),
     "a duration that is none": (["train", "{folder}", "--time", "soon"], "time"),
     "labels where there are none": (["train", "{plain}", "--recipe", "cgan"], "needs labels"),
@@ -285,7 +290,7 @@ BAD = {
     "a run that is not there": (["resume", "nothing"], "nothing"),
     "a run to sample that is not there": (["sample", "nothing"], "nothing"),
     "a label that is not there": (["sample", "{trained}", "--label", "horse"], "cat, dog"),
-    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "exclude each other"),
+    "two kinds at once": (["sample", "{trained}", "--grid", "--npz"], "mutually exclusive"),
     "no samples": (["sample", "{trained}", "-n", "0"], "at least 1"),
     "a checkpoint that is not there": (["sample", "{trained}", "--checkpoint", "7"], "64"),
     "an existing run folder": (["train", "{folder}", "--out", "{trained}"], "never overwritten"),
@@ -534,3 +539,12 @@ def test_ctrl_c_finishes_the_turn_writes_a_checkpoint_and_prints_how_to_continue
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["images"]
     assert (out / f"weights-{last:09d}.safetensors").exists()
     assert cli.run(["resume", str(out), "--images", str(last + 8)]) == 0
+
+
+def test_a_damaged_run_is_listed_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "0001-a").mkdir()
+    (tmp_path / "0001-a" / "run.json").write_text('{\n"recipe": "dc')
+    assert cli.run(["runs", "--root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["0001-a", "(damaged)"]
+    assert "run.json is not valid JSON (line 2). Restore it from a copy" in lines[2]

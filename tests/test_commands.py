@@ -50,9 +50,9 @@ def last_weights(run: Run) -> bytes:
 
 def test_reserved_names_are_the_arguments_of_train() -> None:
     own = {name for name in inspect.signature(commands.train).parameters if name != "options"}
-    assert own | {*CALL_OPTIONS} == {*settings.CALL}
-    assert settings.reserved() == {*settings.CALL, *settings.catalogue()}
-    assert {field.name for field in fields(Setup)} - {"why"} == {field.name for field in fields(settings.Machine)}
+    assert own | {*CALL_OPTIONS} == {*settings.TRAIN_ARGUMENTS}
+    assert settings.reserved_names() == {*settings.TRAIN_ARGUMENTS, *settings.all_settings()}
+    assert {field.name for field in fields(Setup)} - {"why"} == {field.name for field in fields(settings.HardwareSettings)}
     assert {field.name for field in fields(settings.Settings)} == {*settings.SECTIONS}
 
 
@@ -86,7 +86,7 @@ def test_resume_reports_missing_or_changed_data(folder: Path, cache: Path, tmp_p
         leafwing.resume(run.folder, images=32)
     shutil.rmtree(cache)
     shutil.rmtree(folder)
-    with pytest.raises(LeafwingError, match="not in the cache, and their source cannot be read"):
+    with pytest.raises(LeafwingError, match="not in the cache, and its source cannot be read"):
         leafwing.resume(run.folder, images=32)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
@@ -176,7 +176,7 @@ def test_a_training_cut_short_by_the_time_limit_ends_with_a_warning(
     assert cli.run(["train", str(folder), "--images=10M", "--time=0.3s", f"--out={tmp_path / 'run'}", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     shown = Run(tmp_path / "run").records()[-1]["images"]
-    assert lines[0].startswith(f"stopped after {shown:,} images")
+    assert lines[0].startswith(f"stopped early after {shown:,} images")
     assert f"after {shown:,} of 10,000,000 images" in lines[-2]
     assert "poor" in lines[-2]
     assert lines[-1].endswith(f"resume {tmp_path / 'run'}")
@@ -197,16 +197,27 @@ def test_a_resume_that_would_overwrite_newer_weights_is_refused(folder: Path, tm
     else:
         (run.folder / "resume.pt").write_bytes(old)
     before = contents(run.folder)
-    with pytest.raises(LeafwingError, match=r"weights of 32 images.*resume\.pt.*train --from"):
+    with pytest.raises(LeafwingError, match=r"weights at 32 images.*resume\.pt.*train --from"):
         leafwing.resume(run.folder, images="+16")
     assert contents(run.folder) == before
     assert leafwing.Model.load(run).sample(2).isfinite().all()
 
 
+def test_resuming_to_fewer_images_or_without_the_newest_weights_says_what_to_do(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, out=tmp_path / "run", images=32, save_every=16, **TINY)
+    with pytest.raises(LeafwingError, match=r"already been trained on 32 images, so --images 16 is too low"):
+        leafwing.resume(run.folder, images=16)
+    with pytest.raises(LeafwingError, match=r"all of its 32 images; continue with .* --images \+100k"):
+        leafwing.resume(run.folder)
+    run.weights()[32].unlink()
+    with pytest.raises(LeafwingError, match=r"newest checkpoint \(32 images\) is missing.*--checkpoint 16"):
+        leafwing.resume(run.folder, images="+16")
+
+
 def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "runs" / "0001-a", images=16, **TINY)
     before = contents(run.folder)
-    with pytest.raises(LeafwingError, match="images '999999999999999999999'"):
+    with pytest.raises(LeafwingError, match="--images 999999999999999999999"):
         leafwing.resume(run.folder, images="999999999999999999999")
     assert contents(run.folder) == before
     (tmp_path / "runs" / "0002-b").mkdir()
@@ -275,7 +286,7 @@ from leafwing.parts.plays import duel, generating
 
 def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
     """A test."""
-    data.need_labelled("few")
+    data.require_labelled("few")
     z = priors.by_name("normal", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -322,10 +333,10 @@ def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, t
     ("stream", "message"),
     [
         ({}, "needs a number of labelled samples, as in --labelled 100"),
-        ({"labelled": 0}, "labelled 0"),
+        ({"labelled": 0}, "--labelled 0"),
         ({"labelled": 4}, "has no labels"),
         ({"labelled_seed": 4}, "needs --labelled"),
-        ({"labelled": 4, "labelled_seed": 2**32}, "labelled_seed 4294967296: must be from 0"),
+        ({"labelled": 4, "labelled_seed": 2**32}, "--labelled-seed 4294967296: must be from 0"),
     ],
 )
 def test_an_impossible_labelled_stream_writes_nothing(
@@ -364,7 +375,7 @@ def test_the_table_of_runs_includes_a_damaged_one(folder: Path, tmp_path: Path) 
     (root / "0002-broken" / "run.json").write_text("{")
     table = commands.table(root)
     assert [row["run"] for row in table] == ["0001-dcgan-pictures", "0002-broken"]
-    assert "cannot be read" in table[1]["error"]
+    assert "is not valid JSON" in table[1]["error"]
     assert json.dumps(table)
 
 
@@ -396,7 +407,7 @@ def test_many_samples_are_never_all_in_memory_as_floats(
     written = sorted(result["folder"].iterdir())
     assert [path.name for path in written] == [f"{i:06d}-{('cat', 'dog')[i % 2]}.png" for i in range(150)]
     assert all(np.array_equal(np.asarray(Image.open(path)), pixels) for path, pixels in zip(written, expected, strict=True))
-    assert result["grid"].read_bytes() == pictures.png(pictures.tile(pictures.enlarged(expected)))
+    assert result["grid"].read_bytes() == pictures.png(pictures.tile(pictures.upscale(expected)))
 
 
 def test_precision_of_sampling_is_independent_of_training(
@@ -427,7 +438,7 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
     result = commands.sample(run.folder, 3, seed=1, sweep="code0=-2:2", out=tmp_path / "a.png")
     latents = model.sweep(model.latents(3, 1), "code0", [-2 + 4 * i / 9 for i in range(10)])
     assert result.read_bytes() == pictures.png(
-        pictures.tile(pictures.enlarged(pictures.to_pixels(model.generate(latents))), 10)
+        pictures.tile(pictures.upscale(pictures.to_pixels(model.generate(latents))), 10)
     )
     path = commands.sample(run.folder, 2, sweep="category")
     assert path.name.endswith("-seed0-n2-category.png")
@@ -443,7 +454,7 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_sweep_and_all_labels_exclude_each_other(trained: Run) -> None:
-    with pytest.raises(LeafwingError, match="exclude each other"):
+    with pytest.raises(LeafwingError, match="mutually exclusive"):
         commands.sample(trained.folder, 2, label="all", sweep="code0=0:1")
     with pytest.raises(LeafwingError, match="no named parts"):
         commands.sample(trained.folder, 2, sweep="code0=0:1")
@@ -486,4 +497,4 @@ def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:
     assert plan["why"]["layout"] == "as requested"
     assert plan["why"].keys() >= {"device", "precision", "threads", "fused", "capture", "compile", "resident"}
     message = describe_plan(plan)
-    assert "capture     no (cpu has no graphs)" in message
+    assert "CUDA graphs not on cpu" in message

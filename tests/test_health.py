@@ -54,14 +54,14 @@ def test_a_healthy_log_raises_no_alarm() -> None:
 
 
 def numbers(alarms: list[health.Alarm], words: str) -> list[tuple[int, int]]:
-    return [(alarm.since, alarm.raised) for alarm in alarms if words in alarm.about]
+    return [(alarm.since, alarm.raised) for alarm in alarms if words in alarm.symptom]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_detected_in_time_and_its_end_too(fault: str) -> None:
     kind, words, checks, signals = FAULTS[fault]
     ill = log(*[{}] * 30, *[signals] * 12, *[{}] * 20)
-    (alarm,) = (one for one in health.alarms(ill) if words in one.about)
+    (alarm,) = (one for one in health.alarms(ill) if words in one.symptom)
     assert alarm.kind == kind
     assert alarm.value > alarm.threshold
     assert 3000 < alarm.since < alarm.raised
@@ -90,7 +90,7 @@ def test_a_winning_critic_is_an_alarm_only_if_the_samples_stall() -> None:
 
 def test_a_player_that_does_not_move_may_keep_its_weights() -> None:
     resting = log(*[{"D/weights": 10.0}] * 20)
-    assert [alarm.about for alarm in health.alarms(resting)] == ["the weights of D have stopped changing"]
+    assert [alarm.symptom for alarm in health.alarms(resting)] == ["the weights of D have stopped changing"]
     for one in resting:
         del one["costs"]["D/adversarial"]
     assert health.alarms(resting) == []
@@ -100,9 +100,9 @@ def test_a_player_with_a_decayed_learning_rate_may_keep_its_weights() -> None:
     fading = log(*[{"D/rate": 1e-3 * 0.8**check, "D/weights": 10 + 0.8**check} for check in range(80)])
     assert health.alarms(fading) == []
     early = log(*[{"D/rate": 1e-3, "D/weights": 10 + 0.8**check} for check in range(80)])
-    assert [alarm.about for alarm in health.alarms(early)] == ["the weights of D have stopped changing"]
+    assert [alarm.symptom for alarm in health.alarms(early)] == ["the weights of D have stopped changing"]
     never = log(*[{"D/rate": 0.0, "D/weights": 10.0} for _ in range(20)])
-    assert [alarm.about for alarm in health.alarms(never)] == ["the weights of D have stopped changing"]
+    assert [alarm.symptom for alarm in health.alarms(never)] == ["the weights of D have stopped changing"]
 
 
 def test_missing_signals_raise_no_alarm() -> None:
@@ -128,9 +128,9 @@ def test_every_kind_has_advice_and_every_alarm_is_valid_json() -> None:
 
 
 def test_the_summary_is_one_line() -> None:
-    assert health.summary([]) == "not monitored"
-    assert health.summary(log({}, {})) == "no alarm in 2 checks"
+    assert health.summary([]) == "not checked (run shorter than one check interval)"
+    assert health.summary(log({}, {})) == "2 checks, no alarms"
     ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
     assert "(3.1k to the end)" in health.summary(ill)
     back = {"images": 100, "costs": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
-    assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); no alarm in 2 checks"
+    assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); 2 checks, no alarms"

@@ -15,7 +15,7 @@ from leafwing.game import Abilities, DataSpec, Game, Player
 from leafwing.model import Model
 from leafwing.parts.plays import generating
 from leafwing.parts.priors import Normal
-from leafwing.pictures import sheet
+from leafwing.pictures import sample_sheet
 
 pytestmark = pytest.mark.machine
 
@@ -299,7 +299,7 @@ def test_an_unconditional_model_has_no_labels(plain: Model) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("bea", "no class 'bea'; did you mean bee.*there are: ant, bee, 2"),
+        ("bea", "no class 'bea'; did you mean bee.*[Aa]vailable: ant, bee, 2"),
         (3, "no class 3: this run has 3 classes, 0 to 2"),
         (-1, "no class -1"),
         ("-1", "no class -1"),
@@ -314,7 +314,7 @@ def test_an_unknown_label_is_an_error_that_lists_the_known_ones(conditions: Mode
 
 
 @pytest.mark.parametrize(
-    ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed=-1"), (1, 2**32, "seed=4294967296")]
+    ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed -1"), (1, 2**32, "seed 4294967296")]
 )
 def test_invalid_numbers_are_rejected_by_name(plain: Model, n: int, seed: int, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):
@@ -509,7 +509,7 @@ def test_without_real_combinations_attributes_are_random_and_categories_valid() 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"smilng": 1}, "did you mean smiling.*there are: smiling, colour, old"),
+        ({"smilng": 1}, "did you mean smiling.*[Aa]vailable: smiling, colour, old"),
         ({"smiling": 2}, "smiling must be 0 or 1"),
         ({"smiling": "maybe"}, "smiling must be 0 or 1"),
         ({"colour": "rad"}, "no value 'rad'; did you mean red.*blue, green, red"),
@@ -535,4 +535,4 @@ def test_a_model_with_attributes_only_rejects_a_label(faces: Model) -> None:
 
 def test_the_sheet_of_a_model_with_attributes_is_deterministic(faces: Model) -> None:
     for model in (faces, attributed("both")):
-        assert sheet(model).tobytes() == sheet(model).tobytes()
+        assert sample_sheet(model).tobytes() == sample_sheet(model).tobytes()

@@ -33,6 +33,15 @@ def test_an_old_run_loads_samples_and_continues(tmp_path: Path) -> None:
     assert "training" not in Run(run.folder).config, "it is written in sections now"
 
 
+def test_the_former_names_of_the_rollback_settings_are_read(tmp_path: Path) -> None:
+    config = json.loads((OLD.with_name("old_run_renamed") / "run.json").read_text(encoding="utf-8"))
+    config["watching"] = {"health": "roll_back", "roll_backs": 2}
+    (tmp_path / "run.json").write_text(json.dumps(config), encoding="utf-8")
+    shutil.copy(OLD.with_name("old_run_renamed") / "recipe.py", tmp_path)
+    watching = Run(tmp_path).settings.watching
+    assert (watching.health, watching.max_rollbacks) == ("rollback", 2)
+
+
 def test_options_of_an_earlier_recipe_are_read_by_their_present_names(tmp_path: Path) -> None:
     shutil.copytree(OLD.with_name("old_run_renamed"), tmp_path / "run")
     (tmp_path / "run" / "samples").mkdir()
@@ -54,7 +63,7 @@ def test_a_changed_recipe_is_still_refused(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert run.config["options"]["together"] == 3
     with pytest.raises(UntrustedRecipe):
-        run.game()
+        run.build_game()
 
 
 def test_earlier_versions_name_options_that_exist() -> None:

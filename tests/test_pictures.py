@@ -148,7 +148,7 @@ def test_small_images_are_enlarged_in_a_grid() -> None:
     assert pictures.grid(shades(1, 8, 16), gap=0).size == (64, 32)
     assert pictures.grid(shades(1, 28, 28), gap=0).size == (28, 28)
     noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    grown = pictures.enlarged(noise)
+    grown = pictures.upscale(noise)
     assert all((grown[:, y::2, x::2] == noise).all() for y in (0, 1) for x in (0, 1))
 
 

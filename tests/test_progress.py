@@ -144,3 +144,11 @@ def test_an_error_in_the_training_passes_through() -> None:
     for screen in (Reporter(), ConsoleReporter()):
         with pytest.raises(RuntimeError, match="mine"), screen.training(0, 10, None):
             raise RuntimeError("mine")
+
+
+def test_more_images_than_requested_leave_no_negative_time(clock: Seconds, capfd: pytest.CaptureFixture[str]) -> None:
+    screen = ConsoleReporter()
+    with screen.training(0, 100, None):
+        clock.now += 1
+        screen.tick({**RECORD, "images": 128})
+    assert capfd.readouterr().err.startswith("128/128 images  128 images/s  0s left")

@@ -18,7 +18,7 @@ from bare_run import OPTIONS, SPEC, config, create
 from leafwing import recipes
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import SGD, Abilities, DataSpec, Game, Player, Round, Term, Turn
-from leafwing.runs import SAVED, Best, DataConfig, Run, checked, folders, refuse_existing
+from leafwing.runs import SAVED, BestCheckpoint, DataConfig, Run, convert_json, folders, refuse_existing
 
 
 @pytest.fixture
@@ -163,17 +163,17 @@ def test_a_run_is_opened_by_folder_name_number_or_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["3", "0001-dcgan", "lost", "0"])
 def test_an_unknown_run_is_an_error_that_lists_the_existing_ones(tmp_path: Path, name: str) -> None:
     run = create(root=tmp_path)
-    with pytest.raises(LeafwingError, match=f"no run '{name}'; runs in .*: {run.name}"):
+    with pytest.raises(LeafwingError, match=f"no run '{name}' in .*; available: {run.name}"):
         Run.open(name, root=tmp_path)
 
 
 def test_last_without_any_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match=r"no run 'last'; runs in .*: none"):
+    with pytest.raises(LeafwingError, match=r"no runs in .* yet: train one first"):
         Run.open("last", root=tmp_path)
 
 
 def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match=r"is not a run folder: it has no run\.json"):
+    with pytest.raises(LeafwingError, match=r"is not a run folder, because it has no run\.json"):
         Run.open(tmp_path)
 
 
@@ -194,13 +194,13 @@ def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
 )
 def test_damaged_settings_name_the_file(run: Run, text: str) -> None:
     (run.folder / "run.json").write_text(text, encoding="utf-8")
-    with pytest.raises(LeafwingError, match=r"run\.json(: | cannot be read: )"):
+    with pytest.raises(LeafwingError, match=r"run\.json(: | cannot be read: | is not valid JSON)"):
         Run(run.folder)
 
 
 def test_settings_that_are_not_text_name_the_file(run: Run) -> None:
     (run.folder / "run.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(LeafwingError, match=r"run\.json cannot be read: "):
+    with pytest.raises(LeafwingError, match=r"run\.json is not valid JSON"):
         Run(run.folder)
 
 
@@ -212,7 +212,7 @@ def test_a_missing_section_is_named(run: Run, missing: str) -> None:
 
     def use() -> None:
         opened = Run(run.folder)
-        opened.game()
+        opened.build_game()
         opened.update()
 
     with pytest.raises(LeafwingError, match=rf"run\.json.*{missing}"):
@@ -222,21 +222,21 @@ def test_a_missing_section_is_named(run: Run, missing: str) -> None:
 def test_unknown_options_of_the_recipe_are_an_error(run: Run) -> None:
     (run.folder / "run.json").write_text(json.dumps(config(options={"wings": 2})))
     with pytest.raises(LeafwingError, match=r"recipe dcgan .*wings"):
-        Run(run.folder).game()
+        Run(run.folder).build_game()
 
 
 def test_the_data_section_survives_json() -> None:
     for spec in (SPEC, DataSpec(0, 0, 2)):
         data = DataConfig(source="x", options={}, fingerprint="f", samples=1, rejected=0, labelled=4, spec=spec)
-        assert checked(Path("run.json"), json.loads(json.dumps(data.as_dict())), DataConfig) == data
+        assert convert_json(Path("run.json"), json.loads(json.dumps(data.as_dict())), DataConfig) == data
 
 
 def test_changed_settings_are_saved(run: Run) -> None:
     longer = replace(run.settings, schedule=replace(run.settings.schedule, images=5000, time=60.0))
-    run.update(longer, best=Best(64, "kid", 0.5))
+    run.update(longer, best=BestCheckpoint(64, "kid", 0.5))
     again = Run(run.folder)
     assert again.settings == longer
-    assert again.history.best == Best(64, "kid", 0.5)
+    assert again.history.best == BestCheckpoint(64, "kid", 0.5)
     assert again.config["options"] == OPTIONS
 
 
@@ -279,7 +279,7 @@ def test_a_run_from_before_settings_had_sections_loads(run: Run) -> None:
         60,
         7,
     )
-    assert again.history.best == Best(50, "kid", 0.5)
+    assert again.history.best == BestCheckpoint(50, "kid", 0.5)
 
 
 def test_names_outside_ascii_stay_readable(tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_a_run_without_weights_explains_why(run: Run) -> None:
 def test_missing_weights_are_an_error_that_lists_the_existing_ones(run: Run) -> None:
     save(run, 100)
     save(run, 200)
-    with pytest.raises(LeafwingError, match=r"no weights of 1,500 images; it has: 100, 200"):
+    with pytest.raises(LeafwingError, match=r"no checkpoint at 1,500 images; available: 100, 200"):
         run.load_weights(game(), 1500)
 
 

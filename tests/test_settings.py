@@ -12,12 +12,20 @@ from leafwing import cli, commands, settings
 from leafwing.cli.shared import with_settings
 from leafwing.cli.train import command as train_command
 from leafwing.errors import LeafwingError
-from leafwing.settings import Machine, Settings, Watching, catalogue, non_defaults, separated, updated
+from leafwing.settings import (
+    HardwareSettings,
+    HealthSettings,
+    Settings,
+    all_settings,
+    non_defaults,
+    replace_fields,
+    split_keywords,
+)
 
 CLI = sorted(Path(cli.__file__).parent.glob("*.py"))
 HOMONYMS = {"compile", "images", "seed"}
 """Options of other commands that share a name with a setting of `train`, but mean something else there."""
-CLOSED = [setting for setting in catalogue().values() if setting.closed]
+CLOSED = [setting for setting in all_settings().values() if setting.is_closed]
 
 
 @pytest.mark.parametrize("path", CLI, ids=lambda path: path.stem)
@@ -25,8 +33,8 @@ def test_no_command_declares_a_setting_or_its_choices_again(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "command"]
     declared = {argument.arg for node in functions for argument in [*node.args.args, *node.args.kwonlyargs]}
-    assert not (declared & catalogue().keys()) - HOMONYMS, "use with_settings"
-    choices = [set(setting.choices) for setting in catalogue().values() if setting.choices]
+    assert not (declared & all_settings().keys()) - HOMONYMS, "use with_settings"
+    choices = [set(setting.choices) for setting in all_settings().values() if setting.choices]
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript | ast.Tuple | ast.List):
             texts = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
@@ -35,38 +43,38 @@ def test_no_command_declares_a_setting_or_its_choices_again(path: Path) -> None:
 
 def test_every_setting_is_an_option_of_train() -> None:
     signature = inspect.signature(train_command(["digits"]))
-    assert catalogue().keys() <= signature.parameters.keys()
-    assert all(signature.parameters[name].default is None for name in catalogue())
+    assert all_settings().keys() <= signature.parameters.keys()
+    assert all(signature.parameters[name].default is None for name in all_settings())
 
 
 @pytest.mark.parametrize("setting", CLOSED, ids=lambda setting: setting.name)
 def test_another_value_than_the_choices_is_answered_with_them(setting: settings.Setting, tmp_path: Path) -> None:
     assert all(setting.convert(choice) == choice for choice in setting.choices)
-    message = f"{setting.name} 'nonsense': choose from {', '.join(setting.choices)}"
+    message = f"--{setting.name.replace('_', '-')} nonsense: choose from {', '.join(setting.choices)}"
     with pytest.raises(LeafwingError, match=message):
-        separated({setting.name: "nonsense"})
+        split_keywords({setting.name: "nonsense"})
     with pytest.raises(LeafwingError, match=message):
         commands.train("digits", out=tmp_path / "run", **{setting.name: "nonsense"})
     assert not (tmp_path / "run").exists()
 
 
 def test_a_settings_object_is_checked_too(tmp_path: Path) -> None:
-    wrong = Settings(watching=Watching(health="pray"))  # type: ignore[arg-type]
-    with pytest.raises(LeafwingError, match="health 'pray': choose from warn, stop, roll_back, off"):
+    wrong = Settings(watching=HealthSettings(health="pray"))  # type: ignore[arg-type]
+    with pytest.raises(LeafwingError, match="--health pray: choose from warn, stop, rollback, off"):
         commands.train("digits", settings=wrong, out=tmp_path / "run")
 
 
 def test_reading_options_are_checked_alike_by_every_command(tmp_path: Path) -> None:
     for command in (commands.doctor, commands.show, commands.train):
-        with pytest.raises(LeafwingError, match="fit 'squash': choose from crop, pad, stretch"):
+        with pytest.raises(LeafwingError, match="--fit squash: choose from crop, pad, stretch"):
             command("digits", fit="squash")  # type: ignore[operator]
 
 
 def test_settings_by_name_are_those_that_differ_from_the_defaults() -> None:
-    changed = Settings(machine=Machine(threads=2), watching=Watching(health="off"))
+    changed = Settings(machine=HardwareSettings(threads=2), watching=HealthSettings(health="off"))
     assert non_defaults(Settings()) == {}
     assert non_defaults(changed) == {"health": "off", "threads": 2}
-    assert updated(Machine(), {"threads": 2, "health": "off"}) == Machine(threads=2)
+    assert replace_fields(HardwareSettings(), {"threads": 2, "health": "off"}) == HardwareSettings(threads=2)
 
 
 def test_flags_keep_the_help_of_the_setting_and_may_name_another_default() -> None:
@@ -77,5 +85,5 @@ def test_flags_keep_the_help_of_the_setting_and_may_name_another_default() -> No
     parameters = inspect.signature(command).parameters
     assert list(parameters) == ["run", "fit", "device"]
     helps = {name: parameters[name].annotation.__metadata__[0].help for name in ("fit", "device")}
-    assert helps["fit"] == catalogue()["fit"].help.replace("Default: crop.", "Default: as before.")
+    assert helps["fit"] == all_settings()["fit"].help.replace("Default: crop.", "Default: as before.")
     assert helps["device"] == "Continue on another device. Default: as before."

@@ -99,7 +99,7 @@ def test_training_restores_the_number_of_threads(tmp_path: Path) -> None:
 def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
     """Training with two threads becomes slow at `fewer_from` images; returns the number of threads at each tick."""
     seen: list[int] = []
-    look = watching.Threads.check
+    look = watching.ThreadMonitor.check
 
     def told(self: Any, tick: Any) -> dict[str, Any]:
         seen.append(torch.get_num_threads())
@@ -109,7 +109,7 @@ def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
         )
         return look(self, plain)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(watching.Threads, "check", told)
+    monkeypatch.setattr(watching.ThreadMonitor, "check", told)
     monkeypatch.setattr(
         watching, "measure_thread_speeds", lambda *counts: {count: 100.0 if count == 1 else 30.0 for count in counts}
     )
@@ -163,6 +163,6 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
 
 def test_threads_are_a_number_or_auto(tmp_path: Path) -> None:
     for wrong in ("many", "1.5", "-2"):
-        with pytest.raises(LeafwingError, match="threads '"):
+        with pytest.raises(LeafwingError, match="--threads "):
             leafwing.train("ring", out=tmp_path / "run", **TINY, threads=wrong)
     assert not (tmp_path / "run").exists()

@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
 
 def trained(run: Run) -> Run:
     torch.manual_seed(0)
-    run.save_checkpoint(run.game(), {"images": 50}, last=1, milestone=0)
+    run.save_checkpoint(run.build_game(), {"images": 50}, last=1, milestone=0)
     return run
 
 
@@ -29,7 +29,7 @@ def test_an_installed_recipe_needs_no_trust(tmp_path: Path) -> None:
     folder = trained(create(tmp_path / "r")).folder
     opened = Run(folder)
     assert opened.recipe_is_installed()
-    assert opened.function() is recipes.find("dcgan")
+    assert opened.recipe_function() is recipes.find("dcgan")
     model = Model.load(folder)
     assert model.images == 50
     assert model.sample(2).shape == (2, 3, 16, 16)
@@ -46,7 +46,7 @@ def test_a_changed_recipe_is_shown_and_not_executed(tmp_path: Path) -> None:
     run = trained(create(tmp_path / "r"))
     path = run.folder / "recipe.py"
     path.write_text(path.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()  # mischief\n")
-    for use in (Run(run.folder).function, Run(run.folder).game, lambda: Model.load(run.folder)):
+    for use in (Run(run.folder).recipe_function, Run(run.folder).build_game, lambda: Model.load(run.folder)):
         with pytest.raises(
             UntrustedRecipe, match=r"# mischief\n(.|\n)*recipe\.py \(above\) is not an installed recipe.*--trust"
         ):
@@ -63,8 +63,8 @@ def test_a_recipe_with_the_name_of_an_installed_one_is_not_trusted(tmp_path: Pat
     run = Run.create(config(), own, out=tmp_path / "r")
     assert not run.recipe_is_installed()
     with pytest.raises(UntrustedRecipe):
-        Run(run.folder).function()
-    assert Run(run.folder, trust=True).function()(None) == "mine"  # type: ignore[comparison-overlap]
+        Run(run.folder).recipe_function()
+    assert Run(run.folder, trust=True).recipe_function()(None) == "mine"  # type: ignore[comparison-overlap]
 
 
 def test_a_run_of_a_custom_recipe_is_rebuilt_from_its_folder_alone(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_run_of_a_custom_recipe_is_rebuilt_from_its_folder_alone(tmp_path: Pat
     own.write_text("def mine(data, *, size: int = 3):\n    return ('built', data, size)\n")
     run = Run.create(config("mine", options={"size": 5}), own, out=tmp_path / "r")
     own.unlink()
-    assert Run(run.folder, trust=True).game() == ("built", SPEC, 5)
+    assert Run(run.folder, trust=True).build_game() == ("built", SPEC, 5)
 
 
 def test_a_custom_recipe_may_contain_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ def test_a_custom_recipe_may_contain_dataclasses_and_postponed_annotations(tmp_p
     own.write_text(text + "def mine(data):\n    return Box().size\n")
     assert recipes.find(str(own))(SPEC) == 3  # it trains
     run = Run.create(config("mine", options={}), own, out=tmp_path / "r")
-    assert Run(run.folder, trust=True).function()(SPEC) == 3
+    assert Run(run.folder, trust=True).recipe_function()(SPEC) == 3
 
 
 def test_a_missing_recipe_is_named(run: Run) -> None:
     (run.folder / "recipe.py").unlink()
     with pytest.raises(LeafwingError, match=r"run has no recipe\.py"):
-        Run(run.folder).function()
+        Run(run.folder).recipe_function()
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_a_missing_recipe_is_named(run: Run) -> None:
 def test_a_trusted_recipe_that_is_broken_is_named(run: Run, text: str, message: str) -> None:
     (run.folder / "recipe.py").write_text(text)
     with pytest.raises(LeafwingError, match=rf"recipe\.py .*{message}"):
-        Run(run.folder, trust=True).function()
+        Run(run.folder, trust=True).recipe_function()
 
 
 def test_a_recipe_identical_to_the_installed_one_is_not_executed(run: Run) -> None:
-    assert Run(run.folder, trust=True).function() is recipes.find("dcgan")
+    assert Run(run.folder, trust=True).recipe_function() is recipes.find("dcgan")
 
 
 def test_loading_by_name_and_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = trained(create())
     torch.manual_seed(1)
-    run.save_checkpoint(run.game(), {"images": 90}, last=2, milestone=0)
+    run.save_checkpoint(run.build_game(), {"images": 90}, last=2, milestone=0)
     assert Model.load("1").images == Model.load("last").images == Model.load(run.name).images == 90
     assert Model.load(run, checkpoint=50).images == 50
     assert not torch.equal(Model.load("1", checkpoint=50).sample(1), Model.load("1").sample(1))
-    with pytest.raises(LeafwingError, match="no weights of 70 images; it has: 50, 90"):
+    with pytest.raises(LeafwingError, match="no checkpoint at 70 images; available: 50, 90"):
         Model.load("1", checkpoint=70)

@@ -1,4 +1,4 @@
-"""The responses to health alarms: warnings, stopping, roll-backs; and kills during a roll-back."""
+"""The responses to health alarms: warnings, stopping, rollbacks; and kills during a rollback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from leafwing.commands.watching import Monitor
 from leafwing.engine import Engine
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Reporter
-from leafwing.runs import Best, Run
+from leafwing.runs import BestCheckpoint, Run
 
 TINY: dict[str, Any] = {
     "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",
@@ -49,7 +49,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check every 32 images of TINY."""
-    monkeypatch.setattr(health, "BATCHES", 8)
+    monkeypatch.setattr(health, "CHECK_INTERVAL", 8)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def last_weights(run: Run) -> bytes:
 def alarm_at(
     at: int, since: int, times: int = 1, kind: str = "collapse"
 ) -> Callable[[list[dict[str, Any]]], list[health.Alarm]]:
-    """Raises an alarm at `at` images about a symptom since `since`, until there were `times` roll-backs."""
+    """Raises an alarm at `at` images about a symptom since `since`, until there were `times` rollbacks."""
 
     def alarms(records: list[dict[str, Any]]) -> list[health.Alarm]:
         checks = [record["images"] for record in records if "health" in record and record["images"] >= at]
@@ -85,7 +85,7 @@ def test_monitoring_does_not_change_a_run(unmonitored: Run, often: None, tmp_pat
     assert not any("health" in record for record in unmonitored.records())
     assert health.alarms(watched.records()) == []
     assert recorder.warnings == []
-    assert (watched.settings.watching.health, watched.settings.watching.roll_backs) == ("warn", 3)
+    assert (watched.settings.watching.health, watched.settings.watching.max_rollbacks) == ("warn", 3)
 
 
 def test_an_alarm_is_reported_once_and_logged(
@@ -120,10 +120,10 @@ def test_training_stops_with_a_checkpoint_and_can_be_resumed(
 
 
 def test_an_unknown_response_is_rejected(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match="health 'pray': choose from warn, stop, roll_back, off"):
+    with pytest.raises(LeafwingError, match="--health pray: choose from warn, stop, rollback, off"):
         leafwing.train("ring", out=tmp_path / "run", health="pray", **TINY)
-    with pytest.raises(LeafwingError, match="roll_backs -1"):
-        leafwing.train("ring", out=tmp_path / "run", roll_backs=-1, **TINY)
+    with pytest.raises(LeafwingError, match="--max-rollbacks -1"):
+        leafwing.train("ring", out=tmp_path / "run", max_rollbacks=-1, **TINY)
     assert not (tmp_path / "run").exists()
 
 
@@ -142,7 +142,7 @@ def test_training_rolls_back_before_the_symptom_and_continues_at_lower_rates(
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
     recorder = Recorder()
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=recorder, **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", progress=recorder, **TINY)
     back = {"from": 192, "to": 96, "why": "collapse", "rate": 0.5}
     assert run.stop_reason == "images"
     assert list(run.history.rolled_back) == [back]
@@ -163,14 +163,14 @@ def test_training_rolls_back_before_the_symptom_and_continues_at_lower_rates(
     assert state["rate"] == 0.5
     assert [group["lr"] for record in state["optimisers"].values() for group in record["param_groups"]] == [1e-4, 1e-4]
     seconds = [record["seconds"] for record in records]
-    assert seconds == sorted(seconds), "the time before the roll-back counts"
+    assert seconds == sorted(seconds), "the time before the rollback counts"
 
 
 def test_training_stops_after_the_maximum_number_of_roll_backs(
     unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, times=9))
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", roll_backs=2, **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", max_rollbacks=2, **TINY)
     assert run.stop_reason == "unhealthy"
     assert [record["rate"] for record in run.history.rolled_back] == [0.5, 0.25]
     assert run.records()[-1]["images"] == 128
@@ -187,7 +187,7 @@ def test_alarms_that_lower_rates_cannot_resolve_only_warn(
 ) -> None:
     monkeypatch.setattr(health, "alarms", alarm_at(at=125, since=75, kind="overfit"))
     recorder = Recorder()
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", progress=recorder, **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", progress=recorder, **TINY)
     assert run.stop_reason == "images"
     assert len(recorder.warnings) == 1
     assert last_weights(run) == last_weights(unmonitored)
@@ -210,13 +210,13 @@ def test_training_rolls_back_after_a_nan(
     unmonitored: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inject_nan(monkeypatch, at=144)
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", **TINY)
     assert list(run.history.rolled_back) == [{"from": 144, "to": 128, "why": "nan", "rate": 0.5}]
     assert run.records()[-1]["images"] == 256
     assert not any("diverged" in record for record in run.records())
     inject_nan(monkeypatch, at=144, once=False)
     with pytest.raises(Diverged, match=r"player G .* the last good checkpoint has 128 images"):
-        leafwing.train("ring", out=tmp_path / "other", health="roll_back", roll_backs=2, **TINY)
+        leafwing.train("ring", out=tmp_path / "other", health="rollback", max_rollbacks=2, **TINY)
     other = Run(tmp_path / "other")
     assert len(other.history.rolled_back) == 2
     (alarm,) = health.alarms(other.records())
@@ -233,7 +233,7 @@ def test_without_roll_backs_a_nan_ends_training(
 
 
 KILLS: dict[str, tuple[Any, str, str]] = {
-    # Where the process ends: at the first call of this function during a roll-back with this text in an argument.
+    # Where the process ends: at the first call of this function during a rollback with this text in an argument.
     "before the checkpoint is in place": (files, "write", "resume.pt"),
     "before anything is removed": (Monitor, "_rewind_folder", ""),
     "before the log says so": (Run, "log", "rolled_back"),
@@ -253,11 +253,11 @@ def test_a_roll_back_removes_metrics_and_grids_of_later_checkpoints(
             rows = [{"metric": "modes", "images": images, "value": 1.0} for images in (96, 128)]
             (monitor.run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             (monitor.run.samples / "000000128.png").write_bytes(b"")
-            monitor.run.update(best=Best(128, "modes", 1.0))
+            monitor.run.update(best=BestCheckpoint(128, "modes", 1.0))
         return measure(monitor, tick)
 
     monkeypatch.setattr(Monitor, "measure", noting)
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", **TINY)
     assert [json.loads(record)["images"] for record in (run.folder / "metrics.jsonl").read_text().splitlines()] == [96]
     assert Run(run.folder).history.best is None
     assert sorted(path.stem for path in run.samples.iterdir()) == ["000000000", "000000256"]
@@ -271,9 +271,9 @@ class Killed(Exception):
 def rolled_back_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A training with an alarm at 192 images, rolled back to 96."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(health, "BATCHES", 8)
+        patch.setattr(health, "CHECK_INTERVAL", 8)
         patch.setattr(health, "alarms", alarm_at(at=175, since=125))
-        return leafwing.train("ring", out=tmp_path_factory.mktemp("back") / "run", health="roll_back", **TINY)
+        return leafwing.train("ring", out=tmp_path_factory.mktemp("back") / "run", health="rollback", **TINY)
 
 
 @pytest.mark.parametrize("moment", KILLS)
@@ -297,7 +297,7 @@ def test_a_kill_during_a_roll_back_loses_nothing(
         patch.setattr(Monitor, "roll_back", noted)
         patch.setattr(home, name, killed)
         with pytest.raises(Killed):
-            leafwing.train("ring", out=tmp_path / "run", health="roll_back", **TINY)
+            leafwing.train("ring", out=tmp_path / "run", health="rollback", **TINY)
     resumed = leafwing.resume(tmp_path / "run")
     assert files_of(resumed) == files_of(rolled_back_run)
     assert lines_of(resumed) == lines_of(rolled_back_run)
@@ -307,9 +307,9 @@ def test_a_kill_during_a_roll_back_loses_nothing(
 def test_an_interrupted_training_rolls_back_at_the_same_point(
     rolled_back_run: Run, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped between the symptom and the alarm, after the roll-back, and in between."""
+    """Stopped between the symptom and the alarm, after the rollback, and in between."""
     monkeypatch.setattr(health, "alarms", alarm_at(at=175, since=125))
-    part = leafwing.train("ring", out=tmp_path / "part", health="roll_back", **TINY | {"images": 160})
+    part = leafwing.train("ring", out=tmp_path / "part", health="rollback", **TINY | {"images": 160})
     for images in (224, 256):
         part = leafwing.resume(part.folder, images=images)
     assert last_weights(part) == last_weights(rolled_back_run)
@@ -320,7 +320,7 @@ def test_copies_that_no_alarm_can_reach_are_removed(
     cache: Path, often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "REACH", 2)
-    run = leafwing.train("ring", out=tmp_path / "run", health="roll_back", keep_every=0, **TINY)
+    run = leafwing.train("ring", out=tmp_path / "run", health="rollback", keep_every=0, **TINY)
     states = sorted(int(path.stem.split("-")[1]) for path in run.folder.glob("resume-*.pt"))
     assert states == [160, 192, 224, 256]
     assert set(states) <= run.weights().keys()
@@ -350,7 +350,7 @@ def test_two_processes_roll_back_together(tmp_path: Path) -> None:
         "--log-every",
         "16",
         "--health",
-        "roll_back",
+        "rollback",
     ]
     words += [
         "--width",

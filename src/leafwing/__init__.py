@@ -1,4 +1,4 @@
-"""leafwing: from a folder of pictures to a trained, measured, explained and shippable GAN.
+"""Train, evaluate and analyse GANs on your own images.
 
 The public names. Each is loaded when it is first used, so that `import leafwing` takes no time.
 """

@@ -1,4 +1,4 @@
-"""Atomic file writes: after a crash, a full disk or a kill there is either the old file or the new one, never a partial one."""
+"""Atomic file writes: after a crash or a full disk there is either the old file or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def json_lines(text: str, *, whole: bool = False) -> Iterator[dict[str, Any]]:
     """The objects in a text with one JSON object per line.
 
     Args:
-        text: the lines; the last one may have been cut short by a kill.
+        text: the lines; the last one may be incomplete, if the process was killed.
         whole: stop at the first unreadable line, as in a log that is only appended to, instead of skipping it.
     """
     for line in text.splitlines():

@@ -8,7 +8,7 @@ whether or not training was interrupted. docs/guide/health.md documents the thre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
@@ -23,11 +23,11 @@ Numbers = NDArray[np.float64]
 TINY, LARGEST = 1e-6, 1e30
 """Lower bound of divisors, and upper bound of reported values, because JSON has no infinity."""
 
-BATCHES, RECORDED, MOST = 32, 8, 2000
+CHECK_INTERVAL, CAPTURE_FACTOR, MAX_CHECKS = 32, 8, 2000
 """Batches between two checks; the factor by which this grows with captured turns, because a check is not captured and takes as long
-as a few captured rounds; and the maximum number of checks per training, because each one evaluates the whole history."""
+as a few captured rounds; and the maximum number of checks per run, because each one evaluates the whole history."""
 REACH = 16
-"""Checkpoints older than this many checks are not needed for a roll-back."""
+"""Checkpoints older than this many checks are not needed for a rollback."""
 
 ADVICE = {
     "collapse": "Lower learning rates (lr_g, lr_d) or a gradient penalty (recipes wgan_gp, r3gan) often help",
@@ -40,7 +40,7 @@ ADVICE = {
 }
 """Suggested remedies, by kind of alarm."""
 SLOWER_HELPS = ("collapse", "critic", "oscillation", "explosion", "nan")
-"""Alarms that lower learning rates may resolve, so that a roll-back makes sense."""
+"""Alarms that lower learning rates may resolve, so that a rollback makes sense."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Alarm:
 
     Args:
         kind: a key of `ADVICE`.
-        about: description of the symptom.
+        symptom: description of the symptom.
         since: images shown when the symptom first appeared.
         raised: images shown when the alarm was raised.
         until: images shown when the symptom was gone; None while it persists.
@@ -59,7 +59,7 @@ class Alarm:
     """
 
     kind: str
-    about: str
+    symptom: str
     since: int
     raised: int
     until: int | None
@@ -67,9 +67,13 @@ class Alarm:
     threshold: float
     advice: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """The alarm as plain JSON; its symptom has the key `about`."""
+        return {"about" if name == "symptom" else name: value for name, value in asdict(self).items()}
+
     def __str__(self) -> str:
         numbers = f" ({self.value:.3g} > {self.threshold:.3g})" if self.threshold else ""
-        return f"{self.about}, since {self.since:,} images{numbers}. {self.advice}"
+        return f"{self.symptom}, since {self.since:,} images{numbers}. {self.advice}"
 
 
 class Signals:
@@ -109,14 +113,14 @@ class Rule:
 
     Args:
         kind: kind of its alarms, a key of `ADVICE`.
-        about: description of the symptom.
+        symptom: description of the symptom.
         value: signals -> one value per check, (checks,); NaN where undefined.
         threshold: values above it are unhealthy.
         duration: number of consecutive unhealthy checks that raises an alarm.
     """
 
     kind: str
-    about: str
+    symptom: str
     value: Callable[[Signals], Numbers]
     threshold: float
     duration: int
@@ -231,7 +235,7 @@ RULES = (
 )
 """Rules for every game."""
 
-PLAYERS = (
+PLAYER_RULES = (
     ("explosion", "the weights of {} are growing rapidly", weight_growth, 2.0, 2),
     ("explosion", "the gradient norm of {} has exploded", gradient_burst, 1000.0, 2),
     ("still", "the gradient of {} has vanished", gradient_loss, 1e4, 3),
@@ -243,9 +247,9 @@ PLAYERS = (
 def rules(players: Iterable[str]) -> list[Rule]:
     """All rules for a game with these players."""
     per_player = [
-        Rule(kind, about.format(player), partial(value, player=player), threshold, duration)
+        Rule(kind, symptom.format(player), partial(value, player=player), threshold, duration)
         for player in players
-        for kind, about, value, threshold, duration in PLAYERS
+        for kind, symptom, value, threshold, duration in PLAYER_RULES
     ]
     return [*RULES, *per_player]
 
@@ -286,7 +290,7 @@ def _violations(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[
             until = images[end] if end < len(images) else None
             value = float(min(values[raised], LARGEST))
             yield Alarm(
-                rule.kind, rule.about, images[start], images[raised], until, value, rule.threshold, ADVICE[rule.kind]
+                rule.kind, rule.symptom, images[start], images[raised], until, value, rule.threshold, ADVICE[rule.kind]
             )
 
 
@@ -299,11 +303,12 @@ def summary(records: Iterable[Mapping[str, Any]]) -> str:
         for entry in (line["rolled_back"] for line in lines if "rolled_back" in line)
     ]
     parts += [
-        f"{alarm.about} ({show_count(alarm.since)} to {'the end' if alarm.until is None else show_count(alarm.until)})"
+        f"{alarm.symptom} ({show_count(alarm.since)} to {'the end' if alarm.until is None else show_count(alarm.until)})"
         for alarm in raised
     ]
     if not raised:
-        parts.append(f"no alarm in {checks} checks" if checks else "not monitored")
+        counted = "1 check" if checks == 1 else f"{checks} checks"
+        parts.append(f"{counted}, no alarms" if checks else "not checked (run shorter than one check interval)")
     return "; ".join(parts)
 
 
@@ -312,7 +317,7 @@ def interval(batch: int, images: int, *, recorded: bool = False) -> int:
 
     Args:
         batch: images per turn.
-        images: length of the training in images.
+        images: length of training in images.
         recorded: whether turns are captured and replayed.
     """
-    return max(batch * BATCHES * (RECORDED if recorded else 1), images // MOST)
+    return max(batch * CHECK_INTERVAL * (CAPTURE_FACTOR if recorded else 1), images // MAX_CHECKS)

@@ -1,8 +1,11 @@
-"""The number of CPU cores available to this process. Does not import torch."""
+"""This machine: CPU cores available to this process, and the versions that a run records. Imports torch only for the latter."""
 
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+from functools import cache
 from math import ceil
 from pathlib import Path
 
@@ -50,3 +53,47 @@ def _quota_of(folder: Path) -> float | None:
         return int(allowed) / int(period) if int(allowed) > 0 else None
     except (OSError, ValueError):  # no such file, or "max"
         return None
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of leafwing (with its commit), Python and torch, and the machine: system, processor and GPU, if there is one."""
+    import torch
+
+    from leafwing import __version__
+
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {
+        "leafwing": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        **gpu,
+    }
+
+
+@cache
+def processor() -> str:
+    """The name of the CPU model, if the system reports it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    except OSError:
+        name = ""
+    return name or platform.processor() or platform.machine()
+
+
+@cache
+def commit() -> str | None:
+    """The commit of leafwing's source tree, followed by + if files are modified; None for an installed copy."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent.parent / ".git").exists():
+        return None
+    git = ["git", "-C", str(here)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if status.strip() else "")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.game import DataSpec, Game, Nets
+from leafwing.quantities import check_seed
 from leafwing.runs import Run
 
 Labels = str | int | Sequence[str | int] | np.generic | Tensor | None
@@ -85,7 +86,7 @@ class Model:
             LeafwingError: no such run or checkpoint, untrusted recipe, or unknown precision.
         """
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
-        game = opened.game()
+        game = opened.build_game()
         images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
         model = cls(game, opened.spec, device, precision, compile=compile, say=say, combinations=opened.combinations)
         for module in game.modules().values():
@@ -114,8 +115,7 @@ class Model:
         """The first n latents of a seed, (n, size): the i-th one does not depend on n."""
         if n < 1:
             raise LeafwingError(f"n={n}: must be at least 1")
-        if not 0 <= seed < 2**32:
-            raise LeafwingError(f"seed={seed}: must be from 0 to {2**32 - 1}")
+        check_seed(seed)
         prior = self.game.abilities.prior
         if prior is None:
             raise LeafwingError("this game has no latent prior")
@@ -172,7 +172,7 @@ class Model:
         return self._in_batches(self.game.abilities.classify, samples, batch).softmax(1)
 
     def judge(self, samples: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK) -> Tensor:
-        """The critic's scores (n,) of samples, images in [-1, 1]: higher is more realistic; the scale depends on the game.
+        """The discriminator's scores (n,) of samples, images in [-1, 1]: higher is more realistic; the scale depends on the game.
 
         Args:
             samples: (n, channels, height, width); for points (n, 2).
@@ -181,7 +181,7 @@ class Model:
             batch: batch size.
 
         Raises:
-            LeafwingError: no critic of single samples, or samples of the wrong shape.
+            LeafwingError: no discriminator of single samples, or samples of the wrong shape.
         """
         judge = self.game.abilities.judge
         if judge is None:
@@ -198,7 +198,7 @@ class Model:
             raise LeafwingError(
                 f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {self.spec.shape}"
             )
-        with evaluating(nets):
+        with eval_mode(nets):
             parts = zip(*(tensor.split(batch) for tensor in (samples, *conditions)), strict=True)
             return torch.cat([function(nets, part.to(self.device), *rows).float() for part, *rows in parts])
 
@@ -252,7 +252,9 @@ class Model:
         def block(start: int) -> Tensor:
             # Every pass is padded to a full batch, because kernels round depending on the shape.
             rows = torch.arange(start, start + batch, device=self.device).clamp(max=len(latents) - 1)
-            samples = self._pass(latents[rows], *([condition[rows] for condition in conditions] if conditions else [None]))
+            samples = self._forward(
+                latents[rows], *([condition[rows] for condition in conditions] if conditions else [None])
+            )
             return samples[: len(latents) - start]
 
         return (block(start) for start in range(0, len(latents), batch))
@@ -285,15 +287,15 @@ class Model:
         generate, nets = self.game.abilities.generate, self.game.sampling_nets
         if generate is None:
             raise LeafwingError("this game cannot generate")
-        with evaluating(nets):
+        with eval_mode(nets):
             return generate(nets, latents, *(conditions or tuple(self.conditions(len(latents))) or (None,))).float()
 
     @torch.no_grad()
-    def _pass(self, latents: Tensor, *conditions: Tensor | None) -> Tensor:
+    def _forward(self, latents: Tensor, *conditions: Tensor | None) -> Tensor:
         """Samples from latents (n, size) and conditions in one forward pass in evaluation mode."""
         generate, nets = self.game.abilities.generate, self.game.sampling_nets
         assert generate is not None
-        with evaluating(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with eval_mode(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             try:
                 samples = generate(self.compiled or nets, latents, *conditions).float()
             except Exception as error:
@@ -421,7 +423,7 @@ class Model:
 
 
 @contextmanager
-def evaluating(nets: Nets) -> Iterator[None]:
+def eval_mode(nets: Nets) -> Iterator[None]:
     """Puts networks into evaluation mode and restores the mode of each module afterwards."""
     training = [module for net in vars(nets).values() for module in net.modules() if module.training]
     for net in vars(nets).values():

@@ -82,7 +82,7 @@ def _write_png(path: Path, pixels: Pixels) -> None:
 
 def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
     """Images (n, channels, height, width) as a grid, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
-    return scatter(samples) if samples.dim() == 2 else tile(enlarged(to_pixels(samples)), columns, gap)
+    return scatter(samples) if samples.dim() == 2 else tile(upscale(to_pixels(samples)), columns, gap)
 
 
 def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
@@ -103,7 +103,7 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Imag
     return to_image(sheet)
 
 
-def enlarged(pixels: Pixels, minimum: int = 32) -> Pixels:
+def upscale(pixels: Pixels, minimum: int = 32) -> Pixels:
     """Images (n, height, width, channels), upscaled by pixel repetition so that the shorter side has about `minimum` pixels."""
     factor = max(1, round(minimum / min(pixels.shape[1:3])))
     return pixels.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else pixels
@@ -125,7 +125,7 @@ def scatter(points: Tensor, side: int = 512) -> Image.Image:
     return sheet
 
 
-def sheet(model: Model, seed: int = 0) -> Image.Image:
+def sample_sheet(model: Model, seed: int = 0) -> Image.Image:
     """A sheet of samples: one row per class, with the same latents in each; 8 x 8 without labels; a plot of 2,000 points."""
     if model.spec.points:
         return grid(model.sample(2_000, seed))

@@ -14,7 +14,7 @@ ProgressCallback = Callable[[str, int, int], None]
 """A callback for long operations: what is being done, the amount done, and the total."""
 
 LINE_INTERVAL = 10.0
-"""Seconds between two lines about a training, at first."""
+"""Seconds between two lines of training progress, at first."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -39,7 +39,7 @@ class Reporter:
 
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
-        """A context for a training from `start` to `total` images, or for at most this many seconds."""
+        """A context for training from `start` to `total` images, or for at most this many seconds."""
         yield
 
     def after_turn(self, images: int) -> None:
@@ -110,36 +110,38 @@ class ConsoleReporter(Reporter):
             return
         self.meter.read(images)
         if self.bar is None:
-            self._line()
+            self._print_line()
         else:
-            self._bar()
+            self._update_bar()
 
     def tick(self, record: Mapping[str, Any]) -> None:
         self.losses = record["costs"]
         if self.bar is not None:
             self.meter.read(record["images"])
-            self._bar()
+            self._update_bar()
         elif record["images"] >= self.meter.total:
             if record["images"] > self.meter.images or self.meter.speed == 0:
                 self.meter.read(record["images"])
-            self._line()
+            self._print_line()
 
-    def _line(self) -> None:
+    def _print_line(self) -> None:
         meter = self.meter
         losses = "".join(f"  {name} {value:.3g}" for name, value in self.losses.items())
-        self.say(f"{show_count(meter.images)}/{show_count(meter.total)} images  {meter.describe()}{losses}")
+        total = max(meter.total, meter.images)  # training ends with a whole round, so it may show more than requested
+        self.say(f"{show_count(meter.images)}/{show_count(total)} images  {meter.describe()}{losses}")
 
-    def _bar(self) -> None:
+    def _update_bar(self) -> None:
         players: dict[str, float] = {}
         for name, value in self.losses.items():
             player = name.partition("/")[0]
             players[player] = players.get(player, 0.0) + value
         losses = "".join(f"  {player} {value:.3g}" for player, value in players.items())
-        self.bar.update(self.task, completed=self.meter.images, status=f"{self.meter.describe()}{losses}")
+        total = max(self.meter.total, self.meter.images)
+        self.bar.update(self.task, completed=self.meter.images, total=total, status=f"{self.meter.describe()}{losses}")
 
 
 class Meter:
-    """The speed of a training and the time left.
+    """The speed of training and the time left.
 
     Args:
         start: images shown before.
@@ -161,7 +163,7 @@ class Meter:
 
     def seconds_left(self) -> float | None:
         """Seconds until all images are shown or the time limit is reached; None if unknown."""
-        by_images = (self.total - self.images) / self.speed if self.speed else None
+        by_images = max(0, self.total - self.images) / self.speed if self.speed else None
         by_time = None if self.seconds is None else max(0.0, self.seconds - (time.monotonic() - self.began))
         return min((seconds for seconds in (by_images, by_time) if seconds is not None), default=None)
 

@@ -10,6 +10,8 @@ from leafwing.errors import LeafwingError
 _COUNTS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 LARGEST = 10**15
 """The largest accepted number: beyond what any machine can do, and safe in every file format."""
+MAX_SEED = 2**32 - 1
+"""The largest random seed."""
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -22,13 +24,13 @@ def count(value: int | str, name: str = "images") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""))
     number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
     if number < 1 or number != int(number):
-        raise LeafwingError(f"{name} {value!r}: must be a count above 0 such as 5000, 200k or 1.5M")
+        raise LeafwingError(f"{name} {value}: must be a count above 0 such as 5000, 200k or 1.5M")
     if number > LARGEST:
-        raise LeafwingError(f"{name} {value!r}: must be at most {LARGEST:,}")
+        raise LeafwingError(f"{name} {value}: must be at most {LARGEST:,}")
     return int(number)
 
 
-def whole(name: str, value: object, minimum: int) -> int:
+def whole(value: object, name: str, minimum: int) -> int:
     """A whole number of at least `minimum`.
 
     Raises:
@@ -39,8 +41,20 @@ def whole(name: str, value: object, minimum: int) -> int:
     except ValueError:
         number = minimum - 1
     if not minimum <= number <= LARGEST:
-        raise LeafwingError(f"{name} {value!r}: must be a whole number of at least {minimum}")
+        raise LeafwingError(f"{name} {value}: must be a whole number of at least {minimum}")
     return number
+
+
+def check_seed(value: object, name: str = "seed") -> int:
+    """A random seed.
+
+    Raises:
+        LeafwingError: not a whole number from 0 to `MAX_SEED`.
+    """
+    seed = whole(value, name, 0)
+    if seed > MAX_SEED:
+        raise LeafwingError(f"{name} {value}: must be from 0 to {MAX_SEED}")
+    return seed
 
 
 def duration(value: float | str, name: str = "time") -> float:
@@ -53,7 +67,7 @@ def duration(value: float | str, name: str = "time") -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
-        raise LeafwingError(f"{name} {value!r}: must be a duration above 0 such as 45s, 10m or 1h30m")
+        raise LeafwingError(f"{name} {value}: must be a duration above 0 such as 45s, 10m or 1h30m")
     return seconds
 
 

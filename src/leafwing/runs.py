@@ -9,17 +9,14 @@ from __future__ import annotations
 import io
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -29,7 +26,7 @@ from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec, Game, Recipe
 from leafwing.quantities import count
 from leafwing.recipes import Value
-from leafwing.settings import SECTIONS, Folder, Machine, Schedule, Settings, Watching
+from leafwing.settings import SECTIONS, HardwareSettings, HealthSettings, OutputSettings, Schedule, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +39,7 @@ SAVED = ("schedule", "watching", "folder", "machine")
 
 
 @dataclass(frozen=True)
-class Best:
+class BestCheckpoint:
     """The best checkpoint so far, and the metric that decided."""
 
     images: int
@@ -51,7 +48,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Change:
+class ThreadChange:
     """A change of the number of CPU threads during training."""
 
     images: int
@@ -64,14 +61,14 @@ class History:
 
     Args:
         best: the best checkpoint, if a metric decides when to stop.
-        rolled_back: roll-backs: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
+        rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
     """
 
-    best: Best | None = None
+    best: BestCheckpoint | None = None
     rolled_back: tuple[dict[str, Any], ...] = ()
-    thread_changes: tuple[Change, ...] = ()
+    thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
 
 
@@ -84,7 +81,7 @@ class DataConfig:
         options: how images are read, resolved: size, channels, fit, background, mirror.
         fingerprint: hash of names, contents, labels and options.
         samples: number of samples, including the held-out ones.
-        rejected: number of images that cannot be used.
+        rejected: number of rejected images.
         held_out: number of samples held out of training.
         labelled: number of samples in a second stream, with labels; None without one.
         labelled_seed: random seed of their choice.
@@ -116,9 +113,9 @@ class Config:
     options: dict[str, Value]
     data: DataConfig
     schedule: Schedule
-    watching: Watching
-    folder: Folder
-    machine: Machine
+    watching: HealthSettings
+    folder: OutputSettings
+    machine: HardwareSettings
     history: History = field(default_factory=History)
 
 
@@ -143,12 +140,20 @@ class Run:
         self.stop_reason = ""  # of the last session in this process; see `train`
         path = self.folder / "run.json"
         try:
-            self.config: dict[str, Any] = upgraded(json.loads(path.read_text(encoding="utf-8")))
+            self.config: dict[str, Any] = upgrade_config(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise LeafwingError(f"{self.folder} is not a run folder: it has no run.json") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LeafwingError(
+                f"{self.folder} is not a run folder, because it has no run.json: give a folder created by `leafwing train`; "
+                "`leafwing runs` lists them"
+            ) from None
+        except ValueError as error:
+            line = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+            raise LeafwingError(
+                f"{path} is not valid JSON{line}. Restore it from a copy: it holds the settings of the run and cannot be rebuilt"
+            ) from None
+        except (OSError, KeyError, TypeError, AttributeError) as error:
             raise LeafwingError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
-        config = checked(path, self.config, Config)
+        config = convert_json(path, self.config, Config)
         self.recipe, self.data, self.spec = config.recipe, config.data, config.data.spec
         self.options = recipes.current_options(config.recipe, self.folder / "recipe.py", config.options)
         self.config["options"] = self.options
@@ -177,8 +182,9 @@ class Run:
         for folder in existing:
             if name == folder.name or (name.isdigit() and folder.name.split("-")[0].lstrip("0") == name.lstrip("0")):
                 return cls(folder, trust=trust)
-        names = ", ".join(folder.name for folder in existing[-8:]) or "none"
-        raise LeafwingError(f"no run {name!r}; runs in {root}: {names}")
+        if not existing:
+            raise LeafwingError(no_runs(root) if name == "last" else f"no run {name!r}: {no_runs(root)}")
+        raise LeafwingError(f"no run {name!r} in {root}; available: {', '.join(folder.name for folder in existing[-8:])}")
 
     @classmethod
     def create(cls, config: Mapping[str, Any], recipe: Path, *, out: str | Path | None, root: str | Path = ROOT) -> Run:
@@ -250,7 +256,7 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl`, without a last line that was cut short by a kill."""
+        """The lines of `log.jsonl`, without a last line that is incomplete because the process was killed."""
         try:
             text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -271,7 +277,7 @@ class Run:
         return [row for row in files.json_lines(text) if "metric" in row]
 
     def add_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Appends rows to `metrics.jsonl`, on a new line even if the last line was cut short by a kill.
+        """Appends rows to `metrics.jsonl`, on a new line even if the last line is incomplete because the process was killed.
 
         Raises:
             StorageError: the file cannot be written.
@@ -328,7 +334,7 @@ class Run:
             LeafwingError: not a number, or the best checkpoint is not known.
         """
         if checkpoint != "best":
-            return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
+            return None if checkpoint in (None, "last") else count(checkpoint, "--checkpoint")
         if self.history.best is None:
             raise LeafwingError(f"{self.folder} has no best checkpoint: only training with --stop-on determines it")
         return self.history.best.images
@@ -411,7 +417,9 @@ class Run:
             raise LeafwingError(f"{self.folder} has no weights: its training ended before the first checkpoint")
         images = max(weights) if images is None else images
         if images not in weights:
-            raise LeafwingError(f"{self.folder} has no weights of {images:,} images; it has: {', '.join(map(str, weights))}")
+            raise LeafwingError(
+                f"{self.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, weights))}"
+            )
         try:
             tensors = load_file(weights[images])
         except (SafetensorError, OSError) as error:
@@ -436,7 +444,7 @@ class Run:
             raise LeafwingError(f"{self.folder} has no recipe.py")
         return recipes.is_installed(self.recipe, path)
 
-    def function(self) -> Recipe:
+    def recipe_function(self) -> Recipe:
         """The recipe of this run: the installed one if the folder's is identical, else the folder's if it is trusted.
 
         Raises:
@@ -453,9 +461,9 @@ class Run:
             "If you trust it, add --trust (in Python: trust=True)"
         )
 
-    def game(self) -> Game:
+    def build_game(self) -> Game:
         """The game of this run, with fresh networks."""
-        return recipes.build(self.recipe, self.function(), self.spec, self.options)
+        return recipes.build(self.recipe, self.recipe_function(), self.spec, self.options)
 
 
 def load_trusted(path: Path, name: str) -> Recipe:
@@ -489,7 +497,7 @@ def settings_sections(settings: Settings) -> dict[str, Any]:
 Typed = TypeVar("Typed")
 
 
-def checked(path: Path, plain: Any, kind: type[Typed], section: str = "") -> Typed:
+def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -> Typed:
     """The plain JSON content of a file, or of a section of it, as an object of this type.
 
     Raises:
@@ -505,14 +513,22 @@ def checked(path: Path, plain: Any, kind: type[Typed], section: str = "") -> Typ
         raise LeafwingError(f"{path}: {key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}") from None
 
 
-RENAMED = {"checkpoint": "save_every", "keep": "keep_last", "samples": "grid_every", "log": "log_every"}
+RENAMED = {
+    "checkpoint": "save_every", "keep": "keep_last", "samples": "grid_every", "log": "log_every", "roll_backs": "max_rollbacks",
+}  # fmt: skip
+"""Settings that had other names in earlier versions: old -> new."""
 
 
-def upgraded(config: dict[str, Any]) -> dict[str, Any]:
-    """A `run.json` in the present format; before settings had sections, all of them were in one section `training`."""
+def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A `run.json` in the present format.
+
+    Before settings had sections, all of them were in one section `training`; and `rollback` was `roll_back`.
+    """
+    training = {RENAMED.get(name, name): value for name, value in config.get("training", config.get("watching", {})).items()}
+    if training.get("health") == "roll_back":
+        training["health"] = "rollback"
     if "training" not in config:
-        return config
-    training = {RENAMED.get(name, name): value for name, value in config["training"].items()}
+        return config | ({"watching": training} if "watching" in config else {})
     new = {name: value for name, value in config.items() if name != "training"}
     for section in SAVED:
         names = {item.name for item in fields(SECTIONS[section])}
@@ -532,6 +548,11 @@ def folders(root: str | Path = ROOT) -> list[Path]:
     return sorted(path.parent for path in Path(root).glob("*/run.json") if not path.parent.name.startswith("."))
 
 
+def no_runs(root: str | Path) -> str:
+    """The message about a folder without runs."""
+    return f"no runs in {root if Path(root).is_absolute() else f'./{root}'} yet: train one first, or give --root"
+
+
 def next_number(root: str | Path) -> int:
     """The next free number of a run folder: one more than the highest in use."""
     numbers = [int(match[0]) for path in Path(root).glob("*") if (match := re.match(r"\d+", path.name))]
@@ -542,47 +563,3 @@ def slug(config: Mapping[str, Any]) -> str:
     """A short name of the data source, for the name of the run folder."""
     stem = Path(str(config["data"]["source"])).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_").lower()[:24] or "data"
-
-
-def versions() -> dict[str, str | None]:
-    """The versions of leafwing (with its commit), Python and torch, and the machine: system, processor and GPU, if there is one."""
-    import torch
-
-    from leafwing import __version__
-
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    return {
-        "leafwing": __version__,
-        "commit": commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": f"{platform.system()} {platform.machine()}",
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        **gpu,
-    }
-
-
-@cache
-def processor() -> str:
-    """The name of the CPU model, if the system reports it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        name = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
-    except OSError:
-        name = ""
-    return name or platform.processor() or platform.machine()
-
-
-@cache
-def commit() -> str | None:
-    """The commit of leafwing's source tree, followed by + if files are modified; None for an installed copy."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent.parent / ".git").exists():
-        return None
-    git = ["git", "-C", str(here)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if status.strip() else "")

@@ -1,6 +1,6 @@
-"""The settings of a training besides its recipe, each defined once, with type, default and help.
+"""The settings of a training run besides its recipe, each defined once, with type, default and help.
 
-A field's docstring is the help of its flag. The flags, the sections of `run.json` and the names that hyper-parameters must not use
+A field's docstring is the help of its flag. The flags, the sections of `run.json`, the names that hyper-parameters must not use
 and the tables of the guide (`make docs`) follow from these classes, so a new option is a field here and the code that uses it. Nothing
 here imports torch.
 """
@@ -29,25 +29,26 @@ Positive = Annotated[int, 1]
 
 
 @dataclass(frozen=True)
-class Reading:
+class DataSettings:
     """How images are read, and which of them are used for training."""
 
     size: tuple[int, int] | int | str | None = None
     """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 if the images are smaller."""
     channels: int | None = None
-    """1 for grey, 3 for RGB, 4 for RGBA. Default: those of the images."""
+    """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Default: those of the images."""
     fit: Literal["crop", "pad", "stretch"] | None = None
-    """How an image with another aspect ratio is fitted. Default: crop."""
+    """Images with another aspect ratio: crop: centre crop; pad: add bars; stretch: distort. Default: crop."""
     background: str | None = None
     """Colour behind transparency and padding: a name or #rrggbb. Default: white."""
     mirror: bool | None = None
-    """Also show every image mirrored left to right. Default: no."""
+    """Randomly flip images horizontally (p = 0.5). Default: no."""
     hold_out: int | str | None = None
-    """Images held out of training for evaluation: a number, or auto. Default: none."""
+    """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none of fewer than
+    500). Default: none; auto with --stop-on."""
     labelled: Positive | None = None
-    """Images shown with their labels in a second stream, for recipes that need few labels. Default: no second stream."""
+    """Number of labelled training images, for semi-supervised recipes. Default: no labelled subset."""
     labelled_seed: Natural | None = None
-    """Random seed of the choice of labelled images. Default: 0."""
+    """Random seed for choosing them. Default: 0."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Schedule:
     """How long training lasts, and its random seed."""
 
     images: Count = 200_000
-    """Total number of real images to show: 200k, 1.5M."""
+    """Training length in real images shown (not epochs): 200k, 1.5M."""
     time: Seconds | None = None
     """Stop after this much training time, if that comes first: 10m, 1h30m. Default: no limit."""
     seed: Natural = 0
@@ -67,17 +68,17 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Watching:
+class HealthSettings:
     """The response to training problems."""
 
-    health: Literal["warn", "stop", "roll_back", "off"] = "warn"
-    """On a health alarm: warn, stop, or roll back to the last healthy checkpoint and halve the learning rates; off: no checks."""
-    roll_backs: Natural = 3
-    """Maximum number of roll-backs."""
+    health: Literal["warn", "stop", "rollback", "off"] = "warn"
+    """On a health alarm: warn; stop; rollback: return to the last healthy checkpoint and halve the learning rates; off: no checks."""
+    max_rollbacks: Natural = 3
+    """Maximum number of rollbacks."""
 
 
 @dataclass(frozen=True)
-class Folder:
+class OutputSettings:
     """What training writes into the run folder, and how often. 0: the interval is not chosen yet."""
 
     save_every: Count = 0
@@ -93,7 +94,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Machine:
+class HardwareSettings:
     """Where and how the networks are computed. None: chosen to suit the machine."""
 
     device: Annotated[str, ("auto", "cpu", "cuda", "mps")] | None = None
@@ -111,7 +112,7 @@ class Machine:
     products: bool | None = None
     """Compute convolutions of small feature maps as matrix products. Default: on a CPU with AMX, in bf16."""
     capture: bool | None = None
-    """Record turns as CUDA graphs and replay them. Default: on CUDA."""
+    """Capture training steps as CUDA graphs. Default: on CUDA."""
     compile: bool | None = None
     """Compile the networks with torch.compile, which takes long and is worthwhile on some GPUs. Default: no."""
     micro_batch: Natural | None = None
@@ -122,20 +123,20 @@ class Machine:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a training besides its source and its recipe."""
+    """All settings of a training run besides its source and its recipe."""
 
-    reading: Reading = field(default_factory=Reading)
+    reading: DataSettings = field(default_factory=DataSettings)
     schedule: Schedule = field(default_factory=Schedule)
-    watching: Watching = field(default_factory=Watching)
-    folder: Folder = field(default_factory=Folder)
-    machine: Machine = field(default_factory=Machine)
+    watching: HealthSettings = field(default_factory=HealthSettings)
+    folder: OutputSettings = field(default_factory=OutputSettings)
+    machine: HardwareSettings = field(default_factory=HardwareSettings)
 
 
-Section = TypeVar("Section", Reading, Schedule, Watching, Folder, Machine)
+Section = TypeVar("Section", DataSettings, Schedule, HealthSettings, OutputSettings, HardwareSettings)
 SECTIONS: dict[str, type[Any]] = {
-    "reading": Reading, "schedule": Schedule, "watching": Watching, "folder": Folder, "machine": Machine,
+    "reading": DataSettings, "schedule": Schedule, "watching": HealthSettings, "folder": OutputSettings, "machine": HardwareSettings,
 }  # fmt: skip
-CALL = (
+TRAIN_ARGUMENTS = (
     "source",
     "recipe",
     "settings",
@@ -163,7 +164,7 @@ class Setting:
         default: default of the field.
         help: docstring of the field, with the default.
         choices: the possible values, if there are few.
-        closed: whether no other values are possible.
+        is_closed: whether no other values are possible.
     """
 
     name: str
@@ -172,7 +173,7 @@ class Setting:
     default: Any
     help: str
     choices: tuple[str, ...] = ()
-    closed: bool = False
+    is_closed: bool = False
 
     def convert(self, value: object) -> Any:
         """The value of a command line or a keyword argument, in this setting's type.
@@ -182,26 +183,27 @@ class Setting:
         """
         if value is None:
             return None
-        if self.closed:
+        name = f"--{self.name.replace('_', '-')}"
+        if self.is_closed:
             if value not in self.choices:
-                raise LeafwingError(f"{self.name} {value!r}: choose from {', '.join(self.choices)}")
+                raise LeafwingError(f"{name} {value}: choose from {', '.join(self.choices)}")
             return value
         kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else self.type
         if kind == "count":
-            return count(value, self.name)  # type: ignore[arg-type]
+            return count(value, name)  # type: ignore[arg-type]
         if kind == "duration":
-            return duration(value, self.name)  # type: ignore[arg-type]
+            return duration(value, name)  # type: ignore[arg-type]
         if kind in (0, 1) and not isinstance(kind, bool):
-            return whole(self.name, value, kind)
+            return whole(value, name, kind)
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
-                raise LeafwingError(f"{self.name} {value!r}: must be true or false")
+                raise LeafwingError(f"{name} {value}: must be true or false")
             return str(value).lower() == "true"
         return value
 
 
 @cache
-def catalogue() -> dict[str, Setting]:
+def all_settings() -> dict[str, Setting]:
     """Every setting by name, in the order of the classes."""
     settings: dict[str, Setting] = {}
     for section, kind in SECTIONS.items():
@@ -210,15 +212,15 @@ def catalogue() -> dict[str, Setting]:
             hint = hints[item.name]
             types = [part for part in get_args(hint) if part is not type(None)]
             plain = types[-1] if type(None) in get_args(hint) else hint
-            closed = get_origin(plain) is Literal
-            choices = get_args(plain) if closed else ()
+            is_closed = get_origin(plain) is Literal
+            choices = get_args(plain) if is_closed else ()
             if get_origin(plain) is Annotated and isinstance(get_args(plain)[1], tuple):
                 plain, choices = get_args(plain)  # the usual values; the engine accepts more, such as cuda:1
             text = docs[item.name]
             if "Default:" not in text:
                 default = f"{item.default:,}" if item.type == "Count" else item.default
                 text += f" Default: {'none' if default is None else default}."
-            settings[item.name] = Setting(item.name, section, plain, item.default, text, choices, closed)
+            settings[item.name] = Setting(item.name, section, plain, item.default, text, choices, is_closed)
     return settings
 
 
@@ -229,7 +231,7 @@ def docstrings(kind: type[Any]) -> dict[str, str]:
     for line, after in pairwise(body):
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
             assert isinstance(after.value, ast.Constant)
-            texts[line.target.id] = str(after.value.value)
+            texts[line.target.id] = " ".join(str(after.value.value).split())
     return texts
 
 
@@ -238,18 +240,18 @@ def _module() -> ast.Module:
     return ast.parse(Path(__file__).read_text(encoding="utf-8"))
 
 
-def reserved() -> frozenset[str]:
+def reserved_names() -> frozenset[str]:
     """Names that hyper-parameters of recipes must not use: those of settings and of arguments of `train`."""
-    return frozenset({*CALL, *catalogue()})
+    return frozenset({*TRAIN_ARGUMENTS, *all_settings()})
 
 
-def separated(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_keywords(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits keyword arguments into settings, converted and without None values, and the rest: options of the recipe.
 
     Raises:
         LeafwingError: an invalid value of a setting.
     """
-    known = catalogue()
+    known = all_settings()
     settings = {name: known[name].convert(value) for name, value in keywords.items() if name in known and value is not None}
     return settings, {name: value for name, value in keywords.items() if name not in known}
 
@@ -263,7 +265,7 @@ def non_defaults(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def updated(section: Section, values: Mapping[str, Any]) -> Section:
+def replace_fields(section: Section, values: Mapping[str, Any]) -> Section:
     """A copy of a section with new values for its fields; names of other sections are ignored."""
     names = {item.name for item in fields(section)}
     return replace(section, **{name: value for name, value in values.items() if name in names})

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 
-def aligned(rows: Iterable[Sequence[object]]) -> str:
+def align_columns(rows: Iterable[Sequence[object]]) -> str:
     """Rows of cells -> text with left-aligned columns two spaces apart, as wide as their content; no trailing spaces."""
     from rich.console import Console
     from rich.table import Table

@@ -17,8 +17,8 @@ from leafwing import cli, commands, machine
 from leafwing.commands.comparison import child, compare, plan, speed, workers
 from leafwing.commands.comparison.record import load
 from leafwing.errors import LeafwingError
-from leafwing.runs import processor
-from leafwing.settings import Folder, Machine, Reading, Schedule
+from leafwing.machine import processor
+from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule
 from small_comparison import RING, Finished, plan_of
 
 # --- arguments --------------------------------------------------------------------------------------------------------------
@@ -99,10 +99,10 @@ def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert child.main(json.dumps(request)) == 130
     (arguments,) = calls
     settings = arguments["settings"]
-    assert settings.reading == Reading("16x32", 1, "pad", "#ff0000", True, 30)
+    assert settings.reading == DataSettings("16x32", 1, "pad", "#ff0000", True, 30)
     assert settings.schedule == Schedule(images=1000, time=90.0, seed=7)
-    assert settings.folder == Folder(save_every=25, keep_last=1, keep_every=5, grid_every=50)
-    assert settings.machine == Machine(device="cpu", threads=resolved.threads)
+    assert settings.folder == OutputSettings(save_every=25, keep_last=1, keep_every=5, grid_every=50)
+    assert settings.machine == HardwareSettings(device="cpu", threads=resolved.threads)
     others = {"source": "digits", "recipe": "gan", "out": "run", "saturating": True, "width": 8}
     assert {name: arguments[name] for name in others} == others
     assert "saturating" not in compare.training_arguments(resolved, "cgan", 0)
@@ -120,9 +120,9 @@ def test_speed_measurements_get_all_arguments(
     assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
     source, recipe, settings, options = measured[0]
     assert (source, recipe, options) == ("digits", "cgan", {"width": 8})
-    assert settings.reading == Reading("16x32", 1, "pad", "white", True, 30)
+    assert settings.reading == DataSettings("16x32", 1, "pad", "white", True, 30)
     assert settings.schedule.seed == 1
-    assert settings.machine == Machine(device="cpu", threads=resolved.threads)
+    assert settings.machine == HardwareSettings(device="cpu", threads=resolved.threads)
 
     def fail(*given: Any) -> float:
         raise LeafwingError("no memory")

@@ -31,14 +31,14 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Clock
 from leafwing.progress import Reporter
 from leafwing.runs import Run
-from leafwing.settings import Folder, Machine, Reading, Schedule, Settings
+from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule, Settings
 from small_comparison import RING, Finished, plan_of
 
 # --- child processes --------------------------------------------------------------------------------------------------------
 
 
 def test_a_real_child_process_makes_calls(tmp_path: Path) -> None:
-    settings = asdict(Settings(schedule=Schedule(images=50), folder=Folder(save_every=50)))
+    settings = asdict(Settings(schedule=Schedule(images=50), folder=OutputSettings(save_every=50)))
     folder, log = str(tmp_path / "run"), tmp_path / "log.txt"
     outcomes: list[Outcome] = []
 
@@ -220,7 +220,7 @@ def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pyte
     monkeypatch.setattr(speed, "SLICES", 3)
     monkeypatch.setattr(speed, "SLICE", 0.4)
     monkeypatch.setattr(speed, "WARM_UP", 0.1)
-    settings = Settings(reading=Reading(hold_out=0), machine=Machine(device="cpu", threads=1))
+    settings = Settings(reading=DataSettings(hold_out=0), machine=HardwareSettings(device="cpu", threads=1))
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
 
     def measure() -> tuple[float, float]:

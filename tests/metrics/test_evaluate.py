@@ -146,7 +146,7 @@ def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None
     assert computed == ["fid"]
     assert rows_of(run, "fid,kid")[0] == first[0]
     assert computed == ["fid", "kid"]
-    again = rows_of(run, again=True)
+    again = rows_of(run, recompute=True)
     assert again[0]["value"] == pytest.approx(first[0]["value"], rel=1e-9)
     assert rows_of(run) == again, "the latest row counts"
     for other in ({"n": 101}, {"seed": 1}, {"checkpoint": 32}):
@@ -156,7 +156,7 @@ def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None
 
 
 def test_replaced_weights_are_evaluated_again(run: Run, computed: list[str]) -> None:
-    """As after a roll-back and a different continuation."""
+    """As after a rollback and a different continuation."""
     before = rows_of(run)
     run.weights()[64].write_bytes(run.weights()[32].read_bytes())
     after = rows_of(run)
@@ -190,7 +190,7 @@ def test_metrics_without_features_do_not_load_a_network(run: Run, monkeypatch: p
 def test_checkpoints_are_selected_by_images(run: Run) -> None:
     assert [row["images"] for row in rows_of(run, checkpoint="all")] == [32, 64]
     assert [row["images"] for row in rows_of(run, checkpoint="32")] == [32]
-    with pytest.raises(LeafwingError, match="no weights of 48 images; it has: 32, 64, or all"):
+    with pytest.raises(LeafwingError, match="no checkpoint at 48 images; available: 32, 64, or all"):
         rows_of(run, checkpoint=48)
 
 
@@ -222,7 +222,7 @@ def test_other_data_are_loaded_with_the_options_of_the_run(run: Run, folder: Pat
 def test_the_default_number_of_samples_is_that_of_real_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = evaluate(run.folder, metrics="fid", features="pixels")
     assert (row["protocol"]["n_real"], row["n"]) == (HELD_OUT, HELD_OUT)
-    monkeypatch.setattr(import_module("leafwing.commands.evaluate"), "MOST", 50)
+    monkeypatch.setattr(import_module("leafwing.commands.evaluate"), "MAX_DEFAULT_SAMPLES", 50)
     (row,) = evaluate(run.folder, metrics="fid", features="pixels")
     assert (row["protocol"]["n_real"], row["n"]) == (50, 50)
     (row,) = rows_of(run, n=300)
@@ -241,7 +241,7 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
     ("arguments", "message"),
     [
         ({"metrics": "fad"}, "no metric 'fad'; did you mean fid"),
-        ({"metrics": ","}, "metrics ',': .*fid"),
+        ({"metrics": ","}, "--metrics ,: .*fid"),
         ({"features": "inceptoin"}, "no feature network 'inceptoin'; did you mean inception"),
         ({"metrics": "modes"}, "modes"),
         ({"weights": "x.pth"}, "--features inception"),

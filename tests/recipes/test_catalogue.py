@@ -261,7 +261,7 @@ def test_the_targets_of_least_squares_are_numbers_not_booleans() -> None:
 
 def test_an_unknown_option_is_reported_with_the_nearest_and_all() -> None:
     with pytest.raises(
-        LeafwingError, match=r"recipe wgan_gp has no option 'n_critics'; did you mean n_critic\? there are: .*penalty"
+        LeafwingError, match=r"recipe wgan_gp has no option 'n_critics'; did you mean n_critic\? [Aa]vailable: .*penalty"
     ):
         recipes.describe("wgan_gp").resolve({"n_critics": 3})
 
@@ -277,13 +277,13 @@ def test_given_values_join_the_defaults() -> None:
 
 def test_an_unknown_recipe_is_answered_with_the_nearest_and_all() -> None:
     with pytest.raises(
-        LeafwingError, match=r"no recipe 'wgangp'; did you mean wgan_gp\? there are: .*dcgan.*path of a \.py file"
+        LeafwingError, match=r"no recipe 'wgangp'; did you mean wgan_gp\? [Aa]vailable: .*dcgan.*path of a \.py file"
     ):
         recipes.locate("wgangp")
 
 
 def test_nothing_near_is_answered_with_all() -> None:
-    with pytest.raises(LeafwingError, match="no recipe 'zzzz'; there are: "):
+    with pytest.raises(LeafwingError, match="no recipe 'zzzz'; available: "):
         recipes.locate("zzzz")
 
 

@@ -8,15 +8,16 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError
 
 from leafwing import __version__
-from leafwing.cli.shared import INTERRUPTED, is_distributed, option_values
-from leafwing.errors import LeafwingError
+from leafwing.cli.shared import is_distributed, option_values
+from leafwing.errors import INTERRUPTED, LeafwingError
 
 COMMANDS = {
     "train": "Train a recipe on images and create a run folder.",
@@ -52,9 +53,7 @@ def run(words: list[str]) -> int:
         result = commands_for(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
-        print(f"leafwing: {error}", file=sys.stderr)
-        if words[:1] == ["train"]:
-            print("The options of a recipe: leafwing train --recipe NAME --help", file=sys.stderr)
+        print(f"leafwing: {usage_error(error, words)}", file=sys.stderr)
         return 2
     except LeafwingError as error:
         print(f"leafwing: {error}", file=sys.stderr)
@@ -65,6 +64,28 @@ def run(words: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
+    """The message about a command line that cannot be parsed."""
+    if isinstance(error, MissingArgumentError) and error.argument:
+        name = error.keyword or error.argument.name
+        if name in words:
+            return f"{name} needs a value"
+        command = " ".join(error.command_chain or ())
+        examples = {
+            "RUN": ": a run folder, its name or number, or 'last'",
+            "SOURCE": ": a folder, an archive or a built-in data set",
+        }
+        if name.startswith("--"):
+            return f"{command}: {name} is required" + (", e.g. --recipes dcgan,wgan_gp" if name == "--recipes" else "")
+        return f"{command}: missing {name}{examples.get(name, '')}"
+    if isinstance(error, UnknownOptionError) and words[:1] == ["train"]:
+        from leafwing.cli.train import requested_recipe
+
+        recipe = requested_recipe(words[1:])
+        return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help" if recipe else str(error)
+    return re.sub(r'("gpu" for --device.*) Did you mean "cpu"\?', r'\1 Did you mean "cuda"?', str(error))
 
 
 def requested_devices(words: Sequence[str]) -> int:
@@ -83,7 +104,7 @@ def commands_for(words: Sequence[str]) -> App:
     app = App(
         name="leafwing",
         version=__version__,
-        help="From a folder of pictures to a trained, measured, explained and shippable GAN.",
+        help="Train, evaluate and analyse GANs on your own images.",
         version_flags=["--version"],
     )
     for name, line in COMMANDS.items():
@@ -92,7 +113,8 @@ def commands_for(words: Sequence[str]) -> App:
                 from leafwing.cli.train import command
             else:
                 from leafwing.cli.explore import command
-            app.command(command(words[1:]), name=name)
+            usage = {"usage": "Usage: leafwing train SOURCE [OPTIONS]"} if name == "train" else {}
+            app.command(command(words[1:]), name=name, **usage)
         else:
             app.command(f"leafwing.cli.{name}:command", name=name, help=line)
     return app

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, explicit, option, with_settings
+from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, explicit, flag, option, with_settings
 from leafwing.progress import ConsoleReporter
 
 METRICS = Group("Metrics", sort_key=4)
@@ -64,7 +64,7 @@ def command(
     out: Annotated[Path, option("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
         "comparison"
     ),
-    json: Annotated[bool, option("Print table.json instead of a table.", OUTPUT)] = False,
+    json: Annotated[bool, flag("Print table.json instead of a table.", OUTPUT)] = False,
     **settings: Any,
 ) -> int:
     """Train recipes with several seeds, evaluate them under one protocol, and write one report: who won, by how much, what failed.

@@ -13,9 +13,11 @@ from leafwing.cli.shared import (
     Devices,
     Json,
     Root,
+    RunName,
     Trust,
     as_json,
     explicit,
+    flag,
     is_main_process,
     option,
     with_settings,
@@ -32,7 +34,7 @@ METRICS = Group("Metrics", sort_key=2)
     precision="Precision in which samples are generated. Default: fp32.",
 )
 def command(
-    run: str,
+    run: RunName,
     /,
     *,
     data: Annotated[
@@ -48,29 +50,26 @@ def command(
     n: Annotated[
         str | None,
         Parameter(
-            name=["-n", "--n"],
+            name="-n",
             help="Number of samples. Default: the number of real images, at most 5,000.",
             group=METRICS,
         ),
     ] = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
-    features: Annotated[str | None, option("Feature network: own, pixels or inception. Default: own.", METRICS)] = None,
+    features: Annotated[
+        str | None,
+        option("Feature network: own (a small network trained on your data), pixels or inception. Default: own.", METRICS),
+    ] = None,
     weights: Annotated[Path | None, option("Weights file of inception. Default: downloaded once.", METRICS)] = None,
     seed: Annotated[int, option("Random seed of the samples and of the choice of real images.", METRICS)] = 0,
-    again: Annotated[bool, option("Recompute numbers that are already in metrics.jsonl.", METRICS)] = False,
+    recompute: Annotated[bool, flag("Recompute numbers that are already in metrics.jsonl.", METRICS)] = False,
     devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
     json: Json = False,
     **machine: Any,
 ) -> int:
-    """Compute metrics of a run and record the protocol of every number.
-
-    Parameters
-    ----------
-    run
-        Folder, name, number or `last`.
-    """
+    """Compute metrics of a run and record the protocol of every number."""
     from leafwing.commands.evaluate import as_document, as_text, evaluate
 
     rows = evaluate(
@@ -82,7 +81,7 @@ def command(
         features=features,
         weights=weights,
         seed=seed,
-        again=again,
+        recompute=recompute,
         trust=trust,
         root=root,
         progress=ConsoleReporter(),

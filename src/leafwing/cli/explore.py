@@ -14,7 +14,7 @@ from leafwing.commands.explore import explore as run_tool
 from leafwing.laboratory import INPUTS, TOOLS, tool
 from leafwing.progress import ConsoleReporter
 from leafwing.recipes import descriptions
-from leafwing.settings import catalogue
+from leafwing.settings import all_settings
 
 MACHINE, FOLDER, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Machine", "Run folder", "Output"), 4))
 LIST = "\n\n".join(f"{name}: {text}" for name, text in TOOLS.items())
@@ -34,7 +34,7 @@ COMMON: dict[str, tuple[Any, Any, Parameter]] = {
         about("Feature network in which images are compared.", MACHINE),
     ),
     "out": (Path | None, None, about("Output folder. Default: inside the run's explore folder.", OUTPUT)),
-    "device": (Literal[catalogue()["device"].choices], "cpu", about("Device to compute on.", MACHINE)),
+    "device": (Literal[all_settings()["device"].choices], "cpu", about("Device to compute on.", MACHINE)),
     "trust": (bool, False, about("Execute the run's recipe.py although it is not an installed recipe.", FOLDER)),
     "root": (Path, Path("runs"), about("Folder that holds numbered run folders.", FOLDER)),
     "json": (bool, False, about("Print one JSON document on standard output, and nothing else.", OUTPUT)),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from leafwing.cli.shared import OUTPUT, Json, Root, as_json, is_main_process, option
+from leafwing.cli.shared import OUTPUT, Json, Root, RunName, as_json, is_main_process, option
 
 
 def command(
-    run: str,
+    run: RunName,
     /,
     *,
     out: Annotated[
@@ -19,13 +19,7 @@ def command(
     root: Root = Path("runs"),
     json: Json = False,
 ) -> int:
-    """Animate the training progress of a run.
-
-    Parameters
-    ----------
-    run
-        Folder, name, number or `last`.
-    """
+    """Animate the training progress of a run."""
     from leafwing import commands
 
     path = commands.reel(run, out=out, seconds=seconds, root=root)

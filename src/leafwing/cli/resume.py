@@ -1,4 +1,4 @@
-"""`leafwing resume`, and the summary at the end of a training."""
+"""`leafwing resume`, and the summary at the end of training."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from leafwing.cli.shared import (
-    INTERRUPTED,
     OUTPUT,
-    UNHEALTHY,
     Devices,
     Json,
     Root,
+    RunName,
     Trust,
     as_json,
     explicit,
+    flag,
     is_main_process,
-    option,
     program,
     with_settings,
 )
+from leafwing.errors import INTERRUPTED, UNHEALTHY
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_count, show_duration
 
@@ -44,14 +44,14 @@ def finish(run: Any, json: bool) -> int:
         "reel": str(commands.reel(run.folder)),
         "weights": str(run.weights()[images]),
         "best": asdict(run.history.best) if run.history.best else None,
-        "alarms": [asdict(alarm) for alarm in health.alarms(records)],
+        "alarms": [alarm.as_dict() for alarm in health.alarms(records)],
         "rolled_back": [record["rolled_back"] for record in records if "rolled_back" in record],
     }
     if json:
         print(as_json(result))
         return code
     stopped = code or run.stop_reason in ("no_improvement", "time_limit")
-    print(f"{'stopped after' if stopped else 'showed'} {images:,} images in {show_duration(last['seconds'])}")
+    print(f"{'stopped early after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
     print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel']}")
     print(f"  health   {health.summary(records)}")
     if best := result["best"]:
@@ -69,8 +69,8 @@ def finish(run: Any, json: bool) -> int:
     print(f"  {program()} sample {run.folder} {options} --seed 3{trust}")
     if cut_short:
         print(
-            f"warning: the time limit ended this training after {images:,} of {total:,} images, so the samples may be poor. "
-            f"To show the remaining images:\n{resume}"
+            f"warning: the time limit ended training after {images:,} of {total:,} images, so the samples may be poor. "
+            f"To train on the remaining images:\n{resume}"
         )
     return code
 
@@ -82,30 +82,24 @@ def finish(run: Any, json: bool) -> int:
     "threads",
     "micro_batch",
     "health",
-    "roll_backs",
+    "max_rollbacks",
     default="as before",
     images="New total number of images, or +100k to add to the old total.",
     time="New limit of the total training time, or +10m on top of the time used. Default: no limit.",
-    roll_backs="Maximum number of roll-backs, counting earlier ones.",
+    max_rollbacks="Maximum number of rollbacks, counting earlier ones.",
 )
 def command(
-    run: str,
+    run: RunName,
     /,
     *,
     devices: Devices = 1,
     trust: Trust = False,
-    tensorboard: Annotated[bool, option("Write TensorBoard files too.", OUTPUT)] = False,
+    tensorboard: Annotated[bool, flag("Write TensorBoard files too.", OUTPUT)] = False,
     root: Root = Path("runs"),
     json: Json = False,
     **settings: Any,
 ) -> int:
-    """Continue a run exactly from its last checkpoint.
-
-    Parameters
-    ----------
-    run
-        Folder, name, number or `last`.
-    """
+    """Continue a run exactly from its last checkpoint."""
     from leafwing import commands
 
     resumed = commands.resume(

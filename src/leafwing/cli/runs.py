@@ -6,26 +6,30 @@ from pathlib import Path
 
 from leafwing.cli.shared import Json, Root, as_json
 from leafwing.quantities import show_count, show_duration
-from leafwing.tables import aligned
+from leafwing.tables import align_columns
 
 
 def command(*, root: Root = Path("runs"), json: Json = False) -> int:
     """List the runs in a table."""
     from leafwing import commands
+    from leafwing.runs import no_runs
 
     runs = commands.table(root)
     if json:
         print(as_json(runs))
     elif not runs:
-        print(f"no runs in {root}")
+        print(no_runs(root))
     else:
         rows: list[tuple[str, ...]] = [("run", "recipe", "data", "size", "images", "time", "losses")]
         for run in runs:
             if "error" in run:
-                rows.append((run["run"], run["error"], "", "", "", "", ""))
+                rows.append((run["run"], "(damaged)", "", "", "", "", ""))
                 continue
             images = f"{show_count(run['images'])}/{show_count(run['of'])}"
             losses = " ".join(f"{name}={value:.3g}" for name, value in run["costs"].items())
             rows.append((run["run"], run["recipe"], run["data"], run["size"], images, show_duration(run["seconds"]), losses))
-        print(aligned(rows))
+        print(align_columns(rows))
+        for run in runs:
+            if "error" in run:
+                print(run["error"])
     return 0

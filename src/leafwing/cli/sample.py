@@ -14,9 +14,11 @@ from leafwing.cli.shared import (
     Devices,
     Json,
     Root,
+    RunName,
     Trust,
     as_json,
     explicit,
+    flag,
     is_main_process,
     option,
     with_settings,
@@ -29,28 +31,30 @@ from leafwing.progress import ConsoleReporter
     "device",
     "precision",
     device="Device to compute on. Default: cpu.",
-    precision="bf16 gives nearly the same images, faster where the hardware computes it; auto: bf16 there. Default: fp32.",
+    precision="fp32, bf16 (slightly different images, faster with hardware support) or auto (bf16 if supported). Default: fp32.",
 )
 def command(
-    run: str,
+    run: RunName,
     /,
     *,
-    n: Annotated[
-        int, Parameter(name=["-n", "--n"], help="Number of samples; with --label all, of each class.", group=OUTPUT)
-    ] = 64,
+    n: Annotated[int, Parameter(name="-n", help="Number of samples; with --label all, of each class.", group=OUTPUT)] = 64,
     seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
     label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
     set: Annotated[list[str] | None, option("Set an attribute: smiling=1, colour=red. Repeatable.", OUTPUT)] = None,
     sweep: Annotated[
-        str | None, option("Sweep a named part of the latent: code0=-2:2, or category. One row per latent.", OUTPUT)
+        str | None,
+        option(
+            "Vary one latent code: code0=-2:2 for a continuous code, category for a categorical one; each row uses one latent.",
+            OUTPUT,
+        ),
     ] = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
-    grid: Annotated[bool, option("One image with a grid of all samples (the default).", OUTPUT)] = False,
-    folder: Annotated[bool, option("One PNG file per sample.", OUTPUT)] = False,
-    npz: Annotated[bool, option("One .npz file with samples and labels.", OUTPUT)] = False,
+    grid: Annotated[bool, flag("One image with a grid of all samples (the default).", OUTPUT)] = False,
+    folder: Annotated[bool, flag("One PNG file per sample.", OUTPUT)] = False,
+    npz: Annotated[bool, flag("One .npz file with samples and labels.", OUTPUT)] = False,
     out: Annotated[Path | None, option("Output path. Default: in the run's samples folder.", OUTPUT)] = None,
     compile: Annotated[
-        bool, option("Compile the networks with torch.compile: takes long once, worthwhile on some GPUs.", MACHINE)
+        bool, flag("Compile the networks with torch.compile: takes long once, worthwhile on some GPUs.", MACHINE)
     ] = False,
     devices: Devices = 1,
     trust: Trust = False,
@@ -58,18 +62,12 @@ def command(
     json: Json = False,
     **machine: Any,
 ) -> int:
-    """Generate samples from a run; neither the data nor the cache is needed.
-
-    Parameters
-    ----------
-    run
-        Folder, name, number or `last`.
-    """
+    """Generate samples from a run; neither the data nor the cache is needed."""
     from leafwing import commands
 
     kinds = [name for name, selected in (("grid", grid), ("folder", folder), ("npz", npz)) if selected]
     if len(kinds) > 1:
-        raise LeafwingError(f"--{kinds[0]} and --{kinds[1]} exclude each other")
+        raise LeafwingError(f"--{kinds[0]} and --{kinds[1]} are mutually exclusive")
     kind = kinds[0] if kinds else "grid"
     path = commands.sample(
         run,

@@ -1,4 +1,4 @@
-"""What the commands share: groups of options, common options, flags of training settings, and output."""
+"""What the commands share: groups of options, common options, flags of training settings, output, and error messages."""
 
 from __future__ import annotations
 
@@ -14,27 +14,33 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 
-from leafwing.settings import Natural, Positive, Setting, catalogue
+from leafwing.settings import Natural, Positive, Setting, all_settings
 
-INTERRUPTED, UNHEALTHY = 130, 3
 DATA, TRAINING, FOLDER, OUTPUT, MACHINE = (
     Group(name, sort_key=key)
     for name, key in (("Data", 1), ("Training", 3), ("Run folder", 4), ("Output", 5), ("Machine", 6))
 )
 SECTION_GROUPS = {"reading": DATA, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
-Json = Annotated[
-    bool, Parameter(help="Print one JSON document to standard output and nothing else.", group=OUTPUT, negative="")
-]
-Root = Annotated[Path, Parameter(help="Folder that contains the numbered run folders.", group=FOLDER)]
-Devices = Annotated[int, Parameter(help="Number of processes that share the work, each with its own device.", group=MACHINE)]
-Trust = Annotated[
-    bool, Parameter(help="Execute the run's recipe.py even if it is not an installed recipe.", group=FOLDER, negative="")
-]
 
 
 def option(text: str, group: Group) -> Parameter:
-    """An option with its help text; a boolean one gets no `--no-` form."""
+    """An option with its help text; a list gets no `--empty-` form."""
     return Parameter(help=text, group=group, negative="")
+
+
+def flag(text: str, group: Group) -> Parameter:
+    """A flag that is off by default, with its help text; it gets no `--no-` form."""
+    return Parameter(help=text, group=group, negative="", show_default=False)
+
+
+RunName = Annotated[
+    str,
+    Parameter(help="The run: its folder, its name or number under --root, or 'last' for the newest.", show_default=False),
+]
+Json = Annotated[bool, flag("Print one JSON document to standard output and nothing else.", OUTPUT)]
+Root = Annotated[Path, Parameter(help="Folder that contains the numbered run folders.", group=FOLDER)]
+Devices = Annotated[int, Parameter(help="Number of processes that share the work, each with its own device.", group=MACHINE)]
+Trust = Annotated[bool, flag("Execute the run's recipe.py even if it is not an installed recipe.", FOLDER)]
 
 
 def setting_flag(setting: Setting, text: str = "") -> Any:
@@ -70,7 +76,7 @@ def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Cal
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         for name in names:
-            setting = catalogue()[name]
+            setting = all_settings()[name]
             text = texts.get(name, "")
             if default and "Default:" not in text:
                 text = f"{text or setting.help.partition(' Default:')[0]} Default: {default}."

@@ -24,13 +24,18 @@ from leafwing.cli.shared import (
 )
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_bytes, show_count, show_duration
-from leafwing.settings import catalogue
+from leafwing.settings import all_settings
 
 CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
     "recipe": (str | None, None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
     "out": (Path | None, None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
     "root": (Path, Path("runs"), FOLDER, "Folder that contains the numbered run folders."),
-    "from": (Path | None, None, FOLDER, "Replay a run.json: its settings are used unless given here."),
+    "from": (
+        Path | None,
+        None,
+        FOLDER,
+        "Start from the settings of an earlier run's run.json; options given here take precedence.",
+    ),
     "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with its own device. Default: 1."),
     "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),
     "dry_run": (bool, False, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
@@ -84,7 +89,7 @@ def command(words: Sequence[str]) -> Callable[..., int]:
         )
         keyword_name = "replay" if name == "from" else name
         parameters.append(inspect.Parameter(keyword_name, keyword, default=default, annotation=Annotated[kind, about]))
-    for setting in catalogue().values():
+    for setting in all_settings().values():
         parameters.append(inspect.Parameter(setting.name, keyword, default=None, annotation=setting_flag(setting)))
     title = "Train a recipe on images and create a run folder."
     if recipe is None:
@@ -131,7 +136,11 @@ def _train(source: str | None, options: dict[str, Any]) -> int:
 def describe_plan(plan: dict[str, Any]) -> str:
     """The resolved plan of --dry-run as text."""
     data, schedule, machine, spec = plan["data"], plan["schedule"], plan["machine"], plan["data"]["spec"]
-    shape = "points" if not spec["height"] else f"{spec['height']}x{spec['width']}, {spec['channels']} channels"
+    shape = (
+        "points"
+        if not spec["height"]
+        else f"{spec['height']}x{spec['width']}, {spec['channels']} channel{'s' * (spec['channels'] > 1)}"
+    )
     labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
     labels += f", {len(spec['attributes'])} attributes" if spec["attributes"] else ""
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
@@ -143,7 +152,7 @@ def describe_plan(plan: dict[str, Any]) -> str:
         + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
         f"parameters  {network}",
         f"train       {until}, batches of {plan['batch']}, seed {schedule['seed']}",
-        *(f"{name:11} {show_choice(machine[name])} ({why})" for name, why in plan["why"].items()),
+        *(show_choice(name, machine[name], reason) for name, reason in plan["why"].items()),
         f"memory      about {show_bytes(plan['memory'])}, estimated ("
         + ", ".join(f"batch {size}: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
         + ")",
@@ -154,6 +163,19 @@ def describe_plan(plan: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def show_choice(value: object) -> str:
-    """A hardware setting as text: yes and no for True and False, and the meanings of 0 and None."""
-    return {"True": "yes", "False": "no", "None": "auto", "0": "whole"}.get(str(value), str(value))
+def show_choice(name: str, value: object, reason: str) -> str:
+    """A hardware setting with the reason for its choice, as text."""
+    label = "CUDA graphs" if name == "capture" else name.replace("_", "-")
+    if name == "micro_batch" and not value:
+        text = "whole batch"
+    elif name == "capture" and "graphs" in reason:
+        text, reason = f"not on {reason.partition(' ')[0]}", ""
+    elif name == "resident" and value is None:
+        text, reason = f"data {reason}", ""
+    elif name == "device" and reason.startswith("the first available"):
+        text, reason = str(value), {"cpu": "no cuda or mps found", "mps": "no cuda found"}.get(str(value), "")
+    else:
+        text = {"True": "yes", "False": "no"}.get(str(value), str(value))
+    return f"{label:11} {text}" + (
+        f" ({reason})" if reason and reason != "the whole batch, unless memory is too small" else ""
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.progress import Reporter
-from leafwing.settings import separated
+from leafwing.settings import split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import Report
@@ -25,5 +25,5 @@ def doctor(source: str | Path, *, progress: Reporter | None = None, **options: A
     """
     from leafwing.data.doctor import doctor as examine
 
-    reading, other = separated(options)
+    reading, other = split_keywords(options)
     return examine(source, progress=(progress or Reporter()).report_reading, **reading, **other)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
-from leafwing.quantities import count, whole
+from leafwing.quantities import check_seed, count
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import RunEvidence
 
-MOST, FEW = 5_000, 1_000
+MAX_DEFAULT_SAMPLES, MIN_FID_SAMPLES = 5_000, 1_000
 """The default number of samples is at most MOST; below FEW, FID is noticeably biased."""
 WITHOUT_NETWORK = ("swd", "ms_ssim", "modes", "memorisation")
 """Metrics of the samples themselves, which do not depend on the feature network."""
@@ -41,13 +41,13 @@ class RealData:
         real: the real samples.
         split: which part of the run's data they are; see `Protocol`.
         held_out: number of samples held out of training.
-        parts: returns the training set and the held-out set of the run.
+        splits: returns the training set and the held-out set of the run.
     """
 
     real: Dataset
     split: str
     held_out: int
-    parts: Callable[[], tuple[Dataset, Dataset]]
+    splits: Callable[[], tuple[Dataset, Dataset]]
 
 
 def evaluate(
@@ -62,7 +62,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "fp32",
-    again: bool = False,
+    recompute: bool = False,
     trust: bool = False,
     root: str | Path = ROOT,
     progress: Reporter | None = None,
@@ -86,7 +86,7 @@ def evaluate(
         seed: random seed of the samples and of the choice of real ones.
         device: auto, cpu, cuda or mps.
         precision: precision of sampling: fp32, bf16 or auto; see `sample`.
-        again: recompute results that exist already.
+        recompute: compute results again that exist already.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
         progress: receives messages and progress; None: nothing is shown.
@@ -108,19 +108,19 @@ def evaluate(
     from leafwing.metrics.samples import RunEvidence
     from leafwing.model import Model
 
-    features, n, seed = features or "own", None if n is None else count(n, "n"), whole("seed", seed, 0)
+    features, n, seed = features or "own", None if n is None else count(n, "n"), check_seed(seed)
     if features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
         progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
         names = select_metrics(metrics, opened, data)
-        opened.function()  # raises: an untrusted recipe
+        opened.recipe_function()  # raises: an untrusted recipe
         checkpoints = select_checkpoints(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
             raise LeafwingError(
-                f"metric ppl needs --precision fp32: it takes steps of 1e-4 in the latents, which {setup.precision} rounds away"
+                f"the metric ppl needs --precision fp32: it takes steps of 1e-4 in the latents, which {setup.precision} rounds away"
             )
         device = processes.device(setup.device)
         keep_freed_memory()
@@ -128,7 +128,7 @@ def evaluate(
         with processes.first_on_machine():
             real_data = load_real_data(opened, data, progress)
             if set(names) - set(WITHOUT_NETWORK):
-                training_set = real_data.parts()[0] if real_data.split == "held-out" else real_data.real
+                training_set = real_data.splits()[0] if real_data.split == "held-out" else real_data.real
                 network = load_features(
                     features, training_set, weights=weights, device=device, report_progress=progress.report_progress
                 )
@@ -136,7 +136,7 @@ def evaluate(
         protocol = protocol_of(opened, real_data, n, seed, setup.precision)
         if network:
             protocol = replace(protocol, features=network.name, network=network.digest)
-        explain(protocol, names, progress)
+        report_caveats(protocol, names, progress)
 
         def samples_of(images: int) -> RunEvidence:
             return RunEvidence(
@@ -144,7 +144,7 @@ def evaluate(
                 real_data.real,
                 protocol,
                 network,
-                parts=real_data.parts,
+                parts=real_data.splits,
                 cache=cache_folder(None),
                 processes=processes,
                 report_progress=progress.report_progress,
@@ -152,7 +152,7 @@ def evaluate(
 
         rows = []
         for images in checkpoints:
-            rows += evaluate_checkpoint(opened, images, names, protocol, again, processes, samples_of)
+            rows += evaluate_checkpoint(opened, images, names, protocol, recompute, processes, samples_of)
         return rows
 
 
@@ -161,14 +161,14 @@ def evaluate_checkpoint(
     images: int,
     names: Sequence[str],
     protocol: Protocol,
-    again: bool,
+    recompute: bool,
     processes: Processes,
     samples_of: Callable[[int], RunEvidence],
 ) -> list[dict[str, Any]]:
     """The rows of one checkpoint; those that do not exist yet are computed and saved one metric at a time."""
     path = run.weights()[images]
     digest = files.digest(path)[:16]
-    existing = [] if again else run.metrics()
+    existing = [] if recompute else run.metrics()
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         samples = None
@@ -273,16 +273,16 @@ def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> li
     """
     from leafwing.metrics import METRICS
 
-    parts = metrics.split(",") if isinstance(metrics, str) else metrics
-    names = list(dict.fromkeys(name.strip() for name in parts if name.strip()))
+    items = metrics.split(",") if isinstance(metrics, str) else metrics
+    names = list(dict.fromkeys(name.strip() for name in items if name.strip()))
     if not names:
-        raise LeafwingError(f"metrics {metrics!r}: choose at least one of {', '.join(METRICS)}")
+        raise LeafwingError(f"--metrics {metrics}: choose at least one of {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
             raise LeafwingError(f"no metric {name!r}{did_you_mean(name, list(METRICS))}")
         if points and name != "modes":
             raise LeafwingError(
-                f"metric {name} needs images, and the samples of {source} are points; for points there is: modes"
+                f"metric {name} needs images, and the samples of {source} are points; only modes is defined for points"
             )
         if name == "modes" and not (points or world_of(source) == "stacked"):
             raise LeafwingError(
@@ -317,7 +317,7 @@ def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
         return existing
     if (images := run.resolve_checkpoint(checkpoint)) not in existing:
         raise LeafwingError(
-            f"{run.folder} has no weights of {images:,} images; it has: {', '.join(map(str, existing))}, or all"
+            f"{run.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, existing))}, or all"
         )
     return [images]
 
@@ -336,20 +336,20 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     Raises:
         LeafwingError: the data cannot be read.
     """
-    from leafwing.commands.feeding import load_again
+    from leafwing.commands.feeding import reload_data
     from leafwing.data import load
 
     held_out = run.data.held_out
 
     @cache
-    def parts() -> tuple[Dataset, Dataset]:
-        return load_again(run, progress).split(held_out)
+    def splits() -> tuple[Dataset, Dataset]:
+        return reload_data(run, progress).split(held_out)
 
     if data is None:
-        training_set, held_out_set = parts()
+        training_set, held_out_set = splits()
         if held_out:
-            return RealData(held_out_set, "held-out", held_out, parts)
-        return RealData(training_set, "train", 0, parts)
+            return RealData(held_out_set, "held-out", held_out, splits)
+        return RealData(training_set, "train", 0, splits)
     if run.spec.points:
         raise LeafwingError(
             f"--data {data}: other data must be images, and {run.folder} generates points like {run.data.source}"
@@ -358,8 +358,8 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     size = (run.spec.height, run.spec.width)
     real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)
     if real.fingerprint == run.data.fingerprint:
-        return RealData(real, "all" if held_out else "train", held_out, parts)
-    return RealData(real, "other", 0, parts)
+        return RealData(real, "all" if held_out else "train", held_out, splits)
+    return RealData(real, "other", 0, splits)
 
 
 def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precision: str) -> Protocol:
@@ -368,7 +368,7 @@ def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precisi
     from leafwing.metrics.protocol import AS_REAL, IN_TURN, Protocol
 
     real, spec, options = real_data.real, run.spec, real_data.real.options
-    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MOST, len(real))
+    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MAX_DEFAULT_SAMPLES, len(real))
     same_conditions = (
         real.spec.attributes == spec.attributes != () if real.labels is None else real.spec.labels == spec.labels
     )
@@ -390,7 +390,7 @@ def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precisi
     )
 
 
-def explain(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
+def report_caveats(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
     """Prints notes on the limits of a protocol."""
     if protocol.split == "train" and protocol.shape != "points":
         progress.say(
@@ -398,7 +398,7 @@ def explain(protocol: Protocol, names: Sequence[str], progress: Reporter) -> Non
             "perfect. `leafwing train --hold-out auto` holds out images for evaluation"
         )
     n = min(protocol.n_real, protocol.n_fake)
-    if n < FEW and "fid" in names:
+    if n < MIN_FID_SAMPLES and "fid" in names:
         progress.say(
             f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
         )
@@ -413,7 +413,7 @@ def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of `evaluate` as text: a table, the words of metrics that have some, and a line for each protocol."""
     from leafwing.metrics.protocol import describe
-    from leafwing.tables import aligned
+    from leafwing.tables import align_columns
 
     lines = [("images", "metric", "value", "95%", "better")]
     for row in rows:
@@ -422,7 +422,7 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append((f"{row['images']:,}", row["metric"], value, interval, row["better"]))
     words = dict.fromkeys(f"{row['images']:,} images: {row['words']}" for row in rows if row.get("words"))
     protocols = dict.fromkeys(describe(row["protocol"]) for row in rows)
-    return "\n".join([aligned(lines), *words, *protocols])
+    return "\n".join([align_columns(lines), *words, *protocols])
 
 
 def require_same_network(digest: str, processes: Processes) -> None:

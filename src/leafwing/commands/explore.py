@@ -153,7 +153,7 @@ class Inputs:
 
     @cached_property
     def data(self) -> Dataset:
-        return self._sides.parts()[0] if self.source is None else self._sides.real
+        return self._sides.splits()[0] if self.source is None else self._sides.real
 
     @cached_property
     def held_out(self) -> Dataset:
@@ -176,7 +176,7 @@ class Inputs:
             if feature_space == "pixels":
                 return load_features(feature_space, None, device=device)
             try:
-                data = self._sides.parts()[0]
+                data = self._sides.splits()[0]
             except LeafwingError as error:
                 raise LeafwingError(f"{error}. --features pixels compares images without them") from None
             return load_features(feature_space, data, device=device, report_progress=report_progress)

@@ -1,4 +1,4 @@
-"""Training data: loading them again, leaving out the held-out part, adding second streams."""
+"""Training data: loading it again, leaving out the held-out part, adding second streams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
-from leafwing.quantities import whole
+from leafwing.quantities import check_seed, whole
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from leafwing.runs import DataConfig, Run
 
 
-LARGEST_SEED = 2**32 - 1
-
-
-def check_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:
+def parse_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:
     """Number and random seed of the labelled images in the second stream; None, None without such a stream.
 
     Raises:
@@ -30,10 +27,7 @@ def check_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:
         if seed is not None:
             raise LeafwingError(f"--labelled-seed {seed} needs --labelled, the number of images")
         return None, None
-    labelled, seed = whole("labelled", labelled, 1), whole("labelled_seed", seed or 0, 0)
-    if seed > LARGEST_SEED:
-        raise LeafwingError(f"labelled_seed {seed}: must be from 0 to {LARGEST_SEED}")
-    return labelled, seed
+    return whole(labelled, "--labelled", 1), check_seed(seed or 0, "--labelled-seed")
 
 
 def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -44,7 +38,7 @@ def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
         dataset: all samples.
 
     Raises:
-        LeafwingError: the data are too few, or lack labels for the second stream.
+        LeafwingError: there is too little data, or it lacks labels for the second stream.
     """
     training, held_out = dataset.split(config.held_out)
     if not config.labelled:
@@ -67,11 +61,11 @@ def permissive_spec(height: int, width: int) -> DataSpec:
     return DataSpec(height, width, 3, ("a", "b"), ("image", "label", "attributes", *stream), ("c", "d"))
 
 
-def load_again(run: Run, progress: Reporter) -> Dataset:
+def reload_data(run: Run, progress: Reporter) -> Dataset:
     """The data of a run, from the cache or from its source.
 
     Raises:
-        LeafwingError: the data are not in the cache, and the source is missing or has changed.
+        LeafwingError: the data is not in the cache, and the source is missing or has changed.
     """
     from leafwing import data
 
@@ -85,11 +79,11 @@ def load_again(run: Run, progress: Reporter) -> Dataset:
         raise
     except LeafwingError as error:
         raise LeafwingError(
-            f"the data of {run.folder} are not in the cache, and their source cannot be read: {error}"
+            f"the data of {run.folder} is not in the cache, and its source cannot be read: {error}"
         ) from None
     if dataset.fingerprint != config.fingerprint:
         raise LeafwingError(
             f"{config.source} has changed since {run.folder} was trained on it (fingerprint {config.fingerprint[:12]}, now "
-            f"{dataset.fingerprint[:12]}): restore the old images, or start a new training"
+            f"{dataset.fingerprint[:12]}): restore the old images, or start a new run"
         )
     return dataset

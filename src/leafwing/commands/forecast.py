@@ -1,4 +1,4 @@
-"""A dry run: the plan of a training with its measured speed and estimated memory. Writes no run folder."""
+"""A dry run: the plan of a training run with its measured speed and estimated memory. Writes no run folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from leafwing.commands.feeding import split_data
-from leafwing.commands.plan import prepare, resolve
+from leafwing.commands.plan import build_training, resolve_training
 from leafwing.progress import Reporter
 from leafwing.runs import refuse_existing
-from leafwing.settings import Settings, non_defaults, separated
+from leafwing.settings import Settings, non_defaults, split_keywords
 
 
 def forecast(
@@ -29,9 +29,9 @@ def forecast(
     from leafwing.engine.footprint import estimate_footprint
 
     refuse_existing(out)
-    chosen, hyperparameters = separated({**(non_defaults(settings) if settings else {}), **options})
-    plan = resolve(source, recipe, chosen, hyperparameters, progress or Reporter(), replay)
-    training = prepare(plan, images=10**12)
+    chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
+    plan = resolve_training(source, recipe, chosen, hyperparameters, progress or Reporter(), replay)
+    training = build_training(plan, images=10**12)
     batch, schedule = training.game.batch, plan.settings.schedule
     example = split_data(plan.data_config, plan.data)[0].batch(schedule.seed, 0, 4)
     memory = estimate_footprint(training.engine, example, batch)
@@ -43,7 +43,7 @@ def forecast(
     duration = schedule.images / speed
     return {
         **plan.config,
-        "why": dict(plan.why),
+        "why": dict(plan.reasons),
         "batch": batch,
         "parameters": parameters,
         "memory": memory.total,

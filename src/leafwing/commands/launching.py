@@ -17,14 +17,13 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import INTERRUPTED, LOST, LeafwingError, death_signal
 from leafwing.machine import cores
 
 if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
 
 LAUNCHER = "LEAFWING_LAUNCHER"  # also in engine.processes
-LOST, INTERRUPTED = 5, 130
 GRACE = 30.0  # seconds in which the other processes notice a failure and exit by themselves
 SHORT_GRACE = 5.0  # the same after a second Ctrl-C
 LEAFWING = (sys.executable, "-m", "leafwing")
@@ -171,8 +170,7 @@ def exit_code(codes: dict[int, int], outputs: Sequence[IO[bytes] | None]) -> int
         if rank:
             print(f"leafwing: {name} exited with code {code}", file=sys.stderr)
         return code
-    hint = ", as happens when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
-    print(f"leafwing: {name} was killed by {signal.Signals(-code).name}{hint}", file=sys.stderr)
+    print(f"leafwing: {name} was killed by {death_signal(code)}", file=sys.stderr)
     return LOST
 
 

@@ -1,4 +1,4 @@
-"""Resolves a training before it begins: checks all arguments and determines everything that `run.json` records."""
+"""Resolves a training run before it begins: checks all arguments and determines everything that `run.json` records."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.feeding import check_labelled, permissive_spec, split_data
+from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, parse_stop_on
 from leafwing.errors import LeafwingError
+from leafwing.machine import versions
 from leafwing.progress import Reporter
-from leafwing.runs import Change, DataConfig, History, Run, settings_sections, versions
-from leafwing.settings import Folder, Machine, Reading, Schedule, Settings, updated
+from leafwing.quantities import check_seed
+from leafwing.runs import DataConfig, History, Run, ThreadChange, settings_sections
+from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule, Settings, replace_fields
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 
-SEED_LIMIT = 2**32
+LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror")
+"""Settings of `DataSettings` that are arguments of `data.load`."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A resolved training.
+class TrainingPlan:
+    """A resolved training run.
 
     Args:
         card: description of the recipe.
@@ -39,7 +42,7 @@ class Plan:
         settings: all settings, fully resolved.
         history: changes of the number of threads that a replay repeats, and intervals that are still to be determined.
         config: content of `run.json`.
-        why: the reason for each hardware setting, in words.
+        reasons: the reason for each hardware setting, in words.
     """
 
     card: Card
@@ -50,23 +53,23 @@ class Plan:
     settings: Settings
     history: History
     config: dict[str, Any]
-    why: Mapping[str, str]
+    reasons: Mapping[str, str]
 
 
-def resolve(
+def resolve_training(
     source: str | Path | None,
     recipe: str | None,
     values: Mapping[str, Any],
     options: Mapping[str, Value],
     progress: Reporter,
     replay: str | Path | None = None,
-) -> Plan:
-    """Resolves and checks all arguments of a training. Arguments take precedence over a replayed run, and that over the defaults.
+) -> TrainingPlan:
+    """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
     Args:
         source: image source; None: that of the replayed run.
         recipe: name or file; None: that of the replayed run, or the default.
-        values: settings by name, from `settings.separated`.
+        values: settings by name, from `settings.split_keywords`.
         options: hyper-parameters of the recipe.
         progress: receives messages and progress.
         replay: `run.json` or folder of an earlier run.
@@ -87,25 +90,25 @@ def resolve(
     reference = recipe or (old.recipe if old else recipes.DEFAULT)
     card = recipes.describe(reference)
     base = old.settings if old else Settings()
-    schedule = updated(base.schedule, values)
+    schedule = replace_fields(base.schedule, values)
     check_schedule(schedule, values)
-    watching = updated(base.watching, values)
-    folder = updated(base.folder, values)
+    watching = replace_fields(base.watching, values)
+    folder = replace_fields(base.folder, values)
     open_intervals = tuple(name for name in ("save_every", "grid_every") if schedule.time and not getattr(folder, name))
     folder = with_intervals(folder, schedule.images)
     old_options = old.options if old and card.name == old.recipe else {}
     hyperparameters = card.resolve({**old_options, **options})
-    machine = updated(base.machine, values)
+    machine = replace_fields(base.machine, values)
     changes = old.history.thread_changes if old and "threads" not in values else ()
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
-    setup = choose_setup(updated(machine, {"threads": threads}))
+    setup = choose_setup(replace_fields(machine, {"threads": threads}))
 
     if values.get("size") is not None and source not in data.WORLDS:
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
         recipes.build(card.name, recipes.find(reference), permissive_spec(height, width), hyperparameters)
-    reading = updated(Reading(), values)
-    check_labelled(reading.labelled, reading.labelled_seed)
+    reading = replace_fields(DataSettings(), values)
+    parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in LOAD_OPTIONS if (value := getattr(reading, name)) is not None}
     dataset = data.load(source, **{**(old.data.options if old else {}), **load_options}, progress=progress.report_reading)
     if dataset.spec.points:
@@ -113,7 +116,7 @@ def resolve(
         if machine.precision in (None, "auto"):
             setup = replace(setup, precision="fp32", why={**setup.why, "precision": "points need more digits than bf16 has"})
     if dataset.rejects:
-        progress.say(f"unusable images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
+        progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
     for note in dataset.notes:
         progress.say(note)
     if schedule.stop_on is not None:
@@ -122,13 +125,13 @@ def resolve(
     if hold_out is None:
         hold_out = old.data.held_out if old else "auto" if schedule.stop_on else 0
     held_out = hold_out_count(hold_out, len(dataset), dataset.spec.points)
-    labelled, labelled_seed = check_labelled(
+    labelled, labelled_seed = parse_labelled(
         old.data.labelled if old and reading.labelled is None else reading.labelled,
         old.data.labelled_seed if old and reading.labelled_seed is None else reading.labelled_seed,
     )
-    resolved = machine_of(setup)
+    resolved = machine_settings(setup)
     if machine.threads == "auto" and not changes:
-        resolved, changes = updated(resolved, {"threads": "auto"}), (Change(0, setup.threads),)
+        resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
     settings = Settings(reading, schedule, watching, folder, resolved)
     history = History(thread_changes=changes, open_intervals=open_intervals)
     data_config = DataConfig(
@@ -152,31 +155,26 @@ def resolve(
         "history": asdict(history),
         "versions": versions(),
     }
-    return Plan(card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why)
-
-
-LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror")
-"""Settings of `Reading` that are arguments of `data.load`."""
+    return TrainingPlan(card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why)
 
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
     """Raises LeafwingError for an invalid seed or stopping rule."""
-    if schedule.seed >= SEED_LIMIT:
-        raise LeafwingError(f"seed {schedule.seed}: must be from 0 to {SEED_LIMIT - 1}")
+    check_seed(schedule.seed, "--seed")
     if schedule.stop_on is not None:
         parse_stop_on(schedule.stop_on)
     elif "patience" in values:
         raise LeafwingError(f"--patience {values['patience']} needs --stop-on, the metric that decides")
 
 
-def with_intervals(folder: Folder, images: int) -> Folder:
+def with_intervals(folder: OutputSettings, images: int) -> OutputSettings:
     """Fills in the intervals that are not chosen: about 20 checkpoints and grids, and 200 lines of the log."""
     twentieth = max(1, images // 20)
     defaults = {"save_every": twentieth, "grid_every": twentieth, "log_every": min(2_000, max(1, images // 200))}
-    return updated(folder, {name: getattr(folder, name) or default for name, default in defaults.items()})
+    return replace_fields(folder, {name: getattr(folder, name) or default for name, default in defaults.items()})
 
 
-def choose_setup(machine: Machine) -> Setup:
+def choose_setup(machine: HardwareSettings) -> Setup:
     """The hardware settings, with those that are not chosen filled in to suit this machine.
 
     Raises:
@@ -188,31 +186,31 @@ def choose_setup(machine: Machine) -> Setup:
     return choose(**{**chosen, "threads": thread_count(machine)})
 
 
-def machine_of(setup: Setup) -> Machine:
+def machine_settings(setup: Setup) -> HardwareSettings:
     """A setup as settings."""
-    return Machine(**{item.name: getattr(setup, item.name) for item in fields(Machine)})
+    return HardwareSettings(**{item.name: getattr(setup, item.name) for item in fields(HardwareSettings)})
 
 
-def thread_count(machine: Machine) -> int | None:
+def thread_count(machine: HardwareSettings) -> int | None:
     """The number of threads to start with; None for the default, which `auto` starts with too."""
     threads = machine.threads
     if threads in (None, "auto") or isinstance(threads, int):
         return threads if isinstance(threads, int) else None
     if not str(threads).strip().isdigit():
-        raise LeafwingError(f"threads {threads!r}: must be a number of CPU threads, or auto")
+        raise LeafwingError(f"--threads {threads}: must be a number of CPU threads, or auto")
     return int(str(threads))
 
 
-def prepare(
-    plan: Plan,
+def build_training(
+    plan: TrainingPlan,
     say: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
     images: int | None = None,
 ) -> Training:
-    """The training of a plan, before its first turn.
+    """Builds the training loop of a plan, before its first turn.
 
     Args:
-        plan: the resolved training.
+        plan: the resolved training run.
         say: callback for messages.
         processes: the processes that share the work; None: this one only.
         images: total number of images, if not the plan's.
@@ -234,13 +232,13 @@ def new_training(
     processes: Processes | None = None,
     images: int | None = None,
 ) -> Training:
-    """A training before its first turn.
+    """Builds a training loop before its first turn.
 
     Args:
         build: returns a new game.
         data: the training data.
         settings: the settings, fully resolved.
-        say, processes, images: see `prepare`.
+        say, processes, images: see `build_training`.
     """
     import torch
 
@@ -257,7 +255,7 @@ def new_training(
     return Training(game, batches, engine, images=images or settings.schedule.images, batch=game.batch)
 
 
-def changed_machine(machine: Machine, changes: Mapping[str, Any]) -> Machine:
+def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> HardwareSettings:
     """The hardware settings of a run that resumes with another device, thread count or micro-batch size.
 
     Another device drops the settings that depend on it, so that they are chosen again.
@@ -266,10 +264,10 @@ def changed_machine(machine: Machine, changes: Mapping[str, Any]) -> Machine:
         return machine
     independent = ("precision", "threads", "layout", "compile", "micro_batch")
     if "device" in changes:
-        machine = updated(Machine(), {name: getattr(machine, name) for name in independent})
-    machine = updated(machine, changes)
-    resolved = machine_of(choose_setup(machine))
-    return updated(resolved, {"threads": "auto"}) if machine.threads == "auto" else resolved
+        machine = replace_fields(HardwareSettings(), {name: getattr(machine, name) for name in independent})
+    machine = replace_fields(machine, changes)
+    resolved = machine_settings(choose_setup(machine))
+    return replace_fields(resolved, {"threads": "auto"}) if machine.threads == "auto" else resolved
 
 
 def open_replay(path: str | Path) -> Run:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
-from leafwing.quantities import whole
+from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def sample(
 
     if kind not in ("grid", "folder", "npz"):
         raise LeafwingError(f"kind {kind!r}: choose from grid, folder, npz")
-    n, seed = whole("n", n, 1), whole("seed", seed, 0)
+    n, seed = whole(n, "n", 1), check_seed(seed)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
@@ -103,7 +103,7 @@ def sample(
     if sweep is not None:
         if label == "all":
             raise LeafwingError(
-                "--sweep and --label all exclude each other: one has a row per latent, the other a row per class"
+                "--sweep and --label all are mutually exclusive: one has a row per latent, the other a row per class"
             )
         latents = model.sweep(latents, *parse_sweep(sweep))
         columns = len(latents) // n
@@ -145,7 +145,7 @@ def sample(
         elif model.spec.points:
             files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
         else:
-            files.write(target, pictures.png(pictures.tile(pictures.enlarged(array), columns)))
+            files.write(target, pictures.png(pictures.tile(pictures.upscale(array), columns)))
     return target
 
 

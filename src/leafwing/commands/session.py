@@ -15,7 +15,7 @@ from leafwing import files
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
-from leafwing.settings import updated
+from leafwing.settings import replace_fields
 
 if TYPE_CHECKING:
     from leafwing.game import Batches
@@ -31,7 +31,7 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
         training: before its first turn, or restored.
         progress: receives messages and progress.
         writer: creates a TensorBoard writer for a folder; None: no TensorBoard files.
-        held_out: held-out data, if there are any.
+        held_out: held-out data, if there is any.
 
     Returns:
         The run; its `stop_reason` says why training ended.
@@ -40,8 +40,8 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
         Diverged: a loss or weight became NaN or infinite.
         StorageError: the run folder is not writable.
     """
-    from leafwing.commands.stopping import Stopping
-    from leafwing.commands.threads import Threads
+    from leafwing.commands.stopping import EarlyStopping
+    from leafwing.commands.threads import ThreadMonitor
     from leafwing.commands.watching import Monitor
     from leafwing.model import Model
 
@@ -54,21 +54,21 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
         run.mark_started()
         save_samples(run, model, 0)
     monitor = Monitor(run, training, progress, held_out)
-    stopping = Stopping(run, training, progress) if run.settings.schedule.stop_on else None
-    threads = Threads(run, training, progress)
+    stopping = EarlyStopping(run, training, progress) if run.settings.schedule.stop_on else None
+    threads = ThreadMonitor(run, training, progress)
     if stopping and start in run.weights():
-        stopping.check(start)  # a kill may have prevented it
+        stopping.check(start)  # missing if the process was killed after writing the checkpoint
     seconds_left = None if limit is None else limit - training.seconds
     with stop_signals() as stop_requested, progress.training(start, run.settings.schedule.images, seconds_left):
 
-        def watch(clock: Any) -> bool:
+        def after_turn(clock: Any) -> bool:
             progress.after_turn(clock.images)
             return stop_requested.is_set()
 
         def train() -> bool:
-            """Trains until the end or the next roll-back; returns whether to continue after a roll-back."""
+            """Trains until the end or the next rollback; returns whether it was a rollback, after which training continues."""
             last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
-            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=watch):
+            for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=after_turn):
                 images = tick.clock.images
                 record = {
                     "images": images,
@@ -90,7 +90,7 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
                     if summary:
                         for name, value in (tick.losses | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
-                if response == "roll_back":
+                if response == "rollback":
                     monitor.roll_back()
                     return True
                 if run.stop_reason or images // folder.grid_every != last["grid"] // folder.grid_every:
@@ -108,13 +108,12 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
             return False
 
         try:
-            rolled_back = True
-            while rolled_back:
+            while True:
                 try:
-                    rolled_back = train()
+                    if not train():
+                        break
                 except Diverged as error:
-                    monitor.handle_divergence(error)
-                    rolled_back = True
+                    monitor.handle_divergence(error)  # rolls back, or raises
         except StorageError as error:
             raise StorageError(f"{error}. Then continue with `leafwing resume {run.folder}`") from error
         finally:
@@ -133,14 +132,14 @@ def fit_intervals(run: Run, tick: Tick) -> None:
         return
     expected = tick.clock.images / tick.seconds * schedule.time
     changes = {name: max(1, round(expected / 20)) for name in names if expected < schedule.images}
-    run.update(replace(run.settings, folder=updated(run.settings.folder, changes)), open_intervals=())
+    run.update(replace(run.settings, folder=replace_fields(run.settings.folder, changes)), open_intervals=())
 
 
 def save_samples(run: Run, model: Model, images: int) -> None:
     """Writes the sample grid, from the same latents every time."""
-    from leafwing.pictures import png, sheet
+    from leafwing.pictures import png, sample_sheet
 
-    files.write(run.samples / f"{images:09d}.png", png(sheet(model)))
+    files.write(run.samples / f"{images:09d}.png", png(sample_sheet(model)))
 
 
 def tensorboard_writer() -> Callable[[str], Any]:

@@ -8,8 +8,8 @@ from typing import Any
 from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
-from leafwing.quantities import whole
-from leafwing.settings import separated
+from leafwing.quantities import check_seed
+from leafwing.settings import split_keywords
 
 CLASSES, PER_CLASS, UNLABELLED, POINTS = 20, 10, 64, 2_000
 """The most classes on a sheet, images of each class, images of a source without classes, and points."""
@@ -42,8 +42,8 @@ def show(
 
     from leafwing import data, pictures
 
-    reading, other = separated(options)
-    seed = whole("seed", seed, 0)
+    reading, other = split_keywords(options)
+    seed = check_seed(seed)
     target = Path(out) if out else Path(f"{files.file_name(Path(str(source)).name.split('.')[0]) or 'source'}.png")
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
@@ -60,7 +60,7 @@ def show(
             pixels = dataset.pictures(np.concatenate([np.resize(row, columns) for row in rows]))
         else:
             pixels = dataset.pictures(order[:UNLABELLED])
-        image = pictures.tile(pictures.enlarged(pixels), columns)
+        image = pictures.tile(pictures.upscale(pixels), columns)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     files.write(target, pictures.png(image))

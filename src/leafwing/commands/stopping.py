@@ -10,7 +10,7 @@ from leafwing.commands.evaluate import check_metrics, evaluate, require_classifi
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count
-from leafwing.runs import Best, Run
+from leafwing.runs import BestCheckpoint, Run
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -42,27 +42,27 @@ def parse_stop_on(stop_on: str) -> tuple[str, str]:
 
     metric, _, measure = stop_on.partition(".")
     if metric not in METRICS:
-        raise LeafwingError(f"stop-on {stop_on!r}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
+        raise LeafwingError(f"--stop-on {stop_on}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
     if metric not in STOP_MEASURES:
         raise LeafwingError(
-            f"stop-on {stop_on!r}: {metric} cannot decide, because neither higher nor lower is better; choose from "
+            f"--stop-on {stop_on}: {metric} cannot decide, because neither higher nor lower is better; choose from "
             f"{', '.join(STOP_MEASURES)}"
         )
     measures = STOP_MEASURES[metric]
     if measure and measure not in measures:
-        raise LeafwingError(f"stop-on {stop_on!r}: no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
+        raise LeafwingError(f"--stop-on {stop_on}: no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
     return metric, measure or measures[0]
 
 
 def check_stop_on(stop_on: str, data: Dataset) -> None:
-    """Raises LeafwingError for a metric that cannot be computed for models of these data."""
+    """Raises LeafwingError for a metric that cannot be computed for models of this data."""
     metric, _ = parse_stop_on(stop_on)
     check_metrics([metric], data.spec.points, data.source)
     if metric == "inception_score":
         require_classifier("own", data.spec)
 
 
-class Stopping:
+class EarlyStopping:
     """Evaluates the checkpoints of a run in training. Used in every process; the processes share the work.
 
     Args:
@@ -112,7 +112,7 @@ class Stopping:
         }
         weights, interval = self.run.weights(), self.run.settings.folder.save_every
         best = best_checkpoint({shown: value for shown, value in values.items() if shown in weights}, current["better"])
-        self.run.update(best=Best(best, self.measure, values[best]))
+        self.run.update(best=BestCheckpoint(best, self.measure, values[best]))
         value = "unknown" if current["value"] is None else f"{current['value']:.4g}"
         self.progress.say(
             f"{images:,} images: {self.measure} {value}"

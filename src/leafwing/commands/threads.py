@@ -1,4 +1,4 @@
-"""CPU threads of a training while other programs use the CPU: detects slowdowns and warns, or adapts with `--threads auto`.
+"""CPU threads during training while other programs use the CPU: detects slowdowns and warns, or adapts with `--threads auto`.
 
 The number of threads affects how sums are rounded. Changes therefore happen only at ticks and are recorded in `run.json`: `resume`
 continues with them, and a replay repeats them at the same images on any machine.
@@ -15,23 +15,21 @@ import torch
 from leafwing.engine.setup import measure_thread_speeds
 from leafwing.machine import cores
 from leafwing.progress import Reporter
-from leafwing.runs import Change, Run
+from leafwing.runs import Run, ThreadChange
 
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training
 
-SLOWDOWN = 0.7
-"""Training has slowed down if it is below this fraction of its best speed with as many threads ..."""
-PATIENCE = 10.0
-"""... for this many seconds."""
+SLOWDOWN, PATIENCE = 0.7, 10.0
+"""Training has slowed down if it is below this fraction of its best speed with as many threads for this many seconds."""
 SPEEDUP = 1.25
 """Another number of threads must be this much faster in small matrix products."""
 LONGEST_PAUSE = 300.0
 """Maximum number of seconds between two measurements; the pause doubles after each one that leads to no change."""
 
 
-class Threads:
-    """Monitors the speed of a training on a CPU.
+class ThreadMonitor:
+    """Monitors the speed of training on a CPU.
 
     Args:
         run: its settings allow changes (`--threads auto`); its history has the changes made, or to be repeated by a replay.
@@ -115,6 +113,6 @@ class Threads:
     def _change(self, tick: Tick, threads: int, better: int) -> None:
         torch.set_num_threads(better)
         self.slow_since = None
-        self.changes.append(Change(tick.clock.images, better))
+        self.changes.append(ThreadChange(tick.clock.images, better))
         self.run.update(thread_changes=tuple(self.changes))
         self.progress.say(f"{tick.clock.images:,} images: {better} CPU threads from now on, {threads} before")

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.feeding import held_out_batches, load_again, split_data
+from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
-from leafwing.commands.plan import changed_machine, new_training, prepare, resolve
+from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.session import run_session, tensorboard_writer
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import count, duration
-from leafwing.runs import ROOT, Change, Run, refuse_existing
-from leafwing.settings import Settings, non_defaults, separated, updated
+from leafwing.runs import ROOT, Run, ThreadChange, refuse_existing
+from leafwing.settings import Settings, non_defaults, replace_fields, split_keywords
 
 ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"
 
@@ -55,15 +55,15 @@ def train(
         Diverged: a loss or weight became NaN or infinite; the last good checkpoint is kept.
         StorageError: the run folder or the cache is not writable.
     """
-    values, hyperparameters = separated({**(non_defaults(settings) if settings else {}), **options})
+    values, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
     with join_processes(ADVICE) as processes:
         if processes.first:
             refuse_existing(out)
         progress = (progress or Reporter()) if processes.first else Reporter()
         with processes.first_on_machine():
-            plan = resolve(source, recipe, values, hyperparameters, progress, replay)
+            plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None
-        training = prepare(plan, progress.say, processes)
+        training = build_training(plan, progress.say, processes)
         conditions = list(training.game.abilities.conditions)
         plan.config["conditions"] = conditions
         if "attributes" in conditions:  # sampling needs them, without the data
@@ -85,7 +85,7 @@ def resume(
     threads: int | str | None = None,
     micro_batch: int | None = None,
     health: str | None = None,
-    roll_backs: int | None = None,
+    max_rollbacks: int | None = None,
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
@@ -101,7 +101,7 @@ def resume(
         threads: another number of CPU threads, or `auto`; likewise.
         micro_batch: another micro-batch size; likewise.
         health: another response to health alarms; see `leafwing.settings`.
-        roll_backs: maximum number of roll-backs, counting earlier ones.
+        max_rollbacks: maximum number of rollbacks, counting earlier ones.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         tensorboard: write TensorBoard files too.
         root: folder of the numbered run folders.
@@ -110,8 +110,8 @@ def resume(
     Raises:
         LeafwingError: no such run, a finished one, an incomplete checkpoint, or changed data.
     """
-    machine_changes, _ = separated({"device": device, "threads": threads, "micro_batch": micro_batch})
-    watching_changes, _ = separated({"health": health, "roll_backs": roll_backs})
+    machine_changes, _ = split_keywords({"device": device, "threads": threads, "micro_batch": micro_batch})
+    watching_changes, _ = split_keywords({"health": health, "max_rollbacks": max_rollbacks})
     with join_processes(ADVICE) as processes:
         progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
@@ -121,28 +121,35 @@ def resume(
             state = opened.resume_state()
             refuse_lost_state(opened, state)
             shown = state["images"] if state else 0
-            total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
+            total = new_total(images, max(old.schedule.images, shown if images else 0), count, "--images")
             used = float(state["seconds"]) if state else 0.0
-            limit = None if time is None else new_total(time, used, duration, "time")
+            limit = None if time is None else new_total(time, used, duration, "--time")
             if state and shown >= total:
-                advice = f"continue with `leafwing resume {opened.folder} --images +100k`"
-                raise LeafwingError(f"{opened.folder} has shown all of its {total:,} images; {advice}")
+                if images:
+                    raise LeafwingError(
+                        f"{opened.folder} has already been trained on {shown:,} images, so --images {images} is too low; use a larger "
+                        "total, or +N to add to it"
+                    )
+                raise LeafwingError(
+                    f"{opened.folder} has already been trained on all of its {total:,} images; continue with "
+                    f"`leafwing resume {opened.folder} --images +100k`"
+                )
             with processes.first_on_machine():
-                dataset = load_again(opened, progress)
+                dataset = reload_data(opened, progress)
             settings = replace(
                 old,
                 schedule=replace(old.schedule, images=total, time=limit),
-                watching=updated(old.watching, watching_changes),
+                watching=replace_fields(old.watching, watching_changes),
                 machine=machine,
             )
             data, _ = split_data(opened.data, dataset)
-            training = new_training(opened.game, data, settings, progress.say, processes)
+            training = new_training(opened.build_game, data, settings, progress.say, processes)
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)
             changes = tuple(change for change in opened.history.thread_changes if change.images <= training.clock.images)
             if threads is not None:
-                changes = (Change(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
+                changes = (ThreadChange(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
             opened.settings, opened.history = settings, replace(opened.history, thread_changes=changes)
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
@@ -154,21 +161,31 @@ def resume(
 
 
 def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:
-    """Raises LeafwingError if resuming would overwrite newer weights because their `resume.pt` is missing or too old.
+    """Raises LeafwingError if the newest weights are missing, or `resume.pt` is missing or too old for them.
 
-    A kill between the two files of a checkpoint leaves one newer weights file, which training writes again with the same content.
-    Several newer files, or weights without any `resume.pt`, mean that `resume.pt` was lost or replaced.
+    If the process is killed between the two files of a checkpoint, there is one newer weights file, which training writes again
+    with the same content.
+    Several newer files, or weights without any `resume.pt`, mean that `resume.pt` was lost or replaced: resuming would overwrite
+    them.
     """
-    newer = [images for images in run.weights() if state is None or images > state["images"]]
+    weights = run.weights()
+    if state and state["images"] and state["images"] not in weights:
+        hint = f"; `leafwing sample {run.folder} --checkpoint {max(weights)}` still works" if weights else ""
+        raise LeafwingError(
+            f"the newest checkpoint ({state['images']:,} images) is missing in {run.folder}, so this run cannot be resumed{hint}"
+        )
+    newer = [images for images in weights if state is None or images > state["images"]]
     exists = (run.folder / "resume.pt").exists()  # written when training starts
-    roll_backs = state["beside"].get("health", {}).get("rolled_back", []) if state else []
-    if state and roll_backs and roll_backs[-1]["to"] == state["images"]:
-        return  # killed during a roll-back, which was about to remove the newer weights
+    rollbacks = state["beside"].get("health", {}).get("rolled_back", []) if state else []
+    if state and rollbacks and rollbacks[-1]["to"] == state["images"]:
+        return  # killed during a rollback, which was about to remove the newer weights
     if not newer or (exists and len(newer) == 1):
         return
-    problem = "has no resume.pt" if state is None else f"its resume.pt is of {state['images']:,} images, which is too old"
+    problem = (
+        "has no resume.pt" if state is None else f"its resume.pt belongs to {state['images']:,} images, which is too old"
+    )
     raise LeafwingError(
-        f"{run.folder} has weights of {newer[-1]:,} images but {problem}. Resuming would go back to "
+        f"{run.folder} has weights at {newer[-1]:,} images but {problem}. Resuming would go back to "
         f"{state['images'] if state else 0:,} images and overwrite them. Restore the run's own resume.pt (copies often omit it), "
         f"or train again: `leafwing train --from {run.folder}`. Sampling and evaluation do not need resume.pt"
     )

@@ -1,15 +1,14 @@
-"""Health monitoring of a training in progress: checks at ticks, the log, warnings, roll-backs. `leafwing.health` has the rules.
+"""Health monitoring during training: checks at ticks, the log, warnings, rollbacks. `leafwing.health` has the rules.
 
-Rolling back to a checkpoint needs its `resume.pt`, but only the newest checkpoint has one. With `--health roll_back`, each checkpoint
-therefore keeps a copy, `resume-000050000.pt`, as long as an alarm can reach back to it. A roll-back takes effect when `resume.pt` is
-replaced by an earlier copy. All other changes in the folder follow; after a kill in between, the next resume completes them.
+Rolling back to a checkpoint needs its `resume.pt`, but only the newest checkpoint has one. With `--health rollback`, each checkpoint
+therefore keeps a copy, `resume-000050000.pt`, as long as an alarm can reach back to it. A rollback takes effect when `resume.pt` is
+replaced by an earlier copy. All other changes in the folder follow; after a crash in between, the next resume completes them.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,18 +25,18 @@ if TYPE_CHECKING:
     from leafwing.game import Batches
     from leafwing.loop import Tick, Training
 
-SLOWER = 0.5
-"""Factor of the learning rates at each roll-back."""
+ROLL_BACK_LR_FACTOR = 0.5
+"""Factor of the learning rates at each rollback."""
 
 
 class Monitor:
-    """Monitors a training. Used in every process; only the first one writes files.
+    """Monitors the health of a training run. Used in every process; only the first one writes files.
 
     Args:
         run: its settings `watching` and `folder` say what to do.
         training: before its first turn, or restored.
         progress: receives messages.
-        held_out: held-out data, if there are any.
+        held_out: held-out data, if there is any.
     """
 
     def __init__(self, run: Run, training: Training, progress: Reporter, held_out: Batches | None = None) -> None:
@@ -55,7 +54,7 @@ class Monitor:
             self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out)
             self.probe.restore(state)
         self.roll_backs: list[dict[str, Any]] = list(state.get("rolled_back", []))
-        self.planned: dict[str, Any] = {}
+        self.planned_roll_back: dict[str, Any] = {}
         self.reported: set[str] = set()
         self.records: list[dict[str, Any]] = []
         self.alarms: list[health.Alarm] = []
@@ -63,10 +62,10 @@ class Monitor:
             return
         if self.roll_backs:
             self._rewind_folder()
-        if self.mode == "roll_back":
+        if self.mode == "rollback":
             if training.clock.images == 0:
                 self.save_checkpoint()
-            self._copy_state()
+            self._save_state_copy()
         self._read_log()
 
     def _read_log(self) -> None:
@@ -84,7 +83,7 @@ class Monitor:
         return {"health": self.probe.measure(tick.clock)}
 
     def respond(self, record: dict[str, Any]) -> str:
-        """Reports new alarms, adds them to the log record, and returns the response: nothing, `stop` or `roll_back`.
+        """Reports new alarms, adds them to the log record, and returns the response: nothing, `stop` or `rollback`.
 
         To be called in every process; all get the response of the first.
         """
@@ -93,24 +92,24 @@ class Monitor:
         new: list[health.Alarm] = []
         if self.processes.first:
             self.records.append(record)
-            earlier = {(alarm.about, alarm.since) for alarm in self.alarms}
+            earlier = {(alarm.symptom, alarm.since) for alarm in self.alarms}
             self.alarms = health.alarms(self.records)
-            new = [alarm for alarm in self.alarms if (alarm.about, alarm.since) not in earlier]
+            new = [alarm for alarm in self.alarms if (alarm.symptom, alarm.since) not in earlier]
             if new:
-                record["alarms"] = [asdict(alarm) for alarm in new]
+                record["alarms"] = [alarm.as_dict() for alarm in new]
             for alarm in new:
                 if alarm.kind not in self.reported:
                     self.reported.add(alarm.kind)
                     self.progress.warn(str(alarm))
         if self.mode == "stop":
             return "stop" if self.processes.broadcast(bool(new)) else ""
-        if self.mode != "roll_back":
+        if self.mode != "rollback":
             return ""
         serious = [alarm for alarm in new if alarm.kind in health.SLOWER_HELPS]
         if not self.processes.broadcast(bool(serious)):
             return ""
         since, why = (min(alarm.since for alarm in serious), serious[0].kind) if serious else (0, "")
-        return "roll_back" if self._plan_roll_back(since, why) else "stop"
+        return "rollback" if self._plan_roll_back(since, why) else "stop"
 
     # --- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -119,22 +118,23 @@ class Monitor:
         self._store_state()
         folder = self.run.settings.folder
         last = folder.keep_last
-        if self.mode == "roll_back":
+        if self.mode == "rollback":
             oldest = self._oldest_needed()
             last = max(last, 1 + sum(images >= oldest for images in self.run.weights()))
         milestone = folder.keep_every * folder.save_every
         self.run.save_checkpoint(self.training.game, self.training.state(), last=last, milestone=milestone)
-        if self.mode == "roll_back":
-            self._copy_state()
+        if self.mode == "rollback":
+            self._save_state_copy()
 
     def _store_state(self) -> None:
         state = self.probe.state() if self.probe else {}
         self.training.extra["health"] = {"rolled_back": self.roll_backs, **state}
 
-    def _copy(self, images: int) -> Path:
+    def _state_copy(self, images: int) -> Path:
+        """The copy of `resume.pt` that belongs to a checkpoint."""
         return self.run.folder / f"resume-{images:09d}.pt"
 
-    def _copies(self) -> list[int]:
+    def _rollback_points(self) -> list[int]:
         """The checkpoints to which training can roll back, by images, oldest first."""
         matches = (re.fullmatch(r"resume-(\d+)\.pt", path.name) for path in self.run.folder.glob("resume-*.pt"))
         return sorted({int(match[1]) for match in matches if match} & self.run.weights().keys())
@@ -142,29 +142,30 @@ class Monitor:
     def _oldest_needed(self) -> int:
         """The newest checkpoint that is older than any future alarm can reach back."""
         reach = self.training.clock.images - health.REACH * self.interval
-        return max((images for images in self._copies() if images < reach), default=0)
+        return max((images for images in self._rollback_points() if images < reach), default=0)
 
-    def _copy_state(self) -> None:
-        source, copy = self.run.folder / "resume.pt", self._copy(self.training.clock.images)
+    def _save_state_copy(self) -> None:
+        """Copies `resume.pt`, and removes copies that no future alarm can reach back to."""
+        source, copy = self.run.folder / "resume.pt", self._state_copy(self.training.clock.images)
         if source.exists() and not copy.exists():
             files.write(copy, source.read_bytes())
-        oldest = self._copy(self._oldest_needed()).name
+        oldest = self._state_copy(self._oldest_needed()).name
         for path in self.run.folder.glob("resume-*.pt"):
             if path.name < oldest:
                 path.unlink(missing_ok=True)
 
-    # --- roll-backs ----------------------------------------------------------------------------------------------------
+    # --- rollbacks ----------------------------------------------------------------------------------------------------
 
     def handle_divergence(self, error: Diverged) -> None:
         """Rolls back after a NaN or infinite value.
 
         Raises:
-            Diverged: the same error with advice, if a roll-back is not enabled or not possible.
+            Diverged: the same error with advice, if a rollback is not enabled or not possible.
         """
         if self.processes.first:
             record = {"images": self.training.clock.images, "seconds": round(self.training.seconds, 3), "costs": {}}
             self.run.log({**record, "diverged": str(error)})
-        if self.mode == "roll_back" and self._plan_roll_back(inf, "nan"):
+        if self.mode == "rollback" and self._plan_roll_back(inf, "nan"):
             self.progress.warn(str(error))
             self.roll_back()
             return
@@ -174,28 +175,28 @@ class Monitor:
         raise Diverged(f"{error}. Training of {self.run.folder} stopped; {good}. {advice}") from None
 
     def _plan_roll_back(self, since: float, why: str) -> bool:
-        """Plans a roll-back to the newest checkpoint before `since` (images); False if there is none or the maximum is reached."""
-        self.planned = {}
+        """Plans a rollback to the newest checkpoint before `since` (images); False if there is none or the maximum is reached."""
+        self.planned_roll_back = {}
         if self.processes.first:
-            copies = self._copies()
-            if copies and len(self.roll_backs) < self.run.settings.watching.roll_backs:
-                to = max((images for images in copies if images < since), default=copies[0])
-                rate = SLOWER ** (len(self.roll_backs) + 1)
-                self.planned = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
-        self.planned = self.processes.broadcast(self.planned)
-        return bool(self.planned)
+            points = self._rollback_points()
+            if points and len(self.roll_backs) < self.run.settings.watching.max_rollbacks:
+                to = max((images for images in points if images < since), default=points[0])
+                rate = ROLL_BACK_LR_FACTOR ** (len(self.roll_backs) + 1)
+                self.planned_roll_back = {"from": self.training.clock.images, "to": to, "why": why, "rate": rate}
+        self.planned_roll_back = self.processes.broadcast(self.planned_roll_back)
+        return bool(self.planned_roll_back)
 
     def roll_back(self) -> None:
         """Returns to the planned checkpoint, with lower learning rates. The training time is not set back."""
-        training, to, seconds = self.training, self.planned["to"], self.training.seconds
+        training, to, seconds = self.training, self.planned_roll_back["to"], self.training.seconds
         try:
-            state = torch.load(self._copy(to), weights_only=True, map_location="cpu")
+            state = torch.load(self._state_copy(to), weights_only=True, map_location="cpu")
         except Exception as error:
-            raise LeafwingError(f"{self._copy(to)} cannot be read: {error}") from error
+            raise LeafwingError(f"{self._state_copy(to)} cannot be read: {error}") from error
         self.run.load_weights(training.game, to)
         training.restore(state)
-        training.engine.scale_learning_rates(self.planned["rate"])
-        training.seconds, self.last, self.roll_backs = seconds, to, [*self.roll_backs, self.planned]
+        training.engine.scale_learning_rates(self.planned_roll_back["rate"])
+        training.seconds, self.last, self.roll_backs = seconds, to, [*self.roll_backs, self.planned_roll_back]
         if self.probe:
             self.probe.restore(training.extra["health"])
         self._store_state()
@@ -207,10 +208,10 @@ class Monitor:
             self._rewind_folder()
             self._read_log()
             text = "rolled back from {from:,} to {to:,} images ({why}); all learning rates are now {rate:g} times those of the recipe"
-            self.progress.warn(text.format(**self.planned))
+            self.progress.warn(text.format(**self.planned_roll_back))
 
     def _rewind_folder(self) -> None:
-        """Restores the folder to the current checkpoint, and logs the roll-backs that led to it."""
+        """Restores the folder to the current checkpoint, and logs the rollbacks that led to it."""
         images, run = self.training.clock.images, self.run
         best = None if run.history.best and run.history.best.images > images else run.history.best
         run.rewind(images)

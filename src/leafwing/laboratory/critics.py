@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from leafwing.errors import LeafwingError
 from leafwing.game import Nets
 from leafwing.laboratory.layers import CONVOLUTIONS, record_outputs, require_convolutions
-from leafwing.model import Model, evaluating
+from leafwing.model import Model, eval_mode
 
 POWER_ITERATIONS = 30
 """Number of power iterations of spectral normalisation for newly initialised weights."""
@@ -165,7 +165,7 @@ def _trace(
     handles = [layer.register_forward_hook(hook) for layer in layers_to_trace]
     critic = Critic(nets, judge, conditions, (), (), shape, device)
     try:
-        with torch.no_grad(), evaluating(nets):
+        with torch.no_grad(), eval_mode(nets):
             critic.score(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:

@@ -31,7 +31,7 @@ from leafwing.laboratory.labelled import (
 )
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import require_charts
-from leafwing.model import Model, evaluating
+from leafwing.model import Model, eval_mode
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -91,7 +91,7 @@ def features(
     numbers = parse_label_counts(labels, draws, test, seed)
     critic = critic_of(model)
     split = split_labelled(data, held_out, test, seed, numbers)
-    with evaluating(critic.nets), torch.no_grad():
+    with eval_mode(critic.nets), torch.no_grad():
         size = pooled_maps(critic, split.images(split.pool[:1])).shape[1]
     n_train = numbers[-1] * len(split.names)
     memory = 4 * (size * (len(split.test) + 4 * n_train) + 4 * n_train * (n_train + len(split.test)))
@@ -162,7 +162,7 @@ def _extractor(critic: Critic) -> Callable[[Tensor], Tensor]:
     """`pooled_maps` of a critic in evaluation mode."""
 
     def extract(images: Tensor) -> Tensor:
-        with evaluating(critic.nets), torch.no_grad():
+        with eval_mode(critic.nets), torch.no_grad():
             return pooled_maps(critic, images).cpu()
 
     return extract
@@ -292,7 +292,7 @@ def _batches(n: int) -> Iterator[Tensor]:
 def _predict(critic: Critic, head: nn.Module, array: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """The classes predicted by a supervised network."""
     head.eval()
-    with evaluating(critic.nets), torch.no_grad():
+    with eval_mode(critic.nets), torch.no_grad():
         blocks = [
             head(critic.maps(images_to_tensor(array[indices[i : i + CHUNK]]))[-1].mean((2, 3))).argmax(1)
             for i in range(0, len(indices), CHUNK)

@@ -24,7 +24,7 @@ from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.sheet import sheet
-from leafwing.model import Model, evaluating
+from leafwing.model import Model, eval_mode
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -164,7 +164,7 @@ def guided_gradient(critic: Critic, images: Tensor, number: int) -> np.ndarray:
         float32 (n, channels, height, width).
     """
     x = images.to(critic.device).clone().requires_grad_()
-    with torch.enable_grad(), evaluating(critic.nets), _Guided():
+    with torch.enable_grad(), eval_mode(critic.nets), _Guided():
         strongest = critic.maps(x)[-1][:, number].flatten(1).max(1).values  # only one of several equal maxima
     (gradient,) = torch.autograd.grad(strongest.sum(), x)
     return gradient.cpu().numpy()
@@ -176,7 +176,7 @@ def _strongest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each map of the last convolution: indices of the images with the strongest responses (8, maps), the maximum (maps,)."""
     blocks = []
-    with evaluating(critic.nets):
+    with eval_mode(critic.nets):
         for start in range(0, len(indices), CHUNK):
             part = images_to_tensor(array[indices[start : start + CHUNK]])
             blocks.append(critic.maps(part)[-1].flatten(2).amax(2).float().cpu().numpy())
@@ -198,7 +198,7 @@ def _order_maps(best_images: np.ndarray, strength: np.ndarray) -> np.ndarray:
 def _receptive_field(critic: Critic) -> float:
     """The fraction of an image in the receptive field of a central position of the last convolution's maps."""
     x = torch.zeros(1, *critic.shape, device=critic.device, requires_grad=True)
-    with torch.enable_grad(), evaluating(critic.nets):
+    with torch.enable_grad(), eval_mode(critic.nets):
         maps = critic.maps(x)[-1]
         (gradient,) = torch.autograd.grad(maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2].sum(), x)
     return float((gradient != 0).any(1).float().mean())

@@ -13,7 +13,7 @@ from torch import Tensor
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.latents import parse_numbers
-from leafwing.model import Labels, Model, evaluating
+from leafwing.model import Labels, Model, eval_mode
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -206,7 +206,7 @@ def critic_scores(model: Model, images: Tensor, conditions: list[Tensor]) -> Ten
     """The critic's scores (n,) of images, with gradients; see `Model.judge`."""
     judge, nets = model.game.abilities.judge, model.game.sampling_nets
     assert judge is not None
-    with evaluating(nets):
+    with eval_mode(nets):
         return judge(nets, images, *(conditions or (None,))).float()
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 from leafwing import files
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.quantities import count
-from leafwing.settings import reserved
+from leafwing.settings import reserved_names
 
 if TYPE_CHECKING:
     from leafwing.game import DataSpec, Game, Recipe
@@ -214,7 +214,7 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
     options = []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         where = f"recipe {path}: option {argument.arg!r}"
-        if argument.arg in reserved():
+        if argument.arg in reserved_names():
             raise LeafwingError(f"{where}: this name is reserved by `leafwing train`; choose another")
         if default is None or argument.annotation is None:
             raise LeafwingError(f"{where} needs a type and a default: {argument.arg}: float = 1.0")

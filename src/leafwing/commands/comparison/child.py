@@ -13,17 +13,16 @@ from typing import Any
 
 from leafwing.commands.comparison.speed import measure
 from leafwing.commands.evaluate import evaluate
-from leafwing.commands.launching import INTERRUPTED
 from leafwing.commands.reel import reel
 from leafwing.commands.training import resume, train
-from leafwing.errors import Diverged, LeafwingError
+from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.runs import Run
 from leafwing.settings import Settings
 
 Result = tuple[int, Any]
 """Exit code and JSON-serialisable result."""
-EXIT_CODES = {"interrupted": INTERRUPTED, "unhealthy": Diverged.exit_code}
+EXIT_CODES = {"interrupted": INTERRUPTED, "unhealthy": UNHEALTHY}
 """Exit code by the reason why training ended; 0 for all other reasons."""
 
 

@@ -24,7 +24,7 @@ from leafwing.progress import Reporter
 from leafwing.quantities import plural, show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
-from leafwing.settings import Folder
+from leafwing.settings import OutputSettings
 
 CHECKPOINTS, KEEP_EVERY = 40, 5
 """Number of checkpoints of a run, to resume from; the first, every fifth and the last are kept and evaluated."""
@@ -184,7 +184,7 @@ def training_arguments(plan: ComparisonPlan, name: str, seed: int) -> dict[str, 
     settings = replace(
         common,
         schedule=replace(common.schedule, images=images, time=time_limit(plan)),
-        folder=Folder(
+        folder=OutputSettings(
             save_every=ceil(images / CHECKPOINTS), keep_last=1, keep_every=KEEP_EVERY, grid_every=ceil(images / GRIDS)
         ),
     )

@@ -19,7 +19,7 @@ from leafwing.machine import cores
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
-from leafwing.settings import Machine, Reading, Schedule, Settings, separated, updated
+from leafwing.settings import DataSettings, HardwareSettings, Schedule, Settings, replace_fields, split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -123,9 +123,9 @@ class ComparisonPlan:
         """The settings shared by all runs and speed measurements with this seed."""
         reading = {} if self.data.spec.points else self.conditions.data
         return Settings(
-            reading=updated(Reading(), {**reading, "hold_out": self.conditions.held_out}),
+            reading=replace_fields(DataSettings(), {**reading, "hold_out": self.conditions.held_out}),
             schedule=Schedule(seed=seed),
-            machine=Machine(device=self.device, threads=self.threads),
+            machine=HardwareSettings(device=self.device, threads=self.threads),
         )
 
 
@@ -141,8 +141,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     """
     import torch
 
-    from leafwing.commands.plan import prepare
-    from leafwing.commands.plan import resolve as resolve_training
+    from leafwing.commands.plan import build_training, resolve_training
     from leafwing.engine import choose
 
     references = split_list(arguments["recipes"])
@@ -160,14 +159,14 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     device = choose(user_settings.pop("device", None) or "auto", "auto", 1).device
     jobs = arguments["jobs"]
     if jobs is not None:
-        whole("jobs", jobs, 1)
+        whole(jobs, "jobs", 1)
     runs = len(names) * len(seeds)
 
     compared: dict[str, ComparedRecipe] = {}
-    settings, _ = separated({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
+    settings, _ = split_keywords({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
     for name, reference in zip(names, references, strict=True):
         resolved = resolve_training(arguments["source"], reference, settings, options[name], progress)
-        training = prepare(resolved)
+        training = build_training(resolved)
         estimate = device == "cpu" and jobs is None and runs > 1
         is_installed = reference == name
         compared[name] = ComparedRecipe(
@@ -213,8 +212,8 @@ def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
     """A number of seeds, counted from 0 (`3`: 0, 1 and 2), or a list of seeds (`7,8`)."""
     is_list = not isinstance(value, int | str) or "," in str(value)
     if not is_list:
-        return list(range(whole("seeds", value, 1)))
-    seeds = [whole("seed", seed, 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
+        return list(range(whole(value, "seeds", 1)))
+    seeds = [whole(seed, "seed", 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
     if not seeds or len({*seeds}) < len(seeds):
         raise LeafwingError(f"--seeds {value}: give a number of seeds, or a list of different seeds")
     return seeds

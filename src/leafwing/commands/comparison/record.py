@@ -15,7 +15,7 @@ import msgspec
 from leafwing import files
 from leafwing.commands.comparison.plan import ComparisonPlan, Conditions
 from leafwing.errors import LeafwingError
-from leafwing.runs import checked
+from leafwing.runs import convert_json
 
 Status = Literal["finished", "diverged", "failed"]
 
@@ -162,7 +162,7 @@ def load(path: Path) -> Content:
         LeafwingError: it is not valid JSON, or a value is missing or has a wrong type; the message names the file and the key.
     """
     try:
-        plain = checked(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "document")
+        plain = convert_json(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "document")
     except (OSError, ValueError) as error:
         raise LeafwingError(f"{path} cannot be read ({error}): choose another --out") from None
     for field in msgspec.structs.fields(Content):
@@ -170,11 +170,11 @@ def load(path: Path) -> Content:
             raise LeafwingError(f"{path}: {field.encode_name} is missing")
     # Entry by entry first, because msgspec does not name the keys of dictionaries.
     for section, kind in (("recipes", RecipeEntry), ("runs", RunState)):
-        for key, entry in checked(path, plain.get(section, {}), dict[str, Any], section).items():
-            converted = checked(path, entry, kind, f"{section}.{key}")
+        for key, entry in convert_json(path, plain.get(section, {}), dict[str, Any], section).items():
+            converted = convert_json(path, entry, kind, f"{section}.{key}")
             if isinstance(converted, RunState):
-                checked(path, converted.rows, list[EvaluationRow], f"{section}.{key}.numbers")
-    return checked(path, plain, Content)
+                convert_json(path, converted.rows, list[EvaluationRow], f"{section}.{key}.numbers")
+    return convert_json(path, plain, Content)
 
 
 def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEntry]) -> list[str]:

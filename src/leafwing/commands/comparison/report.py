@@ -14,10 +14,10 @@ from leafwing import files, health
 from leafwing.commands.comparison.plan import ComparedRecipe, ComparisonPlan
 from leafwing.commands.comparison.record import Record
 from leafwing.errors import LeafwingError
-from leafwing.machine import cores
+from leafwing.machine import cores, processor, versions
 from leafwing.progress import Reporter
 from leafwing.quantities import plural, show_count, show_duration
-from leafwing.runs import Run, processor, versions
+from leafwing.runs import Run
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -99,7 +99,7 @@ def run_result(plan: ComparisonPlan, record: Record, name: str, seed: int) -> Ru
         variety=state.variety,
         modes=number_of_modes(plan.data.source),
         total=plan.images[name],
-        alarms=[(alarm.about, alarm.raised) for alarm in health.alarms(lines)],
+        alarms=[(alarm.symptom, alarm.raised) for alarm in health.alarms(lines)],
     )
 
 
@@ -342,7 +342,7 @@ def shrink(path: Path, caption: str, width: int = MAX_WIDTH) -> Picture:
 def as_text(table: Mapping[str, Any]) -> str:
     """The content of `table.json` for a terminal: the sentences, one row per recipe, and the path of the report."""
     from leafwing.metrics.conclusions import describe_outcome, show
-    from leafwing.tables import aligned
+    from leafwing.tables import align_columns
 
     names = list(table["measures"])[:4]
     rows = [("recipe", *(f"final {name}" for name in names), "collapsed", "CPU time", "s per 1,000 images")]
@@ -352,4 +352,4 @@ def as_text(table: Mapping[str, Any]) -> str:
         cost = "–" if recipe["processor_seconds"] is None else show_duration(recipe["processor_seconds"])
         rows.append((recipe["recipe"], *values, describe_outcome(recipe), cost, show(recipe["seconds_per_1000_images"])))
     sentences = [" ".join(table["sentences"]), *([table["equal"]] if table["equal"] else [])]
-    return "\n".join([*sentences, "", aligned(rows), "", f"report  {table['report']}"])
+    return "\n".join([*sentences, "", align_columns(rows), "", f"report  {table['report']}"])

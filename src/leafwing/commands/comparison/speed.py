@@ -81,12 +81,13 @@ def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Ma
 
 def measure_slice(source: str, reference: str, settings: Settings, options: Mapping[str, Any]) -> float:
     """Images per second of one slice of a new training."""
-    from leafwing.commands.plan import prepare, resolve
+    from leafwing.commands.plan import build_training, resolve_training
     from leafwing.engine import synchronise
     from leafwing.progress import Reporter
     from leafwing.settings import non_defaults
 
-    training = prepare(resolve(source, reference, non_defaults(settings), options, Reporter()), images=10**12)
+    plan = resolve_training(source, reference, non_defaults(settings), options, Reporter())
+    training = build_training(plan, images=10**12)
     device = training.engine.setup.device
     stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
     try:

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from leafwing import files
 from leafwing.commands.launching import SHORT_GRACE, ForwardSignals, kill_all
+from leafwing.errors import death_signal
 
 
 @dataclass(frozen=True)
@@ -218,8 +219,7 @@ class Workers:
 def last_message(text: str, code: int) -> str:
     """The last message in the log of a process that failed, in one line; `text` starts with the line of its command."""
     if code < 0:
-        reason = ", as happens when memory runs out" if -code == getattr(signal, "SIGKILL", 0) else ""
-        return f"was ended by {signal.Signals(-code).name}{reason}"
+        return f"was ended by {death_signal(code)}"
     lines = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     messages = [line.removeprefix("leafwing: ") for line in lines if line.startswith("leafwing: ")]
     return (messages or lines or [f"ended with exit code {code}"])[-1]
