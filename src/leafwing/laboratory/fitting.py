@@ -293,7 +293,7 @@ def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:
         for file in files[:CHUNK]:
             try:
                 pixels.append(torch.from_numpy(pictures.decode(Path(file.path).read_bytes(), target).pixels.copy()))
-            except (OSError, pictures.Unusable) as error:
+            except (OSError, pictures.UnusableImageError) as error:
                 raise LeafwingError(f"--file {file.path}: {error}") from None
             names.append(Path(file.name).stem)
     if not pixels:
