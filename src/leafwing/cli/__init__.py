@@ -90,9 +90,12 @@ def commands_for(words: Sequence[str]) -> App:
         if name in FACTORIES and words[:1] == [name]:
             if name == "train":
                 from leafwing.cli.train import command
+
+                app.command(command(words[1:]), name=name)
             else:
-                from leafwing.cli.explore import command
-            app.command(command(words[1:]), name=name)
+                from leafwing.cli.explore import command, usage
+
+                app.command(command(words[1:]), name=name, usage=usage(words[1:]))
         else:
             app.command(f"leafwing.cli.{name}:command", name=name, help=line)
     return app

@@ -86,7 +86,7 @@ class SourceReport:
         """The report for a terminal: several lines, no colours."""
         what = "points" if self.kind == _POINTS else "images"
         lines = [f"{self.source}  ({self.kind})"]
-        lines.append(f"  {what + ':':11}{self.accepted:,} of {self.pictures:,} usable")
+        lines.append(f"  {what + ':':11}{self.pictures:,} ({self.accepted:,} accepted, {len(self.rejected):,} rejected)")
         if self.sizes:
             low, middle, high = ("x".join(map(str, self.sizes[key])) for key in ("min", "median", "max"))
             lines.append(f"  {'sizes:':11}{low} to {high}, median {middle} (height x width)")

@@ -22,7 +22,7 @@ from leafwing.laboratory.latents import (
     require_images,
     select_latents,
 )
-from leafwing.laboratory.sheet import film, sheet
+from leafwing.laboratory.sheet import animation, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
@@ -43,7 +43,7 @@ def interpolate(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Interpolates from one sample to the next, and from the last back to the first.
+    """Interpolate from one sample to the next, and from the last back to the first.
 
     Args:
         model: a model of images.
@@ -102,6 +102,6 @@ def interpolate(
         figures,
         words,
         {"walks": sheet("Interpolation between samples", rows, heads=heads, legend=legend)},
-        {"walk": film(frames)},
+        {"walk": animation(frames)},
         {"latents": ends.cpu().numpy()},
     )

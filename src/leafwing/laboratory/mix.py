@@ -30,7 +30,7 @@ def mix(
     n: int = 64,
     seed: int = 0,
 ) -> Finding:
-    """Combines the latents of some samples with the conditions, or with a named part of the latents, of others.
+    """Combine the latents of some samples with the conditions, or with a named part of the latents, of others.
 
     Args:
         model: a model of images that is conditional or has named parts of the latent.
