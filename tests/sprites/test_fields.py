@@ -61,5 +61,5 @@ def test_unknown_fields_and_sizes_are_refused(size: int, names: list[str], messa
 
 
 def test_pictures_of_unsupported_sizes_are_refused_before_any_work() -> None:
-    with pytest.raises(LeafwingError, match="size=256"):
+    with pytest.raises(LeafwingError, match="--size 256"):
         pictures(10**12, 256)

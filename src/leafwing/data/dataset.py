@@ -36,7 +36,7 @@ class Dataset:
         fingerprint: a hash of the content and of the options that determine the pixels; mirroring is not part of it.
         source: a built-in name or an absolute path.
         options: plain JSON such that `load(source, **options)` returns the same data set.
-        rejects: files that are not used, with reasons.
+        rejects: the rejected files, with reasons.
         notes: messages for the user about how the source was read.
         rows: int64 (m,), indices of the samples in `array` that belong to this data set, without repetition; None for all.
         attributes: (n, attributes) uint8, binary, or None.

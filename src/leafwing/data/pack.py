@@ -194,9 +194,9 @@ def refusal_reason(
 
     Args:
         source: the source.
-        accepted: number of usable images.
+        accepted: number of accepted images.
         outcomes: results of the survey and of decoding; only failures count.
-        rejected: all files that are not used.
+        rejected: all rejected files.
     """
     first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
     broken = reading.broken(outcomes)

@@ -56,7 +56,7 @@ _IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 
 @dataclass(frozen=True)
 class RejectedFile:
-    """A file that is not used, and the reason, for the user."""
+    """A rejected file, and the reason, for the user."""
 
     name: str
     reason: str

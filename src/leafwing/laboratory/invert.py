@@ -131,14 +131,14 @@ def invert(
     }
     winner = min(methods, key=lambda name: error[name])
     words = [
-        f"The best method for {n} images is {TITLES[winner]}: median error {error[winner]:.4f}, against {error['random']:.4f} for the best of "
-        f"{POOL} random samples (mean squared error, pixels in [-1, 1])."
+        f"The best method for {n} images is {TITLES[winner]}: median error {error[winner]:.4f}, against {error['random']:.4f} for "
+        f"the best of {POOL} random samples (mean squared error, pixels in [-1, 1])."
     ]
     longest = max(methods, key=lambda name: length[name])
     if length[longest] > LONG * length["prior"]:
         words.append(
-            f"The latents found by {TITLES[longest]} have {length[longest] / length['prior']:.1f} times the norm of the prior's: latents of "
-            "that norm are very unlikely under the prior."
+            f"The latents found by {TITLES[longest]} have {length[longest] / length['prior']:.1f} times the norm of the prior's: "
+            "latents of that norm are very unlikely under the prior."
         )
     rows = [("image", targets.images[:COLUMNS].cpu())]
     rows += [(f"{TITLES[name]}: {error[name]:.2g}", x[:COLUMNS].cpu()) for name, x in images.items()]
