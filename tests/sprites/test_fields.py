@@ -51,7 +51,7 @@ def test_pictures_come_with_their_scenes() -> None:
     [
         (16, ["image", "mask"], "no field 'mask'; there are: image, label"),
         (16, ["keypoint"], "did you mean keypoints"),
-        (8, ["label"], "size=8: .*16 to 128"),
+        (8, ["label"], "--size 8: .*16 to 128"),
         (18, ["low"], "multiple of 4"),
     ],
 )

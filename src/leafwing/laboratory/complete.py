@@ -40,7 +40,7 @@ MISSING, STRIDE = 0.8, 4
 """Missing fraction of `random`; stride of the known pixels and rows of `grid`."""
 RATE = 0.02
 COLUMNS, CHUNK = 12, 1_024
-"""Maximum number of images on the sheet, and number of training images compared at a time."""
+"""Maximum number of images on the grid, and number of training images compared at a time."""
 
 
 def complete(

@@ -54,7 +54,7 @@ def directions(
         by: source of the directions: the first layer's weights, or the principal components of its activations.
         k: number of directions, strongest first.
         reach: maximum shift to both sides, in standard deviations of the prior.
-        samples: samples (rows) per sheet.
+        samples: samples (rows) per grid.
         label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 

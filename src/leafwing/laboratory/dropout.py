@@ -37,7 +37,7 @@ MOST_VANISHED = 0.7
 N_TEST = 200
 """Number of samples on which the effect is measured; disjoint from those on which the maps were chosen."""
 COLUMNS = 8
-"""Number of samples on the sheet."""
+"""Number of samples on the grid."""
 MIN_WEIGHT = 1e-3
 """Weights below this fraction of the largest one count as zero."""
 

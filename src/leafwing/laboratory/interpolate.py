@@ -52,7 +52,7 @@ def interpolate(
         samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
         file: an .npz or .npy file of latents; --samples then selects its rows.
         interpolation: spherical, which keeps the norm of latents, or linear.
-        steps: images per row of the sheet.
+        steps: images per row of the grid.
         label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 

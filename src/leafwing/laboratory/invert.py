@@ -48,7 +48,7 @@ TITLES = {
 }
 """Row titles: of the methods, and of the best random sample."""
 COLUMNS = 12
-"""Maximum number of images on the sheet."""
+"""Maximum number of images on the grid."""
 LONG = 1.5
 """Latents with a norm more than this many times the prior's are reported as unlikely."""
 PAIRS = 32

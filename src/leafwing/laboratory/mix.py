@@ -37,7 +37,7 @@ def mix(
         features: the feature space in which variance is measured.
         report_progress: progress callback.
         across: what the columns vary: label, attributes, or the name of a part of the latent. Default: the first available one.
-        rows: number of latents on the sheet.
+        rows: number of latents on the grid.
         n: number of latents for the variance shares.
         seed: random seed of the samples.
 

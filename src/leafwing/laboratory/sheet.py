@@ -16,7 +16,7 @@ from leafwing.pictures import to_pixels
 CELL = 72
 """Small images are enlarged by an integer factor to about this many pixels per side."""
 MAX_SIDE = 4_000
-"""Maximum side of a sheet in pixels up to which images are enlarged."""
+"""Maximum side of a grid in pixels up to which images are enlarged."""
 TITLE, TEXT, GAP, MARGIN = 17, 13, 4, 12
 FRAME = "#d8d8d8"
 """Frame around each image, so that white ones are visible."""
@@ -28,7 +28,7 @@ Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence
 def sheet(
     title: str, rows: Sequence[tuple[str, Tensor | np.ndarray]], *, heads: Sequence[str] = (), legend: str = ""
 ) -> Image.Image:
-    """A sheet with rows of images.
+    """An image grid with rows of images.
 
     Args:
         title: the title.

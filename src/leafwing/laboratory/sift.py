@@ -37,7 +37,7 @@ from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
 COLUMNS, ROWS = 6, 20
-"""Accepted and rejected samples per row of the sheet, and maximum number of rows."""
+"""Accepted and rejected samples per row of the grid, and maximum number of rows."""
 N_THRESHOLD = 1000
 """Number of real images used for the critic's threshold."""
 LIMIT = 1_000_000_000

@@ -46,7 +46,7 @@ def truncate(
         report_progress: progress callback.
         psi: comma-separated scale factors of the latents.
         n: number of samples, and maximum number of real images.
-        columns: number of samples on the sheet.
+        columns: number of samples on the grid.
         seed: random seed of the samples and of the selection of real images.
 
     Returns:
