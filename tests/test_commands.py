@@ -275,7 +275,7 @@ from leafwing.parts.plays import duel, generating
 
 def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
     """A test."""
-    data.need_labelled("few")
+    data.require_labelled("few")
     z = priors.by_name("normal", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
