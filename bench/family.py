@@ -48,7 +48,7 @@ import divergences
 import leafwing
 import remedies
 from leafwing import sprites
-from leafwing.data import Dataset, load, worlds
+from leafwing.data import Dataset, built_in, load
 from leafwing.engine.probe import downsample, mean_distance
 from leafwing.metrics import modes
 from leafwing.pixels import to_floats
@@ -288,7 +288,7 @@ def attributes(samples: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def boosting(args: argparse.Namespace) -> None:
     """The part `boosting`."""
-    centres, sigma = worlds.modes(args.source), worlds.sigma(args.source)
+    centres, sigma = built_in.modes(args.source), built_in.sigma(args.source)
     for weights in ("boost", "bagging"):
         for seed in seeds(args):
             for model, row in trained(args, "adagan", seed, weights=weights, components=COMPONENTS):

@@ -23,7 +23,7 @@ from typing import Any
 
 import leafwing
 from leafwing import recipes
-from leafwing.data import worlds
+from leafwing.data import built_in
 from leafwing.metrics import modes
 from rows import argument_parser, store
 
@@ -33,7 +33,7 @@ RECIPES = ("gan", "lsgan", "wgan_gp", "r3gan")
 def coverage(model: leafwing.Model, world: str) -> dict[str, Any]:
     """Modes found, share of good samples, and divergence, with the number of samples of the papers."""
     samples = model.sample(modes.SAMPLES[world], seed=1).double().numpy()
-    result = modes.of_points(samples, worlds.modes(world), worlds.sigma(world))
+    result = modes.of_points(samples, built_in.modes(world), built_in.sigma(world))
     return {
         "modes": result.modes,
         "of": result.total,

@@ -137,7 +137,7 @@ def test_batches_hold_the_attributes_of_their_pictures(tmp_path: Path, mirror: b
     data = load(write_listed(tmp_path), size=40, mirror=mirror)
     assert data.attributes is not None
     resident = data.batches(5, "cpu", resident=True)
-    halves = [data.batches(5, "cpu", share=(rank, 2)) for rank in (0, 1)]
+    halves = [data.batches(5, "cpu", rank=rank, world_size=2) for rank in (0, 1)]
     for images, n in ((0, 4), (3, 9), (2, 0)):
         batch = data.batch(5, images, n)
         assert batch.attributes.dtype == torch.float32

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leafwing import sprites
-from leafwing.data import WORLDS, Dataset, load, load_pack, worlds
+from leafwing.data import BUILT_IN, Dataset, built_in, load, load_pack
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
@@ -101,7 +101,7 @@ def test_a_million_samples() -> None:
 
 
 def test_ring_has_eight_distinct_modes() -> None:
-    centres = worlds.modes("ring")
+    centres = built_in.modes("ring")
     assert centres.shape == (8, 2)
     gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2) + 9 * np.eye(8)
     assert gaps.min() == pytest.approx(2 * np.sin(np.pi / 8))
@@ -109,7 +109,7 @@ def test_ring_has_eight_distinct_modes() -> None:
 
 
 def test_grid_has_twenty_five_modes() -> None:
-    centres = worlds.modes("grid")
+    centres = built_in.modes("grid")
     assert centres.shape == (25, 2)
     assert sorted({*centres.ravel().tolist()}) == [-4, -2, 0, 2, 4]
     assert len({tuple(centre) for centre in centres.tolist()}) == 25
@@ -120,19 +120,19 @@ def test_points_lie_around_their_modes(name: str) -> None:
     data = load(name)
     assert (len(data), data.array.dtype, data.labels) == (100_000, np.float32, None)
     assert data.spec == DataSpec(0, 0, 2)
-    centres = worlds.modes(name)
+    centres = built_in.modes(name)
     offsets = data.array[:, None] - centres[None]
     nearest = np.linalg.norm(offsets, axis=2).argmin(1)
     assert set(np.bincount(nearest, minlength=len(centres))) == {100_000 // len(centres)}
     spread = np.take_along_axis(offsets, nearest[:, None, None], 1)[:, 0]
-    assert spread.std(0) == pytest.approx([worlds.sigma(name)] * 2, rel=0.02)
+    assert spread.std(0) == pytest.approx([built_in.sigma(name)] * 2, rel=0.02)
     batch = data.batch(0, 99_990, 20)
     assert batch.image.shape == (20, 2)
     assert batch.image.dtype == torch.float32
     assert np.array_equal(load(name, **data.options).array, data.array)
     assert load_pack(data.fingerprint) is None
     for options in ({"size": 8}, {"channels": 1}, {"mirror": True}):
-        with pytest.raises(LeafwingError, match=f"{name}.*size, channels and mirror"):
+        with pytest.raises(LeafwingError, match=f"{name}.*--size, --channels and --mirror"):
             load(name, **options)
 
 
@@ -151,8 +151,8 @@ def test_digits() -> None:
 
 
 def test_worlds_are_listed() -> None:
-    assert set(WORLDS) == {"digits", "sprites", "ring", "grid", "stacked"}
-    for function in (worlds.modes, worlds.sigma):
+    assert set(BUILT_IN) == {"digits", "sprites", "ring", "grid", "stacked"}
+    for function in (built_in.modes, built_in.sigma):
         with pytest.raises(LeafwingError, match="ring, grid"):
             function("digits")
 

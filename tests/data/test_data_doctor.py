@@ -28,7 +28,7 @@ def test_counts(tmp_path: Path) -> None:
     assert report.formats == {"PNG": 4, "JPEG": 1}
     assert (report.classes, report.balance) == ({}, None)
     assert report.exact_duplicates == report.near_duplicates == []
-    assert any("memorise" in line for line in report.advice)
+    assert any("memorisation" in line for line in report.advice)
     assert report.rejected == load(source, size=16).rejects
     plain = report.as_dict()
     assert json.loads(json.dumps(plain)) == plain
@@ -146,9 +146,9 @@ def test_sources_without_anything_usable_are_reported(tmp_path: Path) -> None:
 
 def test_built_in_data_sets() -> None:
     digits = doctor("digits")
-    assert (digits.kind, digits.pictures, len(digits.classes)) == ("world of pictures", 1797, 10)
+    assert (digits.kind, digits.pictures, len(digits.classes)) == ("built-in image data set", 1797, 10)
     ring = doctor("ring")
-    assert ring.kind == "world of points"
+    assert ring.kind == "built-in 2-D points"
     assert "Points with 8" in ring.text()
     for report in (digits, ring):
         assert json.loads(json.dumps(report.as_dict())) == report.as_dict()

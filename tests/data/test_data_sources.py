@@ -18,7 +18,7 @@ from data_helpers import encoded, picture, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafwing.data import WORLDS, load, sources
+from leafwing.data import BUILT_IN, load, sources
 from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
 
@@ -260,7 +260,7 @@ def test_unknown_sources_say_what_is_possible(tmp_path: Path, monkeypatch: pytes
         load(tmp_path / "flowres")
     with pytest.raises(LeafwingError, match=r"Did you mean digits") as error:
         load("digit")
-    assert all(name in str(error.value) for name in WORLDS)
+    assert all(name in str(error.value) for name in BUILT_IN)
     for odd in ("", "a\0b", "x" * 5000, "\n"):
         with pytest.raises(LeafwingError):
             load(odd)

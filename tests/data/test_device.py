@@ -62,7 +62,7 @@ def test_resident_samples_give_the_same_batches(
     """At any position, in any order, across epochs, and for more samples than the data set has."""
     data = noise_images(size, mirror, labelled)
     batches = data.batches(seed, "cpu", resident=True)
-    assert isinstance(batches, device.Resident)
+    assert isinstance(batches, device.ResidentBatches)
     for images, n in requests:
         assert equal_batches(batches(images, n), data.batch(seed, images, n))
 
@@ -130,12 +130,12 @@ def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device, "free_memory", lambda where: free)
         return type(data.batches(0, target, **options))
 
-    assert stream_type("meta", 9_600) is device.Resident
-    assert stream_type("meta", 9_599) is device.Prefetched
-    assert stream_type("meta", 0, resident=True) is device.Resident
-    assert stream_type("meta", 10**9, resident=False) is device.Prefetched
-    assert stream_type("cpu", 10**9) not in (device.Resident, device.Prefetched)
-    assert stream_type("cpu", 10**9, resident=False) not in (device.Resident, device.Prefetched)
+    assert stream_type("meta", 9_600) is device.ResidentBatches
+    assert stream_type("meta", 9_599) is device.BatchPrefetcher
+    assert stream_type("meta", 0, resident=True) is device.ResidentBatches
+    assert stream_type("meta", 10**9, resident=False) is device.BatchPrefetcher
+    assert stream_type("cpu", 10**9) not in (device.ResidentBatches, device.BatchPrefetcher)
+    assert stream_type("cpu", 10**9, resident=False) not in (device.ResidentBatches, device.BatchPrefetcher)
     monkeypatch.undo()
     assert device.free_memory(CPU) == 0
 
@@ -149,7 +149,7 @@ def test_on_a_cpu_batches_are_those_of_batch() -> None:
 # --- prefetching -------------------------------------------------------------------------------------------------------------
 
 
-def prefetching(data: Dataset, seed: int = 0) -> tuple[device.Prefetched, list[tuple[int, int, bool]]]:
+def prefetching(data: Dataset, seed: int = 0) -> tuple[device.BatchPrefetcher, list[tuple[int, int, bool]]]:
     """A prefetched stream, and its requests: position, count, whether in another thread."""
     requests: list[tuple[int, int, bool]] = []
 
@@ -157,7 +157,7 @@ def prefetching(data: Dataset, seed: int = 0) -> tuple[device.Prefetched, list[t
         requests.append((images, n, threading.current_thread() is not threading.main_thread()))
         return data.batch(seed, images, n)
 
-    return device.Prefetched(read, CPU), requests
+    return device.BatchPrefetcher(read, CPU), requests
 
 
 def test_the_next_batch_is_read_by_a_thread_and_any_other_on_demand() -> None:
@@ -200,7 +200,7 @@ def test_an_error_in_the_thread_is_raised_by_the_next_call(images: int) -> None:
             raise OSError("the disk is gone")
         return data.batch(0, images, n)
 
-    batches = device.Prefetched(read, CPU)
+    batches = device.BatchPrefetcher(read, CPU)
     batches(0, 4)
     with pytest.raises(OSError, match="the disk is gone"):
         batches(images, 4)
@@ -225,7 +225,7 @@ import numpy as np, torch
 from leafwing.data import Dataset, device
 from leafwing.game import DataSpec
 data = Dataset(DataSpec(2, 2, 1), np.zeros((9, 2, 2, 1), np.uint8), None, "x", "x", {})
-batches = device.Prefetched(lambda images, n: data.batch(0, images, n), torch.device("cpu"))
+batches = device.BatchPrefetcher(lambda images, n: data.batch(0, images, n), torch.device("cpu"))
 print(batches(0, 4).image.shape[0])
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=120)
@@ -235,9 +235,11 @@ print(batches(0, 4).image.shape[0])
 # --- several processes -------------------------------------------------------------------------------------------------------
 
 METHODS: dict[str, Callable[[Dataset, tuple[int, int]], Callable[[int, int], Batch]]] = {
-    "resident": lambda data, share: data.batches(5, "cpu", resident=True, share=share),
-    "read": lambda data, share: data.batches(5, "cpu", share=share),
-    "prefetched": lambda data, share: device.Prefetched(data.batches(5, "cpu", share=share), CPU),
+    "resident": lambda data, share: data.batches(5, "cpu", resident=True, rank=share[0], world_size=share[1]),
+    "read": lambda data, share: data.batches(5, "cpu", rank=share[0], world_size=share[1]),
+    "prefetched": lambda data, share: device.BatchPrefetcher(
+        data.batches(5, "cpu", rank=share[0], world_size=share[1]), CPU
+    ),
 }
 
 
@@ -261,7 +263,7 @@ def test_a_process_prefetches_its_rows_of_the_next_batch(monkeypatch: pytest.Mon
         "batch",
         lambda self, *arguments, **options: requests.append(arguments) or batch(self, *arguments, **options),
     )
-    batches = data.batches(0, "meta", resident=False, share=(1, 2))
+    batches = data.batches(0, "meta", resident=False, rank=1, world_size=2)
     for images in (0, 8, 16):
         batches(images, 8)
     batches.pending.result()
@@ -273,9 +275,9 @@ def test_a_process_prefetches_its_rows_of_the_next_batch(monkeypatch: pytest.Mon
 
 def test_invalid_arguments_are_refused() -> None:
     data = noise_images(5)
-    for share in ((2, 2), (-1, 2), (0, 0)):
-        with pytest.raises(ValueError, match="share"):
-            data.batches(0, share=share)
+    for rank, world_size in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match=f"rank={rank}, world_size={world_size}"):
+            data.batches(0, rank=rank, world_size=world_size)
     with pytest.raises(ValueError, match="seed=-1"):
         data.batches(-1)
     for options in (True, None):
@@ -311,6 +313,6 @@ def test_batches_on_cuda_are_the_same_without_synchronising(resident: bool) -> N
 def test_samples_that_fit_are_resident_on_cuda_and_others_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise_images(100)
     assert device.free_memory(torch.device("cuda")) > 0
-    assert isinstance(data.batches(0, "cuda"), device.Resident)
+    assert isinstance(data.batches(0, "cuda"), device.ResidentBatches)
     monkeypatch.setattr(device, "MAX_SHARE", 0)
-    assert isinstance(data.batches(0, "cuda"), device.Prefetched)
+    assert isinstance(data.batches(0, "cuda"), device.BatchPrefetcher)

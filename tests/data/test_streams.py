@@ -50,10 +50,10 @@ def find_rows(images: torch.Tensor, data: Dataset) -> list[int]:
 def test_batches_of_any_size_are_slices_of_the_same_streams_with_every_method(
     n: int, seed: int, images: int, cuts: list[int], mirror: bool
 ) -> None:
-    data = noise_images(n, mirror=mirror).label_some(6)
+    data = noise_images(n, mirror=mirror).with_labelled_stream(6)
     whole = data.batch(seed, images, sum(cuts))
     resident = data.batches(seed, "cpu", resident=True)
-    halves = [data.batches(seed, "cpu", share=(rank, 2)) for rank in (0, 1)]
+    halves = [data.batches(seed, "cpu", rank=rank, world_size=2) for rank in (0, 1)]
     parts: list[Batch] = []
     for cut in cuts:
         position = images + sum(part.n for part in parts)
@@ -65,7 +65,7 @@ def test_batches_of_any_size_are_slices_of_the_same_streams_with_every_method(
 
 def test_a_batch_has_unchanged_samples_and_as_many_labelled_ones() -> None:
     plain = noise_images(30)
-    data = plain.label_some(6)
+    data = plain.with_labelled_stream(6)
     assert data.spec.fields == (*plain.spec.fields, "labelled_image", "labelled_label", "labelled_attributes")
     batch = data.batch(3, 7, 20)
     assert tuple(batch) == data.spec.fields
@@ -77,7 +77,7 @@ def test_a_batch_has_unchanged_samples_and_as_many_labelled_ones() -> None:
 
 
 def test_an_epoch_of_labelled_samples_shows_each_once_in_its_own_order() -> None:
-    data = noise_images(30).label_some(6)
+    data = noise_images(30).with_labelled_stream(6)
     epochs = [find_rows(data.batch(0, 6 * epoch, 6).labelled_image, data) for epoch in range(8)]
     assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 6 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 4
@@ -114,7 +114,7 @@ def test_any_data_set_can_be_added_to_another() -> None:
 
 
 def test_streams_of_the_same_samples_are_uploaded_once() -> None:
-    data = noise_images(9).label_some(6)
+    data = noise_images(9).with_labelled_stream(6)
     resident = data.batches(0, "cpu", resident=True)
     assert resident.streams["labelled"].samples is resident.samples  # type: ignore[attr-defined]
 
@@ -135,7 +135,7 @@ def test_the_choice_depends_on_content_and_seed() -> None:
 
 def test_labelled_samples_are_not_held_out() -> None:
     train, held_out = noise_images(60).split(20)
-    labelled = train.label_some(12).streams["labelled"]
+    labelled = train.with_labelled_stream(12).streams["labelled"]
     assert labelled.rows is not None
     assert held_out.rows is not None
     assert len(labelled) == 12
@@ -144,13 +144,13 @@ def test_labelled_samples_are_not_held_out() -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(7, "give 6 or 9"), (2, "so give 3$"), (18, "that is 6 of each class, and class b has 5 samples")],
+    [(7, "such as 6 or 9"), (2, "such as 3$"), (18, "6 images per class, but class b has only 5")],
 )
 def test_impossible_numbers_of_labelled_samples_are_refused(number: int, message: str) -> None:
     data = noise_images(17)
     data.labels = np.array([0] * 6 + [1] * 5 + [2] * 6)
     with pytest.raises(LeafwingError, match=message):
-        data.label_some(number)
+        data.with_labelled_stream(number)
     data.labels = None
     with pytest.raises(LeafwingError, match="has no labels"):
-        data.label_some(number)
+        data.with_labelled_stream(number)

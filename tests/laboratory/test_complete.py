@@ -138,7 +138,7 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
         ("some pixels must be known", {"mask": tmp_path / "white.png"}),
         ("cannot read the image", {"mask": tmp_path / "text.png"}),
         ("no labels", {"label": "dim"}),
-        ("there are 3 pictures, 0 to 2", {"pictures": "3,4"}),
+        ("there are 3 images, 0 to 2", {"pictures": "3,4"}),
         ("--prior -1", {"prior": -1}),
         ("--starts 0", {"starts": 0}),
     ]:

@@ -50,25 +50,25 @@ def test_every_tool_is_a_function_whose_options_are_explained(name: str) -> None
         assert set(inspect.signature(check).parameters) <= set(parameters) - {"data", "held_out"}
 
 
-def test_a_tool_writes_figures_images_and_films(run: Run) -> None:
+def test_a_tool_writes_figures_images_and_animations(run: Run) -> None:
     explored = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
     assert explored.folder.parent == run.folder / "explore"
-    assert {path.name for path in explored.written} == {"walks.png", "walk.webp", "latents.npy", "figures.json"}
+    assert {path.name for path in explored.files} == {"walks.png", "walk.webp", "latents.npy", "figures.json"}
     document = json.loads((explored.folder / "figures.json").read_text())
     assert document == dict(explored.document)
     assert document["options"]["steps"] == 3
     assert document["tool"] == "interpolate"
     assert document["images"] == 64
-    with Image.open(explored.folder / "walk.webp") as film:
-        assert film.format == "WEBP"
+    with Image.open(explored.folder / "walk.webp") as animation:
+        assert animation.format == "WEBP"
     assert np.load(explored.folder / "latents.npy").shape == (2, 8)
 
 
 def test_the_same_call_writes_the_same_files(run: Run) -> None:
     first = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
-    before = {path.name: path.read_bytes() for path in first.written}
+    before = {path.name: path.read_bytes() for path in first.files}
     again = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
-    assert {path.name: path.read_bytes() for path in again.written} == before
+    assert {path.name: path.read_bytes() for path in again.files} == before
     other = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels", seed=1)
     assert other.folder != first.folder
     assert (other.folder / "walks.png").read_bytes() != before["walks.png"]
@@ -122,7 +122,7 @@ def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run
 def test_options_are_checked_before_images_are_read(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(Inputs, "_sides", property(lambda inputs: pytest.fail("images were read")))
+    monkeypatch.setattr(Inputs, "_real_data", property(lambda inputs: pytest.fail("images were read")))
     with pytest.raises(LeafwingError, match=message):
         explore(run.folder, name, **options)
 
@@ -146,6 +146,7 @@ def test_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["explore", "last", "directions", "--help"]) == 0
     help_text = capsys.readouterr().out
     assert "--reach" in help_text
+    assert "leafwing explore RUN directions" in help_text
     assert "choices: weights" in help_text
     assert cli.run(["explore", "last", "complete", "--help"]) == 0
     assert "choices: random, centre, left, grid" in capsys.readouterr().out

@@ -183,7 +183,7 @@ def test_a_gain_counts_if_it_exceeds_its_standard_deviation() -> None:
     ("options", "message"),
     [
         ({"labels": "ten"}, "--labels 'ten'"),
-        ({"labels": "1"}, "two labels per class"),
+        ({"labels": "1"}, "--labels 1: at least 2"),
         ({"labels": "150"}, "class other has only 94"),
         ({"draws": 1}, "--draws 1"),
         ({"test": 0}, "--test 0"),

@@ -139,7 +139,7 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
     for message, options in [
         ("no labels", {"label": "dim"}),
-        ("--pictures 3: there are 3 pictures, 0 to 2", {"pictures": "3"}),
+        ("--pictures 3: there are 3 images, 0 to 2", {"pictures": "3"}),
         ("--pictures 'x'", {"pictures": "x"}),
         ("--method hybrid: .*no encoder", {"method": "hybrid"}),
         ("--starts 0", {"starts": 0}),

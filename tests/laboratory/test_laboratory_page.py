@@ -26,7 +26,7 @@ LINES = [
 REPLACEMENTS = {"--labels 5,20 --draws 3 --test 500": "--labels 2,4 --draws 2 --test 40"}
 SMALL = {
     "arithmetic": ["--trials", "5"], "dropout": ["--n", "40"], "mix": ["--n", "4"], "truncate": ["--n", "40"],
-    "features": ["--steps", "2"], "sift": ["--draws", "2"], "invert": ["--steps", "2"], "complete": ["--steps", "2"],
+    "features": ["--steps", "2"], "sift": ["--repeats", "2"], "invert": ["--steps", "2"], "complete": ["--steps", "2"],
     "edit": ["--steps", "2"],
 }  # fmt: skip
 """Options that make a tool faster, unless the line already has them."""

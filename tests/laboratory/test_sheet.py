@@ -1,4 +1,4 @@
-"""Sheets, films and charts."""
+"""Sheets, animations and charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.sheet import chart, film, sheet, webp
+from leafwing.laboratory.sheet import animation, chart, sheet, webp
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -41,8 +41,8 @@ def test_8_bit_pixels_are_not_changed() -> None:
     assert (np.asarray(sheet("", [("", pixels)])) == (10, 20, 30)).all(2).sum() == (9 * 8) ** 2
 
 
-def test_a_film_loops() -> None:
-    frames = film([torch.full((1, 3, 8, 8), level) for level in (-1.0, 0.0, 1.0)])
+def test_an_animation_loops() -> None:
+    frames = animation([torch.full((1, 3, 8, 8), level) for level in (-1.0, 0.0, 1.0)])
     with Image.open(io.BytesIO(webp(frames, 1.0))) as image:
         assert image.n_frames == 3
         assert image.info["loop"] == 0

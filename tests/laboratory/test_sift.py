@@ -70,7 +70,7 @@ def model(**abilities: Any) -> leafwing.Model:
     return planted.model(Brightness(), SPEC, generate, ("label",), **abilities)
 
 
-OPTIONS: dict[str, Any] = {"samples": 60, "labels": "2,6", "draws": 3}
+OPTIONS: dict[str, Any] = {"samples": 60, "shots": "2,6", "repeats": 3}
 
 
 def test_the_classifier_keeps_samples_of_the_requested_class_and_they_help_as_training_data() -> None:
@@ -142,9 +142,9 @@ def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None
         ({"samples": 0}, "--samples 0"),
         ({"samples": 10**8}, "GB of memory"),
         ({"quantile": 1.0}, "--quantile 1.0"),
-        ({"labels": "4,x"}, "--labels '4,x'"),
-        ({"labels": "99"}, r"has only 4\d images"),
-        ({"draws": 1}, "--draws 1"),
+        ({"shots": "4,x"}, "--shots '4,x'"),
+        ({"shots": "99"}, r"--shots 99.*has only 4\d training images"),
+        ({"repeats": 1}, "--repeats 1"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -180,7 +180,7 @@ def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
     tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
     run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **tiny)
-    words = ["--labels", "2", "--draws", "2", "--samples", "6", "--by", "critic"]
+    words = ["--shots", "2", "--repeats", "2", "--samples", "6", "--by", "critic"]
     out = tmp_path / "out"
     assert cli.run(["explore", str(run.folder), "sift", *words, "--out", str(out)]) == 0
     files = ["figures.json", "labels.npy", "learning.png", "samples.npy", "sifted.png"]

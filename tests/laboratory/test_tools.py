@@ -57,10 +57,10 @@ def test_a_jump_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "100%" in finding.words[0]
 
 
-def test_sheets_films_and_latents_of_an_interpolation() -> None:
+def test_sheets_animations_and_latents_of_an_interpolation() -> None:
     model = painter()
     finding = interpolate(model, features=FEATURES, samples="4,7", steps=3)
-    assert len(finding.films["walk"]) == 2 * 32
+    assert len(finding.animations["walk"]) == 2 * 32
     assert np.array_equal(finding.arrays["latents"], model.latents(8)[[4, 7]].numpy())
     with pytest.raises(LeafwingError, match="two --samples"):
         interpolate(model, features=FEATURES, samples="4")
@@ -97,7 +97,7 @@ def test_without_a_reader_concepts_are_sample_numbers() -> None:
     )
     assert np.abs(finding.arrays["latents"][1:] - finding.arrays["latents"][0]).max() <= 0.25
     assert finding.figures["right"] is None
-    with pytest.raises(LeafwingError, match="no reader"):
+    with pytest.raises(LeafwingError, match="no attribute classifier"):
         arithmetic(model, reader=None)
 
 

@@ -13,23 +13,23 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from leafwing.data import load, worlds
+from leafwing.data import built_in, load
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.metrics import METRICS, metric, modes, reader
 
 pytestmark = pytest.mark.machine
 
-RING = worlds.modes("ring")
+RING = built_in.modes("ring")
 
 
 def points(counts: list[int], offset: float = 0.0) -> np.ndarray:
     """`counts` points at each mode of the ring, `offset` standard deviations away from it."""
-    return np.repeat(RING, counts, axis=0) + np.array([offset * worlds.sigma("ring"), 0.0])
+    return np.repeat(RING, counts, axis=0) + np.array([offset * built_in.sigma("ring"), 0.0])
 
 
 def of_ring(samples: np.ndarray) -> modes.Coverage:
-    return modes.of_points(samples, RING, worlds.sigma("ring"))
+    return modes.of_points(samples, RING, built_in.sigma("ring"))
 
 
 def evidence(world: str, **members: Any) -> Any:
@@ -64,7 +64,7 @@ def test_non_finite_samples_are_not_high_quality() -> None:
 @pytest.mark.parametrize("name", ["ring", "grid"])
 def test_real_points_have_the_coverage_of_gaussians(name: str) -> None:
     """An isotropic Gaussian has 1 - exp(-9/2) = 98.9% of its mass within three standard deviations."""
-    coverage = modes.of_points(load(name).array, worlds.modes(name), worlds.sigma(name))
+    coverage = modes.of_points(load(name).array, built_in.modes(name), built_in.sigma(name))
     assert coverage.modes == coverage.total == modes.total(name)
     assert coverage.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.001)
     assert coverage.kl == pytest.approx(0.0, abs=1e-9)

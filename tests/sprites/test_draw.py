@@ -248,7 +248,7 @@ def test_domains_share_no_sprite() -> None:
 @pytest.mark.parametrize("make", [draw.draw, draw.coverage, draw.segmentation, draw.edges, draw.hole, draw.clip])
 def test_unsupported_sizes_are_refused(make: object, size: int) -> None:
     assert callable(make)
-    with pytest.raises(LeafwingError, match=f"size={size}: .*16 to 128 pixels"):
+    with pytest.raises(LeafwingError, match=f"--size {size}: .*16 to 128 pixels"):
         make(scenes(2), size)
 
 

@@ -51,7 +51,7 @@ def test_pictures_come_with_their_scenes() -> None:
     [
         (16, ["image", "mask"], "no field 'mask'; [Aa]vailable: image, label"),
         (16, ["keypoint"], "did you mean keypoints"),
-        (8, ["label"], "size=8: .*16 to 128"),
+        (8, ["label"], "--size 8: .*16 to 128"),
         (18, ["low"], "multiple of 4"),
     ],
 )
@@ -61,5 +61,5 @@ def test_unknown_fields_and_sizes_are_refused(size: int, names: list[str], messa
 
 
 def test_pictures_of_unsupported_sizes_are_refused_before_any_work() -> None:
-    with pytest.raises(LeafwingError, match="size=256"):
+    with pytest.raises(LeafwingError, match="--size 256"):
         pictures(10**12, 256)

@@ -147,7 +147,7 @@ def test_agreement_counts_specified_words() -> None:
         ((2, 32, 32), np.uint8, r"\(n, size, size, 3\), not"),
         ((2, 32, 32, 1), np.uint8, r"\(n, size, size, 3\), not"),
         ((2, 32, 16, 3), np.uint8, r"\(n, size, size, 3\), not"),
-        ((2, 8, 8, 3), np.uint8, "size=8: .*16 to 128"),
+        ((2, 8, 8, 3), np.uint8, "--size 8: .*16 to 128"),
         ((2, 32, 32, 3), np.int64, "uint8, or floats in \\[-1, 1\\], not int64"),
     ],
 )

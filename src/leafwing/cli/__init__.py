@@ -111,10 +111,12 @@ def commands_for(words: Sequence[str]) -> App:
         if name in FACTORIES and words[:1] == [name]:
             if name == "train":
                 from leafwing.cli.train import command
+
+                app.command(command(words[1:]), name=name, usage="Usage: leafwing train SOURCE [OPTIONS]")
             else:
-                from leafwing.cli.explore import command
-            usage = {"usage": "Usage: leafwing train SOURCE [OPTIONS]"} if name == "train" else {}
-            app.command(command(words[1:]), name=name, **usage)
+                from leafwing.cli.explore import command, usage
+
+                app.command(command(words[1:]), name=name, usage=usage(words[1:]))
         else:
             app.command(f"leafwing.cli.{name}:command", name=name, help=line)
     return app

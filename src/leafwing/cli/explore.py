@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import inspect
-import json as format_json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Group, Parameter
 
+from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, Json, Root, Trust, as_json, option, set_signature
 from leafwing.commands.explore import explore as run_tool
 from leafwing.laboratory import INPUTS, TOOLS, tool
 from leafwing.progress import ConsoleReporter
 from leafwing.recipes import descriptions
 from leafwing.settings import all_settings
 
-MACHINE, FOLDER, OUTPUT = (Group(name, sort_key=key) for key, name in enumerate(("Machine", "Run folder", "Output"), 4))
-LIST = "\n\n".join(f"{name}: {text}" for name, text in TOOLS.items())
+COMPARISON = Group("Comparison of images", sort_key=3)
+TOOL_TABLE = "\n".join(["| Tool | Purpose |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in TOOLS.items())])
 
-
-def about(text: str, group: Group) -> Parameter:
-    """The help of an option, and the group in which it is listed."""
-    return Parameter(help=text, group=group, negative="")
-
-
-COMMON: dict[str, tuple[Any, Any, Parameter]] = {
-    "checkpoint": (str, "last", about("Checkpoint: images shown (200k), last or best.", FOLDER)),
-    "data": (str | None, None, about("Other real images, for tools that use real ones.", FOLDER)),
+COMMON: dict[str, tuple[Any, Any]] = {
+    "checkpoint": (Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)], "last"),
+    "data": (Annotated[str | None, option("Real images to use instead of the run's data set.", FOLDER)], None),
     "features": (
-        Literal["own", "pixels", "inception"],
+        Annotated[
+            Literal["own", "pixels", "inception"],
+            option(
+                "Feature network that compares images: own (a small network trained on your data), pixels or inception.",
+                COMPARISON,
+            ),
+        ],
         "own",
-        about("Feature network in which images are compared.", MACHINE),
     ),
-    "out": (Path | None, None, about("Output folder. Default: inside the run's explore folder.", OUTPUT)),
-    "device": (Literal[all_settings()["device"].choices], "cpu", about("Device to compute on.", MACHINE)),
-    "trust": (bool, False, about("Execute the run's recipe.py although it is not an installed recipe.", FOLDER)),
-    "root": (Path, Path("runs"), about("Folder that holds numbered run folders.", FOLDER)),
-    "json": (bool, False, about("Print one JSON document on standard output, and nothing else.", OUTPUT)),
+    "out": (Annotated[Path | None, option("Output folder. Default: inside the run's explore folder.", OUTPUT)], None),
+    "device": (Annotated[Literal[all_settings()["device"].choices], option("Device to compute on.", MACHINE)], "cpu"),
+    "trust": (Trust, False),
+    "root": (Root, Path("runs")),
+    "json": (Json, False),
 }
+
+
+def tool_in(words: Sequence[str]) -> str | None:
+    """The tool on the command line after `explore`; None if there is none."""
+    return words[1] if len(words) > 1 and words[1] in TOOLS else None
+
+
+def usage(words: Sequence[str]) -> str:
+    """The usage line: with the name of the tool, if there is one on the command line."""
+    return f"Usage: leafwing explore RUN {tool_in(words) or 'TOOL'} [OPTIONS]"
 
 
 def command(words: Sequence[str]) -> Callable[..., int]:
@@ -47,7 +56,7 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     Args:
         words: the command line after `explore`.
     """
-    name = words[1] if len(words) > 1 and words[1] in TOOLS else None
+    name = tool_in(words)
 
     def explore(run: str, tool: str, **options: Any) -> int:
         return _explore(run, tool, options)
@@ -60,34 +69,33 @@ def command(words: Sequence[str]) -> Callable[..., int]:
         inspect.Parameter("run", positional, annotation=run_type),
         inspect.Parameter("tool", positional, annotation=tool_type),
     ]
-    title = f"Analyse a run: what has it learnt?\n\n{LIST}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
+    title = f"Analyse a run: what has it learnt?\n\n{TOOL_TABLE}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
     if name is not None:
         function = tool(name)
         group = Group(f"Options of {name}", sort_key=1)
         doc = inspect.getdoc(function) or ""
         helps, hints = descriptions(doc), get_type_hints(function)
-        for option, parameter in list(inspect.signature(function).parameters.items())[1:]:
-            if option not in INPUTS:
-                kind: Any = Annotated[hints[option], Parameter(help=helps.get(option, ""), group=group)]
-                signature.append(inspect.Parameter(option, keyword, default=parameter.default, annotation=kind))
+        for parameter_name, parameter in list(inspect.signature(function).parameters.items())[1:]:
+            if parameter_name not in INPUTS:
+                about = Parameter(help=helps.get(parameter_name, ""), group=group)
+                signature.append(parameter.replace(kind=keyword, annotation=Annotated[hints[parameter_name], about]))
         title = doc.partition("\n\nArgs:")[0]
-    for option, (kind, default, details) in COMMON.items():
-        signature.append(inspect.Parameter(option, keyword, default=default, annotation=Annotated[kind, details]))
-    explore.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    explore.__annotations__ = {parameter.name: parameter.annotation for parameter in signature}
+    for common, (kind, default) in COMMON.items():
+        signature.append(inspect.Parameter(common, keyword, default=default, annotation=kind))
+    set_signature(explore, signature)
     explore.__doc__ = title
     return explore
 
 
 def _explore(run: str, name: str, options: dict[str, Any]) -> int:
     tool(name)  # refuses an unknown tool before torch is imported
-    as_json = options.pop("json", False)
-    explored = run_tool(run, name, progress=ConsoleReporter(), **options)
-    files = [str(path) for path in explored.written]
-    if as_json:
-        print(format_json.dumps({**explored.document, "written": files}, indent=2, ensure_ascii=False))
+    json = options.pop("json", False)
+    exploration = run_tool(run, name, progress=ConsoleReporter(), **options)
+    files = [str(path) for path in exploration.files]
+    if json:
+        print(as_json({**exploration.document, "written": files}))
         return 0
-    for sentence in explored.document["words"]:
+    for sentence in exploration.document["words"]:
         print(sentence)
     for file in files:
         print(f"  {file}")

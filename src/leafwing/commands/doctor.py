@@ -9,10 +9,10 @@ from leafwing.progress import Reporter
 from leafwing.settings import split_keywords
 
 if TYPE_CHECKING:
-    from leafwing.data.doctor import Report
+    from leafwing.data.doctor import SourceReport
 
 
-def doctor(source: str | Path, *, progress: Reporter | None = None, **options: Any) -> Report:
+def doctor(source: str | Path, *, progress: Reporter | None = None, **options: Any) -> SourceReport:
     """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:

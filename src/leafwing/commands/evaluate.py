@@ -324,10 +324,10 @@ def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
 
 def world_of(source: str) -> str:
     """The name of a built-in data set; empty for other sources."""
-    from leafwing.data.worlds import WORLDS
+    from leafwing.data.built_in import BUILT_IN
 
     name = source.partition(":")[0]
-    return name if name in WORLDS else ""
+    return name if name in BUILT_IN else ""
 
 
 def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> RealData:

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Explored:
+class Exploration:
     """The findings of a tool, and the files in which they are stored.
 
     Args:
-        folder: folder of `figures.json`, and of a file for each sheet, film and array.
-        document: `figures.json`: tool, run, images, weights_hash, options, figures, words.
-        written: all files.
+        folder: folder with `figures.json` and a file for each image grid, animation and array.
+        document: the content of `figures.json`: tool, run, images, weights_hash, options, figures, words.
+        files: all files.
     """
 
     folder: Path
     document: Mapping[str, Any]
-    written: tuple[Path, ...]
+    files: tuple[Path, ...]
 
 
 def explore(
@@ -54,20 +54,20 @@ def explore(
     root: str | Path = ROOT,
     progress: Reporter | None = None,
     **options: Any,
-) -> Explored:
+) -> Exploration:
     """Analyse a run with a tool of the laboratory.
 
     Args:
         run: folder, name, number or `last`.
         tool: a key of `leafwing.laboratory.TOOLS`.
         checkpoint: images shown, `last` (None) or `best`.
-        data: other real images for tools that use real ones, read with the run's size and channels.
+        data: real images to use instead of the run's data set, read with the run's size and channels.
         features: feature network in which images are compared; a key of `leafwing.metrics.features.FEATURES`.
         out: a folder, which must not exist. None: under the run's `explore` folder, named after the checkpoint, the tool and the
             options; files of an earlier call with the same arguments are overwritten, with the same content.
         device: auto, cpu, cuda or mps.
-        trust: execute the run's `recipe.py` although it is not an installed recipe.
-        root: folder that holds numbered run folders.
+        trust: execute the run's `recipe.py` even if it is not an installed recipe.
+        root: folder that contains the numbered run folders.
         progress: progress display; None for no output.
         **options: options of the tool.
 
@@ -103,9 +103,9 @@ def explore(
     resolved = {name: options.get(name, parameters[name].default) for name in names}
     inputs = Inputs(opened, model, data, features, progress)
 
-    def arguments(of: Callable[..., Any]) -> dict[str, Any]:
+    def arguments(function: Callable[..., Any]) -> dict[str, Any]:
         """The arguments of a function after the model: options, and inputs, which are loaded here."""
-        names = list(inspect.signature(of).parameters)[1:]
+        names = list(inspect.signature(function).parameters)[1:]
         return {name: resolved[name] if name in resolved else getattr(inputs, name) for name in names}
 
     if check := laboratory.option_check(tool):
@@ -128,7 +128,7 @@ def explore(
         "figures": plain(finding.figures),
         "words": list(finding.words),
     }
-    return Explored(target, document, tuple(write(finding, document, target)))
+    return Exploration(target, document, tuple(write(finding, document, target)))
 
 
 def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> None:
@@ -146,18 +146,18 @@ class Inputs:
         self.run, self.model, self.source, self.feature_space, self.progress = run, model, source, feature_space, progress
 
     @cached_property
-    def _sides(self) -> RealData:
+    def _real_data(self) -> RealData:
         from leafwing.commands.evaluate import load_real_data
 
         return load_real_data(self.run, self.source, self.progress)
 
     @cached_property
     def data(self) -> Dataset:
-        return self._sides.splits()[0] if self.source is None else self._sides.real
+        return self._real_data.splits()[0] if self.source is None else self._real_data.real
 
     @cached_property
     def held_out(self) -> Dataset:
-        return self._sides.real
+        return self._real_data.real
 
     @cached_property
     def features(self) -> Features:
@@ -176,7 +176,7 @@ class Inputs:
             if feature_space == "pixels":
                 return load_features(feature_space, None, device=device)
             try:
-                data = self._sides.splits()[0]
+                data = self._real_data.splits()[0]
             except LeafwingError as error:
                 raise LeafwingError(f"{error}. --features pixels compares images without them") from None
             return load_features(feature_space, data, device=device, report_progress=report_progress)
@@ -220,7 +220,7 @@ def write(finding: Finding, document: Mapping[str, Any], folder: Path) -> list[P
             np.save(file, array)
 
     contents: dict[str, Any] = {f"{name}.png": png(image) for name, image in finding.sheets.items()}
-    contents |= {f"{name}.webp": webp(frames) for name, frames in finding.films.items()}
+    contents |= {f"{name}.webp": webp(frames) for name, frames in finding.animations.items()}
     contents |= {f"{name}.npy": lambda path, array=array: save(path, array) for name, array in finding.arrays.items()}
     contents["figures.json"] = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with files.storage(str(folder)):

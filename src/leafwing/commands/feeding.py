@@ -43,7 +43,7 @@ def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
     training, held_out = dataset.split(config.held_out)
     if not config.labelled:
         return training, held_out
-    training = training.label_some(config.labelled, config.labelled_seed or 0)
+    training = training.with_labelled_stream(config.labelled, config.labelled_seed or 0)
     return training, replace(held_out, spec=training.spec, streams=training.streams)
 
 
@@ -52,7 +52,7 @@ def held_out_batches(run: Run, dataset: Dataset, training: Training) -> Batches 
     processes = training.engine.processes
     if not run.data.held_out:
         return None
-    return split_data(run.data, dataset)[1].batches(0, share=(processes.rank, processes.world_size))
+    return split_data(run.data, dataset)[1].batches(0, rank=processes.rank, world_size=processes.world_size)
 
 
 def permissive_spec(height: int, width: int) -> DataSpec:

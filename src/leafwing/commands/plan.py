@@ -84,7 +84,7 @@ def resolve_training(
     old = open_replay(replay) if replay else None
     source = old.data.source if old and source is None else source
     if source is None:
-        raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.WORLDS))
+        raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     if old and recipe is None and not old.recipe_is_installed():
         raise LeafwingError(f"--from {replay} was trained with a recipe that is not installed: give its file with --recipe")
     reference = recipe or (old.recipe if old else recipes.DEFAULT)
@@ -103,7 +103,7 @@ def resolve_training(
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
 
-    if values.get("size") is not None and source not in data.WORLDS:
+    if values.get("size") is not None and source not in data.BUILT_IN:
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
         recipes.build(card.name, recipes.find(reference), permissive_spec(height, width), hyperparameters)
@@ -250,8 +250,13 @@ def new_training(
     setup = choose_setup(settings.machine)
     engine = Engine(game, setup, notify=say, processes=processes)
     engine.processes.rows(game.batch)  # raises: the batch is not divisible by the number of processes
-    share = (engine.processes.rank, engine.processes.world_size)
-    batches = data.batches(settings.schedule.seed, str(engine.device), resident=setup.resident, share=share)
+    batches = data.batches(
+        settings.schedule.seed,
+        str(engine.device),
+        resident=setup.resident,
+        rank=engine.processes.rank,
+        world_size=engine.processes.world_size,
+    )
     return Training(game, batches, engine, images=images or settings.schedule.images, batch=game.batch)
 
 

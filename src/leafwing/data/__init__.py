@@ -1,12 +1,12 @@
 """From a folder, an archive or a built-in data set to batches. Importing this package does not import torch.
 
-`load` opens a source, `load_pack` an existing pack, `WORLDS` lists the built-in data sets. `leafwing.data.doctor` reports what a
+`load` opens a source, `load_pack` an existing pack, `BUILT_IN` lists the built-in data sets. `leafwing.data.doctor` reports what a
 source contains. Nothing here depends on a recipe.
 """
 
+from leafwing.data.built_in import BUILT_IN
 from leafwing.data.dataset import Dataset
 from leafwing.data.loading import load, load_pack
-from leafwing.data.sources import Reject
-from leafwing.data.worlds import WORLDS
+from leafwing.data.sources import RejectedFile
 
-__all__ = ["WORLDS", "Dataset", "Reject", "load", "load_pack"]
+__all__ = ["BUILT_IN", "Dataset", "RejectedFile", "load", "load_pack"]

@@ -1,6 +1,6 @@
 """Batches: a data set as an infinite stream in which every sample is a function of the seed and its position.
 
-A run that is stopped and resumed, or that uses other batch sizes, therefore sees the same images. `pack` and `worlds` provide the
+A run that is stopped and resumed, or that uses other batch sizes, therefore sees the same images. `pack` and `built_in` provide the
 images, `device` moves them to a device; torch is imported only by the first batch.
 """
 
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leafwing.data.seeds import stream_seed
-from leafwing.data.sources import Reject
+from leafwing.data.sources import RejectedFile
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 _ORDER, _MIRROR = 0, 1
 
@@ -35,7 +36,7 @@ class Dataset:
         fingerprint: a hash of the content and of the options that determine the pixels; mirroring is not part of it.
         source: a built-in name or an absolute path.
         options: plain JSON such that `load(source, **options)` returns the same data set.
-        rejects: files that are not used, with reasons.
+        rejects: the rejected files, with reasons.
         notes: messages for the user about how the source was read.
         rows: int64 (m,), indices of the samples in `array` that belong to this data set, without repetition; None for all.
         attributes: (n, attributes) uint8, binary, or None.
@@ -48,7 +49,7 @@ class Dataset:
     fingerprint: str
     source: str
     options: dict[str, Any]
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[RejectedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rows: np.ndarray | None = None
     attributes: np.ndarray | None = None
@@ -92,15 +93,35 @@ class Dataset:
         if self.mirror:
             mirrored = np.concatenate(flips)
             array[mirrored] = array[mirrored, :, ::-1]
-        fields = {"image": image if self.spec.points else image.permute(0, 3, 1, 2)}
+        label = attributes = None
         if self.labels is not None:
             label = torch.from_numpy(np.take(self.labels, indices))
-            fields["label"] = label.pin_memory() if pinned else label
+            label = label.pin_memory() if pinned else label
         if self.attributes is not None:
             attributes = torch.from_numpy(np.take(self.attributes, indices, axis=0)).float()
-            fields["attributes"] = attributes.pin_memory() if pinned else attributes
-        for name, other in self.streams.items():
-            batch = other.batch(stream_seed(seed, name), images, n, pinned=pinned)
+            attributes = attributes.pin_memory() if pinned else attributes
+        streams = {
+            name: other.batch(stream_seed(seed, name), images, n, pinned=pinned) for name, other in self.streams.items()
+        }
+        return self.assemble(image, label, attributes, streams)
+
+    def assemble(
+        self, image: Tensor, label: Tensor | None, attributes: Tensor | None, streams: Mapping[str, Batch]
+    ) -> Batch:
+        """The fields of a batch; see `batch`.
+
+        Args:
+            image: samples as stored in `array`: (n, height, width, channels), or (n, 2) for points.
+            label: (n,), or None.
+            attributes: (n, attributes), or None.
+            streams: a batch of each additional stream, by name.
+        """
+        fields = {"image": image if self.spec.points else image.permute(0, 3, 1, 2)}
+        if label is not None:
+            fields["label"] = label
+        if attributes is not None:
+            fields["attributes"] = attributes
+        for name, batch in streams.items():
             fields |= {f"{name}_{key}": value for key, value in batch.items()}
         return Batch(fields)
 
@@ -110,11 +131,12 @@ class Dataset:
         device: str | torch.device = "cpu",
         *,
         resident: bool | None = None,
-        share: tuple[int, int] = (0, 1),
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Callable[[int, int], Batch]:
         """The stream of a seed as a function `(images, n) -> Batch` with batches on a device.
 
-        Every device, transfer method and number of processes yields the same samples: those of `batch`.
+        The samples are those of `batch` on every device, with every transfer method and any number of processes.
 
         Args:
             seed: selects the stream; 0 or more.
@@ -122,18 +144,19 @@ class Dataset:
             resident: keep all samples on the device and gather batches there. None: on CUDA, if they take at most
                 `device.MAX_SHARE` of the free memory. Otherwise the next batch is prefetched while the current one is in use; on a
                 CPU batches are read on demand.
-            share: (rank, processes). Of every batch of n, process `rank` gets only positions `images + rank * n // processes` up
-                to `images + (rank + 1) * n // processes`.
+            rank: index of this process. Of every batch of n it gets only positions `images + rank * n // world_size` up to
+                `images + (rank + 1) * n // world_size`.
+            world_size: number of processes.
 
         Returns:
             A pure function; all fields of `batch`, on the device. Call it from one thread only.
 
         Raises:
-            ValueError: a negative seed, or a rank that is not among the processes.
+            ValueError: a negative seed, or a rank that is not from 0 to world_size - 1.
         """
         from leafwing.data import device as devices
 
-        return devices.batches(self, seed, device, resident, share)
+        return devices.batches(self, seed, device, resident, rank, world_size)
 
     @property
     def mirror(self) -> bool:
@@ -141,7 +164,10 @@ class Dataset:
         return bool(self.options.get("mirror"))
 
     def epoch_slices(self, images: int, n: int) -> Iterator[tuple[int, slice]]:
-        """The epochs, and slices of them, that make up stream positions `images` to `images + n - 1`: at least one, empty for n = 0.
+        """Splits stream positions `images` to `images + n - 1` at the ends of epochs.
+
+        Yields:
+            The number of each epoch, and a slice of its positions; for n = 0 a single empty slice.
 
         Raises:
             ValueError: a negative position or count.
@@ -204,12 +230,12 @@ class Dataset:
         held_out = split.held_out(samples, split.hold_out_count(number, len(self)))
         if held_out.all():
             raise LeafwingError(
-                f"{self.source}: holding out {number} samples leaves none to train on, because they are identical"
+                f"{self.source}: --hold-out {number} would hold out all images, because too many are identical"
             )
         training, evaluation = (replace(self, rows=self.to_rows(np.flatnonzero(mask))) for mask in (~held_out, held_out))
         return training if number else self, evaluation
 
-    def label_some(self, number: int, seed: int = 0) -> Dataset:
+    def with_labelled_stream(self, number: int, seed: int = 0) -> Dataset:
         """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.
 
         Batches then also have `labelled_image`, `labelled_label` and so on. The samples are chosen by a hash of their content and
@@ -222,7 +248,7 @@ class Dataset:
 
         if self.labels is None:
             raise LeafwingError(
-                f"labelled {number}: {self.source} has no labels: put the images into one sub-folder per class or add a labels.csv"
+                f"--labelled {number}: {self.source} has no labels: put the images into one sub-folder per class or add a labels.csv"
             )
         rows = slice(None) if self.rows is None else self.rows
         indices = split.choose_per_class(self.array[rows], self.labels[rows], self.spec.labels, number, seed)

@@ -33,26 +33,27 @@ def batches(
     seed: int,
     device: str | torch.device,
     resident: bool | None = None,
-    share: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Batches:
     """The stream of a seed on a device; see `Dataset.batches`."""
-    device, (rank, processes) = torch.device(device), share
-    if not 0 <= rank < processes:
-        raise ValueError(f"share={share}: the rank must be from 0 to processes - 1")
+    device = torch.device(device)
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank={rank}, world_size={world_size}: the rank must be from 0 to world_size - 1")
     if seed < 0:
         raise ValueError(f"seed={seed}: may not be negative")
     if resident is None:
         arrays = {id(stream.array): stream.array.nbytes for stream in (data, *data.streams.values())}
         resident = device.type != "cpu" and sum(arrays.values()) <= MAX_SHARE * free_memory(device)
     pinned = device.type == "cuda" and not resident
-    read = Resident(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
+    read = ResidentBatches(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
 
     def read_share(images: int, n: int) -> Batch:
-        first, end = rank * n // processes, (rank + 1) * n // processes
+        first, end = rank * n // world_size, (rank + 1) * n // world_size
         return read(images + first, end - first)
 
-    stream = read_share if processes > 1 else read
-    return stream if resident or device.type == "cpu" else Prefetched(stream, device)
+    stream = read_share if world_size > 1 else read
+    return stream if resident or device.type == "cpu" else BatchPrefetcher(stream, device)
 
 
 def free_memory(device: torch.device) -> int:
@@ -60,7 +61,7 @@ def free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
-class Resident:
+class ResidentBatches:
     """All samples on a device, in their packed form; batches are gathered and mirrored there.
 
     Args:
@@ -83,7 +84,7 @@ class Resident:
         assert samples is not None
         self.samples, self.labels, self.attributes = samples, upload_once(data.labels), upload_once(data.attributes)
         self.streams = {
-            name: Resident(other, stream_seed(seed, name), device, uploaded) for name, other in data.streams.items()
+            name: ResidentBatches(other, stream_seed(seed, name), device, uploaded) for name, other in data.streams.items()
         }
         self.epochs: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -95,14 +96,9 @@ class Resident:
         if self.data.mirror:
             # Indexing with a mask would synchronise with the device.
             image = torch.where(concatenated(flips)[:, None, None, None], image.flip(2), image)
-        fields = {"image": image if self.data.spec.points else image.permute(0, 3, 1, 2)}
-        if self.labels is not None:
-            fields["label"] = self.labels.index_select(0, order)
-        if self.attributes is not None:
-            fields["attributes"] = self.attributes.index_select(0, order).float()
-        for name, other in self.streams.items():
-            fields |= {f"{name}_{key}": value for key, value in other(images, n).items()}
-        return Batch(fields)
+        label = None if self.labels is None else self.labels.index_select(0, order)
+        attributes = None if self.attributes is None else self.attributes.index_select(0, order).float()
+        return self.data.assemble(image, label, attributes, {name: other(images, n) for name, other in self.streams.items()})
 
     def _part(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
         """A slice of an epoch, on the device: its order, int64, and which positions are flipped, bool.
@@ -121,7 +117,7 @@ class Resident:
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
 
-class Prefetched:
+class BatchPrefetcher:
     """A stream whose next batch is prefetched by a thread while the current one is in use.
 
     The next batch is expected to follow the current one and to have the same size. Any other batch is read on demand: slower, with

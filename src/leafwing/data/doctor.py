@@ -18,31 +18,33 @@ import numpy as np
 
 from leafwing.data import duplicates, pictures, reading, sources
 from leafwing.data import labels as labelling
+from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
 from leafwing.data.loading import SurveyedSource, find, load
 from leafwing.data.options import Options, Size, check
-from leafwing.data.pack import refusal
+from leafwing.data.pack import refusal_reason
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
-from leafwing.data.sources import Reject
+from leafwing.data.sources import RejectedFile
 from leafwing.data.stacked import is_stacked
-from leafwing.data.worlds import WORLDS, modes, sigma
 
 _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
 """Minimum of smallest class / largest class for which a conditional GAN is recommended without a warning."""
 _MAX_LISTED = 8
+_IMAGES, _POINTS = "built-in image data set", "built-in 2-D points"
+"""Kinds of built-in data sets."""
 _MAX_ATTRIBUTES = 64
 _RARE = 50
-"""An attribute that fewer images have, or lack, is hardly learnt."""
+"""An attribute that fewer images have, or lack, is barely learnt."""
 
 
 @dataclass
-class Report:
-    """The doctor's findings. `as_dict` returns them as plain JSON, `text` for a terminal.
+class SourceReport:
+    """The report on a source. `as_dict` returns them as plain JSON, `text` for a terminal.
 
     Args:
         source: as given.
-        kind: `folder`, `zip`, `tar`, `idx`, `world of pictures` or `world of points`.
+        kind: `folder`, `zip`, `tar`, `idx`, `built-in image data set` or `built-in 2-D points`.
         pictures: number of candidates (points, for a data set of points).
         accepted: number that `load` would use.
         rejected: the others, with reasons.
@@ -63,7 +65,7 @@ class Report:
     kind: str
     pictures: int = 0
     accepted: int = 0
-    rejected: list[Reject] = field(default_factory=list)
+    rejected: list[RejectedFile] = field(default_factory=list)
     sizes: dict[str, list[int]] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
@@ -82,9 +84,9 @@ class Report:
 
     def text(self) -> str:
         """The report for a terminal: several lines, no colours."""
-        what = "points" if self.kind == "world of points" else "images"
+        what = "points" if self.kind == _POINTS else "images"
         lines = [f"{self.source}  ({self.kind})"]
-        lines.append(f"  {what + ':':11}{self.accepted:,} usable of {self.pictures:,}")
+        lines.append(f"  {what + ':':11}{self.pictures:,} ({self.accepted:,} accepted, {len(self.rejected):,} rejected)")
         if self.sizes:
             low, middle, high = ("x".join(map(str, self.sizes[key])) for key in ("min", "median", "max"))
             lines.append(f"  {'sizes:':11}{low} to {high}, median {middle} (height x width)")
@@ -98,10 +100,10 @@ class Report:
             lines.append(f"  {'attributes:':11} {', '.join(shares)}")
         for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
-                lines.append(f"  {title}, groups: {len(groups)}")
+                lines.append(f"  groups of {title}: {len(groups)}")
                 lines += [f"    {_join(group, 4)}" for group in groups[:_MAX_LISTED]] + _more(groups)
         if self.rejected:
-            lines.append(f"  not used, {len(self.rejected)}:")
+            lines.append(f"  rejected, {len(self.rejected)}:")
             lines += [f"    {reject.name}: {reject.reason}" for reject in self.rejected[:_MAX_LISTED]] + _more(self.rejected)
         for title, items in (("notes", self.notes), ("advice", self.advice)):
             if items:
@@ -117,7 +119,7 @@ def doctor(
     fit: str = "crop",
     background: str = "white",
     progress: DecodeProgress | None = None,
-) -> Report:
+) -> SourceReport:
     """Examines every image of a source; changes nothing.
 
     Args:
@@ -134,7 +136,7 @@ def doctor(
     options = check(size, channels, fit, background)
     path = find(source)
     if isinstance(path, str):
-        return _world(path, options)
+        return _built_in_report(path, options)
     files, rejects = sources.list_files(path)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
@@ -148,7 +150,7 @@ def doctor(
                 else:
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
-    report = Report(os.fspath(source), opened.kind)
+    report = SourceReport(os.fspath(source), opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
@@ -164,7 +166,7 @@ def doctor(
     if accepted and opened.attributes:
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
-    if message := refusal(opened, len(accepted), failed, report.rejected):
+    if message := refusal_reason(opened, len(accepted), failed, report.rejected):
         report.advice.append(f"This source cannot be used for training: {message}")
     if accepted:
         _advise(report)
@@ -173,18 +175,18 @@ def doctor(
     return report
 
 
-def _world(name: str, options: Options) -> Report:
+def _built_in_report(name: str, options: Options) -> SourceReport:
     """The report on a built-in data set."""
     data = load(name, size=options.size, channels=options.channels, fit=options.fit, background=options.background)
     if data.spec.points:
-        report = Report(name, "world of points", len(data), len(data), options=data.options, notes=[WORLDS[name]])
+        report = SourceReport(name, _POINTS, len(data), len(data), options=data.options, notes=[BUILT_IN[name]])
         report.advice.append(
             f"Points with {len(modes(name))} known modes (sigma {sigma(name):g}), to show which modes a GAN misses. "
             "Start with recipe gan."
         )
         return report
-    notes = [WORLDS[name.partition(":")[0]]]
-    report = Report(name, "world of pictures", len(data), len(data), options=data.options, notes=notes)
+    notes = [BUILT_IN[name.partition(":")[0]]]
+    report = SourceReport(name, _IMAGES, len(data), len(data), options=data.options, notes=notes)
     side = [data.spec.height, data.spec.width]
     report.sizes = {"min": side, "median": side, "max": side}
     report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
@@ -200,27 +202,27 @@ def _world(name: str, options: Options) -> Report:
     return report
 
 
-def _find_array_duplicates(report: Report, data: Dataset) -> None:
+def _find_array_duplicates(report: SourceReport, data: Dataset) -> None:
     names = [str(index) for index in range(len(data))]
     hashes = [image.tobytes().hex() for image in data.array]
     _find_duplicates(report, names, hashes, [duplicates.sketch(image) for image in data.array])
 
 
-def _count_classes(report: Report, labels: Sequence[str]) -> None:
+def _count_classes(report: SourceReport, labels: Sequence[str]) -> None:
     counts = Counter(labels)
     report.classes = {name: counts[name] for name in labelling.classes(set(counts))}
     if counts:
         report.balance = round(min(counts.values()) / max(counts.values()), 4)
 
 
-def _count_attributes(report: Report, names: Sequence[str], rows: np.ndarray) -> None:
+def _count_attributes(report: SourceReport, names: Sequence[str], rows: np.ndarray) -> None:
     """Counts binary attributes (n, attributes)."""
     report.attributes = dict(zip(names, rows.sum(axis=0, dtype=np.int64).tolist(), strict=True))
 
 
-def _find_duplicates(report: Report, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
+def _find_duplicates(report: SourceReport, names: list[str], hashes: list[str], sketches: list[duplicates.Sketch]) -> None:
     """Fills in both kinds of duplicates; near ones are searched among one member of each exact group."""
-    groups = duplicates.to_fp32(hashes)
+    groups = duplicates.exact(hashes)
     report.exact_duplicates = [[names[index] for index in group] for group in groups]
     copies = {index for group in groups for index in group[1:]}
     originals = [index for index in range(len(names)) if index not in copies]
@@ -228,7 +230,7 @@ def _find_duplicates(report: Report, names: list[str], hashes: list[str], sketch
     report.near_duplicates = [[names[originals[i]] for i in group] for group in near]
 
 
-def _advise(report: Report) -> None:
+def _advise(report: SourceReport) -> None:
     """Recommends a recipe and a size, and says what to expect."""
     say, n = report.advice.append, report.accepted
     distinct = n - sum(len(group) - 1 for group in report.exact_duplicates + report.near_duplicates)
@@ -260,21 +262,21 @@ def _advise(report: Report) -> None:
         )
         if rare := [name for name, count in report.attributes.items() if min(count, n - count) < _RARE]:
             say(
-                f"Attributes that fewer than {_RARE} images have, or lack, are hardly learnt: {', '.join(rare[:_MAX_LISTED])}"
+                f"Attributes that fewer than {_RARE} images have, or lack, are barely learnt: {', '.join(rare[:_MAX_LISTED])}"
                 f"{' ...' * (len(rare) > _MAX_LISTED)}."
             )
     if n < _FEW:
         say(
-            f"{n:,} images are few: a GAN will memorise them. Add mirrored images (mirror) if left and right are "
+            f"{n:,} images are few: memorisation is likely. Use --mirror (random horizontal flips) if left and right are "
             "interchangeable. Keep the size small, prefer wgan_gp or r3gan, and stop early; "
-            f"collect more: {_SOME:,} are a start."
+            f"collect more: aim for at least {_SOME:,}."
         )
     elif n < _SOME:
-        say(f"{n:,} images are rather few: use mirroring if you can, and watch for memorisation.")
+        say(f"{n:,} images are rather few: use --mirror if possible, and watch for memorisation.")
     elif n < _MANY:
-        say(f"{n:,} images are workable; {_MANY:,} and more are comfortable.")
+        say(f"{n:,} images are workable; {_MANY:,} or more are plenty.")
     else:
-        say(f"{n:,} images are comfortable.")
+        say(f"{n:,} images are plenty.")
     say(
         f"Size {report.options['size']}, channels {report.options['channels']}; a typical image has "
         f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."
@@ -282,12 +284,13 @@ def _advise(report: Report) -> None:
     )
     if set(report.modes) & {"RGBA", "LA", "PA"}:
         say(
-            f"Some images are transparent: they are composited on {report.options['background']}; channels=4 keeps transparency."
+            f"Some images are transparent: they are composited on {report.options['background']}; --channels 4 keeps transparency."
         )
-    if report.exact_duplicates or report.near_duplicates:
+    kinds = (("identical files", report.exact_duplicates), ("near-duplicates", report.near_duplicates))
+    if duplicate_groups := [f"{len(groups)} group{'s' * (len(groups) > 1)} of {kind}" for kind, groups in kinds if groups]:
         say(
-            f"Groups of identical files: {len(report.exact_duplicates)}, of near duplicates: {len(report.near_duplicates)}. "
-            f"About {distinct:,} images are distinct. Duplicates are generated more often and memorised first: keep one per group."
+            f"{' and '.join(duplicate_groups)}; about {distinct:,} images are distinct. "
+            "Duplicates are generated more often and memorised first: keep one per group."
         )
     heights, widths = (
         {report.sizes["min"][side], report.sizes["median"][side], report.sizes["max"][side]} for side in (0, 1)
@@ -296,12 +299,12 @@ def _advise(report: Report) -> None:
     target_height, target_width = (int(side) for side in report.options["size"].split("x"))
     if report.options["fit"] == "crop" and not 0.67 < ratio / (target_width / target_height) < 1.5:
         say(
-            "Cropping cuts off much of these images: consider a size with their aspect ratio (64x96: height x width), or fit=pad."
+            "Cropping cuts off much of these images: consider a --size with their aspect ratio (64x96: height x width), or --fit pad."
         )
     elif len(heights) > 1 or len(widths) > 1:
         say("The sizes differ; every image is resized with the chosen fit.")
     if report.rejected:
-        say(f"Files not used: {len(report.rejected)}; the reasons are listed above. The files themselves are not modified.")
+        say(f"Rejected files: {len(report.rejected)}; the reasons are listed above. The files themselves are not modified.")
 
 
 def _ints(sides: np.ndarray) -> list[int]:

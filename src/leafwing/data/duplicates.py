@@ -49,7 +49,7 @@ def sketch(pixels: np.ndarray) -> Sketch:
     return Sketch(bits, thumbnail, bool(cells.max() - cells.min() < _FLAT))
 
 
-def to_fp32(hashes: Sequence[str]) -> list[list[int]]:
+def exact(hashes: Sequence[str]) -> list[list[int]]:
     """Groups of two or more positions with the same hash."""
     groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, value in enumerate(hashes):

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from leafwing.data.attributes import encode
-from leafwing.data.sources import Entry, Reject, Source, clean
+from leafwing.data.sources import Entry, RejectedFile, Source, clean
 from leafwing.errors import LeafwingError
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
@@ -100,7 +100,7 @@ def _assign_by_folder(source: Source, shared: str) -> None:
         parent = entry.name.split("/")[-2:-1]
         if entry.label is None and (*parent,) in folders.values():
             entry.label = parent[0]
-    source.rejects += [Reject(e.name, "outside the class folders") for e in source.entries if e.label is None]
+    source.rejects += [RejectedFile(e.name, "outside the class folders") for e in source.entries if e.label is None]
     source.entries = [entry for entry in source.entries if entry.label is not None]
     source.notes.append("The folder names are the labels.")
 
@@ -117,7 +117,9 @@ def _assign_listed(source: Source, folder: str, file: str, label_list: LabelList
         if row is not None:
             matches[entry.name] = row
     what = "attributes" if label_list.labels is None else "label"
-    source.rejects += [Reject(entry.name, f"no {what} in {file}") for entry in source.entries if entry.name not in matches]
+    source.rejects += [
+        RejectedFile(entry.name, f"no {what} in {file}") for entry in source.entries if entry.name not in matches
+    ]
     source.entries = [entry for entry in source.entries if entry.name in matches]
     if label_list.labels is not None:
         for entry in source.entries:

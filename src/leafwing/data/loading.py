@@ -14,13 +14,13 @@ from pathlib import Path
 
 from leafwing.data import labels as labelling
 from leafwing.data import pictures, reading, sources
+from leafwing.data.built_in import BUILT_IN, is_built_in, load_built_in
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.reading import DecodeProgress, EntryInfo
-from leafwing.data.sources import Reject, Source
+from leafwing.data.sources import RejectedFile, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
-from leafwing.data.worlds import WORLDS, is_world, load_world
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
@@ -41,7 +41,7 @@ def load(
     Args:
         source: a folder of images (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
             StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label and attributes), IDX files (the
-            format of MNIST), or a built-in name (`WORLDS`). Write a folder with a built-in name as a path: `./digits`. `stacked:`
+            format of MNIST), or a built-in name (`BUILT_IN`). Write a folder with a built-in name as a path: `./digits`. `stacked:`
             followed by a source of digits stacks those.
         size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 if the median short side is below 64.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 if every image is greyscale, else 3. Without an alpha
@@ -60,7 +60,7 @@ def load(
     path = find(source)
     if isinstance(path, str):
         if not is_stacked(path):
-            return load_world(path, options, mirror)
+            return load_built_in(path, options, mirror)
         side = options.size or (32, 32)
         digits = load(digits_of(path), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress)
         return stacks(digits, options, mirror)
@@ -70,7 +70,7 @@ def load(
     signature = sources.signature(path, files, key)
     listing = store.recall(signature)
     if listing and (pack := store.open(listing["fingerprint"])):
-        rejects = [Reject(**reject) for reject in listing["rejects"]]
+        rejects = [RejectedFile(**reject) for reject in listing["rejects"]]
         return _dataset(pack, path, mirror, rejects, listing["notes"], options.background)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress) as surveyed:
         infos, target = surveyed.infos, surveyed.target
@@ -110,7 +110,7 @@ def find(source: str | Path) -> str | Path:
         LeafwingError: neither of these; the message lists similar names and all kinds of source.
     """
     text = os.fspath(source)
-    if isinstance(source, str) and is_world(source):
+    if isinstance(source, str) and is_built_in(source):
         return source
     path = Path(text).expanduser()
     try:
@@ -119,15 +119,15 @@ def find(source: str | Path) -> str | Path:
         exists = False
     if exists:
         return path
-    if text in WORLDS:
+    if text in BUILT_IN:
         return text
     try:
         siblings = sorted(item.name for item in path.parent.iterdir())[:10_000]
     except (OSError, ValueError):
         siblings = []
-    similar = difflib.get_close_matches(text, WORLDS, cutoff=0.5)
+    similar = difflib.get_close_matches(text, BUILT_IN, cutoff=0.5)
     similar += [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
-    built_in = "\n".join(f"  {name:7} {about}" for name, about in WORLDS.items())
+    built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
     raise LeafwingError(
         f"{sources.clean(text)!r}: no such file or folder, and no built-in data set."
         + (f" Did you mean {' or '.join(similar)}?" if similar else "")
@@ -146,7 +146,12 @@ class SurveyedSource:
 
     @classmethod
     def open(
-        cls, path: Path, files: list[sources.File], rejects: list[Reject], options: Options, progress: DecodeProgress | None
+        cls,
+        path: Path,
+        files: list[sources.File],
+        rejects: list[RejectedFile],
+        options: Options,
+        progress: DecodeProgress | None,
     ) -> SurveyedSource:
         """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `sources.open_source`."""
         source = sources.open_source(path, files, rejects)
@@ -172,7 +177,7 @@ class SurveyedSource:
 
 
 def _dataset(
-    pack: Pack, source: str | Path, mirror: bool, rejects: list[Reject], notes: list[str], background: str
+    pack: Pack, source: str | Path, mirror: bool, rejects: list[RejectedFile], notes: list[str], background: str
 ) -> Dataset:
     """A data set over a pack; `rejects` are those found before decoding."""
     _, height, width, channels = pack.about["shape"]

@@ -31,7 +31,7 @@ from leafwing.data import labels as labelling
 from leafwing.data import reading
 from leafwing.data.options import Target
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
-from leafwing.data.sources import Reject, Source
+from leafwing.data.sources import RejectedFile, Source
 from leafwing.errors import LeafwingError, StorageError
 
 VERSION = 1
@@ -53,9 +53,18 @@ class Pack:
     """The content of `pack.json`: source, options, classes, attributes (missing in old packs), rejects, bytes."""
 
     @property
-    def rejects(self) -> list[Reject]:
+    def rejects(self) -> list[RejectedFile]:
         """The images rejected while decoding."""
-        return [Reject(**reject) for reject in self.about["rejects"]]
+        return [RejectedFile(**reject) for reject in self.about["rejects"]]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedImage:
+    """An image that is in the pack: its original size (height, width) and the part used (left, top, right, bottom)."""
+
+    info: EntryInfo
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
@@ -107,7 +116,7 @@ class Store:
             progress: a callback (done, total), in images.
 
         Raises:
-            LeafwingError: no image, or fewer than half of them, can be used.
+            LeafwingError: no image can be used, or more than half are unreadable.
             StorageError: the cache cannot be written.
         """
         with self._storage(), self._lock(fingerprint):
@@ -137,7 +146,7 @@ class Store:
         except (OSError, ValueError, AttributeError):
             return None
 
-    def remember(self, signature: str, fingerprint: str, rejects: list[Reject], notes: list[str]) -> None:
+    def remember(self, signature: str, fingerprint: str, rejects: list[RejectedFile], notes: list[str]) -> None:
         """Stores which pack belongs to a source, with the rejects and notes from before decoding."""
         content = {"fingerprint": fingerprint, "rejects": [asdict(reject) for reject in rejects], "notes": notes}
         folder = self.folder / "listings"
@@ -178,14 +187,16 @@ class Store:
                 pass  # another process is writing it
 
 
-def refusal(source: Source, accepted: int, outcomes: list[EntryInfo | Decoded], rejected: list[Reject]) -> str | None:
-    """Why a source is refused; None if it can be used for training.
+def refusal_reason(
+    source: Source, accepted: int, outcomes: list[EntryInfo | Decoded], rejected: list[RejectedFile]
+) -> str | None:
+    """Why a source cannot be used for training; None if it can be used for training.
 
     Args:
         source: the source.
-        accepted: number of usable images.
+        accepted: number of accepted images.
         outcomes: results of the survey and of decoding; only failures count.
-        rejected: all files that are not used.
+        rejected: all rejected files.
     """
     first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
     broken = reading.broken(outcomes)
@@ -205,7 +216,7 @@ def _write(
     folder: Path, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: DecodeProgress | None
 ) -> None:
     """Fills a pack's folder. Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map."""
-    accepted: list[Decoded] = []
+    accepted: list[AcceptedImage] = []
     failed: list[EntryInfo | Decoded] = []
     with open(folder / "pictures.npy", "wb", buffering=1 << 20) as file:
         start = _npy_header(file, (len(infos), *target.shape))
@@ -215,10 +226,9 @@ def _write(
                     failed.append(outcome)
                     continue
                 file.write(image.pixels.tobytes())
-                # Without the pixels: they are on disk now.
-                accepted.append(Decoded(outcome.info, None, None, ((image.height, image.width), image.box)))
+                accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box))
         rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
-        if message := refusal(source, len(accepted), [*infos, *failed], rejected):
+        if message := refusal_reason(source, len(accepted), [*infos, *failed], rejected):
             raise LeafwingError(message)
         file.seek(0)
         if _npy_header(file, (len(accepted), *target.shape)) != start:
@@ -237,8 +247,8 @@ def _write(
         "name": [item.info.entry.name for item in accepted],
         "sha256": [item.info.sha256 for item in accepted],
         "label": labels,
-        "size": [item.measurement[0] for item in accepted],
-        "box": [item.measurement[1] for item in accepted],
+        "size": [item.size for item in accepted],
+        "box": [item.box for item in accepted],
     }
     (folder / "index.json").write_text(json.dumps(index))
     about = {

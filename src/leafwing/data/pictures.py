@@ -1,7 +1,7 @@
 """From the bytes of one image to a validated uint8 array; the only file that opens images with Pillow.
 
-An image is rejected with a reason (`Unusable`); no other exception leaves this file, whatever the bytes are. `sources` provides
-the bytes; `pack` and `doctor` use the array.
+An image is rejected with a reason (`UnusableImageError`); no other exception leaves this file, whatever the bytes are. `sources`
+provides the bytes; `pack` and `doctor` use the array.
 
 Conversion: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit greyscale is divided by 257. Float
 TIFF is multiplied by 255 if its values are in 0..1, otherwise rescaled from its own minimum and maximum; so is 32-bit greyscale
@@ -67,11 +67,11 @@ _TRANSPOSE = {
 }
 
 
-class Unusable(Exception):
+class UnusableImageError(Exception):
     """A file that cannot be used as an image; its message is the reason, for the user."""
 
 
-class Unreadable(Unusable):
+class UnreadableImageError(UnusableImageError):
     """The bytes are not an image or a corrupt one, as opposed to a valid image that does not fit (too small)."""
 
 
@@ -120,12 +120,12 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
 
     Args:
         data: the file.
-        raw: height and width, if the data are raw 8-bit grey pixels instead of a file.
+        raw: height and width, if the data is raw 8-bit grey pixels instead of a file.
 
     Raises:
-        Unusable: with the reason.
+        UnusableImageError: with the reason.
     """
-    with _as_unusable():
+    with _convert_errors():
         image = _open(data, raw)
         height, width = image.height, image.width
         # PNG would be decoded to look for trailing EXIF; TIFF has its sides swapped already.
@@ -141,9 +141,9 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
     """Decodes, rotates, fits and converts one image.
 
     Raises:
-        Unusable: with the reason.
+        UnusableImageError: with the reason.
     """
-    with _as_unusable():
+    with _convert_errors():
         image = _open(data, raw)
         width, height = image.size
         if image.format == "JPEG":
@@ -155,9 +155,9 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
         if orientation in (5, 6, 7, 8):
             width, height = height, width
         if (scale := enlargement(width, height, target)) > ENLARGE:
-            raise Unusable(
+            raise UnusableImageError(
                 f"too small: {height}x{width} would be enlarged {scale:.1f} times for {target.height}x{target.width} "
-                f"(at most {ENLARGE:g}); ask for a smaller size to use it"
+                f"(at most {ENLARGE:g}); choose a smaller --size to use it"
             )
         pixels = render(image, target)
         left, top, right, bottom = (round(side) for side in _box(width, height, target))
@@ -227,7 +227,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
-        raise Unusable("has NaN or infinite values")
+        raise UnusableImageError("has NaN or infinite values")
     low, high = float(values.min()), float(values.max())
     if image.mode == "F" and low >= 0 and high <= 1:
         values *= 255
@@ -242,11 +242,13 @@ def _open(data: bytes, raw: tuple[int, int] | None) -> Image.Image:
     if raw is not None:
         return Image.frombytes("L", (raw[1], raw[0]), data)
     if not data:
-        raise Unreadable("empty file")
+        raise UnreadableImageError("empty file")
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
-        raise Unreadable("not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header") from None
+        raise UnreadableImageError(
+            "not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header"
+        ) from None
 
 
 @cache
@@ -261,19 +263,21 @@ def _looks_like_image(data: bytes) -> bool:
 
 
 @contextmanager
-def _as_unusable() -> Iterator[None]:
-    """Converts all exceptions of Pillow to `Unusable`."""
+def _convert_errors() -> Iterator[None]:
+    """Converts all exceptions of Pillow to `UnusableImageError`."""
     try:
         yield
-    except Unusable:
+    except UnusableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise Unusable(f"more than {limit} million pixels: a decompression bomb, or too large to train on") from None
+        raise UnusableImageError(
+            f"more than {limit} million pixels: a decompression bomb, or too large to train on"
+        ) from None
     except MemoryError:
-        raise Unreadable("needs more memory than available") from None
+        raise UnreadableImageError("needs more memory than available") from None
     except (
         Exception
     ) as error:  # corrupt files make Pillow's plugins raise nearly any type: struct.error, KeyError, zlib.error ...
         message = " ".join(str(error).split())[:120] or type(error).__name__
-        raise Unreadable(f"truncated or corrupt: {message}") from None
+        raise UnreadableImageError(f"truncated or corrupt: {message}") from None

@@ -19,8 +19,8 @@ import numpy as np
 
 from leafwing.data import pictures
 from leafwing.data.options import Target
-from leafwing.data.pictures import Header, Picture, Unreadable, Unusable
-from leafwing.data.sources import Entry, Reject, Source, Task
+from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
+from leafwing.data.sources import Entry, RejectedFile, Source, Task
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores
 
@@ -38,7 +38,7 @@ class EntryInfo:
     entry: Entry
     sha256: str
     header: Header | None
-    failure: Unusable | None = None
+    failure: UnusableImageError | None = None
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Decoded:
 
     info: EntryInfo
     image: Picture | None
-    failure: Unusable | None = None
+    failure: UnusableImageError | None = None
     measurement: Any = None
 
 
@@ -104,9 +104,9 @@ def decode(
             progress(total // 2 + (done * (total - total // 2)) // total, total)
 
 
-def rejects(outcomes: Iterable[EntryInfo | Decoded]) -> list[Reject]:
+def rejects(outcomes: Iterable[EntryInfo | Decoded]) -> list[RejectedFile]:
     """The rejected entries with their reasons."""
-    return [Reject(_entry(outcome).name, str(outcome.failure)) for outcome in outcomes if outcome.failure is not None]
+    return [RejectedFile(_entry(outcome).name, str(outcome.failure)) for outcome in outcomes if outcome.failure is not None]
 
 
 def broken(outcomes: Iterable[EntryInfo | Decoded]) -> int:
@@ -115,7 +115,7 @@ def broken(outcomes: Iterable[EntryInfo | Decoded]) -> int:
     for outcome in outcomes:
         entry = _entry(outcome)
         may_be_image = entry.has_image_suffix or "." not in entry.name.rsplit("/", 1)[-1]
-        count += isinstance(outcome.failure, Unreadable) and may_be_image
+        count += isinstance(outcome.failure, UnreadableImageError) and may_be_image
     return count
 
 
@@ -152,7 +152,7 @@ def _examine(entry: Entry, load: Callable[[], bytes], raw: tuple[int, int] | Non
         data = load()
         sha256 = hashlib.sha256(data).hexdigest()
         return EntryInfo(entry, sha256, pictures.header(data, raw))
-    except Unusable as reason:
+    except UnusableImageError as reason:
         return EntryInfo(entry, sha256, None, reason)
 
 
@@ -165,7 +165,7 @@ def _decode(
         if hashlib.sha256(data).hexdigest() != info.sha256:
             raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
         image = pictures.decode(data, target, source.raw)
-    except Unusable as reason:
+    except UnusableImageError as reason:
         return Decoded(info, None, reason)
     return Decoded(info, image, None, measure(image.pixels) if measure else None)
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, Unreadable, Unusable
+from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError
 
 SIDE_SUFFIXES = frozenset(
@@ -55,8 +55,8 @@ _IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 
 
 @dataclass(frozen=True)
-class Reject:
-    """A file that is not used, and the reason, for the user."""
+class RejectedFile:
+    """A rejected file, and the reason, for the user."""
 
     name: str
     reason: str
@@ -112,7 +112,7 @@ class Source:
     entries: list[Entry]
     read: Callable[[Any], bytes]
     side_files: dict[str, Any] = field(default_factory=dict)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[RejectedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sequential: bool = False
     raw: tuple[int, int] | None = None
@@ -145,9 +145,9 @@ class Source:
             yield chunk
 
     def _load(self, entry: Entry) -> bytes:
-        """The bytes of one entry; raises Unusable with the reason."""
+        """The bytes of one entry; raises UnusableImageError with the reason."""
         if entry.size > LARGEST_FILE:
-            raise Unusable(f"larger than {LARGEST_FILE >> 20} MiB")
+            raise UnusableImageError(f"larger than {LARGEST_FILE >> 20} MiB")
         try:
             return self.read(entry.location)
         except (
@@ -160,17 +160,17 @@ class Source:
             NotImplementedError,
         ) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise Unreadable(f"cannot be read: {clean(reason) or type(error).__name__}") from None
+            raise UnreadableImageError(f"cannot be read: {clean(reason) or type(error).__name__}") from None
 
 
-def _attempt(load: Load) -> tuple[bytes, Unusable | None]:
+def _attempt(load: Load) -> tuple[bytes, UnusableImageError | None]:
     try:
         return load(), None
-    except Unusable as reason:
+    except UnusableImageError as reason:
         return b"", reason
 
 
-def _return_or_raise(data: bytes, reason: Unusable | None) -> bytes:
+def _return_or_raise(data: bytes, reason: UnusableImageError | None) -> bytes:
     if reason is not None:
         raise reason
     return data
@@ -193,13 +193,13 @@ def is_side(name: str) -> bool:
     return path.suffix.lower() in SIDE_SUFFIXES or path.name.lower() in SIDE_NAMES
 
 
-def walk(root: Path) -> tuple[list[File], list[Reject]]:
+def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
     """All regular files below a folder that are not hidden, by name, and what cannot be read.
 
     Symbolic links to folders are followed, each folder once, so that cycles end.
     """
     files: list[File] = []
-    rejects: list[Reject] = []
+    rejects: list[RejectedFile] = []
     visited: set[tuple[int, int]] = set()
     waiting = [("", str(root))]
     while waiting:
@@ -213,7 +213,7 @@ def walk(root: Path) -> tuple[list[File], list[Reject]]:
         except OSError as error:
             if not prefix:
                 raise LeafwingError(f"{root}: the folder cannot be listed ({error.strerror}).") from None
-            rejects.append(Reject(clean(prefix), f"the folder cannot be listed: {error.strerror}"))
+            rejects.append(RejectedFile(clean(prefix), f"the folder cannot be listed: {error.strerror}"))
             continue
         for item in items:
             name = f"{prefix}{item.name}"
@@ -222,18 +222,18 @@ def walk(root: Path) -> tuple[list[File], list[Reject]]:
             try:
                 status = item.stat()
             except OSError as error:
-                rejects.append(Reject(clean(name), f"cannot be read: {error.strerror}"))
+                rejects.append(RejectedFile(clean(name), f"cannot be read: {error.strerror}"))
                 continue
             if stat.S_ISDIR(status.st_mode):
                 waiting.append((f"{name}/", item.path))
             elif stat.S_ISREG(status.st_mode):
                 files.append(File(name, item.path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
             else:
-                rejects.append(Reject(clean(name), "not a regular file"))
+                rejects.append(RejectedFile(clean(name), "not a regular file"))
     return sorted(files, key=lambda file: file.name), sorted(rejects, key=lambda reject: reject.name)
 
 
-def list_files(path: Path) -> tuple[list[File], list[Reject]]:
+def list_files(path: Path) -> tuple[list[File], list[RejectedFile]]:
     """The files that make up a source, without opening any: those below a folder, or else the file itself and its neighbours.
 
     Neighbours matter for an IDX file: its labels are in a file next to it.
@@ -250,7 +250,7 @@ def list_files(path: Path) -> tuple[list[File], list[Reject]]:
     return files, []
 
 
-def open_source(path: Path, files: list[File], rejects: list[Reject]) -> Source:
+def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
     """Opens a folder, archive or IDX file.
 
     Args:
@@ -291,11 +291,11 @@ def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source
             source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
     if ignored:
-        source.notes.append(f"Ignored side files (text, lists, annotations): {ignored}.")
+        source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
     return source
 
 
-def _open_folder(path: Path, files: list[File], rejects: list[Reject]) -> Source:
+def _open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
     source = Source("folder", path, [], lambda location: Path(location).read_bytes(), rejects=list(rejects))
     return _sort_files(source, ((file.name, file.path, file.size) for file in files))
 
@@ -315,7 +315,7 @@ def _open_zip(path: Path) -> Source:
         with archive.open(info) as member:
             data = member.read(LARGEST_FILE + 1)  # the declared size may be wrong
         if len(data) > LARGEST_FILE:
-            raise Unusable(f"larger than {LARGEST_FILE >> 20} MiB")
+            raise UnusableImageError(f"larger than {LARGEST_FILE >> 20} MiB")
         return data
 
     source = Source("zip", path, [], read, close=archive.close)
@@ -341,7 +341,7 @@ def _open_tar(path: Path) -> Source:
     source = Source("tar", path, [], read, sequential=True, close=archive.close)
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
-            source.rejects.append(Reject(clean(name), "a link or device inside an archive"))
+            source.rejects.append(RejectedFile(clean(name), "a link or device inside an archive"))
     _sort_files(source, ((name, info, info.size) for name, info in members.items() if info.isreg()))
     source.entries.sort(key=lambda entry: int(entry.location.offset))  # a compressed tar can only be read forwards
     return source

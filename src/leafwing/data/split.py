@@ -38,9 +38,10 @@ def hold_out_count(value: str | int, n: int, points: bool = False) -> int:
     if text == "auto":
         return 0 if points else default_count(n)
     if not text.isdecimal():
-        raise LeafwingError(f"hold-out {value!r}: give auto, or the number of images to keep out of training")
+        raise LeafwingError(f"--hold-out {value}: give auto, or the number of images to hold out of training")
     if int(text) >= n:
-        raise LeafwingError(f"hold-out {int(text):,}: there are {n:,} samples, and some must be left to train on")
+        what = "points" if points else "images"
+        raise LeafwingError(f"--hold-out {int(text)}: the data set has only {n:,} {what}; choose a smaller number or auto")
     return int(text)
 
 
@@ -82,13 +83,13 @@ def choose_per_class(
     if remainder or not each:
         nearest = sorted({max(each, 1) * len(names), (each + 1) * len(names)})
         raise LeafwingError(
-            f"labelled {number}: each of the {len(names)} classes gets the same number, so give {' or '.join(map(str, nearest))}"
+            f"--labelled {number}: must be divisible by the number of classes ({len(names)}), such as {' or '.join(map(str, nearest))}"
         )
     counts = [int(count) for count in np.bincount(labels, minlength=len(names))]
     count, name = min(zip(counts, names, strict=True))
     if count < each:
         raise LeafwingError(
-            f"labelled {number}: that is {each} of each class, and class {name} has {count} samples to train on"
+            f"--labelled {number}: that is {each} images per class, but class {name} has only {count} training images"
         )
     # Other hashes than for holding out: the two choices must be independent.
     order = np.argsort(_hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")

@@ -1,8 +1,8 @@
 """The data set `stacked`: three digits in the red, green and blue channels of an image, with 1,000 known modes.
 
 Metz et al. 2016, Unrolled Generative Adversarial Networks, arXiv:1611.02163, section 3.3.1, who stack MNIST. Here the digits are
-the built-in ones or those of any source with ten classes, and every triple is equally frequent: the data are exactly uniform
-over their modes.
+the built-in ones or those of any source with ten classes, and every triple is equally frequent: the data is exactly uniform
+over its modes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
     """
     if options.channels not in (None, 3):
         raise LeafwingError(
-            f"channels={options.channels}: a stacked image has a digit in each of three channels; omit this option."
+            f"--channels {options.channels}: a stacked image has a digit in each of three channels; omit this option"
         )
     if digits.labels is None or digits.spec.labels != _DIGITS:
         raise LeafwingError(

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from leafwing.laboratory.finding import Finding
 
 TOOLS = {
-    "interpolate": "interpolate between latents: do samples change smoothly?",
-    "arithmetic": "vector arithmetic A - B + C with averaged latents",
-    "filters": "what D's convolutions respond to",
-    "features": "D's feature maps as input of a linear classifier",
+    "interpolate": "interpolate latents; check that samples change smoothly",
+    "arithmetic": "compute A - B + C with averaged latents",
+    "filters": "show what D's convolutions respond to",
+    "features": "train a linear classifier on D's feature maps",
     "dropout": "drop the feature maps of G that draw an object",
-    "invert": "inversion: find latents that reproduce given images",
-    "complete": "inpainting: fill holes in images",
+    "invert": "find latents that reproduce given images (inversion)",
+    "complete": "fill holes in images (inpainting)",
     "edit": "paint strokes and find samples that match them",
     "mix": "combine the latents of some samples with the conditions of others",
-    "directions": "latent directions along which samples change most",
-    "truncate": "truncation trick: trade diversity for quality",
-    "sift": "filter samples by critic and classifier; do they help as training data?",
+    "directions": "find latent directions along which samples change most",
+    "truncate": "trade diversity for quality (truncation trick)",
+    "sift": "filter samples and test them as data augmentation",
 }
 """Names and descriptions of the tools."""
 
@@ -36,7 +36,7 @@ INPUTS = {
     "data": "a Dataset: the training data of the run, or --data",
     "held_out": "a Dataset: the held-out data, or --data; the training data if there is neither",
     "features": "a Features: the feature space in which images are compared",
-    "reader": "a Reader of properties, or None if there is none for these images",
+    "reader": "a Reader, i.e. an attribute classifier, or None if there is none for these images",
     "report_progress": "progress callback",
 }
 """Parameters of tools that are not user options, and what is passed for each; see `commands.explore`."""
@@ -54,7 +54,7 @@ def tool(name: str) -> Callable[..., Finding]:
 
 
 def option_check(name: str) -> Callable[..., None] | None:
-    """The function that checks options of a tool before data are read; None if the tool has none.
+    """The function that checks options of a tool before data is read; None if the tool has none.
 
     It takes the model, and keyword arguments named like parameters of the tool; it raises LeafwingError for invalid values.
     """

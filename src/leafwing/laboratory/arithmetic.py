@@ -41,11 +41,11 @@ def arithmetic(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """A - B + C: does red square - red circle + blue circle give a blue square?
+    """Compute A - B + C: does red square - red circle + blue circle give a blue square?
 
     Args:
         model: a model of images.
-        reader: recognises properties of samples; required for concepts in words and for the figures.
+        reader: attribute classifier of samples; required for concepts in words and for the figures.
         report_progress: progress callback.
         a: a concept: sample numbers as in `leafwing sample` (3,5,8), or words: shape=star,colour=red.
         b: the concept to subtract.
@@ -59,7 +59,7 @@ def arithmetic(
         Over trials in which A and B differ in one property and B and C in another: `right`, the fraction of results with both
         expected properties; `chance`, the same for arbitrary samples; `pixels`, the same for arithmetic on averaged images; `moved`
         and `kept`, the fraction with the expected value of the changed and of the other property; `sure`, the fraction that could be
-        recognised. None without a reader of two properties.
+        recognised. None without an attribute classifier for two properties.
 
     Raises:
         LeafwingError: a run that generates points, or a concept that is unknown or shown by too few samples.
@@ -72,7 +72,8 @@ def arithmetic(
         raise LeafwingError("--average and --trials must be at least 1")
     if reader is None and not (concepts and all(_is_numbers(text) for text in concepts)):
         raise LeafwingError(
-            "no reader for the images of this run, which has no labels: give --a, --b and --c as sample numbers: 3,5,8"
+            "this run has no attribute classifier, because its images have no labels: give --a, --b and --c as sample numbers, "
+            "such as --a 3,5,8"
         )
     pool = _Pool(model, reader, average, fix_conditions(model, label), seed, report_progress)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
@@ -122,7 +123,7 @@ def arithmetic(
 
 
 class _Pool:
-    """Samples from which concepts are chosen, with the properties that the reader recognises in them."""
+    """Samples from which concepts are chosen, with the properties that the attribute classifier recognises in them."""
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ class _Pool:
         if _is_numbers(text):
             numbers = parse_numbers("a, --b or --c", text, most=999_999)
             return self.model.latents(max(numbers) + 1, self.seed)[numbers]
-        assert self.reader is not None, "words need a reader"
+        assert self.reader is not None, "words need an attribute classifier"
         values = dict(self.reader.property_of(part) for part in text.split(","))
         matches = np.flatnonzero(self._has(values))
         if len(matches) < self.average:
@@ -162,8 +163,8 @@ class _Pool:
         return np.all([self.properties[name] == value for name, value in values.items()], axis=0)
 
     def example(self) -> list[str]:
-        """Three concepts of frequent values: of two properties if the reader recognises two, else of one."""
-        assert self.reader is not None, "an example needs a reader"
+        """Three concepts of frequent values: of two properties if the attribute classifier recognises two, else of one."""
+        assert self.reader is not None, "an example needs an attribute classifier"
         frequent = {}
         for name in self.reader.words:
             values, counts = np.unique(self.properties[name][self.properties[name] != UNREAD], return_counts=True)
@@ -171,8 +172,8 @@ class _Pool:
                 frequent[name] = [str(value) for value in values[np.argsort(-counts, kind="stable")]]
         if not frequent:
             raise LeafwingError(
-                "the reader sees the same in all samples (with labels all are of one class): give --a, --b and --c as sample "
-                "numbers: 3,5,8"
+                "the attribute classifier assigns all samples the same value (with --label all are of one class): give --a, --b "
+                "and --c as sample numbers, such as --a 3,5,8"
             )
         (p, (x, y, *_)), *more = list(frequent.items())[-2:]
         if not more:
@@ -185,7 +186,7 @@ class _Pool:
 
         Empty if no trial has enough samples of all three concepts.
         """
-        assert self.reader is not None, "figures need a reader"
+        assert self.reader is not None, "figures need an attribute classifier"
         random = np.random.default_rng(self.seed)
         latents, pixels = [], []
         expected: list[tuple[str, str, str, str]] = []

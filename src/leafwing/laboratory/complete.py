@@ -22,16 +22,14 @@ from leafwing.laboratory.fitting import (
     POOL,
     Box,
     best_of_each,
-    check_label,
     critic_scores,
     fit,
     generate,
     load_targets,
-    require_counts,
-    require_weights,
     starting_points,
 )
 from leafwing.laboratory.latents import parse_numbers, require_images
+from leafwing.laboratory.options import check_label, require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
 from leafwing.pixels import to_floats
@@ -42,7 +40,7 @@ MISSING, STRIDE = 0.8, 4
 """Missing fraction of `random`; stride of the known pixels and rows of `grid`."""
 RATE = 0.02
 COLUMNS, CHUNK = 12, 1_024
-"""Maximum number of images on the sheet, and number of training images compared at a time."""
+"""Maximum number of images on the grid, and number of training images compared at a time."""
 
 
 def complete(
@@ -59,7 +57,7 @@ def complete(
     prior: float = 0.1,
     seed: int = 0,
 ) -> Finding:
-    """Fills holes in real images.
+    """Fill holes in real images.
 
     The loss is the L1 distance over known pixels plus `prior` times softplus(-D(sample)), if the critic judges single samples. Latents
     stay within the range of the prior. Blended: the sample's gradients inside the hole with the image's colours as boundary values,

@@ -44,24 +44,24 @@ def directions(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Finds directions in latent space and shows what they change.
+    """Find directions in latent space and show what they change.
 
     Args:
         model: a model of images.
         features: the feature space in which change is measured.
-        reader: recognises which properties change; None if not available.
+        reader: attribute classifier that recognises which properties change; None if not available.
         report_progress: progress callback.
         by: source of the directions: the first layer's weights, or the principal components of its activations.
         k: number of directions, strongest first.
         reach: maximum shift to both sides, in standard deviations of the prior.
-        samples: samples (rows) per sheet.
+        samples: samples (rows) per grid.
         label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 
     Returns:
         `share`: fraction of the eigenvalue sum for each direction. `change`: mean distance in feature space between samples moved by
         -reach and by +reach; `change_random`: the same along random directions. `properties`: for each direction and property, the
-        fraction of samples for which the reader's output differs between both ends; None without a reader.
+        fraction of samples for which the attribute classifier's output differs between both ends; None without one.
 
     Raises:
         LeafwingError: a run that generates points, or an option out of range.

@@ -32,12 +32,12 @@ N_RANDOM = 5
 """Number of random selections of maps for comparison, each with the same number of maps."""
 FILLS = {"zero": "zero", "median": "their own median"}
 EFFECTS = ("vanished", "changed", "contrast")
-MOST = 0.7
-"""Fraction of vanished objects that counts as most."""
+MOST_VANISHED = 0.7
+"""Fraction of vanished objects that counts as most of them."""
 N_TEST = 200
 """Number of samples on which the effect is measured; disjoint from those on which the maps were chosen."""
 COLUMNS = 8
-"""Number of samples on the sheet."""
+"""Number of samples on the grid."""
 MIN_WEIGHT = 1e-3
 """Weights below this fraction of the largest one count as zero."""
 
@@ -55,16 +55,16 @@ def dropout(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Drops the feature maps that draw an object.
+    """Drop the feature maps that draw an object.
 
     Args:
         model: a model of images, with a convolutional generator.
-        reader: locates the object before and after.
+        reader: attribute classifier that locates the object before and after (the sprites' oracle).
         report_progress: progress callback.
         boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
-            pixels, or a list of boxes per sample. Default: the boxes found by the reader in the first n samples.
+            pixels, or a list of boxes per sample. Default: the boxes found by the sprites' oracle in the first n samples.
         file: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows.
-        n: number of samples in which the reader looks for boxes.
+        n: number of samples in which the sprites' oracle looks for boxes.
         layer: the convolution whose maps are dropped: 2 for the second-highest, as in the paper, 3 for the one below it.
         fill: value of dropped maps: zero, as in the paper, or their median in each sample, which preserves the background.
         label: class of all samples, for a run with labels.
@@ -72,14 +72,14 @@ def dropout(
 
     Returns:
         `maps`, `dropped`: number of all maps, and of those with positive weight. `found_before`, `found_after`: fraction of test
-        samples in which the reader finds an object. `vanished`: fraction of these objects no longer found. `contrast`: remaining
+        samples in which it finds an object. `vanished`: fraction of these objects no longer found. `contrast`: remaining
         fraction of the object's contrast to its surroundings. `changed`: mean change of pixels in [-1, 1] outside the box.
         `vanished_random`, `changed_random`, `contrast_random`: the same for the same number of random maps, averaged over five
         selections; `changed_over_random`: the ratio. `one_by_one`: the same for increasing numbers of maps, by weight;
         `maps_for_most`: the first of these numbers for which 70% of the objects vanish, and `changed_over_random_for_most`.
 
     Raises:
-        LeafwingError: a run that generates points, no convolutions, a box outside the image, or no reader that locates objects.
+        LeafwingError: a run that generates points, no convolutions, a box outside the image, or nothing that locates objects.
     """
     require_images(model)
     require_charts()
@@ -92,7 +92,7 @@ def dropout(
     boxes_by_sample = read_boxes(boxes, model) if boxes else {}
     if not boxes_by_sample and (reader is None or reader.box is None):
         raise LeafwingError(
-            "no reader can locate objects in the images of this run: draw boxes and pass them with --boxes FILE.json"
+            "objects can only be located in sprites: draw boxes for the images of this run and pass them with --boxes FILE.json"
         )
     latents = load_latents(model, file) if file else model.latents(max([n - 1, *boxes_by_sample]) + 1, seed)
     if max(boxes_by_sample, default=0) >= len(latents):
@@ -122,7 +122,7 @@ def dropout(
         effects.append({"maps": int(count)} | experiment.effect(order[:count]) | means)
         report_progress("dropping maps", i + 1, len(counts))
     result = effects[counts.index(n_positive)]
-    first_most = next((effect for effect in effects if effect["vanished"] >= MOST), None)
+    first_most = next((effect for effect in effects if effect["vanished"] >= MOST_VANISHED), None)
     figures = {
         "maps": len(order),
         "dropped": n_positive,
@@ -279,9 +279,9 @@ def inside_box(box: np.ndarray, height: int, width: int, margin: float = 0) -> n
 
 
 def find_boxes(generate: Callable[..., Tensor], reader: Reader | None, latents: Tensor) -> dict[int, list[np.ndarray]]:
-    """The box found by a reader in each sample, by sample number."""
-    assert reader is not None, "boxes need a reader"
-    assert reader.box is not None, "boxes need a reader that locates objects"
+    """The box found by the attribute classifier in each sample, by sample number."""
+    assert reader is not None, "boxes need an attribute classifier"
+    assert reader.box is not None, "boxes need an attribute classifier that locates objects"
     images = generate(latents).cpu()
     return {i: [box] for i, box in enumerate(reader.box(images)) if not np.isnan(box[0])}
 

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.fitting import Box, fit, generate, require_counts, require_weights
+from leafwing.laboratory.fitting import Box, fit, generate
 from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.options import require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import composite_on_white
 from leafwing.model import Labels, Model
@@ -46,7 +47,7 @@ def edit(
     near: float = 0.02,
     seed: int = 0,
 ) -> Finding:
-    """Searches for samples that match strokes painted on one of them.
+    """Search for samples that match strokes painted on one of them.
 
     The loss is the mean squared error of the painted colours, plus `edges` times the relative squared error of the edge histograms
     around them, plus `near` times the mean squared shift of the latent. Latents stay within the range of the prior.

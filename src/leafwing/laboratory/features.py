@@ -22,10 +22,9 @@ from leafwing.errors import LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.labelled import (
+    Accuracies,
     LabelledSplit,
     accuracy_chart,
-    mean_and_sd,
-    paired_gain,
     parse_label_counts,
     split_labelled,
 )
@@ -64,7 +63,7 @@ def features(
     steps: int = 200,
     seed: int = 0,
 ) -> Finding:
-    """Trains a linear classifier on the critic's feature maps with few labels per class, and tests it on other images.
+    """Train a linear classifier on the critic's feature maps with few labels per class, and test it on other images.
 
     Args:
         model: a model of images, with a convolutional critic.
@@ -102,10 +101,8 @@ def features(
         )
     baseline = untrained(critic, split.images(split.draw(seed, 0, numbers[0])[: 4 * CHUNK]), seed)
     extractors = {"critic": _extractor(critic), "random": _extractor(baseline), "pixels": lambda images: images.flatten(1)}
-    accuracy: dict[str, dict[int, list[float]]] = {
-        method: {n: [] for n in numbers} for method in (*extractors, *(["supervised"] if steps else []))
-    }
-    done, total = 0, len(accuracy) * draws * len(numbers)
+    methods = [*extractors, *(["supervised"] if steps else [])]
+    accuracies = Accuracies(methods, numbers, draws, split, report_progress)
     train_sets = [split.draw(seed, i, numbers[-1]) for i in range(draws)]
     for method, extract in extractors.items():
         test_features = _extract(extract, split.test_data.array, split.test, report_progress)
@@ -114,27 +111,16 @@ def features(
             for n in numbers:
                 few = n * len(split.names)
                 predictions = linear_svm(train_features[:few], split.labels(indices[:few]), test_features, seed)
-                accuracy[method][n].append(float((predictions == split.test_labels).mean()))
-                done += 1
-                report_progress("training classifiers", done, total)
+                accuracies.add(method, n, predictions)
         del test_features
     for i, indices in enumerate(train_sets if steps else ()):
         for n in numbers:
             predictions = supervised(baseline, split, indices[: n * len(split.names)], steps, seed + i)
-            accuracy["supervised"][n].append(float((predictions == split.test_labels).mean()))
-            done += 1
-            report_progress("training classifiers", done, total)
-    figures: dict[str, Any] = {
-        "accuracy": {method: {str(n): mean_and_sd(by_n[n]) for n in numbers} for method, by_n in accuracy.items()},
-        "gains": {
-            method: {str(n): paired_gain(accuracy["critic"][n], by_n[n]) for n in numbers}
-            for method, by_n in accuracy.items()
-            if method != "critic"
-        },
+            accuracies.add("supervised", n, predictions)
+    figures = accuracies.figures("critic") | {
         "chance": split.chance,
         "size": size,
         "critic_saw_labels": bool(model.labels) or model.can("classify"),
-        "draws": draws,
         "tested": len(split.test),
         "test": split.test_origin,
     }
@@ -215,9 +201,8 @@ def linear_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: in
 
     def fit_svm(x: np.ndarray, y: np.ndarray, c: float) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # predictions on separable classes settle long before weights
+            # Predictions on separable classes settle long before the weights do.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             return LinearSVC(C=c, random_state=seed, max_iter=300).fit(x, y)
 
     k_fold = StratifiedKFold(min(FOLDS, int(np.bincount(labels).min())), shuffle=True, random_state=seed)

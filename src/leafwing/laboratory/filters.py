@@ -46,7 +46,7 @@ def filters(
     pictures: int = 1000,
     seed: int = 0,
 ) -> Finding:
-    """Shows the critic's first filters, and the pixels that activate the strongest maps of its last convolution.
+    """Show the critic's first filters, and the pixels that activate the strongest maps of its last convolution.
 
     Args:
         model: a model of images, with a convolutional critic.

@@ -18,15 +18,15 @@ class Finding:
     Args:
         figures: results by name: text, numbers, lists, dictionaries; NaN or None if undefined.
         words: their interpretation, one sentence each.
-        sheets: image sheets by name, with title, column heads and legend.
-        films: frames of looping animations by name.
+        sheets: image grids by name, with title, column heads and legend.
+        animations: frames of looping animations by name.
         arrays: arrays by name, such as latents, which other tools accept as input.
     """
 
     figures: Mapping[str, Any]
     words: Sequence[str] = ()
     sheets: Mapping[str, Image] = field(default_factory=dict)
-    films: Mapping[str, Sequence[Image]] = field(default_factory=dict)
+    animations: Mapping[str, Sequence[Image]] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

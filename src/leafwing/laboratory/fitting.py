@@ -51,15 +51,15 @@ class Box:
 
     def unconstrain(self, latents: Tensor) -> Tensor:
         """The unconstrained variables of latents; latents are clipped to the range."""
-        middle, half = self._shape()
+        middle, half = self._centre_and_half_width()
         return half * torch.atanh(((latents - middle) / half).clamp(-0.9999, 0.9999))
 
     def constrain(self, variables: Tensor) -> Tensor:
         """The latents of unconstrained variables."""
-        middle, half = self._shape()
+        middle, half = self._centre_and_half_width()
         return middle + half * torch.tanh(variables / half)
 
-    def _shape(self) -> tuple[Tensor, Tensor]:
+    def _centre_and_half_width(self) -> tuple[Tensor, Tensor]:
         return (self.low + self.high) / 2, ((self.high - self.low) / 2).clamp(min=1e-6)
 
 
@@ -87,7 +87,7 @@ def fit(
     report_progress: ProgressCallback = no_progress,
     what: str = "fitting latents",
 ) -> tuple[Tensor, Tensor]:
-    """Minimises a loss over latents, independently from each starting point.
+    """Minimises a loss over latents, separately for each starting point.
 
     Args:
         loss: the loss.
@@ -255,7 +255,7 @@ def load_targets(model: Model, data: Dataset, pictures: str, label: str | None, 
     if file is None:
         numbers = [number for number in parse_numbers("pictures", pictures) if number < len(data)]
         if not numbers:
-            raise LeafwingError(f"--pictures {pictures}: there are {len(data)} pictures, 0 to {len(data) - 1}")
+            raise LeafwingError(f"--pictures {pictures}: there are {len(data)} images, 0 to {len(data) - 1}")
         rows = data.epoch(0, 0)[0][numbers]
         names, pixels = [str(number) for number in numbers], torch.from_numpy(data.array[rows])
     else:
@@ -265,7 +265,7 @@ def load_targets(model: Model, data: Dataset, pictures: str, label: str | None, 
     if model.labels and label is None:
         if rows is None or data.labels is None:
             raise LeafwingError(
-                f"this run is class-conditional, and these pictures have no labels: set one, as in --label {model.labels[0]}"
+                f"this run is class-conditional, and these images have no labels: set one, as in --label {model.labels[0]}"
             )
         labels = [data.spec.labels[data.labels[row]] for row in rows]
     attributes = None
@@ -293,29 +293,9 @@ def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:
         for file in files[:CHUNK]:
             try:
                 pixels.append(torch.from_numpy(pictures.decode(Path(file.path).read_bytes(), target).pixels.copy()))
-            except (OSError, pictures.Unusable) as error:
+            except (OSError, pictures.UnusableImageError) as error:
                 raise LeafwingError(f"--file {file.path}: {error}") from None
             names.append(Path(file.name).stem)
     if not pixels:
         raise LeafwingError(f"--file {path}: no images in this folder")
     return names, torch.stack(pixels)
-
-
-def check_label(model: Model, label: str | None) -> None:
-    """Raises LeafwingError for a label that the model does not know."""
-    if label is not None:
-        model.classes(label, 1)
-
-
-def require_counts(**counts: int) -> None:
-    """Raises LeafwingError for a count below 1, naming its option."""
-    for name, value in counts.items():
-        if value < 1:
-            raise LeafwingError(f"--{name} {value}: must be at least 1")
-
-
-def require_weights(**weights: float) -> None:
-    """Raises LeafwingError for a weight that is negative or not finite, naming its option."""
-    for name, value in weights.items():
-        if not 0 <= value < torch.inf:
-            raise LeafwingError(f"--{name} {value}: must be a finite number of at least 0")

@@ -22,7 +22,7 @@ from leafwing.laboratory.latents import (
     require_images,
     select_latents,
 )
-from leafwing.laboratory.sheet import film, sheet
+from leafwing.laboratory.sheet import animation, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
@@ -43,7 +43,7 @@ def interpolate(
     label: str | None = None,
     seed: int = 0,
 ) -> Finding:
-    """Interpolates from one sample to the next, and from the last back to the first.
+    """Interpolate from one sample to the next, and from the last back to the first.
 
     Args:
         model: a model of images.
@@ -52,7 +52,7 @@ def interpolate(
         samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
         file: an .npz or .npy file of latents; --samples then selects its rows.
         interpolation: spherical, which keeps the norm of latents, or linear.
-        steps: images per row of the sheet.
+        steps: images per row of the grid.
         label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 
@@ -102,6 +102,6 @@ def interpolate(
         figures,
         words,
         {"walks": sheet("Interpolation between samples", rows, heads=heads, legend=legend)},
-        {"walk": film(frames)},
+        {"walk": animation(frames)},
         {"latents": ends.cpu().numpy()},
     )

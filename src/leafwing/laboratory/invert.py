@@ -24,15 +24,13 @@ from leafwing.laboratory.fitting import (
     Loss,
     Targets,
     best_of_each,
-    check_label,
     fit,
     generate,
     load_targets,
-    require_counts,
-    require_weights,
     starting_points,
 )
 from leafwing.laboratory.latents import parse_numbers, require_images
+from leafwing.laboratory.options import check_label, require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.own import composite_on_white
@@ -41,8 +39,16 @@ from leafwing.progress import ProgressCallback, no_progress
 
 Method = Literal["adam", "lbfgs", "encoder", "hybrid"]
 METHODS: tuple[Method, ...] = ("adam", "lbfgs", "encoder", "hybrid")
+TITLES = {
+    "random": "best random",
+    "adam": "Adam",
+    "lbfgs": "L-BFGS",
+    "encoder": "encoder",
+    "hybrid": "encoder, then L-BFGS",
+}
+"""Row titles: of the methods, and of the best random sample."""
 COLUMNS = 12
-"""Maximum number of images on the sheet."""
+"""Maximum number of images on the grid."""
 LONG = 1.5
 """Latents with a norm more than this many times the prior's are reported as unlikely."""
 PAIRS = 32
@@ -64,7 +70,7 @@ def invert(
     weight: float = 0.1,
     seed: int = 0,
 ) -> Finding:
-    """Finds the latents whose samples are most similar to given images.
+    """Find the latents whose samples are most similar to given images.
 
     The loss is the mean squared pixel error plus `weight` times the squared feature distance, each normalised by its mean between two
     samples. Latents stay within the range of the prior.
@@ -100,7 +106,7 @@ def invert(
     for name in METHODS:
         if method not in (name, "all"):
             continue
-        search = partial(fit, steps=steps, report_progress=report_progress, what=f"inverting, {name}")
+        search = partial(fit, steps=steps, report_progress=report_progress, what=f"inverting with {TITLES[name]}")
         if name in ("adam", "lbfgs"):
             latents[name] = best_of_each(*search(loss, random, indices.repeat_interleave(starts), box, method=name), starts)
         elif model.can("encode"):
@@ -125,18 +131,17 @@ def invert(
     }
     winner = min(methods, key=lambda name: error[name])
     words = [
-        f"The best method for {n} images is {winner}: median error {error[winner]:.4f}, against {error['random']:.4f} for the best of "
-        f"{POOL} random samples (mean squared error, pixels in [-1, 1])."
+        f"The best method for {n} images is {TITLES[winner]}: median error {error[winner]:.4f}, against {error['random']:.4f} for "
+        f"the best of {POOL} random samples (mean squared error, pixels in [-1, 1])."
     ]
     longest = max(methods, key=lambda name: length[name])
     if length[longest] > LONG * length["prior"]:
         words.append(
-            f"The latents found by {longest} have {length[longest] / length['prior']:.1f} times the norm of the prior's: latents of "
-            "that norm are very unlikely under the prior."
+            f"The latents found by {TITLES[longest]} have {length[longest] / length['prior']:.1f} times the norm of the prior's: "
+            "latents of that norm are very unlikely under the prior."
         )
-    titles = {"random": "best random", "lbfgs": "L-BFGS", "adam": "Adam", "hybrid": "encoder, then L-BFGS"}
     rows = [("image", targets.images[:COLUMNS].cpu())]
-    rows += [(f"{titles.get(name, name)}: {error[name]:.2g}", x[:COLUMNS].cpu()) for name, x in images.items()]
+    rows += [(f"{TITLES[name]}: {error[name]:.2g}", x[:COLUMNS].cpu()) for name, x in images.items()]
     legend = (
         f"Top: real images. Below: the most similar sample found by each method, with the method's median squared error. "
         f"`best random` is the best of {POOL} random samples; the searches start from the best {starts}."

@@ -15,6 +15,7 @@ from leafwing.errors import LeafwingError
 from leafwing.laboratory.latents import parse_numbers
 from leafwing.laboratory.sheet import Line, chart
 from leafwing.pixels import images_to_tensor
+from leafwing.progress import ProgressCallback
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,14 @@ def labels_of(data: Dataset) -> np.ndarray:
 
 
 def split_labelled(
-    data: Dataset, held_out: Dataset, test: int, seed: int, label_counts: Sequence[int], *, keep_rest: bool = False
+    data: Dataset,
+    held_out: Dataset,
+    test: int,
+    seed: int,
+    numbers: Sequence[int],
+    *,
+    option: str = "labels",
+    keep_rest: bool = False,
 ) -> LabelledSplit:
     """Splits labelled images into a pool of training images and test images.
 
@@ -85,7 +93,8 @@ def split_labelled(
         held_out: source of test images; if it is `data`, at most half of it is used.
         test: maximum number of test images.
         seed: random seed of the split.
-        label_counts: numbers of labels that will be drawn per class.
+        numbers: numbers of labelled images that will be drawn per class.
+        option: name of the option that gives these numbers, for error messages.
         keep_rest: whether to use at most half of `held_out` in any case.
 
     Raises:
@@ -104,30 +113,81 @@ def split_labelled(
     pool = data.epoch(seed, 0)[0] if is_held_out else order[n_test:]
     split = LabelledSplit(data.spec.labels, data, pool, held_out, order[:n_test], order[n_test:], is_held_out)
     counts = np.bincount(split.labels(pool), minlength=len(split.names))
-    if counts.min() < max(label_counts):
+    if counts.min() < max(numbers):
         raise LeafwingError(
-            f"--labels {max(label_counts)}: class {split.names[int(counts.argmin())]} has only {counts.min()} images to draw "
-            f"from. Use fewer labels{'' if is_held_out else ' or fewer --test images'}"
+            f"--{option} {max(numbers)}: class {split.names[int(counts.argmin())]} has only {counts.min()} training images; use "
+            f"a smaller --{option}{'' if is_held_out else ' or --test'}"
         )
     return split
 
 
-def parse_label_counts(labels: str, draws: int, test: int, seed: int) -> list[int]:
-    """Numbers of labels per class, ascending. Also checks the other options that select images.
+def parse_label_counts(
+    labels: str, draws: int, test: int, seed: int, names: tuple[str, str] = ("labels", "draws")
+) -> list[int]:
+    """Numbers of labelled images per class, ascending. Also checks the other options that select images.
+
+    Args:
+        labels: the numbers, such as `10,100`.
+        draws: number of draws.
+        test: maximum number of test images.
+        seed: random seed.
+        names: names of the first two options, for error messages.
 
     Raises:
         LeafwingError: an invalid value; the message names the option.
     """
-    numbers = sorted(set(parse_numbers("labels", labels, most=1_000_000)))
+    numbers = sorted(set(parse_numbers(names[0], labels, most=1_000_000)))
     if numbers[0] < 2:
-        raise LeafwingError(f"--labels {labels}: at least two labels per class are required")
+        raise LeafwingError(f"--{names[0]} {labels}: at least 2 per class are required")
     if test < 1:
         raise LeafwingError(f"--test {test}: must be at least 1")
     if draws < 2:
-        raise LeafwingError(f"--draws {draws}: at least 2 are required to estimate the standard deviation")
+        raise LeafwingError(f"--{names[1]} {draws}: at least 2 are required to estimate the standard deviation")
     if not 0 <= seed < 2**32:
         raise LeafwingError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
     return numbers
+
+
+class Accuracies:
+    """Test accuracies by method and number of labels, one per draw.
+
+    Args:
+        methods: names of the methods.
+        numbers: numbers of labels per class.
+        draws: number of draws.
+        split: its test images are classified.
+        report_progress: progress callback.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[str],
+        numbers: Sequence[int],
+        draws: int,
+        split: LabelledSplit,
+        report_progress: ProgressCallback,
+    ) -> None:
+        self.draws, self.test_labels, self.report_progress = draws, split.test_labels, report_progress
+        self.values: dict[str, dict[int, list[float]]] = {method: {n: [] for n in numbers} for method in methods}
+        self.done, self.total = 0, len(methods) * len(numbers) * draws
+
+    def add(self, method: str, n: int, predictions: np.ndarray) -> None:
+        """Adds the accuracy of a method's predictions for the test images, and reports progress."""
+        self.values[method][n].append(float((predictions == self.test_labels).mean()))
+        self.done += 1
+        self.report_progress("training classifiers", self.done, self.total)
+
+    def figures(self, best: str) -> dict[str, Any]:
+        """`accuracy` of each method (see `mean_and_sd`), `gains` of the method `best` over each other (see `paired_gain`), `draws`."""
+        return {
+            "accuracy": {method: {str(n): mean_and_sd(x) for n, x in by_n.items()} for method, by_n in self.values.items()},
+            "gains": {
+                method: {str(n): paired_gain(self.values[best][n], x) for n, x in by_n.items()}
+                for method, by_n in self.values.items()
+                if method != best
+            },
+            "draws": self.draws,
+        }
 
 
 def mean_and_sd(accuracies: Sequence[float]) -> dict[str, float]:

@@ -30,14 +30,14 @@ def mix(
     n: int = 64,
     seed: int = 0,
 ) -> Finding:
-    """Combines the latents of some samples with the conditions, or with a named part of the latents, of others.
+    """Combine the latents of some samples with the conditions, or with a named part of the latents, of others.
 
     Args:
         model: a model of images that is conditional or has named parts of the latent.
         features: the feature space in which variance is measured.
         report_progress: progress callback.
         across: what the columns vary: label, attributes, or the name of a part of the latent. Default: the first available one.
-        rows: number of latents on the sheet.
+        rows: number of latents on the grid.
         n: number of latents for the variance shares.
         seed: random seed of the samples.
 

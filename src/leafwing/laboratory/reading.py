@@ -1,4 +1,4 @@
-"""Readers recognise what an image shows: the oracle of the built-in sprites, or a classifier trained on the user's labels."""
+"""Attribute classifiers (readers): the oracle of the built-in sprites, or a classifier trained on the user's labels."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 SURE = 0.5
 """Minimum class probability of a classifier."""
 UNREAD = ""
-"""A reader's output for a property of which it is not sure."""
+"""The output for a property that is not recognised with enough confidence."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Recognises properties of images.
+    """An attribute classifier: recognises properties of images.
 
     Args:
         name: oracle or classifier.
         words: the possible values of each property.
         read: images (n, channels, height, width) in [-1, 1] -> value of each property, str (n,), `UNREAD` where not sure.
-        box: images -> bounding box of the object, (n, 4): left, top, width, height in pixels, NaN where not sure; None if the
-            reader cannot locate objects.
+        box: images -> bounding box of the object, (n, 4): left, top, width, height in pixels, NaN where not sure; None if it
+            cannot locate objects.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Reader:
     box: Callable[[Tensor], np.ndarray] | None = None
 
     def property_of(self, concept: str) -> tuple[str, str]:
-        """Splits a concept, `colour=red`, into property and value; for a reader with one property the value suffices.
+        """Splits a concept, `colour=red`, into property and value; if there is only one property, the value suffices.
 
         Raises:
-            LeafwingError: the reader knows no such property or word.
+            LeafwingError: there is no such property or value.
         """
         name, equals, word = (part.strip() for part in concept.partition("="))
         if not equals and len(self.words) == 1:

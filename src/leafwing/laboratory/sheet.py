@@ -15,8 +15,8 @@ from leafwing.pictures import to_pixels
 
 CELL = 72
 """Small images are enlarged by an integer factor to about this many pixels per side."""
-MOST = 4_000
-"""Maximum side of a sheet in pixels up to which images are enlarged."""
+MAX_SIDE = 4_000
+"""Maximum side of a grid in pixels up to which images are enlarged."""
 TITLE, TEXT, GAP, MARGIN = 17, 13, 4, 12
 FRAME = "#d8d8d8"
 """Frame around each image, so that white ones are visible."""
@@ -28,7 +28,7 @@ Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence
 def sheet(
     title: str, rows: Sequence[tuple[str, Tensor | np.ndarray]], *, heads: Sequence[str] = (), legend: str = ""
 ) -> Image.Image:
-    """A sheet with rows of images.
+    """An image grid with rows of images.
 
     Args:
         title: the title.
@@ -43,7 +43,7 @@ def sheet(
     columns = max(len(row) for _, row in cells)
     height, width = next(row[0].shape[:2] for _, row in cells if row)
     scale = max(1, round(CELL / max(height, width)))
-    while scale > 1 and scale * max(columns * width, len(rows) * height) > MOST:
+    while scale > 1 and scale * max(columns * width, len(rows) * height) > MAX_SIDE:
         scale -= 1
     step_x, step_y = scale * width + GAP, scale * height + GAP
     names_width = max((_text_width(name) for name, _ in rows), default=0)
@@ -75,7 +75,7 @@ def sheet(
     return canvas
 
 
-def film(frames: Sequence[Tensor]) -> list[Image.Image]:
+def animation(frames: Sequence[Tensor]) -> list[Image.Image]:
     """Frames of an animation, each a row of images (n, channels, height, width) in [-1, 1]."""
     return [sheet("", [("", frame)]) for frame in frames]
 

@@ -18,18 +18,17 @@ from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.labelled import (
+    Accuracies,
     LabelledSplit,
     accuracy_chart,
     labels_of,
-    mean_and_sd,
-    paired_gain,
     parse_label_counts,
     split_labelled,
 )
 from leafwing.laboratory.latents import require_images
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
 from leafwing.laboratory.sheet import require_charts, sheet
-from leafwing.metrics.features import SIDE, shrink
+from leafwing.metrics.features import pixels
 from leafwing.metrics.own import composite_on_white
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
@@ -38,8 +37,8 @@ from leafwing.progress import ProgressCallback, no_progress
 
 CHUNK = 64
 COLUMNS, ROWS = 6, 20
-"""Accepted and rejected samples per row of the sheet, and maximum number of rows."""
-REAL = 1000
+"""Accepted and rejected samples per row of the grid, and maximum number of rows."""
+N_THRESHOLD = 1000
 """Number of real images used for the critic's threshold."""
 LIMIT = 1_000_000_000
 """Memory limit for samples, in bytes."""
@@ -63,43 +62,45 @@ def sift(
     by: Literal["both", "critic", "classifier"] = "both",
     samples: int = 100,
     quantile: float = 0.1,
-    labels: str = "5,20",
-    draws: int = 5,
+    shots: str = "5,20",
+    repeats: int = 5,
     test: int = 1000,
     seed: int = 0,
 ) -> Finding:
-    """Keeps the samples accepted by the critic and a classifier, and trains a classifier with and without them.
+    """Keep the samples accepted by the critic and a classifier, and train a classifier with and without them.
 
     Args:
         model: a class-conditional model of images.
         data: labelled images to train on.
         held_out: labelled images to test on; if it is `data`, a part of it is split off.
-        reader: classifies images; default: the classifier of the model.
+        reader: attribute classifier of images; default: the classifier of the model.
         report_progress: progress callback.
         by: acceptance criterion: critic (a score comparable to real images), classifier (a confident prediction of the requested
             class), or both.
         samples: number of samples per class.
         quantile: quantile of the scores of real images used as the critic's threshold.
-        labels: numbers of real training images per class: 5,20.
-        draws: number of random draws of these, for mean and standard deviation.
+        shots: numbers of real training images per class: 5,20.
+        repeats: number of random draws of these, for mean and standard deviation.
         test: maximum number of test images; at most half of the available ones.
-        seed: random seed of samples, test split and draws.
+        seed: random seed of samples, test split and repeats.
 
     Returns:
         `made`, `kept`: numbers of samples, total and per class. `right`: accuracy of the sifting classifier on `made` and `kept`
         samples. `real_right`: the same on the test images. `accuracy`: of a classifier (RBF-SVM on small images) trained on
         `labels` (real images only), and additionally on `unsifted` (all samples), `as_many` (unsifted, as many per class as were
-        kept) and `sifted` samples: `mean` and `sd` over draws by number of labels. `gains`: of sifted over each alternative, by
+        kept) and `sifted` samples: `mean` and `sd` over repeats by number of real images. `gains`: of sifted over each alternative, by
         number of labels: the mean paired `gain`, its `sd`, and whether it `beats` the alternative by more than that, or `loses`.
         `test_held_out`: whether the test images were unseen by both the run and the sifting classifier.
 
     Raises:
         LeafwingError: points, no labels in the run, no critic or classifier to sift with, or too few labelled images.
     """
-    check(model, reader=reader, by=by, samples=samples, quantile=quantile, labels=labels, draws=draws, test=test, seed=seed)
-    numbers = parse_label_counts(labels, draws, test, seed)
+    check(
+        model, reader=reader, by=by, samples=samples, quantile=quantile, shots=shots, repeats=repeats, test=test, seed=seed
+    )
+    numbers = parse_label_counts(shots, repeats, test, seed, ("shots", "repeats"))
     classifier = _classifier(model, reader)
-    split = split_labelled(data, held_out, test, seed, numbers, keep_rest=True)
+    split = split_labelled(data, held_out, test, seed, numbers, option="shots", keep_rest=True)
     if split.names != model.labels:
         raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
     classes = np.repeat(np.arange(len(model.labels)), samples)  # requested class of each sample
@@ -107,7 +108,7 @@ def sift(
     accepted = np.ones(len(array), bool)
     threshold: float | None = None
     if by != "classifier":
-        real = split.rest[:REAL]
+        real = split.rest[:N_THRESHOLD]
         attributes = None
         if split.test_data.attributes is not None and split.test_data.spec.attributes == model.attributes:
             attributes = split.test_data.attributes[real]
@@ -128,7 +129,7 @@ def sift(
         "real_right": real_right,
         "threshold": threshold,
     }
-    figures |= _train_classifiers(split, numbers, draws, seed, array, classes, accepted, report_progress)
+    figures |= _train_classifiers(split, numbers, repeats, seed, array, classes, accepted, report_progress)
     figures |= {
         "chance": split.chance,
         "tested": len(split.test),
@@ -153,8 +154,8 @@ def check(
     by: str,
     samples: int,
     quantile: float,
-    labels: str,
-    draws: int,
+    shots: str,
+    repeats: int,
     test: int,
     seed: int,
 ) -> None:
@@ -165,7 +166,7 @@ def check(
             "this run lacks the ability `label`: it cannot generate samples of a given class. See `leafwing recipes` for "
             "class-conditional recipes"
         )
-    parse_label_counts(labels, draws, test, seed)
+    parse_label_counts(shots, repeats, test, seed, ("shots", "repeats"))
     if samples < 1:
         raise LeafwingError(f"--samples {samples}: must be at least 1")
     if not 0 <= quantile < 1:
@@ -241,7 +242,7 @@ def _classify(classifier: _Classifier, array: np.ndarray, report_progress: Progr
 def _train_classifiers(
     split: LabelledSplit,
     numbers: Sequence[int],
-    draws: int,
+    repeats: int,
     seed: int,
     array: np.ndarray,
     classes: np.ndarray,
@@ -256,28 +257,16 @@ def _train_classifiers(
     sample_vectors = _vectors(array)
     test_vectors = _vectors(split.test_data.array[split.test])
     arms = {"labels": np.zeros_like(accepted), "unsifted": np.ones_like(accepted), "as_many": as_many, "sifted": accepted}
-    accuracy: dict[str, dict[int, list[float]]] = {arm: {n: [] for n in numbers} for arm in arms}
-    done, total = 0, len(arms) * len(numbers) * draws
-    for draw in range(draws):
+    accuracies = Accuracies(list(arms), numbers, repeats, split, report_progress)
+    for draw in range(repeats):
         indices = split.draw(seed, draw, numbers[-1])
         real_vectors, real_labels = _vectors(split.train_data.array[indices]), split.labels(indices)
         for n in numbers:
             few = n * len(split.names)
             for arm, rows in arms.items():
                 x = np.concatenate([real_vectors[:few], sample_vectors[rows]])
-                predictions = rbf_svm(x, np.concatenate([real_labels[:few], classes[rows]]), test_vectors)
-                accuracy[arm][n].append(float((predictions == split.test_labels).mean()))
-                done += 1
-                report_progress("training classifiers", done, total)
-    return {
-        "accuracy": {arm: {str(n): mean_and_sd(by_n[n]) for n in numbers} for arm, by_n in accuracy.items()},
-        "gains": {
-            arm: {str(n): paired_gain(accuracy["sifted"][n], by_n[n]) for n in numbers}
-            for arm, by_n in accuracy.items()
-            if arm != "sifted"
-        },
-        "draws": draws,
-    }
+                accuracies.add(arm, n, rbf_svm(x, np.concatenate([real_labels[:few], classes[rows]]), test_vectors))
+    return accuracies.figures("sifted")
 
 
 def rbf_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -290,9 +279,8 @@ def rbf_svm(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarr
 def _vectors(array: np.ndarray) -> np.ndarray:
     """Images downsampled to at most 16 pixels per side, as vectors (n, size)."""
     blocks = [
-        shrink(composite_on_white(images_to_tensor(array[i : i + CHUNK])), SIDE).flatten(1).numpy()
-        for i in range(0, len(array), CHUNK)
-    ]  # fmt: skip
+        pixels(composite_on_white(images_to_tensor(array[i : i + CHUNK])))[0].numpy() for i in range(0, len(array), CHUNK)
+    ]
     return np.concatenate(blocks)
 
 
@@ -357,5 +345,5 @@ def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[
 
 
 def _effect(gain: Mapping[str, Any]) -> str:
-    """The interpretation of a gain relative to its standard deviation over draws."""
+    """The interpretation of a gain relative to its standard deviation over repeats."""
     return "helps" if gain["beats"] else "hurts" if gain["loses"] else "makes no difference beyond chance"

@@ -36,22 +36,23 @@ def truncate(
     columns: int = 8,
     seed: int = 0,
 ) -> Finding:
-    """Sweeps the scale of latents, and measures quality and diversity of samples.
+    """Sweep the scale of latents, and measure quality and diversity of samples.
 
     Args:
         model: a model of images.
         held_out: real images.
         features: the feature space in which samples are compared with them.
-        reader: recognises samples; None if not available.
+        reader: attribute classifier of samples; None if not available.
         report_progress: progress callback.
         psi: comma-separated scale factors of the latents.
         n: number of samples, and maximum number of real images.
-        columns: number of samples on the sheet.
+        columns: number of samples on the grid.
         seed: random seed of the samples and of the selection of real images.
 
     Returns:
         `sweep`: for each psi `precision` and `recall` against the real images (see `leafwing.metrics.prdc`), `distance`, the mean
-        distance between two samples in feature space over that of real images, and `sure`, the fraction recognised by the reader.
+        distance between two samples in feature space over that of real images, and `sure`, the fraction recognised by
+        the attribute classifier.
 
     Raises:
         LeafwingError: a run that generates points, an invalid psi, or too few images.

@@ -13,7 +13,7 @@ from math import nan
 
 import numpy as np
 
-from leafwing.data import load, worlds
+from leafwing.data import built_in, load
 from leafwing.data.stacked import CLASSES, NAME, digits_of, is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
@@ -55,7 +55,7 @@ def total(world: str) -> int:
         return len(CLASSES)
     if world not in SAMPLES:
         raise LeafwingError(f"the modes of {world or 'this data'} are unknown; data with known modes: {', '.join(SAMPLES)}")
-    return len(worlds.modes(world))
+    return len(built_in.modes(world))
 
 
 def reverse_kl(counts: np.ndarray) -> float:
@@ -104,7 +104,7 @@ def measure(evidence: Evidence) -> list[Measure]:
     """
     total(evidence.built_in)
     if not is_stacked(evidence.built_in):
-        coverage = of_points(evidence.fake_points(), worlds.modes(evidence.built_in), worlds.sigma(evidence.built_in))
+        coverage = of_points(evidence.fake_points(), built_in.modes(evidence.built_in), built_in.sigma(evidence.built_in))
         low, high = wilson(coverage.high_quality, evidence.n_fake)
         return [
             Measure("modes", coverage.modes, better="higher"),

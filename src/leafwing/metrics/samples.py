@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from leafwing import files
-from leafwing.data.worlds import WORLDS
+from leafwing.data.built_in import BUILT_IN
 from leafwing.errors import LeafwingError
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
@@ -61,7 +61,7 @@ class RunEvidence:
         self.model, self.real, self.protocol, self.network = model, real, protocol, features
         self.spec, self.seed = model.spec, protocol.seed
         self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
-        self.built_in = real.source if real.source.partition(":")[0] in WORLDS else ""
+        self.built_in = real.source if real.source.partition(":")[0] in BUILT_IN else ""
         self.options: Mapping[str, Any] = real.options
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()

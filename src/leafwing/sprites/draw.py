@@ -196,7 +196,7 @@ def check(size: int) -> None:
         LeafwingError: unsupported size.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
-        raise LeafwingError(f"size={size}: sprite images have {MIN_SIZE} to {MAX_SIZE} pixels per side.")
+        raise LeafwingError(f"--size {size}: sprite images have {MIN_SIZE} to {MAX_SIZE} pixels per side")
 
 
 def _windows(scenes: Scenes, size: int, line: float) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]]:

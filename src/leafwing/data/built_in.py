@@ -1,6 +1,6 @@
 """Built-in data sets without download: `digits`, `sprites`, `stacked` (images), `ring` and `grid` (points with known modes).
 
-Every built-in data set, a *world*, is generated in memory from a fixed seed and uses the same `Dataset` as a folder of images.
+Each is generated in memory from a fixed seed and uses the same `Dataset` as a folder of images.
 `stacked` stacks the digits, the package `sprites` defines the sprites.
 """
 
@@ -19,9 +19,9 @@ from leafwing.data.stacked import is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 
-WORLDS = {
+BUILT_IN = {
     "digits": "1,797 scanned handwritten digits, greyscale, 10 classes, 32x32 (from scikit-learn / UCI)",
-    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an oracle that reads them back",
+    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an exact attribute classifier",
     "ring": "100,000 points: 8 Gaussians on a circle of radius 1, sigma 0.01",
     "grid": "100,000 points: 25 Gaussians at -4 to 4 in steps of 2, sigma 0.05",
     "stacked": "50,000 images of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
@@ -66,12 +66,12 @@ def _not_points(name: str) -> LeafwingError:
     return LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
 
 
-def is_world(source: str) -> bool:
-    """Whether this names a built-in world: a key of `WORLDS`, or `stacked:` and a source of digits."""
-    return source in WORLDS or is_stacked(source)
+def is_built_in(source: str) -> bool:
+    """Whether this names a built-in data set: a key of `BUILT_IN`, or `stacked:` and a source of digits."""
+    return source in BUILT_IN or is_stacked(source)
 
 
-def load_world(name: str, options: Options, mirror: bool) -> Dataset:
+def load_built_in(name: str, options: Options, mirror: bool) -> Dataset:
     """Generates a built-in data set.
 
     Args:
@@ -89,7 +89,9 @@ def load_world(name: str, options: Options, mirror: bool) -> Dataset:
 
 def _points(name: str, options: Options, mirror: bool) -> Dataset:
     if options.size is not None or options.channels is not None or mirror:
-        raise LeafwingError(f"{name} is a data set of points: size, channels and mirror apply only to images; omit them.")
+        raise LeafwingError(
+            f"{name} is a data set of points: --size, --channels and --mirror apply only to images; omit them"
+        )
     centres = modes(name)
     random = np.random.Generator(np.random.Philox(_SEED))
     points = centres[np.arange(POINTS) % len(centres)] + _SIGMA[name] * random.standard_normal((POINTS, 2))
@@ -123,7 +125,7 @@ def _sprites(options: Options, mirror: bool) -> Dataset:
 
     target = options.target((32, 32), 3)
     if target.height != target.width or target.channels != 3:
-        raise LeafwingError("sprites are square RGB images: omit channels, and give one number as size")
+        raise LeafwingError("sprites are square RGB images: omit --channels, and give one number as --size")
     array, scenes = pictures(SPRITES, target.height, _SEED)
     fields = ("image", "label", "attributes")
     # A mirrored image shows its sprite on the other side, so those two words would be wrong for half of the images.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from leafwing.data import WORLDS, load, load_pack, stacked, worlds
+from leafwing.data import BUILT_IN, built_in, load, load_pack, stacked
 from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
@@ -82,8 +82,8 @@ def test_a_users_digits_are_stacked(own_digits: Path, tmp_path: Path) -> None:
         ("stacked:", {}, "stacked:mnist"),
         ("stacked:stacked", {}, "stacked:mnist"),
         ("stacked:nowhere", {}, "'nowhere': no such file"),
-        ("stacked:ring", {}, "ring.*size, channels and mirror"),
-        ("stacked", {"channels": 1}, "channels=1: .*three channels"),
+        ("stacked:ring", {}, "ring.*--size, --channels and --mirror"),
+        ("stacked", {"channels": 1}, "--channels 1: .*three channels"),
     ],
 )
 def test_invalid_sources_are_refused(source: str, options: dict[str, int], message: str) -> None:
@@ -100,9 +100,9 @@ def test_images_other_than_digits_are_refused(own_digits: Path, tmp_path: Path) 
 
 
 def test_it_is_listed_and_recognised() -> None:
-    assert "stacked" in WORLDS
-    assert all(map(worlds.is_world, (*WORLDS, "stacked:mnist")))
-    assert not any(map(worlds.is_world, ("cats", "./stacked", "stackedcats")))
+    assert "stacked" in BUILT_IN
+    assert all(map(built_in.is_built_in, (*BUILT_IN, "stacked:mnist")))
+    assert not any(map(built_in.is_built_in, ("cats", "./stacked", "stackedcats")))
 
 
 def test_the_doctor_describes_it(own_digits: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
