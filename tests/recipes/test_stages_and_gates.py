@@ -44,7 +44,7 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
     name: str, options: dict[str, Any], stop_after: int
 ) -> None:
-    """The contract interrupts trainings only in their first phase."""
+    """The contract test interrupts training only in its first phase."""
     uninterrupted = training(build(name, **options), PICTURES, 54)
     list(uninterrupted.ticks(10**9))
     first = training(build(name, **options), PICTURES, 54)

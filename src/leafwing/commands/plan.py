@@ -251,7 +251,7 @@ def new_training(
     game = build()
     setup = choose_setup(settings.machine)
     engine = Engine(game, setup, notify=say, processes=processes)
-    engine.processes.rows(game.batch)  # raises: the batch is not divisible by the number of processes
+    engine.processes.check_divisible(game.batch)
     share = (engine.processes.rank, engine.processes.world_size)
     batches = data.batches(settings.schedule.seed, str(engine.device), resident=setup.resident, share=share)
     return Training(game, batches, engine, images=images or settings.schedule.images, batch=game.batch)
