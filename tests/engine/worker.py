@@ -69,18 +69,18 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> None:
 
 def average_is_the_mean_of_tensors(p: Processes) -> None:
     shapes = [(3,), (2, 3, 4, 4), (BUCKET + 5,), (1,), (7, 5)]
-    every = [
+    by_rank = [
         [torch.randn(shape, generator=torch.Generator().manual_seed(rank)) for shape in shapes]
         for rank in range(p.world_size)
     ]
-    own: list[Tensor | None] = [tensor.clone() for tensor in every[p.rank]]
-    own[1] = own[1].contiguous(memory_format=torch.channels_last)
-    own[4] = every[p.rank][4].t().contiguous().t()
-    own.insert(2, None)
-    p.all_reduce_mean(own)
-    assert own.pop(2) is None
-    for mine, a, b in zip(own, *every, strict=True):
-        assert torch.equal(mine, (a + b) / 2)
+    tensors: list[Tensor | None] = [tensor.clone() for tensor in by_rank[p.rank]]
+    tensors[1] = tensors[1].contiguous(memory_format=torch.channels_last)
+    tensors[4] = by_rank[p.rank][4].t().contiguous().t()
+    tensors.insert(2, None)
+    p.all_reduce_mean(tensors)
+    assert tensors.pop(2) is None
+    for average, a, b in zip(tensors, *by_rank, strict=True):
+        assert torch.equal(average, (a + b) / 2)
     half = torch.full((3,), 1.0 + 2 * p.rank, dtype=torch.bfloat16)
     double = torch.full((3,), 1 / 3 + p.rank, dtype=torch.float64)
     p.all_reduce_mean([half])
@@ -224,8 +224,8 @@ def agree_does_not_wait_for_the_other_process(p: Processes, folder: Path) -> Non
 
 
 def gather_keeps_the_order(p: Processes) -> None:
-    own = torch.arange(6).view(2, 3) + 10 * p.rank
-    assert p.gather(own).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
+    local = torch.arange(6).view(2, 3) + 10 * p.rank
+    assert p.gather(local).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
     pictures_ = pictures()
     for dtype in (torch.uint8, torch.bool, torch.bfloat16, torch.float64):
         assert torch.equal(p.gather(pictures_[rows(p)].to(dtype)), pictures_.to(dtype))

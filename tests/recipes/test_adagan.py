@@ -131,7 +131,7 @@ def test_a_model_samples_every_component_or_one() -> None:
     latents = model.latents(40)
     components, z = latents[:, :3].argmax(1), latents[:, 3:]
     assert set(components.tolist()) == {0, 1, 2}
-    each = torch.stack([net(z) for net in (game.nets.G, game.nets.G2, game.nets.G3)])
-    assert torch.allclose(model.generate(latents), each[components, torch.arange(40)].detach(), atol=1e-6)
+    outputs = torch.stack([net(z) for net in (game.nets.G, game.nets.G2, game.nets.G3)])
+    assert torch.allclose(model.generate(latents), outputs[components, torch.arange(40)].detach(), atol=1e-6)
     swept = model.sweep(latents[:1], "component")
-    assert torch.allclose(model.generate(swept), each[:, 0].detach(), atol=1e-6)
+    assert torch.allclose(model.generate(swept), outputs[:, 0].detach(), atol=1e-6)

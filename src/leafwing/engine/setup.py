@@ -34,7 +34,7 @@ class Setup:
         capture: turns are captured as CUDA graphs and replayed.
         compile: networks are compiled with `torch.compile`.
         micro_batch: real images per forward pass; 0 for the whole batch.
-        resident: whether the data are stored on the device: True, False, or None if they fit.
+        resident: whether the data is stored on the device: True, False, or None for "if it fits".
         why: the reason for each choice.
     """
 
