@@ -29,7 +29,7 @@ class Phase:
 
     Args:
         work: executes it.
-        capturable: whether all data that change from round to round are in tensors with fixed addresses.
+        capturable: whether all data that changes from round to round is in tensors with fixed addresses.
     """
 
     work: Work
