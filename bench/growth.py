@@ -25,7 +25,7 @@ import torch
 
 from leafwing.data import Dataset
 from leafwing.engine import choose, peak_memory
-from leafwing.engine.footprint import FIRST_USE, estimate_footprint, resident_memory, size, state_tensors
+from leafwing.engine.footprint import FIRST_USE, estimate_footprint, resident_memory, state_tensors, total_bytes
 from leafwing.engine.turns import WARM_UPS
 from leafwing.machine import versions
 from recipes import Side, alone, arithmetic, pictures, rounds, training_of
@@ -51,7 +51,7 @@ def train(case: tuple[str, int, int, int], setup_options: dict[str, Any], second
     setup = choose(**setup_options)
     training = training_of(Side(recipe, {"width": width, "batch": batch}), pictures(px, 3), setup)
     engine, cuda = training.engine, setup.device.startswith("cuda")
-    base = 0 if cuda else resident_memory() - size(state_tensors(engine)) + FIRST_USE
+    base = 0 if cuda else resident_memory() - total_bytes(state_tensors(engine)) + FIRST_USE
     rounds(training, 2 + WARM_UPS * setup.capture)
     seconds_per_image: list[float] = []
     until = time.perf_counter() + seconds

@@ -32,7 +32,7 @@ from leafwing.data.dataset import Dataset
 from leafwing.engine import Engine, choose
 from leafwing.engine.probe import Probe
 from leafwing.errors import Diverged
-from leafwing.game import Batches, Clock, Game
+from leafwing.game import BatchSource, Clock, Game
 from leafwing.loop import Training
 from leafwing.machine import versions
 from leafwing.runs import Run
@@ -170,7 +170,7 @@ FAULTS = {
 }
 
 
-def dataset(case: Case, seed: int, pictures: str | None) -> tuple[Dataset, Batches | None]:
+def dataset(case: Case, seed: int, pictures: str | None) -> tuple[Dataset, BatchSource | None]:
     """The training data of a case, and its held-out batches."""
     source = case.data if case.data != "pictures" else pictures
     assert source, "this case needs --pictures FOLDER"
@@ -186,7 +186,7 @@ def dataset(case: Case, seed: int, pictures: str | None) -> tuple[Dataset, Batch
     return part(order[: case.first]), part(order[case.first : case.first + 800]).batches(1)
 
 
-def begin(case: Case, seed: int, pictures: str | None = None) -> tuple[Training, Batches | None]:
+def begin(case: Case, seed: int, pictures: str | None = None) -> tuple[Training, BatchSource | None]:
     """A new training of a case, on one thread."""
     data, held_out = dataset(case, seed, pictures)
     torch.manual_seed(seed)

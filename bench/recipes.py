@@ -157,10 +157,10 @@ def arithmetic(training: Training, count: int = 1) -> tuple[float, dict[str, flo
     The shares of the time are `all`, outside the counted operations, and the three most expensive of those operations.
     """
     engine, before, started = training.engine, training.clock.images, time.perf_counter()
-    recorder, engine.recorder = engine.recorder, None  # replayed operations cannot be counted
+    capture_backend, engine.capture_backend = engine.capture_backend, None  # replayed operations cannot be counted
     with Arithmetic() as counter:
         rounds(training, count)
-    engine.recorder = recorder
+    engine.capture_backend = capture_backend
     elapsed = time.perf_counter() - started
     shares = {"all": 1 - counter.seconds.pop("counted") / elapsed}
     shares |= {operation: seconds / elapsed for operation, seconds in counter.seconds.most_common(3)}
@@ -219,7 +219,7 @@ def seconds_of_turn(training: Training, number: int, times: int = 3) -> float:
     """The median time of one turn, including its round."""
     engine, seconds = training.engine, []
     batch = engine.prepare(training.batches(0, training.batch))
-    warm = 1 + WARM_UPS if engine.recorder else 0
+    warm = 1 + WARM_UPS if engine.capture_backend else 0
     for _ in range(warm + times):
         synchronise(engine.setup.device)
         started = time.perf_counter()

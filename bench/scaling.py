@@ -36,8 +36,9 @@ def work(args: argparse.Namespace) -> None:
         options = recipes.describe("dcgan").resolve({"batch": args.batch})
         game = recipes.build("dcgan", recipes.find("dcgan"), DataSpec(64, 64, 3), options)
         engine = Engine(game, setup, processes=processes)
-        part = processes.rows(args.batch)
-        pixels = torch.randint(0, 256, (part.stop - part.start, 3, 64, 64), dtype=torch.uint8, device=engine.device)
+        pixels = torch.randint(
+            0, 256, (args.batch // processes.world_size, 3, 64, 64), dtype=torch.uint8, device=engine.device
+        )
         training = Training(game, lambda images, n: Batch(image=pixels), engine, images=10**12, batch=args.batch)
         seconds = []
         for rounds in (4, args.steps):

@@ -1,4 +1,4 @@
-"""Tests that require a CUDA device: every recipe trains, is recorded, does not synchronise, resumes and samples."""
+"""Tests that require a CUDA device: every recipe trains, is captured, does not synchronise, resumes and samples."""
 
 from __future__ import annotations
 
@@ -74,20 +74,20 @@ def train(name: str, spec: Any, **changes: Any) -> tuple[dict[str, torch.Tensor]
 
 
 @every_case
-def test_recorded_turns_equal_turns_without_recording(name: str, spec: Any, double: None) -> None:
+def test_captured_turns_equal_turns_without_capture(name: str, spec: Any, double: None) -> None:
     """In fp64 over 20 rounds: the same random numbers, and sums that differ only in their order.
 
-    With recording a scheduled learning rate is an fp32 tensor, with seven digits. Training without recording is repeated, to
-    tell whether recording causes a difference.
+    With capture a scheduled learning rate is an fp32 tensor, with seven digits. Training without capture is repeated, to
+    tell whether capture causes a difference.
     """
     eager, _, _ = train(name, spec, capture=False)
     again, _, _ = train(name, spec, capture=False)
-    recorded, engine, notices = train(name, spec, capture=True)
+    captured, engine, notices = train(name, spec, capture=True)
     assert notices == []
-    assert engine.recorder is not None, "recording was switched off"
+    assert engine.capture_backend is not None, "capture was switched off"
     for key, value in eager.items():
-        assert torch.allclose(again[key].double(), value.double(), rtol=1e-6, atol=1e-9), f"{key}: differs without recording"
-        assert torch.allclose(recorded[key].double(), value.double(), rtol=1e-6, atol=1e-9), key
+        assert torch.allclose(again[key].double(), value.double(), rtol=1e-6, atol=1e-9), f"{key}: differs without capture"
+        assert torch.allclose(captured[key].double(), value.double(), rtol=1e-6, atol=1e-9), key
 
 
 @every_case
@@ -97,7 +97,7 @@ def test_no_turn_synchronises_with_the_device(name: str, spec: Any, capture: boo
     engine = Engine(game, replace(choose("cuda", "bf16"), capture=capture))
     prepared = [engine.prepare(batches(spec)(i * 6, game.batch)) for i in range(2)]
     clock = Clock(0, 10**6, 0)
-    for _ in range(6):  # recording, and synchronisation at first use
+    for _ in range(6):  # capture, and synchronisation at first use
         for turn in game.turns:
             engine.take([turn], prepared[0], clock)
     torch.cuda.set_sync_debug_mode("error")

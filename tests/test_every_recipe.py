@@ -1,6 +1,6 @@
 """The contract that every recipe fulfils. A new recipe needs no other test to be trusted.
 
-The data are 16x16 images (and points where the recipe supports them) generated on the spot; the networks are as narrow as possible.
+The data is 16x16 images (and points where the recipe supports them) generated on the spot; the networks are as narrow as possible.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def test_points_are_vectors_without_height_and_width() -> None:
 
 def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
     DataSpec(16, 16).require_images("mine")
-    with pytest.raises(LeafwingError, match="mine requires pictures"):
+    with pytest.raises(LeafwingError, match="mine needs images"):
         DataSpec(0, 0, 2).require_images("mine")
 
 
@@ -133,7 +133,7 @@ def test_a_critic_may_return_more_than_scores_and_runs_once_per_batch() -> None:
     assert (r.real_score.dtype, r.fake_heads.dtype) == (torch.float32, torch.float32)
     assert r.fake_score.shape == (4,)
     assert sizes == [3, 4]
-    other = r.again(torch.ones(5, 2), torch.zeros(6, 2))
+    other = r.with_samples(torch.ones(5, 2), torch.zeros(6, 2))
     assert other.real_heads.shape == (5, 2)
     assert sizes == [3, 4, 5]
 

@@ -86,7 +86,7 @@ def test_losses_are_unchanged(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "alpha_gan", "wgan", "gan"])
 def test_a_second_training_in_a_process_is_bit_identical(name: str) -> None:
-    """Also after other trainings in between: in bf16, in fp64, with other threads, of another recipe."""
+    """Also after other training runs in between: in bf16, in fp64, with other threads, of another recipe."""
     first = losses(name)
     assert losses(name) == first
     list(start("sagan", PICTURES, 30, precision="bf16").ticks(10**9))

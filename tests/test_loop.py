@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import nn
@@ -41,29 +43,29 @@ D_TURN = Turn("D", play, [Term("gap", gap)])
 G_TURN = Turn("G", play, [Term("gap", lambda r: -r.fake_score.mean())])
 
 
-def order(game: Game, rounds: int) -> list[str]:
+def movers_taken(game: Game, rounds: int) -> list[str]:
     """The movers of the turns in the order in which they were taken."""
     moved: list[str] = []
-    run = make_training(game, 10**6)
-    take = run.engine.take
-    run.engine.take = lambda turns, batch, clock: moved.extend(t.moves for t in turns) or take(turns, batch, clock)  # type: ignore[method-assign]
-    list(run.ticks(10**9, should_stop=lambda clock: run.clock.round >= rounds))
+    training = make_training(game, 10**6)
+    take = training.engine.take
+    training.engine.take = lambda turns, batch, clock: moved.extend(t.moves for t in turns) or take(turns, batch, clock)  # type: ignore[method-assign]
+    list(training.ticks(10**9, should_stop=lambda clock: training.clock.round >= rounds))
     return moved
 
 
 def test_turns_are_taken_in_order_and_repeated() -> None:
     turns = [Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]
-    assert order(make_game(turns), 2)[:8] == ["D", "D", "D", "G"] * 2
+    assert movers_taken(make_game(turns), 2)[:8] == ["D", "D", "D", "G"] * 2
 
 
 def test_repeat_may_follow_the_clock() -> None:
     turns = [Turn("D", play, [Term("gap", gap)], repeat=lambda clock: 4 if clock.round < 1 else 2), G_TURN]
-    assert order(make_game(turns), 2)[:8] == ["D"] * 4 + ["G"] + ["D"] * 2 + ["G"]
+    assert movers_taken(make_game(turns), 2)[:8] == ["D"] * 4 + ["G"] + ["D"] * 2 + ["G"]
 
 
 def test_every_skips_rounds() -> None:
     lazy = Turn("D", play, [Term("lazy", gap)], every=3)
-    moved = order(make_game([D_TURN, lazy, G_TURN]), 4)
+    moved = movers_taken(make_game([D_TURN, lazy, G_TURN]), 4)
     assert moved[:10] == ["D", "D", "G", "D", "G", "D", "G", "D", "D", "G"]
 
 
@@ -72,23 +74,23 @@ def test_during_starts_and_ends_with_the_clock() -> None:
         Turn("D", play, [Term("early", gap)], during=(0, 0.5)),
         Turn("D", play, [Term("late", gap)], during=(0.5, 2)),
     )
-    run = make_training(make_game([early, late, G_TURN]), 40)
-    by_tick = [set(tick.losses) for tick in run.ticks(4)]
+    training = make_training(make_game([early, late, G_TURN]), 40)
+    by_tick = [set(tick.losses) for tick in training.ticks(4)]
     assert by_tick[:5] == [{"D/early", "G/gap"}] * 5
     assert by_tick[5:] == [{"D/late", "G/gap"}] * 5
 
 
 def test_each_repeat_of_the_first_turn_draws_a_batch_and_later_turns_reuse_the_last() -> None:
     starts: list[int] = []
-    run = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=2), G_TURN]), 16, starts)
-    list(run.ticks(10**9))
+    training = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=2), G_TURN]), 16, starts)
+    list(training.ticks(10**9))
     assert starts == [0, 4, 8, 12]
-    assert run.clock == Clock(16, 16, 2)
+    assert training.clock == Clock(16, 16, 2)
 
 
 def test_images_end_at_the_end_of_a_round() -> None:
-    run = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]), 13)
-    (tick,) = run.ticks(10**9)
+    training = make_training(make_game([Turn("D", play, [Term("gap", gap)], repeat=3), G_TURN]), 13)
+    (tick,) = training.ticks(10**9)
     assert (tick.clock.images, tick.clock.round, tick.stop_reason) == (24, 2, "images")
 
 
@@ -101,9 +103,9 @@ def test_ticks_come_about_every_n_images_and_once_at_the_end() -> None:
     assert all(tick.images_per_second > 0 for tick in ticks)
 
 
-def test_the_time_limit_stops_training_and_a_finished_training_does_nothing() -> None:
-    run = make_training(make_game([D_TURN, G_TURN]), 10**9)
-    (tick,) = run.ticks(10**9, seconds=0.05)
+def test_the_time_limit_stops_training_and_a_finished_run_does_nothing() -> None:
+    training = make_training(make_game([D_TURN, G_TURN]), 10**9)
+    (tick,) = training.ticks(10**9, seconds=0.05)
     assert tick.stop_reason == "time_limit"
     assert tick.seconds >= 0.05
     finished = make_training(make_game([D_TURN, G_TURN]), 8)
@@ -114,17 +116,17 @@ def test_the_time_limit_stops_training_and_a_finished_training_does_nothing() ->
 def test_the_time_between_ticks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("leafwing.loop.time.perf_counter", lambda: now[0])
-    run = make_training(make_game([D_TURN, G_TURN]), 12)
-    take = run.engine.take
+    training = make_training(make_game([D_TURN, G_TURN]), 12)
+    take = training.engine.take
 
-    def slow(turn: Turn, batch: Batch, clock: Clock) -> torch.Tensor:
+    def slow(turns: Sequence[Turn], batch: Batch, clock: Clock) -> torch.Tensor:
         now[0] += 1.0
-        return take(turn, batch, clock)
+        return take(turns, batch, clock)
 
-    run.engine.take = slow  # type: ignore[method-assign]
-    for _ in run.ticks(4):
+    training.engine.take = slow  # type: ignore[method-assign]
+    for _ in training.ticks(4):
         now[0] += 1000.0
-    assert run.seconds == 6.0
+    assert training.seconds == 6.0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -132,9 +134,9 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(value: float) -> 
     def broken(r: Round) -> torch.Tensor:
         return gap(r) * (value if r.clock.images == 8 else 1.0)
 
-    run = make_training(make_game([Turn("D", play, [Term("gap", gap), Term("broken", broken)]), G_TURN]), 40)
+    training = make_training(make_game([Turn("D", play, [Term("gap", gap), Term("broken", broken)]), G_TURN]), 40)
     with pytest.raises(Diverged, match=r"loss 'broken' of player D became (nan|inf) at 8 images") as raised:
-        list(run.ticks(16))
+        list(training.ticks(16))
     assert raised.value.exit_code == 3
 
 
@@ -167,10 +169,10 @@ def test_schedules_reach_the_optimiser() -> None:
     fast = Player(
         nn.Linear(2, 1), Adam(lambda clock: 1.0 - clock.progress, betas=(0.0, lambda clock: 0.9 + clock.progress / 20))
     )
-    run = make_training(make_game([D_TURN, G_TURN], D=fast), 16)
+    training = make_training(make_game([D_TURN, G_TURN], D=fast), 16)
     rates = []
-    for tick in run.ticks(4):
-        group = run.engine.optimisers["D"].param_groups[0]
+    for tick in training.ticks(4):
+        group = training.engine.optimisers["D"].param_groups[0]
         rates.append((round(float(group["lr"]), 6), round(group["betas"][1], 6)))
         assert tick.clock.images % 4 == 0
     assert rates == [(1.0, 0.9), (0.75, 0.9125), (0.5, 0.925), (0.25, 0.9375)]
@@ -180,7 +182,7 @@ def test_weights_frozen_by_the_recipe_stay_frozen() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
-    run = make_training(make_game([D_TURN, G_TURN], D=Player(net, SGD(1.0))), 16)
-    list(run.ticks(16))
+    training = make_training(make_game([D_TURN, G_TURN], D=Player(net, SGD(1.0))), 16)
+    list(training.ticks(16))
     assert torch.equal(net[0].weight, before)
     assert not net[0].weight.requires_grad

@@ -12,7 +12,7 @@ import torch
 
 import leafwing
 from leafwing import machine
-from leafwing.commands import threads as watching
+from leafwing.commands import threads as thread_check
 from leafwing.engine import choose, setup
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
@@ -96,35 +96,35 @@ def test_training_restores_the_number_of_threads(tmp_path: Path) -> None:
     assert torch.get_num_threads() == 2
 
 
-def busy(monkeypatch: pytest.MonkeyPatch, fewer_from: int) -> list[int]:
-    """Training with two threads becomes slow at `fewer_from` images; returns the number of threads at each tick."""
-    seen: list[int] = []
-    look = watching.ThreadMonitor.check
+def simulate_busy_core(monkeypatch: pytest.MonkeyPatch, slow_from: int) -> list[int]:
+    """Training with two threads is slow from `slow_from` images on; returns the number of threads at each tick."""
+    counts: list[int] = []
+    check = thread_check.ThreadMonitor.check
 
-    def told(self: Any, tick: Any) -> dict[str, Any]:
-        seen.append(torch.get_num_threads())
-        slow = tick.clock.images >= fewer_from and torch.get_num_threads() > 1
-        plain = SimpleNamespace(
+    def check_simulated(self: Any, tick: Any) -> dict[str, Any]:
+        counts.append(torch.get_num_threads())
+        slow = tick.clock.images >= slow_from and torch.get_num_threads() > 1
+        simulated = SimpleNamespace(
             clock=tick.clock, seconds=float(tick.clock.images), images_per_second=10.0 if slow else 100.0
         )
-        return look(self, plain)  # type: ignore[arg-type]
+        return check(self, simulated)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(watching.ThreadMonitor, "check", told)
+    monkeypatch.setattr(thread_check.ThreadMonitor, "check", check_simulated)
     monkeypatch.setattr(
-        watching, "measure_thread_speeds", lambda *counts: {count: 100.0 if count == 1 else 30.0 for count in counts}
+        thread_check, "measure_thread_speeds", lambda *numbers: {count: 100.0 if count == 1 else 30.0 for count in numbers}
     )
-    monkeypatch.setattr(watching, "PATIENCE", 0.0)
-    monkeypatch.setattr(watching, "cores", lambda: 2)
-    return seen
+    monkeypatch.setattr(thread_check, "PATIENCE", 0.0)
+    monkeypatch.setattr(thread_check, "cores", lambda: 2)
+    return counts
 
 
-def test_a_slow_training_is_reported_once_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, heard = busy(monkeypatch, fewer_from=64), Recorder()
-    run = leafwing.train("ring", out=tmp_path / "run", progress=heard, **TINY, threads=2)
-    assert set(seen) == {2}
-    assert len(heard.warnings) == 1
+def test_slow_training_is_reported_once_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, reporter = simulate_busy_core(monkeypatch, slow_from=64), Recorder()
+    run = leafwing.train("ring", out=tmp_path / "run", progress=reporter, **TINY, threads=2)
+    assert set(counts) == {2}
+    assert len(reporter.warnings) == 1
     for part in ("from 100 to 10 images/s", "1 would be about 3.3 times as fast", "--threads 1", "--threads auto"):
-        assert part in heard.warnings[0]
+        assert part in reporter.warnings[0]
     assert run.history.thread_changes == ()
 
 
@@ -133,7 +133,7 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
 ) -> None:
     monkeypatch.setattr(setup, "cores", lambda: 2)
     torch.set_num_threads(2)
-    seen = busy(monkeypatch, fewer_from=64)
+    counts = simulate_busy_core(monkeypatch, slow_from=64)
     run = leafwing.train("ring", out=tmp_path / "run", **TINY, threads="auto")
     changes = run.history.thread_changes
     assert [change.threads for change in changes] == [2, 1]
@@ -143,20 +143,20 @@ def test_auto_changes_threads_at_recorded_points_that_resume_and_replay_repeat(
     assert [record["threads"] for record in run.records() if "threads" in record] == [1]
     whole = list(run.weights().values())[-1].read_bytes()
 
-    seen.clear()
-    monkeypatch.setattr(watching, "measure_thread_speeds", lambda *counts: pytest.fail("a replay measures nothing"))
+    counts.clear()
+    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *counts: pytest.fail("a replay measures nothing"))
     again = leafwing.train(replay=run.folder, out=tmp_path / "again")
-    assert [threads for threads in seen if threads == 2] == [2] * (at // 16)
-    assert seen[-1] == 1
+    assert [threads for threads in counts if threads == 2] == [2] * (at // 16)
+    assert counts[-1] == 1
     assert again.history.thread_changes == changes
     assert again.settings.machine.threads == 2, "a replay changes nothing by itself"
     assert list(again.weights().values())[-1].read_bytes() == whole
 
-    seen.clear()
-    monkeypatch.setattr(watching, "measure_thread_speeds", lambda *counts: {count: 100.0 / count for count in counts})
-    gone_on = leafwing.resume(run.folder, images="+32")
-    assert set(seen) == {1}
-    assert Run(gone_on.folder).history.thread_changes == changes
+    counts.clear()
+    monkeypatch.setattr(thread_check, "measure_thread_speeds", lambda *numbers: {count: 100.0 / count for count in numbers})
+    resumed = leafwing.resume(run.folder, images="+32")
+    assert set(counts) == {1}
+    assert Run(resumed.folder).history.thread_changes == changes
     leafwing.resume(run.folder, images="+32", threads=2)
     assert Run(run.folder).history.thread_changes == ()
 

@@ -2,7 +2,7 @@
 
 A GAN is a *game*. **Players** (a network and its optimiser) take **turns**: the movers play a **round** over one batch and minimise
 its loss **terms**. A **recipe** is one function `(data, **hyper-parameters) -> Game`. Nothing here trains, reads or writes, and
-torch is imported only where a tensor is created, so that reading a folder of pictures does not load it.
+torch is imported only where a tensor is created, so that reading a folder of images does not load it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -27,14 +28,14 @@ Nets = SimpleNamespace
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a recipe knows of a data set before the first batch is read.
+    """What a recipe knows about a data set before the first batch is read.
 
-    Pictures have a height, a width (pixels) and 1 to 4 channels. Point data (`ring`, `grid`) have no height and no width: their
+    Images have a height, a width (pixels) and 1 to 4 channels. Point data (`ring`, `grid`) have no height and no width: their
     samples are vectors with `channels` components.
 
     Args:
-        height: rows of a picture, in pixels; 0 for points.
-        width: columns of a picture, in pixels; 0 for points.
+        height: rows of an image, in pixels; 0 for points.
+        width: columns of an image, in pixels; 0 for points.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; for points their dimension.
         labels: class names in index order; empty if there are none.
         fields: names of the fields of a batch.
@@ -51,7 +52,7 @@ class DataSpec:
 
     @property
     def points(self) -> bool:
-        """Whether the samples are points instead of pictures."""
+        """Whether the samples are points instead of images."""
         return self.height == 0
 
     @property
@@ -68,15 +69,16 @@ class DataSpec:
         """Raises LeafwingError for points."""
         if self.points:
             raise LeafwingError(
-                f"recipe {recipe} requires pictures, and this data is points; `leafwing recipes` lists recipes for both"
+                f"recipe {recipe} needs images, but this data set consists of 2-D points; `leafwing recipes` marks the recipes "
+                "that train on points"
             )
 
     def require_labels(self, recipe: str) -> None:
         """Raises LeafwingError when there are no labels."""
         if not self.labels:
             raise LeafwingError(
-                f"recipe {recipe} needs labels, and this data has none: put the pictures into one sub-folder per class or add "
-                "a labels.csv (file,label), or choose an unconditional recipe"
+                f"recipe {recipe} needs labels, and the data set has none: put the images in one sub-folder per class, or add "
+                "a labels.csv (file,label), or use an unconditional recipe"
             )
 
     def require_labelled(self, recipe: str) -> None:
@@ -90,7 +92,7 @@ class DataSpec:
         """Raises LeafwingError when there are no attributes."""
         if not self.attributes:
             raise LeafwingError(
-                f"recipe {recipe} needs attributes, and this data has none: add a labels.csv whose further columns are "
+                f"recipe {recipe} needs attributes, and the data set has none: add a labels.csv whose further columns are "
                 "attributes (file,smiling,colour)"
             )
 
@@ -115,7 +117,7 @@ class Batch(dict[str, "Tensor"]):
         return len(next(iter(self.values())))
 
 
-Batches = Callable[[int, int], Batch]
+BatchSource = Callable[[int, int], Batch]
 """(images shown so far, n) -> the next n samples: a pure function, so that training can resume exactly."""
 
 
@@ -208,10 +210,10 @@ class Round:
         nets: the networks by player name.
         real: real samples, the shape of the data.
         fake: generated samples, the same shape.
-        judge: maps a batch of samples to scores (n,): the critic, with its condition if it has one. A critic with further heads
-            returns (scores, outputs of the heads).
+        judge: maps a batch of samples to scores (n,): the discriminator, with its condition if it has one. A discriminator with
+            further heads returns (scores, outputs of the heads).
         judge_fake: the same for fake samples, if their condition differs.
-        facts: further tensors that the terms need, accessible as attributes.
+        extras: further tensors that the terms need, accessible as attributes.
     """
 
     def __init__(
@@ -221,10 +223,10 @@ class Round:
         fake: Tensor,
         judge: Callable[[Tensor], Any],
         judge_fake: Callable[[Tensor], Any] | None = None,
-        **facts: Any,
+        **extras: Any,
     ) -> None:
         self.nets, self.real, self.fake, self.judge, self.judge_fake = nets, real, fake, judge, judge_fake or judge
-        self.__dict__.update(facts)
+        self.__dict__.update(extras)
 
     @cached_property
     def real_score(self) -> Tensor:
@@ -248,7 +250,7 @@ class Round:
 
     @property
     def real_heads(self) -> Tensor:
-        """The output of the critic's further heads for the real samples, in fp32 or better."""
+        """The output of the discriminator's further heads for the real samples, in fp32 or better."""
         return to_fp32(self.real_output[1])
 
     @property
@@ -256,8 +258,8 @@ class Round:
         """The same for the fake samples."""
         return to_fp32(self.fake_output[1])
 
-    def again(self, real: Tensor, fake: Tensor) -> Round:
-        """The same round with these samples and no scores computed yet."""
+    def with_samples(self, real: Tensor, fake: Tensor) -> Round:
+        """A copy of the round with other samples, whose scores are not computed yet."""
         other = copy.copy(self)
         for name in ("real_score", "fake_score", "real_output", "fake_output"):
             other.__dict__.pop(name, None)
@@ -288,8 +290,8 @@ class Term:
     Args:
         name: its name in the log.
         loss: the function; a module if it has state.
-        input_gradient: whether it differentiates the critic's scores with respect to the samples (gradient penalties). The samples
-            then require gradients, and the turn runs in fp32.
+        input_gradient: whether it differentiates the discriminator's scores with respect to the samples (gradient penalties).
+            The samples then require gradients, and the turn runs in fp32.
     """
 
     name: str
@@ -347,13 +349,13 @@ class Abilities:
 
     Args:
         prior: draws latents (n, prior.size).
-        generate: (nets, latents, *conditions) -> samples, the shape of the data, pictures in [-1, 1]. It receives a tensor for
+        generate: (nets, latents, *conditions) -> samples, the shape of the data, images in [-1, 1]. It receives a tensor for
             each of `conditions`: class indices (n,) for `label`, zeros and ones (n, attributes) for `attributes`; None if there are
             no conditions.
         conditions: which conditions `generate` takes, by field name.
         encode: (nets, samples) -> their latents (n, prior.size).
         classify: (nets, samples) -> class logits (n, classes).
-        judge: (nets, samples, *conditions) -> the critic's scores (n,), higher for more realistic samples; conditions as for
+        judge: (nets, samples, *conditions) -> the discriminator's scores (n,), higher for more realistic samples; conditions as for
             `generate`.
     """
 
@@ -374,8 +376,8 @@ class Game:
         players: by name; G and D as in papers.
         turns: in the order in which a round takes them.
         abilities: what the trained game offers downstream.
-        batch: default batch size (real images per turn).
-        shape: a key that changes whenever the clock changes tensor shapes or active layers (a growing network): captured turns
+        batch: default batch size (real images per update).
+        capture_key: a key that changes whenever the clock changes tensor shapes or active layers (a growing network): captured turns
             are then captured again.
     """
 
@@ -383,7 +385,7 @@ class Game:
     turns: Sequence[Turn]
     abilities: Abilities
     batch: int = 64
-    shape: Callable[[Clock], Hashable] = lambda clock: None
+    capture_key: Callable[[Clock], Hashable] = lambda clock: None
 
     def __post_init__(self) -> None:
         for before, turn in zip((None, *self.turns), self.turns, strict=False):
@@ -393,6 +395,11 @@ class Game:
                 )
             if unknown := [name for name in turn.movers if name not in self.players]:
                 raise ValueError(f"a turn moves {unknown[0]!r}, but the players are: {', '.join(self.players)}")
+
+    def unit(self, index: int, clock: Clock | None = None) -> list[Turn]:
+        """The turn at `index` and the turns directly after it that share its round; with a clock, only those taken at that time."""
+        followers = takewhile(lambda turn: turn.same_round and (clock is None or turn.times(clock)), self.turns[index + 1 :])
+        return [self.turns[index], *followers]
 
     @property
     def nets(self) -> Nets:

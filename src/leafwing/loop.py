@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from math import inf, isfinite
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from leafwing.engine import Engine, peak_memory, synchronise
 from leafwing.errors import Diverged
-from leafwing.game import Batch, Batches, Clock, Game, Turn
+from leafwing.game import Batch, BatchSource, Clock, Game, Turn
 
 UnitLosses = tuple[int, Sequence[Turn], Tensor]
 """Images shown before a unit of turns, the unit, and its losses, still on the device."""
@@ -52,15 +51,15 @@ class Training:
 
     Args:
         game: the game to train.
-        batches: the data.
+        batches: the source of training batches.
         engine: executes the turns.
         images: number of real images to train on.
-        batch: real images per turn.
+        batch: real images per update.
 
     The caller may store further state for resuming in `extra`: plain types and tensors.
     """
 
-    def __init__(self, game: Game, batches: Batches, engine: Engine, *, images: int, batch: int) -> None:
+    def __init__(self, game: Game, batches: BatchSource, engine: Engine, *, images: int, batch: int) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
         self.clock = Clock(0, images, 0)
         self.seconds = 0.0
@@ -70,6 +69,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Everything needed for resuming besides the networks, as plain types and tensors."""
+        # "taken", "first", "began" and "beside" are the names on disk, in resume.pt.
         return {
             "images": self.clock.images,
             "round": self.clock.round,
@@ -149,11 +149,9 @@ class Training:
             batch = self.engine.prepare(self.batches(self.clock.images, self.batch))
         elif batch is None:  # resumed in the middle of a round
             batch = self.engine.prepare(self.batches(self.clock.images - self.batch, self.batch))
-        unit = [turn]
         start = replace(self.clock, images=self.round_start)
-        if self.repeats + 1 == turn.times(start):
-            following = self.game.turns[self.turn + 1 :]
-            unit += takewhile(lambda other: other.same_round and other.times(start), following)
+        is_last = self.repeats + 1 == turn.times(start)
+        unit = self.game.unit(self.turn, start) if is_last else [turn]
         losses.append((self.clock.images, unit, self.engine.take(unit, batch, self.clock)))
         if len(unit) > 1:
             self.turn, self.repeats = self.turn + len(unit) - 1, 0

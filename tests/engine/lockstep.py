@@ -35,7 +35,7 @@ SUMS = 20
 STEPS = 4
 """A step has about ten operations per weight, with rounding relative to the weight or to the step; see `compare`."""
 LOOSE = 0.1
-"""Maximum fraction of units that may meet a kink. Measured: none in most trainings, at most one of twenty."""
+"""Maximum fraction of units that may meet a kink. Measured: none in most runs, at most one of twenty."""
 EPS = torch.finfo(torch.float32).eps
 UNIT = {"fp32": EPS, "bf16": 2.0**-8}
 """Maximum relative change by one rounding: one unit in the last place."""
@@ -83,14 +83,14 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
     take, differences = engine.take, []
 
     def take_both(turns: Sequence[Turn], batch: Batch, clock: Clock) -> Tensor:
-        before, random = tensors(game), engine.random()
+        before, rng_state = tensors(game), engine.rng_state()
         states = {
             name: [copy_state(optimiser.state.get(p, {})) for group in optimiser.param_groups for p in group["params"]]
             for name, optimiser in engine.optimisers.items()
         }
         gradients.clear()
         losses = take(turns, batch, clock)
-        random_after = engine.random()
+        rng_state_after = engine.rng_state()
         plain_turns = [plain.game.turns[game.turns.index(turn)] for turn in turns]
 
         def take_plain(unit: float, seed: int) -> tuple[Numbers, Numbers]:
@@ -102,15 +102,15 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
                 optimiser.state.update(
                     {p: copy_state(state) for p, state in zip(weights, states[name], strict=True) if state}
                 )
-            engine.set_random(random)
+            engine.set_rng_state(rng_state)
             perturbed = Batch(perturb(batch, unit, generator))
             hooks = [layer.register_forward_hook(perturb_output(unit, generator)) for layer in layers if unit]
             numbers: Numbers = {}
             engine_gradients = iter(gradients)
 
-            def substitute(turn: Turn, own: Sequence[Tensor]) -> list[Tensor]:
-                numbers.update({f"gradient {len(numbers) + i}": g for i, g in enumerate(own)})
-                return [next(engine_gradients).clone() for _ in own]
+            def substitute(turn: Turn, plain_gradients: Sequence[Tensor]) -> list[Tensor]:
+                numbers.update({f"gradient {len(numbers) + i}": g for i, g in enumerate(plain_gradients)})
+                return [next(engine_gradients).clone() for _ in plain_gradients]
 
             plain_losses = [loss for turn in plain_turns for loss in plain.take(turn, perturbed, clock, substitute)]
             for hook in hooks:
@@ -118,12 +118,12 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
             return numbers | {f"loss {i}": loss for i, loss in enumerate(plain_losses)}, tensors(plain.game)
 
         numbers, after = take_plain(0, 0)
-        assert torch.equal(engine.random()["cpu"], random_after["cpu"]), "other random numbers were drawn"
+        assert torch.equal(engine.rng_state()["cpu"], rng_state_after["cpu"]), "other random numbers were drawn"
         near = [take_plain(unit, seed + 1) for seed in range(PERTURBATIONS)]
         ours = dict(zip((key for key in numbers if key.startswith("g")), gradients, strict=True))
         ours |= {f"loss {i}": loss for i, loss in enumerate(losses)}
         differences.append(compare((ours, tensors(game)), (numbers, after), near, before, weight_names(game), unit))
-        engine.set_random(random_after)
+        engine.set_rng_state(rng_state_after)
         return losses
 
     engine.take = take_both  # type: ignore[method-assign, assignment]
@@ -143,7 +143,7 @@ def perturb_output(unit: float, generator: torch.Generator) -> Callable[..., Ten
     return hook
 
 
-def within(units: list[Difference]) -> list[str]:
+def violations(units: list[Difference]) -> list[str]:
     """The names of numbers that differ by more than rounding."""
     steps = sorted((key, ratio) for unit in units for key, ratio in unit.steps.items() if not ratio <= STEPS)
     sums = [worst for unit in units if not (worst := max((r, key) for key, r in unit.sums.items()))[0] <= SUMS]

@@ -46,12 +46,12 @@ class Plain:
         """Takes a turn; its losses."""
         moves_g = any(name.startswith("G") for name in turn.movers)
         if turn.same_round:
-            r = self.round.again(self.round.real, self.round.fake)
+            r = self.round.with_samples(self.round.real, self.round.fake)
         else:
             self.round = turn.play(self.game.nets, batch, clock)
-            r = self.round.again(self.round.real, self.round.fake if moves_g else self.round.fake.detach())
+            r = self.round.with_samples(self.round.real, self.round.fake if moves_g else self.round.fake.detach())
         if any(term.input_gradient for term in turn.losses):
-            r = r.again(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
+            r = r.with_samples(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
         losses = [term.loss(r) for term in turn.losses]
         weights = self.weights(turn)
         gradients = torch.autograd.grad(sum(losses), weights, retain_graph=not turn.same_round)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import plain
 import pytest
 import torch
-from lockstep import EPS, lockstep, within
+from lockstep import EPS, lockstep, violations
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
@@ -50,7 +50,7 @@ def train_with_engine(
 ) -> list[float]:
     """Trains a game with the engine; the losses of all turns in order."""
     setup = replace(choose("cpu", "fp32", THREADS), **changes)
-    engine = Engine(game, setup, notify=notify, recorder=Rehearsal() if rehearse else None)
+    engine = Engine(game, setup, notify=notify, capture_backend=Rehearsal() if rehearse else None)
     losses: list[float] = []
     take = engine.take
 
@@ -88,9 +88,9 @@ def test_fifty_rounds_equal_plain_training(name: str, spec: DataSpec, double: No
 def test_each_turn_equals_plain_training_up_to_rounding(name: str, spec: DataSpec, precision: str) -> None:
     """From the same state each time: losses, gradients, buffers and steps. Bounds are measured, see `lockstep`.
 
-    Whole trainings in fp32 cannot be compared: within thirty rounds a game amplifies the last bit, which depends on the machine.
+    Whole training runs in fp32 cannot be compared: within thirty rounds a game amplifies the last bit, which depends on the machine.
     """
-    assert within(lockstep(name, spec, TURNS[precision], precision)) == []
+    assert violations(lockstep(name, spec, TURNS[precision], precision)) == []
 
 
 def test_lockstep_detects_more_than_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,14 +113,14 @@ def test_lockstep_detects_more_than_rounding(monkeypatch: pytest.MonkeyPatch) ->
     for owner, method, wrong in ((Unit, "backward", biased), (Engine, "_step", oversized)):
         with monkeypatch.context() as patched:
             patched.setattr(owner, method, wrong)
-            assert within(lockstep("dcgan", PICTURES, 3)) != [], method
-    assert within(lockstep("dcgan", PICTURES, 3, "bf16", unit=EPS)) != []
-    assert within(lockstep("dcgan", PICTURES, 3)) == []
+            assert violations(lockstep("dcgan", PICTURES, 3)) != [], method
+    assert violations(lockstep("dcgan", PICTURES, 3, "bf16", unit=EPS)) != []
+    assert violations(lockstep("dcgan", PICTURES, 3)) == []
 
 
 @every_case
-def test_a_rehearsed_recording_changes_nothing(name: str, spec: DataSpec) -> None:
-    """Static batches, captured clocks and replays: everything but the device's recording."""
+def test_a_rehearsed_capture_changes_nothing(name: str, spec: DataSpec) -> None:
+    """Static batches, captured clocks and replays: everything but the device's capture."""
     slow, fast = build(name, spec), build(name, spec)
     images = 12 * slow.batch
     notices: list[str] = []

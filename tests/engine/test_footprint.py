@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leafwing import recipes
 from leafwing.engine import Engine, choose
-from leafwing.engine.footprint import Footprint, LiveBytes, estimate_footprint, persistent_tensors, rehearse
+from leafwing.engine.footprint import Footprint, LiveBytes, estimate_footprint, persistent_tensors, trace_live_bytes
 from leafwing.game import SGD, Abilities, Adam, Batch, Game, Optimiser, Player, RMSprop, Round, Term, Turn
 from leafwing.parts.plays import Packed
 from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
@@ -132,11 +132,13 @@ def test_the_memory_of_every_recipe_grows_with_the_batch(name: str, spec: Any) -
 def test_the_estimate_holds_at_another_batch_size(name: str, spec: Any) -> None:
     training = start(name, spec, 10**6)
     footprint = estimate_footprint(training.engine, training.batches(0, 4), 10)
-    rehearse(training.engine, training.batches(0, 10))  # creates optimiser state and gradients
+    trace_live_bytes(training.engine, training.batches(0, 10))  # creates optimiser state and gradients
     kinds = {type(module) for module in training.game.players["D"].net.modules()}
     # Incomplete packs of samples are filled up, so small batches are not representative.
     tolerance = {"rel": 0.2} if Packed in kinds else {"abs": 2}
-    assert live_bytes(footprint) == pytest.approx(max(rehearse(training.engine, training.batches(0, 10))), **tolerance)
+    assert live_bytes(footprint) == pytest.approx(
+        max(trace_live_bytes(training.engine, training.batches(0, 10))), **tolerance
+    )
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])

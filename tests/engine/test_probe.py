@@ -74,7 +74,7 @@ def test_recorded_turns_keep_their_batch() -> None:
 
     def train(measure: bool) -> Training:
         game = build("dcgan", PICTURES)
-        engine = Engine(game, choose("cpu", "fp32", 1), recorder=Rehearsal())
+        engine = Engine(game, choose("cpu", "fp32", 1), capture_backend=Rehearsal())
         training = Training(game, batches(PICTURES), engine, images=60, batch=game.batch)
         measure_ticks(training, n=game.batch) if measure else list(training.ticks(training.batch))
         return training

@@ -127,7 +127,7 @@ def test_a_single_process_does_not_communicate(unset: pytest.MonkeyPatch) -> Non
         synchronise_batch_norm(net, p)
         assert not dist.is_initialized()
         assert (p.rank, p.world_size, p.local, p.first) == (0, 1, 0, True)
-        assert p.rows(7) == slice(0, 7)
+        p.check_divisible(7)
         assert [p.agree(1), p.agree(0), p.agree(True)] == [1, 0, 1]
         assert p.gather(tensor) is tensor
         assert p.broadcast(("any", "value")) == ("any", "value")
@@ -174,12 +174,12 @@ def test_the_other_processes_do_not_connect(unset: pytest.MonkeyPatch) -> None:
         Processes.join(1)
 
 
-def test_rows_of_a_batch() -> None:
-    assert [Processes(rank, 4).rows(12) for rank in range(4)] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)]
+def test_a_batch_must_be_divisible_by_the_number_of_processes() -> None:
+    Processes(0, 4).check_divisible(12)
     with pytest.raises(LeafwingError, match="a batch of 65 cannot be shared by 4 processes: choose --batch 64"):
-        Processes(0, 4).rows(65)
+        Processes(0, 4).check_divisible(65)
     with pytest.raises(LeafwingError, match="a batch of 1 cannot be shared by 4 processes: choose --batch 4"):
-        Processes(0, 4).rows(1)
+        Processes(0, 4).check_divisible(1)
 
 
 def test_devices() -> None:

@@ -1,4 +1,4 @@
-"""The engine under special conditions: recordings, compilation, out of memory, synchronisation, schedules."""
+"""The engine under special conditions: capture, compilation, out of memory, synchronisation, schedules."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def points(images: int, n: int) -> Batch:
     return Batch(image=torch.randn(n, 2, generator=torch.Generator().manual_seed(images)))
 
 
-def train(game: Game, images: int = 40, recorder: Any = None, **changes: Any) -> tuple[list[str], Engine]:
+def train(game: Game, images: int = 40, capture_backend: Any = None, **changes: Any) -> tuple[list[str], Engine]:
     """Trains for some rounds; the engine's notices, and the engine."""
     notices: list[str] = []
-    engine = Engine(game, replace(CPU, **changes), notify=notices.append, recorder=recorder)
+    engine = Engine(game, replace(CPU, **changes), notify=notices.append, capture_backend=capture_backend)
     torch.manual_seed(1)
     list(Training(game, points, engine, images=images, batch=4).ticks(10**9))
     return notices, engine
@@ -58,39 +58,39 @@ def weights(game: Game) -> Tensor:
     return torch.cat([p.detach().flatten() for player in game.players.values() for p in player.net.parameters()])
 
 
-# --- recordings --------------------------------------------------------------------------------------------------------------
+# --- capture -----------------------------------------------------------------------------------------------------------------
 
 
-class CountingRecorder(Rehearsal):
+class CountingBackend(Rehearsal):
     def __init__(self) -> None:
-        self.warmed_up, self.recorded = 0, 0
+        self.warmed_up, self.captured = 0, 0
 
     def warm_up(self, work: Callable[[], None]) -> None:
         self.warmed_up += 1
         work()
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        self.recorded += 1
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.captured += 1
         return work
 
 
-def test_a_unit_is_executed_three_times_and_then_recorded() -> None:
-    recorder = CountingRecorder()
-    train(make_game(), recorder=recorder)
-    assert recorder.warmed_up == 2 * 2 * 3  # two units of a backward pass and a step, three times
-    assert recorder.recorded == 2 * 2
+def test_a_unit_is_executed_three_times_and_then_captured() -> None:
+    backend = CountingBackend()
+    train(make_game(), capture_backend=backend)
+    assert backend.warmed_up == 2 * 2 * 3  # two units of a backward pass and a step, three times
+    assert backend.captured == 2 * 2
 
 
-def test_a_unit_is_recorded_again_when_the_shapes_of_the_game_change() -> None:
-    recorder = CountingRecorder()
-    train(make_game(shape=lambda clock: clock.images >= 20), recorder=recorder)
-    assert recorder.recorded == 2 * 2 * 2
+def test_a_unit_is_captured_again_when_the_shapes_of_the_game_change() -> None:
+    backend = CountingBackend()
+    train(make_game(capture_key=lambda clock: clock.images >= 20), capture_backend=backend)
+    assert backend.captured == 2 * 2 * 2
 
 
-def test_recordings_follow_schedules() -> None:
+def test_captured_turns_follow_schedules() -> None:
     scheduled = make_game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())
     plain = make_game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())
-    train(scheduled, recorder=Rehearsal())
+    train(scheduled, capture_backend=Rehearsal())
     train(plain)
     assert torch.equal(weights(scheduled), weights(plain))
     constant = make_game(lambda r: 1.0 * r.fake_score.mean())
@@ -102,35 +102,35 @@ def lambda_(clock: Clock) -> float:
     return 1.0 + clock.images / 10
 
 
-class ExecutingRecorder(Rehearsal):
-    """Executes the work while it records, as a device does with its Python code."""
+class ExecutingBackend(Rehearsal):
+    """Executes the work while it captures, as a device does with its Python code."""
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         work()
         return work
 
 
-def test_a_term_that_reads_the_clock_directly_is_not_recorded() -> None:
-    """Otherwise the value at the time of recording would be used ever after."""
+def test_a_term_that_reads_the_clock_directly_is_not_captured() -> None:
+    """Otherwise the value at the time of capture would be used ever after."""
     direct = make_game(lambda r: (1.0 + r.clock.images / 10) * r.fake_score.mean())  # type: ignore[attr-defined]
     plain = make_game(lambda r: at(lambda_, r.clock) * r.fake_score.mean())  # type: ignore[attr-defined]
-    notices, engine = train(direct, recorder=ExecutingRecorder())
+    notices, engine = train(direct, capture_backend=ExecutingBackend())
     train(plain)
     assert len(notices) == 1
     assert "clock.images" in notices[0]
-    assert engine.recorder is None
+    assert engine.capture_backend is None
     assert torch.equal(weights(direct), weights(plain))
 
 
-class FailingRecorder(Rehearsal):
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+class FailingBackend(Rehearsal):
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         torch.rand(3)  # changes the random state, which must be restored
         raise RuntimeError("operation not permitted when stream is capturing\nand a long explanation")
 
 
-def test_training_continues_with_the_same_numbers_if_recording_fails() -> None:
+def test_training_continues_with_the_same_numbers_if_capture_fails() -> None:
     failing, plain = make_game(), make_game()
-    notices, _ = train(failing, recorder=FailingRecorder())
+    notices, _ = train(failing, capture_backend=FailingBackend())
     train(plain)
     (notice,) = notices
     assert notice.startswith("turns cannot be captured")
@@ -140,13 +140,13 @@ def test_training_continues_with_the_same_numbers_if_recording_fails() -> None:
 
 def test_a_schedule_that_is_first_read_while_recording_is_an_error() -> None:
     clock = CapturedClock(torch.device("cpu"))
-    clock.set(Clock(10, 100, 1), recording=True)
+    clock.set(Clock(10, 100, 1), capturing=True)
     with pytest.raises(RuntimeError, match="a schedule is read for the first time"):
         at(lambda_, clock)
     clock.set(Clock(10, 100, 1))
     value = at(lambda_, clock)
     assert float(value) == 2.0
-    clock.set(Clock(20, 100, 2), recording=True)
+    clock.set(Clock(20, 100, 2), capturing=True)
     assert float(value) == 3.0
 
 
@@ -441,22 +441,24 @@ def test_learning_rates_are_scaled_and_the_factor_is_restored(name: str, spec: D
         rates[label] = [group["lr"] for optimiser in run.engine.optimisers.values() for group in optimiser.param_groups]
     assert rates["scaled"] == pytest.approx([0.25 * rate for rate in rates["plain"]], rel=1e-12)
     plain.engine.restore(training.engine.state())
-    assert plain.engine.rate_factor == 0.25
+    assert plain.engine.lr_scale == 0.25
     assert [group["lr"] for optimiser in plain.engine.optimisers.values() for group in optimiser.param_groups] == rates[
         "scaled"
     ]
 
 
-def test_turns_are_recorded_again_when_learning_rates_are_scaled() -> None:
-    """Recordings contain the rates."""
+def test_turns_are_captured_again_when_learning_rates_are_scaled() -> None:
+    """Captured turns contain the rates."""
 
-    def train(recorder: Rehearsal | None) -> dict[str, Tensor]:
+    def train(backend: Rehearsal | None) -> dict[str, Tensor]:
         game = build("dcgan", PICTURES)
-        training = Training(game, batches(PICTURES), Engine(game, CPU, recorder=recorder), images=120, batch=game.batch)
+        training = Training(
+            game, batches(PICTURES), Engine(game, CPU, capture_backend=backend), images=120, batch=game.batch
+        )
         for tick in training.ticks(6):
             if tick.clock.images == 60:
                 training.engine.scale_learning_rates(0.1)
-                assert not training.engine._recordings
+                assert not training.engine._captured
         return tensors(game)
 
     assert same(train(Rehearsal()), train(None))

@@ -50,6 +50,12 @@ def pictures() -> Tensor:
     )
 
 
+def rows(processes: Processes) -> slice:
+    """The rows of the whole batch that this process computes."""
+    size = N // processes.world_size
+    return slice(processes.rank * size, (processes.rank + 1) * size)
+
+
 def gradients(net: nn.Module) -> list[Tensor | None]:
     return [weight.grad for weight in net.parameters()]
 
@@ -63,18 +69,18 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> None:
 
 def average_is_the_mean_of_tensors(p: Processes) -> None:
     shapes = [(3,), (2, 3, 4, 4), (BUCKET + 5,), (1,), (7, 5)]
-    every = [
+    by_rank = [
         [torch.randn(shape, generator=torch.Generator().manual_seed(rank)) for shape in shapes]
         for rank in range(p.world_size)
     ]
-    own: list[Tensor | None] = [tensor.clone() for tensor in every[p.rank]]
-    own[1] = own[1].contiguous(memory_format=torch.channels_last)
-    own[4] = every[p.rank][4].t().contiguous().t()
-    own.insert(2, None)
-    p.all_reduce_mean(own)
-    assert own.pop(2) is None
-    for mine, a, b in zip(own, *every, strict=True):
-        assert torch.equal(mine, (a + b) / 2)
+    tensors: list[Tensor | None] = [tensor.clone() for tensor in by_rank[p.rank]]
+    tensors[1] = tensors[1].contiguous(memory_format=torch.channels_last)
+    tensors[4] = by_rank[p.rank][4].t().contiguous().t()
+    tensors.insert(2, None)
+    p.all_reduce_mean(tensors)
+    assert tensors.pop(2) is None
+    for average, a, b in zip(tensors, *by_rank, strict=True):
+        assert torch.equal(average, (a + b) / 2)
     half = torch.full((3,), 1.0 + 2 * p.rank, dtype=torch.bfloat16)
     double = torch.full((3,), 1 / 3 + p.rank, dtype=torch.float64)
     p.all_reduce_mean([half])
@@ -86,7 +92,7 @@ def average_is_the_mean_of_tensors(p: Processes) -> None:
 def halves_of_a_batch_give_the_gradients_of_the_whole(p: Processes) -> None:
     net, whole, x = convolutions(norm=False), convolutions(norm=False), pictures()
     whole(x).square().mean().backward()
-    net(x[p.rows(N)]).square().mean().backward()
+    net(x[rows(p)]).square().mean().backward()
     p.all_reduce_mean(gradients(net))
     for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
         near(mine, theirs, 1e-6)
@@ -101,17 +107,17 @@ def batch_norm(p: Processes, tolerance: float, bf16: bool = False, frozen: bool 
     for one in (net, whole):
         one.requires_grad_(not frozen)
     for _ in range(2):
-        own, all_ = x[p.rows(N)].clone().requires_grad_(), x.clone().requires_grad_()
+        part, batch = x[rows(p)].clone().requires_grad_(), x.clone().requires_grad_()
         outputs = []
-        for one, seen in ((net, own), (whole, all_)):
-            one.zero_grad()
+        for module, inputs in ((net, part), (whole, batch)):
+            module.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                outputs.append(one(seen))
+                outputs.append(module(inputs))
             outputs[-1].float().square().mean().backward()
         assert outputs[0].dtype == outputs[1].dtype
         near(p.gather(outputs[0].detach()), outputs[1].detach(), tolerance)
         # The gradient of the local loss, a mean over half of the samples, is twice that of the global loss.
-        near(p.gather(own.grad) / p.world_size, all_.grad, tolerance)
+        near(p.gather(part.grad) / p.world_size, batch.grad, tolerance)
         p.all_reduce_mean(gradients(net))
         for mine, theirs in zip(gradients(net), gradients(whole), strict=True):
             assert (mine is None) == (theirs is None) == frozen
@@ -137,9 +143,9 @@ def batch_norm_in_bf16(p: Processes) -> None:
 def batch_norm_differentiated_twice(p: Processes) -> None:
     net, whole, x = convolutions(norm=True), convolutions(norm=True), pictures()
     synchronise_batch_norm(net, p)
-    for one, seen in ((net, x[p.rows(N)].clone()), (whole, x)):
-        seen.requires_grad_()
-        (slope,) = torch.autograd.grad(one(seen).sigmoid().sum(), seen, create_graph=True)
+    for module, inputs in ((net, x[rows(p)].clone()), (whole, x)):
+        inputs.requires_grad_()
+        (slope,) = torch.autograd.grad(module(inputs).sigmoid().sum(), inputs, create_graph=True)
         slope.flatten(1).square().sum(1).mean().backward()
     p.all_reduce_mean(gradients(net))
     for mine, theirs in zip(gradients(net)[:-1], gradients(whole)[:-1], strict=True):
@@ -159,7 +165,7 @@ def batch_norm_of_every_kind(p: Processes) -> None:
         synchronise_batch_norm(shared, p)
         for seed in range(2):
             x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 3 + 1
-            near(shared(x[p.rows(N)]), plain(x)[p.rows(N)], 2e-6)
+            near(shared(x[rows(p)]), plain(x)[rows(p)], 2e-6)
         for mine, theirs in zip(shared.buffers(), plain.buffers(), strict=True):
             near(mine, theirs, 2e-6)
         if p.first:  # no exchange
@@ -187,7 +193,7 @@ def default_networks(p: Processes) -> None:
             synchronise_batch_norm(G, p)
             synchronise_batch_norm(D, p)
         step = torch.optim.SGD(G.parameters(), 0.1)
-        nn.functional.softplus(-D(G(z[p.rows(N)] if shared else z))).mean().backward()
+        nn.functional.softplus(-D(G(z[rows(p)] if shared else z))).mean().backward()
         if shared:
             p.all_reduce_mean(gradients(G))
         step.step()
@@ -218,11 +224,11 @@ def agree_does_not_wait_for_the_other_process(p: Processes, folder: Path) -> Non
 
 
 def gather_keeps_the_order(p: Processes) -> None:
-    own = torch.arange(6).view(2, 3) + 10 * p.rank
-    assert p.gather(own).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
+    local = torch.arange(6).view(2, 3) + 10 * p.rank
+    assert p.gather(local).tolist() == [[0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]]
     pictures_ = pictures()
     for dtype in (torch.uint8, torch.bool, torch.bfloat16, torch.float64):
-        assert torch.equal(p.gather(pictures_[p.rows(N)].to(dtype)), pictures_.to(dtype))
+        assert torch.equal(p.gather(pictures_[rows(p)].to(dtype)), pictures_.to(dtype))
 
 
 def broadcast_sends_the_value_of_process_0(p: Processes) -> None:
@@ -279,7 +285,7 @@ def run_checks(folder: Path) -> None:
 
 
 def rounds(p: Processes, folder: Path, until: Callable[[int], bool] = lambda n: False) -> int:
-    """Rounds like those of a training, until the processes agree to stop; their number."""
+    """Rounds like those of training, until the processes agree to stop; their number."""
     signals = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: signals.append(number))
@@ -289,7 +295,7 @@ def rounds(p: Processes, folder: Path, until: Callable[[int], bool] = lambda n: 
     with p.detect_lost("Start it again"):
         while not done:
             net.zero_grad()
-            net(x[p.rows(N)]).square().mean().backward()
+            net(x[rows(p)]).square().mean().backward()
             p.all_reduce_mean(gradients(net))
             n += 1
             time.sleep(STEP)

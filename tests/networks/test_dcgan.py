@@ -178,14 +178,14 @@ def scales(activation: str) -> list[tuple[float, float]]:
     for layer in d.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, 0, layer.weight[0].numel() ** -0.5)
-    found, x = [], torch.randn(8, 3, 64, 64)
+    moments, x = [], torch.randn(8, 3, 64, 64)
     with torch.no_grad():
         for layer in d.body:
             x = layer(x)
             if not isinstance(layer, nn.Conv2d):
                 inner = x[:, :, 1:-1, 1:-1]  # zero padding takes variance away at the border
-                found.append((inner.mean().item(), inner.var().item()))
-    return found
+                moments.append((inner.mean().item(), inner.var().item()))
+    return moments
 
 
 def test_selu_keeps_activations_near_mean_0_and_variance_1_and_leaky_relu_does_not() -> None:

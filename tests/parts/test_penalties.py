@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from leafwing.game import Clock, Nets, Round
 from leafwing.parts import priors
 from leafwing.parts.penalties import (
-    FormerPair,
     HistoricalAverage,
+    PreviousStageRanking,
     clip_weights,
     feature_matching,
     gradient_penalty,
@@ -193,7 +193,7 @@ def test_feature_matching_is_the_squared_distance_of_the_means() -> None:
     term = feature_matching(lambda r, x: x[:, 0])
     expected = (r.real[:, 0].mean(0) - r.fake[:, 0].mean(0)).square().mean().item()
     assert term.loss(r).item() == pytest.approx(expected, rel=1e-5)
-    assert term.loss(r.again(r.real, r.real.flip(0))).item() == pytest.approx(0, abs=1e-12), (
+    assert term.loss(r.with_samples(r.real, r.real.flip(0))).item() == pytest.approx(0, abs=1e-12), (
         "the order of samples must not matter"
     )
 
@@ -233,7 +233,7 @@ def test_the_historical_average_covers_all_previous_weights() -> None:
 def test_a_former_pair_is_ranked_below_real_samples_and_changes_only_on_update() -> None:
     g, d = nn.Linear(3, 2, bias=False), nn.Sequential(nn.Linear(2, 1, bias=False), nn.Flatten(0))
     nets, real = Nets(G=g, D=d), torch.tensor([[1.0, 2.0], [-3.0, 0.5]])
-    term = FormerPair(g, d, priors.Normal(3), 2.0, 0.5)
+    term = PreviousStageRanking(g, d, priors.Normal(3), 2.0, 0.5)
     initial = [weight.detach().clone() for weight in (g.weight, d[0].weight)]
 
     def expected(weights: list[Tensor]) -> float:
@@ -253,8 +253,8 @@ def test_a_former_pair_is_ranked_below_real_samples_and_changes_only_on_update()
     assert d[0].weight.grad is not None
     assert g.weight.grad is None
     assert all(weight.grad is None and not weight.requires_grad for weight in term.parameters())
-    term.follow_g(nets)
+    term.snapshot_g(nets)
     assert loss().item() == pytest.approx(expected([g.weight.detach(), initial[1]]))
-    term.follow_d(nets)
+    term.snapshot_d(nets)
     assert loss().item() == pytest.approx(expected([g.weight.detach(), d[0].weight.detach()]))
     assert len(term.state_dict()) == 2

@@ -109,13 +109,15 @@ def test_what_the_mixture_lacks_weighs_more_and_a_confident_critic_weighs_all_eq
     nets = game.nets
     fixed = Nets(**{**vars(nets), "D2": Fixed(lambda x: x[:, 0]), "C": Fixed(lambda x: 100.0 * x[:, 0])})
     r = turn.play(fixed, batches(POINTS)(0, 2), Clock(0, 100, 0))
-    loss = turn.losses[0].loss(r.again(real, torch.zeros(2, 2)))
+    loss = turn.losses[0].loss(r.with_samples(real, torch.zeros(2, 2)))
     softplus = torch.nn.functional.softplus
     # r is 0 and e^100: with the initial lambda of 1 they weigh 2 and 0.
     assert loss.item() == pytest.approx((2 * softplus(torch.tensor(-1.0)) / 2 + softplus(torch.tensor(0.0))).item())
     confident = Nets(**{**vars(fixed), "C": Fixed(lambda x: torch.full((len(x),), 100.0))})
     confident.L.level.data.fill_(0.5)  # its equilibrium
-    loss = turn.losses[0].loss(turn.play(confident, batches(POINTS)(0, 2), Clock(0, 100, 0)).again(real, torch.zeros(2, 2)))
+    loss = turn.losses[0].loss(
+        turn.play(confident, batches(POINTS)(0, 2), Clock(0, 100, 0)).with_samples(real, torch.zeros(2, 2))
+    )
     equal = softplus(-real[:, 0]).mean() + softplus(torch.tensor(0.0))
     assert loss.item() == pytest.approx(equal.item())
 
@@ -129,7 +131,7 @@ def test_a_model_samples_every_component_or_one() -> None:
     latents = model.latents(40)
     components, z = latents[:, :3].argmax(1), latents[:, 3:]
     assert set(components.tolist()) == {0, 1, 2}
-    each = torch.stack([net(z) for net in (game.nets.G, game.nets.G2, game.nets.G3)])
-    assert torch.allclose(model.generate(latents), each[components, torch.arange(40)].detach(), atol=1e-6)
+    outputs = torch.stack([net(z) for net in (game.nets.G, game.nets.G2, game.nets.G3)])
+    assert torch.allclose(model.generate(latents), outputs[components, torch.arange(40)].detach(), atol=1e-6)
     swept = model.sweep(latents[:1], "component")
-    assert torch.allclose(model.generate(swept), each[:, 0].detach(), atol=1e-6)
+    assert torch.allclose(model.generate(swept), outputs[:, 0].detach(), atol=1e-6)

@@ -44,7 +44,7 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
     name: str, options: dict[str, Any], stop_after: int
 ) -> None:
-    """The contract interrupts trainings only in their first phase."""
+    """The contract test interrupts training only in its first phase."""
     uninterrupted = training(build(name, **options), PICTURES, 54)
     list(uninterrupted.ticks(10**9))
     first = training(build(name, **options), PICTURES, 54)
@@ -65,11 +65,11 @@ def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
 
 def test_a_stage_is_compared_with_the_end_of_the_previous_one() -> None:
     game = build("gogan", POINTS, stages=3, n_critic=1, batch=6)
-    former = [game.modules()[f"term.ranking_{stage}"] for stage in (2, 3)]
+    rankings = [game.modules()[f"term.ranking_{stage}"] for stage in (2, 3)]
     ends: list[dict[str, list[Tensor]]] = []
     for tick in training(game, POINTS, 180).ticks(60):
         ends.append({name: weights(getattr(game.nets, name)) for name in ("G", "D")})
-        for number, pair in enumerate(former, 1):
+        for number, pair in enumerate(rankings, 1):
             if tick.clock.images >= 60 * number:
                 assert all(equal(weights(getattr(pair, name)), ends[number - 1][name]) for name in ("G", "D"))
         assert ("D/ranking_2" in tick.losses) == (tick.clock.images == 120)

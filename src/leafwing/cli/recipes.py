@@ -7,7 +7,7 @@ from leafwing.cli.shared import Json, as_json
 
 
 def command(*, json: Json = False) -> int:
-    """List the recipes: name, year, paper, one-line summary."""
+    """List the recipes: name, year, data (images, points), paper, one-line summary."""
     cards = recipes.catalogue()
     if json:
         documents = [
@@ -28,5 +28,6 @@ def command(*, json: Json = False) -> int:
         print(as_json(documents))
     else:
         for card in cards:
-            print(f"{card.name:12} {card.year}  {card.paper}\n{'':18} {card.line}")
+            data = "images, points" if card.points else "images"
+            print(f"{card.name:17}  {card.year}  {data:14}  {card.paper}\n{'':25}{card.line}")
     return 0

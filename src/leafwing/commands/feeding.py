@@ -12,7 +12,7 @@ from leafwing.quantities import check_seed, whole
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
-    from leafwing.game import Batches
+    from leafwing.game import BatchSource
     from leafwing.loop import Training
     from leafwing.runs import DataConfig, Run
 
@@ -47,7 +47,7 @@ def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
     return training, replace(held_out, spec=training.spec, streams=training.streams)
 
 
-def held_out_batches(run: Run, dataset: Dataset, training: Training) -> Batches | None:
+def held_out_batches(run: Run, dataset: Dataset, training: Training) -> BatchSource | None:
     """Batches of the images held out of a run's training; None if there are none."""
     processes = training.engine.processes
     if not run.data.held_out:

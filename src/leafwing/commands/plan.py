@@ -249,7 +249,7 @@ def new_training(
     game = build()
     setup = choose_setup(settings.machine)
     engine = Engine(game, setup, notify=say, processes=processes)
-    engine.processes.rows(game.batch)  # raises: the batch is not divisible by the number of processes
+    engine.processes.check_divisible(game.batch)
     batches = data.batches(
         settings.schedule.seed,
         str(engine.device),

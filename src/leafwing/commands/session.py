@@ -18,12 +18,12 @@ from leafwing.runs import Run
 from leafwing.settings import replace_fields
 
 if TYPE_CHECKING:
-    from leafwing.game import Batches
+    from leafwing.game import BatchSource
     from leafwing.loop import Tick, Training
     from leafwing.model import Model
 
 
-def run_session(run: Run, training: Training, progress: Reporter, writer: Any, held_out: Batches | None = None) -> Run:
+def run_session(run: Run, training: Training, progress: Reporter, writer: Any, held_out: BatchSource | None = None) -> Run:
     """Runs the loop to its end; writes log lines, sample grids and checkpoints.
 
     Args:

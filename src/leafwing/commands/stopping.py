@@ -87,7 +87,7 @@ class EarlyStopping:
         """
         engine = self.training.engine
         engine.processes.barrier()  # the checkpoint is written
-        random = engine.random()
+        rng_state = engine.rng_state()
         if not self.run.metrics():
             self.progress.say(
                 f"{images:,} images: computing {self.metric} for the first time; this may train a feature network"
@@ -101,7 +101,7 @@ class EarlyStopping:
             trust=True,
             processes=engine.processes,
         )
-        engine.set_random(random)
+        engine.set_rng_state(rng_state)
         current = next(row for row in rows if row["metric"] == self.measure)
         if not engine.processes.first:
             return bool(engine.processes.broadcast(None))

@@ -22,7 +22,7 @@ from leafwing.progress import Reporter
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
-    from leafwing.game import Batches
+    from leafwing.game import BatchSource
     from leafwing.loop import Tick, Training
 
 ROLL_BACK_LR_FACTOR = 0.5
@@ -39,7 +39,7 @@ class Monitor:
         held_out: held-out data, if there is any.
     """
 
-    def __init__(self, run: Run, training: Training, progress: Reporter, held_out: Batches | None = None) -> None:
+    def __init__(self, run: Run, training: Training, progress: Reporter, held_out: BatchSource | None = None) -> None:
         self.run, self.training, self.progress = run, training, progress
         self.processes = training.engine.processes
         self.mode = run.settings.watching.health

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from leafwing.data.seeds import stream_seed
-from leafwing.game import Batch, Batches
+from leafwing.game import Batch, BatchSource
 
 if TYPE_CHECKING:
     from leafwing.data.dataset import Dataset
@@ -35,7 +35,7 @@ def batches(
     resident: bool | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> Batches:
+) -> BatchSource:
     """The stream of a seed on a device; see `Dataset.batches`."""
     device = torch.device(device)
     if not 0 <= rank < world_size:
@@ -129,7 +129,7 @@ class BatchPrefetcher:
         device: device of the batches.
     """
 
-    def __init__(self, read: Batches, device: torch.device) -> None:
+    def __init__(self, read: BatchSource, device: torch.device) -> None:
         self.read, self.device = read, device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.thread = ThreadPoolExecutor(1, "leafwing-batches")

@@ -1,4 +1,4 @@
-"""Recorded turns: with CUDA graphs, one launch replaces several hundred.
+"""Captured turns: with CUDA graphs, one launch replaces several hundred.
 
 Everything that differs from round to round must be in tensors with fixed addresses: the batch is copied into static tensors,
 scheduled values are written before each replay, random numbers come from the device's generator.
@@ -16,8 +16,8 @@ from leafwing.game import Batch, Clock
 Work = Callable[[], None]
 
 
-class Recorder(Protocol):
-    """How a device records and replays work.
+class CaptureBackend(Protocol):
+    """Captures and replays work on a device.
 
     Args:
         static_outputs: whether each replay writes its results to the same addresses.
@@ -28,12 +28,12 @@ class Recorder(Protocol):
     def warm_up(self, work: Work) -> None:
         """Executes the work as preparation, so that everything created at first use exists."""
 
-    def record(self, work: Work) -> Work:
-        """Records the work without executing it; the result replays it."""
+    def capture(self, work: Work) -> Work:
+        """Captures the work without executing it; the result replays it."""
 
 
 class CudaGraphs:
-    """Records CUDA graphs, all in one memory pool, because they are replayed in the order of recording."""
+    """Captures CUDA graphs, all in one memory pool, because they are replayed in the order of capture."""
 
     static_outputs = True
 
@@ -48,7 +48,7 @@ class CudaGraphs:
             work()
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
-    def record(self, work: Work) -> Work:
+    def capture(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             work()
@@ -56,38 +56,38 @@ class CudaGraphs:
 
 
 class Rehearsal:
-    """Stands in for recording on devices without it: recording does nothing, a replay executes the work again. For tests."""
+    """Stands in for capture on devices without it: capturing does nothing, a replay executes the work again. For tests."""
 
     static_outputs = False
 
     def warm_up(self, work: Work) -> None:
         work()
 
-    def record(self, work: Work) -> Work:
+    def capture(self, work: Work) -> Work:
         return work
 
 
 class CapturedClock(Clock):
-    """A clock for recorded turns: `read` returns tensors, which `set` updates before each replay.
+    """A clock for captured turns: `read` returns tensors, which `set` updates before each replay.
 
     Raises:
-        RuntimeError: images, rounds or progress are read directly while recording, which would make their values constant.
+        RuntimeError: images, rounds or progress are read directly during capture, which would make their values constant.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.__dict__.update(device=device, now=Clock(), values={}, recording=False)
+        self.__dict__.update(device=device, now=Clock(), values={}, capturing=False)
 
     def read(self, schedule: Callable[[Clock], float]) -> float:
         state = self.__dict__
         if schedule not in state["values"]:
-            if state["recording"]:
-                raise RuntimeError("a schedule is read for the first time while its turn is recorded")
+            if state["capturing"]:
+                raise RuntimeError("a schedule is read for the first time while its turn is captured")
             state["values"][schedule] = torch.full((), schedule(state["now"]), device=state["device"])
         return state["values"][schedule]
 
-    def set(self, clock: Clock, *, recording: bool = False) -> None:
+    def set(self, clock: Clock, *, capturing: bool = False) -> None:
         """Updates the values of all schedules to those at this clock."""
-        self.__dict__.update(now=clock, recording=recording)
+        self.__dict__.update(now=clock, capturing=capturing)
         for schedule, tensor in self.__dict__["values"].items():
             tensor.fill_(schedule(clock))
 
@@ -95,19 +95,19 @@ class CapturedClock(Clock):
         state = super().__getattribute__("__dict__")
         if name not in ("images", "total", "round", "progress"):
             return super().__getattribute__(name)
-        if state["recording"]:
+        if state["capturing"]:
             raise RuntimeError(f"a play or term reads clock.{name} directly; use at() with a function of the clock instead")
         return getattr(state["now"], name)
 
 
 class StaticBatches:
-    """The batches of recorded turns: batches of equal shapes share the same tensors."""
+    """The batches of captured turns: batches of equal shapes share the same tensors."""
 
     def __init__(self) -> None:
         self._batches: dict[tuple[Any, ...], Batch] = {}
 
     def put(self, batch: Batch) -> Batch:
-        """Copies a batch to the tensors that recordings of its shapes read."""
+        """Copies a batch to the tensors that captured turns of its shapes read."""
         key = tuple((name, value.shape, value.dtype) for name, value in batch.items())
         static = self._batches.get(key)
         if static is None:

@@ -1,4 +1,4 @@
-"""Estimates the memory of a training at any batch size from a few turns with a few images.
+"""Estimates the memory of training at any batch size from a few turns with a few images.
 
 A copy of the game takes each of its turns with n images and with 2n. After every operation the bytes of all live tensors are
 recorded: the part that differs between the two grows with the batch, the rest is constant. The peak at a batch size is the maximum
@@ -21,18 +21,18 @@ from torch.utils._pytree import tree_leaves
 
 from leafwing.engine.setup import peak_memory
 from leafwing.engine.turns import Engine
-from leafwing.game import Batch, Clock, Turn
+from leafwing.game import Batch, Clock
 
 FRAGMENTATION = 1.6
 """Memory of a CPU process per byte that is allocated and freed within a turn: glibc cannot reuse many gaps between blocks.
 
-Measured with bench/growth.py: 1.4 to 2.2 over recipes, sizes and batches, about 1.5 for large trainings. The workspace of convolutions
+Measured with bench/growth.py: 1.4 to 2.2 over recipes, sizes and batches, about 1.5 for large runs. The workspace of convolutions
 adds at most a tenth to the bytes counted here, so most of this is gaps."""
 
 FIRST_USE = 25 << 20
 """Bytes of code and tables that a CPU process loads when it first takes a turn, measured in the same way."""
 
-END = Clock(1, 1, 1)  # a growing network is largest at the end
+END_OF_TRAINING = Clock(1, 1, 1)  # a growing network is largest at the end
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Footprint:
     """The peak memory of training at one batch size, in bytes, without the data set.
 
     Args:
-        batch: real images per turn.
+        batch: real images per update.
         weights: parameters and buffers of all networks, averaged copies and terms with state.
         gradients: gradients of all players' weights, which are stored until their next turn.
         optimiser: the optimisers' state.
@@ -58,7 +58,7 @@ class Footprint:
     activations: int
     fragmentation: int
     base: int
-    _model: _Model = field(repr=False, compare=False)
+    _model: _MemoryModel = field(repr=False, compare=False)
 
     @property
     def total(self) -> int:
@@ -74,7 +74,7 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class _Model:
+class _MemoryModel:
     """Live bytes as a function of the batch: the maximum of straight lines."""
 
     lines: Sequence[tuple[float, float]]  # (bytes per image, constant bytes), one for each peak
@@ -129,30 +129,31 @@ class LiveBytes(TorchDispatchMode):
 def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
     """The memory of training with this batch size and, by `Footprint.at`, with any other.
 
-    Call it before the first turn: afterwards the base of the process cannot be told from its other memory. Takes as long as three
-    rounds of a few images.
+    Call it before the first turn: afterwards the base of the process cannot be told apart from its other memory. It
+    takes as long as three rounds of a few images.
 
     Args:
         engine: about to train; neither it nor the random state is changed.
         example: an even number of images from the data; four are enough.
-        batch: real images per turn.
+        batch: real images per update.
     """
     game, cuda = engine.game, engine.device.type == "cuda"
-    base = 0 if cuda else resident_memory() - size(persistent_tensors(engine)) + FIRST_USE
-    random = engine.random()
+    base = 0 if cuda else resident_memory() - total_bytes(persistent_tensors(engine)) + FIRST_USE
+    rng_state = engine.rng_state()
     try:
         copied = copy.deepcopy(game)
         for name, player in game.players.items():
             trainable = {id(weight) for weight in engine.weights[name]}
+            # Between turns only the weights of the last movers require gradients, but the copy must train all players.
             for weight, other in zip(player.net.parameters(), copied.players[name].net.parameters(), strict=True):
-                other.requires_grad_(id(weight) in trainable)  # at present only the last movers' weights are
+                other.requires_grad_(id(weight) in trainable)
         setup = replace(engine.setup, device=str(engine.device), capture=False, compile=False, micro_batch=0)
-        rehearsal = Engine(copied, setup)
+        copied_engine = Engine(copied, setup)
         half, example = (
             Batch({name: value[:n].clone() for name, value in example.items()}) for n in (example.n // 2, example.n)
         )
-        rehearse(rehearsal, half)  # creates gradients and optimiser state
-        few, many = rehearse(rehearsal, half), rehearse(rehearsal, example)
+        trace_live_bytes(copied_engine, half)  # creates gradients and optimiser state
+        few, many = trace_live_bytes(copied_engine, half), trace_live_bytes(copied_engine, example)
         if len(few) != len(many):  # the operations depend on the batch size
             few, many = [max(few)], [max(many)]
         slopes = [(b - a) / (example.n - half.n) for a, b in zip(few, many, strict=True)]
@@ -160,29 +161,24 @@ def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
         for slope, constant in sorted({(s, a - s * half.n) for s, a in zip(slopes, few, strict=True)}, reverse=True):
             if not lines or constant > lines[-1][1]:
                 lines.append((slope, constant))
-        weights = size(state_tensors(rehearsal))
-        gradients = size(gradient_tensors(rehearsal))
-        optimiser = size(optimiser_tensors(rehearsal))
-        image = size(rehearsal.prepare(example).values()) / example.n
+        weights = total_bytes(state_tensors(copied_engine))
+        gradients = total_bytes(gradient_tensors(copied_engine))
+        optimiser = total_bytes(optimiser_tensors(copied_engine))
+        image = total_bytes(copied_engine.prepare(example).values()) / example.n
     finally:
-        engine.set_random(random)
+        engine.set_rng_state(rng_state)
     persistent, micro_batch = weights + gradients + optimiser, engine.setup.micro_batch
-    model = _Model(lines, image, persistent, micro_batch, 0.0 if cuda else FRAGMENTATION - 1)
+    model = _MemoryModel(lines, image, persistent, micro_batch, 0.0 if cuda else FRAGMENTATION - 1)
     return Footprint(batch, weights, gradients, optimiser, 0, 0, 0, base, model).at(batch)
 
 
-def rehearse(engine: Engine, example: Batch) -> list[int]:
-    """Takes every unit of turns of the game once; the live bytes after each operation."""
+def trace_live_bytes(engine: Engine, example: Batch) -> list[int]:
+    """Takes every unit of turns once; returns the live bytes after each operation."""
     previous, batch = engine.prepare(example), engine.prepare(example)  # the loop frees the last batch after the first turn
-    units: list[list[Turn]] = []
-    for turn in engine.game.turns:
-        if turn.same_round:
-            units[-1].append(turn)
-        else:
-            units.append([turn])
+    units = [engine.game.unit(index) for index, turn in enumerate(engine.game.turns) if not turn.same_round]
     with LiveBytes([*persistent_tensors(engine), *previous.values(), *batch.values()]) as live:
         for unit in units:
-            engine.take(unit, batch, END)
+            engine.take(unit, batch, END_OF_TRAINING)
             previous.clear()
     return live.history
 
@@ -209,7 +205,7 @@ def persistent_tensors(engine: Engine) -> list[Tensor]:
     return state_tensors(engine) + gradient_tensors(engine) + optimiser_tensors(engine)
 
 
-def size(tensors: Iterable[Tensor]) -> int:
+def total_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the tensors; shared storage is counted once."""
     storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
     return sum(storages.values())

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from leafwing.engine.turns import Engine
-from leafwing.game import Batch, Batches, Clock, Round, Turn
+from leafwing.game import Batch, BatchSource, Clock, Round, Turn
 
 SAMPLES = 32
 """Default number of real and of fake samples: enough to rank two clouds of scores, and cheap."""
 
-SIDE = 8
-"""Images are compared at 8x8 pixels, which keeps the subject but not the noise of a young generator."""
+COMPARISON_SIZE = 8
+"""Images are compared at 8x8 pixels, which keeps the subject but not the noise of a generator early in training."""
 
 MAX_VALUE = 1e30
 """Bound of reported numbers, because JSON has no infinity."""
@@ -35,19 +35,21 @@ class Probe:
         engine: executes the game.
         batches: the training data; the first samples are used each time.
         n: number of samples in each process.
-        held_out: held-out data, if there are any.
+        held_out: held-out data, if any.
     """
 
-    def __init__(self, engine: Engine, batches: Batches, *, n: int = SAMPLES, held_out: Batches | None = None) -> None:
+    def __init__(
+        self, engine: Engine, batches: BatchSource, *, n: int = SAMPLES, held_out: BatchSource | None = None
+    ) -> None:
         self.engine, self.n, self.held_out = engine, n, held_out
         self.batch = self._batch(batches, 0)
         self.previous: Tensor | None = None
         # Computed with separate generators, so that the global ones are not seeded.
         kinds = {"cpu", engine.device.type}
-        self.random = {kind: torch.Generator(kind).manual_seed(SEED).get_state() for kind in kinds}
+        self.probe_rng_state = {kind: torch.Generator(kind).manual_seed(SEED).get_state() for kind in kinds}
 
-    def _batch(self, batches: Batches, images: int) -> Batch:
-        """Samples of this process, cloned because recorded turns overwrite the prepared batch."""
+    def _batch(self, batches: BatchSource, images: int) -> Batch:
+        """Samples of this process, cloned because captured turns overwrite the prepared batch."""
         prepared = self.engine.prepare(batches(images, self.n * self.engine.processes.world_size))
         return Batch({name: value.clone() for name, value in prepared.items()})
 
@@ -74,9 +76,9 @@ class Probe:
         for each player the norms of the gradient of its last step and of its weights; `G/rate`: its learning rate, if scheduled.
         """
         engine = self.engine
-        random = engine.random()
+        rng_state = engine.rng_state()
         buffers = [(b, b.clone()) for player in engine.game.players.values() for b in player.net.buffers()]
-        engine.set_random(self.random)
+        engine.set_rng_state(self.probe_rng_state)
         try:
             bf16 = self.engine.setup.precision == "bf16"
             with torch.autocast(engine.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
@@ -85,7 +87,7 @@ class Probe:
         finally:
             for buffer, copy in buffers:
                 buffer.copy_(copy)
-            engine.set_random(random)
+            engine.set_rng_state(rng_state)
         if not signals:
             return {}
         values = torch.stack([value.float() for value in signals.values()]).nan_to_num(nan, MAX_VALUE, -MAX_VALUE).tolist()
@@ -104,7 +106,7 @@ class Probe:
         if self.engine.game.abilities.conditions:
             again = downsample(self._play(turn, self.batch, clock).fake)
             signals["echo"] = (fake - again).norm(dim=1).mean() / spread
-        if (pair := scores(r)) is None:
+        if (pair := mean_scores(r)) is None:
             return signals
         real_scores, fake_scores = pair
         deviation = ((real_scores.var() + fake_scores.var()) / 2).sqrt()
@@ -112,7 +114,7 @@ class Probe:
         signals |= {"separation": probability_above(real_scores, fake_scores), "margin": margin}
         signals |= {"real": real_scores.mean(), "fake": fake_scores.mean()}
         if self.held_out is not None:
-            pair = scores(self._play(turn, self._batch(self.held_out, clock.images), clock))
+            pair = mean_scores(self._play(turn, self._batch(self.held_out, clock.images), clock))
             if pair is not None:
                 signals["held"] = probability_above(real_scores, pair[0])
         return signals
@@ -136,7 +138,7 @@ class Probe:
 def downsample(samples: Tensor) -> Tensor:
     """Images (n, channels, height, width) at 8x8 pixels, points unchanged: float32 (n, dimensions)."""
     samples = samples.float()
-    return (adaptive_avg_pool2d(samples, SIDE) if samples.dim() == 4 else samples).flatten(1)
+    return (adaptive_avg_pool2d(samples, COMPARISON_SIZE) if samples.dim() == 4 else samples).flatten(1)
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
@@ -155,7 +157,7 @@ def probability_above(a: Tensor, b: Tensor) -> Tensor:
     return (difference.sign().mean() + 1) / 2
 
 
-def scores(r: Round) -> tuple[Tensor, Tensor] | None:
+def mean_scores(r: Round) -> tuple[Tensor, Tensor] | None:
     """Scores of real and fake samples, (n,) each: the mean if the judge gives several; None for a game without a judge."""
     try:
         real, fake = r.real_score, r.fake_score

@@ -39,7 +39,7 @@ JOINS = count()  # numbers the calls of `join`
 
 
 class Processes:
-    """The processes of one training, seen from one of them.
+    """The processes of one training run, as seen from one of them.
 
     Args:
         rank: index of this process, from 0; process 0 writes and prints.
@@ -153,8 +153,8 @@ class Processes:
         torch.cuda.set_device(self.local)
         return f"cuda:{self.local}"
 
-    def rows(self, n: int) -> slice:
-        """The rows of a batch of n that this process computes.
+    def check_divisible(self, n: int) -> None:
+        """Checks that a batch of n can be divided equally among the processes.
 
         Raises:
             LeafwingError: n is not divisible by the number of processes.
@@ -162,8 +162,6 @@ class Processes:
         if n % self.world_size:
             nearest = max(1, round(n / self.world_size)) * self.world_size
             raise LeafwingError(f"a batch of {n} cannot be shared by {self.world_size} processes: choose --batch {nearest}")
-        size = n // self.world_size
-        return slice(self.rank * size, (self.rank + 1) * size)
 
     @contextmanager
     def first_on_machine(self) -> Iterator[None]:

@@ -31,10 +31,10 @@ class Setup:
         fused: optimisers step in one kernel.
         keep_freed: freed memory is kept for the next step instead of returned to the system (glibc).
         products: convolutions of small maps are computed as matrix products, in bf16.
-        capture: turns are recorded as CUDA graphs and replayed.
+        capture: turns are captured as CUDA graphs and replayed.
         compile: networks are compiled with `torch.compile`.
         micro_batch: real images per forward pass; 0 for the whole batch.
-        resident: whether the data are stored on the device: True, False, or None if they fit.
+        resident: whether the data is stored on the device: True, False, or None for "if it fits".
         why: the reason for each choice.
     """
 

@@ -1,4 +1,4 @@
-"""Random tensors that are drawn for a whole batch while only a part of it passes the networks."""
+"""Random tensors that are drawn for a whole batch while only a part of it passes through the networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IN_PLACE = {Tensor.uniform_, Tensor.normal_, Tensor.exponential_}
 
 
 class SharedDraws(TorchFunctionMode):
-    """While active, a random tensor for a part of a batch is the part's rows of a tensor drawn for the whole batch.
+    """While active, a random tensor for a part of a batch consists of the part's rows of a tensor drawn for the whole batch.
 
     A turn in micro-batches, or in several processes with equal random states, therefore uses the same random numbers as the
     whole batch, and recipes need no code for it. Draws are stored in order: call `rewind` before each further part. Only tensors
@@ -24,7 +24,7 @@ class SharedDraws(TorchFunctionMode):
 
     Args:
         total: number of samples in the whole batch.
-        rows: the part that passes the networks now.
+        rows: the part that passes through the networks now.
     """
 
     def __init__(self, total: int, rows: slice) -> None:

@@ -1,4 +1,4 @@
-"""Executes turns on a device: whole, in micro-batches, in several processes, or replayed from a recording."""
+"""Executes turns on a device: whole, in micro-batches, in several processes, or replayed after capture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leafwing.engine.batch_norm import synchronise_batch_norm
-from leafwing.engine.capture import CapturedClock, CudaGraphs, Recorder, StaticBatches, Work
+from leafwing.engine.capture import CaptureBackend, CapturedClock, CudaGraphs, StaticBatches, Work
 from leafwing.engine.double_backward import DoubleBackward
 from leafwing.engine.processes import Processes
 from leafwing.engine.products import Products
@@ -20,7 +20,7 @@ from leafwing.engine.share import SharedDraws
 from leafwing.errors import Diverged
 from leafwing.game import Adam, Batch, Clock, Game, Nets, Optimiser, RMSprop, Round, Turn, at
 
-WARM_UPS = 3  # executions of a unit before it is recorded, so that everything allocated at first use exists
+WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
 
 
 @dataclass
@@ -29,23 +29,23 @@ class Phase:
 
     Args:
         work: executes it.
-        recordable: whether all data that change from round to round are in tensors with fixed addresses.
+        capturable: whether all data that changes from round to round is in tensors with fixed addresses.
     """
 
     work: Work
-    recordable: bool
+    capturable: bool
 
 
 @dataclass
-class Recording:
-    """A recorded unit of turns.
+class CapturedUnit:
+    """A captured unit of turns.
 
     Args:
-        works: called in order to replay it.
+        callables: called in order to replay it.
         losses: the tensors that receive each turn's losses.
     """
 
-    works: list[Work]
+    callables: list[Work]
     losses: dict[int, Tensor]
 
 
@@ -55,8 +55,8 @@ class Engine:
     Args:
         game: its networks are moved to the device.
         setup: device, precision and the other execution settings.
-        notify: called once with each setting that had to be changed.
-        recorder: records turns; None for CUDA graphs if `setup.capture`, else no recording.
+        notify: called with a message whenever a setting has to be changed.
+        capture_backend: captures turns; None for CUDA graphs if `setup.capture`, else no capture.
         processes: the processes that train this game together; None for a single process.
     """
 
@@ -66,7 +66,7 @@ class Engine:
         setup: Setup,
         *,
         notify: Callable[[str], None] = lambda text: None,
-        recorder: Recorder | None = None,
+        capture_backend: CaptureBackend | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.game, self.setup, self.notify = game, setup, notify
@@ -95,13 +95,13 @@ class Engine:
         self.has_convolutions = any(
             isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for net in game.modules().values() for module in net.modules()
         )
-        self.rate_factor = 1.0
+        self.lr_scale = 1.0
         self.micro_batch = setup.micro_batch
-        self.recorder = recorder or (CudaGraphs(self.device) if setup.capture else None)
+        self.capture_backend = capture_backend or (CudaGraphs(self.device) if setup.capture else None)
         self.compiled = self._compile() if setup.compile else None
         self._trainable: frozenset[str] | None = None
-        # By turns and shapes of a unit: its recording, or how often it was executed without one.
-        self._recordings: dict[Hashable, int | Recording] = {}
+        # By turns and shapes of a unit: the captured unit, or how often it was executed before capture.
+        self._captured: dict[Hashable, int | CapturedUnit] = {}
         self._clock, self._batches = CapturedClock(self.device), StaticBatches()
 
     # --- a unit of turns -----------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Engine:
                 moved[name] = value.to(torch.get_default_dtype()).div_(127.5).sub_(1)
             if value.dim() == 4 and self.setup.layout == "contiguous":
                 moved[name] = moved[name].contiguous()
-        return moved if self.recorder is None else self._batches.put(moved)
+        return moved if self.capture_backend is None else self._batches.put(moved)
 
     def _to_device(self, value: Tensor) -> Tensor:
         """Copies without synchronising. The copy may read host memory after this returns, so that is pinned first."""
@@ -134,49 +134,51 @@ class Engine:
             The losses, detached, in the order of the turns and their terms: (terms,).
         """
         losses: dict[int, Tensor] = {}
-        if self.recorder is None:
+        if self.capture_backend is None:
             for phase in self._phases(turns, batch, clock, losses):
                 phase.work()
             return torch.cat(list(losses.values()))
-        key = (*map(id, turns), self.game.shape(clock), *(value.shape for value in batch.values()))
-        entry = self._recordings.get(key, 0)
+        key = (*map(id, turns), self.game.capture_key(clock), *(value.shape for value in batch.values()))
+        entry = self._captured.get(key, 0)
         self._clock.set(clock)
         for turn in turns:
             self._schedule(turn, clock)
         if isinstance(entry, int) and entry >= WARM_UPS:
-            entry = self._record(key, turns, batch, clock)
-        if isinstance(entry, Recording):
-            for work in entry.works:
-                work()
+            entry = self._capture(key, turns, batch, clock)
+        if isinstance(entry, CapturedUnit):
+            for run in entry.callables:
+                run()
             return torch.cat(list(entry.losses.values()))
-        for phase in self._phases(turns, batch, self._clock if self.recorder else clock, losses):
-            self.recorder.warm_up(phase.work) if self.recorder and phase.recordable else phase.work()
-        self._recordings[key] = entry + 1
+        for phase in self._phases(turns, batch, self._clock if self.capture_backend else clock, losses):
+            self.capture_backend.warm_up(phase.work) if self.capture_backend and phase.capturable else phase.work()
+        self._captured[key] = entry + 1
         return torch.cat(list(losses.values()))
 
-    def _record(self, key: Hashable, turns: Sequence[Turn], batch: Batch, clock: Clock) -> int | Recording:
-        """Records the unit. If that fails, notifies, switches recording off and returns 0."""
-        assert self.recorder is not None
+    def _capture(self, key: Hashable, turns: Sequence[Turn], batch: Batch, clock: Clock) -> int | CapturedUnit:
+        """Captures the unit. If that fails, notifies, switches capture off and returns 0."""
+        assert self.capture_backend is not None
         losses: dict[int, Tensor] = {}
-        random = self.random()
+        rng_state = self.rng_state()
         try:
-            self._clock.set(clock, recording=True)
-            works: list[Work] = []
+            self._clock.set(clock, capturing=True)
+            callables: list[Work] = []
             for phase in self._phases(turns, batch, self._clock, losses):
-                if phase.recordable:
-                    works.append(self.recorder.record(phase.work))
+                if phase.capturable:
+                    callables.append(self.capture_backend.capture(phase.work))
                 else:
-                    works += [self._restore_gradients(), phase.work] if self.recorder.static_outputs else [phase.work]
-            self._recordings[key] = recording = Recording(works, losses)
-            return recording
+                    callables += (
+                        [self._restore_gradients(), phase.work] if self.capture_backend.static_outputs else [phase.work]
+                    )
+            self._captured[key] = captured = CapturedUnit(callables, losses)
+            return captured
         except (RuntimeError, ValueError) as error:
             self.notify(f"turns cannot be captured, training continues without capture: {str(error).splitlines()[0]}")
-            self.recorder = None
-            self.set_random(random)
+            self.capture_backend = None
+            self.set_rng_state(rng_state)
             return 0
 
     def _restore_gradients(self) -> Work:
-        """Work that sets each `grad` to the tensor that this recording writes; another recording may have replaced it."""
+        """Work that sets each `grad` to the tensor that this captured unit writes; another one may have replaced it."""
         gradients = [(weight, weight.grad) for weights in self.weights.values() for weight in weights]
 
         def restore() -> None:
@@ -188,7 +190,7 @@ class Engine:
     def _phases(self, turns: Sequence[Turn], batch: Batch, clock: Clock, losses: dict[int, Tensor]) -> Iterator[Phase]:
         """The phases of a unit: for each turn the backward pass, which stores its losses, then the step.
 
-        Communication between processes cannot be recorded, and batch normalisation communicates within a pass.
+        Communication between processes cannot be captured, and batch normalisation communicates within a pass.
         """
         unit = Unit(self, turns, batch, clock)
         for number, turn in enumerate(turns):
@@ -196,19 +198,19 @@ class Engine:
             def backward(number: int = number) -> None:
                 losses[number] = unit.backward(number)
 
-            yield Phase(backward, recordable=self.processes.world_size == 1)
-            recordable = self.processes.world_size == 1 and not any(
+            yield Phase(backward, capturable=self.processes.world_size == 1)
+            capturable = self.processes.world_size == 1 and not any(
                 has_host_schedule(self.game.players[name].optimiser) for name in turn.movers
             )
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)
 
-            yield Phase(step, recordable=recordable)
+            yield Phase(step, capturable=capturable)
 
     def _step(self, turn: Turn, clock: Clock) -> None:
         self.processes.all_reduce_mean(weight.grad for name in turn.movers for weight in self.weights[name])
-        if self.recorder is None:
+        if self.capture_backend is None:
             self._schedule(turn, clock)
         for name in turn.movers:
             self.optimisers[name].step()
@@ -238,7 +240,7 @@ class Engine:
             for group in self.optimisers[name].param_groups:
                 for key in ("lr", "momentum"):
                     if callable(schedule := getattr(spec, key, None)):
-                        value = schedule(clock) * (self.rate_factor if key == "lr" else 1.0)
+                        value = schedule(clock) * (self.lr_scale if key == "lr" else 1.0)
                         if isinstance(group[key], Tensor):
                             group[key].fill_(value)
                         else:
@@ -248,14 +250,14 @@ class Engine:
 
     def scale_learning_rates(self, factor: float) -> None:
         """Sets every learning rate to `factor` times the recipe's, from now on; `state` includes the factor."""
-        self.rate_factor = factor
+        self.lr_scale = factor
         for name, optimiser in self.optimisers.items():
             spec = self.game.players[name].optimiser
             assert spec is not None
             if not callable(spec.lr):
                 for group in optimiser.param_groups:
                     group["lr"] = spec.lr * factor
-        self._recordings.clear()  # recordings contain the old rates and the optimisers' old tensors
+        self._captured.clear()  # captured units contain the old rates and the optimisers' old tensors
 
     # --- averages, checks, state ---------------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """Optimisers and random state, as plain types and tensors."""
         optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"optimisers": optimisers, "random": self.random(), "rate": self.rate_factor}
+        return {"optimisers": optimisers, "random": self.rng_state(), "rate": self.lr_scale}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, saved in state["optimisers"].items():
@@ -309,24 +311,24 @@ class Engine:
             groups = [{**group, **values} for group, values in zip(saved["param_groups"], flags, strict=True)]
             optimiser.load_state_dict({**saved, "param_groups": groups})
         self.scale_learning_rates(state.get("rate", 1.0))
-        self.set_random(state["random"])
+        self.set_rng_state(state["random"])
 
-    def random(self) -> dict[str, Tensor]:
+    def rng_state(self) -> dict[str, Tensor]:
         """The state of the random generators that turns use."""
-        random = {"cpu": torch.get_rng_state()}
+        states = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
         elif self.device.type == "mps":
-            random["mps"] = torch.mps.get_rng_state()
-        return random
+            states["mps"] = torch.mps.get_rng_state()
+        return states
 
-    def set_random(self, random: Mapping[str, Tensor]) -> None:
-        """Restores the state from `random()`; the generator of a device that is not in it is left alone."""
-        torch.set_rng_state(random["cpu"])
-        if self.device.type == "cuda" and "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], self.device)
-        elif self.device.type == "mps" and "mps" in random:
-            torch.mps.set_rng_state(random["mps"])
+    def set_rng_state(self, states: Mapping[str, Tensor]) -> None:
+        """Restores the result of `rng_state()`; the generator of a device that is not in it is left alone."""
+        torch.set_rng_state(states["cpu"])
+        if self.device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.device)
+        elif self.device.type == "mps" and "mps" in states:
+            torch.mps.set_rng_state(states["mps"])
 
 
 class Unit:
@@ -343,7 +345,7 @@ class Unit:
         self.engine, self.turns, self.batch, self.clock = engine, turns, batch, clock
         self.bf16 = engine.setup.precision == "bf16"
         self.round: Round | None = None
-        self.random = engine.random()
+        self.rng_state = engine.rng_state()
         self._split()
 
     def _split(self) -> None:
@@ -378,10 +380,10 @@ class Unit:
             self.round = self._play(number, rows)
         r, last = self.round, number == len(self.turns) - 1
         if len(self.turns) > 1:
-            r = r.again(r.real, r.fake if last else r.fake.detach())
+            r = r.with_samples(r.real, r.fake if last else r.fake.detach())
         engine.set_trainable(frozenset(turn.movers))
         if differentiates_twice(turn):
-            r = r.again(
+            r = r.with_samples(
                 r.real.detach().requires_grad_(), r.fake if r.fake.requires_grad else r.fake.detach().requires_grad_()
             )
         with self._convolutions(differentiates_twice(turn)):
@@ -446,7 +448,7 @@ class Unit:
             )
         else:
             raise error
-        engine.set_random(self.random)
+        engine.set_rng_state(self.rng_state)
         self._split()
 
 
@@ -463,7 +465,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def has_host_schedule(spec: Optimiser | None) -> bool:
-    """Whether the optimiser's step uses scheduled values that cannot be tensors, so that it cannot be recorded."""
+    """Whether the optimiser's step uses scheduled values that cannot be tensors, so that it cannot be captured."""
     if isinstance(spec, Adam):
         return callable(spec.betas[1])
     return any(callable(getattr(spec, key, None)) for key in ("lr", "momentum"))
@@ -479,7 +481,7 @@ def build_optimiser(
         weights: the parameters to optimise.
         device: their device.
         fused: one kernel for all weights instead of a loop over them.
-        capture: whether its step can be recorded.
+        capture: whether its step can be captured.
     """
     start = Clock()
     lr: Any = at(spec.lr, start)

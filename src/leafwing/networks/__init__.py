@@ -24,7 +24,7 @@ def critic(
     max_width: int = 512,
     extra: int = 0,
 ) -> dcgan.Critic | mlp.Critic:
-    """The default critic: DCGAN's for images; for points an MLP with three hidden layers of 8 x width."""
+    """The default discriminator: DCGAN's for images; for points an MLP with three hidden layers of 8 x width."""
     if data.points:
         return mlp.Critic(data, hidden=(8 * width,) * 3)
     return dcgan.Critic(data, width, norm=norm, activation=activation, max_width=max_width, extra=extra)

@@ -1,4 +1,4 @@
-"""Encoders from images to latents, and critics of image-latent pairs."""
+"""Encoders from images to latents, and discriminators of image-latent pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leafwing.networks.layers import dcgan_weights
 
 
 class Encoder(nn.Module):
-    """Images (n, channels, height, width) -> (n, outputs): DCGAN's critic with another output layer.
+    """Images (n, channels, height, width) -> (n, outputs): DCGAN's discriminator with another output layer.
 
     Args:
         data: format of the images.
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
 class JointCritic(nn.Module):
     """Images (n, channels, height, width) and latents (n, latent) -> scores (n,).
 
-    The image passes DCGAN's critic, the latent one layer; two further layers process both.
+    The image passes through DCGAN's discriminator, the latent through one layer; two further layers process both.
 
     Args:
         data: format of the images.

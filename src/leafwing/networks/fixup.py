@@ -72,7 +72,9 @@ def stages(data: DataSpec, width: int, max_width: int, factor: float) -> tuple[l
 
 
 class Generator(nn.Module):
-    """Latents (n, latent) -> images (n, channels, height, width), without an output activation: only the critic keeps them in range.
+    """Latents (n, latent) -> images (n, channels, height, width).
+
+    There is no output activation: only the discriminator keeps the values in range.
 
     Args:
         data: format of the images.

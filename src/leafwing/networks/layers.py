@@ -131,7 +131,7 @@ class SelfAttention(nn.Module):
 
 
 def dcgan_weights(module: nn.Module) -> None:
-    """Convolutions and linear layers N(0, .02), biases 0 (arXiv:1511.06434, section 4), normalisation N(1, .02) as in its code."""
+    """Convolutions and linear layers N(0, 0.02), biases 0 (arXiv:1511.06434, section 4), normalisation N(1, 0.02) as in its code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:

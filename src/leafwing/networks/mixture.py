@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Component(nn.Module):
-    """A generator with a flag whether its training has started; before that it is not part of the mixture.
+    """A generator with a flag that says whether its training has started; before that it is not part of the mixture.
 
     Args:
         net: the generator.

@@ -1,1 +1,1 @@
-"""Orthogonal building blocks: each file is one aspect of a paper's method section. No networks, no training."""
+"""Building blocks of recipes: each file is one aspect of a paper's method section. No generators, discriminators or training."""

@@ -40,10 +40,10 @@ class ConditionalGenerator(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """D(x, y) = D([x, y]): the condition as constant channels, one per number. arXiv:1411.1784, as in DCGAN implementations.
+    """D(x, y) = D([x, y]): the condition as constant feature maps, one per component. arXiv:1411.1784, as in DCGAN implementations.
 
     Args:
-        net: a critic whose input channels include the size of the condition.
+        net: a discriminator whose input channels include the size of the condition.
         classes: number of classes; 0 for attributes alone.
     """
 
@@ -59,7 +59,7 @@ class Concatenation(nn.Module):
 
 
 class Trunk(Protocol):
-    """A critic split into features and score."""
+    """A discriminator split into features and score."""
 
     def features(self, x: Tensor) -> Tensor: ...
     def score(self, features: Tensor) -> Tensor: ...
@@ -68,10 +68,10 @@ class Trunk(Protocol):
 class Projection(nn.Module):
     """D(x, y) = psi(phi(x)) + <V y, phi(x)>. Miyato & Koyama 2018, arXiv:1802.05637, eq. 6.
 
-    V has a column for each number of the condition; for labels it is an embedding, which is equivalent to the product.
+    V has a column for each component of the condition; for labels it is an embedding, which is equivalent to the product.
 
     Args:
-        net: a critic with `features(x)` -> (n, features) or (n, features, h, w), and `score(features)` -> (n,).
+        net: a discriminator with `features(x)` -> (n, features) or (n, features, h, w), and `score(features)` -> (n,).
         features: number of features; maps are summed over positions, as in the paper.
         classes: number of classes; 0 for attributes alone.
         attributes: number of attributes; 0 for labels alone.

@@ -1,6 +1,6 @@
-"""Adversarial losses of critic and generator: pure functions of the scores of real and fake samples.
+"""Adversarial losses of discriminator and generator: pure functions of the scores of real and fake samples.
 
-A score is the critic's raw output, before any sigmoid. Penalties live in `penalties`.
+A score is the discriminator's raw output, before any sigmoid. Penalties live in `penalties`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Objective:
     """The losses of both sides.
 
     Args:
-        critic: scores -> the critic's loss, a scalar.
+        critic: scores -> the discriminator's loss, a scalar.
         generator: scores -> the generator's loss, a scalar.
     """
 
@@ -88,7 +88,7 @@ def smoothed(target: float = 0.9) -> Objective:
     One-sided label smoothing: Salimans et al. 2016, arXiv:1606.03498, section 3.4.
 
     Args:
-        target: the critic's target probability for real samples.
+        target: the discriminator's target probability for real samples.
     """
     return Objective(
         critic=lambda s: (
@@ -126,7 +126,7 @@ def ranking(margin: float) -> Objective:
 
 @dataclass(frozen=True)
 class Divergence:
-    """An f-divergence: T(v) is the critic's output for its score v, and f*(T(v)) the loss on fakes.
+    """An f-divergence: T(v) is the discriminator's output for its score v, and f*(T(v)) the loss on fakes.
 
     Args:
         activation: v -> T(v) = g_f(v).
@@ -168,8 +168,8 @@ def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Objective:
     """D: 1/2 (s(x) - b)^2 + 1/2 (s(G) - a)^2; G: 1/2 (s(G) - c)^2. Mao et al. 2016, arXiv:1611.04076, eq. 2.
 
     Args:
-        a: the critic's target for fakes.
-        b: the critic's target for reals.
+        a: the discriminator's target for fakes.
+        b: the discriminator's target for reals.
         c: the generator's target for fakes.
     """
     return Objective(

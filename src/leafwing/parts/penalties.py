@@ -13,7 +13,7 @@ from leafwing.game import Nets, Prior, Round, Scheduled, Term, at, scores, to_fp
 
 
 def slope(score: Tensor, samples: Tensor) -> Tensor:
-    """Gradient of each score with respect to its own sample, flattened to (n, numbers per sample); differentiable again."""
+    """Gradient of each score with respect to its own sample, flattened to (n, elements per sample); differentiable again."""
     (gradient,) = torch.autograd.grad(score.sum(), samples, create_graph=True)
     return gradient.flatten(1)
 
@@ -112,15 +112,15 @@ class HistoricalAverage(nn.Module):
         self.mean += (self._weights(getattr(nets, self.player)) - self.mean) / self.count
 
 
-class FormerPair(nn.Module):
-    """weight * E max(0, s'(G'(z)) + margin - s(x)): D must score real samples above the scores of the previous stage's D for its G.
+class PreviousStageRanking(nn.Module):
+    """weight * E max(0, s'(G'(z)) + margin - s(x)): D must score real samples higher than the previous stage's D scores its fakes.
 
-    Juefei-Xu et al. 2017, arXiv:1704.04865. `follow_g` and `follow_d` copy the current weights, so they must be in the `after` of the
-    turns whose final state is the reference.
+    Juefei-Xu et al. 2017, arXiv:1704.04865. `snapshot_g` and `snapshot_d` copy the current weights, so they must be in the
+    `after` of the turns whose final state is the reference.
 
     Args:
         g: the current generator.
-        d: the current critic.
+        d: the current discriminator.
         prior: the generator's prior.
         margin: the margin.
         weight: weight of the term.
@@ -132,14 +132,14 @@ class FormerPair(nn.Module):
         self.prior, self.margin, self.weight = prior, margin, weight
 
     def forward(self, r: Round) -> Tensor:
-        former = scores(self.D(self.G(self.prior(len(r.real), r.real.device))))
-        return self.weight * relu(former + self.margin - r.real_score).mean()
+        previous = scores(self.D(self.G(self.prior(len(r.real), r.real.device))))
+        return self.weight * relu(previous + self.margin - r.real_score).mean()
 
-    def follow_g(self, nets: Nets) -> None:
+    def snapshot_g(self, nets: Nets) -> None:
         """Copies the current weights of G."""
         self._copy(self.G, nets.G)
 
-    def follow_d(self, nets: Nets) -> None:
+    def snapshot_d(self, nets: Nets) -> None:
         """Copies the current weights of D."""
         self._copy(self.D, nets.D)
 

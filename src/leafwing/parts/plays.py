@@ -14,7 +14,7 @@ from leafwing.parts.objectives import Objective
 def sampling(prior: Prior, *conditions: str) -> Play:
     """G generates fakes from new latents, D scores them; both are conditioned on the batch's fields named in `conditions`.
 
-    Real and fake samples pass D as separate batches, so that batch statistics do not mix them.
+    Real and fake samples pass through D as separate batches, so that batch statistics do not mix them.
     """
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
@@ -45,7 +45,7 @@ def duel(
         objective: the adversarial losses.
         critic: further loss terms of D.
         generator: further loss terms of G.
-        n_critic: D turns per G turn, or a function of the clock.
+        n_critic: D updates per G update, or a function of the clock.
         after: applied to the networks after each step of D.
         after_generator: applied to the networks after each step of G.
         same_round: G's loss uses the fakes of D's last turn, as in many implementations, instead of new ones, as in the algorithm:
@@ -60,12 +60,12 @@ def duel(
 
 
 class Packed(nn.Module):
-    """A critic that judges several samples at once: (n, channels, ...) -> scores (n / together,). Lin et al. 2017, arXiv:1712.04086.
+    """A discriminator of several samples at once: (n, channels, ...) -> scores (n / packing,). Lin et al. 2017, arXiv:1712.04086.
 
-    If n is not divisible, the first samples are repeated.
+    If n is not divisible by `packing`, the first samples are repeated.
 
     Args:
-        net: a critic whose samples have `packing` times as many channels.
+        net: a discriminator whose samples have `packing` times as many channels.
         packing: number of samples judged at once.
     """
 

@@ -9,7 +9,7 @@ from leafwing.game import Clock
 
 
 def cosine(start: float, end: float) -> Callable[[Clock], float]:
-    """From start to end over the whole training along half a cosine. Loshchilov & Hutter 2016, arXiv:1608.03983, eq. 5."""
+    """From start to end over all of training along half a cosine. Loshchilov & Hutter 2016, arXiv:1608.03983, eq. 5."""
     return lambda clock: end + (start - end) * (1 + cos(pi * clock.progress)) / 2
 
 

@@ -121,7 +121,7 @@ class Card:
 
         Args:
             values: options set by the user.
-            points: whether the data are points.
+            points: whether the data set consists of points.
 
         Raises:
             LeafwingError: unknown option (with suggestions) or invalid value.
@@ -192,8 +192,8 @@ def describe(recipe: str) -> Card:
     special = _points(path, tree)
     checked = card.resolve(special)
     options = tuple(
-        replace(one, help=f"{one.help} For points: {checked[one.name]}.") if one.name in special else one
-        for one in card.options
+        replace(option, help=f"{option.help} For points: {checked[option.name]}.") if option.name in special else option
+        for option in card.options
     )
     return replace(card, options=options, points={name: checked[name] for name in special})
 

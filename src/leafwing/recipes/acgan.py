@@ -5,7 +5,7 @@ G is conditioned on a class label; D has an auxiliary classifier head, and both 
 The classification loss L_C is added to the GAN loss L_S: for D on real images, for G on generated ones. In the paper (equations
 2 and 3) D also minimises it on generated images, so that G and D can agree on features that identify a class to nobody else:
 the option `class_fakes`. The networks are DCGAN's; the class head is linear on D's last feature map, averaged over positions.
-Adam 2e-4 with beta1 .5 as in the paper.
+Adam 2e-4 with beta1 0.5 as in the paper.
 """
 
 from dataclasses import replace
@@ -64,9 +64,9 @@ def acgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("acgan")
     data.require_labels("acgan")

@@ -53,7 +53,7 @@ def adagan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """Several pairs of DCGAN networks, a critic for their mixture, non-saturating objective with weighted data.
+    """Several pairs of DCGAN networks, a discriminator for their mixture, non-saturating objective with weighted data.
 
     Args:
         components: number of GANs, trained one after another.
@@ -65,9 +65,9 @@ def adagan(
         lr_g: learning rate of each G.
         lr_d: learning rate of each D and of C.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of each G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z, boosts = priors.by_name(prior, latent), weights == "boost" and components > 1
     pairs = [("G", "D"), *((f"G{t}", f"D{t}") for t in range(2, components + 1))]

@@ -1,11 +1,11 @@
 """alpha-GAN. Rosca et al. 2017, Variational Approaches for Auto-Encoding Generative Adversarial Networks, arXiv:1706.04987
 
-An autoencoder with two critics: D separates real images from samples and reconstructions, C prior latents from codes.
+An autoencoder with two discriminators: D separates real images from samples and reconstructions, C prior latents from codes.
 
 E and G minimise lambda times the mean absolute reconstruction error; E also fools C, and G fools D with samples and with
 reconstructions. C's loss has the prior as its real side and codes as its fake side: algorithm 1 in the paper's first version
-has them swapped. Adam 8e-4 with betas (.5, .9) as in a third-party implementation (V. Shepardson), two turns of E and G per
-turn of D and of C as in its example; no batch normalisation in C. The networks are DCGAN's; C is an MLP.
+has them swapped. Adam 8e-4 with betas (0.5, 0.9) as in a third-party implementation (V. Shepardson), two updates of E and G
+per update of D and of C as in its example; no batch normalisation in C. The networks are DCGAN's; C is an MLP.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ def alpha_gan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an encoder, an image critic and a latent critic.
+    """DCGAN networks, an encoder, an image discriminator and a latent discriminator.
 
     Args:
         reconstruction: weight of the reconstruction loss (mean absolute error).
@@ -50,23 +50,23 @@ def alpha_gan(
         lr_d: learning rate of D and C.
         beta1: Adam's beta1.
         beta2: Adam's beta2.
-        n_generator: turns of E and G per round.
-        n_critic: turns of D and C per round.
+        n_generator: updates of E and G per round.
+        n_critic: updates of D and C per round.
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("alpha_gan")
     z = priors.Normal(latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         latents, code = z(batch.n, batch.image.device), nets.E(batch.image)
-        facts = {"latents": latents, "code": code, "copy": nets.G(code)}
-        return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, **facts)
+        extras = {"latents": latents, "code": code, "reconstruction": nets.G(code)}
+        return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, **extras)
 
-    def copied(r: Any) -> Tensor:
-        return reconstruction * (to_fp32(r.copy) - r.real).abs().mean()
+    def reconstruction_loss(r: Any) -> Tensor:
+        return reconstruction * (to_fp32(r.reconstruction) - r.real).abs().mean()
 
-    def codes(r: Any) -> Tensor:
+    def code_loss(r: Any) -> Tensor:
         return softplus(-to_fp32(r.nets.C(r.latents))).mean() + softplus(to_fp32(r.nets.C(r.code))).mean()
 
     widths = [latent, 8 * width, 8 * width]
@@ -85,9 +85,9 @@ def alpha_gan(
                 "E G",
                 play,
                 [
-                    Term("copy", copied),
+                    Term("copy", reconstruction_loss),
                     Term("codes", lambda r: softplus(-to_fp32(r.nets.C(r.code))).mean()),
-                    Term("copies", lambda r: softplus(-to_fp32(r.judge(r.copy))).mean()),
+                    Term("copies", lambda r: softplus(-to_fp32(r.judge(r.reconstruction))).mean()),
                     Term("adversarial", non_saturating.generator),
                 ],
                 repeat=n_generator,
@@ -97,11 +97,11 @@ def alpha_gan(
                 play,
                 [
                     Term("adversarial", non_saturating.critic),
-                    Term("copies", lambda r: softplus(to_fp32(r.judge(r.copy))).mean()),
+                    Term("copies", lambda r: softplus(to_fp32(r.judge(r.reconstruction))).mean()),
                 ],
                 repeat=n_critic,
             ),
-            Turn("C", play, [Term("codes", codes)], repeat=n_critic),
+            Turn("C", play, [Term("codes", code_loss)], repeat=n_critic),
         ],
         abilities=replace(generating(z), encode=lambda nets, x: nets.E(x)),
         batch=batch,

@@ -3,10 +3,10 @@
 G is trained to produce samples on D's decision boundary, where D is undecided, rather than samples that D classifies as real.
 
 In the continuous form D is trained as in the GAN and G minimises half the square of D's score. The discrete form is for binary
-images, and the data are binarised: G outputs the probability of each pixel being on, `draws` images are sampled per latent, and
+images, and the data is binarised: G outputs the probability of each pixel being on, `draws` images are sampled per latent, and
 G minimises their negative log-likelihoods, each weighted by exp(s) normalised over the samples of its latent (section 2.3); the
-images shown to users are the most likely ones. The networks are DCGAN's; learning rates, latent and draws are those of the
-authors' code, which shows D all draws where we show it one.
+images shown to users are the most likely ones. The networks are DCGAN's; learning rates, latent dimension and draws are
+those of the authors' code, which shows D all draws; here D sees one.
 """
 
 from dataclasses import replace
@@ -52,37 +52,37 @@ def bgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
-    play, objective, able = sampling(z), boundary_seeking, generating(z)
+    play, objective, abilities = sampling(z), boundary_seeking, generating(z)
 
-    def light(numbers: Tensor) -> Tensor:
-        """1 where a number is more than 0, else -1."""
-        return (numbers > 0).to(numbers.dtype) * 2 - 1
+    def binarise(values: Tensor) -> Tensor:
+        """1 where a value is positive, else -1."""
+        return (values > 0).to(values.dtype) * 2 - 1
 
-    def drawing(nets: Nets, batch: Batch, clock: Clock) -> Round:
+    def discrete_play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         mean = to_fp32(nets.G(z(batch.n, batch.image.device)))[:, None]  # mean of a pixel in {-1, 1}: (n, 1, ...)
-        samples = light(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
-        return Round(nets, light(batch.image), samples[:, 0], nets.D, mean=mean, samples=samples, clock=clock)
+        samples = binarise(mean + 1 - 2 * torch.rand(batch.n, draws, *data.shape, device=mean.device))
+        return Round(nets, binarise(batch.image), samples[:, 0], nets.D, mean=mean, samples=samples, clock=clock)
 
-    def likely(r: Any) -> Tensor:
+    def discrete_loss(r: Any) -> Tensor:
         weights = to_fp32(r.judge(r.samples.flatten(0, 1))).unflatten(0, (-1, draws)).softmax(1)
-        likelihood = ((1 + r.samples * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
-        return -(weights * likelihood).sum(1).mean()
+        log_likelihood = ((1 + r.samples * r.mean) / 2).clamp_min(1e-6).log().flatten(2).sum(2)
+        return -(weights * log_likelihood).sum(1).mean()
 
     if discrete:
         data.require_images("bgan in its discrete form")
-        play, objective = drawing, Objective(boundary_seeking.critic, likely)
-        able = replace(able, generate=lambda nets, latents, label: light(nets.G(latents)))
+        play, objective = discrete_play, Objective(boundary_seeking.critic, discrete_loss)
+        abilities = replace(abilities, generate=lambda nets, latents, label: binarise(nets.G(latents)))
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(networks.critic(data, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(play, objective, n_critic=n_critic),
-        abilities=able,
+        abilities=abilities,
         batch=batch,
     )

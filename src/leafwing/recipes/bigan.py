@@ -1,10 +1,10 @@
 """BiGAN. Donahue, Krahenbuhl & Darrell 2016, Adversarial Feature Learning, arXiv:1605.09782
 
-Adds an encoder: the critic sees images paired with latents, and cannot tell (x, E(x)) from (G(z), z) only if E inverts G.
+Adds an encoder: the discriminator sees images paired with latents, and cannot tell (x, E(x)) from (G(z), z) only if E inverts G.
 
 With a stochastic encoder this is ALI (Dumoulin et al. 2016, Adversarially Learned Inference, arXiv:1606.00704), which samples
-E(x) from a Gaussian whose mean and log-variance the encoder predicts. G and E take their turn together. The networks are
-DCGAN's, where BiGAN uses MLPs on MNIST and ALI has dropout, and maxout for CIFAR-10; Adam 2e-4 with beta1 .5 (ALI: 1e-4).
+E(x) from a Gaussian whose mean and log-variance the encoder predicts. G and E are updated together. The networks are
+DCGAN's, where BiGAN uses MLPs on MNIST and ALI has dropout, and maxout for CIFAR-10; Adam 2e-4 with beta1 0.5 (ALI: 1e-4).
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ def bigan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an encoder, a critic of image-latent pairs.
+    """DCGAN networks, an encoder, a discriminator of image-latent pairs.
 
     Args:
         encoder: deterministic (BiGAN) or stochastic (ALI).
@@ -47,9 +47,9 @@ def bigan(
         lr_g: learning rate of G and E.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per turn of G and E.
+        n_critic: D updates per update of G and E.
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("bigan")
     z, stochastic = priors.by_name(prior, latent), encoder == "stochastic"

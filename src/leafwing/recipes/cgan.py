@@ -3,9 +3,9 @@
 G and D are both conditioned on the class: one latent gives the same style in every class.
 
 The objective is the paper's; the networks are DCGAN's instead of its MLPs. The condition (a label, attributes, or both as one
-vector) is concatenated to G's latent. D uses a projection (Miyato & Koyama 2018, arXiv:1802.05637) or concatenation, one
-constant channel per number, as in DCGAN implementations; the paper feeds image and condition through a hidden layer each and
-joins those.
+vector) is concatenated to G's latent. D uses a projection (Miyato & Koyama 2018, arXiv:1802.05637) or concatenation with
+one constant feature map per component, as in DCGAN implementations; the paper feeds image and condition through a hidden layer
+each and concatenates the results.
 """
 
 from typing import Literal
@@ -37,7 +37,8 @@ def cgan(
     """Class- or attribute-conditional DCGAN networks, non-saturating objective.
 
     Args:
-        condition_on: what G and D are conditioned on: label, attributes or both; auto: label if the data have labels, else attributes.
+        condition_on: what G and D are conditioned on: label, attributes or both; auto: the label if there are
+            labels, else attributes.
         conditioning: how D receives the condition: projection or concatenation.
         latent: dimension of the latent vector.
         prior: distribution of the latents.
@@ -46,9 +47,9 @@ def cgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("cgan")
     if condition_on == "auto":

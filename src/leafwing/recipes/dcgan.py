@@ -3,7 +3,7 @@
 Strided convolutions, batch normalisation, ReLU in G and leaky ReLU in D: the first recipe to try on images.
 
 The paper's guidelines: no pooling, no fully connected hidden layers, batch normalisation everywhere except G's output and D's
-input, N(0, .02) weights, Adam 2e-4 with beta1 .5, batch size 128. D and G take one turn each; as in the authors' Torch code,
+input, N(0, 0.02) weights, Adam 2e-4 with beta1 0.5, batch size 128. D and G are updated once each; as in the authors' Torch code,
 G's loss uses the same generated images that D was trained on.
 """
 
@@ -38,11 +38,11 @@ def dcgan(
         width: channels of the layers next to the image (paper: 128); doubles each time the resolution halves.
         max_width: maximum number of channels in any layer (paper: 1024).
         lr_g: learning rate of G.
-        lr_d: learning rate of D (the Meow generator's code: 5e-5).
+        lr_d: learning rate of D (A. Jolicoeur-Martineau's Meow generator for cat faces, 2017: 5e-5).
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("dcgan")
     z = priors.by_name(prior, latent)

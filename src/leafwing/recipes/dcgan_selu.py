@@ -1,10 +1,10 @@
 """SELU-DCGAN. Klambauer et al. 2017, Self-Normalizing Neural Networks, arXiv:1706.02515
 
-DCGAN with SELU in place of batch normalisation and ReLU in both networks: the Meow generator's setup for 128 px.
+DCGAN with SELU in place of batch normalisation and ReLU in both networks, as in the Meow generator for 128 px.
 
-Networks and learning rates are those of A. Jolicoeur-Martineau's "Meow generator" (2017): the width doubles down to 4x4 (1,024
-channels at 128 px), and D's learning rate is a quarter of G's. Weights are initialised from N(0, .02) as there; the SELU paper
-prescribes N(0, 1/fan-in).
+Networks and learning rates are those of A. Jolicoeur-Martineau's Meow generator (cat faces, 2017): the width doubles down to
+4x4 (1,024 channels at 128 px), and D's learning rate is a quarter of G's. Weights are initialised from N(0, 0.02) as there; the
+SELU paper prescribes N(0, 1/fan-in).
 """
 
 from typing import Literal
@@ -40,9 +40,9 @@ def dcgan_selu(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the source.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("dcgan_selu")
     z = priors.by_name(prior, latent)

@@ -1,10 +1,10 @@
 """EBGAN. Zhao, Mathieu & LeCun 2016, Energy-based Generative Adversarial Network, arXiv:1609.03126
 
-The critic is an autoencoder and its reconstruction error is the energy: low on data, at least a margin elsewhere.
+The discriminator is an autoencoder and its reconstruction error is the energy: low on data, at least a margin elsewhere.
 
 G may be penalised for fakes whose *codes* point in the same direction (the pull-away term, section 2.4; some implementations
 use the images themselves). The energy is the mean squared error per pixel in [-1, 1], so a margin of 1 is large. The networks
-are DCGAN's, the decoder mirrors the encoder; Adam 2e-4 with beta1 .5. The paper's margin for MNIST is 10, on the norm of the
+are DCGAN's, the decoder mirrors the encoder; Adam 2e-4 with beta1 0.5. The paper's margin for MNIST is 10, on the norm of the
 error rather than its mean square.
 """
 
@@ -55,7 +55,7 @@ def ebgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an autoencoder as critic, hinge loss on the energy.
+    """DCGAN networks, an autoencoder as discriminator, hinge loss on the energy.
 
     Args:
         margin: energy above which fakes no longer contribute to D's loss.
@@ -67,9 +67,9 @@ def ebgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("ebgan")
     z = priors.by_name(prior, latent)

@@ -1,6 +1,6 @@
 """f-GAN. Nowozin et al. 2016, Training Generative Neural Samplers using Variational Divergence Minimization, arXiv:1606.00709
 
-Any f-divergence defines a GAN: the critic maximises a variational lower bound on it, the generator minimises that bound.
+Any f-divergence defines a GAN: the discriminator maximises a variational lower bound on it, the generator minimises that bound.
 
 The divergence is selected by name. By default G minimises the alternative loss recommended in section 3.2 of the paper instead
 of the bound itself. Networks and learning rates are DCGAN's; for points both networks are MLPs with three hidden layers of 8 x
@@ -48,9 +48,9 @@ def fgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
     return Game(

@@ -4,7 +4,7 @@ The original: two multi-layer perceptrons, for small images and for points.
 
 Sizes are those of the authors' MNIST model: two ReLU layers in G, two maxout layers with dropout in D, SGD with increasing
 momentum, batch size 100; pixels are in [-1, 1] (tanh) where theirs are in [0, 1] (sigmoid), and the latent is U(-1, 1). With
-their learning rate, .1, training on such images of 32 px diverges to NaN within 10,000 images; the default here is a fifth of
+their learning rate, 0.1, training on such images of 32 px diverges to NaN within 10,000 images; the default here is a fifth of
 that. The learning rate decays by a factor of 1.000004 per update. On points, small networks, Adam at 1e-3 and no dropout work
 better: those are the defaults in `POINTS`.
 """
@@ -52,13 +52,13 @@ def gan(
         width_d: maxout units in each of D's two hidden layers.
         pieces: linear pieces per maxout unit.
         dropout: dropout probability of D's hidden units; 0.4 times that for inputs.
-        optimiser: sgd with increasing momentum, or adam with beta1 .5.
+        optimiser: sgd with increasing momentum, or adam with beta1 0.5.
         lr_g: learning rate of G.
         lr_d: learning rate of D.
-        momentum: final momentum of SGD, increased from .5 over 250 epochs of 60,000 images.
-        n_critic: D turns per G turn.
+        momentum: final momentum of SGD, increased from 0.5 over 250 epochs of 60,000 images.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
 

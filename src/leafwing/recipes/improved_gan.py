@@ -4,9 +4,9 @@ DCGAN with the paper's five techniques, each of which can be switched off: they 
 
 G may match the mean of D's last features (3.1) instead of fooling D; D may see how close a sample is to the others of its batch
 (3.2, 100 kernels of dimension 5, as in the code); both may be penalised for leaving the mean of their past weights (3.3); D's
-target for real samples is .9 instead of 1 (3.4); G may use virtual batch normalisation with a fixed reference batch (3.5),
+target for real samples is 0.9 instead of 1 (3.4); G may use virtual batch normalisation with a fixed reference batch (3.5),
 which is saved with the weights. The paper found feature matching better for classifiers and minibatch discrimination better for
-samples, not both. Its released code has no historical averaging; the ImageNet code used a smoothed target of .75.
+samples, not both. Its released code has no historical averaging; the ImageNet code used a smoothed target of 0.75.
 """
 
 from typing import Literal
@@ -82,9 +82,9 @@ def improved_gan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it; the released code averages D, the classifier.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     if reference and data.points:
         raise LeafwingError("recipe improved_gan: networks for points have no normalisation; remove the option 'reference'")

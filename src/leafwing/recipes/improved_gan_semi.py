@@ -91,10 +91,10 @@ def improved_gan_semi(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it.
-        ema_d: the same for D, which classifies; the code's .0001 per step corresponds to 690,000.
-        batch: batch size (real images per turn).
+        ema_d: the same for D, which classifies; the code's 0.0001 per step corresponds to 690,000.
+        batch: batch size (real images per update).
     """
     data.require_images("improved_gan_semi")
     data.require_labels("improved_gan_semi")
@@ -106,14 +106,14 @@ def improved_gan_semi(
         return Round(nets, batch.image, fake, nets.D, labelled=labelled, label=label, clock=clock)
 
     classification = Term("class", lambda r: cross_entropy(r.nets.D(r.labelled)[1].float(), r.label))
-    real = Term("adversarial", lambda r: unlabelled * non_saturating.critic(r))
+    adversarial = Term("adversarial", lambda r: unlabelled * non_saturating.critic(r))
     match = feature_matching(lambda r, x: r.nets.D.features(x))
     return Game(
         players={
             "G": Player(Generator(data, latent, width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(data, width), Adam(lr_d, (beta1, 0.999)), ema=ema_d),
         },
-        turns=[Turn("D", play, [classification, real], repeat=n_critic), Turn("G", play, [match])],
+        turns=[Turn("D", play, [classification, adversarial], repeat=n_critic), Turn("G", play, [match])],
         abilities=replace(generating(z), classify=lambda nets, x: nets.D(x)[1]),
         batch=batch,
     )

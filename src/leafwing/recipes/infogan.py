@@ -70,13 +70,13 @@ def infogan(
         lr_g: learning rate of G.
         lr_d: learning rate of D and Q.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("infogan")
-    numbers = {f"code{i}": priors.Uniform(1) for i in range(codes)}
-    z = priors.Product({"noise": priors.by_name(prior, latent), "category": priors.Categorical(categories), **numbers})
+    continuous = {f"code{i}": priors.Uniform(1) for i in range(codes)}
+    z = priors.Product({"noise": priors.by_name(prior, latent), "category": priors.Categorical(categories), **continuous})
     trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)
 
@@ -85,21 +85,21 @@ def infogan(
         code = latents[:, latent:]
         return Round(nets, real=batch.image, fake=nets.G(latents), judge=nets.D, clock=clock, code=code)
 
-    def reading(weight: float) -> list[Term]:
+    def code_terms(weight: float) -> list[Term]:
         def category(r: Any) -> Tensor:
             return weight * cross_entropy(r.fake_heads[:, :categories], r.code[:, :categories])
 
-        def number(r: Any) -> Tensor:
+        def continuous_codes(r: Any) -> Tensor:
             return weight * 0.5 * (r.fake_heads[:, categories:] - r.code[:, categories:]).square().sum(1).mean()
 
-        return [Term("category", category), *([Term("codes", number)] if codes else [])]
+        return [Term("category", category), *([Term("codes", continuous_codes)] if codes else [])]
 
     return Game(
         players={
             "G": Player(networks.generator(data, z.size, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(Critic(trunk, categories + codes), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(play, non_saturating, critic=reading(1), generator=reading(information), n_critic=n_critic),
+        turns=duel(play, non_saturating, critic=code_terms(1), generator=code_terms(information), n_critic=n_critic),
         abilities=generating(z),
         batch=batch,
     )

@@ -3,9 +3,9 @@
 D and G regress D's scores to target values by least squares instead of using a sigmoid cross-entropy.
 
 D's target is b for reals and a for fakes, G's target is c for fakes. (a, b, c) = (0, 1, 1) is the paper's code; (-1, 1, 0)
-minimises a Pearson divergence; (0, 1, 0.5) is the variant that the Meow generator describes and whose own code could not run
-(its options were declared boolean). Networks and learning rates are the Meow generator's; the paper's LSUN model has a latent
-of 1,024 and a learning rate of 1e-3.
+minimises a Pearson divergence; (0, 1, 0.5) is the variant that A. Jolicoeur-Martineau's Meow generator
+(cat faces, 2017) describes, but whose own code could not run (its options were declared boolean). Networks and learning rates
+are the Meow generator's; the paper's LSUN model has a latent dimension of 1,024 and a learning rate of 1e-3.
 """
 
 from typing import Literal
@@ -49,9 +49,9 @@ def lsgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
     return Game(

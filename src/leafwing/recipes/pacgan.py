@@ -1,8 +1,8 @@
 """PacGAN. Lin et al. 2017, PacGAN: The power of two samples in generative adversarial networks, arXiv:1712.04086
 
-The critic judges several samples at once, all real or all fake, so that it can detect a lack of variety among fakes.
+The discriminator judges several samples at once, all real or all fake, so that it can detect a lack of variety among fakes.
 
-Everything else is as in the GAN being packed: here DCGAN's networks and objective, and MLPs on points. Only the critic's first
+Everything else is as in the GAN being packed: here DCGAN's networks and objective, and MLPs on points. Only the discriminator's first
 layer grows.
 """
 
@@ -33,7 +33,7 @@ def pacgan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, a critic that sees packs of samples, non-saturating objective.
+    """DCGAN networks, a discriminator that sees packs of samples, non-saturating objective.
 
     Args:
         packing: number of samples that D judges jointly (m in the paper).
@@ -44,9 +44,9 @@ def pacgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
     d = networks.critic(replace(data, channels=packing * data.channels), width, max_width=max_width)

@@ -54,9 +54,9 @@ def r3gan(
         lr_g: initial learning rate of G.
         lr_d: initial learning rate of D.
         lr_end: final learning rate as a fraction of the initial one.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images (paper: 500 thousand and more); 0 disables it.
-        batch: batch size, real images per turn (paper: 512 at 32 px, 256 above).
+        batch: batch size, real images per update (paper: 512 at 32 px, 256 above).
     """
     z = priors.by_name(prior, latent)
     g = networks.generator(data, latent, width) if data.points else fixup.Generator(data, latent, width, max_width)

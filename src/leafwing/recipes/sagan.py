@@ -3,7 +3,7 @@
 Self-attention relates all positions of a feature map; spectral normalisation in both networks, a higher learning rate for D.
 
 Attention is applied at 32x32, or at half the image size where that is smaller; its weight gamma starts at 0. Hinge loss, one
-turn of D per turn of G, Adam with betas (0, .9) and learning rates 1e-4 for G and 4e-4 for D. The networks are DCGAN's, D
+D update per G update, Adam with betas (0, 0.9) and learning rates 1e-4 for G and 4e-4 for D. The networks are DCGAN's, D
 without batch normalisation, where the paper's are residual; they are unconditional, while the paper conditions its batch
 normalisation and D on the class. h keeps all channels, f and g an eighth; in the paper's later version h has an eighth too and
 a fourth convolution restores the width, and the authors' code pools keys and values.
@@ -45,9 +45,9 @@ def sagan(
         lr_d: learning rate of D.
         beta1: Adam's beta1.
         beta2: Adam's beta2.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size, real images per turn (paper: 256).
+        batch: batch size, real images per update (paper: 256).
     """
     data.require_images("sagan")
     z = priors.by_name(prior, latent)

@@ -1,9 +1,9 @@
 """SN-GAN. Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957
 
-The critic's weight matrices are divided by their largest singular value, which bounds its Lipschitz constant at little cost.
+The discriminator's weight matrices are divided by their largest singular value, which bounds its Lipschitz constant at little cost.
 
-One power iteration per forward pass, hinge loss, Adam 2e-4 with beta1 .5 and one turn of D per turn of G: setting C of the
-paper's table 1. The networks are DCGAN's, the critic without batch normalisation.
+One power iteration per forward pass, hinge loss, Adam 2e-4 with beta1 0.5 and one D update per G update: setting C of the
+paper's table 1. The networks are DCGAN's, the discriminator without batch normalisation.
 """
 
 from typing import Literal
@@ -32,7 +32,7 @@ def sngan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, spectrally normalised critic, hinge loss.
+    """DCGAN networks, spectrally normalised discriminator, hinge loss.
 
     Args:
         latent: dimension of the latent vector.
@@ -42,16 +42,16 @@ def sngan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         beta1: Adam's beta1.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
-    critic = networks.critic(data, width, norm="none", max_width=max_width).apply(spectral)
+    d = networks.critic(data, width, norm="none", max_width=max_width).apply(spectral)
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
-            "D": Player(critic, Adam(lr_d, (beta1, 0.999))),
+            "D": Player(d, Adam(lr_d, (beta1, 0.999))),
         },
         turns=duel(sampling(z), hinge, n_critic=n_critic),
         abilities=generating(z),

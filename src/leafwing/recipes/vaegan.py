@@ -1,14 +1,15 @@
 """VAE-GAN. Larsen et al. 2015, Autoencoding beyond pixels using a learned similarity metric, arXiv:1512.09300
 
-A variational autoencoder whose decoder is a GAN generator, with a reconstruction loss in the critic's feature space.
+A variational autoencoder whose decoder is a GAN generator, with a reconstruction loss in the discriminator's feature space.
 
 L_Dis is half the squared error of D's last hidden layer (equation 7). E minimises it plus the KL divergence from the prior,
 without the GAN loss; G minimises gamma times L_Dis and fools D with samples and reconstructions; D is trained on both. RMSprop
-as in the authors' code, whose learning rates decay from .025 in other units; 3e-4 here. Their code also pauses D while its loss
-on real samples or on fakes is below .68 - .35, and G while one is above .68 + .35, unless both would pause: the option `gate`,
-off by default. A paused player's losses are multiplied by 0, and logged so, which avoids a device synchronisation; RMSprop then
-takes no step but its running averages still decay, so the first steps after a pause are larger. Each micro-batch decides
-separately, and so does each process.
+as in the authors' code, whose learning rates decay from 0.025 in other units; 3e-4 here.
+
+Their code also pauses D while its loss on real samples or on fakes is below 0.68 - 0.35, and G while one is above 0.68 + 0.35,
+unless both would pause. This is the option `gate`, off by default. A paused player's losses are multiplied by 0, and logged as
+0, which avoids a device synchronisation. RMSprop then takes no step, but its running averages still decay, so the first steps
+after a pause are larger. Each micro-batch decides separately, and so does each process.
 """
 
 from dataclasses import replace
@@ -25,7 +26,7 @@ from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import generating
 
-BALANCE = 0.68  # as in the authors' code; the loss of an undecided D is log 2 = .69
+BALANCE = 0.68  # as in the authors' code; the loss of an undecided D is log 2 = 0.69
 
 
 def vaegan(
@@ -43,55 +44,55 @@ def vaegan(
     ema: float = 0,
     batch: int = 64,
 ) -> Game:
-    """DCGAN networks, an encoder, reconstruction loss on the critic's features.
+    """DCGAN networks, an encoder, reconstruction loss on the discriminator's features.
 
     Args:
         gamma: weight of L_Dis in G's loss, per feature; the GAN loss has weight 1.
         divergence_weight: weight of the KL divergence from the prior in E's loss.
-        gate: D pauses while its loss is more than this below .68, its value at equilibrium, and G while it is more than this
-            above (authors' code: .35); 0 disables pausing.
+        gate: D pauses while its loss is more than this below 0.68, its value at equilibrium, and G while it is more than this
+            above (authors' code: 0.35); 0 disables pausing.
         latent: dimension of the latent vector, which is normal.
         width: channels of the layers next to the image; doubles each time the resolution halves.
         max_width: maximum number of channels in any layer.
         lr_g: learning rate of G and E.
         lr_d: learning rate of D.
-        n_critic: D turns per turn of E and G.
+        n_critic: D updates per update of E and G.
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     data.require_images("vaegan")
     z = priors.Normal(latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
-        mean, spread = to_fp32(nets.E(batch.image)).chunk(2, dim=1)
-        code = mean + (spread / 2).exp() * torch.randn_like(mean)
+        mean, log_variance = to_fp32(nets.E(batch.image)).chunk(2, dim=1)
+        code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         fake = nets.G(z(batch.n, batch.image.device))
-        facts = {"mean": mean, "spread": spread, "copy": nets.G(code)}
-        return Round(nets, real=batch.image, fake=fake, judge=nets.D, clock=clock, **facts)
+        extras = {"mean": mean, "log_variance": log_variance, "reconstruction": nets.G(code)}
+        return Round(nets, real=batch.image, fake=fake, judge=nets.D, clock=clock, **extras)
 
     def divergence(r: Round) -> Tensor:
-        each = r.mean.square() + r.spread.exp() - 1 - r.spread  # type: ignore[attr-defined]
-        return divergence_weight * each.sum(1).mean() / 2
+        per_element = r.mean.square() + r.log_variance.exp() - 1 - r.log_variance  # type: ignore[attr-defined]
+        return divergence_weight * per_element.sum(1).mean() / 2
 
     def reconstruction(r: Round) -> Tensor:
-        there, here = (to_fp32(r.nets.D.features(x)) for x in (r.real, r.copy))  # type: ignore[attr-defined]
-        return (there - here).square().flatten(1).sum(1).mean() / 2
+        real, reconstructed = (to_fp32(r.nets.D.features(x)) for x in (r.real, r.reconstruction))  # type: ignore[attr-defined]
+        return (real - reconstructed).square().flatten(1).sum(1).mean() / 2
 
     def gated(term: Term, ahead: bool) -> Term:
         """The term of a player that pauses while D is too far ahead (or, if not `ahead`, behind)."""
 
-        def cost(r: Round) -> Tensor:
-            costs = torch.stack([softplus(-r.real_score).mean(), softplus(r.fake_score).mean()])
-            low, high = (costs < BALANCE - gate).any(), (costs > BALANCE + gate).any()
+        def gated_loss(r: Round) -> Tensor:
+            losses = torch.stack([softplus(-r.real_score).mean(), softplus(r.fake_score).mean()])
+            low, high = (losses < BALANCE - gate).any(), (losses > BALANCE + gate).any()
             return term.loss(r) * ((~low | high) if ahead else (~high | low))
 
-        return Term(term.name, cost) if gate else term
+        return Term(term.name, gated_loss) if gate else term
 
-    copies = Term("copies", lambda r: softplus(to_fp32(r.judge(r.copy))).mean())
-    passing = Term("copies", lambda r: softplus(-to_fp32(r.judge(r.copy))).mean())
-    alike = Term("reconstruction", lambda r: gamma * reconstruction(r))
-    paid_by_d = Term("adversarial", non_saturating.critic), copies
-    paid_by_g = Term("adversarial", non_saturating.generator), passing, alike
+    d_reconstructions = Term("copies", lambda r: softplus(to_fp32(r.judge(r.reconstruction))).mean())
+    g_reconstructions = Term("copies", lambda r: softplus(-to_fp32(r.judge(r.reconstruction))).mean())
+    reconstruction_term = Term("reconstruction", lambda r: gamma * reconstruction(r))
+    d_terms = Term("adversarial", non_saturating.critic), d_reconstructions
+    g_terms = Term("adversarial", non_saturating.generator), g_reconstructions, reconstruction_term
     trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)
     return Game(
@@ -101,9 +102,9 @@ def vaegan(
             "D": Player(trunk, RMSprop(lr_d)),
         },
         turns=[
-            Turn("D", play, [gated(term, True) for term in paid_by_d], repeat=n_critic),
+            Turn("D", play, [gated(term, True) for term in d_terms], repeat=n_critic),
             Turn("E", play, [Term("divergence", divergence), Term("reconstruction", reconstruction)]),
-            Turn("G", play, [gated(term, False) for term in paid_by_g]),
+            Turn("G", play, [gated(term, False) for term in g_terms]),
         ],
         abilities=replace(generating(z), encode=lambda nets, x: nets.E(x)[:, :latent]),
         batch=batch,

@@ -2,9 +2,9 @@
 
 The critic estimates the Wasserstein distance between real and generated images; its weights are clipped to keep it Lipschitz.
 
-RMSprop at 5e-5, five D turns per G turn. As in the authors' code, D takes bursts of 100 turns at the first 25 turns of G and at
-every 500th: those 25 rounds alone consume 160,000 images, so use a smaller `burst` for short trainings. Weights are clipped
-after D's step, as in the paper's algorithm 1; the authors' code clips before it.
+RMSprop at 5e-5, five D updates per G update. As in the authors' code, D takes bursts of 100 updates before each of
+the first 25 updates of G and before every 500th. Those first 25 rounds alone consume 160,000 images, so use a smaller
+`burst` for short runs. Weights are clipped after D's step, as in the paper's algorithm 1; the authors' code clips before it.
 """
 
 from typing import Literal
@@ -40,10 +40,10 @@ def wgan(
 
     Args:
         clip: D's weights are clipped to [-clip, clip].
-        n_critic: D turns per G turn.
-        burst: D turns in a burst.
-        burst_first: number of initial G turns preceded by a burst.
-        burst_every: interval of further bursts, in G turns.
+        n_critic: D updates per G update.
+        burst: D updates in a burst.
+        burst_first: number of initial G updates preceded by a burst.
+        burst_every: interval of further bursts, in G updates.
         latent: dimension of the latent vector.
         prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
@@ -51,11 +51,11 @@ def wgan(
         lr_g: learning rate of G.
         lr_d: learning rate of D.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
 
-    def turns_of_d(clock: Clock) -> int:
+    def d_updates(clock: Clock) -> int:
         return burst if clock.round < burst_first or clock.round % burst_every == 0 else n_critic
 
     return Game(
@@ -63,7 +63,7 @@ def wgan(
             "G": Player(networks.generator(data, latent, width, max_width=max_width), RMSprop(lr_g), ema=ema),
             "D": Player(networks.critic(data, width, max_width=max_width), RMSprop(lr_d)),
         },
-        turns=duel(sampling(z), wasserstein, n_critic=turns_of_d, after=[clip_weights("D", clip)]),
+        turns=duel(sampling(z), wasserstein, n_critic=d_updates, after=[clip_weights("D", clip)]),
         abilities=generating(z),
         batch=batch,
     )

@@ -1,9 +1,9 @@
 """WGAN-GP. Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028
 
-WGAN with a penalty that pushes the norm of the critic's gradient towards 1, in place of weight clipping.
+WGAN with a penalty that pushes the norm of the critic's gradient with respect to its input towards 1, in place of weight clipping.
 
-The critic has no batch normalisation, because the penalty applies to each sample individually. Adam 1e-4 with betas (0, .9),
-five D turns per G turn, a latent of 128, penalty 10 (the paper's toy problems: 0.1).
+The critic has no batch normalisation, because the penalty applies to each sample individually. Adam 1e-4 with betas (0, 0.9),
+five D updates per G update, latent dimension 128, penalty weight (lambda) 10 (the paper's toy problems: 0.1).
 """
 
 from typing import Literal
@@ -38,7 +38,7 @@ def wgan_gp(
 
     Args:
         penalty: weight of the gradient penalty.
-        n_critic: D turns per G turn.
+        n_critic: D updates per G update.
         latent: dimension of the latent vector.
         prior: distribution of the latents.
         width: channels of the layers next to the image; doubles each time the resolution halves.
@@ -48,7 +48,7 @@ def wgan_gp(
         beta1: Adam's beta1.
         beta2: Adam's beta2.
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
-        batch: batch size (real images per turn).
+        batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
     return Game(

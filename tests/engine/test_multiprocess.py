@@ -1,4 +1,4 @@
-"""Whole trainings in two processes, as started by a user: equal to one process, killed in the middle, resumed with one."""
+"""Training runs in two processes, as a user starts them: equal to one process, killed in the middle, resumed with one."""
 
 from __future__ import annotations
 
