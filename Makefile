@@ -15,7 +15,7 @@ setup: .venv/installed
 
 # Small enough for two old cores of which one is busy half of the time; a single thread does not wait for the busy core.
 # bench/demo.py measures the legibility of the digits.
-DEMO := train digits --recipe cgan --size 16 --width 32 --batch 16 --lr-g 4e-4 --lr-d 4e-4 --ema 3k --threads 1 --images 40k --time 2m
+DEMO := train digits --recipe cgan --size 16 --width 32 --batch 16 --lr-g 3e-4 --lr-d 3e-4 --ema 5k --threads 1 --images 40k --time 2m
 
 demo: setup
 	$(BIN)/leafwing $(DEMO)

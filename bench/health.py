@@ -257,10 +257,10 @@ def margins(records: list[dict[str, Any]]) -> dict[str, float]:
     records_with_health = [record for record in records if "health" in record]
     if not records_with_health:
         return {}
-    looks, ratios = health.Looks(records_with_health), {}
-    for rule in health.rules(looks.players()):
-        values = np.nan_to_num(rule.value(looks), nan=-np.inf)
-        if len(values) >= rule.lasting and np.isfinite(reached := sliding_window_view(values, rule.lasting).min(1).max()):
+    signals, ratios = health.Signals(records_with_health), {}
+    for rule in health.rules(signals.players()):
+        values = np.nan_to_num(rule.value(signals), nan=-np.inf)
+        if len(values) >= rule.duration and np.isfinite(reached := sliding_window_view(values, rule.duration).min(1).max()):
             ratios[rule.symptom] = round(float(reached) / rule.threshold, 4)
     return ratios
 
