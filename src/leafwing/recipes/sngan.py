@@ -1,6 +1,6 @@
 """SN-GAN. Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957
 
-The discriminator's weight matrices are divided by their largest singular value, which bounds its Lipschitz constant at little cost.
+D's weight matrices are divided by their largest singular value, which bounds its Lipschitz constant at little cost.
 
 One power iteration per forward pass, hinge loss, Adam 2e-4 with beta1 0.5 and one D update per G update: setting C of the
 paper's table 1. The networks are DCGAN's, the discriminator without batch normalisation.

@@ -1,6 +1,6 @@
 """WGAN-GP. Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028
 
-WGAN with a penalty that pushes the norm of the critic's gradient with respect to its input towards 1, in place of weight clipping.
+WGAN with a penalty that pushes the norm of the critic's input gradient towards 1, in place of weight clipping.
 
 The critic has no batch normalisation, because the penalty applies to each sample individually. Adam 1e-4 with betas (0, 0.9),
 five D updates per G update, latent dimension 128, penalty weight (lambda) 10 (the paper's toy problems: 0.1).
