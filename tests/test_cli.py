@@ -281,7 +281,10 @@ BAD = {
     "a missing run": (["sample"], "sample: missing RUN: a run folder"),
     "missing recipes": (["compare", "digits"], "compare: --recipes is required"),
     "a missing value": (["train", "{folder}", "--width"], "--width needs a value"),
-    "the wrong name of CUDA": (["train", "{folder}", "--device", "gpu"], 'Did you mean "cuda"'),
+    "the wrong name of CUDA": (
+        ["train", "{folder}", "--device", "gpu"],
+        '"gpu" for --device. Choose from: "auto", "cpu", "cuda"',
+    ),
     "an unknown option": (["train", "{folder}", "--widht", "3"], "For the options of dcgan: leafwing train --recipe dcgan"),
     "no images": (["train", "{folder}", "--images", "0"], "images"),
     "a duration that is none": (["train", "{folder}", "--time", "soon"], "time"),

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shlex
 import signal
+import statistics
 import sys
 import threading
 import time
@@ -217,17 +218,17 @@ def keep_busy() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
 def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both share one core, so that the speed by the wall clock halves; by CPU time it stays, up to caches and noise."""
-    monkeypatch.setattr(speed, "SLICES", 3)
+    monkeypatch.setattr(speed, "SLICES", 5)
     monkeypatch.setattr(speed, "SLICE", 0.4)
     monkeypatch.setattr(speed, "WARM_UP", 0.1)
     settings = Settings(reading=DataSettings(hold_out=0), machine=HardwareSettings(device="cpu", threads=1))
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
 
     def measure() -> tuple[float, float]:
-        """Images per second of CPU time in the fastest slice; fraction of wall-clock time that this process had the core."""
+        """Median of images per second of CPU time, as in a comparison; fraction of wall-clock time that this process had the core."""
         start, processor = time.perf_counter(), time.process_time()
         (speeds,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
-        return max(speeds), (time.process_time() - processor) / (time.perf_counter() - start)
+        return statistics.median(speeds), (time.process_time() - processor) / (time.perf_counter() - start)
 
     competitor = multiprocessing.get_context("fork").Process(target=keep_busy, daemon=True)
     try:

@@ -8,12 +8,11 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts.exceptions import CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError
 
 from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
@@ -78,14 +77,16 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
             "SOURCE": ": a folder, an archive or a built-in data set",
         }
         if name.startswith("--"):
-            return f"{command}: {name} is required" + (", e.g. --recipes dcgan,wgan_gp" if name == "--recipes" else "")
+            return f"{command}: {name} is required; leafwing {command} --help explains it"
         return f"{command}: missing {name}{examples.get(name, '')}"
     if isinstance(error, UnknownOptionError) and words[:1] == ["train"]:
         from leafwing.cli.train import requested_recipe
 
         recipe = requested_recipe(words[1:])
         return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help" if recipe else str(error)
-    return re.sub(r'("gpu" for --device.*) Did you mean "cpu"\?', r'\1 Did you mean "cuda"?', str(error))
+    if isinstance(error, CoercionError):  # the choices are listed; a guess by spelling, such as cpu for gpu, misleads
+        return str(error).partition(" Did you mean")[0]
+    return str(error)
 
 
 def requested_devices(words: Sequence[str]) -> int:
