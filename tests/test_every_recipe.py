@@ -135,7 +135,7 @@ def test_samples_have_the_shape_and_range_of_the_data(name: str, spec: DataSpec)
         assert samples.max() <= 1
     assert samples.std(0).max() > 0, "all samples are the same"
     assert torch.equal(model.sample(5, seed=3), samples)
-    assert torch.equal(model.sample(1, seed=3)[0], samples[0])
+    assert (model.sample(1, seed=3)[0] - samples[0]).abs().max() < 1 / 127.5
     assert not torch.equal(model.sample(5, seed=4), samples)
 
 
@@ -197,12 +197,12 @@ def test_one_hyper_parameter_has_one_name(name: str) -> None:
 @every_recipe
 def test_labels_are_required_only_where_they_are_used(name: str) -> None:
     game = build(name, PICTURES)
-    unlabelled = DataSpec(16, 16, 3)
-    if "label" in game.abilities.conditions or game.abilities.classify:
+    unlabelled = DataSpec.images(16, 16)
+    if any("label" in o.conditions for o in game.abilities.outputs) or game.abilities.classify:
         with pytest.raises(LeafwingError, match="needs labels"):
             build(name, unlabelled)
     else:
-        assert build(name, unlabelled).abilities.conditions == ()
+        assert all(o.conditions == () for o in build(name, unlabelled).abilities.outputs)
 
 
 @every_case
@@ -218,7 +218,7 @@ def test_a_critic_scores_each_sample_and_is_differentiable(name: str, spec: Data
     images = samples.clone().requires_grad_()
     judge = model.game.abilities.judge
     assert judge is not None
-    (slope,) = torch.autograd.grad(judge(model.game.sampling_nets, images, *(model.conditions(5) or [None])).sum(), images)
+    (slope,) = torch.autograd.grad(judge(model.game.sampling_nets, images, model.conditions(5)).sum(), images)
     assert slope.isfinite().all()
 
 

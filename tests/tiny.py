@@ -13,9 +13,9 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec, Game
 from leafwing.loop import Training
 
-PICTURES = DataSpec(16, 16, 3, labels=("a", "b", "c"), fields=("image", "label"))
-POINTS = DataSpec(0, 0, 2)
-ATTRIBUTES = DataSpec(16, 16, 3, fields=("image", "attributes"), attributes=("smiling", "colour=blue", "colour=red", "old"))
+PICTURES = DataSpec.images(16, 16, labels=("a", "b", "c"))
+POINTS = DataSpec.vectors(2)
+ATTRIBUTES = DataSpec.images(16, 16, attributes=("smiling", "colour=blue", "colour=red", "old"))
 THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
 """Number of CPU threads in the tests: `make test-machines` also runs them with 2."""
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
@@ -27,7 +27,7 @@ def supports(name: str, spec: DataSpec) -> bool:
         game = build(name, spec)
     except LeafwingError:
         return False
-    return not spec.attributes or "attributes" in game.abilities.conditions
+    return not spec.attributes or any("attributes" in output.conditions for output in game.abilities.outputs)
 
 
 def build(name: str, spec: DataSpec) -> Game:
@@ -46,6 +46,7 @@ def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
         if spec.points:
             return Batch(image=torch.randn(n, *spec.shape, generator=generator))
         image = torch.randint(0, 256, (n, *spec.shape), dtype=torch.uint8, generator=generator)
+        image = image.to(torch.get_default_dtype()).div_(127.5).sub_(1)
         if spec.attributes:
             return Batch(image=image, attributes=torch.randint(0, 2, (n, len(spec.attributes)), generator=generator).float())
         return Batch(image=image, label=torch.randint(0, len(spec.labels), (n,), generator=generator))

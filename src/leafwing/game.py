@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
-from math import inf
+from math import inf, prod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 from leafwing.errors import LeafwingError
+from leafwing.fields import Attributes, Field, Image, Label, Vector, describe_kind
 
 if TYPE_CHECKING:
     import torch
@@ -26,83 +27,142 @@ Nets = SimpleNamespace
 """Networks by player name: `nets.G`, `nets.D`."""
 
 
+PROVIDE = {
+    "label": "put the images in one sub-folder per class, or add a labels.csv (file,label)",
+    "attributes": "add a labels.csv whose further columns are attributes (file,smiling,colour)",
+    "labelled_label": "choose a number of labelled samples, as in --labelled 100 (from Python labelled=100)",
+    "input": "say where it comes from with --input: a half of each picture (left, right, top, bottom), a sub-folder, a file-name "
+    "suffix, an input derived from the images (grey, edges, low4, hole, blur), or a second source",
+    "caption": "add captions next to the images: captions.csv (file,caption), captions.json, metadata.jsonl, or x.txt beside x.jpg",
+    "box": "add a boxes.csv (file,left,top,width,height, in pixels) next to the images, or VOC annotations",
+    "keypoints": "add a parts.csv (file,name,x,y, in pixels) next to the images",
+}
+"""How users provide a field, by its name."""
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """What a recipe knows about a data set before the first batch is read.
 
-    Images have a height, a width (pixels) and 1 to 4 channels. Point data (`ring`, `grid`) have no height and no width: their
-    samples are vectors with `channels` components.
-
     Args:
-        height: rows of an image, in pixels; 0 for points.
-        width: columns of an image, in pixels; 0 for points.
-        channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; for points their dimension.
-        labels: class names in index order; empty if there are none.
-        fields: names of the fields of a batch.
-        attributes: attribute names in order; empty if there are none. Each is 0 or 1. Categories are one-hot: one attribute
-            `category=value` per value, exactly one of which is 1.
+        fields: the fields of a batch by name. Every data set has `image`: an image, or a vector for point data (`ring`, `grid`).
+        unpaired: names of fields from a second source, whose samples do not belong to those of `image`. Those of further streams,
+            such as `labelled_image`, are not listed.
     """
 
-    height: int
-    width: int
-    channels: int = 3
-    labels: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ("image",)
-    attributes: tuple[str, ...] = ()
+    fields: Mapping[str, Field]
+    unpaired: tuple[str, ...] = ()
+
+    @classmethod
+    def images(
+        cls,
+        height: int,
+        width: int,
+        channels: int = 3,
+        *,
+        labels: Sequence[str] = (),
+        attributes: Sequence[str] = (),
+        **further: Field,
+    ) -> DataSpec:
+        """Images, with labels and attributes if there are names for them, and further fields by name."""
+        fields: dict[str, Field] = {"image": Image(height, width, channels)}
+        if labels:
+            fields["label"] = Label(tuple(labels))
+        if attributes:
+            fields["attributes"] = Attributes(tuple(attributes))
+        return cls(fields | further)
+
+    @classmethod
+    def vectors(cls, size: int = 2) -> DataSpec:
+        """Vectors of this many components instead of images: point data."""
+        return cls({"image": Vector(size)})
+
+    @property
+    def height(self) -> int:
+        """Rows of an image, in pixels; 0 for points."""
+        return getattr(self.fields["image"], "height", 0)
+
+    @property
+    def width(self) -> int:
+        """Columns of an image, in pixels; 0 for points."""
+        return getattr(self.fields["image"], "width", 0)
+
+    @property
+    def channels(self) -> int:
+        """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; for points their dimension."""
+        return self.shape[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in index order; empty if there are none."""
+        return getattr(self.fields.get("label"), "names", ())
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Attribute names in order; empty if there are none."""
+        return getattr(self.fields.get("attributes"), "names", ())
 
     @property
     def points(self) -> bool:
         """Whether the samples are points instead of images."""
-        return self.height == 0
+        return isinstance(self.fields["image"], Vector)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one sample: (channels, height, width), or (channels,) for points."""
-        return (self.channels,) if self.points else (self.channels, self.height, self.width)
+        """The shape of one sample of `image`: (channels, height, width), or (channels,) for points."""
+        return self.fields["image"].shape
 
     @property
     def size(self) -> int:
-        """Number of elements of one sample."""
-        return self.channels if self.points else self.channels * self.height * self.width
+        """Number of elements of one sample of `image`."""
+        return prod(self.shape)
 
-    def require_images(self, recipe: str) -> None:
-        """Raises LeafwingError for points."""
-        if self.points:
-            raise LeafwingError(
-                f"recipe {recipe} needs images, but this data set consists of 2-D points; `leafwing recipes` marks the recipes "
-                "that train on points"
-            )
+    def with_channels(self, channels: int) -> DataSpec:
+        """The same with another number of channels, or components of points."""
+        image = self.fields["image"]
+        other = Vector(channels) if isinstance(image, Vector) else Image(self.height, self.width, channels)
+        return replace(self, fields={**self.fields, "image": other})
 
-    def require_labels(self, recipe: str) -> None:
-        """Raises LeafwingError when there are no labels."""
-        if not self.labels:
-            raise LeafwingError(
-                f"recipe {recipe} needs labels, and the data set has none: put the images in one sub-folder per class, or add "
-                "a labels.csv (file,label), or use an unconditional recipe"
-            )
+    def need(self, recipe: str, *, unpaired: Sequence[str] = (), **kinds: type[Field] | tuple[type[Field], ...]) -> None:
+        """Checks that there are fields of these kinds: `data.need("pix2pix", image=Image, input=Image)`.
 
-    def require_labelled(self, recipe: str) -> None:
-        """Raises LeafwingError if there is no separate stream of labelled samples."""
-        if not {"labelled_image", "labelled_label"} <= set(self.fields):
-            raise LeafwingError(
-                f"recipe {recipe} needs a number of labelled samples, as in --labelled 100 (from Python labelled=100)"
-            )
+        Args:
+            recipe: name of the recipe, for the message.
+            unpaired: names of the fields that may be unpaired.
+            **kinds: the kind, or several accepted kinds, of each field by name.
 
-    def require_attributes(self, recipe: str) -> None:
-        """Raises LeafwingError when there are no attributes."""
-        if not self.attributes:
-            raise LeafwingError(
-                f"recipe {recipe} needs attributes, and the data set has none: add a labels.csv whose further columns are "
-                "attributes (file,smiling,colour)"
-            )
+        Raises:
+            LeafwingError: a field is missing or of another kind; the message says what is needed, what there is, and how to provide it.
+        """
+        for name, accepted in kinds.items():
+            accepted = accepted if isinstance(accepted, tuple) else (accepted,)
+            field = self.fields.get(name)
+            words = " or ".join(describe_kind(kind) for kind in accepted)
+            what = words if name == accepted[0].kind else f"the field {name} ({words})"
+            if not isinstance(field, accepted):
+                there = "; ".join(f"{other}: {self.fields[other]}" for other in self.fields)
+                advice = f": {PROVIDE[name]}" if name in PROVIDE and field is None else ""
+                if name == "image" and self.points:
+                    advice, there = "", "points; `leafwing recipes` marks the recipes that train on points"
+                raise LeafwingError(f"recipe {recipe} needs {what}{advice}. These data have {there}")
+            if name in self.unpaired and name not in unpaired:
+                raise LeafwingError(
+                    f"recipe {recipe} needs {what} that belongs to each image, but here it comes from a second source and is "
+                    f"unpaired. {PROVIDE.get(name, '').capitalize()}"
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        fields = {name: field.as_dict() for name, field in self.fields.items()}
+        return {"fields": fields} | ({"unpaired": list(self.unpaired)} if self.unpaired else {})
 
 
 class Batch(dict[str, "Tensor"]):
     """Named tensors that belong together, each with the batch as its first dimension.
 
-    `image` holds the real samples: (n, channels, height, width), or (n, channels) for points. `label` holds class indices
-    (n,), int64. `attributes` holds zeros and ones (n, attributes), float32. Fields of further streams have the
-    stream's name as prefix, `labelled_image`. Fields are accessible as attributes, `batch.image`.
+    `image` holds the real samples: (n, channels, height, width), or (n, channels) for points. The other fields are those of the
+    `DataSpec`, in the format that `leafwing.fields` describes. Fields of further streams have the stream's name as prefix,
+    `labelled_image`. Fields are accessible as attributes, `batch.image`.
     """
 
     def __getattr__(self, name: str) -> Tensor:
@@ -116,6 +176,14 @@ class Batch(dict[str, "Tensor"]):
         """The batch size."""
         return len(next(iter(self.values())))
 
+    def rows(self, index: slice | Tensor) -> Batch:
+        """Some of the samples, by a slice or by indices."""
+        return Batch({name: value[index] for name, value in self.items()})
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch({name: value.to(device) for name, value in self.items()})
+
 
 BatchSource = Callable[[int, int], Batch]
 """(images shown so far, n) -> the next n samples: a pure function, so that training can resume exactly."""
@@ -126,16 +194,31 @@ class Clock:
     """Training progress: real images shown so far, their planned total, and completed rounds.
 
     Every schedule is a function of the clock.
+
+    Args:
+        images: real images shown so far.
+        total: number of images at which training ends.
+        round: completed rounds.
+        planned: the total planned when training began, if it has been extended since; 0 if not.
+        stage: the stage of training that `Game.stage` computes. Plays may read it on the host and branch on it.
     """
 
     images: int = 0
     total: int = 0
     round: int = 0
+    planned: int = 0
+    stage: Hashable = None
 
     @property
     def progress(self) -> float:
         """Images shown as a fraction of the total, 0 to 1."""
         return min(1.0, self.images / self.total) if self.total else 0.0
+
+    @property
+    def planned_progress(self) -> float:
+        """The same for the total planned when training began. It does not go back when training is extended: stages depend on it."""
+        planned = self.planned or self.total
+        return min(1.0, self.images / planned) if planned else 0.0
 
     def read(self, schedule: Callable[[Clock], float]) -> float:
         """The current value of a schedule. In captured turns it is a tensor that is updated before each replay."""
@@ -151,13 +234,67 @@ def at(value: Scheduled, clock: Clock) -> float:
     return clock.read(value) if callable(value) else value
 
 
+class Optimiser(Protocol):
+    """An update rule with its hyper-parameters; `build` makes the torch optimiser."""
+
+    @property
+    def lr(self) -> Scheduled: ...
+
+    @property
+    def on_host(self) -> bool:
+        """Whether a step uses scheduled values that cannot be tensors, so that it cannot be captured."""
+        ...
+
+    def build(
+        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
+    ) -> torch.optim.Optimizer:
+        """The torch optimiser.
+
+        Args:
+            weights: the parameters to optimise.
+            device: their device.
+            fused: one kernel for all weights instead of a loop over them.
+            capture: whether its step can be captured.
+        """
+        ...
+
+    def scheduled(self, clock: Clock) -> dict[str, Any]:
+        """The current values of scheduled hyper-parameters, by their name in torch's parameter groups."""
+        ...
+
+
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2014, arXiv:1412.6980)."""
+    """Adam (Kingma & Ba 2014, arXiv:1412.6980); with weight decay AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
 
     lr: Scheduled
     betas: tuple[float, Scheduled] = (0.5, 0.999)
     eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def on_host(self) -> bool:
+        return callable(self.betas[1])
+
+    def build(
+        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
+    ) -> torch.optim.Optimizer:
+        import torch
+
+        start = Clock()
+        lr: Any = at(self.lr, start)
+        if capture and callable(self.lr):
+            lr = torch.full((), lr, device=device, dtype=torch.float32)  # fused Adam requires float32, whatever the weights
+        betas = (self.betas[0], at(self.betas[1], start))
+        implementation: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
+        if self.weight_decay:
+            implementation["weight_decay"] = self.weight_decay
+            return torch.optim.AdamW(weights, lr, betas, self.eps, capturable=capture, **implementation)
+        return torch.optim.Adam(weights, lr, betas, self.eps, capturable=capture, **implementation)
+
+    def scheduled(self, clock: Clock) -> dict[str, Any]:
+        values: dict[str, Any] = {"lr": self.lr(clock)} if callable(self.lr) else {}
+        return values | ({"betas": (self.betas[0], self.betas[1](clock))} if callable(self.betas[1]) else {})
 
 
 @dataclass(frozen=True)
@@ -168,6 +305,22 @@ class RMSprop:
     alpha: float = 0.99
     eps: float = 1e-8
 
+    @property
+    def on_host(self) -> bool:
+        return callable(self.lr)
+
+    def build(
+        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
+    ) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.RMSprop(
+            weights, at(self.lr, Clock()), self.alpha, self.eps, foreach=fused, capturable=capture
+        )
+
+    def scheduled(self, clock: Clock) -> dict[str, Any]:
+        return {"lr": self.lr(clock)} if callable(self.lr) else {}
+
 
 @dataclass(frozen=True)
 class SGD:
@@ -176,8 +329,22 @@ class SGD:
     lr: Scheduled
     momentum: Scheduled = 0.0
 
+    @property
+    def on_host(self) -> bool:
+        return callable(self.lr) or callable(self.momentum)
 
-Optimiser = Adam | RMSprop | SGD
+    def build(
+        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
+    ) -> torch.optim.Optimizer:
+        import torch
+
+        start = Clock()
+        implementation: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
+        return torch.optim.SGD(weights, at(self.lr, start), at(self.momentum, start), **implementation)
+
+    def scheduled(self, clock: Clock) -> dict[str, Any]:
+        values = {"lr": self.lr, "momentum": self.momentum}
+        return {name: value(clock) for name, value in values.items() if callable(value)}
 
 
 @final
@@ -189,11 +356,13 @@ class Player:
         net: the network.
         optimiser: its optimiser; None for a player that is not trained (a frozen feature network).
         ema: half-life of the exponential moving average (EMA) of its weights, in images; 0 disables it.
+        resets: whether its optimiser forgets its moments when `Game.stage` changes (a growing network).
     """
 
     net: nn.Module
     optimiser: Optimiser | None = None
     ema: float = 0
+    resets: bool = False
     ema_net: nn.Module | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -208,10 +377,10 @@ class Round:
 
     Args:
         nets: the networks by player name.
-        real: real samples, the shape of the data.
-        fake: generated samples, the same shape.
+        real: real samples, the shape of the data; None for a round without any.
+        fake: generated samples, the same shape; None for a round without any.
         judge: maps a batch of samples to scores (n,): the discriminator, with its condition if it has one. A discriminator with
-            further heads returns (scores, outputs of the heads).
+            further heads returns (scores, outputs of the heads). None for a round that is not scored.
         judge_fake: the same for fake samples, if their condition differs.
         extras: further tensors that the terms need, accessible as attributes.
     """
@@ -219,13 +388,16 @@ class Round:
     def __init__(
         self,
         nets: Nets,
-        real: Tensor,
-        fake: Tensor,
-        judge: Callable[[Tensor], Any],
+        real: Tensor | None = None,
+        fake: Tensor | None = None,
+        judge: Callable[[Tensor], Any] | None = None,
         judge_fake: Callable[[Tensor], Any] | None = None,
         **extras: Any,
     ) -> None:
-        self.nets, self.real, self.fake, self.judge, self.judge_fake = nets, real, fake, judge, judge_fake or judge
+        # Terms use only what the play of their turn provides, so that they need not check for None.
+        self.nets, self.real, self.fake = nets, cast("Tensor", real), cast("Tensor", fake)
+        self.judge = cast("Callable[[Tensor], Any]", judge)
+        self.judge_fake = judge_fake or self.judge
         self.__dict__.update(extras)
 
     @cached_property
@@ -258,12 +430,12 @@ class Round:
         """The same for the fake samples."""
         return to_fp32(self.fake_output[1])
 
-    def with_samples(self, real: Tensor, fake: Tensor) -> Round:
+    def with_samples(self, real: Tensor | None, fake: Tensor | None) -> Round:
         """A copy of the round with other samples, whose scores are not computed yet."""
         other = copy.copy(self)
         for name in ("real_score", "fake_score", "real_output", "fake_output"):
             other.__dict__.pop(name, None)
-        other.real, other.fake = real, fake
+        other.real, other.fake = cast("Tensor", real), cast("Tensor", fake)
         return other
 
 
@@ -290,13 +462,13 @@ class Term:
     Args:
         name: its name in the log.
         loss: the function; a module if it has state.
-        input_gradient: whether it differentiates the discriminator's scores with respect to the samples (gradient penalties).
-            The samples then require gradients, and the turn runs in fp32.
+        second_order: whether it contains a gradient itself (gradient penalties, path length), so that it is differentiated
+            twice. The samples then require gradients, and the turn runs in fp32.
     """
 
     name: str
     loss: Callable[[Any], Tensor]
-    input_gradient: bool = False
+    second_order: bool = False
 
 
 @dataclass(frozen=True)
@@ -309,7 +481,7 @@ class Turn:
         losses: the loss terms, which are summed.
         every: the turn is taken in rounds whose number is divisible by this.
         repeat: number of times per round, or a function of the clock.
-        during: the part of training in which it is taken, as clock progress [from, to).
+        during: the part of training in which it is taken, as planned progress [from, to).
         after: called with the networks after each step (weight clipping).
         same_round: reuse the samples of the previous turn, with new scores, instead of creating a round. Both turns then form a
             unit between which training never stops. The previous turn sees the fakes detached from their generator.
@@ -330,7 +502,7 @@ class Turn:
 
     def times(self, clock: Clock) -> int:
         """How often this turn is taken in the current round."""
-        if clock.round % self.every or not self.during[0] <= clock.progress < self.during[1]:
+        if clock.round % self.every or not self.during[0] <= clock.planned_progress < self.during[1]:
             return 0
         return self.repeat(clock) if callable(self.repeat) else self.repeat
 
@@ -344,27 +516,41 @@ class Prior(Protocol):
 
 
 @dataclass(frozen=True)
-class Abilities:
-    """What the trained game can do; None for a missing ability.
+class Output:
+    """Something that the trained game generates.
 
     Args:
-        prior: draws latents (n, prior.size).
-        generate: (nets, latents, *conditions) -> samples, the shape of the data, images in [-1, 1]. It receives a tensor for
-            each of `conditions`: class indices (n,) for `label`, zeros and ones (n, attributes) for `attributes`; None if there are
-            no conditions.
-        conditions: which conditions `generate` takes, by field name.
-        encode: (nets, samples) -> their latents (n, prior.size).
-        classify: (nets, samples) -> class logits (n, classes).
-        judge: (nets, samples, *conditions) -> the discriminator's scores (n,), higher for more realistic samples; conditions as for
-            `generate`.
+        field: the field that the samples belong to, such as `image`.
+        make: (nets, inputs, clock) -> samples in the format of the field, images in [-1, 1]. `inputs` has the fields of `conditions`,
+            and `latent` (n, prior.size) if there is a prior.
+        conditions: names of the fields that it is generated from.
+        prior: draws latents (n, prior.size); None without latents.
+        kind: the field's kind, if the data have no field of this name.
     """
 
-    prior: Prior | None = None
-    generate: Callable[..., Tensor] | None = None
+    field: str
+    make: Callable[[Nets, Batch, Clock], Tensor]
     conditions: tuple[str, ...] = ()
+    prior: Prior | None = None
+    kind: Field | None = None
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What the trained game can do.
+
+    Args:
+        outputs: what it generates, the main output first.
+        encode: (nets, samples) -> their latents (n, prior.size); None if it cannot, as below.
+        classify: (nets, samples) -> class logits (n, classes).
+        judge: (nets, samples, inputs) -> the discriminator's scores (n,), higher for more realistic samples of the main output;
+            `inputs` has the fields of its conditions.
+    """
+
+    outputs: Sequence[Output] = ()
     encode: Callable[[Nets, Tensor], Tensor] | None = None
     classify: Callable[[Nets, Tensor], Tensor] | None = None
-    judge: Callable[..., Tensor] | None = None
+    judge: Callable[[Nets, Tensor, Batch], Tensor] | None = None
 
 
 @final
@@ -377,15 +563,19 @@ class Game:
         turns: in the order in which a round takes them.
         abilities: what the trained game offers downstream.
         batch: default batch size (real images per update).
-        capture_key: a key that changes whenever the clock changes tensor shapes or active layers (a growing network): captured turns
-            are then captured again.
+        stage: the stage of training: a key that changes whenever tensor shapes or active layers change (a growing network). It
+            should depend on `Clock.planned_progress`. Captured turns are captured again in each stage, and plays find the stage in
+            `clock.stage`.
+        streams: names of further streams of the same data with an order of their own: with `wrong`, each batch has `wrong_caption`,
+            the captions of other images.
     """
 
     players: Mapping[str, Player]
     turns: Sequence[Turn]
     abilities: Abilities
     batch: int = 64
-    capture_key: Callable[[Clock], Hashable] = lambda clock: None
+    stage: Callable[[Clock], Hashable] = lambda clock: None
+    streams: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for before, turn in zip((None, *self.turns), self.turns, strict=False):
@@ -395,6 +585,10 @@ class Game:
                 )
             if unknown := [name for name in turn.movers if name not in self.players]:
                 raise ValueError(f"a turn moves {unknown[0]!r}, but the players are: {', '.join(self.players)}")
+
+    def at_stage(self, clock: Clock) -> Clock:
+        """The clock with the current stage."""
+        return replace(clock, stage=self.stage(clock))
 
     def unit(self, index: int, clock: Clock | None = None) -> list[Turn]:
         """The turn at `index` and the turns directly after it that share its round; with a clock, only those taken at that time."""

@@ -55,13 +55,14 @@ class Training:
         engine: executes the turns.
         images: number of real images to train on.
         batch: real images per update.
+        planned: the number planned when training began, if it has been extended since; see `Clock`.
 
     The caller may store further state for resuming in `extra`: plain types and tensors.
     """
 
-    def __init__(self, game: Game, batches: BatchSource, engine: Engine, *, images: int, batch: int) -> None:
+    def __init__(self, game: Game, batches: BatchSource, engine: Engine, *, images: int, batch: int, planned: int = 0) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
-        self.clock = Clock(0, images, 0)
+        self.clock = Clock(0, images, 0, planned)
         self.seconds = 0.0
         self.extra: dict[str, Any] = {}
         # Position in the round: current turn, how often it was taken, first active turn, images shown at the start of the round.
@@ -83,7 +84,7 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.clock = Clock(state["images"], self.clock.total, state["round"])
+        self.clock = replace(self.clock, images=state["images"], round=state["round"])
         self.turn, self.repeats, self.first_turn, self.round_start = (
             state[key] for key in ("turn", "taken", "first", "began")
         )

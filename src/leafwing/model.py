@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from leafwing.conditions import Examples, pixel_conditions, resolve
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.game import DataSpec, Game, Nets
+from leafwing.fields import Field
+from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.quantities import check_seed
 from leafwing.runs import Run
 
-Labels = str | int | Sequence[str | int] | np.generic | Tensor | None
-Attributes = Mapping[str, str | int] | np.ndarray | Tensor | None
 PRECISIONS = ("fp32", "bf16")
-BOOLEANS = {"0": 0, "no": 0, "false": 0, "1": 1, "yes": 1, "true": 1}
 BLOCK = 64  # latents are drawn in blocks of this size, each with its own random generator; also the default batch size
 
 
@@ -34,7 +33,8 @@ class Model:
         compile: use `torch.compile`, which takes long once and is worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
         say: callback for that warning.
-        combinations: class (or -1) and attributes of real samples, one row each; see `Model.attribute_rows`.
+        examples: the conditions of some real samples; unspecified conditions follow them.
+        clock: the progress of training, on which what the networks generate may depend.
 
     Raises:
         LeafwingError: unknown precision.
@@ -49,13 +49,15 @@ class Model:
         *,
         compile: bool = False,
         say: Callable[[str], None] = lambda text: None,
-        combinations: Sequence[Sequence[int]] = (),
+        examples: Examples | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
         self.game, self.spec, self.device, self.precision = game, spec, torch.device(device), precision
         self.images: int | None = None
-        self.say, self.combinations = say, np.array(combinations, np.int64)
+        self.say, self.examples = say, examples or Examples()
+        self.clock = game.at_stage(clock or Clock(1, 1))
         self.compiled = (
             Nets(**{name: torch.compile(net) for name, net in vars(game.sampling_nets).items()}) if compile else None
         )
@@ -88,7 +90,8 @@ class Model:
         opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
         game = opened.build_game()
         images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
-        model = cls(game, opened.spec, device, precision, compile=compile, say=say, combinations=opened.combinations)
+        clock, examples = opened.clock(images), Examples.from_plain(opened.spec, opened.data.examples or {})
+        model = cls(game, opened.spec, device, precision, compile=compile, say=say, examples=examples, clock=clock)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
@@ -97,59 +100,160 @@ class Model:
         return model
 
     @property
+    def output(self) -> Output:
+        """The main output.
+
+        Raises:
+            LeafwingError: the game generates nothing.
+        """
+        return self.find_output(None)
+
+    def find_output(self, name: str | None) -> Output:
+        """An output by the field that it generates; None: the main output.
+
+        Raises:
+            LeafwingError: no such output; the message lists them.
+        """
+        outputs = {output.field: output for output in self.game.abilities.outputs}
+        if not outputs:
+            raise LeafwingError("this game cannot generate: its recipe declares no outputs")
+        if name is not None and name not in outputs:
+            raise LeafwingError(f"no output {name!r}{did_you_mean(name, outputs)}")
+        return outputs[name] if name is not None else self.game.abilities.outputs[0]
+
+    def kind(self, output: Output) -> Field:
+        """The field that an output belongs to, with its shape."""
+        return output.kind or self.spec.fields[output.field]
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The class names that `sample` accepts; empty if it is not class-conditional."""
-        return self.spec.labels if "label" in self.game.abilities.conditions else ()
+        return self.spec.labels if self.can("label") else ()
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """The attribute names that `sample` accepts, in order; empty if it is not conditioned on attributes."""
-        return self.spec.attributes if "attributes" in self.game.abilities.conditions else ()
+        return self.spec.attributes if self.can("attributes") else ()
 
     def can(self, ability: str) -> bool:
-        """Whether the game has an ability: `generate`, or a condition such as `label` or `attributes`."""
-        abilities = self.game.abilities
-        return ability in abilities.conditions or getattr(abilities, ability, None) is not None
+        """Whether the game has an ability.
 
-    def latents(self, n: int, seed: int = 0) -> Tensor:
-        """The first n latents of a seed, (n, size): the i-th one does not depend on n."""
+        Args:
+            ability: `generate` (from latents), `translate` (from images), `encode`, `classify`, `judge`, or the name of a condition
+                such as `label`.
+        """
+        abilities = self.game.abilities
+        translates = [bool(pixel_conditions(output, self.spec)) for output in abilities.outputs]
+        if ability in ("generate", "translate"):
+            return (ability == "translate") in translates
+        if ability in ("encode", "classify", "judge"):
+            return getattr(abilities, ability) is not None
+        return any(ability in output.conditions for output in abilities.outputs)
+
+    def latents(self, n: int, seed: int = 0, *, output: str | None = None) -> Tensor:
+        """The first n latents of a seed, (n, size): the i-th one does not depend on n.
+
+        Raises:
+            LeafwingError: n or seed out of range, or an output without latents.
+        """
         if n < 1:
             raise LeafwingError(f"n={n}: must be at least 1")
         check_seed(seed)
-        prior = self.game.abilities.prior
+        prior = self.find_output(output).prior
         if prior is None:
+            self.conditions(n, seed, output=output)  # raises, with what it is generated from
             raise LeafwingError("this game has no latent prior")
         blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | i)) for i in range(-(-n // BLOCK))]
         return torch.cat(blocks)[:n].to(self.device)
 
+    def conditions(self, n: int, seed: int = 0, *, output: str | None = None, **conditions: Any) -> Batch:
+        """The conditions of n samples as networks see them, by field; empty for an unconditional output.
+
+        The result can be passed on: `model.generate(latents, **model.conditions(n, label=3))`.
+
+        Args:
+            n: number of samples.
+            seed: random seed of what is not specified; see `conditions.resolve`.
+            output: the field to generate; None: the main output.
+            **conditions: by field; see `sample`.
+
+        Raises:
+            LeafwingError: unknown conditions or values, or some that must be specified.
+        """
+        chosen = self.find_output(output)
+        return resolve(chosen, self.spec, self.examples, n, seed, conditions).to(self.device)
+
     def sample(
-        self, n: int, seed: int = 0, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
+        self, n: int, seed: int = 0, *, output: str | None = None, batch: int = BLOCK, **conditions: Any
     ) -> Tensor:
-        """Generates n samples; the i-th sample of a seed does not depend on n.
+        """Generates n samples; the i-th sample of a seed does not depend on n, except for rounding.
+
+        Equal calls give equal bits on one machine, and from 64 samples on so do calls with other n. Fewer samples are computed in
+        smaller passes, which round differently: as 8-bit images they differ by at most one grey level.
 
         Args:
             n: number of samples.
             seed: random seed.
-            label: for a class-conditional model, one class by name or index, or n of them; default: all classes in turn.
-            attributes: for a model with attributes, some of them by name, or all of them per sample (n, attributes); unspecified ones
-                follow the real data, see `attribute_rows`.
-            batch: batch size; it affects samples only by rounding.
+            output: the field to generate; None: the main output.
+            batch: maximum batch size; it affects samples only by rounding.
+            **conditions: what the samples should be, by field. `label`: one class by name or index, or n of them; by default all
+                classes in turn. `attributes`: some of them by name, `{"smiling": 1, "colour": "red"}`, or all of them per sample
+                (n, attributes). `caption`: a sentence or n of them. Other fields: values as text, or tensors (n, ...). What is not
+                specified follows the real data; see `conditions.resolve`.
 
         Returns:
-            float32 (n, channels, height, width) in [-1, 1]; for points (n, 2), in the data's units.
+            float32 (n, *shape of the field), images in [-1, 1]; points (n, 2) in the data's units.
 
         Raises:
-            LeafwingError: unknown label or attribute, or one for an unconditional model.
+            LeafwingError: an unknown output, condition or value, or an output that is generated from images; see `translate`.
         """
-        latents, classes = self.latents(n, seed), self.classes(label, n)
-        rows = self.attribute_rows(attributes, n, seed, classes)
-        return self.generate(latents, label=classes or None, attributes=rows if rows.size else None, batch=batch)
+        inputs = self.conditions(n, seed, output=output, **conditions)
+        latents = self.latents(n, seed, output=output)
+        return self.generate(latents, output=output, seed=seed, batch=batch, **inputs)
 
     def generate(
-        self, latents: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
+        self, latents: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
     ) -> Tensor:
-        """Samples from latents (n, size); see `sample`. Unspecified attributes are those of seed 0."""
-        return torch.cat(list(self.stream(latents, label=label, attributes=attributes, batch=batch)))
+        """Samples from latents (n, size); see `sample`. Unspecified conditions are those of the seed."""
+        return torch.cat(list(self.stream(latents, output=output, seed=seed, batch=batch, **conditions)))
+
+    def translate(
+        self, images: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
+    ) -> Tensor:
+        """Images generated from images.
+
+        Args:
+            images: (n, channels, height, width) in [-1, 1], or another field with pixels as networks see it.
+            output: the field to generate; None: the first one that is generated from images.
+            seed: random seed of latents, if there are any, and of unspecified conditions.
+            batch: maximum batch size.
+            **conditions: further conditions; see `sample`.
+
+        Returns:
+            float32 (n, *shape of the field).
+
+        Raises:
+            LeafwingError: an output that is not generated from images, or images of the wrong shape.
+        """
+        chosen, name = self.translation(output)
+        prior = chosen.prior
+        latents = None if prior is None else self.latents(len(images), seed, output=chosen.field)
+        inputs = self.conditions(len(images), seed, output=chosen.field, **{name: images, **conditions})
+        return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch)))
+
+    def translation(self, output: str | None = None) -> tuple[Output, str]:
+        """An output that is generated from images, and the condition that the images are.
+
+        Raises:
+            LeafwingError: there is none.
+        """
+        candidates = self.game.abilities.outputs if output is None else [self.find_output(output)]
+        for candidate in candidates:
+            if names := pixel_conditions(candidate, self.spec):
+                return candidate, names[0]
+        raise LeafwingError(
+            f"this run does not generate {output or 'anything'} from images: use `leafwing sample RUN` (from Python: model.sample)"
+        )
 
     def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
         """The encoder's latents (n, size) of samples, images in [-1, 1].
@@ -159,7 +263,8 @@ class Model:
         """
         if self.game.abilities.encode is None:
             raise LeafwingError("this game has no encoder: see `leafwing recipes`")
-        return self._in_batches(self.game.abilities.encode, samples, batch)
+        encode = self.game.abilities.encode
+        return self._in_batches(lambda nets, x, inputs: encode(nets, x), samples, batch)
 
     def classify(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
         """Class probabilities, float32 (n, classes), of samples, images in [-1, 1].
@@ -169,16 +274,17 @@ class Model:
         """
         if self.game.abilities.classify is None:
             raise LeafwingError("this game has no classifier: see `leafwing recipes`")
-        return self._in_batches(self.game.abilities.classify, samples, batch).softmax(1)
+        classify = self.game.abilities.classify
+        return self._in_batches(lambda nets, x, inputs: classify(nets, x), samples, batch).softmax(1)
 
-    def judge(self, samples: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK) -> Tensor:
+    def judge(self, samples: Tensor, *, seed: int = 0, batch: int = BLOCK, **conditions: Any) -> Tensor:
         """The discriminator's scores (n,) of samples, images in [-1, 1]: higher is more realistic; the scale depends on the game.
 
         Args:
-            samples: (n, channels, height, width); for points (n, 2).
-            label: for a class-conditional model, the class that the samples should belong to; see `sample`.
-            attributes: likewise for attributes.
+            samples: (n, *shape of the main output's field).
+            seed: random seed of unspecified conditions.
             batch: batch size.
+            **conditions: the conditions that the samples should match; see `sample`.
 
         Raises:
             LeafwingError: no discriminator of single samples, or samples of the wrong shape.
@@ -186,26 +292,25 @@ class Model:
         judge = self.game.abilities.judge
         if judge is None:
             raise LeafwingError("this game has no critic that scores single samples: see `leafwing recipes`")
-        conditions = self.conditions(len(samples), label, attributes)
-        score = judge if conditions else lambda nets, x: judge(nets, x, None)
-        return self._in_batches(score, samples, batch, *conditions)
+        return self._in_batches(judge, samples, batch, self.conditions(len(samples), seed, **conditions))
 
     @torch.no_grad()
-    def _in_batches(self, function: Callable[..., Tensor], samples: Tensor, batch: int, *conditions: Tensor) -> Tensor:
-        """Applies a function of the networks, in evaluation mode, to samples and conditions in batches."""
-        nets = self.game.sampling_nets
-        if samples.shape[1:] != self.spec.shape:
-            raise LeafwingError(
-                f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {self.spec.shape}"
-            )
+    def _in_batches(
+        self, function: Callable[[Nets, Tensor, Batch], Tensor], samples: Tensor, batch: int, inputs: Batch | None = None
+    ) -> Tensor:
+        """Applies a function of the networks, in evaluation mode, to samples and their conditions in batches."""
+        nets, shape = self.game.sampling_nets, self.kind(self.output).shape
+        if samples.shape[1:] != shape:
+            raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {shape}")
         with eval_mode(nets):
-            parts = zip(*(tensor.split(batch) for tensor in (samples, *conditions)), strict=True)
-            return torch.cat([function(nets, part.to(self.device), *rows).float() for part, *rows in parts])
+            slices = (slice(start, start + batch) for start in range(0, len(samples), batch))
+            parts = ((samples[rows].to(self.device), (inputs or Batch()).rows(rows)) for rows in slices)
+            return torch.cat([function(nets, part, conditions).float() for part, conditions in parts])
 
     @property
     def codes(self) -> dict[str, int]:
         """The named parts of a latent and their dimensions; empty if there are none."""
-        return {name: part.size for name, part in getattr(self.game.abilities.prior, "factors", {}).items()}
+        return {name: part.size for name, part in getattr(self.output.prior, "factors", {}).items()}
 
     def sweep(self, latents: Tensor, code: str, values: Sequence[float] | None = None) -> Tensor:
         """Each latent with one of its codes set to each of k values, all else unchanged.
@@ -237,189 +342,95 @@ class Model:
         return swept
 
     def stream(
-        self, latents: Tensor, *, label: Labels = None, attributes: Attributes = None, batch: int = BLOCK
+        self,
+        latents: Tensor,
+        *,
+        output: str | None = None,
+        seed: int = 0,
+        batch: int = BLOCK,
+        pad: bool = False,
+        **conditions: Any,
     ) -> Iterator[Tensor]:
         """Samples from latents (n, size) as an iterator over blocks of `batch`, generated lazily; see `generate`.
 
         Only one block needs to be in memory at a time.
-        """
-        if self.game.abilities.generate is None:
-            raise LeafwingError("this game cannot generate")
-        if batch < 1:
-            raise LeafwingError(f"batch={batch}: must be at least 1")
-        conditions = self.conditions(len(latents), label, attributes)
-
-        def block(start: int) -> Tensor:
-            # Every pass is padded to a full batch, because kernels round depending on the shape.
-            rows = torch.arange(start, start + batch, device=self.device).clamp(max=len(latents) - 1)
-            samples = self._forward(
-                latents[rows], *([condition[rows] for condition in conditions] if conditions else [None])
-            )
-            return samples[: len(latents) - start]
-
-        return (block(start) for start in range(0, len(latents), batch))
-
-    def conditions(self, n: int, label: Labels = None, attributes: Attributes = None) -> list[Tensor]:
-        """The conditions of n samples as input tensors of the networks, in the order of `Abilities.conditions`.
 
         Args:
-            n: number of samples.
-            label, attributes: see `sample`; unspecified attributes are those of seed 0.
-
-        Returns:
-            For labels int64 (n,), for attributes float32 (n, attributes); empty for an unconditional model.
+            latents, output, seed, batch, conditions: see `generate`.
+            pad: compute even fewer samples than `batch` in a pass of `batch`, so that they are the same bits in a larger number.
         """
-        classes = self.classes(label, n)
-        rows = self.attribute_rows(attributes, n, 0, classes)
-        tensors = {
-            "label": torch.tensor(classes, device=self.device),
-            "attributes": torch.tensor(rows, dtype=torch.float32, device=self.device),
-        }
-        return [tensors[name] for name in self.game.abilities.conditions]
+        chosen = self.find_output(output)
+        inputs = self.conditions(len(latents), seed, output=output, **conditions)
+        return self._stream(chosen, latents, inputs, seed, batch, pad)
 
-    def render(self, latents: Tensor, *conditions: Tensor) -> Tensor:
+    def _stream(
+        self, output: Output, latents: Tensor | None, inputs: Batch, seed: int, batch: int, pad: bool = False
+    ) -> Iterator[Tensor]:
+        if batch < 1:
+            raise LeafwingError(f"batch={batch}: must be at least 1")
+        if latents is not None:
+            inputs = Batch(latent=latents, **inputs)
+        total = inputs.n
+        # Passes have few different sizes, because kernels round depending on the shape; the last one is padded.
+        size = batch if pad or total >= batch else min(batch, 1 << (total - 1).bit_length())
+
+        def block(start: int) -> Tensor:
+            rows = torch.arange(start, start + size, device=self.device).clamp(max=total - 1)
+            return self._forward(output, inputs.rows(rows), seed << 24 | start)[: total - start]
+
+        return (block(start) for start in range(0, total, size))
+
+    def render(self, latents: Tensor, *, output: str | None = None, **conditions: Any) -> Tensor:
         """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1].
 
         Args:
             latents: as many as fit into memory with their activations.
-            conditions: see `Model.conditions`; default: all classes in turn.
+            output, conditions: see `sample`.
         """
-        generate, nets = self.game.abilities.generate, self.game.sampling_nets
-        if generate is None:
-            raise LeafwingError("this game cannot generate")
+        chosen, nets = self.find_output(output), self.game.sampling_nets
+        inputs = Batch(latent=latents, **self.conditions(len(latents), output=output, **conditions))
         with eval_mode(nets):
-            return generate(nets, latents, *(conditions or tuple(self.conditions(len(latents))) or (None,))).float()
+            return chosen.make(nets, inputs, self.clock).float()
 
     @torch.no_grad()
-    def _forward(self, latents: Tensor, *conditions: Tensor | None) -> Tensor:
-        """Samples from latents (n, size) and conditions in one forward pass in evaluation mode."""
-        generate, nets = self.game.abilities.generate, self.game.sampling_nets
-        assert generate is not None
-        with eval_mode(nets), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+    def _forward(self, output: Output, inputs: Batch, seed: int) -> Tensor:
+        """Samples in one forward pass in evaluation mode; `seed` is that of noise inside the networks."""
+        nets = self.game.sampling_nets
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with (
+            eval_mode(nets),
+            torch.random.fork_rng(devices=cuda),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
+            torch.manual_seed(seed & (1 << 63) - 1)
             try:
-                samples = generate(self.compiled or nets, latents, *conditions).float()
+                samples = output.make(self.compiled or nets, inputs, self.clock).float()
             except Exception as error:
                 if self.compiled is None:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 self.say(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
-                samples = generate(nets, latents, *conditions).float()
-        return samples if self.spec.points else samples.clamp(-1, 1)
+                samples = output.make(nets, inputs, self.clock).float()
+        return self.kind(output).clamp(samples)
 
-    def classes(self, label: Labels, n: int) -> list[int]:
-        """Class indices for n samples; empty for a model without labels.
-
-        Raises:
-            LeafwingError: unknown label, wrong number of labels, or a label for an unconditional model.
-        """
-        if not self.labels:
-            if label is not None:
-                raise LeafwingError("this run has no labels: its recipe is not class-conditional, so sample without a label")
-            return []
-        if label is None:
-            return [i % len(self.labels) for i in range(n)]
-        if isinstance(label, Tensor | np.generic):
-            label = label.tolist()
-        if isinstance(label, str | int):
-            return [self._class(label)] * n
-        classes = [self._class(name) for name in label]
-        if len(classes) != n:
-            raise LeafwingError(f"{len(classes)} labels for {n} samples: give one, or one per sample")
-        return classes
-
-    def attribute_rows(self, attributes: Attributes, n: int, seed: int = 0, classes: Sequence[int] = ()) -> np.ndarray:
-        """The attributes of n samples, uint8 (n, attributes), zeros and ones; (n, 0) for a model without attributes.
-
-        Unspecified attributes follow the real data: each sample takes all attributes of a random real sample that matches the given
-        ones, and the class if the model has one. If there is none, those of any real sample are taken and modified. The choice depends
-        only on the seed and the sample's number. A model without real combinations draws them at random.
-
-        Args:
-            attributes: some by name, `{"smiling": 1, "colour": "red"}`; or all of them per sample (n, attributes); or None.
-            n: number of samples.
-            seed: random seed.
-            classes: their class indices; empty for a model without labels.
+    def check_outputs(self, batch: Batch) -> None:
+        """Generates two samples of every output from the fields of a batch of real samples, as networks see them.
 
         Raises:
-            LeafwingError: unknown attribute or value, attributes for a model without them, or a wrong shape.
+            LeafwingError: an output of the wrong shape, or one that is generated from a field that the data do not have.
         """
-        if not self.attributes:
-            if attributes is not None and len(attributes):
+        for output in self.game.abilities.outputs or [self.output]:
+            if missing := [name for name in (*output.conditions, output.field) if name not in self.spec.fields]:
+                if missing != [output.field] or output.kind is None:
+                    raise LeafwingError(f"the recipe's output {output.field} needs the field {missing[0]}, which the data do not have")
+            inputs = Batch({name: batch[name][:2].to(self.device) for name in output.conditions})
+            latents = None if output.prior is None else self.latents(2, output=output.field)
+            samples = next(self._stream(output, latents, inputs, 0, BLOCK))
+            if samples.shape[1:] != (shape := self.kind(output).shape):
                 raise LeafwingError(
-                    "this run has no attributes: its recipe is not conditioned on them, so sample without setting any"
+                    f"the recipe's output {output.field} has shape {tuple(samples.shape[1:])}, but the field has shape {shape}"
                 )
-            return np.zeros((n, 0), np.uint8)
-        if isinstance(attributes, Tensor | np.ndarray):
-            return self._all_attributes(attributes, n)
-        fixed: dict[int, int] = {}
-        for name, value in (attributes or {}).items():
-            fixed |= self._attribute(name, value)
-        columns, values = list(fixed), list(fixed.values())
-        random = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(n).astype(np.uint64)
-        combinations = self.combinations if len(self.combinations) else self._random_combinations(seed)
-        rows = np.empty((n, len(self.attributes)), np.uint8)
-        class_of = np.asarray(classes, np.int64) if len(classes) else np.full(n, -1)
-        for index in np.unique(class_of):
-            members, same_class = class_of == index, combinations[combinations[:, 0] == index]
-            pool = (same_class if index >= 0 and len(same_class) else combinations)[:, 1:]
-            matches = pool[(pool[:, columns] == values).all(axis=1)]
-            if not len(matches):
-                matches = pool.copy()
-                matches[:, columns] = values
-            rows[members] = matches[random[members] % np.uint64(len(matches))]
-        return rows
-
-    def _all_attributes(self, attributes: Tensor | np.ndarray, n: int) -> np.ndarray:
-        """Fully specified attributes, checked."""
-        rows = attributes.cpu().numpy() if isinstance(attributes, Tensor) else attributes
-        shape = (n, len(self.attributes))
-        if rows.shape != shape or not np.isin(rows, (0, 1)).all():
-            raise LeafwingError(
-                f"attributes of shape {rows.shape}: {n} samples need zeros and ones of shape {shape}, in the order "
-                f"{', '.join(self.attributes)}"
-            )
-        return rows.astype(np.uint8)
-
-    def _attribute(self, name: str, value: str | int) -> dict[int, int]:
-        """Index and value of an attribute; for a category those of all its one-hot attributes."""
-        text = str(value)
-        columns = {item.partition("=")[2]: i for i, item in enumerate(self.attributes) if item.startswith(f"{name}=")}
-        if columns:
-            if text not in columns:
-                raise LeafwingError(f"{name}={value}: {name} has no value {text!r}{did_you_mean(text, columns)}")
-            return {i: int(item == text) for item, i in columns.items()}
-        if name not in self.attributes:
-            names = dict.fromkeys(item.partition("=")[0] for item in self.attributes)
-            raise LeafwingError(f"no attribute {name!r}{did_you_mean(name, names)}")
-        if text.lower() not in BOOLEANS:
-            raise LeafwingError(f"{name}={value}: {name} must be 0 or 1 (no or yes)")
-        return {self.attributes.index(name): BOOLEANS[text.lower()]}
-
-    def _random_combinations(self, seed: int) -> np.ndarray:
-        """Random combinations in the format of `combinations`: one value per category, 0 or 1 for other attributes."""
-        n, count = 512, len(self.attributes)
-        bits = np.random.Philox(np.random.SeedSequence((seed, 1))).random_raw(n * count).astype(np.uint64).reshape(n, count)
-        categories = [name.partition("=")[0] for name in self.attributes]
-        rows = np.full((n, 1 + count), -1, np.int64)
-        for category in dict.fromkeys(categories):
-            columns = [i for i, name in enumerate(categories) if name == category]
-            if "=" in self.attributes[columns[0]]:
-                rows[:, [1 + i for i in columns]] = np.eye(len(columns), dtype=np.int64)[bits[:, columns].argmax(axis=1)]
-            else:
-                rows[:, 1 + columns[0]] = bits[:, columns[0]] >> np.uint64(63)
-        return rows
-
-    def _class(self, label: str | int) -> int:
-        if isinstance(label, str) and label in self.labels:
-            return self.labels.index(label)
-        try:
-            index = int(label)
-        except ValueError:
-            raise LeafwingError(f"no class {label!r}{did_you_mean(str(label), list(self.labels))}") from None
-        if not 0 <= index < len(self.labels):
-            raise LeafwingError(f"no class {index}: this run has {len(self.labels)} classes, 0 to {len(self.labels) - 1}")
-        return index
 
 
 @contextmanager

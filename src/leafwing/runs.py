@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from leafwing import files, recipes
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.game import DataSpec, Game, Recipe
+from leafwing.fields import KINDS, Attributes, Field, Image, Label, Vector
+from leafwing.game import Clock, DataSpec, Game, Recipe
 from leafwing.quantities import count
 from leafwing.recipes import Value
 from leafwing.settings import SECTIONS, HardwareSettings, HealthSettings, OutputSettings, Schedule, Settings
@@ -64,12 +65,14 @@ class History:
         rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
+        planned: the number of images planned when training began, if it has been extended since; 0 if not.
     """
 
     best: BestCheckpoint | None = None
     rolled_back: tuple[dict[str, Any], ...] = ()
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
+    planned: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ class DataConfig:
         labelled: number of samples in a second stream, with labels; None without one.
         labelled_seed: random seed of their choice.
         spec: what the recipe knows of the data.
-        combinations: attributes of real samples, `0110` or with the class `3:0110`, separated by spaces.
+        examples: the conditions of some real samples by field, as `Dataset.examples` returns them; sampling follows them.
     """
 
     source: str
@@ -98,11 +101,12 @@ class DataConfig:
     labelled: int | None = None
     labelled_seed: int | None = None
     spec: DataSpec
-    combinations: str | None = None
+    examples: dict[str, list[Any]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The section as plain JSON, without what is None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        values = {item.name: getattr(self, item.name) for item in fields(self)} | {"spec": self.spec.as_dict()}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,11 +246,9 @@ class Run:
         finally:
             lock.release()
 
-    @property
-    def combinations(self) -> list[list[int]]:
-        """Class (or -1) and attributes of real samples, one row each; empty for a run without attributes."""
-        parts = [text.rpartition(":") for text in (self.data.combinations or "").split()]
-        return [[int(label) if label else -1, *map(int, attributes)] for label, _, attributes in parts]
+    def clock(self, images: int) -> Clock:
+        """The progress of training at a checkpoint."""
+        return Clock(images, self.settings.schedule.images, planned=self.history.planned)
 
     # --- logs and metrics ----------------------------------------------------------------------------------------------
 
@@ -506,11 +508,21 @@ def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -
     import msgspec
 
     try:
-        return msgspec.convert(plain, kind)
+        return msgspec.convert(plain, kind, dec_hook=_convert_field)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         key = (section + place.rstrip("`")).lstrip(".")
         raise LeafwingError(f"{path}: {key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}") from None
+
+
+def _convert_field(kind: type[Any], plain: Any) -> Any:
+    """A field of a DataSpec from plain JSON."""
+    import msgspec
+
+    name = plain.get("kind") if isinstance(plain, dict) else None
+    if kind is not Field or name not in KINDS:
+        raise ValueError(f"not a field: {plain}")
+    return msgspec.convert({key: value for key, value in plain.items() if key != "kind"}, KINDS[name])
 
 
 RENAMED = {
@@ -522,8 +534,12 @@ RENAMED = {
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """A `run.json` in the present format.
 
-    Before settings had sections, all of them were in one section `training`; and `rollback` was `roll_back`.
+    Before settings had sections, all of them were in one section `training`; `rollback` was `roll_back`; and the data had no
+    fields but a shape, labels and attributes, with attributes of real samples in `combinations`.
     """
+    data = config.get("data", {})
+    if "fields" in (spec := data.get("spec", {})) and not isinstance(spec["fields"], dict):
+        config = config | {"data": _upgrade_data(data)}
     training = {RENAMED.get(name, name): value for name, value in config.get("training", config.get("watching", {})).items()}
     if training.get("health") == "roll_back":
         training["health"] = "rollback"
@@ -535,6 +551,25 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
         new[section] = {name: value for name, value in training.items() if name in names and value is not None}
     new["history"] = {item.name: training[item.name] for item in fields(History) if training.get(item.name) is not None}
     return new
+
+
+def _upgrade_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `data` of a `run.json` without fields in the present format."""
+    old = data["spec"]
+    kinds: dict[str, Field] = {
+        "image": Image(old["height"], old["width"], old["channels"]) if old["height"] else Vector(old["channels"]),
+        "label": Label(tuple(old["labels"])),
+        "attributes": Attributes(tuple(old["attributes"])),
+    }
+    spec = DataSpec({name: kinds[name.removeprefix("labelled_")] for name in old["fields"]})
+    examples: dict[str, list[Any]] = {}
+    for text in (data.get("combinations") or "").split():
+        label, _, attributes = text.rpartition(":")
+        examples.setdefault("attributes", []).append(attributes)
+        if label:
+            examples.setdefault("label", []).append(int(label))
+    new = {name: value for name, value in data.items() if name != "combinations"}
+    return new | {"spec": spec.as_dict()} | ({"examples": examples} if examples else {})
 
 
 def refuse_existing(out: str | Path | None) -> None:

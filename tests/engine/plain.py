@@ -50,7 +50,7 @@ class Plain:
         else:
             self.round = turn.play(self.game.nets, batch, clock)
             r = self.round.with_samples(self.round.real, self.round.fake if moves_g else self.round.fake.detach())
-        if any(term.input_gradient for term in turn.losses):
+        if any(term.second_order for term in turn.losses):
             r = r.with_samples(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
         losses = [term.loss(r) for term in turn.losses]
         weights = self.weights(turn)

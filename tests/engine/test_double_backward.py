@@ -93,7 +93,7 @@ def test_the_engine_uses_them_in_turns_that_differentiate_twice(monkeypatch: pyt
     for unit in units:
         before = len(calls)
         engine.take(unit, batch, Clock())
-        assert (len(calls) > before) == any(term.input_gradient for turn in unit for term in turn.losses)
+        assert (len(calls) > before) == any(term.second_order for turn in unit for term in turn.losses)
 
 
 def test_the_last_backward_pass_computes_exactly_the_requested_gradients() -> None:

@@ -112,9 +112,9 @@ def test_the_critic_learns_from_the_penalty(term: object) -> None:
 
 
 def test_terms_that_differentiate_by_the_samples_declare_it() -> None:
-    assert gradient_penalty().input_gradient
-    assert r1().input_gradient
-    assert r2().input_gradient
+    assert gradient_penalty().second_order
+    assert r1().second_order
+    assert r2().second_order
 
 
 class Recorder:

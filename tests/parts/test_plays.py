@@ -115,7 +115,7 @@ def test_in_a_duel_the_critic_moves_first_and_the_generator_once() -> None:
 def test_each_side_minimises_its_half_of_the_objective_and_the_critic_the_extra_terms() -> None:
     from leafwing.game import Term
 
-    extra = Term("extra", lambda r: torch.tensor(3.0), input_gradient=True)
+    extra = Term("extra", lambda r: torch.tensor(3.0), second_order=True)
     d, g = duel(play, OBJECTIVE, critic=[extra])  # type: ignore[arg-type]
     assert [(term.name, term.loss(None).item()) for term in d.losses] == [("adversarial", 1.0), ("extra", 3.0)]
     assert [(term.name, term.loss(None).item()) for term in g.losses] == [("adversarial", 2.0)]

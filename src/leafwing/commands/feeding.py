@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing.errors import LeafwingError, StorageError
+from leafwing.fields import Box, Caption, Clip, Field, Image, Keypoints, Mask, Segmentation
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
@@ -57,8 +58,18 @@ def held_out_batches(run: Run, dataset: Dataset, training: Training) -> BatchSou
 
 def permissive_spec(height: int, width: int) -> DataSpec:
     """A DataSpec of this size with every field that a recipe may need."""
-    stream = ("labelled_image", "labelled_label", "labelled_attributes")
-    return DataSpec(height, width, 3, ("a", "b"), ("image", "label", "attributes", *stream), ("c", "d"))
+    spec = DataSpec.images(height, width, 3, labels=("a", "b"), attributes=("c", "d"))
+    further: dict[str, Field] = {
+        "input": Image(height, width, 3),
+        "clip": Clip(8, height, width, 3),
+        "hole": Mask(height, width),
+        "segmentation": Segmentation(height, width, ("a", "b")),
+        "caption": Caption(("a", "b"), 2),
+        "box": Box(),
+        "keypoints": Keypoints(("a", "b")),
+    }
+    labelled = {f"labelled_{name}": field for name, field in spec.fields.items()}
+    return DataSpec({**spec.fields, **further, **labelled})
 
 
 def reload_data(run: Run, progress: Reporter) -> Dataset:

@@ -11,6 +11,7 @@ from leafwing import recipes
 from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, parse_stop_on
 from leafwing.errors import LeafwingError
+from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
@@ -231,6 +232,7 @@ def new_training(
     say: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
     images: int | None = None,
+    planned: int = 0,
 ) -> Training:
     """Builds a training loop before its first turn.
 
@@ -239,17 +241,24 @@ def new_training(
         data: the training data.
         settings: the settings, fully resolved.
         say, processes, images: see `build_training`.
+        planned: see `Training`.
+
+    Raises:
+        LeafwingError: the recipe declares outputs that do not fit the data.
     """
     import torch
 
     from leafwing.engine import Engine
     from leafwing.loop import Training
+    from leafwing.model import Model
 
     torch.manual_seed(settings.schedule.seed)
     game = build()
     setup = choose_setup(settings.machine)
     engine = Engine(game, setup, notify=say, processes=processes)
     engine.processes.check_divisible(game.batch)
+    for name in game.streams:
+        data = data.with_stream(name, data)
     batches = data.batches(
         settings.schedule.seed,
         str(engine.device),
@@ -257,7 +266,10 @@ def new_training(
         rank=engine.processes.rank,
         world_size=engine.processes.world_size,
     )
-    return Training(game, batches, engine, images=images or settings.schedule.images, batch=game.batch)
+    examples = data.to_network(data.without_streams().batch(0, 0, 2))
+    Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
+    images = images or settings.schedule.images
+    return Training(game, batches, engine, images=images, batch=game.batch, planned=planned)
 
 
 def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> HardwareSettings:

@@ -43,10 +43,12 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
     from leafwing.commands.stopping import EarlyStopping
     from leafwing.commands.threads import ThreadMonitor
     from leafwing.commands.watching import Monitor
+    from leafwing.conditions import Examples
     from leafwing.model import Model
 
     processes = training.engine.processes
-    model = Model(training.game, run.spec, str(training.engine.device), combinations=run.combinations)
+    examples = Examples.from_plain(run.spec, run.data.examples or {})
+    model = Model(training.game, run.spec, str(training.engine.device), examples=examples)
     limit = run.settings.schedule.time
     start = training.clock.images
     summary = writer(str(run.folder)) if writer and processes.first else None
@@ -99,8 +101,7 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
                         save_samples(run, model, images)
                 if run.stop_reason or images // folder.save_every != last["checkpoint"] // folder.save_every:
                     last["checkpoint"] = images
-                    if processes.first:
-                        monitor.save_checkpoint()
+                    monitor.save_checkpoint()
                     if stopping and stopping.check(images):
                         run.stop_reason = run.stop_reason or "no_improvement"
                 if run.stop_reason:
@@ -139,6 +140,7 @@ def save_samples(run: Run, model: Model, images: int) -> None:
     """Writes the sample grid, from the same latents every time."""
     from leafwing.pictures import png, sample_sheet
 
+    model.clock = model.game.at_stage(run.clock(images))
     files.write(run.samples / f"{images:09d}.png", png(sample_sheet(model)))
 
 

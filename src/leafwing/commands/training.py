@@ -64,10 +64,11 @@ def train(
             plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None
         training = build_training(plan, progress.say, processes)
-        conditions = list(training.game.abilities.conditions)
+        conditions = list(dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions))
         plan.config["conditions"] = conditions
-        if "attributes" in conditions:  # sampling needs them, without the data
-            plan.config["data"]["combinations"] = " ".join(plan.data.combinations())
+        stored = [name for name in conditions if not plan.data.spec.fields[name].has_pixels]
+        if set(stored) - {"label"}:  # sampling needs them, without the data
+            plan.config["data"]["examples"] = plan.data.examples(stored)
         run = Run.create(plan.config, plan.card.path, out=out, root=root) if processes.first else None
         folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
@@ -143,14 +144,16 @@ def resume(
                 machine=machine,
             )
             data, _ = split_data(opened.data, dataset)
-            training = new_training(opened.build_game, data, settings, progress.say, processes)
+            planned = opened.history.planned or old.schedule.images
+            training = new_training(opened.build_game, data, settings, progress.say, processes, planned=planned)
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)
             changes = tuple(change for change in opened.history.thread_changes if change.images <= training.clock.images)
             if threads is not None:
                 changes = (ThreadChange(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
-            opened.settings, opened.history = settings, replace(opened.history, thread_changes=changes)
+            planned = 0 if planned == total else planned
+            opened.settings, opened.history = settings, replace(opened.history, thread_changes=changes, planned=planned)
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
                 opened.truncate_log(training.clock.images)

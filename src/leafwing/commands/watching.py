@@ -58,15 +58,15 @@ class Monitor:
         self.reported: set[str] = set()
         self.records: list[dict[str, Any]] = []
         self.alarms: list[health.Alarm] = []
-        if not self.processes.first:
-            return
-        if self.roll_backs:
+        if self.roll_backs and self.processes.first:
             self._rewind_folder()
         if self.mode == "rollback":
             if training.clock.images == 0:
                 self.save_checkpoint()
-            self._save_state_copy()
-        self._read_log()
+            if self.processes.first:
+                self._save_state_copy()
+        if self.processes.first:
+            self._read_log()
 
     def _read_log(self) -> None:
         self.records = self.run.records()
@@ -114,15 +114,18 @@ class Monitor:
     # --- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self) -> None:
-        """Writes a checkpoint, with everything that resuming and rolling back need. In the first process only."""
+        """Writes a checkpoint, with everything that resuming and rolling back need. To be called in every process."""
         self._store_state()
+        state = self.training.state()
+        if not self.processes.first:
+            return
         folder = self.run.settings.folder
         last = folder.keep_last
         if self.mode == "rollback":
             oldest = self._oldest_needed()
             last = max(last, 1 + sum(images >= oldest for images in self.run.weights()))
         milestone = folder.keep_every * folder.save_every
-        self.run.save_checkpoint(self.training.game, self.training.state(), last=last, milestone=milestone)
+        self.run.save_checkpoint(self.training.game, state, last=last, milestone=milestone)
         if self.mode == "rollback":
             self._save_state_copy()
 
@@ -201,9 +204,10 @@ class Monitor:
             self.probe.restore(training.extra["health"])
         self._store_state()
         self.processes.barrier()  # all processes have read the files that the first one may now remove
+        state = training.state()
         if self.processes.first:
             buffer = io.BytesIO()
-            torch.save(training.state(), buffer)
+            torch.save(state, buffer)
             files.write(self.run.folder / "resume.pt", buffer.getvalue())
             self._rewind_folder()
             self._read_log()

@@ -96,9 +96,8 @@ def _points(name: str, options: Options, mirror: bool) -> Dataset:
     random = np.random.Generator(np.random.Philox(_SEED))
     points = centres[np.arange(POINTS) % len(centres)] + _SIGMA[name] * random.standard_normal((POINTS, 2))
     arguments = {"size": None, "channels": None, "fit": options.fit, "background": options.background, "mirror": False}
-    return Dataset(
-        DataSpec(height=0, width=0, channels=2), points.astype(np.float32), None, _fingerprint(name, None), name, arguments
-    )
+    columns = {"image": points.astype(np.float32)}
+    return Dataset(DataSpec.vectors(2), columns, _fingerprint(name, None), name, arguments)
 
 
 def _digits(options: Options, mirror: bool) -> Dataset:
@@ -114,10 +113,10 @@ def _digits(options: Options, mirror: bool) -> Dataset:
         canvas.paste(small.resize((24, 24), Image.Resampling.BICUBIC), (4, 4))
         rows.append(pictures.render(canvas, target))
     names = tuple(str(name) for name in scans.target_names)
-    spec = DataSpec(target.height, target.width, target.channels, labels=names, fields=("image", "label"))
+    spec = DataSpec.images(target.height, target.width, target.channels, labels=names)
     arguments = target.as_dict() | {"mirror": mirror}
-    array, labels = np.stack(rows), scans.target.astype(np.int64)
-    return Dataset(spec, array, labels, _fingerprint("digits", target.as_dict()), "digits", arguments)
+    columns = {"image": np.stack(rows), "label": scans.target.astype(np.int64)}
+    return Dataset(spec, columns, _fingerprint("digits", target.as_dict()), "digits", arguments)
 
 
 def _sprites(options: Options, mirror: bool) -> Dataset:
@@ -127,14 +126,14 @@ def _sprites(options: Options, mirror: bool) -> Dataset:
     if target.height != target.width or target.channels != 3:
         raise LeafwingError("sprites are square RGB images: omit --channels, and give one number as --size")
     array, scenes = pictures(SPRITES, target.height, _SEED)
-    fields = ("image", "label", "attributes")
     # A mirrored image shows its sprite on the other side, so those two words would be wrong for half of the images.
     columns = [i for i, name in enumerate(ATTRIBUTE_NAMES) if not (mirror and name in ("left", "right"))]
     attributes = tuple(ATTRIBUTE_NAMES[i] for i in columns)
-    spec = DataSpec(target.height, target.width, 3, labels=SHAPES, fields=fields, attributes=attributes)
+    spec = DataSpec.images(target.height, target.width, 3, labels=SHAPES, attributes=attributes)
     arguments = target.as_dict() | {"mirror": mirror}
     fingerprint = _fingerprint("sprites", target.as_dict())
-    return Dataset(spec, array, scenes.shape, fingerprint, "sprites", arguments, attributes=scenes.attributes[:, columns])
+    stored = {"image": array, "label": scenes.shape, "attributes": scenes.attributes[:, columns]}
+    return Dataset(spec, stored, fingerprint, "sprites", arguments)
 
 
 def _fingerprint(name: str, options: dict[str, Any] | None) -> str:

@@ -6,7 +6,7 @@ images, `device` moves them to a device; torch is imported only by the first bat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,44 +16,68 @@ import numpy as np
 from leafwing.data.seeds import stream_seed
 from leafwing.data.sources import RejectedFile
 from leafwing.errors import LeafwingError
+from leafwing.fields import Caption
 from leafwing.game import Batch, DataSpec
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-_ORDER, _MIRROR = 0, 1
+_ORDER, _MIRROR, _ALTERNATIVE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A further stream of samples in every batch, with an order of its own.
+
+    Args:
+        data: its samples.
+        names: the name in a batch of each of its fields, `{"image": "labelled_image"}`.
+    """
+
+    data: Dataset
+    names: Mapping[str, str]
 
 
 @dataclass(eq=False)
 class Dataset:
-    """Samples of one shape, in memory or mapped from a pack.
+    """Samples with the same fields, in memory or mapped from a pack.
 
     Args:
-        spec: shape and class names.
-        array: (n, height, width, channels) uint8, or (n, 2) float32 for points; never written to.
-        labels: (n,) int64 class indices, or None.
+        spec: the fields of a batch, including those of the streams.
+        columns: the stored samples of each field by name, (n, ...), in the format that `leafwing.fields` describes; never written to.
         fingerprint: a hash of the content and of the options that determine the pixels; mirroring is not part of it.
         source: a built-in name or an absolute path.
         options: plain JSON such that `load(source, **options)` returns the same data set.
         rejects: the rejected files, with reasons.
         notes: messages for the user about how the source was read.
-        rows: int64 (m,), indices of the samples in `array` that belong to this data set, without repetition; None for all.
-        attributes: (n, attributes) uint8, binary, or None.
+        rows: int64 (m,), indices of the samples in `columns` that belong to this data set, without repetition; None for all.
         streams: additional data streams in every batch, by name; see `with_stream`.
     """
 
     spec: DataSpec
-    array: np.ndarray
-    labels: np.ndarray | None
+    columns: Mapping[str, np.ndarray]
     fingerprint: str
     source: str
     options: dict[str, Any]
     rejects: list[RejectedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rows: np.ndarray | None = None
-    attributes: np.ndarray | None = None
-    streams: Mapping[str, Dataset] = field(default_factory=dict)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The stored images, uint8 (n, height, width, channels), or points, float32 (n, 2)."""
+        return self.columns["image"]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class indices of all stored samples, int64 (n,); None without labels."""
+        return self.columns.get("label")
+
+    @property
+    def attributes(self) -> np.ndarray | None:
+        """The attributes of all stored samples, uint8 (n, attributes); None without attributes."""
+        return self.columns.get("attributes")
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -75,55 +99,36 @@ class Dataset:
             pinned: use page-locked memory, from which CUDA copies asynchronously.
 
         Returns:
-            `image`: uint8 (n, channels, height, width) in channels_last order, or float32 (n, 2) for points; `label`: int64
-            (n,) if there are labels; `attributes`: float32 (n, attributes), binary, if there are any. Then the fields of
-            the additional streams, n samples of each, named `name_image` and so on. On the CPU.
+            The stored samples of every field, then those of the additional streams, n of each. On the CPU; `batches` converts
+            them to the format of networks.
 
         Raises:
             ValueError: a negative seed, position or count.
         """
         import torch
 
-        orders, flips = zip(*(self.epoch(seed, number, part) for number, part in self.epoch_slices(images, n)), strict=True)
+        orders, flips, random = zip(
+            *(self.epoch_parts(seed, number, part) for number, part in self.epoch_slices(images, n)), strict=True
+        )
         indices = np.concatenate(orders)
-        dtype = torch.float32 if self.spec.points else torch.uint8
-        image = torch.empty((n, *self.array.shape[1:]), dtype=dtype, pin_memory=pinned)
-        array = image.numpy()
-        np.take(self.array, indices, axis=0, out=array, mode="clip")  # any other mode copies through a buffer
-        if self.mirror:
-            mirrored = np.concatenate(flips)
-            array[mirrored] = array[mirrored, :, ::-1]
-        label = attributes = None
-        if self.labels is not None:
-            label = torch.from_numpy(np.take(self.labels, indices))
-            label = label.pin_memory() if pinned else label
-        if self.attributes is not None:
-            attributes = torch.from_numpy(np.take(self.attributes, indices, axis=0)).float()
-            attributes = attributes.pin_memory() if pinned else attributes
-        streams = {
-            name: other.batch(stream_seed(seed, name), images, n, pinned=pinned) for name, other in self.streams.items()
-        }
-        return self.assemble(image, label, attributes, streams)
+        flipped = np.flatnonzero(np.concatenate(flips)) if self.mirror else None
+        batch = Batch()
+        for name, column in self.columns.items():
+            dtype = torch.from_numpy(np.empty(0, column.dtype)).dtype  # the column itself may be read-only
+            stored = torch.empty((n, *column.shape[1:]), dtype=dtype, pin_memory=pinned)
+            np.take(column, indices, axis=0, out=stored.numpy(), mode="clip")  # any other mode copies through a buffer
+            field = self.spec.fields[name]
+            if flipped is not None and len(flipped):
+                stored[flipped] = field.mirror(stored[flipped])
+            batch[name] = field.choose(stored, torch.from_numpy(np.concatenate(random)))
+        for name, stream in self.streams.items():
+            other = stream.data.batch(stream_seed(seed, name), images, n, pinned=pinned)
+            batch |= {stream.names[key]: value for key, value in other.items()}
+        return Batch(batch)
 
-    def assemble(
-        self, image: Tensor, label: Tensor | None, attributes: Tensor | None, streams: Mapping[str, Batch]
-    ) -> Batch:
-        """The fields of a batch; see `batch`.
-
-        Args:
-            image: samples as stored in `array`: (n, height, width, channels), or (n, 2) for points.
-            label: (n,), or None.
-            attributes: (n, attributes), or None.
-            streams: a batch of each additional stream, by name.
-        """
-        fields = {"image": image if self.spec.points else image.permute(0, 3, 1, 2)}
-        if label is not None:
-            fields["label"] = label
-        if attributes is not None:
-            fields["attributes"] = attributes
-        for name, batch in streams.items():
-            fields |= {f"{name}_{key}": value for key, value in batch.items()}
-        return Batch(fields)
+    def to_network(self, batch: Batch) -> Batch:
+        """A batch of stored samples, on any device, in the format of networks."""
+        return Batch({name: self.spec.fields[name].to_network(value) for name, value in batch.items()})
 
     def batches(
         self,
@@ -149,7 +154,7 @@ class Dataset:
             world_size: number of processes.
 
         Returns:
-            A pure function; all fields of `batch`, on the device. Call it from one thread only.
+            A pure function; all fields in the format of networks, on the device. Call it from one thread only.
 
         Raises:
             ValueError: a negative seed, or a rank that is not from 0 to world_size - 1.
@@ -184,7 +189,7 @@ class Dataset:
                 return
 
     def epoch(self, seed: int, number: int, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray | None]:
-        """A slice of an epoch: for each position its index in `array`, int64, and whether it is flipped (None without mirroring).
+        """A slice of an epoch: for each position its index in `columns`, int64, and whether it is flipped (None without mirroring).
 
         Raises:
             ValueError: a negative seed.
@@ -193,6 +198,18 @@ class Dataset:
             raise ValueError(f"seed={seed}: may not be negative")
         order = self.to_rows(_order(seed, number, len(self))[part])
         return order, _flips(seed, number, len(self))[part] if self.mirror else None
+
+    def epoch_parts(
+        self, seed: int, number: int, part: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """The same, and for each position a random number int64 that selects among alternatives, such as captions."""
+        random = _alternatives(seed, number, len(self))[part] if self.has_alternatives else np.empty(0, np.int64)
+        return *self.epoch(seed, number, part), random
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether some samples have alternatives, of which each epoch chooses one."""
+        return any(column.ndim == 3 for name, column in self.columns.items() if isinstance(self.spec.fields[name], Caption))
 
     def pictures(self, indices: Any) -> np.ndarray:
         """Copies samples, never mirrored.
@@ -203,17 +220,16 @@ class Dataset:
         Returns:
             uint8 (n, height, width, channels), or float32 (n, 2) for points.
         """
-        return np.take(self.array, self.to_rows(np.asarray(indices, dtype=np.int64)), axis=0)
+        return self.stored("image", indices)
 
-    def combinations(self, limit: int = 512) -> list[str]:
-        """Attributes of the first samples of seed 0, `0110` each, or `3:0110` with the class index; empty without attributes."""
-        if self.attributes is None:
-            return []
+    def stored(self, name: str, indices: Any) -> np.ndarray:
+        """Copies the stored samples of one of the `columns`, never mirrored; indices as for `pictures`."""
+        return np.take(self.columns[name], self.to_rows(np.asarray(indices, dtype=np.int64)), axis=0)
+
+    def examples(self, names: Sequence[str], limit: int = 512) -> dict[str, list[Any]]:
+        """These fields of the first samples of seed 0, as plain JSON by name: sampling uses them for unspecified conditions."""
         order, _ = self.epoch(0, 0, slice(0, limit))
-        rows = ["".join(map(str, row)) for row in self.attributes[order].tolist()]
-        return (
-            rows if self.labels is None else [f"{label}:{row}" for label, row in zip(self.labels[order], rows, strict=True)]
-        )
+        return {name: self.spec.fields[name].to_plain(self.columns[name][order]) for name in names if name in self.columns}
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
         """Splits off at least `number` held-out samples, the same in every run; see `data.split`.
@@ -252,18 +268,34 @@ class Dataset:
             )
         rows = slice(None) if self.rows is None else self.rows
         indices = split.choose_per_class(self.array[rows], self.labels[rows], self.spec.labels, number, seed)
-        return self.with_stream("labelled", replace(self, rows=self.to_rows(indices), streams={}))
+        return self.with_stream("labelled", replace(self.without_streams(), rows=self.to_rows(indices)))
 
-    def with_stream(self, name: str, other: Dataset) -> Dataset:
-        """Adds another data set as a stream: a batch of n has n samples of both, those of the other as `name_image` and so on.
+    def with_stream(self, name: str, other: Dataset, names: Mapping[str, str] | None = None) -> Dataset:
+        """Adds another data set as a stream: a batch of n has n samples of both.
 
         The samples are not paired: the other stream has its own epochs, order and flips.
+
+        Args:
+            name: name of the stream.
+            other: its samples; its own streams are left out.
+            names: its fields and their names in a batch, which count as unpaired fields of this data set; None: all fields, with the
+                name of the stream as prefix, `name_image` and so on.
         """
-        fields = (*self.spec.fields, *(f"{name}_{field}" for field in other.spec.fields))
-        return replace(self, spec=replace(self.spec, fields=fields), streams={**self.streams, name: other})
+        plain = other.without_streams()
+        renamed = names or {key: f"{name}_{key}" for key in plain.columns}
+        plain = replace(plain, columns={key: plain.columns[key] for key in {**renamed}})
+        fields = {**self.spec.fields, **{renamed[key]: plain.spec.fields[key] for key in renamed}}
+        unpaired = (*self.spec.unpaired, *(names or {}).values())
+        spec = replace(self.spec, fields=fields, unpaired=unpaired)
+        return replace(self, spec=spec, streams={**self.streams, name: Stream(plain, renamed)})
+
+    def without_streams(self) -> Dataset:
+        """The samples of this data set alone."""
+        fields = {name: self.spec.fields[name] for name in self.columns}
+        return replace(self, spec=DataSpec(fields), streams={})
 
     def to_rows(self, indices: np.ndarray) -> np.ndarray:
-        """Converts indices in this data set (0 to n - 1) to indices in `array`."""
+        """Converts indices in this data set (0 to n - 1) to indices in `columns`."""
         return indices if self.rows is None else self.rows[indices]
 
 
@@ -277,6 +309,12 @@ def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:
 def _order(seed: int, epoch: int, n: int) -> np.ndarray:
     """The permutation of one epoch; the last few are cached."""
     return np.argsort(_bits(seed, epoch, _ORDER, n), kind="stable")
+
+
+@lru_cache(maxsize=8)
+def _alternatives(seed: int, epoch: int, n: int) -> np.ndarray:
+    """A random number for each position of one epoch, int64."""
+    return (_bits(seed, epoch, _ALTERNATIVE, n) >> np.uint64(1)).astype(np.int64)
 
 
 @lru_cache(maxsize=8)

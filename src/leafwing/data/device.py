@@ -43,7 +43,8 @@ def batches(
     if seed < 0:
         raise ValueError(f"seed={seed}: may not be negative")
     if resident is None:
-        arrays = {id(stream.array): stream.array.nbytes for stream in (data, *data.streams.values())}
+        everything = (data, *(stream.data for stream in data.streams.values()))
+        arrays = {id(column): column.nbytes for part in everything for column in part.columns.values()}
         resident = device.type != "cpu" and sum(arrays.values()) <= MAX_SHARE * free_memory(device)
     pinned = device.type == "cuda" and not resident
     read = ResidentBatches(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
@@ -53,7 +54,8 @@ def batches(
         return read(images + first, end - first)
 
     stream = read_share if world_size > 1 else read
-    return stream if resident or device.type == "cpu" else BatchPrefetcher(stream, device)
+    stored = stream if resident or device.type == "cpu" else BatchPrefetcher(stream, device)
+    return lambda images, n: data.to_network(stored(images, n))
 
 
 def free_memory(device: torch.device) -> int:
@@ -75,42 +77,43 @@ class ResidentBatches:
         self.data, self.seed, self.device = data, seed, device
         uploaded = {} if uploaded is None else uploaded
 
-        def upload_once(array: np.ndarray | None) -> Tensor | None:
-            if array is not None and id(array) not in uploaded:
-                uploaded[id(array)] = upload(array, device)
-            return None if array is None else uploaded[id(array)]
-
-        samples = upload_once(data.array)
-        assert samples is not None
-        self.samples, self.labels, self.attributes = samples, upload_once(data.labels), upload_once(data.attributes)
+        for column in data.columns.values():
+            if id(column) not in uploaded:
+                uploaded[id(column)] = upload(column, device)
+        self.columns = {name: uploaded[id(column)] for name, column in data.columns.items()}
         self.streams = {
-            name: ResidentBatches(other, stream_seed(seed, name), device, uploaded) for name, other in data.streams.items()
+            name: ResidentBatches(stream.data, stream_seed(seed, name), device, uploaded)
+            for name, stream in data.streams.items()
         }
-        self.epochs: dict[int, tuple[Tensor, Tensor]] = {}
+        self.epochs: dict[int, tuple[Tensor, ...]] = {}
 
     def __call__(self, images: int, n: int) -> Batch:
         """The samples at positions `images` to `images + n - 1`; waits only for the order of a new epoch."""
-        orders, flips = zip(*(self._part(number, part) for number, part in self.data.epoch_slices(images, n)), strict=True)
-        order = concatenated(orders)
-        image = self.samples.index_select(0, order)
-        if self.data.mirror:
-            # Indexing with a mask would synchronise with the device.
-            image = torch.where(concatenated(flips)[:, None, None, None], image.flip(2), image)
-        label = None if self.labels is None else self.labels.index_select(0, order)
-        attributes = None if self.attributes is None else self.attributes.index_select(0, order).float()
-        return self.data.assemble(image, label, attributes, {name: other(images, n) for name, other in self.streams.items()})
+        parts = [self._part(number, part) for number, part in self.data.epoch_slices(images, n)]
+        order, flips, random = (concatenated(part) for part in zip(*parts, strict=True))
+        batch = Batch()
+        for name, column in self.columns.items():
+            field, stored = self.data.spec.fields[name], column.index_select(0, order)
+            if self.data.mirror:
+                # Indexing with a mask would synchronise with the device.
+                mirrored = field.mirror(stored)
+                stored = torch.where(flips.view(-1, *[1] * (stored.dim() - 1)), mirrored, stored)
+            batch[name] = field.choose(stored, random)
+        for name, other in self.streams.items():
+            names = self.data.streams[name].names
+            batch |= {names[key]: value for key, value in other(images, n).items()}
+        return Batch(batch)
 
-    def _part(self, number: int, part: slice) -> tuple[Tensor, Tensor]:
-        """A slice of an epoch, on the device: its order, int64, and which positions are flipped, bool.
+    def _part(self, number: int, part: slice) -> tuple[Tensor, ...]:
+        """A slice of an epoch, on the device: its order, int64, which positions are flipped, bool, and the random numbers, int64.
 
         The last two epochs are cached: a batch may cross the boundary, and a resumed run looks back once.
         """
         if number not in self.epochs:
-            arrays = self.data.epoch(self.seed, number)
-            order, flips = (self._copy(np.empty(0, bool) if array is None else array) for array in arrays)
-            self.epochs = {**dict(list(self.epochs.items())[-1:]), number: (order, flips)}
-        order, flips = self.epochs[number]
-        return order[part], flips[part]
+            arrays = self.data.epoch_parts(self.seed, number)
+            tensors = tuple(self._copy(np.empty(0, bool) if array is None else array) for array in arrays)
+            self.epochs = {**dict(list(self.epochs.items())[-1:]), number: tensors}
+        return tuple(tensor[part] for tensor in self.epochs[number])
 
     def _copy(self, values: np.ndarray) -> Tensor:
         tensor = torch.tensor(values)  # a copy: the cached original must not be changed

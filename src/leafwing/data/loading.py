@@ -182,17 +182,15 @@ def _dataset(
     """A data set over a pack; `rejects` are those found before decoding."""
     _, height, width, channels = pack.about["shape"]
     names, attributes = tuple(pack.about["classes"]), tuple(pack.about.get("attributes", ()))
-    fields = ("image", *["label"] * bool(names), *["attributes"] * bool(attributes))
-    spec = DataSpec(height, width, channels, labels=names, fields=fields, attributes=attributes)
+    spec = DataSpec.images(height, width, channels, labels=names, attributes=attributes)
+    columns = {"image": pack.pictures, "label": pack.labels, "attributes": pack.attributes}
     options = pack.about["options"] | {"background": background, "mirror": mirror}
     return Dataset(
         spec,
-        pack.pictures,
-        pack.labels,
+        {name: column for name, column in columns.items() if column is not None},
         pack.fingerprint,
         os.path.abspath(source),
         options,
         sorted(rejects + pack.rejects, key=lambda reject: reject.name),
         list(notes),
-        attributes=pack.attributes,
     )

@@ -65,11 +65,12 @@ def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
             f"It has {', '.join(digits.spec.labels[:12]) or 'none'}."
         )
     array, labels = stack(digits.array, digits.labels)
-    spec = DataSpec(digits.spec.height, digits.spec.width, 3, labels=CLASSES, fields=("image", "label"))
+    spec = DataSpec.images(digits.spec.height, digits.spec.width, 3, labels=CLASSES)
     source = NAME if digits.source == "digits" else f"{NAME}:{digits.source}"
     fingerprint = hashlib.sha256(json.dumps([NAME, _VERSION, digits.fingerprint]).encode()).hexdigest()
     arguments = digits.options | {"channels": 3, "mirror": mirror}
-    return Dataset(spec, array, labels, fingerprint, source, arguments, digits.rejects, digits.notes)
+    columns = {"image": array, "label": labels}
+    return Dataset(spec, columns, fingerprint, source, arguments, digits.rejects, digits.notes)
 
 
 def stack(digits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

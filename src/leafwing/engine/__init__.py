@@ -13,14 +13,13 @@ from leafwing.engine.setup import (
     peak_memory,
     synchronise,
 )
-from leafwing.engine.turns import Engine, build_optimiser
+from leafwing.engine.turns import Engine
 
 __all__ = [
     "DEVICES",
     "PRECISIONS",
     "Engine",
     "Setup",
-    "build_optimiser",
     "choose",
     "keep_freed_memory",
     "native_bf16",

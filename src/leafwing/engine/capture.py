@@ -70,6 +70,8 @@ class Rehearsal:
 class CapturedClock(Clock):
     """A clock for captured turns: `read` returns tensors, which `set` updates before each replay.
 
+    The stage may be read directly, because turns are captured anew in each stage.
+
     Raises:
         RuntimeError: images, rounds or progress are read directly during capture, which would make their values constant.
     """
@@ -93,9 +95,9 @@ class CapturedClock(Clock):
 
     def __getattribute__(self, name: str) -> Any:
         state = super().__getattribute__("__dict__")
-        if name not in ("images", "total", "round", "progress"):
+        if name not in ("images", "total", "round", "planned", "progress", "planned_progress", "stage"):
             return super().__getattribute__(name)
-        if state["capturing"]:
+        if state["capturing"] and name != "stage":
             raise RuntimeError(f"a play or term reads clock.{name} directly; use at() with a function of the clock instead")
         return getattr(state["now"], name)
 

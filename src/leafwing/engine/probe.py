@@ -94,8 +94,11 @@ class Probe:
         return {name: value for name, value in zip(signals, values, strict=True) if not isnan(value)}
 
     def _signals(self, clock: Clock) -> dict[str, Tensor]:
-        turn = next((turn for turn in self.engine.game.turns if turn.times(clock)), self.engine.game.turns[0])
-        r = self._play(turn, self.batch, clock)
+        clock = self.engine.game.at_stage(clock)
+        rounds = ((turn, self._play(turn, self.batch, clock)) for turn in self.engine.game.turns if turn.times(clock))
+        turn, r = next(((turn, r) for turn, r in rounds if r.real is not None and r.fake is not None), (None, None))
+        if turn is None or r is None:  # nothing is generated in this stage
+            return {}
         real, fake = downsample(r.real), downsample(r.fake)
         n, spread, across = len(real), mean_distance(real), distances(real, fake).mean()
         inside = (spread + mean_distance(fake)) * (1 - 1 / n)
@@ -103,7 +106,7 @@ class Probe:
         if self.previous is not None and self.previous.shape == fake.shape:
             signals["moved"] = (fake - self.previous).norm(dim=1).mean() / spread
         self.previous = fake
-        if self.engine.game.abilities.conditions:
+        if any(output.prior and output.conditions for output in self.engine.game.abilities.outputs):
             again = downsample(self._play(turn, self.batch, clock).fake)
             signals["echo"] = (fake - again).norm(dim=1).mean() / spread
         if (pair := mean_scores(r)) is None:
@@ -136,8 +139,8 @@ class Probe:
 
 
 def downsample(samples: Tensor) -> Tensor:
-    """Images (n, channels, height, width) at 8x8 pixels, points unchanged: float32 (n, dimensions)."""
-    samples = samples.float()
+    """Images (n, channels, [frames,] height, width) at 8x8 pixels, points unchanged: float32 (n, dimensions)."""
+    samples = samples.float().flatten(1, -3) if samples.dim() > 2 else samples.float()
     return (adaptive_avg_pool2d(samples, COMPARISON_SIZE) if samples.dim() == 4 else samples).flatten(1)
 
 

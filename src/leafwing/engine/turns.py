@@ -18,7 +18,7 @@ from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
 from leafwing.errors import Diverged
-from leafwing.game import Adam, Batch, Clock, Game, Nets, Optimiser, RMSprop, Round, Turn, at
+from leafwing.game import Batch, Clock, Game, Nets, Round, Turn
 
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
 
@@ -77,18 +77,16 @@ class Engine:
             keep_freed_memory()
         layout = torch.channels_last if setup.layout == "channels_last" else torch.contiguous_format
         for module in game.modules().values():
-            module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+            set_layout(module.to(self.device), layout)
         for player in game.players.values():
-            player.net.train()
+            player.net.train(player.optimiser is not None)  # a frozen network must not update its statistics
             synchronise_batch_norm(player.net, self.processes)
         # A parameter that the recipe froze stays frozen.
         self.weights = {
             name: [p for p in player.net.parameters() if p.requires_grad] for name, player in game.players.items()
         }
         self.optimisers = {
-            name: build_optimiser(
-                player.optimiser, self.weights[name], self.device, fused=setup.fused, capture=setup.capture
-            )
+            name: player.optimiser.build(self.weights[name], self.device, fused=setup.fused, capture=setup.capture)
             for name, player in game.players.items()
             if player.optimiser is not None
         }
@@ -100,6 +98,7 @@ class Engine:
         self.capture_backend = capture_backend or (CudaGraphs(self.device) if setup.capture else None)
         self.compiled = self._compile() if setup.compile else None
         self._trainable: frozenset[str] | None = None
+        self._stage = ""  # as text, which a checkpoint can hold
         # By turns and shapes of a unit: the captured unit, or how often it was executed before capture.
         self._captured: dict[Hashable, int | CapturedUnit] = {}
         self._clock, self._batches = CapturedClock(self.device), StaticBatches()
@@ -107,13 +106,10 @@ class Engine:
     # --- a unit of turns -----------------------------------------------------------------------------------------------
 
     def prepare(self, batch: Batch) -> Batch:
-        """The batch on the device; uint8 images become floats in [-1, 1], of the default dtype."""
+        """The batch on the device, in the layout of the networks."""
         moved = Batch({name: self._to_device(value) for name, value in batch.items()})
-        for name, value in moved.items():
-            if value.dtype == torch.uint8:
-                moved[name] = value.to(torch.get_default_dtype()).div_(127.5).sub_(1)
-            if value.dim() == 4 and self.setup.layout == "contiguous":
-                moved[name] = moved[name].contiguous()
+        if self.setup.layout == "contiguous":
+            moved = Batch({name: value.contiguous() for name, value in moved.items()})
         return moved if self.capture_backend is None else self._batches.put(moved)
 
     def _to_device(self, value: Tensor) -> Tensor:
@@ -134,11 +130,12 @@ class Engine:
             The losses, detached, in the order of the turns and their terms: (terms,).
         """
         losses: dict[int, Tensor] = {}
+        clock = self._at_stage(clock)
         if self.capture_backend is None:
             for phase in self._phases(turns, batch, clock, losses):
                 phase.work()
             return torch.cat(list(losses.values()))
-        key = (*map(id, turns), self.game.capture_key(clock), *(value.shape for value in batch.values()))
+        key = (*map(id, turns), clock.stage, *(value.shape for value in batch.values()))
         entry = self._captured.get(key, 0)
         self._clock.set(clock)
         for turn in turns:
@@ -153,6 +150,17 @@ class Engine:
             self.capture_backend.warm_up(phase.work) if self.capture_backend and phase.capturable else phase.work()
         self._captured[key] = entry + 1
         return torch.cat(list(losses.values()))
+
+    def _at_stage(self, clock: Clock) -> Clock:
+        """The clock with the stage of training. When the stage changes, the optimisers of players that `resets` start again."""
+        clock = self.game.at_stage(clock)
+        if self._stage not in ("", repr(clock.stage)):
+            for name, player in self.game.players.items():
+                if player.resets and name in self.optimisers:
+                    self.optimisers[name].state.clear()
+                    self._captured.clear()  # captured steps contain the old moments
+        self._stage = repr(clock.stage)
+        return clock
 
     def _capture(self, key: Hashable, turns: Sequence[Turn], batch: Batch, clock: Clock) -> int | CapturedUnit:
         """Captures the unit. If that fails, notifies, switches capture off and returns 0."""
@@ -199,9 +207,8 @@ class Engine:
                 losses[number] = unit.backward(number)
 
             yield Phase(backward, capturable=self.processes.world_size == 1)
-            capturable = self.processes.world_size == 1 and not any(
-                has_host_schedule(self.game.players[name].optimiser) for name in turn.movers
-            )
+            optimisers = (self.game.players[name].optimiser for name in turn.movers)
+            capturable = self.processes.world_size == 1 and not any(spec and spec.on_host for spec in optimisers)
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)
@@ -237,16 +244,14 @@ class Engine:
     def _schedule(self, turn: Turn, clock: Clock) -> None:
         for name in turn.movers:
             spec = self.game.players[name].optimiser
-            for group in self.optimisers[name].param_groups:
-                for key in ("lr", "momentum"):
-                    if callable(schedule := getattr(spec, key, None)):
-                        value = schedule(clock) * (self.lr_scale if key == "lr" else 1.0)
-                        if isinstance(group[key], Tensor):
-                            group[key].fill_(value)
-                        else:
-                            group[key] = value
-                if isinstance(spec, Adam) and callable(spec.betas[1]):
-                    group["betas"] = (spec.betas[0], spec.betas[1](clock))
+            assert spec is not None
+            for key, value in spec.scheduled(clock).items():
+                value = value * self.lr_scale if key == "lr" else value
+                for group in self.optimisers[name].param_groups:
+                    if isinstance(group[key], Tensor):
+                        group[key].fill_(value)
+                    else:
+                        group[key] = value
 
     def scale_learning_rates(self, factor: float) -> None:
         """Sets every learning rate to `factor` times the recipe's, from now on; `state` includes the factor."""
@@ -295,9 +300,17 @@ class Engine:
                 raise Diverged(f"weight {culprit!r} of player {name} is NaN or infinite at {images:,} images")
 
     def state(self) -> dict[str, Any]:
-        """Optimisers and random state, as plain types and tensors."""
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"optimisers": optimisers, "random": self.rng_state(), "rate": self.lr_scale}
+        """Optimisers, random state, and what differs between processes, as plain types and tensors.
+
+        Several processes must call this at the same time.
+        """
+        return {
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "random": self.rng_state(),
+            "rate": self.lr_scale,
+            "stage": self._stage,
+            "local": self._local_buffers(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, saved in state["optimisers"].items():
@@ -312,6 +325,26 @@ class Engine:
             optimiser.load_state_dict({**saved, "param_groups": groups})
         self.scale_learning_rates(state.get("rate", 1.0))
         self.set_rng_state(state["random"])
+        self._stage = state.get("stage", "")
+        buffers, world_size = self._buffers(), self.processes.world_size
+        for name, values in state.get("local", {}).items():
+            if len(values) == world_size:  # otherwise all processes go on from the buffers of the first, which the weights file has
+                buffers[name].copy_(values[self.processes.rank])
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """The buffers of all modules, by "module:buffer"."""
+        modules = self.game.modules().items()
+        return {f"{name}:{key}": buffer for name, module in modules for key, buffer in module.named_buffers()}
+
+    def _local_buffers(self) -> dict[str, list[Tensor]]:
+        """The buffers that differ between processes, such as a history of samples: their values by rank."""
+        buffers, world_size = self._buffers(), self.processes.world_size
+        if world_size == 1 or not buffers:
+            return {}
+        sums = self.processes.gather(torch.stack([buffer.double().nan_to_num().sum() for buffer in buffers.values()])[None])
+        differing = (sums != sums[:1]).any(0).tolist()
+        names = [name for name, differs in zip(buffers, differing, strict=True) if differs]
+        return {name: [*self.processes.gather(buffers[name][None]).cpu()] for name in names}
 
     def rng_state(self) -> dict[str, Tensor]:
         """The state of the random generators that turns use."""
@@ -380,12 +413,10 @@ class Unit:
             self.round = self._play(number, rows)
         r, last = self.round, number == len(self.turns) - 1
         if len(self.turns) > 1:
-            r = r.with_samples(r.real, r.fake if last else r.fake.detach())
+            r = r.with_samples(r.real, r.fake if last or r.fake is None else r.fake.detach())
         engine.set_trainable(frozenset(turn.movers))
         if differentiates_twice(turn):
-            r = r.with_samples(
-                r.real.detach().requires_grad_(), r.fake if r.fake.requires_grad else r.fake.detach().requires_grad_()
-            )
+            r = r.with_samples(None if r.real is None else r.real.detach().requires_grad_(), with_gradient(r.fake))
         with self._convolutions(differentiates_twice(turn)):
             with self._random(number + 1, rows), self._autocast(self.bf16 and not differentiates_twice(turn)):
                 losses = [term.loss(r) for term in turn.losses]
@@ -454,7 +485,19 @@ class Unit:
 
 def differentiates_twice(turn: Turn) -> bool:
     """Whether a term of the turn contains a gradient."""
-    return any(term.input_gradient for term in turn.losses)
+    return any(term.second_order for term in turn.losses)
+
+
+def with_gradient(samples: Tensor | None) -> Tensor | None:
+    """Samples that carry gradients, as those of a mover already do; None for a round without samples."""
+    return samples if samples is None or samples.requires_grad else samples.detach().requires_grad_()
+
+
+def set_layout(module: nn.Module, layout: torch.memory_format) -> None:
+    """Lays out all 4-D weights and buffers in place. `Module.to(memory_format=)` refuses modules with 3-D convolutions."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=layout)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -462,36 +505,3 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-
-
-def has_host_schedule(spec: Optimiser | None) -> bool:
-    """Whether the optimiser's step uses scheduled values that cannot be tensors, so that it cannot be captured."""
-    if isinstance(spec, Adam):
-        return callable(spec.betas[1])
-    return any(callable(getattr(spec, key, None)) for key in ("lr", "momentum"))
-
-
-def build_optimiser(
-    spec: Optimiser, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
-) -> torch.optim.Optimizer:
-    """The torch optimiser of a player.
-
-    Args:
-        spec: its kind and hyper-parameters.
-        weights: the parameters to optimise.
-        device: their device.
-        fused: one kernel for all weights instead of a loop over them.
-        capture: whether its step can be captured.
-    """
-    start = Clock()
-    lr: Any = at(spec.lr, start)
-    if isinstance(spec, Adam):
-        if capture and callable(spec.lr):
-            lr = torch.full((), lr, device=device, dtype=torch.float32)  # fused Adam requires float32, whatever the weights
-        betas = (spec.betas[0], at(spec.betas[1], start))
-        implementation: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
-        return torch.optim.Adam(weights, lr, betas, spec.eps, capturable=capture, **implementation)
-    if isinstance(spec, RMSprop):
-        return torch.optim.RMSprop(weights, lr, spec.alpha, spec.eps, foreach=fused, capturable=capture)
-    implementation = {"fused": True} if fused else {"foreach": False}
-    return torch.optim.SGD(weights, lr, at(spec.momentum, start), **implementation)

@@ -29,20 +29,20 @@ def gradient_penalty(weight: float = 10.0) -> Term:
         mixed = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
         return weight * (slope(scores(r.judge(mixed)), mixed).norm(dim=1) - 1).square().mean()
 
-    return Term("gradient_penalty", loss, input_gradient=True)
+    return Term("gradient_penalty", loss, second_order=True)
 
 
 def r1(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(x)|^2 at real samples. Mescheder et al. 2018, arXiv:1801.04406, eq. 9."""
     return Term(
-        "r1", lambda r: at(gamma, r.clock) / 2 * slope(r.real_score, r.real).square().sum(1).mean(), input_gradient=True
+        "r1", lambda r: at(gamma, r.clock) / 2 * slope(r.real_score, r.real).square().sum(1).mean(), second_order=True
     )
 
 
 def r2(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(G(z))|^2 at fake samples. Mescheder et al. 2018, arXiv:1801.04406, section 4.1."""
     return Term(
-        "r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), input_gradient=True
+        "r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), second_order=True
     )
 
 

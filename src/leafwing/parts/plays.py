@@ -7,22 +7,31 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from leafwing.game import Abilities, Batch, Clock, Nets, Play, Prior, Round, Term, Turn, scores
+from leafwing.game import Abilities, Batch, Clock, Nets, Output, Play, Prior, Round, Term, Turn, scores
 from leafwing.parts.objectives import Objective
 
 
-def sampling(prior: Prior, *conditions: str) -> Play:
+def sampling(prior: Prior, *conditions: str, g: str = "G", d: str = "D") -> Play:
     """G generates fakes from new latents, D scores them; both are conditioned on the batch's fields named in `conditions`.
 
     Real and fake samples pass through D as separate batches, so that batch statistics do not mix them.
+
+    Args:
+        prior: the distribution of latents.
+        *conditions: names of fields.
+        g: name of the generator.
+        d: name of the discriminator.
     """
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        generator, critic = getattr(nets, g), getattr(nets, d)
         z = prior(batch.n, batch.image.device)
         if not conditions:
-            return Round(nets, real=batch.image, fake=nets.G(z), judge=nets.D, clock=clock)
+            return Round(nets, real=batch.image, fake=generator(z), judge=critic, clock=clock)
         values = [batch[name] for name in conditions]
-        return Round(nets, real=batch.image, fake=nets.G(z, *values), judge=lambda x: nets.D(x, *values), clock=clock)
+        return Round(
+            nets, real=batch.image, fake=generator(z, *values), judge=lambda x: critic(x, *values), clock=clock
+        )
 
     return play
 
@@ -37,6 +46,8 @@ def duel(
     after: Sequence[Callable[[Nets], None]] = (),
     after_generator: Sequence[Callable[[Nets], None]] = (),
     same_round: bool = False,
+    g: str = "G",
+    d: str = "D",
 ) -> list[Turn]:
     """D moves n_critic times, each time on a batch of its own, then G once: Goodfellow et al. 2014, algorithm 1.
 
@@ -50,11 +61,13 @@ def duel(
         after_generator: applied to the networks after each step of G.
         same_round: G's loss uses the fakes of D's last turn, as in many implementations, instead of new ones, as in the algorithm:
             one forward pass of G less.
+        g: the players that move in G's turn, separated by spaces.
+        d: the players that move in D's turn.
     """
     return [
-        Turn("D", play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
+        Turn(d, play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
         Turn(
-            "G", play, [Term("adversarial", objective.generator), *generator], after=after_generator, same_round=same_round
+            g, play, [Term("adversarial", objective.generator), *generator], after=after_generator, same_round=same_round
         ),
     ]
 
@@ -79,16 +92,13 @@ class Packed(nn.Module):
         return self.net(whole.unflatten(0, (-1, self.packing)).flatten(1, 2))
 
 
-def generating(prior: Prior, *conditions: str) -> Abilities:
-    """The abilities that match `sampling`, with the same conditions.
+def generating(prior: Prior, *conditions: str, g: str = "G", d: str = "D") -> Abilities:
+    """The abilities that match `sampling`, with the same arguments: images from latents and conditions, and D's scores."""
 
-    Latents (n, prior.size) in, samples out; samples in, D's scores (n,) out.
-    """
-    if not conditions:
-        return Abilities(prior, lambda nets, z, nothing: nets.G(z), judge=lambda nets, x, nothing: scores(nets.D(x)))
-    return Abilities(
-        prior,
-        lambda nets, z, *values: nets.G(z, *values),
-        conditions,
-        judge=lambda nets, x, *values: scores(nets.D(x, *values)),
-    )
+    def make(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
+        return getattr(nets, g)(inputs.latent, *(inputs[name] for name in conditions))
+
+    def judge(nets: Nets, samples: Tensor, inputs: Batch) -> Tensor:
+        return scores(getattr(nets, d)(samples, *(inputs[name] for name in conditions)))
+
+    return Abilities([Output("image", make, conditions, prior)], judge=judge)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from leafwing import networks
+from leafwing.fields import Image, Label
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, scores
 from leafwing.networks import dcgan
 from leafwing.parts import priors
@@ -68,8 +69,7 @@ def acgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("acgan")
-    data.require_labels("acgan")
+    data.need("acgan", image=Image, label=Label)
     classes, z = len(data.labels), priors.by_name(prior, latent)
     trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)
@@ -90,7 +90,7 @@ def acgan(
             play, non_saturating, critic=[real, fake] if class_fakes else [real], generator=[fake], n_critic=n_critic
         ),
         abilities=replace(
-            generating(z, "label"), classify=lambda nets, x: nets.D(x)[1], judge=lambda nets, x, label: scores(nets.D(x))
+            generating(z, "label"), classify=lambda nets, x: nets.D(x)[1], judge=lambda nets, x, inputs: scores(nets.D(x))
         ),
         batch=batch,
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from leafwing import networks
-from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, to_fp32
+from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn, to_fp32
 from leafwing.networks.mixture import Component, mixture
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
@@ -116,5 +116,5 @@ def adagan(
     if boosts:
         players["C"] = Player(networks.critic(data, width, norm="none", max_width=max_width), adam_d)
         players["L"] = Player(Excess(), SGD(0.1))
-    abilities = Abilities(selector(components), lambda nets, latents, label: mixed(nets, latents, components))
-    return Game(players, [turn for t in range(1, components + 1) for turn in part(t)], abilities, batch)
+    output = Output("image", lambda nets, inputs, clock: mixed(nets, inputs.latent, components), prior=selector(components))
+    return Game(players, [turn for t in range(1, components + 1) for turn in part(t)], Abilities([output]), batch)

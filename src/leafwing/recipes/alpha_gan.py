@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, to_fp32
 from leafwing.networks.encoders import Encoder
 from leafwing.parts import priors
@@ -55,7 +56,7 @@ def alpha_gan(
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("alpha_gan")
+    data.need("alpha_gan", image=Image)
     z = priors.Normal(latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from leafwing import networks
-from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, to_fp32
+from leafwing.fields import Image
+from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, to_fp32
 from leafwing.parts import priors
 from leafwing.parts.objectives import Objective, boundary_seeking
 from leafwing.parts.plays import duel, generating, sampling
@@ -74,9 +75,10 @@ def bgan(
         return -(weights * log_likelihood).sum(1).mean()
 
     if discrete:
-        data.require_images("bgan in its discrete form")
+        data.need("bgan in its discrete form", image=Image)
         play, objective = discrete_play, Objective(boundary_seeking.critic, discrete_loss)
-        abilities = replace(abilities, generate=lambda nets, latents, label: binarise(nets.G(latents)))
+        output = Output("image", lambda nets, inputs, clock: binarise(nets.G(inputs.latent)), prior=z)
+        abilities = replace(abilities, outputs=[output])
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),

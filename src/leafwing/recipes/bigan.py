@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, scores
 from leafwing.networks.encoders import Encoder, JointCritic
 from leafwing.parts import priors
@@ -51,7 +52,7 @@ def bigan(
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("bigan")
+    data.need("bigan", image=Image)
     z, stochastic = priors.by_name(prior, latent), encoder == "stochastic"
 
     def code(output: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ def bigan(
         abilities=replace(
             generating(z),
             encode=lambda nets, x: nets.E(x)[:, :latent],
-            judge=lambda nets, x, nothing: scores(nets.D(x, nets.E(x)[:, :latent])),
+            judge=lambda nets, x, inputs: scores(nets.D(x, nets.E(x)[:, :latent])),
         ),
         batch=batch,
     )

@@ -11,6 +11,7 @@ each and concatenates the results.
 from typing import Literal
 
 from leafwing import networks
+from leafwing.fields import Attributes, Image, Label
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
 from leafwing.parts.conditioning import Concatenation, ConditionalGenerator, Projection
@@ -51,13 +52,13 @@ def cgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("cgan")
+    data.need("cgan", image=Image)
     if condition_on == "auto":
         condition_on = "attributes" if data.attributes and not data.labels else "label"
     if condition_on != "attributes":
-        data.require_labels("cgan")
+        data.need("cgan", label=Label)
     if condition_on != "label":
-        data.require_attributes("cgan")
+        data.need("cgan", attributes=Attributes)
     classes = 0 if condition_on == "attributes" else len(data.labels)
     attributes = 0 if condition_on == "label" else len(data.attributes)
     conditions = ("label", "attributes") if condition_on == "both" else (condition_on,)

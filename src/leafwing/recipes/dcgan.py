@@ -10,6 +10,7 @@ G's loss uses the same generated images that D was trained on.
 from typing import Literal
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
@@ -44,7 +45,7 @@ def dcgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("dcgan")
+    data.need("dcgan", image=Image)
     z = priors.by_name(prior, latent)
     return Game(
         players={

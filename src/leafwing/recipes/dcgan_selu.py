@@ -10,6 +10,7 @@ SELU paper prescribes N(0, 1/fan-in).
 from typing import Literal
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
@@ -44,7 +45,7 @@ def dcgan_selu(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the source.
         batch: batch size (real images per update).
     """
-    data.require_images("dcgan_selu")
+    data.need("dcgan_selu", image=Image)
     z = priors.by_name(prior, latent)
     g = networks.generator(data, latent, width, norm="none", activation="selu", max_width=max_width)
     d = networks.critic(data, width, norm="none", activation="selu", max_width=max_width)

@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.networks import dcgan
 from leafwing.networks.layers import dcgan_weights
@@ -71,7 +72,7 @@ def ebgan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("ebgan")
+    data.need("ebgan", image=Image)
     z = priors.by_name(prior, latent)
     return Game(
         players={

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.parametrizations import weight_norm
 
+from leafwing.fields import Image, Label
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
 from leafwing.networks.layers import Noise
 from leafwing.parts import priors
@@ -96,8 +97,7 @@ def improved_gan_semi(
         ema_d: the same for D, which classifies; the code's 0.0001 per step corresponds to 690,000.
         batch: batch size (real images per update).
     """
-    data.require_images("improved_gan_semi")
-    data.require_labels("improved_gan_semi")
+    data.need("improved_gan_semi", image=Image, label=Label)
     z = priors.by_name("uniform", latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:

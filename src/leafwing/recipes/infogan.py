@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term
 from leafwing.networks import dcgan
 from leafwing.networks.layers import dcgan_weights
@@ -74,7 +75,7 @@ def infogan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("infogan")
+    data.need("infogan", image=Image)
     continuous = {f"code{i}": priors.Uniform(1) for i in range(codes)}
     z = priors.Product({"noise": priors.by_name(prior, latent), "category": priors.Categorical(categories), **continuous})
     trunk = networks.critic(data, width, max_width=max_width)

@@ -49,7 +49,7 @@ def pacgan(
         batch: batch size (real images per update).
     """
     z = priors.by_name(prior, latent)
-    d = networks.critic(replace(data, channels=packing * data.channels), width, max_width=max_width)
+    d = networks.critic(data.with_channels(packing * data.channels), width, max_width=max_width)
     return Game(
         players={
             "G": Player(networks.generator(data, latent, width, max_width=max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),

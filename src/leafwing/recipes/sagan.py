@@ -11,6 +11,7 @@ a fourth convolution restores the width, and the authors' code pools keys and va
 
 from typing import Literal
 
+from leafwing.fields import Image
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.networks import dcgan
 from leafwing.networks.layers import spectral
@@ -49,7 +50,7 @@ def sagan(
         ema: half-life of the EMA of G's weights, in images; 0 disables it, as in the paper.
         batch: batch size, real images per update (paper: 256).
     """
-    data.require_images("sagan")
+    data.need("sagan", image=Image)
     z = priors.by_name(prior, latent)
     g = dcgan.Generator(data, latent, width, max_width=max_width, attention=True).apply(spectral)
     d = dcgan.Critic(data, width, norm="none", max_width=max_width, attention=True).apply(spectral)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from leafwing import networks
+from leafwing.fields import Image
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Player, RMSprop, Round, Term, Turn, to_fp32
 from leafwing.networks import dcgan
 from leafwing.networks.encoders import Encoder
@@ -60,7 +61,7 @@ def vaegan(
         ema: half-life of the EMA of G's and E's weights, in images; 0 disables it, as in the paper.
         batch: batch size (real images per update).
     """
-    data.require_images("vaegan")
+    data.need("vaegan", image=Image)
     z = priors.Normal(latent)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:

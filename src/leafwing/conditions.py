@@ -1,0 +1,212 @@
+"""Conditions: from what users say, such as `label="cat"` or `caption="a red star"`, to the inputs of an output.
+
+Conditions that the user leaves open follow the real data: `Examples` holds the conditions of some real samples, and an unspecified
+condition is taken from one of them that matches the specified ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.fields import Attributes, Caption, Field, Label
+from leafwing.game import Batch, DataSpec, Output
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The conditions of some real samples.
+
+    Args:
+        columns: stored samples of fields by name, all of one length.
+    """
+
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, spec: DataSpec, columns: Mapping[str, Sequence[Any]]) -> Examples:
+        """From the plain JSON that `Dataset.examples` returns."""
+        return cls({name: spec.fields[name].from_plain(values) for name, values in columns.items() if name in spec.fields})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+
+def settable(output: Output, spec: DataSpec) -> list[str]:
+    """The names that users can set: the conditions without pixels, and the attributes by their own names."""
+    names = [name for name in output.conditions if not spec.fields[name].has_pixels and name != "attributes"]
+    attributes = spec.fields.get("attributes")
+    return names + (attributes.settable if "attributes" in output.conditions and isinstance(attributes, Attributes) else [])
+
+
+def pixel_conditions(output: Output, spec: DataSpec) -> list[str]:
+    """The conditions that are images, masks and so on."""
+    return [name for name in output.conditions if spec.fields[name].has_pixels]
+
+
+def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions by field from settings by name: attributes may be set by their own names, `{"smiling": "1", "label": "7"}`.
+
+    Raises:
+        LeafwingError: nothing of this name can be set.
+    """
+    known = settable(output, spec)
+    conditions: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            if not known:
+                raise LeafwingError(f"{name}={value}: this run generates its {output.field} without conditions, so nothing can be set")
+            raise LeafwingError(f"no condition {name!r}{did_you_mean(name, known)}")
+        if name in output.conditions:
+            conditions[name] = value
+        else:
+            conditions.setdefault("attributes", {})[name] = value
+    return conditions
+
+
+def resolve(
+    output: Output, spec: DataSpec, examples: Examples, n: int, seed: int, conditions: Mapping[str, Any]
+) -> Batch:
+    """The conditions of n samples, in the format of networks, on the CPU.
+
+    Unspecified labels take all classes in turn. All other unspecified conditions are those of a random example that has the
+    specified label and attributes; if there is none, those of any example, changed where they were specified. The choice depends only
+    on the seed and on the sample's number.
+
+    Args:
+        output: what is generated.
+        spec: the data's fields.
+        examples: the conditions of real samples.
+        n: number of samples.
+        seed: random seed.
+        conditions: by field. One value for all samples, a sequence of n values, or a tensor (n, ...) in the format of networks; for
+            `attributes` also some of them by name, `{"smiling": 1, "colour": "red"}`.
+
+    Raises:
+        LeafwingError: an unknown condition, an invalid value, a wrong number of values, or one that has to be specified.
+    """
+    for name in conditions:
+        if name not in output.conditions:
+            takes = ", ".join(output.conditions) or "no conditions"
+            raise LeafwingError(f"this run does not generate its {output.field} from {name!r}; it takes {takes}")
+    open_names = [name for name in output.conditions if conditions.get(name) is None]
+    if pixels := [name for name in open_names if spec.fields[name].has_pixels]:
+        raise LeafwingError(
+            f"this run generates its {output.field} from {' and '.join(pixels)} ({spec.fields[pixels[0]]}), not from latents alone: "
+            "`leafwing translate RUN PICTURES` (from Python: model.translate)"
+        )
+    partial = conditions.get("attributes") if isinstance(conditions.get("attributes"), Mapping) else None
+    result = Batch()
+    for name in output.conditions:
+        if name not in open_names and not (name == "attributes" and partial is not None):
+            result[name] = _values(name, spec.fields[name], conditions[name], n)
+    label = spec.fields.get("label")
+    if "label" in open_names and isinstance(label, Label):
+        result["label"] = torch.arange(n) % len(label.names)
+    remaining = [name for name in output.conditions if name not in result]
+    if remaining:
+        classes = result["label"].numpy() if "label" in result else None
+        rows = _example_rows(spec, examples, n, seed, classes, partial or {}, remaining)
+        result |= {name: spec.fields[name].to_network(torch.from_numpy(values)) for name, values in rows.items()}
+    return Batch({name: result[name] for name in output.conditions})
+
+
+def _values(name: str, kind: Field, value: Any, n: int) -> Tensor:
+    """The values of one condition: (n, ...)."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.as_tensor(value) if value.dtype.kind in "biuf" else value.tolist()
+    if isinstance(value, Tensor):
+        if value.shape == kind.shape and isinstance(kind, Label):
+            value = int(value)
+        else:
+            return _tensor(name, kind, value, n)
+    if isinstance(value, str | int | float) or not _is_list_of_values(kind, value):
+        return kind.parse(value).expand(n, *kind.shape)
+    if len(value) != n:
+        raise LeafwingError(f"{len(value)} {name}s for {n} samples: give one, or one per sample")
+    if isinstance(kind, Label):
+        return torch.tensor([kind.index(item) for item in value], dtype=torch.int64)
+    return torch.stack([kind.parse(item) for item in value])
+
+
+def _is_list_of_values(kind: Field, value: Any) -> bool:
+    """Whether a sequence has one value per sample, as opposed to the numbers of a single box or vector."""
+    if isinstance(kind, Label | Caption):
+        return True
+    return bool(len(value)) and not isinstance(value[0], int | float)
+
+
+def _tensor(name: str, kind: Field, value: Tensor, n: int) -> Tensor:
+    """A tensor (n, ...), or of a single value for all samples, checked."""
+    if value.shape == kind.shape and value.dim():
+        value = value.expand(n, *kind.shape)
+    if tuple(value.shape) != (n, *kind.shape):
+        raise LeafwingError(
+            f"{name} of shape {tuple(value.shape)}: {n} samples need shape {(n, *kind.shape)} ({kind})"
+        )
+    if isinstance(kind, Label):
+        if n and not 0 <= int(value.min()) <= int(value.max()) < len(kind.names):
+            kind.index(int(value.max() if int(value.max()) >= len(kind.names) else value.min()))  # raises
+        return value.long().cpu()
+    if isinstance(kind, Attributes) and not ((value == 0) | (value == 1)).all():
+        raise LeafwingError(f"{name}: give zeros and ones, in the order {', '.join(kind.names)}")
+    return value.long().cpu() if isinstance(kind, Caption) else value.float().cpu()
+
+
+def _example_rows(
+    spec: DataSpec,
+    examples: Examples,
+    n: int,
+    seed: int,
+    classes: np.ndarray | None,
+    settings: Mapping[str, Any],
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """The stored conditions of n samples, from examples of the given classes and attributes."""
+    kind = spec.fields.get("attributes")
+    fixed = kind.columns(settings) if isinstance(kind, Attributes) else {}
+    columns, values = list(fixed), list(fixed.values())
+    available = dict(examples.columns)
+    if "attributes" in names and "attributes" not in available and isinstance(kind, Attributes):
+        available["attributes"] = random_attributes(kind.names, seed)
+    if missing := [name for name in names if name not in available]:
+        name = missing[0]
+        raise LeafwingError(f"this run has no examples of {name} to choose from: set one ({spec.fields[name]})")
+    random = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(n).astype(np.uint64)
+    attributes, labels = available.get("attributes"), available.get("label")
+    total = len(available[names[0]])
+    chosen = np.empty(n, np.int64)
+    class_of = np.full(n, -1) if classes is None else classes
+    for index in np.unique(class_of):
+        members, pool = class_of == index, np.arange(total)
+        if index >= 0 and labels is not None and len(labels) == total and (labels == index).any():
+            pool = np.flatnonzero(labels == index)
+        if columns and attributes is not None:
+            matches = pool[(attributes[pool][:, columns] == values).all(axis=1)]
+            pool = matches if len(matches) else pool
+        chosen[members] = pool[random[members] % np.uint64(len(pool))]
+    rows = {name: available[name][chosen] for name in names}
+    if "attributes" in rows:
+        rows["attributes"][:, columns] = values
+    return rows
+
+
+def random_attributes(names: Sequence[str], seed: int, n: int = 512) -> np.ndarray:
+    """Random attributes for a model without examples, uint8 (n, attributes): one value per category, 0 or 1 for the others."""
+    count = len(names)
+    bits = np.random.Philox(np.random.SeedSequence((seed, 1))).random_raw(n * count).astype(np.uint64).reshape(n, count)
+    categories = [name.partition("=")[0] for name in names]
+    rows = np.zeros((n, count), np.uint8)
+    for category in dict.fromkeys(categories):
+        columns = [i for i, name in enumerate(categories) if name == category]
+        if "=" in names[columns[0]]:
+            rows[:, columns] = np.eye(len(columns), dtype=np.uint8)[bits[:, columns].argmax(axis=1)]
+        else:
+            rows[:, columns[0]] = bits[:, columns[0]] >> np.uint64(63)
+    return rows
