@@ -31,7 +31,7 @@ class Model:
         device: device to compute on.
         precision: fp32, or bf16: the networks run under autocast, which is faster with hardware support. Samples are float32 in
             both cases and nearly the same for one seed: images differ by a grey level or two.
-        compile: use `torch.compile`, which takes long once and is worthwhile for many samples on some GPUs; on failure samples are
+        compile: use `torch.compile`, which is slow to start and worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
         say: callback for that warning.
         combinations: class (or -1) and attributes of real samples, one row each; see `Model.attribute_rows`.
@@ -347,7 +347,7 @@ class Model:
         if not self.attributes:
             if attributes is not None and len(attributes):
                 raise LeafwingError(
-                    "this run has no attributes: its recipe is not conditioned on them, so sample without setting any"
+                    "this run has no attributes to set: its recipe is not conditioned on any; sample without them"
                 )
             return np.zeros((n, 0), np.uint8)
         if isinstance(attributes, Tensor | np.ndarray):
