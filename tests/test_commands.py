@@ -223,7 +223,7 @@ def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folde
     (tmp_path / "runs" / "0002-b").mkdir()
     for damaged in ('{"schedule": {"images": 1e400}}', "[]", "{}", '{"recipe": 3'):
         (tmp_path / "runs" / "0002-b" / "run.json").write_text(damaged)
-        rows = commands.table(tmp_path / "runs")
+        rows = commands.list_runs(tmp_path / "runs")
         assert [row["run"] for row in rows] == ["0001-a", "0002-b"]
         assert "run.json" in rows[1]["error"], "a damaged run does not affect the others"
 
@@ -373,7 +373,7 @@ def test_the_table_of_runs_includes_a_damaged_one(folder: Path, tmp_path: Path) 
     leafwing.train(folder, root=root, images=8, **TINY)
     (root / "0002-broken").mkdir()
     (root / "0002-broken" / "run.json").write_text("{")
-    table = commands.table(root)
+    table = commands.list_runs(root)
     assert [row["run"] for row in table] == ["0001-dcgan-pictures", "0002-broken"]
     assert "is not valid JSON" in table[1]["error"]
     assert json.dumps(table)

@@ -30,7 +30,7 @@ class Model:
         device: device to compute on.
         precision: fp32, or bf16: the networks run under autocast, which is faster with hardware support. Samples are float32 in
             both cases and nearly the same for one seed: images differ by a grey level or two.
-        compile: use `torch.compile`, which takes long once and is worthwhile for many samples on some GPUs; on failure samples are
+        compile: use `torch.compile`, which is slow to start and worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
         say: callback for that warning.
         examples: the conditions of some real samples; unspecified conditions follow them.

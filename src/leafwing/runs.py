@@ -512,7 +512,8 @@ def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         key = (section + place.rstrip("`")).lstrip(".")
-        raise LeafwingError(f"{path}: {key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}") from None
+        fault = f"{key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}"
+        raise LeafwingError(f"{path}: {fault}; the file is incomplete or was edited: restore it from a copy") from None
 
 
 def _convert_field(kind: type[Any], plain: Any) -> Any:

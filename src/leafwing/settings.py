@@ -37,18 +37,18 @@ class DataSettings:
     channels: int | None = None
     """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Default: those of the images."""
     fit: Literal["crop", "pad", "stretch"] | None = None
-    """Images with another aspect ratio: crop: centre crop; pad: add bars; stretch: distort. Default: crop."""
+    """Fitting images with another aspect ratio: crop (centre crop), pad (add bars) or stretch (distort). Default: crop."""
     background: str | None = None
     """Colour behind transparency and padding: a name or #rrggbb. Default: white."""
     mirror: bool | None = None
     """Randomly flip images horizontally (p = 0.5). Default: no."""
     hold_out: int | str | None = None
-    """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none of fewer than
-    500). Default: none; auto with --stop-on."""
+    """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none if
+    there are fewer than 500 images). Default: none; auto with --stop-on."""
     labelled: Positive | None = None
     """Number of labelled training images, for semi-supervised recipes. Default: no labelled subset."""
     labelled_seed: Natural | None = None
-    """Random seed for choosing them. Default: 0."""
+    """Random seed for choosing the labelled images. Default: 0."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class HealthSettings:
     """The response to training problems."""
 
     health: Literal["warn", "stop", "rollback", "off"] = "warn"
-    """On a health alarm: warn; stop; rollback: return to the last healthy checkpoint and halve the learning rates; off: no checks."""
+    """Response to a health alarm: warn, stop, or rollback (return to the last healthy checkpoint and halve the learning rates);
+    off: no checks."""
     max_rollbacks: Natural = 3
     """Maximum number of rollbacks."""
 
@@ -100,7 +101,7 @@ class HardwareSettings:
     device: Annotated[str, ("auto", "cpu", "cuda", "mps")] | None = None
     """Device to train on. Default: auto, the first available of cuda, mps and cpu."""
     precision: Literal["auto", "fp32", "bf16"] | None = None
-    """Arithmetic precision. Default: auto, bf16 where the hardware computes it."""
+    """Arithmetic precision. Default: auto, bf16 where the hardware supports it."""
     threads: int | str | None = None
     """CPU threads, or auto: fewer while other programs use the cores. Default: one per core available to the process."""
     layout: Literal["auto", "channels_last", "contiguous"] | None = None
@@ -114,7 +115,7 @@ class HardwareSettings:
     capture: bool | None = None
     """Capture training steps as CUDA graphs. Default: on CUDA."""
     compile: bool | None = None
-    """Compile the networks with torch.compile, which takes long and is worthwhile on some GPUs. Default: no."""
+    """Compile the networks with torch.compile, which is slow to start and worthwhile on some GPUs. Default: no."""
     micro_batch: Natural | None = None
     """Micro-batch size (gradient accumulation): the same step with less memory. Default: the whole batch."""
     resident: bool | None = None

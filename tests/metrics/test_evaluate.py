@@ -286,7 +286,7 @@ def test_the_command_prints_a_table_and_the_protocol(run: Run, capsys: pytest.Ca
     arguments = ["evaluate", str(run.folder), "--metrics", "fid,kid,swd", "-n", "64", "--features", "pixels"]
     assert cli.run(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:4] == ["images", "metric", "value", "95%"]
+    assert lines[0].split()[:5] == ["images", "metric", "value", "95%", "interval"]
     assert lines[1].split()[:2] == ["64", "fid"]
     rows = run.metrics()
     assert f"{rows[0]['value']:.4g}" in lines[1]

@@ -12,6 +12,7 @@ import pytest
 
 from leafwing import recipes
 from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
 from leafwing.parts import priors
 from leafwing.recipes import Card, Option
 
@@ -418,6 +419,11 @@ def test_the_choices_of_a_prior_are_those_that_exist(name: str) -> None:
     assert set(prior.choices) == set(priors.PRIORS)
     with pytest.raises(LeafwingError, match=rf"recipe {name}: prior='cauchy'"):
         recipes.describe(name).resolve({"prior": "cauchy"})
+
+
+def test_a_size_that_the_networks_cannot_have_names_the_recipe_and_the_option() -> None:
+    with pytest.raises(LeafwingError, match=r"^recipe wgan_gp: --size 17x17: .*Nearest: --size 16x16$"):
+        recipes.build("wgan_gp", recipes.find("wgan_gp"), DataSpec(17, 17), {})
 
 
 def test_the_digest_ignores_only_line_ends(tmp_path: Path) -> None:

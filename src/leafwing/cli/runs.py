@@ -14,7 +14,7 @@ def command(*, root: Root = Path("runs"), json: Json = False) -> int:
     from leafwing import commands
     from leafwing.runs import no_runs
 
-    runs = commands.table(root)
+    runs = commands.list_runs(root)
     if json:
         print(as_json(runs))
     elif not runs:

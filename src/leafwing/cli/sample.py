@@ -54,7 +54,7 @@ def command(
     npz: Annotated[bool, flag("One .npz file with samples and labels.", OUTPUT)] = False,
     out: Annotated[Path | None, option("Output path. Default: in the run's samples folder.", OUTPUT)] = None,
     compile: Annotated[
-        bool, flag("Compile the networks with torch.compile: takes long once, worthwhile on some GPUs.", MACHINE)
+        bool, flag("Compile the networks with torch.compile: slow to start, worthwhile on some GPUs.", MACHINE)
     ] = False,
     devices: Devices = 1,
     trust: Trust = False,

@@ -34,7 +34,7 @@ CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
         Path | None,
         None,
         FOLDER,
-        "Start from the settings of an earlier run's run.json; options given here take precedence.",
+        "Start from the settings of an earlier run (its folder or run.json); options given here take precedence.",
     ),
     "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with its own device. Default: 1."),
     "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),

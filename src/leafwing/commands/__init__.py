@@ -9,7 +9,7 @@ from leafwing.commands.evaluate import evaluate
 from leafwing.commands.explore import explore
 from leafwing.commands.forecast import forecast
 from leafwing.commands.reel import reel
-from leafwing.commands.runs import table
+from leafwing.commands.runs import list_runs
 from leafwing.commands.sample import sample
 from leafwing.commands.show import show
 from leafwing.commands.training import resume, train
@@ -20,10 +20,10 @@ __all__ = [
     "evaluate",
     "explore",
     "forecast",
+    "list_runs",
     "reel",
     "resume",
     "sample",
     "show",
-    "table",
     "train",
 ]

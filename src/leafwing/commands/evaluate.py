@@ -415,7 +415,7 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     from leafwing.metrics.protocol import describe
     from leafwing.tables import align_columns
 
-    lines = [("images", "metric", "value", "95%", "better")]
+    lines = [("images", "metric", "value", "95% interval", "better")]
     for row in rows:
         interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         value = "unknown" if row["value"] is None else f"{row['value']:.4g}"

@@ -9,7 +9,7 @@ from leafwing.errors import LeafwingError
 from leafwing.runs import ROOT, Run, folders
 
 
-def table(root: str | Path = ROOT) -> list[dict[str, Any]]:
+def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
     """The runs in a folder, one row each.
 
     Returns:

@@ -129,7 +129,7 @@ def find(source: str | Path) -> str | Path:
     similar += [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
     built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
     raise LeafwingError(
-        f"{sources.clean(text)!r}: no such file or folder, and no built-in data set."
+        f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."
         + (f" Did you mean {' or '.join(similar)}?" if similar else "")
         + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, or built in:\n"
         + built_in

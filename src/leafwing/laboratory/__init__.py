@@ -20,7 +20,7 @@ TOOLS = {
     "interpolate": "interpolate latents; check that samples change smoothly",
     "arithmetic": "compute A - B + C with averaged latents",
     "filters": "show what D's convolutions respond to",
-    "features": "train a linear classifier on D's feature maps",
+    "features": "train a linear classifier on D's feature maps (linear probe)",
     "dropout": "drop the feature maps of G that draw an object",
     "invert": "find latents that reproduce given images (inversion)",
     "complete": "fill holes in images (inpainting)",

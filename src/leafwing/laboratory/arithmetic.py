@@ -51,7 +51,7 @@ def arithmetic(
         b: the concept to subtract.
         c: the concept to add. Default: an example chosen automatically.
         average: number of latents averaged for a concept in words.
-        trials: number of random sums evaluated for the figures.
+        trials: number of random sums evaluated for the numbers.
         label: class of all samples, for a run with labels.
         seed: random seed of the samples, trials and noise.
 

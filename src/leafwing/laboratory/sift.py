@@ -80,7 +80,7 @@ def sift(
         samples: number of samples per class.
         quantile: quantile of the scores of real images used as the critic's threshold.
         shots: numbers of real training images per class: 5,20.
-        repeats: number of random draws of these, for mean and standard deviation.
+        repeats: number of random draws of these images, for mean and standard deviation.
         test: maximum number of test images; at most half of the available ones.
         seed: random seed of samples, test split and repeats.
 

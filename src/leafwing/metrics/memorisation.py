@@ -254,7 +254,7 @@ def describe(report: MemorisationReport) -> str:
     """The verdict in sentences, with the numbers behind it."""
     comparison = report.strongest
     method = {
-        "in place": "unaligned",
+        "in place": "without alignment",
         "moved": "with small shifts and mirroring",
         "edges": "by their edges, with mirroring",
     }[report.strongest_comparison]

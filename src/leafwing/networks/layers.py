@@ -181,7 +181,7 @@ def doublings(data: DataSpec) -> int:
             floor = "x".join(str(max(16, min(256, s // 16 * 16))) for s in (data.height, data.width))
             nearest = rounded if rounded == floor else f"{floor} or {rounded}"
             raise LeafwingError(
-                f"size {data.height}x{data.width}: both sides must be divisible by 16 and from 16 to 256 pixels. "
+                f"--size {data.height}x{data.width}: both sides must be divisible by 16 and from 16 to 256 pixels. "
                 f"Nearest: --size {nearest}"
             )
     short = min(data.height, data.width)

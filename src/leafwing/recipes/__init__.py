@@ -344,9 +344,13 @@ def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, V
     """The game that a recipe builds for this data.
 
     Raises:
-        LeafwingError: the recipe rejects the data or the options.
+        LeafwingError: the recipe rejects the data or the options; the message names the recipe.
     """
     try:
         return function(data, **options)
+    except LeafwingError as error:
+        if str(error).startswith("recipe "):
+            raise
+        raise LeafwingError(f"recipe {recipe}: {error}") from None
     except (ValueError, TypeError) as error:
         raise LeafwingError(f"recipe {recipe} cannot be built with these options: {error}") from error

@@ -1,6 +1,6 @@
 """alpha-GAN. Rosca et al. 2017, Variational Approaches for Auto-Encoding Generative Adversarial Networks, arXiv:1706.04987
 
-An autoencoder with two discriminators: D separates real images from samples and reconstructions, C prior latents from codes.
+An autoencoder with two discriminators: D for images (real, or sampled and reconstructed), C for latents (prior, or encoded).
 
 E and G minimise lambda times the mean absolute reconstruction error; E also fools C, and G fools D with samples and with
 reconstructions. C's loss has the prior as its real side and codes as its fake side: algorithm 1 in the paper's first version

@@ -1,6 +1,6 @@
 """BiGAN. Donahue, Krahenbuhl & Darrell 2016, Adversarial Feature Learning, arXiv:1605.09782
 
-Adds an encoder: the discriminator sees images paired with latents, and cannot tell (x, E(x)) from (G(z), z) only if E inverts G.
+Adds an encoder: D sees image-latent pairs, and (x, E(x)) is indistinguishable from (G(z), z) only if E inverts G.
 
 With a stochastic encoder this is ALI (Dumoulin et al. 2016, Adversarially Learned Inference, arXiv:1606.00704), which samples
 E(x) from a Gaussian whose mean and log-variance the encoder predicts. G and E are updated together. The networks are

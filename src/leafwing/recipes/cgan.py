@@ -1,6 +1,6 @@
 """cGAN. Mirza & Osindero 2014, Conditional Generative Adversarial Nets, arXiv:1411.1784
 
-G and D are both conditioned on the class: one latent gives the same style in every class.
+G and D both receive a class label or attributes, so that you can ask for samples of a class or with given attributes.
 
 The objective is the paper's; the networks are DCGAN's instead of its MLPs. The condition (a label, attributes, or both as one
 vector) is concatenated to G's latent. D uses a projection (Miyato & Koyama 2018, arXiv:1802.05637) or concatenation with

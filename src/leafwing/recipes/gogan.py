@@ -7,7 +7,7 @@ of the previous one and adds ranking * max(0, s'(G'(z)) + 2 margin - s(x)), wher
 Here G and D simply continue, with their optimisers, and s' and G' are copies frozen at the end of the previous stage; a
 third-party implementation (sanghoon/tf-exercise-gan) keeps training the first stage alongside the second. The training images are
 divided equally among the stages. RMSprop 1e-4, weights clipped to 0.1, margin 1, latent dimension 64 and batch size 128 as in that
-code; not checked against the paper again. The networks are DCGAN's; samples come from the last stage's G.
+code; not re-checked against the paper. The networks are DCGAN's; samples come from the last stage's G.
 """
 
 from dataclasses import replace

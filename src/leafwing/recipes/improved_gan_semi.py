@@ -1,6 +1,6 @@
 """Improved-GAN-semi. Salimans et al. 2016, Improved Techniques for Training GANs, arXiv:1606.03498
 
-D classifies real images or detects that one is generated: few labels suffice, because unlabelled images teach it what is real.
+D is a classifier with an extra class for generated images: it also learns from unlabelled images, so few labels suffice.
 
 Section 5 with the MLPs and settings of the released MNIST code. D outputs a logit for each of K classes; the logit of the class
 "generated" is fixed at 0, so the logsumexp of the K logits is the logit of "real", from which the GAN loss follows (halved, as

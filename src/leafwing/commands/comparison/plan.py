@@ -69,7 +69,7 @@ class Conditions(msgspec.Struct, frozen=True):
         data: options of `leafwing.data.load`, resolved.
         fingerprint: of the data.
         held_out: number of images held out of training.
-        images: number of real images that every run shows; None with `minutes` alone.
+        images: number of real images on which every run is trained; None with `minutes` alone.
         minutes: see `compare`.
         device: cpu, cuda or mps.
     """
@@ -96,7 +96,7 @@ class ComparisonPlan:
         command: the command line that is equivalent to the call.
         jobs: number of runs trained at a time.
         threads: CPU threads of each run.
-        images: real images that a run shows, by recipe; filled in later if they depend on measured speeds.
+        images: real images on which a run is trained, by recipe; filled in later if they depend on measured speeds.
     """
 
     recipes: dict[str, ComparedRecipe]

@@ -208,8 +208,8 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
     images = f"{totals[0]:,}" if len(totals) == 1 else f"{totals[0]:,} to {totals[-1]:,}"
     lead = (
         f"{plural(n, 'recipe')} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
-        f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each run shows {images} images{describe_limit(plan)}. All "
-        "checkpoints were evaluated in the same way."
+        f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each run was trained on {images} images{describe_limit(plan)}. "
+        "All checkpoints were evaluated in the same way."
     )
     protocols: dict[str, list[str]] = {}
     for row in (row for result in results for row in result.rows):
