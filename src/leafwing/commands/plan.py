@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 
-LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror")
+LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror", "input", "fields")
 """Settings of `DataSettings` that are arguments of `data.load`."""
 
 

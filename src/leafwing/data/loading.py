@@ -33,6 +33,8 @@ def load(
     fit: str = "crop",
     background: str = "white",
     mirror: bool = False,
+    input: str | None = None,
+    fields: str | None = None,
     cache: str | Path | None = None,
     progress: DecodeProgress | None = None,
 ) -> Dataset:
@@ -49,6 +51,8 @@ def load(
         fit: `crop` the centre, `pad` with the background, or `stretch`.
         background: a colour: `white`, `#ff8800`.
         mirror: flip half of the samples left to right, chosen again in every epoch.
+        input: where the field `input` comes from; see `leafwing.settings`. None: no such field.
+        fields: further fields of the built-in sprites, separated by commas.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 
