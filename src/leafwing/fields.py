@@ -500,6 +500,12 @@ def describe_kind(kind: Field | type[Field]) -> str:
     return name if name.endswith("s") else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+def plural(kind: type[Field]) -> str:
+    """The name of a kind in the plural: "images", "boxes", "attributes"."""
+    name = kind.kind
+    return name if name.endswith("s") else f"{name}{'es' if name.endswith('x') else 's'}"
+
+
 def split_words(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
     return re.findall(r"\w+", text.lower())

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 from leafwing.errors import LeafwingError
-from leafwing.fields import Attributes, Field, Image, Label, Vector, describe_kind
+from leafwing.fields import Attributes, Field, Image, Label, Vector, plural
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +137,7 @@ class DataSpec:
         for name, accepted in kinds.items():
             accepted = accepted if isinstance(accepted, tuple) else (accepted,)
             field = self.fields.get(name)
-            words = " or ".join(describe_kind(kind) for kind in accepted)
+            words = " or ".join(plural(kind) for kind in accepted)
             what = words if name == accepted[0].kind else f"the field {name} ({words})"
             if not isinstance(field, accepted):
                 there = "; ".join(f"{other}: {self.fields[other]}" for other in self.fields)
