@@ -24,7 +24,7 @@ test: setup
 	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 # Tests with floating-point results, with the instructions of older processors, and with two threads. Waiting threads must not
 # spin: there may be more threads than cores.

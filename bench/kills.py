@@ -27,7 +27,7 @@ from leafwing.runs import Run
 from rows import argument_parser, store
 
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 4, "burst_first": 2, "burst_every": 9}
-IMAGES, EVERY = 1200, 40
+IMAGES, EVERY = 600, 20
 
 
 def pictures(folder: Path) -> Path:
@@ -115,6 +115,7 @@ def kill_and_compare(recipe: str, kills: int, folder: Path, seed: int = 0) -> di
     a, b = outcome(undisturbed), outcome(killed)
     return {
         "recipe": recipe,
+        "images": IMAGES,
         "kills": hits,
         "after_start": after_start,
         "weights_equal": a[0] == b[0],
