@@ -28,12 +28,13 @@ from PIL import Image
 import leafwing
 from leafwing import recipes
 from leafwing.commands.session import save_samples
+from leafwing.config import DataConfig
 from leafwing.data import load
 from leafwing.engine import Engine, choose, synchronise
 from leafwing.loop import Training
 from leafwing.machine import versions
 from leafwing.model import Model
-from leafwing.runs import DataConfig, Run
+from leafwing.runs import Run
 from recipes import Side, alone, pictures, rounds, training_of
 from rows import argument_parser, store
 from step import jpegs

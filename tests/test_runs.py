@@ -16,9 +16,10 @@ from torch import nn
 
 from bare_run import OPTIONS, SPEC, config, create
 from leafwing import recipes
+from leafwing.config import BestCheckpoint, DataConfig, convert_json
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import SGD, Abilities, DataSpec, Game, Player, Round, Term, Turn
-from leafwing.runs import SAVED, BestCheckpoint, DataConfig, Run, convert_json, folders, refuse_existing
+from leafwing.runs import SAVED, Run, folders, refuse_existing
 
 
 @pytest.fixture

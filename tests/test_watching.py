@@ -17,10 +17,11 @@ import torch
 import leafwing
 from leafwing import cli, files, health
 from leafwing.commands.watching import Monitor
+from leafwing.config import BestCheckpoint
 from leafwing.engine import Engine
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Reporter
-from leafwing.runs import BestCheckpoint, Run
+from leafwing.runs import Run
 
 TINY: dict[str, Any] = {
     "recipe": "gan", "width": 8, "width_d": 8, "pieces": 2, "dropout": 0.5, "latent": 2, "batch": 4, "optimiser": "adam",

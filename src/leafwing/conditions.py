@@ -61,7 +61,9 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     for name, value in settings.items():
         if name not in known:
             if not known:
-                raise LeafwingError(f"{name}={value}: this run generates its {output.field} without conditions, so nothing can be set")
+                raise LeafwingError(
+                    f"{name}={value}: this run generates its {output.field} without conditions, so nothing can be set"
+                )
             raise LeafwingError(f"no condition {name!r}{did_you_mean(name, known)}")
         if name in output.conditions:
             conditions[name] = value
@@ -70,9 +72,7 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     return conditions
 
 
-def resolve(
-    output: Output, spec: DataSpec, examples: Examples, n: int, seed: int, conditions: Mapping[str, Any]
-) -> Batch:
+def resolve(output: Output, spec: DataSpec, examples: Examples, n: int, seed: int, conditions: Mapping[str, Any]) -> Batch:
     """The conditions of n samples, in the format of networks, on the CPU.
 
     Unspecified labels take all classes in turn. All other unspecified conditions are those of a random example that has the
@@ -147,9 +147,7 @@ def _tensor(name: str, kind: Field, value: Tensor, n: int) -> Tensor:
     if value.shape == kind.shape and value.dim():
         value = value.expand(n, *kind.shape)
     if tuple(value.shape) != (n, *kind.shape):
-        raise LeafwingError(
-            f"{name} of shape {tuple(value.shape)}: {n} samples need shape {(n, *kind.shape)} ({kind})"
-        )
+        raise LeafwingError(f"{name} of shape {tuple(value.shape)}: {n} samples need shape {(n, *kind.shape)} ({kind})")
     if isinstance(kind, Label):
         if n and not 0 <= int(value.min()) <= int(value.max()) < len(kind.names):
             kind.index(int(value.max() if int(value.max()) >= len(kind.names) else value.min()))  # raises

@@ -16,12 +16,19 @@ from math import inf, prod
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
+from leafwing.clock import Clock, Scheduled, at
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Field, Image, Label, Vector, plural
+from leafwing.optimisers import SGD, Adam, Optimiser, RMSprop
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+__all__ = [
+    "SGD", "Abilities", "Adam", "Batch", "BatchSource", "Clock", "DataSpec", "Game", "Nets", "Optimiser", "Output", "Play", "Player",
+    "Prior", "RMSprop", "Recipe", "Round", "Scheduled", "Term", "Turn", "at", "scores", "to_fp32",
+]  # fmt: skip
 
 Nets = SimpleNamespace
 """Networks by player name: `nets.G`, `nets.D`."""
@@ -132,7 +139,8 @@ class DataSpec:
             **kinds: the kind, or several accepted kinds, of each field by name.
 
         Raises:
-            LeafwingError: a field is missing or of another kind; the message says what is needed, what there is, and how to provide it.
+            LeafwingError: a field is missing or of another kind; the message says what is needed, what there is and how to provide
+                it.
         """
         for name, accepted in kinds.items():
             accepted = accepted if isinstance(accepted, tuple) else (accepted,)
@@ -187,164 +195,6 @@ class Batch(dict[str, "Tensor"]):
 
 BatchSource = Callable[[int, int], Batch]
 """(images shown so far, n) -> the next n samples: a pure function, so that training can resume exactly."""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Training progress: real images shown so far, their planned total, and completed rounds.
-
-    Every schedule is a function of the clock.
-
-    Args:
-        images: real images shown so far.
-        total: number of images at which training ends.
-        round: completed rounds.
-        planned: the total planned when training began, if it has been extended since; 0 if not.
-        stage: the stage of training that `Game.stage` computes. Plays may read it on the host and branch on it.
-    """
-
-    images: int = 0
-    total: int = 0
-    round: int = 0
-    planned: int = 0
-    stage: Hashable = None
-
-    @property
-    def progress(self) -> float:
-        """Images shown as a fraction of the total, 0 to 1."""
-        return min(1.0, self.images / self.total) if self.total else 0.0
-
-    @property
-    def planned_progress(self) -> float:
-        """The same for the total planned when training began. It does not go back when training is extended: stages depend on it."""
-        planned = self.planned or self.total
-        return min(1.0, self.images / planned) if planned else 0.0
-
-    def read(self, schedule: Callable[[Clock], float]) -> float:
-        """The current value of a schedule. In captured turns it is a tensor that is updated before each replay."""
-        return schedule(self)
-
-
-Scheduled = float | Callable[[Clock], float]
-"""A constant, or a function of the clock."""
-
-
-def at(value: Scheduled, clock: Clock) -> float:
-    """The current value of a scheduled number. Plays and terms must read the clock only through this function."""
-    return clock.read(value) if callable(value) else value
-
-
-class Optimiser(Protocol):
-    """An update rule with its hyper-parameters; `build` makes the torch optimiser."""
-
-    @property
-    def lr(self) -> Scheduled: ...
-
-    @property
-    def on_host(self) -> bool:
-        """Whether a step uses scheduled values that cannot be tensors, so that it cannot be captured."""
-        ...
-
-    def build(
-        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
-    ) -> torch.optim.Optimizer:
-        """The torch optimiser.
-
-        Args:
-            weights: the parameters to optimise.
-            device: their device.
-            fused: one kernel for all weights instead of a loop over them.
-            capture: whether its step can be captured.
-        """
-        ...
-
-    def scheduled(self, clock: Clock) -> dict[str, Any]:
-        """The current values of scheduled hyper-parameters, by their name in torch's parameter groups."""
-        ...
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma & Ba 2014, arXiv:1412.6980); with weight decay AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
-
-    lr: Scheduled
-    betas: tuple[float, Scheduled] = (0.5, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    @property
-    def on_host(self) -> bool:
-        return callable(self.betas[1])
-
-    def build(
-        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
-    ) -> torch.optim.Optimizer:
-        import torch
-
-        start = Clock()
-        lr: Any = at(self.lr, start)
-        if capture and callable(self.lr):
-            lr = torch.full((), lr, device=device, dtype=torch.float32)  # fused Adam requires float32, whatever the weights
-        betas = (self.betas[0], at(self.betas[1], start))
-        implementation: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
-        if self.weight_decay:
-            implementation["weight_decay"] = self.weight_decay
-            return torch.optim.AdamW(weights, lr, betas, self.eps, capturable=capture, **implementation)
-        return torch.optim.Adam(weights, lr, betas, self.eps, capturable=capture, **implementation)
-
-    def scheduled(self, clock: Clock) -> dict[str, Any]:
-        values: dict[str, Any] = {"lr": self.lr(clock)} if callable(self.lr) else {}
-        return values | ({"betas": (self.betas[0], self.betas[1](clock))} if callable(self.betas[1]) else {})
-
-
-@dataclass(frozen=True)
-class RMSprop:
-    """RMSprop (Hinton 2012, lecture 6e of Neural Networks for Machine Learning)."""
-
-    lr: Scheduled
-    alpha: float = 0.99
-    eps: float = 1e-8
-
-    @property
-    def on_host(self) -> bool:
-        return callable(self.lr)
-
-    def build(
-        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
-    ) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.RMSprop(
-            weights, at(self.lr, Clock()), self.alpha, self.eps, foreach=fused, capturable=capture
-        )
-
-    def scheduled(self, clock: Clock) -> dict[str, Any]:
-        return {"lr": self.lr(clock)} if callable(self.lr) else {}
-
-
-@dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent with momentum."""
-
-    lr: Scheduled
-    momentum: Scheduled = 0.0
-
-    @property
-    def on_host(self) -> bool:
-        return callable(self.lr) or callable(self.momentum)
-
-    def build(
-        self, weights: list[nn.Parameter], device: torch.device, *, fused: bool = True, capture: bool = False
-    ) -> torch.optim.Optimizer:
-        import torch
-
-        start = Clock()
-        implementation: dict[str, Any] = {"fused": True} if fused else {"foreach": False}
-        return torch.optim.SGD(weights, at(self.lr, start), at(self.momentum, start), **implementation)
-
-    def scheduled(self, clock: Clock) -> dict[str, Any]:
-        values = {"lr": self.lr, "momentum": self.momentum}
-        return {name: value(clock) for name, value in values.items() if callable(value)}
 
 
 @final

@@ -60,7 +60,9 @@ class Training:
     The caller may store further state for resuming in `extra`: plain types and tensors.
     """
 
-    def __init__(self, game: Game, batches: BatchSource, engine: Engine, *, images: int, batch: int, planned: int = 0) -> None:
+    def __init__(
+        self, game: Game, batches: BatchSource, engine: Engine, *, images: int, batch: int, planned: int = 0
+    ) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
         self.clock = Clock(0, images, 0, planned)
         self.seconds = 0.0

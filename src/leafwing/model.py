@@ -183,9 +183,7 @@ class Model:
         chosen = self.find_output(output)
         return resolve(chosen, self.spec, self.examples, n, seed, conditions).to(self.device)
 
-    def sample(
-        self, n: int, seed: int = 0, *, output: str | None = None, batch: int = BLOCK, **conditions: Any
-    ) -> Tensor:
+    def sample(self, n: int, seed: int = 0, *, output: str | None = None, batch: int = BLOCK, **conditions: Any) -> Tensor:
         """Generates n samples; the i-th sample of a seed does not depend on n, except for rounding.
 
         Equal calls give equal bits on one machine, and from 64 samples on so do calls with other n. Fewer samples are computed in
@@ -421,9 +419,11 @@ class Model:
             LeafwingError: an output of the wrong shape, or one that is generated from a field that the data do not have.
         """
         for output in self.game.abilities.outputs or [self.output]:
-            if missing := [name for name in (*output.conditions, output.field) if name not in self.spec.fields]:
-                if missing != [output.field] or output.kind is None:
-                    raise LeafwingError(f"the recipe's output {output.field} needs the field {missing[0]}, which the data do not have")
+            needed = (*output.conditions, *([] if output.kind else [output.field]))
+            if missing := [name for name in needed if name not in self.spec.fields]:
+                raise LeafwingError(
+                    f"the recipe's output {output.field} needs the field {missing[0]}, which the data do not have"
+                )
             inputs = Batch({name: batch[name][:2].to(self.device) for name in output.conditions})
             latents = None if output.prior is None else self.latents(2, output=output.field)
             samples = next(self._stream(output, latents, inputs, 0, BLOCK))

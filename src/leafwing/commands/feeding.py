@@ -12,10 +12,11 @@ from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
 
 if TYPE_CHECKING:
+    from leafwing.config import DataConfig
     from leafwing.data import Dataset
     from leafwing.game import BatchSource
     from leafwing.loop import Training
-    from leafwing.runs import DataConfig, Run
+from leafwing.runs import Run
 
 
 def parse_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from leafwing import recipes
 from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, parse_stop_on
+from leafwing.config import DataConfig, History, ThreadChange
 from leafwing.errors import LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
-from leafwing.runs import DataConfig, History, Run, ThreadChange, settings_sections
+from leafwing.runs import Run, settings_sections
 from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule, Settings, replace_fields
 
 if TYPE_CHECKING:

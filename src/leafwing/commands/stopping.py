@@ -7,10 +7,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import check_metrics, evaluate, require_classifier
+from leafwing.config import BestCheckpoint
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count
-from leafwing.runs import BestCheckpoint, Run
+from leafwing.runs import Run
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset

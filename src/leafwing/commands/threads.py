@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leafwing.config import ThreadChange
 from leafwing.engine.setup import measure_thread_speeds
 from leafwing.machine import cores
 from leafwing.progress import Reporter
-from leafwing.runs import Run, ThreadChange
+from leafwing.runs import Run
 
 if TYPE_CHECKING:
     from leafwing.loop import Tick, Training

@@ -12,10 +12,11 @@ from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.session import run_session, tensorboard_writer
+from leafwing.config import ThreadChange
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import count, duration
-from leafwing.runs import ROOT, Run, ThreadChange, refuse_existing
+from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, replace_fields, split_keywords
 
 ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"

@@ -328,7 +328,9 @@ class Engine:
         self._stage = state.get("stage", "")
         buffers, world_size = self._buffers(), self.processes.world_size
         for name, values in state.get("local", {}).items():
-            if len(values) == world_size:  # otherwise all processes go on from the buffers of the first, which the weights file has
+            if (
+                len(values) == world_size
+            ):  # otherwise all processes go on from the buffers of the first, which the weights file has
                 buffers[name].copy_(values[self.processes.rank])
 
     def _buffers(self) -> dict[str, Tensor]:

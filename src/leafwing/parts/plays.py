@@ -29,9 +29,7 @@ def sampling(prior: Prior, *conditions: str, g: str = "G", d: str = "D") -> Play
         if not conditions:
             return Round(nets, real=batch.image, fake=generator(z), judge=critic, clock=clock)
         values = [batch[name] for name in conditions]
-        return Round(
-            nets, real=batch.image, fake=generator(z, *values), judge=lambda x: critic(x, *values), clock=clock
-        )
+        return Round(nets, real=batch.image, fake=generator(z, *values), judge=lambda x: critic(x, *values), clock=clock)
 
     return play
 
@@ -66,9 +64,7 @@ def duel(
     """
     return [
         Turn(d, play, [Term("adversarial", objective.critic), *critic], repeat=n_critic, after=after),
-        Turn(
-            g, play, [Term("adversarial", objective.generator), *generator], after=after_generator, same_round=same_round
-        ),
+        Turn(g, play, [Term("adversarial", objective.generator), *generator], after=after_generator, same_round=same_round),
     ]
 
 

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from leafwing import networks
-from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn, to_fp32
+from leafwing.game import (
+    SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output,
+    Player, Round, Term, Turn, to_fp32,
+)  # fmt: skip
 from leafwing.networks.mixture import Component, mixture
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating

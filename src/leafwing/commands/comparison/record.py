@@ -14,8 +14,8 @@ import msgspec
 
 from leafwing import files
 from leafwing.commands.comparison.plan import ComparisonPlan, Conditions
+from leafwing.config import convert_json
 from leafwing.errors import LeafwingError
-from leafwing.runs import convert_json
 
 Status = Literal["finished", "diverged", "failed"]
 

@@ -1,0 +1,178 @@
+"""The content of `run.json`: its sections as classes, reading them from plain JSON, and reading those of earlier versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from leafwing.errors import LeafwingError
+from leafwing.fields import KINDS, Attributes, Field, Image, Label, Vector
+from leafwing.game import DataSpec
+from leafwing.recipes import Value
+from leafwing.settings import SECTIONS, HardwareSettings, HealthSettings, OutputSettings, Schedule
+
+SAVED = ("schedule", "watching", "folder", "machine")
+"""The sections of settings in `run.json`. How images are read is in its section `data`, as it was resolved."""
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The best checkpoint so far, and the metric that decided."""
+
+    images: int
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class ThreadChange:
+    """A change of the number of CPU threads during training."""
+
+    images: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class History:
+    """Section `history` of `run.json`, which training itself writes.
+
+    Args:
+        best: the best checkpoint, if a metric decides when to stop.
+        rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
+        thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
+        open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
+        planned: the number of images planned when training began, if it has been extended since; 0 if not.
+    """
+
+    best: BestCheckpoint | None = None
+    rolled_back: tuple[dict[str, Any], ...] = ()
+    thread_changes: tuple[ThreadChange, ...] = ()
+    open_intervals: tuple[str, ...] = ()
+    planned: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Section `data` of `run.json`.
+
+    Args:
+        source: folder, archive or built-in name.
+        options: how images are read, resolved: size, channels, fit, background, mirror.
+        fingerprint: hash of names, contents, labels and options.
+        samples: number of samples, including the held-out ones.
+        rejected: number of rejected images.
+        held_out: number of samples held out of training.
+        labelled: number of samples in a second stream, with labels; None without one.
+        labelled_seed: random seed of their choice.
+        spec: what the recipe knows of the data.
+        examples: the conditions of some real samples by field, as `Dataset.examples` returns them; sampling follows them.
+    """
+
+    source: str
+    options: dict[str, Any]
+    fingerprint: str
+    samples: int
+    rejected: int
+    held_out: int = 0
+    labelled: int | None = None
+    labelled_seed: int | None = None
+    spec: DataSpec
+    examples: dict[str, list[Any]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The section as plain JSON, without what is None."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)} | {"spec": self.spec.as_dict()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The content of `run.json` that a run needs; it also holds `versions` and `conditions`."""
+
+    recipe: str
+    options: dict[str, Value]
+    data: DataConfig
+    schedule: Schedule
+    watching: HealthSettings
+    folder: OutputSettings
+    machine: HardwareSettings
+    history: History = field(default_factory=History)
+
+
+Typed = TypeVar("Typed")
+
+
+def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -> Typed:
+    """The plain JSON content of a file, or of a section of it, as an object of this type.
+
+    Raises:
+        LeafwingError: it does not match; the message names the file, the key and the expected type.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(plain, kind, dec_hook=_convert_field)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$")
+        key = (section + place.rstrip("`")).lstrip(".")
+        fault = f"{key + ': ' if key else ''}{reason[:1].lower()}{reason[1:]}"
+        raise LeafwingError(f"{path}: {fault}; the file is incomplete or was edited: restore it from a copy") from None
+
+
+def _convert_field(kind: type[Any], plain: Any) -> Any:
+    """A field of a DataSpec from plain JSON."""
+    import msgspec
+
+    name = plain.get("kind") if isinstance(plain, dict) else None
+    if kind is not Field or name not in KINDS:
+        raise ValueError(f"not a field: {plain}")
+    return msgspec.convert({key: value for key, value in plain.items() if key != "kind"}, KINDS[name])
+
+
+RENAMED = {
+    "checkpoint": "save_every", "keep": "keep_last", "samples": "grid_every", "log": "log_every", "roll_backs": "max_rollbacks",
+}  # fmt: skip
+"""Settings that had other names in earlier versions: old -> new."""
+
+
+def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A `run.json` in the present format.
+
+    Before settings had sections, all of them were in one section `training`; `rollback` was `roll_back`; and the data had no
+    fields but a shape, labels and attributes, with attributes of real samples in `combinations`.
+    """
+    data = config.get("data", {})
+    if "fields" in (spec := data.get("spec", {})) and not isinstance(spec["fields"], dict):
+        config = config | {"data": _upgrade_data(data)}
+    training = {RENAMED.get(name, name): value for name, value in config.get("training", config.get("watching", {})).items()}
+    if training.get("health") == "roll_back":
+        training["health"] = "rollback"
+    if "training" not in config:
+        return config | ({"watching": training} if "watching" in config else {})
+    new = {name: value for name, value in config.items() if name != "training"}
+    for section in SAVED:
+        names = {item.name for item in fields(SECTIONS[section])}
+        new[section] = {name: value for name, value in training.items() if name in names and value is not None}
+    new["history"] = {item.name: training[item.name] for item in fields(History) if training.get(item.name) is not None}
+    return new
+
+
+def _upgrade_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `data` of a `run.json` without fields in the present format."""
+    old = data["spec"]
+    kinds: dict[str, Field] = {
+        "image": Image(old["height"], old["width"], old["channels"]) if old["height"] else Vector(old["channels"]),
+        "label": Label(tuple(old["labels"])),
+        "attributes": Attributes(tuple(old["attributes"])),
+    }
+    spec = DataSpec({name: kinds[name.removeprefix("labelled_")] for name in old["fields"]})
+    examples: dict[str, list[Any]] = {}
+    for text in (data.get("combinations") or "").split():
+        label, _, attributes = text.rpartition(":")
+        examples.setdefault("attributes", []).append(attributes)
+        if label:
+            examples.setdefault("label", []).append(int(label))
+    new = {name: value for name, value in data.items() if name != "combinations"}
+    return new | {"spec": spec.as_dict()} | ({"examples": examples} if examples else {})
