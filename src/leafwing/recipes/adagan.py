@@ -18,10 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from leafwing import networks
-from leafwing.game import (
-    SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output,
-    Player, Round, Term, Turn, to_fp32,
-)  # fmt: skip
+from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn, scores
 from leafwing.networks.mixture import Component, mixture
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
@@ -94,7 +91,7 @@ def adagan(
             return Round(nets, real=batch.image, fake=fake, judge=nets.C, clock=clock)
 
         def excess(r: Any) -> Tensor:
-            return r.nets.L((1 - beta) * (-to_fp32(r.nets.C(r.real))).exp())  # with p = sigmoid(s), r is exp(-s)
+            return r.nets.L((1 - beta) * (-scores(r.nets.C(r.real))).exp())  # with p = sigmoid(s), r is exp(-s)
 
         def weighted(r: Any) -> Tensor:
             return (excess(r) / beta * softplus(-r.real_score)).mean() + softplus(r.fake_score).mean()
