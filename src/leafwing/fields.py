@@ -494,6 +494,12 @@ KINDS: dict[str, type[Field]] = {
 """All kinds of fields by name."""
 
 
+def field_from_dict(plain: Mapping[str, Any]) -> Field:
+    """The inverse of `Field.as_dict`."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items() if name != "kind"}
+    return KINDS[plain["kind"]](**values)
+
+
 def describe_kind(kind: Field | type[Field]) -> str:
     """A kind of field in words, with its article: "an image", "attributes"."""
     name = kind.kind

@@ -84,6 +84,8 @@ def _shared(names: list[str]) -> str:
 
 def _assign_by_folder(source: Source, shared: str) -> None:
     """Labels from folder names; see the rule above."""
+    if not source.folders_are_classes:
+        return
     images = _layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     if all(path and path[0].lower() in SPLITS for path in folders.values()):
@@ -154,21 +156,12 @@ def _assign_attributes(source: Source, file: str, columns: list[str], rows: list
     source.notes.append(f"Attributes come from {file}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")
 
 
-def _text(source: Source, name: str) -> str:
-    try:
-        return source.read(source.side_files[name]).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise LeafwingError(f"{source.path}: {name} is not UTF-8 text; save it as UTF-8.") from None
-    except Exception as error:  # an unreadable file, on the disk or in an archive
-        raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
-
-
 def _read_csv(source: Source, name: str) -> LabelList:
     """Reads labels and attribute columns."""
     where = f"{source.path}: {name}"
     labels: dict[str, str] = {}
     try:
-        rows = csv.reader(io.StringIO(_text(source, name)))
+        rows = csv.reader(io.StringIO(source.read_text(name)))
         header = [clean(column.strip()) for column in next(rows, [])]
         lowercase = [column.lower() for column in header]
         attribute_columns = _attribute_columns(where, header)
@@ -224,7 +217,7 @@ def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:
     """File name -> label from `{"labels": [["00000/img.png", 3], ...]}`; None if it contains no labels."""
     where = f"{source.path}: {name}"
     try:
-        content = json.loads(_text(source, name))
+        content = json.loads(source.read_text(name))
     except (ValueError, RecursionError) as error:
         raise LeafwingError(f"{where}: not readable JSON ({error}).") from None
     pairs = content.get("labels") if isinstance(content, dict) else None

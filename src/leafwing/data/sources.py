@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import re
+import shutil
 import stat
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, StorageError
 
 SIDE_SUFFIXES = frozenset(
     {
@@ -64,13 +67,14 @@ class RejectedFile:
 
 @dataclass(slots=True)
 class Entry:
-    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes."""
+    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes, input."""
 
     name: str
     location: Any
     size: int
     label: str | None = None
     attributes: tuple[int, ...] = ()
+    input: Entry | None = None
 
     @property
     def has_image_suffix(self) -> bool:
@@ -90,7 +94,8 @@ class File:
 
 
 Load = Callable[[], bytes]
-Task = tuple[Entry, Load]
+Task = tuple[Entry, Load, Load | None]
+"""An entry, and how to read its file and that of its input, if it has one."""
 
 
 @dataclass
@@ -120,6 +125,10 @@ class Source:
     """Whether the entries already have labels (IDX)."""
     attributes: tuple[str, ...] = ()
     """Names of the entries' `attributes`."""
+    folders_are_classes: bool = True
+    """Whether the names of folders may be labels."""
+    read_in_any_order: Callable[[], None] = lambda: None
+    """Makes reading in any order as cheap as in file order (tar)."""
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Source:
@@ -133,16 +142,31 @@ class Source:
         chunk: list[Task] = []
         weight = 0
         for entry in entries:
-            load: Load = partial(self._load, entry)
-            if self.sequential:
-                load = partial(_return_or_raise, *_attempt(load))
-            chunk.append((entry, load))
-            weight += entry.size
+            load_input = None if entry.input is None else self._reader(entry.input)
+            chunk.append((entry, self._reader(entry), load_input))
+            weight += entry.size + (entry.input.size if entry.input else 0)
             if len(chunk) == CHUNK or weight > CHUNK_BYTES:
                 yield chunk
                 chunk, weight = [], 0
         if chunk:
             yield chunk
+
+    def read_text(self, name: str) -> str:
+        """The text of a side file.
+
+        Raises:
+            LeafwingError: it cannot be read, or is not UTF-8.
+        """
+        try:
+            return self.read(self.side_files[name]).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise LeafwingError(f"{self.path}: {name} is not UTF-8 text; save it as UTF-8.") from None
+        except Exception as error:  # an unreadable file, on the disk or in an archive
+            raise LeafwingError(f"{self.path}: {name} cannot be read ({error}).") from None
+
+    def _reader(self, entry: Entry) -> Load:
+        load: Load = partial(self._load, entry)
+        return partial(_return_or_raise, *_attempt(load)) if self.sequential else load
 
     def _load(self, entry: Entry) -> bytes:
         """The bytes of one entry; raises UnusableImageError with the reason."""
@@ -286,7 +310,7 @@ def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source
             continue
         if is_side(name):
             source.side_files[name] = location
-            ignored += Path(name).name.lower() not in ("labels.csv", "dataset.json")
+            ignored += Path(name).name.lower() not in ("labels.csv", "dataset.json", "pairs.csv")
         else:
             source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
@@ -338,7 +362,25 @@ def _open_tar(path: Path) -> Source:
         assert member is not None  # only regular members are listed
         return member.read()
 
-    source = Source("tar", path, [], read, sequential=True, close=archive.close)
+    def read_in_any_order() -> None:
+        """A compressed tar can only be read forwards: it is uncompressed into a temporary file without a name."""
+        if isinstance(archive.fileobj, io.BufferedReader) or archive.fileobj is None:
+            return
+        try:
+            copy = tempfile.TemporaryFile()
+            archive.fileobj.seek(0)
+            shutil.copyfileobj(cast("BinaryIO", archive.fileobj), copy)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: pairs of a compressed tar are read through a temporary file, which cannot be written ({error}); free "
+                "some space, choose another folder with TMPDIR=/path/to/folder, or unpack the archive"
+            ) from None
+        except (EOFError, zlib.error, ValueError) as error:
+            raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
+        archive.fileobj.close()
+        archive.fileobj = copy
+
+    source = Source("tar", path, [], read, sequential=True, read_in_any_order=read_in_any_order, close=archive.close)
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
             source.rejects.append(RejectedFile(clean(name), "a link or device inside an archive"))
