@@ -267,9 +267,11 @@ def _by_suffix(source: Source, name: str) -> Pairs:
             inputs.add((folder, match["base"]), entry)
         else:
             others.append((folder, stem, entry))
-    suffixes = Counter(
-        stem[end:] for folder, stem, _ in others for end in range(len(stem) + 1) if (folder, stem[:end]) in inputs.files
-    )
+    suffixes: Counter[str] = Counter()
+    for folder, stem, _ in others:
+        ends = (end for end in range(len(stem), -1, -1) if (folder, stem[:end]) in inputs.files)
+        if (end := next(ends, None)) is not None:
+            suffixes[stem[end:]] += 1
     best = suffixes.most_common(2)
     if not best:
         return []
