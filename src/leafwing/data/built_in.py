@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ def sigma(name: str) -> float:
     if name not in _SIGMA:
         raise _not_points(name)
     return _SIGMA[name]
+
+
+def has_points(name: str | Path) -> bool:
+    """Whether this names a data set of points."""
+    return name in _SIGMA
 
 
 def _not_points(name: str) -> LeafwingError:

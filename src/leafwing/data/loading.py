@@ -17,7 +17,7 @@ from typing import Any
 
 from leafwing.data import derive, pairs, pictures, reading, sources
 from leafwing.data import labels as labelling
-from leafwing.data.built_in import BUILT_IN, is_built_in, load_built_in
+from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
@@ -73,12 +73,12 @@ def load(
 
     def join(other: str) -> Dataset:
         """The images of this source, and those of another one as unpaired inputs."""
+        if points := [str(name) for name in (path, find(other)) if has_points(name)]:
+            raise LeafwingError(f"--input {other}: both sources must be images, and {points[0]} has points")
         image = load(
             source, size=size, channels=channels, fit=fit, background=background, mirror=mirror, fields=fields,
             cache=cache, progress=progress,
         )  # fmt: skip
-        if image.spec.points:
-            raise LeafwingError(f"--input {other}: both sources must be images, and {source} has points")
         side = (image.spec.height, image.spec.width)
         inputs = load(other, size=side, fit=fit, background=background, mirror=mirror, cache=cache, progress=progress)
         return join_sources(image, inputs)
@@ -161,13 +161,7 @@ def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | Non
 
 
 def join_sources(data: Dataset, other: Dataset) -> Dataset:
-    """Adds the images of a second source as the unpaired field `input`, with an order of its own.
-
-    Raises:
-        LeafwingError: the second one has points.
-    """
-    if other.spec.points:
-        raise LeafwingError(f"--input {other.source}: both sources must be images, and {other.source} has points")
+    """Adds the images of a second source as the unpaired field `input`, with an order of its own."""
     plain = other.without_streams()
     joined = data.with_stream("input", plain, {"image": "input"})
     parts = {"image": data.fingerprint, "input": plain.fingerprint}

@@ -35,7 +35,7 @@ from leafwing.data.pairs import Input
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.fields import Field, field_from_dict
+from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
@@ -46,20 +46,16 @@ READING = 1
 @dataclass(frozen=True)
 class Pack:
     """An open pack: `pictures` (n, height, width, channels) uint8, a read-only memory map; `labels` (n,) int64 or None;
-    `attributes` (n, attributes) uint8 or None; `columns` of the further fields, mapped too."""
+    `attributes` (n, attributes) uint8 or None; further fields by name, and their stored samples."""
 
     fingerprint: str
     pictures: np.ndarray
     labels: np.ndarray | None
     attributes: np.ndarray | None
+    fields: dict[str, Field]
     columns: dict[str, np.ndarray]
     about: dict[str, Any]
     """The content of `pack.json`: source, options, classes, attributes and further fields (missing in old packs), rejects, bytes."""
-
-    @property
-    def fields(self) -> dict[str, Field]:
-        """The kinds of the further fields, by name."""
-        return {name: field_from_dict(plain) for name, plain in self.about.get("fields", {}).items()}
 
     @property
     def rejects(self) -> list[RejectedFile]:
@@ -106,7 +102,8 @@ class Store:
             images = np.load(folder / "pictures.npy", mmap_mode="r")
             classes = np.load(folder / "labels.npy") if about["classes"] else None
             attributes = np.load(folder / "attributes.npy") if about.get("attributes") else None
-            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in about.get("fields", {})}
+            fields = {name: from_dict(plain) for name, plain in about.get("fields", {}).items()}
+            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields}
             if list(images.shape) != about["shape"] or images.dtype != np.uint8:
                 return None
             if any(len(column) != len(images) for column in columns.values()):
@@ -114,7 +111,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             return None
         columns = {name: np.asarray(column) for name, column in columns.items()}
-        return Pack(fingerprint, np.asarray(images), classes, attributes, columns, about)
+        return Pack(fingerprint, np.asarray(images), classes, attributes, fields, columns, about)
 
     def pack(
         self,
