@@ -91,7 +91,7 @@ def test_attributes_without_labels(tmp_path: Path) -> None:
         data = load(path, size=40)
         assert (data.spec.labels, data.labels) == ((), None)
         assert data.spec.attributes == NAMES
-        assert data.spec.fields == ("image", "attributes")
+        assert tuple(data.spec.fields) == ("image", "attributes")
         assert data.attributes is not None
         assert data.attributes.dtype == np.uint8
         assert data.attributes.tolist() == ROWS
@@ -101,7 +101,7 @@ def test_attributes_without_labels(tmp_path: Path) -> None:
 def test_labels_and_attributes(tmp_path: Path) -> None:
     text = "Label,Smiling,file\nx,1,3.png\ny,0,0.png\ny,1,1.png\n"
     data = load(write_listed(tmp_path, text), size=40)
-    assert data.spec.fields == ("image", "label", "attributes")
+    assert tuple(data.spec.fields) == ("image", "label", "attributes")
     assert (data.spec.labels, data.spec.attributes) == (("x", "y"), ("Smiling",))
     assert data.labels is not None
     assert data.attributes is not None
@@ -140,15 +140,16 @@ def test_batches_hold_the_attributes_of_their_pictures(tmp_path: Path, mirror: b
     halves = [data.batches(5, "cpu", rank=rank, world_size=2) for rank in (0, 1)]
     for images, n in ((0, 4), (3, 9), (2, 0)):
         batch = data.batch(5, images, n)
-        assert batch.attributes.dtype == torch.float32
         assert batch.attributes.shape == (n, 4)
-        for image, values in zip(batch.image.permute(0, 2, 3, 1).numpy(), batch.attributes.tolist(), strict=True):
+        for image, values in zip(batch.image.numpy(), batch.attributes.tolist(), strict=True):
             rows = [
                 i for i, row in enumerate(data.array) if (row == image).all() or (mirror and (row[:, ::-1] == image).all())
             ]
             assert [data.attributes[rows[0]].tolist()] == [values]
-        assert torch.equal(resident(images, n).attributes, batch.attributes)
-        assert torch.equal(torch.cat([half(images, n).attributes for half in halves]), batch.attributes)
+        floats = batch.attributes.float()
+        assert resident(images, n).attributes.dtype == torch.float32
+        assert torch.equal(resident(images, n).attributes, floats)
+        assert torch.equal(torch.cat([half(images, n).attributes for half in halves]), floats)
 
 
 def test_a_split_keeps_pictures_and_attributes_together(tmp_path: Path) -> None:
@@ -160,18 +161,20 @@ def test_a_split_keeps_pictures_and_attributes_together(tmp_path: Path) -> None:
         assert sorted(batch.attributes.tolist()) == sorted(data.attributes[part.rows].tolist())
 
 
-def test_combinations_are_those_of_real_samples(tmp_path: Path) -> None:
+def test_examples_are_conditions_of_real_samples_that_belong_together(tmp_path: Path) -> None:
     data = load(write_listed(tmp_path), size=40)
-    assert sorted(data.combinations()) == sorted("".join(map(str, row)) for row in ROWS)
-    assert len(data.combinations(3)) == 3
+    examples = data.examples(["attributes", "caption"])
+    assert examples.keys() == {"attributes"}
+    assert sorted(examples["attributes"]) == sorted("".join(map(str, row)) for row in ROWS)
+    assert len(data.examples(["attributes"], 3)["attributes"]) == 3
     sprites = load("sprites", size=16)
     assert sprites.labels is not None
     assert sprites.attributes is not None
-    assert len(sprites.combinations()) == 512
-    real = {
-        f"{label}:{''.join(map(str, row))}" for label, row in zip(sprites.labels, sprites.attributes.tolist(), strict=True)
-    }
-    assert set(sprites.combinations()) <= real
+    examples = sprites.examples(["label", "attributes"])
+    assert len(examples["label"]) == 512
+    rows = ("".join(map(str, row)) for row in sprites.attributes.tolist())
+    real = set(zip(sprites.labels.tolist(), rows, strict=True))
+    assert set(zip(examples["label"], examples["attributes"], strict=True)) <= real
 
 
 # --- the cache ---------------------------------------------------------------------------------------------------------------
