@@ -157,7 +157,7 @@ def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int,
         place = "side by side" if across else "one above the other"
         raise LeafwingError(
             f"--input {half}: a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
-            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:g}x{part[0]:g} or smaller"
+            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller"
         )
 
 
