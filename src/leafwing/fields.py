@@ -494,6 +494,19 @@ KINDS: dict[str, type[Field]] = {
 """All kinds of fields by name."""
 
 
+def from_dict(plain: Mapping[str, Any]) -> Field:
+    """The inverse of `Field.as_dict`.
+
+    Raises:
+        ValueError: not a field.
+    """
+    import msgspec
+
+    if not isinstance(plain, Mapping) or plain.get("kind") not in KINDS:
+        raise ValueError(f"not a field: {plain}")
+    return msgspec.convert({key: value for key, value in plain.items() if key != "kind"}, KINDS[plain["kind"]])
+
+
 def describe_kind(kind: Field | type[Field]) -> str:
     """A kind of field in words, with its article: "an image", "attributes"."""
     name = kind.kind

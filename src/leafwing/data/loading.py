@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leafwing.data import labels as labelling
-from leafwing.data import pictures, reading, sources
+from leafwing.data import pictures, reading, side_fields, sources
 from leafwing.data.built_in import BUILT_IN, is_built_in, load_built_in
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options, Size, Target, check
@@ -78,7 +78,7 @@ def load(
         return _dataset(pack, path, mirror, rejects, listing["notes"], options.background)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress) as surveyed:
         infos, target = surveyed.infos, surveyed.target
-        fingerprint = reading.fingerprint(infos, target, VERSION, surveyed.source.attributes)
+        fingerprint = reading.fingerprint(infos, target, VERSION, surveyed.source.attributes, surveyed.source.fields)
         pack = store.open(fingerprint) or store.pack(fingerprint, surveyed.source, infos, target, progress)
         rejects = surveyed.source.rejects + reading.rejects(infos)
     store.remember(signature, fingerprint, rejects, surveyed.source.notes)
@@ -161,6 +161,7 @@ class SurveyedSource:
         source = sources.open_source(path, files, rejects)
         try:
             labelling.assign(source)
+            side_fields.assign(source)
             infos = reading.survey(source, progress)
         except BaseException:
             source.close()
@@ -171,6 +172,9 @@ class SurveyedSource:
         modes = Counter(info.header.mode for info in infos if info.header)
         if deep := sum(count for mode, count in modes.items() if mode == "F" or mode.startswith("I")):
             source.notes.append(f"Greyscale images with more than 8 bits: {deep}; they are scaled to 8 bits.")
+        lists = {"labels.csv", "dataset.json"}
+        if ignored := sum(Path(name).name.lower() not in lists for name in {*source.side_files} - source.used_files):
+            source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
         return cls(source, infos, target)
 
     def __enter__(self) -> SurveyedSource:
@@ -186,8 +190,8 @@ def _dataset(
     """A data set over a pack; `rejects` are those found before decoding."""
     _, height, width, channels = pack.about["shape"]
     names, attributes = tuple(pack.about["classes"]), tuple(pack.about.get("attributes", ()))
-    spec = DataSpec.images(height, width, channels, labels=names, attributes=attributes)
-    columns = {"image": pack.pictures, "label": pack.labels, "attributes": pack.attributes}
+    spec = DataSpec.images(height, width, channels, labels=names, attributes=attributes, **pack.fields)
+    columns = {"image": pack.pictures, "label": pack.labels, "attributes": pack.attributes, **pack.columns}
     options = pack.about["options"] | {"background": background, "mirror": mirror}
     return Dataset(
         spec,

@@ -5,6 +5,7 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
 - `pictures.npy`: uint8 (images, height, width, channels)
 - `labels.npy`: int64 (images,), if there are labels
 - `attributes.npy`: uint8 (images, attributes), binary, if there are attributes
+- one file for each further field, such as `caption.npy`, in the format that `leafwing.fields` describes
 - `index.json`: per image its name, the sha256 of its file, its label, its original size [height, width] and the part used
   [left, top, right, bottom], in columns
 - `pack.json`: what is needed to open it, written last
@@ -28,29 +29,32 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from leafwing.data import labels as labelling
-from leafwing.data import reading
+from leafwing.data import reading, side_fields
 from leafwing.data.options import Target
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.errors import LeafwingError, StorageError
+from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 1
+READING = 2
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
 @dataclass(frozen=True)
 class Pack:
     """An open pack: `pictures` (n, height, width, channels) uint8, a read-only memory map; `labels` (n,) int64 or None;
-    `attributes` (n, attributes) uint8 or None."""
+    `attributes` (n, attributes) uint8 or None; further fields by name, and their stored samples."""
 
     fingerprint: str
     pictures: np.ndarray
     labels: np.ndarray | None
     attributes: np.ndarray | None
+    fields: dict[str, Field]
+    columns: dict[str, np.ndarray]
     about: dict[str, Any]
-    """The content of `pack.json`: source, options, classes, attributes (missing in old packs), rejects, bytes."""
+    """The content of `pack.json`: source, options, classes, attributes and fields (missing in old packs), rejects, bytes."""
 
     @property
     def rejects(self) -> list[RejectedFile]:
@@ -60,11 +64,12 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedImage:
-    """An image that is in the pack: its original size (height, width) and the part used (left, top, right, bottom)."""
+    """An image that is in the pack: its original size (height, width), the part used (left, top, right, bottom), further fields."""
 
     info: EntryInfo
     size: tuple[int, int]
     box: tuple[int, int, int, int]
+    values: dict[str, Any]
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
@@ -97,11 +102,13 @@ class Store:
             images = np.load(folder / "pictures.npy", mmap_mode="r")
             classes = np.load(folder / "labels.npy") if about["classes"] else None
             attributes = np.load(folder / "attributes.npy") if about.get("attributes") else None
+            fields = {name: from_dict(plain) for name, plain in about.get("fields", {}).items()}
+            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields}
             if list(images.shape) != about["shape"] or images.dtype != np.uint8:
                 return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             return None
-        return Pack(fingerprint, np.asarray(images), classes, attributes, about)
+        return Pack(fingerprint, np.asarray(images), classes, attributes, fields, columns, about)
 
     def pack(
         self, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: DecodeProgress | None
@@ -226,7 +233,7 @@ def _write(
                     failed.append(outcome)
                     continue
                 file.write(image.pixels.tobytes())
-                accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box))
+                accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box, outcome.values))
         rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
         if message := refusal_reason(source, len(accepted), [*infos, *failed], rejected):
             raise LeafwingError(message)
@@ -243,6 +250,8 @@ def _write(
         np.save(folder / "labels.npy", np.array(indices, dtype=np.int64))
     if source.attributes:
         np.save(folder / "attributes.npy", np.array([item.info.entry.attributes for item in accepted], dtype=np.uint8))
+    for name, field in source.fields.items():
+        np.save(folder / f"{name}.npy", side_fields.stack(field, [item.values[name] for item in accepted]))
     index = {
         "name": [item.info.entry.name for item in accepted],
         "sha256": [item.info.sha256 for item in accepted],
@@ -259,6 +268,7 @@ def _write(
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),
         "attributes": list(source.attributes),
+        "fields": {name: field.as_dict() for name, field in source.fields.items()},
         "rejects": [asdict(reject) for reject in reading.rejects(failed)],
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }

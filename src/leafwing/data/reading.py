@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
-from leafwing.data import pictures
+from leafwing.data import pictures, side_fields
 from leafwing.data.options import Target
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
 from leafwing.data.sources import Entry, RejectedFile, Source, Task
 from leafwing.errors import LeafwingError
+from leafwing.fields import Field
 from leafwing.machine import cores
 
 DecodeProgress = Callable[[int, int], None]
@@ -43,12 +44,13 @@ class EntryInfo:
 
 @dataclass(slots=True)
 class Decoded:
-    """An entry after decoding: its image or the failure; `measurement` is the result of the caller's `measure`."""
+    """An entry after decoding: its image and the values of its further fields, or the failure; and what `measure` returned."""
 
     info: EntryInfo
     image: Picture | None
     failure: UnusableImageError | None = None
     measurement: Any = None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def survey(source: Source, progress: DecodeProgress | None = None) -> list[EntryInfo]:
@@ -135,13 +137,21 @@ def default_channels(infos: Sequence[EntryInfo]) -> int:
     return 1 if modes and modes <= pictures.GREY_MODES else 3
 
 
-def fingerprint(infos: Sequence[EntryInfo], target: Target, version: int, attributes: Sequence[str] = ()) -> str:
-    """A hash of everything that determines a pack: names, contents, labels, attributes and their names, options, format version."""
-    # Without attributes the fingerprint is the same as in versions that had none.
-    names = [list(attributes)] if attributes else []
+def fingerprint(
+    infos: Sequence[EntryInfo],
+    target: Target,
+    version: int,
+    attributes: Sequence[str] = (),
+    fields: Mapping[str, Field] | None = None,
+) -> str:
+    """A hash of everything that determines a pack: names, contents, labels, attributes, further fields, options, format version."""
+    # Without attributes or further fields the fingerprint is the same as in versions that had none.
+    names: list[Any] = [list(attributes)] if attributes else []
+    names += [{name: kind.as_dict() for name, kind in fields.items()}] if fields else []
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
-        values = [list(info.entry.attributes)] if attributes else []
+        values: list[Any] = [list(info.entry.attributes)] if attributes else []
+        values += [info.entry.values] if fields else []
         digest.update(json.dumps([info.entry.name, info.sha256, info.entry.label, *values]).encode())
     return digest.hexdigest()
 
@@ -165,9 +175,10 @@ def _decode(
         if hashlib.sha256(data).hexdigest() != info.sha256:
             raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
         image = pictures.decode(data, target, source.raw)
+        values = side_fields.place(source, info.entry.values, image, target)
     except UnusableImageError as reason:
         return Decoded(info, None, reason)
-    return Decoded(info, image, None, measure(image.pixels) if measure else None)
+    return Decoded(info, image, None, measure(image.pixels) if measure else None, values)
 
 
 def _in_parallel(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

@@ -22,11 +22,13 @@ from typing import Any
 
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError
+from leafwing.fields import Field
 
 SIDE_SUFFIXES = frozenset(
     {
         ".txt",
         ".json",
+        ".jsonl",
         ".csv",
         ".tsv",
         ".md",
@@ -64,13 +66,14 @@ class RejectedFile:
 
 @dataclass(slots=True)
 class Entry:
-    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes."""
+    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes, further fields."""
 
     name: str
     location: Any
     size: int
     label: str | None = None
     attributes: tuple[int, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)
 
     @property
     def has_image_suffix(self) -> bool:
@@ -120,6 +123,10 @@ class Source:
     """Whether the entries already have labels (IDX)."""
     attributes: tuple[str, ...] = ()
     """Names of the entries' `attributes`."""
+    fields: dict[str, Field] = field(default_factory=dict)
+    """Further fields by name; the entries' `values` have the same names."""
+    used_files: set[str] = field(default_factory=set)
+    """Names of the side files that were read."""
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Source:
@@ -279,19 +286,15 @@ def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> S
 
 def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
     """Sorts (name, location, size) into candidates and side files; drops hidden files."""
-    ignored = 0
     for name, location, size in items:
         name = clean(name)
         if is_hidden(name):
             continue
         if is_side(name):
             source.side_files[name] = location
-            ignored += Path(name).name.lower() not in ("labels.csv", "dataset.json")
         else:
             source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
-    if ignored:
-        source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
     return source
 
 
