@@ -136,7 +136,7 @@ def _collect(
     result.missing = [*missing]
     if empty:
         result.notes.append(f"Captions without a word in {result.files}: {empty:,}; they are not used.")
-    return result if result.values or missing else None
+    return result if result.values or missing or result.notes else None
 
 
 def _read_csv(source: Source, name: str, notes: list[str]) -> Iterator[Record]:

@@ -47,10 +47,10 @@ BOX_LAYOUTS = (
     {
         "file": FILE,
         **dict(zip(("left", "top", "right", "bottom"), CORNERS, strict=True)),
-        "width?": ("width",),
-        "height?": ("height",),
+        "image width?": ("width",),
+        "image height?": ("height",),
     },
-    {"file": FILE, **dict(zip(("left", "top", "across", "down"), SIDES, strict=True))},
+    {"file": FILE, **dict(zip(("left", "top", "width", "height"), SIDES, strict=True))},
 )
 """Columns of boxes: two corners, possibly with the size of the image, or a corner and the sides."""
 POINT_LAYOUTS = (
@@ -130,11 +130,10 @@ def place_box(box: Sequence[float], picture: Picture, target: Target) -> np.ndar
     left, top, width, height, *size = box
     across, down = _scale((size[0], size[1]), picture)
     corners = np.array([[left * across, top * down], [(left + width) * across, (top + height) * down]])
-    (x1, y1), (x2, y2) = fractions(corners, picture.width, picture.height, target).clip(0, 1)
+    places, _ = _clipped(corners, picture, target)
+    x1, y1, x2, y2 = places.ravel()
     if (x2 - x1) * target.width < 1 or (y2 - y1) * target.height < 1:
-        raise UnusableImageError(
-            "its box lies outside the part of the image that is used" + " (--fit pad uses all)" * (target.fit == "crop")
-        )
+        raise UnusableImageError(_outside("its box lies outside", target))
     return np.array([x1, y1, x2 - x1, y2 - y1], np.float32)
 
 
@@ -145,15 +144,23 @@ def place_points(points: Sequence[Sequence[float]], picture: Picture, target: Ta
         UnusableImageError: none is visible.
     """
     rows = np.array(points, np.float64)
-    places = fractions(rows[:, :2], picture.width, picture.height, target)
-    inside = places.clip(0, 1)
-    visible = (rows[:, 2] > 0) & (inside == places).all(1)
+    places, inside = _clipped(rows[:, :2], picture, target)
+    visible = (rows[:, 2] > 0) & inside
     if not visible.any():
-        raise UnusableImageError(
-            "none of its key points lies in the part of the image that is used"
-            + " (--fit pad uses all)" * (target.fit == "crop")
-        )
-    return np.column_stack([inside, visible]).astype(np.float32)
+        raise UnusableImageError(_outside("all of its key points lie outside", target))
+    return np.column_stack([places, visible]).astype(np.float32)
+
+
+def _clipped(points: np.ndarray, picture: Picture, target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """Points in pixels (n, 2), moved into the image and into the part that is used, as fractions; and which ones were inside."""
+    clipped = points.clip(0, (picture.width, picture.height))
+    places = fractions(clipped, picture.width, picture.height, target)
+    inside = places.clip(0, 1)
+    return inside, ((clipped == points) & (inside == places)).all(1)
+
+
+def _outside(what: str, target: Target) -> str:
+    return f"{what} the part of the image that is used{'; --fit pad uses all of it' * (target.fit == 'crop')}"
 
 
 def _scale(size: Size, picture: Picture) -> Size:
@@ -202,18 +209,15 @@ def _read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotatio
         columns = table.columns
         for line, cells in table.rows:
             where = f"{table.where}, line {line}"
-            left, top, *rest = (
-                _number(cells[index], where, role)
-                for role, index in columns.items()
-                if role in ("left", "top", "right", "bottom", "across", "down")
-            )
-            width, height = rest if "across" in columns else (rest[0] - left, rest[1] - top)
-            size = [_number(cells[columns[role]], where, role) if role in columns else 0.0 for role in ("width", "height")]
+            numbers = {role: _number(cells[index], where, role) for role, index in columns.items() if role != "file"}
+            if "right" in numbers:
+                numbers["width"], numbers["height"] = numbers["right"] - numbers["left"], numbers["bottom"] - numbers["top"]
+            box = [numbers.get(role, 0.0) for role in ("left", "top", "width", "height", "image width", "image height")]
             result.add_box(
                 names.find(cells[columns["file"]], folder_of(file)),
                 cells[columns["file"]],
                 f"{file}, line {line}",
-                [left, top, width, height, *size],
+                box,
             )
     return result.finish()
 

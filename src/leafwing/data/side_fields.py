@@ -58,13 +58,12 @@ def assign(source: Source) -> None:
         values = {index: value for index, value in sorted(listed.values.items()) if index not in reasons}
         if not values:
             continue
-        notes: list[str] = []
-        source.fields[name], codes, failures = KINDS[name].encode(values, notes)
+        source.notes.append(f"{KINDS[name].noun.capitalize()}: {len(values):,} images, from {listed.files}.")
+        source.notes += listed.notes
+        source.fields[name], codes, failures = KINDS[name].encode(values, source.notes)
         for index, value in codes.items():
             source.entries[index].values[name] = value
         reasons |= failures
-        source.notes.append(f"{KINDS[name].noun.capitalize()}: {len(values):,} images, from {listed.files}.")
-        source.notes += notes
     source.rejects += [RejectedFile(source.entries[index].name, reason) for index, reason in sorted(reasons.items())]
     source.entries = [entry for index, entry in enumerate(source.entries) if index not in reasons]
 
@@ -94,28 +93,24 @@ def _choose(source: Source, names: Names, kind: _Kind) -> Annotations | None:
         if annotations is None:
             continue
         source.used_files |= {*annotations.used}
-        source.notes += annotations.notes
-        covered = len(annotations.values)
+        covered, missing = len(annotations.values), _counted(annotations.missing)
         if covered and 2 * covered >= names.images:
             chosen = annotations
-        elif covered or annotations.missing:
+            continue
+        source.notes += annotations.notes
+        if covered or annotations.missing:
             source.notes.append(
                 f"Not used: {annotations.files}, with {kind.article}{kind.noun} for {covered:,} of {names.images:,} images, "
-                "fewer than half."
-                + (
-                    f" Files that do not exist: {len(annotations.missing):,} ({first(annotations.missing)})."
-                    if annotations.missing
-                    else ""
-                )
+                f"fewer than half{f'; files that do not exist: {missing}' if missing else ''}."
             )
     if chosen is not None:
-        without = [entry.name for index, entry in enumerate(source.entries) if index not in chosen.values]
-        if without:
-            source.notes.append(
-                f"Images without {kind.article}{kind.noun} in {chosen.files}: {len(without):,} ({first(without)}); they are not used."
-            )
-        if chosen.missing:
-            source.notes.append(
-                f"Files in {chosen.files} that do not exist: {len(chosen.missing):,} ({first(chosen.missing)})."
-            )
+        if without := _counted([entry.name for index, entry in enumerate(source.entries) if index not in chosen.values]):
+            chosen.notes.append(f"Images without {kind.article}{kind.noun} in {chosen.files}: {without}; they are not used.")
+        if missing := _counted(chosen.missing):
+            chosen.notes.append(f"Files in {chosen.files} that do not exist: {missing}.")
     return chosen
+
+
+def _counted(names: Sequence[str]) -> str:
+    """The number of names and the first three; empty without any."""
+    return f"{len(names):,} ({first(names)})" if names else ""
