@@ -42,6 +42,7 @@ KEYWORDS = ("keywords", "tags")
 """Keys of lists of words, which together are one more caption."""
 TREES = ("text", "texts", "text_c10", "txt", "captions")
 """Names of folders of text files beside a folder of images."""
+_WORD = re.compile(r"\w")
 _NUMBERS = re.compile(r"[\d\s.,eE+-]+")
 
 Record = tuple[str, list[str]]
@@ -129,7 +130,7 @@ def _collect(
             if index is None:
                 missing[clean(name)] = None
                 continue
-            usable = [text for text in texts if split_words(text)]
+            usable = [text for text in texts if _WORD.search(text)]
             empty += len(texts) - len(usable)
             if usable:
                 result.values.setdefault(index, []).extend(usable)
@@ -252,7 +253,7 @@ def _read_beside(source: Source, owners: Mapping[str, int], names: Names) -> Ann
     numeric = 0
     for file, text, problem in read_texts(source, [*owners]):
         index = owners[file]
-        if captions := [line for line in text.splitlines() if split_words(line)]:
+        if captions := [line for line in text.splitlines() if _WORD.search(line)]:
             result.values.setdefault(index, []).extend(captions)
             numeric += bool(_NUMBERS.fullmatch(text))
         else:

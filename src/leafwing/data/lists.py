@@ -9,8 +9,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from xml.etree import ElementTree
 
@@ -59,6 +60,7 @@ class Names:
         names = [entry.name for entry in entries]
         self._names = _Ends(names)
         self._stems = _Ends([stem(name) for name in names])
+        self._indices: dict[tuple[str, str], int | None] = {}
         self.images = sum(entry.has_image_suffix for entry in entries) or len(names)
         """Number of entries with the extension of an image; of all entries, if none has one."""
 
@@ -67,11 +69,12 @@ class Names:
 
         Absolute paths, and paths from a folder above the source, end in the path of an entry.
         """
-        name = clean(name.strip().replace("\\", "/").removeprefix("./"))
-        index = self._names.find(name, folder)
-        if index is None and not has_image_suffix(name):
-            index = self._stems.find(name, folder)
-        return index
+        key = (folder, name)
+        if key not in self._indices:  # lists have several rows for an image
+            name = clean(name.strip().replace("\\", "/").removeprefix("./"))
+            index = self._names.find(name, folder)
+            self._indices[key] = self._stems.find(name, folder) if index is None and not has_image_suffix(name) else index
+        return self._indices[key]
 
     def owners(self, files: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
         """The files that belong to one image each, and the indices of their entries; as for `beside`."""
@@ -96,28 +99,41 @@ class Names:
 
 
 class _Ends:
-    """Indices of paths by their ends."""
+    """Indices of paths by their ends; -1 for what several paths share."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self.whole: dict[str, int] = {}
-        self.ends: dict[str, int] = {}
-        for index, path in enumerate(paths):
-            self.whole[path] = -1 if path in self.whole else index  # -1: ambiguous
-            end = path
-            while end:
-                self.ends[end] = -1 if end in self.ends else index
-                end = end.partition("/")[2]
+        self.paths = paths
+
+    @cached_property
+    def whole(self) -> dict[str, int]:
+        """Indices by the whole path."""
+        return _indices(enumerate(self.paths))
+
+    @cached_property
+    def ends(self) -> dict[str, int]:
+        """Indices by every end of a path that begins after a slash, and by the whole path."""
+        return _indices((index, end) for index, path in enumerate(self.paths) for end in _ends(path))
 
     def find(self, name: str, folder: str) -> int | None:
         for index in (self.whole.get(folder + name), self.whole.get(name), self.ends.get(name)):
             if index is not None:
                 return index if index >= 0 else None
-        end = name.partition("/")[2]
-        while end:
-            if (index := self.whole.get(end)) is not None:
-                return index if index >= 0 else None
-            end = end.partition("/")[2]
-        return None
+        return next((index for end in _ends(name) if (index := self.whole.get(end, -1)) >= 0), None)
+
+
+def _ends(path: str) -> Iterator[str]:
+    """A path, and what follows each of its slashes."""
+    while path:
+        yield path
+        path = path.partition("/")[2]
+
+
+def _indices(names: Iterable[tuple[int, str]]) -> dict[str, int]:
+    """Indices by name; -1 for a name that occurs twice."""
+    result: dict[str, int] = {}
+    for index, name in names:
+        result[name] = -1 if name in result else index
+    return result
 
 
 def stem(path: str) -> str:

@@ -185,6 +185,8 @@ def _return_or_raise(data: bytes, reason: UnusableImageError | None) -> bytes:
 
 def clean(name: str) -> str:
     """A printable name: control characters and undecodable bytes are escaped."""
+    if name.isprintable():
+        return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
