@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "networks": {"game", "fields", "errors", "own"},
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "quantities", "settings"},
     "data": {"game", "fields", "errors", "machine", "sprites", "own"},
-    "sprites": {"errors", "own"},
+    "sprites": {"fields", "errors", "own"},
     "engine": {"game", "errors", "machine", "pixels", "own"},
     "loop": {"game", "errors", "engine"},
     "config": {"recipes", "game", "fields", "errors", "settings"},

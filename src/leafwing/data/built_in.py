@@ -1,13 +1,15 @@
 """Built-in data sets without download: `digits`, `sprites`, `stacked` (images), `ring` and `grid` (points with known modes).
 
-Each is generated in memory from a fixed seed and uses the same `Dataset` as a folder of images.
-`stacked` stacks the digits, the package `sprites` defines the sprites.
+Each is generated from a fixed seed and uses the same `Dataset` as a folder of images. `stacked` stacks the digits, `sprites` loads the
+sprites.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy as np
 from leafwing.data import pictures
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options
+from leafwing.data.reading import DecodeProgress
+from leafwing.data.sprites import INPUTS, load_sprites
 from leafwing.data.stacked import is_stacked
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
@@ -28,8 +32,6 @@ BUILT_IN = {
 }
 """Built-in names and their descriptions."""
 POINTS = 100_000
-SPRITES = 10_368
-"""Number of sprite images: every combination of words four times."""
 _SIGMA = {"ring": 0.01, "grid": 0.05}
 _VERSION = 1
 _SEED = 20_141_107
@@ -71,20 +73,36 @@ def is_built_in(source: str) -> bool:
     return source in BUILT_IN or is_stacked(source)
 
 
-def load_built_in(name: str, options: Options, mirror: bool) -> Dataset:
+def load_built_in(
+    name: str,
+    options: Options,
+    mirror: bool,
+    *,
+    input: str | None = None,
+    fields: str | Sequence[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: DecodeProgress | None = None,
+) -> Dataset:
     """Generates a built-in data set.
 
     Args:
         name: `digits`, `sprites`, `ring` or `grid`; `load` handles `stacked`, because it loads the digits first.
         options: the validated options.
         mirror: as for `load`.
+        input: only for sprites, see `load_sprites`.
+        fields: only for sprites.
+        cache: as for `load`; used for sprites.
+        progress: as for `load`.
 
     Raises:
         LeafwingError: image options were given for points, or options that sprites do not support.
+        StorageError: the cache cannot be written.
     """
-    if name in _SIGMA:
-        return _points(name, options, mirror)
-    return _sprites(options, mirror) if name == "sprites" else _digits(options, mirror)
+    if name == "sprites":
+        return load_sprites(options, mirror, input=input, fields=fields, cache=cache, progress=progress)
+    if input is not None:
+        raise LeafwingError(f"--input {input}: {name} has no input for translators; sprites have: {', '.join(INPUTS)}")
+    return _points(name, options, mirror) if name in _SIGMA else _digits(options, mirror)
 
 
 def _points(name: str, options: Options, mirror: bool) -> Dataset:
@@ -117,23 +135,6 @@ def _digits(options: Options, mirror: bool) -> Dataset:
     arguments = target.as_dict() | {"mirror": mirror}
     columns = {"image": np.stack(rows), "label": scans.target.astype(np.int64)}
     return Dataset(spec, columns, _fingerprint("digits", target.as_dict()), "digits", arguments)
-
-
-def _sprites(options: Options, mirror: bool) -> Dataset:
-    from leafwing.sprites import ATTRIBUTE_NAMES, SHAPES, pictures
-
-    target = options.target((32, 32), 3)
-    if target.height != target.width or target.channels != 3:
-        raise LeafwingError("sprites are square RGB images: omit --channels, and give one number as --size")
-    array, scenes = pictures(SPRITES, target.height, _SEED)
-    # A mirrored image shows its sprite on the other side, so those two words would be wrong for half of the images.
-    columns = [i for i, name in enumerate(ATTRIBUTE_NAMES) if not (mirror and name in ("left", "right"))]
-    attributes = tuple(ATTRIBUTE_NAMES[i] for i in columns)
-    spec = DataSpec.images(target.height, target.width, 3, labels=SHAPES, attributes=attributes)
-    arguments = target.as_dict() | {"mirror": mirror}
-    fingerprint = _fingerprint("sprites", target.as_dict())
-    stored = {"image": array, "label": scenes.shape, "attributes": scenes.attributes[:, columns]}
-    return Dataset(spec, stored, fingerprint, "sprites", arguments)
 
 
 def _fingerprint(name: str, options: dict[str, Any] | None) -> str:

@@ -62,9 +62,13 @@ def load(
     """
     options = check(size, channels, fit, background)
     path = find(source)
+    if fields is not None and path != "sprites":
+        raise LeafwingError(
+            f"--fields {fields}: only the built-in sprites have fields to choose; other data have those that are found"
+        )
     if isinstance(path, str):
         if not is_stacked(path):
-            return load_built_in(path, options, mirror)
+            return load_built_in(path, options, mirror, input=input, fields=fields, cache=cache, progress=progress)
         side = options.size or (32, 32)
         digits = load(digits_of(path), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress)
         return stacks(digits, options, mirror)

@@ -9,8 +9,8 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
   [left, top, right, bottom], in columns
 - `pack.json`: what is needed to open it, written last
 
-`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `reading` reads the images;
-`dataset` makes batches.
+`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `<cache>/arrays/` has computed
+fields of built-in data sets. `reading` reads the images; `dataset` makes batches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,6 +159,39 @@ class Store:
             # Not an error: a read-only cache is still useful, and the next start is only slower.
             scratch.unlink(missing_ok=True)
 
+    def array(self, key: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> np.ndarray:
+        """An array that takes long to compute: a read-only memory map, computed and written if it is not in the cache.
+
+        Args:
+            key: name of the array, which determines its content.
+            shape: its shape; its type is uint8.
+            parts: consecutive parts of it; only iterated if it is missing.
+
+        Raises:
+            StorageError: the cache cannot be written.
+        """
+        path = self.folder / "arrays" / f"{key}.npy"
+        if (array := _open_array(path, shape)) is not None:
+            return array
+        with self._storage(), self._lock(key):
+            if (array := _open_array(path, shape)) is not None:
+                return array
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            try:
+                with partial.open("wb") as file:
+                    _npy_header(file, shape)
+                    for part in parts:
+                        file.write(np.ascontiguousarray(part).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+            if (array := _open_array(path, shape)) is None:
+                raise OSError("the new array cannot be read back")
+            return array
+
     @contextmanager
     def _storage(self) -> Iterator[None]:
         """Converts an OSError into a StorageError that says what to do."""
@@ -263,6 +296,15 @@ def _write(
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     (folder / "pack.json").write_text(json.dumps(about))
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A memory map of a uint8 array; None if the file is missing, truncated or of another shape."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return np.asarray(array) if (array.shape, array.dtype) == (shape, np.uint8) else None
 
 
 def _npy_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
