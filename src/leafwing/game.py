@@ -148,7 +148,7 @@ class DataSpec:
             words = " or ".join(plural(kind) for kind in accepted)
             what = words if name == accepted[0].kind else f"the field {name} ({words})"
             if not isinstance(field, accepted):
-                there = "; ".join(f"{other}: {self.fields[other]}" for other in self.fields)
+                there = "; ".join(f"{other}: {kind}" for other, kind in self.describe().items())
                 advice = f": {PROVIDE[name]}" if name in PROVIDE and field is None else ""
                 if name == "image" and self.points:
                     advice, there = "", "points; `leafwing recipes` marks the recipes that train on points"
@@ -158,6 +158,10 @@ class DataSpec:
                     f"recipe {recipe} needs {what} that belongs to each image, but here it comes from a second source and is "
                     f"unpaired. {PROVIDE.get(name, '').capitalize()}"
                 )
+
+    def describe(self) -> dict[str, str]:
+        """The kind of each field in words, by name."""
+        return {name: f"{field}{', unpaired' * (name in self.unpaired)}" for name, field in self.fields.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""

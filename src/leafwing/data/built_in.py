@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,12 @@ from leafwing.data.options import Options
 from leafwing.data.reading import DecodeProgress
 from leafwing.data.sprites import INPUTS, load_sprites
 from leafwing.data.stacked import is_stacked
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.game import DataSpec
 
 BUILT_IN = {
     "digits": "1,797 scanned handwritten digits, greyscale, 10 classes, 32x32 (from scikit-learn / UCI)",
-    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an exact attribute classifier",
+    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an exact attribute classifier; more with --fields, --input",
     "ring": "100,000 points: 8 Gaussians on a circle of radius 1, sigma 0.01",
     "grid": "100,000 points: 25 Gaussians at -4 to 4 in steps of 2, sigma 0.05",
     "stacked": "50,000 images of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
@@ -73,6 +73,11 @@ def is_built_in(source: str) -> bool:
     return source in BUILT_IN or is_stacked(source)
 
 
+def own_inputs(name: str) -> Mapping[str, str]:
+    """The inputs for translators that a built-in data set itself has, with descriptions."""
+    return INPUTS if name == "sprites" else {}
+
+
 def load_built_in(
     name: str,
     options: Options,
@@ -89,19 +94,20 @@ def load_built_in(
         name: `digits`, `sprites`, `ring` or `grid`; `load` handles `stacked`, because it loads the digits first.
         options: the validated options.
         mirror: as for `load`.
-        input: only for sprites, see `load_sprites`.
-        fields: only for sprites.
+        input: a key of `own_inputs`, or None.
+        fields: only for sprites, see `load_sprites`.
         cache: as for `load`; used for sprites.
         progress: as for `load`.
 
     Raises:
-        LeafwingError: image options were given for points, or options that sprites do not support.
+        LeafwingError: an unknown input, image options for points, or options that sprites do not support.
         StorageError: the cache cannot be written.
     """
+    inputs = own_inputs(name)
+    if input is not None and input not in inputs:
+        raise LeafwingError(f"--input {input}: {name} has no such input" + (did_you_mean(input, inputs) if inputs else ""))
     if name == "sprites":
         return load_sprites(options, mirror, input=input, fields=fields, cache=cache, progress=progress)
-    if input is not None:
-        raise LeafwingError(f"--input {input}: {name} has no input for translators; sprites have: {', '.join(INPUTS)}")
     return _points(name, options, mirror) if name in _SIGMA else _digits(options, mirror)
 
 

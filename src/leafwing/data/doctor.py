@@ -20,12 +20,13 @@ from leafwing.data import duplicates, pictures, reading, sources
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
-from leafwing.data.loading import SurveyedSource, find, load
+from leafwing.data.loading import SurveyedSource, check_fields, find, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile
 from leafwing.data.stacked import is_stacked
+from leafwing.game import DataSpec
 
 _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
@@ -54,6 +55,7 @@ class SourceReport:
         classes: label -> count of accepted images; empty without labels.
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
+        fields: name -> kind in words, of every field.
         exact_duplicates: groups of names with byte-identical files.
         near_duplicates: groups of names with nearly the same image; of an exact group only the first is listed.
         options: options for `load`: size, channels, fit, background.
@@ -72,6 +74,7 @@ class SourceReport:
     classes: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
     exact_duplicates: list[list[str]] = field(default_factory=list)
     near_duplicates: list[list[str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +101,10 @@ class SourceReport:
             if len(shares) > _MAX_ATTRIBUTES:
                 shares[_MAX_ATTRIBUTES:] = [f"and {len(shares) - _MAX_ATTRIBUTES} more"]
             lines.append(f"  {'attributes:':11} {', '.join(shares)}")
+        further = {name: kind for name, kind in self.fields.items() if name not in ("image", "label", "attributes")}
+        if further:
+            words = [kind if kind.startswith(name) else f"{name}: {kind}" for name, kind in further.items()]
+            lines.append(f"  {'fields:':11}{', '.join(words)}")
         for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
                 lines.append(f"  groups of {title}: {len(groups)}")
@@ -118,6 +125,8 @@ def doctor(
     channels: int | None = None,
     fit: str = "crop",
     background: str = "white",
+    input: str | None = None,
+    fields: str | None = None,
     progress: DecodeProgress | None = None,
 ) -> SourceReport:
     """Examines every image of a source; changes nothing.
@@ -128,6 +137,8 @@ def doctor(
         channels: as for `load`.
         fit: as for `load`.
         background: as for `load`.
+        input: as for `load`.
+        fields: as for `load`.
         progress: a callback (done, total), in images.
 
     Raises:
@@ -135,8 +146,9 @@ def doctor(
     """
     options = check(size, channels, fit, background)
     path = find(source)
+    check_fields(path, fields)
     if isinstance(path, str):
-        return _built_in_report(path, options)
+        return _built_in_report(path, options, input, fields)
     files, rejects = sources.list_files(path)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
@@ -163,6 +175,8 @@ def doctor(
     report.modes = dict(Counter(header.mode for header in headers).most_common())
     report.formats = dict(Counter(header.format for header in headers).most_common())
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
+    labels, attributes = tuple(report.classes), tuple(opened.attributes)
+    report.fields = DataSpec.images(*target.shape, labels=labels, attributes=attributes).describe()
     if accepted and opened.attributes:
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
@@ -175,9 +189,17 @@ def doctor(
     return report
 
 
-def _built_in_report(name: str, options: Options) -> SourceReport:
+def _built_in_report(name: str, options: Options, input: str | None, fields: str | None) -> SourceReport:
     """The report on a built-in data set."""
-    data = load(name, size=options.size, channels=options.channels, fit=options.fit, background=options.background)
+    data = load(
+        name,
+        size=options.size,
+        channels=options.channels,
+        fit=options.fit,
+        background=options.background,
+        input=input,
+        fields=fields,
+    )
     if data.spec.points:
         report = SourceReport(name, _POINTS, len(data), len(data), options=data.options, notes=[BUILT_IN[name]])
         report.advice.append(
@@ -187,11 +209,12 @@ def _built_in_report(name: str, options: Options) -> SourceReport:
         return report
     notes = [BUILT_IN[name.partition(":")[0]]]
     report = SourceReport(name, _IMAGES, len(data), len(data), options=data.options, notes=notes)
+    report.fields = data.spec.describe()
     side = [data.spec.height, data.spec.width]
     report.sizes = {"min": side, "median": side, "max": side}
     report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
-    assert data.labels is not None
-    _count_classes(report, [data.spec.labels[index] for index in data.labels])
+    if data.labels is not None:
+        _count_classes(report, [data.spec.labels[index] for index in data.labels])
     if data.attributes is not None:
         _count_attributes(report, data.spec.attributes, data.attributes)
     if is_stacked(name):  # the digits repeat by design

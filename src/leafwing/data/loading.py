@@ -52,7 +52,7 @@ def load(
         background: a colour: `white`, `#ff8800`.
         mirror: flip half of the samples left to right, chosen again in every epoch.
         input: where the field `input` comes from; see `leafwing.settings`. None: no such field.
-        fields: further fields of the built-in sprites, separated by commas.
+        fields: fields of the built-in sprites besides the image, separated by commas. None: label,attributes.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 
@@ -62,10 +62,7 @@ def load(
     """
     options = check(size, channels, fit, background)
     path = find(source)
-    if fields is not None and path != "sprites":
-        raise LeafwingError(
-            f"--fields {fields}: only the built-in sprites have fields to choose; other data have those that are found"
-        )
+    check_fields(path, fields)
     if isinstance(path, str):
         if not is_stacked(path):
             return load_built_in(path, options, mirror, input=input, fields=fields, cache=cache, progress=progress)
@@ -89,6 +86,16 @@ def load(
     if progress:
         progress(len(infos), len(infos))
     return _dataset(pack, path, mirror, rejects, surveyed.source.notes, options.background)
+
+
+def check_fields(path: str | Path, fields: str | None) -> None:
+    """Checks that fields are only chosen where there is a choice.
+
+    Raises:
+        LeafwingError: fields of other data than the built-in sprites.
+    """
+    if fields is not None and path != "sprites":
+        raise LeafwingError(f"--fields {fields}: only the built-in sprites offer a choice of fields, not {path}; omit it")
 
 
 def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | None = None) -> Dataset | None:

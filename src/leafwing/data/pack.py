@@ -180,7 +180,7 @@ class Store:
             partial = path.with_suffix(".partial")
             try:
                 with partial.open("wb") as file:
-                    _npy_header(file, shape)
+                    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
                     for part in parts:
                         file.write(np.ascontiguousarray(part).data)
                     file.flush()

@@ -56,13 +56,13 @@ def load_sprites(
     Args:
         options: the validated options.
         mirror: as for `load`.
-        input: which of `INPUTS` is the field `input`; None: no such field.
+        input: the key of `INPUTS` that becomes the field `input`; None: no such field.
         fields: further keys of `FIELDS`, in any order, as a sequence or separated by commas; None: `DEFAULT_FIELDS`.
         cache: as for `load`.
         progress: a callback (done, total), in images, while a field is computed.
 
     Raises:
-        LeafwingError: unknown input or field, or options that sprites do not support.
+        LeafwingError: an unknown field, or options that sprites do not support.
         StorageError: the cache cannot be written.
     """
     target = options.target((32, 32), 3)
@@ -71,8 +71,6 @@ def load_sprites(
         raise LeafwingError("sprites are square RGB images: omit --channels, and give one number as --size")
     draw.check(size)
     names = _field_names(fields)
-    if input is not None and input not in INPUTS:
-        raise LeafwingError(f"--input {input}: sprites have no such input{did_you_mean(input, INPUTS)}")
     unpaired = input == "unpaired"
     choices = {} if names == DEFAULT_FIELDS else {"fields": ",".join(names) or "image"}
     choices |= {} if input is None else {"input": input}
@@ -97,9 +95,9 @@ def load_sprites(
     notes = []
     if mirror and "attributes" in columns:
         # A mirrored image shows its sprite on the other side, so these two words would be wrong for half of the images.
-        kept = [i for i, name in enumerate(ATTRIBUTE_NAMES) if name not in ("left", "right")]
-        kinds["attributes"] = Attributes(tuple(ATTRIBUTE_NAMES[i] for i in kept))
-        columns["attributes"] = columns["attributes"][:, kept]
+        indices = [i for i, name in enumerate(ATTRIBUTE_NAMES) if name not in ("left", "right")]
+        kinds["attributes"] = Attributes(tuple(ATTRIBUTE_NAMES[i] for i in indices))
+        columns["attributes"] = columns["attributes"][:, indices]
         notes.append("the attributes left and right are omitted, because half of the images are mirrored")
     data = Dataset(DataSpec(kinds), columns, fingerprint, "sprites", arguments, notes=notes)
     if not unpaired:
