@@ -45,6 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings"},
     "model": {"runs", "game", "fields", "conditions", "errors", "pixels", "quantities"},
     "health": {"quantities"},
+    "field_sheet": {"fields", "pictures"},
     "pictures": {"model", "game", "fields", "conditions", "files", "errors", "machine", "pixels"},
     "laboratory": {
         "model",

@@ -500,8 +500,6 @@ def test_show_draws_and_lists_every_field(
     assert cli.run(["show", "digits", "--fields", "box", "--out", str(out[3])]) == 2
     assert "--fields box: only the built-in sprites" in capsys.readouterr().err
     assert not out[3].exists()
-    assert cli.run(["doctor", "sprites", "--size", "16", "--fields", "box", "--input", "edges"]) == 0
-    assert "fields:    input: image 16x16x1, box" in capsys.readouterr().out
 
 
 def test_a_recipe_file_trains_resumes_and_samples(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

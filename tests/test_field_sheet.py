@@ -107,7 +107,7 @@ def test_masks_tint_the_image_and_segmentations_cover_it() -> None:
     assert not (hole[1:-1, 1:half] == GREY).all(2).any()
     tints = [parts[half, half // 2], parts[half, half + half // 2]]
     for tint, index in zip(tints, (2, 0), strict=True):
-        assert np.abs(tint - (0.65 * np.array(colour(index)) + 0.35 * GREY)).max() <= 2
+        assert np.abs(tint - (0.7 * np.array(colour(index)) + 0.3 * GREY)).max() <= 2
 
 
 def test_clips_are_strips_of_frames() -> None:

@@ -21,7 +21,7 @@ MAX_WIDTH, MAX_HEIGHT, MAX_SAMPLES = 1_700, 2_400, 24
 PER_ROW = 8
 """Number of cells in a row of one sample, and of frames of a clip that are drawn."""
 GAP, MARGIN, LINE, MIN_TEXT_WIDTH = 4, 12, 15, 200
-_OPACITY = 0.65  # of masks and segmentations that are drawn over an image
+_OPACITY = 0.7  # of masks and segmentations that are drawn over an image
 
 Item = TypeVar("Item")
 Drawing = tuple[str, Pillow.Image]
@@ -124,7 +124,7 @@ def _block(fields: Mapping[str, Field], values: Mapping[str, np.ndarray]) -> Pil
 
 
 def _draw(sample: Sample, name: str) -> Pillow.Image:
-    """An image; or a mask or a segmentation in colours, over the sample's image."""
+    """An image; or a mask or a segmentation in colours, over the sample's image; in a segmentation that is grey."""
     field, stored, size = sample.fields[name], sample.values[name], sample.image.size
     if isinstance(field, Image):
         return sample.image if name == "image" else _fit(Pillow.fromarray(_rgb(stored)), size)
@@ -132,10 +132,12 @@ def _draw(sample: Sample, name: str) -> Pillow.Image:
     count = len(field.names) if isinstance(field, Segmentation) else 2
     palette = np.array([colour(index) for index in range(max(count, int(classes.max()) + 1))], np.uint8)
     colours = Pillow.fromarray(palette[classes]).resize(size, Pillow.Resampling.NEAREST)
-    opacity = np.full(classes.shape, round(255 * _OPACITY), np.uint8)
+    opacity, image = np.full(classes.shape, round(255 * _OPACITY), np.uint8), sample.image
     if isinstance(field, Mask):
         opacity *= classes > 0
-    return Pillow.composite(colours, sample.image, Pillow.fromarray(opacity).resize(size, Pillow.Resampling.NEAREST))
+    else:
+        image = image.convert("L").convert("RGB")  # so that its colours do not change those of the classes
+    return Pillow.composite(colours, image, Pillow.fromarray(opacity).resize(size, Pillow.Resampling.NEAREST))
 
 
 def _mark(sample: Sample, names: Sequence[str]) -> Pillow.Image:

@@ -174,17 +174,10 @@ def test_fields_of_a_folder_cannot_be_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_the_doctor_lists_fields() -> None:
-    report = doctor("sprites", size=16, fields="label,caption,box")
-    assert report.fields == {
-        "image": "image 16x16x3",
-        "label": "label (6 classes)",
-        "caption": "caption (34 words, at most 14 each)",
-        "box": "box",
-    }
-    assert "fields:    caption (34 words, at most 14 each), box\n" in report.text()
-    assert "fields" not in doctor("digits").text()
-    assert doctor("digits").fields == {"image": "image 32x32x1", "label": "label (10 classes)"}
+def test_the_doctor_takes_the_same_options() -> None:
+    report = doctor("sprites", size=16, fields="caption,box", input="edges")
+    assert (report.classes, report.attributes) == ({}, {})
+    assert report.options == load("sprites", size=16, fields="caption,box", input="edges").options
 
 
 def test_the_description_mentions_the_options() -> None:

@@ -26,7 +26,6 @@ from leafwing.data.pack import refusal_reason
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile
 from leafwing.data.stacked import is_stacked
-from leafwing.game import DataSpec
 
 _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
@@ -55,7 +54,6 @@ class SourceReport:
         classes: label -> count of accepted images; empty without labels.
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
-        fields: name -> kind in words, of every field.
         exact_duplicates: groups of names with byte-identical files.
         near_duplicates: groups of names with nearly the same image; of an exact group only the first is listed.
         options: options for `load`: size, channels, fit, background.
@@ -74,7 +72,6 @@ class SourceReport:
     classes: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
-    fields: dict[str, str] = field(default_factory=dict)
     exact_duplicates: list[list[str]] = field(default_factory=list)
     near_duplicates: list[list[str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -101,10 +98,6 @@ class SourceReport:
             if len(shares) > _MAX_ATTRIBUTES:
                 shares[_MAX_ATTRIBUTES:] = [f"and {len(shares) - _MAX_ATTRIBUTES} more"]
             lines.append(f"  {'attributes:':11} {', '.join(shares)}")
-        further = {name: kind for name, kind in self.fields.items() if name not in ("image", "label", "attributes")}
-        if further:
-            words = [kind if kind.startswith(name) else f"{name}: {kind}" for name, kind in further.items()]
-            lines.append(f"  {'fields:':11}{', '.join(words)}")
         for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
                 lines.append(f"  groups of {title}: {len(groups)}")
@@ -125,7 +118,7 @@ def doctor(
     channels: int | None = None,
     fit: str = "crop",
     background: str = "white",
-    input: str | None = None,
+    input: str | Path | None = None,
     fields: str | None = None,
     progress: DecodeProgress | None = None,
 ) -> SourceReport:
@@ -137,7 +130,7 @@ def doctor(
         channels: as for `load`.
         fit: as for `load`.
         background: as for `load`.
-        input: as for `load`.
+        input: as for `load`; a second source is not examined.
         fields: as for `load`.
         progress: a callback (done, total), in images.
 
@@ -147,6 +140,7 @@ def doctor(
     options = check(size, channels, fit, background)
     path = find(source)
     check_fields(path, fields)
+    input = None if input is None else os.fspath(input)
     if isinstance(path, str):
         return _built_in_report(path, options, input, fields)
     files, rejects = sources.list_files(path)
@@ -175,8 +169,6 @@ def doctor(
     report.modes = dict(Counter(header.mode for header in headers).most_common())
     report.formats = dict(Counter(header.format for header in headers).most_common())
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
-    labels, attributes = tuple(report.classes), tuple(opened.attributes)
-    report.fields = DataSpec.images(*target.shape, labels=labels, attributes=attributes).describe()
     if accepted and opened.attributes:
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
@@ -207,9 +199,8 @@ def _built_in_report(name: str, options: Options, input: str | None, fields: str
             "Start with recipe gan."
         )
         return report
-    notes = [BUILT_IN[name.partition(":")[0]]]
+    notes = [BUILT_IN[name.partition(":")[0]], *data.notes]
     report = SourceReport(name, _IMAGES, len(data), len(data), options=data.options, notes=notes)
-    report.fields = data.spec.describe()
     side = [data.spec.height, data.spec.width]
     report.sizes = {"min": side, "median": side, "max": side}
     report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
