@@ -20,7 +20,7 @@ from leafwing.data import columns, duplicates, pictures, reading, side_fields, s
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
-from leafwing.data.loading import SurveyedSource, find, is_source, load
+from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
 from leafwing.data.pairs import NoInputError
@@ -143,6 +143,7 @@ def doctor(
     """
     options = check(size, channels, fit, background)
     path = find(source)
+    check_fields(path, fields)
     input = None if input is None else os.fspath(input)
     if isinstance(path, str):
         return _built_in_report(path, options, input, fields)
