@@ -285,7 +285,7 @@ class SurveyedSource:
         """
         source = sources.open_source(path, files, rejects)
         try:
-            found = None if input is None else pairs.find_input(source, input)
+            layout = None if input is None else pairs.find_input(source, input)
             if input is None and pairs.has_list(source):
                 source.notes.append(
                     f"{pairs.PAIRS_FILE} is not used; --input {pairs.PAIRS_FILE} reads the pairs that it lists."
@@ -293,12 +293,12 @@ class SurveyedSource:
             labelling.assign(source)
             side_fields.assign(source)
             infos = reading.survey(source, progress)
-            if found and found.half:
-                reading.halve(infos, found.half, options)
+            if layout and layout.half:
+                reading.halve(infos, layout.half, options)
             target = options.target(reading.default_size(infos), reading.default_channels(infos))
-            if found:
+            if layout:
                 inputs = [info.input for info in infos if info.input] or infos
-                found = pairs.set_target(found, target, reading.default_channels(inputs))
+                layout = pairs.set_target(layout, target, reading.default_channels(inputs))
         except BaseException:
             source.close()
             raise
@@ -310,7 +310,7 @@ class SurveyedSource:
         lists = {"labels.csv", "dataset.json", pairs.PAIRS_FILE}
         if ignored := sum(Path(name).name.lower() not in lists for name in {*source.side_files} - source.used_files):
             source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
-        return cls(source, infos, target, found)
+        return cls(source, infos, target, layout)
 
     def __enter__(self) -> SurveyedSource:
         return self

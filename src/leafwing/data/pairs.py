@@ -162,15 +162,15 @@ def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int,
         )
 
 
-def set_target(found: Input, target: Target, channels: int) -> Input:
+def set_target(layout: Input, target: Target, channels: int) -> Input:
     """An input in the format of the images, with channels of its own.
 
     Raises:
         LeafwingError: images in this format do not allow it.
     """
-    found = found if found.derived else replace(found, target=replace(target, channels=channels))
-    found.fields(target)  # raises
-    return found
+    layout = layout if layout.derived else replace(layout, target=replace(target, channels=channels))
+    layout.fields(target)  # raises
+    return layout
 
 
 def input_failure(entry: Entry, reason: UnusableImageError) -> UnusableImageError:
