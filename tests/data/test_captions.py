@@ -155,7 +155,7 @@ def test_images_without_a_caption_are_rejected_and_named(tmp_path: Path) -> None
         (name, "no caption in captions.csv") for name in ("2.png", "4.png")
     ]
     assert "Images without a caption in captions.csv: 2 (2.png, 4.png); they are not used." in data.notes
-    assert "Files in captions.csv that do not exist: 1 (gone.png)." in data.notes
+    assert "Entries of captions.csv without an image: 1 (gone.png)." in data.notes
     assert "Captions without a word in captions.csv: 1; they are not used." in data.notes
     assert [reject.name for reject in doctor(source, size=40).rejected] == ["2.png", "4.png"]
 
@@ -167,8 +167,8 @@ def test_captions_of_fewer_than_half_of_the_images_are_not_used(tmp_path: Path) 
     data = load(source, size=40)
     assert (len(data), [*data.spec.fields], data.rejects) == (4, ["image"], [])
     assert data.notes == [
-        "Not used: captions.csv, with a caption for 1 of 4 images, fewer than half; files that do not exist: 5 (gone0.png, gone1.png, "
-        "gone2.png ...)."
+        "Not used: captions.csv, with a caption for 1 of 4 images, fewer than half; entries without an image: 5 "
+        "(gone0.png, gone1.png, gone2.png ...)."
     ]
 
 
@@ -262,7 +262,7 @@ def test_names_that_could_mean_several_images_mean_none(tmp_path: Path) -> None:
     )
     data = load(write_with(tmp_path, {"captions.csv": text}, names), size=40)
     assert texts(data) == [["this"], ["one", "again"], ["that"]]
-    assert "Files in captions.csv that do not exist: 2 (0.png, x/2.png)." in data.notes
+    assert "Entries of captions.csv without an image: 2 (0.png, x/2.png)." in data.notes
 
 
 # --- the vocabulary ------------------------------------------------------------------------------------------------------------

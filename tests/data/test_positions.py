@@ -222,7 +222,27 @@ def test_other_xml_files_are_no_boxes(tmp_path: Path) -> None:
 def test_names_of_objects_and_lonely_files_are_named(tmp_path: Path) -> None:
     data = load(write_with(tmp_path, LAYOUTS["voc"] | {"Annotations/9.xml": voc(BOXES[0])}), size=(50, 100))
     assert "Names of the objects in VOC annotations are not used (cell 4)." in data.notes
-    assert "Files in VOC annotations that do not exist: 1 (Annotations/9.xml)." in notes(data) or "9.xml" in notes(data)
+    assert "Entries of VOC annotations without an image: 1 (Annotations/9.xml)." in data.notes
+
+
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        ({"boxes.csv": "file,x,y,w,h\n"}, "Not used: boxes.csv, without any box."),
+        (
+            {f"{i}.xml": BOMB for i in range(4)},
+            "Not used: VOC annotations, without any box (0.xml has a DOCTYPE, which is not accepted).",
+        ),
+        (
+            {f"{name}.cat": "" for name in NAMES},
+            "Not used: .cat files, without any key points (0.png.cat must contain 9 and then x and y of nine points).",
+        ),
+    ],
+)
+def test_files_without_anything_usable_are_named(tmp_path: Path, files: dict[str, str], note: str) -> None:
+    data = load(write_with(tmp_path, files), size=(50, 100))
+    assert (len(data), [*data.spec.fields]) == (4, ["image"])
+    assert note in data.notes
 
 
 # --- key points ----------------------------------------------------------------------------------------------------------------

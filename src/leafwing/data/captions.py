@@ -118,8 +118,8 @@ def stack(field: Caption, values: Sequence[list[list[int]]]) -> np.ndarray:
 
 def _collect(
     source: Source, files: Sequence[str], names: Names, read: Callable[[Source, str, list[str]], Iterable[Record]]
-) -> Annotations | None:
-    """The captions of lists; None if they contain none."""
+) -> Annotations:
+    """The captions of lists."""
     result = Annotations(first(files), used=[*files])
     missing: dict[str, None] = {}
     empty = 0
@@ -137,7 +137,7 @@ def _collect(
     result.missing = [*missing]
     if empty:
         result.notes.append(f"Captions without a word in {result.files}: {empty:,}; they are not used.")
-    return result if result.values or missing or result.notes else None
+    return result
 
 
 def _read_csv(source: Source, name: str, notes: list[str]) -> Iterator[Record]:

@@ -101,13 +101,16 @@ def _choose(source: Source, names: Names, kind: _Kind) -> Annotations | None:
         if covered or annotations.missing:
             source.notes.append(
                 f"Not used: {annotations.files}, with {kind.article}{kind.noun} for {covered:,} of {names.images:,} images, "
-                f"fewer than half{f'; files that do not exist: {missing}' if missing else ''}."
+                f"fewer than half{f'; entries without an image: {missing}' if missing else ''}."
             )
+        elif not annotations.notes:
+            reason = next((f" ({reason})" for reason in annotations.failures.values()), "")
+            source.notes.append(f"Not used: {annotations.files}, without any {kind.noun}{reason}.")
     if chosen is not None:
         if without := _counted([entry.name for index, entry in enumerate(source.entries) if index not in chosen.values]):
             chosen.notes.append(f"Images without {kind.article}{kind.noun} in {chosen.files}: {without}; they are not used.")
         if missing := _counted(chosen.missing):
-            chosen.notes.append(f"Files in {chosen.files} that do not exist: {missing}.")
+            chosen.notes.append(f"Entries of {chosen.files} without an image: {missing}.")
     return chosen
 
 
