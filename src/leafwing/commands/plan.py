@@ -112,7 +112,10 @@ def resolve_training(
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in LOAD_OPTIONS if (value := getattr(reading, name)) is not None}
-    dataset = data.load(source, **{**(old.data.options if old else {}), **load_options}, progress=progress.report_reading)
+    inherited = (
+        {name: value for name, value in old.data.options.items() if name != "fields" or source == "sprites"} if old else {}
+    )
+    dataset = data.load(source, **{**inherited, **load_options}, progress=progress.report_reading)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):

@@ -20,7 +20,7 @@ from leafwing.data import duplicates, pictures, reading, sources
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
-from leafwing.data.loading import SurveyedSource, find, is_source, load
+from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
 from leafwing.data.pairs import NoInputError
@@ -140,6 +140,7 @@ def doctor(
     """
     options = check(size, channels, fit, background)
     path = find(source)
+    check_fields(path, fields)
     input = None if input is None else os.fspath(input)
     if isinstance(path, str):
         return _built_in_report(path, options, input, fields)
@@ -219,8 +220,8 @@ def _built_in_report(name: str, options: Options, input: str | None, fields: str
     side = [data.spec.height, data.spec.width]
     report.sizes = {"min": side, "median": side, "max": side}
     report.modes = {("L", "LA", "RGB", "RGBA")[data.spec.channels - 1]: len(data)}
-    assert data.labels is not None
-    _count_classes(report, [data.spec.labels[index] for index in data.labels])
+    if data.labels is not None:
+        _count_classes(report, [data.spec.labels[index] for index in data.labels])
     if data.attributes is not None:
         _count_attributes(report, data.spec.attributes, data.attributes)
     if is_stacked(name):  # the digits repeat by design

@@ -17,7 +17,7 @@ from typing import Any
 
 from leafwing.data import derive, pairs, pictures, reading, sources
 from leafwing.data import labels as labelling
-from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in
+from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
@@ -59,7 +59,7 @@ def load(
         input: where the field `input` comes from: `left`, `right`, `top` or `bottom`, a half of each image (`image` is the other
             one); `grey`, `edges`, `blur`, `low4` or `hole`, derived from it (`derive`); a CSV file of pairs, a folder or a suffix of
             file names in the source (`pairs`); or else a second source, whose images are unpaired. None: no such field.
-        fields: further fields of the built-in sprites, separated by commas.
+        fields: fields of the built-in sprites besides the image, separated by commas. None: label,attributes.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 
@@ -69,6 +69,7 @@ def load(
     """
     options = check(size, channels, fit, background)
     path = find(source)
+    check_fields(path, fields)
     input = None if input is None else os.fspath(input)
 
     def join(other: str) -> Dataset:
@@ -85,21 +86,22 @@ def load(
 
     if isinstance(path, str):
         if not is_stacked(path):
-            data = load_built_in(path, options, mirror)
+            own = input if input in own_inputs(path) else None
+            data = load_built_in(path, options, mirror, input=own, fields=fields, cache=cache, progress=progress)
         else:
             side = options.size or (32, 32)
             digits = load(
                 digits_of(path), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress
             )
             data = stacks(digits, options, mirror)
-        if input is None:
+        if input is None or input in own_inputs(path):
             return data
         if input in derive.DERIVED:
             return derive_input(data, input)
         if not pairs.is_path(input) and not is_source(input):
             raise LeafwingError(
                 f"--input {input}: {path} is built in: its inputs are derived from the images, or those of a second source"
-                + did_you_mean(input, derive.DERIVED)
+                + did_you_mean(input, {**own_inputs(path), **derive.DERIVED})
             )
         return join(input)
     if input is not None and pairs.is_path(input) and is_source(input):
@@ -138,6 +140,16 @@ def _load_files(
     if progress:
         progress(len(infos), len(infos))
     return _dataset(pack, path, mirror, rejects, source.notes, options.background, input)
+
+
+def check_fields(path: str | Path, fields: str | None) -> None:
+    """Checks that fields are only chosen where there is a choice.
+
+    Raises:
+        LeafwingError: fields of other data than the built-in sprites.
+    """
+    if fields is not None and path != "sprites":
+        raise LeafwingError(f"--fields {fields}: only the built-in sprites offer a choice of fields, not {path}; omit it")
 
 
 def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | None = None) -> Dataset | None:

@@ -10,8 +10,8 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
   [left, top, right, bottom], in columns; of pairs of files also name and sha256 of the input
 - `pack.json`: what is needed to open it, written last
 
-`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `reading` reads the images;
-`dataset` makes batches.
+`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `<cache>/arrays/` has computed
+fields of built-in data sets. `reading` reads the images; `dataset` makes batches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,6 +175,39 @@ class Store:
         except OSError:
             # Not an error: a read-only cache is still useful, and the next start is only slower.
             scratch.unlink(missing_ok=True)
+
+    def array(self, key: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> np.ndarray:
+        """An array that takes long to compute: a read-only memory map, computed and written if it is not in the cache.
+
+        Args:
+            key: name of the array, which determines its content.
+            shape: its shape; its type is uint8.
+            parts: consecutive parts of it; only iterated if it is missing.
+
+        Raises:
+            StorageError: the cache cannot be written.
+        """
+        path = self.folder / "arrays" / f"{key}.npy"
+        if (array := _open_array(path, shape)) is not None:
+            return array
+        with self._storage(), self._lock(key):
+            if (array := _open_array(path, shape)) is not None:
+                return array
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            try:
+                with partial.open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                    for part in parts:
+                        file.write(np.ascontiguousarray(part).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+            if (array := _open_array(path, shape)) is None:
+                raise OSError("the new array cannot be read back")
+            return array
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
@@ -336,3 +369,12 @@ def pixel_shape(field: Field) -> tuple[int, ...]:
     """The shape of one stored sample of an image or a mask: (height, width, channels)."""
     channels, height, width = field.shape
     return (height, width, channels)
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A memory map of a uint8 array; None if the file is missing, truncated or of another shape."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return np.asarray(array) if (array.shape, array.dtype) == (shape, np.uint8) else None
