@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from leafwing.errors import LeafwingError
-from leafwing.fields import KINDS, Attributes, Field, Image, Label, Vector
+from leafwing.fields import Attributes, Field, Image, Label, Vector, from_dict
 from leafwing.game import DataSpec
 from leafwing.recipes import Value
 from leafwing.settings import SECTIONS, HardwareSettings, HealthSettings, OutputSettings, Schedule
@@ -126,12 +126,9 @@ def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -
 
 def _convert_field(kind: type[Any], plain: Any) -> Any:
     """A field of a DataSpec from plain JSON."""
-    import msgspec
-
-    name = plain.get("kind") if isinstance(plain, dict) else None
-    if kind is not Field or name not in KINDS:
+    if kind is not Field:
         raise ValueError(f"not a field: {plain}")
-    return msgspec.convert({key: value for key, value in plain.items() if key != "kind"}, KINDS[name])
+    return from_dict(plain)
 
 
 RENAMED = {

@@ -91,7 +91,7 @@ def test_attributes_without_labels(tmp_path: Path) -> None:
         data = load(path, size=40)
         assert (data.spec.labels, data.labels) == ((), None)
         assert data.spec.attributes == NAMES
-        assert data.spec.fields == ("image", "attributes")
+        assert tuple(data.spec.fields) == ("image", "attributes")
         assert data.attributes is not None
         assert data.attributes.dtype == np.uint8
         assert data.attributes.tolist() == ROWS
@@ -101,7 +101,7 @@ def test_attributes_without_labels(tmp_path: Path) -> None:
 def test_labels_and_attributes(tmp_path: Path) -> None:
     text = "Label,Smiling,file\nx,1,3.png\ny,0,0.png\ny,1,1.png\n"
     data = load(write_listed(tmp_path, text), size=40)
-    assert data.spec.fields == ("image", "label", "attributes")
+    assert tuple(data.spec.fields) == ("image", "label", "attributes")
     assert (data.spec.labels, data.spec.attributes) == (("x", "y"), ("Smiling",))
     assert data.labels is not None
     assert data.attributes is not None
@@ -139,10 +139,12 @@ def test_batches_hold_the_attributes_of_their_pictures(tmp_path: Path, mirror: b
     resident = data.batches(5, "cpu", resident=True)
     halves = [data.batches(5, "cpu", rank=rank, world_size=2) for rank in (0, 1)]
     for images, n in ((0, 4), (3, 9), (2, 0)):
-        batch = data.batch(5, images, n)
+        stored = data.batch(5, images, n)
+        batch = data.to_network(stored)
+        assert stored.attributes.dtype == torch.uint8
         assert batch.attributes.dtype == torch.float32
         assert batch.attributes.shape == (n, 4)
-        for image, values in zip(batch.image.permute(0, 2, 3, 1).numpy(), batch.attributes.tolist(), strict=True):
+        for image, values in zip(stored.image.numpy(), batch.attributes.tolist(), strict=True):
             rows = [
                 i for i, row in enumerate(data.array) if (row == image).all() or (mirror and (row[:, ::-1] == image).all())
             ]
@@ -160,18 +162,18 @@ def test_a_split_keeps_pictures_and_attributes_together(tmp_path: Path) -> None:
         assert sorted(batch.attributes.tolist()) == sorted(data.attributes[part.rows].tolist())
 
 
-def test_combinations_are_those_of_real_samples(tmp_path: Path) -> None:
+def test_examples_are_those_of_real_samples(tmp_path: Path) -> None:
     data = load(write_listed(tmp_path), size=40)
-    assert sorted(data.combinations()) == sorted("".join(map(str, row)) for row in ROWS)
-    assert len(data.combinations(3)) == 3
+    assert sorted(data.examples(["attributes"])["attributes"]) == sorted("".join(map(str, row)) for row in ROWS)
+    assert len(data.examples(["attributes"], 3)["attributes"]) == 3
     sprites = load("sprites", size=16)
     assert sprites.labels is not None
     assert sprites.attributes is not None
-    assert len(sprites.combinations()) == 512
-    real = {
-        f"{label}:{''.join(map(str, row))}" for label, row in zip(sprites.labels, sprites.attributes.tolist(), strict=True)
-    }
-    assert set(sprites.combinations()) <= real
+    real = {(label, "".join(map(str, row))) for label, row in zip(sprites.labels, sprites.attributes.tolist(), strict=True)}
+    examples = sprites.examples(["label", "attributes"])
+    pairs = {*zip(examples["label"], examples["attributes"], strict=True)}
+    assert len(examples["label"]) == len(examples["attributes"]) == 512
+    assert pairs <= real
 
 
 # --- the cache ---------------------------------------------------------------------------------------------------------------
@@ -211,6 +213,7 @@ def test_a_pack_of_an_older_version_opens(tmp_path: Path, cache: Path) -> None:
     path = cache / "packs" / data.fingerprint / "pack.json"
     about = json.loads(path.read_text())
     assert about.pop("attributes") == []
+    assert about.pop("fields") == {}
     path.write_text(json.dumps(about))
     packed = load_pack(data.fingerprint)
     assert packed is not None

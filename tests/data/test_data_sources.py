@@ -58,7 +58,7 @@ def test_folder_names_are_labels_only_in_class_folders(tmp_path: Path, names: li
         assert len(data) == len(names)
         assert data.spec.labels == labels
         assert (data.labels is not None) == bool(labels)
-        assert data.spec.fields == (("image", "label") if labels else ("image",))
+        assert tuple(data.spec.fields) == (("image", "label") if labels else ("image",))
         assert not data.rejects
 
 

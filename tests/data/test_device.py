@@ -26,13 +26,15 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 def noise_images(n: int, mirror: bool = False, labelled: bool = True) -> Dataset:
     """n images of noise, 4x3 in two channels."""
     array = np.random.default_rng(0).integers(0, 256, (n, 4, 3, 2), np.uint8)
-    labels = np.arange(n) % 3 if labelled else None
-    return Dataset(DataSpec(4, 3, 2, ("a", "b", "c") if labelled else ()), array, labels, "x", "x", {"mirror": mirror})
+    columns = {"image": array} | ({"label": np.arange(n) % 3} if labelled else {})
+    return Dataset(
+        DataSpec.images(4, 3, 2, labels=("a", "b", "c") if labelled else ()), columns, "x", "x", {"mirror": mirror}
+    )
 
 
 def points(n: int) -> Dataset:
     array = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
-    return Dataset(DataSpec(0, 0, 2), array, None, "x", "x", {})
+    return Dataset(DataSpec.vectors(2), {"image": array}, "x", "x", {})
 
 
 def equal_batches(a: Batch, b: Batch) -> bool:
@@ -61,25 +63,24 @@ def test_resident_samples_give_the_same_batches(
 ) -> None:
     """At any position, in any order, across epochs, and for more samples than the data set has."""
     data = noise_images(size, mirror, labelled)
-    batches = data.batches(seed, "cpu", resident=True)
-    assert isinstance(batches, device.ResidentBatches)
+    batches = device.ResidentBatches(data, seed, CPU)
     for images, n in requests:
         assert equal_batches(batches(images, n), data.batch(seed, images, n))
 
 
 def test_resident_points_give_the_same_batches() -> None:
     data = points(10)
-    batches = data.batches(3, "cpu", resident=True)
+    batches = device.ResidentBatches(data, 3, CPU)
     for images, n in ((0, 4), (8, 4), (5, 23), (7, 0)):
         assert equal_batches(batches(images, n), data.batch(3, images, n))
 
 
-def test_resident_batches_are_uint8_with_channels_last_and_are_copies() -> None:
+def test_resident_batches_are_as_stored_and_are_copies() -> None:
     data = noise_images(5)
-    batches = data.batches(0, "cpu", resident=True)
+    batches = device.ResidentBatches(data, 0, CPU)
     batch = batches(0, 5)
-    assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (5, 2, 4, 3))
-    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (5, 4, 3, 2))
+    assert batch.image.is_contiguous()
     batch.image.zero_()
     batch.label.zero_()
     assert equal_batches(batches(0, 5), data.batch(0, 0, 5))
@@ -110,8 +111,10 @@ def test_a_resident_batch_reads_nothing_back(mirror: bool) -> None:
 def test_the_order_of_an_epoch_is_uploaded_once_and_two_epochs_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     data, computed = noise_images(10), []
     epoch = Dataset.epoch
-    monkeypatch.setattr(Dataset, "epoch", lambda self, seed, number: computed.append(number) or epoch(self, seed, number))
-    batches = data.batches(0, "cpu", resident=True)
+    monkeypatch.setattr(
+        Dataset, "epoch", lambda self, seed, number, part: computed.append(number) or epoch(self, seed, number, part)
+    )
+    batches = device.ResidentBatches(data, 0, CPU)
     for images in (0, 4, 8, 4, 12, 16, 8, 20, 16):
         batches(images, 4)
     assert computed == [0, 1, 2]
@@ -126,16 +129,22 @@ def test_the_order_of_an_epoch_is_uploaded_once_and_two_epochs_are_cached(monkey
 def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise_images(100, labelled=False)  # 2,400 bytes
 
-    def stream_type(target: str, free: int, **options: Any) -> type:
+    def methods(target: str, free: int, data: Dataset = data, **options: Any) -> list[str]:
         monkeypatch.setattr(device, "free_memory", lambda where: free)
-        return type(data.batches(0, target, **options))
+        used: list[str] = []
+        for name in ("ResidentBatches", "BatchPrefetcher"):
+            monkeypatch.setattr(device, name, lambda *arguments, name=name: used.append(name))
+        data.batches(0, target, **options)
+        return used
 
-    assert stream_type("meta", 9_600) is device.ResidentBatches
-    assert stream_type("meta", 9_599) is device.BatchPrefetcher
-    assert stream_type("meta", 0, resident=True) is device.ResidentBatches
-    assert stream_type("meta", 10**9, resident=False) is device.BatchPrefetcher
-    assert stream_type("cpu", 10**9) not in (device.ResidentBatches, device.BatchPrefetcher)
-    assert stream_type("cpu", 10**9, resident=False) not in (device.ResidentBatches, device.BatchPrefetcher)
+    assert methods("meta", 9_600) == ["ResidentBatches"]
+    assert methods("meta", 9_599) == ["BatchPrefetcher"]
+    assert methods("meta", 0, resident=True) == ["ResidentBatches"]
+    assert methods("meta", 10**9, resident=False) == ["BatchPrefetcher"]
+    assert methods("cpu", 10**9) == methods("cpu", 10**9, resident=False) == []
+    other = data.with_stream("other", noise_images(50, labelled=False))  # and 1,200 bytes
+    assert methods("meta", 14_400, other) == ["ResidentBatches"]
+    assert methods("meta", 14_399, other) == ["BatchPrefetcher"]
     monkeypatch.undo()
     assert device.free_memory(CPU) == 0
 
@@ -143,7 +152,7 @@ def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_cpu_batches_are_those_of_batch() -> None:
     data = noise_images(10, mirror=True)
     for options in (None, False):
-        assert equal_batches(data.batches(4, resident=options)(7, 8), data.batch(4, 7, 8))
+        assert equal_batches(data.batches(4, resident=options)(7, 8), data.to_network(data.batch(4, 7, 8)))
 
 
 # --- prefetching -------------------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ def test_the_thread_ends_with_the_process() -> None:
 import numpy as np, torch
 from leafwing.data import Dataset, device
 from leafwing.game import DataSpec
-data = Dataset(DataSpec(2, 2, 1), np.zeros((9, 2, 2, 1), np.uint8), None, "x", "x", {})
+data = Dataset(DataSpec.images(2, 2, 1), {"image": np.zeros((9, 2, 2, 1), np.uint8)}, "x", "x", {})
 batches = device.BatchPrefetcher(lambda images, n: data.batch(0, images, n), torch.device("cpu"))
 print(batches(0, 4).image.shape[0])
 """
@@ -250,7 +259,7 @@ def test_the_processes_rows_are_the_batch(method: str, processes: int) -> None:
     streams = [METHODS[method](data, (rank, processes)) for rank in range(processes)]
     for images, n in ((0, 6), (6, 6), (8, 7), (15, 25), (3, 1), (4, 0)):
         parts = [stream(images, n) for stream in streams]
-        whole = data.batch(5, images, n)
+        whole = data.to_network(data.batch(5, images, n))
         assert all(torch.equal(torch.cat([part[key] for part in parts]), whole[key]) for key in whole)
         assert max(part.n for part in parts) - min(part.n for part in parts) <= 1
 
@@ -263,10 +272,15 @@ def test_a_process_prefetches_its_rows_of_the_next_batch(monkeypatch: pytest.Mon
         "batch",
         lambda self, *arguments, **options: requests.append(arguments) or batch(self, *arguments, **options),
     )
+    read = device.BatchPrefetcher.__call__
+    prefetchers: list[device.BatchPrefetcher] = []
+    monkeypatch.setattr(
+        device.BatchPrefetcher, "__call__", lambda self, *arguments: prefetchers.append(self) or read(self, *arguments)
+    )
     batches = data.batches(0, "meta", resident=False, rank=1, world_size=2)
     for images in (0, 8, 16):
         batches(images, 8)
-    batches.pending.result()
+    prefetchers[0].pending.result()
     assert requests == [(0, 4, 4), (0, 12, 4), (0, 20, 4), (0, 28, 4)]
 
 
@@ -305,14 +319,17 @@ def test_batches_on_cuda_are_the_same_without_synchronising(resident: bool) -> N
         torch.cuda.set_sync_debug_mode("default")
     for i, batch in enumerate(results, 1):
         assert batch.image.is_cuda
-        assert equal_batches(batch, data.batch(1, 8 * i, 8))
+        assert equal_batches(batch, data.to_network(data.batch(1, 8 * i, 8)))
 
 
 @pytest.mark.gpu
 @needs_cuda
 def test_samples_that_fit_are_resident_on_cuda_and_others_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = noise_images(100)
+    data, used = noise_images(100), []
     assert device.free_memory(torch.device("cuda")) > 0
-    assert isinstance(data.batches(0, "cuda"), device.ResidentBatches)
+    for name in ("ResidentBatches", "BatchPrefetcher"):
+        monkeypatch.setattr(device, name, lambda *arguments, name=name: used.append(name))
+    data.batches(0, "cuda")
     monkeypatch.setattr(device, "MAX_SHARE", 0)
-    assert isinstance(data.batches(0, "cuda"), device.BatchPrefetcher)
+    data.batches(0, "cuda")
+    assert used == ["ResidentBatches", "BatchPrefetcher"]

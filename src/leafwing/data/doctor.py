@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.data import duplicates, pictures, reading, sources
+from leafwing.data import columns, duplicates, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
@@ -55,6 +55,7 @@ class SourceReport:
         classes: label -> count of accepted images; empty without labels.
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
+        fields: name of each further field -> what it contains; see `columns.describe`.
         exact_duplicates: groups of names with byte-identical files.
         near_duplicates: groups of names with nearly the same image; of an exact group only the first is listed.
         options: options for `load`: size, channels, fit, background.
@@ -73,6 +74,7 @@ class SourceReport:
     classes: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     exact_duplicates: list[list[str]] = field(default_factory=list)
     near_duplicates: list[list[str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class SourceReport:
             if len(shares) > _MAX_ATTRIBUTES:
                 shares[_MAX_ATTRIBUTES:] = [f"and {len(shares) - _MAX_ATTRIBUTES} more"]
             lines.append(f"  {'attributes:':11} {', '.join(shares)}")
+        lines += [f"  {name + ':':11}{columns.sentence(summary)}" for name, summary in self.fields.items()]
         for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
                 lines.append(f"  groups of {title}: {len(groups)}")
@@ -165,6 +168,7 @@ def _files_report(
         accepted: list[EntryInfo] = []
         failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
+        values: dict[str, list[Any]] = {name: [] for name in opened.fields}
         with closing(reading.decode(opened, infos, target, duplicates.sketch, progress, surveyed.input)) as outcomes:
             for outcome in outcomes:
                 if outcome.image is None:
@@ -172,6 +176,8 @@ def _files_report(
                 else:
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
+                    for name, value in outcome.values.items():
+                        values[name].append(value)
     report = SourceReport(os.fspath(source), opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
@@ -187,6 +193,9 @@ def _files_report(
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
     if accepted and opened.attributes:
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
+    if accepted:
+        kinds = opened.fields
+        report.fields = {name: columns.describe(kinds[name], side_fields.stack(kinds[name], values[name])) for name in kinds}
     _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
     if message := refusal_reason(opened, len(accepted), failed, report.rejected):
         report.advice.append(f"This source cannot be used for training: {message}")
@@ -224,6 +233,8 @@ def _built_in_report(name: str, options: Options, input: str | None, fields: str
         _count_classes(report, [data.spec.labels[index] for index in data.labels])
     if data.attributes is not None:
         _count_attributes(report, data.spec.attributes, data.attributes)
+    further = [name for name in data.columns if name not in ("image", "label", "attributes")]
+    report.fields = {name: columns.describe(data.spec.fields[name], data.columns[name]) for name in further}
     if is_stacked(name):  # the digits repeat by design
         report.advice.append("Three digits per image, 50 images of each triple, to show which of 1,000 modes a GAN misses.")
         return report
@@ -295,6 +306,11 @@ def _advise(report: SourceReport) -> None:
                 f"Attributes that fewer than {_RARE} images have, or lack, are barely learnt: {', '.join(rare[:_MAX_LISTED])}"
                 f"{' ...' * (len(rare) > _MAX_LISTED)}."
             )
+    if report.fields:
+        say(
+            f"Further fields ({', '.join(report.fields)}) are used only by recipes that take them; "
+            "the others, such as dcgan, ignore them."
+        )
     if n < _FEW:
         say(
             f"{n:,} images are few: memorisation is likely. Use --mirror (random horizontal flips) if left and right are "

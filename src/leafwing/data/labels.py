@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 
 from leafwing.data.attributes import encode
+from leafwing.data.lists import read_json, read_text
 from leafwing.data.sources import Entry, RejectedFile, Source, clean
 from leafwing.errors import LeafwingError
 
@@ -161,7 +161,7 @@ def _read_csv(source: Source, name: str) -> LabelList:
     where = f"{source.path}: {name}"
     labels: dict[str, str] = {}
     try:
-        rows = csv.reader(io.StringIO(source.read_text(name)))
+        rows = csv.reader(io.StringIO(read_text(source, name)))
         header = [clean(column.strip()) for column in next(rows, [])]
         lowercase = [column.lower() for column in header]
         attribute_columns = _attribute_columns(where, header)
@@ -216,10 +216,7 @@ def _attribute_columns(where: str, header: list[str]) -> list[int]:
 def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:
     """File name -> label from `{"labels": [["00000/img.png", 3], ...]}`; None if it contains no labels."""
     where = f"{source.path}: {name}"
-    try:
-        content = json.loads(source.read_text(name))
-    except (ValueError, RecursionError) as error:
-        raise LeafwingError(f"{where}: not readable JSON ({error}).") from None
+    content = read_json(where, read_text(source, name))
     pairs = content.get("labels") if isinstance(content, dict) else None
     if pairs is None:
         return None

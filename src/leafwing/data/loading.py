@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, pairs, pictures, reading, sources
+from leafwing.data import derive, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
@@ -133,7 +133,7 @@ def _load_files(
         return _dataset(pack, path, mirror, rejects, listing["notes"], options.background, input)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         source, infos, target = surveyed.source, surveyed.infos, surveyed.target
-        fingerprint = reading.fingerprint(infos, target, VERSION, source.attributes, surveyed.input)
+        fingerprint = reading.fingerprint(infos, target, VERSION, source.attributes, source.fields, surveyed.input)
         pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
         rejects = source.rejects + reading.rejects(infos)
     store.remember(signature, fingerprint, rejects, source.notes)
@@ -290,6 +290,7 @@ class SurveyedSource:
                     f"{pairs.PAIRS_FILE} is not used; --input {pairs.PAIRS_FILE} reads the pairs that it lists."
                 )
             labelling.assign(source)
+            side_fields.assign(source)
             infos = reading.survey(source, progress)
             if found and found.half:
                 reading.halve(infos, found.half, options)
@@ -305,6 +306,9 @@ class SurveyedSource:
         modes = Counter(info.header.mode for info in infos if info.header)
         if deep := sum(count for mode, count in modes.items() if mode == "F" or mode.startswith("I")):
             source.notes.append(f"Greyscale images with more than 8 bits: {deep}; they are scaled to 8 bits.")
+        lists = {"labels.csv", "dataset.json", pairs.PAIRS_FILE}
+        if ignored := sum(Path(name).name.lower() not in lists for name in {*source.side_files} - source.used_files):
+            source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
         return cls(source, infos, target, found)
 
     def __enter__(self) -> SurveyedSource:

@@ -5,7 +5,7 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
 - `pictures.npy`: uint8 (images, height, width, channels)
 - `labels.npy`: int64 (images,), if there are labels
 - `attributes.npy`: uint8 (images, attributes), binary, if there are attributes
-- `input.npy` and so on: uint8 (images, ...), a file for each further field with pixels
+- one file for each further field, such as `caption.npy`, in the format that `leafwing.fields` describes
 - `index.json`: per image its name, the sha256 of its file, its label, its original size [height, width] and the part used
   [left, top, right, bottom], in columns; of pairs of files also name and sha256 of the input
 - `pack.json`: what is needed to open it, written last
@@ -29,7 +29,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from leafwing.data import labels as labelling
-from leafwing.data import reading
+from leafwing.data import reading, side_fields
 from leafwing.data.options import Target
 from leafwing.data.pairs import Input
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
@@ -39,7 +39,7 @@ from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 1
+READING = 2
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
@@ -55,7 +55,7 @@ class Pack:
     fields: dict[str, Field]
     columns: dict[str, np.ndarray]
     about: dict[str, Any]
-    """The content of `pack.json`: source, options, classes, attributes and further fields (missing in old packs), rejects, bytes."""
+    """The content of `pack.json`: source, options, classes, attributes and fields (missing in old packs), rejects, bytes."""
 
     @property
     def rejects(self) -> list[RejectedFile]:
@@ -65,11 +65,12 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedImage:
-    """An image that is in the pack: its original size (height, width) and the part used (left, top, right, bottom)."""
+    """An image that is in the pack: its original size (height, width), the part used (left, top, right, bottom), further fields."""
 
     info: EntryInfo
     size: tuple[int, int]
     box: tuple[int, int, int, int]
+    values: dict[str, Any]
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
@@ -326,7 +327,7 @@ def _write(
                 continue
             for name, pixels in {"pictures": image.pixels, **outcome.columns}.items():
                 files[name].append(pixels)
-            accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box))
+            accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box, outcome.values))
         rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
         if message := refusal_reason(source, len(accepted), [*infos, *failed], rejected):
             raise LeafwingError(message)
@@ -340,6 +341,8 @@ def _write(
         np.save(folder / "labels.npy", np.array(indices, dtype=np.int64))
     if source.attributes:
         np.save(folder / "attributes.npy", np.array([item.info.entry.attributes for item in accepted], dtype=np.uint8))
+    for name, field in source.fields.items():
+        np.save(folder / f"{name}.npy", side_fields.stack(field, [item.values[name] for item in accepted]))
     index = {
         "name": [item.info.entry.name for item in accepted],
         "sha256": [item.info.sha256 for item in accepted],
@@ -358,7 +361,7 @@ def _write(
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),
         "attributes": list(source.attributes),
-        "fields": {name: field.as_dict() for name, field in fields.items()},
+        "fields": {name: field.as_dict() for name, field in (fields | source.fields).items()},
         "rejects": [asdict(reject) for reject in reading.rejects(failed)],
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }

@@ -20,6 +20,7 @@ import numpy as np
 
 from leafwing.data import pictures
 from leafwing.data.derive import DERIVED, VERSION, derived_fields
+from leafwing.data.lists import read_text
 from leafwing.data.options import Target
 from leafwing.data.pictures import HALVES, Picture, UnusableImageError
 from leafwing.data.sources import Entry, RejectedFile, Source, clean
@@ -157,7 +158,7 @@ def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int,
         place = "side by side" if across else "one above the other"
         raise LeafwingError(
             f"--input {half}: a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
-            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:g}x{part[0]:g} or smaller"
+            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller"
         )
 
 
@@ -289,7 +290,7 @@ def _listed(source: Source, file: str) -> Pairs:
     """The pairs of a CSV file with the columns input,image or file,input, whose paths are relative to it."""
     where = f"{source.path}: {file}"
     try:
-        rows = list(csv.reader(io.StringIO(source.read_text(file))))
+        rows = list(csv.reader(io.StringIO(read_text(source, file))))
     except csv.Error as error:
         raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
@@ -318,6 +319,7 @@ def _listed(source: Source, file: str) -> Pairs:
         raise LeafwingError(f"{where}: no line names two images that exist; paths are relative to the folder of {file}.")
     used = {id(entry) for pair in pairs.values() for entry in pair}
     source.rejects += [RejectedFile(entry.name, f"no pair in {file}") for entry in source.entries if id(entry) not in used]
+    source.used_files.add(file)
     source.notes.append(f"input: as listed in {file}")
     if missing:
         source.notes.append(f"Files in {file} that do not exist: {len(missing)} ({_join(missing, 3)}).")

@@ -250,19 +250,37 @@ def render(image: Image.Image, target: Target) -> np.ndarray:
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[target.channels]
     image = image.convert(mode)
     size = (target.width, target.height)
-    inner = size
-    if target.fit == "pad":
-        scale = enlargement(*image.size, target)
-        inner = (_whole_pixels(image.width * scale, target.width), _whole_pixels(image.height * scale, target.height))
+    inner = _inner(*image.size, target)
     # Pillow premultiplies alpha before resampling, so invisible pixels do not bleed.
     image = image.resize(inner, Image.Resampling.LANCZOS, box=_box(*image.size, target), reducing_gap=3.0)
     if inner != size:
         # If alpha is kept the bars are transparent: an opaque bar would be part of the image.
         alpha = 0 if target.channels in (2, 4) else 255
         canvas = Image.new("RGBA", size, (*target.rgb, alpha)).convert(mode)
-        canvas.paste(image, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        canvas.paste(image, _corner(inner, target))
         image = canvas
     return np.asarray(image).reshape(target.shape)
+
+
+def fractions(points: np.ndarray, width: int, height: int, target: Target) -> np.ndarray:
+    """Points in pixels of an image (n, 2), x and y, as fractions of the fitted image; below 0 or above 1 outside of it."""
+    left, top, right, bottom = _box(width, height, target)
+    inner = _inner(width, height, target)
+    shares = (points - (left, top)) / (right - left, bottom - top)
+    return (shares * inner + _corner(inner, target)) / (target.width, target.height)
+
+
+def _inner(width: int, height: int, target: Target) -> tuple[int, int]:
+    """Width and height in pixels of an image inside the fitted one: all of it, unless there are bars."""
+    if target.fit != "pad":
+        return (target.width, target.height)
+    scale = enlargement(width, height, target)
+    return (_whole_pixels(width * scale, target.width), _whole_pixels(height * scale, target.height))
+
+
+def _corner(inner: tuple[int, int], target: Target) -> tuple[int, int]:
+    """Left and top in pixels of an image of this width and height inside the fitted one."""
+    return ((target.width - inner[0]) // 2, (target.height - inner[1]) // 2)
 
 
 def _whole_pixels(length: float, limit: int) -> int:

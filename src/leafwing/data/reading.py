@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
-from leafwing.data import pictures
+from leafwing.data import pictures, side_fields
 from leafwing.data.options import Options, Target
 from leafwing.data.pairs import Input, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
 from leafwing.data.sources import Entry, Load, RejectedFile, Source, Task
 from leafwing.errors import LeafwingError
+from leafwing.fields import Field
 from leafwing.machine import cores
 
 DecodeProgress = Callable[[int, int], None]
@@ -46,14 +47,15 @@ class EntryInfo:
 
 @dataclass(slots=True)
 class Decoded:
-    """An entry after decoding: its image or the failure, and the further columns of the image by name; `measurement` is the result of
-    the caller's `measure`."""
+    """An entry after decoding: its image, its further columns with pixels and the values of its other fields, or the failure; and what
+    `measure` returned."""
 
     info: EntryInfo
     image: Picture | None
     failure: UnusableImageError | None = None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     measurement: Any = None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def survey(source: Source, progress: DecodeProgress | None = None) -> list[EntryInfo]:
@@ -159,16 +161,19 @@ def fingerprint(
     target: Target,
     version: int,
     attributes: Sequence[str] = (),
+    fields: Mapping[str, Field] | None = None,
     input: Input | None = None,
 ) -> str:
-    """A hash of everything that determines a pack: names, contents, labels, attributes and their names, inputs, options, format
+    """A hash of everything that determines a pack: names, contents, labels, attributes, further fields, inputs, options, format
     version."""
-    # Without attributes or an input the fingerprint is the same as in versions that had none.
+    # Without attributes, further fields or an input the fingerprint is the same as in versions that had none.
     names: list[Any] = [list(attributes)] if attributes else []
+    names += [{name: kind.as_dict() for name, kind in fields.items()}] if fields else []
     names += [input.as_dict()] if input else []
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
         values: list[Any] = [list(info.entry.attributes)] if attributes else []
+        values += [info.entry.values] if fields else []
         values += [[info.input.entry.name, info.input.sha256]] if info.input else []
         digest.update(json.dumps([info.entry.name, info.sha256, info.entry.label, *values]).encode())
     return digest.hexdigest()
@@ -213,9 +218,10 @@ def _decode(
             if info.input and load_input:
                 partner = (info.input.entry, _load_surveyed(info.input, load_input, source))
             image, columns = input.decode(data, partner, target, source.raw)
+        values = side_fields.place(source, info.entry.values, image, target)
     except UnusableImageError as reason:
         return Decoded(info, None, reason)
-    return Decoded(info, image, None, columns, measure(image.pixels) if measure else None)
+    return Decoded(info, image, None, columns, measure(image.pixels) if measure else None, values)
 
 
 def _load_surveyed(info: EntryInfo, load: Load, source: Source) -> bytes:

@@ -25,11 +25,13 @@ from typing import Any, BinaryIO, cast
 
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError, StorageError
+from leafwing.fields import Field
 
 SIDE_SUFFIXES = frozenset(
     {
         ".txt",
         ".json",
+        ".jsonl",
         ".csv",
         ".tsv",
         ".md",
@@ -67,13 +69,15 @@ class RejectedFile:
 
 @dataclass(slots=True)
 class Entry:
-    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes, input."""
+    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes, further fields, and
+    the file of its input."""
 
     name: str
     location: Any
     size: int
     label: str | None = None
     attributes: tuple[int, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)
     input: Entry | None = None
 
     @property
@@ -129,6 +133,10 @@ class Source:
     """Whether the names of folders may be labels."""
     read_in_any_order: Callable[[], None] = lambda: None
     """Makes reading in any order as cheap as in file order (tar)."""
+    fields: dict[str, Field] = field(default_factory=dict)
+    """Further fields by name; the entries' `values` have the same names."""
+    used_files: set[str] = field(default_factory=set)
+    """Names of the side files that were read."""
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Source:
@@ -150,19 +158,6 @@ class Source:
                 chunk, weight = [], 0
         if chunk:
             yield chunk
-
-    def read_text(self, name: str) -> str:
-        """The text of a side file.
-
-        Raises:
-            LeafwingError: it cannot be read, or is not UTF-8.
-        """
-        try:
-            return self.read(self.side_files[name]).decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise LeafwingError(f"{self.path}: {name} is not UTF-8 text; save it as UTF-8.") from None
-        except Exception as error:  # an unreadable file, on the disk or in an archive
-            raise LeafwingError(f"{self.path}: {name} cannot be read ({error}).") from None
 
     def _reader(self, entry: Entry) -> Load:
         load: Load = partial(self._load, entry)
@@ -202,6 +197,8 @@ def _return_or_raise(data: bytes, reason: UnusableImageError | None) -> bytes:
 
 def clean(name: str) -> str:
     """A printable name: control characters and undecodable bytes are escaped."""
+    if name.isprintable():
+        return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
@@ -303,19 +300,15 @@ def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> S
 
 def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
     """Sorts (name, location, size) into candidates and side files; drops hidden files."""
-    ignored = 0
     for name, location, size in items:
         name = clean(name)
         if is_hidden(name):
             continue
         if is_side(name):
             source.side_files[name] = location
-            ignored += Path(name).name.lower() not in ("labels.csv", "dataset.json", "pairs.csv")
         else:
             source.entries.append(Entry(name, location, size))
     source.entries.sort(key=lambda entry: entry.name)
-    if ignored:
-        source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
     return source
 
 
