@@ -44,7 +44,8 @@ PROVIDE = {
     "the built-in sprites have them with --fields caption",
     "box": "add a boxes.csv (file,left,top,width,height, in pixels) next to the images, or VOC annotations; the built-in sprites have "
     "them with --fields box",
-    "keypoints": "add a parts.csv (file,name,x,y, in pixels) next to the images; the built-in sprites have them with --fields keypoints",
+    "keypoints": "add a parts.csv (file,name,x,y, in pixels) next to the images; "
+    "the built-in sprites have them with --fields keypoints",
     **{
         name: f"the built-in sprites have it with --fields {name}"
         for name in ("segmentation", "hole", "clip", "edges", "low")
