@@ -150,7 +150,7 @@ def _mark(sample: Sample, names: Sequence[str]) -> Pillow.Image:
             left, top, across, down = values * [width, height, width, height]
             corners = (left, top, max(left, left + across - 1), max(top, top + down - 1))
             draw.rectangle(corners, outline="black", width=3)
-            draw.rectangle(corners, outline="#ffdd00", width=1)
+            draw.rectangle(corners, outline="#ffdd00", width=2)
             continue
         for index, (x, y, visible) in enumerate(values, 1):
             if visible:
