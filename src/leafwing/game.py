@@ -38,8 +38,8 @@ PROVIDE = {
     "label": "put the images in one sub-folder per class, or add a labels.csv (file,label)",
     "attributes": "add a labels.csv whose further columns are attributes (file,smiling,colour)",
     "labelled_label": "choose a number of labelled samples, as in --labelled 100 (from Python labelled=100)",
-    "input": "say where it comes from with --input: a half of each picture (left, right, top, bottom), a sub-folder, a file-name "
-    "suffix, an input derived from the images (grey, edges, low4, hole, blur), or a second source",
+    "input": "say where it comes from with --input: a half of each image (left, right, top, bottom), a sub-folder, a file-name "
+    "suffix, a CSV file of pairs, an input derived from the images (grey, edges, low4, hole, blur), or a second source",
     "caption": "add captions next to the images: captions.csv (file,caption), captions.json, metadata.jsonl, or x.txt beside x.jpg; "
     "the built-in sprites have them with --fields caption",
     "box": "add a boxes.csv (file,left,top,width,height, in pixels) next to the images, or VOC annotations; the built-in sprites have "
