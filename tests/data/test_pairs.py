@@ -399,6 +399,8 @@ def test_the_doctor_reads_pairs_and_mentions_a_second_source(tmp_path: Path) -> 
     report = doctor(source, input="A")
     assert (report.accepted, [item.name for item in report.rejected]) == (4, ["A/x.png"])
     assert report.options["input"] == "A"
+    assert report.fields == {"input": {"kind": "image", "field": "image 32x32x1"}}
+    assert "  input:     image 32x32x1\n" in report.text()
     assert "input: the folder A; image: the folder B" in report.notes
     assert doctor(source).accepted == 9
     report = doctor(source / "B", input=source / "A")

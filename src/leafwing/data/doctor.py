@@ -195,7 +195,11 @@ def _files_report(
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     if accepted:
         kinds = opened.fields
-        report.fields = {name: columns.describe(kinds[name], side_fields.stack(kinds[name], values[name])) for name in kinds}
+        inputs = surveyed.input.fields(target) if surveyed.input else {}  # their samples are not kept
+        report.fields = {name: {"kind": kind.kind, "field": str(kind)} for name, kind in inputs.items()}
+        report.fields |= {
+            name: columns.describe(kinds[name], side_fields.stack(kinds[name], values[name])) for name in kinds
+        }
     _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
     if message := refusal_reason(opened, len(accepted), failed, report.rejected):
         report.advice.append(f"This source cannot be used for training: {message}")
