@@ -82,6 +82,24 @@ def test_what_is_not_set_is_that_of_the_first_sample(name: str) -> None:
         assert (box == first["box"]).all()
 
 
+def test_the_sample_that_is_edited_has_its_own_conditions() -> None:
+    model = captioned_painter()
+    calls = record_inputs(model.game.sampling_nets.G)
+    tool("edit")(model, seed=4, **CALLS["edit"])
+    expected = model.conditions(6, 4).rows(slice(5, None))
+    for _, caption, box in calls:
+        assert (caption == expected["caption"]).all()
+        assert (box == expected["box"]).all()
+
+
+def test_truncated_samples_have_the_conditions_of_samples() -> None:
+    model = captioned_painter()
+    calls = record_inputs(model.game.sampling_nets.G)
+    call("truncate", model)
+    captions = torch.cat([calls[0][1], calls[1][1]])[:80]
+    assert torch.equal(captions, model.conditions(80)["caption"])
+
+
 def test_real_images_keep_their_captions() -> None:
     model = captioned_painter(examples=0)
     data = captioned_data(captioned_painter())

@@ -82,8 +82,7 @@ def edit(
         raise LeafwingError(f"--sample {sample}: samples are numbered from 0 to 999999")
     colours, painted = _read_strokes(paint, strokes, model)
     origin = model.latents(sample + 1, seed)[sample:]
-    label = {"label": sample % len(model.labels)} if model.labels else {}
-    inputs = model.conditions(1, **{**label, **conditions})
+    inputs = model.conditions(sample + 1, seed, **conditions).rows(slice(sample, None))
     start = generate(model, origin, inputs)
     target = torch.where(painted > 0, colours, start)
     cells = F.adaptive_max_pool2d(painted[None, None], _grid_size(model))[0, 0]

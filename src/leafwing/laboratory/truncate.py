@@ -13,7 +13,6 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
@@ -76,7 +75,7 @@ def truncate(
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
     real_distance = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
-    latents, inputs, is_scaled = model.latents(n, seed), _conditions(model, n, conditions), _continuous(model)
+    latents, inputs, is_scaled = model.latents(n, seed), model.conditions(n, **conditions), _continuous(model)
     sweep, rows = [], []
     for i, value in enumerate(values):
         scaled = torch.where(is_scaled, latents * value, latents)
@@ -146,16 +145,6 @@ def parse_psi(text: str) -> list[float]:
     if not values or not all(0 < value < 10 for value in values):
         raise LeafwingError(f"--psi {text!r}: write numbers above 0 and below 10, such as 0.5,0.8,1")
     return values
-
-
-def _conditions(model: Model, n: int, conditions: Conditions) -> Batch:
-    """The conditions of n samples: all classes in turn, and in each block the other conditions of the first samples."""
-    blocks = []
-    for start in range(0, n, BLOCK):
-        numbers = range(start, min(start + BLOCK, n))
-        label = {"label": [i % len(model.labels) for i in numbers]} if model.labels else {}
-        blocks.append(model.conditions(len(numbers), **{**label, **conditions}))
-    return Batch({name: torch.cat([block[name] for block in blocks]) for name in blocks[0]})
 
 
 def _continuous(model: Model) -> Tensor:
