@@ -123,9 +123,7 @@ class Arithmetic(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-        self.seconds: defaultdict[str, float] = defaultdict(
-            float
-        )  # by operation; convolutions and products are "counted"
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by operation; convolutions and products are "counted"
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
