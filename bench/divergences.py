@@ -97,7 +97,7 @@ def batches(images: int, n: int) -> Batch:
 def fit(name: str, seed: int, rounds: int) -> tuple[float, float]:
     """Train a game: mean and deviation, averaged over its last quarter, because the players circle around the solution."""
     torch.manual_seed(seed)
-    line, z = DataSpec(0, 0, 1), priors.by_name("normal", 1)
+    line, z = DataSpec.vectors(1), priors.by_name("normal", 1)
     lr: Callable[[Clock], float] = lambda clock: 2e-3 * (1 - 0.95 * clock.progress)  # noqa: E731
     game = Game(
         players={

@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable, Iterator
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ def reader(data: Dataset) -> Classifier:
 
         return read
     order = np.random.default_rng(0).permutation(len(data))[:10_000]
-    machine = SVC(C=10.0).fit(pixels(floats(data, order)), data.labels[order])
+    machine = SVC(C=10.0).fit(pixels(floats(data, order)), data.columns["label"][order])
     return lambda samples: machine.predict(pixels(samples))
 
 
@@ -170,7 +170,7 @@ def labels(args: argparse.Namespace) -> None:
 
 def information_of_category(model: leafwing.Model, samples: int = 2_000) -> float:
     """InfoGAN's lower bound of the mutual information between the category and the samples, in nats, on fresh latents."""
-    latents, prior, n = model.latents(samples, seed=1), model.game.abilities.prior, model.codes["category"]
+    latents, prior, n = model.latents(samples, seed=1), cast(Any, model.output.prior), model.codes["category"]
     with torch.no_grad():
         logits = torch.cat([model.game.sampling_nets.D(batch)[1][:, :n] for batch in model.generate(latents).split(200)])
     return log(n) - cross_entropy(logits, prior.parts(latents)["category"]).item()
@@ -180,7 +180,7 @@ def codes(args: argparse.Namespace) -> None:
     """The part `codes`."""
     data = load(args.source, size=args.size)
     order = np.random.default_rng(0).permutation(len(data))[:10_000]
-    real, classes = floats(data, order), data.labels[order]
+    real, classes = floats(data, order), data.columns["label"][order]
     for information in (1.0, 0.0):
         for seed in seeds(args):
             for model, row in trained(args, "infogan", seed, information=information):
@@ -200,7 +200,7 @@ def encoders(args: argparse.Namespace) -> None:
     data = load(args.source, size=args.size)
     read = reader(data)
     order = np.random.default_rng(0).permutation(len(data))[: 2 * SAMPLES]
-    pictures, classes = floats(data, order), data.labels[order]
+    pictures, classes = floats(data, order), data.columns["label"][order]
 
     def neighbours(space: np.ndarray) -> float:
         classifier = KNeighborsClassifier(1).fit(space[:SAMPLES], classes[:SAMPLES])
@@ -244,7 +244,7 @@ def labelled(args: argparse.Namespace) -> None:
     _, held_out = load(args.source, size=args.size).split(args.held_out)
     pictures, classes = (
         floats(held_out, np.arange(len(held_out))),
-        held_out.labels[held_out.to_rows(np.arange(len(held_out)))],
+        held_out.columns["label"][held_out.to_rows(np.arange(len(held_out)))],
     )
     for weight in (0.5, 0.0):
         for seed in seeds(args):

@@ -28,9 +28,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.data import Dataset, load
+from leafwing.game import DataSpec
 from leafwing.machine import versions
 from leafwing.metrics import own
-from leafwing.metrics.features import load_features
+from leafwing.metrics.features import Features, load_features
 from leafwing.metrics.fid import frechet_distance
 from leafwing.pixels import images_to_tensor
 from rows import argument_parser, store
@@ -94,6 +95,11 @@ def changes(x: Tensor, seed: int) -> Iterator[tuple[str, float, Tensor]]:
         yield "tint", amount, x + amount * tint
 
 
+def first_output(network: Features) -> FeatureFunction:
+    """The features of a network, without its class probabilities."""
+    return lambda x: network(x)[0]
+
+
 def networks(data: Dataset, scratch: Path) -> Iterator[tuple[str, FeatureFunction, float]]:
     """Each feature network: name, function, seconds of its training."""
     tasks: dict[str, dict[str, Any]] = {
@@ -103,12 +109,12 @@ def networks(data: Dataset, scratch: Path) -> Iterator[tuple[str, FeatureFunctio
         "untrained": {"STEPS": 30, "RATE": 0.0},
     }
     pixels = load_features("pixels", data)
-    yield "pixels", lambda x: pixels(x)[0], 0.0
+    yield "pixels", first_output(pixels), 0.0
     for name, constants in tasks.items():
         started = time.perf_counter()
         with mock.patch.multiple(own, **constants):
             network = load_features("own", data, cache=scratch / name)
-        yield name, lambda x, network=network: network(x)[0], time.perf_counter() - started
+        yield name, first_output(network), time.perf_counter() - started
 
 
 def sensitivity(features: FeatureFunction, pictures: Tensor, n: int, splits: int) -> tuple[float, dict[str, list[float]]]:
@@ -136,7 +142,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = load(args.source, size=args.size)
-    data = replace(data, labels=None, spec=replace(data.spec, labels=(), fields=("image",)))
+    data = replace(data, spec=DataSpec({"image": data.spec.fields["image"]}), columns={"image": data.array})
     pictures = images_to_tensor(data.array)
     about = {
         "bench": "features",

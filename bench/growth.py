@@ -92,7 +92,8 @@ def read_batches(samples: int, folder: str, batch: int = 64) -> dict[str, Any]:
     del pixels
     labels = np.zeros(samples, np.int64)
     before, private_before = resident_memory(), private()
-    data = Dataset(spec, np.load(path, mmap_mode="r"), labels, "none", str(path), {})
+    columns = {"image": np.load(path, mmap_mode="r"), "label": labels}
+    data = Dataset(spec, columns, "none", str(path), {})
 
     def milliseconds(images: int) -> float:
         started = time.perf_counter()

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -136,7 +136,7 @@ def faster(players: str, times: float) -> Callable[[Training], None]:
             def scheduled(clock: Clock, old: Any = old) -> float:
                 return old(clock) * times
 
-            player.optimiser = replace(spec, lr=scheduled if callable(old) else old * times)
+            player.optimiser = replace(cast(Any, spec), lr=scheduled if callable(old) else old * times)
         training.engine.scale_learning_rates(1.0)  # makes the optimisers use the new rates
 
     return plant
@@ -174,14 +174,13 @@ def dataset(case: Case, seed: int, pictures: str | None) -> tuple[Dataset, Batch
     """The training data of a case, and its held-out batches."""
     source = case.data if case.data != "pictures" else pictures
     assert source, "this case needs --pictures FOLDER"
-    data = load(source, **({} if case.size is None else {"size": case.size}))
+    data = load(source, size=case.size)
     if not case.first:
         return data, None
     order = np.random.default_rng(seed).permutation(len(data))
 
     def part(rows: np.ndarray) -> Dataset:
-        labels = None if data.labels is None else data.labels[rows]
-        return Dataset(data.spec, data.array[rows], labels, data.fingerprint, data.source, data.options)
+        return replace(data, rows=rows)
 
     return part(order[: case.first]), part(order[case.first : case.first + 800]).batches(1)
 

@@ -147,7 +147,7 @@ def train_seconds(side: str, images: int, setup_options: dict[str, Any]) -> floa
         synchronise(setup.device)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            intervals = OF_200K if side == "run" else {}
+            intervals: dict[str, Any] = OF_200K if side == "run" else {}
             leafwing.train("digits", "dcgan", images=images, out=f"{folder}/run", **intervals, **setup_options)
     return time.perf_counter() - started
 

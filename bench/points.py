@@ -44,7 +44,7 @@ def coverage(model: leafwing.Model, world: str) -> dict[str, Any]:
 
 def measure(world: str, recipe: str, seed: int, images: str, options: dict[str, Any]) -> dict[str, Any]:
     """Train once; the row of the run."""
-    options = recipes.describe(recipe).resolve(options, points=True)
+    options = dict[str, Any](recipes.describe(recipe).resolve(options, points=True))
     with tempfile.TemporaryDirectory() as folder:
         started, worked = time.perf_counter(), time.process_time()
         run = leafwing.train(

@@ -32,9 +32,7 @@ def main() -> None:
     options = recipes.describe("dcgan").resolve({"batch": args.batch})
     game = recipes.build("dcgan", recipes.find("dcgan"), data.spec, options)
     setup = choose()
-    training = Training(
-        game, lambda images, n: data.batch(0, images, n), Engine(game, setup), images=10**9, batch=args.batch
-    )
+    training = Training(game, data.batches(0, setup.device), Engine(game, setup), images=10**9, batch=args.batch)
     steps, reads = [], []
     for i, tick in enumerate(training.ticks(args.batch)):
         steps.append(args.batch / tick.images_per_second)

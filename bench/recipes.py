@@ -16,7 +16,7 @@ import json
 import multiprocessing
 import statistics
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -64,20 +64,20 @@ class Side:
 
 def pictures(size: int, channels: int) -> DataSpec:
     """Images of ten classes, like those of `digits`."""
-    return DataSpec(size, size, channels, labels=CLASSES, fields=("image", "label"))
+    return DataSpec.images(size, size, channels, labels=CLASSES)
 
 
 def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
-    """Constant noise, in the memory layout of the image cache."""
-    batches_by_size: dict[int, Batch] = {}
+    """Constant noise, stored and converted like images of a data set."""
+    stored_by_size: dict[int, Batch] = {}
 
     def at(images: int, n: int) -> Batch:
-        if n not in batches_by_size:
+        if n not in stored_by_size:
             generator = torch.Generator().manual_seed(n)
             pixels = torch.randint(0, 256, (n, *spec.shape[1:], spec.channels), dtype=torch.uint8, generator=generator)
             label = torch.randint(0, len(spec.labels), (n,), generator=generator)
-            batches_by_size[n] = Batch(image=pixels.permute(0, 3, 1, 2), label=label)
-        return batches_by_size[n]
+            stored_by_size[n] = Batch(image=pixels, label=label)
+        return Batch({name: spec.fields[name].to_network(stored) for name, stored in stored_by_size[n].items()})
 
     return at
 
@@ -123,7 +123,7 @@ class Arithmetic(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-        self.seconds: Counter[str] = Counter()  # by operation; all convolutions and products together are "counted"
+        self.seconds: defaultdict[str, float] = defaultdict(float)  # by operation; convolutions and products are "counted"
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -163,7 +163,8 @@ def arithmetic(training: Training, count: int = 1) -> tuple[float, dict[str, flo
     engine.capture_backend = capture_backend
     elapsed = time.perf_counter() - started
     shares = {"all": 1 - counter.seconds.pop("counted") / elapsed}
-    shares |= {operation: seconds / elapsed for operation, seconds in counter.seconds.most_common(3)}
+    slowest = sorted(counter.seconds, key=lambda operation: -counter.seconds[operation])[:3]
+    shares |= {operation: counter.seconds[operation] / elapsed for operation in slowest}
     return counter.flops / (training.clock.images - before), {name: round(share, 3) for name, share in shares.items()}
 
 

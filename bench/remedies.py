@@ -45,7 +45,7 @@ REMEDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "virtual batch norm": ("improved_gan", {**OFF, "reference": 32}),
     "packing": ("pacgan", {}),
 }
-COMMON = {
+COMMON: dict[str, dict[str, Any]] = {
     "digits": {"width": 16, "latent": 100, "prior": "normal", "lr_g": 2e-4, "lr_d": 2e-4, "batch": 64},
     "ring": {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128},
     "grid": {"latent": 2, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 128},
@@ -57,11 +57,11 @@ TRIAL = {"digits": 1_280, "ring": 12_800, "grid": 12_800}
 def trained(source: str, remedy: str, seed: int, images: int, folder: str) -> tuple[leafwing.Run, float]:
     """A training, and its processor time in seconds."""
     recipe, options = REMEDIES[remedy]
+    resolved: dict[str, Any] = {**describe(recipe).resolve({**COMMON[source], **options}, points=source != "digits")}
     started = time.process_time()
     run = leafwing.train(
-        source, recipe, images=images, seed=seed, out=Path(folder, "run"), threads=1, precision="fp32",
-        **describe(recipe).resolve({**COMMON[source], **options}, points=source != "digits"),
-    )  # fmt: skip
+        source, recipe, images=images, seed=seed, out=Path(folder, "run"), threads=1, precision="fp32", **resolved
+    )
     if run.stop_reason != "images":
         raise SystemExit("interrupted: no row is written for an incomplete training")
     return run, time.process_time() - started

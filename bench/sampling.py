@@ -30,7 +30,7 @@ from leafwing.machine import versions
 from leafwing.model import Model
 from rows import argument_parser, store
 
-SPEC = DataSpec(64, 64, 3)
+SPEC = DataSpec.images(64, 64)
 # case: (precision, or None without generation; whether in blocks; whether several threads write, or None without writing)
 CASES: dict[str, tuple[str | None, bool, bool | None]] = {
     "make, at once, fp32": ("fp32", False, None),
@@ -57,7 +57,7 @@ def untrained(width: int, device: str, precision: str) -> Model:
     net(model.latents(64, seed=1))
     net.eval()
     if precision == "bf16":  # like `Model.load`
-        net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 

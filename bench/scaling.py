@@ -34,12 +34,14 @@ def work(args: argparse.Namespace) -> None:
         setup = choose(args.device, threads=args.threads)
         torch.manual_seed(0)
         options = recipes.describe("dcgan").resolve({"batch": args.batch})
-        game = recipes.build("dcgan", recipes.find("dcgan"), DataSpec(64, 64, 3), options)
+        spec = DataSpec.images(64, 64)
+        game = recipes.build("dcgan", recipes.find("dcgan"), spec, options)
         engine = Engine(game, setup, processes=processes)
         pixels = torch.randint(
-            0, 256, (args.batch // processes.world_size, 3, 64, 64), dtype=torch.uint8, device=engine.device
+            0, 256, (args.batch // processes.world_size, 64, 64, 3), dtype=torch.uint8, device=engine.device
         )
-        training = Training(game, lambda images, n: Batch(image=pixels), engine, images=10**12, batch=args.batch)
+        batches = lambda images, n: Batch(image=spec.fields["image"].to_network(pixels))  # noqa: E731
+        training = Training(game, batches, engine, images=10**12, batch=args.batch)
         seconds = []
         for rounds in (4, args.steps):
             until = training.clock.round + rounds
@@ -85,7 +87,7 @@ def main() -> None:
         return
     on_cpu = args.device == "cpu"
     maximum = args.processes or (torch.get_num_threads() if on_cpu else torch.cuda.device_count())
-    configurations = [(1, 1), (maximum, 1)] + ([(1, maximum)] if on_cpu else [])
+    configurations: list[tuple[int, int]] = [(1, 1), (maximum, 1)] + ([(1, maximum)] if on_cpu else [])
     speeds: dict[tuple[int, int], list[float]] = {configuration: [] for configuration in configurations}
     for _ in range(args.repetitions):
         for configuration in configurations:

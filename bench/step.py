@@ -138,19 +138,17 @@ def training_of(batch: int, width: int, folder: str, device: str, **setup_option
     """`dcgan` with the tutorial's shapes, on images of a folder or on one constant batch."""
     from leafwing.game import DataSpec
 
-    spec = DataSpec(SIZE, SIZE, 3)
+    spec = DataSpec.images(SIZE, SIZE)
+    # All threads: the waiting process of the other side would count as another program.
+    setup = choose(device, **{"threads": torch.get_num_threads(), **setup_options})
     if folder:
-        data = load(folder, size=SIZE)
-        batches = lambda images, n: data.batch(0, images, n)  # noqa: E731
+        batches = load(folder, size=SIZE).batches(0, setup.device)
     else:
-        pixels = torch.randint(0, 256, (batch, 3, SIZE, SIZE), dtype=torch.uint8)
-        pixels = pixels.to(device, memory_format=torch.channels_last)
-        batches = lambda images, n: Batch(image=pixels)  # noqa: E731
+        pixels = torch.randint(0, 256, (batch, SIZE, SIZE, 3), dtype=torch.uint8).to(setup.device)
+        batches = lambda images, n: Batch(image=spec.fields["image"].to_network(pixels))  # noqa: E731
     torch.manual_seed(0)
     options = recipes.describe("dcgan").resolve({"batch": batch, "width": width})
     game = recipes.build("dcgan", recipes.find("dcgan"), spec, options)
-    # All threads: the waiting process of the other side would count as another program.
-    setup = choose(device, **{"threads": torch.get_num_threads(), **setup_options})
     return Training(game, batches, Engine(game, setup), images=10**12, batch=batch)
 
 

@@ -6,6 +6,7 @@ condition is taken from one of them that matches the specified ones.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,30 @@ def settable(output: Output, spec: DataSpec) -> list[str]:
 def pixel_conditions(output: Output, spec: DataSpec) -> list[str]:
     """The conditions that are images, masks and so on."""
     return [name for name in output.conditions if spec.fields[name].has_pixels]
+
+
+def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict[str, str]:
+    """Settings by name from texts NAME=VALUE: `["caption=a red star", "smiling=1,colour=red"]`.
+
+    Values may contain commas. One text may hold several attributes, separated by commas.
+
+    Raises:
+        LeafwingError: another format, or two values of one name.
+    """
+    kind = spec.fields.get("attributes")
+    attributes = set(kind.settable) if "attributes" in output.conditions and isinstance(kind, Attributes) else set()
+    values: dict[str, str] = {}
+    for text in texts:
+        parts = re.split(r",(?=[^,=]+=)", text)
+        if not attributes.issuperset(part.partition("=")[0].strip() for part in parts):
+            parts = [text]
+        for setting in parts:
+            name, equals, value = (part.strip() for part in setting.partition("="))
+            if not (name and equals and value):
+                raise LeafwingError(f"--set {setting!r}: write NAME=VALUE, as in smiling=1 or caption=a red star")
+            if values.setdefault(name, value) != value:
+                raise LeafwingError(f"--set {name} is given twice, as {values[name]} and as {value}")
+    return values
 
 
 def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""A hand-made model: the effect of each component of a latent is known, so the results of tools can be checked. No tests here."""
+"""Hand-made models: the effect of each component of a latent is known, so the results of tools can be checked. No tests here."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from leafwing.conditions import Examples
+from leafwing.data import Dataset
+from leafwing.fields import Box, Caption
 from leafwing.game import Adam, DataSpec, Game, Player
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.metrics.features import Features
@@ -15,8 +16,9 @@ from leafwing.model import Model
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating, sampling
 from leafwing.parts.priors import Normal
+from leafwing.pictures import to_pixels
 
-SPEC = DataSpec(16, 16, 3)
+SPEC = DataSpec.images(16, 16)
 LATENT = 4
 
 
@@ -66,7 +68,7 @@ def painter(spec: DataSpec = SPEC) -> Model:
     torch.manual_seed(0)
     z = Normal(LATENT)
     players = {"G": Player(Painter(), Adam(1e-3)), "D": Player(Critic(), Adam(1e-3))}
-    model = Model(Game(players, duel(sampling(z), non_saturating), replace(generating(z))), spec)
+    model = Model(Game(players, duel(sampling(z), non_saturating), generating(z)), spec)
     for net in model.game.modules().values():
         net.requires_grad_(False)
     return model
@@ -94,3 +96,61 @@ def find_boxes(images: Tensor) -> np.ndarray:
 
 READER = Reader("test", {"side": ("left", "right"), "background": ("bright", "dark")}, read, find_boxes)
 FEATURES = Features("pixels", "0", lambda images: (images.flatten(1), None))
+
+
+class CaptionedPainter(nn.Module):
+    """The images of `Painter`; if the first word of the caption is `blue`, red and blue are exchanged. The box has no effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.painter = Painter()
+
+    def forward(self, z: Tensor, caption: Tensor, box: Tensor) -> Tensor:
+        images = self.painter(z)
+        return torch.where((caption[:, 0] == BLUE)[:, None, None, None], images.flip(1), images)
+
+
+class CaptionedCritic(nn.Module):
+    """The scores of `Critic`, plus numbers that depend on the caption and the box."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critic = Critic()
+
+    def forward(self, x: Tensor, caption: Tensor, box: Tensor) -> Tensor:
+        return self.critic(x) + caption[:, 0] + box.sum(1)
+
+
+CAPTIONED = DataSpec.images(16, 16, labels=("a", "b"), caption=Caption(("red", "blue", "square"), 2), box=Box())
+BLUE = 2
+
+
+def captioned_painter(examples: int = 200) -> Model:
+    """A model of images from captions and boxes, with the conditions of so many real samples."""
+    torch.manual_seed(0)
+    z, conditions = Normal(LATENT), ("caption", "box")
+    players = {"G": Player(CaptionedPainter(), Adam(1e-3)), "D": Player(CaptionedCritic(), Adam(1e-3))}
+    random = np.random.default_rng(0)
+    columns = {
+        "caption": np.stack([random.integers(1, 3, examples), np.full(examples, 3)], 1),
+        "box": random.uniform(0, 0.5, (examples, 4)).astype(np.float32),
+    }
+    game = Game(players, duel(sampling(z, *conditions), non_saturating), generating(z, *conditions))
+    model = Model(game, CAPTIONED, examples=Examples(columns if examples else {}))
+    for net in model.game.modules().values():
+        net.requires_grad_(False)
+    return model
+
+
+def captioned_data(model: Model, n: int = 40) -> Dataset:
+    """Samples of a captioned model with their captions and boxes, and labels in turn."""
+    columns: dict[str, np.ndarray] = {"image": to_pixels(model.sample(n, 3)), "label": np.arange(n) % 2}
+    columns |= {name: values.numpy() for name, values in model.conditions(n, 3).items()}
+    return Dataset(model.spec, columns, "0" * 64, "test", {"fit": "crop", "background": "white"})
+
+
+def record_inputs(net: nn.Module) -> list[tuple[Tensor, ...]]:
+    """A list that receives the inputs of each forward pass of a network."""
+    calls: list[tuple[Tensor, ...]] = []
+    net.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
+    return calls

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import leafwing
 from leafwing.data import Dataset
-from leafwing.game import Abilities, DataSpec, Game, Player
+from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player
 from leafwing.metrics.features import Features, load_features
 from leafwing.model import Model
 from leafwing.parts import priors
@@ -69,22 +69,24 @@ def world(
     """A model of 16x16 images; `dark`: with a critic that prefers dark ones."""
     net: nn.Module = Waves(waves, channels) if kind == "waves" else Blocks(channels)
     size = channels * (waves if kind == "waves" else 16)
-    fields = ("image", "label") if labels else ("image",)
     abilities = Abilities(
-        priors.by_name(prior, size),
-        lambda nets, z, label: nets.G(z, label),
-        ("label",) if labels else (),
+        [Output("image", generate, ("label",) if labels else (), priors.by_name(prior, size))],
         encode=(lambda nets, x: nets.G.encode(x)) if encodes else None,
-        judge=(lambda nets, x, label: -x.mean((1, 2, 3))) if dark else None,
+        judge=(lambda nets, x, inputs: -x.mean((1, 2, 3))) if dark else None,
     )
-    return Model(Game({"G": Player(net)}, [], abilities), DataSpec(SIDE, SIDE, channels, labels, fields))
+    return Model(Game({"G": Player(net)}, [], abilities), DataSpec.images(SIDE, SIDE, channels, labels=labels))
+
+
+def generate(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
+    """The output of G."""
+    return nets.G(inputs.latent, inputs.get("label"))
 
 
 def dataset(model: Model, images: Tensor, labels: list[int] | None = None) -> Dataset:
     """Images as a data set."""
     options = {"fit": "crop", "background": "white"}
-    classes = None if labels is None else np.array(labels, np.int64)
-    return Dataset(model.spec, to_pixels(images), classes, "0" * 64, "test", options)
+    columns = {"image": to_pixels(images)} | ({} if labels is None else {"label": np.array(labels, np.int64)})
+    return Dataset(model.spec, columns, "0" * 64, "test", options)
 
 
 def shuffle(data: Dataset, tensor: Tensor) -> Tensor:

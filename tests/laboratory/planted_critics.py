@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from leafwing.data import Dataset
-from leafwing.game import Abilities, DataSpec, Game, Player, scores
+from leafwing.fields import Label
+from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player, scores
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
 
@@ -18,24 +20,40 @@ from leafwing.parts.priors import Normal
 def data(array: np.ndarray, labels: np.ndarray | None = None, names: Sequence[str] = (), source: str = "test") -> Dataset:
     """A data set of images uint8 (n, height, width, channels) and their classes."""
     _, height, width, channels = array.shape
-    spec = DataSpec(height, width, channels, tuple(names), ("image", "label") if labels is not None else ("image",))
-    return Dataset(spec, array, labels, "ab" * 32, source, {"mirror": False})
+    spec = DataSpec.images(height, width, channels, labels=names)
+    columns = {"image": array} | ({} if labels is None else {"label": labels})
+    return Dataset(spec, columns, "ab" * 32, source, {"mirror": False})
+
+
+def without_labels(dataset: Dataset) -> Dataset:
+    """The same images without their labels."""
+    return replace(dataset, spec=DataSpec({"image": dataset.spec.fields["image"]}), columns={"image": dataset.array})
+
+
+def with_classes(dataset: Dataset, names: Sequence[str], labels: np.ndarray | None = None) -> Dataset:
+    """The same images with other class names, and other labels if there are any."""
+    spec = replace(dataset.spec, fields={**dataset.spec.fields, "label": Label(tuple(names))})
+    return replace(dataset, spec=spec, columns=dict(dataset.columns) | ({} if labels is None else {"label": labels}))
 
 
 def model(
     critic: nn.Module,
     spec: DataSpec,
-    generate: Callable[..., Tensor] | None = None,
+    generate: Callable[[Nets, Batch, Clock], Tensor] | None = None,
     conditions: tuple[str, ...] = (),
     classify: Callable[[Any, Tensor], Tensor] | None = None,
     judges: bool = True,
 ) -> Model:
-    """A model with a critic of images, conditional if there are conditions."""
-    if conditions:
-        judge: Callable[..., Tensor] = lambda nets, x, *values: scores(nets.D(x, *values))  # noqa: E731
-    else:
-        judge = lambda nets, x, label: scores(nets.D(x))  # noqa: E731
-    abilities = Abilities(Normal(4), generate, conditions, classify=classify, judge=judge if judges else None)
+    """A model with a critic of images, conditional if there are conditions; without `generate`, its samples are black."""
+
+    def black(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
+        return torch.full((inputs.n, *spec.shape), -1.0)
+
+    def judge(nets: Nets, x: Tensor, inputs: Batch) -> Tensor:
+        return scores(nets.D(x, *(inputs[name] for name in conditions)))
+
+    output = Output("image", generate or black, conditions, Normal(4))
+    abilities = Abilities([output], classify=classify, judge=judge if judges else None)
     return Model(Game({"D": Player(critic.eval().requires_grad_(False))}, [], abilities), spec)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -132,18 +132,19 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     Image.new("L", (20, 10)).save(tmp_path / "small.png")
     Image.new("L", (SIDE, SIDE), 255).save(tmp_path / "white.png")
     (tmp_path / "text.png").write_text("no picture")
-    for message, options in [
+    cases: list[tuple[str, dict[str, Any]]] = [
         ("--mask center: .*did you mean centre", {"mask": "center"}),
         ("small.png: 20x10 pixels", {"mask": tmp_path / "small.png"}),
         ("some pixels must be known", {"mask": tmp_path / "white.png"}),
         ("cannot read the image", {"mask": tmp_path / "text.png"}),
-        ("no labels", {"label": "dim"}),
+        ("does not generate its image from 'label'", {"conditions": {"label": "dim"}}),
         ("there are 3 images, 0 to 2", {"pictures": "3,4"}),
         ("--prior -1", {"prior": -1}),
         ("--starts 0", {"starts": 0}),
-    ]:
+    ]
+    for message, options in cases:
         with pytest.raises(LeafwingError, match=message):
-            complete(model, data=data, held_out=data, **{"pictures": "0:2", **options})  # type: ignore[arg-type]
+            complete(model, data=data, held_out=data, **{"pictures": "0:2", **options})
 
 
 def test_a_run_completes_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

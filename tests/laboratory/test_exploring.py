@@ -110,7 +110,7 @@ def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run
         ("invert", {"steps": 0}, "--steps 0"),
         ("invert", {"pictures": "x"}, "--pictures 'x'"),
         ("invert", {"label": "ten"}, "no class 'ten'"),
-        ("invert", {"method": "encoder"}, "no encoder"),
+        ("invert", {"method": "encoder"}, "--method encoder needs an encoder"),
         ("complete", {"starts": 0}, "--starts 0"),
         ("complete", {"mask": "center"}, "did you mean centre"),
         ("truncate", {"psi": "0"}, "--psi"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 import leafwing
 from leafwing import cli
+from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.laboratory import features as tool
@@ -26,10 +26,10 @@ from leafwing.laboratory.critics import critic_of
 from leafwing.laboratory.features import features, linear_svm, pooled_maps
 from leafwing.laboratory.labelled import paired_gain, split_labelled
 
-SPEC = DataSpec(16, 16, 1, ("same", "other"), ("image", "label"))
+SPEC = DataSpec.images(16, 16, 1, labels=("same", "other"))
 
 
-def pairs(n: int = 400, seed: int = 0) -> planted.Dataset:
+def pairs(n: int = 400, seed: int = 0) -> Dataset:
     """Noise with a pair of pixels in every 8x8 block: equal (`same`) or different. No single pixel tells the classes apart."""
     random = np.random.default_rng(seed)
     array = random.integers(40, 216, (n, 16, 16, 1), dtype=np.uint8)
@@ -50,7 +50,7 @@ class PairCritic(nn.Module):
         with torch.no_grad():
             self.look.weight.zero_()
             self.look.weight[:, 0, 0, :2] = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
-            self.look.bias.fill_(-1.0)
+            self.look.bias = nn.Parameter(torch.full((4,), -1.0))
 
     def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         return self.out(self.bend(self.look(x))).flatten()
@@ -112,7 +112,7 @@ class ConditionalCritic(nn.Module):
 def test_a_conditional_critic_does_not_get_the_label() -> None:
     model = planted.model(ConditionalCritic(), SPEC, conditions=("label",))
     data, held_out = (
-        replace(dataset, labels=np.random.default_rng(len(dataset)).permutation(dataset.labels))
+        planted.with_classes(dataset, SPEC.labels, np.random.default_rng(len(dataset)).permutation(dataset.columns["label"]))
         for dataset in (pairs(), pairs(200))
     )
     finding = features(model, data=data, held_out=held_out, labels="20", draws=3, steps=0)
@@ -126,7 +126,7 @@ def test_large_maps_are_max_pooled_to_4x4_after_the_activation() -> None:
         nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(True), nn.Conv2d(3, 2, 6, 5), nn.Conv2d(2, 1, 3)
     )
     with torch.no_grad():
-        net[1].weight.copy_(torch.tensor([1.0, -1.0, 2.0]))
+        net[1].weight = nn.Parameter(torch.tensor([1.0, -1.0, 2.0]))
     model = planted.model(nn.Sequential(net, nn.Flatten(0)), SPEC)
     pictures = torch.randn(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -166,6 +166,8 @@ def test_training_and_test_sets_are_disjoint_and_draws_differ() -> None:
     train, held_out = data.split(30)
     split = split_labelled(train, held_out, 80, 0, [5])
     assert split.is_held_out
+    assert held_out.rows is not None
+    assert train.rows is not None
     assert set(split.test) == set(held_out.rows)
     assert set(split.pool) == set(train.rows)
     assert 0 < len(split_labelled(train, held_out, 80, 0, [5], keep_rest=True).rest) < len(held_out)
@@ -199,10 +201,10 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 
 def test_images_without_labels_and_too_large_features_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data, model = pairs(100), planted.model(PairCritic(), SPEC)
-    bare = replace(data, labels=None)
+    bare = planted.without_labels(data)
     with pytest.raises(LeafwingError, match=r"has no labels.*--data FOLDER"):
         features(model, data=bare, held_out=bare, labels="5")
-    other = replace(data, spec=replace(SPEC, labels=("a", "b")))
+    other = planted.with_classes(data, ("a", "b"))
     with pytest.raises(LeafwingError, match=r"the classes of .* differ"):
         features(model, data=data, held_out=other, labels="5")
     monkeypatch.setattr(tool, "LIMIT", 10_000)
@@ -217,7 +219,15 @@ def test_the_command_writes_the_learning_curve(tmp_path: Path, monkeypatch: pyte
         path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    tiny: dict[str, Any] = {
+        "width": 8,
+        "max_width": 16,
+        "latent": 8,
+        "batch": 8,
+        "size": 16,
+        "threads": 1,
+        "precision": "fp32",
+    }
     run = leafwing.train(tmp_path / "pictures", "dcgan", out=tmp_path / "run", images=16, **tiny)
     out = tmp_path / "out"
     words = ["--labels", "2,4", "--draws", "2", "--steps", "2", "--out", str(out)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import planted_critics as planted
@@ -16,6 +17,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 import leafwing
 from leafwing import cli
+from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.laboratory.critics import critic_of, untrained
@@ -23,7 +25,7 @@ from leafwing.laboratory.filters import filters, guided_gradient
 
 pytestmark = pytest.mark.machine
 
-GREY = DataSpec(2, 2, 1)
+GREY = DataSpec.images(2, 2, 1)
 
 
 class ByHand(nn.Module):
@@ -34,9 +36,9 @@ class ByHand(nn.Module):
         self.first, self.second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
         with torch.no_grad():
             self.first.weight.fill_(1.0)
-            self.first.bias.copy_(torch.tensor([0.0, 0.1]))
+            self.first.bias = nn.Parameter(torch.tensor([0.0, 0.1]))
             self.second.weight.copy_(torch.tensor([2.0, -3.0]).view(1, 2, 1, 1))
-            self.second.bias.fill_(10.0)
+            self.second.bias = nn.Parameter(torch.tensor([10.0]))
         self.module = {"relu": nn.ReLU(inplace=True), "leaky": nn.LeakyReLU(0.2, inplace=True)}.get(rectifier)
 
     def rectify(self, x: Tensor) -> Tensor:
@@ -73,13 +75,13 @@ class Normed(nn.Module):
         return self.out(self.body(x)).flatten()
 
 
-def normed_model() -> tuple[leafwing.Model, planted.Dataset]:
+def normed_model() -> tuple[leafwing.Model, Dataset]:
     torch.manual_seed(0)
     net = Normed().train()
     for _ in range(20):
         net(torch.randn(16, 3, 16, 16))
     noise = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 3), dtype=np.uint8)
-    return planted.model(net, DataSpec(16, 16, 3)), planted.data(noise)
+    return planted.model(net, DataSpec.images(16, 16)), planted.data(noise)
 
 
 def test_the_untrained_critic_has_new_normalised_weights_and_the_critic_is_unchanged() -> None:
@@ -110,7 +112,7 @@ def test_the_untrained_critic_has_new_normalised_weights_and_the_critic_is_uncha
 def test_transposed_convolutions_of_the_critic_are_left_out() -> None:
     down, up = nn.Conv2d(3, 4, 4, 2, 1), nn.ConvTranspose2d(4, 3, 4, 2, 1)
     net = nn.Sequential(down, nn.ReLU(), up, nn.Flatten(), nn.Linear(768, 1), nn.Flatten(0))
-    assert critic_of(planted.model(net, DataSpec(16, 16, 3))).layers == [down]
+    assert critic_of(planted.model(net, DataSpec.images(16, 16))).layers == [down]
 
 
 def test_figures_and_sheet_are_reproducible() -> None:
@@ -134,7 +136,7 @@ class Bright(nn.Module):
         self.look = nn.Conv2d(3, 1, 1)
         with torch.no_grad():
             self.look.weight.copy_(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
-            self.look.bias.fill_(-0.5)
+            self.look.bias = nn.Parameter(torch.tensor([-0.5]))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.look(x)).mean((1, 2, 3))
@@ -145,7 +147,7 @@ def test_a_critic_that_responds_only_to_the_object_has_its_gradient_in_the_box()
 
     pictures, scenes = sprites.pictures(400, 32)
     red = pictures[(scenes.colour == 0) & (scenes.background == 0)]  # on black
-    finding = filters(planted.model(Bright(), DataSpec(32, 32, 3)), held_out=planted.data(red, source="sprites"))
+    finding = filters(planted.model(Bright(), DataSpec.images(32, 32)), held_out=planted.data(red, source="sprites"))
     assert finding.figures["trained"] == {"inside": 1.0, "tenth": 1.0, "silent": 0}
     assert 0 < finding.figures["box"] < 0.5
     assert finding.figures["field"] == 1 / 32**2
@@ -159,12 +161,12 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="--seed -1"):
         filters(model, held_out=pictures, seed=-1)
     with pytest.raises(LeafwingError, match="points"):
-        filters(planted.model(nn.Linear(2, 1), DataSpec(0, 0, 2)), held_out=pictures)
-    with pytest.raises(LeafwingError, match="no critic that scores single samples"):
-        filters(planted.model(Normed(), DataSpec(16, 16, 3), judges=False), held_out=pictures)
+        filters(planted.model(nn.Linear(2, 1), DataSpec.vectors(2)), held_out=pictures)
+    with pytest.raises(LeafwingError, match="filters needs a critic that scores single samples, and this run has none"):
+        filters(planted.model(Normed(), DataSpec.images(16, 16), judges=False), held_out=pictures)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 1), nn.Flatten(0))
     with pytest.raises(LeafwingError, match="0 convolutions"):
-        filters(planted.model(flat, DataSpec(16, 16, 3)), held_out=pictures)
+        filters(planted.model(flat, DataSpec.images(16, 16)), held_out=pictures)
 
 
 def test_the_command_writes_the_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +175,15 @@ def test_the_command_writes_the_sheet(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "pictures").mkdir()
     for i in range(12):
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
-    tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    tiny: dict[str, Any] = {
+        "width": 8,
+        "max_width": 16,
+        "latent": 8,
+        "batch": 8,
+        "size": 16,
+        "threads": 1,
+        "precision": "fp32",
+    }
     run = leafwing.train(tmp_path / "pictures", "sngan", out=tmp_path / "run", images=16, **tiny)
     out = tmp_path / "out"
     assert cli.run(["explore", str(run.folder), "filters", "--maps", "3", "--out", str(out)]) == 0

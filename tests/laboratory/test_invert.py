@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from linear_world import dataset, pixels, shuffle, train_run, world
+from linear_world import dataset, generate, pixels, shuffle, train_run, world
 from torch import Tensor
 
-from leafwing import cli, laboratory
+from leafwing import cli
 from leafwing.errors import LeafwingError
-from leafwing.game import Abilities, DataSpec, Game
+from leafwing.game import Abilities, DataSpec, Game, Output
 from leafwing.laboratory.fitting import Box, fit, load_targets
 from leafwing.laboratory.invert import invert
 from leafwing.model import Model
@@ -45,7 +45,7 @@ def test_lbfgs_finds_the_minimum_of_a_narrow_valley_in_fewer_steps_than_adam() -
 
 
 @pytest.mark.parametrize("method", ["adam", "lbfgs"])
-def test_the_result_for_an_image_does_not_depend_on_others(method: str) -> None:
+def test_the_result_for_an_image_does_not_depend_on_others(method: Literal["adam", "lbfgs"]) -> None:
     starts = torch.randn(70, 6, generator=torch.Generator().manual_seed(0))
     targets, reports = torch.arange(70), []
     together, _ = fit(
@@ -113,7 +113,15 @@ def test_images_are_inverted_with_their_class() -> None:
     with_own = invert(model, held_out=data, features=pixels(), pictures="0:4", starts=1, steps=40, method="lbfgs")
     assert max(with_own.figures["errors"]["lbfgs"]) < 1e-3
     with_other = invert(
-        model, held_out=data, features=pixels(), pictures="0:4", starts=1, steps=40, method="lbfgs", label="dim", weight=0
+        model,
+        held_out=data,
+        features=pixels(),
+        conditions={"label": "dim"},
+        pictures="0:4",
+        starts=1,
+        steps=40,
+        method="lbfgs",
+        weight=0,
     )
     # The latent must add the brightness that the class does not.
     assert with_other.figures["length"]["lbfgs"] > with_own.figures["length"]["lbfgs"]
@@ -138,10 +146,10 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     data, space = dataset(plain, plain.sample(3)), pixels()
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
     for message, options in [
-        ("no labels", {"label": "dim"}),
+        ("does not generate its image from 'label'", {"conditions": {"label": "dim"}}),
         ("--pictures 3: there are 3 images, 0 to 2", {"pictures": "3"}),
         ("--pictures 'x'", {"pictures": "x"}),
-        ("--method hybrid: .*no encoder", {"method": "hybrid"}),
+        ("--method hybrid needs an encoder, and this run has none", {"method": "hybrid"}),
         ("--starts 0", {"starts": 0}),
         ("--steps -3", {"steps": -3}),
         ("--weight -1", {"weight": -1}),
@@ -155,26 +163,23 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="--label dim"):
         invert(conditional, held_out=data, features=space)
     with pytest.raises(LeafwingError, match="no class 'bleak'"):
-        invert(conditional, held_out=data, features=space, label="bleak")
+        invert(conditional, held_out=data, features=space, conditions={"label": "bleak"})
 
 
 def test_real_images_keep_their_attributes() -> None:
-    names = ("smiling", "old")
-    abilities = Abilities(priors.by_name("normal", 9), lambda nets, z, attributes: nets.G(z), ("attributes",))
-    model = Model(Game({"G": world().game.players["G"]}, [], abilities), DataSpec(16, 16, 3, attributes=names))
+    output = Output("image", generate, ("attributes",), priors.by_name("normal", 9))
+    spec = DataSpec.images(16, 16, attributes=("smiling", "old"))
+    model = Model(Game({"G": world().game.players["G"]}, [], Abilities([output])), spec)
     attributes = np.array([[0, 1], [1, 0], [1, 1], [0, 0]], np.uint8)
-    data = replace(dataset(model, model.sample(4)), attributes=attributes)
-    targets = load_targets(model, data, "0:2,3", None)
+    data = dataset(model, model.sample(4))
+    data = replace(data, columns={**data.columns, "attributes": attributes})
+    targets = load_targets(model, data, "0:2,3")
     assert targets.names == ["0", "1", "3"]
-    assert torch.equal(targets.conditions[0], shuffle(data, torch.from_numpy(attributes).float())[[0, 1, 3]])
-
-
-@pytest.mark.parametrize("tool", ["invert", "complete", "edit"])
-def test_points_are_refused(tool: str) -> None:
-    model = Model(Game({}, [], Abilities(priors.by_name("normal", 2), lambda nets, z, label: z)), DataSpec(0, 0, 2))
-    inputs = {name: None for name in inspect.signature(laboratory.tool(tool)).parameters if name in laboratory.INPUTS}
-    with pytest.raises(LeafwingError, match="points"):
-        laboratory.tool(tool)(model, **inputs)
+    expected = shuffle(data, torch.from_numpy(attributes).float())[[0, 1, 3]]
+    assert torch.equal(targets.conditions["attributes"], expected)
+    expected[:, 1] = 1
+    changed = load_targets(model, data, "0:2,3", {"attributes": {"old": "yes"}})
+    assert torch.equal(changed.conditions["attributes"], expected)
 
 
 def test_a_run_is_inverted_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

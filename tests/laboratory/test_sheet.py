@@ -44,7 +44,7 @@ def test_8_bit_pixels_are_not_changed() -> None:
 def test_an_animation_loops() -> None:
     frames = animation([torch.full((1, 3, 8, 8), level) for level in (-1.0, 0.0, 1.0)])
     with Image.open(io.BytesIO(webp(frames, 1.0))) as image:
-        assert image.n_frames == 3
+        assert getattr(image, "n_frames", 1) == 3
         assert image.info["loop"] == 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,15 @@ from torch import Tensor, nn
 
 import leafwing
 from leafwing import cli
+from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.game import DataSpec
+from leafwing.game import Batch, Clock, DataSpec, Nets
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sift import sift
 from leafwing.metrics import own
 
 NAMES = ("top", "middle", "bottom")
-SPEC = DataSpec(12, 12, 1, NAMES, ("image", "label"))
+SPEC = DataSpec.images(12, 12, 1, labels=NAMES)
 WRONG, DULL = -0.524, 0.0  # quantiles 0.3 and 0.5 of N(0, 1)
 
 
@@ -35,13 +35,14 @@ def painted(classes: Tensor, bright: Tensor, generator: torch.Generator) -> Tens
     return (light + noise + rows * bright.view(-1, 1, 1, 1)).clamp(-1, 1)
 
 
-def generate(nets: Any, z: Tensor, label: Tensor) -> Tensor:
+def generate(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
     """The requested class, or the next one if the first component of a latent is small; dull if the second is."""
+    z, label = inputs.latent, inputs.label
     classes = torch.where(z[:, 0] < WRONG, (label + 1) % 3, label)
     return painted(classes, torch.where(z[:, 1] < DULL, 0.25, 0.45), torch.Generator().manual_seed(len(z)))
 
 
-def data(n: int = 300, seed: int = 0) -> planted.Dataset:
+def data(n: int = 300, seed: int = 0) -> Dataset:
     classes = torch.arange(n) % 3
     pictures = painted(classes, torch.full((n,), 0.45), torch.Generator().manual_seed(seed))
     array = pictures.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
@@ -115,7 +116,10 @@ def test_the_critic_keeps_samples_with_high_scores_and_both_keep_what_both_accep
 
 
 def test_if_all_samples_are_rejected_accuracy_does_not_change() -> None:
-    wrong = planted.model(Brightness(), SPEC, lambda nets, z, label: generate(nets, z - 100, label), ("label",))
+    def generate_wrong(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
+        return generate(nets, Batch(inputs, latent=inputs.latent - 100), clock)
+
+    wrong = planted.model(Brightness(), SPEC, generate_wrong, ("label",))
     finding = sift(wrong, data=data(), held_out=data(), reader=READER, by="classifier", **OPTIONS)
     assert finding.figures["kept"]["all"] == 0
     assert finding.figures["right"] == {"made": 0.0, "kept": None}
@@ -155,19 +159,21 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 
 def test_runs_and_data_that_cannot_be_sifted_are_refused() -> None:
     real = data()
-    plain = planted.model(Brightness(), SPEC, lambda nets, z, label: z)
-    with pytest.raises(LeafwingError, match="lacks the ability `label`"):
+    plain = planted.model(Brightness(), SPEC)
+    with pytest.raises(LeafwingError, match="sift needs samples of a given class, and this run is not class-conditional"):
         sift(plain, data=real, held_out=real)
     with pytest.raises(LeafwingError, match=r"no classifier.*--by critic"):
         sift(model(), data=real, held_out=real)
-    with pytest.raises(LeafwingError, match=r"no critic of single samples: .*--by classifier"):
+    with pytest.raises(LeafwingError, match=r"--by both needs a critic that .*, and this run has none: use --by classifier"):
         sift(model(judges=False), data=real, held_out=real, reader=READER)
-    other = replace(real, spec=replace(SPEC, labels=("a", "b", "c")))
+    other = planted.with_classes(real, ("a", "b", "c"))
     with pytest.raises(LeafwingError, match="are not those of this run: top, middle, bottom"):
         sift(model(), data=other, held_out=other, reader=READER, **OPTIONS)
-    bare = replace(real, labels=None)
+    bare = planted.without_labels(real)
     with pytest.raises(LeafwingError, match="has no labels"):
         sift(model(), data=bare, held_out=bare, reader=READER, **OPTIONS)
+    with pytest.raises(LeafwingError, match="samples of all classes, so no label can be set"):
+        sift(model(), data=real, held_out=real, reader=READER, conditions={"label": "top"}, **OPTIONS)
 
 
 def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +184,15 @@ def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest
         path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    tiny = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+    tiny: dict[str, Any] = {
+        "width": 8,
+        "max_width": 16,
+        "latent": 8,
+        "batch": 8,
+        "size": 16,
+        "threads": 1,
+        "precision": "fp32",
+    }
     run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **tiny)
     words = ["--shots", "2", "--repeats", "2", "--samples", "6", "--by", "critic"]
     out = tmp_path / "out"

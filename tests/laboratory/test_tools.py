@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from handmade import FEATURES, LATENT, READER, Painter, painter
+from handmade import FEATURES, LATENT, READER, Painter, find_boxes, painter
 from torch import Tensor
 
 from leafwing.data import Dataset, load
@@ -23,7 +23,7 @@ from leafwing.laboratory.mix import mix
 from leafwing.laboratory.truncate import parse_psi, truncate
 from leafwing.metrics.features import load_features
 from leafwing.model import Model
-from tiny import ATTRIBUTES, PICTURES, POINTS, build
+from tiny import ATTRIBUTES, PICTURES, build
 
 pytestmark = pytest.mark.machine
 
@@ -114,7 +114,7 @@ def test_dropping_the_maps_of_an_object_removes_only_the_object() -> None:
 
 def test_hand_drawn_boxes(tmp_path: Path) -> None:
     model = painter()
-    boxes = {i: box.tolist() for i, box in enumerate(READER.box(model.sample(90)))}
+    boxes = {i: box.tolist() for i, box in enumerate(find_boxes(model.sample(90)))}
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(boxes))
     finding = dropout(model, reader=None, boxes=path)
@@ -149,13 +149,14 @@ def test_pixels_inside_a_box() -> None:
 
 
 def test_mixing_parts_of_the_latent() -> None:
-    model = Model(build("infogan", DataSpec(16, 16, 3)), DataSpec(16, 16, 3))
+    spec = DataSpec.images(16, 16)
+    model = Model(build("infogan", spec), spec)
     finding = mix(model, features=FEATURES, n=8)
     assert finding.figures["across"] == next(iter(model.codes))
     assert finding.figures["rows_share"] + finding.figures["columns_share"] + finding.figures["rest"] == pytest.approx(1)
     with pytest.raises(LeafwingError, match="--across"):
         mix(model, features=FEATURES, across="label")
-    with pytest.raises(LeafwingError, match="nothing to mix"):
+    with pytest.raises(LeafwingError, match="mix needs conditions, or latents with named parts, and this run has neither"):
         mix(painter(), features=FEATURES)
 
 
@@ -219,13 +220,3 @@ def test_samples_of_shorter_latents_are_closer_together(real: Dataset) -> None:
 def test_an_invalid_psi_is_refused(text: str) -> None:
     with pytest.raises(LeafwingError, match="--psi"):
         parse_psi(text)
-
-
-def test_points_are_refused() -> None:
-    model = Model(build("gan", POINTS), POINTS)
-    for tool, inputs in (
-        (interpolate, {"features": FEATURES}), (arithmetic, {"reader": None}), (dropout, {"reader": None}),
-        (mix, {"features": FEATURES}), (directions, {"features": FEATURES, "reader": None}),
-    ):  # fmt: skip
-        with pytest.raises(LeafwingError, match="points"):
-            tool(model, **inputs)  # type: ignore[operator]

@@ -16,10 +16,10 @@ from leafwing.parts.penalties import (
     clip_weights,
     feature_matching,
     gradient_penalty,
+    input_gradient,
     pull_away,
     r1,
     r2,
-    slope,
 )
 
 pytestmark = pytest.mark.machine
@@ -81,11 +81,11 @@ def test_gamma_may_follow_the_clock(term: Callable[..., object]) -> None:
     assert loss(round_of(critic_of(linear(1.0)), clock=Clock(20, 100))).item() == pytest.approx(1.0, rel=1e-5)
 
 
-def test_slope_is_the_flattened_gradient_of_each_score() -> None:
+def test_the_input_gradient_is_the_flattened_gradient_of_each_score() -> None:
     x = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    slopes = slope(x.square().sum((1, 2, 3)), x)
-    assert slopes.shape == (4, 48)
-    assert torch.allclose(slopes, 2 * x.flatten(1))
+    gradients = input_gradient(x.square().sum((1, 2, 3)), x)
+    assert gradients.shape == (4, 48)
+    assert torch.allclose(gradients, 2 * x.flatten(1))
 
 
 @pytest.mark.parametrize("term", [gradient_penalty(10.0), r1(1.0), r2(1.0)], ids=lambda term: term.name)

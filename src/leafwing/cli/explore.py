@@ -16,11 +16,24 @@ from leafwing.progress import ConsoleReporter
 from leafwing.recipes import descriptions
 from leafwing.settings import all_settings
 
-COMPARISON = Group("Comparison of images", sort_key=3)
+CONDITIONS, COMPARISON = (Group(name, sort_key=key) for name, key in (("Conditions", 2), ("Comparison of images", 3)))
 TOOL_TABLE = "\n".join(["| Tool | Purpose |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in TOOLS.items())])
 
 COMMON: dict[str, tuple[Any, Any]] = {
     "checkpoint": (Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)], "last"),
+    "label": (
+        Annotated[str | None, option("Class of all samples, by name or index: short for --set label=CLASS.", CONDITIONS)],
+        None,
+    ),
+    "set": (
+        Annotated[
+            list[str] | None,
+            option(
+                "Set a condition of all samples: smiling=1, caption='a red star', box=.2,.2,.5,.5. Repeatable.", CONDITIONS
+            ),
+        ],
+        None,
+    ),
     "data": (Annotated[str | None, option("Real images to use instead of the run's data set.", FOLDER)], None),
     "features": (
         Annotated[
@@ -71,6 +84,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     ]
     title = f"Analyse a run: what has it learnt?\n\n{TOOL_TABLE}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
     if name is not None:
+        from leafwing.laboratory.needs import needs_of  # imports torch, as the tool does
+
         function = tool(name)
         group = Group(f"Options of {name}", sort_key=1)
         doc = inspect.getdoc(function) or ""
@@ -79,7 +94,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
             if parameter_name not in INPUTS:
                 about = Parameter(help=helps.get(parameter_name, ""), group=group)
                 signature.append(parameter.replace(kind=keyword, annotation=Annotated[hints[parameter_name], about]))
-        title = doc.partition("\n\nArgs:")[0]
+        needs = "; ".join(need.what for need in needs_of(function))
+        title = doc.partition("\n\nArgs:")[0] + f"\n\nNeeds: {needs}."
     for common, (kind, default) in COMMON.items():
         signature.append(inspect.Parameter(common, keyword, default=default, annotation=kind))
     set_signature(explore, signature)
@@ -89,8 +105,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
 
 def _explore(run: str, name: str, options: dict[str, Any]) -> int:
     tool(name)  # refuses an unknown tool before torch is imported
-    json = options.pop("json", False)
-    exploration = run_tool(run, name, progress=ConsoleReporter(), **options)
+    json, settings = options.pop("json", False), options.pop("set", None) or ()
+    exploration = run_tool(run, name, conditions=settings, progress=ConsoleReporter(), **options)
     files = [str(path) for path in exploration.files]
     if json:
         print(as_json({**exploration.document, "written": files}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -48,6 +48,8 @@ def explore(
     checkpoint: int | str | None = None,
     data: str | Path | None = None,
     features: str = "own",
+    label: str | int | None = None,
+    conditions: Sequence[str] | Mapping[str, Any] = (),
     out: str | Path | None = None,
     device: str = "cpu",
     trust: bool = False,
@@ -63,6 +65,9 @@ def explore(
         checkpoint: images shown, `last` (None) or `best`.
         data: real images to use instead of the run's data set, read with the run's size and channels.
         features: feature network in which images are compared; a key of `leafwing.metrics.features.FEATURES`.
+        label: class of all samples, by name or index: short for `conditions={"label": ...}`.
+        conditions: conditions of all samples by name, attributes by their own names: `{"smiling": 1, "caption": "a red star"}`, or
+            texts such as `smiling=1`. What is not specified follows the samples, or the real images that a tool works on.
         out: a folder, which must not exist. None: under the run's `explore` folder, named after the checkpoint, the tool and the
             options; files of an earlier call with the same arguments are overwritten, with the same content.
         device: auto, cpu, cuda or mps.
@@ -72,13 +77,15 @@ def explore(
         **options: options of the tool.
 
     Raises:
-        LeafwingError: invalid input, or the run lacks an ability that the tool requires; nothing was written.
+        LeafwingError: invalid input, or the run lacks something that the tool needs; nothing was written.
     """
     import torch
 
     from leafwing import laboratory
+    from leafwing.conditions import parse_settings
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.laboratory.finding import plain
+    from leafwing.laboratory.needs import check_needs
     from leafwing.metrics.features import FEATURES
     from leafwing.model import Model
 
@@ -100,8 +107,13 @@ def explore(
     model = Model.load(
         opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, say=progress.say
     )
+    check_needs(function, model)
     resolved = {name: options.get(name, parameters[name].default) for name in names}
-    inputs = Inputs(opened, model, data, features, progress)
+    named = dict(conditions) if isinstance(conditions, Mapping) else parse_settings(conditions, model.output, model.spec)
+    if label is not None and str(named.get("label", label)) != str(label):
+        raise LeafwingError(f"label is given twice, as {named['label']} and as {label}")
+    inputs = Inputs(opened, model, data, features, named | ({} if label is None else {"label": label}), progress)
+    model.conditions(1, **inputs.conditions)  # raises for an invalid value
 
     def arguments(function: Callable[..., Any]) -> dict[str, Any]:
         """The arguments of a function after the model: options, and inputs, which are loaded here."""
@@ -111,7 +123,7 @@ def explore(
     if check := laboratory.option_check(tool):
         check(model, **arguments(check))
     finding = function(model, **arguments(function))
-    settings = resolved | {"data": data, "features": features}
+    settings = resolved | {"data": data, "features": features, "label": label, "conditions": named}
     target = (
         Path(out)
         if out is not None
@@ -122,9 +134,7 @@ def explore(
         "run": opened.name,
         "images": model.images,
         "weights_hash": files.digest(opened.weights()[model.images or 0])[:16],
-        "options": {
-            name: value if isinstance(value, int | float | str | None) else str(value) for name, value in settings.items()
-        },
+        "options": plain_options(settings),
         "figures": plain(finding.figures),
         "words": list(finding.words),
     }
@@ -139,11 +149,32 @@ def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> N
             raise LeafwingError(f"--{name} {value}: choose from {', '.join(get_args(hints[name]))}")
 
 
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as plain JSON; paths and other objects as text."""
+    return {
+        name: plain_options(value)
+        if isinstance(value, Mapping)
+        else value
+        if isinstance(value, int | float | str | None)
+        else str(value)
+        for name, value in options.items()
+    }
+
+
 class Inputs:
     """The inputs of tools besides the model; each is read, trained or loaded on first use. See `leafwing.laboratory.INPUTS`."""
 
-    def __init__(self, run: Run, model: Model, source: str | Path | None, feature_space: str, progress: Reporter) -> None:
+    def __init__(
+        self,
+        run: Run,
+        model: Model,
+        source: str | Path | None,
+        feature_space: str,
+        settings: Mapping[str, Any],
+        progress: Reporter,
+    ) -> None:
         self.run, self.model, self.source, self.feature_space, self.progress = run, model, source, feature_space, progress
+        self.settings = settings
 
     @cached_property
     def _real_data(self) -> RealData:
@@ -158,6 +189,12 @@ class Inputs:
     @cached_property
     def held_out(self) -> Dataset:
         return self._real_data.real
+
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        from leafwing.conditions import from_settings
+
+        return from_settings(self.model.output, self.model.spec, self.settings)
 
     @cached_property
     def features(self) -> Features:
@@ -202,6 +239,8 @@ def folder_name(images: int, tool: str, function: Callable[..., Finding], settin
     defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()} | {
         "data": None,
         "features": "own",
+        "label": None,
+        "conditions": {},
     }
     changed = {name: str(value) for name, value in settings.items() if value != defaults[name] and name != "seed"}
     digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]

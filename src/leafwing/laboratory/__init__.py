@@ -1,8 +1,8 @@
 """The laboratory: tools that show what a trained GAN has learnt.
 
-One file per tool; each is a pure function from a `Model` and further parameters to a `Finding`, and writes no files. The parameters in
-`INPUTS` are supplied by `leafwing explore`; all others are user options. A tool that needs real images has a function `check` beside
-it, which `leafwing explore` calls before it reads them.
+One file per tool; each is a pure function from a `Model` and further parameters to a `Finding`, and writes no files. It declares what
+it needs of a run, such as latents or a critic; see `needs`. The parameters in `INPUTS` are supplied by `leafwing explore`; all others
+are user options. A tool that needs real images has a function `check` beside it, which `leafwing explore` calls before it reads them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ INPUTS = {
     "data": "a Dataset: the training data of the run, or --data",
     "held_out": "a Dataset: the held-out data, or --data; the training data if there is neither",
     "features": "a Features: the feature space in which images are compared",
+    "conditions": "the conditions that the user set, by field",
     "reader": "a Reader, i.e. an attribute classifier, or None if there is none for these images",
     "report_progress": "progress callback",
 }

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import fix_conditions, parse_numbers, require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, parse_numbers
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import BLOCK, Model
@@ -28,17 +29,18 @@ TURN_ROWS, TURN_STEPS = 6, 7
 """Number of samples to which the turn vector is added, and images of each."""
 
 
+@needs(IMAGES, LATENTS)
 def arithmetic(
     model: Model,
     *,
     reader: Reader | None,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     a: str | None = None,
     b: str | None = None,
     c: str | None = None,
     average: int = 3,
     trials: int = 200,
-    label: str | None = None,
     seed: int = 0,
 ) -> Finding:
     """Compute A - B + C: does red square - red circle + blue circle give a blue square?
@@ -46,13 +48,13 @@ def arithmetic(
     Args:
         model: a model of images.
         reader: attribute classifier of samples; required for concepts in words and for the figures.
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         a: a concept: sample numbers as in `leafwing sample` (3,5,8), or words: shape=star,colour=red.
         b: the concept to subtract.
         c: the concept to add. Default: an example chosen automatically.
         average: number of latents averaged for a concept in words.
         trials: number of random sums evaluated for the numbers.
-        label: class of all samples, for a run with labels.
         seed: random seed of the samples, trials and noise.
 
     Returns:
@@ -62,9 +64,8 @@ def arithmetic(
         recognised. None without an attribute classifier for two properties.
 
     Raises:
-        LeafwingError: a run that generates points, or a concept that is unknown or shown by too few samples.
+        LeafwingError: a concept that is unknown or shown by too few samples.
     """
-    require_images(model)
     concepts = [text for text in (a, b, c) if text is not None]
     if len(concepts) not in (0, 3):
         raise LeafwingError("arithmetic requires all of --a, --b and --c, or none of them")
@@ -75,7 +76,7 @@ def arithmetic(
             "this run has no attribute classifier, because its images have no labels: give --a, --b and --c as sample numbers, "
             "such as --a 3,5,8"
         )
-    pool = _Pool(model, reader, average, fix_conditions(model, label), seed, report_progress)
+    pool = _Pool(model, reader, average, fix_conditions(model, conditions), seed, report_progress)
     figures: dict[str, object] = {"average": average, "reader": reader.name if reader else None}
     success = pool.success_rates(trials) if reader and len(reader.words) > 1 else None
     figures |= success or dict.fromkeys(("trials", "right", "chance", "pixels", "moved", "kept", "sure"))

@@ -24,12 +24,12 @@ from leafwing.laboratory.fitting import (
     best_of_each,
     critic_scores,
     fit,
-    generate,
     load_targets,
     starting_points,
 )
-from leafwing.laboratory.latents import parse_numbers, require_images
-from leafwing.laboratory.options import check_label, require_counts, require_weights
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, parse_numbers
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model
 from leafwing.pixels import to_floats
@@ -43,14 +43,15 @@ COLUMNS, CHUNK = 12, 1_024
 """Maximum number of images on the grid, and number of training images compared at a time."""
 
 
+@needs(IMAGES, LATENTS)
 def complete(
     model: Model,
     *,
     data: Dataset,
     held_out: Dataset,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     pictures: str = "0:16",
-    label: str | None = None,
     mask: Mask | Path = "centre",
     starts: int = 4,
     steps: int = 300,
@@ -67,9 +68,9 @@ def complete(
         model: a model of images.
         data: training images, searched for the nearest one.
         held_out: real images.
+        conditions: what all images are, by field: {"label": 3}; the rest is theirs in the data.
         report_progress: progress callback.
         pictures: indices of real images in the order shuffled with seed 0, such as 3,5,8 or 0:10.
-        label: class of the images, for a run with labels; default: their label in the data.
         mask: missing region: random (80% of the pixels), centre (a quarter), left (a half), grid (all but every 4th pixel of every
             4th row); or a PNG file, white where the image is known.
         starts: number of searches per image, started from the best of 100 random samples; the best result is used.
@@ -83,19 +84,19 @@ def complete(
         images), flat (the mean known colour); `errors`: per image; `missing`: missing fraction. Array `latents`.
 
     Raises:
-        LeafwingError: a run that generates points, no such images, a mask of another size, or an option out of range.
+        LeafwingError: no such images, a mask of another size, or an option out of range.
     """
-    check(model, pictures=pictures, label=label, mask=mask, starts=starts, steps=steps, prior=prior, seed=seed)
+    check(model, pictures=pictures, mask=mask, starts=starts, steps=steps, prior=prior, seed=seed)
     known = _mask(mask, model, seed).to(model.device)
-    targets = load_targets(model, held_out, pictures, label)
+    targets = load_targets(model, held_out, pictures, conditions)
     n, images = len(targets.names), targets.images
     has_critic = prior > 0 and model.can("judge")
 
     def loss(latents: Tensor, indices: Tensor) -> Tensor:
-        conditions = [condition[indices] for condition in targets.conditions]
-        samples = model.render(latents, *conditions)
+        inputs: Conditions = targets.conditions.rows(indices)
+        samples = model.render(latents, **inputs)
         losses = ((samples - images[indices]) * known).abs().flatten(1).sum(1)
-        return losses + prior * F.softplus(-critic_scores(model, samples, conditions)) if has_critic else losses
+        return losses + prior * F.softplus(-critic_scores(model, samples, inputs)) if has_critic else losses
 
     random = starting_points(model, loss, n, starts, seed)
     indices = torch.arange(n, device=model.device).repeat_interleave(starts)
@@ -154,7 +155,6 @@ def check(
     model: Model,
     *,
     pictures: str,
-    label: str | None,
     mask: Mask | Path,
     starts: int,
     steps: int,
@@ -162,10 +162,8 @@ def check(
     seed: int,
 ) -> None:
     """Raises LeafwingError for invalid options."""
-    require_images(model)
     require_counts(starts=starts, steps=steps)
     require_weights(prior=prior)
-    check_label(model, label)
     parse_numbers("pictures", pictures)
     _mask(mask, model, seed)
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from leafwing.errors import LeafwingError
-from leafwing.game import Nets
+from leafwing.game import Batch, Nets
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, repeat
 from leafwing.laboratory.layers import CONVOLUTIONS, record_outputs, require_convolutions
 from leafwing.model import Model, eval_mode
 
@@ -28,8 +28,8 @@ class Critic:
 
     Args:
         nets: the networks.
-        judge: nets, images and conditions -> scores.
-        conditions: one row of each condition: always those of class 0, so that no label leaks.
+        judge: nets, images and conditions -> scores; see `Abilities.judge`.
+        conditions: one row: all images have the same conditions, so that no label leaks.
         layers: the convolutions with spatial output, first to last, without transposed ones.
         taps: for each, the last normalisation or activation directly after it, or the convolution itself.
         shape: shape of an image.
@@ -37,8 +37,8 @@ class Critic:
     """
 
     nets: Nets
-    judge: Callable[..., Tensor]
-    conditions: Sequence[Tensor]
+    judge: Callable[[Nets, Tensor, Batch], Tensor]
+    conditions: Batch
     layers: Sequence[nn.Conv2d]
     taps: Sequence[nn.Module]
     shape: tuple[int, ...]
@@ -46,8 +46,7 @@ class Critic:
 
     def score(self, images: Tensor) -> Tensor:
         """Scores (n,) of images (n, channels, height, width) in one pass, in the networks' current mode."""
-        conditions = [row.expand(len(images), *row.shape[1:]) for row in self.conditions]
-        return self.judge(self.nets, images.to(self.device), *(conditions or (None,)))
+        return self.judge(self.nets, images.to(self.device), repeat(self.conditions, len(images)))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The outputs of `taps` for images, from one pass."""
@@ -56,20 +55,19 @@ class Critic:
             return list(outputs)
 
 
-def critic_of(model: Model) -> Critic:
-    """The critic of a model.
+def critic_of(model: Model, conditions: Conditions = NO_CONDITIONS) -> Critic:
+    """The critic of a model that has one.
+
+    Args:
+        model: the model.
+        conditions: specified conditions of all images; the others are those of the first sample.
 
     Raises:
-        LeafwingError: there is no critic that scores single samples, or it has no convolutions.
+        LeafwingError: it has no convolutions.
     """
     judge = model.game.abilities.judge
-    if judge is None:
-        raise LeafwingError(
-            "this game has no critic that scores single samples, which this tool requires: see `leafwing recipes` for other recipes"
-        )
-    return _trace(
-        model.game.sampling_nets, judge, model.conditions(1, 0 if model.labels else None), model.spec.shape, model.device
-    )
+    assert judge is not None, "tools declare that they need a critic"
+    return _trace(model.game.sampling_nets, judge, model.conditions(1, **conditions), model.spec.shape, model.device)
 
 
 def untrained(critic: Critic, images: Tensor, seed: int) -> Critic:
@@ -151,7 +149,11 @@ def _parametrisations(layer: nn.Module) -> dict[str, nn.Module]:
 
 
 def _trace(
-    nets: Nets, judge: Callable[..., Tensor], conditions: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
+    nets: Nets,
+    judge: Callable[[Nets, Tensor, Batch], Tensor],
+    conditions: Batch,
+    shape: tuple[int, ...],
+    device: torch.device,
 ) -> Critic:
     """A critic whose convolutions and taps are found by a forward pass."""
     calls: list[tuple[nn.Module, object, Tensor]] = []

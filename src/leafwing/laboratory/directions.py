@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import fix_conditions, require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
@@ -31,17 +32,18 @@ N_MEASURED = 64
 """Number of latents moved along each direction for the figures."""
 
 
+@needs(IMAGES, LATENTS)
 def directions(
     model: Model,
     *,
     features: Features,
     reader: Reader | None,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     by: Literal["weights", "activations"] = "weights",
     k: int = 5,
     reach: float = 3.0,
     samples: int = 4,
-    label: str | None = None,
     seed: int = 0,
 ) -> Finding:
     """Find directions in latent space and show what they change.
@@ -50,12 +52,12 @@ def directions(
         model: a model of images.
         features: the feature space in which change is measured.
         reader: attribute classifier that recognises which properties change; None if not available.
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         by: source of the directions: the first layer's weights, or the principal components of its activations.
         k: number of directions, strongest first.
         reach: maximum shift to both sides, in standard deviations of the prior.
         samples: samples (rows) per grid.
-        label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 
     Returns:
@@ -64,15 +66,14 @@ def directions(
         fraction of samples for which the attribute classifier's output differs between both ends; None without one.
 
     Raises:
-        LeafwingError: a run that generates points, or an option out of range.
+        LeafwingError: an option out of range.
     """
-    require_images(model)
     size = model.latents(1, seed).shape[1]
     if not 1 <= k <= size:
         raise LeafwingError(f"--k {k}: must be from 1 to {size}, the dimension of this run's latents")
     if reach <= 0 or samples < 1:
         raise LeafwingError("--reach must be greater than 0 and --samples at least 1")
-    generate = fix_conditions(model, label)
+    generate = fix_conditions(model, conditions)
     weights = first_layer(model, generate, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
     deviation = float(model.latents(POOL, seed).std())

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import fix_conditions, load_latents, require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, load_latents
 from leafwing.laboratory.layers import find_convolutions, require_convolutions
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.model import Model
@@ -42,17 +43,18 @@ MIN_WEIGHT = 1e-3
 """Weights below this fraction of the largest one count as zero."""
 
 
+@needs(IMAGES, LATENTS)
 def dropout(
     model: Model,
     *,
     reader: Reader | None,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     boxes: Path | None = None,
     file: Path | None = None,
     n: int = 150,
     layer: int = 2,
     fill: Literal["zero", "median"] = "zero",
-    label: str | None = None,
     seed: int = 0,
 ) -> Finding:
     """Drop the feature maps that draw an object.
@@ -60,6 +62,7 @@ def dropout(
     Args:
         model: a model of images, with a convolutional generator.
         reader: attribute classifier that locates the object before and after (the sprites' oracle).
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
             pixels, or a list of boxes per sample. Default: the boxes found by the sprites' oracle in the first n samples.
@@ -67,7 +70,6 @@ def dropout(
         n: number of samples in which the sprites' oracle looks for boxes.
         layer: the convolution whose maps are dropped: 2 for the second-highest, as in the paper, 3 for the one below it.
         fill: value of dropped maps: zero, as in the paper, or their median in each sample, which preserves the background.
-        label: class of all samples, for a run with labels.
         seed: random seed of samples and selections.
 
     Returns:
@@ -79,11 +81,10 @@ def dropout(
         `maps_for_most`: the first of these numbers for which 70% of the objects vanish, and `changed_over_random_for_most`.
 
     Raises:
-        LeafwingError: a run that generates points, no convolutions, a box outside the image, or nothing that locates objects.
+        LeafwingError: no convolutions, a box outside the image, or nothing that locates objects.
     """
-    require_images(model)
     require_charts()
-    generate = fix_conditions(model, label)
+    generate = fix_conditions(model, conditions)
     layers = find_convolutions(model.game.sampling_nets, lambda: generate(model.latents(1, seed)))
     if layer < 2:
         raise LeafwingError(f"--layer {layer}: must be at least 2 (the second-highest convolution)")

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.fitting import Box, fit, generate
-from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.fitting import Box, fit
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.own import composite_on_white
-from leafwing.model import Labels, Model
+from leafwing.model import Model
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -33,14 +34,15 @@ DIRECTIONS, CELLS = 8, 8
 """Edge orientation bins from 0 to 180 degrees; cells along the longer side."""
 
 
+@needs(IMAGES, LATENTS)
 def edit(
     model: Model,
     *,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     paint: str = "",
     strokes: Path | None = None,
     sample: int = 0,
-    label: str | None = None,
     candidates: int = 8,
     steps: int = 150,
     edges: float = 0.2,
@@ -54,12 +56,12 @@ def edit(
 
     Args:
         model: a model of images.
+        conditions: what the sample should be, by field: {"label": 3}; the rest as in `leafwing sample`.
         report_progress: progress callback.
         paint: boxes separated by semicolons, each COLOUR,X,Y,WIDTH,HEIGHT in pixels from the upper left corner: "red,8,8,12,12". A
             colour is a name or #rrggbb.
         strokes: a PNG file of the run's image size; its opaque pixels are the strokes.
         sample: number of the sample to paint on, as in `leafwing sample`.
-        label: class of the sample, for a run with labels.
         candidates: number of searches.
         steps: optimisation steps per search.
         edges: weight of the edge loss.
@@ -72,25 +74,24 @@ def edit(
         Array `latents`: of the sample and of the candidates.
 
     Raises:
-        LeafwingError: a run that generates points, nothing painted, invalid boxes or strokes, or an option out of range.
+        LeafwingError: nothing painted, invalid boxes or strokes, or an option out of range.
     """
-    require_images(model)
     require_counts(candidates=candidates, steps=steps)
     require_weights(edges=edges, near=near)
     if not 0 <= sample < 1_000_000:
         raise LeafwingError(f"--sample {sample}: samples are numbered from 0 to 999999")
     colours, painted = _read_strokes(paint, strokes, model)
     origin = model.latents(sample + 1, seed)[sample:]
-    label_or_index: Labels = label if label is not None else (sample % len(model.labels) if model.labels else None)
-    conditions = [row.expand(candidates, *row.shape[1:]) for row in model.conditions(1, label_or_index)]
-    start = generate(model, origin, [row[:1] for row in conditions])
+    inputs = model.conditions(sample + 1, seed, **conditions).rows(slice(sample, None))
+    start = generate(model, origin, inputs)
     target = torch.where(painted > 0, colours, start)
     cells = F.adaptive_max_pool2d(painted[None, None], _grid_size(model))[0, 0]
     target_edges = _edges(target, model)
     edge_unit = _masked_mean(target_edges.square(), cells).clamp(min=1e-6)
 
     def loss(latents: Tensor, indices: Tensor) -> Tensor:
-        images = model.render(latents, *(condition[indices] for condition in conditions))
+        repeated: Conditions = repeat(inputs, len(latents))
+        images = model.render(latents, **repeated)
         losses = _masked_mean((images - target).square(), painted) + near * (latents - origin).square().mean(1)
         if not edges:
             return losses
@@ -105,7 +106,7 @@ def edit(
         loss, starts, indices, box, steps=steps, rate=RATE, report_progress=report_progress, what="editing"
     )
     order = losses.argsort(stable=True)
-    latents, images = latents[order], generate(model, latents[order], conditions)
+    latents, images = latents[order], generate(model, latents[order], repeat(inputs, candidates))
     before = float(_masked_mean((start - target).square(), painted))
     after = _masked_mean((images - target).square(), painted).tolist()
     outside = _masked_mean((images - start).square(), 1 - painted).tolist() if painted.min() == 0 else None

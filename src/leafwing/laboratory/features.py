@@ -28,7 +28,8 @@ from leafwing.laboratory.labelled import (
     parse_label_counts,
     split_labelled,
 )
-from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
+from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.sheet import require_charts
 from leafwing.model import Model, eval_mode
 from leafwing.pixels import images_to_tensor
@@ -51,11 +52,13 @@ METHODS = {
 BATCH, RATE, CHECK_EVERY, PATIENCE = 32, 3e-4, 25, 3
 
 
+@needs(IMAGES, CRITIC)
 def features(
     model: Model,
     *,
     data: Dataset,
     held_out: Dataset,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     labels: str = "10,100",
     draws: int = 5,
@@ -69,6 +72,7 @@ def features(
         model: a model of images, with a convolutional critic.
         data: labelled images to train on.
         held_out: labelled images to test on; if it is `data`, a part of it is split off.
+        conditions: the critic's conditions, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         labels: numbers of labels per class: 10,100.
         draws: number of random draws of the labels, for mean and standard deviation.
@@ -84,11 +88,11 @@ def features(
         was trained with labels. `tested`, `test`: number and origin of the test images.
 
     Raises:
-        LeafwingError: a run that generates points, no convolutional critic, too few labels, or too large features.
+        LeafwingError: no convolutional critic, too few labels, or too large features.
     """
-    check(model, labels=labels, draws=draws, test=test, steps=steps, seed=seed)
+    check(model, conditions=conditions, labels=labels, draws=draws, test=test, steps=steps, seed=seed)
     numbers = parse_label_counts(labels, draws, test, seed)
-    critic = critic_of(model)
+    critic = critic_of(model, conditions)
     split = split_labelled(data, held_out, test, seed, numbers)
     with eval_mode(critic.nets), torch.no_grad():
         size = pooled_maps(critic, split.images(split.pool[:1])).shape[1]
@@ -128,14 +132,13 @@ def features(
     return Finding(figures, _words(figures, numbers), {"learning": chart})
 
 
-def check(model: Model, *, labels: str, draws: int, test: int, steps: int, seed: int) -> None:
+def check(model: Model, *, conditions: Conditions, labels: str, draws: int, test: int, steps: int, seed: int) -> None:
     """Raises LeafwingError for invalid options."""
-    require_images(model)
     parse_label_counts(labels, draws, test, seed)
     if steps < 0:
         raise LeafwingError(f"--steps {steps}: must be at least 0")
     require_charts()
-    critic_of(model)
+    critic_of(model, conditions)
 
 
 def pooled_maps(critic: Critic, images: Tensor) -> Tensor:

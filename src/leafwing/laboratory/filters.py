@@ -22,7 +22,8 @@ from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
+from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model, eval_mode
 from leafwing.pixels import images_to_tensor
@@ -37,10 +38,12 @@ TENTH = 0.1
 SPRITES = "sprites"
 
 
+@needs(IMAGES, CRITIC)
 def filters(
     model: Model,
     *,
     held_out: Dataset,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     maps: int = 12,
     pictures: int = 1000,
@@ -51,6 +54,7 @@ def filters(
     Args:
         model: a model of images, with a convolutional critic.
         held_out: real images; for `sprites` the oracle locates the object.
+        conditions: the critic's conditions, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         maps: number of maps of the last convolution to show: those with the strongest responses, to different images.
         pictures: number of real images to search.
@@ -64,10 +68,10 @@ def filters(
         shown maps.
 
     Raises:
-        LeafwingError: a run that generates points, no convolutional critic, or fewer than one map or image.
+        LeafwingError: no convolutional critic, or fewer than one map or image.
     """
-    check(model, maps=maps, pictures=pictures, seed=seed)
-    critic = critic_of(model)
+    check(model, conditions=conditions, maps=maps, pictures=pictures, seed=seed)
+    critic = critic_of(model, conditions)
     indices, _ = held_out.epoch(seed, 0, slice(0, pictures))
     baseline = untrained(critic, images_to_tensor(held_out.array[indices[: 4 * CHUNK]]), seed)
     critics = {"trained": critic, "untrained": baseline}
@@ -108,14 +112,13 @@ def filters(
     return Finding(figures, _words(figures), {"filters": sheet("What the critic responds to", rows, legend=legend)})
 
 
-def check(model: Model, *, maps: int, pictures: int, seed: int) -> None:
+def check(model: Model, *, conditions: Conditions, maps: int, pictures: int, seed: int) -> None:
     """Raises LeafwingError for invalid options."""
-    require_images(model)
     if maps < 1 or pictures < 1:
         raise LeafwingError("--maps and --pictures must be at least 1")
     if not 0 <= seed < 2**32:
         raise LeafwingError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
-    critic_of(model)
+    critic_of(model, conditions)
 
 
 class _GuidedRectifier(Function):

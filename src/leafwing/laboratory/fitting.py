@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.latents import parse_numbers
-from leafwing.model import Labels, Model, eval_mode
+from leafwing.fields import Attributes, Label
+from leafwing.game import Batch
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, parse_numbers
+from leafwing.model import Model, eval_mode
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -45,8 +48,9 @@ class Box:
     @classmethod
     def of(cls, model: Model) -> Box:
         """The box of a model's prior."""
-        assert model.game.abilities.prior is not None
-        latents = model.game.abilities.prior(DRAWS, "cpu", torch.Generator().manual_seed(0)).to(model.device)
+        prior = model.output.prior
+        assert prior is not None, "tools declare that they need latents"
+        latents = prior(DRAWS, "cpu", torch.Generator().manual_seed(0)).to(model.device)
         return cls(latents.amin(0), latents.amax(0))
 
     def unconstrain(self, latents: Tensor) -> Tensor:
@@ -202,18 +206,12 @@ def _direction(gradients: Tensor, history: list[tuple[Tensor, Tensor, Tensor]], 
     return -direction
 
 
-def critic_scores(model: Model, images: Tensor, conditions: list[Tensor]) -> Tensor:
+def critic_scores(model: Model, images: Tensor, conditions: Conditions) -> Tensor:
     """The critic's scores (n,) of images, with gradients; see `Model.judge`."""
     judge, nets = model.game.abilities.judge, model.game.sampling_nets
     assert judge is not None
     with eval_mode(nets):
-        return judge(nets, images, *(conditions or (None,))).float()
-
-
-def generate(model: Model, latents: Tensor, conditions: list[Tensor]) -> Tensor:
-    """Samples from latents with the conditions of `Model.conditions`, clipped to [-1, 1], without gradients."""
-    by_name = dict(zip(model.game.abilities.conditions, conditions, strict=True))
-    return model.generate(latents, label=by_name.get("label"), attributes=by_name.get("attributes"))
+        return judge(nets, images, Batch(conditions)).float()
 
 
 def best_of_each(latents: Tensor, losses: Tensor, size: int) -> Tensor:
@@ -230,27 +228,30 @@ class Targets:
         names: name of each image.
         pixels: uint8 (n, channels, height, width).
         images: the same as floats in [-1, 1].
-        conditions: the conditions, n of each; see `Model.conditions`.
+        conditions: their conditions.
     """
 
     names: list[str]
     pixels: Tensor
     images: Tensor
-    conditions: list[Tensor]
+    conditions: Batch
 
 
-def load_targets(model: Model, data: Dataset, pictures: str, label: str | None, file: Path | None = None) -> Targets:
+def load_targets(
+    model: Model, data: Dataset, pictures: str, conditions: Conditions = NO_CONDITIONS, file: Path | None = None
+) -> Targets:
     """The real images selected by the user, with the conditions that the model takes.
 
     Args:
         model: the model.
         data: the data set.
         pictures: indices in the order of `data` shuffled with seed 0: `3,5,8` or `0:10`; indices out of range are ignored.
-        label: class of all images; None for their labels in the data.
+        conditions: conditions of all images; the others are theirs in the data.
         file: an image file or folder to use instead, resized like the run's data.
 
     Raises:
-        LeafwingError: no such images, or no class for a class-conditional run.
+        LeafwingError: no such images, or a condition that is neither in the data nor specified. (Attributes then follow the run's
+            own data.)
     """
     if file is None:
         numbers = [number for number in parse_numbers("pictures", pictures) if number < len(data)]
@@ -261,19 +262,41 @@ def load_targets(model: Model, data: Dataset, pictures: str, label: str | None, 
     else:
         names, pixels = _read(file, data)
         rows = None
-    labels: Labels = label
-    if model.labels and label is None:
-        if rows is None or data.labels is None:
+    values = dict(conditions) if rows is None else real_conditions(model, data, rows, conditions)
+    for name in model.output.conditions:
+        if name not in values and name != "attributes":
+            example = f"--label {model.labels[0]}" if name == "label" else f"--set {name}=..."
             raise LeafwingError(
-                f"this run is class-conditional, and these images have no labels: set one, as in --label {model.labels[0]}"
+                f"this run generates its {model.output.field} from {name}, which these images do not have: set it, as in {example}"
             )
-        labels = [data.spec.labels[data.labels[row]] for row in rows]
-    attributes = None
-    if model.attributes and rows is not None and data.attributes is not None and data.spec.attributes == model.attributes:
-        attributes = data.attributes[rows]
-    conditions = model.conditions(len(pixels), labels, attributes)
     pixels = pixels.permute(0, 3, 1, 2)
-    return Targets(names, pixels, to_floats(pixels).to(model.device), conditions)
+    return Targets(names, pixels, to_floats(pixels).to(model.device), model.conditions(len(names), **values))
+
+
+def real_conditions(model: Model, data: Dataset, rows: np.ndarray, conditions: Conditions = NO_CONDITIONS) -> dict[str, Any]:
+    """The conditions of real images as `Model.conditions` takes them: the specified ones, and those in the data.
+
+    Args:
+        model: the model.
+        data: the data set; other classes or fields than those of the model's data may be in it.
+        rows: indices in its columns (n,).
+        conditions: conditions of all images. Specified attributes change those of the data.
+    """
+    values = dict(conditions)
+    for name in model.output.conditions:
+        kind, other = model.spec.fields[name], data.spec.fields.get(name)
+        setting = conditions.get(name)
+        if name not in data.columns or not (setting is None or isinstance(setting, Mapping)):
+            continue
+        stored = data.columns[name][rows]
+        if isinstance(other, Label):
+            values[name] = [other.names[index] for index in stored]  # the same class may have another index here
+        elif other == kind:
+            if isinstance(kind, Attributes) and setting:
+                columns = kind.columns(setting)
+                stored[:, list(columns)] = list(columns.values())
+            values[name] = kind.to_network(torch.from_numpy(stored))
+    return values
 
 
 def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:

@@ -15,13 +15,15 @@ import torch
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import (
+    NO_CONDITIONS,
+    Conditions,
     Interpolation,
     fix_conditions,
     interpolate_latents,
     parse_numbers,
-    require_images,
     select_latents,
 )
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.sheet import animation, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -31,16 +33,17 @@ FINE = 32
 """Steps between two samples for measurement and animation."""
 
 
+@needs(IMAGES, LATENTS)
 def interpolate(
     model: Model,
     *,
     features: Features,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     samples: str = "0,1,2,3,4,5",
     file: Path | None = None,
     interpolation: Interpolation = "spherical",
     steps: int = 9,
-    label: str | None = None,
     seed: int = 0,
 ) -> Finding:
     """Interpolate from one sample to the next, and from the last back to the first.
@@ -48,12 +51,12 @@ def interpolate(
     Args:
         model: a model of images.
         features: the feature space in which steps are measured.
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
         file: an .npz or .npy file of latents; --samples then selects its rows.
         interpolation: spherical, which keeps the norm of latents, or linear.
         steps: images per row of the grid.
-        label: class of all samples, for a run with labels.
         seed: random seed of the samples.
 
     Returns:
@@ -62,13 +65,12 @@ def interpolate(
         between the end points. `stray`: path length relative to that distance.
 
     Raises:
-        LeafwingError: a run that generates points, or fewer than two samples or steps.
+        LeafwingError: fewer than two samples or steps.
     """
-    require_images(model)
     ends, numbers = select_latents(model, samples, seed, file), parse_numbers("samples", samples)
     if len(ends) < 2 or steps < 2:
         raise LeafwingError("interpolation requires at least two --samples and two --steps")
-    generate = fix_conditions(model, label)
+    generate = fix_conditions(model, conditions)
     paths, rows, frames = [], [], []
     for i, (first, last) in enumerate(pairwise([*range(len(ends)), 0])):
         images = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))

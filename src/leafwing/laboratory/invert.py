@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import (
     POOL,
@@ -25,12 +24,12 @@ from leafwing.laboratory.fitting import (
     Targets,
     best_of_each,
     fit,
-    generate,
     load_targets,
     starting_points,
 )
-from leafwing.laboratory.latents import parse_numbers, require_images
-from leafwing.laboratory.options import check_label, require_counts, require_weights
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, parse_numbers
+from leafwing.laboratory.needs import ENCODER, IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts, require_weights
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.metrics.own import composite_on_white
@@ -55,15 +54,16 @@ PAIRS = 32
 """Number of sample pairs whose mean distance normalises both parts of the loss."""
 
 
+@needs(IMAGES, LATENTS)
 def invert(
     model: Model,
     *,
     held_out: Dataset,
     features: Features,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     pictures: str = "0:8",
     file: Path | None = None,
-    label: str | None = None,
     method: Literal["all", "adam", "lbfgs", "encoder", "hybrid"] = "all",
     starts: int = 4,
     steps: int = 200,
@@ -79,10 +79,10 @@ def invert(
         model: a model of images.
         held_out: real images.
         features: the feature space in which images are compared in addition to pixels.
+        conditions: what all images are, by field: {"label": 3}; the rest is theirs in the data.
         report_progress: progress callback.
         pictures: indices of real images in the order shuffled with seed 0, such as 3,5,8 or 0:10.
         file: an image file or folder to use instead.
-        label: class of the images, for a run with labels; default: their label in the data.
         method: adam, lbfgs, encoder, hybrid (L-BFGS started from the encoder), or all that the run supports.
         starts: number of searches per image, started from the best of 100 random samples; the best result is used.
         steps: optimisation steps per search.
@@ -95,10 +95,10 @@ def invert(
         the prior. Arrays `latents`: latents of the best method for each image; `latents_METHOD`: of each method.
 
     Raises:
-        LeafwingError: a run that generates points, no such images, no encoder, or an option out of range.
+        LeafwingError: no such images, no encoder, or an option out of range.
     """
-    check(model, pictures=pictures, file=file, label=label, method=method, starts=starts, steps=steps, weight=weight)
-    targets = load_targets(model, held_out, pictures, label, file)
+    check(model, pictures=pictures, file=file, method=method, starts=starts, steps=steps, weight=weight)
+    targets = load_targets(model, held_out, pictures, conditions, file)
     n, box = len(targets.names), Box.of(model)
     loss = _loss(model, targets, features, weight)
     random, indices = starting_points(model, loss, n, starts, seed), torch.arange(n, device=model.device)
@@ -157,19 +157,18 @@ def check(
     *,
     pictures: str,
     file: Path | None,
-    label: str | None,
     method: str,
     starts: int,
     steps: int,
     weight: float,
 ) -> None:
     """Raises LeafwingError for invalid options."""
-    require_images(model)
     require_counts(starts=starts, steps=steps)
     require_weights(weight=weight)
-    if method in ("encoder", "hybrid") and not model.can("encode"):
-        raise LeafwingError(f"--method {method}: this run has no encoder; choose adam or lbfgs (see `leafwing recipes`)")
-    check_label(model, label)
+    if method in ("encoder", "hybrid"):
+        ENCODER.check(
+            model, f"invert --method {method}", "choose adam or lbfgs, or a recipe with an encoder (`leafwing recipes`)"
+        )
     if file is None:
         parse_numbers("pictures", pictures)
 
@@ -188,7 +187,8 @@ def _loss(model: Model, targets: Targets, features: Features, weight: float) -> 
         feature_unit = _mse(sample_features[:PAIRS], sample_features[PAIRS:]).mean().clamp(min=1e-12)
 
     def loss(latents: Tensor, indices: Tensor) -> Tensor:
-        images = model.render(latents, *(condition[indices] for condition in targets.conditions))
+        inputs: Conditions = targets.conditions.rows(indices)
+        images = model.render(latents, **inputs)
         losses = _mse(images, targets.images[indices]) / unit
         if target_features is not None:
             losses = (

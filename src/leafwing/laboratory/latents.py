@@ -1,10 +1,11 @@
-"""Latents specified by users: sample numbers, files, and paths between them."""
+"""Latents specified by users (sample numbers, files, paths between them), and samples from latents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,16 +13,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from leafwing.errors import LeafwingError
+from leafwing.game import Batch
 from leafwing.metrics.ppl import slerp
 from leafwing.model import BLOCK, Model
 
 Interpolation = Literal["spherical", "linear"]
-
-
-def require_images(model: Model) -> None:
-    """Raises LeafwingError for a run that generates points."""
-    if model.spec.points:
-        raise LeafwingError("this run generates points: the laboratory requires images")
+Conditions = Mapping[str, Any]
+"""Conditions that the user fixes, by field, as `Model.conditions` takes them: {"label": "cat", "attributes": {"smiling": 1}}."""
+NO_CONDITIONS: Conditions = MappingProxyType({})
 
 
 def parse_numbers(name: str, text: str, most: int = 2**32 - 1) -> list[int]:
@@ -80,21 +79,25 @@ def load_latents(model: Model, file: Path) -> Tensor:
     return torch.from_numpy(rows.astype(np.float32)).to(model.device)
 
 
-def fix_conditions(model: Model, label: str | None = None) -> Callable[..., Tensor]:
-    """`Model.generate` with the same class and attributes for all samples, for tools that vary only latents.
+def generate(model: Model, latents: Tensor, conditions: Conditions, batch: int = BLOCK) -> Tensor:
+    """Samples from latents (n, size), with equal bits for equal latents and conditions, whatever n is."""
+    return torch.cat(list(model.stream(latents, batch=batch, pad=True, **conditions)))
+
+
+def fix_conditions(model: Model, conditions: Conditions = NO_CONDITIONS) -> Callable[..., Tensor]:
+    """`generate` with the same conditions for all samples, for tools that vary only latents.
 
     Args:
         model: the model.
-        label: the class; default: the first. Attributes are those of the first sample.
+        conditions: specified conditions; the others are those of the first sample, which has the first class.
     """
-    shared_label = label if label is not None or not model.labels else 0
-    row = model.attribute_rows(None, 1, 0, model.classes(shared_label, 1))
+    first = model.conditions(1, **conditions)
+    return lambda latents, batch=BLOCK: generate(model, latents, repeat(first, len(latents)), batch)
 
-    def generate(latents: Tensor, batch: int = BLOCK) -> Tensor:
-        attributes = row.repeat(len(latents), axis=0) if row.size else None
-        return model.generate(latents, label=shared_label, attributes=attributes, batch=batch)
 
-    return generate
+def repeat(conditions: Batch, n: int) -> Batch:
+    """The first row of conditions, n times."""
+    return conditions.rows(torch.zeros(n, dtype=torch.int64))
 
 
 def interpolate_latents(a: Tensor, b: Tensor, positions: Tensor, interpolation: Interpolation = "spherical") -> Tensor:

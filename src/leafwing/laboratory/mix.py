@@ -1,17 +1,23 @@
 """Mixing: combine latents (rows) with conditions (columns). Do rows keep their style and columns their meaning?
 
-The columns vary what the game itself separates: a condition (classes, attributes), or a named part of the latent.
+The columns vary what the game itself separates: a condition (classes, attributes, captions), or a named part of the latent.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from leafwing.conditions import resolve
 from leafwing.errors import LeafwingError
+from leafwing.fields import Caption
+from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
+from leafwing.laboratory.needs import COMBINATIONS, IMAGES, LATENTS, needs
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -20,10 +26,12 @@ from leafwing.progress import ProgressCallback, no_progress
 COLUMNS = 10
 
 
+@needs(IMAGES, LATENTS, COMBINATIONS)
 def mix(
     model: Model,
     *,
     features: Features,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     across: str | None = None,
     rows: int = 6,
@@ -35,8 +43,10 @@ def mix(
     Args:
         model: a model of images that is conditional or has named parts of the latent.
         features: the feature space in which variance is measured.
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first samples.
         report_progress: progress callback.
-        across: what the columns vary: label, attributes, or the name of a part of the latent. Default: the first available one.
+        across: what the columns vary: a condition (label, attributes, ...), or the name of a part of the latent. Default: the first
+            available one.
         rows: number of latents on the grid.
         n: number of latents for the variance shares.
         seed: random seed of the samples.
@@ -46,23 +56,24 @@ def mix(
         `rest`: fraction due to their interaction.
 
     Raises:
-        LeafwingError: a run that generates points, or nothing to vary.
+        LeafwingError: nothing to vary, or a condition that is specified as well.
     """
-    require_images(model)
-    choices = [*(name for name in ("label", "attributes") if model.can(name)), *model.codes]
+    choices = [*(name for name in model.output.conditions if name not in conditions), *model.codes]
     if not choices:
-        raise LeafwingError("this run has nothing to mix: it is unconditional, and its latents have no named parts")
+        raise LeafwingError("all conditions are set, so nothing varies: set fewer of them")
     across = across or choices[0]
     if across not in choices:
         raise LeafwingError(f"--across {across}: choose from {', '.join(choices)}")
     if rows < 1 or n < 2:
         raise LeafwingError("--rows must be at least 1 and --n at least 2")
     latents = model.latents(max(n, rows), seed)
+    count = min(COLUMNS, len(model.labels)) if across == "label" else COLUMNS
+    columns = _conditions_of_columns(model, across, count, seed, conditions)
     images = []
     for i, latent in enumerate(latents):
-        images.append(_row(model, latent, across, seed))
+        images.append(generate(model, _latents_of_columns(model, latent, across, count, seed), columns))
         report_progress("mixing", i + 1, len(latents))
-    heads = _heads(model, across, len(images[0]))
+    heads = _heads(model, across, count)
     points = np.stack([features(row)[0] for row in images[:n]]).astype(np.float64)  # (rows, columns, d)
     mean = points.mean((0, 1))
     total = ((points - mean) ** 2).mean((0, 1)).sum()
@@ -80,33 +91,51 @@ def mix(
         f"{1 - (by_row + by_column) / total:.0%} by their interaction."
     ] if total else []  # fmt: skip
     sheet_rows = [(f"sample {i}", row.cpu()) for i, row in enumerate(images[:rows])]
-    legend = f"Each row: one latent. Each column: one value of {across}."
+    legend = f"Each row: one latent. Each column: one value of {across}.{_captions(model, across, columns)}"
     image = sheet(f"Combinations of latents and {across}", sheet_rows, heads=heads, legend=legend)
     return Finding(figures, words, {"mix": image})
 
 
-def _row(model: Model, latent: Tensor, across: str, seed: int) -> Tensor:
-    """Samples of one latent with every column value."""
+def _conditions_of_columns(model: Model, across: str, n: int, seed: int, conditions: Conditions) -> Batch:
+    """The conditions of n columns."""
     if across == "label":
-        count = min(COLUMNS, len(model.labels))
-        return model.generate(latent.expand(count, -1), label=list(range(count)))
-    if across == "attributes":
-        attributes = model.attribute_rows(None, COLUMNS, seed)
-        return model.generate(latent.expand(COLUMNS, -1), label=0 if model.labels else None, attributes=attributes)
+        return model.conditions(n, **{**conditions, "label": list(range(n))})
+    if across in model.codes:
+        return model.conditions(n, **conditions)
+    alone = replace(model.output, conditions=(across,))  # the others are fixed, and do not decide which values are taken
+    values = resolve(alone, model.spec, model.examples, n, seed, {}).to(model.device)
+    return Batch({**repeat(model.conditions(1, **conditions), n), **values})
+
+
+def _latents_of_columns(model: Model, latent: Tensor, across: str, n: int, seed: int) -> Tensor:
+    """A latent (size,) for each of n columns, with different values of a part of it if `across` is one: (n, size)."""
+    if across not in model.codes:
+        return latent.expand(n, -1)
     size = model.codes[across]
     if size == 1:
-        values: list[float] | None = torch.linspace(-2, 2, COLUMNS).tolist()
-        return model.generate(model.sweep(latent[None], across, values))
+        return model.sweep(latent[None], across, _values(n))
     start = sum(list(model.codes.values())[: list(model.codes).index(across)])
-    others = model.latents(COLUMNS, seed + 1)[:, start : start + size]
-    swept = latent.repeat(COLUMNS, 1)
-    swept[:, start : start + size] = others
-    return model.generate(swept)
+    swept = latent.repeat(n, 1)
+    swept[:, start : start + size] = model.latents(n, seed + 1)[:, start : start + size]
+    return swept
 
 
-def _heads(model: Model, across: str, columns: int) -> list[str]:
+def _values(n: int) -> list[float]:
+    """The values of a continuous part of the latent."""
+    return torch.linspace(-2, 2, n).tolist()
+
+
+def _heads(model: Model, across: str, n: int) -> list[str]:
     if across == "label":
-        return [str(name) for name in model.labels[:columns]]
+        return [str(name) for name in model.labels[:n]]
     if model.codes.get(across) == 1:
-        return [f"{value:+.1f}" for value in torch.linspace(-2, 2, columns).tolist()]
-    return [f"of {i}" for i in range(columns)]
+        return [f"{value:+.1f}" for value in _values(n)]
+    return [f"of {i}" for i in range(n)]
+
+
+def _captions(model: Model, across: str, columns: Batch) -> str:
+    """The captions of the columns, one per line; empty if something else varies."""
+    kind = model.spec.fields.get(across)
+    if not isinstance(kind, Caption):
+        return ""
+    return "".join(f"\nof {i}: {text}" for i, text in enumerate(kind.to_plain(columns[across].cpu().numpy())))

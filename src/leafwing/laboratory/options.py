@@ -5,13 +5,6 @@ from __future__ import annotations
 from math import inf
 
 from leafwing.errors import LeafwingError
-from leafwing.model import Model
-
-
-def check_label(model: Model, label: str | None) -> None:
-    """Raises LeafwingError for a label that the model does not know."""
-    if label is not None:
-        model.classes(label, 1)
 
 
 def require_counts(**counts: int) -> None:

@@ -16,16 +16,18 @@ from torch import Tensor
 
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
+from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
+from leafwing.laboratory.fitting import real_conditions
 from leafwing.laboratory.labelled import (
     Accuracies,
     LabelledSplit,
     accuracy_chart,
-    labels_of,
     parse_label_counts,
     split_labelled,
 )
-from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
+from leafwing.laboratory.needs import CRITIC, IMAGES, LABELS, LATENTS, needs
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
 from leafwing.laboratory.sheet import require_charts, sheet
 from leafwing.metrics.features import pixels
@@ -52,12 +54,14 @@ ARMS = {
 }
 
 
+@needs(IMAGES, LATENTS, LABELS)
 def sift(
     model: Model,
     *,
     data: Dataset,
     held_out: Dataset,
     reader: Reader | None = None,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     by: Literal["both", "critic", "classifier"] = "both",
     samples: int = 100,
@@ -74,6 +78,7 @@ def sift(
         data: labelled images to train on.
         held_out: labelled images to test on; if it is `data`, a part of it is split off.
         reader: attribute classifier of images; default: the classifier of the model.
+        conditions: what all samples should be besides their class, by field: {"attributes": {"old": 1}}.
         report_progress: progress callback.
         by: acceptance criterion: critic (a score comparable to real images), classifier (a confident prediction of the requested
             class), or both.
@@ -93,10 +98,19 @@ def sift(
         `test_held_out`: whether the test images were unseen by both the run and the sifting classifier.
 
     Raises:
-        LeafwingError: points, no labels in the run, no critic or classifier to sift with, or too few labelled images.
+        LeafwingError: no critic or classifier to sift with, or too few labelled images.
     """
     check(
-        model, reader=reader, by=by, samples=samples, quantile=quantile, shots=shots, repeats=repeats, test=test, seed=seed
+        model,
+        conditions=conditions,
+        reader=reader,
+        by=by,
+        samples=samples,
+        quantile=quantile,
+        shots=shots,
+        repeats=repeats,
+        test=test,
+        seed=seed,
     )
     numbers = parse_label_counts(shots, repeats, test, seed, ("shots", "repeats"))
     classifier = _classifier(model, reader)
@@ -104,18 +118,16 @@ def sift(
     if split.names != model.labels:
         raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
     classes = np.repeat(np.arange(len(model.labels)), samples)  # requested class of each sample
-    array = _generate(model, classes, seed, report_progress)
+    inputs = model.conditions(len(classes), **{**conditions, "label": classes})
+    array = _generate(model, inputs, seed, report_progress)
     accepted = np.ones(len(array), bool)
     threshold: float | None = None
     if by != "classifier":
         real = split.rest[:N_THRESHOLD]
-        attributes = None
-        if split.test_data.attributes is not None and split.test_data.spec.attributes == model.attributes:
-            attributes = split.test_data.attributes[real]
-        real_classes = labels_of(split.test_data)[real]
-        real_scores = _scores(model, split.test_data.array[real], real_classes, attributes, report_progress)
+        real_inputs = model.conditions(len(real), **real_conditions(model, split.test_data, real))
+        real_scores = _scores(model, split.test_data.array[real], real_inputs, report_progress)
         threshold = float(np.quantile(real_scores, quantile))
-        accepted &= _scores(model, array, classes, None, report_progress) >= threshold
+        accepted &= _scores(model, array, inputs, report_progress) >= threshold
     is_right = real_right = None
     if classifier is not None:
         is_right = _classify(classifier, array, report_progress) == classes
@@ -150,6 +162,7 @@ def sift(
 def check(
     model: Model,
     *,
+    conditions: Conditions,
     reader: Reader | None,
     by: str,
     samples: int,
@@ -160,12 +173,8 @@ def check(
     seed: int,
 ) -> None:
     """Raises LeafwingError for invalid options."""
-    require_images(model)
-    if not model.labels:
-        raise LeafwingError(
-            "this run lacks the ability `label`: it cannot generate samples of a given class. See `leafwing recipes` for "
-            "class-conditional recipes"
-        )
+    if "label" in conditions:
+        raise LeafwingError("sift generates samples of all classes, so no label can be set")
     parse_label_counts(shots, repeats, test, seed, ("shots", "repeats"))
     if samples < 1:
         raise LeafwingError(f"--samples {samples}: must be at least 1")
@@ -173,8 +182,8 @@ def check(
         raise LeafwingError(f"--quantile {quantile}: must be at least 0 and less than 1, as in --quantile 0.1")
     if samples * len(model.labels) * model.spec.size > LIMIT:
         raise LeafwingError(f"--samples {samples}: more than {LIMIT / 1e9:.0f} GB of memory needed; use fewer")
-    if by != "classifier" and not model.can("judge"):
-        raise LeafwingError("this run has no critic of single samples: use --by classifier")
+    if by != "classifier":
+        CRITIC.check(model, f"sift --by {by}", "use --by classifier")
     if by != "critic" and _classifier(model, reader) is None:
         raise LeafwingError("no classifier for this run's images: use --by critic")
     require_charts()
@@ -203,28 +212,25 @@ def _classifier(model: Model, reader: Reader | None) -> _Classifier | None:
     return _Classifier(model.labels, model, None, "") if model.can("classify") else None
 
 
-def _generate(model: Model, classes: np.ndarray, seed: int, report_progress: ProgressCallback) -> np.ndarray:
-    """Samples of classes, uint8 (n, height, width, channels)."""
-    array = np.empty((len(classes), model.spec.height, model.spec.width, model.spec.channels), np.uint8)
+def _generate(model: Model, inputs: Batch, seed: int, report_progress: ProgressCallback) -> np.ndarray:
+    """Samples with these conditions, uint8 (n, height, width, channels)."""
+    conditions: Conditions = inputs
+    array = np.empty((inputs.n, model.spec.height, model.spec.width, model.spec.channels), np.uint8)
     done = 0
-    for block in model.stream(model.latents(len(classes), seed), label=classes.tolist()):
+    for block in model.stream(model.latents(inputs.n, seed), pad=True, **conditions):
         array[done : done + len(block)] = to_pixels(block)
         done += len(block)
         report_progress("generating samples", done, len(array))
     return array
 
 
-def _scores(
-    model: Model, array: np.ndarray, classes: np.ndarray, attributes: np.ndarray | None, report_progress: ProgressCallback
-) -> np.ndarray:
-    """The critic's scores of images, conditioned on class and attributes; default: the attributes of generated samples."""
-    rows = attributes if attributes is not None else model.attribute_rows(None, len(array), 0, classes.tolist())
+def _scores(model: Model, array: np.ndarray, inputs: Batch, report_progress: ProgressCallback) -> np.ndarray:
+    """The critic's scores of images with these conditions."""
     blocks = []
     for start in range(0, len(array), CHUNK):
         part = slice(start, start + CHUNK)
-        scores = model.judge(
-            images_to_tensor(array[part]), label=classes[part].tolist(), attributes=rows[part] if model.attributes else None
-        )
+        conditions: Conditions = inputs.rows(part)
+        scores = model.judge(images_to_tensor(array[part]), **conditions)
         blocks.append(scores.cpu().numpy())
         report_progress("scoring with the critic", min(start + CHUNK, len(array)), len(array))
     return np.concatenate(blocks)

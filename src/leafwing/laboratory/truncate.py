@@ -14,7 +14,8 @@ from torch import Tensor
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
-from leafwing.laboratory.latents import require_images
+from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate
+from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
 from leafwing.metrics.features import Features
@@ -24,12 +25,14 @@ from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 
+@needs(IMAGES, LATENTS)
 def truncate(
     model: Model,
     *,
     held_out: Dataset,
     features: Features,
     reader: Reader | None,
+    conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     psi: str = "0.2,0.4,0.6,0.8,1,1.2",
     n: int = 500,
@@ -43,6 +46,7 @@ def truncate(
         held_out: real images.
         features: the feature space in which samples are compared with them.
         reader: attribute classifier of samples; None if not available.
+        conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         psi: comma-separated scale factors of the latents.
         n: number of samples, and maximum number of real images.
@@ -55,7 +59,7 @@ def truncate(
         the attribute classifier.
 
     Raises:
-        LeafwingError: a run that generates points, an invalid psi, or too few images.
+        LeafwingError: an invalid psi, or too few images.
     """
     check(model, psi=psi, n=n, columns=columns)
     values = parse_psi(psi)
@@ -71,14 +75,14 @@ def truncate(
     )
     pairs = random.permutation(len(real)), random.permutation(len(real))
     real_distance = float(np.linalg.norm(real[pairs[0]] - real[pairs[1]], axis=1).mean())
-    latents, is_scaled = model.latents(n, seed), _continuous(model)
+    latents, inputs, is_scaled = model.latents(n, seed), model.conditions(n, **conditions), _continuous(model)
     sweep, rows = [], []
     for i, value in enumerate(values):
         scaled = torch.where(is_scaled, latents * value, latents)
         blocks, sure = [], []
-        for start, part in zip(range(0, n, BLOCK), scaled.split(BLOCK), strict=True):
-            labels = [j % len(model.labels) for j in range(start, start + len(part))] if model.labels else None
-            images = model.generate(part, label=labels)
+        for start in range(0, n, BLOCK):
+            rows_of_block = slice(start, start + BLOCK)
+            images = generate(model, scaled[rows_of_block], inputs.rows(rows_of_block))
             blocks.append(features(images)[0])
             if reader:
                 sure.append(next(iter(reader.read(images).values())) != UNREAD)
@@ -94,7 +98,7 @@ def truncate(
                 "sure": float(np.concatenate(sure).mean()) if sure else nan,
             }
         )
-        rows.append((f"psi {value:g}", model.generate(scaled[:columns]).cpu()))
+        rows.append((f"psi {value:g}", generate(model, scaled[:columns], inputs.rows(slice(columns))).cpu()))
         report_progress("scaling latents", i + 1, len(values))
     best = max(sweep, key=lambda row: row["precision"])
     words = [
@@ -120,7 +124,6 @@ def truncate(
 
 def check(model: Model, *, psi: str, n: int, columns: int) -> None:
     """Raises LeafwingError for invalid options."""
-    require_images(model)
     require_charts()
     parse_psi(psi)
     if n <= NEAREST:

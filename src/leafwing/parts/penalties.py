@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, relu
 from leafwing.game import Nets, Prior, Round, Scheduled, Term, at, scores, to_fp32
 
 
-def slope(score: Tensor, samples: Tensor) -> Tensor:
+def input_gradient(score: Tensor, samples: Tensor) -> Tensor:
     """Gradient of each score with respect to its own sample, flattened to (n, elements per sample); differentiable again."""
     (gradient,) = torch.autograd.grad(score.sum(), samples, create_graph=True)
     return gradient.flatten(1)
@@ -27,7 +27,7 @@ def gradient_penalty(weight: float = 10.0) -> Term:
     def loss(r: Round) -> Tensor:
         u = torch.rand(len(r.real), *[1] * (r.real.dim() - 1), device=r.real.device)
         mixed = (u * r.real + (1 - u) * r.fake).detach().requires_grad_()
-        return weight * (slope(scores(r.judge(mixed)), mixed).norm(dim=1) - 1).square().mean()
+        return weight * (input_gradient(scores(r.judge(mixed)), mixed).norm(dim=1) - 1).square().mean()
 
     return Term("gradient_penalty", loss, second_order=True)
 
@@ -35,14 +35,18 @@ def gradient_penalty(weight: float = 10.0) -> Term:
 def r1(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(x)|^2 at real samples. Mescheder et al. 2018, arXiv:1801.04406, eq. 9."""
     return Term(
-        "r1", lambda r: at(gamma, r.clock) / 2 * slope(r.real_score, r.real).square().sum(1).mean(), second_order=True
+        "r1",
+        lambda r: at(gamma, r.clock) / 2 * input_gradient(r.real_score, r.real).square().sum(1).mean(),
+        second_order=True,
     )
 
 
 def r2(gamma: Scheduled = 1.0) -> Term:
     """gamma / 2 * E |grad s(G(z))|^2 at fake samples. Mescheder et al. 2018, arXiv:1801.04406, section 4.1."""
     return Term(
-        "r2", lambda r: at(gamma, r.clock) / 2 * slope(r.fake_score, r.fake).square().sum(1).mean(), second_order=True
+        "r2",
+        lambda r: at(gamma, r.clock) / 2 * input_gradient(r.fake_score, r.fake).square().sum(1).mean(),
+        second_order=True,
     )
 
 
