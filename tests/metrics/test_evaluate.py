@@ -115,12 +115,13 @@ def test_rows_are_complete_and_stored(run: Run) -> None:
         "fit": "crop",
         "background": "white",
         "mirror": False,
-        "labels": "as the real ones",
+        "conditions": "as the real ones",
         "features": "pixels",
         "seed": 3,
         "precision": "fp32",
         "resize": "lanczos",
         "version": 1,
+        "output": "image",
     }
     row["protocol"]["network"] = network
     assert len({row["fingerprint"] for row in rows}) == 1
@@ -134,9 +135,9 @@ def test_fid_compares_samples_with_held_out_images(run: Run) -> None:
     """FID computed from `Model.sample` and the split; samples have the classes of the real images and are rounded to 8 bits."""
     (row,) = rows_of(run, n=120)
     _, held_out = load("digits", size=16).split(HELD_OUT)
-    real = held_out.batch(0, 0, 120)
+    real = held_out.to_network(held_out.batch(0, 0, 120))
     fake = (Model.load(run).sample(120, label=real.label) * 127.5 + 127.5).round() / 127.5 - 1
-    clouds = [x.flatten(1).numpy() for x in (real.image / 127.5 - 1, fake)]
+    clouds = [x.flatten(1).numpy() for x in (real.image, fake)]
     assert row["value"] == pytest.approx(frechet_distance(*clouds), rel=1e-6)
 
 
@@ -211,7 +212,7 @@ def test_other_data_are_loaded_with_the_options_of_the_run(run: Run, folder: Pat
     (row,) = rows_of(run, data=folder)
     protocol = row["protocol"]
     assert (protocol["split"], protocol["n_real"], protocol["n_fake"]) == ("other", 40, 100)
-    assert (protocol["shape"], protocol["labels"]) == ("16x16x1", "in turn")
+    assert (protocol["shape"], protocol["conditions"]) == ("16x16x1", "defaults")
     assert protocol["data"] == load(folder, size=16, channels=1).fingerprint
     (same,) = rows_of(run, data="digits")
     assert same["protocol"]["split"] == "all"
