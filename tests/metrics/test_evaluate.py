@@ -22,7 +22,7 @@ from leafwing.commands.evaluate import evaluate
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
-from leafwing.metrics.protocol import require_same_protocol
+from leafwing.metrics.protocol import fingerprint, require_same_protocol
 from leafwing.model import Model
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -156,6 +156,21 @@ def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None
     assert len(run.metrics()) == 6
 
 
+def test_values_of_an_earlier_version_are_reused(run: Run, computed: list[str]) -> None:
+    """Rows whose protocol had `labels` instead of `conditions`, and no output."""
+    rows = rows_of(run, "fid,swd")
+    for row in rows:
+        protocol = dict(row["protocol"])
+        del protocol["output"]
+        protocol["labels"] = protocol.pop("conditions")
+        row |= {"protocol": protocol, "fingerprint": fingerprint(protocol), "value": 7.0}
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = rows_of(run, "fid,swd,kid")
+    assert computed == ["fid", "swd", "kid"]
+    assert [row["value"] for row in again[:-1]] == [7.0] * len(rows)
+    assert again[0]["protocol"] == again[-1]["protocol"]
+
+
 def test_replaced_weights_are_evaluated_again(run: Run, computed: list[str]) -> None:
     """As after a rollback and a different continuation."""
     before = rows_of(run)
@@ -245,6 +260,8 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
         ({"metrics": ","}, "--metrics ,: .*fid"),
         ({"features": "inceptoin"}, "no feature network 'inceptoin'; did you mean inception"),
         ({"metrics": "modes"}, "modes"),
+        ({"metrics": "fid,reconstruction"}, "metric reconstruction .* image is generated from label"),
+        ({"output": "imge"}, "no output 'imge'; did you mean image"),
         ({"weights": "x.pth"}, "--features inception"),
         ({"weights": "x.pth", "features": "inception"}, r"--weights x\.pth: no such file"),
         ({"n": 0}, "n 0"),
