@@ -360,7 +360,7 @@ def test_samples_have_the_captions_and_boxes_of_the_real_images(tmp_path: Path, 
 def test_an_output_without_latents_or_targets(tmp_path: Path) -> None:
     with attributed(tmp_path) as evidence, pytest.raises(LeafwingError, match="has none"):
         evidence.pairs()
-    with translator(tmp_path) as evidence, pytest.raises(LeafwingError, match="latents"):
+    with translator(tmp_path) as evidence, pytest.raises(LeafwingError, match="requires latents"):
         evidence.latents(3)
 
 

@@ -146,6 +146,8 @@ class RunEvidence:
         Raises:
             LeafwingError: the output is generated without latents.
         """
+        if self.output.prior is None:
+            raise LeafwingError(f"this metric requires latents, and this run's {self.output.field} is generated without any")
         return self.model.latents(n, self.seed, output=self.output.field)
 
     def generate(self, latents: Tensor) -> Tensor:
