@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
-from leafwing.commands.stopping import check_stop_on, parse_stop_on
+from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.config import DataConfig, History, ThreadChange
 from leafwing.errors import LeafwingError
 from leafwing.game import Clock
@@ -273,6 +273,8 @@ def new_training(
     )
     examples = data.to_network(data.without_streams().batch(0, 0, 2))
     Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
+    if settings.schedule.stop_on is not None:
+        check_stop_output(settings.schedule.stop_on, game, data.spec)
     images = images or settings.schedule.images
     return Training(game, batches, engine, images=images, batch=game.batch, planned=planned)
 
