@@ -3,10 +3,10 @@
     python bench/sampling.py
 
 10,000 samples of 64 px of an untrained `dcgan`. Generation: all at once in fp32, like one call of `Model.sample`; in blocks in fp32;
-in blocks in bf16 with channels last. Writing: with one thread, and with the default threads of `write_pngs`. Both: all at once with
+in blocks in bf16 with channels last. Writing: with one thread, and with the default threads of `write_images`. Both: all at once with
 one thread; in blocks with threads, in fp32 and bf16. Each case runs in its own processes, because peak memory and allocator settings
 belong to a process; the cases alternate, and rows hold medians. Cases in bf16 are skipped where the hardware does not support it.
-One row per case.
+One row per case. And a row with the time of a single sample, as interactive use needs it; `--only-single` measures nothing else.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from leafwing.model import Model
 from rows import argument_parser, store
 
 SPEC = DataSpec.images(64, 64)
+KIND = SPEC.fields["image"]
+SINGLE_CALLS = 50
 # case: (precision, or None without generation; whether in blocks; whether several threads write, or None without writing)
 CASES: dict[str, tuple[str | None, bool, bool | None]] = {
     "make, at once, fp32": ("fp32", False, None),
@@ -66,7 +68,7 @@ def measure(case: str, n: int, width: int, device: str, cores: int, parent: str 
     precision, blocks, threads = CASES[case]
     torch.set_num_threads(cores)
     model = untrained(width, device, precision or "fp32")
-    examples = collect(model.stream(model.latents(256)), 256, SPEC)
+    examples = collect(model.stream(model.latents(256)), 256, KIND)
     if blocks:
         keep_freed_memory()
     latents = model.latents(n)
@@ -77,17 +79,30 @@ def measure(case: str, n: int, width: int, device: str, cores: int, parent: str 
         started = time.perf_counter()
         if precision is None:
             files = ((folder / f"{i:06d}.png", pixels) for i, pixels in zip(range(n), itertools.cycle(examples)))
-            pictures.write_pngs(files, None if threads else 1)
+            pictures.write_images(files, None if threads else 1)
         elif threads is None:
             if blocks:
-                collect(model.stream(latents), n, SPEC)
+                collect(model.stream(latents), n, KIND)
             else:
                 pictures.to_pixels(model.generate(latents))
         else:
             batches = model.stream(latents) if blocks else iter([model.generate(latents)])
-            pictures.write_pngs(image_files(batches, folder, []), None if threads else 1)
+            pictures.write_images(image_files(batches, KIND, folder, []), None if threads else 1)
         seconds = time.perf_counter() - started
     return seconds, before, peak_memory(device)
+
+
+def time_single(width: int, device: str, cores: int) -> list[float]:
+    """Milliseconds of each of several calls for one sample, after a few to warm up."""
+    torch.set_num_threads(cores)
+    model = untrained(width, device, "fp32")
+    milliseconds = []
+    for seed in range(SINGLE_CALLS + 5):
+        started = time.perf_counter()
+        model.sample(1, seed)
+        synchronise(device)
+        milliseconds.append(1_000 * (time.perf_counter() - started))
+    return milliseconds[5:]
 
 
 def main() -> None:
@@ -97,12 +112,24 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--repetitions", type=int, default=3, help="number of repetitions")
     parser.add_argument("--folder", default=None, help="folder to write to; by default a temporary folder of the system")
+    parser.add_argument("--only-single", action="store_true", help="measure only the time of a single sample")
     args = parser.parse_args()
     setup = choose(args.device)
+    context = multiprocessing.get_context("spawn")
+    common = {"shape": SPEC.shape, "width": args.width, "device": setup.device, "threads": setup.threads, **versions()}
+    with ProcessPoolExecutor(1, context) as pool:
+        times = pool.submit(time_single, args.width, setup.device, setup.threads).result()
+    summary = {"median": statistics.median(times), "slowest": max(times), "fastest": min(times)}
+    single = {f"milliseconds_{name}": round(value, 2) for name, value in summary.items()}
+    store(
+        {"bench": "sampling", "case": "one sample, fp32", "samples": 1, "calls": len(times), **single, **common},
+        args.results,
+    )
+    if args.only_single:
+        return
     cases = [case for case, (precision, _, _) in CASES.items() if precision != "bf16" or native_bf16(setup.device)]
     seconds: dict[str, list[float]] = {case: [] for case in cases}
     peaks: dict[str, tuple[int, int]] = {}
-    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
         for _, case in itertools.product(range(args.repetitions), cases):
             elapsed, before, after = pool.submit(
@@ -116,17 +143,13 @@ def main() -> None:
             "bench": "sampling",
             "case": case,
             "samples": args.n,
-            "shape": SPEC.shape,
-            "width": args.width,
             "seconds": round(elapsed, 2),
             "slowest": round(max(seconds[case]), 2),
             "fastest": round(min(seconds[case]), 2),
             "images_per_second": round(args.n / elapsed, 1),
             "peak_mib": round(peaks[case][1] / 2**20),
             "peak_mib_before": round(peaks[case][0] / 2**20),
-            "device": setup.device,
-            "threads": setup.threads,
-            **versions(),
+            **common,
         }
         store(row, args.results)
 

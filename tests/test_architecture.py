@@ -22,7 +22,7 @@ RECIPES = sorted(path.stem for path in (PACKAGE / "recipes").glob("[!_]*.py"))
 # What each package may import, as in section 3 of ARCHITECTURE.md. A folder stands for all of its files; `own`: for each other.
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
-    "fields": {"errors"},
+    "fields": {"errors", "pixels"},
     "clock": set(),
     "optimisers": {"clock"},
     "game": {"errors", "fields", "clock", "optimisers"},

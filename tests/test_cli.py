@@ -104,7 +104,7 @@ def test_training_creates_a_run_folder_and_prints_its_path(trained: Path, folder
     assert config["recipe"] == "cgan"
     assert config["options"]["conditioning"] == "projection"
     assert config["options"]["width"] == 8
-    assert config["data"]["spec"]["labels"] == ["cat", "dog"]
+    assert config["data"]["spec"]["fields"]["label"]["names"] == ["cat", "dog"]
     assert config["data"]["rejected"] == 1
     assert config["data"]["source"] == str(folder)
     record = json.loads((trained / "log.jsonl").read_text().splitlines()[-1])
@@ -335,7 +335,7 @@ def test_a_run_without_labels_rejects_a_label(folder: Path, tmp_path: Path, caps
     assert cli.run(["train", str(folder), "--images", "8", "--out", out, *TINY]) == 0
     for label in ("cat", "all"):
         assert cli.run(["sample", out, "--label", label]) == 2
-        assert "no labels" in capsys.readouterr().err
+        assert f"label={label}: this run generates its image without conditions" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -363,13 +363,14 @@ def test_attributes_from_a_list_to_samples(
 ) -> None:
     config = json.loads((attributed / "run.json").read_text())
     assert config["conditions"] == ["attributes"]
-    assert config["data"]["spec"]["attributes"] == ["smiling", "colour=blue", "colour=dark green", "colour=red"]
+    names = config["data"]["spec"]["fields"]["attributes"]["names"]
+    assert names == ["smiling", "colour=blue", "colour=dark green", "colour=red"]
     words = ["sample", str(attributed), "-n", "5", "--npz", "--seed", "3"]
     assert cli.run([*words, "--set", "smiling=1", "--set", "colour=dark green", "--out", str(tmp_path / "a.npz")]) == 0
     assert cli.run([*words, "--set", "smiling=1,colour=dark green", "--out", str(tmp_path / "b.npz")]) == 0
     assert cli.run([*words, "--out", str(tmp_path / "c.npz")]) == 0
     conditioned, again, free = (np.load(tmp_path / f"{name}.npz") for name in "abc")
-    assert conditioned["attribute_names"].tolist() == config["data"]["spec"]["attributes"]
+    assert conditioned["attribute_names"].tolist() == names
     assert conditioned["attributes"].tolist() == 5 * [[1, 0, 1, 0]]
     assert (conditioned["samples"] == again["samples"]).all()
     assert len(np.unique(free["attributes"], axis=0)) > 1
@@ -424,7 +425,7 @@ def test_a_sweep_of_classes_can_be_combined_with_attributes(faces: Path, tmp_pat
         (["--set", "smiling=2"], "0 or 1"),
         (["--set", "smiling=1", "--set", "smiling=0"], "given twice"),
         (["--set", "colour=violet"], "blue, dark green, red"),
-        (["--label", "3"], "has no labels"),
+        (["--label", "3"], "no condition 'label'; available: smiling, colour"),
     ],
 )
 def test_invalid_attributes_exit_2(
@@ -437,7 +438,7 @@ def test_invalid_attributes_exit_2(
 
 def test_a_run_without_attributes_rejects_attributes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["sample", str(trained), "--set", "smiling=1"]) == 2
-    assert "this run has no attributes" in capsys.readouterr().err
+    assert "no condition 'smiling'; available: label" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("condition_on", "message"), [("attributes", "needs attributes"), ("both", "needs attributes")])

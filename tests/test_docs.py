@@ -121,7 +121,20 @@ def test_python_is_valid(page: Path) -> None:
 
 def test_every_command_and_recipe_is_documented() -> None:
     text = (ROOT / "docs/guide/commands.md").read_text(encoding="utf-8")
-    for verb in ("train", "resume", "sample", "reel", "runs", "recipes", "doctor", "evaluate", "compare", "show", "explore"):
+    for verb in (
+        "train",
+        "resume",
+        "sample",
+        "translate",
+        "reel",
+        "runs",
+        "recipes",
+        "doctor",
+        "evaluate",
+        "compare",
+        "show",
+        "explore",
+    ):
         assert f"## {verb}\n" in text
     for option in CALL_OPTIONS:
         assert f"`--{option.replace('_', '-')}`" in text, f"train's --{option} is not explained"

@@ -1,4 +1,4 @@
-"""Samples as images: rounding, order and layout of grids, every number of channels, the reel."""
+"""Samples as images: rounding, order and layout of grids, every number of channels, the reel, progress sheets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from leafwing import files, pictures
+from leafwing import fields, files, pictures
+from leafwing.conditions import Examples
 from leafwing.errors import LeafwingError, StorageError
+from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output
+from leafwing.model import Model
+from leafwing.parts.priors import Normal
 
 
 def test_minus_1_is_black_and_1_is_white() -> None:
@@ -65,17 +69,17 @@ def many(folder: Path, n: int) -> list[tuple[Path, np.ndarray]]:
 @pytest.mark.parametrize("threads", [None, 1, 3])
 def test_many_images_are_written_like_single_ones(tmp_path: Path, threads: int | None) -> None:
     shown = many(tmp_path, 200)
-    pictures.write_pngs(iter(shown), threads)
+    pictures.write_images(iter(shown), threads)
     assert sorted(tmp_path.iterdir()) == [path for path, _ in shown]
     for path, pixels in shown:
         assert path.read_bytes() == pictures.png(pictures.to_image(pixels))
-    pictures.write_pngs([])
+    pictures.write_images([])
 
 
 def test_images_are_written_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2, timeout=60)
     monkeypatch.setattr(files, "write", lambda path, content: both.wait())
-    pictures.write_pngs(many(tmp_path, 2), threads=2)
+    pictures.write_images(many(tmp_path, 2), threads=2)
 
 
 def test_images_are_generated_no_faster_than_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +96,7 @@ def test_images_are_generated_no_faster_than_they_are_written(tmp_path: Path, mo
             yield one
 
     monkeypatch.setattr(files, "write", counting)
-    pictures.write_pngs(made(), threads=1)
+    pictures.write_images(made(), threads=1)
     assert written == [50]
     assert max(ahead) <= 5
 
@@ -102,7 +106,7 @@ def test_a_full_disk_stops_writing_and_keeps_the_written_files(tmp_path: Path, m
     shown = many(tmp_path, 60)
     shown[10] = (tmp_path / "no such folder" / "x.png", shown[10][1])
     with pytest.raises(StorageError, match="no such folder"):
-        pictures.write_pngs(shown, threads=1)
+        pictures.write_images(shown, threads=1)
     left = sorted(tmp_path.iterdir())
     assert left[:10] == [path for path, _ in shown[:10]]
     assert len(left) < 20
@@ -115,7 +119,7 @@ def test_an_error_while_generating_images_is_raised(tmp_path: Path) -> None:
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        pictures.write_pngs(made())
+        pictures.write_images(made())
 
 
 def shades(n: int, height: int = 4, width: int = 6, channels: int = 1) -> torch.Tensor:
@@ -246,3 +250,219 @@ def test_a_failing_ffmpeg_is_a_clear_error_and_leaves_nothing(
     with pytest.raises(LeafwingError, match=r"reel\.mp4: no encoder"):
         pictures.reel(frames, ["a", "b", "c"], tmp_path / "reel.mp4")
     assert not (tmp_path / "reel.mp4").exists()
+
+
+# --- progress sheets ------------------------------------------------------------------------------------------------------
+
+
+def model_of(spec: DataSpec, *outputs: Output, examples: Examples | None = None) -> Model:
+    return Model(Game({}, [], Abilities(outputs)), spec, examples=examples)
+
+
+def shade(*values: float, channels: int = 3, side: int = 32) -> torch.Tensor:
+    """Images of one shade each, in [-1, 1]."""
+    return torch.tensor(values).reshape(-1, 1, 1, 1).expand(-1, channels, side, side)
+
+
+def cells(image: Image.Image, *points: tuple[int, int]) -> list[int]:
+    """The red value at some points."""
+    return [image.convert("RGB").getpixel(point)[0] for point in points]  # type: ignore[index]
+
+
+PLAIN = DataSpec.images(32, 32)
+
+
+def test_the_sheet_of_a_model_of_latents_has_64_samples() -> None:
+    output = Output(
+        "image", lambda nets, inputs, clock: inputs.latent[:, :1, None, None].expand(-1, 3, 32, 32), prior=Normal(2)
+    )
+    model = model_of(PLAIN, output)
+    sheet = pictures.sample_sheet(model)
+    assert pictures.png(sheet) == pictures.png(pictures.grid(model.sample(64), 8))
+    assert pictures.progress_sheet(model).frames == 0
+
+
+def test_a_sheet_with_labels_has_a_row_per_class_with_the_same_latents() -> None:
+    spec = DataSpec.images(32, 32, labels=("a", "b", "c"))
+
+    def make(nets: Nets, inputs: Batch, clock: Clock) -> torch.Tensor:
+        return (inputs.label - 1)[:, None, None, None] + 0.2 * inputs.latent[:, :1, None, None].expand(
+            -1, 3, 32, 32
+        ).sigmoid()
+
+    model = model_of(spec, Output("image", make, ("label",), Normal(2)))
+    sheet = pictures.sample_sheet(model)
+    assert sheet.size == (10 * 34 + 2, 3 * 34 + 2)
+    columns = [cells(sheet, *[(10 + 34 * i, 10 + 34 * row) for i in range(10)]) for row in range(2)]
+    assert len({*columns[0]}) > 5
+    assert max(abs(b - a - 127.5) for a, b in zip(*columns, strict=True)) <= 1
+
+
+def test_points_stay_a_plot() -> None:
+    model = model_of(DataSpec.vectors(2), Output("image", lambda nets, inputs, clock: inputs.latent, prior=Normal(2)))
+    assert pictures.png(pictures.sample_sheet(model)) == pictures.png(pictures.scatter(model.sample(2_000)))
+
+
+PAIRED = DataSpec.images(32, 32, input=fields.Image(16, 16, 1))
+
+
+def test_a_translator_shows_input_output_and_reality_of_each_row() -> None:
+    output = Output("image", lambda nets, inputs, clock: -inputs.input.repeat(1, 3, 2, 2), ("input",))
+    rows = Batch(input=shade(-1, 0.5, channels=1, side=16), image=shade(0.2, -0.6))
+    sheet = pictures.progress_sheet(model_of(PAIRED, output), rows)
+    assert sheet.titles == ["input", "made", "real"]
+    image = sheet.image()
+    bottom = image.height - 2
+    widths = [max(64, pictures.text_image(title, None).width) for title in sheet.titles]
+    lefts = [2 + sum(widths[:i]) + 2 * i for i in range(3)]
+    assert image.width == lefts[2] + widths[2] + 2
+    for row, shades in enumerate(((0, 255, 153), (191, 64, 51))):
+        y = bottom - 10 - 66 * (1 - row)
+        assert cells(image, *[(left + 5, y) for left in lefts]) == pytest.approx(shades, abs=1)
+    titles = np.asarray(image.convert("L"))[: bottom - 2 * 66]
+    assert all(titles[:, left : left + 20].max() > 150 for left in lefts), "a title is missing"
+
+
+def test_a_translator_needs_rows() -> None:
+    output = Output("image", lambda nets, inputs, clock: inputs.input, ("input",))
+    with pytest.raises(LeafwingError, match="generated from images: a sheet needs some real samples"):
+        pictures.sample_sheet(model_of(PAIRED, output))
+
+
+def test_a_two_way_translator_shows_both_directions_there_and_back() -> None:
+    spec = DataSpec.images(32, 32, input=fields.Image(32, 32, 3))
+    to_image = Output("image", lambda nets, inputs, clock: inputs.input + 0.5, ("input",))
+    to_input = Output("input", lambda nets, inputs, clock: inputs.image - 0.25, ("image",))
+    rows = Batch(input=shade(-1.0), image=shade(0.5))
+    sheet = pictures.progress_sheet(model_of(spec, to_image, to_input), rows)
+    assert sheet.titles == ["input", "made image", "and back", "image", "made input", "and back"]
+    (row,) = sheet.rows
+    assert [int(cell.stored[0, 0, 0]) for cell in row] == pytest.approx([0, 64, 32, 191, 159, 223], abs=1)
+
+
+DESCRIBED = DataSpec.images(64, 64, caption=fields.Caption(("a", "red", "blue", "star"), 4), box=fields.Box())
+
+
+def described(*conditions: str) -> Output:
+    def make(nets: Nets, inputs: Batch, clock: Clock) -> torch.Tensor:
+        return inputs.latent[:, :1, None, None].expand(-1, 3, 64, 64).tanh() * 0.1
+
+    return Output("image", make, conditions, Normal(2))
+
+
+def test_captions_are_below_the_samples_and_boxes_around_them() -> None:
+    rows = Batch(
+        image=shade(0.0, 0.0, side=64),
+        caption=torch.tensor([[1, 2, 4, 0], [3, 4, 0, 0]]),
+        box=torch.tensor([[0.25, 0.25, 0.5, 0.5], [0, 0, 1, 1]]),
+    )
+    sheet = pictures.progress_sheet(model_of(DESCRIBED, described("caption", "box")), rows)
+    assert sheet.titles == ["real", "made"]
+    assert sheet.captions == ["a red star", "blue star"]
+    assert [len(row) for row in sheet.rows] == [7, 7]
+    stored = np.stack([[cell.stored for cell in row[1:]] for row in sheet.rows])
+    assert (stored[0] == stored[1]).all(), "the rows have different latents"
+    image = np.asarray(sheet.image()).astype(int)
+    red = (image[:, :, 0] > 200) & (image[:, :, 1] < 50)
+    rows_with_red = np.flatnonzero(red.any(1))
+    top = rows_with_red[0] - 16
+    assert rows_with_red[-1] == top + (image.shape[0] - top) // 2 + 63, "the second box does not end with its image"
+    first = red[top : top + 64, 2:66]
+    assert (first.any(1).nonzero()[0][[0, -1]] == [16, 47]).all()
+    assert (first.any(0).nonzero()[0][[0, -1]] == [16, 47]).all()
+    assert image[top + 65 : top + 80].max() > 200, "the caption is missing"
+    plain = pictures.progress_sheet(model_of(DESCRIBED, described("caption")), rows)
+    assert not ((np.asarray(plain.image())[:, :, 0] > 200) & (np.asarray(plain.image())[:, :, 1] < 50)).any()
+
+
+def test_without_rows_conditions_are_those_of_the_examples() -> None:
+    examples = Examples({"caption": np.array([[1, 2, 4, 0]]), "box": np.array([[0, 0, 0.5, 0.5]], np.float32)})
+    sheet = pictures.progress_sheet(model_of(DESCRIBED, described("caption", "box"), examples=examples))
+    assert sheet.titles == ["made"]
+    assert {*sheet.captions} == {"a red star"}
+
+
+def test_key_points_are_drawn_where_they_are_visible() -> None:
+    spec = DataSpec.images(64, 64, keypoints=fields.Keypoints(("nose", "tail")))
+    rows = Batch(image=shade(-1.0, side=64), keypoints=torch.tensor([[[0.25, 0.75, 1], [0.75, 0.25, 0]]]))
+    sheet = pictures.progress_sheet(model_of(spec, described("keypoints")), rows)
+    image = np.asarray(sheet.image())
+    yellow = (image[:, :, 0] > 200) & (image[:, :, 1] > 200) & (image[:, :, 2] < 50)
+    ys, xs = np.nonzero(yellow[:, :66])
+    top = image.shape[0] - 66
+    assert (ys.mean() - top, xs.mean() - 2) == pytest.approx((48, 16), abs=1)
+
+
+def test_long_captions_are_wrapped_and_cut() -> None:
+    lines = [pictures.text_image("word " * count, 100) for count in (2, 5, 50)]
+    assert [image.width for image in lines] == [100] * 3
+    assert [image.height for image in lines] == [15, 30, 45]
+
+
+def clips(frames: int = 3) -> Output:
+    """Clips whose frames get lighter."""
+
+    def make(nets: Nets, inputs: Batch, clock: Clock) -> torch.Tensor:
+        steps = torch.linspace(-1, 1, frames)[None, None, :, None, None]
+        return steps.expand(inputs.n, 3, frames, 32, 32)
+
+    return Output("image", make, prior=Normal(2), kind=fields.Clip(frames, 32, 32, 3))
+
+
+def test_clips_are_strips_and_an_animation() -> None:
+    sheet = pictures.progress_sheet(model_of(PLAIN, clips()))
+    image = sheet.image()
+    assert image.size == (3 * 32 + 4, 8 * 34 + 2)
+    assert cells(image, (5, 5), (40, 5), (70, 5)) == [0, 128, 255]
+    assert sheet.frames == 3
+    with Image.open(io.BytesIO(sheet.animation())) as animation:
+        assert animation.format == "WEBP"
+        assert animation.size == (36, 8 * 34 + 2)
+        shown = [frame.convert("RGB").getpixel((15, 15)) for frame in ImageSequence.Iterator(animation)]
+    assert [pixel[0] for pixel in shown] == pytest.approx([0, 128, 255], abs=8)  # type: ignore[index]
+
+
+def test_masks_and_segmentations_are_visible_on_sheets() -> None:
+    mask, classes = fields.Mask(2, 2), fields.Segmentation(2, 2, ("a", "b", "c"))
+    stored = mask.to_stored(torch.tensor([[[[0.0, 1], [0.4, 0.6]]]])).numpy()
+    assert pictures.draw(mask, stored)[0, :, :, 0].tolist() == [[0, 255], [0, 255]]
+    stored = classes.to_stored(torch.eye(3)[[0, 1, 2, 1]].T.reshape(1, 3, 2, 2)).numpy()
+    assert stored.tolist() == [[[0, 1], [2, 1]]]
+    drawn = pictures.draw(classes, stored)
+    assert drawn.shape == (1, 2, 2, 3)
+    assert len({tuple(colour) for colour in drawn.reshape(-1, 3).tolist()}) == 3
+    image = pictures.to_image(stored[0])
+    assert image.mode == "P"
+    assert np.asarray(image).tolist() == stored[0].tolist()
+
+
+def test_outputs_without_pixels_are_text() -> None:
+    spec = DataSpec.images(8, 8, label=fields.Label(("ant", "bee")))
+    output = Output("label", lambda nets, inputs, clock: torch.ones(inputs.n, dtype=torch.int64), prior=Normal(2))
+    image = pictures.sample_sheet(model_of(spec, output))
+    assert np.asarray(image).max() > 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        (fields.Image(2, 3, 3), np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)),
+        (fields.Clip(2, 2, 3, 1), np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3, 1)),
+        (fields.Mask(2, 2), np.array([[[[0], [1]], [[1], [0]]]], np.uint8)),
+        (fields.Segmentation(1, 3, ("a", "b", "c")), np.array([[[0, 2, 1]]], np.uint8)),
+        (fields.Attributes(("a", "b")), np.array([[0, 1], [1, 1]], np.uint8)),
+        (fields.Vector(2), np.array([[0.5, -3]], np.float32)),
+    ],
+)
+def test_the_format_of_networks_and_back(kind: fields.Field, stored: np.ndarray) -> None:
+    back = kind.to_stored(kind.to_network(torch.from_numpy(stored))).numpy()
+    assert back.dtype == stored.dtype
+    assert (back == stored).all()
+
+
+def test_clips_are_written_as_animations(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    pictures.write_images([(tmp_path / "a.webp", pixels)])
+    with Image.open(tmp_path / "a.webp") as clip:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)]
+    assert np.array_equal(np.stack(frames), pixels)

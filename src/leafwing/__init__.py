@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from leafwing.commands.sample import sample
     from leafwing.commands.show import show
     from leafwing.commands.training import resume, train
+    from leafwing.commands.translate import translate
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
@@ -41,6 +42,7 @@ __all__ = [
     "sample",
     "show",
     "train",
+    "translate",
 ]
 
 _HOMES = {
@@ -61,6 +63,7 @@ _HOMES = {
     "sample": "commands",
     "show": "commands",
     "train": "commands",
+    "translate": "commands",
 }
 
 

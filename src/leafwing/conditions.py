@@ -97,7 +97,16 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     return conditions
 
 
-def resolve(output: Output, spec: DataSpec, examples: Examples, n: int, seed: int, conditions: Mapping[str, Any]) -> Batch:
+def resolve(
+    output: Output,
+    spec: DataSpec,
+    examples: Examples,
+    n: int,
+    seed: int,
+    conditions: Mapping[str, Any],
+    *,
+    first: int = 0,
+) -> Batch:
     """The conditions of n samples, in the format of networks, on the CPU.
 
     Unspecified labels take all classes in turn. All other unspecified conditions are those of a random example that has the
@@ -112,6 +121,7 @@ def resolve(output: Output, spec: DataSpec, examples: Examples, n: int, seed: in
         seed: random seed.
         conditions: by field. One value for all samples, a sequence of n values, or a tensor (n, ...) in the format of networks; for
             `attributes` also some of them by name, `{"smiling": 1, "colour": "red"}`.
+        first: the number of the first sample.
 
     Raises:
         LeafwingError: an unknown condition, an invalid value, a wrong number of values, or one that has to be specified.
@@ -133,11 +143,12 @@ def resolve(output: Output, spec: DataSpec, examples: Examples, n: int, seed: in
             result[name] = _values(name, spec.fields[name], conditions[name], n)
     label = spec.fields.get("label")
     if "label" in open_names and isinstance(label, Label):
-        result["label"] = torch.arange(n) % len(label.names)
+        result["label"] = torch.arange(first, first + n) % len(label.names)
     remaining = [name for name in output.conditions if name not in result]
     if remaining:
         classes = result["label"].numpy() if "label" in result else None
-        rows = _example_rows(spec, examples, n, seed, classes, partial or {}, remaining)
+        random = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(first + n)[first:].astype(np.uint64)
+        rows = _example_rows(spec, examples, random, seed, classes, partial or {}, remaining)
         result |= {name: spec.fields[name].to_network(torch.from_numpy(values)) for name, values in rows.items()}
     return Batch({name: result[name] for name in output.conditions})
 
@@ -151,10 +162,17 @@ def _values(name: str, kind: Field, value: Any, n: int) -> Tensor:
             value = int(value)
         else:
             return _tensor(name, kind, value, n)
+    if isinstance(kind, Attributes) and not isinstance(value, str):
+        try:
+            return _tensor(name, kind, torch.as_tensor(value), n)
+        except (TypeError, ValueError):
+            raise LeafwingError(
+                f"{name}: give zeros and ones, in the order {', '.join(kind.names)}, for each sample"
+            ) from None
     if isinstance(value, str | int | float) or not _is_list_of_values(kind, value):
         return kind.parse(value).expand(n, *kind.shape)
     if len(value) != n:
-        raise LeafwingError(f"{len(value)} {name}s for {n} samples: give one, or one per sample")
+        raise LeafwingError(f"{len(value)} values of {name} for {n} samples: give one, or one per sample")
     if isinstance(kind, Label):
         return torch.tensor([kind.index(item) for item in value], dtype=torch.int64)
     return torch.stack([kind.parse(item) for item in value])
@@ -185,13 +203,13 @@ def _tensor(name: str, kind: Field, value: Tensor, n: int) -> Tensor:
 def _example_rows(
     spec: DataSpec,
     examples: Examples,
-    n: int,
+    random: np.ndarray,
     seed: int,
     classes: np.ndarray | None,
     settings: Mapping[str, Any],
     names: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """The stored conditions of n samples, from examples of the given classes and attributes."""
+    """The stored conditions of samples by their random numbers uint64 (n,), from examples of the given classes and attributes."""
     kind = spec.fields.get("attributes")
     fixed = kind.columns(settings) if isinstance(kind, Attributes) else {}
     columns, values = list(fixed), list(fixed.values())
@@ -201,11 +219,10 @@ def _example_rows(
     if missing := [name for name in names if name not in available]:
         name = missing[0]
         raise LeafwingError(f"this run has no examples of {name} to choose from: set one ({spec.fields[name]})")
-    random = np.random.Philox(np.random.SeedSequence((seed, 0))).random_raw(n).astype(np.uint64)
     attributes, labels = available.get("attributes"), available.get("label")
     total = len(available[names[0]])
-    chosen = np.empty(n, np.int64)
-    class_of = np.full(n, -1) if classes is None else classes
+    chosen = np.empty(len(random), np.int64)
+    class_of = np.full(len(random), -1) if classes is None else classes
     for index in np.unique(class_of):
         members, pool = class_of == index, np.arange(total)
         if index >= 0 and labels is not None and len(labels) == total and (labels == index).any():

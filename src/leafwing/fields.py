@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.pixels import to_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,10 @@ class Field(ABC):
     def to_network(self, stored: Tensor) -> Tensor:
         """Stored samples (n, ...) as networks see them: (n, *shape)."""
         return stored
+
+    def to_stored(self, samples: Tensor) -> Tensor:
+        """Samples as networks generate them, (n, *shape), in the format of data sets, on the CPU: the nearest that can be stored."""
+        return samples.detach().cpu()
 
     def mirror(self, stored: Tensor) -> Tensor:
         """Stored samples (n, ...) of images that are flipped left to right."""
@@ -105,6 +110,9 @@ class Image(Field):
 
         return stored.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(127.5).sub_(1)
 
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return to_bytes(samples).permute(0, 2, 3, 1).cpu()
+
     def mirror(self, stored: Tensor) -> Tensor:
         return stored.flip(2)
 
@@ -143,6 +151,9 @@ class Clip(Field):
 
         return stored.permute(0, 4, 1, 2, 3).to(torch.get_default_dtype()).div_(127.5).sub_(1)
 
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return to_bytes(samples).permute(0, 2, 3, 4, 1).cpu()
+
     def mirror(self, stored: Tensor) -> Tensor:
         return stored.flip(3)
 
@@ -171,6 +182,9 @@ class Mask(Field):
         import torch
 
         return stored.permute(0, 3, 1, 2).to(torch.get_default_dtype())
+
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return (samples.detach() > 0.5).byte().permute(0, 2, 3, 1).cpu()
 
     def mirror(self, stored: Tensor) -> Tensor:
         return stored.flip(2)
@@ -208,6 +222,9 @@ class Segmentation(Field):
 
         classes = torch.arange(len(self.names), device=stored.device)
         return (stored[:, None] == classes[:, None, None]).to(torch.get_default_dtype())
+
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return samples.detach().argmax(1).byte().cpu()
 
     def mirror(self, stored: Tensor) -> Tensor:
         return stored.flip(2)
@@ -302,6 +319,9 @@ class Attributes(Field):
 
     def to_network(self, stored: Tensor) -> Tensor:
         return stored.float()
+
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return (samples.detach() > 0.5).byte().cpu()
 
     def columns(self, settings: Mapping[str, Any]) -> dict[int, int]:
         """Index and value of the attributes that these settings determine; a category determines all of its one-hot attributes.

@@ -150,21 +150,29 @@ class Model:
             return getattr(abilities, ability) is not None
         return any(ability in output.conditions for output in abilities.outputs)
 
-    def latents(self, n: int, seed: int = 0, *, output: str | None = None) -> Tensor:
-        """The first n latents of a seed, (n, size): the i-th one does not depend on n.
+    def latents(self, n: int, seed: int = 0, *, output: str | None = None, first: int = 0) -> Tensor:
+        """The latents of samples `first` to `first + n - 1` of a seed, (n, size). Each depends only on the seed and on its number.
 
         Raises:
             LeafwingError: n or seed out of range, or an output without latents.
         """
+        chosen = self.find_output(output)
+        latents = self._latents(chosen, n, seed, first)
+        if latents is None:
+            self.conditions(n, seed, output=output)  # raises, with what it is generated from
+            raise LeafwingError(f"this run generates its {chosen.field} without latents")
+        return latents
+
+    def _latents(self, output: Output, n: int, seed: int, first: int = 0) -> Tensor | None:
+        """The same; None for an output without latents."""
         if n < 1:
             raise LeafwingError(f"n={n}: must be at least 1")
         check_seed(seed)
-        prior = self.find_output(output).prior
-        if prior is None:
-            self.conditions(n, seed, output=output)  # raises, with what it is generated from
-            raise LeafwingError("this game has no latent prior")
-        blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | i)) for i in range(-(-n // BLOCK))]
-        return torch.cat(blocks)[:n].to(self.device)
+        if (prior := output.prior) is None:
+            return None
+        numbers = range(first // BLOCK, -(-(first + n) // BLOCK))
+        blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | number)) for number in numbers]
+        return torch.cat(blocks)[first % BLOCK :][:n].to(self.device)
 
     def conditions(self, n: int, seed: int = 0, *, output: str | None = None, **conditions: Any) -> Batch:
         """The conditions of n samples as networks see them, by field; empty for an unconditional output.
@@ -187,7 +195,8 @@ class Model:
         """Generates n samples; the i-th sample of a seed does not depend on n, except for rounding.
 
         Equal calls give equal bits on one machine, and from 64 samples on so do calls with other n. Fewer samples are computed in
-        smaller passes, which round differently: as 8-bit images they differ by at most one grey level.
+        smaller passes, which round differently: as 8-bit images they differ by at most one grey level. The global random state is
+        neither read nor changed.
 
         Args:
             n: number of samples.
@@ -205,9 +214,10 @@ class Model:
         Raises:
             LeafwingError: an unknown output, condition or value, or an output that is generated from images; see `translate`.
         """
+        chosen = self.find_output(output)
+        latents = self._latents(chosen, n, seed)
         inputs = self.conditions(n, seed, output=output, **conditions)
-        latents = self.latents(n, seed, output=output)
-        return self.generate(latents, output=output, seed=seed, batch=batch, **inputs)
+        return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch)))
 
     def generate(
         self, latents: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
@@ -216,7 +226,14 @@ class Model:
         return torch.cat(list(self.stream(latents, output=output, seed=seed, batch=batch, **conditions)))
 
     def translate(
-        self, images: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
+        self,
+        images: Tensor,
+        *,
+        output: str | None = None,
+        seed: int = 0,
+        batch: int = BLOCK,
+        first: int = 0,
+        **conditions: Any,
     ) -> Tensor:
         """Images generated from images.
 
@@ -225,7 +242,8 @@ class Model:
             output: the field to generate; None: the first one that is generated from images.
             seed: random seed of latents, if there are any, and of unspecified conditions.
             batch: maximum batch size.
-            **conditions: further conditions; see `sample`.
+            first: the number of the first image, if they are part of a larger set: what is random depends on it.
+            **conditions: further conditions; see `sample`. One value for all images, or one per image.
 
         Returns:
             float32 (n, *shape of the field).
@@ -234,10 +252,10 @@ class Model:
             LeafwingError: an output that is not generated from images, or images of the wrong shape.
         """
         chosen, name = self.translation(output)
-        prior = chosen.prior
-        latents = None if prior is None else self.latents(len(images), seed, output=chosen.field)
-        inputs = self.conditions(len(images), seed, output=chosen.field, **{name: images, **conditions})
-        return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch)))
+        latents = self._latents(chosen, len(images), seed, first)
+        values = {name: images, **conditions}
+        inputs = resolve(chosen, self.spec, self.examples, len(images), seed, values, first=first).to(self.device)
+        return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch, first=first)))
 
     def translation(self, output: str | None = None) -> tuple[Output, str]:
         """An output that is generated from images, and the condition that the images are.
@@ -347,6 +365,7 @@ class Model:
         seed: int = 0,
         batch: int = BLOCK,
         pad: bool = False,
+        part: slice = slice(None),
         first: int = 0,
         **conditions: Any,
     ) -> Iterator[Tensor]:
@@ -358,12 +377,13 @@ class Model:
             latents: see `generate`; None for an output without latents, whose conditions are then tensors (n, ...).
             output, seed, batch, conditions: see `generate`.
             pad: compute even fewer samples than `batch` in a pass of `batch`, so that they are the same bits in a larger number.
+            part: the samples to generate, from a multiple of `batch` on; they are the same bits as in the whole.
             first: number of the first of these samples, if they are part of more; it selects the noise inside networks.
         """
         chosen = self.find_output(output)
         n = len(next(iter(conditions.values())) if latents is None else latents)
         inputs = self.conditions(n, seed, output=output, **conditions)
-        return self._stream(chosen, latents, inputs, seed, batch, pad, first)
+        return self._stream(chosen, latents, inputs, seed, batch, pad, part, first)
 
     def _stream(
         self,
@@ -373,21 +393,25 @@ class Model:
         seed: int,
         batch: int,
         pad: bool = False,
+        part: slice = slice(None),
         first: int = 0,
     ) -> Iterator[Tensor]:
         if batch < 1:
             raise LeafwingError(f"batch={batch}: must be at least 1")
         if latents is not None:
             inputs = Batch(latent=latents, **inputs)
+        if not inputs:
+            raise LeafwingError(f"this run generates its {output.field} from neither latents nor conditions")
         total = inputs.n
         # Passes have few different sizes, because kernels round depending on the shape; the last one is padded.
         size = batch if pad or total >= batch else min(batch, 1 << (total - 1).bit_length())
+        start, stop, _ = part.indices(total)
 
         def block(start: int) -> Tensor:
             rows = torch.arange(start, start + size, device=self.device).clamp(max=total - 1)
-            return self._forward(output, inputs.rows(rows), seed << 24 | first + start)[: total - start]
+            return self._forward(output, inputs.rows(rows), seed << 24 | first + start)[: stop - start]
 
-        return (block(start) for start in range(0, total, size))
+        return (block(start) for start in range(start, stop, size))
 
     def render(self, latents: Tensor, *, output: str | None = None, **conditions: Any) -> Tensor:
         """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1].
@@ -430,13 +454,13 @@ class Model:
             LeafwingError: an output of the wrong shape, or one that is generated from a field that the data do not have.
         """
         for output in self.game.abilities.outputs or [self.output]:
-            needed = (*output.conditions, *([] if output.kind else [output.field]))
+            needed = output.conditions if output.kind else (*output.conditions, output.field)
             if missing := [name for name in needed if name not in self.spec.fields]:
                 raise LeafwingError(
                     f"the recipe's output {output.field} needs the field {missing[0]}, which the data do not have"
                 )
             inputs = Batch({name: batch[name][:2].to(self.device) for name in output.conditions})
-            latents = None if output.prior is None else self.latents(2, output=output.field)
+            latents = self._latents(output, 2, 0)
             samples = next(self._stream(output, latents, inputs, 0, BLOCK))
             if samples.shape[1:] != (shape := self.kind(output).shape):
                 raise LeafwingError(

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = "runs"
-METRICS, LABORATORY = "metrics.jsonl", "explore"
-"""The file with the results of `evaluate`, and the folder with those of `explore`."""
+METRICS, LABORATORY, TRANSLATIONS = "metrics.jsonl", "explore", "translations"
+"""The file with the results of `evaluate`, and the folders with those of `explore` and `translate`."""
 
 
 class UntrustedRecipe(LeafwingError):
@@ -212,10 +212,10 @@ class Run:
     def rewind(self, images: int) -> None:
         """Removes everything that belongs to later weights, because training will write other weights there.
 
-        That is weights, copies of `resume.pt`, grids, samples, metrics, reports, laboratory results, and lines of the log.
+        That is weights, copies of `resume.pt`, grids, samples, translations, metrics, reports, laboratory results, and log lines.
         """
         later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9})(?:[-.].*)?")
-        parents = (self.folder, self.samples, self.folder / LABORATORY)
+        parents = (self.folder, self.samples, self.folder / LABORATORY, self.folder / TRANSLATIONS)
         for path in [path for parent in parents if parent.is_dir() for path in parent.iterdir()]:
             match = later.fullmatch(path.name)
             if match and int(match[1]) > images:

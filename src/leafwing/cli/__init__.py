@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train a recipe on images and create a run folder.",
     "resume": "Continue a run exactly from its last checkpoint.",
     "sample": "Generate samples from a run; neither the data nor the cache is needed.",
+    "translate": "Generate pictures from pictures: a file, a folder or an archive.",
     "reel": "Animate the training progress of a run.",
     "runs": "List the runs.",
     "doctor": "Examine an image source: what it contains, which images are rejected and why, and advice.",
@@ -74,6 +75,7 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
         command = " ".join(error.command_chain or ())
         examples = {
             "RUN": ": a run folder, its name or number, or 'last'",
+            "PICTURES": ": an image file, a folder or an archive",
             "SOURCE": ": a folder, an archive or a built-in data set",
         }
         if name.startswith("--"):

@@ -66,7 +66,11 @@ def finish(run: Any, json: bool) -> int:
         options += f" --set '{first if '=' in first else first + '=1'}'"
     cut_short = run.stop_reason == "time_limit" and images < total
     print("try next:" if cut_short else f"try next:\n{resume}")
-    print(f"  {program()} sample {run.folder} {options} --seed 3{trust}")
+    translates = any(
+        run.spec.fields[name].has_pixels for name in run.config.get("conditions", ()) if name in run.spec.fields
+    )
+    sampling = f"translate {run.folder} PICTURES" if translates else f"sample {run.folder} {options} --seed 3"
+    print(f"  {program()} {sampling}{trust}")
     if cut_short:
         print(
             f"warning: the time limit ended training after {images:,} of {total:,} images, so the samples may be poor. "

@@ -40,7 +40,11 @@ def command(
     n: Annotated[int, Parameter(name="-n", help="Number of samples; with --label all, of each class.", group=OUTPUT)] = 64,
     seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
     label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
-    set: Annotated[list[str] | None, option("Set an attribute: smiling=1, colour=red. Repeatable.", OUTPUT)] = None,
+    set: Annotated[
+        list[str] | None,
+        option("Set a condition: smiling=1, colour=red, caption=a red star, box=.2,.2,.5,.5. Repeatable.", OUTPUT),
+    ] = None,
+    output: Annotated[str | None, option("What to generate, if the run generates several fields.", OUTPUT)] = None,
     sweep: Annotated[
         str | None,
         option(
@@ -50,8 +54,8 @@ def command(
     ] = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
     grid: Annotated[bool, flag("One image with a grid of all samples (the default).", OUTPUT)] = False,
-    folder: Annotated[bool, flag("One PNG file per sample.", OUTPUT)] = False,
-    npz: Annotated[bool, flag("One .npz file with samples and labels.", OUTPUT)] = False,
+    folder: Annotated[bool, flag("One PNG file per sample; of clips, animated WebP files.", OUTPUT)] = False,
+    npz: Annotated[bool, flag("One .npz file with samples and their conditions.", OUTPUT)] = False,
     out: Annotated[Path | None, option("Output path. Default: in the run's samples folder.", OUTPUT)] = None,
     compile: Annotated[
         bool, flag("Compile the networks with torch.compile: slow to start, worthwhile on some GPUs.", MACHINE)
@@ -74,7 +78,8 @@ def command(
         n,
         seed=seed,
         label=label,
-        attributes=set or (),
+        conditions=set or (),
+        output=output,
         sweep=sweep,
         checkpoint=checkpoint,
         kind=kind,
@@ -87,6 +92,6 @@ def command(
     )
     if not is_main_process():
         return 0
-    document = {"written": str(path), "kind": kind, "n": n, "seed": seed, "label": label, "set": set or [], "sweep": sweep}
-    print(as_json(document) if json else path)
+    options = {"kind": kind, "n": n, "seed": seed, "label": label, "set": set or [], "output": output, "sweep": sweep}
+    print(as_json({"written": str(path), **options}) if json else path)
     return 0

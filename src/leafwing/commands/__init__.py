@@ -13,6 +13,7 @@ from leafwing.commands.runs import list_runs
 from leafwing.commands.sample import sample
 from leafwing.commands.show import show
 from leafwing.commands.training import resume, train
+from leafwing.commands.translate import translate
 
 __all__ = [
     "compare",
@@ -26,4 +27,5 @@ __all__ = [
     "sample",
     "show",
     "train",
+    "translate",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import LeafwingError
+from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from leafwing.game import DataSpec
+    from leafwing.game import Batch
+    from leafwing.model import Model
     from leafwing.pictures import Pixels
 
 
@@ -31,7 +32,8 @@ def sample(
     *,
     seed: int = 0,
     label: str | int | None = None,
-    attributes: Sequence[str] = (),
+    conditions: Sequence[str] | Mapping[str, Any] = (),
+    output: str | None = None,
     sweep: str | None = None,
     checkpoint: int | str | None = None,
     kind: str = "grid",
@@ -45,20 +47,22 @@ def sample(
 ) -> Path:
     """Writes samples of a run: a grid, a folder of images, or an .npz file.
 
-    Samples are generated in blocks: a folder needs memory for one block, a grid and an .npz file for all pixels.
+    Samples are generated in blocks: a folder needs memory for one block, a grid and an .npz file for all samples.
 
     Args:
         run: folder, name, number or `last`.
         n: number of samples; with `label="all"`, of each class.
         seed: random seed.
         label: a class by name or index; or `all`: one row per class, all with the same latents.
-        attributes: attributes such as `smiling=1` or `colour=red`; one text may contain several, separated by commas. The others
-            follow the real data, see `Model.attribute_rows`.
+        conditions: by name, attributes by their own names: `{"smiling": 1, "caption": "a red star"}`, or texts such as `smiling=1`,
+            see `conditions.parse_settings`. What is not specified follows the real data, see `conditions.resolve`.
+        output: the field to generate; None: the main output.
         sweep: a named part of the latent, see `Model.codes`: `code0=-2:2` takes ten values from -2 to 2, `category` every class;
             one row per latent.
         checkpoint: images shown, `last` (None) or `best`.
-        kind: grid, folder or npz (`samples` uint8 (n, height, width, channels), or float32 (n, 2) for points; `labels`;
-            `attributes` uint8 (n, attributes), and their names as `attribute_names`).
+        kind: grid, folder or npz. A grid shows clips as strips of frames, a folder has an animated WebP file of each. npz:
+            `samples`, uint8 (n, height, width, channels), for clips (n, frames, height, width, channels), or float32 (n, size) for
+            points; the conditions by name, classes as `labels`; and the names of the `attributes` as `attribute_names`.
         out: output path, which must not exist; None: in the run's `samples` folder.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16: nearly the same samples, faster where the hardware supports it; auto: bf16 there, else fp32.
@@ -95,75 +99,118 @@ def sample(
         compile=compile,
         say=(progress or Reporter()).say,
     )
-    if kind == "folder" and model.spec.points:
-        raise LeafwingError("points cannot be written as images: choose a grid (a plot) or npz")
-    settings = parse_attributes(attributes)
-    model.attribute_rows(settings, 1)  # raises: an attribute that the model does not have
-    latents, columns = model.latents(n, seed), n if label == "all" else None
+    field = model.kind(model.find_output(output))
+    check_kind(kind, field)
+    latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep)
+    keep_freed_memory()
+    target = Path(out) if out else opened.samples / file_name(model, n, seed, kind, label, output, sweep, conditions)
+    with join_processes("Sample again") as processes:
+        with files.storage(str(target)):
+            (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
+        total = inputs.n if latents is None else len(latents)
+        share = share_of(total, processes.rank, processes.world_size)
+        named: dict[str, Any] = {**inputs}
+        blocks = model.stream(latents, output=output, seed=seed, part=share, **named)
+        if kind == "folder":
+            label_kind = model.spec.fields.get("label")
+            names = label_kind.names if isinstance(label_kind, Label) else ()
+            classes = [files.file_name(names[index]) for index in inputs["label"].tolist()] if "label" in inputs else []
+            pictures.write_images(image_files(blocks, field, target, classes, share.start))
+            processes.barrier()
+            return target
+        array = collect(blocks, share.stop - share.start, field)
+        array = processes.gather(torch.from_numpy(array)).numpy()
+        if not processes.first:
+            return target
+        if kind == "npz":
+            arrays = {"samples": array, **condition_arrays(model, inputs)}
+            files.write(target, lambda path: write_npz(path, arrays))
+        elif isinstance(field, Vector):
+            files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
+        else:
+            columns = columns or (1 if isinstance(field, Clip) else None)
+            files.write(target, pictures.png(pictures.tile(pictures.upscale(pictures.draw(field, array)), columns)))
+    return target
+
+
+def check_kind(kind: str, field: Field) -> None:
+    """Raises LeafwingError if samples of this field cannot be written as a grid or a folder of images."""
+    if kind == "npz" or field.has_pixels:
+        return
+    if isinstance(field, Vector):
+        if kind == "folder":
+            raise LeafwingError("points cannot be written as images: choose a grid (a plot) or npz")
+        if field.size < 2:
+            raise LeafwingError("single numbers cannot be plotted: choose npz")
+        return
+    raise LeafwingError(f"{field}: samples cannot be written as images: choose npz")
+
+
+def plan_samples(
+    model: Model,
+    n: int,
+    seed: int,
+    output: str | None,
+    label: str | int | None,
+    conditions: Sequence[str] | Mapping[str, Any],
+    sweep: str | None,
+) -> tuple[Tensor | None, Batch, int | None]:
+    """The latents (None without any) and the conditions of all samples, and the number of columns of a grid if it is determined.
+
+    Raises:
+        LeafwingError: invalid conditions, or a sweep that the model cannot make.
+    """
+    from leafwing.conditions import from_settings, parse_settings
+    from leafwing.game import Batch
+
+    chosen = model.find_output(output)
+    settings: dict[str, Any] = (
+        dict(conditions) if isinstance(conditions, Mapping) else {**parse_settings(conditions, chosen, model.spec)}
+    )
+    if label is not None:
+        if str(settings.get("label", label)) != str(label):
+            raise LeafwingError(f"label is given twice, as {settings['label']} and as {label}")
+        settings["label"] = label
+    values = from_settings(chosen, model.spec, settings)
     if sweep is not None:
         if label == "all":
             raise LeafwingError(
                 "--sweep and --label all are mutually exclusive: one has a row per latent, the other a row per class"
             )
-        latents = model.sweep(latents, *parse_sweep(sweep))
-        columns = len(latents) // n
-        classes = model.classes(label, n)
-        rows = model.attribute_rows(settings, n, seed, classes).repeat(columns, axis=0)
-        classes = [index for index in classes for _ in range(columns)]
-    elif label == "all":
-        classes = [index for index in range(len(model.labels)) for _ in range(n)]
-        if not classes:
-            model.classes(label, n)  # raises: no labels
-        latents = latents.repeat(len(model.labels), 1)
-        rows = model.attribute_rows(settings, len(classes), seed, classes)
-    else:
-        classes = model.classes(label, n)
-        rows = model.attribute_rows(settings, n, seed, classes)
-    keep_freed_memory()
-    suffix = "".join(f"-{files.file_name(option)}" for option in (label, sweep, *attributes) if option is not None)
-    ending = {"grid": ".png", "folder": "", "npz": ".npz"}[kind]
-    target = Path(out) if out else opened.samples / f"{model.images:09d}-seed{seed}-n{n}{suffix}{ending}"
-    with join_processes("Sample again") as processes:
-        with files.storage(str(target)):
-            (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-        share = share_of(len(latents), processes.rank, processes.world_size)
-        blocks: Iterator[Tensor] = iter(())
-        if len(latents[share]):
-            attribute_share = rows[share] if rows.size else None
-            blocks = model.stream(latents[share], label=classes[share] or None, attributes=attribute_share)
-        if kind == "folder":
-            names = [files.file_name(model.labels[index]) for index in classes]
-            pictures.write_pngs(image_files(blocks, target, names, share.start))
-            processes.barrier()
-            return target
-        array = collect(blocks, len(latents[share]), model.spec)
-        array = processes.gather(torch.from_numpy(array)).numpy()
-        if not processes.first:
-            return target
-        if kind == "npz":
-            files.write(target, lambda path: write_npz(path, array, classes, rows, model.attributes))
-        elif model.spec.points:
-            files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
-        else:
-            files.write(target, pictures.png(pictures.tile(pictures.upscale(array), columns)))
-    return target
+        swept = model.sweep(model.latents(n, seed, output=output), *parse_sweep(sweep))
+        columns = len(swept) // n
+        inputs = model.conditions(n, seed, output=output, **values)
+        return swept, Batch({name: value.repeat_interleave(columns, 0) for name, value in inputs.items()}), columns
+    count = 1
+    if label == "all":
+        count = len(model.spec.labels)
+        values["label"] = [index for index in range(count) for _ in range(n)]
+    inputs = model.conditions(n * count, seed, output=output, **values)
+    latents = None if chosen.prior is None and inputs else model.latents(n, seed, output=output).repeat(count, 1)
+    return latents, inputs, n if label == "all" else None
 
 
-def parse_attributes(texts: Sequence[str]) -> dict[str, str]:
-    """Values of attributes by name: `["smiling=1,colour=red"]` -> {"smiling": "1", "colour": "red"}.
+def file_name(
+    model: Model,
+    n: int,
+    seed: int,
+    kind: str,
+    label: str | int | None,
+    output: str | None,
+    sweep: str | None,
+    conditions: Sequence[str] | Mapping[str, Any],
+) -> str:
+    """The name of the file or folder, from the checkpoint and the options."""
+    options = [label, output, sweep, *setting_texts(conditions)]
+    suffix = "".join(f"-{files.file_name(option)[:60]}" for option in options if option is not None)
+    return f"{model.images:09d}-seed{seed}-n{n}{suffix}{ {'grid': '.png', 'folder': '', 'npz': '.npz'}[kind] }"
 
-    Raises:
-        LeafwingError: another format, or two values of one attribute.
-    """
-    values: dict[str, str] = {}
-    for text in texts:
-        for setting in re.split(r",(?=[^,=]+=)", text):  # other commas belong to the value
-            name, equals, value = (part.strip() for part in setting.partition("="))
-            if not (name and equals and value):
-                raise LeafwingError(f"--set {setting!r}: write NAME=VALUE, as in smiling=1 or colour=red")
-            if values.setdefault(name, value) != value:
-                raise LeafwingError(f"--set {name} is given twice, as {values[name]} and as {value}")
-    return values
+
+def setting_texts(conditions: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Conditions as texts NAME=VALUE."""
+    if isinstance(conditions, Mapping):
+        return [f"{name}={value}" for name, value in conditions.items()]
+    return [*conditions]
 
 
 def parse_sweep(text: str) -> tuple[str, list[float] | None]:
@@ -190,38 +237,51 @@ def share_of(n: int, rank: int, processes: int) -> slice:
     return slice(*(min(n, BLOCK * (number * blocks // processes)) for number in (rank, rank + 1)))
 
 
-def image_files(blocks: Iterator[Tensor], folder: Path, classes: list[str], first: int = 0) -> Iterator[tuple[Path, Pixels]]:
-    """The path of each image, with its number and its class if there is one, and its pixels (height, width, channels)."""
+def image_files(
+    blocks: Iterator[Tensor], field: Field, folder: Path, classes: list[str], first: int = 0
+) -> Iterator[tuple[Path, Pixels]]:
+    """The path of each image, with its number and its class if there is one, and its pixels as `pictures.to_image` takes them."""
     from leafwing import pictures
 
-    images = (image for block in blocks for image in pictures.to_pixels(block))
+    suffix = ".webp" if isinstance(field, Clip) else ".png"
+    images = (image for block in blocks for image in pictures.visible(field, field.to_stored(block).numpy()))
     for i, image in enumerate(images, first):
-        yield folder / (f"{i:06d}-{classes[i]}.png" if classes else f"{i:06d}.png"), image
+        yield folder / (f"{i:06d}-{classes[i]}{suffix}" if classes else f"{i:06d}{suffix}"), image
 
 
-def collect(blocks: Iterator[Tensor], n: int, spec: DataSpec) -> np.ndarray:
-    """All samples: uint8 (n, height, width, channels), or float32 (n, 2) for points."""
+def collect(blocks: Iterator[Tensor], n: int, field: Field) -> np.ndarray:
+    """The n samples of blocks in one array, in the format of data sets."""
     import numpy as np
+    import torch
 
-    from leafwing import pictures
-
-    shape = (spec.channels,) if spec.points else (spec.height, spec.width, spec.channels)
-    samples = np.empty((n, *shape), np.float32 if spec.points else np.uint8)
+    one = field.to_stored(torch.zeros(1, *field.shape)).numpy()
+    samples = np.empty((n, *one.shape[1:]), one.dtype)
     start = 0
     for block in blocks:
-        samples[start : start + len(block)] = block.cpu().numpy() if spec.points else pictures.to_pixels(block)
+        samples[start : start + len(block)] = field.to_stored(block).numpy()
         start += len(block)
     return samples
 
 
-def write_npz(path: Path, samples: np.ndarray, classes: list[int], attributes: np.ndarray, names: Sequence[str]) -> None:
-    """Writes samples, class indices and attributes, if there are any, to a compressed .npz file; the path may have any suffix."""
+def condition_arrays(model: Model, inputs: Batch) -> dict[str, np.ndarray]:
+    """The conditions of samples as arrays by name: `labels`, `attributes` and `attribute_names`, captions as text, numbers."""
     import numpy as np
 
-    arrays: dict[str, Any] = {"samples": samples}
-    if classes:
-        arrays["labels"] = np.array(classes)
-    if names:
-        arrays |= {"attributes": attributes, "attribute_names": np.array(names)}
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in inputs.items():
+        kind, array = model.spec.fields[name], value.cpu().numpy()
+        if isinstance(kind, Label):
+            arrays["labels" if name == "label" else name] = array
+        elif isinstance(kind, Attributes):
+            arrays |= {name: array.astype(np.uint8), "attribute_names": np.array(kind.names)}
+        else:
+            arrays[name] = np.array(kind.to_plain(array)) if isinstance(kind, Caption) else array
+    return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays to a compressed .npz file; the path may have any suffix."""
+    import numpy as np
+
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

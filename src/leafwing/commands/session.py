@@ -13,17 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import Diverged, LeafwingError, StorageError
+from leafwing.fields import Vector
 from leafwing.progress import Reporter
 from leafwing.runs import Run
 from leafwing.settings import replace_fields
 
 if TYPE_CHECKING:
-    from leafwing.game import BatchSource
+    from leafwing.data import Dataset
+    from leafwing.game import Batch, BatchSource, Game
     from leafwing.loop import Tick, Training
     from leafwing.model import Model
 
 
-def run_session(run: Run, training: Training, progress: Reporter, writer: Any, held_out: BatchSource | None = None) -> Run:
+SHEET_ROWS = 8
+"""Number of real samples on a progress sheet."""
+
+
+def run_session(
+    run: Run,
+    training: Training,
+    progress: Reporter,
+    writer: Any,
+    held_out: BatchSource | None = None,
+    rows: Batch | None = None,
+) -> Run:
     """Runs the loop to its end; writes log lines, sample grids and checkpoints.
 
     Args:
@@ -32,6 +45,7 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
         progress: receives messages and progress.
         writer: creates a TensorBoard writer for a folder; None: no TensorBoard files.
         held_out: held-out data, if there is any.
+        rows: the real samples on progress sheets; see `sheet_rows`.
 
     Returns:
         The run; its `stop_reason` says why training ended.
@@ -54,7 +68,7 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
     summary = writer(str(run.folder)) if writer and processes.first else None
     if start == 0 and processes.first:
         run.mark_started()
-        save_samples(run, model, 0)
+        save_samples(run, model, 0, rows)
     monitor = Monitor(run, training, progress, held_out)
     stopping = EarlyStopping(run, training, progress) if run.settings.schedule.stop_on else None
     threads = ThreadMonitor(run, training, progress)
@@ -98,7 +112,7 @@ def run_session(run: Run, training: Training, progress: Reporter, writer: Any, h
                 if run.stop_reason or images // folder.grid_every != last["grid"] // folder.grid_every:
                     last["grid"] = images
                     if processes.first:
-                        save_samples(run, model, images)
+                        save_samples(run, model, images, rows)
                 if run.stop_reason or images // folder.save_every != last["checkpoint"] // folder.save_every:
                     last["checkpoint"] = images
                     monitor.save_checkpoint()
@@ -136,12 +150,53 @@ def fit_intervals(run: Run, tick: Tick) -> None:
     run.update(replace(run.settings, folder=replace_fields(run.settings.folder, changes)), open_intervals=())
 
 
-def save_samples(run: Run, model: Model, images: int) -> None:
-    """Writes the sample grid, from the same latents every time."""
-    from leafwing.pictures import png, sample_sheet
+def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None) -> None:
+    """Writes the progress sheet, from the same latents and real samples every time, and its animation if it shows clips."""
+    from leafwing import pictures
 
     model.clock = model.game.at_stage(run.clock(images))
-    files.write(run.samples / f"{images:09d}.png", png(sample_sheet(model)))
+    if isinstance(model.kind(model.output), Vector):
+        files.write(run.samples / f"{images:09d}.png", pictures.png(pictures.sample_sheet(model)))
+        return
+    sheet = pictures.progress_sheet(model, rows)
+    files.write(run.samples / f"{images:09d}.png", pictures.png(sheet.image()))
+    if sheet.frames:
+        files.write(run.samples / f"{images:09d}.webp", sheet.animation())
+
+
+def sheet_rows(run: Run, dataset: Dataset, game: Game) -> Batch | None:
+    """The real samples on progress sheets, in the format of networks: held-out ones if there are any, spread over the data.
+
+    Args:
+        run: the run.
+        dataset: all of its data.
+        game: its game.
+
+    Returns:
+        The fields that the outputs are and are generated from; None if these are only images, labels and attributes, because sheets
+        then show generated samples only.
+    """
+    import numpy as np
+    import torch
+
+    from leafwing.commands.feeding import split_data
+    from leafwing.game import Batch
+
+    outputs = game.abilities.outputs
+    if not {name for output in outputs for name in output.conditions} - {"label", "attributes"}:
+        return None
+    data = split_data(run.data, dataset)[1] if run.data.held_out else dataset
+    columns = {name: (data, name) for name in data.columns}
+    for stream in data.streams.values():
+        columns |= {name: (stream.data, key) for key, name in stream.names.items()}
+    names = dict.fromkeys(name for output in outputs for name in (*output.conditions, output.field))
+    sources = {name: columns[name] for name in names if name in columns}
+    count = min(SHEET_ROWS, *(len(source) for source, _ in sources.values()))
+    batch = Batch()
+    for name, (source, key) in sources.items():
+        indices = np.linspace(0, len(source) - 1, count).astype(np.int64)
+        batch[name] = source.spec.fields[key].to_network(torch.from_numpy(source.stored(key, indices)))
+    return batch
 
 
 def tensorboard_writer() -> Callable[[str], Any]:

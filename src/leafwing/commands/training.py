@@ -11,7 +11,7 @@ from typing import Any
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
-from leafwing.commands.session import run_session, tensorboard_writer
+from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.config import ThreadChange
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
@@ -75,7 +75,8 @@ def train(
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
         with run.lock() if processes.first else nullcontext():
-            return run_session(run, training, progress, writer, held_out_batches(run, plan.data, training))
+            rows = sheet_rows(run, plan.data, training.game)
+            return run_session(run, training, progress, writer, held_out_batches(run, plan.data, training), rows)
 
 
 def resume(
@@ -161,7 +162,8 @@ def resume(
                 opened.update()
             progress.say(f"{opened.folder}: resuming at {training.clock.images:,} images")
             writer = tensorboard_writer() if tensorboard else None
-            return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training))
+            rows = sheet_rows(opened, dataset, training.game)
+            return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
 
 
 def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:

@@ -139,6 +139,20 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
         return Header(height, width, image.mode, image.format or "IDX", frames)
 
 
+@contextmanager
+def opened(data: bytes, raw: tuple[int, int] | None = None) -> Iterator[Image.Image]:
+    """A decoded image, upright, in its own size and mode.
+
+    Raises:
+        UnusableImageError: with the reason; other exceptions in the body become one as well.
+    """
+    with _convert_errors():
+        image = _open(data, raw)
+        image.load()
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        yield image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+
 def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> Picture:
     """Decodes, rotates, fits and converts one image.
 

@@ -1,0 +1,298 @@
+"""Samples of any field with any conditions, as a grid, a folder of files or an .npz file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+import leafwing
+from leafwing import cli, fields, pictures
+from leafwing.commands.session import SHEET_ROWS, save_samples, sheet_rows
+from leafwing.data import Dataset
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+from leafwing.model import Model
+from leafwing.runs import Run
+from saved_run import IMAGES, save
+
+DESCRIBED = DataSpec.images(
+    16, 16, labels=("ant", "bee"), attributes=("smiling", "colour=red", "colour=blue"),
+    caption=fields.Caption(("a", "red", "star", "left"), 4), box=fields.Box(),
+)  # fmt: skip
+MAKE = "lambda nets, inputs, clock: nets.G(squares(inputs.latent) * 0.5 + inputs.box[:, :1, None, None])"
+OUTPUTS = f'Output("image", {MAKE}, ("label", "attributes", "caption", "box"), Normal(2))'
+EXAMPLES = {
+    "label": [0, 0, 1],
+    "attributes": ["110", "010", "101"],
+    "caption": ["a star", "red star", "a red star"],
+    "box": [[0, 0, 0.5, 0.5], [0.25, 0, 0.5, 0.5], [0.5, 0, 0.5, 0.5]],
+}
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Path:
+    return save(tmp_path / "run", DESCRIBED, OUTPUTS, examples=EXAMPLES)
+
+
+def arrays(run: Path, n: int = 6, **options: Any) -> dict[str, np.ndarray]:
+    path = leafwing.sample(run, n, kind="npz", trust=True, **options)
+    with np.load(path) as file:
+        return {**file}
+
+
+def test_an_npz_file_has_all_conditions_by_name(described: Path) -> None:
+    result = arrays(described)
+    assert [*result] == ["samples", "labels", "attributes", "attribute_names", "caption", "box"]
+    assert result["samples"].shape == (6, 16, 16, 3)
+    assert result["labels"].tolist() == [0, 1] * 3
+    assert result["attribute_names"].tolist() == ["smiling", "colour=red", "colour=blue"]
+    assert result["attributes"].dtype == np.uint8
+    rows = zip(result["labels"].tolist(), result["caption"].tolist(), result["box"][:, 0].tolist(), strict=True)
+    assert {*rows} <= {(0, "a star", 0.0), (0, "red star", 0.25), (1, "a red star", 0.5)}
+    assert result["attributes"][1].tolist() == [1, 0, 1], "attributes and captions are those of one example"
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        ["label=bee", "caption=a red, red star", "box=.25,.25,.5,.5", "smiling=0,colour=red"],
+        {"label": 1, "caption": "a red, red star", "box": (0.25, 0.25, 0.5, 0.5), "smiling": 0, "colour": "red"},
+    ],
+)
+def test_every_condition_can_be_set(described: Path, conditions: Any) -> None:
+    result = arrays(described, conditions=conditions)
+    assert result["labels"].tolist() == [1] * 6
+    assert result["caption"].tolist() == ["a red red star"] * 6
+    assert result["box"].tolist() == [[0.25, 0.25, 0.5, 0.5]] * 6
+    assert result["attributes"].tolist() == [[0, 1, 0]] * 6
+    model = Model.load(described, trust=True)
+    attributes = {"smiling": 0, "colour": "red"}
+    direct = model.sample(6, label=1, caption="a red red star", box=".25,.25,.5,.5", attributes=attributes)
+    assert (result["samples"] == pictures.to_pixels(direct)).all()
+
+
+def test_the_command_sets_conditions(described: Path, tmp_path: Path) -> None:
+    words = ["sample", str(described), "--trust", "-n", "3", "--npz", "--out", str(tmp_path / "a.npz")]
+    assert cli.run([*words, "--label", "ant", "--set", "caption=a red, star", "--set", "box=.2,.2,.5,.5"]) == 0
+    with np.load(tmp_path / "a.npz") as file:
+        assert file["caption"].tolist() == ["a red star"] * 3
+        assert file["labels"].tolist() == [0] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"conditions": ["captoin=a"]},
+            "no condition 'captoin'; did you mean caption.*label, caption, box, smiling, colour",
+        ),
+        ({"conditions": ["caption=purple"]}, "knows none of its words, but 4 others: a, red, star, left"),
+        ({"conditions": ["box=1,2"]}, "left, top, width and height"),
+        ({"conditions": ["label=ant"], "label": "bee"}, "label is given twice, as ant and as bee"),
+        ({"conditions": ["colour=rad"]}, "did you mean red"),
+        ({"output": "imag"}, "no output 'imag'; did you mean image"),
+        ({"label": "all", "sweep": "code=0:1"}, "mutually exclusive"),
+    ],
+)
+def test_invalid_conditions_write_nothing(described: Path, options: dict[str, Any], message: str) -> None:
+    before = sorted(described.rglob("*"))
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.sample(described, 2, trust=True, **options)
+    assert sorted(described.rglob("*")) == before
+
+
+def test_all_labels_have_the_same_latents_and_their_own_conditions(described: Path) -> None:
+    result = arrays(described, 4, label="all", conditions={"box": ".25,.25,.5,.5"})
+    assert result["labels"].tolist() == [0] * 4 + [1] * 4
+    assert (result["samples"][:4] == result["samples"][4:]).all()
+    assert {*result["caption"][4:].tolist()} == {"a red star"}
+
+
+def test_another_output_is_named_and_written_in_its_format(tmp_path: Path) -> None:
+    outputs = (
+        'Output("image", lambda nets, inputs, clock: squares(inputs.latent), prior=Normal(2)), '
+        'Output("low", lambda nets, inputs, clock: squares(inputs.latent)[:, :1, :4, :4] > 0, prior=Normal(2), '
+        "kind=fields.Mask(4, 4))"
+    )
+    run = save(tmp_path / "run", DataSpec.images(16, 16), outputs)
+    result = arrays(run, 5, output="low")
+    assert result["samples"].shape == (5, 4, 4, 1)
+    assert {*result["samples"].flatten().tolist()} <= {0, 1}
+    path = leafwing.sample(run, 5, output="low", kind="folder", trust=True)
+    assert path.name == f"{IMAGES:09d}-seed0-n5-low"
+    written = [np.unique(Image.open(file)).tolist() for file in sorted(path.iterdir())]
+    assert written == [[255 * int(sample.max())] for sample in result["samples"]]
+
+
+CLIPS = (
+    'Output("clip", lambda nets, inputs, clock: torch.stack([squares(inputs.latent), -squares(inputs.latent)], 2), '
+    "prior=Normal(2))"
+)
+
+
+def test_clips_are_a_grid_of_strips_a_folder_of_animations_or_raw(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", DataSpec.images(32, 32, clip=fields.Clip(2, 32, 32)), CLIPS)
+    raw = arrays(run, 3)["samples"]
+    assert raw.shape == (3, 2, 32, 32, 3)
+    grid = np.asarray(Image.open(leafwing.sample(run, 3, trust=True)))
+    assert grid.shape == (3 * 34 + 2, 64 + 4, 3)
+    assert grid[2 + 34 + 5, [5, 40], 0].tolist() == raw[1, :, 0, 0, 0].tolist()
+    folder = leafwing.sample(run, 3, kind="folder", trust=True)
+    assert [path.name for path in sorted(folder.iterdir())] == [f"{i:06d}.webp" for i in range(3)]
+    with Image.open(folder / "000001.webp") as clip:
+        frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)])
+    assert (frames == raw[1]).all()
+
+
+def test_what_cannot_be_drawn_is_an_error_that_names_npz(tmp_path: Path) -> None:
+    output = 'Output("box", lambda nets, inputs, clock: inputs.latent[:, [0, 0, 1, 1]], prior=Normal(2))'
+    run = save(tmp_path / "run", DataSpec.images(16, 16, box=fields.Box()), output)
+    for kind in ("grid", "folder"):
+        with pytest.raises(LeafwingError, match="box: samples cannot be written as images: choose npz"):
+            leafwing.sample(run, 3, kind=kind, trust=True)
+    assert arrays(run, 3)["samples"].shape == (3, 4)
+
+
+def test_an_output_without_latents_is_generated_from_its_conditions(tmp_path: Path) -> None:
+    output = 'Output("image", lambda nets, inputs, clock: inputs.box[:, :1, None, None].expand(-1, 3, *size), ("box",))'
+    run = save(tmp_path / "run", DESCRIBED, output, examples={"box": [[0.5, 0, 0.5, 0.5]]})
+    assert np.unique(arrays(run)["samples"]).tolist() == [191]
+
+
+# --- several processes ----------------------------------------------------------------------------------------------------
+
+NOISY = 'Output("image", lambda nets, inputs, clock: nets.G(torch.randn(inputs.n, 3, *size) / 3), ("label",), Normal(2))'
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+@pytest.mark.parametrize("n", [10, 70, 150])
+def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, n: int) -> None:
+    run = save(tmp_path / "run", DataSpec.images(4, 4, labels=("a", "b")), NOISY)
+    alone = leafwing.sample(run, n, seed=5, kind=kind, trust=True)
+    parts: list[torch.Tensor] = []
+
+    def gather(part: torch.Tensor) -> torch.Tensor:
+        parts.insert(0, part)
+        return torch.cat(parts)
+
+    for rank in (2, 1, 0):  # one after the other: the first process gathers the parts of the others
+
+        @contextmanager
+        def join(advice: str, rank: int = rank) -> Iterator[SimpleNamespace]:
+            yield SimpleNamespace(rank=rank, world_size=3, first=rank == 0, gather=gather, barrier=lambda: None)
+
+        monkeypatch.setattr("leafwing.commands.launching.join_processes", join)
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+        together = leafwing.sample(run, n, seed=5, kind=kind, out=tmp_path / "out", trust=True)
+        monkeypatch.undo()
+    if kind == "folder":
+        names = [path.name for path in sorted(alone.iterdir())]
+        assert names == [path.name for path in sorted(together.iterdir())]
+        assert len(names) == n
+        assert all((alone / name).read_bytes() == (together / name).read_bytes() for name in names)
+        return
+    with np.load(alone) as one, np.load(together) as several:
+        assert all((one[name] == several[name]).all() for name in one)
+        assert len(np.unique(one["samples"].reshape(n, -1), axis=0)) == n
+
+
+# --- progress sheets of a training ----------------------------------------------------------------------------------------
+
+
+def dataset(spec: DataSpec, columns: dict[str, np.ndarray]) -> Dataset:
+    return Dataset(spec, columns, "0" * 64, "test", {"mirror": True})
+
+
+PAIRED = DataSpec.images(16, 16, 1, input=fields.Image(16, 16, 1))
+COPY = 'Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",))'
+
+
+def pairs(n: int) -> Dataset:
+    """Images that differ, with those of 255 minus them as inputs."""
+    images = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 1), np.uint8)
+    return dataset(PAIRED, {"image": images, "input": 255 - images})
+
+
+@pytest.mark.parametrize("held_out", [0, 10])
+def test_rows_of_sheets_are_paired_and_held_out_if_possible(tmp_path: Path, held_out: int) -> None:
+    run = Run(save(tmp_path / "run", PAIRED, COPY, held_out=held_out, samples=30), trust=True)
+    data = pairs(30)
+    rows = sheet_rows(run, data, run.build_game())
+    assert rows is not None
+    assert {*rows} == {"image", "input"}
+    assert rows.n == SHEET_ROWS
+    assert torch.allclose(rows.input, -rows.image, atol=1e-6), "the fields of a row do not belong together"
+    part = data.split(held_out)[1] if held_out else data
+    stored = {image.tobytes() for image in part.pictures(range(len(part)))}
+    shown = [image.tobytes() for image in fields.Image(16, 16, 1).to_stored(rows.image).numpy()]
+    assert {*shown} <= stored, "not held out, or mirrored"
+    assert len({*shown}) == SHEET_ROWS
+
+
+def test_rows_of_few_samples_and_of_an_unpaired_second_source(tmp_path: Path) -> None:
+    run = Run(save(tmp_path / "run", PAIRED, COPY), trust=True)
+    rows = sheet_rows(run, pairs(3), run.build_game())
+    assert rows is not None
+    assert rows.n == 3
+    spec = DataSpec.images(16, 16, 1)
+    images, others = (dataset(spec, {"image": pairs(n).columns["image"]}) for n in (20, 12))
+    both = images.with_stream("input", others, {"image": "input"})
+    rows = sheet_rows(run, both, run.build_game())
+    assert rows is not None
+    assert (rows.n, {*rows}) == (SHEET_ROWS, {"image", "input"})
+
+
+def test_sheets_of_latents_and_labels_need_no_rows(tmp_path: Path) -> None:
+    for i, conditions in enumerate(("()", '("label",)', '("label", "attributes")')):
+        output = f'Output("image", lambda nets, inputs, clock: squares(inputs.latent), {conditions}, Normal(2))'
+        run = Run(save(tmp_path / f"run{i}", DESCRIBED, output), trust=True)
+        assert sheet_rows(run, pairs(3), run.build_game()) is None
+
+
+def progress(run: Path, rows: Any, counts: Sequence[int] = (0, 50)) -> list[Path]:
+    opened = Run(run, trust=True)
+    model = Model.load(opened)
+    for images in counts:
+        save_samples(opened, model, images, rows)
+    return sorted(path for path in opened.samples.iterdir())
+
+
+def test_a_translator_has_progress_sheets_and_a_reel(tmp_path: Path) -> None:
+    folder = save(tmp_path / "run", PAIRED, COPY)
+    run = Run(folder, trust=True)
+    paths = progress(folder, sheet_rows(run, pairs(30), run.build_game()))
+    assert [path.name for path in paths] == ["000000000.png", "000000050.png"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with Image.open(leafwing.reel(folder)) as reel:
+        assert reel.format == "WEBP"
+
+
+def test_clips_have_an_animation_beside_each_sheet(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", DataSpec.images(32, 32, clip=fields.Clip(2, 32, 32)), CLIPS)
+    paths = progress(run, None)
+    assert [path.name for path in paths] == ["000000000.png", "000000000.webp", "000000050.png", "000000050.webp"]
+    with Image.open(paths[1]) as clip:
+        assert clip.n_frames == 2  # type: ignore[attr-defined]
+    leafwing.reel(run)
+    Run(run).rewind(10)
+    assert [path.name for path in sorted((run / "samples").iterdir())] == ["000000000.png", "000000000.webp"]
+
+
+def test_a_run_without_latents_says_so(tmp_path: Path) -> None:
+    output = 'Output("image", lambda nets, inputs, clock: inputs.box[:, :1, None, None].expand(-1, 3, *size), ("box",))'
+    run = save(tmp_path / "run", DESCRIBED, output, examples={"box": [[0.5, 0, 0.5, 0.5]]})
+    with pytest.raises(LeafwingError, match="generates its image without latents"):
+        Model.load(run, trust=True).latents(3)
+    empty = save(tmp_path / "empty", DESCRIBED, 'Output("image", lambda nets, inputs, clock: torch.zeros(1, 3, *size))')
+    with pytest.raises(LeafwingError, match="generates its image without latents"):
+        leafwing.sample(empty, trust=True)
+    with pytest.raises(LeafwingError, match="from neither latents nor conditions"):
+        Model.load(empty, trust=True).sample(3)
