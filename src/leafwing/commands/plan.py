@@ -108,7 +108,9 @@ def resolve_training(
     if values.get("size") is not None and source not in data.BUILT_IN:
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
-        recipes.build(card.name, recipes.find(reference), permissive_spec(height, width, values.get("input")), hyperparameters)
+        recipes.build(
+            card.name, recipes.find(reference), permissive_spec(height, width, values.get("input")), hyperparameters
+        )
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in LOAD_OPTIONS if (value := getattr(reading, name)) is not None}
