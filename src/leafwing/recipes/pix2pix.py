@@ -14,6 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from leafwing.errors import LeafwingError
 from leafwing.fields import Image, Mask, Segmentation
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, scores
 from leafwing.networks import patch as patches
@@ -53,7 +54,9 @@ def pix2pix(
         batch: batch size (pairs per update); the paper has 1 for hundreds of pairs, 4 for more.
     """
     data.need("pix2pix", image=Image, input=(Image, Mask, Segmentation))
-    inputs = data.fields["input"].shape[0]
+    inputs, *size = data.fields["input"].shape
+    if tuple(size) != data.shape[1:]:
+        raise LeafwingError(f"input and image must have the same size: {data.fields['input']}, {data.fields['image']}")
     patch = patch or (70 if min(data.height, data.width) >= 128 else 16)
     halved = Objective(critic=lambda r: 0.5 * non_saturating.critic(r), generator=non_saturating.generator)
 
