@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 import leafwing
+from kills import kill_and_compare
 from leafwing import cli, data
 from leafwing.errors import LeafwingError
 from leafwing.model import Model
@@ -54,6 +56,14 @@ def test_no_pixels_of_the_data_are_stored(run: Path) -> None:
     config = json.loads((run / "run.json").read_text())
     assert config["conditions"] == ["input"]
     assert not config["data"].get("examples")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_killed_and_resumed_a_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    outcome = kill_and_compare("pix2pix", 3, tmp_path)
+    assert outcome["kills"] > 0
+    assert outcome["weights_equal"], outcome
+    assert outcome["log_equal"], outcome
 
 
 def test_a_run_in_two_parts_ends_with_the_same_bits(tmp_path: Path) -> None:
