@@ -102,6 +102,15 @@ def cycle_gan(
     def critic(kind: DataSpec) -> Player:
         return Player(patch.Critic(kind, patch=16, width=width, max_width=max_width), Adam(lr_d))
 
+    turns = [
+        Turn("G F", translate, [Term("adversarial", adversarial), Term("cycle", consistency)]),
+        Turn("D_image", judge_images, [Term("adversarial", OBJECTIVE.critic)]),
+        Turn("D_input", judge_inputs, [Term("adversarial", OBJECTIVE.critic)]),
+    ]
+    outputs = [
+        Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",)),
+        Output("input", lambda nets, inputs, clock: nets.F(inputs.image), ("image",)),
+    ]
     return Game(
         players={
             "G": generator(data, input.shape[0]),
@@ -111,17 +120,7 @@ def cycle_gan(
             "past_images": Player(History(50, image.shape)),
             "past_inputs": Player(History(50, input.shape)),
         },
-        turns=[
-            Turn("G F", translate, [Term("adversarial", adversarial), Term("cycle", consistency)]),
-            Turn("D_image", judge_images, [Term("adversarial", OBJECTIVE.critic)]),
-            Turn("D_input", judge_inputs, [Term("adversarial", OBJECTIVE.critic)]),
-        ],
-        abilities=Abilities(
-            [
-                Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",)),
-                Output("input", lambda nets, inputs, clock: nets.F(inputs.image), ("image",)),
-            ],
-            judge=lambda nets, samples, inputs: nets.D_image(samples).flatten(1).mean(1),
-        ),
+        turns=turns,
+        abilities=Abilities(outputs, judge=lambda nets, samples, inputs: nets.D_image(samples).flatten(1).mean(1)),
         batch=batch,
     )

@@ -116,21 +116,19 @@ def test_commands_and_options_exist(page: Path, line: str, example: Path) -> Non
 
 
 @pytest.mark.parametrize("page", GUIDE, ids=name)
-def test_python_is_valid_or_copied_from_an_example(page: Path) -> None:
-    examples = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
+def test_python_is_valid(page: Path) -> None:
     for i, text in enumerate(blocks(page, "python")):
-        if not any(text in example for example in examples):
-            compile(text, f"{page.name}, block {i}", "exec")
+        compile(text, f"{page.name}, block {i}", "exec")
 
 
 def test_the_translator_of_the_guide_is_the_example() -> None:
-    """Its blocks are parts of the file, which `test_examples.py` trains."""
+    """Its blocks are parts of the file, which `test_examples.py` trains; only their indentation may differ."""
     page = (ROOT / "docs/guide/your-own-gan.md").read_text(encoding="utf-8")
     section = page.partition("\n## A translator\n")[2].partition("\n## ")[0]
     parts = [text for _, kind, text in FENCE.findall(section) if kind == "python"]
-    example = (ROOT / "examples/cycle_gan.py").read_text(encoding="utf-8")
+    example = " ".join((ROOT / "examples/cycle_gan.py").read_text(encoding="utf-8").split())
     assert len(parts) >= 5
-    assert [text for text in parts if text not in example] == []
+    assert [text for text in parts if " ".join(text.split()) not in example] == []
 
 
 def test_every_command_and_recipe_is_documented() -> None:

@@ -78,8 +78,8 @@ class SharedDraws(TorchFunctionMode):
 class NumberedDraws(SharedDraws):
     """While active, the random numbers of a sample depend only on the seed, on the sample's number and on the order of draws.
 
-    Noise inside a generator is therefore the same in passes of any size. Tensors whose first dimension is not the number of samples are
-    drawn as usual. Seeds torch's global generators.
+    Noise inside a generator is therefore the same in passes of any size. Tensors whose first dimension is not the number of samples
+    are drawn as usual. Seeds torch's global generators.
 
     Args:
         seed: random seed in the upper bits, a sample's number in the lower 24.

@@ -71,7 +71,7 @@ class Generator(nn.Module):
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         for i, (before, after) in enumerate(zip([inputs, *channels], channels, strict=False)):
             ends = i in (0, len(channels) - 1)
-            layers = [nn.LeakyReLU(0.2)] if i else []
+            layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if i else []
             layers.append(nn.Conv2d(before, after, 4, 2, 1, bias=ends))
             self.encoder.append(nn.Sequential(*layers, *([] if ends else [make_norm(norm, after)])))
         for i in reversed(range(len(channels))):
