@@ -69,6 +69,8 @@ class DropoutNoise(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.p:
+            return x
         return x * ((torch.rand(x.shape, device=x.device) >= self.p) / (1 - self.p)).to(x.dtype)
 
 
