@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from leafwing import recipes
-from tiny import PICTURES, THREADS, needed, perturb, start, supports
+from tiny import PICTURES, THREADS, perturb, start
 
 pytestmark = pytest.mark.machine
 
@@ -42,7 +42,7 @@ FIRST_NORMALS = (1.5409961, -0.2934289, -2.1787894)
 def losses(name: str, nudge: int = 0) -> list[tuple[int, dict[str, float]]]:
     """Images and losses of each of the first rounds; `nudge` is the seed of the perturbations, 0 for none."""
     torch.set_num_threads(THREADS)
-    training = start(name, PICTURES if supports(name, PICTURES) else needed(name), 10**6)
+    training = start(name, PICTURES, 10**6)
     generator = torch.Generator().manual_seed(nudge)
 
     def perturb_modules() -> None:
