@@ -15,6 +15,7 @@ from PIL import Image
 import leafwing
 from kills import kill_and_compare
 from leafwing import cli, data
+from leafwing.cli.resume import finish
 from leafwing.errors import LeafwingError
 from leafwing.model import Model
 from leafwing.runs import Run
@@ -50,6 +51,11 @@ def test_training_logs_the_losses_and_draws_grids(run: Path) -> None:
     assert sheets
     height, width = pixels(sheets[-1]).shape[:2]
     assert min(height, width) >= 3 * 16, "input, generated and real image"
+
+
+def test_translate_is_suggested_after_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert finish(Run(run), False) == 0
+    assert re.search(rf"try next:\n.* resume {run} .*\n.* translate {run} PICTURES\n", capsys.readouterr().out)
 
 
 def test_no_pixels_of_the_data_are_stored(run: Path) -> None:
