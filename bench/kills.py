@@ -22,6 +22,8 @@ import numpy as np
 from PIL import Image
 
 from leafwing import recipes
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
 from leafwing.machine import versions
 from leafwing.runs import Run
 from rows import argument_parser, store
@@ -40,6 +42,23 @@ def pictures(folder: Path) -> Path:
     return folder
 
 
+def small_options(recipe: str) -> dict[str, Any]:
+    """The options of `SMALL` that a recipe has."""
+    available = {option.name for option in recipes.describe(recipe).options}
+    return {name: value for name, value in SMALL.items() if name in available}
+
+
+def inputs(recipe: str) -> dict[str, str]:
+    """The settings of data for a recipe to which labelled images are not enough: grey images as inputs."""
+    try:
+        card = recipes.describe(recipe)
+        labelled = DataSpec.images(16, 16, labels=("a", "b"))
+        recipes.build(recipe, recipes.find(recipe), labelled, card.resolve(small_options(recipe)))
+    except LeafwingError:
+        return {"input": "grey"}
+    return {}
+
+
 def work(source: str, recipe: str, out: str, cache: str) -> None:
     """The work of a child process: train, or resume if there is a run folder."""
     os.environ["LEAFWING_CACHE"] = cache
@@ -50,16 +69,17 @@ def work(source: str, recipe: str, out: str, cache: str) -> None:
         if not state or state["images"] < IMAGES:  # otherwise it was killed after its last checkpoint
             leafwing.resume(out)
         return
-    available = {option.name for option in recipes.describe(recipe).options}
-    options: dict[str, Any] = {name: value for name, value in SMALL.items() if name in available}
     settings: dict[str, Any] = {
+        **inputs(recipe),
         "images": IMAGES,
         "save_every": EVERY,
         "log_every": EVERY,
         "grid_every": IMAGES,
         "threads": 1,
     }
-    leafwing.train(source, recipe, size=16, out=out, seed=7, precision="fp32", device="cpu", **settings, **options)
+    leafwing.train(
+        source, recipe, size=16, out=out, seed=7, precision="fp32", device="cpu", **settings, **small_options(recipe)
+    )
 
 
 def children() -> Any:

@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "loop": {"game", "errors", "engine"},
     "config": {"recipes", "game", "fields", "errors", "settings"},
     "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings"},
-    "model": {"runs", "game", "fields", "conditions", "errors", "pixels", "quantities"},
+    "model": {"runs", "engine", "game", "fields", "conditions", "errors", "pixels", "quantities"},
     "health": {"quantities"},
     "field_sheet": {"fields", "pictures"},
     "pictures": {"model", "game", "fields", "conditions", "files", "errors", "machine", "pixels"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,8 +61,9 @@ LINES = list(command_lines())
 
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The recipe of your-own-gan.md as a file in a new current folder."""
+    """The recipe of your-own-gan.md as a file in a new current folder, with the folder of examples."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (text,) = (text for text in blocks(ROOT / "docs/guide/your-own-gan.md", "python") if text.startswith('"""DRAGAN.'))
     path = tmp_path / "dragan.py"
     path.write_text(text, encoding="utf-8")
@@ -117,6 +119,16 @@ def test_commands_and_options_exist(page: Path, line: str, example: Path) -> Non
 def test_python_is_valid(page: Path) -> None:
     for i, text in enumerate(blocks(page, "python")):
         compile(text, f"{page.name}, block {i}", "exec")
+
+
+def test_the_translator_of_the_guide_is_the_example() -> None:
+    """Its blocks are parts of the file, which `test_examples.py` trains; only their indentation may differ."""
+    page = (ROOT / "docs/guide/your-own-gan.md").read_text(encoding="utf-8")
+    section = page.partition("\n## A translator\n")[2].partition("\n## ")[0]
+    parts = [text for _, kind, text in FENCE.findall(section) if kind == "python"]
+    example = " ".join((ROOT / "examples/cycle_gan.py").read_text(encoding="utf-8").split())
+    assert len(parts) >= 5
+    assert [text for text in parts if " ".join(text.split()) not in example] == []
 
 
 def test_every_command_and_recipe_is_documented() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from leafwing.conditions import Examples, pixel_conditions, resolve
+from leafwing.engine.share import NumberedDraws
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
@@ -427,13 +428,14 @@ class Model:
 
     @torch.no_grad()
     def _forward(self, output: Output, inputs: Batch, seed: int) -> Tensor:
-        """Samples in one forward pass in evaluation mode; `seed` is that of noise inside the networks."""
+        """Samples in one forward pass in evaluation mode; `seed` is that of noise inside the networks, see `NumberedDraws`."""
         nets = self.game.sampling_nets
         cuda = [self.device] if self.device.type == "cuda" else []
         with (
             eval_mode(nets),
             torch.random.fork_rng(devices=cuda),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+            NumberedDraws(seed, inputs.n) if self.compiled is None else nullcontext(),
         ):
             torch.manual_seed(seed & (1 << 63) - 1)
             try:

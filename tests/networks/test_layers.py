@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from leafwing.networks.layers import MinibatchDiscrimination, SelfAttention, VirtualBatchNorm, WithReferenceBatch, spectral
+from leafwing.networks.layers import (
+    DropoutNoise,
+    MinibatchDiscrimination,
+    SelfAttention,
+    VirtualBatchNorm,
+    WithReferenceBatch,
+    spectral,
+)
 
 pytestmark = pytest.mark.machine
 
@@ -94,3 +101,12 @@ def test_every_position_attends_to_all_others() -> None:
     other = x.clone()
     other[0, :, 0, 0] += 1
     assert ((layer(other) - layer(x)).abs().amax(1) > 0).all()
+
+
+def test_dropout_noise_drops_a_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    layer, x = DropoutNoise(0.25).eval(), torch.ones(4, 50, 50)
+    dropped = layer(x)
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert abs((dropped == 0).float().mean() - 0.25) < 5 * (0.25 * 0.75 / x.numel()) ** 0.5
+    assert torch.equal(DropoutNoise(0)(x), x)

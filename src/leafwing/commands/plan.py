@@ -273,7 +273,7 @@ def new_training(
         rank=engine.processes.rank,
         world_size=engine.processes.world_size,
     )
-    examples = data.to_network(data.without_streams().batch(0, 0, 2))
+    examples = data.to_network(data.batch(0, 0, 2))
     Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
     if settings.schedule.stop_on is not None:
         check_stop_output(settings.schedule.stop_on, game, data.spec)

@@ -1,4 +1,4 @@
-"""Random tensors that are drawn for a whole batch while only a part of it passes through the networks."""
+"""Random tensors of which each sample has rows of its own, however the samples are divided into passes."""
 
 from __future__ import annotations
 
@@ -73,3 +73,34 @@ class SharedDraws(TorchFunctionMode):
         values = self._draws[self._next]
         self._next += 1
         return values[self.rows] if per_sample else values
+
+
+class NumberedDraws(SharedDraws):
+    """While active, the random numbers of a sample depend only on the seed, on the sample's number and on the order of draws.
+
+    Noise inside a generator is therefore the same in passes of any size. Tensors whose first dimension is not the number of samples
+    are drawn as usual. Seeds torch's global generators.
+
+    Args:
+        seed: random seed in the upper bits, a sample's number in the lower 24.
+        n: number of samples in this pass, from that number on.
+    """
+
+    BLOCK = 64
+    """Samples whose numbers are drawn at once; it also bounds the number of draws with different seeds."""
+
+    def __init__(self, seed: int, n: int) -> None:
+        number = seed & (1 << 24) - 1
+        super().__init__(n, slice(number, number + n))
+        self.seed = seed - number
+
+    def _draw(self, size: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+        if not size or size[0] != self.total:
+            return draw(size)
+        start = self.rows.start // self.BLOCK * self.BLOCK
+        blocks = []
+        for number in range(start, self.rows.stop, self.BLOCK):
+            torch.manual_seed(self.seed + number + self._next % self.BLOCK & (1 << 63) - 1)
+            blocks.append(draw((self.BLOCK, *size[1:])))
+        self._next += 1
+        return torch.cat(blocks)[self.rows.start - start :][: self.total]

@@ -58,6 +58,22 @@ class Noise(nn.Module):
         return x + self.sigma * torch.randn_like(x) if self.training else x
 
 
+class DropoutNoise(nn.Module):
+    """Dropout as a source of noise: each element is 0 with probability p, else divided by 1 - p, in training and in evaluation.
+
+    The random numbers are a tensor of their own, unlike torch's dropout, so that parts of a batch can share them.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.p:
+            return x
+        return x * ((torch.rand(x.shape, device=x.device) >= self.p) / (1 - self.p)).to(x.dtype)
+
+
 class VirtualBatchNorm(nn.Module):
     """Virtual batch normalisation: statistics of a reference batch, the first part of every batch, and the sample itself.
 
@@ -136,7 +152,7 @@ def dcgan_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+    elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d | nn.InstanceNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
 
@@ -153,12 +169,17 @@ def batch_norm(channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels)
 
 
+def instance_norm(channels: int) -> nn.Module:
+    """Instance normalisation with learnt scale and shift (Ulyanov et al. 2016, arXiv:1607.08022): each map of each sample."""
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
 def no_norm(channels: int) -> nn.Module:
     """No normalisation."""
     return nn.Identity()
 
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": batch_norm, "none": no_norm}
+NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": batch_norm, "instance": instance_norm, "none": no_norm}
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:

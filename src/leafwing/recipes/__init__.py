@@ -41,7 +41,7 @@ Value = bool | int | float | str
 AT_LEAST = {
     0: """
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
-        reconstruction divergence_weight codes information unlabelled ema_d ranking gate
+        reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch
     """,
     1: """
         latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws

@@ -1,0 +1,64 @@
+"""PatchGAN, the discriminator of pix2pix (Isola et al. 2016, arXiv:1611.07004, section 6.1.2): a score for each patch of an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+from leafwing.networks.layers import dcgan_weights, make_norm
+
+DEPTHS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
+"""Number of layers with stride 2 by side of the patch, in pixels: the receptive field of a score."""
+
+
+def usable(data: DataSpec) -> list[int]:
+    """The patch sizes that images of this size allow: at least 3x3 positions must be left for the last two convolutions."""
+    return [patch for patch, depth in DEPTHS.items() if min(data.height, data.width) >> depth >= 3]
+
+
+class Critic(nn.Module):
+    """Images (n, channels, height, width), and what they belong to (n, inputs, height, width) -> scores (n, rows, columns), raw.
+
+    Args:
+        data: format of the images.
+        inputs: number of channels of the input; 0 without one.
+        patch: side of the patches in pixels, a key of `DEPTHS`.
+        width: channels of the first layer; doubles at each further one.
+        max_width: maximum number of channels in any layer.
+        norm: `instance` or `batch`; the first layer and the scores have none.
+
+    Raises:
+        LeafwingError: no such patch size, or one too large for the images.
+    """
+
+    def __init__(
+        self,
+        data: DataSpec,
+        inputs: int = 0,
+        patch: int = 70,
+        width: int = 64,
+        *,
+        max_width: int = 512,
+        norm: str = "instance",
+    ) -> None:
+        super().__init__()
+        if patch not in (sizes := usable(data)):
+            raise LeafwingError(
+                f"patch={patch}: images of {data.height}x{data.width} can be judged in patches of {', '.join(map(str, sizes))} pixels"
+            )
+        depth = DEPTHS[patch]
+        # Convolutions of 4x4 pixels, the last two with stride 1; for single pixels 1x1.
+        kernel, strides = (4, [2] * depth + [1]) if depth else (1, [1, 1])
+        channels = [min(width * 2**i, max(max_width, width)) for i in range(len(strides))]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip([data.channels + inputs, *channels], channels, strict=False)):
+            layers.append(nn.Conv2d(before, after, kernel, strides[i], kernel // 4, bias=i == 0))
+            layers += [make_norm(norm, after)] if i else []
+            layers.append(nn.LeakyReLU(0.2))
+        self.body = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, kernel, 1, kernel // 4))
+        self.apply(dcgan_weights)
+
+    def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:
+        return self.body(torch.cat([image, *conditions], 1)).squeeze(1)

@@ -1,0 +1,40 @@
+"""Noise of numbered samples: it depends on the seed and on a sample's number, not on the pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from leafwing.engine.share import NumberedDraws
+from leafwing.networks.layers import DropoutNoise
+
+
+def noise(seed: int, first: int, n: int) -> Tensor:
+    """Several draws of numbered samples: (n, 7)."""
+    with NumberedDraws(seed << 24 | first, n):
+        normal, uniform = torch.randn(n, 2), torch.rand_like(torch.ones(n, 3))
+        dropped = DropoutNoise(0.5)(torch.ones(n, 1))
+        return torch.cat([normal, uniform, dropped, torch.empty(n, 1).uniform_(-1, 1)], 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 64, 100, 200])
+def test_noise_does_not_depend_on_the_size_of_the_pass(size: int) -> None:
+    whole = noise(3, 0, 200)
+    parts = [noise(3, start, min(size, 200 - start)) for start in range(0, 200, size)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_noise_differs_between_samples_draws_and_seeds() -> None:
+    values = torch.cat([noise(3, 0, 200), noise(4, 0, 200)])
+    for column in (0, 1, 2, 3, 4, 6):
+        assert len(values[:, column].unique()) == 400
+    assert not torch.equal(values[:, 2], values[:, 3])
+
+
+def test_what_belongs_to_no_sample_is_drawn_as_usual() -> None:
+    with NumberedDraws(0, 5):
+        torch.manual_seed(1)
+        inside = torch.randn(3)
+    torch.manual_seed(1)
+    assert torch.equal(inside, torch.randn(3))
