@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from leafwing import recipes
 from leafwing.game import DataSpec
 from leafwing.runs import Run
 
-SPEC = DataSpec(16, 16, 3, ("ant", "bee"), ("image", "label"))
+SPEC = DataSpec.images(16, 16, 3, labels=("ant", "bee"))
 OPTIONS = recipes.describe("dcgan").resolve({"latent": 4, "width": 4, "max_width": 8})
 
 
@@ -24,7 +23,7 @@ def config(recipe: str = "dcgan", source: str = "/pictures/My Cats (2).zip", **c
             "fingerprint": "f" * 64,
             "samples": 9,
             "rejected": 0,
-            "spec": asdict(SPEC),
+            "spec": SPEC.as_dict(),
         },
         "schedule": {"images": 1000, "seed": 0, "time": None},
         "watching": {},

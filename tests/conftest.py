@@ -50,7 +50,7 @@ def tiny() -> DataSpec:
     """The smallest valid images, with three classes."""
     from leafwing.game import DataSpec
 
-    return DataSpec(16, 16, 3, labels=("ant", "bee", "cat"), fields=("image", "label"))
+    return DataSpec.images(16, 16, 3, labels=("ant", "bee", "cat"))
 
 
 @pytest.fixture

@@ -22,25 +22,25 @@ def mean_score(r: Round) -> torch.Tensor:
 
 
 def test_a_picture_spec_knows_the_shape_of_one_sample() -> None:
-    spec = DataSpec(24, 16, 3)
+    spec = DataSpec.images(24, 16, 3)
     assert (spec.shape, spec.size, spec.points) == ((3, 24, 16), 3 * 24 * 16, False)
 
 
 def test_points_are_vectors_without_height_and_width() -> None:
-    spec = DataSpec(0, 0, 2)
+    spec = DataSpec.vectors(2)
     assert (spec.shape, spec.size, spec.points) == ((2,), 2, True)
 
 
 def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
-    DataSpec(16, 16).require_images("mine")
+    DataSpec.images(16, 16).require_images("mine")
     with pytest.raises(LeafwingError, match="mine needs images"):
-        DataSpec(0, 0, 2).require_images("mine")
+        DataSpec.vectors(2).require_images("mine")
 
 
 def test_a_recipe_that_needs_labels_says_how_to_supply_them() -> None:
-    DataSpec(16, 16, 3, ("a",)).require_labels("mine")
+    DataSpec.images(16, 16, 3, ("a",)).require_labels("mine")
     with pytest.raises(LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv"):
-        DataSpec(16, 16).require_labels("mine")
+        DataSpec.images(16, 16).require_labels("mine")
 
 
 def test_a_batch_reads_fields_as_attributes_and_counts_its_samples() -> None:

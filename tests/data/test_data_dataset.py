@@ -21,8 +21,8 @@ def numbered(n: int, mirror: bool = False) -> Dataset:
     array = np.zeros((n, 2, 3, 1), np.uint8)
     array[:, :, 0, 0] = np.arange(n)[:, None]
     array[:, :, 2] = 255
-    spec = DataSpec(2, 3, 1, labels=("a", "b"), fields=("image", "label"))
-    return Dataset(spec, array, np.arange(n) % 2, "x", "x", {"mirror": mirror})
+    spec = DataSpec.images(2, 3, 1, labels=("a", "b"))
+    return Dataset(spec, {"image": array, "label": np.arange(n) % 2}, "x", "x", {"mirror": mirror})
 
 
 def samples(data: Dataset, seed: int, images: int, n: int) -> list[tuple[int, ...]]:
@@ -73,12 +73,11 @@ def test_half_of_the_positions_are_mirrored_differently_in_each_epoch() -> None:
 def test_types_and_shapes_of_a_batch() -> None:
     batch = numbered(5).batch(0, 0, 12)
     assert batch.image.dtype == torch.uint8
-    assert batch.image.shape == (12, 1, 2, 3)
-    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert batch.image.shape == (12, 2, 3, 1)
     assert batch.label.dtype == torch.int64
     batch.image.zero_()  # a copy: the data set does not change
     assert numbered(5).array[:, 0, 2].min() == 255
-    assert numbered(5).batch(0, 3, 0).image.shape == (0, 1, 2, 3)
+    assert numbered(5).batch(0, 3, 0).image.shape == (0, 2, 3, 1)
     for wrong in ((-1, 0, 1), (0, -1, 1), (0, 0, -1)):
         with pytest.raises(ValueError, match="negative"):
             numbered(5).batch(*wrong)
@@ -96,7 +95,7 @@ def test_pictures_by_index() -> None:
 
 
 def test_a_million_samples() -> None:
-    data = Dataset(DataSpec(1, 1, 1), np.zeros((1_000_000, 1, 1, 1), np.uint8), None, "x", "x", {})
+    data = Dataset(DataSpec.images(1, 1, 1), {"image": np.zeros((1_000_000, 1, 1, 1), np.uint8)}, "x", "x", {})
     assert data.batch(0, 999_990, 20).image.shape == (20, 1, 1, 1)
 
 
@@ -119,7 +118,7 @@ def test_grid_has_twenty_five_modes() -> None:
 def test_points_lie_around_their_modes(name: str) -> None:
     data = load(name)
     assert (len(data), data.array.dtype, data.labels) == (100_000, np.float32, None)
-    assert data.spec == DataSpec(0, 0, 2)
+    assert data.spec == DataSpec.vectors(2)
     centres = built_in.modes(name)
     offsets = data.array[:, None] - centres[None]
     nearest = np.linalg.norm(offsets, axis=2).argmin(1)
@@ -138,7 +137,7 @@ def test_points_lie_around_their_modes(name: str) -> None:
 
 def test_digits() -> None:
     data = load("digits")
-    assert data.spec == DataSpec(32, 32, 1, tuple("0123456789"), ("image", "label"))
+    assert data.spec == DataSpec.images(32, 32, 1, labels=tuple("0123456789"))
     assert data.array.shape == (1797, 32, 32, 1)
     assert (data.array.min(), data.array.max()) == (0, 255)
     assert data.array[:, :4].max() == data.array[:, :, 28:].max() == 0

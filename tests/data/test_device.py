@@ -26,13 +26,13 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 def noise_images(n: int, mirror: bool = False, labelled: bool = True) -> Dataset:
     """n images of noise, 4x3 in two channels."""
     array = np.random.default_rng(0).integers(0, 256, (n, 4, 3, 2), np.uint8)
-    labels = np.arange(n) % 3 if labelled else None
-    return Dataset(DataSpec(4, 3, 2, ("a", "b", "c") if labelled else ()), array, labels, "x", "x", {"mirror": mirror})
+    columns = {"image": array} | ({"label": np.arange(n) % 3} if labelled else {})
+    return Dataset(DataSpec.images(4, 3, 2, labels=("a", "b", "c") if labelled else ()), columns, "x", "x", {"mirror": mirror})
 
 
 def points(n: int) -> Dataset:
     array = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
-    return Dataset(DataSpec(0, 0, 2), array, None, "x", "x", {})
+    return Dataset(DataSpec.vectors(2), {"image": array}, "x", "x", {})
 
 
 def equal_batches(a: Batch, b: Batch) -> bool:
@@ -61,28 +61,40 @@ def test_resident_samples_give_the_same_batches(
 ) -> None:
     """At any position, in any order, across epochs, and for more samples than the data set has."""
     data = noise_images(size, mirror, labelled)
-    batches = data.batches(seed, "cpu", resident=True)
-    assert isinstance(batches, device.ResidentBatches)
+    batches, stored = data.batches(seed, "cpu", resident=True), device.stored_batches(data, seed, CPU, True)
+    assert isinstance(stored, device.ResidentBatches)
     for images, n in requests:
-        assert equal_batches(batches(images, n), data.batch(seed, images, n))
+        expected = data.batch(seed, images, n)
+        assert equal_batches(stored(images, n), expected)
+        assert equal_batches(batches(images, n), data.to_network(expected))
 
 
 def test_resident_points_give_the_same_batches() -> None:
     data = points(10)
-    batches = data.batches(3, "cpu", resident=True)
+    batches = device.stored_batches(data, 3, CPU, True)
     for images, n in ((0, 4), (8, 4), (5, 23), (7, 0)):
         assert equal_batches(batches(images, n), data.batch(3, images, n))
 
 
-def test_resident_batches_are_uint8_with_channels_last_and_are_copies() -> None:
+def test_resident_batches_are_stored_samples_and_are_copies() -> None:
     data = noise_images(5)
-    batches = data.batches(0, "cpu", resident=True)
+    batches = device.stored_batches(data, 0, CPU, True)
     batch = batches(0, 5)
-    assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (5, 2, 4, 3))
-    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (5, 4, 3, 2))
     batch.image.zero_()
     batch.label.zero_()
     assert equal_batches(batches(0, 5), data.batch(0, 0, 5))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_networks_see_images_with_channels_last_in_memory(resident: bool) -> None:
+    """The layout of convolutions, so that no batch is copied again; and the values of 8 bits exactly."""
+    data = noise_images(5)
+    image = data.batches(0, "cpu", resident=resident)(0, 5).image
+    assert (image.dtype, image.shape) == (torch.float32, (5, 2, 4, 3))
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    stored = data.batch(0, 0, 5).image.permute(0, 3, 1, 2)
+    assert torch.equal(((image + 1) * 127.5).round().to(torch.uint8), stored)
 
 
 @pytest.mark.parametrize("chunk", [1, 24, 100, 10**9])
@@ -109,9 +121,11 @@ def test_a_resident_batch_reads_nothing_back(mirror: bool) -> None:
 
 def test_the_order_of_an_epoch_is_uploaded_once_and_two_epochs_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     data, computed = noise_images(10), []
-    epoch = Dataset.epoch
-    monkeypatch.setattr(Dataset, "epoch", lambda self, seed, number: computed.append(number) or epoch(self, seed, number))
-    batches = data.batches(0, "cpu", resident=True)
+    epoch = Dataset.epoch_parts
+    monkeypatch.setattr(
+        Dataset, "epoch_parts", lambda self, seed, number: computed.append(number) or epoch(self, seed, number)
+    )
+    batches = device.stored_batches(data, 0, CPU, True)
     for images in (0, 4, 8, 4, 12, 16, 8, 20, 16):
         batches(images, 4)
     assert computed == [0, 1, 2]
@@ -128,7 +142,7 @@ def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def stream_type(target: str, free: int, **options: Any) -> type:
         monkeypatch.setattr(device, "free_memory", lambda where: free)
-        return type(data.batches(0, target, **options))
+        return type(device.stored_batches(data, 0, torch.device(target), **options))
 
     assert stream_type("meta", 9_600) is device.ResidentBatches
     assert stream_type("meta", 9_599) is device.BatchPrefetcher
@@ -143,7 +157,7 @@ def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_cpu_batches_are_those_of_batch() -> None:
     data = noise_images(10, mirror=True)
     for options in (None, False):
-        assert equal_batches(data.batches(4, resident=options)(7, 8), data.batch(4, 7, 8))
+        assert equal_batches(data.batches(4, resident=options)(7, 8), data.to_network(data.batch(4, 7, 8)))
 
 
 # --- prefetching -------------------------------------------------------------------------------------------------------------
@@ -224,7 +238,7 @@ def test_the_thread_ends_with_the_process() -> None:
 import numpy as np, torch
 from leafwing.data import Dataset, device
 from leafwing.game import DataSpec
-data = Dataset(DataSpec(2, 2, 1), np.zeros((9, 2, 2, 1), np.uint8), None, "x", "x", {})
+data = Dataset(DataSpec.images(2, 2, 1), {"image": np.zeros((9, 2, 2, 1), np.uint8)}, "x", "x", {})
 batches = device.BatchPrefetcher(lambda images, n: data.batch(0, images, n), torch.device("cpu"))
 print(batches(0, 4).image.shape[0])
 """
@@ -235,11 +249,9 @@ print(batches(0, 4).image.shape[0])
 # --- several processes -------------------------------------------------------------------------------------------------------
 
 METHODS: dict[str, Callable[[Dataset, tuple[int, int]], Callable[[int, int], Batch]]] = {
-    "resident": lambda data, share: data.batches(5, "cpu", resident=True, rank=share[0], world_size=share[1]),
-    "read": lambda data, share: data.batches(5, "cpu", rank=share[0], world_size=share[1]),
-    "prefetched": lambda data, share: device.BatchPrefetcher(
-        data.batches(5, "cpu", rank=share[0], world_size=share[1]), CPU
-    ),
+    "resident": lambda data, share: device.stored_batches(data, 5, CPU, True, *share),
+    "read": lambda data, share: device.stored_batches(data, 5, CPU, False, *share),
+    "prefetched": lambda data, share: device.BatchPrefetcher(device.stored_batches(data, 5, CPU, False, *share), CPU),
 }
 
 
@@ -263,7 +275,7 @@ def test_a_process_prefetches_its_rows_of_the_next_batch(monkeypatch: pytest.Mon
         "batch",
         lambda self, *arguments, **options: requests.append(arguments) or batch(self, *arguments, **options),
     )
-    batches = data.batches(0, "meta", resident=False, rank=1, world_size=2)
+    batches = device.stored_batches(data, 0, torch.device("meta"), False, 1, 2)
     for images in (0, 8, 16):
         batches(images, 8)
     batches.pending.result()
@@ -305,7 +317,7 @@ def test_batches_on_cuda_are_the_same_without_synchronising(resident: bool) -> N
         torch.cuda.set_sync_debug_mode("default")
     for i, batch in enumerate(results, 1):
         assert batch.image.is_cuda
-        assert equal_batches(batch, data.batch(1, 8 * i, 8))
+        assert equal_batches(batch, data.to_network(data.batch(1, 8 * i, 8)))
 
 
 @pytest.mark.gpu
@@ -313,6 +325,7 @@ def test_batches_on_cuda_are_the_same_without_synchronising(resident: bool) -> N
 def test_samples_that_fit_are_resident_on_cuda_and_others_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise_images(100)
     assert device.free_memory(torch.device("cuda")) > 0
-    assert isinstance(data.batches(0, "cuda"), device.ResidentBatches)
+    cuda = torch.device("cuda")
+    assert isinstance(device.stored_batches(data, 0, cuda), device.ResidentBatches)
     monkeypatch.setattr(device, "MAX_SHARE", 0)
-    assert isinstance(data.batches(0, "cuda"), device.BatchPrefetcher)
+    assert isinstance(device.stored_batches(data, 0, cuda), device.BatchPrefetcher)

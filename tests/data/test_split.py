@@ -16,8 +16,8 @@ N = 300
 def noise_images(n: int = N, seed: int = 0) -> Dataset:
     """n different images; the label of each is its index."""
     array = np.random.default_rng(seed).integers(0, 256, (n, 4, 4, 1), dtype=np.uint8)
-    spec = DataSpec(4, 4, 1, labels=tuple(map(str, range(n))), fields=("image", "label"))
-    return Dataset(spec, array, np.arange(n), "x", "x", {})
+    spec = DataSpec.images(4, 4, 1, labels=tuple(map(str, range(n))))
+    return Dataset(spec, {"image": array, "label": np.arange(n)}, "x", "x", {})
 
 
 def labels_shown(data: Dataset, n: int) -> list[int]:
@@ -38,7 +38,7 @@ def test_images_and_batches_contain_the_same_samples() -> None:
     batch = held_out.batch(3, 7, 20)
     indices = held_out.to_rows(np.arange(40)).tolist()
     pixels = held_out.pictures([indices.index(label) for label in batch.label.tolist()])
-    assert torch.equal(batch.image, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert torch.equal(batch.image, torch.from_numpy(pixels))
 
 
 @pytest.mark.parametrize("resident", [True, False])
@@ -46,7 +46,7 @@ def test_every_transfer_method_yields_only_the_training_part(resident: bool) -> 
     train, _ = noise_images().split(40)
     batches = train.batches(1, resident=resident)
     for start in range(0, 600, 50):
-        expected = train.batch(1, start, 50)
+        expected = train.to_network(train.batch(1, start, 50))
         assert torch.equal(batches(start, 50).image, expected.image)
         assert torch.equal(batches(start, 50).label, expected.label)
 
@@ -54,20 +54,20 @@ def test_every_transfer_method_yields_only_the_training_part(resident: bool) -> 
 def test_the_choice_depends_on_content_not_on_order() -> None:
     data = noise_images()
     order = np.random.default_rng(1).permutation(N)
-    moved = Dataset(data.spec, data.array[order], order, "x", "x", {})
+    moved = Dataset(data.spec, {"image": data.array[order], "label": order}, "x", "x", {})
     assert set(labels_shown(moved.split(40)[1], 40)) == set(labels_shown(data.split(40)[1], 40))
 
 
 def test_additional_images_change_the_choice_little() -> None:
     data, more = noise_images(), noise_images(30, 1)
-    larger = Dataset(data.spec, np.concatenate([data.array, more.array]), np.arange(N + 30), "x", "x", {})
+    larger = Dataset(data.spec, {"image": np.concatenate([data.array, more.array]), "label": np.arange(N + 30)}, "x", "x", {})
     before, after = (set(labels_shown(part.split(40)[1], 40)) for part in (data, larger))
     assert len(before - after) <= 10  # 30 of 330 samples are new: about four of the forty
 
 
 def test_identical_images_are_on_the_same_side() -> None:
     data = noise_images()
-    twice = Dataset(data.spec, np.concatenate([data.array, data.array]), np.arange(2 * N) % N, "x", "x", {})
+    twice = Dataset(data.spec, {"image": np.concatenate([data.array, data.array]), "label": np.arange(2 * N) % N}, "x", "x", {})
     train, held_out = twice.split(41)
     assert set(labels_shown(train, len(train))).isdisjoint(labels_shown(held_out, len(held_out)))
     assert len(held_out) == 42
@@ -100,6 +100,6 @@ def test_impossible_numbers_are_refused(value: str | int, message: str) -> None:
 
 
 def test_an_empty_training_part_is_refused() -> None:
-    same = Dataset(DataSpec(4, 4, 1), np.zeros((9, 4, 4, 1), np.uint8), None, "x", "x", {})
+    same = Dataset(DataSpec.images(4, 4, 1), {"image": np.zeros((9, 4, 4, 1), np.uint8)}, "x", "x", {})
     with pytest.raises(LeafwingError, match=r"--hold-out .* all images"):
         same.split(3)

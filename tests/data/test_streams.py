@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leafwing.data import Dataset, split
+from leafwing.data import Dataset, device, split
 from leafwing.data.seeds import stream_seed
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch, DataSpec
@@ -17,9 +17,10 @@ from leafwing.game import Batch, DataSpec
 def noise_images(n: int, *, mirror: bool = False, seed: int = 0) -> Dataset:
     """n images of noise in three classes, with an attribute; the class is the index modulo 3."""
     array = np.random.default_rng(seed).integers(0, 256, (n, 4, 3, 2), np.uint8)
-    spec = DataSpec(4, 3, 2, ("a", "b", "c"), ("image", "label", "attributes"), ("old",))
+    spec = DataSpec.images(4, 3, 2, labels=("a", "b", "c"), attributes=("old",))
     attributes = (np.arange(n)[:, None] % 2).astype(np.uint8)
-    return Dataset(spec, array, np.arange(n) % 3, "x", "x", {"mirror": mirror}, attributes=attributes)
+    columns = {"image": array, "label": np.arange(n) % 3, "attributes": attributes}
+    return Dataset(spec, columns, "x", "x", {"mirror": mirror})
 
 
 def equal_batches(a: Batch, b: Batch) -> bool:
@@ -36,7 +37,7 @@ def find_rows(images: torch.Tensor, data: Dataset) -> list[int]:
     """The index in the data of each image of a batch, mirrored or not."""
     known = {image.tobytes(): row for row, image in enumerate(data.array)}
     known |= {image[:, ::-1].tobytes(): row for row, image in enumerate(data.array)}
-    return [known[image.numpy().tobytes()] for image in images.permute(0, 2, 3, 1).contiguous()]
+    return [known[image.numpy().tobytes()] for image in images]
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,13 +52,13 @@ def test_batches_of_any_size_are_slices_of_the_same_streams_with_every_method(
     n: int, seed: int, images: int, cuts: list[int], mirror: bool
 ) -> None:
     data = noise_images(n, mirror=mirror).with_labelled_stream(6)
-    whole = data.batch(seed, images, sum(cuts))
+    whole = data.to_network(data.batch(seed, images, sum(cuts)))
     resident = data.batches(seed, "cpu", resident=True)
     halves = [data.batches(seed, "cpu", rank=rank, world_size=2) for rank in (0, 1)]
     parts: list[Batch] = []
     for cut in cuts:
         position = images + sum(part.n for part in parts)
-        parts.append(data.batch(seed, position, cut))
+        parts.append(data.to_network(data.batch(seed, position, cut)))
         assert equal_batches(resident(position, cut), parts[-1])
         assert equal_batches(concatenated([half(position, cut) for half in halves]), parts[-1])
     assert equal_batches(concatenated(parts), whole)
@@ -66,9 +67,9 @@ def test_batches_of_any_size_are_slices_of_the_same_streams_with_every_method(
 def test_a_batch_has_unchanged_samples_and_as_many_labelled_ones() -> None:
     plain = noise_images(30)
     data = plain.with_labelled_stream(6)
-    assert data.spec.fields == (*plain.spec.fields, "labelled_image", "labelled_label", "labelled_attributes")
+    assert [*data.spec.fields] == [*plain.spec.fields, "labelled_image", "labelled_label", "labelled_attributes"]
     batch = data.batch(3, 7, 20)
-    assert tuple(batch) == data.spec.fields
+    assert [*batch] == [*data.spec.fields]
     assert all(len(value) == 20 for value in batch.values())
     assert equal_batches(Batch({key: batch[key] for key in plain.spec.fields}), plain.batch(3, 7, 20))
     rows = find_rows(batch.labelled_image, data)
@@ -95,7 +96,7 @@ def test_orders_and_flips_of_two_streams_are_independent() -> None:
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 8
 
     def flips(images: torch.Tensor, order: list[int]) -> list[bool]:
-        straight = torch.from_numpy(data.array[order]).permute(0, 3, 1, 2)
+        straight = torch.from_numpy(data.array[order])
         return [not torch.equal(a, b) for a, b in zip(images, straight, strict=True)]
 
     ours, theirs = flips(batch.image, first), flips(batch.twin_image, second)
@@ -105,18 +106,20 @@ def test_orders_and_flips_of_two_streams_are_independent() -> None:
 
 
 def test_any_data_set_can_be_added_to_another() -> None:
-    points = Dataset(DataSpec(0, 0, 2), np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32), None, "x", "x", {})
+    points = Dataset(DataSpec.vectors(2), {"image": np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)}, "x", "x", {})
     data = noise_images(9).with_stream("points", points)
     batch = data.batch(2, 5, 12)
     assert torch.equal(batch.points_image, points.batch(stream_seed(2, "points"), 5, 12).image)
-    assert equal_batches(data.batches(2, "cpu", resident=True)(5, 12), batch)
+    assert equal_batches(device.stored_batches(data, 2, torch.device("cpu"), True)(5, 12), batch)
     assert stream_seed(2, "points") != stream_seed(3, "points") != stream_seed(3, "labelled")
 
 
 def test_streams_of_the_same_samples_are_uploaded_once() -> None:
     data = noise_images(9).with_labelled_stream(6)
-    resident = data.batches(0, "cpu", resident=True)
-    assert resident.streams["labelled"].samples is resident.samples  # type: ignore[attr-defined]
+    resident = device.stored_batches(data, 0, torch.device("cpu"), True)
+    assert isinstance(resident, device.ResidentBatches)
+    labelled = resident.streams["labelled"]
+    assert all(labelled.columns[name] is column for name, column in resident.columns.items())
 
 
 def test_the_choice_depends_on_content_and_seed() -> None:
@@ -135,7 +138,7 @@ def test_the_choice_depends_on_content_and_seed() -> None:
 
 def test_labelled_samples_are_not_held_out() -> None:
     train, held_out = noise_images(60).split(20)
-    labelled = train.with_labelled_stream(12).streams["labelled"]
+    labelled = train.with_labelled_stream(12).streams["labelled"].data
     assert labelled.rows is not None
     assert held_out.rows is not None
     assert len(labelled) == 12
@@ -148,9 +151,9 @@ def test_labelled_samples_are_not_held_out() -> None:
 )
 def test_impossible_numbers_of_labelled_samples_are_refused(number: int, message: str) -> None:
     data = noise_images(17)
-    data.labels = np.array([0] * 6 + [1] * 5 + [2] * 6)
+    data.columns = {**data.columns, "label": np.array([0] * 6 + [1] * 5 + [2] * 6)}
     with pytest.raises(LeafwingError, match=message):
         data.with_labelled_stream(number)
-    data.labels = None
+    del data.columns["label"]
     with pytest.raises(LeafwingError, match="has no labels"):
         data.with_labelled_stream(number)

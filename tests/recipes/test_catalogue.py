@@ -423,7 +423,7 @@ def test_the_choices_of_a_prior_are_those_that_exist(name: str) -> None:
 
 def test_a_size_that_the_networks_cannot_have_names_the_recipe_and_the_option() -> None:
     with pytest.raises(LeafwingError, match=r"^recipe wgan_gp: --size 17x17: .*Nearest: --size 16x16$"):
-        recipes.build("wgan_gp", recipes.find("wgan_gp"), DataSpec(17, 17), {})
+        recipes.build("wgan_gp", recipes.find("wgan_gp"), DataSpec.images(17, 17), {})
 
 
 def test_the_digest_ignores_only_line_ends(tmp_path: Path) -> None:
