@@ -18,14 +18,11 @@ from leafwing.data import load
 from leafwing.engine import Engine, choose
 from leafwing.game import Clock
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, supports, tensors
+from tiny import PICTURES, batches, build, cases, tensors
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 3, "burst_first": 1}
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
-)
+every_case = cases()
 
 
 @pytest.fixture

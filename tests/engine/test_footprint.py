@@ -10,17 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.footprint import Footprint, LiveBytes, estimate_footprint, persistent_tensors, trace_live_bytes
 from leafwing.game import SGD, Abilities, Adam, Batch, Game, Optimiser, Player, RMSprop, Round, Term, Turn
 from leafwing.parts.plays import Packed
-from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
+from tiny import PICTURES, batches, build, cases, same, start, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
-)
+every_case = cases()
 CPU = choose("cpu", "fp32", 1)
 
 

@@ -10,18 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
 from leafwing.engine.probe import Probe, downsample, mean_distance, probability_above
 from leafwing.game import SGD, Abilities, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
+from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{n}-{'points' if s.points else 'pictures'}" for n, s in CASES]
-)
+every_case = cases()
 SCORED = {"variety", "distance", "separation", "margin", "real", "fake"}
 SIGNALS = SCORED | {"G/weights", "D/weights", "G/gradient", "D/gradient"}
 
