@@ -82,6 +82,11 @@ def needed(name: str) -> DataSpec:
     return DataSpec(spec.fields)
 
 
+def on_labelled_images() -> list[str]:
+    """The recipes that train on a plain folder of images, with one sub-folder per class."""
+    return [name for name in recipes.names() if needed(name).fields.keys() <= {"image", "label"}]
+
+
 @cache
 def _cases(name: str) -> list[DataSpec]:
     """The data on which a recipe is tested: those of SPECS that it accepts and all of whose further fields it uses; else `needed`."""

@@ -42,7 +42,7 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     assert str(plain.state()["optimisers"]) == str(measured.state()["optimisers"])
     assert len(signals) >= 2
     game = build(name, spec)
-    names = {"echo"} if game.abilities.conditions else set()
+    names = {"echo"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set()
     names |= {f"{name}/weights" for name in game.players}
     names |= {f"{name}/rate" for name, player in game.players.items() if player.optimiser and callable(player.optimiser.lr)}
     first = {f"{name}/gradient" for turn in game.turns if turn.times(Clock(0, 48, 0)) for name in turn.movers}

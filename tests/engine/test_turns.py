@@ -79,7 +79,7 @@ def test_a_unit_is_executed_three_times_and_then_captured() -> None:
 
 def test_a_unit_is_captured_again_when_the_shapes_of_the_game_change() -> None:
     backend = CountingBackend()
-    train(make_game(capture_key=lambda clock: clock.images >= 20), capture_backend=backend)
+    train(make_game(stage=lambda clock: clock.images >= 20), capture_backend=backend)
     assert backend.captured == 2 * 2 * 2
 
 

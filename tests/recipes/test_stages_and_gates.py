@@ -98,11 +98,9 @@ def test_a_single_stage_has_no_ranking_loss() -> None:
 def test_a_player_that_is_too_far_ahead_rests(real: float, fake: float, d_moves: bool, g_moves: bool) -> None:
     gated, free = build("vaegan", gate=0.35), build("vaegan")
     batch = batches(PICTURES)(0, 6)
-    image = batch.image / 127.5 - 1
 
     def losses(game: Game) -> list[list[float]]:
         torch.manual_seed(2)
-        batch["image"] = image
         r = game.turns[0].play(game.nets, batch, Clock())
         r.__dict__.update(real_score=torch.full((6,), real), fake_score=torch.full((6,), fake))
         return [[term.loss(r).item() for term in turn.losses] for turn in game.turns]
@@ -130,7 +128,6 @@ def test_a_resting_player_stands_still() -> None:
 def test_the_discrete_form_samples_from_g_and_weighs_by_the_critic() -> None:
     game = build("bgan", discrete=True, draws=500)
     nets, batch = game.nets, batches(PICTURES)(0, 3)
-    batch["image"] = batch.image / 127.5 - 1
     mean = torch.full((3, *PICTURES.shape), 0.2)
     stub = Nets(G=lambda z: mean, D=lambda x: x.flatten(1).mean(1) * 10)
     play, generator = game.turns[1].play, game.turns[1].losses[0].loss
