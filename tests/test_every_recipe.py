@@ -10,6 +10,8 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +19,9 @@ from torch import Tensor, nn
 
 from leafwing import recipes
 from leafwing.errors import LeafwingError
-from leafwing.fields import Field, Label
-from leafwing.game import Batch, DataSpec, Game, Output
+from leafwing.game import DataSpec, Game, Output
 from leafwing.model import Model
-from tiny import SMALL, batches, build, cases, fields_used, load, needed, phases, same, start, tensors
+from tiny import batches, build, cases, fields_used, load, needed, phases, same, start, tensors
 
 pytestmark = pytest.mark.machine
 every_case = cases()
@@ -48,15 +49,13 @@ def calls_of(game: Game, parts: bool = True) -> Iterator[list[tuple[str, bool, i
     calls: list[tuple[str, bool, int]] = []
     hooks = []
 
-    def record(name: str, player: nn.Module, args: tuple[object, ...]) -> None:
+    def record(name: str, player: nn.Module, module: nn.Module, args: tuple[object, ...]) -> None:
         n = next((len(value) for value in args if isinstance(value, Tensor) and value.dim()), 0)
         calls.append((name, any(weight.requires_grad for weight in player.parameters()), n))
 
     for name, player in game.players.items():
         for module in player.net.modules() if parts else [player.net]:
-            hooks.append(
-                module.register_forward_pre_hook(lambda module, args, name=name, net=player.net: record(name, net, args))
-            )
+            hooks.append(module.register_forward_pre_hook(partial(record, name, player.net)))
     yield calls
     for hook in hooks:
         hook.remove()
@@ -68,7 +67,9 @@ def test_exactly_the_movers_move_and_no_other_gets_a_gradient(name: str, spec: D
     training = start(name, spec, 10**6)
     game, engine = training.game, training.engine
     batch = engine.prepare(training.batches(0, training.batch))
-    trained = {id(p) for player in game.players.values() if player.optimiser for p in player.net.parameters() if p.requires_grad}
+    trained = {
+        id(p) for player in game.players.values() if player.optimiser for p in player.net.parameters() if p.requires_grad
+    }
     reached: set[int] = set()
     for clock in phases(game):
         for turn in game.turns:
@@ -146,7 +147,7 @@ def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: 
     for stop_after in (1, 2, 5):
         first = start(name, spec, 36)
         turns = iter(range(stop_after - 1))
-        list(first.ticks(10**9, should_stop=lambda clock, turns=turns: next(turns, None) is None))
+        list(first.ticks(10**9, should_stop=lambda clock: next(turns, None) is None))  # noqa: B023
         saved, file = tensors(first.game), io.BytesIO()
         torch.save(first.state(), file)
         file.seek(0)
@@ -209,19 +210,18 @@ def trained(name: str, spec: DataSpec) -> Model:
     return Model(training.game, spec, clock=training.clock)
 
 
-def given(spec: DataSpec, output: Output, n: int, images: int = 0) -> Batch:
-    """Conditions of n samples, as users give them; labels and attributes may be left out."""
-    batch = batches(spec)(images, n)
-    return Batch({name: batch[name] for name in output.conditions if name not in ("label", "attributes")})
+def conditions_of(spec: DataSpec, output: Output, n: int) -> dict[str, Any]:
+    """The conditions of n samples that users have to specify: not labels and attributes."""
+    batch = batches(spec)(0, n)
+    return {name: batch[name] for name in output.conditions if name not in ("label", "attributes")}
 
 
-def generate(model: Model, output: Output, n: int, seed: int, **conditions: object) -> Tensor:
+def generate(model: Model, output: Output, n: int, seed: int, **conditions: Any) -> Tensor:
     """Samples of an output: from latents, or translated."""
     if output.prior is not None:
         return model.sample(n, seed, output=output.field, **conditions)
     _, source = model.translation(output.field)
     images = conditions.pop(source)
-    assert isinstance(images, Tensor)
     return model.translate(images, output=output.field, seed=seed, **conditions)
 
 
@@ -231,7 +231,7 @@ def test_outputs_have_the_shape_and_range_of_their_field_and_depend_only_on_the_
     assert model.game.abilities.outputs
     model.check_outputs(batches(spec)(0, 2))
     for output in model.game.abilities.outputs:
-        kind, conditions = model.kind(output), given(spec, output, 5)
+        kind, conditions = model.kind(output), conditions_of(spec, output, 5)
         samples = generate(model, output, 5, 3, **conditions)
         assert samples.shape == (5, *kind.shape)
         assert samples.dtype == torch.float32
@@ -239,7 +239,7 @@ def test_outputs_have_the_shape_and_range_of_their_field_and_depend_only_on_the_
         assert torch.equal(kind.clamp(samples), samples)
         assert samples.std(0).max() > 0, "all samples are the same"
         assert torch.equal(generate(model, output, 5, 3, **conditions), samples)
-        one = generate(model, output, 1, 3, **conditions.rows(slice(1)))
+        one = generate(model, output, 1, 3, **{field: value[:1] for field, value in conditions.items()})
         assert (one[0] - samples[0]).abs().max() < 1 / 127.5
         if output.prior is not None:
             assert not torch.equal(generate(model, output, 5, 4, **conditions), samples)
@@ -249,7 +249,7 @@ def test_outputs_have_the_shape_and_range_of_their_field_and_depend_only_on_the_
 def test_an_output_follows_each_of_its_conditions(name: str, spec: DataSpec) -> None:
     model = trained(name, spec)
     for output in model.game.abilities.outputs:
-        conditions = Batch({field: batches(spec)(0, 5)[field] for field in output.conditions})
+        conditions = {field: batches(spec)(0, 5)[field] for field in output.conditions}
         others = batches(spec)(1, 5)
         samples = generate(model, output, 5, 3, **conditions)
         for field in output.conditions:
@@ -263,7 +263,7 @@ def test_render_is_a_differentiable_generate(name: str, spec: DataSpec) -> None:
     for output in model.game.abilities.outputs:
         if output.prior is None:
             continue
-        conditions = given(spec, output, 3)
+        conditions = conditions_of(spec, output, 3)
         latents = model.latents(3, seed=0, output=output.field).requires_grad_()
         rendered = model.render(latents, output=output.field, **conditions)
         generated = model.generate(latents.detach(), output=output.field, **conditions)
@@ -279,7 +279,7 @@ def test_render_is_a_differentiable_generate(name: str, spec: DataSpec) -> None:
 @cases(lambda game: game.abilities.judge is not None)
 def test_a_critic_scores_each_sample_and_is_differentiable(name: str, spec: DataSpec) -> None:
     model = Model(build(name, spec), spec)
-    samples, conditions = batches(spec)(2, 5)[model.output.field], given(spec, model.output, 5)
+    samples, conditions = batches(spec)(2, 5)[model.output.field], conditions_of(spec, model.output, 5)
     scores = model.judge(samples, **conditions)
     assert scores.shape == (5,)
     assert scores.isfinite().all()

@@ -100,7 +100,7 @@ def test_in_a_mirrored_image_left_is_right() -> None:
     assert left == pytest.approx([0.2, 0.6, 0]), "the right eye is on the left now"
     assert right == pytest.approx([0.9, 0.5, 1])
     assert beak == pytest.approx([0.6, 0.7, 1])
-    text = torch.tensor([CAPTION.encode("a red star left") + []])
+    text = torch.tensor([CAPTION.encode("a red star left")])
     assert CAPTION.decode(CAPTION.mirror(text)[0].tolist()) == "a red star right"
     without = Caption(("left", "star"), 2)
     assert torch.equal(without.mirror(torch.tensor([[1, 2]])), torch.tensor([[1, 2]])), "no word for right"

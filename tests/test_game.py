@@ -49,13 +49,15 @@ def test_the_fields_of_a_spec_are_read_by_their_common_names() -> None:
 def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
     DataSpec.images(16, 16).need("mine", image=Image)
     DataSpec.vectors(2).need("mine", image=(Image, Vector))
-    with pytest.raises(LeafwingError, match="mine needs images.*These data have points; `leafwing recipes`"):
+    with pytest.raises(LeafwingError, match=r"mine needs images.*These data have points; `leafwing recipes`"):
         DataSpec.vectors(2).need("mine", image=Image)
 
 
 def test_a_recipe_that_needs_labels_says_how_to_supply_them() -> None:
     DataSpec.images(16, 16, labels=("a",)).need("mine", label=Label)
-    with pytest.raises(LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv.*have image: image 16x16x3"):
+    with pytest.raises(
+        LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv.*have image: image 16x16x3"
+    ):
         DataSpec.images(16, 16).need("mine", label=Label)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +16,17 @@ from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
 from leafwing.fields import (
-    Attributes, Box, Caption, Clip, Field, Image, Keypoints, Label, Mask, Segmentation, Vector,
+    Attributes,
+    Box,
+    Caption,
+    Clip,
+    Field,
+    Image,
+    Keypoints,
+    Label,
+    Mask,
+    Segmentation,
+    Vector,
 )  # fmt: skip
 from leafwing.game import Batch, Clock, DataSpec, Game
 from leafwing.loop import Training
@@ -138,8 +148,9 @@ class Recorder(Batch):
         self.names.add(name)
         return super().__getitem__(name)
 
-    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
-        return self[name] if name in self else default
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
 
 
 def fields_used(game: Game, spec: DataSpec) -> set[str]:

@@ -60,14 +60,18 @@ def test_the_choice_depends_on_content_not_on_order() -> None:
 
 def test_additional_images_change_the_choice_little() -> None:
     data, more = noise_images(), noise_images(30, 1)
-    larger = Dataset(data.spec, {"image": np.concatenate([data.array, more.array]), "label": np.arange(N + 30)}, "x", "x", {})
+    larger = Dataset(
+        data.spec, {"image": np.concatenate([data.array, more.array]), "label": np.arange(N + 30)}, "x", "x", {}
+    )
     before, after = (set(labels_shown(part.split(40)[1], 40)) for part in (data, larger))
     assert len(before - after) <= 10  # 30 of 330 samples are new: about four of the forty
 
 
 def test_identical_images_are_on_the_same_side() -> None:
     data = noise_images()
-    twice = Dataset(data.spec, {"image": np.concatenate([data.array, data.array]), "label": np.arange(2 * N) % N}, "x", "x", {})
+    twice = Dataset(
+        data.spec, {"image": np.concatenate([data.array, data.array]), "label": np.arange(2 * N) % N}, "x", "x", {}
+    )
     train, held_out = twice.split(41)
     assert set(labels_shown(train, len(train))).isdisjoint(labels_shown(held_out, len(held_out)))
     assert len(held_out) == 42

@@ -204,7 +204,18 @@ def pooled(data: DataSpec, *, batch: int = 8) -> Game:
 def test_buffers_that_differ_between_processes_are_restored(tmp_path: Path) -> None:
     """Each process has its own history of samples, and only the first one writes the weights."""
     (tmp_path / "pooled.py").write_text(POOLED, encoding="utf-8")
-    words = ["train", "digits", "--recipe", str(tmp_path / "pooled.py"), "--size", "16", "--log-every", "16", "--save-every", "32"]
+    words = [
+        "train",
+        "digits",
+        "--recipe",
+        str(tmp_path / "pooled.py"),
+        "--size",
+        "16",
+        "--log-every",
+        "16",
+        "--save-every",
+        "32",
+    ]
     words += ["--devices", "2", "--threads", "1", "--precision", "fp32"]
     whole = run_leafwing([*words, "--images", "64", "--out", str(tmp_path / "whole")])
     part = run_leafwing([*words, "--images", "32", "--out", str(tmp_path / "part")])

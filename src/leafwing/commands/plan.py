@@ -267,7 +267,7 @@ def new_training(
         rank=engine.processes.rank,
         world_size=engine.processes.world_size,
     )
-    examples = data.to_network(data.without_streams().batch(0, 0, 2))
+    examples = data.to_network(data.batch(0, 0, 2))
     Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
     images = images or settings.schedule.images
     return Training(game, batches, engine, images=images, batch=game.batch, planned=planned)
