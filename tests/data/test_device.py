@@ -163,7 +163,7 @@ def test_alternatives_are_a_function_of_seed_and_position(
     """Whatever the batch size, the transfer method and the number of processes."""
     data = captioned(n, mirror)
     whole = data.batch(seed, images, sum(cuts))
-    methods = {
+    methods: dict[str, Callable[[int, int], Batch]] = {
         "resident": device.stored_batches(data, seed, CPU, True),
         "prefetched": device.BatchPrefetcher(device.stored_batches(data, seed, CPU, False), CPU),
     }

@@ -125,7 +125,8 @@ def mismatched(data: DataSpec, *, batch: int = 8) -> Game:
 
 def test_a_game_gets_the_further_streams_that_it_asks_for(tmp_path: Path) -> None:
     (tmp_path / "mismatched.py").write_text(STREAMS, encoding="utf-8")
-    recipe, more = str(tmp_path / "mismatched.py"), {"size": 16, "threads": 1, "precision": "fp32", "health": "off"}
+    recipe = str(tmp_path / "mismatched.py")
+    more: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "health": "off"}
     whole = leafwing.train("digits", recipe, images=256, log_every=8, save_every=128, out=tmp_path / "whole", **more)
     shares = [record["costs"]["D/share"] for record in whole.records()]
     assert 0.02 < sum(shares) / len(shares) < 0.3, "one in ten by chance"
