@@ -104,6 +104,11 @@ def _cases(name: str) -> list[DataSpec]:
     return specs if needed(name).fields.keys() <= {"image", "label"} or needed(name) in specs else [needed(name), *specs]
 
 
+def first_data(name: str) -> DataSpec:
+    """The first data on which a recipe is tested; labelled images wherever it accepts them."""
+    return _cases(name)[0]
+
+
 def always(game: Game) -> bool:
     return True
 
