@@ -474,6 +474,34 @@ def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: p
     assert cli.run(["show", "ring", "--out", str(tmp_path / "ring.jpg")]) == 2
 
 
+def test_show_draws_and_lists_every_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leafwing.data.sprites.COUNT", 100)
+    monkeypatch.setattr("leafwing.data.sprites.UNPAIRED_COUNT", 80)
+    out = [tmp_path / f"{i}.png" for i in range(4)]
+    assert cli.run(["show", "sprites", "--size", "16", "--out", str(out[0])]) == 0
+    assert size(out[0]) == (10 * 34 + 2, 6 * 34 + 2), "a row for each class"
+    capsys.readouterr()
+    fields = "caption,box,keypoints,segmentation,edges,low,hole,clip"
+    assert cli.run(["show", "sprites", "--size", "16", "--fields", fields, "--out", str(out[1])]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "caption:      caption (34 words",
+        "box:          box",
+        "clip:         clip of 8 frames",
+        "hole:         mask 16x16",
+    ):
+        assert f"\n  {line}" in text
+    assert "classes:" not in text
+    assert min(size(out[1])) > 700
+    assert cli.run(["show", "sprites", "--size", "16", "--input", "unpaired", "--out", str(out[2]), "--json"]) == 0
+    assert document(capsys)["fields"]["input"] == "image 16x16x3, unpaired"
+    assert cli.run(["show", "digits", "--fields", "box", "--out", str(out[3])]) == 2
+    assert "--fields box: only the built-in sprites" in capsys.readouterr().err
+    assert not out[3].exists()
+
+
 def test_a_recipe_file_trains_resumes_and_samples(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     original = Path(recipes.FOLDER / "wgan_gp.py").read_text()
     mine = tmp_path / "mine.py"

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 import leafwing
+from leafwing import data
 from leafwing.commands import stopping
 from leafwing.errors import LeafwingError
 from leafwing.metrics import METRICS, metric
 from leafwing.runs import Run
+from paired import paired_data, write_recipe
 
 TINY: dict[str, Any] = {
     "recipe": "gan",
@@ -146,6 +148,19 @@ def test_images_are_held_out_by_default(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_unsuitable_metric_is_named(stop_on: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=message):
         leafwing.train("ring", out=tmp_path / "run", images=16, stop_on=stop_on, **TINY)
+
+
+def test_a_metric_that_does_not_suit_the_output_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a recipe generates from what is known only when it is built."""
+    pairs = paired_data()
+    monkeypatch.setattr(data, "load", lambda source, **options: pairs)
+    for recipe, stop_on, message in (
+        (str(write_recipe(tmp_path)), "ppl", "metric ppl .* image is generated from input without latents"),
+        ("dcgan", "reconstruction.ssim", "metric reconstruction .* image is generated from latents"),
+    ):
+        with pytest.raises(LeafwingError, match=message):
+            leafwing.train("/pairs", recipe, out=tmp_path / "run", images=16, stop_on=stop_on, threads=1)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -59,7 +59,8 @@ class DataConfig:
 
     Args:
         source: folder, archive or built-in name.
-        options: how images are read, resolved: size, channels, fit, background, mirror.
+        options: how images are read, resolved: size, channels, fit, background, mirror, and input and fields if they were chosen. A
+            second source, which provides the input, is an absolute path or a built-in name.
         fingerprint: hash of names, contents, labels and options.
         samples: number of samples, including the held-out ones.
         rejected: number of rejected images.
@@ -68,6 +69,7 @@ class DataConfig:
         labelled_seed: random seed of their choice.
         spec: what the recipe knows of the data.
         examples: the conditions of some real samples by field, as `Dataset.examples` returns them; sampling follows them.
+        parts: the fingerprints of the two sources by field, `image` and `input`; None without a second source.
     """
 
     source: str
@@ -80,6 +82,7 @@ class DataConfig:
     labelled_seed: int | None = None
     spec: DataSpec
     examples: dict[str, list[Any]] | None = None
+    parts: dict[str, str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The section as plain JSON, without what is None."""

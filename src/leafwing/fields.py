@@ -369,6 +369,8 @@ class Caption(Field):
         """One caption of each sample; samples with fewer captions than others are padded with empty ones."""
         import torch
 
+        if stored.dim() == 2:
+            return stored
         alternatives = (stored[:, :, 0] > 0).sum(1).clamp_min(1)
         return stored[torch.arange(len(stored), device=stored.device), random % alternatives]
 

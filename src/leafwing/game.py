@@ -38,11 +38,18 @@ PROVIDE = {
     "label": "put the images in one sub-folder per class, or add a labels.csv (file,label)",
     "attributes": "add a labels.csv whose further columns are attributes (file,smiling,colour)",
     "labelled_label": "choose a number of labelled samples, as in --labelled 100 (from Python labelled=100)",
-    "input": "say where it comes from with --input: a half of each picture (left, right, top, bottom), a sub-folder, a file-name "
-    "suffix, an input derived from the images (grey, edges, low4, hole, blur), or a second source",
-    "caption": "add captions next to the images: captions.csv (file,caption), captions.json, metadata.jsonl, or x.txt beside x.jpg",
-    "box": "add a boxes.csv (file,left,top,width,height, in pixels) next to the images, or VOC annotations",
-    "keypoints": "add a parts.csv (file,name,x,y, in pixels) next to the images",
+    "input": "say where it comes from with --input: a half of each image (left, right, top, bottom), a sub-folder, a file-name "
+    "suffix, a CSV file of pairs, an input derived from the images (grey, edges, low4, hole, blur), or a second source",
+    "caption": "add captions next to the images: captions.csv (file,caption), captions.json, metadata.jsonl, or x.txt beside x.jpg; "
+    "the built-in sprites have them with --fields caption",
+    "box": "add a boxes.csv (file,left,top,width,height, in pixels) next to the images, or VOC annotations; the built-in sprites have "
+    "them with --fields box",
+    "keypoints": "add a parts.csv (file,name,x,y, in pixels) next to the images; "
+    "the built-in sprites have them with --fields keypoints",
+    **{
+        name: f"the built-in sprites have it with --fields {name}"
+        for name in ("segmentation", "hole", "clip", "edges", "low")
+    },
 }
 """How users provide a field, by its name."""
 
@@ -148,7 +155,7 @@ class DataSpec:
             words = " or ".join(plural(kind) for kind in accepted)
             what = words if name == accepted[0].kind else f"the field {name} ({words})"
             if not isinstance(field, accepted):
-                there = "; ".join(f"{other}: {self.fields[other]}" for other in self.fields)
+                there = "; ".join(f"{other}: {kind}" for other, kind in self.describe().items())
                 advice = f": {PROVIDE[name]}" if name in PROVIDE and field is None else ""
                 if name == "image" and self.points:
                     advice, there = "", "points; `leafwing recipes` marks the recipes that train on points"
@@ -158,6 +165,10 @@ class DataSpec:
                     f"recipe {recipe} needs {what} that belongs to each image, but here it comes from a second source and is "
                     f"unpaired. {PROVIDE.get(name, '').capitalize()}"
                 )
+
+    def describe(self) -> dict[str, str]:
+        """The kind of each field in words, by name."""
+        return {name: f"{field}{', unpaired' * (name in self.unpaired)}" for name, field in self.fields.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""

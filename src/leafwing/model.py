@@ -342,12 +342,13 @@ class Model:
 
     def stream(
         self,
-        latents: Tensor,
+        latents: Tensor | None,
         *,
         output: str | None = None,
         seed: int = 0,
         batch: int = BLOCK,
         pad: bool = False,
+        first: int = 0,
         **conditions: Any,
     ) -> Iterator[Tensor]:
         """Samples from latents (n, size) as an iterator over blocks of `batch`, generated lazily; see `generate`.
@@ -355,15 +356,25 @@ class Model:
         Only one block needs to be in memory at a time.
 
         Args:
-            latents, output, seed, batch, conditions: see `generate`.
+            latents: see `generate`; None for an output without latents, whose conditions are then tensors (n, ...).
+            output, seed, batch, conditions: see `generate`.
             pad: compute even fewer samples than `batch` in a pass of `batch`, so that they are the same bits in a larger number.
+            first: number of the first of these samples, if they are part of more; it selects the noise inside networks.
         """
         chosen = self.find_output(output)
-        inputs = self.conditions(len(latents), seed, output=output, **conditions)
-        return self._stream(chosen, latents, inputs, seed, batch, pad)
+        n = len(next(iter(conditions.values())) if latents is None else latents)
+        inputs = self.conditions(n, seed, output=output, **conditions)
+        return self._stream(chosen, latents, inputs, seed, batch, pad, first)
 
     def _stream(
-        self, output: Output, latents: Tensor | None, inputs: Batch, seed: int, batch: int, pad: bool = False
+        self,
+        output: Output,
+        latents: Tensor | None,
+        inputs: Batch,
+        seed: int,
+        batch: int,
+        pad: bool = False,
+        first: int = 0,
     ) -> Iterator[Tensor]:
         if batch < 1:
             raise LeafwingError(f"batch={batch}: must be at least 1")
@@ -375,7 +386,7 @@ class Model:
 
         def block(start: int) -> Tensor:
             rows = torch.arange(start, start + size, device=self.device).clamp(max=total - 1)
-            return self._forward(output, inputs.rows(rows), seed << 24 | start)[: total - start]
+            return self._forward(output, inputs.rows(rows), seed << 24 | first + start)[: total - start]
 
         return (block(start) for start in range(0, total, size))
 

@@ -43,10 +43,10 @@ class DataSettings:
     mirror: bool | None = None
     """Randomly flip images horizontally (p = 0.5). Default: no."""
     input: str | None = None
-    """Where the input of a translator comes from: left, right, top or bottom, a half of each picture; a sub-folder; a file-name
-    suffix; grey, edges, low4, hole or blur, derived from the images; or a second source, unpaired. Default: no input."""
+    """Where the input of a translator comes from: left, right, top or bottom, a half of each image; grey, edges, blur, low4 or hole,
+    derived from the images; a CSV file of pairs; a sub-folder; a file-name suffix; or a second source, unpaired. Default: no input."""
     fields: str | None = None
-    """Further fields of the built-in sprites, separated by commas: caption,box. Default: label,attributes."""
+    """Fields of the built-in sprites besides the image, separated by commas: caption,box. Default: label,attributes."""
     hold_out: int | str | None = None
     """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none if
     there are fewer than 500 images). Default: none; auto with --stop-on."""

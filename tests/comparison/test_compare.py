@@ -28,13 +28,14 @@ from leafwing.commands.comparison import compare, report
 from leafwing.commands.comparison.plan import ComparedRecipe
 from leafwing.data import load
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.game import Clock
+from leafwing.game import Clock, Output
 from leafwing.metrics.conclusions import Budget
 from leafwing.metrics.table import RunResult
 from leafwing.model import Model
-from leafwing.pixels import to_floats
+from leafwing.pixels import images_to_tensor
 from leafwing.runs import Run
 from page import Page
+from paired import paired_data
 from small_comparison import OPTIONS, RING, Finished
 from tiny import PICTURES, build, start, supports
 
@@ -297,17 +298,19 @@ def test_generator_steps_are_those_of_the_loop(name: str) -> None:
     training.engine.take = take_and_count  # type: ignore[method-assign]
     list(training.ticks(50))
     game = build(name, PICTURES)
-    recipe = ComparedRecipe(name, {}, {}, game.batch, game.turns, 0)
+    recipe = ComparedRecipe(name, {}, {}, game.batch, game.turns, game.abilities.outputs[0])
     assert report.generator_steps(recipe, 100, training.clock.images) == len(turns)
     assert report.generator_steps(recipe, 100, training.clock.images, "H") is None
 
 
 def test_variety_is_relative_to_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load("digits", size=16)
-    real = to_floats(torch.from_numpy(data.pictures(range(256, 512))).permute(0, 3, 1, 2))
+    real = images_to_tensor(data.pictures(range(256, 512)))
 
     class Trained:
         """A model that returns real images with reduced contrast, and noise that disappears at 8x8."""
+
+        output = Output("image", lambda nets, inputs, clock: inputs.latent)
 
         def __init__(self, contrast: float) -> None:
             self.contrast = contrast
@@ -318,7 +321,26 @@ def test_variety_is_relative_to_real_images(monkeypatch: pytest.MonkeyPatch) -> 
     values = []
     for contrast in (1.0, 0.5, 0.0):
         monkeypatch.setattr(Model, "load", lambda run, contrast=contrast: Trained(contrast))
-        values.append(report.relative_variety(Run, data))  # type: ignore[arg-type]
+        values.append(report.relative_variety(SimpleNamespace(spec=data.spec), data))  # type: ignore[arg-type]
     assert values[0] == pytest.approx(1.0, abs=0.05)
     assert values[1] == pytest.approx(values[0] / 2, rel=1e-3)
     assert values[2] == 0.0
+
+
+def test_the_variety_of_translations_is_that_of_translated_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = paired_data()
+
+    class Trained:
+        """A model that returns its input with reduced contrast."""
+
+        output = Output("image", lambda nets, inputs, clock: inputs.input, ("input",))
+
+        def __init__(self, contrast: float) -> None:
+            self.contrast = contrast
+
+        def translate(self, images: torch.Tensor, output: str) -> torch.Tensor:
+            return self.contrast * images
+
+    for contrast in (1.0, 0.25):
+        monkeypatch.setattr(Model, "load", lambda run, contrast=contrast: Trained(contrast))
+        assert report.relative_variety(SimpleNamespace(spec=data.spec), data) == pytest.approx(contrast, rel=1e-3)  # type: ignore[arg-type]

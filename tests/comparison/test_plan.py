@@ -13,12 +13,13 @@ import pytest
 from filelock import FileLock
 
 from fake_workers import FakeWorkers
-from leafwing import cli, commands, machine
+from leafwing import cli, commands, data, machine
 from leafwing.commands.comparison import child, compare, plan, speed, workers
 from leafwing.commands.comparison.record import load
 from leafwing.errors import LeafwingError
 from leafwing.machine import processor
 from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule
+from paired import paired_data, write_recipe
 from small_comparison import RING, Finished, plan_of
 
 # --- arguments --------------------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert child.main(json.dumps(request)) == 130
     (arguments,) = calls
     settings = arguments["settings"]
-    assert settings.reading == DataSettings("16x32", 1, "pad", "#ff0000", True, 30)
+    assert settings.reading == DataSettings("16x32", 1, "pad", "#ff0000", True, hold_out=30)
     assert settings.schedule == Schedule(images=1000, time=90.0, seed=7)
     assert settings.folder == OutputSettings(save_every=25, keep_last=1, keep_every=5, grid_every=50)
     assert settings.machine == HardwareSettings(device="cpu", threads=resolved.threads)
@@ -120,7 +121,7 @@ def test_speed_measurements_get_all_arguments(
     assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
     source, recipe, settings, options = measured[0]
     assert (source, recipe, options) == ("digits", "cgan", {"width": 8})
-    assert settings.reading == DataSettings("16x32", 1, "pad", "white", True, 30)
+    assert settings.reading == DataSettings("16x32", 1, "pad", "white", True, hold_out=30)
     assert settings.schedule.seed == 1
     assert settings.machine == HardwareSettings(device="cpu", threads=resolved.threads)
 
@@ -144,6 +145,33 @@ def test_the_command_in_the_report_has_all_arguments(tmp_path: Path) -> None:
     assert {name: str(parsed[name]) for name in arguments} == {name: str(value) for name, value in arguments.items()}
     assert plan.option_words("size", (16, 32)) == ["--size", "16x32"]
     assert plan.option_words("mirror", False) == ["--no-mirror"]
+
+
+# --- one task ---------------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_must_generate_the_same_from_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake_workers: FakeWorkers
+) -> None:
+    pairs = paired_data()
+    monkeypatch.setattr(data, "load", lambda source, **options: pairs)
+    scale = str(write_recipe(tmp_path))
+    for names, message in (
+        (["dcgan", scale], "dcgan generates image from latents, and scale image from input"),
+        ([scale, "dcgan"], "scale generates image from input, and dcgan image from latents"),
+    ):
+        with pytest.raises(LeafwingError, match=message):
+            commands.compare("/pairs", names, out=tmp_path / "out", seeds=1, jobs=1)
+    for metrics, message in (("ppl", "metric ppl .*without latents"), ("modes", "modes")):
+        with pytest.raises(LeafwingError, match=message):
+            commands.compare("/pairs", scale, metrics=metrics, out=tmp_path / "out", seeds=1, jobs=1)
+    with pytest.raises(LeafwingError, match="metric reconstruction"):
+        commands.compare("/pairs", "dcgan", metrics="reconstruction", out=tmp_path / "out", seeds=1, jobs=1)
+    assert not (tmp_path / "out").exists()
+    assert fake_workers.requests == []
+    resolved = plan_of("/pairs", tmp_path / "out", recipes=scale, metrics="reconstruction", seeds=1, jobs=1, input="left")
+    assert resolved.settings(0).reading.input == "left", "trainings read the same inputs"
+    assert "--input left" in resolved.command
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------------

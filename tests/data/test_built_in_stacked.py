@@ -33,13 +33,13 @@ def own_digits(tmp_path: Path) -> Path:
 
 def test_every_triple_is_equally_frequent() -> None:
     data = load("stacked")
-    assert data.spec == DataSpec(32, 32, 3, stacked.CLASSES, ("image", "label"))
+    assert data.spec == DataSpec.images(32, 32, 3, labels=stacked.CLASSES)
     assert (len(data), data.array.dtype, data.source) == (50_000, np.uint8, "stacked")
     assert data.labels is not None
     assert set(np.bincount(data.labels)) == {50}
     assert (stacked.CLASSES[0], stacked.CLASSES[407]) == ("000", "407")
     batch = data.batch(0, 0, 5)
-    assert (batch.image.shape, batch.image.dtype) == ((5, 3, 32, 32), torch.uint8)
+    assert (batch.image.shape, batch.image.dtype) == ((5, 32, 32, 3), torch.uint8)
 
 
 def test_each_plane_holds_a_digit_of_its_class() -> None:
@@ -65,7 +65,7 @@ def test_it_is_always_the_same_and_its_options_reproduce_it() -> None:
 
 def test_a_users_digits_are_stacked(own_digits: Path, tmp_path: Path) -> None:
     data = load(f"stacked:{own_digits}", cache=tmp_path / "cache")
-    assert data.spec == DataSpec(32, 32, 3, stacked.CLASSES, ("image", "label"))
+    assert data.spec == DataSpec.images(32, 32, 3, labels=stacked.CLASSES)
     assert data.source == f"stacked:{own_digits}"
     assert data.labels is not None
     for row in (0, 123, 40_407):

@@ -74,6 +74,11 @@ def test_types_and_shapes_of_a_batch() -> None:
     batch = numbered(5).batch(0, 0, 12)
     assert batch.image.dtype == torch.uint8
     assert batch.image.shape == (12, 2, 3, 1)
+    seen = numbered(5).batches(0)(0, 12)
+    assert seen.image.dtype == torch.float32
+    assert seen.image.shape == (12, 1, 2, 3)
+    assert seen.image.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(seen.image[:, 0], batch.image[..., 0] / 127.5 - 1)
     assert batch.label.dtype == torch.int64
     batch.image.zero_()  # a copy: the data set does not change
     assert numbered(5).array[:, 0, 2].min() == 255

@@ -64,26 +64,24 @@ def test_resident_samples_give_the_same_batches(
 ) -> None:
     """At any position, in any order, across epochs, and for more samples than the data set has."""
     data = noise_images(size, mirror, labelled)
-    batches, stored = data.batches(seed, "cpu", resident=True), device.stored_batches(data, seed, CPU, True)
-    assert isinstance(stored, device.ResidentBatches)
+    batches = device.ResidentBatches(data, seed, CPU)
     for images, n in requests:
-        expected = data.batch(seed, images, n)
-        assert equal_batches(stored(images, n), expected)
-        assert equal_batches(batches(images, n), data.to_network(expected))
+        assert equal_batches(batches(images, n), data.batch(seed, images, n))
 
 
 def test_resident_points_give_the_same_batches() -> None:
     data = points(10)
-    batches = device.stored_batches(data, 3, CPU, True)
+    batches = device.ResidentBatches(data, 3, CPU)
     for images, n in ((0, 4), (8, 4), (5, 23), (7, 0)):
         assert equal_batches(batches(images, n), data.batch(3, images, n))
 
 
-def test_resident_batches_are_stored_samples_and_are_copies() -> None:
+def test_resident_batches_are_as_stored_and_are_copies() -> None:
     data = noise_images(5)
-    batches = device.stored_batches(data, 0, CPU, True)
+    batches = device.ResidentBatches(data, 0, CPU)
     batch = batches(0, 5)
     assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (5, 4, 3, 2))
+    assert batch.image.is_contiguous()
     batch.image.zero_()
     batch.label.zero_()
     assert equal_batches(batches(0, 5), data.batch(0, 0, 5))
@@ -124,11 +122,11 @@ def test_a_resident_batch_reads_nothing_back(mirror: bool) -> None:
 
 def test_the_order_of_an_epoch_is_uploaded_once_and_two_epochs_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     data, computed = noise_images(10), []
-    epoch = Dataset.epoch_parts
+    epoch = Dataset.epoch
     monkeypatch.setattr(
-        Dataset, "epoch_parts", lambda self, seed, number: computed.append(number) or epoch(self, seed, number)
+        Dataset, "epoch", lambda self, seed, number, part: computed.append(number) or epoch(self, seed, number, part)
     )
-    batches = device.stored_batches(data, 0, CPU, True)
+    batches = device.ResidentBatches(data, 0, CPU)
     for images in (0, 4, 8, 4, 12, 16, 8, 20, 16):
         batches(images, 4)
     assert computed == [0, 1, 2]
@@ -219,16 +217,22 @@ def test_a_resident_batch_with_alternatives_reads_nothing_back() -> None:
 def test_choice_of_the_transfer_method(monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise_images(100, labelled=False)  # 2,400 bytes
 
-    def stream_type(target: str, free: int, **options: Any) -> type:
+    def methods(target: str, free: int, data: Dataset = data, **options: Any) -> list[str]:
         monkeypatch.setattr(device, "free_memory", lambda where: free)
-        return type(device.stored_batches(data, 0, torch.device(target), **options))
+        used: list[str] = []
+        for name in ("ResidentBatches", "BatchPrefetcher"):
+            monkeypatch.setattr(device, name, lambda *arguments, name=name: used.append(name))
+        data.batches(0, target, **options)
+        return used
 
-    assert stream_type("meta", 9_600) is device.ResidentBatches
-    assert stream_type("meta", 9_599) is device.BatchPrefetcher
-    assert stream_type("meta", 0, resident=True) is device.ResidentBatches
-    assert stream_type("meta", 10**9, resident=False) is device.BatchPrefetcher
-    assert stream_type("cpu", 10**9) not in (device.ResidentBatches, device.BatchPrefetcher)
-    assert stream_type("cpu", 10**9, resident=False) not in (device.ResidentBatches, device.BatchPrefetcher)
+    assert methods("meta", 9_600) == ["ResidentBatches"]
+    assert methods("meta", 9_599) == ["BatchPrefetcher"]
+    assert methods("meta", 0, resident=True) == ["ResidentBatches"]
+    assert methods("meta", 10**9, resident=False) == ["BatchPrefetcher"]
+    assert methods("cpu", 10**9) == methods("cpu", 10**9, resident=False) == []
+    other = data.with_stream("other", noise_images(50, labelled=False))  # and 1,200 bytes
+    assert methods("meta", 14_400, other) == ["ResidentBatches"]
+    assert methods("meta", 14_399, other) == ["BatchPrefetcher"]
     monkeypatch.undo()
     assert device.free_memory(CPU) == 0
 
@@ -328,9 +332,11 @@ print(batches(0, 4).image.shape[0])
 # --- several processes -------------------------------------------------------------------------------------------------------
 
 METHODS: dict[str, Callable[[Dataset, tuple[int, int]], Callable[[int, int], Batch]]] = {
-    "resident": lambda data, share: device.stored_batches(data, 5, CPU, True, *share),
-    "read": lambda data, share: device.stored_batches(data, 5, CPU, False, *share),
-    "prefetched": lambda data, share: device.BatchPrefetcher(device.stored_batches(data, 5, CPU, False, *share), CPU),
+    "resident": lambda data, share: data.batches(5, "cpu", resident=True, rank=share[0], world_size=share[1]),
+    "read": lambda data, share: data.batches(5, "cpu", rank=share[0], world_size=share[1]),
+    "prefetched": lambda data, share: device.BatchPrefetcher(
+        data.batches(5, "cpu", rank=share[0], world_size=share[1]), CPU
+    ),
 }
 
 
@@ -341,7 +347,7 @@ def test_the_processes_rows_are_the_batch(method: str, processes: int) -> None:
     streams = [METHODS[method](data, (rank, processes)) for rank in range(processes)]
     for images, n in ((0, 6), (6, 6), (8, 7), (15, 25), (3, 1), (4, 0)):
         parts = [stream(images, n) for stream in streams]
-        whole = data.batch(5, images, n)
+        whole = data.to_network(data.batch(5, images, n))
         assert all(torch.equal(torch.cat([part[key] for part in parts]), whole[key]) for key in whole)
         assert max(part.n for part in parts) - min(part.n for part in parts) <= 1
 
@@ -354,10 +360,15 @@ def test_a_process_prefetches_its_rows_of_the_next_batch(monkeypatch: pytest.Mon
         "batch",
         lambda self, *arguments, **options: requests.append(arguments) or batch(self, *arguments, **options),
     )
-    batches = device.stored_batches(data, 0, torch.device("meta"), False, 1, 2)
+    read = device.BatchPrefetcher.__call__
+    prefetchers: list[device.BatchPrefetcher] = []
+    monkeypatch.setattr(
+        device.BatchPrefetcher, "__call__", lambda self, *arguments: prefetchers.append(self) or read(self, *arguments)
+    )
+    batches = data.batches(0, "meta", resident=False, rank=1, world_size=2)
     for images in (0, 8, 16):
         batches(images, 8)
-    batches.pending.result()
+    prefetchers[0].pending.result()
     assert requests == [(0, 4, 4), (0, 12, 4), (0, 20, 4), (0, 28, 4)]
 
 
@@ -402,9 +413,11 @@ def test_batches_on_cuda_are_the_same_without_synchronising(resident: bool) -> N
 @pytest.mark.gpu
 @needs_cuda
 def test_samples_that_fit_are_resident_on_cuda_and_others_are_prefetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = noise_images(100)
+    data, used = noise_images(100), []
     assert device.free_memory(torch.device("cuda")) > 0
-    cuda = torch.device("cuda")
-    assert isinstance(device.stored_batches(data, 0, cuda), device.ResidentBatches)
+    for name in ("ResidentBatches", "BatchPrefetcher"):
+        monkeypatch.setattr(device, name, lambda *arguments, name=name: used.append(name))
+    data.batches(0, "cuda")
     monkeypatch.setattr(device, "MAX_SHARE", 0)
-    assert isinstance(device.stored_batches(data, 0, cuda), device.BatchPrefetcher)
+    data.batches(0, "cuda")
+    assert used == ["ResidentBatches", "BatchPrefetcher"]

@@ -16,8 +16,12 @@ N = 300
 def noise_images(n: int = N, seed: int = 0) -> Dataset:
     """n different images; the label of each is its index."""
     array = np.random.default_rng(seed).integers(0, 256, (n, 4, 4, 1), dtype=np.uint8)
-    spec = DataSpec.images(4, 4, 1, labels=tuple(map(str, range(n))))
-    return Dataset(spec, {"image": array, "label": np.arange(n)}, "x", "x", {})
+    return labelled(array, np.arange(n))
+
+
+def labelled(array: np.ndarray, labels: np.ndarray) -> Dataset:
+    spec = DataSpec.images(4, 4, 1, labels=tuple(map(str, range(len(array)))))
+    return Dataset(spec, {"image": array, "label": labels}, "x", "x", {})
 
 
 def labels_shown(data: Dataset, n: int) -> list[int]:
@@ -54,24 +58,20 @@ def test_every_transfer_method_yields_only_the_training_part(resident: bool) -> 
 def test_the_choice_depends_on_content_not_on_order() -> None:
     data = noise_images()
     order = np.random.default_rng(1).permutation(N)
-    moved = Dataset(data.spec, {"image": data.array[order], "label": order}, "x", "x", {})
+    moved = labelled(data.array[order], order)
     assert set(labels_shown(moved.split(40)[1], 40)) == set(labels_shown(data.split(40)[1], 40))
 
 
 def test_additional_images_change_the_choice_little() -> None:
     data, more = noise_images(), noise_images(30, 1)
-    larger = Dataset(
-        data.spec, {"image": np.concatenate([data.array, more.array]), "label": np.arange(N + 30)}, "x", "x", {}
-    )
+    larger = labelled(np.concatenate([data.array, more.array]), np.arange(N + 30))
     before, after = (set(labels_shown(part.split(40)[1], 40)) for part in (data, larger))
     assert len(before - after) <= 10  # 30 of 330 samples are new: about four of the forty
 
 
 def test_identical_images_are_on_the_same_side() -> None:
     data = noise_images()
-    twice = Dataset(
-        data.spec, {"image": np.concatenate([data.array, data.array]), "label": np.arange(2 * N) % N}, "x", "x", {}
-    )
+    twice = labelled(np.concatenate([data.array, data.array]), np.arange(2 * N) % N)
     train, held_out = twice.split(41)
     assert set(labels_shown(train, len(train))).isdisjoint(labels_shown(held_out, len(held_out)))
     assert len(held_out) == 42

@@ -39,6 +39,7 @@ class FakeEvidence:
         network: images -> features (b, d); default: the pixels.
         train: the training images; default: the real images.
         held: the held-out images; default: none.
+        sources: the conditions of the samples by name.
     """
 
     real: Tensor
@@ -51,13 +52,17 @@ class FakeEvidence:
     network: Callable[[Tensor], np.ndarray] = flat
     train: Tensor | None = None
     held: Tensor | None = None
+    sources: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     built_in: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        channels, height, width = self.real.shape[1:] if self.real.ndim == 4 else (self.real.shape[1], 0, 0)
-        self.spec = DataSpec(height, width, channels)
+        if self.real.ndim == 4:
+            channels, height, width = self.real.shape[1:]
+            self.spec = DataSpec.images(height, width, channels)
+        else:
+            self.spec = DataSpec.vectors(self.real.shape[1])
         self.n_real, self.n_fake = len(self.real), len(self.fake)
 
     def real_pictures(self) -> Iterator[Tensor]:
@@ -65,6 +70,13 @@ class FakeEvidence:
 
     def fake_pictures(self) -> Iterator[Tensor]:
         return iter(self.fake.float().split(CHUNK))
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        targets = self.real.float()[torch.arange(self.n_fake) % self.n_real]
+        return zip(self.fake_pictures(), targets.split(CHUNK), strict=True)
+
+    def inputs(self, name: str) -> Iterator[Tensor]:
+        return iter(self.sources[name].split(CHUNK))
 
     def train_pictures(self) -> Iterator[Tensor]:
         return iter((self.real if self.train is None else self.train).float().split(CHUNK))

@@ -22,7 +22,7 @@ from leafwing.commands.evaluate import evaluate
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
-from leafwing.metrics.protocol import require_same_protocol
+from leafwing.metrics.protocol import fingerprint, require_same_protocol
 from leafwing.model import Model
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -115,12 +115,13 @@ def test_rows_are_complete_and_stored(run: Run) -> None:
         "fit": "crop",
         "background": "white",
         "mirror": False,
-        "labels": "as the real ones",
+        "conditions": "as the real ones",
         "features": "pixels",
         "seed": 3,
         "precision": "fp32",
         "resize": "lanczos",
         "version": 1,
+        "output": "image",
     }
     row["protocol"]["network"] = network
     assert len({row["fingerprint"] for row in rows}) == 1
@@ -134,9 +135,9 @@ def test_fid_compares_samples_with_held_out_images(run: Run) -> None:
     """FID computed from `Model.sample` and the split; samples have the classes of the real images and are rounded to 8 bits."""
     (row,) = rows_of(run, n=120)
     _, held_out = load("digits", size=16).split(HELD_OUT)
-    real = held_out.batch(0, 0, 120)
+    real = held_out.to_network(held_out.batch(0, 0, 120))
     fake = (Model.load(run).sample(120, label=real.label) * 127.5 + 127.5).round() / 127.5 - 1
-    clouds = [x.flatten(1).numpy() for x in (real.image / 127.5 - 1, fake)]
+    clouds = [x.flatten(1).numpy() for x in (real.image, fake)]
     assert row["value"] == pytest.approx(frechet_distance(*clouds), rel=1e-6)
 
 
@@ -153,6 +154,21 @@ def test_stored_values_are_not_recomputed(run: Run, computed: list[str]) -> None
         rows_of(run, **other)
     assert computed == ["fid", "kid", "fid", "fid", "fid", "fid"]
     assert len(run.metrics()) == 6
+
+
+def test_values_of_an_earlier_version_are_reused(run: Run, computed: list[str]) -> None:
+    """Rows whose protocol had `labels` instead of `conditions`, and no output."""
+    rows = rows_of(run, "fid,swd")
+    for row in rows:
+        protocol = dict(row["protocol"])
+        del protocol["output"]
+        protocol["labels"] = protocol.pop("conditions")
+        row |= {"protocol": protocol, "fingerprint": fingerprint(protocol), "value": 7.0}
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = rows_of(run, "fid,swd,kid")
+    assert computed == ["fid", "swd", "kid"]
+    assert [row["value"] for row in again[:-1]] == [7.0] * len(rows)
+    assert again[0]["protocol"] == again[-1]["protocol"]
 
 
 def test_replaced_weights_are_evaluated_again(run: Run, computed: list[str]) -> None:
@@ -211,7 +227,7 @@ def test_other_data_are_loaded_with_the_options_of_the_run(run: Run, folder: Pat
     (row,) = rows_of(run, data=folder)
     protocol = row["protocol"]
     assert (protocol["split"], protocol["n_real"], protocol["n_fake"]) == ("other", 40, 100)
-    assert (protocol["shape"], protocol["labels"]) == ("16x16x1", "in turn")
+    assert (protocol["shape"], protocol["conditions"]) == ("16x16x1", "defaults")
     assert protocol["data"] == load(folder, size=16, channels=1).fingerprint
     (same,) = rows_of(run, data="digits")
     assert same["protocol"]["split"] == "all"
@@ -244,6 +260,8 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
         ({"metrics": ","}, "--metrics ,: .*fid"),
         ({"features": "inceptoin"}, "no feature network 'inceptoin'; did you mean inception"),
         ({"metrics": "modes"}, "modes"),
+        ({"metrics": "fid,reconstruction"}, "metric reconstruction .* image is generated from label"),
+        ({"output": "imge"}, "no output 'imge'; did you mean image"),
         ({"weights": "x.pth"}, "--features inception"),
         ({"weights": "x.pth", "features": "inception"}, r"--weights x\.pth: no such file"),
         ({"n": 0}, "n 0"),

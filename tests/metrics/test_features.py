@@ -29,7 +29,7 @@ def floats(data: Dataset) -> Tensor:
 
 def noise(n: int = 24, height: int = 16, width: int = 16, channels: int = 3, seed: int = 0) -> Dataset:
     array = np.random.default_rng(seed).integers(0, 256, (n, height, width, channels), dtype=np.uint8)
-    return Dataset(DataSpec(height, width, channels), array, None, f"{seed:064x}", "noise", {})
+    return Dataset(DataSpec.images(height, width, channels), {"image": array}, f"{seed:064x}", "noise", {})
 
 
 # --- pixels, and what all networks share -------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_a_damaged_file_is_replaced(short: None, tmp_path: Path) -> None:
 
 def test_the_cache_key_depends_on_data_and_training(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     data = noise()
-    mirrored = Dataset(data.spec, data.array, None, data.fingerprint, "noise", {"mirror": True})
+    mirrored = Dataset(data.spec, data.columns, data.fingerprint, "noise", {"mirror": True})
     names = [own.cache_key(one) for one in (data, noise(seed=1), *data.split(8), mirrored)]
     monkeypatch.setattr(own, "STEPS", 4)
     names.append(own.cache_key(data))

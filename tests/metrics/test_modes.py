@@ -150,7 +150,7 @@ def test_the_reader_classifies_each_plane(cache: Path) -> None:
     expected = np.stack([world.labels[indices] // unit % 10 for unit in (100, 10, 1)], axis=1)
     assert ((digits == expected).mean(0) > 0.9).all()
     real_evidence = evidence(
-        "stacked", spec=DataSpec(32, 32, 3), n_fake=len(indices), fake_pictures=lambda: iter(real.split(200))
+        "stacked", spec=DataSpec.images(32, 32), n_fake=len(indices), fake_pictures=lambda: iter(real.split(200))
     )
     values = {measure.name: measure.value for measure in modes.measure(real_evidence)}
     assert values == {
@@ -159,7 +159,9 @@ def test_the_reader_classifies_each_plane(cache: Path) -> None:
         "confident": pytest.approx((confidence >= 0.9).all(1).mean()),
         "reader_accuracy": trained.accuracy,
     }
-    same = evidence("stacked", spec=DataSpec(32, 32, 3), n_fake=9, fake_pictures=lambda: iter([real[:1].repeat(9, 1, 1, 1)]))
+    same = evidence(
+        "stacked", spec=DataSpec.images(32, 32), n_fake=9, fake_pictures=lambda: iter([real[:1].repeat(9, 1, 1, 1)])
+    )
     assert modes.measure(same)[0].value == 1
     lost = evidence("stacked", n_fake=5, fake_pictures=lambda: iter([torch.full((5, 3, 32, 32), torch.nan)]))
     lost_values = {measure.name: measure.value for measure in modes.measure(lost)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leafwing.errors import LeafwingError
-from leafwing.metrics.protocol import Protocol, describe, fingerprint, require_same_protocol
+from leafwing.metrics.protocol import AS_REAL, Protocol, describe, fingerprint, require_same_protocol, upgrade
 
 CATS = Protocol(
     data="ab" * 32,
@@ -20,7 +20,7 @@ CATS = Protocol(
     fit="crop",
     background="white",
     mirror=False,
-    labels="in turn",
+    conditions="defaults",
     features="own",
     network="cd" * 32,
     seed=0,
@@ -45,7 +45,7 @@ def test_every_condition_is_part_of_the_fingerprint(name: str) -> None:
 
 
 def test_the_fingerprint_is_stable() -> None:
-    assert CATS.fingerprint == "a8ca1241c50c"  # stored in existing rows: it may only change with VERSION
+    assert CATS.fingerprint == "b7f4a68c184a"  # stored in existing rows: it may only change with VERSION
     assert fingerprint(dict(reversed(CATS.as_dict().items()))) == CATS.fingerprint
 
 
@@ -91,3 +91,39 @@ def test_the_description_names_all_conditions() -> None:
     assert "features" not in points
     assert "crop" not in points
     assert "mirrored" in describe(replace(CATS, mirror=True).as_dict())
+    assert "output" not in text
+    assert "output input" in describe(replace(CATS, output="input").as_dict())
+    clips = describe(replace(CATS, shape="16x64x64x3").as_dict())
+    assert "held-out clips" in clips
+    assert "all frames as images" in clips
+
+
+# --- rows of earlier versions --------------------------------------------------------------------------------------------
+
+
+def earlier(labels: str = "in turn", **more: Any) -> dict[str, Any]:
+    """A row as it was stored when classes and attributes were the only conditions."""
+    protocol = {name: value for name, value in CATS.as_dict().items() if name not in ("output", "conditions")} | {
+        "labels": labels
+    }
+    return {"metric": "fid", "value": 1.0, "protocol": protocol, "fingerprint": fingerprint(protocol), **more}
+
+
+def test_a_row_of_an_earlier_version_gets_the_protocol_of_today() -> None:
+    old = earlier(words="none")
+    assert old["fingerprint"] == "a8ca1241c50c", "as it was stored"
+    assert upgrade(old) == row(CATS, words="none")
+    assert upgrade(earlier(AS_REAL))["fingerprint"] == replace(CATS, conditions=AS_REAL).fingerprint
+    assert "labels" in old["protocol"], "the row itself was changed"
+
+
+def test_rows_of_both_versions_are_ranked_together() -> None:
+    require_same_protocol([earlier(), earlier()])
+    require_same_protocol([upgrade(earlier()), row(CATS), upgrade(earlier())])
+    with pytest.raises(LeafwingError, match=f"cannot be ranked: conditions: {AS_REAL} and defaults"):
+        require_same_protocol([upgrade(earlier(AS_REAL)), row(CATS)])
+
+
+def test_other_rows_are_unchanged() -> None:
+    for other in (row(CATS), {"metric": "fid"}):
+        assert upgrade(other) == other

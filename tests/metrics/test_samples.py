@@ -12,38 +12,49 @@ import pytest
 import torch
 from torch import Tensor
 
+from leafwing.conditions import Examples
 from leafwing.data import Dataset
 from leafwing.data.stacked import digits_of
 from leafwing.engine.processes import Processes
 from leafwing.errors import LeafwingError
-from leafwing.game import Abilities, DataSpec, Game
+from leafwing.fields import Box, Caption, Clip, Image, Mask
+from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Output
 from leafwing.metrics.evidence import Evidence
 from leafwing.metrics.features import Features, pixels
-from leafwing.metrics.protocol import AS_REAL, IN_TURN, Protocol
+from leafwing.metrics.protocol import AS_REAL, DEFAULTS, Protocol
 from leafwing.metrics.samples import RunEvidence
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
 from leafwing.pixels import images_to_tensor
 
 N, M = 150, 100
-SPEC = DataSpec(8, 8, 1, labels=("a", "b", "c"), fields=("image", "label"))
+SPEC = DataSpec.images(8, 8, 1, labels=("a", "b", "c"))
+PLAIN = DataSpec.images(8, 8, 1)
+
+
+def noise(n: int = N, channels: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, channels), dtype=np.uint8)
 
 
 def data(n: int = N, mirror: bool = False, labels: bool = True) -> Dataset:
     """Noise without symmetric or equal images; a tenth of class a, the rest of class b."""
-    array = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1), dtype=np.uint8)
-    classes = np.where(np.arange(n) % 10 == 0, 0, 1) if labels else None
-    return Dataset(SPEC if labels else DataSpec(8, 8, 1), array, classes, "ab" * 32, "noise", {"mirror": mirror})
+    classes = {"label": np.where(np.arange(n) % 10 == 0, 0, 1)} if labels else {}
+    spec = SPEC if labels else PLAIN
+    return Dataset(spec, {"image": noise(n), **classes}, "ab" * 32, "noise", {"mirror": mirror})
+
+
+def model_of(output: Output, spec: DataSpec, examples: Examples | None = None) -> Model:
+    return Model(Game({}, [], Abilities([output])), spec, examples=examples)
 
 
 def model(conditional: bool = True) -> Model:
     """An image shows its latent as pixels, and its class in the first column."""
 
-    def generate(nets: Any, z: Tensor, label: Tensor | None) -> Tensor:
-        image = z.tanh().unflatten(1, (1, 8, 8))
-        return image if label is None else torch.where(torch.arange(8) == 0, label.view(-1, 1, 1, 1) / 4, image)
+    def make(nets: Any, inputs: Batch, clock: Clock) -> Tensor:
+        image = inputs.latent.tanh().unflatten(1, (1, 8, 8))
+        return torch.where(torch.arange(8) == 0, inputs.label.view(-1, 1, 1, 1) / 4, image) if conditional else image
 
-    return Model(Game({}, [], Abilities(Normal(64), generate, ("label",) if conditional else ())), SPEC)
+    return model_of(Output("image", make, ("label",) if conditional else (), Normal(64)), SPEC)
 
 
 class Network:
@@ -62,7 +73,7 @@ class Network:
 def protocol(real: Dataset, **changes: Any) -> Protocol:
     result = Protocol(
         data=real.fingerprint, split="held-out", held_out=0, n_real=len(real), n_fake=M, shape="8x8x1", fit="crop",
-        background="white", mirror=real.mirror, labels=AS_REAL, features="pixels", network="cd" * 32, seed=2, precision="fp32",
+        background="white", mirror=real.mirror, conditions=AS_REAL, features="pixels", network="cd" * 32, seed=2, precision="fp32",
     )  # fmt: skip
     return replace(result, **changes)
 
@@ -127,7 +138,7 @@ def test_classes_have_the_distribution_of_the_real_images(tmp_path: Path) -> Non
     real = data()
     labels = open_samples(tmp_path, real, n_fake=300).fake_labels()
     assert np.bincount(labels, minlength=3).tolist() == [30, 270, 0]
-    assert np.bincount(open_samples(tmp_path, real, labels=IN_TURN, n_fake=300).fake_labels()).tolist() == [100] * 3
+    assert np.bincount(open_samples(tmp_path, real, conditions=DEFAULTS, n_fake=300).fake_labels()).tolist() == [100] * 3
     assert open_samples(tmp_path, real, conditional=False).fake_labels() is None
 
 
@@ -160,17 +171,15 @@ def test_generate_takes_latents(evidence: RunEvidence) -> None:
 
 
 def test_points_are_in_the_units_of_the_data(tmp_path: Path) -> None:
-    spec = DataSpec(0, 0, 2)
+    spec = DataSpec.vectors(2)
     array = np.random.default_rng(0).normal(0, 3, (N, 2)).astype(np.float32)
-    real = Dataset(spec, array, None, "ab" * 32, "ring", {})
-    game = Game({}, [], Abilities(Normal(2), lambda nets, z, label: z * 10))
+    real = Dataset(spec, {"image": array}, "ab" * 32, "ring", {})
+    model = model_of(Output("image", lambda nets, inputs, clock: inputs.latent * 10, (), Normal(2)), spec)
     conditions = protocol(real, shape="points", features="", network="")
-    evidence = RunEvidence(
-        Model(game, spec), real, conditions, None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
-    )
+    evidence = RunEvidence(model, real, conditions, None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes())
     assert evidence.built_in == "ring"
     assert evidence.fake_points().dtype == np.float64
-    assert np.allclose(evidence.fake_points(), model_points := Model(game, spec).sample(M, 2).numpy())
+    assert np.allclose(evidence.fake_points(), model_points := model.sample(M, 2).numpy())
     assert np.abs(model_points).max() > 10
     with pytest.raises(LeafwingError, match="this metric requires images"):
         evidence.fake_pictures()
@@ -185,9 +194,9 @@ def test_images_are_not_points(evidence: RunEvidence) -> None:
 
 
 def test_the_world_names_the_users_digits(tmp_path: Path) -> None:
-    spec = DataSpec(8, 8, 3)
-    real = Dataset(spec, np.zeros((N, 8, 8, 3), np.uint8), None, "ab" * 32, "stacked:/my/digits", {})
-    model = Model(Game({}, [], Abilities(Normal(2), lambda nets, z, label: z)), spec)
+    spec = DataSpec.images(8, 8)
+    real = Dataset(spec, {"image": np.zeros((N, 8, 8, 3), np.uint8)}, "ab" * 32, "stacked:/my/digits", {})
+    model = model_of(Output("image", lambda nets, inputs, clock: inputs.latent, (), Normal(2)), spec)
     evidence = RunEvidence(
         model, real, protocol(real), None, parts=lambda: real.split(0), cache=tmp_path, processes=Processes()
     )
@@ -251,14 +260,13 @@ def test_samples_on_disk_are_deleted_after_the_evaluation(tmp_path: Path) -> Non
 def test_non_finite_samples_become_nan(tmp_path: Path) -> None:
     """NaN has no 8-bit value: samples of a diverged generator must not turn grey."""
     with open_samples(tmp_path, data(), conditional=False) as evidence:
-        generate = evidence.model.game.abilities.generate
-        assert generate is not None
+        make = evidence.output.make
 
-        def broken(nets: Any, z: Tensor, label: Tensor | None) -> Tensor:
-            images = generate(nets, z, label)
-            return torch.where((z[:, 0] > 1).view(-1, 1, 1, 1) & (torch.arange(8) == 2), torch.nan, images)
+        def broken(nets: Any, inputs: Batch, clock: Clock) -> Tensor:
+            is_broken = (inputs.latent[:, 0] > 1).view(-1, 1, 1, 1) & (torch.arange(8) == 2)
+            return torch.where(is_broken, torch.nan, make(nets, inputs, clock))
 
-        evidence.model.game.abilities = replace(evidence.model.game.abilities, generate=broken)
+        evidence.model.game.abilities = Abilities([replace(evidence.output, make=broken)])
         expected = evidence.model.latents(M, evidence.seed)[:, 0] > 1
         images = joined(evidence.fake_pictures())
         assert 0 < expected.sum() < M
@@ -271,23 +279,31 @@ def test_probabilities_require_a_classifier(evidence: RunEvidence) -> None:
         evidence.fake_probabilities()
 
 
-# --- attributes ----------------------------------------------------------------------------------------------------------
+# --- conditions ----------------------------------------------------------------------------------------------------------
 
 
-def attributed(cache: Path, names: tuple[str, ...] = ("x", "y"), labels: str = AS_REAL) -> RunEvidence:
-    """A model whose samples show their two attributes, and real noise of which a tenth has x and none has y."""
-    spec = DataSpec(8, 8, 1, fields=("image", "attributes"), attributes=("x", "y"))
+def evidence_of(cache: Path, model: Model, real: Dataset, n_fake: int, held_out: int = 20, **how: Any) -> RunEvidence:
+    parts, conditions = real.split(held_out), protocol(real, n_fake=n_fake, **how)
+    network = Features("pixels", conditions.network, Network())
+    return RunEvidence(model, real, conditions, network, parts=lambda: parts, cache=cache, processes=Processes())
 
-    def generate(nets: Any, z: Tensor, attributes: Tensor) -> Tensor:
-        return attributes.repeat(1, 32).view(-1, 1, 8, 8)
 
-    real = data(labels=False)
-    real.attributes = np.stack([np.arange(N) % 10 == 0, np.zeros(N, bool)], axis=1).astype(np.uint8)
-    real.spec = replace(spec, attributes=names)
-    model = Model(Game({}, [], Abilities(Normal(64), generate, ("attributes",))), spec, combinations=[[-1, 1, 1]])
-    parts = real.split(20)
-    conditions = protocol(real, labels=labels, n_fake=N + 50)
-    return RunEvidence(model, real, conditions, None, parts=lambda: parts, cache=cache, processes=Processes())
+def attributed(cache: Path, conditions: str = AS_REAL, values: tuple[list[int], ...] = ([1, 1],)) -> RunEvidence:
+    """A model whose samples show their two attributes, and real noise of which a tenth has x and none has y.
+
+    Args:
+        values: the attributes of the model's examples.
+    """
+    spec = DataSpec.images(8, 8, 1, attributes=("x", "y"))
+
+    def make(nets: Any, inputs: Batch, clock: Clock) -> Tensor:
+        return inputs.attributes.repeat(1, 32).view(-1, 1, 8, 8)
+
+    attributes = np.stack([np.arange(N) % 10 == 0, np.zeros(N, bool)], axis=1).astype(np.uint8)
+    real = Dataset(spec, {"image": noise(), "attributes": attributes}, "ab" * 32, "noise", {})
+    examples = Examples({"attributes": np.array(values, np.uint8)})
+    model = model_of(Output("image", make, ("attributes",), Normal(64)), spec, examples)
+    return evidence_of(cache, model, real, N + 50, conditions=conditions)
 
 
 def test_samples_have_the_attributes_of_the_real_images(tmp_path: Path) -> None:
@@ -300,13 +316,156 @@ def test_samples_have_the_attributes_of_the_real_images(tmp_path: Path) -> None:
         assert torch.equal(attributes[N:], real[:50])
 
 
-@pytest.mark.parametrize("how", [{"names": ("x", "z")}, {"labels": IN_TURN}])
-def test_otherwise_attributes_are_combinations_of_the_run(tmp_path: Path, how: dict[str, Any]) -> None:
-    with attributed(tmp_path, **how) as evidence:
+def test_default_attributes_are_those_of_the_models_examples(tmp_path: Path) -> None:
+    with attributed(tmp_path, DEFAULTS) as evidence:
         assert joined(evidence.fake_pictures())[:, 0, 0, :2].eq(1).all()
 
 
 def test_generate_uses_the_same_attributes_for_all(tmp_path: Path) -> None:
-    evidence = attributed(tmp_path)
-    evidence.model.combinations = np.array([[-1, 1, 0], [-1, 0, 1]])
+    evidence = attributed(tmp_path, values=([1, 0], [0, 1]))
     assert len(evidence.generate(evidence.latents(20))[:, 0, 0, :2].unique(dim=0)) == 1
+
+
+CAPTION = Caption(("red", "blue", "star", "disc"), 3)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_samples_have_the_captions_and_boxes_of_the_real_images(tmp_path: Path, mirror: bool) -> None:
+    """Each real image shows its own box in its first row, and its caption in the second, so that samples must be the same there."""
+    random = np.random.default_rng(3)
+    boxes = random.uniform(0.1, 0.4, (N, 4)).astype(np.float32)
+    captions = np.array([[*CAPTION.encode(text), 0] for text in ("red star", "blue disc", "red disc")])[np.arange(N) % 3][
+        :, None
+    ]
+    spec = DataSpec.images(8, 8, 1, caption=CAPTION, box=Box())
+    real = Dataset(spec, {"image": noise(), "caption": captions, "box": boxes}, "ab" * 32, "noise", {"mirror": mirror})
+
+    def make(nets: Any, inputs: Batch, clock: Clock) -> Tensor:
+        rows = torch.zeros(len(inputs.box), 1, 8, 8)
+        rows[:, 0, 0, :4], rows[:, 0, 1, :3] = inputs.box, inputs.caption / 4
+        return rows
+
+    model = model_of(Output("image", make, ("caption", "box"), Normal(4)), spec)
+    with evidence_of(tmp_path, model, real, N) as evidence:
+        images = joined(evidence.fake_pictures())[:, 0]
+        batch = real.batch(2, 0, N)
+        assert (images[:, 0, :4] - batch.box).abs().max() <= 0.5 / 127.5 + 1e-6
+        assert torch.equal((images[:, 1, :3] * 4).round().long(), batch.caption)
+        assert torch.equal(joined(evidence.inputs("box")), batch.box)
+        order, flips = real.epoch(2, 0)
+        left = boxes[order, 0] if flips is None else np.where(flips, 1 - boxes[order, 0] - boxes[order, 2], boxes[order, 0])
+        assert np.allclose(batch.box[:, 0].numpy(), left)
+
+
+def test_an_output_without_latents_or_targets(tmp_path: Path) -> None:
+    with attributed(tmp_path) as evidence, pytest.raises(LeafwingError, match="has none"):
+        evidence.pairs()
+    with translator(tmp_path) as evidence, pytest.raises(LeafwingError, match="requires latents"):
+        evidence.latents(3)
+
+
+# --- images from images --------------------------------------------------------------------------------------------------
+
+
+def translator(cache: Path, n_fake: int = N, output: str = "image", mirror: bool = False, **how: Any) -> RunEvidence:
+    """Generates the input in half its contrast; the real target of an input is its negative. Also generates inputs from images."""
+    spec = DataSpec.images(8, 8, 1, input=Image(8, 8, 1))
+    images = noise()
+    real = Dataset(spec, {"image": 255 - images, "input": images}, "ab" * 32, "noise", {"mirror": mirror})
+    outputs = [
+        Output("image", lambda nets, inputs, clock: inputs.input / 2, ("input",)),
+        Output("input", lambda nets, inputs, clock: -inputs.image, ("image",)),
+    ]
+    model = Model(Game({}, [], Abilities(outputs)), spec)
+    return evidence_of(cache, model, real, n_fake, output=output, **how)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_pairs_are_samples_and_the_targets_of_their_inputs(tmp_path: Path, mirror: bool) -> None:
+    with translator(tmp_path, N + 70, mirror=mirror) as evidence:
+        fake, real = (torch.cat(side) for side in zip(*evidence.pairs(), strict=True))
+        inputs = joined(evidence.inputs("input"))
+        assert len(fake) == len(real) == len(inputs) == N + 70
+        assert (fake - inputs / 2).abs().max() <= 0.5 / 127.5 + 1e-6
+        assert torch.allclose(real, -inputs, atol=1e-6)
+        assert torch.equal(inputs[N:], inputs[:70]), "there are only N real images"
+        assert torch.equal(real[:N], joined(evidence.real_pictures()))
+        assert torch.equal(fake, joined(evidence.fake_pictures()))
+
+
+def test_another_output_is_compared_with_its_own_field(tmp_path: Path) -> None:
+    with translator(tmp_path, output="input") as evidence:
+        fake, real = (torch.cat(side) for side in zip(*evidence.pairs(), strict=True))
+        assert torch.allclose(fake, real, atol=1e-6)
+        assert not np.array_equal(evidence.real_features(), translator(tmp_path).real_features()), "the cache mixes fields"
+        stored = images_to_tensor(evidence.real.stored("input", np.arange(N)))
+        assert sum(len(chunk) for chunk in (evidence.train_pictures())) == N - 20
+        held_out = joined(evidence.held_out_pictures())
+        assert {image.tobytes() for image in held_out.numpy()} < {image.tobytes() for image in stored.numpy()}
+
+
+def test_unpaired_inputs_come_from_their_own_source(tmp_path: Path) -> None:
+    """The inputs are brighter than 0 and the images darker, and there are fewer inputs."""
+    inputs = Dataset(PLAIN, {"image": noise(90) // 2 + 128}, "cd" * 32, "zebras", {})
+    images = Dataset(PLAIN, {"image": noise(seed=1) // 2}, "ab" * 32, "horses", {})
+    real = images.with_stream("input", inputs, {"image": "input"})
+    outputs = [
+        Output("image", lambda nets, inputs, clock: inputs.input, ("input",)),
+        Output("input", lambda nets, inputs, clock: inputs.image, ("image",)),
+    ]
+    model = Model(Game({}, [], Abilities(outputs)), real.spec)
+    with evidence_of(tmp_path, model, real, N) as evidence:
+        assert (joined(evidence.fake_pictures()) > 0).all()
+        assert (joined(evidence.real_pictures()) < 0).all()
+        with pytest.raises(LeafwingError, match="has none"):
+            evidence.pairs()
+    with evidence_of(tmp_path, model, real, N, output="input", n_real=90) as evidence:
+        assert (joined(evidence.fake_pictures()) < 0).all()
+        real_inputs = joined(evidence.real_pictures())
+        assert (real_inputs > 0).all()
+        assert len(real_inputs.flatten(1).unique(dim=0)) == 90
+        assert list(evidence.held_out_pictures()) == []
+
+
+def test_clips_are_evaluated_as_their_frames(tmp_path: Path) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (30, 4, 8, 8, 1), dtype=np.uint8)
+    spec = DataSpec.images(8, 8, 1, clip=Clip(4, 8, 8, 1))
+    real = Dataset(spec, {"image": clips[:, 0], "clip": clips}, "ab" * 32, "clips", {})
+
+    def make(nets: Any, inputs: Batch, clock: Clock) -> Tensor:
+        return inputs.latent[:, :1, None, None, None].tanh() * torch.linspace(0.1, 1, 4)[:, None, None].expand(1, 4, 8, 8)
+
+    model = model_of(Output("clip", make, (), Normal(4)), spec)
+    with evidence_of(tmp_path, model, real, 20, held_out=6, output="clip", n_real=20) as evidence:
+        assert (evidence.n_real, evidence.n_fake, evidence.spec) == (80, 80, PLAIN)
+        frames = joined(evidence.real_pictures())
+        order, _ = real.epoch(2, 0, slice(0, 20))
+        assert torch.equal(frames, images_to_tensor(clips[order].reshape(80, 8, 8, 1)))
+        fakes = joined(evidence.fake_pictures()).view(20, 4, 8, 8)
+        assert torch.allclose(fakes[:, 0, 0, 0] * 10, fakes[:, 3, 0, 0], atol=0.05)
+        assert len(evidence.real_features()) == len(evidence.fake_features()) == 80
+        assert sum(map(len, evidence.train_pictures())) + sum(map(len, evidence.held_out_pictures())) == 120
+
+
+def test_samples_that_are_no_images_are_refused(tmp_path: Path) -> None:
+    spec = DataSpec.images(8, 8, 1, hole=Mask(8, 8))
+    real = Dataset(spec, {"image": noise(), "hole": noise() % 2}, "ab" * 32, "noise", {})
+    model = model_of(Output("hole", lambda nets, inputs, clock: inputs.latent, (), Normal(4)), spec)
+    with pytest.raises(LeafwingError, match="the output hole is a mask"):
+        evidence_of(tmp_path, model, real, 20, output="hole")
+    lacking = Dataset(PLAIN, {"image": noise()}, "ab" * 32, "noise", {})
+    with pytest.raises(LeafwingError, match="noise has no field hole"):
+        evidence_of(tmp_path, model, lacking, 20, output="hole")
+
+
+def test_noise_inside_networks_is_that_of_the_same_samples_anywhere(tmp_path: Path) -> None:
+    """Each pass has noise of its own, and evaluated samples are those of `Model.sample`."""
+
+    def make(nets: Any, inputs: Batch, clock: Clock) -> Tensor:
+        return torch.rand(len(inputs.latent), 1, 8, 8) - 0.5
+
+    model = model_of(Output("image", make, (), Normal(4)), PLAIN)
+    with evidence_of(tmp_path, model, data(labels=False), N) as evidence:
+        images = joined(evidence.fake_pictures())
+        assert (images - model.sample(N, 2)).abs().max() <= 0.5 / 127.5 + 1e-6
+        assert len(images.flatten(1).unique(dim=0)) == N

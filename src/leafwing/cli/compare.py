@@ -14,7 +14,7 @@ METRICS = Group("Metrics", sort_key=4)
 
 
 @with_settings("hold_out", default="auto")
-@with_settings("size", "channels", "fit", "background", "mirror", "device")
+@with_settings("size", "channels", "fit", "background", "mirror", "input", "fields", "device")
 def command(
     source: str,
     /,
@@ -42,8 +42,8 @@ def command(
     metrics: Annotated[
         str | None,
         option(
-            "Metrics, separated by commas; the first one ranks the recipes. Default: fid,kid,prdc,memorisation; modes for data "
-            "with known modes.",
+            "Metrics, separated by commas; the first one ranks the recipes. Default: fid,kid,prdc,memorisation; with reconstruction "
+            "for images from paired images; modes for data with known modes.",
             METRICS,
         ),
     ] = None,

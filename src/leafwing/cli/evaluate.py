@@ -44,7 +44,9 @@ def command(
     metrics: Annotated[
         str | None,
         option(
-            "Metrics, separated by commas. Default: fid,kid,prdc,memorisation; modes for data with known modes.", METRICS
+            "Metrics, separated by commas. Default: fid,kid,prdc,memorisation; with reconstruction for images from paired images; "
+            "modes for data with known modes.",
+            METRICS,
         ),
     ] = None,
     n: Annotated[
@@ -54,6 +56,9 @@ def command(
             help="Number of samples. Default: the number of real images, at most 5,000.",
             group=METRICS,
         ),
+    ] = None,
+    output: Annotated[
+        str | None, option("The field to generate and compare, if a run has several. Default: the main one.", METRICS)
     ] = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
     features: Annotated[
@@ -77,6 +82,7 @@ def command(
         data=data,
         metrics=metrics,
         n=n,
+        output=output,
         checkpoint=checkpoint,
         features=features,
         weights=weights,

@@ -9,7 +9,7 @@ from leafwing.cli.shared import OUTPUT, Json, as_json, explicit, option, with_se
 from leafwing.progress import ConsoleReporter
 
 
-@with_settings("size", "channels", "fit", "background")
+@with_settings("size", "channels", "fit", "background", "input", "fields")
 def command(
     source: str,
     /,
@@ -21,7 +21,7 @@ def command(
     json: Json = False,
     **reading: Any,
 ) -> int:
-    """Draw a contact sheet of a source as training will see it, and print its classes and attributes.
+    """Draw a contact sheet of a source as training will see it, with all of its fields, and print what it contains.
 
     Parameters
     ----------
@@ -36,6 +36,9 @@ def command(
         return 0
     print(path)
     print(f"  {content['samples']:,} samples, {content['size']}")
+    width = max(map(len, content["fields"])) + 1
+    for name, kind in content["fields"].items():
+        print(f"  {name + ':':{width}} {kind}")
     for title in ("classes", "attributes"):
         percentages = [f"{name} {count / content['samples']:.0%}" for name, count in content[title].items()]
         if percentages:

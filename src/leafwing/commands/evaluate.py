@@ -21,7 +21,8 @@ from leafwing.runs import ROOT, Run
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
-    from leafwing.game import DataSpec
+    from leafwing.fields import Field
+    from leafwing.game import DataSpec, Output
     from leafwing.metrics.evidence import Measure
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import RunEvidence
@@ -56,6 +57,7 @@ def evaluate(
     data: str | Path | None = None,
     metrics: Sequence[str] | str | None = None,
     n: int | str | None = None,
+    output: str | None = None,
     checkpoint: int | str | None = None,
     features: str | None = None,
     weights: str | Path | None = None,
@@ -76,10 +78,11 @@ def evaluate(
         run: folder, name, number or `last`.
         data: other real images, read with the run's size and channels. None: the held-out data, or the training data if none were
             held out.
-        metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
-            memorisation; for points and stacked digits, modes.
+        metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc, for images that are
+            generated from paired images reconstruction and, without `data`, memorisation; for points and stacked digits, modes.
         n: number of samples. None: the number of real samples, at most 5,000; for data with known modes the number used in papers. As
             many real samples are used, if there are enough.
+        output: the field to generate and compare; None: the main output.
         checkpoint: images shown, `last` (None), `best`, or `all`.
         features: a key of `leafwing.metrics.features.FEATURES`. None: own.
         weights: weights file of `inception`. None: the public one, downloaded once.
@@ -106,6 +109,7 @@ def evaluate(
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.metrics.features import FEATURES, load_features
     from leafwing.metrics.samples import RunEvidence
+    from leafwing.metrics.targets import frames, target
     from leafwing.model import Model
 
     features, n, seed = features or "own", None if n is None else count(n, "n"), check_seed(seed)
@@ -114,8 +118,10 @@ def evaluate(
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
         progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
-        names = select_metrics(metrics, opened, data)
-        opened.recipe_function()  # raises: an untrusted recipe
+        model = Model(opened.build_game(), opened.spec)
+        chosen = model.find_output(output)
+        kind = model.kind(chosen)
+        names = select_metrics(metrics, opened, chosen, kind, data)
         checkpoints = select_checkpoints(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
@@ -128,15 +134,20 @@ def evaluate(
         with processes.first_on_machine():
             real_data = load_real_data(opened, data, progress)
             if set(names) - set(WITHOUT_NETWORK):
-                training_set = real_data.splits()[0] if real_data.split == "held-out" else real_data.real
+                learned = real_data.splits()[0] if real_data.split == "held-out" else real_data.real
                 network = load_features(
-                    features, training_set, weights=weights, device=device, report_progress=progress.report_progress
+                    features,
+                    frames(target(learned, chosen.field)),
+                    weights=weights,
+                    device=device,
+                    report_progress=progress.report_progress,
                 )
         require_same_network(network.digest if network else "", processes)
-        protocol = protocol_of(opened, real_data, n, seed, setup.precision)
+        protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision)
         if network:
             protocol = replace(protocol, features=network.name, network=network.digest)
         report_caveats(protocol, names, progress)
+        protocols = {name: protocol_for(name, protocol, real_data) for name in names}
 
         def samples_of(images: int) -> RunEvidence:
             return RunEvidence(
@@ -152,30 +163,35 @@ def evaluate(
 
         rows = []
         for images in checkpoints:
-            rows += evaluate_checkpoint(opened, images, names, protocol, recompute, processes, samples_of)
+            rows += evaluate_checkpoint(opened, images, protocols, recompute, processes, samples_of)
         return rows
 
 
 def evaluate_checkpoint(
     run: Run,
     images: int,
-    names: Sequence[str],
-    protocol: Protocol,
+    protocols: Mapping[str, Protocol],
     recompute: bool,
     processes: Processes,
     samples_of: Callable[[int], RunEvidence],
 ) -> list[dict[str, Any]]:
-    """The rows of one checkpoint; those that do not exist yet are computed and saved one metric at a time."""
+    """The rows of one checkpoint; those that do not exist yet are computed and saved one metric at a time.
+
+    Args:
+        run: the run.
+        images: the checkpoint.
+        protocols: the metrics, and the protocol of each.
+        recompute: compute existing rows again.
+        processes: the processes that share the work.
+        samples_of: returns the samples of a checkpoint.
+    """
     path = run.weights()[images]
     digest = files.digest(path)[:16]
-    existing = [] if recompute else run.metrics()
+    existing = [] if recompute else stored_rows(run)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         samples = None
-        for name in names:
-            conditions = replace(protocol, features="", network="") if name in WITHOUT_NETWORK else protocol
-            if name == "memorisation":
-                conditions = memorisation_protocol(conditions, run)
+        for name, conditions in protocols.items():
             common = {
                 "by": name,
                 "run": run.name,
@@ -204,17 +220,31 @@ def evaluate_checkpoint(
     return rows
 
 
-def memorisation_protocol(protocol: Protocol, run: Run) -> Protocol:
-    """The protocol of memorisation, which always compares with the training data."""
-    from leafwing.metrics.memorisation import MAX_IMAGES
+def stored_rows(run: Run) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`, oldest first, as this version writes them."""
+    from leafwing.metrics.protocol import upgrade
 
+    return [upgrade(row) for row in run.metrics()]
+
+
+def protocol_for(name: str, protocol: Protocol, real_data: RealData) -> Protocol:
+    """The protocol of a metric: without the feature network if it uses none; memorisation always compares with the training data."""
+    from leafwing.metrics.memorisation import MAX_IMAGES
+    from leafwing.metrics.targets import frames_per_sample, target
+
+    if name in WITHOUT_NETWORK:
+        protocol = replace(protocol, features="", network="")
+    if name != "memorisation":
+        return protocol
+    whole = real_data.splits()
+    training, held_out = (target(part, protocol.output) for part in whole)
     return replace(
         protocol,
-        data=run.data.fingerprint,
+        data=training.fingerprint,
         split="train",
-        held_out=run.data.held_out,
-        n_real=run.data.samples - run.data.held_out,
-        n_fake=min(protocol.n_fake, MAX_IMAGES),
+        held_out=len(held_out) if protocol.output in whole[1].columns else 0,
+        n_real=len(training),
+        n_fake=min(protocol.n_fake, max(1, MAX_IMAGES // frames_per_sample(training.spec.fields["image"]))),
     )
 
 
@@ -226,12 +256,12 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
         return metric(name)(samples), {}
     from leafwing.metrics.memorisation import report
     from leafwing.metrics.pairs import page
+    from leafwing.metrics.protocol import MAIN
     from leafwing.pictures import png
 
     result = report(samples)
-    paths = {
-        kind: run.folder / f"memorisation-{images:09d}{suffix}" for kind, suffix in (("report", ".json"), ("page", ".png"))
-    }
+    stem = f"memorisation-{images:09d}" + ("" if samples.protocol.output == MAIN else f"-{samples.protocol.output}")
+    paths = {kind: run.folder / f"{stem}{suffix}" for kind, suffix in (("report", ".json"), ("page", ".png"))}
     if samples.processes.first:
         files.write(paths["report"], json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n")
         files.write(paths["page"], png(page(samples, result)))
@@ -246,18 +276,27 @@ def as_row(measure: Measure) -> dict[str, Any]:
     return {"metric": measure.name, **finite, "better": measure.better}
 
 
-def select_metrics(metrics: Sequence[str] | str | None, run: Run, data: object = None) -> list[str]:
-    """The requested metrics, or the default ones for the run.
+def select_metrics(
+    metrics: Sequence[str] | str | None, run: Run, output: Output, kind: Field, data: object = None
+) -> list[str]:
+    """The requested metrics, or the default ones for an output of the run, whose samples are of this kind.
 
     Raises:
-        LeafwingError: no such metric, or one that does not suit the run.
+        LeafwingError: no such metric, or one that does not suit the output.
     """
-    source, points = run.data.source, run.spec.points
-    if metrics is None:
-        if points or world_of(source) == "stacked":
-            return ["modes"]
-        return ["fid", "kid", "prdc"] + (["memorisation"] if data is None else [])
-    return check_metrics(metrics, points, source)
+    from leafwing.fields import Vector
+    from leafwing.metrics.targets import is_paired, require_images
+
+    require_images(output.field, kind)
+    source, points = run.data.source, isinstance(kind, Vector)
+    if metrics is not None:
+        names = check_metrics(metrics, points, source)
+        check_output(names, output, run.spec)
+        return names
+    if points or world_of(source) == "stacked":
+        return ["modes"]
+    paired, compared_with_training = is_paired(output, run.spec), data is None
+    return ["fid", "kid", "prdc", *["reconstruction"] * paired, *["memorisation"] * compared_with_training]
 
 
 def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:
@@ -290,6 +329,22 @@ def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> li
                 f"there are: {', '.join(other for other in METRICS if other != name)}"
             )
     return names
+
+
+def check_output(names: Sequence[str], output: Output, spec: DataSpec) -> None:
+    """Raises LeafwingError if one of these metrics does not suit what a game generates from what."""
+    from leafwing.metrics.targets import is_paired
+
+    sources = " and ".join(output.conditions) or "latents"
+    if "ppl" in names and output.prior is None:
+        raise LeafwingError(
+            f"metric ppl takes steps in the latents, and {output.field} is generated from {sources} without latents"
+        )
+    if "reconstruction" in names and not is_paired(output, spec):
+        raise LeafwingError(
+            f"metric reconstruction compares samples with the real targets of their inputs, and {output.field} is generated from "
+            f"{sources}, which {'belong' if ' and ' in sources or not output.conditions else 'belongs'} to no target"
+        )
 
 
 def require_classifier(features: str, spec: DataSpec) -> None:
@@ -354,7 +409,8 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         raise LeafwingError(
             f"--data {data}: other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    options = {name: value for name, value in run.data.options.items() if name in ("fit", "background", "mirror")}
+    names = {"fit", "background", "mirror", "input"} | ({"fields"} if world_of(str(data)) else set())
+    options = {name: value for name, value in run.data.options.items() if name in names}
     size = (run.spec.height, run.spec.width)
     real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)
     if real.fingerprint == run.data.fingerprint:
@@ -362,32 +418,66 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     return RealData(real, "other", 0, splits)
 
 
-def protocol_of(run: Run, real_data: RealData, n: int | None, seed: int, precision: str) -> Protocol:
-    """The protocol of an evaluation, without the feature network."""
-    from leafwing.metrics import modes
-    from leafwing.metrics.protocol import AS_REAL, IN_TURN, Protocol
+def protocol_of(
+    run: Run, real_data: RealData, output: Output, kind: Field, n: int | None, seed: int, precision: str
+) -> Protocol:
+    """The protocol of an evaluation, without the feature network.
 
-    real, spec, options = real_data.real, run.spec, real_data.real.options
-    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or min(MAX_DEFAULT_SAMPLES, len(real))
-    same_conditions = (
-        real.spec.attributes == spec.attributes != () if real.labels is None else real.spec.labels == spec.labels
-    )
+    Raises:
+        LeafwingError: the real data lack what the samples are compared with or generated from.
+    """
+    from leafwing.fields import Clip, Image
+    from leafwing.metrics import modes
+    from leafwing.metrics.protocol import Protocol
+    from leafwing.metrics.targets import frames_per_sample, target
+
+    real, options = target(real_data.real, output.field), real_data.real.options
+    if real.spec.fields["image"] != kind:
+        raise LeafwingError(
+            f"{real.source}: the samples of {output.field} are {kind}, and these data have {real.spec.fields['image']}"
+        )
+    most = min(max(1, MAX_DEFAULT_SAMPLES // frames_per_sample(kind)), len(real))
+    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or most
+    is_second = output.field not in real_data.real.columns and real_data.split == "held-out"  # it is never held out
+    sides = kind.shape[1:] + kind.shape[:1] if isinstance(kind, Image | Clip) else ()
     return Protocol(
         data=real.fingerprint,
-        split=real_data.split,
-        held_out=real_data.held_out,
+        split="train" if is_second else real_data.split,
+        held_out=0 if is_second else real_data.held_out,
         n_real=min(n_fake, len(real)),
         n_fake=n_fake,
-        shape="points" if spec.points else f"{spec.height}x{spec.width}x{spec.channels}",
+        shape="x".join(map(str, sides)) or "points",
         fit=options["fit"],
         background=options["background"],
         mirror=real.mirror,
-        labels=AS_REAL if same_conditions else IN_TURN,
+        conditions=conditions_of(output, real_data.real, run.spec),
         features="",
         network="",
         seed=seed,
         precision=precision,
+        output=output.field,
     )
+
+
+def conditions_of(output: Output, real: Dataset, spec: DataSpec) -> str:
+    """The conditions of the samples in the protocol: those of the real data if these have the same fields.
+
+    That of an unconditional output depends on the data alone, so that it can be compared with conditional ones.
+
+    Raises:
+        LeafwingError: the real data lack images from which the samples are generated.
+    """
+    from leafwing.conditions import pixel_conditions
+    from leafwing.metrics.protocol import AS_REAL, DEFAULTS
+
+    same = [name for name, field in spec.fields.items() if name != output.field and real.spec.fields.get(name) == field]
+    if different := [name for name in pixel_conditions(output, spec) if name not in same]:
+        name = different[0]
+        raise LeafwingError(
+            f"{real.source}: {output.field} is generated from {name} ({spec.fields[name]}), and these data have "
+            f"{real.spec.fields.get(name, 'no such field')}: evaluate with data that are read as those of the run"
+        )
+    return AS_REAL if {*output.conditions} <= {*same} and same else DEFAULTS
 
 
 def report_caveats(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,19 @@ def held_out_batches(run: Run, dataset: Dataset, training: Training) -> BatchSou
     return split_data(run.data, dataset)[1].batches(0, rank=processes.rank, world_size=processes.world_size)
 
 
-def permissive_spec(height: int, width: int) -> DataSpec:
-    """A DataSpec of this size with every field that a recipe may need."""
+def permissive_spec(height: int, width: int, input: str | None = None) -> DataSpec:
+    """A DataSpec of this size with every field that a recipe may need.
+
+    Args:
+        height: rows, in pixels.
+        width: columns, in pixels.
+        input: the setting of this name; inputs may be smaller than the images.
+
+    Raises:
+        LeafwingError: images of this size do not allow such an input.
+    """
+    from leafwing.data.derive import DERIVED, derived_fields
+
     spec = DataSpec.images(height, width, 3, labels=("a", "b"), attributes=("c", "d"))
     further: dict[str, Field] = {
         "input": Image(height, width, 3),
@@ -69,33 +81,46 @@ def permissive_spec(height: int, width: int) -> DataSpec:
         "box": Box(),
         "keypoints": Keypoints(("a", "b")),
     }
+    if input in DERIVED:
+        further |= derived_fields(input, Image(height, width, 3))
     labelled = {f"labelled_{name}": field for name, field in spec.fields.items()}
     return DataSpec({**spec.fields, **further, **labelled})
 
 
 def reload_data(run: Run, progress: Reporter) -> Dataset:
-    """The data of a run, from the cache or from its source.
+    """The data of a run, each source from the cache or else read again.
 
     Raises:
         LeafwingError: the data is not in the cache, and the source is missing or has changed.
     """
-    from leafwing import data
+    from leafwing.data.loading import join_sources
 
     config = run.data
-    cached = data.load_pack(config.fingerprint, mirror=bool(config.options.get("mirror")))
+    if not config.parts:
+        return _reload_source(run, config.source, config.options, config.fingerprint, progress)
+    options = {name: value for name, value in config.options.items() if name != "input"}
+    image = _reload_source(run, config.source, options, config.parts["image"], progress)
+    second = {name: options[name] for name in ("size", "fit", "background", "mirror")}
+    return join_sources(image, _reload_source(run, config.options["input"], second, config.parts["input"], progress))
+
+
+def _reload_source(run: Run, source: str, options: Mapping[str, Any], fingerprint: str, progress: Reporter) -> Dataset:
+    from leafwing import data
+
+    cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
     if cached is not None:
         return cached
     try:
-        dataset = data.load(config.source, **config.options, progress=progress.report_reading)
+        dataset = data.load(source, **options, progress=progress.report_reading)
     except StorageError:
         raise
     except LeafwingError as error:
         raise LeafwingError(
             f"the data of {run.folder} is not in the cache, and its source cannot be read: {error}"
         ) from None
-    if dataset.fingerprint != config.fingerprint:
+    if dataset.fingerprint != fingerprint:
         raise LeafwingError(
-            f"{config.source} has changed since {run.folder} was trained on it (fingerprint {config.fingerprint[:12]}, now "
+            f"{source} has changed since {run.folder} was trained on it (fingerprint {fingerprint[:12]}, now "
             f"{dataset.fingerprint[:12]}): restore the old images, or start a new run"
         )
     return dataset

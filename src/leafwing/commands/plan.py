@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
-from leafwing.commands.stopping import check_stop_on, parse_stop_on
+from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.config import DataConfig, History, ThreadChange
 from leafwing.errors import LeafwingError
 from leafwing.game import Clock
@@ -108,11 +108,14 @@ def resolve_training(
     if values.get("size") is not None and source not in data.BUILT_IN:
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
-        recipes.build(card.name, recipes.find(reference), permissive_spec(height, width), hyperparameters)
+        recipes.build(card.name, recipes.find(reference), permissive_spec(height, width, values.get("input")), hyperparameters)
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in LOAD_OPTIONS if (value := getattr(reading, name)) is not None}
-    dataset = data.load(source, **{**(old.data.options if old else {}), **load_options}, progress=progress.report_reading)
+    inherited = (
+        {name: value for name, value in old.data.options.items() if name != "fields" or source == "sprites"} if old else {}
+    )
+    dataset = data.load(source, **{**inherited, **load_options}, progress=progress.report_reading)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):
@@ -146,6 +149,7 @@ def resolve_training(
         labelled=labelled,
         labelled_seed=labelled_seed,
         spec=dataset.spec,
+        parts=dict(dataset.parts) or None,
     )
     if labelled:
         data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
@@ -269,6 +273,8 @@ def new_training(
     )
     examples = data.to_network(data.batch(0, 0, 2))
     Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
+    if settings.schedule.stop_on is not None:
+        check_stop_output(settings.schedule.stop_on, game, data.spec)
     images = images or settings.schedule.images
     return Training(game, batches, engine, images=images, batch=game.batch, planned=planned)
 

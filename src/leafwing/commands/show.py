@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
 from leafwing.settings import split_keywords
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from leafwing.data import Dataset
 
 CLASSES, PER_CLASS, UNLABELLED, POINTS = 20, 10, 64, 2_000
 """The most classes on a sheet, images of each class, images of a source without classes, and points."""
@@ -25,15 +31,18 @@ def show(
 ) -> tuple[Path, dict[str, Any]]:
     """Draws a contact sheet of a source: a row for each class, 8 x 8 images without classes, a plot for points.
 
+    With further fields, such as captions or boxes, there are fewer samples, each with all of its fields.
+
     Args:
         source: a folder, an archive or a built-in name. Its images are read into the cache, as for `train`.
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
         progress: receives messages and progress; None: nothing is shown.
-        **options: size, channels, fit, background, as for `train`.
+        **options: size, channels, fit, background, input, fields, as for `train`.
 
     Returns:
-        The file, and the content of the source: `samples`, `size`, `classes` and `attributes`, each name with its number of samples.
+        The file, and the content of the source: `samples`, `size`, `fields` with their kinds in words, `classes` and `attributes` with
+        their numbers of samples.
 
     Raises:
         LeafwingError: invalid input, or the file exists.
@@ -50,17 +59,7 @@ def show(
     if target.suffix.lower() != ".png":
         raise LeafwingError(f"--out {target}: must be a .png file")
     dataset = data.load(source, **reading, **other, progress=(progress or Reporter()).report_reading)
-    if dataset.spec.points:
-        image = pictures.scatter(dataset.batch(seed, 0, min(POINTS, len(dataset))).image)
-    else:
-        order, columns = np.random.Generator(np.random.Philox(seed)).permutation(len(dataset)), 8
-        if dataset.labels is not None:
-            labels, columns = dataset.labels[order], PER_CLASS
-            rows = [order[labels == index][:columns] for index in range(min(CLASSES, len(dataset.spec.labels)))]
-            pixels = dataset.pictures(np.concatenate([np.resize(row, columns) for row in rows]))
-        else:
-            pixels = dataset.pictures(order[:UNLABELLED])
-        image = pictures.tile(pictures.upscale(pixels), columns)
+    image = _draw(dataset, seed)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     files.write(target, pictures.png(image))
@@ -69,4 +68,55 @@ def show(
     counts = () if dataset.attributes is None else dataset.attributes.sum(0, dtype=np.int64).tolist()
     size = "points" if spec.points else f"{spec.height}x{spec.width}"
     attributes = dict(zip(spec.attributes, counts, strict=True))
-    return target, {"samples": len(dataset), "size": size, "classes": classes, "attributes": attributes}
+    content = {
+        "samples": len(dataset),
+        "size": size,
+        "fields": spec.describe(),
+        "classes": classes,
+        "attributes": attributes,
+    }
+    return target, content
+
+
+def _draw(dataset: Dataset, seed: int) -> Image:
+    """The sheet; unpaired fields, which come from other samples, are beside the others."""
+    import numpy as np
+
+    from leafwing import field_sheet, pictures
+
+    spec = dataset.spec
+    if spec.points:
+        return pictures.scatter(dataset.batch(seed, 0, min(POINTS, len(dataset))).image)
+
+    def order(data: Dataset) -> np.ndarray:
+        return np.random.Generator(np.random.Philox(seed)).permutation(len(data))
+
+    if {*dataset.columns} <= {"image", "label", "attributes"}:
+        first = _grid(dataset, order(dataset))
+    else:
+        rows = order(dataset)[: field_sheet.MAX_SAMPLES]
+        samples = {name: dataset.stored(name, rows) for name in dataset.columns}
+        first = field_sheet.sheet({name: spec.fields[name] for name in samples}, samples)
+    others = [
+        (f"{name} (unpaired)", pictures.tile(pictures.upscale(stream.data.stored(key, order(stream.data)[:UNLABELLED])), 8))
+        for stream in dataset.streams.values()
+        for key, name in stream.names.items()
+        if name in spec.unpaired
+    ]
+    return field_sheet.side_by_side([(", ".join(dataset.columns), first), *others]) if others else first
+
+
+def _grid(dataset: Dataset, order: np.ndarray) -> Image:
+    """Images without further fields: a row for each class, or 8 x 8 images without classes."""
+    import numpy as np
+
+    from leafwing import pictures
+
+    columns = 8
+    if dataset.labels is not None:
+        labels, columns = dataset.labels[order], PER_CLASS
+        rows = [order[labels == index][:columns] for index in range(min(CLASSES, len(dataset.spec.labels)))]
+        pixels = dataset.pictures(np.concatenate([np.resize(row, columns) for row in rows]))
+    else:
+        pixels = dataset.pictures(order[:UNLABELLED])
+    return pictures.tile(pictures.upscale(pixels), columns)

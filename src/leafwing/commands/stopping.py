@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.evaluate import check_metrics, evaluate, require_classifier
+from leafwing.commands.evaluate import check_metrics, check_output, evaluate, require_classifier, stored_rows
 from leafwing.config import BestCheckpoint
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
@@ -15,6 +15,7 @@ from leafwing.runs import Run
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.game import DataSpec, Game
     from leafwing.loop import Training
 
 SAMPLES = 1_000
@@ -27,6 +28,7 @@ STOP_MEASURES = {
     "inception_score": ("inception_score",),
     "swd": ("swd",),
     "ppl": ("ppl", "ppl_ends"),
+    "reconstruction": ("psnr", "ssim", "l1", "feature_distance"),
     "modes": ("modes", "high_quality", "kl"),
     "memorisation": ("copied", "copied_near", "duplicates"),
 }
@@ -61,6 +63,11 @@ def check_stop_on(stop_on: str, data: Dataset) -> None:
     check_metrics([metric], data.spec.points, data.source)
     if metric == "inception_score":
         require_classifier("own", data.spec)
+
+
+def check_stop_output(stop_on: str, game: Game, spec: DataSpec) -> None:
+    """Raises LeafwingError for a metric that cannot be computed for the main output of a game."""
+    check_output([parse_stop_on(stop_on)[0]], game.abilities.outputs[0], spec)
 
 
 class EarlyStopping:
@@ -108,7 +115,7 @@ class EarlyStopping:
             return bool(engine.processes.broadcast(None))
         values = {
             row["images"]: row["value"]
-            for row in [*self.run.metrics(), current]
+            for row in [*stored_rows(self.run), current]
             if is_comparable(row, current) and row["images"] <= images
         }
         weights, interval = self.run.weights(), self.run.settings.folder.save_every

@@ -1,13 +1,16 @@
 """Built-in data sets without download: `digits`, `sprites`, `stacked` (images), `ring` and `grid` (points with known modes).
 
-Each is generated in memory from a fixed seed and uses the same `Dataset` as a folder of images.
-`stacked` stacks the digits, the package `sprites` defines the sprites.
+Each is generated from a fixed seed and uses the same `Dataset` as a folder of images. `stacked` stacks the digits, `sprites` loads the
+sprites.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +18,21 @@ import numpy as np
 from leafwing.data import pictures
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options
+from leafwing.data.reading import DecodeProgress
+from leafwing.data.sprites import INPUTS, load_sprites
 from leafwing.data.stacked import is_stacked
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.game import DataSpec
 
 BUILT_IN = {
     "digits": "1,797 scanned handwritten digits, greyscale, 10 classes, 32x32 (from scikit-learn / UCI)",
-    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an exact attribute classifier",
+    "sprites": "10,368 coloured shapes, 6 classes, 32x32 (16 to 128), with an exact attribute classifier; more with --fields, --input",
     "ring": "100,000 points: 8 Gaussians on a circle of radius 1, sigma 0.01",
     "grid": "100,000 points: 25 Gaussians at -4 to 4 in steps of 2, sigma 0.05",
     "stacked": "50,000 images of three digits in red, green and blue, 1,000 classes, 32x32; stacked:FOLDER stacks your own",
 }
 """Built-in names and their descriptions."""
 POINTS = 100_000
-SPRITES = 10_368
-"""Number of sprite images: every combination of words four times."""
 _SIGMA = {"ring": 0.01, "grid": 0.05}
 _VERSION = 1
 _SEED = 20_141_107
@@ -62,6 +65,11 @@ def sigma(name: str) -> float:
     return _SIGMA[name]
 
 
+def has_points(name: str | Path) -> bool:
+    """Whether this names a data set of points."""
+    return name in _SIGMA
+
+
 def _not_points(name: str) -> LeafwingError:
     return LeafwingError(f"{name!r} is not a data set of points; those are: {', '.join(_SIGMA)}.")
 
@@ -71,20 +79,42 @@ def is_built_in(source: str) -> bool:
     return source in BUILT_IN or is_stacked(source)
 
 
-def load_built_in(name: str, options: Options, mirror: bool) -> Dataset:
+def own_inputs(name: str) -> Mapping[str, str]:
+    """The inputs for translators that a built-in data set itself has, with descriptions."""
+    return INPUTS if name == "sprites" else {}
+
+
+def load_built_in(
+    name: str,
+    options: Options,
+    mirror: bool,
+    *,
+    input: str | None = None,
+    fields: str | Sequence[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: DecodeProgress | None = None,
+) -> Dataset:
     """Generates a built-in data set.
 
     Args:
         name: `digits`, `sprites`, `ring` or `grid`; `load` handles `stacked`, because it loads the digits first.
         options: the validated options.
         mirror: as for `load`.
+        input: a key of `own_inputs`, or None.
+        fields: only for sprites, see `load_sprites`.
+        cache: as for `load`; used for sprites.
+        progress: as for `load`.
 
     Raises:
-        LeafwingError: image options were given for points, or options that sprites do not support.
+        LeafwingError: an unknown input, image options for points, or options that sprites do not support.
+        StorageError: the cache cannot be written.
     """
-    if name in _SIGMA:
-        return _points(name, options, mirror)
-    return _sprites(options, mirror) if name == "sprites" else _digits(options, mirror)
+    inputs = own_inputs(name)
+    if input is not None and input not in inputs:
+        raise LeafwingError(f"--input {input}: {name} has no such input" + (did_you_mean(input, inputs) if inputs else ""))
+    if name == "sprites":
+        return load_sprites(options, mirror, input=input, fields=fields, cache=cache, progress=progress)
+    return _points(name, options, mirror) if name in _SIGMA else _digits(options, mirror)
 
 
 def _points(name: str, options: Options, mirror: bool) -> Dataset:
@@ -117,23 +147,6 @@ def _digits(options: Options, mirror: bool) -> Dataset:
     arguments = target.as_dict() | {"mirror": mirror}
     columns = {"image": np.stack(rows), "label": scans.target.astype(np.int64)}
     return Dataset(spec, columns, _fingerprint("digits", target.as_dict()), "digits", arguments)
-
-
-def _sprites(options: Options, mirror: bool) -> Dataset:
-    from leafwing.sprites import ATTRIBUTE_NAMES, SHAPES, pictures
-
-    target = options.target((32, 32), 3)
-    if target.height != target.width or target.channels != 3:
-        raise LeafwingError("sprites are square RGB images: omit --channels, and give one number as --size")
-    array, scenes = pictures(SPRITES, target.height, _SEED)
-    # A mirrored image shows its sprite on the other side, so those two words would be wrong for half of the images.
-    columns = [i for i, name in enumerate(ATTRIBUTE_NAMES) if not (mirror and name in ("left", "right"))]
-    attributes = tuple(ATTRIBUTE_NAMES[i] for i in columns)
-    spec = DataSpec.images(target.height, target.width, 3, labels=SHAPES, attributes=attributes)
-    arguments = target.as_dict() | {"mirror": mirror}
-    fingerprint = _fingerprint("sprites", target.as_dict())
-    stored = {"image": array, "label": scenes.shape, "attributes": scenes.attributes[:, columns]}
-    return Dataset(spec, stored, fingerprint, "sprites", arguments)
 
 
 def _fingerprint(name: str, options: dict[str, Any] | None) -> str:

@@ -52,6 +52,7 @@ class Dataset:
         notes: messages for the user about how the source was read.
         rows: int64 (m,), indices of the samples in `columns` that belong to this data set, without repetition; None for all.
         streams: additional data streams in every batch, by name; see `with_stream`.
+        parts: the fingerprints of its two sources by field, if it has a second source.
     """
 
     spec: DataSpec
@@ -63,6 +64,7 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     rows: np.ndarray | None = None
     streams: Mapping[str, Stream] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def array(self) -> np.ndarray:
@@ -232,7 +234,8 @@ class Dataset:
         return {name: self.spec.fields[name].to_plain(self.columns[name][order]) for name in names if name in self.columns}
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
-        """Splits off at least `number` held-out samples, the same in every run; see `data.split`.
+        """Splits off at least `number` held-out samples, the same in every run, and the same share of a second source; see
+        `data.split`.
 
         Returns:
             The training part and the held-out part. Both share this data set's arrays and fingerprint.
@@ -249,7 +252,17 @@ class Dataset:
                 f"{self.source}: --hold-out {number} would hold out all images, because too many are identical"
             )
         training, evaluation = (replace(self, rows=self.to_rows(np.flatnonzero(mask))) for mask in (~held_out, held_out))
-        return training if number else self, evaluation
+        training = training if number else self
+        for name, stream in self.streams.items() if number else ():
+            if not {*stream.names.values()} <= {*self.spec.unpaired}:
+                continue
+            share = min(max(round(number * len(stream.data) / len(self)), min(number, 1)), len(stream.data) - 1)
+            first, second = stream.data.split(share)
+            training, evaluation = (
+                replace(part, streams={**part.streams, name: replace(stream, data=data)})
+                for part, data in ((training, first), (evaluation, second if share else stream.data))
+            )
+        return training, evaluation
 
     def with_labelled_stream(self, number: int, seed: int = 0) -> Dataset:
         """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.

@@ -20,9 +20,10 @@ from leafwing.data import columns, duplicates, pictures, reading, side_fields, s
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
-from leafwing.data.loading import SurveyedSource, find, load
+from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
+from leafwing.data.pairs import NoInputError
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile
 from leafwing.data.stacked import is_stacked
@@ -121,6 +122,8 @@ def doctor(
     channels: int | None = None,
     fit: str = "crop",
     background: str = "white",
+    input: str | Path | None = None,
+    fields: str | None = None,
     progress: DecodeProgress | None = None,
 ) -> SourceReport:
     """Examines every image of a source; changes nothing.
@@ -131,23 +134,42 @@ def doctor(
         channels: as for `load`.
         fit: as for `load`.
         background: as for `load`.
+        input: as for `load`; a second source is not examined.
+        fields: as for `load`.
         progress: a callback (done, total), in images.
 
     Raises:
-        LeafwingError: no such source, a damaged archive, or invalid options; never because of bad images.
+        LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
     options = check(size, channels, fit, background)
     path = find(source)
+    check_fields(path, fields)
+    input = None if input is None else os.fspath(input)
     if isinstance(path, str):
-        return _built_in_report(path, options)
+        return _built_in_report(path, options, input, fields)
+    try:
+        return _files_report(source, path, options, input, progress)
+    except NoInputError:
+        if input is None or not is_source(input):
+            raise
+    report = _files_report(source, path, options, None, progress)
+    report.options["input"] = os.path.abspath(find(input))
+    report.notes.append(f"input: {input}, a second source, unpaired; `leafwing doctor {input}` examines it")
+    return report
+
+
+def _files_report(
+    source: str | Path, path: Path, options: Options, input: str | None, progress: DecodeProgress | None
+) -> SourceReport:
+    """The report on a folder or a file."""
     files, rejects = sources.list_files(path)
-    with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress) as surveyed:
+    with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
         accepted: list[EntryInfo] = []
         failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
         values: dict[str, list[Any]] = {name: [] for name in opened.fields}
-        with closing(reading.decode(opened, infos, target, duplicates.sketch, progress)) as outcomes:
+        with closing(reading.decode(opened, infos, target, duplicates.sketch, progress, surveyed.input)) as outcomes:
             for outcome in outcomes:
                 if outcome.image is None:
                     failed.append(outcome)
@@ -161,7 +183,7 @@ def doctor(
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
     report.notes = list(opened.notes)
-    report.options = target.as_dict()
+    report.options = target.as_dict() | ({"input": input} if input else {})
     headers = [info.header for info in accepted if info.header]
     if headers:
         sides = np.array([(header.height, header.width) for header in headers])
@@ -173,7 +195,11 @@ def doctor(
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     if accepted:
         kinds = opened.fields
-        report.fields = {name: columns.describe(kinds[name], side_fields.stack(kinds[name], values[name])) for name in kinds}
+        inputs = surveyed.input.fields(target) if surveyed.input else {}  # their samples are not kept
+        report.fields = {name: {"kind": kind.kind, "field": str(kind)} for name, kind in inputs.items()}
+        report.fields |= {
+            name: columns.describe(kinds[name], side_fields.stack(kinds[name], values[name])) for name in kinds
+        }
     _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
     if message := refusal_reason(opened, len(accepted), failed, report.rejected):
         report.advice.append(f"This source cannot be used for training: {message}")
@@ -184,9 +210,17 @@ def doctor(
     return report
 
 
-def _built_in_report(name: str, options: Options) -> SourceReport:
+def _built_in_report(name: str, options: Options, input: str | None, fields: str | None) -> SourceReport:
     """The report on a built-in data set."""
-    data = load(name, size=options.size, channels=options.channels, fit=options.fit, background=options.background)
+    data = load(
+        name,
+        size=options.size,
+        channels=options.channels,
+        fit=options.fit,
+        background=options.background,
+        input=input,
+        fields=fields,
+    )
     if data.spec.points:
         report = SourceReport(name, _POINTS, len(data), len(data), options=data.options, notes=[BUILT_IN[name]])
         report.advice.append(
@@ -194,7 +228,7 @@ def _built_in_report(name: str, options: Options) -> SourceReport:
             "Start with recipe gan."
         )
         return report
-    notes = [BUILT_IN[name.partition(":")[0]]]
+    notes = [BUILT_IN[name.partition(":")[0]], *data.notes]
     report = SourceReport(name, _IMAGES, len(data), len(data), options=data.options, notes=notes)
     side = [data.spec.height, data.spec.width]
     report.sizes = {"min": side, "median": side, "max": side}

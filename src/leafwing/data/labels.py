@@ -84,6 +84,8 @@ def _shared(names: list[str]) -> str:
 
 def _assign_by_folder(source: Source, shared: str) -> None:
     """Labels from folder names; see the rule above."""
+    if not source.folders_are_classes:
+        return
     images = _layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     if all(path and path[0].lower() in SPLITS for path in folders.values()):

@@ -7,11 +7,11 @@ A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
 - `attributes.npy`: uint8 (images, attributes), binary, if there are attributes
 - one file for each further field, such as `caption.npy`, in the format that `leafwing.fields` describes
 - `index.json`: per image its name, the sha256 of its file, its label, its original size [height, width] and the part used
-  [left, top, right, bottom], in columns
+  [left, top, right, bottom], in columns; of pairs of files also name and sha256 of the input
 - `pack.json`: what is needed to open it, written last
 
-`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `reading` reads the images;
-`dataset` makes batches.
+`<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `<cache>/arrays/` has computed
+fields of built-in data sets. `reading` reads the images; `dataset` makes batches.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from leafwing.data import labels as labelling
 from leafwing.data import reading, side_fields
 from leafwing.data.options import Target
+from leafwing.data.pairs import Input
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.errors import LeafwingError, StorageError
@@ -106,12 +107,21 @@ class Store:
             columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields}
             if list(images.shape) != about["shape"] or images.dtype != np.uint8:
                 return None
+            if any(len(column) != len(images) for column in columns.values()):
+                return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             return None
+        columns = {name: np.asarray(column) for name, column in columns.items()}
         return Pack(fingerprint, np.asarray(images), classes, attributes, fields, columns, about)
 
     def pack(
-        self, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: DecodeProgress | None
+        self,
+        fingerprint: str,
+        source: Source,
+        infos: list[EntryInfo],
+        target: Target,
+        progress: DecodeProgress | None,
+        input: Input | None = None,
     ) -> Pack:
         """Decodes a source into a new pack, unless another process has just done so.
 
@@ -121,6 +131,7 @@ class Store:
             infos: the result of `reading.survey`.
             target: the target format of every image.
             progress: a callback (done, total), in images.
+            input: where the input of each image comes from, with its target.
 
         Raises:
             LeafwingError: no image can be used, or more than half are unreadable.
@@ -135,7 +146,7 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             try:
-                _write(partial, fingerprint, source, infos, target, progress)
+                _write(partial, fingerprint, source, infos, target, progress, input)
                 shutil.rmtree(packs / fingerprint, ignore_errors=True)  # a damaged one
                 partial.rename(packs / fingerprint)
             finally:
@@ -165,6 +176,39 @@ class Store:
         except OSError:
             # Not an error: a read-only cache is still useful, and the next start is only slower.
             scratch.unlink(missing_ok=True)
+
+    def array(self, key: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> np.ndarray:
+        """An array that takes long to compute: a read-only memory map, computed and written if it is not in the cache.
+
+        Args:
+            key: name of the array, which determines its content.
+            shape: its shape; its type is uint8.
+            parts: consecutive parts of it; only iterated if it is missing.
+
+        Raises:
+            StorageError: the cache cannot be written.
+        """
+        path = self.folder / "arrays" / f"{key}.npy"
+        if (array := _open_array(path, shape)) is not None:
+            return array
+        with self._storage(), self._lock(key):
+            if (array := _open_array(path, shape)) is not None:
+                return array
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            try:
+                with partial.open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                    for part in parts:
+                        file.write(np.ascontiguousarray(part).data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+            if (array := _open_array(path, shape)) is None:
+                raise OSError("the new array cannot be read back")
+            return array
 
     @contextmanager
     def _storage(self) -> Iterator[None]:
@@ -219,29 +263,76 @@ def refusal_reason(
     return None
 
 
+class _Rows:
+    """A file of rows, uint8 (n, *shape), that is written one row at a time.
+
+    Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map.
+
+    Args:
+        path: the .npy file.
+        limit: the largest possible number of rows.
+        shape: of one row.
+    """
+
+    def __init__(self, path: Path, limit: int, shape: tuple[int, ...]) -> None:
+        self.shape, self.count = shape, 0
+        self.file = open(path, "wb", buffering=1 << 20)
+        self.start = self._header(limit)
+
+    def append(self, pixels: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
+        self.count += 1
+
+    def finish(self) -> None:
+        """Writes the number of rows into the header, and everything to the disk."""
+        self.file.seek(0)
+        if self._header(self.count) != self.start:
+            raise LeafwingError(f"{self.file.name}: internal error: the header of the pack changed its length.")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        self.file.close()
+
+    def _header(self, count: int) -> int:
+        """Writes the header; numpy pads it so that the first dimension may still change. Returns its length."""
+        description = {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, description)
+        return self.file.tell()
+
+
 def _write(
-    folder: Path, fingerprint: str, source: Source, infos: list[EntryInfo], target: Target, progress: DecodeProgress | None
+    folder: Path,
+    fingerprint: str,
+    source: Source,
+    infos: list[EntryInfo],
+    target: Target,
+    progress: DecodeProgress | None,
+    input: Input | None,
 ) -> None:
-    """Fills a pack's folder. Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map."""
+    """Fills a pack's folder."""
     accepted: list[AcceptedImage] = []
     failed: list[EntryInfo | Decoded] = []
-    with open(folder / "pictures.npy", "wb", buffering=1 << 20) as file:
-        start = _npy_header(file, (len(infos), *target.shape))
-        with closing(reading.decode(source, infos, target, progress=progress)) as outcomes:
-            for outcome in outcomes:
-                if (image := outcome.image) is None:
-                    failed.append(outcome)
-                    continue
-                file.write(image.pixels.tobytes())
-                accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box, outcome.values))
+    fields = input.fields(target) if input else {}
+    shapes = {"pictures": target.shape} | {name: pixel_shape(field) for name, field in fields.items()}
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(closing(_Rows(folder / f"{name}.npy", len(infos), shape)))
+            for name, shape in shapes.items()
+        }
+        outcomes = stack.enter_context(closing(reading.decode(source, infos, target, progress=progress, input=input)))
+        for outcome in outcomes:
+            if (image := outcome.image) is None:
+                failed.append(outcome)
+                continue
+            for name, pixels in {"pictures": image.pixels, **outcome.columns}.items():
+                files[name].append(pixels)
+            accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box, outcome.values))
         rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
         if message := refusal_reason(source, len(accepted), [*infos, *failed], rejected):
             raise LeafwingError(message)
-        file.seek(0)
-        if _npy_header(file, (len(accepted), *target.shape)) != start:
-            raise LeafwingError(f"{source.path}: internal error: the header of the pack changed its length.")
-        file.flush()
-        os.fsync(file.fileno())
+        for rows in files.values():
+            rows.finish()
     labels = [item.info.entry.label for item in accepted]
     classes = labelling.classes({label for label in labels if label is not None})
     if classes:
@@ -259,24 +350,34 @@ def _write(
         "size": [item.size for item in accepted],
         "box": [item.box for item in accepted],
     }
+    if inputs := [item.info.input for item in accepted if item.info.input]:
+        index["input"] = [[info.entry.name, info.sha256] for info in inputs]
     (folder / "index.json").write_text(json.dumps(index))
     about = {
         "version": VERSION,
         "fingerprint": fingerprint,
         "source": os.path.abspath(source.path),
-        "options": target.as_dict(),
+        "options": target.as_dict() | ({"input": input.option} if input else {}),
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),
         "attributes": list(source.attributes),
-        "fields": {name: field.as_dict() for name, field in source.fields.items()},
+        "fields": {name: field.as_dict() for name, field in (fields | source.fields).items()},
         "rejects": [asdict(reject) for reject in reading.rejects(failed)],
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     (folder / "pack.json").write_text(json.dumps(about))
 
 
-def _npy_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    """Writes the header of a uint8 array; numpy pads it so that the first dimension may still change. Returns its length."""
-    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, description)
-    return file.tell()
+def pixel_shape(field: Field) -> tuple[int, ...]:
+    """The shape of one stored sample of an image or a mask: (height, width, channels)."""
+    channels, height, width = field.shape
+    return (height, width, channels)
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A memory map of a uint8 array; None if the file is missing, truncated or of another shape."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return np.asarray(array) if (array.shape, array.dtype) == (shape, np.uint8) else None

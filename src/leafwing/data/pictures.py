@@ -15,7 +15,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -50,6 +50,8 @@ SUFFIXES = frozenset(
 )
 """File extensions of images, in lower case."""
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+"""The halves of an image, each with the other one."""
 ENLARGE = 2.0
 """An image that would have to be enlarged by more than this factor is too small."""
 LARGEST_FILE = 256 * 2**20
@@ -144,24 +146,90 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
         UnusableImageError: with the reason.
     """
     with _convert_errors():
-        image = _open(data, raw)
-        width, height = image.size
-        if image.format == "JPEG":
-            _draft(image, target)
-        image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
-        if orientation in _TRANSPOSE:
-            image = image.transpose(_TRANSPOSE[orientation])
-        if orientation in (5, 6, 7, 8):
-            width, height = height, width
-        if (scale := enlargement(width, height, target)) > ENLARGE:
-            raise UnusableImageError(
-                f"too small: {height}x{width} would be enlarged {scale:.1f} times for {target.height}x{target.width} "
-                f"(at most {ENLARGE:g}); choose a smaller --size to use it"
-            )
-        pixels = render(image, target)
-        left, top, right, bottom = (round(side) for side in _box(width, height, target))
-        return Picture(pixels, height, width, (left, top, right, bottom))
+        image, width, height = _upright(data, target, raw)
+        return _fit(image, (width, height), (0, 0, width, height), target)
+
+
+def decode_halves(
+    data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, int] | None = None
+) -> tuple[Picture, Picture]:
+    """Decodes one file, and fits two halves of it as two images. The middle column of an odd width belongs to neither.
+
+    Args:
+        data: the file.
+        half: a name of `HALVES`.
+        targets: the formats of this half and of the other one, which differ in the channels only.
+        raw: as for `header`.
+
+    Returns:
+        This half and the other one.
+
+    Raises:
+        UnusableImageError: with the reason.
+    """
+    target = targets[0]
+    across = half in ("left", "right")
+    whole = replace(target, width=2 * target.width) if across else replace(target, height=2 * target.height)
+    with _convert_errors():
+        image, width, height = _upright(data, whole, raw, multiple=16)
+        first, second = (
+            _fit(image.crop(half_box(*image.size, name)), (width, height), half_box(width, height, name), target)
+            for name, target in zip((half, HALVES[half]), targets, strict=True)
+        )
+        return first, second
+
+
+def half_box(width: int, height: int, half: str) -> tuple[int, int, int, int]:
+    """A half of an image of this size: left, top, right, bottom, in pixels."""
+    return {
+        "left": (0, 0, width // 2, height),
+        "right": (width - width // 2, 0, width, height),
+        "top": (0, 0, width, height // 2),
+        "bottom": (0, height - height // 2, width, height),
+    }[half]
+
+
+def half_header(header: Header, half: str) -> Header:
+    """The header of a half of an image, as if it were a file of its own."""
+    left, top, right, bottom = half_box(header.width, header.height, half)
+    return replace(header, height=bottom - top, width=right - left)
+
+
+def _upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple: int = 1) -> tuple[Image.Image, int, int]:
+    """The upright image, which may be reduced if it is much larger than the target, and its original width and height.
+
+    Args:
+        data: the file.
+        target: the target format.
+        raw: as for `header`.
+        multiple: reduce only images whose sides are divisible by this.
+    """
+    image = _open(data, raw)
+    width, height = image.size
+    if image.format == "JPEG" and width % multiple == height % multiple == 0:
+        _draft(image, target)
+    image.load()
+    orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
+    if orientation in _TRANSPOSE:
+        image = image.transpose(_TRANSPOSE[orientation])
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    return image, width, height
+
+
+def _fit(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int], target: Target) -> Picture:
+    """Fits an image that is a part (left, top, right, bottom) of an original of this size (width, height), and may be reduced."""
+    left, top, right, bottom = part
+    width, height = right - left, bottom - top
+    scale = enlargement(width, height, target) if width and height else math.inf
+    if scale > ENLARGE:
+        raise UnusableImageError(
+            f"too small: {height}x{width} would be enlarged {scale:.1f} times for {target.height}x{target.width} "
+            f"(at most {ENLARGE:g}); choose a smaller --size to use it"
+        )
+    used = [round(side) for side in _box(width, height, target)]
+    box = (left + used[0], top + used[1], left + used[2], top + used[3])
+    return Picture(render(image, target), size[1], size[0], box)
 
 
 def enlargement(width: int, height: int, target: Target) -> float:

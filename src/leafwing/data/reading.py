@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from leafwing.data import pictures, side_fields
-from leafwing.data.options import Target
+from leafwing.data.options import Options, Target
+from leafwing.data.pairs import Input, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
-from leafwing.data.sources import Entry, RejectedFile, Source, Task
+from leafwing.data.sources import Entry, Load, RejectedFile, Source, Task
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.machine import cores
@@ -40,15 +41,19 @@ class EntryInfo:
     sha256: str
     header: Header | None
     failure: UnusableImageError | None = None
+    input: EntryInfo | None = None
+    """The same of the file of its input, if it has one; the header is None if that of the input is."""
 
 
 @dataclass(slots=True)
 class Decoded:
-    """An entry after decoding: its image and the values of its further fields, or the failure; and what `measure` returned."""
+    """An entry after decoding: its image, its further columns with pixels and the values of its other fields, or the failure; and what
+    `measure` returned."""
 
     info: EntryInfo
     image: Picture | None
     failure: UnusableImageError | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
     measurement: Any = None
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -62,7 +67,7 @@ def survey(source: Source, progress: DecodeProgress | None = None) -> list[Entry
     """
 
     def examine(chunk: list[Task]) -> list[EntryInfo]:
-        return [_examine(entry, load, source.raw) for entry, load in chunk]
+        return [_examine_pair(task, source.raw) for task in chunk]
 
     infos: list[EntryInfo] = []
     total = len(source.entries)
@@ -79,6 +84,7 @@ def decode(
     target: Target,
     measure: Callable[[np.ndarray], Any] | None = None,
     progress: DecodeProgress | None = None,
+    input: Input | None = None,
 ) -> Generator[Decoded, None, None]:
     """Decodes every entry with a readable header, in order, with a few dozen in memory at a time.
 
@@ -88,6 +94,7 @@ def decode(
         target: size, channels, fit and background.
         measure: called in the reading threads with the pixels (height, width, channels) uint8.
         progress: called for the second half of the work.
+        input: where the input of each image comes from, with its target.
 
     Raises:
         LeafwingError: a file has changed since the survey.
@@ -96,7 +103,7 @@ def decode(
     by_entry = {id(info.entry): info for info in readable}
 
     def work(chunk: list[Task]) -> list[Decoded]:
-        return [_decode(by_entry[id(entry)], load, source, target, measure) for entry, load in chunk]
+        return [_decode(by_entry[id(task[0])], task, source, target, measure, input) for task in chunk]
 
     done, total = len(infos) - len(readable), len(infos)
     for chunk in _in_parallel(work, source.chunks([info.entry for info in readable])):
@@ -125,6 +132,18 @@ def _entry(outcome: EntryInfo | Decoded) -> Entry:
     return outcome.entry if isinstance(outcome, EntryInfo) else outcome.info.entry
 
 
+def halve(infos: Sequence[EntryInfo], half: str, options: Options) -> None:
+    """Replaces the header of each image by that of a half of it.
+
+    Raises:
+        LeafwingError: the images do not look like two halves.
+    """
+    headers = [info.header for info in infos if info.header]
+    require_halves([(header.height, header.width) for header in headers], half, options.size)
+    for info in infos:
+        info.header = info.header and pictures.half_header(info.header, half)
+
+
 def default_size(infos: Sequence[EntryInfo]) -> tuple[int, int]:
     """64x64, or 32x32 if the median short side is below 64 pixels."""
     short = [min(info.header.height, info.header.width) for info in infos if info.header]
@@ -143,20 +162,34 @@ def fingerprint(
     version: int,
     attributes: Sequence[str] = (),
     fields: Mapping[str, Field] | None = None,
+    input: Input | None = None,
 ) -> str:
-    """A hash of everything that determines a pack: names, contents, labels, attributes, further fields, options, format version."""
-    # Without attributes or further fields the fingerprint is the same as in versions that had none.
+    """A hash of everything that determines a pack: names, contents, labels, attributes, further fields, inputs, options, format
+    version."""
+    # Without attributes, further fields or an input the fingerprint is the same as in versions that had none.
     names: list[Any] = [list(attributes)] if attributes else []
     names += [{name: kind.as_dict() for name, kind in fields.items()}] if fields else []
+    names += [input.as_dict()] if input else []
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
         values: list[Any] = [list(info.entry.attributes)] if attributes else []
         values += [info.entry.values] if fields else []
+        values += [[info.input.entry.name, info.input.sha256]] if info.input else []
         digest.update(json.dumps([info.entry.name, info.sha256, info.entry.label, *values]).encode())
     return digest.hexdigest()
 
 
-def _examine(entry: Entry, load: Callable[[], bytes], raw: tuple[int, int] | None) -> EntryInfo:
+def _examine_pair(task: Task, raw: tuple[int, int] | None) -> EntryInfo:
+    entry, load, load_input = task
+    info = _examine(entry, load, raw)
+    if load_input is not None and entry.input is not None:
+        info.input = _examine(entry.input, load_input, raw)
+        if info.header and info.input.failure:
+            info.header, info.failure = None, input_failure(entry.input, info.input.failure)
+    return info
+
+
+def _examine(entry: Entry, load: Load, raw: tuple[int, int] | None) -> EntryInfo:
     sha256 = ""
     try:
         data = load()
@@ -167,18 +200,36 @@ def _examine(entry: Entry, load: Callable[[], bytes], raw: tuple[int, int] | Non
 
 
 def _decode(
-    info: EntryInfo, load: Callable[[], bytes], source: Source, target: Target, measure: Callable[[np.ndarray], Any] | None
+    info: EntryInfo,
+    task: Task,
+    source: Source,
+    target: Target,
+    measure: Callable[[np.ndarray], Any] | None,
+    input: Input | None,
 ) -> Decoded:
+    _, load, load_input = task
+    columns: dict[str, np.ndarray] = {}
     try:
-        data = load()
-        # The pack is named by the hashes of the survey: it must not contain other bytes.
-        if hashlib.sha256(data).hexdigest() != info.sha256:
-            raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
-        image = pictures.decode(data, target, source.raw)
+        data = _load_surveyed(info, load, source)
+        if input is None:
+            image = pictures.decode(data, target, source.raw)
+        else:
+            partner = None
+            if info.input and load_input:
+                partner = (info.input.entry, _load_surveyed(info.input, load_input, source))
+            image, columns = input.decode(data, partner, target, source.raw)
         values = side_fields.place(source, info.entry.values, image, target)
     except UnusableImageError as reason:
         return Decoded(info, None, reason)
-    return Decoded(info, image, None, measure(image.pixels) if measure else None, values)
+    return Decoded(info, image, None, columns, measure(image.pixels) if measure else None, values)
+
+
+def _load_surveyed(info: EntryInfo, load: Load, source: Source) -> bytes:
+    """The bytes of an entry. The pack is named by the hashes of the survey: it must not contain other bytes."""
+    data = load()
+    if hashlib.sha256(data).hexdigest() != info.sha256:
+        raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
+    return data
 
 
 def _in_parallel(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

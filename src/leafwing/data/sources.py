@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import re
+import shutil
 import stat
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
-from leafwing.errors import LeafwingError
+from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Field
 
 SIDE_SUFFIXES = frozenset(
@@ -66,7 +69,8 @@ class RejectedFile:
 
 @dataclass(slots=True)
 class Entry:
-    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes, further fields."""
+    """One candidate image: its name in the source (with `/`), its location, its size in bytes, class, attributes, further fields, and
+    the file of its input."""
 
     name: str
     location: Any
@@ -74,6 +78,7 @@ class Entry:
     label: str | None = None
     attributes: tuple[int, ...] = ()
     values: dict[str, Any] = field(default_factory=dict)
+    input: Entry | None = None
 
     @property
     def has_image_suffix(self) -> bool:
@@ -93,7 +98,8 @@ class File:
 
 
 Load = Callable[[], bytes]
-Task = tuple[Entry, Load]
+Task = tuple[Entry, Load, Load | None]
+"""An entry, and how to read its file and that of its input, if it has one."""
 
 
 @dataclass
@@ -123,6 +129,10 @@ class Source:
     """Whether the entries already have labels (IDX)."""
     attributes: tuple[str, ...] = ()
     """Names of the entries' `attributes`."""
+    folders_are_classes: bool = True
+    """Whether the names of folders may be labels."""
+    read_in_any_order: Callable[[], None] = lambda: None
+    """Makes reading in any order as cheap as in file order (tar)."""
     fields: dict[str, Field] = field(default_factory=dict)
     """Further fields by name; the entries' `values` have the same names."""
     used_files: set[str] = field(default_factory=set)
@@ -140,16 +150,18 @@ class Source:
         chunk: list[Task] = []
         weight = 0
         for entry in entries:
-            load: Load = partial(self._load, entry)
-            if self.sequential:
-                load = partial(_return_or_raise, *_attempt(load))
-            chunk.append((entry, load))
-            weight += entry.size
+            load_input = None if entry.input is None else self._reader(entry.input)
+            chunk.append((entry, self._reader(entry), load_input))
+            weight += entry.size + (entry.input.size if entry.input else 0)
             if len(chunk) == CHUNK or weight > CHUNK_BYTES:
                 yield chunk
                 chunk, weight = [], 0
         if chunk:
             yield chunk
+
+    def _reader(self, entry: Entry) -> Load:
+        load: Load = partial(self._load, entry)
+        return partial(_return_or_raise, *_attempt(load)) if self.sequential else load
 
     def _load(self, entry: Entry) -> bytes:
         """The bytes of one entry; raises UnusableImageError with the reason."""
@@ -343,7 +355,25 @@ def _open_tar(path: Path) -> Source:
         assert member is not None  # only regular members are listed
         return member.read()
 
-    source = Source("tar", path, [], read, sequential=True, close=archive.close)
+    def read_in_any_order() -> None:
+        """A compressed tar can only be read forwards: it is uncompressed into a temporary file without a name."""
+        if isinstance(archive.fileobj, io.BufferedReader) or archive.fileobj is None:
+            return
+        try:
+            copy = tempfile.TemporaryFile()
+            archive.fileobj.seek(0)
+            shutil.copyfileobj(cast("BinaryIO", archive.fileobj), copy)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: pairs of a compressed tar are read through a temporary file, which cannot be written ({error}); free "
+                "some space, choose another folder with TMPDIR=/path/to/folder, or unpack the archive"
+            ) from None
+        except (EOFError, zlib.error, ValueError) as error:
+            raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
+        archive.fileobj.close()
+        archive.fileobj = copy
+
+    source = Source("tar", path, [], read, sequential=True, read_in_any_order=read_in_any_order, close=archive.close)
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
             source.rejects.append(RejectedFile(clean(name), "a link or device inside an archive"))

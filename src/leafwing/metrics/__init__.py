@@ -18,6 +18,7 @@ METRICS = {
     "swd": "sliced Wasserstein distance between patches, at each level of a Laplacian pyramid",
     "ms_ssim": "similarity of pairs of samples: high under mode collapse",
     "ppl": "perceptual path length: how much samples change under small steps in latent space",
+    "reconstruction": "PSNR, SSIM, L1, edges and features of samples against their real targets",
     "modes": "number of covered modes and quality of the coverage: ring, grid, stacked",
     "memorisation": "whether samples are copies of training images",
 }

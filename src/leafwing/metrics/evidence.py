@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from leafwing.game import DataSpec
+from leafwing.metrics.conclusions import Better
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Measure:
     value: float
     low: float | None = None
     high: float | None = None
-    better: Literal["lower", "higher", ""] = ""
+    better: Better = ""
 
 
 class Evidence(Protocol):
@@ -35,6 +36,7 @@ class Evidence(Protocol):
 
     Images are float32 (b, channels, height, width) in [-1, 1], in chunks; features are float32 (n, d); probabilities
     are float64 (n, classes) and sum to 1. `real` is the split that the protocol names; `train` is what the model was trained on.
+    Sample i belongs to the real image i modulo `n_real`. Clips are evaluated as images: all frames of each.
     """
 
     spec: DataSpec
@@ -52,6 +54,18 @@ class Evidence(Protocol):
 
     def real_pictures(self) -> Iterator[Tensor]: ...
     def fake_pictures(self) -> Iterator[Tensor]: ...
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in order, and the real target of each: chunks of both.
+
+        Raises:
+            LeafwingError: the samples are not generated from images with targets.
+        """
+        ...
+
+    def inputs(self, name: str) -> Iterator[Tensor]:
+        """One condition of all samples in order, in the format of networks: chunks (b, ...)."""
+        ...
+
     def train_pictures(self) -> Iterator[Tensor]:
         """All training images, once each, unmirrored, in a fixed order."""
         ...
@@ -87,9 +101,13 @@ class Evidence(Protocol):
         ...
 
     def generate(self, latents: Tensor) -> Tensor:
-        """Images in [-1, 1] generated from latents (b, size); for a model with labels, all of class 0."""
+        """Images in [-1, 1] generated from latents (b, size), all with the same conditions; with labels, all of class 0."""
         ...
 
     def latents(self, n: int) -> Tensor:
-        """The first n latents of the protocol's seed."""
+        """The first n latents of the protocol's seed.
+
+        Raises:
+            LeafwingError: the samples are generated without latents.
+        """
         ...

@@ -12,7 +12,7 @@ import numpy as np
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import with_interval
+from leafwing.metrics.intervals import standard_error, with_interval
 
 SPLITS = 10
 
@@ -24,8 +24,8 @@ def measure(evidence: Evidence) -> list[Measure]:
         LeafwingError: the feature network is not a classifier.
     """
     values = scores(evidence.fake_probabilities())
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return [with_interval("inception_score", float(values.mean()), error, "higher", minimum=1, observations=len(values))]
+    error, n = standard_error(values), len(values)
+    return [with_interval("inception_score", float(values.mean()), error, "higher", minimum=1, observations=n)]
 
 
 def scores(probabilities: np.ndarray, splits: int = SPLITS) -> np.ndarray:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from math import inf, isfinite
-from typing import Literal
 
+import numpy as np
+
+from leafwing.metrics.conclusions import Better
 from leafwing.metrics.evidence import Measure
+
+
+def standard_error(values: np.ndarray) -> float:
+    """The standard error of the mean of values (n,); NaN for a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def with_interval(
     name: str,
     value: float,
     error: float,
-    better: Literal["lower", "higher", ""] = "",
+    better: Better = "",
     *,
     minimum: float = -inf,
     maximum: float = inf,

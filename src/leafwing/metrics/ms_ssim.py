@@ -18,7 +18,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import with_interval
+from leafwing.metrics.intervals import standard_error, with_interval
 from leafwing.pixels import to_bytes
 
 MAX_PAIRS = 1_000
@@ -49,8 +49,7 @@ def measure(evidence: Evidence) -> list[Measure]:
 
 def _mean(name: str, values: np.ndarray) -> Measure:
     """The mean of values (n,) as a measure."""
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return with_interval(name, float(values.mean()), error)
+    return with_interval(name, float(values.mean()), standard_error(values))
 
 
 def draw_pairs(n: int, labels: np.ndarray | None, seed: int, max_pairs: int = MAX_PAIRS) -> np.ndarray:

@@ -26,7 +26,6 @@ from leafwing import files
 from leafwing.data import Dataset
 from leafwing.data.pack import cache_folder
 from leafwing.game import DataSpec
-from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
 VERSION = 1
@@ -154,8 +153,8 @@ def train(net: Network, data: Dataset, report_progress: ProgressCallback) -> Non
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
         net.train()
         for i in range(STEPS):
-            examples = data.batch(0, i * batch, batch)
-            images, turns = net.square(composite_on_white(to_floats(examples.image))), torch.randint(4, (batch,))
+            examples = data.to_network(data.batch(0, i * batch, batch))
+            images, turns = net.square(composite_on_white(examples.image)), torch.randint(4, (batch,))
             features, logits = net(torch.cat([views(images), rotate(views(images), turns)]))
             loss = F.cross_entropy(rotation_head(features[batch:]), turns)
             loss = loss + CONTRAST * contrastive_loss(projection(features))

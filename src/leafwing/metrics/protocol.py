@@ -13,10 +13,13 @@ from leafwing.errors import LeafwingError
 VERSION = 1
 """Version of all metrics and feature networks: increment it when the same samples give a different value."""
 
-AS_REAL, IN_TURN = "as the real ones", "in turn"
-"""Conditions of the samples: those of the real images, or all classes equally often."""
-_LABELS = {AS_REAL: "same labels as the real images", IN_TURN: "labels cycled"}
+AS_REAL, DEFAULTS = "as the real ones", "defaults"
+"""Conditions of the samples: those of the real images, or the model's defaults, such as all classes equally often."""
+_CONDITIONS = {AS_REAL: "conditions of the real images", DEFAULTS: "default conditions"}
 _SPLITS = {"train": "training", "held-out": "held-out", "all": "training and held-out", "other": "other"}
+
+MAIN = "image"
+"""The output of nearly all models."""
 
 FILTER = "lanczos"
 """Resampling filter with which images are resized when they are loaded."""
@@ -33,13 +36,14 @@ class Protocol:
         held_out: number of held-out images.
         n_real: number of real images.
         n_fake: number of generated samples.
-        shape: "64x64x3": height, width, channels; "points".
+        output: the field that was generated and compared, such as `image`.
+        shape: "64x64x3": height, width, channels; "16x64x64x3" for clips, all of whose frames are compared as images; "points".
         fit: how images of another aspect ratio were fitted: crop, pad or stretch.
         background: colour behind transparency and padding.
         resize: resampling filter.
         mirror: whether half of the real images were mirrored.
-        labels: classes and attributes of samples from conditional models: `as the real ones`, or `in turn` with attribute
-            combinations known to the run. Unconditional models have the same value, so that they can be compared.
+        conditions: classes, captions and so on of samples from conditional models: `as the real ones`, or the model's `defaults`.
+            Unconditional models have the same value, so that they can be compared.
         features: name of the feature network; empty for metrics without one.
         network: hash of the feature network.
         seed: random seed of the samples and of the selection of real images.
@@ -56,13 +60,14 @@ class Protocol:
     fit: str
     background: str
     mirror: bool
-    labels: str
+    conditions: str
     features: str
     network: str
     seed: int
     precision: str
     resize: str = FILTER
     version: int = VERSION
+    output: str = MAIN
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -80,15 +85,31 @@ def fingerprint(conditions: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def upgrade(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `metrics.jsonl` as this version writes it, with the protocol and the fingerprint of today; others are unchanged.
+
+    Rows from before there were other conditions than classes and attributes have the key `labels`.
+    """
+    before = row.get("protocol")
+    if not before or "labels" not in before:
+        return dict(row)
+    conditions = {"in turn": DEFAULTS}.get(before["labels"], before["labels"])
+    renamed = {"conditions" if name == "labels" else name: value for name, value in before.items()}
+    protocol = {**renamed, "conditions": conditions, "output": MAIN}
+    return {**row, "protocol": protocol, "fingerprint": fingerprint(protocol)}
+
+
 def describe(conditions: Mapping[str, Any]) -> str:
     """One-line description of the conditions, ending with the fingerprint."""
     is_points = conditions["shape"] == "points"
-    kind = "points" if is_points else "images"
+    kind = "points" if is_points else "clips" if conditions["shape"].count("x") == 3 else "images"
     parts = [
         f"{conditions['n_fake']:,} samples vs. {conditions['n_real']:,} {_SPLITS[conditions['split']]} {kind}",
         *([] if is_points else [f"{conditions['shape']}, {conditions['fit']}, {conditions['resize']}"]),
         *(["mirrored"] if conditions["mirror"] else []),
-        *([] if is_points else [_LABELS[conditions["labels"]]]),
+        *(["all frames as images"] if kind == "clips" else []),
+        *([] if conditions["output"] == MAIN else [f"output {conditions['output']}"]),
+        *([] if is_points else [_CONDITIONS[conditions["conditions"]]]),
         *([f"features {conditions['features']} {conditions['network'][:8]}"] if conditions["features"] else []),
         f"data {conditions['data'][:8]}",
         f"seed {conditions['seed']}",

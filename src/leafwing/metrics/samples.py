@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 
 from leafwing import files
+from leafwing.conditions import pixel_conditions
 from leafwing.data.built_in import BUILT_IN
 from leafwing.errors import LeafwingError
+from leafwing.game import Batch
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
+from leafwing.metrics.targets import columns_of, frames, frames_per_sample, is_paired, target, to_images
 from leafwing.model import BLOCK, Model
 from leafwing.pictures import to_pixels
-from leafwing.pixels import images_to_tensor, to_floats
+from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -35,9 +38,12 @@ if TYPE_CHECKING:
 class RunEvidence:
     """The real images and the samples of a run; see `evidence.Evidence`.
 
+    The samples are those of the protocol's output, and the real images those of the same field. Clips are evaluated as images: all
+    frames of each, one after another.
+
     Args:
         model: the evaluated model.
-        real: the split named by the protocol.
+        real: the split named by the protocol, with the conditions of the samples.
         protocol: the conditions.
         features: the feature network; None if no metric needs one.
         parts: returns the training set and the held-out set.
@@ -59,8 +65,11 @@ class RunEvidence:
         report_progress: ProgressCallback = no_progress,
     ) -> None:
         self.model, self.real, self.protocol, self.network = model, real, protocol, features
-        self.spec, self.seed = model.spec, protocol.seed
-        self.n_real, self.n_fake = protocol.n_real, protocol.n_fake
+        self.output = model.find_output(protocol.output)
+        self.target = target(real, self.output.field)
+        self.frames = frames_per_sample(self.target.spec.fields["image"])
+        self.spec, self.seed = frames(self.target).spec, protocol.seed
+        self.n_real, self.n_fake = protocol.n_real * self.frames, protocol.n_fake * self.frames
         self.built_in = real.source if real.source.partition(":")[0] in BUILT_IN else ""
         self.options: Mapping[str, Any] = real.options
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
@@ -77,20 +86,41 @@ class RunEvidence:
     def real_pictures(self) -> Iterator[Tensor]:
         """The real images in chunks, shuffled by the seed; half of them mirrored with `mirror`."""
         self._require_images()
-        return (self._real(start, end) for start, end in chunks(self.n_real))
+        return (self._real(start, end) for start, end in chunks(self.protocol.n_real))
 
     def fake_pictures(self) -> Iterator[Tensor]:
         """The samples in chunks, rounded to 8 bits; NaN for samples with non-finite values."""
         self._require_images()
-        return (self._fake(start, end) for start, end in chunks(self.n_fake))
+        return (self._fake(start, end) for start, end in chunks(self.protocol.n_fake))
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The samples and their real targets in chunks.
+
+        Raises:
+            LeafwingError: the samples are not generated from images with targets.
+        """
+        if not is_paired(self.output, self.real.spec):
+            raise LeafwingError(
+                f"this metric compares samples with the real targets of their inputs, and this run's {self.output.field} has none"
+            )
+        return ((self._fake(start, end), self._real_of(start, end)) for start, end in chunks(self.protocol.n_fake))
+
+    def inputs(self, name: str) -> Iterator[Tensor]:
+        """One condition of the samples in chunks, as networks see it."""
+        return (self._conditions(start, end, [name])[name] for start, end in chunks(self.protocol.n_fake))
 
     def train_pictures(self) -> Iterator[Tensor]:
         """The training set in chunks, in the order of the data, unmirrored."""
-        return stored_order(self.parts()[0])
+        return stored_order(frames(target(self.parts()[0], self.output.field)))
 
     def held_out_pictures(self) -> Iterator[Tensor]:
-        """The held-out set in chunks, in the order of the data, unmirrored; empty if nothing was held out."""
-        return stored_order(self.parts()[1])
+        """The held-out set in chunks, in the order of the data, unmirrored; empty if nothing was held out.
+
+        Nothing is held out of a second source.
+        """
+        held_out = self.parts()[1]
+        is_second = self.output.field not in held_out.columns
+        return iter(()) if is_second else stored_order(frames(target(held_out, self.output.field)))
 
     def fake_points(self) -> np.ndarray:
         """float64 (n_fake, 2)."""
@@ -99,25 +129,34 @@ class RunEvidence:
 
     def fake_labels(self) -> np.ndarray | None:
         """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
-        return np.array(self._classes, np.int64) if self._classes else None
+        if "label" not in self.output.conditions:
+            return None
+        return self._conditions(0, self.protocol.n_fake, ["label"]).label.repeat_interleave(self.frames).numpy()
 
     def real_labels(self) -> np.ndarray | None:
         """int64 (n_real,), the classes of the real samples; None for data without labels."""
-        if self.real.labels is None:
+        if self.target.labels is None:
             return None
-        order, _ = self.real.epoch(self.seed, 0, slice(0, self.n_real))
-        return self.real.labels[order]
+        order, _ = self.target.epoch(self.seed, 0, slice(0, self.protocol.n_real))
+        return np.repeat(self.target.labels[order], self.frames)
 
     def latents(self, n: int) -> Tensor:
-        """n latents of the protocol's seed."""
-        return self.model.latents(n, self.seed)
+        """n latents of the protocol's seed.
+
+        Raises:
+            LeafwingError: the output is generated without latents.
+        """
+        if self.output.prior is None:
+            raise LeafwingError(f"this metric requires latents, and this run's {self.output.field} is generated without any")
+        return self.model.latents(n, self.seed, output=self.output.field)
 
     def generate(self, latents: Tensor) -> Tensor:
-        """Samples from latents (b, size), on the CPU; for conditional models all of class 0 and with the same attributes."""
-        label = 0 if self.model.labels else None
-        row = self.model.attribute_rows(None, 1, self.seed, self.model.classes(label, 1))
-        attributes = row.repeat(len(latents), axis=0) if row.size else None
-        return self.model.generate(latents.to(self.model.device), label=label, attributes=attributes).cpu()
+        """Images generated from latents (b, size), on the CPU; all with the same conditions, and of class 0."""
+        pixels: dict[str, Any] = self._conditions(0, 1, pixel_conditions(self.output, self.model.spec))
+        conditions = self.model.conditions(1, self.seed, output=self.output.field, **pixels)
+        same: dict[str, Any] = {name: value.expand(len(latents), *value.shape[1:]) for name, value in conditions.items()}
+        samples = self.model.generate(latents.to(self.model.device), output=self.output.field, **same)
+        return to_images(samples.cpu())
 
     # --- features --------------------------------------------------------------------------------------------------------
 
@@ -153,7 +192,7 @@ class RunEvidence:
     def _real_features(self) -> np.ndarray:
         """Read from the cache by process 0, or computed by all processes."""
         conditions = self.protocol.as_dict()
-        for name in ("n_fake", "labels", "precision"):  # they do not affect the real side
+        for name in ("n_fake", "conditions", "precision"):  # they do not affect the real side
             del conditions[name]
         path = self.cache / "features" / f"{fingerprint(conditions)}.npy"
         cached = read_features(path) if self.processes.first else None
@@ -166,7 +205,7 @@ class RunEvidence:
         def extract(start: int, end: int) -> tuple[Tensor]:
             return (torch.from_numpy(network(self._real(start, end))[0]),)
 
-        (features,) = self._concatenate("features of real images", self.n_real, extract)
+        (features,) = self._concatenate("features of real images", self.protocol.n_real, extract)
         if self.processes.first:
             write_features(path, features)
         return features
@@ -179,32 +218,47 @@ class RunEvidence:
         def extract(start: int, end: int) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(output) for output in network(self._fake(start, end)) if output is not None)
 
-        features, *probabilities = self._concatenate("features of samples", self.n_fake, extract)
+        features, *probabilities = self._concatenate("features of samples", self.protocol.n_fake, extract)
         return features, probabilities[0] if probabilities else None
 
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
     def _real(self, start: int, end: int) -> Tensor:
-        return to_floats(self.real.batch(self.seed, start, end - start).image)
+        """The images of the real samples at these positions."""
+        return to_images(self.target.to_network(self.target.batch(self.seed, start, end - start)).image)
 
     def _fake(self, start: int, end: int) -> Tensor:
+        """The images of these samples."""
         images, finite = self._fake_images
-        return images_to_tensor(images[start:end]).masked_fill_(~finite[start:end, None, None, None], torch.nan)
+        rows = slice(start * self.frames, end * self.frames)
+        return images_to_tensor(images[rows]).masked_fill_(~finite[rows, None, None, None], torch.nan)
+
+    def _real_of(self, start: int, end: int) -> Tensor:
+        """The images of the real samples that belong to these samples."""
+        return torch.cat([self._real(first, last) for first, last in self._positions(start, end)])
+
+    def _positions(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The positions of the real samples that belong to these samples: if there are fewer real ones, they are repeated."""
+        while start < end:
+            first = start % self.protocol.n_real
+            last = min(self.protocol.n_real, first + end - start)
+            yield first, last
+            start += last - first
+
+    def _conditions(self, start: int, end: int, names: Sequence[str] | None = None) -> Batch:
+        """The conditions of these samples (None: all of them), as networks see them."""
+        names = self.output.conditions if names is None else names
+        if self.protocol.conditions != AS_REAL:
+            return Batch({name: self._defaults[name][start:end] for name in names})
+        data = columns_of(self.real, names)
+        parts = [data.batch(self.seed, first, last - first) for first, last in self._positions(start, end)]
+        stored = Batch({name: torch.cat([part[name] for part in parts]) for name in names})
+        return data.to_network(stored)
 
     @cached_property
-    def _classes(self) -> list[int]:
-        """The class of each sample; empty for a model without labels."""
-        real = self.real_labels() if self.model.labels and self.protocol.labels == AS_REAL else None
-        return self.model.classes(None, self.n_fake) if real is None else np.resize(real, self.n_fake).tolist()
-
-    @cached_property
-    def _attributes(self) -> np.ndarray:
-        """The attributes of each sample, uint8 (n_fake, attributes): those of the real ones if they have the same attributes."""
-        real, names = self.real, self.model.attributes
-        if not names or real.attributes is None or real.spec.attributes != names or self.protocol.labels != AS_REAL:
-            return self.model.attribute_rows(None, self.n_fake, self.seed, self._classes)
-        order, _ = real.epoch(self.seed, 0, slice(0, self.n_real))
-        return np.resize(real.attributes[order], (self.n_fake, len(names)))
+    def _defaults(self) -> Batch:
+        """The conditions of all samples if they are the model's defaults, on the CPU."""
+        return self.model.conditions(self.protocol.n_fake, self.seed, output=self.output.field).to("cpu")
 
     @cached_property
     def _fake_images(self) -> tuple[np.ndarray, Tensor]:
@@ -218,7 +272,7 @@ class RunEvidence:
             folder.mkdir(parents=True, exist_ok=True)
             file = self._resources.enter_context(tempfile.TemporaryFile(dir=folder))
             finite = []
-            for images in self._generate():
+            for images in map(to_images, self._generate()):
                 finite.append(images.flatten(1).isfinite().all(1))
                 file.write(to_pixels(images.nan_to_num(-1, -1, -1)).tobytes())
             file.flush()
@@ -226,15 +280,17 @@ class RunEvidence:
 
     def _generate(self) -> Iterator[Tensor]:
         """All samples in order, on the CPU, in chunks."""
-        latents, classes = self.model.latents(self.n_fake, self.seed), self._classes
-        rows = self._attributes
+        n, field = self.protocol.n_fake, self.output.field
+        latents = None if self.output.prior is None else self.model.latents(n, self.seed, output=field)
 
         def generate(start: int, end: int) -> tuple[Tensor]:
-            attributes = rows[start:end] if rows.size else None
-            blocks = self.model.stream(latents[start:end], label=classes[start:end] or None, attributes=attributes)
+            part = None if latents is None else latents[start:end]
+            conditions: dict[str, Any] = self._conditions(start, end)
+            # Full passes, because fewer samples would be rounded differently, depending on the number of processes.
+            blocks = self.model.stream(part, output=field, seed=self.seed, pad=True, first=start, **conditions)
             return (torch.cat([block.cpu() for block in blocks]),)
 
-        return (samples for (samples,) in self._in_chunks("sampling", self.n_fake, generate))
+        return (samples for (samples,) in self._in_chunks("sampling", n, generate))
 
     def _concatenate(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
         """The results of `_in_chunks`, concatenated."""

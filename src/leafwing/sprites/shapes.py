@@ -12,6 +12,8 @@ import numpy as np
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 """A shape's label is its index here."""
+KEYPOINTS = ("centre", "top", "right", "bottom", "left")
+"""Names of the key points, in order."""
 REACH = 1.25
 """Maximum distance of any shape's points from its centroid, in radii."""
 
@@ -70,7 +72,7 @@ def outline(shape: int) -> Array:
 
 
 def keypoints(shape: int) -> Array:
-    """Centre, top, right, bottom and left of a shape: float64 (5, 2). All but the centre are on its outline.
+    """The `KEYPOINTS` of a shape: float64 (5, 2). All but the centre are on its outline.
 
     They are fixed to the shape and rotate with it: tips of a star, the notch and the point of a heart, the middle of a square's sides.
     """

@@ -52,6 +52,11 @@ TEMPLATES = (
     "{size} {colour} {shape}, {place}, {background} background",
 )
 """The caption templates."""
+_TEMPLATE_WORDS = re.findall(r"\w+", re.sub(r"{\w+}", "", " ".join(TEMPLATES)))
+VOCABULARY = tuple(dict.fromkeys([*ATTRIBUTES, *_TEMPLATE_WORDS]))
+"""Every word of a caption: those of `ATTRIBUTES`, then those of the templates. Their numbers in a caption follow this order."""
+CAPTION_LENGTH = max(len(template.split()) for template in TEMPLATES) + 1
+"""The most words of a caption; a place may have two."""
 
 _FILLERS = {"a", "an", "the", "at", "in", "on", "of", "with", "there", "is", "shows", "showing", "background", "picture"}
 

@@ -72,15 +72,16 @@ def compare(
         jobs: number of runs trained at a time. None: one per CPU core as memory allows, or one per GPU.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
-        **settings: size, channels, fit, background, mirror, hold_out and device; see `leafwing.settings`. `hold_out` is auto by
-            default.
+        **settings: size, channels, fit, background, mirror, input, fields, hold_out and device; see `leafwing.settings`.
+            `hold_out` is auto by default.
 
     Returns:
         The content of `table.json`: `sentences`, `runs` (one row per run), `summary` (one row per recipe), `measures`, `report`
         (its path), and the conditions.
 
     Raises:
-        LeafwingError: invalid arguments, the folder contains a different comparison, or no run was evaluated.
+        LeafwingError: invalid arguments, recipes that do not generate the same from the same kind of conditions, the folder contains a
+            different comparison, or no run was evaluated.
         StorageError: the disk is full or the folder is not writable.
     """
     arguments = dict(locals())

@@ -13,7 +13,7 @@ import msgspec
 
 from leafwing import recipes
 from leafwing.commands.comparison.workers import available_memory
-from leafwing.commands.evaluate import check_metrics, require_classifier
+from leafwing.commands.evaluate import check_metrics, check_output, require_classifier
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.machine import cores
 from leafwing.progress import Reporter
@@ -23,9 +23,10 @@ from leafwing.settings import DataSettings, HardwareSettings, Schedule, Settings
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
-    from leafwing.game import Turn
+    from leafwing.game import DataSpec, Output, Turn
+    from leafwing.loop import Training
 
-SETTINGS = ("size", "channels", "fit", "background", "mirror", "hold_out", "device")
+SETTINGS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "hold_out", "device")
 """The training settings that `compare` takes; see `leafwing.settings`."""
 HOLD_OUT = "auto"
 """Default of `hold_out` in a comparison."""
@@ -43,6 +44,7 @@ class ComparedRecipe:
         resolved: all hyper-parameters.
         batch: real images per turn.
         turns: of its game, to count generator steps.
+        output: the main output of its game.
         footprint: estimated memory of training in bytes; 0 if not estimated.
         digest: of a user's recipe file; empty for an installed recipe.
     """
@@ -52,7 +54,8 @@ class ComparedRecipe:
     resolved: dict[str, Value]
     batch: int
     turns: Sequence[Turn]
-    footprint: int
+    output: Output
+    footprint: int = 0
     digest: str = ""
 
     @property
@@ -175,12 +178,16 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             resolved.config["options"],
             training.game.batch,
             training.game.turns,
-            estimate_memory(training, resolved.data) if estimate else 0,
+            training.game.abilities.outputs[0],
+            estimate_memory(training) if estimate else 0,
             "" if is_installed else recipes.digest(resolved.card.path),
         )
     data, held_out = resolved.data, resolved.config["data"]["held_out"]
+    require_same_task(compared, data.spec)
     if metrics := evaluation.get("metrics"):
         check_metrics(metrics, data.spec.points, data.source)
+        for recipe in compared.values():
+            check_output(metrics, recipe.output, data.spec)
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
     if jobs is None:
@@ -293,11 +300,31 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return evaluation
 
 
-def estimate_memory(training: Any, data: Dataset) -> int:
+def estimate_memory(training: Training) -> int:
     """Estimated memory of training on the CPU, in bytes."""
     from leafwing.engine.footprint import estimate_footprint
 
-    return estimate_footprint(training.engine, data.batch(0, 0, 4), training.game.batch).total
+    return estimate_footprint(training.engine, training.batches(0, 4), training.game.batch).total
+
+
+def require_same_task(recipes: Mapping[str, ComparedRecipe], spec: DataSpec) -> None:
+    """Checks that recipes generate the same field from the same kind of conditions: all from latents, or all from the same images.
+
+    Raises:
+        LeafwingError: they do not; the message names two recipes that differ.
+    """
+    from leafwing.conditions import pixel_conditions
+
+    tasks = {
+        name: f"{recipe.output.field} from {' and '.join(sorted(pixel_conditions(recipe.output, spec))) or 'latents'}"
+        for name, recipe in recipes.items()
+    }
+    first = next(iter(tasks))
+    for name, task in tasks.items():
+        if task != tasks[first]:
+            raise LeafwingError(
+                f"{first} generates {tasks[first]}, and {name} {task}: compare only recipes that generate the same from the same"
+            )
 
 
 def command_line(arguments: Mapping[str, Any], references: Sequence[str], seeds: Sequence[int]) -> str:

@@ -161,6 +161,8 @@ def load(path: Path) -> Content:
     Raises:
         LeafwingError: it is not valid JSON, or a value is missing or has a wrong type; the message names the file and the key.
     """
+    from leafwing.metrics.protocol import upgrade
+
     try:
         plain = convert_json(path, json.loads(path.read_text(encoding="utf-8")), dict[str, Any], "document")
     except (OSError, ValueError) as error:
@@ -174,7 +176,10 @@ def load(path: Path) -> Content:
             converted = convert_json(path, entry, kind, f"{section}.{key}")
             if isinstance(converted, RunState):
                 convert_json(path, converted.rows, list[EvaluationRow], f"{section}.{key}.numbers")
-    return convert_json(path, plain, Content)
+    content = convert_json(path, plain, Content)
+    for state in content.runs.values():
+        state.rows = [upgrade(row) for row in state.rows]
+    return content
 
 
 def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEntry]) -> list[str]:

@@ -121,12 +121,20 @@ def relative_variety(run: Run, data: Dataset) -> float:
 
     Variety is the mean pairwise distance of images averaged down to 8x8, as in the health monitor but with more images.
     """
+    from leafwing.conditions import pixel_conditions
     from leafwing.engine.probe import downsample, mean_distance
+    from leafwing.metrics.targets import target
     from leafwing.model import Model
-    from leafwing.pixels import to_floats
 
-    samples = Model.load(run).sample(VARIETY_SAMPLES, seed=0)
-    real = to_floats(data.batch(0, 0, min(VARIETY_SAMPLES, len(data)))["image"])
+    model, n = Model.load(run), min(VARIETY_SAMPLES, len(data))
+    if names := pixel_conditions(model.output, run.spec):
+        inputs = data.to_network(data.batch(0, 0, n))
+        further: dict[str, Any] = {name: inputs[name] for name in names[1:]}
+        samples = model.translate(inputs[names[0]], output=model.output.field, **further)
+    else:
+        samples = model.sample(VARIETY_SAMPLES, seed=0)
+    compared = target(data, model.output.field)
+    real = compared.to_network(compared.batch(0, 0, n)).image
     return round(float(mean_distance(downsample(samples)) / mean_distance(downsample(real))), 4)
 
 

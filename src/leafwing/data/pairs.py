@@ -1,0 +1,366 @@
+"""The field `input` of pairs: from the option `--input` to the pixels of each image's input.
+
+The option is resolved in a fixed order: a half of each image, an input derived from it (`derive`), a CSV file of pairs, a folder of
+the source, a suffix of file names. `loading` tries a second source if it is none of these.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from leafwing.data import pictures
+from leafwing.data.derive import DERIVED, VERSION, derived_fields
+from leafwing.data.lists import read_text
+from leafwing.data.options import Target
+from leafwing.data.pictures import HALVES, Picture, UnusableImageError
+from leafwing.data.sources import Entry, RejectedFile, Source, clean
+from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.fields import Field, Image
+
+PAIRS_FILE = "pairs.csv"
+LOPSIDED = 1.5
+"""Two aspect ratios that differ by more than this factor are different."""
+
+
+class NoInputError(LeafwingError):
+    """The source has no such input; it may be that of a second source."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where the input of each image comes from: a half of the image, a derivation, or else a file of its own.
+
+    Args:
+        option: as given by the user.
+        half: a name of `HALVES`; empty if not from a half.
+        derived: a name of `DERIVED`; empty if not derived.
+        target: the format of the input, if it is not derived; set after the survey.
+    """
+
+    option: str
+    half: str = ""
+    derived: str = ""
+    target: Target | None = None
+
+    def fields(self, target: Target) -> dict[str, Field]:
+        """The further fields of images in this format."""
+        if self.derived:
+            return derived_fields(self.derived, Image(*target.shape))
+        assert self.target is not None
+        return {"input": Image(*self.target.shape)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """What determines its pixels, besides those of the files, as plain JSON."""
+        if self.derived:
+            return {"derived": self.derived, "version": VERSION}
+        assert self.target is not None
+        return {"half": self.half, "channels": self.target.channels}
+
+    def decode(
+        self, data: bytes, partner: tuple[Entry, bytes] | None, target: Target, raw: tuple[int, int] | None
+    ) -> tuple[Picture, dict[str, np.ndarray]]:
+        """Decodes an image and the further columns that belong to it, by name.
+
+        Args:
+            data: the file of the image.
+            partner: the entry of its input and the file, if it has one.
+            target: the format of the image.
+            raw: as for `pictures.header`.
+
+        Raises:
+            UnusableImageError: with the reason.
+        """
+        if self.derived:
+            image = pictures.decode(data, target, raw)
+            return image, {name: column[0] for name, column in DERIVED[self.derived](image.pixels[None]).items()}
+        assert self.target is not None
+        if self.half:
+            other, image = pictures.decode_halves(data, self.half, (self.target, target), raw)
+            return image, {"input": other.pixels}
+        assert partner is not None
+        entry, content = partner
+        image = pictures.decode(data, target, raw)
+        try:
+            return image, {"input": pictures.decode(content, self.target, raw).pixels}
+        except UnusableImageError as reason:
+            raise input_failure(entry, reason) from None
+
+
+def is_path(option: str) -> bool:
+    """Whether `--input` is certainly the path of a second source: absolute, or beginning with `./`, `../` or `~`."""
+    return option.startswith(("/", "./", "../", "~")) or os.path.isabs(option)
+
+
+def has_list(source: Source) -> bool:
+    """Whether a source has a CSV file of pairs with the usual name."""
+    return bool(_csv_file(source, PAIRS_FILE))
+
+
+def find_input(source: Source, option: str) -> Input:
+    """Resolves `--input` within a source, and assigns its file to each entry; entries without a partner are rejected.
+
+    Raises:
+        LeafwingError: the source has no such input, or it is ambiguous; the message lists what there is.
+    """
+    name = option.rstrip("/")
+    if is_path(option) or not name:
+        raise NoInputError(f"--input {option}: no such file or folder")
+    if option in HALVES:
+        source.notes.append(f"input: the {option} half of each image")
+        _mention_folder(source, option)
+        return Input(option, half=option)
+    if option in DERIVED:
+        source.notes.append(f"input: {option}, derived from each image")
+        _mention_folder(source, option)
+        return Input(option, derived=option)
+    if file := _csv_file(source, option):
+        pairs = _listed(source, file)
+    else:
+        pairs = _in_folders(source, name) if name in _folders(source) else _by_suffix(source, name)
+    if not pairs:
+        raise NoInputError(_describe_missing(source, option))
+    for entry, partner in pairs:
+        entry.input = partner
+    source.entries = [entry for entry, _ in pairs]
+    source.folders_are_classes = False
+    source.read_in_any_order()
+    return Input(option)
+
+
+def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int, int] | None) -> None:
+    """Raises LeafwingError if the images do not look like two halves side by side, and their halves do not fit the size.
+
+    Args:
+        sizes: height and width of each whole image.
+        half: a name of `HALVES`.
+        size: the requested height and width; None for a square.
+    """
+    if not sizes:
+        return
+    height, width = np.median(sizes, axis=0).tolist()
+    across = half in ("left", "right")
+    if (width / height if across else height / width) >= LOPSIDED:
+        return
+    part = (width / 2, height) if across else (width, height / 2)
+    target = (size[1], size[0]) if size else (1, 1)
+    ratio = part[0] / part[1] / (target[0] / target[1])
+    if max(ratio, 1 / ratio) > LOPSIDED:
+        place = "side by side" if across else "one above the other"
+        raise LeafwingError(
+            f"--input {half}: a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
+            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller"
+        )
+
+
+def set_target(layout: Input, target: Target, channels: int) -> Input:
+    """An input in the format of the images, with channels of its own.
+
+    Raises:
+        LeafwingError: images in this format do not allow it.
+    """
+    layout = layout if layout.derived else replace(layout, target=replace(target, channels=channels))
+    layout.fields(target)  # raises
+    return layout
+
+
+def input_failure(entry: Entry, reason: UnusableImageError) -> UnusableImageError:
+    """The reason for rejecting an image whose input cannot be used."""
+    return type(reason)(f"its input {entry.name} cannot be used: {reason}")
+
+
+def _mention_folder(source: Source, word: str) -> None:
+    if word in _folders(source):
+        source.notes.append(f"--input {word} is not the folder {word}; for that write --input {word}/")
+
+
+Pairs = list[tuple[Entry, Entry]]
+Key = tuple[str, str]
+
+
+@dataclass
+class _Side:
+    """The files of one side of the pairs, by a key that partners share.
+
+    Args:
+        place: where they are, in words.
+        files: the entries by key.
+        copies: the reasons for rejecting entries whose key another one has, by the entry's id.
+    """
+
+    place: str
+    files: dict[Key, Entry] = field(default_factory=dict)
+    copies: dict[int, str] = field(default_factory=dict)
+
+    def add(self, key: Key, entry: Entry) -> None:
+        first = self.files.setdefault(key, entry)
+        if first is not entry:
+            self.copies[id(entry)] = f"same name as {first.name}, apart from the extension"
+
+
+def _match(source: Source, images: _Side, inputs: _Side) -> Pairs:
+    """The pairs, in the order of the images; the other entries are rejected with a reason."""
+    pairs = [(entry, inputs.files[key]) for key, entry in images.files.items() if key in inputs.files]
+    reasons: dict[int, str] = {}
+    for side, other in ((images, inputs), (inputs, images)):
+        reasons |= {id(entry): f"no partner in {other.place}" for entry in side.files.values()} | side.copies
+    paired = {id(entry) for pair in pairs for entry in pair}
+    outside = f"neither in {inputs.place} nor in {images.place}"
+    source.rejects += [
+        RejectedFile(entry.name, reasons.get(id(entry), outside)) for entry in source.entries if id(entry) not in paired
+    ]
+    source.notes.append(f"input: {inputs.place}; image: {images.place}")
+    return pairs
+
+
+def _in_folders(source: Source, name: str) -> Pairs:
+    """Pairs of files with equal names below a folder `name` and below the folder beside it, or beside the folder itself."""
+    inputs = _Side(f"the folder {name}")
+    for entry in source.entries:
+        *folders, file = entry.name.split("/")
+        if name in folders:
+            depth = folders.index(name)
+            inputs.add(("/".join(folders[:depth]), _stem([*folders[depth + 1 :], file])), entry)
+    prefixes = {prefix for prefix, _ in inputs.files}
+    candidates: dict[str, _Side] = {}
+    for entry in source.entries:
+        *folders, file = entry.name.split("/")
+        for depth in range(len(folders) + 1 if name not in folders else 0):
+            if (prefix := "/".join(folders[:depth])) not in prefixes:
+                continue
+            beside = candidates.setdefault("", _Side(f"the images beside the folder {name}"))
+            beside.add((prefix, _stem([*folders[depth:], file])), entry)
+            if depth < len(folders):
+                other = candidates.setdefault(folders[depth], _Side(f"the folder {folders[depth]}"))
+                other.add((prefix, _stem([*folders[depth + 1 :], file])), entry)
+    matching = [side for side in candidates.values() if side.files.keys() & inputs.files.keys()]
+    if not matching:
+        others = [folder for folder in candidates if folder]
+        raise NoInputError(
+            f"{source.path}: --input {name}: no file in the folder {name} has a partner. Looked for the same name, "
+            f"with any extension, beside this folder and in {_join(others) or 'other folders, but there are none'}. If these are "
+            "not pairs, give "
+            "one folder as the source and the path of the other as --input"
+        )
+    if len(matching) > 1:
+        raise LeafwingError(_describe_ambiguous(source, name, " or ".join(side.place for side in matching)))
+    return _match(source, matching[0], inputs)
+
+
+def _by_suffix(source: Source, name: str) -> Pairs:
+    """Pairs of files in the same folder, whose names end in `name` and in another suffix; empty if there are none."""
+    pattern = re.compile(rf"(?P<base>.*?)[-_. ]*{re.escape(name)}")
+    inputs = _Side(f"file names that end in {name}")
+    others: list[tuple[str, str, Entry]] = []
+    for entry in source.entries:
+        folder, _, file = entry.name.rpartition("/")
+        stem = _stem([file])
+        if match := pattern.fullmatch(stem):
+            inputs.add((folder, match["base"]), entry)
+        else:
+            others.append((folder, stem, entry))
+    suffixes: Counter[str] = Counter()
+    for folder, stem, _ in others:
+        ends = (end for end in range(len(stem), -1, -1) if (folder, stem[:end]) in inputs.files)
+        if (end := next(ends, None)) is not None:
+            suffixes[stem[end:]] += 1
+    best = suffixes.most_common(2)
+    if not best:
+        return []
+    suffix = best[0][0]
+    if len(best) == 2 and best[1][1] > best[0][1] / 2:
+        raise LeafwingError(_describe_ambiguous(source, name, f"file names that end in {suffix!r} or in {best[1][0]!r}"))
+    images = _Side(f"file names that end in {suffix}" if suffix else f"file names without {name}")
+    for folder, stem, entry in others:
+        if stem.endswith(suffix):
+            images.add((folder, stem.removesuffix(suffix)), entry)
+    return _match(source, images, inputs)
+
+
+def _listed(source: Source, file: str) -> Pairs:
+    """The pairs of a CSV file with the columns input,image or file,input, whose paths are relative to it."""
+    where = f"{source.path}: {file}"
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(source, file))))
+    except csv.Error as error:
+        raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    image = next((name for name in ("image", "file") if name in header), None)
+    if image is None or "input" not in header:
+        line = ",".join(header)[:80] or "(empty)"
+        raise LeafwingError(f"{where}: the first line must name the columns input,image or file,input; it is: {line}")
+    by_name = {entry.name: entry for entry in source.entries}
+    folder = PurePosixPath(file).parent
+    pairs: dict[str, tuple[Entry, Entry]] = {}
+    missing: list[str] = []
+    for number, row in enumerate(rows[1:], 2):
+        if not any(row):
+            continue
+        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
+        if not cells.get(image) or not cells.get("input"):
+            raise LeafwingError(f"{where}, line {number}: an {image} and an input are needed.")
+        names = [clean(str(folder / cells[key].replace("\\", "/"))) for key in (image, "input")]
+        if absent := [name for name in names if name not in by_name]:
+            missing += absent
+        elif names[0] in pairs:
+            raise LeafwingError(f"{where}, line {number}: {names[0]} is listed twice.")
+        else:
+            pairs[names[0]] = (by_name[names[0]], by_name[names[1]])
+    if not pairs:
+        raise LeafwingError(f"{where}: no line names two images that exist; paths are relative to the folder of {file}.")
+    used = {id(entry) for pair in pairs.values() for entry in pair}
+    source.rejects += [RejectedFile(entry.name, f"no pair in {file}") for entry in source.entries if id(entry) not in used]
+    source.used_files.add(file)
+    source.notes.append(f"input: as listed in {file}")
+    if missing:
+        source.notes.append(f"Files in {file} that do not exist: {len(missing)} ({_join(missing, 3)}).")
+    return [pairs[entry.name] for entry in source.entries if entry.name in pairs]
+
+
+def _csv_file(source: Source, name: str) -> str:
+    """The path of a CSV file in the source, by its path or its bare name; empty if there is none, or several."""
+    lists = [file for file in source.side_files if file.lower().endswith(".csv")]
+    bare = [file for file in lists if file.endswith(f"/{name}")]
+    return name if name in lists else bare[0] if len(bare) == 1 else ""
+
+
+def _folders(source: Source) -> list[str]:
+    """The names of all folders in a source."""
+    return sorted({folder for entry in source.entries for folder in entry.name.split("/")[:-1]})
+
+
+def _stem(parts: Sequence[str]) -> str:
+    """A path without the extension of the file."""
+    return re.sub(r"(?<=[^/])\.[^./]*$", "", "/".join(parts))
+
+
+def _join(names: Sequence[str], limit: int = 12) -> str:
+    return f"{', '.join(names[:limit])}{' ...' * (len(names) > limit)}"
+
+
+def _describe_missing(source: Source, option: str) -> str:
+    folders, files = _folders(source), [entry.name.rsplit("/", 1)[-1] for entry in source.entries]
+    lists = [name for name in source.side_files if name.lower().endswith(".csv")]
+    titles = (("folders", folders), ("CSV files", lists), ("images", files))
+    there = [f"{title}: {_join(names, 6)}" for title, names in titles if names]
+    return (
+        f"--input {option}: {source.path} has no folder and no CSV file of this name and no pairs of files whose names end in it, and "
+        f"there is no second source {option}. {source.path} has {'; '.join(there) or 'no images'}. The input may be a half of each "
+        f"image or derived from it{did_you_mean(option, [*HALVES, *DERIVED, *folders])}"
+    )
+
+
+def _describe_ambiguous(source: Source, name: str, places: str) -> str:
+    return (
+        f"{source.path}: --input {name}: the images could be {places}. Move those that are not wanted, or list the pairs in a "
+        f"{PAIRS_FILE} (columns input,image) and give --input {PAIRS_FILE}"
+    )

@@ -1,0 +1,101 @@
+"""Samples against their real targets: PSNR, SSIM, L1, edge energy, feature distance. For outputs that are generated from images.
+
+    psnr              10 log10(1 / mean squared error), in dB
+    ssim              structural similarity: Wang et al. 2004, Image Quality Assessment, eq. 13, C1 = 0.01^2, C2 = 0.03^2
+    l1                mean absolute error of values in [-1, 1], as in training losses
+    edge_energy       mean length of the gradients of the samples, divided by that of the targets: below 1, samples are blurred
+    feature_distance  Euclidean distance of the features of sample and target, by the feature network of the protocol
+
+Images are compared at 8 bits, in colour (RGB) and whole, without cutting off a border; papers on super-resolution often use
+brightness alone and cut off four pixels, so their values differ. Transparent images are composited onto white first. Each value but
+the edge energy is a mean over images. An image counts at most 60 dB: 8 bits show no more, and the PSNR of equal images is infinite.
+SSIM is computed here, in windows inside the image, because the library that has it is optional and these are default metrics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from leafwing.metrics.conclusions import Better
+from leafwing.metrics.evidence import Evidence, Measure
+from leafwing.metrics.intervals import standard_error, with_interval
+from leafwing.metrics.own import composite_on_white
+
+MAX_PSNR = 60.0
+WINDOW, SIGMA = 11, 1.5
+"""The window of SSIM: side and standard deviation of a Gaussian, in pixels."""
+
+
+def measure(evidence: Evidence) -> list[Measure]:
+    """`psnr`, `ssim`, `l1`, `edge_energy` and `feature_distance`, with normal intervals; SSIM is NaN below 11 pixels.
+
+    Raises:
+        LeafwingError: the samples have no targets.
+    """
+    parts = [compare(*(to_unit(side) for side in pair)) for pair in evidence.pairs()]
+    squared, ssim, absolute, fake_edges, real_edges = np.concatenate(parts, axis=1)
+    real, fake = evidence.real_features(), evidence.fake_features()
+    distances = np.linalg.norm(fake.astype(np.float64) - real[np.arange(len(fake)) % len(real)], axis=1)
+    return [
+        mean("psnr", psnr(squared), "higher"),
+        mean("ssim", ssim, "higher"),
+        mean("l1", 2 * absolute, "lower"),
+        ratio("edge_energy", fake_edges, real_edges),
+        mean("feature_distance", distances, "lower"),
+    ]
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Images in [-1, 1] with 1 to 4 channels as float64 in [0, 1] with 1 or 3, composited onto white."""
+    return (composite_on_white(images.double()) + 1) / 2
+
+
+def compare(fake: Tensor, real: Tensor) -> np.ndarray:
+    """Squared error, SSIM, absolute error and the gradients of both, of images (b, channels, height, width) in [0, 1]: (5, b)."""
+    difference = fake - real
+    values = (difference.square(), structural_similarity(fake, real), difference.abs(), gradients(fake), gradients(real))
+    return torch.stack([value.flatten(1).mean(1) for value in values]).numpy()
+
+
+def psnr(squared: np.ndarray) -> np.ndarray:
+    """The PSNR in dB of mean squared errors of values in [0, 1], at most 60."""
+    return -10 * np.log10(np.maximum(squared, 10 ** (-MAX_PSNR / 10)))
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """The SSIM of images (b, channels, height, width) in [0, 1] in each window; NaN if they are smaller than a window."""
+    if min(a.shape[2:]) < WINDOW:
+        return torch.full((len(a), 1), torch.nan, dtype=a.dtype)
+    line = torch.exp(-((torch.arange(WINDOW, dtype=a.dtype) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
+    line = (line / line.sum()).expand(a.shape[1], 1, 1, WINDOW)
+
+    def average(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, line, groups=len(line)), line.mT, groups=len(line))
+
+    mean_a, mean_b = average(a), average(b)
+    variances = average(a * a) - mean_a**2 + average(b * b) - mean_b**2
+    covariance = average(a * b) - mean_a * mean_b
+    brightness = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+    return brightness * (2 * covariance + 0.03**2) / (variances + 0.03**2)
+
+
+def gradients(images: Tensor) -> Tensor:
+    """The length of the gradient at each pixel that has a right and a lower neighbour: (b, channels, height - 1, width - 1)."""
+    down, right = images.diff(dim=2)[..., :-1], images.diff(dim=3)[..., :-1, :]
+    return (down.square() + right.square()).sqrt()
+
+
+def mean(name: str, values: np.ndarray, better: Better) -> Measure:
+    """The mean of values (n,), with its normal interval."""
+    return with_interval(name, float(values.mean()), standard_error(values), better)
+
+
+def ratio(name: str, above: np.ndarray, below: np.ndarray) -> Measure:
+    """The mean of values (n,) over that of others, with its normal interval by the delta method; NaN if the others are all 0."""
+    if not below.any():
+        return Measure(name, float("nan"))
+    value = float(above.mean() / below.mean())
+    return with_interval(name, value, standard_error((above - value * below) / below.mean()), minimum=0)

@@ -1,0 +1,80 @@
+"""What the samples of an output are compared with: the column of the same field in the real data, as images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from leafwing.conditions import pixel_conditions
+from leafwing.data import Dataset
+from leafwing.errors import LeafwingError
+from leafwing.fields import Clip, Field, Image, Vector, describe_kind
+from leafwing.game import DataSpec, Output
+
+
+def target(data: Dataset, name: str) -> Dataset:
+    """The samples of a field as a data set of their own, whose field `image` they are; labels that belong to them are kept.
+
+    Its order is that of `data`, but for a field of a second source, which has its own.
+
+    Raises:
+        LeafwingError: there is no such field, or its samples are neither images, clips nor points.
+    """
+    for stream in data.streams.values():
+        for key, other in stream.names.items():
+            if other == name:
+                return target(stream.data, key)
+    if name not in data.columns:
+        raise LeafwingError(
+            f"{data.source} has no field {name} to compare the samples with; it has {', '.join(data.spec.fields)}"
+        )
+    require_images(name, data.spec.fields[name])
+    names = {"image": name} | ({"label": "label"} if "label" in data.columns else {})
+    fields = {key: data.spec.fields[column] for key, column in names.items()}
+    columns = {key: data.columns[column] for key, column in names.items()}
+    fingerprint = data.fingerprint if name == "image" else f"{data.fingerprint} {name}"
+    return replace(data, spec=DataSpec(fields), columns=columns, fingerprint=fingerprint, streams={})
+
+
+def require_images(name: str, kind: Field) -> None:
+    """Raises LeafwingError if samples of a field can be compared neither as images nor as points."""
+    if not isinstance(kind, Image | Clip | Vector):
+        raise LeafwingError(f"metrics compare images, clips and points, and the output {name} is {describe_kind(kind)}")
+
+
+def is_paired(output: Output, spec: DataSpec) -> bool:
+    """Whether samples are generated from images or the like that have real targets: both belong to the same real samples."""
+    pixels = pixel_conditions(output, spec)
+    return bool(pixels) and not {*pixels, output.field} & {*spec.unpaired}
+
+
+def columns_of(data: Dataset, names: Sequence[str]) -> Dataset:
+    """The same samples in the same order with some of their fields only, so that batches do not copy the others."""
+    streams = {key: stream for key, stream in data.streams.items() if {*names} & {*stream.names.values()}}
+    columns = {name: data.columns[name] for name in names if name in data.columns}
+    rows = np.arange(len(data)) if data.rows is None else data.rows
+    return replace(data, columns=columns, rows=rows, streams=streams)
+
+
+def frames_per_sample(kind: Field) -> int:
+    """The number of images that a sample is."""
+    return kind.frames if isinstance(kind, Clip) else 1
+
+
+def to_images(samples: Tensor) -> Tensor:
+    """Images (n, channels, height, width) as they are; the frames of clips (n, channels, frames, height, width) one after another."""
+    return samples.transpose(1, 2).flatten(0, 1) if samples.dim() == 5 else samples
+
+
+def frames(data: Dataset) -> Dataset:
+    """A data set of images as it is; of clips, the data set of their frames, without labels."""
+    kind = data.spec.fields["image"]
+    if not isinstance(kind, Clip):
+        return data
+    column = data.columns["image"].reshape(-1, *data.columns["image"].shape[2:])
+    rows = None if data.rows is None else (data.rows[:, None] * kind.frames + np.arange(kind.frames)).ravel()
+    spec = DataSpec.images(kind.height, kind.width, kind.channels)
+    return replace(data, spec=spec, columns={"image": column}, rows=rows)

@@ -1,0 +1,132 @@
+"""`leafwing evaluate` of images from paired images: default metrics, known values, what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from leafwing import cli, data
+from leafwing.commands.evaluate import as_text, evaluate
+from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+from leafwing.model import Model
+from leafwing.runs import Run
+from paired import paired_data, write_recipe
+
+PAIRS = paired_data()
+HELD_OUT = 20
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A translator that halves the contrast of its input, with 20 held-out pairs."""
+    monkeypatch.setattr(data, "load_pack", lambda fingerprint, mirror=False: PAIRS)
+    config: dict[str, Any] = {
+        "recipe": "scale",
+        "options": {"factor": 0.5, "batch": 8, "lr": 0.01},
+        "data": {
+            "source": PAIRS.source,
+            "options": PAIRS.options,
+            "fingerprint": PAIRS.fingerprint,
+            "samples": len(PAIRS),
+            "rejected": 0,
+            "held_out": HELD_OUT,
+            "spec": PAIRS.spec.as_dict(),
+        },
+        "schedule": {"images": 8},
+        "watching": {},
+        "folder": {},
+        "machine": {},
+    }
+    run = Run.create(config, write_recipe(tmp_path), out=tmp_path / "run")
+    run.save_checkpoint(run.build_game(), {"images": 8}, last=1, milestone=0)
+    return run
+
+
+def rows_of(run: Run, **how: Any) -> list[dict[str, Any]]:
+    return evaluate(run.folder, trust=True, features="pixels", **how)
+
+
+def test_default_metrics_compare_samples_with_their_targets(run: Run) -> None:
+    rows = rows_of(run)
+    assert list(dict.fromkeys(row["by"] for row in rows)) == ["fid", "kid", "prdc", "reconstruction", "memorisation"]
+    assert {(row["protocol"]["output"], row["protocol"]["conditions"]) for row in rows} == {("image", "as the real ones")}
+    assert {(row["protocol"]["split"], row["protocol"]["n_real"]) for row in rows if row["by"] != "memorisation"} == {
+        ("held-out", HELD_OUT)
+    }
+    _, held_out = PAIRS.split(HELD_OUT)
+    inputs = held_out.stored("input", np.arange(HELD_OUT)) / 127.5 - 1
+    fake = np.round(inputs / 2 * 127.5 + 127.5) / 127.5 - 1
+    values = {row["metric"]: row["value"] for row in rows}
+    assert values["l1"] == pytest.approx(np.abs(fake + inputs).mean(), abs=1e-6)
+    errors = np.square((fake + inputs) / 2).mean(axis=(1, 2, 3))
+    assert values["psnr"] == pytest.approx(-10 * np.log10(errors).mean(), abs=1e-5)
+    assert values["edge_energy"] == pytest.approx(0.5, abs=0.01)
+    text = as_text(rows)
+    assert "psnr" in text
+    assert "conditions of the real images" in text
+    assert rows_of(run) == rows, "stored values were computed again"
+
+
+def test_the_command_writes_the_same_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "evaluate",
+        str(run.folder),
+        "--trust",
+        "--metrics",
+        "reconstruction",
+        "--features",
+        "pixels",
+        "--output",
+        "image",
+    ]
+    assert cli.run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == run.metrics()
+    assert [row["metric"] for row in run.metrics()] == ["psnr", "ssim", "l1", "edge_energy", "feature_distance"]
+
+
+def test_samples_are_those_of_translate(run: Run) -> None:
+    """More samples than pairs repeat them."""
+    rows = rows_of(run, metrics="reconstruction", n=HELD_OUT + 5)
+    assert (rows[0]["protocol"]["n_real"], rows[0]["n"]) == (HELD_OUT, HELD_OUT + 5)
+    model = Model.load(Run(run.folder, trust=True))
+    _, held_out = PAIRS.split(HELD_OUT)
+    inputs = held_out.to_network(held_out.batch(0, 0, HELD_OUT)).input
+    inputs = torch.cat([inputs, inputs[:5]])
+    exact = (model.translate(inputs) + inputs).abs().mean()
+    assert rows[2]["value"] == pytest.approx(float(exact), abs=0.5 / 127.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metrics": "ppl"}, "metric ppl .* image is generated from input without latents"),
+        ({"output": "inpt"}, "no output 'inpt'.*image"),
+        ({"metrics": "modes"}, "modes"),
+    ],
+)
+def test_what_does_not_suit_a_translator_is_refused(run: Run, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        rows_of(run, **arguments)
+    assert not (run.folder / "metrics.jsonl").exists()
+
+
+def test_other_data_need_the_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[dict[str, Any]] = []
+    other = replace(
+        PAIRS, spec=DataSpec.images(16, 16), columns={"image": PAIRS.array}, fingerprint="12" * 32, source="/other"
+    )
+    monkeypatch.setattr(data, "load", lambda source, **how: requests.append(how) or other)
+    with pytest.raises(LeafwingError, match=r"/other: image is generated from input \(image 16x16x3\).*no such field"):
+        rows_of(run, data="/other", metrics="fid")
+    assert requests[0]["input"] == "left", "read as the data of the run"
+    monkeypatch.setattr(data, "load", lambda source, **how: replace(PAIRS, fingerprint="12" * 32, source="/other"))
+    rows = rows_of(run, data="/other")
+    assert rows[0]["protocol"]["split"] == "other"
+    assert {row["by"] for row in rows} == {"fid", "kid", "prdc", "reconstruction"}
