@@ -18,14 +18,11 @@ from leafwing.data import load
 from leafwing.engine import Engine, choose
 from leafwing.game import Clock
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, supports, tensors
+from tiny import PICTURES, batches, build, cases, on_labelled_images, tensors
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 3, "burst_first": 1}
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
-)
+every_case = cases()
 
 
 @pytest.fixture
@@ -39,7 +36,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", on_labelled_images())
 def test_every_recipe_trains_resumes_and_samples_on_the_device(
     name: str, precision: str, pictures: Path, tmp_path: Path
 ) -> None:
@@ -69,7 +66,7 @@ def train(name: str, spec: Any, **changes: Any) -> tuple[dict[str, torch.Tensor]
     game = build(name, spec)
     engine = Engine(game, replace(choose("cuda", "fp32"), **changes), notify=notices.append)
     torch.manual_seed(5)
-    list(Training(game, batches(spec), engine, images=20 * game.batch * 2, batch=game.batch).ticks(10**9))
+    list(Training(game, batches(spec, game), engine, images=20 * game.batch * 2, batch=game.batch).ticks(10**9))
     return tensors(game), engine, notices
 
 
@@ -95,7 +92,7 @@ def test_captured_turns_equal_turns_without_capture(name: str, spec: Any, double
 def test_no_turn_synchronises_with_the_device(name: str, spec: Any, capture: bool) -> None:
     game = build(name, spec)
     engine = Engine(game, replace(choose("cuda", "bf16"), capture=capture))
-    prepared = [engine.prepare(batches(spec)(i * 6, game.batch)) for i in range(2)]
+    prepared = [engine.prepare(batches(spec, game)(i * 6, game.batch)) for i in range(2)]
     clock = Clock(0, 10**6, 0)
     for _ in range(6):  # capture, and synchronisation at first use
         for turn in game.turns:
@@ -115,7 +112,7 @@ def test_resident_or_prefetched_data_equal_those_of_the_host(resident: bool, pic
     data = load(pictures, size=16, mirror=True)
     stream = data.batches(3, "cuda", resident=resident)
     for images in (0, 8, 16, 40, 12):
-        batch, expected = stream(images, 8), data.batch(3, images, 8)
+        batch, expected = stream(images, 8), data.to_network(data.batch(3, images, 8))
         assert torch.equal(batch.image.cpu(), expected.image)
         assert torch.equal(batch.label.cpu(), expected.label)
     assert stream(0, 8).image.device.type == "cuda"

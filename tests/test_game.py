@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from math import inf
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from leafwing.errors import LeafwingError
+from leafwing.fields import Attributes, Box, Caption, Image, Keypoints, Label, Segmentation, Vector
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn, at
 
 
@@ -22,25 +25,78 @@ def mean_score(r: Round) -> torch.Tensor:
 
 
 def test_a_picture_spec_knows_the_shape_of_one_sample() -> None:
-    spec = DataSpec(24, 16, 3)
+    spec = DataSpec.images(24, 16, 3)
     assert (spec.shape, spec.size, spec.points) == ((3, 24, 16), 3 * 24 * 16, False)
 
 
 def test_points_are_vectors_without_height_and_width() -> None:
-    spec = DataSpec(0, 0, 2)
+    spec = DataSpec.vectors(2)
     assert (spec.shape, spec.size, spec.points) == ((2,), 2, True)
 
 
+def test_the_fields_of_a_spec_are_read_by_their_common_names() -> None:
+    spec = DataSpec.images(8, 6, 1, labels=("a", "b"), attributes=("old",), caption=Caption(("red",), 3))
+    assert [*spec.fields] == ["image", "label", "attributes", "caption"]
+    assert (spec.height, spec.width, spec.channels) == (8, 6, 1)
+    assert (spec.labels, spec.attributes) == (("a", "b"), ("old",))
+    plain = DataSpec.images(8, 6)
+    assert (plain.labels, plain.attributes, plain.channels) == ((), (), 3)
+    assert spec.with_channels(9).shape == (9, 8, 6)
+    assert spec.with_channels(9).labels == ("a", "b")
+    assert DataSpec.vectors(2).with_channels(6).shape == (6,)
+
+
 def test_a_recipe_for_pictures_refuses_points_by_name() -> None:
-    DataSpec(16, 16).require_images("mine")
-    with pytest.raises(LeafwingError, match="mine needs images"):
-        DataSpec(0, 0, 2).require_images("mine")
+    DataSpec.images(16, 16).need("mine", image=Image)
+    DataSpec.vectors(2).need("mine", image=(Image, Vector))
+    with pytest.raises(LeafwingError, match=r"mine needs images.*These data have points; `leafwing recipes`"):
+        DataSpec.vectors(2).need("mine", image=Image)
 
 
 def test_a_recipe_that_needs_labels_says_how_to_supply_them() -> None:
-    DataSpec(16, 16, 3, ("a",)).require_labels("mine")
-    with pytest.raises(LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv"):
-        DataSpec(16, 16).require_labels("mine")
+    DataSpec.images(16, 16, labels=("a",)).need("mine", label=Label)
+    with pytest.raises(
+        LeafwingError, match=r"mine needs labels.*sub-folder per class.*labels\.csv.*have image: image 16x16x3"
+    ):
+        DataSpec.images(16, 16).need("mine", label=Label)
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "message"),
+    [
+        ("attributes", Attributes, r"needs attributes: add a labels\.csv"),
+        ("input", Image, r"needs the field input \(images\): say where it comes from with --input"),
+        ("caption", Caption, r"needs captions: add captions next to the images: captions\.csv"),
+        ("box", Box, r"needs boxes: add a boxes\.csv"),
+        ("pose", (Keypoints, Vector), r"needs the field pose \(keypoints or vectors\)\. These data have image: image 8x8x3"),
+    ],
+)
+def test_a_missing_field_is_named_with_how_to_provide_it(field: str, kind: Any, message: str) -> None:
+    with pytest.raises(LeafwingError, match="recipe mine " + message):
+        DataSpec.images(8, 8).need("mine", **{field: kind})
+
+
+def test_a_field_of_another_kind_is_refused_with_what_there_is() -> None:
+    spec = DataSpec.images(8, 8, input=Segmentation(8, 8, ("sky", "sea")))
+    spec.need("mine", input=(Image, Segmentation))
+    with pytest.raises(LeafwingError, match=r"input \(images\)\. These data .*input: segmentation 8x8 \(2 classes\)"):
+        spec.need("mine", input=Image)
+
+
+def test_an_unpaired_field_is_refused_unless_it_is_allowed() -> None:
+    spec = DataSpec({"image": Image(8, 8), "input": Image(8, 8)}, unpaired=("input",))
+    spec.need("mine", unpaired=("input",), image=Image, input=Image)
+    DataSpec.images(8, 8, input=Image(8, 8)).need("mine", unpaired=("input",), input=Image)  # pairs serve too
+    with pytest.raises(LeafwingError, match=r"belongs to each image, but here it comes from a second source.*Say where"):
+        spec.need("mine", image=Image, input=Image)
+
+
+def test_a_spec_survives_plain_json() -> None:
+    spec = DataSpec({"image": Image(8, 8), "input": Image(8, 8, 1)}, unpaired=("input",))
+    plain = json.loads(json.dumps(spec.as_dict()))
+    assert plain["fields"]["input"] == {"kind": "image", "height": 8, "width": 8, "channels": 1}
+    assert plain["unpaired"] == ["input"]
+    assert "unpaired" not in DataSpec.vectors().as_dict()
 
 
 def test_a_batch_reads_fields_as_attributes_and_counts_its_samples() -> None:
@@ -52,6 +108,32 @@ def test_a_batch_reads_fields_as_attributes_and_counts_its_samples() -> None:
 def test_an_unknown_field_is_reported_with_the_existing_ones() -> None:
     with pytest.raises(AttributeError, match=r"no field 'caption'.*image, label"):
         _ = Batch(image=torch.zeros(1), label=torch.zeros(1)).caption
+
+
+def test_rows_of_a_batch() -> None:
+    batch = Batch(image=torch.arange(10.0).view(5, 2), label=torch.arange(5))
+    assert batch.rows(slice(1, 3)).label.tolist() == [1, 2]
+    assert batch.rows(torch.tensor([4, 4])).image.tolist() == [[8, 9], [8, 9]]
+    assert batch.to("meta").image.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("images", "total", "planned", "progress"),
+    [(0, 100, 0, 0), (50, 100, 0, 0.5), (50, 200, 100, 0.5), (150, 200, 100, 1), (30, 60, 100, 0.3), (7, 0, 0, 0)],
+)
+def test_planned_progress_does_not_go_back_when_training_is_extended(
+    images: int, total: int, planned: int, progress: float
+) -> None:
+    assert Clock(images, total, planned=planned).planned_progress == progress
+
+
+def test_stages_follow_planned_progress() -> None:
+    game = Game({"G": Player(nn.Linear(2, 2))}, [], Abilities(), stage=lambda clock: int(clock.planned_progress * 3))
+    assert game.at_stage(Clock(60, 100)).stage == 1
+    assert game.at_stage(Clock(60, 1000, planned=60)).stage == 3
+    assert Game(game.players, [], Abilities()).at_stage(Clock(60, 100)) == Clock(60, 100)
+    late = Turn("G", play, [], during=(0.5, inf))
+    assert [late.times(Clock(60, total, planned=100)) for total in (100, 1000)] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +218,16 @@ def test_a_critic_may_return_more_than_scores_and_runs_once_per_batch() -> None:
     other = r.with_samples(torch.ones(5, 2), torch.zeros(6, 2))
     assert other.real_heads.shape == (5, 2)
     assert sizes == [3, 4, 5]
+
+
+def test_a_round_may_have_no_fakes_or_no_judge() -> None:
+    r = Round(Nets(), real=torch.ones(3, 2), judge=lambda x: x.sum(1), seen=7)
+    assert r.fake is None
+    assert r.real_score.tolist() == [2] * 3
+    assert r.with_samples(None, torch.zeros(1, 2)).fake_score.tolist() == [0]  # type: ignore[attr-defined]
+    bare = Round(Nets(), matched=torch.ones(2))
+    assert (bare.real, bare.fake, bare.judge, bare.judge_fake) == (None, None, None, None)
+    assert bare.matched.sum() == 2  # type: ignore[attr-defined]
 
 
 def test_fakes_may_have_another_judge() -> None:

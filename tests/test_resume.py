@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from kills import kill_and_compare
-from leafwing import recipes
+from tiny import on_labelled_images
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
+@pytest.mark.parametrize("recipe", on_labelled_images())
 def test_killed_and_resumed_a_run_ends_with_the_same_bits(recipe: str, tmp_path: Path) -> None:
     kills = 0
     for attempt in range(5):

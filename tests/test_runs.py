@@ -227,7 +227,7 @@ def test_unknown_options_of_the_recipe_are_an_error(run: Run) -> None:
 
 
 def test_the_data_section_survives_json() -> None:
-    for spec in (SPEC, DataSpec(0, 0, 2)):
+    for spec in (SPEC, DataSpec.vectors(2)):
         data = DataConfig(source="x", options={}, fingerprint="f", samples=1, rejected=0, labelled=4, spec=spec)
         assert convert_json(Path("run.json"), json.loads(json.dumps(data.as_dict())), DataConfig) == data
 

@@ -252,7 +252,7 @@ class Vector(Field):
         return _numbers(value, self.size, f"{self.size} numbers")
 
     def from_plain(self, values: Sequence[Any]) -> np.ndarray:
-        return super().from_plain(values).astype("float32")
+        return super().from_plain(values).astype("float32").reshape(-1, self.size)
 
     def __str__(self) -> str:
         return f"vector of {self.size} numbers"

@@ -15,6 +15,7 @@ from leafwing.engine.share import NumberedDraws
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
+from leafwing.pixels import set_layout
 from leafwing.quantities import check_seed
 from leafwing.runs import Run
 
@@ -96,7 +97,7 @@ class Model:
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                set_layout(module, torch.channels_last)
         model.images = images
         return model
 

@@ -1,4 +1,4 @@
-"""Conversion between 8-bit pixels and the values that networks see. Importing this file does not import torch."""
+"""How images are stored: 8-bit pixels or the values that networks see, and their layout in memory. Imports torch only when used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
+
+
+def set_layout(module: nn.Module, layout: torch.memory_format) -> None:
+    """Lays out all 4-D weights and buffers in place. `Module.to(memory_format=)` refuses modules with 3-D convolutions."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=layout)
 
 
 def to_floats(pixels: Tensor) -> Tensor:

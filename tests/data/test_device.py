@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leafwing.data import Dataset, device
+from leafwing.fields import Box, Caption
 from leafwing.game import Batch, DataSpec
 
 CPU = torch.device("cpu")
@@ -86,6 +87,17 @@ def test_resident_batches_are_as_stored_and_are_copies() -> None:
     assert equal_batches(batches(0, 5), data.batch(0, 0, 5))
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_networks_see_images_with_channels_last_in_memory(resident: bool) -> None:
+    """The layout of convolutions, so that no batch is copied again; and the values of 8 bits exactly."""
+    data = noise_images(5)
+    image = data.batches(0, "cpu", resident=resident)(0, 5).image
+    assert (image.dtype, image.shape) == (torch.float32, (5, 2, 4, 3))
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    stored = data.batch(0, 0, 5).image.permute(0, 3, 1, 2)
+    assert torch.equal(((image + 1) * 127.5).round().to(torch.uint8), stored)
+
+
 @pytest.mark.parametrize("chunk", [1, 24, 100, 10**9])
 def test_samples_are_uploaded_in_chunks_from_a_read_only_memory_map(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +133,82 @@ def test_the_order_of_an_epoch_is_uploaded_once_and_two_epochs_are_cached(monkey
     batches(0, 25)
     assert computed == [0, 1, 2, 0, 1, 2]
     assert len(batches.epochs) == 2
+
+
+# --- alternatives -------------------------------------------------------------------------------------------------------------
+
+
+def captioned(n: int, mirror: bool = False) -> Dataset:
+    """n images with one to three captions each; the first word of each caption is the image's number."""
+    words = (*(f"word{i}" for i in range(n)), "left", "right", "red", "blue", "star")
+    captions = np.zeros((n, 3, 4), np.int64)
+    for i in range(n):
+        for j in range(1 + i % 3):
+            captions[i, j, :3] = (i + 1, n + 1 + j % 2, n + 3 + j)
+    image = np.random.default_rng(0).integers(0, 256, (n, 4, 3, 1), np.uint8)
+    box = np.random.default_rng(1).random((n, 4)).astype(np.float32) / 2
+    spec = DataSpec.images(4, 3, 1, caption=Caption(words, 4), box=Box())
+    return Dataset(spec, {"image": image, "caption": captions, "box": box}, "x", "x", {"mirror": mirror})
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 12), st.integers(0, 2**40), st.integers(0, 60), st.lists(st.integers(0, 30), max_size=4), st.booleans()
+)
+def test_alternatives_are_a_function_of_seed_and_position(
+    n: int, seed: int, images: int, cuts: list[int], mirror: bool
+) -> None:
+    """Whatever the batch size, the transfer method and the number of processes."""
+    data = captioned(n, mirror)
+    whole = data.batch(seed, images, sum(cuts))
+    methods: dict[str, Callable[[int, int], Batch]] = {
+        "resident": device.stored_batches(data, seed, CPU, True),
+        "prefetched": device.BatchPrefetcher(device.stored_batches(data, seed, CPU, False), CPU),
+    }
+    halves = [device.stored_batches(data, seed, CPU, bool(rank), rank, 2) for rank in range(2)]
+    start = images
+    for cut in cuts:
+        rows = slice(start - images, start - images + cut)
+        for method in methods.values():
+            assert equal_batches(method(start, cut), whole.rows(rows))
+        parts = [half(start, cut) for half in halves]
+        assert all(torch.equal(torch.cat([part[name] for part in parts]), whole.rows(rows)[name]) for name in whole)
+        start += cut
+    caption, box = data.to_network(whole).caption, data.to_network(whole).box
+    assert caption.shape == (sum(cuts), 4)
+    assert box.shape == (sum(cuts), 4)
+
+
+def test_all_captions_of_a_sample_are_shown_over_the_epochs_and_follow_its_image() -> None:
+    data = captioned(9)
+    shown: dict[int, set[tuple[int, ...]]] = {}
+    for epoch in range(30):
+        batch = data.batch(0, 9 * epoch, 9)
+        for image, caption, box in zip(batch.image, batch.caption.tolist(), batch.box, strict=True):
+            number = caption[0] - 1
+            assert np.array_equal(image.numpy(), data.array[number])
+            assert np.array_equal(box.numpy(), data.columns["box"][number])
+            shown.setdefault(number, set()).add(tuple(caption))
+    assert {number: len(captions) for number, captions in shown.items()} == {i: 1 + i % 3 for i in range(9)}
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_captions_and_boxes_are_mirrored_with_their_image(resident: bool) -> None:
+    data, straight = captioned(40, mirror=True), captioned(40)
+    mirrored, plain = (device.stored_batches(d, 3, CPU, resident)(0, 40) for d in (data, straight))
+    kind = data.spec.fields["caption"]
+    flips = [not torch.equal(a, b) for a, b in zip(mirrored.image, plain.image, strict=True)]
+    assert 8 < sum(flips) < 32
+    for i, flipped in enumerate(flips):
+        now, before = mirrored.rows(slice(i, i + 1)), plain.rows(slice(i, i + 1))
+        assert torch.equal(now.image, before.image.flip(2) if flipped else before.image)
+        assert torch.equal(now.caption, kind.mirror(before.caption) if flipped else before.caption)
+        assert torch.allclose(now.box, Box().mirror(before.box) if flipped else before.box)
+
+
+def test_a_resident_batch_with_alternatives_reads_nothing_back() -> None:
+    batches = captioned(10, mirror=True).batches(0, "meta", resident=True)
+    assert batches(8, 4).caption.shape == (4, 4)
 
 
 # --- choice of the transfer method --------------------------------------------------------------------------------------------

@@ -117,6 +117,32 @@ def test_any_data_set_can_be_added_to_another() -> None:
     assert stream_seed(2, "points") != stream_seed(3, "points") != stream_seed(3, "labelled")
 
 
+def test_a_stream_of_the_same_samples_has_other_ones_at_every_position() -> None:
+    """For wrong captions, for example: the names have the stream's name as prefix."""
+    data = noise_images(40)
+    both = data.with_stream("wrong", data)
+    assert [*both.spec.fields] == [*data.spec.fields, *(f"wrong_{name}" for name in data.spec.fields)]
+    assert both.spec.unpaired == ()
+    batch = both.batch(0, 0, 400)
+    assert equal_batches(Batch({name: batch[name] for name in data.columns}), data.batch(0, 0, 400))
+    right, wrong = find_rows(batch.image, data), find_rows(batch.wrong_image, data)
+    assert [row % 3 for row in wrong] == batch.wrong_label.tolist()
+    assert sum(a == b for a, b in zip(right, wrong, strict=True)) < 30
+    assert equal_batches(device.stored_batches(both, 0, torch.device("cpu"), True)(390, 9), both.batch(0, 390, 9))
+
+
+def test_a_second_source_has_names_of_its_own_and_is_unpaired() -> None:
+    data, other = noise_images(9), noise_images(12, seed=1)
+    both = data.with_stream("other", other, {"image": "input"})
+    assert [*both.spec.fields] == [*data.spec.fields, "input"]
+    assert both.spec.unpaired == ("input",)
+    batch = both.batch(0, 0, 12)
+    assert len({*find_rows(batch.input, other)}) == 12
+    assert both.to_network(batch).input.shape == (12, 2, 4, 3)
+    plain = both.without_streams()
+    assert (plain.spec.fields, plain.spec.unpaired, plain.streams) == (data.spec.fields, (), {})
+
+
 def test_streams_of_the_same_samples_are_uploaded_once() -> None:
     data = noise_images(9).with_labelled_stream(6)
     resident = device.ResidentBatches(data, 0, torch.device("cpu"))

@@ -20,14 +20,14 @@ from math import ceil, inf
 from typing import Any
 
 import torch
-from plain import Plain
+from plain import Gradients, Plain
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from leafwing.engine import Engine, choose
 from leafwing.game import Batch, Clock, DataSpec, Game, Turn
 from leafwing.loop import Training
-from tiny import THREADS, batches, build, perturb, tensors
+from tiny import THREADS, batches, build, load, perturb, tensors
 
 PERTURBATIONS = 2
 SUMS = 20
@@ -73,11 +73,11 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
     game, plain = build(name, spec), Plain(build(name, spec))
     engine = Engine(game, choose("cpu", precision, THREADS))
     layers = [layer for net in vars(plain.game.nets).values() for layer in net.modules() if not [*layer.children()]]
-    gradients: list[Tensor] = []
+    gradients: list[Tensor | None] = []
     for optimiser in engine.optimisers.values():
         optimiser.register_step_pre_hook(
             lambda optimiser, *_: gradients.extend(
-                p.grad.clone() for group in optimiser.param_groups for p in group["params"]
+                None if p.grad is None else p.grad.clone() for group in optimiser.param_groups for p in group["params"]
             )
         )
     take, differences = engine.take, []
@@ -108,9 +108,10 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
             numbers: Numbers = {}
             engine_gradients = iter(gradients)
 
-            def substitute(turn: Turn, plain_gradients: Sequence[Tensor]) -> list[Tensor]:
-                numbers.update({f"gradient {len(numbers) + i}": g for i, g in enumerate(plain_gradients)})
-                return [next(engine_gradients).clone() for _ in plain_gradients]
+            def substitute(turn: Turn, plain_gradients: Gradients) -> list[Tensor | None]:
+                count = sum(key.startswith("gradient") for key in numbers)
+                numbers.update({f"gradient {count + i}": zero_if_none(g) for i, g in enumerate(plain_gradients)})
+                return [None if (g := next(engine_gradients)) is None else g.clone() for _ in plain_gradients]
 
             plain_losses = [loss for turn in plain_turns for loss in plain.take(turn, perturbed, clock, substitute)]
             for hook in hooks:
@@ -120,7 +121,7 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
         numbers, after = take_plain(0, 0)
         assert torch.equal(engine.rng_state()["cpu"], rng_state_after["cpu"]), "other random numbers were drawn"
         near = [take_plain(unit, seed + 1) for seed in range(PERTURBATIONS)]
-        ours = dict(zip((key for key in numbers if key.startswith("g")), gradients, strict=True))
+        ours = dict(zip((key for key in numbers if key.startswith("g")), map(zero_if_none, gradients), strict=True))
         ours |= {f"loss {i}": loss for i, loss in enumerate(losses)}
         differences.append(compare((ours, tensors(game)), (numbers, after), near, before, weight_names(game), unit))
         engine.set_rng_state(rng_state_after)
@@ -130,7 +131,7 @@ def lockstep(name: str, spec: DataSpec, rounds: int, precision: str = "fp32", un
     torch.manual_seed(5)
     images = rounds * game.batch * game.turns[0].times(Clock())
     with DrawInFp32():
-        list(Training(game, batches(spec), engine, images=images, batch=game.batch).ticks(10**9))
+        list(Training(game, batches(spec, game), engine, images=images, batch=game.batch).ticks(10**9))
     return differences
 
 
@@ -156,10 +157,9 @@ def copy_state(state: dict[str, object]) -> dict[str, object]:
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
 
 
-def load(game: Game, state: Numbers) -> None:
-    """Loads the result of `tiny.tensors`."""
-    for name, module in game.modules().items():
-        module.load_state_dict({key.split(":", 1)[1]: t for key, t in state.items() if key.split(":", 1)[0] == name})
+def zero_if_none(gradient: Tensor | None) -> Tensor:
+    """The gradient, or a zero for a weight without one."""
+    return torch.zeros(()) if gradient is None else gradient
 
 
 def weight_names(game: Game) -> set[str]:

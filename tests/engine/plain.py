@@ -9,7 +9,9 @@ from torch import Tensor
 
 from leafwing.game import SGD, Adam, Batch, Clock, Game, Optimiser, RMSprop, Round, Turn, at
 
-Substitute = Callable[[Turn, Sequence[Tensor]], Sequence[Tensor]]
+Gradients = Sequence[Tensor | None]
+"""The gradient of each weight, None for a weight that a turn does not use."""
+Substitute = Callable[[Turn, Gradients], Gradients]
 """(turn, gradients of its movers' weights) -> the gradients for the step."""
 
 
@@ -17,11 +19,14 @@ def optimiser(spec: Optimiser, weights: list[torch.nn.Parameter]) -> torch.optim
     start = Clock()
     match spec:
         case Adam():
-            return torch.optim.Adam(weights, at(spec.lr, start), (spec.betas[0], at(spec.betas[1], start)), spec.eps)
+            kind = torch.optim.AdamW if spec.weight_decay else torch.optim.Adam
+            betas = (spec.betas[0], at(spec.betas[1], start))
+            return kind(weights, at(spec.lr, start), betas, spec.eps, weight_decay=spec.weight_decay)
         case RMSprop():
             return torch.optim.RMSprop(weights, at(spec.lr, start), spec.alpha, spec.eps, foreach=False)
         case SGD():
             return torch.optim.SGD(weights, at(spec.lr, start), at(spec.momentum, start), foreach=False)
+    return spec.build(weights, torch.device("cpu"), fused=False)
 
 
 class Plain:
@@ -31,30 +36,28 @@ class Plain:
         self.game = game
         self.round: Round | None = None
         self.optimisers = {
-            name: optimiser(player.optimiser, list(player.net.parameters()))
+            name: optimiser(player.optimiser, trainable(player.net))
             for name, player in game.players.items()
             if player.optimiser
         }
 
     def weights(self, turn: Turn) -> list[torch.nn.Parameter]:
         """The weights of a turn's movers."""
-        return [p for name in turn.movers for p in self.game.players[name].net.parameters()]
+        return [p for name in turn.movers for p in trainable(self.game.players[name].net)]
 
     def take(
         self, turn: Turn, batch: Batch, clock: Clock, substitute: Substitute = lambda turn, gradients: gradients
     ) -> list[Tensor]:
         """Takes a turn; its losses."""
-        moves_g = any(name.startswith("G") for name in turn.movers)
-        if turn.same_round:
-            r = self.round.with_samples(self.round.real, self.round.fake)
-        else:
-            self.round = turn.play(self.game.nets, batch, clock)
-            r = self.round.with_samples(self.round.real, self.round.fake if moves_g else self.round.fake.detach())
+        if not turn.same_round:
+            self.round = turn.play(self.game.nets, batch, self.game.at_stage(clock))
+        assert self.round is not None
+        r = self.round.with_samples(self.round.real, self.round.fake)
         if any(term.second_order for term in turn.losses):
-            r = r.with_samples(r.real.detach().requires_grad_(), r.fake if moves_g else r.fake.requires_grad_())
+            r = r.with_samples(differentiable(r.real), differentiable(r.fake))
         losses = [term.loss(r) for term in turn.losses]
         weights = self.weights(turn)
-        gradients = torch.autograd.grad(sum(losses), weights, retain_graph=not turn.same_round)
+        gradients = torch.autograd.grad(sum(losses), weights, retain_graph=not turn.same_round, allow_unused=True)
         for weight, gradient in zip(weights, substitute(turn, gradients), strict=True):
             weight.grad = gradient
         for name in turn.movers:
@@ -72,6 +75,16 @@ class Plain:
         return [loss.detach() for loss in losses]
 
 
+def trainable(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The weights that the recipe did not freeze."""
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+def differentiable(samples: Tensor | None) -> Tensor | None:
+    """Samples by which losses can be differentiated."""
+    return samples if samples is None or samples.requires_grad else samples.detach().requires_grad_()
+
+
 def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list[float]:
     """Trains a game; the losses of all turns in order."""
     plain = Plain(game)
@@ -84,7 +97,6 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
                 clock = Clock(shown, images, number)
                 if drawing in (None, turn):
                     drawing, batch = turn, batches(shown, game.batch)
-                    batch = Batch({k: v / 127.5 - 1 if v.dtype == torch.uint8 else v for k, v in batch.items()})
                     shown += game.batch
                 if turn.same_round:
                     clock = Clock(shown - game.batch, images, number)

@@ -86,7 +86,7 @@ def test_the_engine_uses_them_in_turns_that_differentiate_twice(monkeypatch: pyt
     calls: list[bool] = []
     apply = Convolution.apply
     monkeypatch.setattr(Convolution, "apply", lambda *args: calls.append(True) or apply(*args))
-    game = wgan_gp(DataSpec(16, 16, 3), width=4)
+    game = wgan_gp(DataSpec.images(16, 16, 3), width=4)
     engine = Engine(game, Setup("cpu", "fp32", 1))
     batch = engine.prepare(Batch(image=torch.rand(4, 3, 16, 16) * 2 - 1))
     units = [(turn,) for turn in game.turns]

@@ -12,7 +12,6 @@ from lockstep import EPS, lockstep, violations
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
 from leafwing.engine.turns import Unit
@@ -20,12 +19,9 @@ from leafwing.game import Batch, Clock, DataSpec, Game, Turn
 from leafwing.loop import Training
 from leafwing.networks.layers import MinibatchDiscrimination
 from leafwing.parts.plays import Packed
-from tiny import PICTURES, POINTS, THREADS, batches, build, supports, tensors
+from tiny import PICTURES, THREADS, batches, build, cases, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
-)
+every_case = cases()
 ROUNDS = 50
 pytestmark = pytest.mark.machine
 TURNS = {"fp32": 5, "bf16": 4}
@@ -61,7 +57,7 @@ def train_with_engine(
 
     engine.take = take_and_log  # type: ignore[method-assign, assignment]
     torch.manual_seed(5)
-    list(Training(game, batches(spec), engine, images=images, batch=game.batch).ticks(10**9))
+    list(Training(game, batches(spec, game), engine, images=images, batch=game.batch).ticks(10**9))
     return losses
 
 
@@ -76,11 +72,12 @@ def test_fifty_rounds_equal_plain_training(name: str, spec: DataSpec, double: No
     slow, fast = build(name, spec), build(name, spec)
     images = ROUNDS * slow.batch * 2
     torch.manual_seed(5)
-    expected = plain.train(slow, batches(spec), images)
+    expected = plain.train(slow, batches(spec, slow), images)
     losses = train_with_engine(fast, spec, images)
     assert len(losses) >= ROUNDS * 2
     assert losses == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    assert distance(tensors(fast), tensors(slow)) < 1e-9
+    # The gradient of a weight without influence, such as a bias before batch normalisation, is rounding, which Adam divides by 1e-8.
+    assert distance(tensors(fast), tensors(slow)) < 1e-7
 
 
 @every_case
@@ -160,4 +157,4 @@ def test_micro_batches_work_with_batch_normalisation() -> None:
 
 
 def test_several_recipes_support_exact_micro_batches() -> None:
-    assert sum(not depends_on_batch(build(name, spec)) for name, spec in CASES) >= 5
+    assert len(cases(lambda game: not depends_on_batch(game)).args[1]) >= 5

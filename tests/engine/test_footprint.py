@@ -10,17 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.footprint import Footprint, LiveBytes, estimate_footprint, persistent_tensors, trace_live_bytes
 from leafwing.game import SGD, Abilities, Adam, Batch, Game, Optimiser, Player, RMSprop, Round, Term, Turn
 from leafwing.parts.plays import Packed
-from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
+from tiny import PICTURES, batches, build, cases, same, start, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
-)
+every_case = cases()
 CPU = choose("cpu", "fp32", 1)
 
 
@@ -133,7 +129,7 @@ def test_the_estimate_holds_at_another_batch_size(name: str, spec: Any) -> None:
     training = start(name, spec, 10**6)
     footprint = estimate_footprint(training.engine, training.batches(0, 4), 10)
     trace_live_bytes(training.engine, training.batches(0, 10))  # creates optimiser state and gradients
-    kinds = {type(module) for module in training.game.players["D"].net.modules()}
+    kinds = {type(module) for player in training.game.players.values() for module in player.net.modules()}
     # Incomplete packs of samples are filled up, so small batches are not representative.
     tolerance = {"rel": 0.2} if Packed in kinds else {"abs": 2}
     assert live_bytes(footprint) == pytest.approx(
@@ -174,5 +170,5 @@ def test_estimating_does_not_change_the_training(name: str, spec: Any, started: 
         list(training.ticks(10**9))
     assert same(tensors(estimated.game), tensors(plain.game))
     fresh = Engine(build(name, spec), CPU)
-    expected = estimate_footprint(fresh, batches(spec)(0, 4), 6)
+    expected = estimate_footprint(fresh, batches(spec, fresh.game)(0, 4), 6)
     assert live_bytes(footprint) == live_bytes(expected), "players that are frozen at present are included"

@@ -155,3 +155,82 @@ def test_errors_are_printed_once(words: list[str], message: str, tmp_path: Path)
     assert process.stderr.count(message) == 1
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+POOLED = '''"""A game whose discriminator sees earlier fakes, of which each process has its own."""
+
+import torch
+from torch import nn
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player, Round
+from leafwing.parts import priors
+from leafwing.parts.objectives import non_saturating
+from leafwing.parts.plays import duel, generating
+
+
+class Pool(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.register_buffer("samples", torch.zeros(8, *shape))
+
+    def forward(self, x):
+        earlier = self.samples[: len(x)].clone()
+        self.samples.copy_(torch.cat([self.samples[len(x) :], x.detach()]))
+        return earlier
+
+
+def pooled(data: DataSpec, *, batch: int = 8) -> Game:
+    """A pool of fakes.
+
+    Args:
+        batch: batch size.
+    """
+    z = priors.Normal(4)
+
+    def play(nets, batch, clock):
+        fake = nets.G(z(batch.n))
+        return Round(nets, batch.image, fake, nets.D, judge_fake=lambda x: nets.D(x + nets.P(x)), clock=clock)
+
+    players = {
+        "G": Player(networks.generator(data, 4, 4, norm="none", max_width=8), Adam(1e-3)),
+        "D": Player(networks.critic(data, 4, norm="none", max_width=8), Adam(1e-3)),
+        "P": Player(Pool(data.shape)),
+    }
+    return Game(players, duel(play, non_saturating), generating(z), batch)
+'''
+
+
+def test_buffers_that_differ_between_processes_are_restored(tmp_path: Path) -> None:
+    """Each process has its own history of samples, and only the first one writes the weights."""
+    (tmp_path / "pooled.py").write_text(POOLED, encoding="utf-8")
+    words = [
+        "train",
+        "digits",
+        "--recipe",
+        str(tmp_path / "pooled.py"),
+        "--size",
+        "16",
+        "--log-every",
+        "16",
+        "--save-every",
+        "32",
+    ]
+    words += ["--devices", "2", "--threads", "1", "--precision", "fp32"]
+    whole = run_leafwing([*words, "--images", "64", "--out", str(tmp_path / "whole")])
+    part = run_leafwing([*words, "--images", "32", "--out", str(tmp_path / "part")])
+    assert whole.returncode == part.returncode == 0, part.stderr
+    state = Run(tmp_path / "part").resume_state()
+    assert state is not None
+    assert state["local"].keys() == {"P:samples"}
+    first, second = state["local"]["P:samples"]
+    assert not torch.equal(first, second)
+    resume = ["resume", str(tmp_path / "part"), "--images", "64", "--devices", "2", "--trust"]
+    resumed = run_leafwing(resume)
+    assert resumed.returncode == 0, resumed.stderr
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "part")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "part")
+    alone = leafwing.resume(tmp_path / "part", images="+16", trust=True)
+    assert alone.stop_reason == "images", "another number of processes continues with the history of the first"

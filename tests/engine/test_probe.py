@@ -10,18 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
 from leafwing.engine.probe import Probe, downsample, mean_distance, probability_above
 from leafwing.game import SGD, Abilities, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
+from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{n}-{'points' if s.points else 'pictures'}" for n, s in CASES]
-)
+every_case = cases()
 SCORED = {"variety", "distance", "separation", "margin", "real", "fake"}
 SIGNALS = SCORED | {"G/weights", "D/weights", "G/gradient", "D/gradient"}
 
@@ -46,12 +42,16 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     assert str(plain.state()["optimisers"]) == str(measured.state()["optimisers"])
     assert len(signals) >= 2
     game = build(name, spec)
-    names = {"echo"} if game.abilities.conditions else set()
-    names |= {f"{name}/weights" for name in game.players}
-    names |= {f"{name}/rate" for name, player in game.players.items() if player.optimiser and callable(player.optimiser.lr)}
-    first = {f"{name}/gradient" for turn in game.turns if turn.times(Clock(0, 48, 0)) for name in turn.movers}
-    assert signals[0].keys() == SCORED | names | first, "gradients of the players that moved"
-    assert signals[-1].keys() == SCORED | names | {f"{name}/gradient" for name in game.players} | {"moved"}
+    players = {name: player.optimiser for name, player in game.players.items() if player.optimiser}
+    norms = {f"{name}/weights" for name in players}
+    norms |= {f"{name}/rate" for name, optimiser in players.items() if callable(optimiser.lr)}
+    compared = SCORED | ({"echo"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set())
+    start_clock, batch = game.at_stage(Clock(0, 48, 0)), batches(spec, game)(0, 6)
+    active = [turn for turn in game.turns if turn.times(start_clock)]
+    generates = any(turn.play(game.nets, batch, start_clock).fake is not None for turn in active)
+    first = {f"{name}/gradient" for turn in active for name in turn.movers}
+    assert signals[0].keys() == (compared if generates else set()) | norms | first, "gradients of the players that moved"
+    assert signals[-1].keys() == compared | norms | {f"{name}/gradient" for name in players} | {"moved"}
 
 
 def test_measuring_keeps_gradients_and_modes() -> None:

@@ -115,7 +115,7 @@ def test_the_engine_uses_them_in_bf16_with_the_same_result(
     gradients = []
     for enabled in (False, True):
         torch.manual_seed(1)
-        game = dcgan(DataSpec(16, 16, 3), width=8)
+        game = dcgan(DataSpec.images(16, 16, 3), width=8)
         engine = Engine(game, Setup("cpu", precision, 1, products=enabled))
         engine.take(game.turns, engine.prepare(batch), Clock())
         assert bool(calls) == (enabled and precision == "bf16")

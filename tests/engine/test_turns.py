@@ -12,20 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import CapturedClock, Rehearsal
 from leafwing.engine.share import SharedDraws
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
-from tiny import PICTURES, POINTS, batches, build, same, start, supports, tensors
+from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
 
 pytestmark = pytest.mark.machine
 
-CASES = [(name, spec) for name in recipes.names() for spec in (PICTURES, POINTS) if supports(name, spec)]
-every_case = pytest.mark.parametrize(
-    ("name", "spec"), CASES, ids=[f"{name}-{'points' if spec.points else 'pictures'}" for name, spec in CASES]
-)
+every_case = cases()
 CPU = choose("cpu", "fp32", 1)
 
 
@@ -83,7 +79,7 @@ def test_a_unit_is_executed_three_times_and_then_captured() -> None:
 
 def test_a_unit_is_captured_again_when_the_shapes_of_the_game_change() -> None:
     backend = CountingBackend()
-    train(make_game(capture_key=lambda clock: clock.images >= 20), capture_backend=backend)
+    train(make_game(stage=lambda clock: clock.images >= 20), capture_backend=backend)
     assert backend.captured == 2 * 2 * 2
 
 

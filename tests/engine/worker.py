@@ -183,7 +183,7 @@ def batch_norm_with_another_forward_is_an_error(p: Processes) -> None:
 
 def default_networks(p: Processes) -> None:
     """A generator step on halves of a batch, with a frozen critic, gives the weights of a step on the whole batch."""
-    spec, z = DataSpec(16, 16, 3), torch.randn(N, 8, generator=torch.Generator().manual_seed(3))
+    spec, z = DataSpec.images(16, 16, 3), torch.randn(N, 8, generator=torch.Generator().manual_seed(3))
     states = []
     for shared in (True, False):
         torch.manual_seed(4)

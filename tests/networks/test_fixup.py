@@ -16,7 +16,7 @@ pytestmark = pytest.mark.machine
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 32), (64, 96), (48, 80), (16, 64), (96, 96), (128, 128), (256, 256)])
 def test_every_valid_size(size: tuple[int, int]) -> None:
-    data = DataSpec(*size, 3)
+    data = DataSpec.images(*size, 3)
     with torch.no_grad():
         samples = Generator(data, 6, 4, 8)(torch.randn(2, 6))
         assert samples.shape == (2, 3, *size)
@@ -25,7 +25,7 @@ def test_every_valid_size(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_one_to_four_channels(channels: int) -> None:
-    data = DataSpec(16, 16, channels)
+    data = DataSpec.images(16, 16, channels)
     samples = Generator(data, 6, 4, 8)(torch.randn(3, 6))
     assert samples.shape == (3, channels, 16, 16)
     assert Critic(data, 4, 8)(samples).shape == (3,)
@@ -56,7 +56,7 @@ def test_a_block_is_not_the_identity_after_a_step() -> None:
 
 
 def test_all_blocks_of_both_networks_start_as_the_identity() -> None:
-    data = DataSpec(32, 32, 3)
+    data = DataSpec.images(32, 32, 3)
     for net in (Generator(data, 6, 4, 8), Critic(data, 4, 8)):
         blocks = [module for module in net.modules() if isinstance(module, Block)]
         assert len(blocks) == 4 * fixup.DEPTH  # 32, 16, 8 and 4 px
@@ -65,7 +65,7 @@ def test_all_blocks_of_both_networks_start_as_the_identity() -> None:
 
 
 def test_there_is_no_normalisation() -> None:
-    data = DataSpec(16, 16, 3)
+    data = DataSpec.images(16, 16, 3)
     for net in (Generator(data, 6, 4, 8), Critic(data, 4, 8)):
         assert not any("Norm" in type(module).__name__ for module in net.modules())
         assert not list(net.buffers())
@@ -73,7 +73,7 @@ def test_there_is_no_normalisation() -> None:
 
 def test_no_sample_depends_on_the_others() -> None:
     torch.manual_seed(0)
-    data = DataSpec(16, 16, 3)
+    data = DataSpec.images(16, 16, 3)
     d, x = Critic(data, 4, 8), torch.randn(4, 3, 16, 16)
     assert torch.allclose(d(x)[:1], d(x[:1]), atol=1e-5)
 
@@ -81,7 +81,7 @@ def test_no_sample_depends_on_the_others() -> None:
 @pytest.mark.parametrize("side", [16, 128])
 def test_scores_and_images_have_the_same_initial_scale_at_any_depth(side: int) -> None:
     torch.manual_seed(0)
-    data = DataSpec(side, side, 3)
+    data = DataSpec.images(side, side, 3)
     with torch.no_grad():
         scores = Critic(data, 8, 16)(torch.randn(32, 3, side, side))
         samples = Generator(data, 32, 8, 16)(torch.randn(8, 32))
@@ -99,14 +99,14 @@ def test_weights_are_initialised_by_fan_in() -> None:
 
 def test_images_are_not_bounded() -> None:
     torch.manual_seed(0)
-    g = Generator(DataSpec(16, 16, 3), 6, 4, 8)
+    g = Generator(DataSpec.images(16, 16, 3), 6, 4, 8)
     with torch.no_grad():
         assert (g(torch.randn(64, 6) * 100)).abs().max() > 1
 
 
 def test_every_weight_of_both_networks_gets_a_gradient() -> None:
     torch.manual_seed(0)
-    data = DataSpec(16, 16, 3)
+    data = DataSpec.images(16, 16, 3)
     for net, x in ((Generator(data, 6, 4, 8), torch.randn(4, 6)), (Critic(data, 4, 8), torch.randn(4, 3, 16, 16))):
         for module in net.modules():
             if isinstance(module, Block):
@@ -118,4 +118,4 @@ def test_every_weight_of_both_networks_gets_a_gradient() -> None:
 def test_the_error_for_an_invalid_size_names_the_nearest_valid_ones() -> None:
     for make in (lambda data: Generator(data, 6, 4, 8), lambda data: Critic(data, 4, 8)):
         with pytest.raises(LeafwingError, match="Nearest: --size 48x48 or 64x64"):
-            make(DataSpec(60, 60))
+            make(DataSpec.images(60, 60))

@@ -13,10 +13,10 @@ from leafwing.networks.layers import Maxout, dcgan_weights
 
 pytestmark = pytest.mark.machine
 
-POINTS, PICTURES = DataSpec(0, 0, 2), DataSpec(5, 7, 3)
+POINTS, PICTURES = DataSpec.vectors(2), DataSpec.images(5, 7, 3)
 
 
-@pytest.mark.parametrize("data", [POINTS, PICTURES, DataSpec(16, 16, 1)], ids=str)
+@pytest.mark.parametrize("data", [POINTS, PICTURES, DataSpec.images(16, 16, 1)], ids=str)
 def test_shapes_follow_the_data(data: DataSpec) -> None:
     samples = mlp.Generator(data, 4, (8, 8))(torch.randn(3, 4))
     assert samples.shape == (3, *data.shape)

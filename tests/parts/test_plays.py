@@ -136,15 +136,42 @@ def test_after_applies_to_the_critic_only() -> None:
 
 def test_generating_passes_latents_and_condition_to_g() -> None:
     networks, z, label = nets(), torch.ones(3, 2), torch.tensor([2, 0, 1])
-    plain, conditional = generating(Normal(2)), generating(Normal(2), "label")
-    assert plain.generate is not None
-    assert conditional.generate is not None
-    assert torch.equal(plain.generate(networks, z, None), z * 2)
-    conditional.generate(networks, z, label)
+    (plain,), (conditional,) = generating(Normal(2)).outputs, generating(Normal(2), "label").outputs
+    assert torch.equal(plain.make(networks, Batch(latent=z), Clock()), z * 2)
+    conditional.make(networks, Batch(latent=z, label=label), Clock())
     assert len(networks.G.inputs[0]) == 1
     assert torch.equal(networks.G.inputs[1][1], label)
     assert (plain.conditions, conditional.conditions) == ((), ("label",))
-    assert plain.prior == Normal(2)
+    assert (plain.field, plain.prior) == ("image", Normal(2))
+
+
+def test_the_judge_of_generating_scores_samples_with_their_conditions() -> None:
+    networks, judge = nets(), generating(Normal(2), "label").judge
+    assert judge is not None
+    assert judge(networks, torch.ones(4, 2), BATCH).tolist() == [4] * 4
+    assert torch.equal(networks.D.inputs[0][1], BATCH.label)
+
+
+def test_players_may_have_other_names() -> None:
+    """Several generators and discriminators in one game, and players that move together."""
+    networks = Nets(G1=Recorder(), D1=Judge())
+    r = sampling(Normal(2), "label", g="G1", d="D1")(networks, BATCH, Clock())
+    _ = r.real_score
+    assert [len(net.inputs) for net in vars(networks).values()] == [1, 1]
+    assert torch.equal(networks.D1.inputs[0][1], BATCH.label)
+    d, g = duel(play, OBJECTIVE, g="G1 C1", d="D1")  # type: ignore[arg-type]
+    assert (d.movers, g.movers) == (("D1",), ("G1", "C1"))
+    abilities = generating(Normal(2), g="G1", d="D1")
+    assert torch.equal(abilities.outputs[0].make(networks, Batch(latent=torch.ones(3, 2)), Clock()), torch.full((3, 2), 2.0))
+    assert abilities.judge is not None
+    assert abilities.judge(networks, torch.ones(1, 2), Batch()).tolist() == [4]
+
+
+def test_several_conditions_are_passed_in_order() -> None:
+    networks, batch = nets(), Batch(**BATCH, box=torch.rand(4, 4))
+    _ = sampling(Normal(2), "box", "label")(networks, batch, Clock()).fake_score
+    for net in (networks.G, networks.D):
+        assert [condition.shape for condition in net.inputs[0][1:]] == [(4, 4), (4,)]
 
 
 def test_a_condition_that_the_batch_does_not_hold_is_an_error() -> None:

@@ -17,7 +17,6 @@ from leafwing.parts import priors
 from leafwing.recipes import Card, Option
 
 NAMES = recipes.names()
-EXPECTED = {"gan", "cgan", "dcgan", "dcgan_selu", "wgan", "wgan_gp", "lsgan", "r3gan"}
 
 GOOD = '''"""Mine. Ant & Bee 2031, A Title: with a colon, arXiv:3101.00001
 
@@ -64,7 +63,7 @@ def write(folder: Path, text: str, name: str = "mine.py") -> str:
 
 
 def test_all_recipes_are_found_and_helpers_are_not() -> None:
-    assert set(NAMES) >= EXPECTED
+    assert recipes.DEFAULT in NAMES
     assert not any(name.startswith("_") for name in NAMES)
     assert sorted(NAMES) == NAMES
 
@@ -247,11 +246,10 @@ def test_an_option_has_the_same_bounds_in_every_recipe(name: str, refused: float
                     option.check(card.name, refused)
 
 
-def test_every_number_of_every_recipe_has_bounds_except_targets() -> None:
-    free = {"a", "b", "c"}  # targets of least squares
-    for card in recipes.catalogue():
-        numbers = {option.name for option in card.options if option.type in (int, float)}
-        assert numbers - set(recipes.BOUNDS) <= free
+def test_every_name_with_bounds_is_an_option_and_others_have_none() -> None:
+    names = {option.name for card in recipes.catalogue() for option in card.options}
+    assert names >= recipes.BOUNDS.keys() | recipes.BELOW_ONE
+    assert Option("anything_else", float, 0.0, "").check("mine", -7) == -7
 
 
 def test_the_targets_of_least_squares_are_numbers_not_booleans() -> None:
@@ -423,7 +421,7 @@ def test_the_choices_of_a_prior_are_those_that_exist(name: str) -> None:
 
 def test_a_size_that_the_networks_cannot_have_names_the_recipe_and_the_option() -> None:
     with pytest.raises(LeafwingError, match=r"^recipe wgan_gp: --size 17x17: .*Nearest: --size 16x16$"):
-        recipes.build("wgan_gp", recipes.find("wgan_gp"), DataSpec(17, 17), {})
+        recipes.build("wgan_gp", recipes.find("wgan_gp"), DataSpec.images(17, 17), {})
 
 
 def test_the_digest_ignores_only_line_ends(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+import leafwing
 from leafwing import recipes
 from leafwing.engine import Engine, choose
 from leafwing.game import Clock, DataSpec, Game, Nets, Round
@@ -60,6 +64,78 @@ def test_stopped_in_any_phase_and_resumed_the_weights_are_bit_identical(
     assert same(tensors(second.game), tensors(uninterrupted.game))
 
 
+def test_an_extended_run_does_not_return_to_an_earlier_stage(tmp_path: Path) -> None:
+    """Also if it is extended twice, and when it is loaded."""
+    small: dict[str, Any] = {
+        "latent": 2,
+        "width": 4,
+        "batch": 8,
+        "n_critic": 1,
+        "stages": 2,
+        "threads": 1,
+        "precision": "fp32",
+    }
+    out, stage = tmp_path / "run", re.compile(r"D/(adversarial|ranking)")
+    run = leafwing.train("ring", "gogan", images=64, out=out, log_every=8, health="off", **small)
+    stages = ["D/ranking_2" in record["costs"] for record in run.records() if any(map(stage.match, record["costs"]))]
+    assert stages == [False] * 4 + [True] * 4
+    assert run.history.planned == 0
+    run = leafwing.resume(out, images="+64")
+    assert run.history.planned == 64
+    assert (run.clock(64).planned_progress, run.clock(64).progress) == (1, 0.5)
+    run = leafwing.resume(out, images="+32")
+    assert (run.history.planned, run.settings.schedule.images) == (64, 160)
+    assert all("D/ranking_2" in record["costs"] for record in run.records()[4:])
+    assert [record["images"] for record in run.records()] == list(range(8, 161, 8))
+    assert leafwing.Model.load(run).clock.planned_progress == 1
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["history"]["planned"] == 64
+
+
+STREAMS = '''"""A game that asks for the labels of other images."""
+
+from leafwing import networks
+from leafwing.game import Adam, DataSpec, Game, Player, Round, Term, Turn
+from leafwing.parts import priors
+from leafwing.parts.plays import generating
+
+
+def mismatched(data: DataSpec, *, batch: int = 8) -> Game:
+    """Logs how many labels are those of the image.
+
+    Args:
+        batch: batch size.
+    """
+    z = priors.Normal(2)
+
+    def play(nets, batch, clock):
+        share = (batch.label == batch.wrong_label).float().mean()
+        return Round(nets, batch.image, nets.G(z(batch.n)), nets.D, share=share)
+
+    turns = [
+        Turn("D", play, [Term("score", lambda r: r.fake_score.mean() - r.real_score.mean()), Term("share", lambda r: r.share)]),
+        Turn("G", play, [Term("score", lambda r: -r.fake_score.mean())]),
+    ]
+    players = {
+        "G": Player(networks.generator(data, 2, 4, max_width=8), Adam(1e-3)),
+        "D": Player(networks.critic(data, 4, norm="none", max_width=8), Adam(1e-3)),
+    }
+    return Game(players, turns, generating(z), batch, streams=("wrong",))
+'''
+
+
+def test_a_game_gets_the_further_streams_that_it_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "mismatched.py").write_text(STREAMS, encoding="utf-8")
+    recipe = str(tmp_path / "mismatched.py")
+    more: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "health": "off"}
+    whole = leafwing.train("digits", recipe, images=256, log_every=8, save_every=128, out=tmp_path / "whole", **more)
+    shares = [record["costs"]["D/share"] for record in whole.records()]
+    assert 0.02 < sum(shares) / len(shares) < 0.3, "one in ten by chance"
+    leafwing.train("digits", recipe, images=128, log_every=8, save_every=128, out=tmp_path / "part", **more)
+    resumed = leafwing.resume(tmp_path / "part", images=256, trust=True)
+    assert [record["costs"] for record in resumed.records()] == [record["costs"] for record in whole.records()]
+    assert leafwing.Model.load(resumed, trust=True).sample(2).shape == (2, 1, 16, 16)
+
+
 # --- GoGAN -------------------------------------------------------------------------------------------------------------------
 
 
@@ -98,11 +174,9 @@ def test_a_single_stage_has_no_ranking_loss() -> None:
 def test_a_player_that_is_too_far_ahead_rests(real: float, fake: float, d_moves: bool, g_moves: bool) -> None:
     gated, free = build("vaegan", gate=0.35), build("vaegan")
     batch = batches(PICTURES)(0, 6)
-    image = batch.image / 127.5 - 1
 
     def losses(game: Game) -> list[list[float]]:
         torch.manual_seed(2)
-        batch["image"] = image
         r = game.turns[0].play(game.nets, batch, Clock())
         r.__dict__.update(real_score=torch.full((6,), real), fake_score=torch.full((6,), fake))
         return [[term.loss(r).item() for term in turn.losses] for turn in game.turns]
@@ -130,7 +204,6 @@ def test_a_resting_player_stands_still() -> None:
 def test_the_discrete_form_samples_from_g_and_weighs_by_the_critic() -> None:
     game = build("bgan", discrete=True, draws=500)
     nets, batch = game.nets, batches(PICTURES)(0, 3)
-    batch["image"] = batch.image / 127.5 - 1
     mean = torch.full((3, *PICTURES.shape), 0.2)
     stub = Nets(G=lambda z: mean, D=lambda x: x.flatten(1).mean(1) * 10)
     play, generator = game.turns[1].play, game.turns[1].losses[0].loss

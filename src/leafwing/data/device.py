@@ -36,8 +36,15 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> BatchSource:
-    """The stream of a seed on a device; see `Dataset.batches`."""
-    device = torch.device(device)
+    """The stream of a seed on a device, in the format of networks; see `Dataset.batches`."""
+    stored = stored_batches(data, seed, torch.device(device), resident, rank, world_size)
+    return lambda images, n: data.to_network(stored(images, n))
+
+
+def stored_batches(
+    data: Dataset, seed: int, device: torch.device, resident: bool | None = None, rank: int = 0, world_size: int = 1
+) -> BatchSource:
+    """The same in the format in which data sets store samples, which needs a quarter of the memory and transfers."""
     if not 0 <= rank < world_size:
         raise ValueError(f"rank={rank}, world_size={world_size}: the rank must be from 0 to world_size - 1")
     if seed < 0:
@@ -54,8 +61,7 @@ def batches(
         return read(images + first, end - first)
 
     stream = read_share if world_size > 1 else read
-    stored = stream if resident or device.type == "cpu" else BatchPrefetcher(stream, device)
-    return lambda images, n: data.to_network(stored(images, n))
+    return stream if resident or device.type == "cpu" else BatchPrefetcher(stream, device)
 
 
 def free_memory(device: torch.device) -> int:

@@ -1,6 +1,6 @@
 """How a turn is executed, and where: device, precision, memory layout, threads. Names no GAN family.
 
-The engine decides from measurements and from `Term.input_gradient`, never from the method. `loop` decides when to move, log or save.
+The engine decides from measurements and from `Term.second_order`, never from the method. `loop` decides when to move, log or save.
 """
 
 from leafwing.engine.setup import (

@@ -174,7 +174,8 @@ def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
 
 def trace_live_bytes(engine: Engine, example: Batch) -> list[int]:
     """Takes every unit of turns once; returns the live bytes after each operation."""
-    previous, batch = engine.prepare(example), engine.prepare(example)  # the loop frees the last batch after the first turn
+    # The loop frees the last batch after the first turn. Copies, because a batch that is on the device is not copied again.
+    previous, batch = (engine.prepare(Batch({name: value.clone() for name, value in example.items()})) for _ in range(2))
     units = [engine.game.unit(index) for index, turn in enumerate(engine.game.turns) if not turn.same_round]
     with LiveBytes([*persistent_tensors(engine), *previous.values(), *batch.values()]) as live:
         for unit in units:

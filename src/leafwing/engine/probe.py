@@ -140,7 +140,7 @@ class Probe:
 
 def downsample(samples: Tensor) -> Tensor:
     """Images (n, channels, [frames,] height, width) at 8x8 pixels, points unchanged: float32 (n, dimensions)."""
-    samples = samples.float().flatten(1, -3) if samples.dim() > 2 else samples.float()
+    samples = samples.float().flatten(1, -3) if samples.dim() > 3 else samples.float()
     return (adaptive_avg_pool2d(samples, COMPARISON_SIZE) if samples.dim() == 4 else samples).flatten(1)
 
 

@@ -19,6 +19,7 @@ from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
 from leafwing.errors import Diverged
 from leafwing.game import Batch, Clock, Game, Nets, Round, Turn
+from leafwing.pixels import set_layout
 
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
 
@@ -493,13 +494,6 @@ def differentiates_twice(turn: Turn) -> bool:
 def with_gradient(samples: Tensor | None) -> Tensor | None:
     """Samples that carry gradients, as those of a mover already do; None for a round without samples."""
     return samples if samples is None or samples.requires_grad else samples.detach().requires_grad_()
-
-
-def set_layout(module: nn.Module, layout: torch.memory_format) -> None:
-    """Lays out all 4-D weights and buffers in place. `Module.to(memory_format=)` refuses modules with 3-D convolutions."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.dim() == 4:
-            tensor.data = tensor.data.to(memory_format=layout)
 
 
 def is_out_of_memory(error: Exception) -> bool:
