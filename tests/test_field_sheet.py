@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from leafwing import field_sheet
+from leafwing import pictures
 from leafwing.field_sheet import (
     CELL,
     GAP,
@@ -16,13 +16,17 @@ from leafwing.field_sheet import (
     MAX_HEIGHT,
     MAX_SAMPLES,
     MAX_WIDTH,
-    colour,
     sheet,
     side_by_side,
 )
 from leafwing.fields import Attributes, Box, Caption, Clip, Field, Image, Keypoints, Label, Mask, Segmentation, Vector
 
 GREY = 100
+
+
+def colour(index: int) -> tuple[int, ...]:
+    """The colour of a class."""
+    return tuple(pictures.PALETTE[index].tolist())
 
 
 def images(n: int = 1, side: int = 16, channels: int = 3) -> np.ndarray:
@@ -167,4 +171,4 @@ def test_drawings_are_placed_side_by_side_with_titles() -> None:
 
 
 def test_colours_of_classes_differ() -> None:
-    assert len({field_sheet.colour(index) for index in range(24)}) == 24
+    assert len({colour(index) for index in range(256)}) == 256

@@ -310,7 +310,7 @@ def test_a_translator_shows_input_output_and_reality_of_each_row() -> None:
     output = Output("image", lambda nets, inputs, clock: -inputs.input.repeat(1, 3, 2, 2), ("input",))
     rows = Batch(input=shade(-1, 0.5, channels=1, side=16), image=shade(0.2, -0.6))
     sheet = pictures.progress_sheet(model_of(PAIRED, output), rows)
-    assert sheet.titles == ["input", "made", "real"]
+    assert sheet.titles == ["input", "generated", "real"]
     image = sheet.image()
     bottom = image.height - 2
     widths = [max(64, pictures.text_image(title, None).width) for title in sheet.titles]
@@ -335,7 +335,7 @@ def test_a_two_way_translator_shows_both_directions_there_and_back() -> None:
     to_input = Output("input", lambda nets, inputs, clock: inputs.image - 0.25, ("image",))
     rows = Batch(input=shade(-1.0), image=shade(0.5))
     sheet = pictures.progress_sheet(model_of(spec, to_image, to_input), rows)
-    assert sheet.titles == ["input", "made image", "and back", "image", "made input", "and back"]
+    assert sheet.titles == ["input", "generated image", "and back", "image", "generated input", "and back"]
     (row,) = sheet.rows
     assert [int(cell.stored[0, 0, 0]) for cell in row] == pytest.approx([0, 64, 32, 191, 159, 223], abs=1)
 
@@ -357,7 +357,7 @@ def test_captions_are_below_the_samples_and_boxes_around_them() -> None:
         box=torch.tensor([[0.25, 0.25, 0.5, 0.5], [0, 0, 1, 1]]),
     )
     sheet = pictures.progress_sheet(model_of(DESCRIBED, described("caption", "box")), rows)
-    assert sheet.titles == ["real", "made"]
+    assert sheet.titles == ["real", "generated"]
     assert sheet.captions == ["a red star", "blue star"]
     assert [len(row) for row in sheet.rows] == [7, 7]
     stored = np.stack([[cell.stored for cell in row[1:]] for row in sheet.rows])
@@ -378,7 +378,7 @@ def test_captions_are_below_the_samples_and_boxes_around_them() -> None:
 def test_without_rows_conditions_are_those_of_the_examples() -> None:
     examples = Examples({"caption": np.array([[1, 2, 4, 0]]), "box": np.array([[0, 0, 0.5, 0.5]], np.float32)})
     sheet = pictures.progress_sheet(model_of(DESCRIBED, described("caption", "box"), examples=examples))
-    assert sheet.titles == ["made"]
+    assert sheet.titles == ["generated"]
     assert {*sheet.captions} == {"a red star"}
 
 

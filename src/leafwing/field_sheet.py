@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,15 +63,6 @@ def side_by_side(drawings: Sequence[Drawing]) -> Pillow.Image:
     return canvas
 
 
-def colour(index: int) -> tuple[int, int, int]:
-    """The colour of a class or a key point; dark grey for class 0, which is usually the background."""
-    if index == 0:
-        return (60, 60, 60)
-    hue, value = index * 0.618 % 1, 1 - 0.25 * (index // 8 % 3)
-    red, green, blue = (round(255 * level) for level in colorsys.hsv_to_rgb(hue, 0.75, value))
-    return (red, green, blue)
-
-
 # --- one sample ---------------------------------------------------------------------------------------------------------------
 
 
@@ -129,9 +119,7 @@ def _draw(sample: Sample, name: str) -> Pillow.Image:
     if isinstance(field, Image):
         return sample.image if name == "image" else _fit(Pillow.fromarray(_rgb(stored)), size)
     classes = stored[:, :, 0] if isinstance(field, Mask) else stored
-    count = len(field.names) if isinstance(field, Segmentation) else 2
-    palette = np.array([colour(index) for index in range(max(count, int(classes.max()) + 1))], np.uint8)
-    colours = Pillow.fromarray(palette[classes]).resize(size, Pillow.Resampling.NEAREST)
+    colours = Pillow.fromarray(pictures.PALETTE[classes]).resize(size, Pillow.Resampling.NEAREST)
     opacity, image = np.full(classes.shape, round(255 * _OPACITY), np.uint8), sample.image
     if isinstance(field, Mask):
         opacity *= classes > 0
@@ -143,19 +131,8 @@ def _draw(sample: Sample, name: str) -> Pillow.Image:
 def _mark(sample: Sample, names: Sequence[str]) -> Pillow.Image:
     """The image with its boxes outlined and its visible key points as dots."""
     canvas = sample.image.copy()
-    draw, (width, height) = ImageDraw.Draw(canvas), canvas.size
     for name in names:
-        values = sample.values[name].astype(float)
-        if isinstance(sample.fields[name], Box):
-            left, top, across, down = values * [width, height, width, height]
-            corners = (left, top, max(left, left + across - 1), max(top, top + down - 1))
-            draw.rectangle(corners, outline="black", width=3)
-            draw.rectangle(corners, outline="#ffdd00", width=2)
-            continue
-        for index, (x, y, visible) in enumerate(values, 1):
-            if visible:
-                centre = (x * width, y * height)
-                draw.circle(centre, 3, fill=colour(index), outline="white")
+        pictures.mark(canvas, sample.fields[name], sample.values[name])
     return canvas
 
 
@@ -188,12 +165,12 @@ def _text(field: Field, stored: Any) -> str:
 
 def _legend(fields: Mapping[str, Field], width: int) -> Pillow.Image:
     """The names of classes and key points with their colours."""
-    entries: list[tuple[tuple[int, int, int] | None, str]] = []
+    entries: list[tuple[tuple[int, ...] | None, str]] = []
     for name, field in fields.items():
         if isinstance(field, Segmentation | Keypoints):
             start = 1 if isinstance(field, Keypoints) else 0
             entries.append((None, f"{name}:"))
-            entries += [(colour(index), item) for index, item in enumerate(field.names, start)]
+            entries += [(tuple(pictures.PALETTE[index].tolist()), item) for index, item in enumerate(field.names, start)]
     places, left, top = [], 0, 0
     for mark, text in entries:
         across = _text_width(text) + (16 if mark else 0)

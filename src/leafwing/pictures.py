@@ -81,6 +81,28 @@ def draw(kind: Field, stored: np.ndarray, frame: int | None = None) -> Pixels:
     return np.concatenate([pixels[:, i] for i in range(kind.frames)], axis=2)
 
 
+def mark(image: Image.Image, kind: Field, values: np.ndarray, size: tuple[int, int] | None = None) -> None:
+    """Outlines a box, or draws visible key points as dots in the colours of `PALETTE`.
+
+    Args:
+        image: an RGB image, changed in place.
+        kind: the field, a box or key points.
+        values: the sample.
+        size: width and height of the part, at the left, that coordinates refer to; None: the whole image.
+    """
+    pen, (width, height) = ImageDraw.Draw(image), size or image.size
+    values = values.astype(float)
+    if isinstance(kind, fields.Box):
+        left, top, across, down = values * [width, height, width, height]
+        corners = (left, top, max(left, left + across - 1), max(top, top + down - 1))
+        pen.rectangle(corners, outline="black", width=3)
+        pen.rectangle(corners, outline="#ffdd00", width=2)
+        return
+    for index, (x, y, is_visible) in enumerate(values, 1):
+        if is_visible:
+            pen.circle((x * width, y * height), 3, fill=tuple(PALETTE[index].tolist()), outline="white")
+
+
 def png(image: Image.Image) -> bytes:
     """An image encoded as PNG."""
     buffer = io.BytesIO()
@@ -196,21 +218,9 @@ class Cell:
         factor = max(1, round(side / pixels.shape[0]))
         image = to_image(pixels.repeat(factor, axis=0).repeat(factor, axis=1)).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        pen, height = ImageDraw.Draw(image), image.height
         width = image.width // (self.kind.frames if isinstance(self.kind, fields.Clip) and frame is None else 1)
         for kind, values in self.marks:
-            if isinstance(kind, fields.Box):
-                left, top, across, down = values.tolist()
-                right, bottom = (left + across) * width - 1, (top + down) * height - 1
-                pen.rectangle(
-                    [left * width, top * height, max(right, left * width), max(bottom, top * height)], outline="red"
-                )
-            else:
-                for x, y, is_visible in values.tolist():
-                    if is_visible:
-                        pen.ellipse(
-                            [x * width - 2, y * height - 2, x * width + 2, y * height + 2], outline="red", fill="yellow"
-                        )
+            mark(image, kind, values.numpy(), (width, image.height))
         return image
 
 
@@ -340,7 +350,7 @@ def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed:
     samples = _in_rows(
         _cells(kind, torch.cat([*model.stream(latents, seed=seed, **repeated)]), _marks(model.spec, repeated)), columns
     )
-    titles, captions = ["made"], _captions(model.spec, inputs)
+    titles, captions = ["generated"], _captions(model.spec, inputs)
     if rows is not None and output.field in rows:
         real = _cells(kind, rows[output.field], _marks(model.spec, inputs))
         return Sheet([[cell, *row] for cell, row in zip(real, samples, strict=True)], ["real", *titles], captions)
@@ -362,12 +372,12 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
     )
     columns = [(condition, spec.fields[condition], rows[condition]) for condition in (name, *further)]
     generated = translate(output, rows[name])
-    columns.append(("made" if back is None else f"made {output.field}", kind, generated))
+    columns.append(("generated" if back is None else f"generated {output.field}", kind, generated))
     if back is not None and output.field in rows:
         other = spec.fields[name]
         reverse = translate(back, rows[output.field])
         columns += [("and back", other, translate(back, generated)), (output.field, kind, rows[output.field])]
-        columns += [(f"made {name}", other, reverse), ("and back", kind, translate(output, reverse))]
+        columns += [(f"generated {name}", other, reverse), ("and back", kind, translate(output, reverse))]
     elif output.field in rows:
         columns.append(("real", kind, rows[output.field]))
     inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
