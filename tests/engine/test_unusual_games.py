@@ -432,7 +432,7 @@ def test_the_engine_takes_fields_of_any_kind_as_they_are() -> None:
         (SGD(0.1), torch.optim.SGD, {}),
         (SGD(0.1, lambda clock: clock.progress), torch.optim.SGD, {"momentum": 0.5}),
     ],
-    ids=str,
+    ids=["Adam", "AdamW", "scheduled-Adam", "RMSprop", "scheduled-RMSprop", "SGD", "scheduled-SGD"],
 )
 @pytest.mark.parametrize("fused", [False, True])
 def test_optimisers_build_themselves(optimiser: Optimiser, kind: type, scheduled: dict[str, Any], fused: bool) -> None:
