@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,7 @@ class NumberedDraws(SharedDraws):
     """
 
     BLOCK = 64
-    """Samples whose numbers are drawn at once; it also bounds the number of draws with different seeds."""
+    """Samples whose numbers are drawn at once."""
 
     def __init__(self, seed: int, n: int) -> None:
         number = seed & (1 << 24) - 1
@@ -100,7 +101,9 @@ class NumberedDraws(SharedDraws):
         start = self.rows.start // self.BLOCK * self.BLOCK
         blocks = []
         for number in range(start, self.rows.stop, self.BLOCK):
-            torch.manual_seed(self.seed + number + self._next % self.BLOCK & (1 << 63) - 1)
+            # A hash, so that the noise is independent of the latents, whose seeds have the same parts.
+            key = f"noise {self.seed} {number} {self._next}".encode()
+            torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big"))
             blocks.append(draw((self.BLOCK, *size[1:])))
         self._next += 1
         return torch.cat(blocks)[self.rows.start - start :][: self.total]
