@@ -30,6 +30,7 @@ from torch.utils.flop_counter import flop_registry
 from leafwing import recipes
 from leafwing.engine import Engine, Setup, choose, peak_memory, synchronise
 from leafwing.engine.turns import WARM_UPS, differentiates_twice
+from leafwing.errors import LeafwingError
 from leafwing.game import Batch, Clock, DataSpec
 from leafwing.loop import Training
 from leafwing.machine import versions
@@ -65,6 +66,15 @@ class Side:
 def pictures(size: int, channels: int) -> DataSpec:
     """Images of ten classes, like those of `digits`."""
     return DataSpec.images(size, size, channels, labels=CLASSES)
+
+
+def trains_on(recipe: str, spec: DataSpec) -> bool:
+    """Whether a recipe trains on labelled images; translators need further fields."""
+    try:
+        recipes.build(recipe, recipes.find(recipe), spec, recipes.describe(recipe).resolve({}))
+    except LeafwingError:
+        return False
+    return True
 
 
 def batches(spec: DataSpec) -> Callable[[int, int], Batch]:
@@ -269,7 +279,7 @@ def main() -> None:
     spec = pictures(args.size, args.channels)
     common = {"width": args.width, "batch": args.batch}
     plain = Side("dcgan", common)
-    cases = {name: (Side(name, common), plain) for name in recipes.names()}
+    cases = {name: (Side(name, common), plain) for name in recipes.names() if trains_on(name, spec)}
     cases["switch: ema"] = Side("dcgan", {**common, "ema": 10_000}), plain
     cases["switch: r1 and r2"] = Side("r3gan", common), Side("r3gan", common, penalties=False)
     cases["switch: gradient penalty"] = (
