@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.feeding import split_data
 from leafwing.commands.plan import build_training, resolve_training
 from leafwing.progress import Reporter
 from leafwing.runs import refuse_existing
@@ -33,8 +32,7 @@ def forecast(
     plan = resolve_training(source, recipe, chosen, hyperparameters, progress or Reporter(), replay)
     training = build_training(plan, images=10**12)
     batch, schedule = training.game.batch, plan.settings.schedule
-    example = split_data(plan.data_config, plan.data)[0].batch(schedule.seed, 0, 4)
-    memory = estimate_footprint(training.engine, example, batch)
+    memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
     images, seconds = training.clock.images, training.seconds
     list(training.ticks(10**12, seconds=seconds + 3.0))
