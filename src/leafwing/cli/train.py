@@ -135,21 +135,16 @@ def _train(source: str | None, options: dict[str, Any]) -> int:
 
 def describe_plan(plan: dict[str, Any]) -> str:
     """The resolved plan of --dry-run as text."""
-    data, schedule, machine, spec = plan["data"], plan["schedule"], plan["machine"], plan["data"]["spec"]
-    shape = (
-        "points"
-        if not spec["height"]
-        else f"{spec['height']}x{spec['width']}, {spec['channels']} channel{'s' * (spec['channels'] > 1)}"
-    )
-    labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
-    labels += f", {len(spec['attributes'])} attributes" if spec["attributes"] else ""
+    data, schedule, machine = plan["data"], plan["schedule"], plan["machine"]
+    fields = "; ".join(f"{name}: {kind}" for name, kind in plan["fields"].items())
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
     until = f"{schedule['images']:,} images ({plan['epochs']:g} epochs)"
     until += f" or {show_duration(schedule['time'])}" if schedule["time"] else ""
     lines = [
         f"recipe      {plan['recipe']}",
-        f"data        {data['source']}: {data['samples']:,} samples, {shape}{labels}; {data['rejected']} rejected"
+        f"data        {data['source']}: {data['samples']:,} samples; {data['rejected']} rejected"
         + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
+        f"fields      {fields}",
         f"parameters  {network}",
         f"train       {until}, batches of {plan['batch']}, seed {schedule['seed']}",
         *(show_choice(name, machine[name], reason) for name, reason in plan["why"].items()),

@@ -42,6 +42,7 @@ def forecast(
     return {
         **plan.config,
         "why": dict(plan.reasons),
+        "fields": plan.data_config.spec.describe(),
         "batch": batch,
         "parameters": parameters,
         "memory": memory.total,
