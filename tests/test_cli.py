@@ -453,7 +453,7 @@ def test_conditioning_on_attributes_needs_attributes(
 
 def test_dry_run_and_evaluate_support_attributes(faces: Path, attributed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", str(faces), "--recipe", "cgan", "--images", "64", "--dry-run", *TINY]) == 0
-    assert "4 attributes" in capsys.readouterr().out
+    assert "attributes (smiling, colour)" in capsys.readouterr().out
     assert cli.run(["evaluate", str(attributed), "--metrics", "swd", "-n", "32", "--json"]) == 0
     rows = document(capsys)["rows"]
     assert rows[0]["protocol"]["labels"] == "as the real ones"
