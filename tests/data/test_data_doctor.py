@@ -114,6 +114,14 @@ def test_many_pictures_are_fast() -> None:
     assert sum(len(group) for group in duplicates.near(similar)) == 2_000
 
 
+def test_advice_on_inputs(tmp_path: Path) -> None:
+    source, other = (write(tmp_path / name, ["a.png", "b.png"], height=32, width=32) for name in ("source", "other"))
+    for input in ("edges", str(other)):
+        advice = " ".join(doctor(source, size=16, input=input).advice)
+        assert "recipe pix2pix learns one from the other" in advice
+        assert "start with recipe" not in advice
+
+
 def test_advice_on_labels(tmp_path: Path) -> None:
     def classes(name: str, **counts: int) -> str:
         folder = tmp_path / name

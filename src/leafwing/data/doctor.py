@@ -152,16 +152,20 @@ def doctor(
     except NoInputError:
         if input is None or not is_source(input):
             raise
-    report = _files_report(source, path, options, None, progress)
-    report.options["input"] = os.path.abspath(find(input))
+    report = _files_report(source, path, options, None, progress, unpaired=os.path.abspath(find(input)))
     report.notes.append(f"input: {input}, a second source, unpaired; `leafwing doctor {input}` examines it")
     return report
 
 
 def _files_report(
-    source: str | Path, path: Path, options: Options, input: str | None, progress: DecodeProgress | None
+    source: str | Path,
+    path: Path,
+    options: Options,
+    input: str | None,
+    progress: DecodeProgress | None,
+    unpaired: str | None = None,
 ) -> SourceReport:
-    """The report on a folder or a file."""
+    """The report on a folder or a file; `unpaired` is the path of a second source of inputs, if there is one."""
     files, rejects = sources.list_files(path)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
@@ -183,7 +187,7 @@ def _files_report(
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
     report.notes = list(opened.notes)
-    report.options = target.as_dict() | ({"input": input} if input else {})
+    report.options = target.as_dict() | ({"input": input or unpaired} if input or unpaired else {})
     headers = [info.header for info in accepted if info.header]
     if headers:
         sides = np.array([(header.height, header.width) for header in headers])
@@ -280,7 +284,12 @@ def _advise(report: SourceReport) -> None:
     say, n = report.advice.append, report.accepted
     distinct = n - sum(len(group) - 1 for group in report.exact_duplicates + report.near_duplicates)
     small = min(report.sizes["median"])
-    if report.classes and len(report.classes) > 1:
+    if "input" in report.fields or "input" in report.options:
+        say(
+            "Images with inputs: recipe pix2pix learns one from the other if they belong together and have the same size. For "
+            "unpaired ones and other sizes, see the translators of the guide page Your own GAN."
+        )
+    elif report.classes and len(report.classes) > 1:
         if n / len(report.classes) < 50:
             say(
                 f"Only {n / len(report.classes):.0f} images per class: train without labels (recipe dcgan) or merge classes."

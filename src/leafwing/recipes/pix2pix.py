@@ -56,7 +56,10 @@ def pix2pix(
     data.need("pix2pix", image=Image, input=(Image, Mask, Segmentation))
     inputs, *size = data.fields["input"].shape
     if tuple(size) != data.shape[1:]:
-        raise LeafwingError(f"input and image must have the same size: {data.fields['input']}, {data.fields['image']}")
+        raise LeafwingError(
+            f"input and image must have the same size: {data.fields['input']}, {data.fields['image']}. "
+            "Choose another --input (blur instead of low4), or write a recipe: docs/guide/your-own-gan.md"
+        )
     patch = patch or (70 if min(data.height, data.width) >= 128 else 16)
     halved = Objective(critic=lambda r: 0.5 * non_saturating.critic(r), generator=non_saturating.generator)
 
