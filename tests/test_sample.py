@@ -87,6 +87,18 @@ def test_the_command_sets_conditions(described: Path, tmp_path: Path) -> None:
         assert file["labels"].tolist() == [0] * 3
 
 
+def test_the_command_says_which_words_are_ignored_and_what_follows_real_samples(
+    described: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sample", str(described), "--trust", "-n", "2"]
+    assert cli.run([*words, "--set", "caption=a purple star", "--out", str(tmp_path / "a.png")]) == 0
+    message = " ".join(capsys.readouterr().err.split())
+    assert "caption: purple ignored: not a word of the training captions, or beyond 4 words" in message
+    assert "Each sample has the box of a real one" in message
+    assert cli.run([*words, "--set", "caption=a red star", "--npz", "--out", str(tmp_path / "a.npz")]) == 0
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -97,6 +97,24 @@ def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -
     return conditions
 
 
+def ignored_words(spec: DataSpec, settings: Mapping[str, Any]) -> list[str]:
+    """One sentence for each caption, given as a text, of which some words are ignored."""
+    kinds = {
+        name: kind for name, kind in spec.fields.items() if isinstance(kind, Caption) and isinstance(settings.get(name), str)
+    }
+    return [
+        f"{name}: {', '.join(words)} ignored: not a word of the training captions, or beyond {kind.length} words"
+        for name, kind in kinds.items()
+        if (words := kind.ignored(settings[name]))
+    ]
+
+
+def open_fields(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -> list[str]:
+    """The conditions, other than images, labels and attributes, that are not set."""
+    kinds = {name: spec.fields[name] for name in output.conditions if settings.get(name) is None}
+    return [name for name, kind in kinds.items() if not (kind.has_pixels or isinstance(kind, Label | Attributes))]
+
+
 def resolve(
     output: Output,
     spec: DataSpec,
@@ -190,7 +208,8 @@ def _tensor(name: str, kind: Field, value: Tensor, n: int) -> Tensor:
     if value.shape == kind.shape and value.dim():
         value = value.expand(n, *kind.shape)
     if tuple(value.shape) != (n, *kind.shape):
-        raise LeafwingError(f"{name} of shape {tuple(value.shape)}: {n} samples need shape {(n, *kind.shape)} ({kind})")
+        need = "sample needs" if n == 1 else "samples need"
+        raise LeafwingError(f"{name} of shape {tuple(value.shape)}: {n} {need} shape {(n, *kind.shape)} ({kind})")
     if isinstance(kind, Label):
         if n and not 0 <= int(value.min()) <= int(value.max()) < len(kind.names):
             kind.index(int(value.max() if int(value.max()) >= len(kind.names) else value.min()))  # raises

@@ -412,6 +412,12 @@ class Caption(Field):
         numbers = {word: number for number, word in enumerate(self.words, 1)}
         return [numbers[word] for word in split_words(text) if word in numbers][: self.length]
 
+    def ignored(self, text: str) -> list[str]:
+        """The words of a text that `encode` leaves out: unknown ones, and those beyond `length`."""
+        known = {*self.words}
+        split = split_words(text)
+        return [word for word in split if word not in known] + [word for word in split if word in known][self.length :]
+
     def decode(self, numbers: Sequence[int]) -> str:
         """The words with these numbers."""
         return " ".join(self.words[number - 1] for number in numbers if number > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,6 +65,8 @@ def finish(run: Any, json: bool) -> int:
     if "attributes" in run.config["conditions"]:
         first = run.spec.attributes[0]
         options += f" --set '{first if '=' in first else first + '=1'}'"
+    if "caption" in run.config["conditions"] and (examples := run.config["data"].get("examples", {}).get("caption")):
+        options += f" --set {shlex.quote(f'caption={examples[0]}')}"
     cut_short = run.stop_reason == "time_limit" and images < total
     print("try next:" if cut_short else f"try next:\n{resume}")
     translates = any(

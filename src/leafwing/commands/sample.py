@@ -102,6 +102,7 @@ def sample(
     field = model.kind(model.find_output(output))
     check_kind(kind, field)
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep)
+    say_notes(model, kind, output, conditions, progress)
     keep_freed_memory()
     target = Path(out) if out else opened.samples / file_name(model, n, seed, kind, label, output, sweep, conditions)
     with join_processes("Sample again") as processes:
@@ -131,6 +132,21 @@ def sample(
             columns = columns or (1 if isinstance(field, Clip) else None)
             files.write(target, pictures.png(pictures.tile(pictures.upscale(pictures.draw(field, array)), columns)))
     return target
+
+
+def say_notes(
+    model: Model, kind: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter | None
+) -> None:
+    """Says which words of a caption are ignored, and where the captions and boxes of real samples are found."""
+    from leafwing.conditions import ignored_words, open_fields, parse_settings
+
+    chosen = model.find_output(output)
+    settings = conditions if isinstance(conditions, Mapping) else parse_settings(conditions, chosen, model.spec)
+    reporter = progress or Reporter()
+    for note in ignored_words(model.spec, settings):
+        reporter.say(note)
+    if kind != "npz" and (names := open_fields(chosen, model.spec, settings)):
+        reporter.say(f"Each sample has the {' and '.join(names)} of a real one, unless it is set; --npz stores it too.")
 
 
 def check_kind(kind: str, field: Field) -> None:
