@@ -263,7 +263,7 @@ class Sheet:
         ]
         width = sum(widths) + gap * (len(widths) + 1)
         captions = [text_image(text, width - 2 * gap) if text else None for text in self.captions] or [None] * len(images)
-        below = max((caption.height + gap for caption in captions if caption), default=0)
+        below = max((caption.height + 4 * gap for caption in captions if caption), default=0)
         above = max((title.height + gap for title in titles if title), default=0)
         heights = [max(image.height for image in row) for row in images]
         sheet = Image.new("RGB", (width, above + sum(heights) + (gap + below) * len(images) + gap))
