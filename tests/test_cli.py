@@ -456,7 +456,7 @@ def test_dry_run_and_evaluate_support_attributes(faces: Path, attributed: Path, 
     assert "attributes (smiling, colour)" in capsys.readouterr().out
     assert cli.run(["evaluate", str(attributed), "--metrics", "swd", "-n", "32", "--json"]) == 0
     rows = document(capsys)["rows"]
-    assert rows[0]["protocol"]["labels"] == "as the real ones"
+    assert rows[0]["protocol"]["conditions"] == "as the real ones"
 
 
 def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
