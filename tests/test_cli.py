@@ -254,6 +254,12 @@ def test_dry_run_measures_and_writes_no_run(folder: Path, tmp_path: Path, capsys
     assert "images/s, measured" in capsys.readouterr().out
 
 
+def test_dry_run_of_a_translator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", str(folder), "--recipe", "pix2pix", "--input", "grey", "--images", "64", "--dry-run", "--size", "16"]
+    assert cli.run([*words, "--width", "4"]) == 0
+    assert "16x16, 3 channels, 2 classes, with input; 1 rejected" in capsys.readouterr().out
+
+
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["recipes", "--json"]) == 0
     cards = document(capsys)
@@ -456,7 +462,7 @@ def test_dry_run_and_evaluate_support_attributes(faces: Path, attributed: Path, 
     assert "4 attributes" in capsys.readouterr().out
     assert cli.run(["evaluate", str(attributed), "--metrics", "swd", "-n", "32", "--json"]) == 0
     rows = document(capsys)["rows"]
-    assert rows[0]["protocol"]["labels"] == "as the real ones"
+    assert rows[0]["protocol"]["conditions"] == "as the real ones"
 
 
 def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

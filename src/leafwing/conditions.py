@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.fields import Attributes, Caption, Field, Label
+from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
 
 
@@ -191,6 +191,11 @@ def _tensor(name: str, kind: Field, value: Tensor, n: int) -> Tensor:
         value = value.expand(n, *kind.shape)
     if tuple(value.shape) != (n, *kind.shape):
         raise LeafwingError(f"{name} of shape {tuple(value.shape)}: {n} samples need shape {(n, *kind.shape)} ({kind})")
+    if isinstance(kind, Image | Clip) and not value.is_floating_point():
+        raise LeafwingError(
+            f"{name}: give floating-point values in [-1, 1], not {value.dtype}; "
+            f"model.spec.fields[{name!r}].to_network converts stored images"
+        )
     if isinstance(kind, Label):
         if n and not 0 <= int(value.min()) <= int(value.max()) < len(kind.names):
             kind.index(int(value.max() if int(value.max()) >= len(kind.names) else value.min()))  # raises

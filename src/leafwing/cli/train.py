@@ -135,14 +135,16 @@ def _train(source: str | None, options: dict[str, Any]) -> int:
 
 def describe_plan(plan: dict[str, Any]) -> str:
     """The resolved plan of --dry-run as text."""
-    data, schedule, machine, spec = plan["data"], plan["schedule"], plan["machine"], plan["data"]["spec"]
+    data, schedule, machine, fields = plan["data"], plan["schedule"], plan["machine"], dict(plan["data"]["spec"]["fields"])
+    image = fields.pop("image")
     shape = (
-        "points"
-        if not spec["height"]
-        else f"{spec['height']}x{spec['width']}, {spec['channels']} channel{'s' * (spec['channels'] > 1)}"
+        f"{image['height']}x{image['width']}, {image['channels']} channel{'s' * (image['channels'] > 1)}"
+        if "height" in image
+        else "points"
     )
-    labels = f", {len(spec['labels'])} classes" if spec["labels"] else ""
-    labels += f", {len(spec['attributes'])} attributes" if spec["attributes"] else ""
+    labels = f", {len(fields.pop('label')['names'])} classes" if "label" in fields else ""
+    labels += f", {len(fields.pop('attributes')['names'])} attributes" if "attributes" in fields else ""
+    labels += f", with {', '.join(fields)}" if fields else ""
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
     until = f"{schedule['images']:,} images ({plan['epochs']:g} epochs)"
     until += f" or {show_duration(schedule['time'])}" if schedule["time"] else ""
