@@ -8,6 +8,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import leafwing
 from leafwing import cli, fields, files
 from leafwing.data import pictures as data_pictures
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.game import DataSpec
+from leafwing.game import Batch, DataSpec
 from leafwing.model import Model
 from saved_run import IMAGES, save
 
@@ -521,3 +522,22 @@ def test_outputs_that_are_no_samples_of_the_inputs_are_refused(tmp_path: Path, m
     run = save(tmp_path / "run", COLOUR, f'Output("image", lambda nets, inputs, clock: {make}, ("input",))')
     with pytest.raises(LeafwingError, match=message):
         Model.load(run, trust=True).translate(torch.zeros(2, 3, 16, 16))
+
+
+LATER = 'Output("v", lambda nets, inputs, clock: inputs.input.flatten(1)[:, :2], ("input",), kind=fields.Vector(2))'
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (f"{NEGATIVE}, {NEGATIVE}", "the recipe has two outputs image"),
+        (LATER, "main output v is a vector generated from images"),
+        (f"{NEGATIVE}, {LATER}", None),
+    ],
+)
+def test_outputs_are_checked_before_training(tmp_path: Path, outputs: str, message: str | None) -> None:
+    run = save(tmp_path / "run", COLOUR, outputs)
+    model = Model.load(run, trust=True)
+    batch = Batch(image=torch.zeros(2, 3, 16, 16), input=torch.zeros(2, 3, 16, 16))
+    with pytest.raises(LeafwingError, match=message) if message else nullcontext():
+        model.check_outputs(batch)

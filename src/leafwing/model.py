@@ -13,7 +13,7 @@ from torch import Tensor
 from leafwing.conditions import Examples, pixel_conditions, resolve
 from leafwing.engine.share import NumberedDraws
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.fields import Field
+from leafwing.fields import Field, Vector
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.pixels import set_layout
 from leafwing.quantities import check_seed
@@ -468,7 +468,13 @@ class Model:
             LeafwingError: an output that is no tensor or of the wrong shape, or one that is generated from a field that the data
                 do not have.
         """
-        for output in self.game.abilities.outputs or [self.output]:
+        outputs = [self.output, *self.game.abilities.outputs[1:]]
+        names = [output.field for output in outputs]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise LeafwingError(
+                f"the recipe has two outputs {repeated[0]}: declare one, or give the other a name and a kind of its own"
+            )
+        for output in outputs:
             needed = output.conditions if output.kind else (*output.conditions, output.field)
             if missing := [name for name in needed if name not in self.spec.fields]:
                 raise LeafwingError(
@@ -481,6 +487,11 @@ class Model:
                 raise LeafwingError(
                     f"the recipe's output {output.field} has shape {tuple(samples.shape[1:])}, but the field has shape {shape}"
                 )
+        if isinstance(self.kind(self.output), Vector) and pixel_conditions(self.output, self.spec):
+            raise LeafwingError(
+                f"the recipe's main output {self.output.field} is a vector generated from images, which progress sheets cannot show: "
+                "put another output first"
+            )
 
 
 @contextmanager
