@@ -101,3 +101,9 @@ def test_a_storage_error_is_a_user_facing_error() -> None:
     assert issubclass(StorageError, LeafwingError)
     with pytest.raises(StorageError, match=r"cannot write x: .*disk space"), files.storage("x"):
         full()
+
+
+def test_the_longest_name_of_a_file_system(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".json")
+    files.write(path, "{}")
+    assert path.read_text() == "{}"

@@ -259,6 +259,33 @@ def test_a_damaged_setting_is_named(run: Run, section: str, key: str, value: obj
         Run(run.folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fields": {}}, "there is no field image"),
+        ({"unpaired": ["input"]}, "there is no field input"),
+        ({"fields": {"image": {"kind": "image", "height": 16, "width": 16, "channels": -1}}}, "channels of an image is -1"),
+        ({"fields": {"image": {"kind": "image", "height": 2**40, "width": 16, "channels": 3}}}, "height of an image is"),
+        (
+            {"fields": {"image": {"kind": "image", "height": 16, "width": 16, "channels": True}}},
+            "xpected `int`, got `bool` in `channels`",
+        ),
+    ],
+)
+def test_damaged_fields_are_named(run: Run, change: dict[str, object], message: str) -> None:
+    plain = config()
+    plain["data"]["spec"] = {**plain["data"]["spec"], **change}
+    (run.folder / "run.json").write_text(json.dumps(plain))
+    with pytest.raises(LeafwingError, match=rf"run\.json: data\.spec.*{message}"):
+        Run(run.folder)
+
+
+def test_damaged_conditions_are_named(run: Run) -> None:
+    (run.folder / "run.json").write_text(json.dumps(config(conditions=5)))
+    with pytest.raises(LeafwingError, match=r"run\.json: conditions: expected"):
+        Run(run.folder)
+
+
 def test_a_run_from_before_settings_had_sections_loads(run: Run) -> None:
     plain = {key: value for key, value in config().items() if key not in SAVED}
     training = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import leafwing
 from leafwing import cli, fields, files
 from leafwing.data import pictures as data_pictures
 from leafwing.errors import LeafwingError, StorageError
-from leafwing.game import DataSpec
+from leafwing.game import Batch, DataSpec
 from leafwing.model import Model
 from saved_run import IMAGES, save
 
@@ -465,3 +467,77 @@ def test_inputs_that_a_data_set_has_itself_are_not_derived(tmp_path: Path) -> No
     result = leafwing.translate(run, tmp_path / "a.png", trust=True)
     assert read(result.folder / "a.png")[0, 0].tolist() == [55, 155, 205]
     assert result.notes == []
+
+
+def test_odd_names_are_kept_where_that_is_possible(negative: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    plain(16, 16).save(buffer, "PNG")
+    (tmp_path / "in").mkdir()
+    for name in ("x" * 251 + ".png", "two\nlines.png"):
+        (tmp_path / "in" / name).write_bytes(buffer.getvalue())
+    result = leafwing.translate(negative, tmp_path / "in", trust=True)
+    assert sorted(path.name for path in result.folder.iterdir()) == ["two_nlines.png", "x" * 251 + ".png"]
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("y" * 300 + ".png", "a.png", "a.png/b.png"):
+            archive.writestr(name, buffer.getvalue())
+    result = leafwing.translate(negative, tmp_path / "in.zip", trust=True)
+    written = sorted(str(path.relative_to(result.folder)) for path in result.folder.rglob("*.png") if path.is_file())
+    assert written == ["a-2.png", "a.png/b.png", "y" * 236 + ".png"]
+
+
+def test_an_empty_path_is_not_the_current_folder(negative: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["translate", str(negative), "", "--trust"]) == 2
+    assert "'': no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused(negative: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(LeafwingError, match="not a regular file"):
+        leafwing.translate(negative, tmp_path / "pipe.png", trust=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), r"input: give floating-point values in \[-1, 1\], not torch.uint8"),
+        (torch.zeros(3, 16, 16), r"input: give a tensor of shape \(n, 3, 16, 16\), not a Tensor of 3 dimensions"),
+        (None, "not a NoneType"),
+        ("a.png", "not a str"),
+    ],
+)
+def test_what_is_no_tensor_of_images_is_refused(negative: Path, images: Any, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        Model.load(negative, trust=True).translate(images)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        ("nets.F(inputs.input)[:1]", "output image makes 1 samples from 2 inputs"),
+        ("None", "output image makes NoneType, not a tensor"),
+    ],
+)
+def test_outputs_that_are_no_samples_of_the_inputs_are_refused(tmp_path: Path, make: str, message: str) -> None:
+    run = save(tmp_path / "run", COLOUR, f'Output("image", lambda nets, inputs, clock: {make}, ("input",))')
+    with pytest.raises(LeafwingError, match=message):
+        Model.load(run, trust=True).translate(torch.zeros(2, 3, 16, 16))
+
+
+LATER = 'Output("v", lambda nets, inputs, clock: inputs.input.flatten(1)[:, :2], ("input",), kind=fields.Vector(2))'
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (f"{NEGATIVE}, {NEGATIVE}", "the recipe has two outputs image"),
+        (LATER, "main output v is a vector generated from images"),
+        (f"{NEGATIVE}, {LATER}", None),
+    ],
+)
+def test_outputs_are_checked_before_training(tmp_path: Path, outputs: str, message: str | None) -> None:
+    run = save(tmp_path / "run", COLOUR, outputs)
+    model = Model.load(run, trust=True)
+    batch = Batch(image=torch.zeros(2, 3, 16, 16), input=torch.zeros(2, 3, 16, 16))
+    with pytest.raises(LeafwingError, match=message) if message else nullcontext():
+        model.check_outputs(batch)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.fields import Attributes, Caption, Field, Label
+from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
 
 
@@ -210,6 +210,11 @@ def _tensor(name: str, kind: Field, value: Tensor, n: int) -> Tensor:
     if tuple(value.shape) != (n, *kind.shape):
         need = "sample needs" if n == 1 else "samples need"
         raise LeafwingError(f"{name} of shape {tuple(value.shape)}: {n} {need} shape {(n, *kind.shape)} ({kind})")
+    if isinstance(kind, Image | Clip) and not value.is_floating_point():
+        raise LeafwingError(
+            f"{name}: give floating-point values in [-1, 1], not {value.dtype}; "
+            f"model.spec.fields[{name!r}].to_network converts stored images"
+        )
     if isinstance(kind, Label):
         if n and not 0 <= int(value.min()) <= int(value.max()) < len(kind.names):
             kind.index(int(value.max() if int(value.max()) >= len(kind.names) else value.min()))  # raises

@@ -92,7 +92,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The content of `run.json` that a run needs; it also holds `versions` and `conditions`."""
+    """The content of `run.json` that a run needs; it also holds `versions`."""
 
     recipe: str
     options: dict[str, Value]
@@ -101,6 +101,7 @@ class Config:
     watching: HealthSettings
     folder: OutputSettings
     machine: HardwareSettings
+    conditions: tuple[str, ...] = ()
     history: History = field(default_factory=History)
 
 
@@ -125,10 +126,15 @@ def convert_json(path: Path, plain: Any, kind: type[Typed], section: str = "") -
 
 
 def _convert_field(kind: type[Any], plain: Any) -> Any:
-    """A field of a DataSpec from plain JSON."""
+    """A field of a DataSpec from plain JSON; ValueError if it is none."""
+    import msgspec
+
     if kind is not Field:
         raise ValueError(f"not a field: {plain}")
-    return from_dict(plain)
+    try:
+        return from_dict(plain)
+    except msgspec.ValidationError as error:  # as a ValueError, its place gets the place of the field as prefix
+        raise ValueError(str(error).replace(" - at `$.", " in `")) from None
 
 
 RENAMED = {

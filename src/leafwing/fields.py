@@ -521,6 +521,9 @@ KINDS: dict[str, type[Field]] = {
 }
 """All kinds of fields by name."""
 
+MAX_SIDE = 65_536
+"""The largest number of rows, columns, channels, frames, components or words in the description of a field."""
+
 
 def from_dict(plain: Mapping[str, Any]) -> Field:
     """The inverse of `Field.as_dict`.
@@ -532,7 +535,11 @@ def from_dict(plain: Mapping[str, Any]) -> Field:
 
     if not isinstance(plain, Mapping) or plain.get("kind") not in KINDS:
         raise ValueError(f"not a field: {plain}")
-    return msgspec.convert({key: value for key, value in plain.items() if key != "kind"}, KINDS[plain["kind"]])
+    field = msgspec.convert({key: value for key, value in plain.items() if key != "kind"}, KINDS[plain["kind"]])
+    for name, value in vars(field).items():
+        if isinstance(value, int) and not 1 <= value <= MAX_SIDE:
+            raise ValueError(f"{name} of {describe_kind(field)} is {value}, not from 1 to {MAX_SIDE}")
+    return field
 
 
 def describe_kind(kind: Field | type[Field]) -> str:

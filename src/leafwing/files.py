@@ -36,7 +36,8 @@ def write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
     Raises:
         StorageError: the disk is full or the folder is not writable; the old file is intact.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    name = path.name if len(os.fsencode(path.name)) <= 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    temporary = path.with_name(f".{name}.{os.getpid()}.part")  # file systems limit a name to 255 bytes
     with storage(str(path)):
         try:
             if callable(content):

@@ -67,6 +67,10 @@ class DataSpec:
     fields: Mapping[str, Field]
     unpaired: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if missing := [name for name in ("image", *self.unpaired) if name not in self.fields]:
+            raise ValueError(f"there is no field {missing[0]}")
+
     @classmethod
     def images(
         cls,

@@ -13,7 +13,7 @@ from torch import Tensor
 from leafwing.conditions import Examples, pixel_conditions, resolve
 from leafwing.engine.share import NumberedDraws
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.fields import Field
+from leafwing.fields import Field, Vector
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.pixels import set_layout
 from leafwing.quantities import check_seed
@@ -254,6 +254,9 @@ class Model:
             LeafwingError: an output that is not generated from images, or images of the wrong shape.
         """
         chosen, name = self.translation(output)
+        if (dimensions := getattr(images, "ndim", 0)) != 1 + len(self.spec.fields[name].shape):
+            what = f"{type(images).__name__} of {dimensions} dimensions"
+            raise LeafwingError(f"{name}: give a tensor of shape (n, {str(self.spec.fields[name].shape)[1:]}, not a {what}")
         latents = self._latents(chosen, len(images), seed, first)
         values = {name: images, **conditions}
         inputs = resolve(chosen, self.spec, self.examples, len(images), seed, values, first=first).to(self.device)
@@ -318,6 +321,9 @@ class Model:
     ) -> Tensor:
         """Applies a function of the networks, in evaluation mode, to samples and their conditions in batches."""
         nets, shape = self.game.sampling_nets, self.kind(self.output).shape
+        if not isinstance(samples, Tensor):
+            raise LeafwingError(f"samples: give a tensor (n, {str(shape)[1:]}, not {type(samples).__name__}")
+        samples = samples.float() if samples.is_floating_point() else samples
         if samples.shape[1:] != shape:
             raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {shape}")
         with eval_mode(nets):
@@ -440,7 +446,10 @@ class Model:
         ):
             torch.manual_seed(seed & (1 << 63) - 1)
             try:
-                samples = output.make(self.compiled or nets, inputs, self.clock).float()
+                samples = output.make(self.compiled or nets, inputs, self.clock)
+                if not isinstance(samples, Tensor):
+                    raise LeafwingError(f"the recipe's output {output.field} makes {type(samples).__name__}, not a tensor")
+                samples = samples.float()
             except Exception as error:
                 if self.compiled is None:
                     raise
@@ -448,15 +457,24 @@ class Model:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 self.say(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
                 samples = output.make(nets, inputs, self.clock).float()
+        if len(samples) != inputs.n:
+            raise LeafwingError(f"the recipe's output {output.field} makes {len(samples)} samples from {inputs.n} inputs")
         return self.kind(output).clamp(samples)
 
     def check_outputs(self, batch: Batch) -> None:
         """Generates two samples of every output from the fields of a batch of real samples, as networks see them.
 
         Raises:
-            LeafwingError: an output of the wrong shape, or one that is generated from a field that the data do not have.
+            LeafwingError: an output that is no tensor or of the wrong shape, or one that is generated from a field that the data
+                do not have.
         """
-        for output in self.game.abilities.outputs or [self.output]:
+        outputs = [self.output, *self.game.abilities.outputs[1:]]
+        names = [output.field for output in outputs]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise LeafwingError(
+                f"the recipe has two outputs {repeated[0]}: declare one, or give the other a name and a kind of its own"
+            )
+        for output in outputs:
             needed = output.conditions if output.kind else (*output.conditions, output.field)
             if missing := [name for name in needed if name not in self.spec.fields]:
                 raise LeafwingError(
@@ -469,6 +487,11 @@ class Model:
                 raise LeafwingError(
                     f"the recipe's output {output.field} has shape {tuple(samples.shape[1:])}, but the field has shape {shape}"
                 )
+        if isinstance(self.kind(self.output), Vector) and pixel_conditions(self.output, self.spec):
+            raise LeafwingError(
+                f"the recipe's main output {self.output.field} is a vector generated from images, which progress sheets cannot show: "
+                "put another output first"
+            )
 
 
 @contextmanager

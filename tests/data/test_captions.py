@@ -230,6 +230,7 @@ def test_metadata_without_captions_is_not_used(tmp_path: Path, name: str) -> Non
         ("captions.json", "[" * 100_000, r"captions.json: not readable JSON"),
         ("captions.json", '"x"', r"captions.json: must be an object such as"),
         ("captions.json", '{"0.png": 3}', r"captions.json: the value of 0.png must be a text, a list of texts"),
+        ("captions.json", '{"0.png": ' + "[" * 900 + '"x"' + "]" * 900 + "}", r"the value of 0.png must be a text, a list of texts"),
         ("captions.json", '[{"text": "x"}]', r"captions.json, item 1: must be an object that names its file"),
         ("captions.json", '{"images": [{}], "annotations": []}', r"every item of images needs an id and a file_name"),
         ("captions.json", '{"images": [], "annotations": [{"image_id": 1}]}', r"item 1 of annotations needs the image_id"),

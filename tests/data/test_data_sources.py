@@ -354,3 +354,9 @@ def test_random_bytes_as_a_source(tmp_path_factory: pytest.TempPathFactory, data
 
 def test_names_can_be_printed() -> None:
     assert sources.clean("a\n\x1b\udcff ü") == "a\\n\\x1b\\udcff ü"
+
+
+def test_a_pipe_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(LeafwingError, match=r"pipe\.zip: not a regular file"):
+        load(tmp_path / "pipe.zip")

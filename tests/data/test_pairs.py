@@ -408,3 +408,8 @@ def test_the_doctor_reads_pairs_and_mentions_a_second_source(tmp_path: Path) -> 
     assert any("a second source, unpaired" in note for note in report.notes)
     with pytest.raises(LeafwingError, match="--input C: "):
         doctor(source, input="C")
+
+
+def test_names_in_two_unicode_forms_are_partners(tmp_path: Path) -> None:
+    source = put(tmp_path / "set", pair_files(lambda i: f"B/e\u0301{i}.png", lambda i: f"A/\u00e9{i}.png"))
+    assert shades(load(source, input="A")) == EXPECTED

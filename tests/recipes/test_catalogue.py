@@ -403,6 +403,11 @@ def test_a_recipe_that_fails_on_import_says_so_and_leaves_no_module_behind(tmp_p
     assert not {name for name in set(sys.modules) - before if "mine" in name}
 
 
+def test_a_recipe_that_returns_no_game_is_named() -> None:
+    with pytest.raises(LeafwingError, match="recipe mine returns NoneType, not a Game"):
+        recipes.build("mine", lambda data: None, DataSpec.vectors(2), {})  # type: ignore[arg-type, return-value]
+
+
 def test_a_recipe_that_refuses_its_options_is_named() -> None:
     def mine(data: object) -> None:
         raise ValueError("latents are odd")

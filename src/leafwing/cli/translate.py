@@ -15,7 +15,7 @@ from leafwing.progress import ConsoleReporter
 @with_settings("device", device="Device to compute on. Default: cpu.")
 def command(
     run: RunName,
-    pictures: Annotated[Path, Parameter(help="An image file, a folder or an archive.", show_default=False)],
+    pictures: Annotated[str, Parameter(help="An image file, a folder or an archive.", show_default=False)],
     /,
     *,
     output: Annotated[

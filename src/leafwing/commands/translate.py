@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -250,7 +251,7 @@ def preparation(run: Run, model: Model, names: Sequence[str]) -> Prepare:
 
 def derived_input(run: Run) -> str | None:
     """How the input of a run was derived from its images; None if it was not."""
-    if (how := run.data.options.get("input")) is None:
+    if not isinstance(how := run.data.options.get("input"), str):
         return None
     from leafwing.data.built_in import own_inputs
     from leafwing.data.derive import DERIVED
@@ -334,13 +335,15 @@ class Writer:
         self.replaced: list[str] = []
         self.missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         self.paths: dict[str, PurePosixPath] = {}
+        used = {parent for name in names for parent in safe_path(name).parents}  # an archive may have x.png and x.png/y.png
         for name in names:
-            self.paths[name] = unused(safe_path(name), self.paths.values())
+            self.paths[name] = unused(safe_path(name), used)
+            used.add(self.paths[name])
         # Other names, for results that need another type of file; two pictures may differ in their suffix only.
         self.others: dict[str, PurePosixPath] = {}
-        used = {*self.paths.values()}
         for name, path in self.paths.items():
-            self.others[name] = unused(path.with_suffix(self.suffix), used - {path})
+            other = path.with_name(shortened(path.with_suffix(self.suffix).name))
+            self.others[name] = path if other == path else unused(other, used)
             used.add(self.others[name])
 
     def write_all(self, originals: Sequence[Original], samples: np.ndarray) -> None:
@@ -397,8 +400,18 @@ class Writer:
 
 def safe_path(name: str) -> PurePosixPath:
     """A name in a source as a path below the output folder: archives may contain any name."""
-    parts = [part.replace(":", "_") for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-    return PurePosixPath(*(parts or ["picture"]))
+    parts = [re.sub(r"[:\\]", "_", part) for part in PurePosixPath(name).parts if part not in ("/", "//", "..", ".")]
+    return PurePosixPath(*map(shortened, parts or ["picture"]))
+
+
+def shortened(name: str) -> str:
+    """The name of a file or folder in at most 255 bytes, the limit of file systems; the extension is kept."""
+    stem, suffix = os.path.splitext(name)
+    return (
+        name
+        if len(os.fsencode(name)) <= 255
+        else os.fsencode(stem)[: 240 - len(os.fsencode(suffix))].decode(errors="ignore") + suffix
+    )
 
 
 def unused(path: PurePosixPath, used: Collection[PurePosixPath]) -> PurePosixPath:

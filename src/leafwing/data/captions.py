@@ -223,17 +223,22 @@ def _read_coco(where: str, images: list[Any], annotations: list[Any]) -> Iterato
         yield file, [text]
 
 
-def _texts(value: Any, unused: Counter[str]) -> list[str] | None:
-    """The captions in a value; None if it is neither a text, nor a list, nor an object. Other keys of objects are counted."""
+def _texts(value: Any, unused: Counter[str], depth: int = 4) -> list[str] | None:
+    """The captions in a value; None if it is neither a text, nor a list, nor an object. Other keys of objects are counted.
+
+    Lists and objects may be nested up to `depth`.
+    """
     if isinstance(value, str):
         return [value]
+    if depth == 0:
+        return None
     if isinstance(value, list):
-        lists = [_texts(item, unused) for item in value]
+        lists = [_texts(item, unused, depth - 1) for item in value]
         return None if None in lists else [text for texts in lists for text in texts or ()]
     if not isinstance(value, dict):
         return None
     caption = next((key for key in TEXT if value.get(key)), None)
-    texts = [] if caption is None else _texts(value[caption], unused)
+    texts = [] if caption is None else _texts(value[caption], unused, depth - 1)
     keywords = [key for key in KEYWORDS if isinstance(value.get(key), list)]
     unused.update(key for key in value if key != caption and key not in keywords)
     return None if texts is None else texts + [" ".join(map(str, value[key])) for key in keywords if value[key]]

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -339,8 +340,8 @@ def _folders(source: Source) -> list[str]:
 
 
 def _stem(parts: Sequence[str]) -> str:
-    """A path without the extension of the file."""
-    return re.sub(r"(?<=[^/])\.[^./]*$", "", "/".join(parts))
+    """A path without the extension of the file, in one Unicode normal form: macOS decomposes letters with accents."""
+    return unicodedata.normalize("NFC", re.sub(r"(?<=[^/])\.[^./]*$", "", "/".join(parts)))
 
 
 def _join(names: Sequence[str], limit: int = 12) -> str:

@@ -267,6 +267,8 @@ def list_files(path: Path) -> tuple[list[File], list[RejectedFile]]:
     files = []
     for file in paths:
         status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait forever
+            raise LeafwingError(f"{file}: not a regular file; give a folder, an archive or an IDX file.")
         files.append(File(file.name, str(file), status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
     return files, []
 

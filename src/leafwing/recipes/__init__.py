@@ -347,10 +347,15 @@ def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, V
         LeafwingError: the recipe rejects the data or the options; the message names the recipe.
     """
     try:
-        return function(data, **options)
+        game = function(data, **options)
     except LeafwingError as error:
         if str(error).startswith("recipe "):
             raise
         raise LeafwingError(f"recipe {recipe}: {error}") from None
     except (ValueError, TypeError) as error:
         raise LeafwingError(f"recipe {recipe} cannot be built with these options: {error}") from error
+    from leafwing.game import Game
+
+    if not isinstance(game, Game):
+        raise LeafwingError(f"recipe {recipe} returns {type(game).__name__}, not a Game")
+    return game
