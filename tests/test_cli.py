@@ -257,7 +257,7 @@ def test_dry_run_measures_and_writes_no_run(folder: Path, tmp_path: Path, capsys
 def test_dry_run_of_a_translator(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", str(folder), "--recipe", "pix2pix", "--input", "grey", "--images", "64", "--dry-run", "--size", "16"]
     assert cli.run([*words, "--width", "4"]) == 0
-    assert "16x16, 3 channels, 2 classes, with input; 1 rejected" in capsys.readouterr().out
+    assert "image: image 16x16x3; label: label (2 classes); input: image 16x16x1" in capsys.readouterr().out
 
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
