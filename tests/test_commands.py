@@ -285,6 +285,7 @@ from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Roun
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating
+from leafwing.progress import Reporter
 
 
 def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
@@ -306,6 +307,17 @@ def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16,
         batch=batch,
     )
 '''
+
+
+def test_fields_that_a_recipe_does_not_ask_for_are_named() -> None:
+    messages: list[str] = []
+
+    class Listener(Reporter):
+        def say(self, text: str) -> None:
+            messages.append(text)
+
+    commands.forecast("sprites", "dcgan", progress=Listener(), fields="label,caption,box", **TINY)
+    assert [text for text in messages if "does not ask for: caption, box" in text]
 
 
 def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, tmp_path: Path) -> None:

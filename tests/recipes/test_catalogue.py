@@ -104,6 +104,14 @@ def test_the_card_equals_the_signature(name: str) -> None:
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:])
 
 
+def test_the_fields_that_a_recipe_asks_for_are_read_from_its_text(tmp_path: Path) -> None:
+    assert recipes.describe("pix2pix").needs == ("image", "input")
+    assert recipes.describe("gan").needs == ()
+    path = tmp_path / "mine.py"
+    path.write_text('def mine(data, *, a: int = 1):\n    data.need("mine", unpaired=["input"], input=None, box=None)\n')
+    assert recipes.describe(str(path)).needs == ("input", "box")
+
+
 def test_points_have_other_defaults(tmp_path: Path) -> None:
     card = recipes.describe(
         write(tmp_path, GOOD.replace("\n\ndef mine", '\n\nPOINTS = {"lr_g": 1, "tilt": 4}\n\n\ndef mine'))

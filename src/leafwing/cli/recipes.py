@@ -7,7 +7,7 @@ from leafwing.cli.shared import Json, as_json
 
 
 def command(*, json: Json = False) -> int:
-    """List the recipes: name, year, data (images, points), paper, one-line summary."""
+    """List the recipes: name, year, data (images, points, further fields), paper, one-line summary."""
     cards = recipes.catalogue()
     if json:
         documents = [
@@ -18,6 +18,7 @@ def command(*, json: Json = False) -> int:
                 "year": card.year,
                 "paper": card.paper,
                 "line": card.line,
+                "needs": card.needs,
                 "options": {
                     option.name: {"default": option.default, "help": option.help, "choices": option.choices}
                     for option in card.options
@@ -28,6 +29,7 @@ def command(*, json: Json = False) -> int:
         print(as_json(documents))
     else:
         for card in cards:
-            data = "images, points" if card.points else "images"
+            further = [name for name in card.needs if name not in ("image", "label", "attributes")]
+            data = ", ".join(["images", *(["points"] if card.points else []), *further])
             print(f"{card.name:17}  {card.year}  {data:14}  {card.paper}\n{'':25}{card.line}")
     return 0

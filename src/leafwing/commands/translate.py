@@ -141,6 +141,8 @@ def translate(
     with strict(), open_pictures(path) as source:
         writer = Writer(target, model.kind(chosen), [entry.name for entry in source.entries])
         result = Translation(target, rejected=[*source.rejects], notes=[] if source.raw else [*source.notes])
+        if source.side_files:
+            result.notes.append(f"Ignored files that are not images (text, lists, annotations): {len(source.side_files)}.")
         if "input" in names and (how := derived_input(opened)):
             result.notes.append(f"The input was derived from each picture, as in training: {how}.")
         try:

@@ -115,6 +115,8 @@ class Card:
     options: tuple[Option, ...]
     points: Mapping[str, Value] = field(default_factory=dict)
     """Defaults for point data, where they differ."""
+    needs: tuple[str, ...] = ()
+    """The fields that it asks for with `data.need`, in some cases or always."""
 
     def resolve(self, values: Mapping[str, object], *, points: bool = False) -> dict[str, Value]:
         """All hyper-parameters, checked, defaults included.
@@ -188,6 +190,7 @@ def describe(recipe: str) -> Card:
         paper=cited["paper"].rstrip(".") if cited else first,
         line=line,
         options=tuple(_options(path, function)),
+        needs=tuple(_needs(function)),
     )
     special = _points(path, tree)
     checked = card.resolve(special)
@@ -229,6 +232,15 @@ def _options(path: Path, function: ast.FunctionDef) -> list[Option]:
             value = float(value)
         options.append(Option(argument.arg, kind, value, help_texts.get(argument.arg, ""), choices))
     return options
+
+
+def _needs(function: ast.FunctionDef) -> list[str]:
+    """The names of the fields in calls of `need`."""
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    names = [
+        keyword.arg for call in calls if ast.unparse(call.func).endswith(".need") for keyword in call.keywords if keyword.arg
+    ]
+    return [name for name in dict.fromkeys(names) if name != "unpaired"]
 
 
 def _points(path: Path, tree: ast.Module) -> dict[str, object]:
