@@ -286,6 +286,7 @@ from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating
 from leafwing.progress import Reporter
+from leafwing.progress import Reporter
 
 
 def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
