@@ -22,6 +22,7 @@ from leafwing.cli.train import CALL_OPTIONS, describe_plan
 from leafwing.data import Dataset, load
 from leafwing.engine import Setup
 from leafwing.errors import Diverged, LeafwingError, StorageError
+from leafwing.progress import Reporter
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
@@ -285,8 +286,6 @@ from leafwing.game import Adam, Batch, Clock, DataSpec, Game, Nets, Player, Roun
 from leafwing.parts import priors
 from leafwing.parts.objectives import non_saturating
 from leafwing.parts.plays import duel, generating
-from leafwing.progress import Reporter
-from leafwing.progress import Reporter
 
 
 def few(data: DataSpec, *, latent: int = 8, width: int = 8, max_width: int = 16, batch: int = 8) -> Game:
