@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
 import shutil
 import subprocess
@@ -36,10 +37,14 @@ REEL_KINDS = (".webp", ".gif", ".mp4")
 FRAME_MS = 100
 """Duration of a frame of a clip, in milliseconds."""
 PALETTE = np.array(
-    [[sum((i >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)] for i in range(256)],
+    [(60, 60, 60)]
+    + [
+        [round(255 * level) for level in colorsys.hsv_to_rgb(i * 0.618 % 1, 0.75, 1 - 0.25 * (i // 8 % 3))]
+        for i in range(1, 256)
+    ],
     np.uint8,
 )
-"""The colours of classes 0 to 255, those of the PASCAL VOC data set."""
+"""The colours of classes 0 to 255, and of key points from 1 on; dark grey for class 0, which is usually the background."""
 MAX_QUEUED = 128
 """Maximum number of images queued for writing: enough to keep the threads busy while the next block is generated."""
 
