@@ -78,7 +78,7 @@ def command(words: Sequence[str]) -> Callable[..., int]:
             help="A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid."
         ),
     ]
-    parameters = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=source)]
+    parameters = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_ONLY, default=None, annotation=source)]
     for name, (kind, default, group, text) in CALL_OPTIONS.items():
         about = Parameter(
             name=f"--{name.replace('_', '-')}",
