@@ -45,7 +45,7 @@ def test_every_leafwing_command_of_the_readme_works(
         if arguments[0] == "compare":
             arguments += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
         assert cli.run(arguments) == 0, (line, capsys.readouterr().err)
-    assert len(list((working_folder / "runs").iterdir())) == 3
+    assert len(list((working_folder / "runs").iterdir())) == 4
     assert (working_folder / "report" / "report.html").is_file()
 
 
