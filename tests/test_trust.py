@@ -69,10 +69,14 @@ def test_a_recipe_with_the_name_of_an_installed_one_is_not_trusted(tmp_path: Pat
 
 def test_a_run_of_a_custom_recipe_is_rebuilt_from_its_folder_alone(tmp_path: Path) -> None:
     own = tmp_path / "mine.py"
-    own.write_text("def mine(data, *, size: int = 3):\n    return ('built', data, size)\n")
+    own.write_text(
+        "from leafwing.game import Abilities, Game\n"
+        "def mine(data, *, size: int = 3):\n    return Game({'data': data}, [], Abilities(), batch=size)\n"
+    )
     run = Run.create(config("mine", options={"size": 5}), own, out=tmp_path / "r")
     own.unlink()
-    assert Run(run.folder, trust=True).build_game() == ("built", SPEC, 5)
+    game = Run(run.folder, trust=True).build_game()
+    assert (game.players["data"], game.batch) == (SPEC, 5)
 
 
 def test_a_custom_recipe_may_contain_dataclasses_and_postponed_annotations(tmp_path: Path) -> None:
