@@ -32,7 +32,7 @@ def test_cgan_generates_the_requested_digit(tmp_path: Path) -> None:
 
 def test_gan_learns_the_mean_and_the_deviation_of_a_gaussian() -> None:
     """The devnag experiment: the target is N(4, 1.25). Seeds 0, 1, 2 gave means 4.00, 4.03, 4.04 and deviations 1.22, 1.19, 1.20."""
-    spec = DataSpec(0, 0, 1)
+    spec = DataSpec.vectors(1)
 
     def batches(images: int, n: int) -> Batch:
         return Batch(image=4 + 1.25 * torch.randn(n, 1, generator=torch.Generator().manual_seed(images)))
