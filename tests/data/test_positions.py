@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import torch
 from data_helpers import encoded
 from PIL import Image
 
-from leafwing.data import Dataset, load
+from leafwing.data import Dataset, load, positions
 from leafwing.data.doctor import doctor
-from leafwing.data.positions import CAT, WRONG_CAT
+from leafwing.data.positions import CAT
 from leafwing.errors import LeafwingError
 from leafwing.fields import Box, Keypoints
 
@@ -350,6 +351,10 @@ def test_cat_files(tmp_path: Path) -> None:
     assert "Key points: 4 images, from .cat files." in data.notes
 
 
+KNOWN = "9 " + " ".join(map(str, range(18)))
+"""A file that is known to be wrong."""
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -357,10 +362,13 @@ def test_cat_files(tmp_path: Path) -> None:
         (CAT_FILE[:20], "1.png.cat must contain 9"),
         (CAT_FILE.replace("72", "nan"), "1.png.cat must contain 9"),
         ("", "1.png.cat must contain 9"),
-        (WRONG_CAT + " \n", "1.png.cat is known to be wrong: it has the points of another size of the image"),
+        (KNOWN + " \n", "1.png.cat is known to be wrong: it has the points of another size of the image"),
     ],
 )
-def test_damaged_cat_files_reject_their_image(tmp_path: Path, content: str, reason: str) -> None:
+def test_damaged_cat_files_reject_their_image(
+    tmp_path: Path, content: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(positions, "KNOWN_WRONG", {hashlib.sha256(KNOWN.encode()).hexdigest()})
     files = {f"{name}.cat": CAT_FILE for name in NAMES} | {"1.png.cat": content}
     data = load(write_with(tmp_path, files), size=(50, 100))
     assert [reject.name for reject in data.rejects] == ["1.png"]
