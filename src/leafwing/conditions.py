@@ -75,6 +75,28 @@ def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict
     return values
 
 
+def read_settings(
+    settings: Sequence[str] | Mapping[str, Any], output: Output, spec: DataSpec, label: str | int | None = None
+) -> dict[str, Any]:
+    """Settings by name, from a mapping or from texts NAME=VALUE.
+
+    Args:
+        settings: by name, or texts; see `parse_settings`.
+        output: what is generated.
+        spec: the data's fields.
+        label: the setting of this name, if it is given separately.
+
+    Raises:
+        LeafwingError: a text of another format, or two values of one name.
+    """
+    named = dict(settings) if isinstance(settings, Mapping) else {**parse_settings(settings, output, spec)}
+    if label is None:
+        return named
+    if str(named.get("label", label)) != str(label):
+        raise LeafwingError(f"label is given twice, as {named['label']} and as {label}")
+    return named | {"label": label}
+
+
 def from_settings(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Conditions by field from settings by name: attributes may be set by their own names, `{"smiling": "1", "label": "7"}`.
 

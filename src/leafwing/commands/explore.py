@@ -82,7 +82,7 @@ def explore(
     import torch
 
     from leafwing import laboratory
-    from leafwing.conditions import parse_settings
+    from leafwing.conditions import read_settings
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.laboratory.finding import plain
     from leafwing.laboratory.needs import check_needs
@@ -109,10 +109,8 @@ def explore(
     )
     check_needs(function, model)
     resolved = {name: options.get(name, parameters[name].default) for name in names}
-    named = dict(conditions) if isinstance(conditions, Mapping) else parse_settings(conditions, model.output, model.spec)
-    if label is not None and str(named.get("label", label)) != str(label):
-        raise LeafwingError(f"label is given twice, as {named['label']} and as {label}")
-    inputs = Inputs(opened, model, data, features, named | ({} if label is None else {"label": label}), progress)
+    named = read_settings(conditions, model.output, model.spec)
+    inputs = Inputs(opened, model, data, features, read_settings(named, model.output, model.spec, label), progress)
     model.conditions(1, **inputs.conditions)  # raises for an invalid value
 
     def arguments(function: Callable[..., Any]) -> dict[str, Any]:

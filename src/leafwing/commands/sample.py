@@ -138,10 +138,10 @@ def say_notes(
     model: Model, kind: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter | None
 ) -> None:
     """Says which words of a caption are ignored, and where the captions and boxes of real samples are found."""
-    from leafwing.conditions import ignored_words, open_fields, parse_settings
+    from leafwing.conditions import ignored_words, open_fields, read_settings
 
     chosen = model.find_output(output)
-    settings = conditions if isinstance(conditions, Mapping) else parse_settings(conditions, chosen, model.spec)
+    settings = read_settings(conditions, chosen, model.spec)
     reporter = progress or Reporter()
     for note in ignored_words(model.spec, settings):
         reporter.say(note)
@@ -176,17 +176,11 @@ def plan_samples(
     Raises:
         LeafwingError: invalid conditions, or a sweep that the model cannot make.
     """
-    from leafwing.conditions import from_settings, parse_settings
+    from leafwing.conditions import from_settings, read_settings
     from leafwing.game import Batch
 
     chosen = model.find_output(output)
-    settings: dict[str, Any] = (
-        dict(conditions) if isinstance(conditions, Mapping) else {**parse_settings(conditions, chosen, model.spec)}
-    )
-    if label is not None:
-        if str(settings.get("label", label)) != str(label):
-            raise LeafwingError(f"label is given twice, as {settings['label']} and as {label}")
-        settings["label"] = label
+    settings = read_settings(conditions, chosen, model.spec, label)
     values = from_settings(chosen, model.spec, settings)
     if sweep is not None:
         if label == "all":

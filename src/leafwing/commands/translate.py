@@ -110,7 +110,7 @@ def translate(
     """
     import torch
 
-    from leafwing.conditions import from_settings, parse_settings, pixel_conditions
+    from leafwing.conditions import from_settings, pixel_conditions, read_settings
     from leafwing.data.pictures import strict
     from leafwing.engine import choose
     from leafwing.model import Model
@@ -124,7 +124,7 @@ def translate(
     chosen, _ = model.translation(output)
     if not model.kind(chosen).has_pixels:
         raise LeafwingError(f"{chosen.field} is {model.kind(chosen)}, not a picture: use model.translate from Python")
-    settings: Any = conditions if isinstance(conditions, Mapping) else parse_settings(conditions, chosen, model.spec)
+    settings = read_settings(conditions, chosen, model.spec)
     values = from_settings(chosen, model.spec, settings)
     names = pixel_conditions(chosen, model.spec)
     prepare = preparation(opened, model, names)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from leafwing.data.dataset import Dataset
+from leafwing.data.derive import HOLE_GREY
 from leafwing.data.options import Options
 from leafwing.data.pack import Store, cache_folder
 from leafwing.data.reading import DecodeProgress
@@ -36,7 +37,6 @@ INPUTS = {
 """The possible inputs of translators, with descriptions."""
 _VERSION = 1
 _SEED = 20_141_107
-_GREY = 128
 _CHUNK = 1_296
 
 
@@ -91,7 +91,7 @@ def load_sprites(
     drawing = Drawing(sample, size, Store(cache_folder(cache)), key, progress)
     columns = {"image": images} | {name: drawing.column(source) for name, source in sources.items() if name != "image"}
     if input == "hole":
-        kinds["input"], columns["input"] = kinds["image"], np.where(columns["hole"], np.uint8(_GREY), images)
+        kinds["input"], columns["input"] = kinds["image"], np.where(columns["hole"], np.uint8(HOLE_GREY), images)
     notes = []
     if mirror and "attributes" in columns:
         # A mirrored image shows its sprite on the other side, so these two words would be wrong for half of the images.

@@ -106,7 +106,7 @@ class Probe:
         if self.previous is not None and self.previous.shape == fake.shape:
             signals["moved"] = (fake - self.previous).norm(dim=1).mean() / spread
         self.previous = fake
-        if any(output.prior and output.conditions for output in self.engine.game.abilities.outputs):
+        if any(output.prior is not None and output.conditions for output in self.engine.game.abilities.outputs):
             again = downsample(self._play(turn, self.batch, clock).fake)
             signals["echo"] = (fake - again).norm(dim=1).mean() / spread
         if (pair := mean_scores(r)) is None:

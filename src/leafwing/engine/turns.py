@@ -328,10 +328,9 @@ class Engine:
         self.set_rng_state(state["random"])
         self._stage = state.get("stage", "")
         buffers, world_size = self._buffers(), self.processes.world_size
+        # With another number of processes all of them continue with the buffers of the first, which the weights file has.
         for name, values in state.get("local", {}).items():
-            if (
-                len(values) == world_size
-            ):  # otherwise all processes go on from the buffers of the first, which the weights file has
+            if len(values) == world_size:
                 buffers[name].copy_(values[self.processes.rank])
 
     def _buffers(self) -> dict[str, Tensor]:

@@ -15,6 +15,11 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
+def mean(name: str, values: np.ndarray, better: Better = "") -> Measure:
+    """The mean of values (n,), with its normal interval."""
+    return with_interval(name, float(values.mean()), standard_error(values), better)
+
+
 def with_interval(
     name: str,
     value: float,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import standard_error, with_interval
+from leafwing.metrics.intervals import mean
 from leafwing.pixels import to_bytes
 
 MAX_PAIRS = 1_000
@@ -44,12 +44,7 @@ def measure(evidence: Evidence) -> list[Measure]:
         fake_labels = real_labels = None
     fake = similarities(evidence.fake_pictures(), draw_pairs(evidence.n_fake, fake_labels, evidence.seed))
     real = similarities(evidence.real_pictures(), draw_pairs(evidence.n_real, real_labels, evidence.seed))
-    return [_mean("ms_ssim", fake), _mean("ms_ssim_real", real)]
-
-
-def _mean(name: str, values: np.ndarray) -> Measure:
-    """The mean of values (n,) as a measure."""
-    return with_interval(name, float(values.mean()), standard_error(values))
+    return [mean("ms_ssim", fake), mean("ms_ssim_real", real)]
 
 
 def draw_pairs(n: int, labels: np.ndarray | None, seed: int, max_pairs: int = MAX_PAIRS) -> np.ndarray:

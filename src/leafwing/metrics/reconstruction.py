@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from leafwing.metrics.conclusions import Better
 from leafwing.metrics.evidence import Evidence, Measure
-from leafwing.metrics.intervals import standard_error, with_interval
+from leafwing.metrics.intervals import mean, standard_error, with_interval
 from leafwing.metrics.own import composite_on_white
 
 MAX_PSNR = 60.0
@@ -86,11 +85,6 @@ def gradients(images: Tensor) -> Tensor:
     """The length of the gradient at each pixel that has a right and a lower neighbour: (b, channels, height - 1, width - 1)."""
     down, right = images.diff(dim=2)[..., :-1], images.diff(dim=3)[..., :-1, :]
     return (down.square() + right.square()).sqrt()
-
-
-def mean(name: str, values: np.ndarray, better: Better) -> Measure:
-    """The mean of values (n,), with its normal interval."""
-    return with_interval(name, float(values.mean()), standard_error(values), better)
 
 
 def ratio(name: str, above: np.ndarray, below: np.ndarray) -> Measure:
