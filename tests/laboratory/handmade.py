@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from leafwing.conditions import Examples
@@ -20,6 +24,20 @@ from leafwing.pictures import to_pixels
 
 SPEC = DataSpec.images(16, 16)
 LATENT = 4
+TINY_RUN: dict[str, Any] = {
+    "width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32",
+}  # fmt: skip
+"""Options of a training that takes no time."""
+
+
+def write_noise(folder: Path) -> Path:
+    """24 images of noise in two classes."""
+    noise = np.random.default_rng(0)
+    for i in range(24):
+        path = folder / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return folder
 
 
 class Painter(nn.Module):

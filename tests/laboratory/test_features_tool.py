@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import planted_critics as planted
 import pytest
 import torch
-from PIL import Image
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
@@ -214,21 +214,8 @@ def test_images_without_labels_and_too_large_features_are_refused(monkeypatch: p
 
 def test_the_command_writes_the_learning_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
-    noise = np.random.default_rng(0)
-    for i in range(24):
-        path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    tiny: dict[str, Any] = {
-        "width": 8,
-        "max_width": 16,
-        "latent": 8,
-        "batch": 8,
-        "size": 16,
-        "threads": 1,
-        "precision": "fp32",
-    }
-    run = leafwing.train(tmp_path / "pictures", "dcgan", out=tmp_path / "run", images=16, **tiny)
+    handmade.write_noise(tmp_path / "pictures")
+    run = leafwing.train(tmp_path / "pictures", "dcgan", out=tmp_path / "run", images=16, **handmade.TINY_RUN)
     out = tmp_path / "out"
     words = ["--labels", "2,4", "--draws", "2", "--steps", "2", "--out", str(out)]
     assert cli.run(["explore", str(run.folder), "features", *words]) == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
+import handmade
 import numpy as np
 import planted_critics as planted
 import pytest
@@ -175,16 +175,7 @@ def test_the_command_writes_the_sheet(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "pictures").mkdir()
     for i in range(12):
         Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
-    tiny: dict[str, Any] = {
-        "width": 8,
-        "max_width": 16,
-        "latent": 8,
-        "batch": 8,
-        "size": 16,
-        "threads": 1,
-        "precision": "fp32",
-    }
-    run = leafwing.train(tmp_path / "pictures", "sngan", out=tmp_path / "run", images=16, **tiny)
+    run = leafwing.train(tmp_path / "pictures", "sngan", out=tmp_path / "run", images=16, **handmade.TINY_RUN)
     out = tmp_path / "out"
     assert cli.run(["explore", str(run.folder), "filters", "--maps", "3", "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "filters.png"]

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import planted_critics as planted
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import leafwing
@@ -179,21 +179,8 @@ def test_runs_and_data_that_cannot_be_sifted_are_refused() -> None:
 def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(own, "STEPS", 2)
-    noise = np.random.default_rng(0)
-    for i in range(24):
-        path = tmp_path / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    tiny: dict[str, Any] = {
-        "width": 8,
-        "max_width": 16,
-        "latent": 8,
-        "batch": 8,
-        "size": 16,
-        "threads": 1,
-        "precision": "fp32",
-    }
-    run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **tiny)
+    handmade.write_noise(tmp_path / "pictures")
+    run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **handmade.TINY_RUN)
     words = ["--shots", "2", "--repeats", "2", "--samples", "6", "--by", "critic"]
     out = tmp_path / "out"
     assert cli.run(["explore", str(run.folder), "sift", *words, "--out", str(out)]) == 0
