@@ -6,39 +6,15 @@ G makes images from inputs, F inputs from images, and each kind has a discrimina
 U-Nets' dropout is off, so that a translation is a function of its input. Discriminators see a history of 50 fakes, as in the paper.
 """
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from leafwing.fields import Image
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn
 from leafwing.networks import patch, unet
+from leafwing.parts.history import History
 from leafwing.parts.objectives import least_squares
 
 OBJECTIVE = least_squares()
-
-
-class History(nn.Module):
-    """Replaces half of the fakes by earlier ones. Shrivastava et al. 2017, arXiv:1612.07828, section 2.3. It is saved with the run."""
-
-    fakes: Tensor
-    count: Tensor
-
-    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("fakes", torch.zeros(size, *shape))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, size = len(x), len(self.fakes)
-        full = self.count >= size
-        order = torch.arange(n, device=x.device)
-        slots = torch.where(full, torch.rand(size, device=x.device).argsort()[order % size], (self.count + order) % size)
-        earlier = self.fakes[slots].to(x.dtype)
-        replaced = (full & (torch.rand(n, device=x.device) < 0.5))[:, None, None, None]
-        stored = torch.where(full & ~replaced, earlier, x)
-        self.fakes.index_copy_(0, slots, stored.to(self.fakes.dtype))
-        self.count += n
-        return torch.where(replaced, earlier, x)
 
 
 def translate(nets: Nets, batch: Batch, clock: Clock) -> Round:

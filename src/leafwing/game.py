@@ -391,6 +391,8 @@ class Output:
         conditions: names of the fields that it is generated from.
         prior: draws latents (n, prior.size); None without latents.
         kind: the field's kind, if the data have no field of this name.
+        multiple: conditions with pixels may have any size whose sides are divisible by this, and what is generated has a size in
+            proportion: networks that are fully convolutional. 0: only the sizes of the data.
     """
 
     field: str
@@ -398,6 +400,7 @@ class Output:
     conditions: tuple[str, ...] = ()
     prior: Prior | None = None
     kind: Field | None = None
+    multiple: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
-from leafwing.networks.patch import DEPTHS, Critic, usable
+from leafwing.networks.patch import DEPTHS, Critic, MultiScale, usable
 
 pytestmark = pytest.mark.machine
 
@@ -63,3 +63,19 @@ def test_scores_are_a_map_and_depend_on_image_and_condition() -> None:
     assert not torch.equal(net(image, -condition), scores)
     assert not torch.equal(net(-image, condition), scores)
     assert torch.allclose(net(image[:1], condition[:1]), scores[:1], atol=1e-5), "a pair is scored on its own"
+
+
+def test_each_scale_has_its_own_critic_and_counts_alike() -> None:
+    net = MultiScale(DataSpec.images(64, 64), 2, inputs=1, patch=16, width=4)
+    x, y = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    full, half = net(x, y).unbind(1)
+    assert full.shape == half.shape
+    assert torch.equal(full, net.critics[0](x, y))
+    reduced = torch.nn.functional.avg_pool2d(torch.cat([x, y], 1), 3, 2, 1, count_include_pad=False)
+    small = net.critics[1](reduced)
+    assert {*half.flatten().tolist()} == {*small.flatten().tolist()}
+
+
+def test_patches_must_fit_the_smallest_scale() -> None:
+    with pytest.raises(LeafwingError, match="patch=70"):
+        MultiScale(DataSpec.images(32, 32), 2, patch=70)

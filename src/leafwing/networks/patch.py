@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
@@ -62,3 +65,34 @@ class Critic(nn.Module):
 
     def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:
         return self.body(torch.cat([image, *conditions], 1)).squeeze(1)
+
+
+class MultiScale(nn.Module):
+    """Critics of the image, of the image at half the size, and so on: scores (n, scales, rows, columns), raw.
+
+    Wang et al. 2018, High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs, arXiv:1711.11585, section 3.2.
+    The smaller maps of scores are enlarged to the size of the first, so that every scale counts alike.
+
+    Args:
+        data: format of the images.
+        scales: number of critics.
+        inputs, patch, width, options: see `Critic`.
+
+    Raises:
+        LeafwingError: no such patch size, or one too large for the smallest images.
+    """
+
+    def __init__(
+        self, data: DataSpec, scales: int, inputs: int = 0, patch: int = 70, width: int = 64, **options: Any
+    ) -> None:
+        super().__init__()
+        sizes = [DataSpec.images(data.height >> i, data.width >> i, data.channels) for i in range(scales)]
+        self.critics = nn.ModuleList(Critic(size, inputs, patch, width, **options) for size in sizes)
+
+    def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:
+        x = torch.cat([image, *conditions], 1)
+        maps = [self.critics[0](x)[:, None]]
+        for critic in self.critics[1:]:
+            x = avg_pool2d(x, 3, 2, 1, count_include_pad=False)
+            maps.append(interpolate(critic(x)[:, None], maps[0].shape[2:]))
+        return torch.cat(maps, 1)

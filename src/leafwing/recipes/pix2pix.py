@@ -3,7 +3,8 @@
 Images from images, learnt from pairs: edges to photographs, labels to facades, grey to colour.
 
 A conditional GAN whose condition is an image x. G is a U-Net; its only noise is dropout, in training and when sampling. D scores
-patches of the pair (x, y), its loss is halved as in the paper, and G also minimises the L1 distance to the real y.
+patches of the pair (x, y), its loss is halved as in the paper, and G also minimises the L1 distance to the real y. With
+--adversarial 0 there is no D, and G minimises the L1 distance alone, the paper's baseline.
 
 The paper normalises with the statistics of the batch, also when sampling, and a batch of 1. That is instance normalisation, which
 does not depend on the batch size, and is used here. As in the authors' code, the bottleneck is not normalised (errata), and G's loss
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image, Mask, Segmentation
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, scores
+from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn, scores
 from leafwing.networks import patch as patches
 from leafwing.networks import unet
 from leafwing.parts.objectives import Objective, non_saturating
@@ -26,8 +27,10 @@ from leafwing.parts.plays import duel
 def pix2pix(
     data: DataSpec,
     *,
+    adversarial: float = 1.0,
     l1: float = 100.0,
     patch: int = 0,
+    scales: int = 1,
     dropout: float = 0.5,
     norm: Literal["instance", "batch"] = "instance",
     width: int = 64,
@@ -41,8 +44,10 @@ def pix2pix(
     """U-Net, PatchGAN, non-saturating objective and L1 distance.
 
     Args:
+        adversarial: weight of the adversarial loss of G; 0 for the L1 distance alone.
         l1: weight of the L1 distance between generated and real images.
         patch: side of the patches that D scores, in pixels: 1, 16, 34, 70 (paper), 142 or 286; 0: 70 from 128 px on, else 16.
+        scales: number of discriminators, each for images of half the size of the one before (pix2pixHD); 1 as in the paper.
         dropout: probability of dropout in the first three layers of G's decoder.
         norm: normalisation: instance; or batch, with running statistics when sampling.
         width: channels of the layers next to the image; doubles each time the resolution halves.
@@ -61,11 +66,16 @@ def pix2pix(
             "Choose another --input (blur instead of low4), or write a recipe: docs/guide/your-own-gan.md"
         )
     patch = patch or (70 if min(data.height, data.width) >= 128 else 16)
-    halved = Objective(critic=lambda r: 0.5 * non_saturating.critic(r), generator=non_saturating.generator)
+    objective = Objective(
+        critic=lambda r: 0.5 * non_saturating.critic(r), generator=lambda r: adversarial * non_saturating.generator(r)
+    )
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         x = batch.input
         return Round(nets, real=batch.image, fake=nets.G(x), judge=lambda y: nets.D(y, x), clock=clock)
+
+    def play_alone(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        return Round(nets, real=batch.image, fake=nets.G(batch.input), clock=clock)
 
     def distance(r: Round) -> Tensor:
         return l1 * (r.fake - r.real).abs().mean()
@@ -77,10 +87,15 @@ def pix2pix(
         return scores(nets.D(samples, inputs.input)).flatten(1).mean(1)
 
     g = unet.Generator(data, inputs, width, max_width=max_width, norm=norm, dropout=dropout)
-    d = patches.Critic(data, inputs, patch, width, max_width=max_width, norm=norm)
+    output = Output("image", translate, ("input",), multiple=2 ** unet.halvings(data))
+    terms = [Term("l1", distance)]
+    players = {"G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema)}
+    if not adversarial:
+        return Game(players, [Turn("G", play_alone, terms)], Abilities([output]), batch)
+    d = patches.MultiScale(data, scales, inputs, patch, width, max_width=max_width, norm=norm)
     return Game(
-        players={"G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema), "D": Player(d, Adam(lr_d, (beta1, 0.999)))},
-        turns=duel(play, halved, generator=[Term("l1", distance)], same_round=True),
-        abilities=Abilities([Output("image", translate, ("input",))], judge=judge),
+        players={**players, "D": Player(d, Adam(lr_d, (beta1, 0.999)))},
+        turns=duel(play, objective, generator=terms, same_round=True),
+        abilities=Abilities([output], judge=judge),
         batch=batch,
     )

@@ -1,0 +1,41 @@
+"""The history of generated samples."""
+
+import torch
+
+from leafwing.parts.history import History
+
+
+def test_nothing_is_replaced_until_it_is_full() -> None:
+    history = History(4, (1,))
+    x = torch.arange(4.0)[:, None]
+    assert torch.equal(history(x), x)
+    assert torch.equal(history.fakes, x)
+
+
+def test_half_of_the_fakes_are_then_replaced_by_stored_ones_which_they_succeed() -> None:
+    torch.manual_seed(0)
+    history = History(8, (1,))
+    history(torch.zeros(8, 1))
+    shown = [history(torch.full((4, 1), float(step))) for step in range(1, 501)]
+    now = sum(float((part == step).float().sum()) for step, part in enumerate(shown, 1))
+    assert abs(now / 2000 - 0.5) < 5 * (0.25 / 2000) ** 0.5
+    values = torch.cat(shown)
+    assert all((values == step).sum() + (history.fakes == step).sum() == 4 for step in range(1, 501)), (
+        "none is lost or shown twice"
+    )
+
+
+def test_the_contents_are_part_of_the_state() -> None:
+    history = History(4, (2,))
+    history(torch.ones(4, 2))
+    other = History(4, (2,))
+    other.load_state_dict(history.state_dict())
+    torch.manual_seed(1)
+    first = history(torch.zeros(3, 2))
+    torch.manual_seed(1)
+    assert torch.equal(other(torch.zeros(3, 2)), first)
+
+
+def test_an_empty_history_changes_nothing() -> None:
+    x = torch.rand(3, 2)
+    assert torch.equal(History(0, (2,))(x), x)
