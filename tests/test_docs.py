@@ -158,7 +158,7 @@ def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, sourc
     run = leafwing.train(
         source, example.name, size=16, images=16, out="run", device="cpu", precision="fp32", threads=1, **small
     )
-    assert run.records()[-1]["costs"].keys() == {"D/adversarial", "D/local_penalty", "G/adversarial"}
+    assert run.records()[-1]["losses"].keys() == {"D/adversarial", "D/local_penalty", "G/adversarial"}
     with pytest.raises(LeafwingError, match="not an installed recipe"):
         leafwing.resume("run", images="+8")
     resumed = leafwing.resume("run", images="+8", trust=True)

@@ -34,7 +34,7 @@ ADVICE = {
     "critic": "Lower D's learning rate (lr_d), or use a recipe in which D cannot saturate: wgan_gp, r3gan",
     "oscillation": "Lower learning rates (lr_g, lr_d) or a gradient penalty often help",
     "explosion": "The learning rates (lr_g, lr_d) are too high",
-    "still": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
+    "stagnation": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
     "overfit": "D has memorised the training images: more images, --mirror or a smaller D help; more training does not",
     "nan": "A lower learning rate (lr_g, lr_d) or --precision fp32 often helps",
 }
@@ -68,8 +68,8 @@ class Alarm:
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The alarm as plain JSON; its symptom has the key `about`."""
-        return {"about" if name == "symptom" else name: value for name, value in asdict(self).items()}
+        """The alarm as plain JSON."""
+        return asdict(self)
 
     def __str__(self) -> str:
         numbers = f" ({self.value:.3g} > {self.threshold:.3g})" if self.threshold else ""
@@ -95,7 +95,7 @@ class Signals:
 
     @cached_property
     def _losses(self) -> set[str]:
-        return set().union(*(record["costs"] for record in self.records))
+        return set().union(*(record["losses"] for record in self.records))
 
     def players(self) -> list[str]:
         """The players that are trained."""
@@ -104,7 +104,7 @@ class Signals:
     def moved(self, player: str) -> NDArray[np.bool_]:
         """Whether a player has moved since the previous line, i.e. whether the line has losses of it: (checks,)."""
         losses = {name for name in self._losses if player in name.partition("/")[0].split("+")}
-        return np.array([not losses.isdisjoint(record["costs"]) for record in self.records])
+        return np.array([not losses.isdisjoint(record["losses"]) for record in self.records])
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def minimum_before(numbers: Numbers) -> Numbers:
 
 def variety(signals: Signals) -> Numbers:
     """Diversity of the samples relative to real images; for conditional games also within one condition, if that is lower."""
-    return np.fmin(signals("variety"), signals("echo"))
+    return np.fmin(signals("variety"), signals("conditional_variety"))
 
 
 def variety_loss(signals: Signals) -> Numbers:
@@ -195,7 +195,7 @@ def oscillation(signals: Signals) -> Numbers:
 
 def overfitting(signals: Signals) -> Numbers:
     """The probability that D scores a training image above a held-out one."""
-    return median(signals("held"), 5)
+    return median(signals("held_out_separation"), 5)
 
 
 def weight_growth(signals: Signals, player: str) -> Numbers:
@@ -238,8 +238,8 @@ RULES = (
 PLAYER_RULES = (
     ("explosion", "the weights of {} are growing rapidly", weight_growth, 2.0, 2),
     ("explosion", "the gradient norm of {} has exploded", gradient_burst, 1000.0, 2),
-    ("still", "the gradient of {} has vanished", gradient_loss, 1e4, 3),
-    ("still", "the weights of {} have stopped changing", unchanged_digits, 7.0, 4),
+    ("stagnation", "the gradient of {} has vanished", gradient_loss, 1e4, 3),
+    ("stagnation", "the weights of {} have stopped changing", unchanged_digits, 7.0, 4),
 )
 """Rules for each player: kind, description, value, threshold, consecutive checks."""
 

@@ -45,7 +45,9 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     players = {name: player.optimiser for name, player in game.players.items() if player.optimiser}
     norms = {f"{name}/weights" for name in players}
     norms |= {f"{name}/rate" for name, optimiser in players.items() if callable(optimiser.lr)}
-    compared = SCORED | ({"echo"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set())
+    compared = SCORED | (
+        {"conditional_variety"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set()
+    )
     start_clock, batch = game.at_stage(Clock(0, 48, 0)), batches(spec, game)(0, 6)
     active = [turn for turn in game.turns if turn.times(start_clock)]
     generates = any(turn.play(game.nets, batch, start_clock).fake is not None for turn in active)
@@ -161,8 +163,11 @@ def test_held_out_samples_are_scored() -> None:
     def judge(nets: Nets) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda x: x.sum(1)
 
-    assert measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=far)["held"] == 1
-    assert measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=batches(POINTS))["held"] == 0.5
+    assert measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=far)["held_out_separation"] == 1
+    assert (
+        measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=batches(POINTS))["held_out_separation"]
+        == 0.5
+    )
 
 
 def test_helpers() -> None:

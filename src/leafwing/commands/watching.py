@@ -166,7 +166,7 @@ class Monitor:
             Diverged: the same error with advice, if a rollback is not enabled or not possible.
         """
         if self.processes.first:
-            record = {"images": self.training.clock.images, "seconds": round(self.training.seconds, 3), "costs": {}}
+            record = {"images": self.training.clock.images, "seconds": round(self.training.seconds, 3), "losses": {}}
             self.run.log({**record, "diverged": str(error)})
         if self.mode == "rollback" and self._plan_roll_back(inf, "nan"):
             self.progress.warn(str(error))
@@ -222,5 +222,5 @@ class Monitor:
         logged = [record["rolled_back"] for record in run.records() if "rolled_back" in record]
         for entry in self.roll_backs:
             if entry not in logged:
-                run.log({"images": images, "seconds": round(self.training.seconds, 3), "costs": {}, "rolled_back": entry})
+                run.log({"images": images, "seconds": round(self.training.seconds, 3), "losses": {}, "rolled_back": entry})
         run.update(rolled_back=tuple(self.roll_backs), best=best)

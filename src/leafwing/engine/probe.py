@@ -67,13 +67,14 @@ class Probe:
 
         With several processes all must call this at the same time, because batch normalisation communicates.
 
-        `variety`: mean distance between two fakes, over that between two real samples, both at 8x8 pixels; `echo`: the same for
-        two fakes of one condition, in games that have conditions; `distance`: energy distance between fakes and real samples, over
-        its maximum (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: mean distance of the fakes of fixed latents from
-        those of the last measurement, over that between two real samples; `separation`: the probability that a real sample's score
-        exceeds a fake one's; `margin`: mean real minus mean fake score, over the standard deviation of scores within each; `real`,
-        `fake`: mean scores; `held`: the probability that a real sample's score exceeds a held-out one's; `G/gradient`, `G/weights`:
-        for each player the norms of the gradient of its last step and of its weights; `G/rate`: its learning rate, if scheduled.
+        `variety`: mean distance between two fakes, over that between two real samples, both at 8x8 pixels;
+        `conditional_variety`: the same for two fakes of one condition, in games that have conditions; `distance`: energy distance
+        between fakes and real samples, over its maximum (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: mean distance
+        of the fakes of fixed latents from those of the last measurement, over that between two real samples; `separation`: the
+        probability that a real sample's score exceeds a fake one's; `margin`: mean real minus mean fake score, over the standard
+        deviation of scores within each; `real`, `fake`: mean scores; `held_out_separation`: the probability that a training
+        sample's score exceeds a held-out one's; `G/gradient`, `G/weights`: for each player the norms of the gradient of its last
+        step and of its weights; `G/rate`: its learning rate, if scheduled.
         """
         engine = self.engine
         rng_state = engine.rng_state()
@@ -108,7 +109,7 @@ class Probe:
         self.previous = fake
         if any(output.prior is not None and output.conditions for output in self.engine.game.abilities.outputs):
             again = downsample(self._play(turn, self.batch, clock).fake)
-            signals["echo"] = (fake - again).norm(dim=1).mean() / spread
+            signals["conditional_variety"] = (fake - again).norm(dim=1).mean() / spread
         if (pair := mean_scores(r)) is None:
             return signals
         real_scores, fake_scores = pair
@@ -119,7 +120,7 @@ class Probe:
         if self.held_out is not None:
             pair = mean_scores(self._play(turn, self._batch(self.held_out, clock.images), clock))
             if pair is not None:
-                signals["held"] = probability_above(real_scores, pair[0])
+                signals["held_out_separation"] = probability_above(real_scores, pair[0])
         return signals
 
     def _play(self, turn: Turn, batch: Batch, clock: Clock) -> Round:
