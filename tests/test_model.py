@@ -309,7 +309,7 @@ def test_a_compilation_error_is_reported_once_and_samples_are_the_same(
 
     monkeypatch.setattr(torch, "compile", broken)
     message: list[str] = []
-    model = Model(plain.game, PICTURES, compile=True, say=message.append)
+    model = Model(plain.game, PICTURES, compile=True, notify=message.append)
     assert torch.equal(model.sample(70), plain.sample(70))
     assert message == ["the networks cannot be compiled, so sampling continues without compilation: no compiler"]
 

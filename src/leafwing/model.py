@@ -34,7 +34,7 @@ class Model:
             both cases and nearly the same for one seed: images differ by a grey level or two.
         compile: use `torch.compile`, which is slow to start and worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
-        say: callback for that warning.
+        notify: callback for that warning.
         examples: the conditions of some real samples; unspecified conditions follow them.
         clock: the progress of training, on which what the networks generate may depend.
 
@@ -50,7 +50,7 @@ class Model:
         precision: str = "fp32",
         *,
         compile: bool = False,
-        say: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
         examples: Examples | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Model:
             raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
         self.game, self.spec, self.device, self.precision = game, spec, torch.device(device), precision
         self.images: int | None = None
-        self.say, self.examples = say, examples or Examples()
+        self.notify, self.examples = notify, examples or Examples()
         self.clock = game.at_stage(clock or Clock(1, 1))
         self.compiled = (
             Nets(**{name: torch.compile(net) for name, net in vars(game.sampling_nets).items()}) if compile else None
@@ -74,7 +74,7 @@ class Model:
         trust: bool = False,
         precision: str = "fp32",
         compile: bool = False,
-        say: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
     ) -> Model:
         """Loads the model of a run from its folder, without the data or the cache.
 
@@ -84,7 +84,7 @@ class Model:
             device: cpu, cuda or mps.
             trust: execute the folder's `recipe.py` even if it is not an installed recipe.
             precision: fp32, or bf16, which is faster with hardware support.
-            compile, say: see `Model`.
+            compile, notify: see `Model`.
 
         Raises:
             LeafwingError: no such run or checkpoint, untrusted recipe, or unknown precision.
@@ -93,7 +93,7 @@ class Model:
         game = opened.build_game()
         images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
         clock, examples = opened.clock(images), Examples.from_plain(opened.spec, opened.data.examples or {})
-        model = cls(game, opened.spec, device, precision, compile=compile, say=say, examples=examples, clock=clock)
+        model = cls(game, opened.spec, device, precision, compile=compile, notify=notify, examples=examples, clock=clock)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
@@ -455,7 +455,7 @@ class Model:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                self.say(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
+                self.notify(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
                 samples = output.make(nets, inputs, self.clock).float()
         if len(samples) != inputs.n:
             raise LeafwingError(f"the recipe's output {output.field} makes {len(samples)} samples from {inputs.n} inputs")

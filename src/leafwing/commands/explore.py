@@ -105,7 +105,7 @@ def explore(
     progress = progress or Reporter()
     keep_freed_memory()
     model = Model.load(
-        opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, say=progress.say
+        opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, notify=progress.say
     )
     check_needs(function, model)
     resolved = {name: options.get(name, parameters[name].default) for name in names}

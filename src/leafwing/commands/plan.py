@@ -213,7 +213,7 @@ def thread_count(machine: HardwareSettings) -> int | None:
 
 def build_training(
     plan: TrainingPlan,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
     images: int | None = None,
 ) -> Training:
@@ -221,7 +221,7 @@ def build_training(
 
     Args:
         plan: the resolved training run.
-        say: callback for messages.
+        notify: callback for messages.
         processes: the processes that share the work; None: this one only.
         images: total number of images, if not the plan's.
     """
@@ -231,14 +231,14 @@ def build_training(
     def build() -> Game:
         return recipes.build(plan.card.name, recipe, data.spec, plan.options)
 
-    return new_training(build, data, plan.settings, say, processes, images)
+    return new_training(build, data, plan.settings, notify, processes, images)
 
 
 def new_training(
     build: Callable[[], Game],
     data: Dataset,
     settings: Settings,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
     images: int | None = None,
     planned: int = 0,
@@ -249,7 +249,7 @@ def new_training(
         build: returns a new game.
         data: the training data.
         settings: the settings, fully resolved.
-        say, processes, images: see `build_training`.
+        notify, processes, images: see `build_training`.
         planned: see `Training`.
 
     Raises:
@@ -264,7 +264,7 @@ def new_training(
     torch.manual_seed(settings.schedule.seed)
     game = build()
     setup = choose_setup(settings.machine)
-    engine = Engine(game, setup, notify=say, processes=processes)
+    engine = Engine(game, setup, notify=notify, processes=processes)
     engine.processes.check_divisible(game.batch)
     for name in game.streams:
         data = data.with_stream(name, data)
