@@ -58,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "pictures",
         "pixels",
         "progress",
+        "quantities",
         "errors",
         "own",
     },

@@ -419,7 +419,9 @@ def test_many_samples_are_never_all_in_memory_as_floats(
         return to_stored(field, block)
 
     monkeypatch.setattr(fields.Image, "to_stored", convert)
-    result = {format: commands.sample(trained.folder, 150, seed=2, format=format, out=tmp_path / format) for format in FORMATS}
+    result = {
+        format: commands.sample(trained.folder, 150, seed=2, format=format, out=tmp_path / format) for format in FORMATS
+    }
     assert sizes == [64, 64, 22] * 3
     with np.load(result["npz"]) as arrays:
         assert arrays["samples"].dtype == np.uint8

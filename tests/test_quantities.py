@@ -117,3 +117,15 @@ def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
 )
 def test_bytes_are_shown_in_binary_units(number: int, text: str) -> None:
     assert show_bytes(number) == text
+
+
+def test_an_option_is_written_as_its_user_writes_it() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        recipes.describe("wgan").resolve({"lr_g": -1})
+    assert str(caught.value).startswith("recipe wgan: lr_g=-1: must be")
+    assert caught.value.for_command_line().startswith("recipe wgan: --lr-g -1: must be")
+    with pytest.raises(InvalidOption, match="^n=0: ") as few:
+        count(0, "n")
+    assert few.value.for_command_line().startswith("-n 0: ")
+    error = InvalidOption("replay", Path("a/run"), "no run", flag="from")
+    assert (str(error), error.for_command_line()) == ("replay='a/run': no run", "--from a/run: no run")

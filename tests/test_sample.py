@@ -186,7 +186,9 @@ NOISY = 'Output("image", lambda nets, inputs, clock: nets.G(torch.randn(inputs.n
 
 @pytest.mark.parametrize("format", ["npz", "folder"])
 @pytest.mark.parametrize("n", [10, 70, 150])
-def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, n: int) -> None:
+def test_several_processes_write_the_same_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, n: int
+) -> None:
     run = save(tmp_path / "run", DataSpec.images(4, 4, labels=("a", "b")), NOISY)
     alone = leafwing.sample(run, n, seed=5, format=format, trust=True)
     parts: list[torch.Tensor] = []

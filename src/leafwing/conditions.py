@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
 
@@ -69,7 +69,9 @@ def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict
         for setting in parts:
             name, equals, value = (part.strip() for part in setting.partition("="))
             if not (name and equals and value):
-                raise LeafwingError(f"--set {setting!r}: write NAME=VALUE, as in smiling=1 or caption=a red star")
+                raise InvalidOption(
+                    "conditions", setting, "write NAME=VALUE, as in smiling=1 or caption=a red star", flag="set"
+                )
             if values.setdefault(name, value) != value:
                 raise LeafwingError(f"--set {name} is given twice, as {values[name]} and as {value}")
     return values

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from leafwing.conditions import Examples, pixel_conditions, resolve
 from leafwing.engine.share import NumberedDraws
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Vector
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.pixels import set_layout
@@ -168,7 +168,7 @@ class Model:
     def _latents(self, output: Output, n: int, seed: int, first: int = 0) -> Tensor | None:
         """The same; None for an output without latents."""
         if n < 1:
-            raise LeafwingError(f"n={n}: must be at least 1")
+            raise InvalidOption("n", n, "must be at least 1")
         check_seed(seed)
         if (prior := output.prior) is None:
             return None
@@ -405,7 +405,7 @@ class Model:
         first: int = 0,
     ) -> Iterator[Tensor]:
         if batch < 1:
-            raise LeafwingError(f"batch={batch}: must be at least 1")
+            raise InvalidOption("batch", batch, "must be at least 1")
         if latents is not None:
             inputs = Batch(latent=latents, **inputs)
         if not inputs:

@@ -249,7 +249,7 @@ class Run:
             LeafwingError: not a number, or the best checkpoint is not known.
         """
         if checkpoint != "best":
-            return None if checkpoint in (None, "last") else count(checkpoint, "--checkpoint")
+            return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
         if self.history.best is None:
             raise LeafwingError(f"{self.folder} has no best checkpoint: only training with --stop-on determines it")
         return self.history.best.images

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 from leafwing.quantities import count, duration, whole
 
 Count = Annotated[int, "count"]
@@ -189,21 +189,20 @@ class Setting:
         """
         if value is None:
             return None
-        name = f"--{self.name.replace('_', '-')}"
         if self.is_closed:
             if value not in self.choices:
-                raise LeafwingError(f"{name} {value}: choose from {', '.join(self.choices)}")
+                raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
             return value
         kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else self.type
         if kind == "count":
-            return count(value, name)  # type: ignore[arg-type]
+            return count(value, self.name)  # type: ignore[arg-type]
         if kind == "duration":
-            return duration(value, name)  # type: ignore[arg-type]
+            return duration(value, self.name)  # type: ignore[arg-type]
         if kind in (0, 1) and not isinstance(kind, bool):
-            return whole(value, name, kind)
+            return whole(value, self.name, kind)
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
-                raise LeafwingError(f"{name} {value}: must be true or false")
+                raise InvalidOption(self.name, value, "must be true or false")
             return str(value).lower() == "true"
         return value
 

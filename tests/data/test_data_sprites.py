@@ -150,15 +150,15 @@ def test_mirrored_fields_agree_with_the_mirrored_image() -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("sprites", {"fields": "caption,boxx"}, "--fields boxx.*did you mean box.*caption"),
-        ("sprites", {"fields": ""}, "--fields .*available: image, label"),
-        ("sprites", {"input": "edge"}, "--input edge.*did you mean edges.*unpaired"),
+        ("sprites", {"fields": "caption,boxx"}, "fields='?boxx.*did you mean box.*caption"),
+        ("sprites", {"fields": ""}, "fields='?.*available: image, label"),
+        ("sprites", {"input": "edge"}, "input='?edge.*did you mean edges.*unpaired"),
         ("sprites", {"input": "low", "size": 18}, "multiple of 4"),
         ("sprites", {"fields": "box", "size": 8}, "16 to 128"),
-        ("digits", {"fields": "caption"}, "--fields caption: only the built-in sprites.*digits"),
-        ("ring", {"fields": "caption"}, "--fields caption"),
-        ("stacked", {"fields": "caption"}, "--fields caption"),
-        ("ring", {"input": "edges"}, "--input edges"),
+        ("digits", {"fields": "caption"}, "fields='?caption'?: only the built-in sprites.*digits"),
+        ("ring", {"fields": "caption"}, "fields='?caption"),
+        ("stacked", {"fields": "caption"}, "fields='?caption"),
+        ("ring", {"input": "edges"}, "input='?edges"),
     ],
 )
 @pytest.mark.usefixtures("few")
@@ -169,7 +169,7 @@ def test_fields_and_inputs_that_do_not_exist_are_refused(source: str, options: d
 
 def test_fields_of_a_folder_cannot_be_chosen(tmp_path: Path) -> None:
     for examine in (load, doctor):
-        with pytest.raises(LeafwingError, match="--fields box: only the built-in sprites"):
+        with pytest.raises(LeafwingError, match="fields='?box'?: only the built-in sprites"):
             examine(tmp_path, fields="box")
 
 

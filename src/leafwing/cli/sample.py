@@ -37,7 +37,9 @@ def command(
     run: RunName,
     /,
     *,
-    n: Annotated[int, Parameter(name="-n", help="Number of samples; with --label all, of each class.", group=OUTPUT)] = 64,
+    n: Annotated[
+        int, Parameter(name=("--n", "-n"), help="Number of samples; with --label all, of each class.", group=OUTPUT)
+    ] = 64,
     seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
     label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
     set: Annotated[

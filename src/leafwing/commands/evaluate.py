@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, count
 from leafwing.runs import ROOT, Run
@@ -315,7 +315,7 @@ def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> li
     items = metrics.split(",") if isinstance(metrics, str) else metrics
     names = list(dict.fromkeys(name.strip() for name in items if name.strip()))
     if not names:
-        raise LeafwingError(f"--metrics {metrics}: choose at least one of {', '.join(METRICS)}")
+        raise InvalidOption("metrics", metrics, f"choose at least one of {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
             raise LeafwingError(f"no metric {name!r}{did_you_mean(name, list(METRICS))}")
@@ -406,8 +406,8 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
             return RealData(held_out_set, "held-out", held_out, splits)
         return RealData(training_set, "train", 0, splits)
     if run.spec.points:
-        raise LeafwingError(
-            f"--data {data}: other data must be images, and {run.folder} generates points like {run.data.source}"
+        raise InvalidOption(
+            "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
     names = {"fit", "background", "mirror", "input"} | ({"fields"} if world_of(str(data)) else set())
     options = {name: value for name, value in run.data.options.items() if name in names}

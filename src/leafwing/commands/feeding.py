@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from leafwing.errors import LeafwingError, StorageError
+from leafwing.errors import InvalidOption, LeafwingError, StorageError
 from leafwing.fields import Box, Caption, Clip, Field, Image, Keypoints, Mask, Segmentation
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
@@ -28,9 +28,9 @@ def parse_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:
     """
     if labelled is None:
         if seed is not None:
-            raise LeafwingError(f"--labelled-seed {seed} needs --labelled, the number of images")
+            raise InvalidOption("labelled_seed", seed, "needs --labelled, the number of images")
         return None, None
-    return whole(labelled, "--labelled", 1), check_seed(seed or 0, "--labelled-seed")
+    return whole(labelled, "labelled", 1), check_seed(seed or 0, "labelled_seed")
 
 
 def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:

@@ -11,7 +11,7 @@ from leafwing import recipes
 from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.config import DataConfig, History, ThreadChange
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
@@ -88,7 +88,7 @@ def resolve_training(
     if source is None:
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     if old and recipe is None and not old.recipe_is_installed():
-        raise LeafwingError(f"--from {replay} was trained with a recipe that is not installed: give its file with --recipe")
+        raise InvalidOption("replay", replay, "its recipe is not an installed one: give its file with --recipe", flag="from")
     reference = recipe or (old.recipe if old else recipes.DEFAULT)
     card = recipes.describe(reference)
     base = old.settings if old else Settings()
@@ -170,11 +170,11 @@ def resolve_training(
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
     """Raises LeafwingError for an invalid seed or stopping rule."""
-    check_seed(schedule.seed, "--seed")
+    check_seed(schedule.seed, "seed")
     if schedule.stop_on is not None:
         parse_stop_on(schedule.stop_on)
     elif "patience" in values:
-        raise LeafwingError(f"--patience {values['patience']} needs --stop-on, the metric that decides")
+        raise InvalidOption("patience", values["patience"], "needs --stop-on, the metric that decides")
 
 
 def with_intervals(folder: OutputSettings, images: int) -> OutputSettings:
@@ -207,7 +207,7 @@ def thread_count(machine: HardwareSettings) -> int | None:
     if threads in (None, "auto") or isinstance(threads, int):
         return threads if isinstance(threads, int) else None
     if not str(threads).strip().isdigit():
-        raise LeafwingError(f"--threads {threads}: must be a number of CPU threads, or auto")
+        raise InvalidOption("threads", threads, "must be a number of CPU threads, or auto")
     return int(str(threads))
 
 
@@ -306,5 +306,5 @@ def open_replay(path: str | Path) -> Run:
     """
     path = Path(path)
     if not path.is_dir() and path.name != "run.json":
-        raise LeafwingError(f"--from {path}: must be a run folder or its run.json")
+        raise InvalidOption("replay", path, "must be a run folder or its run.json", flag="from")
     return Run(path if path.is_dir() else path.parent)

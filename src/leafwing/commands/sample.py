@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
@@ -235,7 +235,7 @@ def parse_sweep(text: str) -> tuple[str, list[float] | None]:
     try:
         low, high = (float(end) for end in span.split(":"))
     except ValueError:
-        raise LeafwingError(f"--sweep {text}: write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
+        raise InvalidOption("sweep", text, "write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
     return code.strip(), [low + (high - low) * i / (SWEEP_VALUES - 1) for i in range(SWEEP_VALUES)]
 
 

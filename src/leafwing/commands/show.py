@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
 from leafwing.settings import split_keywords
@@ -57,7 +57,7 @@ def show(
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
-        raise LeafwingError(f"--out {target}: must be a .png file")
+        raise InvalidOption("out", target, "must be a .png file")
     dataset = data.load(source, **reading, **other, progress=(progress or Reporter()).report_reading)
     image = _draw(dataset, seed)
     with files.storage(str(target)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import check_metrics, check_output, evaluate, require_classifier, stored_rows
 from leafwing.config import BestCheckpoint
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count
 from leafwing.runs import Run
@@ -45,15 +45,16 @@ def parse_stop_on(stop_on: str) -> tuple[str, str]:
 
     metric, _, measure = stop_on.partition(".")
     if metric not in METRICS:
-        raise LeafwingError(f"--stop-on {stop_on}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
+        raise InvalidOption("stop_on", stop_on, f"no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
     if metric not in STOP_MEASURES:
-        raise LeafwingError(
-            f"--stop-on {stop_on}: {metric} cannot decide, because neither higher nor lower is better; choose from "
-            f"{', '.join(STOP_MEASURES)}"
+        raise InvalidOption(
+            "stop_on",
+            stop_on,
+            f"{metric} cannot decide, because neither higher nor lower is better; choose from {', '.join(STOP_MEASURES)}",
         )
     measures = STOP_MEASURES[metric]
     if measure and measure not in measures:
-        raise LeafwingError(f"--stop-on {stop_on}: no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
+        raise InvalidOption("stop_on", stop_on, f"no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
     return metric, measure or measures[0]
 
 

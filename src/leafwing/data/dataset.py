@@ -15,7 +15,7 @@ import numpy as np
 
 from leafwing.data.seeds import stream_seed
 from leafwing.data.sources import RejectedFile
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Caption
 from leafwing.game import Batch, DataSpec
 
@@ -276,8 +276,10 @@ class Dataset:
         from leafwing.data import split
 
         if self.labels is None:
-            raise LeafwingError(
-                f"--labelled {number}: {self.source} has no labels: put the images into one sub-folder per class or add a labels.csv"
+            raise InvalidOption(
+                "labelled",
+                number,
+                f"{self.source} has no labels: put the images into one sub-folder per class or add a labels.csv",
             )
         rows = slice(None) if self.rows is None else self.rows
         indices = split.choose_per_class(self.array[rows], self.labels[rows], self.spec.labels, number, seed)

@@ -25,7 +25,7 @@ from leafwing.data.pairs import Input
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Image
 from leafwing.game import DataSpec
 
@@ -75,7 +75,7 @@ def load(
     def join(other: str) -> Dataset:
         """The images of this source, and those of another one as unpaired inputs."""
         if points := [str(name) for name in (path, find(other)) if has_points(name)]:
-            raise LeafwingError(f"--input {other}: both sources must be images, and {points[0]} has points")
+            raise InvalidOption("input", other, f"both sources must be images, and {points[0]} has points")
         image = load(
             source, size=size, channels=channels, fit=fit, background=background, mirror=mirror, fields=fields,
             cache=cache, progress=progress,
@@ -100,9 +100,11 @@ def load(
         if input in derive.DERIVED:
             return derive_input(data, input)
         if not pairs.is_path(input) and not is_source(input):
-            raise LeafwingError(
-                f"--input {input}: {path} is built in: its inputs are made or derived from the images, or those of a second source"
-                + did_you_mean(input, {**inputs, **derive.DERIVED})
+            raise InvalidOption(
+                "input",
+                input,
+                f"{path} is built in: its inputs are made or derived from the images, or those of a second source"
+                + did_you_mean(input, {**inputs, **derive.DERIVED}),
             )
         return join(input)
     if input is not None and pairs.is_path(input) and is_source(input):
@@ -150,7 +152,7 @@ def check_fields(path: str | Path, fields: str | None) -> None:
         LeafwingError: fields of other data than the built-in sprites.
     """
     if fields is not None and path != "sprites":
-        raise LeafwingError(f"--fields {fields}: only the built-in sprites offer a choice of fields, not {path}; omit it")
+        raise InvalidOption("fields", fields, f"only the built-in sprites offer a choice of fields, not {path}; omit it")
 
 
 def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | None = None) -> Dataset | None:
@@ -204,7 +206,7 @@ def derive_input(data: Dataset, name: str) -> Dataset:
     """
     image = data.spec.fields["image"]
     if not isinstance(image, Image):
-        raise LeafwingError(f"--input {name}: it is derived from images, and {data.source} has points")
+        raise InvalidOption("input", name, f"it is derived from images, and {data.source} has points")
     fields = derive.derived_fields(name, image)
     content = json.dumps([data.fingerprint, "input", name, derive.VERSION])
     return replace(

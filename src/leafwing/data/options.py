@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import ImageColor
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 
 FITS = ("crop", "pad", "stretch")
 CHANNELS = (1, 2, 3, 4)
@@ -72,16 +72,16 @@ def check(size: Size | None, channels: int | None, fit: str, background: str) ->
         LeafwingError: an invalid option; the message names it, its value and what is possible.
     """
     if channels is not None and (isinstance(channels, bool) or channels not in CHANNELS):
-        raise LeafwingError(f"--channels {channels}: choose from 1 (grey), 2 (grey + alpha), 3 (RGB), 4 (RGBA)")
+        raise InvalidOption("channels", channels, "choose from 1 (grey), 2 (grey + alpha), 3 (RGB), 4 (RGBA)")
     if fit not in FITS:
-        raise LeafwingError(f"--fit {fit}: choose from {', '.join(FITS)}")
+        raise InvalidOption("fit", fit, f"choose from {', '.join(FITS)}")
     return Options(None if size is None else _size(size), channels, fit, background, _colour(background))
 
 
 def _size(size: Size) -> tuple[int, int]:
     """Height and width in pixels."""
-    error = LeafwingError(
-        f"--size {size}: give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels"
+    error = InvalidOption(
+        "size", size, f"give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels"
     )
     sides: tuple[Any, ...]
     if isinstance(size, str):
@@ -107,7 +107,7 @@ def _colour(background: str) -> tuple[int, int, int]:
     except (ValueError, AttributeError, TypeError):
         colour = (0, 0, 0, 0)
     if len(colour) != 3:
-        raise LeafwingError(
-            f"--background {background}: give an opaque colour by name (white), by hex (#ff8800) or as rgb(255, 136, 0)"
+        raise InvalidOption(
+            "background", background, "give an opaque colour by name (white), by hex (#ff8800) or as rgb(255, 136, 0)"
         )
     return colour

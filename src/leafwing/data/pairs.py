@@ -25,7 +25,7 @@ from leafwing.data.lists import read_text
 from leafwing.data.options import Target
 from leafwing.data.pictures import HALVES, Picture, UnusableImageError
 from leafwing.data.sources import Entry, RejectedFile, Source, clean
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Image
 
 PAIRS_FILE = "pairs.csv"
@@ -33,7 +33,7 @@ LOPSIDED = 1.5
 """Two aspect ratios that differ by more than this factor are different."""
 
 
-class NoInputError(LeafwingError):
+class NoInputError(InvalidOption):
     """The source has no such input; it may be that of a second source."""
 
 
@@ -115,7 +115,7 @@ def find_input(source: Source, option: str) -> Input:
     """
     name = option.rstrip("/")
     if is_path(option) or not name:
-        raise NoInputError(f"--input {option}: no such file or folder")
+        raise NoInputError("input", option, "no such file or folder")
     if option in HALVES:
         source.notes.append(f"input: the {option} half of each image")
         _mention_folder(source, option)
@@ -129,7 +129,7 @@ def find_input(source: Source, option: str) -> Input:
     else:
         pairs = _in_folders(source, name) if name in _folders(source) else _by_suffix(source, name)
     if not pairs:
-        raise NoInputError(_describe_missing(source, option))
+        raise NoInputError("input", option, _describe_missing(source, option))
     for entry, partner in pairs:
         entry.input = partner
     source.entries = [entry for entry, _ in pairs]
@@ -157,9 +157,11 @@ def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int,
     ratio = part[0] / part[1] / (target[0] / target[1])
     if max(ratio, 1 / ratio) > LOPSIDED:
         place = "side by side" if across else "one above the other"
-        raise LeafwingError(
-            f"--input {half}: a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
-            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller"
+        raise InvalidOption(
+            "input",
+            half,
+            f"a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
+            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller",
         )
 
 
@@ -247,10 +249,11 @@ def _in_folders(source: Source, name: str) -> Pairs:
     if not matching:
         others = [folder for folder in candidates if folder]
         raise NoInputError(
-            f"{source.path}: --input {name}: no file in the folder {name} has a partner. Looked for the same name, "
-            f"with any extension, beside this folder and in {_join(others) or 'other folders, but there are none'}. If these are "
-            "not pairs, give "
-            "one folder as the source and the path of the other as --input"
+            "input",
+            name,
+            f"no file in the folder {name} of {source.path} has a partner. Looked for the same name, with any extension, beside this "
+            f"folder and in {_join(others) or 'other folders, but there are none'}. If these are not pairs, give one folder as the "
+            "source and the path of the other as --input",
         )
     if len(matching) > 1:
         raise LeafwingError(_describe_ambiguous(source, name, " or ".join(side.place for side in matching)))
@@ -354,7 +357,7 @@ def _describe_missing(source: Source, option: str) -> str:
     titles = (("folders", folders), ("CSV files", lists), ("images", files))
     there = [f"{title}: {_join(names, 6)}" for title, names in titles if names]
     return (
-        f"--input {option}: {source.path} has no folder and no CSV file of this name and no pairs of files whose names end in it, and "
+        f"{source.path} has no folder and no CSV file of this name and no pairs of files whose names end in it, and "
         f"there is no second source {option}. {source.path} has {'; '.join(there) or 'no images'}. The input may be a half of each "
         f"image or derived from it{did_you_mean(option, [*HALVES, *DERIVED, *folders])}"
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 
 SHARE, MIN_COUNT, MAX_SHARE = 0.1, 1_000, 0.25
 """A tenth of a data set is held out, but at least a thousand unless that is more than a quarter."""
@@ -38,10 +38,10 @@ def hold_out_count(value: str | int, n: int, points: bool = False) -> int:
     if text == "auto":
         return 0 if points else default_count(n)
     if not text.isdecimal():
-        raise LeafwingError(f"--hold-out {value}: give auto, or the number of images to hold out of training")
+        raise InvalidOption("hold_out", value, "give auto, or the number of images to hold out of training")
     if int(text) >= n:
         what = "points" if points else "images"
-        raise LeafwingError(f"--hold-out {int(text)}: the data set has only {n:,} {what}; choose a smaller number or auto")
+        raise InvalidOption("hold_out", int(text), f"the data set has only {n:,} {what}; choose a smaller number or auto")
     return int(text)
 
 
@@ -82,14 +82,16 @@ def choose_per_class(
     each, remainder = divmod(number, len(names))
     if remainder or not each:
         nearest = sorted({max(each, 1) * len(names), (each + 1) * len(names)})
-        raise LeafwingError(
-            f"--labelled {number}: must be divisible by the number of classes ({len(names)}), such as {' or '.join(map(str, nearest))}"
+        raise InvalidOption(
+            "labelled",
+            number,
+            f"must be divisible by the number of classes ({len(names)}), such as {' or '.join(map(str, nearest))}",
         )
     counts = [int(count) for count in np.bincount(labels, minlength=len(names))]
     count, name = min(zip(counts, names, strict=True))
     if count < each:
-        raise LeafwingError(
-            f"--labelled {number}: that is {each} images per class, but class {name} has only {count} training images"
+        raise InvalidOption(
+            "labelled", number, f"that is {each} images per class, but class {name} has only {count} training images"
         )
     # Other hashes than for holding out: the two choices must be independent.
     order = np.argsort(_hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")

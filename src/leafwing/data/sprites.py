@@ -16,7 +16,7 @@ from leafwing.data.derive import HOLE_GREY
 from leafwing.data.options import Options
 from leafwing.data.pack import Store, cache_folder
 from leafwing.data.reading import DecodeProgress
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes
 from leafwing.game import DataSpec
 from leafwing.sprites import ATTRIBUTE_NAMES, FIELDS, Scenes, draw, emit, scenes
@@ -146,5 +146,5 @@ def _field_names(fields: str | Sequence[str] | None) -> tuple[str, ...]:
     chosen = [name.strip() for name in (fields.split(",") if isinstance(fields, str) else fields)]
     for name in chosen:
         if name not in FIELDS:
-            raise LeafwingError(f"--fields {name}: sprites have no such field{did_you_mean(name, FIELDS)}")
+            raise InvalidOption("fields", name, f"sprites have no such field{did_you_mean(name, FIELDS)}")
     return tuple(name for name in FIELDS if name in chosen and name != "image")

@@ -14,7 +14,7 @@ import numpy as np
 
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 
 NAME = "stacked"
@@ -56,8 +56,8 @@ def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
         LeafwingError: not digits, or a number of channels other than three was requested.
     """
     if options.channels not in (None, 3):
-        raise LeafwingError(
-            f"--channels {options.channels}: a stacked image has a digit in each of three channels; omit this option"
+        raise InvalidOption(
+            "channels", options.channels, "a stacked image has a digit in each of three channels; omit this option"
         )
     if digits.labels is None or digits.spec.labels != _DIGITS:
         raise LeafwingError(

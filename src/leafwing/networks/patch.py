@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 from leafwing.game import DataSpec
 from leafwing.networks.layers import dcgan_weights, make_norm
 
@@ -48,8 +48,10 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         if patch not in (sizes := usable(data)):
-            raise LeafwingError(
-                f"patch={patch}: images of {data.height}x{data.width} can be judged in patches of {', '.join(map(str, sizes))} pixels"
+            raise InvalidOption(
+                "patch",
+                patch,
+                f"images of {data.height}x{data.width} can be judged in patches of {', '.join(map(str, sizes))} pixels",
             )
         depth = DEPTHS[patch]
         # Convolutions of 4x4 pixels, the last two with stride 1; for single pixels 1x1.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.quantities import count
 from leafwing.settings import reserved_names
 
@@ -73,7 +73,7 @@ class Option:
         try:
             return self._check(value)
         except ValueError as error:
-            raise LeafwingError(f"recipe {recipe}: {self.name}={value!r}: {error}") from None
+            raise InvalidOption(self.name, value, str(error), owner=f"recipe {recipe}") from None
 
     def _check(self, value: object) -> Value:
         if self.type is str:
@@ -360,6 +360,8 @@ def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, V
     """
     try:
         game = function(data, **options)
+    except InvalidOption as error:
+        raise InvalidOption(error.name, error.value, error.reason, owner=f"recipe {recipe}", flag=error.flag) from None
     except LeafwingError as error:
         if str(error).startswith("recipe "):
             raise
