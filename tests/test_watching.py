@@ -121,9 +121,9 @@ def test_training_stops_with_a_checkpoint_and_can_be_resumed(
 
 
 def test_an_unknown_response_is_rejected(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match="health='?pray'?: choose from warn, stop, rollback, off"):
+    with pytest.raises(LeafwingError, match=r"health='?pray'?: choose from warn, stop, rollback, off"):
         leafwing.train("ring", out=tmp_path / "run", health="pray", **TINY)
-    with pytest.raises(LeafwingError, match="max_rollbacks='?-1"):
+    with pytest.raises(LeafwingError, match=r"max_rollbacks='?-1"):
         leafwing.train("ring", out=tmp_path / "run", max_rollbacks=-1, **TINY)
     assert not (tmp_path / "run").exists()
 

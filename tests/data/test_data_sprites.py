@@ -169,7 +169,7 @@ def test_fields_and_inputs_that_do_not_exist_are_refused(source: str, options: d
 
 def test_fields_of_a_folder_cannot_be_chosen(tmp_path: Path) -> None:
     for examine in (load, doctor):
-        with pytest.raises(LeafwingError, match="fields='?box'?: only the built-in sprites"):
+        with pytest.raises(LeafwingError, match=r"fields='?box'?: only the built-in sprites"):
             examine(tmp_path, fields="box")
 
 

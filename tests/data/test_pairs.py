@@ -406,7 +406,7 @@ def test_the_doctor_reads_pairs_and_mentions_a_second_source(tmp_path: Path) -> 
     report = doctor(source / "B", input=source / "A")
     assert report.accepted == 4
     assert any("a second source, unpaired" in note for note in report.notes)
-    with pytest.raises(LeafwingError, match="input='?C'?: "):
+    with pytest.raises(LeafwingError, match=r"input='?C'?: "):
         doctor(source, input="C")
 
 

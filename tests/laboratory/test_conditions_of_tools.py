@@ -145,7 +145,7 @@ def test_the_columns_of_a_mix_vary_captions_and_nothing_else() -> None:
         assert len(caption.unique(dim=0)) == 2
         assert torch.equal(caption, calls[0][1])
         assert (box == torch.tensor(BOX)).all()
-    with pytest.raises(LeafwingError, match="across='?caption'?: choose from box"):
+    with pytest.raises(LeafwingError, match=r"across='?caption'?: choose from box"):
         tool("mix")(model, features=FEATURES, across="caption", conditions={"caption": "red"})
     with pytest.raises(LeafwingError, match="all conditions are set"):
         tool("mix")(model, features=FEATURES, conditions=CONDITIONS)

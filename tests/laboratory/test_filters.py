@@ -158,7 +158,7 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     model, pictures = normed_model()
     with pytest.raises(LeafwingError, match="maps=0"):
         filters(model, held_out=pictures, maps=0)
-    with pytest.raises(LeafwingError, match="seed='?-1"):
+    with pytest.raises(LeafwingError, match=r"seed='?-1"):
         filters(model, held_out=pictures, seed=-1)
     with pytest.raises(LeafwingError, match="points"):
         filters(planted.model(nn.Linear(2, 1), DataSpec.vectors(2)), held_out=pictures)

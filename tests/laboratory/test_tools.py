@@ -62,7 +62,7 @@ def test_sheets_animations_and_latents_of_an_interpolation() -> None:
     finding = interpolate(model, features=FEATURES, samples="4,7", steps=3)
     assert len(finding.animations["walk"]) == 2 * 32
     assert np.array_equal(finding.arrays["latents"], model.latents(8)[[4, 7]].numpy())
-    with pytest.raises(LeafwingError, match="samples=.4.: .* at least two"):
+    with pytest.raises(LeafwingError, match=r"samples=.4.: .* at least two"):
         interpolate(model, features=FEATURES, samples="4")
 
 
@@ -191,7 +191,7 @@ def test_the_strongest_direction_changes_the_right_property() -> None:
     assert finding.figures["properties"][1]["side"] > 0.9
     assert finding.figures["properties"][3]["side"] == 0
     assert set(finding.sheets) == {f"direction{i}" for i in range(4)}
-    with pytest.raises(LeafwingError, match="k='?5"):
+    with pytest.raises(LeafwingError, match=r"k='?5"):
         directions(painter(), features=FEATURES, reader=None, k=5)
 
 
