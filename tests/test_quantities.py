@@ -73,7 +73,7 @@ def test_durations(text: str | float, seconds: float) -> None:
     "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 minutes", "1..5m", None]
 )
 def test_an_invalid_duration_is_rejected_with_name_and_value(text: object) -> None:
-    with pytest.raises(LeafwingError, match=r"^time .*must be a duration above 0") as caught:
+    with pytest.raises(LeafwingError, match=r"^time=.*must be a duration above 0") as caught:
         duration(text)  # type: ignore[arg-type]
     assert str(text) in str(caught.value)
 

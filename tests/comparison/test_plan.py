@@ -61,7 +61,7 @@ def test_seeds_are_a_number_or_a_list() -> None:
         ({"recipes": "dcgan"}, "points"),
         ({"device": "tpu"}, "no device"),
         ({"sise": 16}, "no argument 'sise'; did you mean size"),
-        ({"n": 0}, "n 0"),
+        ({"n": 0}, "n=.?0"),
         ({"features": "pixel"}, "no feature network 'pixel'; did you mean pixels"),
         ({"features": "inception", "weights": "missing.pth"}, "weights='?missing.pth"),
         ({"weights": "missing.pth"}, "weights='?missing.pth"),

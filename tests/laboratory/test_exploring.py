@@ -113,7 +113,7 @@ def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run
         ("invert", {"method": "encoder"}, "--method encoder needs an encoder"),
         ("complete", {"starts": 0}, "starts='?0"),
         ("complete", {"mask": "center"}, "did you mean centre"),
-        ("truncate", {"psi": "0"}, "--psi"),
+        ("truncate", {"psi": "0"}, "psi="),
         ("truncate", {"n": 1}, "n='?1"),
         ("sift", {"quantile": 1.0}, "quantile='?1.0"),
         ("sift", {"test": 0}, "test='?0"),
