@@ -385,7 +385,7 @@ def test_an_unknown_label_is_an_error_that_lists_the_known_ones(conditions: Mode
 
 
 @pytest.mark.parametrize(
-    ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed=.?-1"), (1, 2**32, "seed 4294967296")]
+    ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed=.?-1"), (1, 2**32, "seed=4294967296")]
 )
 def test_invalid_numbers_are_rejected_by_name(plain: Model, n: int, seed: int, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):

@@ -90,7 +90,7 @@ def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run
         ("interpolate", {"step": 3}, "did you mean steps"),
         ("interpolate", {"features": "own2"}, "own2"),
         ("interpolate", {"samples": "1"}, "samples=.1.: .* at least two"),
-        ("interpolate", {"seed": -1}, "seed -1"),
+        ("interpolate", {"seed": -1}, "seed=-1"),
         ("interpolate", {"label": "ten"}, "no class 'ten'"),
         ("interpolate", {"checkpoint": 3}, "3"),
         ("interpolate", {"interpolation": "straight"}, "interpolation='?straight'?: choose from spherical, linear"),
