@@ -51,6 +51,8 @@ SPECS = [
     DataSpec.images(16, 16, input=FIELDS[Image]),
     DataSpec.images(16, 16, labels=("a", "b", "c"), input=Image(16, 16)),
     DataSpec({"image": Image(16, 16), "input": FIELDS[Image]}, unpaired=("input",)),
+    DataSpec.images(16, 16, input=Image(8, 8)),
+    DataSpec.images(16, 16, input=Image(4, 4, 1)),
     DataSpec.images(16, 16, low=Image(4, 4)),
     DataSpec.images(16, 16, hole=FIELDS[Mask]),
     DataSpec.images(16, 16, input=MAP),
@@ -63,7 +65,16 @@ SPECS = [
 """Data with every kind of field, and the combinations that data sets have."""
 THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
 """Number of CPU threads in the tests: `make test-machines` also runs them with 2."""
-SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
+SMALL = {
+    "width": 8,
+    "width_d": 8,
+    "max_width": 16,
+    "latent": 8,
+    "batch": 6,
+    "burst": 3,
+    "burst_first": 1,
+    "features": "critic",
+}
 
 
 class Needs(DataSpec):
@@ -83,12 +94,18 @@ def needed(name: str) -> DataSpec:
     Raises:
         LeafwingError: it accepts neither.
     """
-    try:
-        spec = Needs({"image": Image(16, 16)})
-        build(name, spec)
-    except LeafwingError:
-        spec = Needs({"image": Vector(2)})
-        build(name, spec)
+    candidates: list[dict[str, Field]] = [
+        {"image": Image(16, 16)}, {"image": Image(16, 16), "input": Image(4, 4, 1)}, {"image": Vector(2)},
+    ]  # fmt: skip
+    for fields in candidates:
+        spec = Needs(fields)
+        try:
+            build(name, spec)
+        except LeafwingError:
+            if fields is candidates[-1]:
+                raise
+        else:
+            break
     return DataSpec(spec.fields)
 
 

@@ -43,8 +43,9 @@ class DataSettings:
     mirror: bool | None = None
     """Randomly flip images horizontally (p = 0.5). Default: no."""
     input: str | None = None
-    """Where the input of a translator comes from: left, right, top or bottom, a half of each image; grey, edges, blur, low4 or hole,
-    derived from the images; a CSV file of pairs; a sub-folder; a file-name suffix; or a second source, unpaired. Default: no input."""
+    """Where the input of a translator comes from: left, right, top or bottom, a half of each image; grey, edges, blur, low2, low4,
+    low8 or hole, derived from the images; a CSV file of pairs; a sub-folder; a file-name suffix; or a second source, unpaired.
+    Default: no input."""
     fields: str | None = None
     """Fields of the built-in sprites besides the image, separated by commas: caption,box. Default: label,attributes."""
     hold_out: int | str | None = None

@@ -40,6 +40,7 @@ class FakeEvidence:
         train: the training images; default: the real images.
         held: the held-out images; default: none.
         sources: the conditions of the samples by name.
+        scale: how many times larger the samples are than their inputs.
     """
 
     real: Tensor
@@ -53,6 +54,7 @@ class FakeEvidence:
     train: Tensor | None = None
     held: Tensor | None = None
     sources: Mapping[str, Tensor] = field(default_factory=dict)
+    scale: int = 1
     seed: int = 0
     built_in: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -88,7 +88,7 @@ def test_the_command_writes_the_same_as_json(run: Run, capsys: pytest.CaptureFix
     ]
     assert cli.run([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == run.metrics()
-    assert [row["metric"] for row in run.metrics()] == ["psnr", "ssim", "l1", "edge_energy", "feature_distance"]
+    assert [row["metric"] for row in run.metrics()] == ["psnr", "psnr_y", "ssim", "l1", "edge_energy", "feature_distance"]
 
 
 def test_samples_are_those_of_translate(run: Run) -> None:

@@ -39,10 +39,10 @@ def test_equal_images_have_the_best_values() -> None:
     images = pictures(0, 4, height=24, width=20)
     values = measures(images, images)
     assert {name: round(measure.value, 9) for name, measure in values.items()} == {
-        "psnr": 60, "ssim": 1, "l1": 0, "edge_energy": 1, "feature_distance": 0,
+        "psnr": 60, "psnr_y": 60, "ssim": 1, "l1": 0, "edge_energy": 1, "feature_distance": 0,
     }  # fmt: skip
     assert {name: measure.better for name, measure in values.items()} == {
-        "psnr": "higher", "ssim": "higher", "l1": "lower", "edge_energy": "", "feature_distance": "lower",
+        "psnr": "higher", "psnr_y": "higher", "ssim": "higher", "l1": "lower", "edge_energy": "", "feature_distance": "lower",
     }  # fmt: skip
 
 

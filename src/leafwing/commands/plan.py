@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class TrainingPlan:
         history: changes of the number of threads that a replay repeats, and intervals that are still to be determined.
         config: content of `run.json`.
         reasons: the reason for each hardware setting, in words.
+        notes: the notes of the recipe that have been shown.
     """
 
     card: Card
@@ -56,6 +57,7 @@ class TrainingPlan:
     history: History
     config: dict[str, Any]
     reasons: Mapping[str, str]
+    notes: Sequence[str] = ()
 
 
 def resolve_training(
@@ -157,6 +159,12 @@ def resolve_training(
     )
     if labelled:
         data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
+    notes: tuple[str, ...] = ()
+    if "auto" in hyperparameters.values():  # the recipe may resolve such options
+        game = recipes.build(card.name, recipes.find(reference), data_config.spec, hyperparameters)
+        hyperparameters, notes = {**hyperparameters, **game.resolved}, tuple(game.notes)
+        for note in notes:
+            progress.say(note)
     config = {
         "recipe": card.name,
         "options": hyperparameters,
@@ -165,7 +173,9 @@ def resolve_training(
         "history": asdict(history),
         "versions": versions(),
     }
-    return TrainingPlan(card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why)
+    return TrainingPlan(
+        card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
+    )
 
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ STOP_MEASURES = {
     "inception_score": ("inception_score",),
     "swd": ("swd",),
     "ppl": ("ppl", "ppl_ends"),
-    "reconstruction": ("psnr", "ssim", "l1", "feature_distance"),
+    "reconstruction": ("psnr", "psnr_y", "ssim", "l1", "feature_distance"),
     "modes": ("modes", "high_quality", "kl"),
     "memorisation": ("copied", "copied_near", "duplicates"),
 }

@@ -57,8 +57,8 @@ def load(
         background: a colour: `white`, `#ff8800`.
         mirror: flip half of the samples left to right, chosen again in every epoch.
         input: where the field `input` comes from: `left`, `right`, `top` or `bottom`, a half of each image (`image` is the other
-            one); `grey`, `edges`, `blur`, `low4` or `hole`, derived from it (`derive`); a CSV file of pairs, a folder or a suffix of
-            file names in the source (`pairs`); or else a second source, whose images are unpaired. None: no such field.
+            one); `grey`, `edges`, `blur`, `low2`, `low4`, `low8` or `hole`, derived from it (`derive`); a CSV file of pairs, a folder
+            or a suffix of file names in the source (`pairs`); or else a second source, whose images are unpaired. None: no such field.
         fields: fields of the built-in sprites besides the image, separated by commas. None: label,attributes.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.

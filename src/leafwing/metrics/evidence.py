@@ -47,6 +47,8 @@ class Evidence(Protocol):
     """The built-in data set, such as "ring" or "stacked:FOLDER"; empty for a user's images."""
     options: Mapping[str, Any]
     """The options with which the data were loaded, as for `leafwing.data.load`: size, fit and so on."""
+    scale: int
+    """How many times larger the samples are than the images that they are generated from; 1 if not larger."""
 
     def report_progress(self, what: str, done: int, total: int) -> None:
         """Progress of slow computations: description, amount done, total."""

@@ -24,7 +24,7 @@ from leafwing.errors import LeafwingError
 from leafwing.game import Batch
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
-from leafwing.metrics.targets import columns_of, frames, frames_per_sample, is_paired, target, to_images
+from leafwing.metrics.targets import columns_of, enlargement, frames, frames_per_sample, is_paired, target, to_images
 from leafwing.model import BLOCK, Model
 from leafwing.pictures import to_pixels
 from leafwing.pixels import images_to_tensor
@@ -72,6 +72,7 @@ class RunEvidence:
         self.n_real, self.n_fake = protocol.n_real * self.frames, protocol.n_fake * self.frames
         self.built_in = real.source if real.source.partition(":")[0] in BUILT_IN else ""
         self.options: Mapping[str, Any] = real.options
+        self.scale = enlargement(self.output, real.spec)
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()
 

@@ -51,6 +51,12 @@ def is_paired(output: Output, spec: DataSpec) -> bool:
     return bool(pixels) and not {*pixels, output.field} & {*spec.unpaired}
 
 
+def enlargement(output: Output, spec: DataSpec) -> int:
+    """How many times larger samples are than the images that they are generated from; 1 if not larger, or without such images."""
+    heights = [getattr(spec.fields[name], "height", 0) for name in pixel_conditions(output, spec)]
+    return max(1, getattr(spec.fields[output.field], "height", 0) // max(heights)) if any(heights) else 1
+
+
 def columns_of(data: Dataset, names: Sequence[str]) -> Dataset:
     """The same samples in the same order with some of their fields only, so that batches do not copy the others."""
     streams = {key: stream for key, stream in data.streams.items() if {*names} & {*stream.names.values()}}

@@ -18,6 +18,11 @@ def linear(start: float, end: float, images: int) -> Callable[[Clock], float]:
     return lambda clock: start + (end - start) * min(1.0, clock.images / images)
 
 
+def step(start: float, end: float, share: float) -> Callable[[Clock], float]:
+    """`start` in the first part of planned training, `end` from this share of it on."""
+    return lambda clock: start if clock.planned_progress < share else end
+
+
 def decay(start: float, factor: float, images: int) -> Callable[[Clock], float]:
     """Exponential decay: start is divided by `factor` every `images` images, continuously."""
     return lambda clock: start * float(factor) ** (-clock.images / images)
