@@ -5,9 +5,10 @@
 
 The inputs are the pictures reduced by averaging (`--input low4`). SRResNet and SRGAN are one recipe with `--pretrain 1` and with 0.5,
 trained on the same number of images. PSNR in RGB and of the luma, SSIM and edge energy are those of the metric `reconstruction`;
-feature distance and KID use the feature network `--features`, trained on the training pictures if it is `own`. With `--features lite0`
-in `--option`, the content loss uses other features than the measurement. One row per method and seed; `cpu` is the processor time of
-the training in seconds. `--sheet` writes a picture of some held-out pictures: bicubic, SRResNet, SRGAN, real.
+feature distance and KID (times 1,000) use `--features`: `own` is trained on the training pictures, `lite0` the mean of stage 5 of the
+network whose features the content loss may compare too: with `--option features=critic` it does not, and the measurement is
+independent. One row per method and seed; `cpu` is the processor time of the training in seconds. `--sheet` writes a picture of some
+held-out pictures: bicubic, the methods of the first seed, real.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from leafwing.machine import versions
 from leafwing.metrics.features import Features, load_features
 from leafwing.metrics.kid import kernel_distance
 from leafwing.metrics.reconstruction import feature_distance, measure_pairs
+from leafwing.networks import lite0
 from leafwing.pictures import to_pixels
 from leafwing.pixels import images_to_tensor
 from rows import argument_parser, store
@@ -38,6 +40,14 @@ METHODS = {"srresnet": 1.0, "srgan": 0.5}
 """The share of training that minimises the squared error alone."""
 COLUMNS = ("psnr", "psnr_y", "ssim", "edge_energy", "feature_distance", "kid")
 CHUNK = 50
+
+
+def feature_network(name: str, training: Dataset) -> Features:
+    """A feature network of the metrics, or `lite0`."""
+    if name != "lite0":
+        return load_features(name, training if name == "own" else None)
+    net = lite0.load()
+    return Features(name, lite0.SHA256, lambda images: (net(images)[-1].mean((2, 3)), None))
 
 
 def bicubic(images: Tensor, scale: int) -> Tensor:
@@ -121,7 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0, help="first seed")
     parser.add_argument(
-        "--features", choices=["own", "pixels", "inception"], default="own", help="feature network of the metrics"
+        "--features", choices=["own", "pixels", "inception", "lite0"], default="own", help="feature network of the metrics"
     )
     parser.add_argument(
         "--option", action="append", default=[], help="option of the training or the recipe, name=value; repeatable"
@@ -136,7 +146,7 @@ def main() -> None:
         parser.error("a folder of photographs is needed")
     data = load(args.source, size=args.size, input="low4")
     training, held_out = data.split(args.held_out)
-    features = load_features(args.features, training if args.features == "own" else None)
+    features = feature_network(args.features, training)
     batch = held_out.to_network(held_out.batch(0, 0, args.held_out))
     real, scale = batch.image, data.spec.height // data.spec.fields["input"].shape[1]
     options = dict(option.split("=") for option in args.option)

@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "tables": set(),
     "settings": {"errors", "quantities"},
     "progress": {"quantities"},
-    "parts": {"game", "own"},
+    "parts": {"game", "networks", "own"},
     "networks": {"game", "fields", "errors", "own"},
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "quantities", "settings"},
     "data": {"game", "fields", "errors", "machine", "sprites", "own"},

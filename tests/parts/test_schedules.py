@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from leafwing.game import Clock
-from leafwing.parts.schedules import cosine, decay, linear
+from leafwing.parts.schedules import cosine, decay, linear, step
 
 
 @pytest.mark.parametrize(("images", "value"), [(0, 2.0), (500, 1.25), (1000, 0.5), (3000, 0.5)])
@@ -23,6 +23,15 @@ def test_cosine_is_flat_at_both_ends() -> None:
 @pytest.mark.parametrize(("images", "value"), [(0, 0.5), (100, 0.55), (400, 0.7), (9999, 0.7)])
 def test_linear_reaches_its_end_and_stays(images: int, value: float) -> None:
     assert linear(0.5, 0.7, images=400)(Clock(images)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("clock", "value"), [(Clock(0, 100), 2.0), (Clock(74, 100), 2.0), (Clock(75, 100), 1.0)])
+def test_a_step_is_at_its_share_of_training(clock: Clock, value: float) -> None:
+    assert step(2.0, 1.0, 0.75)(clock) == value
+
+
+def test_a_step_is_not_undone_when_training_is_extended() -> None:
+    assert step(2.0, 1.0, 0.75)(Clock(100, 1000, planned=100)) == 1.0
 
 
 @pytest.mark.parametrize(("images", "value"), [(0, 8.0), (100, 4.0), (200, 2.0), (50, 8 / 2**0.5)])

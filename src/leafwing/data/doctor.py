@@ -286,8 +286,9 @@ def _advise(report: SourceReport) -> None:
     small = min(report.sizes["median"])
     if "input" in report.fields or "input" in report.options:
         say(
-            "Images with inputs: recipe pix2pix learns one from the other if they belong together and have the same size. For "
-            "unpaired ones and other sizes, see the translators of the guide page Your own GAN."
+            "Images with inputs: recipe pix2pix learns one from the other if they belong together and have the same size, srgan if "
+            "images are 2, 4 or 8 times as large as inputs. For unpaired ones and other sizes, see the translators of the guide page "
+            "Your own GAN."
         )
     elif report.classes and len(report.classes) > 1:
         if n / len(report.classes) < 50:

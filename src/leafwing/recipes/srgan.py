@@ -12,6 +12,7 @@ installed or images are grey, and its weight serves the same purpose. The paper 
 2 x 10^5 updates, with inputs in [0, 1]. In larger images, D's last feature maps are averaged to about the size of those of 96 pixels.
 """
 
+from math import inf
 from typing import Literal
 
 from torch import Tensor
@@ -100,17 +101,15 @@ def srgan(
 
     g = enlarger.Generator(data.channels, channels, scale, width, blocks=blocks, norm=norm)
     players, output = {"G": Player(g, adam(lr_g), ema=ema)}, Output("image", enlarge, ("input",), multiple=1)
-    alone = Turn(
-        "G", play_alone, [Term("squared_error", squared_error)], during=(0, pretrain if pretrain < 1 else float("inf"))
-    )
+    alone = Turn("G", play_alone, [Term("squared_error", squared_error)], during=(0, pretrain if pretrain < 1 else inf))
     resolved = {"features": network}
     if pretrain == 1:
         return Game(players, [alone], Abilities([output]), batch, resolved=resolved)
     critic = enlarger.Critic(data, width_d, max_width=max_width)
     terms = [Term("adversarial", deceive), Term("content", PerceptualLoss(network, content))]
     turns = [
-        Turn("D", play, [Term("adversarial", non_saturating.critic)], during=(pretrain, float("inf"))),
-        Turn("G", play, terms, during=(pretrain, float("inf")), same_round=True),
+        Turn("D", play, [Term("adversarial", non_saturating.critic)], during=(pretrain, inf)),
+        Turn("G", play, terms, during=(pretrain, inf), same_round=True),
     ]
     return Game(
         players={**players, "D": Player(critic, adam(lr_d))},
