@@ -26,8 +26,6 @@ from leafwing.parts.objectives import non_saturating
 from leafwing.parts.perceptual import PerceptualLoss, choose_network
 from leafwing.parts.schedules import step
 
-SCALES = (2, 4, 8)
-
 
 def srgan(
     data: DataSpec,
@@ -69,7 +67,7 @@ def srgan(
     data.need("srgan", image=Image, input=Image)
     channels, *small = data.fields["input"].shape
     scale = data.height // small[0]
-    if scale not in SCALES or [scale * side for side in small] != [data.height, data.width]:
+    if scale not in (2, 4, 8) or [scale * side for side in small] != [data.height, data.width]:
         raise LeafwingError(
             f"images must be 2, 4 or 8 times as large as inputs: {data.fields['input']}, {data.fields['image']}. "
             "Choose --input low2, low4 or low8"
