@@ -36,11 +36,11 @@ class Block(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1), make_norm(norm, channels), nn.PReLU(),
             nn.Conv2d(channels, channels, 3, padding=1), make_norm(norm, channels),
         )  # fmt: skip
-        if norm == "none":
-            for layer in (self.body[0], self.body[3]):
+        for layer in self.body if norm == "none" else ():
+            if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
                 layer.weight.data *= INITIAL_SCALE
-                nn.init.zeros_(layer.bias)
+                nn.init.constant_(layer.get_parameter("bias"), 0)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x) * self.scale
