@@ -60,7 +60,8 @@ def measure_pairs(pairs: Iterable[tuple[Tensor, Tensor]], scale: int = 1) -> lis
         pairs: images and their targets, in chunks of both: (b, 1 to 4 channels, height, width) in [-1, 1].
         scale: how many times larger they are than what they were generated from; 1 if not larger.
     """
-    parts = [compare(*(to_unit(side) for side in pair), border=scale if scale > 1 else BORDER) for pair in pairs]
+    border = scale if scale > 1 else BORDER
+    parts = [compare(to_unit(fake), to_unit(real), border) for fake, real in pairs]
     squared, luma, ssim, absolute, fake_edges, real_edges = np.concatenate(parts, axis=1)
     return [
         mean("psnr", psnr(squared), "higher"),
