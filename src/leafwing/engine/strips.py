@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import BinaryIO
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -296,33 +295,32 @@ class MemoryMap(Map):
 
 
 class FileMap(Map):
-    """A map in a file: rows of pixels of channels, which is the layout `channels_last`.
+    """A map in a temporary file, which has no name and vanishes with the process: rows of pixels of channels, as in `channels_last`.
 
     Args:
-        path: the file.
         shape, dtype: its format.
     """
 
-    def __init__(self, path: Path, shape: torch.Size, dtype: torch.dtype) -> None:
-        self.path, self.dtype = path, dtype
+    def __init__(self, shape: torch.Size, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         _, self.channels, _, self.width = shape
-        with storing(path):
-            self.file: BinaryIO = path.open("w+b", buffering=0)
+        with storing():
+            self.file: Any = tempfile.TemporaryFile(buffering=0)
 
     def append(self, strip: Tensor) -> None:
         rows = strip.permute(0, 2, 3, 1).contiguous().cpu().view(torch.uint8).numpy()
         content = memoryview(rows.reshape(-1).data)
-        with storing(self.path):
+        with storing():
             while len(content):
                 content = content[self.file.write(content) :]
 
     def read(self, start: int, stop: int) -> Tensor:
         rows = torch.empty(1, stop - start, self.width, self.channels, dtype=self.dtype)
         content = memoryview(rows.view(torch.uint8).numpy().reshape(-1).data)
-        with storing(self.path):
+        with storing():
             self.file.seek(start * self.width * self.channels * self.dtype.itemsize)
             while len(content):
-                count = self.file.readinto(content)  # type: ignore[attr-defined]
+                count = self.file.readinto(content)
                 if not count:
                     raise OSError("file is shorter than what was written")
                 content = content[count:]
@@ -330,16 +328,13 @@ class FileMap(Map):
 
     def free(self) -> None:
         self.file.close()
-        with suppress(OSError):
-            self.path.unlink()
 
 
 class Storage:
-    """Where maps are stored: `MAPS_BYTES` of memory, then files in a temporary folder, which is removed at the end."""
+    """Where maps are stored: in `MAPS_BYTES` of memory, then in temporary files."""
 
     def __init__(self) -> None:
         self.memory = MAPS_BYTES
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
         self.files: list[FileMap] = []
 
     def __enter__(self) -> Storage:
@@ -347,9 +342,7 @@ class Storage:
 
     def __exit__(self, *error: object) -> None:
         for file in self.files:
-            file.file.close()
-        if self.folder is not None:
-            self.folder.cleanup()
+            file.free()
 
     def new(self, shape: torch.Size, dtype: torch.dtype) -> Map:
         """An empty map."""
@@ -357,20 +350,17 @@ class Storage:
         if size <= self.memory:
             self.memory -= size
             return MemoryMap(self, shape, dtype)
-        if self.folder is None:
-            with storing(Path(tempfile.gettempdir())):
-                self.folder = tempfile.TemporaryDirectory(prefix="leafwing-", ignore_cleanup_errors=True)
-        self.files.append(FileMap(Path(self.folder.name, f"{len(self.files)}"), shape, dtype))
+        self.files.append(FileMap(shape, dtype))
         return self.files[-1]
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
+def storing() -> Iterator[None]:
     """Converts an OSError into a StorageError that says what to do."""
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"temporary file {path}: {error.strerror or error}. Large pictures need disk space there: free some, or set "
-            f"the environment variable {'TMPDIR' if os.name != 'nt' else 'TEMP'} to a folder on another disk"
+            f"temporary files in {tempfile.gettempdir()}: {error.strerror or error}. Large pictures need disk space there: free some, "
+            f"or set the environment variable {'TEMP' if os.name == 'nt' else 'TMPDIR'} to a folder on another disk"
         ) from error
