@@ -53,7 +53,7 @@ class Strips:
         if len(self.output.shape) != 4:
             raise UnknownLayerError("what it generates is not a picture")
         self.whole = {node for node in self.nodes if node.name not in (INPUT, DRAW) and (is_mean(node) or not in_rows(node))}
-        for node in self.whole:
+        for node in (node for node in self.nodes if node in self.whole):
             size = node.bytes if is_mean(node) else node.bytes + sum(operand.bytes for operand in node.operands)
             if size > WHOLE_BYTES:
                 raise UnknownLayerError(f"its layer {node.name} needs the whole map")
