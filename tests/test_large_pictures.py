@@ -36,7 +36,7 @@ def model(net: nn.Module, multiple: int = 4, data: DataSpec = DATA, messages: li
             layer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
     output = Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",), multiple=multiple)
     say = (lambda text: None) if messages is None else messages.append
-    return Model(Game({"G": Player(net)}, [], Abilities([output]), batch=1), data, say=say)
+    return Model(Game({"G": Player(net)}, [], Abilities([output]), batch=1), data, notify=say)
 
 
 def pictures(n: int, height: int, width: int) -> Tensor:

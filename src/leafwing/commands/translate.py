@@ -118,7 +118,7 @@ def translate(
         report.warn(text)
         messages.append(text)
 
-    model = Model.load(opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=device, say=say)
+    model = Model.load(opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=device, notify=say)
     chosen = find_output(model, output, back)
     if not model.kind(chosen).has_pixels:
         raise LeafwingError(f"{chosen.field} is {model.kind(chosen)}, not a picture: use model.translate from Python")
