@@ -89,6 +89,30 @@ DERIVED: dict[str, Callable[[np.ndarray], Columns]] = {
 """Each derived input by its name on the command line: stored pixels, uint8 (n, height, width, channels) -> stored columns by field."""
 
 
+def derives(name: str, choice: bool | None = None) -> bool:
+    """Whether an input is derived from the pictures that a trained translator is used on.
+
+    What only leaves out a part of a picture (grey, edges, hole) is derived from it, as in training. What makes it worse (blur, low4)
+    is not: the network undoes that, so pictures are the input themselves, and an enlarger makes them larger.
+
+    Args:
+        name: a key of `DERIVED`.
+        choice: the user's choice; None: as described.
+    """
+    return not (name == "blur" or name.startswith("low")) if choice is None else choice
+
+
+def describe_choice(name: str, derived: bool) -> str:
+    """What is done with pictures, as a sentence for users."""
+    if derived:
+        return f"The input was derived from each picture, as in training: {name}."
+    if derives(name):
+        return f"Each picture was taken as the input itself; in training it was derived: {name}."
+    return (
+        f"Each picture was taken as the input itself, because this run undoes {name}; --derive applies it to pictures first."
+    )
+
+
 def derived_fields(name: str, image: Image) -> dict[str, Field]:
     """The fields of a derived input.
 
