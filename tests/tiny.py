@@ -78,17 +78,21 @@ class Needs(DataSpec):
 
 @cache
 def needed(name: str) -> DataSpec:
-    """Data with the fields that a recipe needs and no others: images if it accepts them, else points.
+    """Data with the fields that a recipe needs and no others: colour images if it accepts them, else grey ones, else points.
 
     Raises:
-        LeafwingError: it accepts neither.
+        LeafwingError: it accepts none of them.
     """
-    try:
-        spec = Needs({"image": Image(16, 16)})
-        build(name, spec)
-    except LeafwingError:
-        spec = Needs({"image": Vector(2)})
-        build(name, spec)
+    candidates: list[dict[str, Field]] = [{"image": Image(16, 16)}, {"image": FIELDS[Image]}, {"image": Vector(2)}]
+    for fields in candidates:
+        spec = Needs(fields)
+        try:
+            build(name, spec)
+        except LeafwingError:
+            if fields is candidates[-1]:
+                raise
+        else:
+            break
     return DataSpec(spec.fields)
 
 
