@@ -42,7 +42,7 @@ from leafwing.sprites.draw import draw, segmentation
 from leafwing.sprites.scene import Scenes
 from rows import argument_parser, store
 
-TEST = 1296
+TEST = 648
 TEST_SEED, TRAIN_SEED = 101, 202
 CAST = (1.0, 0.85, 0.65)
 RUNS: dict[str, dict[str, Any]] = {
@@ -162,7 +162,7 @@ def gap(a: Tensor, b: Tensor, seed: int) -> dict[str, float]:
 
 
 def simgan(train: Training, size: int, seed: int) -> Iterator[dict[str, Any]]:
-    first, second = scenes(2 * TEST, TRAIN_SEED), scenes(2 * TEST, TRAIN_SEED + 1)
+    first, second = scenes(4 * TEST, TRAIN_SEED), scenes(4 * TEST, TRAIN_SEED + 1)
     sources = (
         write(real(first, size, 1), train.folder / "real"),
         write(synthetic(second, size, 2), train.folder / "synthetic"),
@@ -197,7 +197,7 @@ def verification(verifier: Reader, x: Tensor, y: Tensor, reference: tuple[Tensor
 
 
 def sigan(train: Training, size: int, seed: int) -> Iterator[dict[str, Any]]:
-    sample, more = scenes(TEST, TEST_SEED), scenes(2 * TEST, TRAIN_SEED)
+    sample, more = scenes(TEST, TEST_SEED), scenes(4 * TEST, TRAIN_SEED)
     images, shapes = floats(draw(sample, size)), torch.from_numpy(sample.shape)
     small = nn.functional.avg_pool2d(images, 4)
     verifier = train_reader(floats(draw(more, size)), torch.from_numpy(more.shape), 6, 0)
@@ -222,7 +222,7 @@ def dice(predicted: Tensor, masks: np.ndarray) -> float:
 
 
 def seuda(train: Training, size: int, seed: int) -> Iterator[dict[str, Any]]:
-    source = write(inverted(scenes(2 * TEST, TRAIN_SEED), size, 1), train.folder / "inverted")
+    source = write(inverted(scenes(4 * TEST, TRAIN_SEED), size, 1), train.folder / "inverted")
     model = train("sprites", fields="segmentation", input=source)
     sample = scenes(TEST, TEST_SEED)
     new, masks = floats(inverted(sample, size, 2)), segmentation(sample, size)
