@@ -46,9 +46,9 @@ TEST = 648
 TEST_SEED, TRAIN_SEED = 101, 202
 CAST = (1.0, 0.85, 0.65)
 RUNS: dict[str, dict[str, Any]] = {
-    "simgan": {"images": "24k", "l1": 0.05, "width": 16},
+    "simgan": {"images": "24k", "l1": 0.05, "width": 16, "batch": 8, "g_alone": 0.2},
     "sigan": {"images": "24k", "width": 16, "max_width": 64},
-    "seuda": {"images": "24k", "width": 16, "blocks": 3, "batch": 8},
+    "seuda": {"images": "24k", "width": 16, "blocks": 3, "batch": 8, "lr_g": 1e-3},
 }
 """What differs from the recipes' defaults."""
 
