@@ -50,7 +50,7 @@ AT_LEAST = {
     """,
     2: "packing categories",
 }
-POSITIVE = "clip lr_g lr_d lr_s margin smooth"
+POSITIVE = "clip lr_g lr_d margin smooth"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
 BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "segmenter_share", "g_alone", "d_alone"}
