@@ -197,7 +197,7 @@ def test_the_masks_of_seuda_teach_the_translator_through_the_frozen_segmenter() 
 
 
 def test_the_losses_of_seuda() -> None:
-    game = build("seuda", MASKS, cycle=3.0, semantic=0.5, blocks=1)
+    game = build("seuda", MASKS, cycle=3.0, semantic=0.5, pool=0, blocks=1)
     batch, nets = batches(MASKS, game)(0, 6), game.nets
     image, input = batch.image, batch.input
     x, y = nets.G(input), nets.F(image)

@@ -4,7 +4,7 @@ Segments images of a new kind, for which there are no masks, with a segmenter th
 
 Stage one trains the segmenter S on images and their masks. Then S is frozen: G translates inputs, the new kind, into images, and
 S segments the result. G and F, the way back, are trained as in CycleGAN (Zhu et al. 2017): least squares, cycle consistency, and for
-each kind a critic of patches and a history of 50 fakes. A further critic compares the masks that S predicts for translated and for
+each kind a critic of patches and a history of fakes. A further critic compares the masks that S predicts for translated and for
 real images, so that G keeps what S needs.
 
 The networks are CycleGAN's residual translators, for S too (the paper's is a dilated ResNet-101). Not re-checked against the paper:
@@ -33,11 +33,11 @@ def seuda(
     semantic: float = 1.0,
     cycle: float = 10.0,
     segmenter_share: float = 0.3,
+    pool: int = 50,
     blocks: int = 0,
     width: int = 64,
     lr_g: float = 2e-4,
     lr_d: float = 2e-4,
-    beta1: float = 0.5,
     batch: int = 4,
 ) -> Game:
     """A segmenter, two translators, three critics of patches; least squares and cycle consistency.
@@ -46,11 +46,11 @@ def seuda(
         semantic: weight of the adversarial loss of masks; 0 for plain cycle-consistent translation.
         cycle: weight of the L1 distance between what was translated there and back, and the original.
         segmenter_share: share of training, at its start, in which only the segmenter is trained.
+        pool: number of earlier translations of each kind that are stored for the critics; 0: they see new ones only.
         blocks: number of residual blocks of each translator and of the segmenter; 0: 9 from 256 px on, else 6.
         width: channels of the layers next to the image; doubles each time the resolution halves, up to 256.
         lr_g: learning rate of both translators.
         lr_d: learning rate of the critics.
-        beta1: Adam's beta1.
         batch: batch size (images of each kind per update).
     """
     data.need("seuda", unpaired=["input"], image=Image, segmentation=(Segmentation, Mask), input=Image)
@@ -85,7 +85,7 @@ def seuda(
         return residual.Generator(data.with_channels(outputs), inputs, width, blocks=blocks)
 
     def critic(channels: int) -> Player:
-        return Player(patch.Critic(data.with_channels(channels), 0, side, width, max_width=256), Adam(lr_d, (beta1, 0.999)))
+        return Player(patch.Critic(data.with_channels(channels), 0, side, width, max_width=256), Adam(lr_d, (0.5, 0.999)))
 
     s = network(classes, channels)
     s.decoder[-1] = nn.Identity()  # logits instead of values in [-1, 1]
@@ -105,10 +105,10 @@ def seuda(
     return Game(
         players={
             "S": Player(s, Adam(1e-3)),
-            "G": Player(network(channels, inputs), Adam(lr_g, (beta1, 0.999))),
-            "F": Player(network(inputs, channels), Adam(lr_g, (beta1, 0.999))),
+            "G": Player(network(channels, inputs), Adam(lr_g, (0.5, 0.999))),
+            "F": Player(network(inputs, channels), Adam(lr_g, (0.5, 0.999))),
             **{f"D_{name}": critic(n) for name, n in (("image", channels), ("input", inputs), ("mask", classes))},
-            **{f"past_{field}s": Player(History(50, data.fields[field].shape)) for field in ("image", "input")},
+            **{f"past_{field}s": Player(History(pool, data.fields[field].shape)) for field in ("image", "input")},
         },
         turns=[
             Turn("S", predict, [Term("segmentation", lambda r: loss(r.logits, r.mask))], during=(0, segmenter_share)),
