@@ -89,13 +89,14 @@ class Needs(DataSpec):
 
 @cache
 def needed(name: str) -> DataSpec:
-    """Data with the fields that a recipe needs and no others: images if it accepts them, else points.
+    """Data with the fields that a recipe needs and no others: colour images if it accepts them, else grey ones, else points.
 
     Raises:
-        LeafwingError: it accepts neither.
+        LeafwingError: it accepts none of them.
     """
     candidates: list[dict[str, Field]] = [
-        {"image": Image(16, 16)}, {"image": Image(16, 16), "input": Image(4, 4, 1)}, {"image": Vector(2)},
+        {"image": Image(16, 16)}, {"image": FIELDS[Image]}, {"image": Image(16, 16), "input": Image(4, 4, 1)},
+        {"image": Vector(2)},
     ]  # fmt: skip
     for fields in candidates:
         spec = Needs(fields)
