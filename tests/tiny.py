@@ -63,7 +63,18 @@ SPECS = [
 """Data with every kind of field, and the combinations that data sets have."""
 THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
 """Number of CPU threads in the tests: `make test-machines` also runs them with 2."""
-SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
+SMALL = {
+    "width": 8,
+    "width_d": 8,
+    "max_width": 16,
+    "latent": 8,
+    "batch": 6,
+    "burst": 3,
+    "burst_first": 1,
+    "pool": 6,
+    "blocks": 1,
+    "patches": 8,
+}
 
 
 class Needs(DataSpec):
@@ -172,7 +183,7 @@ def fields_used(game: Game, spec: DataSpec) -> set[str]:
 def phases(game: Game) -> list[Clock]:
     """The first moment of each phase of training, i.e. of each stage and each selection of active turns."""
     total = 10**6
-    moments = (game.at_stage(Clock(i * total // 50, total)) for i in range(50))
+    moments = (game.at_stage(Clock(i * total // 50, total, number)) for i in range(50) for number in range(6))
     found = {(moment.stage, *(turn.times(moment) > 0 for turn in game.turns)): moment for moment in reversed([*moments])}
     return sorted(found.values(), key=lambda clock: clock.images)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +145,16 @@ class SelfAttention(nn.Module):
         f, g, h = (part(x).flatten(2) for part in (self.f, self.g, self.h))
         weights = (f.transpose(1, 2) @ g).softmax(1)  # (n, source, target)
         return x + self.gamma * (h @ weights).unflatten(2, x.shape[2:])
+
+
+def score_with_activations(critic: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The scores (n,) of samples by a critic whose `body` is a sequence, and the outputs of its ReLU and leaky ReLU layers."""
+    maps = []
+    for layer in critic.body:
+        x = layer(x)
+        if isinstance(layer, nn.ReLU | nn.LeakyReLU):
+            maps.append(x)
+    return critic.score(x), maps
 
 
 def dcgan_weights(module: nn.Module) -> None:
