@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from leafwing.parts.contrast import Heads, contrast, patch_contrast, random_positions
+from leafwing.networks.heads import Heads
+from leafwing.parts.contrast import contrast, patch_contrast, random_positions
 
 
 def test_the_loss_is_that_of_the_authors() -> None:

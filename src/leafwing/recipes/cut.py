@@ -21,8 +21,9 @@ from leafwing.fields import Image
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, scores
 from leafwing.networks import patch as critics
 from leafwing.networks import residual
-from leafwing.parts.contrast import Heads, patch_contrast
-from leafwing.parts.domains import other_domain
+from leafwing.networks.heads import Heads
+from leafwing.networks.layers import other_domain
+from leafwing.parts.contrast import patch_contrast
 from leafwing.parts.objectives import Objective, least_squares
 from leafwing.parts.plays import duel
 from leafwing.parts.schedules import linear_at_the_end

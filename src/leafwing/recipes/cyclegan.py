@@ -8,7 +8,7 @@ the input: the paper's identity loss, which keeps colours, with half the cycle's
 linearly to 0 in the second half of training.
 
 As in the paper, G and F are residual, and the batch is 1. The paper's images are enlarged to 286
-px and cropped to 256; D's patches there have 70 px, here 16 for images below 128 px. D sees the translations of the updated G and F.
+px and cropped to 256; D's patches have 70 px, here 16 below 128 px. D sees the translations of the updated G and F.
 """
 
 from typing import Any
@@ -19,13 +19,12 @@ from leafwing.fields import Image
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn, scores
 from leafwing.networks import patch as patches
 from leafwing.networks import residual
-from leafwing.parts.domains import other_domain
+from leafwing.networks.layers import other_domain
 from leafwing.parts.history import History
 from leafwing.parts.objectives import Objective, least_squares
 from leafwing.parts.schedules import linear_at_the_end
 
 OBJECTIVE = Objective(critic=least_squares().critic, generator=lambda s: 2 * least_squares().generator(s))
-"""D: 1/2 (s(x) - 1)^2 + 1/2 s(G)^2; G: (s(G) - 1)^2. Section 4 of the paper."""
 
 
 def cyclegan(

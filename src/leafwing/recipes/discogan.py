@@ -21,8 +21,7 @@ from leafwing import networks
 from leafwing.fields import Image, Vector
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn, at, to_fp32
 from leafwing.networks import autoencoder
-from leafwing.networks.layers import score_with_activations
-from leafwing.parts.domains import other_domain
+from leafwing.networks.layers import other_domain, score_with_activations
 from leafwing.parts.objectives import non_saturating
 
 POINTS = {"feature_matching": 0.0, "warm_up": 0, "width": 16, "lr_g": 1e-3, "lr_d": 1e-3, "batch": 256}
