@@ -333,7 +333,7 @@ def words_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield line, node.name
 
 
-METHODS = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)  # BEGAN is also an English word
+METHODS = sorted({*VARIANTS, *RECIPES} - {"began", "cut"}, key=len, reverse=True)  # which are also English words
 METHOD = re.compile(f"(?<![a-z0-9])({'|'.join(METHODS)})(?![a-z0-9])", re.IGNORECASE)
 GENERIC = {
     "game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "metrics", "laboratory", "parts", "settings",

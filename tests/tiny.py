@@ -74,6 +74,9 @@ SMALL = {
     "burst": 3,
     "burst_first": 1,
     "features": "critic",
+    "pool": 6,
+    "blocks": 1,
+    "patches": 8,
 }
 
 
@@ -190,7 +193,7 @@ def fields_used(game: Game, spec: DataSpec) -> set[str]:
 def phases(game: Game) -> list[Clock]:
     """The first moment of each phase of training, i.e. of each stage and each selection of active turns."""
     total = 10**6
-    moments = (game.at_stage(Clock(i * total // 50, total)) for i in range(50))
+    moments = (game.at_stage(Clock(i * total // 50, total, number)) for i in range(50) for number in range(6))
     found = {(moment.stage, *(turn.times(moment) > 0 for turn in game.turns)): moment for moment in reversed([*moments])}
     return sorted(found.values(), key=lambda clock: clock.images)
 

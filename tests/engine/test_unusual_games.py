@@ -454,6 +454,15 @@ def test_weight_decay_is_decoupled_from_the_gradient() -> None:
     assert weight.tolist() == pytest.approx([4 * (1 - 0.1 * 0.5)] * 2)
 
 
+def test_the_older_weight_decay_is_part_of_the_gradient() -> None:
+    """Its size does not matter to Adam's first step, only its sign."""
+    weight = nn.Parameter(torch.tensor([4.0, -4.0]))
+    optimiser = Adam(0.1, l2=1e-3).build([weight], torch.device("cpu"))
+    weight.grad = torch.zeros(2)
+    optimiser.step()
+    assert weight.tolist() == pytest.approx([3.9, -3.9], abs=1e-4)
+
+
 def test_what_is_generated_may_depend_on_the_stage() -> None:
     def make(nets: Nets, inputs: Batch, clock: Clock) -> Tensor:
         return nets.G(inputs.latent, clock.stage)

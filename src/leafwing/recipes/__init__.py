@@ -41,19 +41,20 @@ Value = bool | int | float | str
 AT_LEAST = {
     0: """
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
-        reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch
-        cycle semantic segmenter_share pool blocks contrast g_alone d_alone
+        reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch adversarial
+        cycle identity pool blocks decay semantic segmenter_share g_alone d_alone
+        contrast warm_up rate feature_matching l2
     """,
     1: """
-        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws
+        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws patches scales
         embedding turns_of_g
     """,
     2: "packing categories",
 }
-POSITIVE = "clip lr_g lr_d margin smooth"
+POSITIVE = "clip lr_g lr_d margin smooth temperature"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
-BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "segmenter_share", "g_alone", "d_alone"}
+BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "segmenter_share", "g_alone", "d_alone", "rate", "feature_matching"}
 
 
 @dataclass(frozen=True)
