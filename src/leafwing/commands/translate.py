@@ -110,7 +110,7 @@ def translate(
     """
     import torch
 
-    from leafwing.conditions import from_settings, pixel_conditions, read_settings
+    from leafwing.conditions import edits, from_settings, pixel_conditions, read_settings, settable
     from leafwing.data.pictures import strict
     from leafwing.engine import choose
     from leafwing.model import Model
@@ -126,6 +126,10 @@ def translate(
         raise LeafwingError(f"{chosen.field} is {model.kind(chosen)}, not a picture: use model.translate from Python")
     settings = read_settings(conditions, chosen, model.spec)
     values = from_settings(chosen, model.spec, settings)
+    if edits(chosen) and not settings:
+        raise LeafwingError(
+            f"this run edits pictures: say with --set what changes: {', '.join(settable(chosen, model.spec))}"
+        )
     names = pixel_conditions(chosen, model.spec)
     prepare = preparation(opened, model, names)
     blank: dict[str, Any] = {name: torch.zeros(1, *model.spec.fields[name].shape) for name in names}
