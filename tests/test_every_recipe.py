@@ -21,6 +21,7 @@ from leafwing import recipes
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Output
 from leafwing.model import Model
+from leafwing.parts.history import History
 from tiny import batches, build, cases, fields_used, load, needed, phases, same, start, tensors
 
 pytestmark = pytest.mark.machine
@@ -160,9 +161,13 @@ def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: 
         assert same(tensors(second.game), tensors(uninterrupted.game)), f"stopped after turn {stop_after}"
 
 
+def keeps_history(game: Game) -> bool:
+    return any(isinstance(player.net, History) for player in game.players.values())
+
+
 @every_case
 def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, spec: DataSpec) -> None:
-    """Unless training draws no random numbers, as that of a deterministic translator."""
+    """Unless training draws no random numbers, as that of a deterministic translator, or only for a history that is not full yet."""
     runs, draws = [], False
     for _ in range(2):
         training, random = start(name, spec, 18), torch.get_rng_state()
@@ -174,7 +179,7 @@ def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, s
     other = start(name, spec, 18)
     torch.manual_seed(99)
     list(other.ticks(10**9))
-    assert same(runs[0], tensors(other.game)) != draws
+    assert same(runs[0], tensors(other.game)) != (draws and not keeps_history(other.game))
 
 
 @cases(only_first=True)

@@ -19,7 +19,6 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
 
-
 UNSET = 0.5
 """In the format of networks, an attribute that an output which edits samples leaves as it is; see `Output`."""
 
