@@ -73,7 +73,7 @@ def filters(sigma: float, directions: int, like: Tensor) -> Tensor:
     for angle in (pi * number / directions for number in range(directions)):
         along = cos(angle) * x + sin(angle) * y
         second = (along.square() - 1) * gaussian
-        result += [-along * gaussian, second - second.mean()]
+        result += [along * gaussian, second - second.mean()]
     kernels = torch.stack(result)[:, None]
     return kernels / kernels.abs().sum((2, 3), keepdim=True)
 

@@ -65,7 +65,7 @@ def sgan_mra(
     """
     contrasts = ("input", *(name.strip() for name in further.split(",") if name.strip()))
     pixels = (Image, Mask, Segmentation)
-    data.need("sgan_mra", image=Image, input=pixels, **dict.fromkeys(contrasts[1:], pixels))
+    data.need("sgan_mra", image=Image, input=pixels, **dict.fromkeys({*contrasts} - {"image", "input"}, pixels))
     kinds = [data.fields[name] for name in contrasts]
     if len({*contrasts, "image"}) <= len(contrasts) or any(kind.shape[1:] != data.shape[1:] for kind in kinds):
         raise LeafwingError(f"recipe sgan_mra: contrasts are different fields of the image's size: {data.describe()}")
