@@ -67,15 +67,15 @@ def l1(a: Tensor, b: Tensor) -> float:
 def test_translators_keep_cycles_and_edges_and_deceive_semantic_critics() -> None:
     game = build("sggan_gradient", BOTH, cycle=7.0, edges=3.0, soft=0.2)
     nets, batch = game.nets, batches(BOTH, game)(0, 4)
-    _, costs = losses(game, turn_of(game, "G F"), batch)
+    _, values = losses(game, turn_of(game, "G F"), batch)
     image, other = nets.G(batch.input), nets.F(batch.image)
     critics = (nets.D_image(image, batch.input_segmentation), nets.D_input(other, batch.segmentation))
-    assert costs["adversarial"] == pytest.approx(float(sum((score - 1).square().mean() for score in critics)), rel=1e-4)
+    assert values["adversarial"] == pytest.approx(float(sum((score - 1).square().mean() for score in critics)), rel=1e-4)
     cycle = l1(nets.G(other), batch.image) + l1(nets.F(image), batch.input)
-    assert costs["cycle"] == pytest.approx(7 * cycle, rel=1e-4)
+    assert values["cycle"] == pytest.approx(7 * cycle, rel=1e-4)
     kept = edge_distance(batch.image, other, batch.segmentation, 0.2)
     kept += edge_distance(batch.input, image, batch.input_segmentation, 0.2)
-    assert costs["edges"] == pytest.approx(3 * float(kept), rel=1e-4)
+    assert values["edges"] == pytest.approx(3 * float(kept), rel=1e-4)
 
 
 def test_semantic_critics_judge_reals_and_translations_by_their_own_classes() -> None:
@@ -83,10 +83,10 @@ def test_semantic_critics_judge_reals_and_translations_by_their_own_classes() ->
     nets, batch = game.nets, batches(BOTH, game)(0, 4)
     for moves, g, real, source in (("D_image", nets.G, "image", "input"), ("D_input", nets.F, "input", "image")):
         critic, maps = getattr(nets, moves), {"image": batch.segmentation, "input": batch.input_segmentation}
-        _, costs = losses(game, turn_of(game, moves), batch)
+        _, values = losses(game, turn_of(game, moves), batch)
         for_real, for_fake = critic(batch[real], maps[real]), critic(g(batch[source]), maps[source])
         expected = ((for_real - 1).square().mean() + for_fake.square().mean()) / 2
-        assert costs["adversarial"] == pytest.approx(float(expected), rel=1e-4)
+        assert values["adversarial"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_earlier_translations_keep_their_classes() -> None:
@@ -107,8 +107,8 @@ def test_earlier_translations_keep_their_classes() -> None:
 def test_without_segmentations_of_inputs_only_translations_of_images_keep_edges() -> None:
     game = build("sggan_gradient", ONE, edges=3.0)
     nets, batch = game.nets, batches(ONE, game)(0, 4)
-    _, costs = losses(game, turn_of(game, "G F"), batch)
-    assert costs["edges"] == pytest.approx(
+    _, values = losses(game, turn_of(game, "G F"), batch)
+    assert values["edges"] == pytest.approx(
         3 * float(edge_distance(batch.image, nets.F(batch.image), batch.segmentation)), rel=1e-4
     )
     assert nets.D_image(batch.image).shape == nets.D_image.body(batch.image)[:, 0].shape
@@ -127,7 +127,7 @@ def test_fields_of_other_sizes_or_classes_are_refused() -> None:
 def test_an_editor_is_read_as_intended_and_is_consistent() -> None:
     game = build("sggan_sparse", PEOPLE, class_weight=2.0, reconstruction=3.0)
     nets, batch = game.nets, batches(PEOPLE, game)(0, 6)
-    r, costs = losses(game, turn_of(game, "G"), batch)
+    r, values = losses(game, turn_of(game, "G"), batch)
     pairs, classes, consistency, score = nets.G(batch.image), 0.0, 0.0, 0.0
     for n, (which, value) in enumerate(zip(r.which.tolist(), r.value.tolist(), strict=True)):
         fake = pairs[n, which, value][None]
@@ -136,7 +136,7 @@ def test_an_editor_is_read_as_intended_and_is_consistent() -> None:
         again = nets.G(fake)[0, which]
         consistency += sum(l1(again[v], pairs[n, which, v]) for v in (0, 1)) / 6
         score += float(real) / 6
-    assert costs == pytest.approx(
+    assert values == pytest.approx(
         {"adversarial": -score, "attributes": 2 * classes, "consistency": 3 * consistency}, rel=1e-3, abs=1e-6
     )
 
@@ -146,17 +146,17 @@ def test_heads_learn_from_labelled_images_only() -> None:
     nets, batch = game.nets, batches(PEOPLE, game)(0, 6)
     turn = turn_of(game, "D")
     assert turn.repeat == 3
-    r, costs = losses(game, turn, batch)
+    r, values = losses(game, turn, batch)
     expected = 2 * binary_cross_entropy_with_logits(nets.D(batch.labelled_image)[1], batch.labelled_attributes)
-    assert costs["attributes"] == pytest.approx(float(expected), rel=1e-4)
-    assert costs["adversarial"] == pytest.approx(float(nets.D(r.fake)[0].mean() - nets.D(batch.image)[0].mean()), abs=1e-6)
-    assert costs["gradient_penalty"] == 0
+    assert values["attributes"] == pytest.approx(float(expected), rel=1e-4)
+    assert values["adversarial"] == pytest.approx(float(nets.D(r.fake)[0].mean() - nets.D(batch.image)[0].mean()), abs=1e-6)
+    assert values["gradient_penalty"] == 0
     plain = DataSpec.images(16, 16, attributes=PEOPLE.attributes)
     game = build("sggan_sparse", plain)
     batch = batches(plain, game)(0, 6)
-    _, costs = losses(game, turn_of(game, "D"), batch)
+    _, values = losses(game, turn_of(game, "D"), batch)
     expected = binary_cross_entropy_with_logits(game.nets.D(batch.image)[1], batch.attributes)
-    assert costs["attributes"] == pytest.approx(float(expected), rel=1e-4), (
+    assert values["attributes"] == pytest.approx(float(expected), rel=1e-4), (
         "without a labelled stream all images are labelled"
     )
 
@@ -191,13 +191,13 @@ def test_the_first_stage_denoises_and_the_second_enlarges_its_result() -> None:
     middle = nets.G1(batch.input)
     for number, fake, real in ((1, middle, small), (2, nets.G2(middle), batch.image)):
         critic = getattr(nets, f"D{number}")
-        _, costs = losses(game, turn_of(game, f"G{number}"), batch)
+        _, values = losses(game, turn_of(game, f"G{number}"), batch)
         deceived = binary_cross_entropy_with_logits(critic(fake), torch.ones_like(critic(fake)))
-        assert costs == pytest.approx({"adversarial": 0.5 * float(deceived), "l1": 2 * l1(fake, real)}, rel=1e-4)
-        _, costs = losses(game, turn_of(game, f"D{number}"), batch)
+        assert values == pytest.approx({"adversarial": 0.5 * float(deceived), "l1": 2 * l1(fake, real)}, rel=1e-4)
+        _, values = losses(game, turn_of(game, f"D{number}"), batch)
         for_real = binary_cross_entropy_with_logits(critic(real), torch.ones_like(critic(real)))
         for_fake = binary_cross_entropy_with_logits(critic(fake), torch.zeros_like(critic(fake)))
-        assert costs["adversarial"] == pytest.approx(float(for_real + for_fake), rel=1e-4)
+        assert values["adversarial"] == pytest.approx(float(for_real + for_fake), rel=1e-4)
     moving = {
         moment: [turn.moves for turn in game.turns if turn.times(Clock(moment, 1000))] for moment in (0, 249, 250, 999)
     }
@@ -233,13 +233,13 @@ def test_responses_of_filters_are_compared_by_a_huber_function() -> None:
     nets, batch = game.nets, batches(MODALITIES, game)(0, 4)
     x = torch.cat([batch.input, batch.other], 1)
     fake = nets.G(x)
-    _, costs = losses(game, turn_of(game, "G"), batch)
+    _, values = losses(game, turn_of(game, "G"), batch)
     differences = (responses(fake, 0.8, 3) - responses(batch.image, 0.8, 3)).abs()
     huber = torch.where(differences < 0.1, differences.square() / 2, 0.1 * (differences - 0.05)).mean()
     score = nets.D(fake, x)
     deceived = binary_cross_entropy_with_logits(score, torch.ones_like(score))
     expected = {"adversarial": 0.5 * deceived, "l1": 2 * l1(fake, batch.image), "steerable": 5 * huber / 0.1}
-    assert costs == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-3)
+    assert values == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-3)
     assert float(huber) == pytest.approx(
         float(huber_loss(responses(fake, 0.8, 3), responses(batch.image, 0.8, 3), delta=0.1))
     )

@@ -128,7 +128,8 @@ def translate(
     values = from_settings(chosen, model.spec, settings)
     if edits(chosen) and not settings:
         raise LeafwingError(
-            f"this run edits pictures: say with --set what changes: {', '.join(settable(chosen, model.spec))}"
+            "this run edits pictures: say what changes, with --set (from Python conditions=): "
+            + ", ".join(settable(chosen, model.spec))
         )
     names = pixel_conditions(chosen, model.spec)
     prepare = preparation(opened, model, names)
