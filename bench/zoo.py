@@ -89,9 +89,11 @@ def measure_attributes(images: int, seed: int, threads: int, size: int, options:
             changed[rows] = model.translate(batch.image[rows], attributes={part: word})
         after = read(changed)
         row[f"{part}_set"] = share(after, getattr(after.scenes, part) == other.numpy())
-        for kept in ("shape", "colour", "size", "place", "background"):
-            if kept != part:
-                row[f"{part}_keeps_{kept}"] = share(after, getattr(after.scenes, kept) == getattr(before.scenes, kept))
+        for other_part in ("shape", "colour", "size", "place", "background"):
+            if other_part != part:
+                row[f"{part}_keeps_{other_part}"] = share(
+                    after, getattr(after.scenes, other_part) == getattr(before.scenes, other_part)
+                )
     return row
 
 
@@ -169,11 +171,11 @@ def measure_steerable(images: int, seed: int, threads: int, size: int, options: 
     training, rest = contrasts(size).split(HELD_OUT)
     model = train("sgan_mra", training, images, seed, threads, {"further": "second", **options})
     batch = held_out(rest)
-    made = model.translate(batch.input, second=batch.second)
+    generated = model.translate(batch.input, second=batch.second)
     return {
-        "psnr": psnr(batch.image, made),
-        "l1": round(float((batch.image - made).abs().mean()), 4),
-        "edges": edge_agreement(batch.image, made),
+        "psnr": psnr(batch.image, generated),
+        "l1": round(float((batch.image - generated).abs().mean()), 4),
+        "edges": edge_agreement(batch.image, generated),
     }
 
 
@@ -198,14 +200,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--option", action="append", default=[], help="option of the recipe, name=value; repeatable")
     args = parser.parse_args()
-    given = dict(option.split("=", 1) for option in args.option)
+    chosen = dict(option.split("=", 1) for option in args.option)
     for case in args.cases:
         measure, length, choices = CASES[case]
         images = count(args.images or length, "--images")
         for seed in range(args.first_seed, args.first_seed + args.seeds):
             for choice in choices:
                 started, cpu = time.perf_counter(), time.process_time()
-                options = {**SMALL, **given, **choice}
+                options = {**SMALL, **chosen, **choice}
                 result = measure(images, seed, args.threads, args.size, dict(options))
                 row = {"bench": "zoo", "case": case, "options": options, "seed": seed, "images": images, "size": args.size}
                 row |= {

@@ -61,9 +61,9 @@ def test_a_restorer_starts_as_bilinear_enlargement(scale: int) -> None:
     net = restorer.Generator(3, 3, scale, 8, blocks=1)
     x = torch.rand(2, 3, 6, 9) * 2 - 1
     base = x if scale == 1 else nn.functional.interpolate(x, scale_factor=scale, mode="bilinear")
-    made = net(x)
-    assert made.shape == (2, 3, 6 * scale, 9 * scale)
-    assert (made - base).abs().max() < 0.3
+    generated = net(x)
+    assert generated.shape == (2, 3, 6 * scale, 9 * scale)
+    assert (generated - base).abs().max() < 0.3
     nn.init.zeros_(net.last[-1].weight)
     assert torch.allclose(net(x), base)
     assert torch.equal(symbolic_trace(net)(x), net(x))

@@ -26,10 +26,10 @@ def test_the_gradient_is_sobels() -> None:
 @pytest.mark.parametrize("order", [1, 2])
 def test_filters_along_the_axes_are_derivatives_of_a_gaussian(order: int) -> None:
     """scipy's have the same form, but truncate and normalise differently: the responses are proportional."""
-    x, found = images(), responses(images(), sigma=1.0, directions=2)
+    x, response = images(), responses(images(), sigma=1.0, directions=2)
     for direction, axes in enumerate(((0, 0, 0, order), (0, 0, order, 0))):
         expected = ndimage.gaussian_filter(x.numpy(), (0, 0, 1, 1), axes, mode="nearest", truncate=3.0)
-        correlation = np.corrcoef(found[:, :, 2 * direction + order - 1].flatten(), expected.flatten())[0, 1]
+        correlation = np.corrcoef(response[:, :, 2 * direction + order - 1].flatten(), expected.flatten())[0, 1]
         assert correlation > 0.99
 
 

@@ -73,9 +73,9 @@ def test_translators_keep_cycles_and_edges_and_deceive_semantic_critics() -> Non
     assert values["adversarial"] == pytest.approx(float(sum((score - 1).square().mean() for score in critics)), rel=1e-4)
     cycle = l1(nets.G(other), batch.image) + l1(nets.F(image), batch.input)
     assert values["cycle"] == pytest.approx(7 * cycle, rel=1e-4)
-    kept = edge_distance(batch.image, other, batch.segmentation, 0.2)
-    kept += edge_distance(batch.input, image, batch.input_segmentation, 0.2)
-    assert values["edges"] == pytest.approx(3 * float(kept), rel=1e-4)
+    difference = edge_distance(batch.image, other, batch.segmentation, 0.2)
+    difference += edge_distance(batch.input, image, batch.input_segmentation, 0.2)
+    assert values["edges"] == pytest.approx(3 * float(difference), rel=1e-4)
 
 
 def test_semantic_critics_judge_reals_and_translations_by_their_own_classes() -> None:
@@ -97,10 +97,10 @@ def test_earlier_translations_keep_their_classes() -> None:
     stored = game.nets.past_images.fakes
     assert stored.shape == (4, 6, 16, 16)
     assert torch.equal(stored[:, 3:].sum(1), torch.ones(4, 16, 16)), "one-hot maps"
-    seen = {
+    known = {
         hash(row.numpy().tobytes()) for start in range(0, 40, 4) for row in batches(BOTH, game)(start, 4).input_segmentation
     }
-    assert all(hash(row.contiguous().numpy().tobytes()) in seen for row in stored[:, 3:])
+    assert all(hash(row.contiguous().numpy().tobytes()) in known for row in stored[:, 3:])
     assert r.fake.shape == (4, 3, 16, 16)
 
 
@@ -249,8 +249,8 @@ def test_contrasts_are_channels_or_further_fields() -> None:
     game = build("sgan_mra", MODALITIES, further=" other ")
     assert game.abilities.outputs[0].conditions == ("input", "other")
     model, batch = Model(game, MODALITIES), batches(MODALITIES, game)(0, 3)
-    made = model.translate(batch.input, other=batch.other)
-    assert not torch.equal(made, model.translate(batch.input, other=batch.other.flip(0)))
+    generated = model.translate(batch.input, other=batch.other)
+    assert not torch.equal(generated, model.translate(batch.input, other=batch.other.flip(0)))
     assert build("sgan_mra", MODALITIES).abilities.outputs[0].conditions == ("input",)
 
 
