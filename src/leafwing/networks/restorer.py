@@ -38,6 +38,7 @@ class Generator(nn.Module):
         nn.init.constant_(self.skip.weight, 1 / inputs)
         if inputs == channels:
             nn.init.dirac_(self.skip.weight)
+        assert self.skip.bias is not None
         nn.init.zeros_(self.skip.bias)
 
     def forward(self, x: Tensor) -> Tensor:

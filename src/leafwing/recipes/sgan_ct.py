@@ -65,7 +65,7 @@ def sgan_ct(
             f"recipe sgan_ct enlarges 1, 2, 4 or 8 times, not from {data.fields['input']} to {data.fields['image']}: "
             "choose --input low2, low4 or low8"
         )
-    middle = Image(*small, data.channels)
+    middle = Image(small[0], small[1], data.channels)
 
     def degrade(x: Tensor) -> Tensor:
         return (x + noise * torch.randn_like(x)).clamp(-1, 1) if noise else x

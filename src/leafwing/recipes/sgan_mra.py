@@ -11,6 +11,8 @@ includes 100 x L1, D's is halved and it sees the contrasts too, Adam 2e-4 with b
 A contrast is a channel of `input`, or a further field of the data that `further` names. There is no noise: G is deterministic.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
@@ -64,7 +66,7 @@ def sgan_mra(
         batch: batch size (pairs per update).
     """
     contrasts = ("input", *(name.strip() for name in further.split(",") if name.strip()))
-    pixels = (Image, Mask, Segmentation)
+    pixels: Any = (Image, Mask, Segmentation)
     data.need("sgan_mra", image=Image, input=pixels, **dict.fromkeys({*contrasts} - {"image", "input"}, pixels))
     kinds = [data.fields[name] for name in contrasts]
     if len({*contrasts, "image"}) <= len(contrasts) or any(kind.shape[1:] != data.shape[1:] for kind in kinds):

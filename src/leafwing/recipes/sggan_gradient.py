@@ -13,6 +13,8 @@ authors' code, whose default is a U-Net; batch 4 instead of 1; classes are compa
 region of a score, not sampled; patches of 70 pixels, or 16 in images below 128 pixels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -84,13 +86,13 @@ def sggan_gradient(
 
         return play
 
-    def adversarial(r: Round) -> Tensor:  # the factor 2: the authors' loss of G is not halved
+    def adversarial(r: Any) -> Tensor:  # the factor 2: the authors' loss of G is not halved
         return 2 * (OBJECTIVE.generator(r) + OBJECTIVE.generator(r.back))
 
-    def consistency(r: Round) -> Tensor:
+    def consistency(r: Any) -> Tensor:
         return cycle * ((r.image_again - r.real).abs().mean() + (r.input_again - r.back.real).abs().mean())
 
-    def sensitive(r: Round) -> Tensor:
+    def sensitive(r: Any) -> Tensor:
         pairs = [(r.real, r.back.fake, r.maps), (r.back.real, r.fake, r.back.maps)]
         return edges * torch.stack([edge_distance(x, y, maps, soft) for x, y, maps in pairs if maps is not None]).sum()
 
