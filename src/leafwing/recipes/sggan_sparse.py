@@ -13,6 +13,8 @@ attribute. One convolution makes all outputs; in the code each has features of i
 Batch 16 instead of 2, a constant learning rate. Of a category, such as colour=red, only the value 1 is set.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
@@ -76,13 +78,13 @@ def sggan_sparse(
         }
         return Round(nets, x, pair[rows, value], nets.D, **extras)
 
-    def read_labelled(r: Round) -> Tensor:
+    def read_labelled(r: Any) -> Tensor:
         return class_weight * cross_entropy(r.nets.D(r.labelled)[1].float(), r.attributes.float())
 
-    def read_as_intended(r: Round) -> Tensor:
+    def read_as_intended(r: Any) -> Tensor:
         return class_weight * cross_entropy(r.fake_heads.gather(1, r.which[:, None])[:, 0], r.value.float())
 
-    def consistency(r: Round) -> Tensor:  # the sum of both values, as in the code
+    def consistency(r: Any) -> Tensor:  # the sum of both values, as in the code
         again = r.nets.G(r.fake)[torch.arange(len(r.fake), device=r.fake.device), r.which]
         return reconstruction * 2 * (again - r.pair).abs().mean()
 
