@@ -90,7 +90,7 @@ def test_semantic_critics_judge_reals_and_translations_by_their_own_classes() ->
 
 
 def test_earlier_translations_keep_their_classes() -> None:
-    game = build("sggan_gradient", BOTH, history=4)
+    game = build("sggan_gradient", BOTH, pool=4)
     for images in range(0, 40, 4):
         batch = batches(BOTH, game)(images, 4)
         r, _ = losses(game, turn_of(game, "D_image"), batch, images)

@@ -42,16 +42,17 @@ AT_LEAST = {
     0: """
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
         reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch
+        cycle pool blocks edges soft steerable noise first
     """,
     1: """
-        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws
+        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws directions
     """,
     2: "packing categories",
 }
-POSITIVE = "clip lr_g lr_d margin smooth"
+POSITIVE = "clip lr_g lr_d margin smooth sigma"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
-BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
+BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "first"}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def sggan_gradient(
     cycle: float = 10.0,
     edges: float = 5.0,
     soft: float = 0.0,
-    history: int = 50,
+    pool: int = 50,
     blocks: int = 0,
     width: int = 64,
     max_width: int = 256,
@@ -52,7 +52,7 @@ def sggan_gradient(
         cycle: weight of the L1 distance between what was translated there and back, and the original.
         edges: weight of the gradient-sensitive loss.
         soft: weight in that loss of pixels that are not at an edge, 0 to 1; the authors' code mentions 0.1.
-        history: number of earlier translations of each kind that are stored for the discriminators; 0: they see new ones only.
+        pool: number of earlier translations of each kind that are stored for the discriminators; 0: they see new ones only.
         blocks: residual blocks of each translator; 0: 9 from 256 px on, else 6.
         width: channels at full resolution; doubles at each halving.
         max_width: maximum number of channels in any layer.
@@ -103,7 +103,7 @@ def sggan_gradient(
         return {
             "G" if name == "image" else "F": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
             f"D_{name}": Player(patch.Semantic(kind, classes, size, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
-            f"past_{name}s": Player(History(history, stored)),
+            f"past_{name}s": Player(History(pool, stored)),
         }
 
     terms = [Term("adversarial", adversarial), Term("cycle", consistency), Term("edges", sensitive)]
