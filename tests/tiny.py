@@ -53,6 +53,13 @@ SPECS = [
     DataSpec({"image": Image(16, 16), "input": FIELDS[Image]}, unpaired=("input",)),
     DataSpec.images(16, 16, input=Image(8, 8)),
     DataSpec.images(16, 16, input=Image(4, 4, 1)),
+    DataSpec(
+        {"image": Image(16, 16), "segmentation": MAP, "input": FIELDS[Image], "input_segmentation": MAP},
+        unpaired=("input", "input_segmentation"),
+    ),
+    DataSpec.images(
+        16, 16, attributes=("old", "new"), labelled_image=Image(16, 16), labelled_attributes=Attributes(("old", "new"))
+    ),
     DataSpec.images(16, 16, low=Image(4, 4)),
     DataSpec.images(16, 16, hole=FIELDS[Mask]),
     DataSpec.images(16, 16, input=MAP),

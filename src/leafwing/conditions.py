@@ -19,6 +19,9 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
 
+UNSET = 0.5
+"""In the format of networks, an attribute that an output which edits samples leaves as it is; see `Output`."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -49,6 +52,11 @@ def settable(output: Output, spec: DataSpec) -> list[str]:
 def pixel_conditions(output: Output, spec: DataSpec) -> list[str]:
     """The conditions that are images, masks and so on."""
     return [name for name in output.conditions if spec.fields[name].has_pixels]
+
+
+def edits(output: Output) -> bool:
+    """Whether an output is generated from the field that it belongs to: it changes samples."""
+    return output.field in output.conditions
 
 
 def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict[str, str]:
@@ -153,7 +161,7 @@ def resolve(
 
     Unspecified labels take all classes in turn. All other unspecified conditions are those of a random example that has the
     specified label and attributes; if there is none, those of any example, changed where they were specified. The choice depends only
-    on the seed and on the sample's number.
+    on the seed and on the sample's number. For an output that edits samples, unspecified attributes are `UNSET`.
 
     Args:
         output: what is generated.
@@ -186,6 +194,10 @@ def resolve(
     label = spec.fields.get("label")
     if "label" in open_names and isinstance(label, Label):
         result["label"] = torch.arange(first, first + n) % len(label.names)
+    kind = spec.fields.get("attributes")
+    if edits(output) and "attributes" in output.conditions and "attributes" not in result and isinstance(kind, Attributes):
+        chosen = kind.columns(partial or {})
+        result["attributes"] = torch.tensor([float(chosen.get(i, UNSET)) for i in range(len(kind.names))]).expand(n, -1)
     remaining = [name for name in output.conditions if name not in result]
     if remaining:
         classes = result["label"].numpy() if "label" in result else None

@@ -389,7 +389,8 @@ class Output:
         field: the field that the samples belong to, such as `image`.
         make: (nets, inputs, clock) -> samples in the format of the field, images in [-1, 1]. `inputs` has the fields of `conditions`,
             and `latent` (n, prior.size) if there is a prior.
-        conditions: names of the fields that it is generated from.
+        conditions: names of the fields that it is generated from. With the field itself among them it edits samples: attributes that
+            are not set are 0.5 in `inputs`, and should stay as they are.
         prior: draws latents (n, prior.size); None without latents.
         kind: the field's kind, if the data have no field of this name.
         multiple: conditions with pixels may have any size whose sides are divisible by this, and what is generated has a size in

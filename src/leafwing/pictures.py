@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from leafwing import fields, files
-from leafwing.conditions import pixel_conditions
+from leafwing.conditions import edits, pixel_conditions
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
@@ -363,8 +363,13 @@ def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed:
 
 
 def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet:
-    """Inputs, outputs and the real samples in columns; for two-way translators there and back, in both directions."""
-    spec = model.spec
+    """Inputs, outputs and the real samples in columns; for two-way translators there and back, in both directions.
+
+    An output that edits samples gives each sample the other conditions of the next one.
+    """
+    spec, edited = model.spec, edits(output)
+    if edited:
+        rows = Batch({name: value if name == output.field else value.roll(-1, 0) for name, value in rows.items()})
 
     def translate(output: Output, images: Tensor) -> Tensor:
         name, *_ = pixel_conditions(output, spec)
@@ -372,9 +377,8 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
         return model.translate(images, output=output.field, seed=seed, **further)
 
     (name, *further), kind = pixel_conditions(output, spec), model.kind(output)
-    back = next(
-        (o for o in model.game.abilities.outputs if o.field == name and pixel_conditions(o, spec) == [output.field]), None
-    )
+    others = [other for other in model.game.abilities.outputs if other is not output]
+    back = next((o for o in others if o.field == name and pixel_conditions(o, spec) == [output.field]), None)
     columns = [(condition, spec.fields[condition], rows[condition]) for condition in (name, *further)]
     generated = translate(output, rows[name])
     columns.append(("generated" if back is None else f"generated {output.field}", kind, generated))
@@ -383,7 +387,7 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
         reverse = translate(back, rows[output.field])
         columns += [("and back", other, translate(back, generated)), (output.field, kind, rows[output.field])]
         columns += [(f"generated {name}", other, reverse), ("and back", kind, translate(output, reverse))]
-    elif output.field in rows:
+    elif output.field in rows and not edited:
         columns.append(("real", kind, rows[output.field]))
     inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
     cells = [_cells(kind, values, _marks(spec, inputs)) for _, kind, values in columns]

@@ -52,7 +52,7 @@ class DataSettings:
     """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none if
     there are fewer than 500 images). Default: none; auto with --stop-on."""
     labelled: Positive | None = None
-    """Number of labelled training images, for semi-supervised recipes. Default: no labelled subset."""
+    """Number of training images with labels or attributes, for semi-supervised recipes. Default: no labelled subset."""
     labelled_seed: Natural | None = None
     """Random seed for choosing the labelled images. Default: 0."""
 

@@ -93,6 +93,18 @@ def test_an_input_belongs_to_each_image(name: str) -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_both_unpaired_domains_have_segmentations() -> None:
+    data = load("sprites", size=16, input="unpaired", fields="segmentation")
+    assert data.spec.unpaired == ("input", "input_segmentation")
+    assert data.spec.fields["input_segmentation"] == data.spec.fields["segmentation"]
+    batch = data.batch(0, 0, 200)
+    for name, maps in (("image", batch.segmentation), ("input", batch.input_segmentation)):
+        drawn = (batch[name] != batch[name][:, :1, :1]).any(3)
+        assert (drawn & (maps > 0)).any(2).any(1).all()
+        assert not (maps[:, 0, 0] > 0).any(), f"the corner of each {name} is background"
+
+
+@pytest.mark.usefixtures("few")
 def test_unpaired_inputs_are_outlines_of_other_scenes() -> None:
     data = load("sprites", size=16, input="unpaired", fields="caption")
     assert (data.spec.unpaired, len(data), list(data.spec.fields)) == (

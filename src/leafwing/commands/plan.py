@@ -128,7 +128,10 @@ def resolve_training(
         progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
     for note in dataset.notes:
         progress.say(note)
-    if unused := [name for name in dataset.spec.fields if name not in ("image", "label", "attributes", *card.needs)]:
+    chosen = {name.strip() for value in hyperparameters.values() if isinstance(value, str) for name in value.split(",")}
+    if unused := [
+        name for name in dataset.spec.fields if name not in {"image", "label", "attributes", *card.needs, *chosen}
+    ]:
         progress.say(f"fields of the data that {card.name} does not ask for: {', '.join(unused)}")
     if schedule.stop_on is not None:
         check_stop_on(schedule.stop_on, dataset)

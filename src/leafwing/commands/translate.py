@@ -95,7 +95,7 @@ def translate(
     """
     import torch
 
-    from leafwing.conditions import from_settings, pixel_conditions, read_settings
+    from leafwing.conditions import edits, from_settings, pixel_conditions, read_settings, settable
     from leafwing.data.pictures import strict
     from leafwing.engine import choose
     from leafwing.engine.sizes import check_tile
@@ -124,6 +124,11 @@ def translate(
         raise LeafwingError(f"{chosen.field} is {model.kind(chosen)}, not a picture: use model.translate from Python")
     settings = read_settings(conditions, chosen, model.spec)
     values = from_settings(chosen, model.spec, settings)
+    if edits(chosen) and not settings:
+        raise LeafwingError(
+            "this run edits pictures: say what changes, with --set (from Python conditions=): "
+            + ", ".join(settable(chosen, model.spec))
+        )
     names = pixel_conditions(chosen, model.spec)
     reading = Reading(opened, model, chosen, any_size=size == "own" and model.any_size(chosen), derive=derive)
     if tile != "auto" and not reading.any_size:

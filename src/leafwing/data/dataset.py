@@ -267,22 +267,25 @@ class Dataset:
     def with_labelled_stream(self, number: int, seed: int = 0) -> Dataset:
         """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.
 
-        Batches then also have `labelled_image`, `labelled_label` and so on. The samples are chosen by a hash of their content and
-        the seed, so the choice is the same in every run.
+        Batches then also have `labelled_image`, `labelled_label`, `labelled_attributes` and so on. The samples are chosen by a hash of
+        their content and the seed, so the choice is the same in every run. Samples with attributes may have no classes.
 
         Raises:
-            LeafwingError: there are no labels, the number is not divisible by the number of classes, or a class has too few samples.
+            LeafwingError: there are neither labels nor attributes, the number is not divisible by the number of classes, or a class
+                has too few samples.
         """
         from leafwing.data import split
 
-        if self.labels is None:
+        if self.labels is None and "attributes" not in self.columns:
             raise InvalidOption(
                 "labelled",
                 number,
                 f"{self.source} has no labels: put the images into one sub-folder per class or add a labels.csv",
             )
         rows = slice(None) if self.rows is None else self.rows
-        indices = split.choose_per_class(self.array[rows], self.labels[rows], self.spec.labels, number, seed)
+        labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels[rows]
+        names = ("",) if self.labels is None else self.spec.labels
+        indices = split.choose_per_class(self.array[rows], labels, names, number, seed)
         return self.with_stream("labelled", replace(self.without_streams(), rows=self.to_rows(indices)))
 
     def with_stream(self, name: str, other: Dataset, names: Mapping[str, str] | None = None) -> Dataset:

@@ -89,6 +89,8 @@ def choose_per_class(
         )
     counts = [int(count) for count in np.bincount(labels, minlength=len(names))]
     count, name = min(zip(counts, names, strict=True))
+    if count < each and len(names) == 1:
+        raise InvalidOption("labelled", number, f"there are only {count} training images")
     if count < each:
         raise InvalidOption(
             "labelled", number, f"that is {each} images per class, but class {name} has only {count} training images"

@@ -43,18 +43,18 @@ AT_LEAST = {
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
         reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch adversarial
         cycle identity pool blocks decay semantic segmenter_share g_alone d_alone
-        contrast warm_up rate feature_matching l2
+        contrast warm_up rate feature_matching l2 edges soft steerable noise first
     """,
     1: """
         latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws patches scales
-        embedding turns_of_g
+        embedding turns_of_g directions
     """,
     2: "packing categories",
 }
-POSITIVE = "clip lr_g lr_d margin smooth temperature"
+POSITIVE = "clip lr_g lr_d margin smooth temperature sigma"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
-BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "segmenter_share", "g_alone", "d_alone", "rate", "feature_matching"}
+BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "segmenter_share", "g_alone", "d_alone", "rate", "feature_matching", "first"}
 
 
 @dataclass(frozen=True)
