@@ -84,12 +84,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 def main() -> None:
     """Runs the cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="networks to measure, separated by commas")
     parser.add_argument("--size", default="512x640", help="height x width")
-    parser.add_argument("--tile", default="256")
-    parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--blocks", type=int, default=3)
-    parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--tile", default="256", help="side of the tiles in pixels, or auto")
+    parser.add_argument("--width", type=int, default=32, help="width of the networks")
+    parser.add_argument("--blocks", type=int, default=3, help="number of residual blocks")
+    parser.add_argument(
+        "--whole", action=argparse.BooleanOptionalAction, default=True, help="also compute the whole picture at once"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -76,7 +76,7 @@ def toy_batches(seed: int) -> Any:
 
 def train_toy(variant: str, seed: int, images: int, **options: Any) -> Model:
     """A translator of points; see the recipe `discogan` for the variants."""
-    resolved = recipes.describe("discogan").resolve({"reconstruction": variant, **options}, points=True)
+    resolved = recipes.describe("discogan").resolve({"consistency": variant, **options}, points=True)
     torch.manual_seed(seed)
     game = recipes.build("discogan", recipes.find("discogan"), TOY, resolved)
     training = Training(game, toy_batches(seed), Engine(game, choose("cpu", "fp32", 1)), images=images, batch=game.batch)

@@ -215,7 +215,7 @@ def test_discogan_s_critics_move_in_every_third_round() -> None:
 
 def test_discogan_s_variants_have_the_players_and_losses_of_the_paper_s_baselines() -> None:
     batch = batches(SAME)(0, 4)
-    one_way, none = build("discogan", reconstruction="one_way"), build("discogan", reconstruction="none")
+    one_way, none = build("discogan", consistency="one_way"), build("discogan", consistency="none")
     assert one_way.players.keys() == {"G", "F", "D_image"}
     assert none.players.keys() == {"G", "D_image"}
     nets, x = one_way.nets, batch.input

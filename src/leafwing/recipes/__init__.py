@@ -54,7 +54,18 @@ AT_LEAST = {
 POSITIVE = "clip lr_g lr_d margin smooth temperature sigma"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
-BELOW_ONE = {"dropout", "momentum", "beta1", "beta2", "segmenter_share", "g_alone", "d_alone", "rate", "feature_matching", "first"}
+BELOW_ONE = {
+    "dropout",
+    "momentum",
+    "beta1",
+    "beta2",
+    "segmenter_share",
+    "g_alone",
+    "d_alone",
+    "rate",
+    "feature_matching",
+    "first",
+}
 
 
 @dataclass(frozen=True)

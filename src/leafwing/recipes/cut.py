@@ -94,8 +94,7 @@ def cut(
         return nets.G(inputs.input)
 
     g = residual.Generator(data, inputs, width, max_width=max_width)
-    with torch.no_grad():
-        channels = [part.shape[1] for part in g.features(torch.zeros(1, inputs, 16, 16), LAYERS)]
+    channels = [part.shape[1] for part in g.features(torch.zeros(1, inputs, 16, 16), LAYERS)]
     d = critics.Critic(data, patch=patch, width=width, max_width=max_width)
     adam_g, adam_d = (Adam(linear_at_the_end(lr, decay), (beta1, 0.999)) for lr in (lr_g, lr_d))
     terms = [Term("contrast", content)] + ([Term("identity", sameness)] if identity else [])

@@ -7,8 +7,7 @@ loss is halved, and D sees a history of 50 fakes. Where image and input have equ
 the input: the paper's identity loss, which keeps colours, with half the cycle's weight, the authors' default. All learning rates fall
 linearly to 0 in the second half of training.
 
-As in the paper, G and F are residual, and the batch is 1. The paper's images are enlarged to 286
-px and cropped to 256; D's patches have 70 px, here 16 below 128 px. D sees the translations of the updated G and F.
+As in the paper, G and F are residual, and the batch is 1; its patches have 70 px, here 16 below 128 px.
 """
 
 from typing import Any
@@ -92,14 +91,19 @@ def cyclegan(
         return Player(net, Adam(linear_at_the_end(lr_g, decay), (beta1, 0.999)), ema=ema)
 
     def critic(of: DataSpec) -> Player:
-        net = patches.Critic(of, patch=patch, width=width, max_width=max_width)
-        return Player(net, Adam(linear_at_the_end(lr_d, decay), (beta1, 0.999)))
+        d = patches.Critic(of, patch=patch, width=width, max_width=max_width)
+        return Player(d, Adam(linear_at_the_end(lr_d, decay), (beta1, 0.999)))
 
-    terms = [Term("adversarial", adversarial), Term("cycle", consistency)]
-    terms += [Term("identity", sameness)] if identity and data.channels == inputs.channels else []
+    further = [Term("identity", sameness)] if identity and data.channels == inputs.channels else []
+    terms = [Term("adversarial", adversarial), Term("cycle", consistency), *further]
     outputs = [
         Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",), multiple=residual.MULTIPLE),
         Output("input", lambda nets, inputs, clock: nets.F(inputs.image), ("image",), multiple=residual.MULTIPLE),
+    ]
+    turns = [
+        Turn("G F", translate, terms),
+        Turn("D_image", judge_images, [Term("adversarial", OBJECTIVE.critic)]),
+        Turn("D_input", judge_inputs, [Term("adversarial", OBJECTIVE.critic)]),
     ]
     return Game(
         players={
@@ -110,11 +114,7 @@ def cyclegan(
             "past_images": Player(History(pool, data.shape)),
             "past_inputs": Player(History(pool, inputs.shape)),
         },
-        turns=[
-            Turn("G F", translate, terms),
-            Turn("D_image", judge_images, [Term("adversarial", OBJECTIVE.critic)]),
-            Turn("D_input", judge_inputs, [Term("adversarial", OBJECTIVE.critic)]),
-        ],
+        turns=turns,
         abilities=Abilities(outputs, judge=lambda nets, samples, inputs: scores(nets.D_image(samples)).flatten(1).mean(1)),
         batch=batch,
     )

@@ -30,7 +30,7 @@ POINTS = {"feature_matching": 0.0, "warm_up": 0, "width": 16, "lr_g": 1e-3, "lr_
 def discogan(
     data: DataSpec,
     *,
-    reconstruction: Literal["none", "one_way", "both"] = "both",
+    consistency: Literal["none", "one_way", "both"] = "both",
     rate: float = 0.5,
     warm_up: int = 640_000,
     feature_matching: float = 0.9,
@@ -47,7 +47,7 @@ def discogan(
     """Two autoencoders, two DCGAN discriminators, non-saturating objective, feature matching and reconstruction.
 
     Args:
-        reconstruction: of both; one_way: of inputs only, without D for inputs; none: also without F (the paper's baselines).
+        consistency: of both; one_way: of inputs only, without D for inputs; none: also without F (the paper's baselines).
         rate: r, the share of the reconstruction in the translators' loss, after the warm-up.
         warm_up: images with r = 0.01; at most half of the training.
         feature_matching: share of the feature matching in the rest of the loss.
@@ -63,7 +63,7 @@ def discogan(
     """
     data.need("discogan", unpaired=["input"], image=(Image, Vector), input=(Image, Vector))
     inputs = other_domain(data)
-    both, cycles = reconstruction == "both", reconstruction != "none"
+    both, cycles = consistency == "both", consistency != "none"
 
     def share(clock: Clock) -> float:
         return (0.01 if clock.images < min(warm_up, clock.total / 2) else rate) if cycles else 0.0
