@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "parts": {"game", "networks", "own"},
     "networks": {"game", "fields", "errors", "own"},
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "quantities", "settings"},
-    "data": {"game", "fields", "errors", "machine", "sprites", "own"},
+    "data": {"game", "fields", "errors", "machine", "pixels", "sprites", "own"},
     "sprites": {"fields", "errors", "own"},
     "engine": {"game", "errors", "machine", "pixels", "own"},
     "loop": {"game", "errors", "engine"},
@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings"},
     "model": {"runs", "engine", "game", "fields", "conditions", "errors", "pixels", "quantities"},
     "health": {"quantities"},
-    "field_sheet": {"fields", "pictures"},
+    "field_sheet": {"fields", "pictures", "pixels"},
     "pictures": {"model", "game", "fields", "conditions", "files", "errors", "machine", "pixels"},
     "laboratory": {
         "model",

@@ -59,8 +59,8 @@ class DataConfig:
 
     Args:
         source: folder, archive or built-in name.
-        options: how images are read, resolved: size, channels, fit, background, mirror, and input and fields if they were chosen. A
-            second source, which provides the input, is an absolute path or a built-in name.
+        options: how images are read, resolved: size, channels, fit, background, mirror, and input, fields, crop_from and bits if they
+            were chosen. A second source, which provides the input, is an absolute path or a built-in name.
         fingerprint: hash of names, contents, labels and options.
         samples: number of samples, including the held-out ones.
         rejected: number of rejected images.

@@ -138,7 +138,7 @@ class DataSpec:
     def with_channels(self, channels: int) -> DataSpec:
         """The same with another number of channels, or components of points."""
         image = self.fields["image"]
-        other = Vector(channels) if isinstance(image, Vector) else Image(self.height, self.width, channels)
+        other = replace(image, channels=channels) if isinstance(image, Image) else Vector(channels)
         return replace(self, fields={**self.fields, "image": other})
 
     def need(self, recipe: str, *, unpaired: Sequence[str] = (), **kinds: type[Field] | tuple[type[Field], ...]) -> None:

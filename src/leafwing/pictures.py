@@ -27,7 +27,7 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
 from leafwing.machine import cores
-from leafwing.pixels import to_bytes
+from leafwing.pixels import eight_bits, to_bytes
 
 if TYPE_CHECKING:
     from leafwing.model import Model
@@ -55,7 +55,8 @@ def to_pixels(samples: Tensor) -> Pixels:
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """An image (height, width, channels) with 1 to 4 channels, grey, grey + alpha, RGB or RGBA; or classes (height, width)."""
+    """An image (height, width, channels) with 1 to 4 channels, grey (of 8 or 16 bits), grey + alpha, RGB or RGBA; or classes (height,
+    width)."""
     if pixels.ndim == 2:
         image = Image.fromarray(pixels)
         image.putpalette(PALETTE.tobytes())
@@ -76,7 +77,7 @@ def draw(kind: Field, stored: np.ndarray, frame: int | None = None) -> Pixels:
         stored: the samples.
         frame: of clips, this frame (the last one if there are fewer); None: all frames side by side.
     """
-    pixels = visible(kind, stored)
+    pixels = eight_bits(visible(kind, stored))
     if isinstance(kind, fields.Segmentation):
         return PALETTE[pixels]
     if not isinstance(kind, fields.Clip):
@@ -162,7 +163,7 @@ def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Ima
 
 
 def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """A grid of images (n, height, width, channels).
+    """A grid of images (n, height, width, channels), in 8 bits.
 
     Args:
         pixels: the images, in row-major order.
@@ -170,7 +171,7 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Imag
         gap: pixels between images.
     """
     n, height, width, channels = pixels.shape
-    columns = columns or ceil(sqrt(n))
+    columns, pixels = columns or ceil(sqrt(n)), eight_bits(pixels)
     rows = ceil(n / columns)
     sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
     for i, image in enumerate(pixels):

@@ -409,7 +409,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         raise InvalidOption(
             "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    names = {"fit", "background", "mirror", "input"} | ({"fields"} if world_of(str(data)) else set())
+    names = {"fit", "background", "mirror", "input", "crop_from", "bits"} | ({"fields"} if world_of(str(data)) else set())
     options = {name: value for name, value in run.data.options.items() if name in names}
     size = (run.spec.height, run.spec.width)
     real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
+from leafwing.commands.feeding import generates_from_pictures, parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.config import DataConfig, History, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 
-LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror", "input", "fields")
+LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits")
 """Settings of `DataSettings` that are arguments of `data.load`."""
 
 
@@ -135,10 +135,14 @@ def resolve_training(
         progress.say(f"fields of the data that {card.name} does not ask for: {', '.join(unused)}")
     if schedule.stop_on is not None:
         check_stop_on(schedule.stop_on, dataset)
-    hold_out = reading.hold_out
+    hold_out, from_pictures = reading.hold_out, generates_from_pictures(card.needs, dataset.spec)
     if hold_out is None:
-        hold_out = old.data.held_out if old else "auto" if schedule.stop_on else 0
-    held_out = hold_out_count(hold_out, len(dataset), dataset.spec.points)
+        hold_out = old.data.held_out if old else "auto" if schedule.stop_on or from_pictures else 0
+    held_out = hold_out_count(hold_out, len(dataset), dataset.spec.points, from_pictures)
+    if held_out and from_pictures and reading.hold_out is None and not old:
+        progress.say(
+            f"held out of training: {held_out:,} of {len(dataset):,}, for progress sheets and evaluation; see --hold-out"
+        )
     labelled, labelled_seed = parse_labelled(
         old.data.labelled if old and reading.labelled is None else reading.labelled,
         old.data.labelled_seed if old and reading.labelled_seed is None else reading.labelled_seed,

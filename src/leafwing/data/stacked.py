@@ -67,8 +67,10 @@ def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
     array, labels = stack(digits.array, digits.labels)
     spec = DataSpec.images(digits.spec.height, digits.spec.width, 3, labels=CLASSES)
     source = NAME if digits.source == "digits" else f"{NAME}:{digits.source}"
-    fingerprint = hashlib.sha256(json.dumps([NAME, _VERSION, digits.fingerprint]).encode()).hexdigest()
-    arguments = digits.options | {"channels": 3, "mirror": mirror}
+    target = options.target((digits.spec.height, digits.spec.width), 3)
+    window = [target.window] if target.window else []
+    fingerprint = hashlib.sha256(json.dumps([NAME, _VERSION, digits.fingerprint, *window]).encode()).hexdigest()
+    arguments = digits.options | target.as_dict() | {"mirror": mirror}
     columns = {"image": array, "label": labels}
     return Dataset(spec, columns, fingerprint, source, arguments, digits.rejects, digits.notes)
 

@@ -27,7 +27,7 @@ from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
 from leafwing.metrics.targets import columns_of, enlargement, frames, frames_per_sample, is_paired, target, to_images
 from leafwing.model import BLOCK, Model
 from leafwing.pictures import to_pixels
-from leafwing.pixels import images_to_tensor
+from leafwing.pixels import images_to_tensor, to_bytes, to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -225,8 +225,10 @@ class RunEvidence:
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
     def _real(self, start: int, end: int) -> Tensor:
-        """The images of the real samples at these positions."""
-        return to_images(self.target.to_network(self.target.batch(self.seed, start, end - start)).image)
+        """The images of the real samples at these positions; those of 16 bits are rounded to 8, like the samples."""
+        stored = self.target.batch(self.seed, start, end - start)
+        images = to_images(self.target.to_network(stored).image)
+        return to_floats(to_bytes(images)) if stored.image.dtype == torch.uint16 else images
 
     def _fake(self, start: int, end: int) -> Tensor:
         """The images of these samples."""

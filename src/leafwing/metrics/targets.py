@@ -18,7 +18,7 @@ from leafwing.game import DataSpec, Output
 def target(data: Dataset, name: str) -> Dataset:
     """The samples of a field as a data set of their own, whose field `image` they are; labels that belong to them are kept.
 
-    Its order is that of `data`, but for a field of a second source, which has its own.
+    Its order is that of `data`, but for a field of a second source, which has its own. Batches see the centres of images.
 
     Raises:
         LeafwingError: there is no such field, or its samples are neither images, clips nor points.
@@ -36,7 +36,7 @@ def target(data: Dataset, name: str) -> Dataset:
     fields = {key: data.spec.fields[column] for key, column in names.items()}
     columns = {key: data.columns[column] for key, column in names.items()}
     fingerprint = data.fingerprint if name == "image" else f"{data.fingerprint} {name}"
-    return replace(data, spec=DataSpec(fields), columns=columns, fingerprint=fingerprint, streams={})
+    return replace(data, spec=DataSpec(fields), columns=columns, fingerprint=fingerprint, streams={}, windows=None)
 
 
 def require_images(name: str, kind: Field) -> None:
@@ -62,7 +62,7 @@ def columns_of(data: Dataset, names: Sequence[str]) -> Dataset:
     streams = {key: stream for key, stream in data.streams.items() if {*names} & {*stream.names.values()}}
     columns = {name: data.columns[name] for name in names if name in data.columns}
     rows = np.arange(len(data)) if data.rows is None else data.rows
-    return replace(data, columns=columns, rows=rows, streams=streams)
+    return replace(data, columns=columns, rows=rows, streams=streams).centred()
 
 
 def frames_per_sample(kind: Field) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from leafwing.game import DataSpec, Output, Turn
     from leafwing.loop import Training
 
-SETTINGS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "hold_out", "device")
+SETTINGS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "hold_out", "device")
 """The training settings that `compare` takes; see `leafwing.settings`."""
 HOLD_OUT = "auto"
 """Default of `hold_out` in a comparison."""

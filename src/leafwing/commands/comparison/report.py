@@ -126,7 +126,7 @@ def relative_variety(run: Run, data: Dataset) -> float:
     from leafwing.metrics.targets import target
     from leafwing.model import Model
 
-    model, n = Model.load(run), min(VARIETY_SAMPLES, len(data))
+    model, data, n = Model.load(run), data.centred(), min(VARIETY_SAMPLES, len(data))
     if names := pixel_conditions(model.output, run.spec):
         inputs = data.to_network(data.batch(0, 0, n))
         further: dict[str, Any] = {name: inputs[name] for name in names[1:]}
