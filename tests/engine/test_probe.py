@@ -244,7 +244,7 @@ def test_only_unpaired_images_have_these_signals() -> None:
     mask = DataSpec({"image": Image(16, 16), "mask": Mask(16, 16)}, unpaired=("mask",))
     for spec, source, expected in ((UNPAIRED, "input", TRANSLATION), (paired, "input", set()), (mask, "mask", set())):
         training = Training(
-            game := translator(spec, source), batches(spec), Engine(game, choose("cpu", "fp32", 1)), images=8
+            game := translator(spec, source), batches(spec), Engine(game, choose("cpu", "fp32", 1)), images=8, batch=4
         )
         for known in (spec, None):
             signals = Probe(training.engine, training.batches, n=6, spec=known).measure(Clock(0, 8, 0))
