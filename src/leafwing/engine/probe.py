@@ -138,8 +138,8 @@ class Probe:
         inputs = Batch({name: self.batch[name] for name in output.conditions})
         if output.prior is not None:
             inputs["latent"] = output.prior(inputs.n, self.engine.device)
-        made = output.make(self.engine.game.nets, inputs, clock)
-        return compare_translation(inputs[source], made, self.batch[output.field])
+        translated = output.make(self.engine.game.nets, inputs, clock)
+        return compare_translation(inputs[source], translated, self.batch[output.field])
 
     def _play(self, turn: Turn, batch: Batch, clock: Clock) -> Round:
         return turn.play(self.engine.game.nets, batch, clock)
@@ -167,7 +167,7 @@ def find_translation(outputs: Sequence[Output], spec: DataSpec) -> tuple[Output,
     return None
 
 
-def compare_translation(source: Tensor, made: Tensor, target: Tensor) -> dict[str, Tensor]:
+def compare_translation(source: Tensor, translated: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Signals of translations of unpaired images, from images (n, channels, height, width) in [-1, 1] in brightness at 16x16 pixels.
 
     `tone`: correlation of the pixels of an image and of its translation, mean over images, -1 to 1; `mirrored`: how much nearer the
@@ -175,9 +175,9 @@ def compare_translation(source: Tensor, made: Tensor, target: Tensor) -> dict[st
     (Wasserstein distances, in [-1, 1]): positive if swapping is part of the task; `change`: mean distance of an image and its
     translation, over that of a source and a target; `gap`: energy distance between sources and targets over its maximum, 0 to 1.
     """
-    source, made, target = (brightness(images) for images in (source, made, target))
+    source, translated, target = (brightness(images) for images in (source, translated, target))
     n = len(source)
-    centred = [images - images.mean(1, keepdim=True) for images in (source, made)]
+    centred = [images - images.mean(1, keepdim=True) for images in (source, translated)]
     lengths = centred[0].norm(dim=1) * centred[1].norm(dim=1)
     tone = ((centred[0] * centred[1]).sum(1) / lengths.clamp_min(1e-6)).mean()
     before, after = source.flatten().sort()[0], target.flatten().sort()[0]
@@ -187,7 +187,7 @@ def compare_translation(source: Tensor, made: Tensor, target: Tensor) -> dict[st
     return {
         "tone": tone,
         "mirrored": mirrored,
-        "change": (made - source).norm(dim=1).mean() / across,
+        "change": (translated - source).norm(dim=1).mean() / across,
         "gap": 1 - within / (2 * across),
     }
 

@@ -225,13 +225,13 @@ def find_colours(maps: Tensor) -> Tensor | None:
             centre = remaining[(remaining - centre).norm(dim=1) <= NEAR / 2].mean(0)
         colours.append(centre)
         remaining = remaining[(remaining - centre).norm(dim=1) > APART]
-    found = torch.stack(colours)
-    index = assign(flat, found)
-    counted = torch.bincount(index[index != IGNORED], minlength=len(found)) >= MIN_SHARE * len(flat)
-    found = found[counted]
-    near = torch.cdist(flat, found).min(1)[0] if len(found) else torch.full((1,), torch.inf)
-    is_map = 2 <= len(found) <= MAX_COLOURS and (near <= NEAR / 2).double().mean() >= MIN_NEAR
-    return found if is_map else None
+    centres = torch.stack(colours)
+    index = assign(flat, centres)
+    counted = torch.bincount(index[index != IGNORED], minlength=len(centres)) >= MIN_SHARE * len(flat)
+    centres = centres[counted]
+    near = torch.cdist(flat, centres).min(1)[0] if len(centres) else torch.full((1,), torch.inf)
+    is_map = 2 <= len(centres) <= MAX_COLOURS and (near <= NEAR / 2).double().mean() >= MIN_NEAR
+    return centres if is_map else None
 
 
 # --- training -----------------------------------------------------------------------------------------------------------------
