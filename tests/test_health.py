@@ -110,6 +110,52 @@ def test_missing_signals_raise_no_alarm() -> None:
     assert health.alarms(bare) == []
 
 
+TRANSLATES = {"tone": 0.6, "mirrored": -0.2, "change": 0.6, "gap": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("signals", "kind"),
+    [
+        ({"tone": -0.35}, "inverted"),
+        ({"tone": -0.25}, ""),
+        ({"tone": -0.9, "mirrored": 0.05}, ""),  # light and dark are swapped in the data
+        ({"change": 0.05, "separation": 0.99}, "copy"),
+        ({"change": 0.15, "separation": 0.99}, ""),
+        ({"change": 0.05, "separation": 0.9}, ""),  # D takes them for real
+        ({"change": 0.05, "separation": 0.99, "gap": 0.02}, ""),  # the two kinds of images look alike at this size
+    ],
+)
+def test_faults_of_translators(signals: dict[str, float], kind: str) -> None:
+    lines = log(*[signals] * 40, **TRANSLATES)
+    found = [alarm for alarm in health.alarms(lines) if alarm.kind in ("inverted", "copy")]
+    assert [alarm.kind for alarm in found] == ([kind] if kind else [])
+    assert all(800 <= alarm.raised <= 1600 for alarm in found), "not at once, and within 16 checks"
+    short = log(*[{}] * 10, *[signals] * 6, *[{}] * 20, **TRANSLATES)
+    assert not [alarm for alarm in health.alarms(short) if alarm.kind in ("inverted", "copy")], "a short episode"
+
+
+def test_an_inversion_may_be_wanted_and_the_alarm_says_so() -> None:
+    (alarm,) = health.alarms(log(*[{"tone": -0.8}] * 40, **TRANSLATES))
+    for part in ("negatives to positives", "what is wanted", "--seed", "identity", "learning rate"):
+        assert part in str(alarm)
+
+
+def test_no_alarm_about_translations_without_their_signals() -> None:
+    """Games with paired data have none of them."""
+    assert health.alarms(log(*[{"separation": 0.99, "distance": 0.05}] * 40)) == []
+
+
+def test_translators_get_advice_of_their_own() -> None:
+    fault = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
+    plain = next(iter(health.alarms(fault))).advice
+    lines = [{**one, "translates": True} for one in fault]
+    advice = next(iter(health.alarms(lines))).advice
+    assert "wgan_gp" in plain
+    assert not any(recipe in text for text in health.TRANSLATOR_ADVICE.values() for recipe in ("wgan", "r3gan"))
+    assert "identity" in advice
+    assert health.TRANSLATOR_ADVICE.keys() == health.ADVICE.keys()
+
+
 def test_divergence_is_an_alarm() -> None:
     (alarm,) = health.alarms(
         [*log({}, {}), {"images": 230, "losses": {}, "diverged": "weight 'w' of player G is not a number"}]

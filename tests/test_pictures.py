@@ -335,7 +335,7 @@ def test_a_two_way_translator_shows_both_directions_there_and_back() -> None:
     to_input = Output("input", lambda nets, inputs, clock: inputs.image - 0.25, ("image",))
     rows = Batch(input=shade(-1.0), image=shade(0.5))
     sheet = pictures.progress_sheet(model_of(spec, to_image, to_input), rows)
-    assert sheet.titles == ["input", "generated image", "and back", "image", "generated input", "and back"]
+    assert sheet.titles == ["input", "generated", "and back", "image", "generated", "and back"]
     (row,) = sheet.rows
     assert [int(cell.stored[0, 0, 0]) for cell in row] == pytest.approx([0, 64, 32, 191, 159, 223], abs=1)
 

@@ -59,6 +59,16 @@ def edits(output: Output) -> bool:
     return output.field in output.conditions
 
 
+def way_back(output: Output, outputs: Sequence[Output], spec: DataSpec) -> Output | None:
+    """The output that translates samples of another back into what they were generated from; None if there is none."""
+    sources = pixel_conditions(output, spec)
+    if len(sources) != 1:
+        return None
+    return next(
+        (other for other in outputs if other.field == sources[0] and pixel_conditions(other, spec) == [output.field]), None
+    )
+
+
 def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict[str, str]:
     """Settings by name from texts NAME=VALUE: `["caption=a red star", "smiling=1,colour=red"]`.
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from leafwing import fields, files
-from leafwing.conditions import edits, pixel_conditions
+from leafwing.conditions import edits, pixel_conditions, way_back
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
@@ -65,7 +65,9 @@ def to_image(pixels: Pixels) -> Image.Image:
 
 
 def visible(kind: Field, stored: np.ndarray) -> Pixels:
-    """Stored samples with pixels (n, ...), as `to_image` takes them; clips have several images each."""
+    """Stored samples with pixels (n, ...), as `to_image` takes them, at 8 bits; clips have several images each."""
+    if stored.dtype == np.uint16:
+        return ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return stored * np.uint8(255) if isinstance(kind, fields.Mask) else stored
 
 
@@ -317,8 +319,8 @@ def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sh
 
     From latents alone: 8 x 8 samples; with labels one row per class, with the same latents in each. Other conditions than labels and
     attributes come from `rows`: real samples, and beside each of them those generated from its conditions, with its caption below and
-    its box kinds on it. From images: what each is generated from, what is generated, what it is in reality; for two outputs that
-    translate into each other, there and back in both directions. Clips are strips of frames.
+    its box kinds on it. From images: what each is generated from, what is generated, what it is in reality, or if they are unpaired,
+    some real sample; for two outputs that translate into each other, there and back in both directions. Clips are strips of frames.
 
     Args:
         model: the model.
@@ -378,21 +380,39 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
         return model.translate(images, output=output.field, seed=seed, **further)
 
     (name, *further), kind = pixel_conditions(output, spec), model.kind(output)
-    others = [other for other in model.game.abilities.outputs if other is not output]
-    back = next((o for o in others if o.field == name and pixel_conditions(o, spec) == [output.field]), None)
+    back = way_back(output, model.game.abilities.outputs, spec)
     columns = [(condition, spec.fields[condition], rows[condition]) for condition in (name, *further)]
     generated = translate(output, rows[name])
-    columns.append(("generated" if back is None else f"generated {output.field}", kind, generated))
+    columns.append(("generated", kind, generated))
     if back is not None and output.field in rows:
         other = spec.fields[name]
         reverse = translate(back, rows[output.field])
         columns += [("and back", other, translate(back, generated)), (output.field, kind, rows[output.field])]
-        columns += [(f"generated {name}", other, reverse), ("and back", kind, translate(output, reverse))]
+        columns += [("generated", other, reverse), ("and back", kind, translate(output, reverse))]
     elif output.field in rows and not edited:
-        columns.append(("real", kind, rows[output.field]))
+        unpaired = {*spec.unpaired} & {name, output.field}
+        columns.append(("real, unpaired" if unpaired else "real", kind, rows[output.field]))
     inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
     cells = [_cells(kind, values, _marks(spec, inputs)) for _, kind, values in columns]
     return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns], _captions(spec, inputs))
+
+
+def comparison_sheet(model: Model, rows: Batch, samples: Mapping[str, Tensor], *, with_real: bool) -> Sheet:
+    """Inputs, what several models generate from them, and the real images if they belong to the inputs, in columns.
+
+    Args:
+        model: one of the models.
+        rows: real samples in the format of networks.
+        samples: what each model generates from their inputs, by title.
+        with_real: whether to show the real images.
+    """
+    spec, kind = model.spec, model.kind(model.output)
+    columns = [(name, spec.fields[name], rows[name]) for name in pixel_conditions(model.output, spec)]
+    columns += [(title, kind, values) for title, values in samples.items()]
+    if with_real and model.output.field in rows:
+        columns.append(("real", kind, rows[model.output.field]))
+    cells = [_cells(kind, values) for _, kind, values in columns]
+    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns])
 
 
 def _in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:

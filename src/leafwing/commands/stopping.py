@@ -29,6 +29,9 @@ STOP_MEASURES = {
     "swd": ("swd",),
     "ppl": ("ppl", "ppl_ends"),
     "reconstruction": ("psnr", "psnr_y", "ssim", "l1", "feature_distance"),
+    "structure": ("structure_distance",),
+    "cycle": ("cycle_l1", "cycle_psnr"),
+    "segmenter": ("class_iou", "class_accuracy", "pixel_accuracy"),
     "modes": ("modes", "high_quality", "kl"),
     "memorisation": ("copied", "copied_near", "duplicates"),
 }
@@ -60,15 +63,20 @@ def parse_stop_on(stop_on: str) -> tuple[str, str]:
 
 def check_stop_on(stop_on: str, data: Dataset) -> None:
     """Raises LeafwingError for a metric that cannot be computed for models of this data."""
+    from leafwing.metrics.segmenter import describe_maps
+
     metric, _ = parse_stop_on(stop_on)
     check_metrics([metric], data.spec.points, data.source)
     if metric == "inception_score":
         require_classifier("own", data.spec)
+    if metric == "segmenter" and "input" in data.columns:
+        describe_maps(data, "input")
 
 
 def check_stop_output(stop_on: str, game: Game, spec: DataSpec) -> None:
     """Raises LeafwingError for a metric that cannot be computed for the main output of a game."""
-    check_output([parse_stop_on(stop_on)[0]], game.abilities.outputs[0], spec)
+    outputs = game.abilities.outputs
+    check_output([parse_stop_on(stop_on)[0]], outputs, outputs[0], spec)
 
 
 class EarlyStopping:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leafwing import files, health
+from leafwing.conditions import pixel_conditions
 from leafwing.engine.probe import SAMPLES, Probe
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Reporter
@@ -46,12 +47,14 @@ class Monitor:
         interval = health.interval(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
         self.interval = max(run.settings.folder.log_every, interval)
         self.last = training.clock.images
+        outputs = training.game.abilities.outputs
+        self.translates = bool(outputs) and bool(pixel_conditions(outputs[0], run.spec))
         state = training.extra.get("health", {})
         self.probe: Probe | None = None
         if self.mode != "off":
             forward = training.engine.micro_batch or training.batch // self.processes.world_size
             n = min(SAMPLES, max(8, forward))  # no more than fits into memory
-            self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out)
+            self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out, spec=run.spec)
             self.probe.restore(state)
         self.roll_backs: list[dict[str, Any]] = list(state.get("rolled_back", []))
         self.planned_roll_back: dict[str, Any] = {}
@@ -80,7 +83,8 @@ class Monitor:
         if self.probe is None or images // self.interval == self.last // self.interval:
             return {}
         self.last = images
-        return {"health": self.probe.measure(tick.clock)}
+        translates = {"translates": True} if self.translates else {}
+        return {"health": self.probe.measure(tick.clock), **translates}
 
     def respond(self, record: dict[str, Any]) -> str:
         """Reports new alarms, adds them to the log record, and returns the response: nothing, `stop` or `rollback`.

@@ -90,7 +90,7 @@ def discogan(
         loss = torch.stack([(to_fp32(a).mean(0) - to_fp32(b).mean(0)).square().mean() for a, b in chain(*pairs)]).sum()
         return (1 - at(share, r.clock)) * feature_matching * loss
 
-    def consistency(r: Any) -> Tensor:
+    def both_ways(r: Any) -> Tensor:
         pairs = [(r.nets.F(r.fake), r.input)] + ([(r.nets.G(r.other.fake), r.real)] if both else [])
         return at(share, r.clock) * torch.stack([(to_fp32(again) - x).square().mean() for again, x in pairs]).sum()
 
@@ -99,7 +99,7 @@ def discogan(
     critic = partial(networks.critic, width=width, max_width=max_width)
     terms = [Term("adversarial", adversarial)]
     terms += [Term("features", features)] if feature_matching else []
-    terms += [Term("reconstruction", consistency)] if cycles else []
+    terms += [Term("reconstruction", both_ways)] if cycles else []
     multiple, period = autoencoder.multiple(data), n_generator + 1
     players = {"G": Player(translator(data, inputs), adam_g, ema=ema), "D_image": Player(critic(data), adam_d)}
     outputs = [Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",), multiple=multiple)]

@@ -44,7 +44,7 @@ class ComparedRecipe:
         resolved: all hyper-parameters.
         batch: real images per turn.
         turns: of its game, to count generator steps.
-        output: the main output of its game.
+        outputs: of its game, the main one first.
         footprint: estimated memory of training in bytes; 0 if not estimated.
         digest: of a user's recipe file; empty for an installed recipe.
     """
@@ -54,9 +54,14 @@ class ComparedRecipe:
     resolved: dict[str, Value]
     batch: int
     turns: Sequence[Turn]
-    output: Output
+    outputs: Sequence[Output]
     footprint: int = 0
     digest: str = ""
+
+    @property
+    def output(self) -> Output:
+        """The main output of its game."""
+        return self.outputs[0]
 
     @property
     def is_file(self) -> bool:
@@ -178,7 +183,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             resolved.config["options"],
             training.game.batch,
             training.game.turns,
-            training.game.abilities.outputs[0],
+            training.game.abilities.outputs,
             estimate_memory(training) if estimate else 0,
             "" if is_installed else recipes.digest(resolved.card.path),
         )
@@ -187,7 +192,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     if metrics := evaluation.get("metrics"):
         check_metrics(metrics, data.spec.points, data.source)
         for recipe in compared.values():
-            check_output(metrics, recipe.output, data.spec)
+            check_output(metrics, recipe.outputs, recipe.output, data.spec)
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
     if jobs is None:
