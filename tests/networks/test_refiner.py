@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from leafwing.game import DataSpec
 from leafwing.networks.refiner import Critic, Refiner
 
 
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_images_of_any_size_are_refined_or_enlarged(scale: int) -> None:
-    net = Refiner(DataSpec.images(16, 16, 2), 3, 4, blocks=2, scale=scale)
+def test_images_of_any_size_are_refined() -> None:
+    net = Refiner(DataSpec.images(16, 16, 2), 3, 4, blocks=2)
     for height, width in ((16, 16), (7, 9)):
         y = net(torch.rand(2, 3, height, width))
-        assert y.shape == (2, 2, scale * height, scale * width)
+        assert y.shape == (2, 2, height, width)
         assert y.abs().max() <= 1
 
 
@@ -29,7 +27,7 @@ def test_a_pixel_depends_on_its_neighbourhood_only() -> None:
 
 
 def test_a_refiner_can_be_traced_and_has_no_normalisation() -> None:
-    net, x = Refiner(DataSpec.images(16, 16), 3, 4, scale=2), torch.rand(1, 3, 8, 12)
+    net, x = Refiner(DataSpec.images(16, 16), 3, 4), torch.rand(1, 3, 8, 12)
     assert torch.equal(torch.fx.symbolic_trace(net)(x), net(x))
     assert not any("Norm" in type(module).__name__ for module in net.modules())
 

@@ -12,37 +12,27 @@ from leafwing.networks.residual import Block
 
 
 class Refiner(nn.Module):
-    """Images (n, inputs, height, width) -> images (n, channels, scale x height, scale x width) in [-1, 1].
+    """Images (n, inputs, height, width) -> images (n, channels, height, width) in [-1, 1].
 
-    A 3x3 convolution, residual blocks without normalisation, and a 1x1 convolution. An enlarger doubles the resolution after the
-    blocks, by nearest neighbours and a 3x3 convolution, as often as its scale requires.
+    A 3x3 convolution, residual blocks without normalisation, and a 1x1 convolution.
 
     Args:
         data: format of the generated images.
         inputs: number of channels of the input.
         width: channels of all hidden layers.
         blocks: number of residual blocks.
-        scale: how many times larger the generated images are, a power of two; 1: the size of the input.
     """
 
-    def __init__(self, data: DataSpec, inputs: int, width: int = 64, *, blocks: int = 4, scale: int = 1) -> None:
+    def __init__(self, data: DataSpec, inputs: int, width: int = 64, *, blocks: int = 4) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1), nn.Conv2d(inputs, width, 3), nn.ReLU(),
             *(Block(width, "none") for _ in range(blocks)),
-            *(Doubling(width) for _ in range(scale.bit_length() - 1)),
             nn.Conv2d(width, data.channels, 1), nn.Tanh(),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)
-
-
-class Doubling(nn.Sequential):
-    """Maps (n, channels, height, width) -> maps of twice the height and width: nearest neighbours and a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.ReLU())
 
 
 class Critic(nn.Module):

@@ -20,7 +20,7 @@ from torch.nn.functional import relu
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image, Label
 from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, scores
-from leafwing.networks import dcgan, refiner
+from leafwing.networks import dcgan, restorer
 from leafwing.parts.objectives import Objective, non_saturating
 from leafwing.parts.plays import duel
 
@@ -101,7 +101,7 @@ def sigan(
     distance = Term("l1", both(lambda r: (r.fake - r.real).abs().mean(), l1))
     real = Term("contrastive", lambda r: contrastive(r.real_heads, r.partner.real_heads, r.same))
     fake = Term("contrastive", lambda r: contrastive(r.fake_heads, r.partner.fake_heads, r.same))
-    g = refiner.Refiner(data, inputs, width, blocks=blocks, scale=scale)
+    g = restorer.Generator(inputs, data.channels, scale, width, blocks=blocks)
     output = Output("image", lambda nets, x, clock: nets.G(x.input), ("input",), multiple=1)
     return Game(
         players={
