@@ -405,9 +405,9 @@ def shown_measures(names: Sequence[str]) -> list[str]:
     """Four measures for a short table: of runs that generate images from images, two of realism and two of what they keep."""
     from leafwing.metrics.conclusions import KEEPING
 
-    kept = [name for name in KEEPING if name in names]
-    realism = [name for name in names if name not in KEEPING][: 4 - min(2, len(kept))]
-    return [*realism, *kept[: 4 - len(realism)]]
+    keeping = [name for name in KEEPING if name in names]
+    realism = [name for name in names if name not in KEEPING][: 4 - min(2, len(keeping))]
+    return [*realism, *keeping[: 4 - len(realism)]]
 
 
 def as_text(table: Mapping[str, Any]) -> str:
