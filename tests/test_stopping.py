@@ -172,5 +172,5 @@ def test_every_metric_with_a_direction_can_decide(name: str) -> None:
 
 def test_best_without_early_stopping_is_an_error(tmp_path: Path) -> None:
     run = leafwing.train("ring", out=tmp_path / "run", images=8, **TINY)
-    with pytest.raises(LeafwingError, match="stop_on="):
+    with pytest.raises(LeafwingError, match="--stop-on"):
         run.resolve_checkpoint("best")

@@ -134,7 +134,7 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     cases: list[tuple[str, dict[str, Any]]] = [
         ("mask='?center'?: .*did you mean centre", {"mask": "center"}),
-        ("small.png: 20x10 pixels", {"mask": tmp_path / "small.png"}),
+        ("small.png.: 20x10 pixels", {"mask": tmp_path / "small.png"}),
         ("some pixels must be known", {"mask": tmp_path / "white.png"}),
         ("cannot read the image", {"mask": tmp_path / "text.png"}),
         ("does not generate its image from 'label'", {"conditions": {"label": "dim"}}),

@@ -95,7 +95,7 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     for message, options in [
         ("nothing is painted", {}),
         ("nothing is painted", {"strokes": tmp_path / "clear.png"}),
-        ("small.png: 8x8 pixels", {"strokes": tmp_path / "small.png"}),
+        ("small.png.: 8x8 pixels", {"strokes": tmp_path / "small.png"}),
         ("cannot read the image", {"strokes": tmp_path / "none.png"}),
         ("not inside the image", {"paint": "red,10,10,12,2"}),
         ("not inside the image", {"paint": "red,-1,0,2,2"}),

@@ -155,7 +155,7 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
         ("weight='?-1", {"weight": -1}),
         ("weight='?nan", {"weight": float("nan")}),
         ("no such file", {"file": tmp_path / "none.png"}),
-        ("broken.png: truncated or corrupt", {"file": tmp_path / "broken.png"}),
+        ("broken.png.: truncated or corrupt", {"file": tmp_path / "broken.png"}),
         ("seed=-1", {"seed": -1}),
     ]:
         with pytest.raises(LeafwingError, match=message):

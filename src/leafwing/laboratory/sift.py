@@ -326,7 +326,7 @@ def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[
     words = [f"Of {n_samples:,} samples {n_kept:,} were kept ({n_kept / n_samples:.0%})."]
     if by == "critic" and figures["right"] is not None and figures["right"]["kept"] is not None:
         words.append(
-            f"A classifier predicts the requested class for {figures['right']['made']:.0%} of all samples and for "
+            f"A classifier predicts the requested class for {figures['right']['generated']:.0%} of all samples and for "
             f"{figures['right']['kept']:.0%} of the kept ones."
         )
     for n in numbers:
