@@ -21,6 +21,12 @@ def usable(data: DataSpec) -> list[int]:
     return [patch for patch, depth in DEPTHS.items() if min(data.height, data.width) >> depth >= 3]
 
 
+def default_patch(data: DataSpec) -> int:
+    """70 pixels for images from 128 pixels on (the paper's choice for 256), else 16; less if the images do not allow it."""
+    wanted = 70 if min(data.height, data.width) >= 128 else 16
+    return max((size for size in usable(data) if size <= wanted), default=1)
+
+
 class Critic(nn.Module):
     """Images (n, channels, height, width), and what they belong to (n, inputs, height, width) -> scores (n, rows, columns), raw.
 
@@ -29,7 +35,7 @@ class Critic(nn.Module):
     Args:
         data: format of the images.
         inputs: number of channels of the input; 0 without one.
-        patch: side of the patches in pixels, a key of `DEPTHS`.
+        patch: side of the patches in pixels, a key of `DEPTHS`; 0: `default_patch`.
         width: channels of the first layer; doubles at each further one.
         max_width: maximum number of channels in any layer.
         norm: `instance` or `batch`; the first layer and the scores have none.
@@ -43,7 +49,7 @@ class Critic(nn.Module):
         self,
         data: DataSpec,
         inputs: int = 0,
-        patch: int = 70,
+        patch: int = 0,
         width: int = 64,
         *,
         max_width: int = 512,
@@ -51,6 +57,7 @@ class Critic(nn.Module):
         scores: int = 1,
     ) -> None:
         super().__init__()
+        patch = patch or default_patch(data)
         if patch not in (sizes := usable(data)):
             raise InvalidOption(
                 "patch",
@@ -89,9 +96,10 @@ class MultiScale(nn.Module):
     """
 
     def __init__(
-        self, data: DataSpec, scales: int, inputs: int = 0, patch: int = 70, width: int = 64, **options: Any
+        self, data: DataSpec, scales: int, inputs: int = 0, patch: int = 0, width: int = 64, **options: Any
     ) -> None:
         super().__init__()
+        patch = patch or default_patch(data)
         sizes = [DataSpec.images(data.height >> i, data.width >> i, data.channels) for i in range(scales)]
         self.critics = nn.ModuleList(Critic(size, inputs, patch, width, **options) for size in sizes)
 
@@ -115,7 +123,7 @@ class Semantic(nn.Module):
         patch, width, options: see `Critic`.
     """
 
-    def __init__(self, data: DataSpec, classes: int, patch: int = 70, width: int = 64, **options: Any) -> None:
+    def __init__(self, data: DataSpec, classes: int, patch: int = 0, width: int = 64, **options: Any) -> None:
         super().__init__()
         self.body = Critic(data, 0, patch, width, scores=max(1, classes), **options).body
 

@@ -70,7 +70,6 @@ def cut(
     """
     data.need("cut", unpaired=["input"], image=Image, input=Image)
     inputs = other_domain(data).channels
-    patch = patch or (70 if min(data.height, data.width) >= 128 else 16)
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         return Round(nets, batch.image, nets.G(batch.input), nets.D, clock=clock, input=batch.input)

@@ -3,9 +3,8 @@
 Translates between two kinds of images without pairs: what is translated there and back must be the original.
 
 G makes images from inputs, F inputs from images, and each kind has a discriminator of patches with the least-squares objective. D's
-loss is halved, and D sees a history of 50 fakes. Where image and input have equal channels, G(image) must be the image and F(input)
-the input: the paper's identity loss, which keeps colours, with half the cycle's weight, the authors' default. All learning rates fall
-linearly to 0 in the second half of training.
+loss is halved, and D sees a history of 50 fakes. Where channels are equal, G(image) must be the image and F(input) the input: the
+paper's identity loss, with half the cycle's weight, the authors' default. Learning rates fall to 0 in the second half of training.
 
 As in the paper, G and F are residual, and the batch is 1; its patches have 70 px, here 16 below 128 px.
 """
@@ -62,7 +61,6 @@ def cyclegan(
     """
     data.need("cyclegan", unpaired=["input"], image=Image, input=Image)
     inputs = other_domain(data)
-    patch = patch or (70 if min(data.height, data.width) >= 128 else 16)
 
     def translate(nets: Nets, batch: Batch, clock: Clock) -> Round:
         fake_image, fake_input = nets.G(batch.input), nets.F(batch.image)
@@ -94,7 +92,8 @@ def cyclegan(
         d = patches.Critic(of, patch=patch, width=width, max_width=max_width)
         return Player(d, Adam(linear_at_the_end(lr_d, decay), (beta1, 0.999)))
 
-    further = [Term("identity", sameness)] if identity and data.channels == inputs.channels else []
+    comparable = data.channels == inputs.channels
+    further = [Term("identity", sameness)] if identity and comparable else []
     terms = [Term("adversarial", adversarial), Term("cycle", consistency), *further]
     outputs = [
         Output("image", lambda nets, inputs, clock: nets.G(inputs.input), ("input",), multiple=residual.MULTIPLE),
@@ -117,4 +116,5 @@ def cyclegan(
         turns=turns,
         abilities=Abilities(outputs, judge=lambda nets, samples, inputs: scores(nets.D_image(samples)).flatten(1).mean(1)),
         batch=batch,
+        notes=["image and input differ in channels, so there is no identity loss"] if identity and not comparable else [],
     )

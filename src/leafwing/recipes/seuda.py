@@ -58,8 +58,7 @@ def seuda(
     if not image.shape[1:] == mask.shape[1:] == input.shape[1:]:
         raise LeafwingError(f"recipe seuda needs images, masks and inputs of one size: {image}, {mask}, {input}")
     channels, inputs, classes = (field.shape[0] for field in (image, input, mask))
-    binary, side = isinstance(mask, Mask), 70 if min(data.height, data.width) >= 128 else 16
-
+    binary = isinstance(mask, Mask)
     loss = binary_cross_entropy_with_logits if binary else cross_entropy
 
     def segment(nets: Nets, x: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ def seuda(
         return residual.Generator(data.with_channels(outputs), inputs, width, blocks=blocks)
 
     def critic(channels: int) -> Player:
-        return Player(patch.Critic(data.with_channels(channels), 0, side, width, max_width=256), Adam(lr_d, (0.5, 0.999)))
+        return Player(patch.Critic(data.with_channels(channels), width=width, max_width=256), Adam(lr_d, (0.5, 0.999)))
 
     s = network(classes, channels)
     s.decoder[-1] = nn.Identity()  # logits instead of values in [-1, 1]

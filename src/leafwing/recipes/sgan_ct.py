@@ -84,9 +84,7 @@ def sgan_ct(
 
     def critic(kind: Image) -> Player:
         spec = DataSpec({"image": kind})
-        largest = 70 if min(kind.height, kind.width) >= 128 else 16
-        size = max((size for size in patch.usable(spec) if size <= largest), default=1)
-        return Player(patch.Critic(spec, patch=size, width=width, max_width=max_width), Adam(lr_d, (beta1, 0.999)))
+        return Player(patch.Critic(spec, width=width, max_width=max_width), Adam(lr_d, (beta1, 0.999)))
 
     def generator(channels: int, scale: int) -> Player:
         net = restorer.Generator(channels, data.channels, scale, width, blocks=blocks)

@@ -71,7 +71,7 @@ def sgan_mra(
     kinds = [data.fields[name] for name in contrasts]
     if len({*contrasts, "image"}) <= len(contrasts) or any(kind.shape[1:] != data.shape[1:] for kind in kinds):
         raise LeafwingError(f"recipe sgan_mra: contrasts are different fields of the image's size: {data.describe()}")
-    inputs, patches = sum(kind.shape[0] for kind in kinds), 70 if min(data.height, data.width) >= 128 else 16
+    inputs = sum(kind.shape[0] for kind in kinds)
     objective = Objective(
         critic=lambda r: 0.5 * non_saturating.critic(r), generator=lambda r: adversarial * non_saturating.generator(r)
     )
@@ -94,7 +94,7 @@ def sgan_mra(
         return scores(nets.D(samples, joined(inputs))).flatten(1).mean(1)
 
     g = residual.Generator(data, inputs, width, max_width=max_width, blocks=blocks)
-    d = patch.Critic(data, inputs, patches, width, max_width=max_width)
+    d = patch.Critic(data, inputs, width=width, max_width=max_width)
     output = Output("image", lambda nets, inputs, clock: nets.G(joined(inputs)), contrasts, multiple=residual.MULTIPLE)
     return Game(
         players={"G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema), "D": Player(d, Adam(lr_d, (beta1, 0.999)))},

@@ -99,10 +99,10 @@ def sggan_gradient(
     def player(name: str, other: str) -> dict[str, Player]:
         kind = DataSpec({"image": kinds[name]})
         g = residual.Generator(kind, kinds[other].shape[0], width, max_width=max_width, blocks=blocks)
-        size, stored = 70 if min(data.shape[1:]) >= 128 else 16, (kind.channels + classes, *kind.shape[1:])
+        stored = (kind.channels + classes, *kind.shape[1:])
         return {
             "G" if name == "image" else "F": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema),
-            f"D_{name}": Player(patch.Semantic(kind, classes, size, width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
+            f"D_{name}": Player(patch.Semantic(kind, classes, width=width, max_width=max_width), Adam(lr_d, (beta1, 0.999))),
             f"past_{name}s": Player(History(pool, stored)),
         }
 
