@@ -45,8 +45,8 @@ def recognise(source: Source, infos: Sequence[EntryInfo]) -> list[RecognisedLayo
         infos: its survey.
     """
     names = [info.entry.name for info in infos]
-    found = [*_lists(source), *_folders(source, names), *_suffixes(names), *_halves(infos)]
-    return found if names else []
+    layouts = [*_lists(source), *_folders(source, names), *_suffixes(names), *_halves(infos)]
+    return layouts if names else []
 
 
 def _lists(source: Source) -> list[RecognisedLayout]:

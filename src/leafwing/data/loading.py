@@ -85,9 +85,9 @@ def load(
             raise InvalidOption("input", other, f"both sources must be images, and {points[0]} has points")
 
         def load_one(source: str | Path, **further: Any) -> Dataset:
-            given = bits if bits is not None or is_built_in(os.fspath(source)) else "auto"
+            depth = bits if bits is not None or is_built_in(os.fspath(source)) else "auto"
             return load(
-                source, fit=fit, background=background, mirror=mirror, crop_from=crop_from, bits=given, cache=cache, progress=progress,
+                source, fit=fit, background=background, mirror=mirror, crop_from=crop_from, bits=depth, cache=cache, progress=progress,
                 **further,
             )  # fmt: skip
 
@@ -373,7 +373,7 @@ def choose_bits(infos: Sequence[EntryInfo], options: Options, layout: Input | No
         LeafwingError: 16 bits are required, and some image has other ones, or inputs are derived, which have 8.
     """
     derived = bool(layout and layout.derived)
-    wanted = options.bits in ("auto", 16) or (options.bits is None and layout is not None)
+    keeps = options.bits in ("auto", 16) or (options.bits is None and layout is not None)
     if options.bits == 16:
         if derived:
             raise LeafwingError(
@@ -385,7 +385,7 @@ def choose_bits(infos: Sequence[EntryInfo], options: Options, layout: Input | No
                     f"--bits 16: every image must be greyscale with 16 bits, and {info.entry.name} is {info.header.format}, "
                     f"{info.header.mode}; omit it"
                 )
-    return 16 if wanted and not derived and options.channels in (None, 1) and reading.are_deep(infos) else 8
+    return 16 if keeps and not derived and options.channels in (None, 1) and reading.are_deep(infos) else 8
 
 
 def describe_tiles(source: Source, infos: Sequence[EntryInfo], target: Target) -> None:
