@@ -158,8 +158,8 @@ FAULTS = {
     "D learns 300 times as fast": Fault(
         faster("D", 300), False, ("critic", "oscillation", "explosion"), ("dcgan", "gan on the ring")
     ),
-    "G does not learn": Fault(faster("G", 0), False, ("still",), (*MAIN, "cgan")),
-    "D does not learn": Fault(faster("D", 0), False, ("still",), (*MAIN, "cgan")),
+    "G does not learn": Fault(faster("G", 0), False, ("stagnation",), (*MAIN, "cgan")),
+    "D does not learn": Fault(faster("D", 0), False, ("stagnation",), (*MAIN, "cgan")),
     "G is deaf": Fault(deaf, False, ("collapse",), (*MAIN, "cgan")),
     "G goes deaf": Fault(deaf, True, ("collapse",), (*MAIN, "cgan")),
     "G becomes 100 times as fast": Fault(faster("G", 100), True, ("collapse", "explosion"), ("dcgan", "gan on the ring")),
@@ -206,7 +206,7 @@ def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> l
     try:
         for tick in training.ticks(every):
             images = tick.clock.images
-            record: dict[str, Any] = {"images": images, "round": tick.clock.round, "costs": dict(tick.losses)}
+            record: dict[str, Any] = {"images": images, "round": tick.clock.round, "losses": dict(tick.losses)}
             if images // every != last // every:
                 last, record["health"] = images, probe.measure(tick.clock)
             records.append(record)
@@ -214,7 +214,7 @@ def watch(case: Case, fault: Fault | None, seed: int, pictures: str | None) -> l
                 planted = True
                 fault.plant(training)  # type: ignore[union-attr]
     except Diverged as error:
-        records.append({"images": training.clock.images, "costs": {}, "diverged": str(error)})
+        records.append({"images": training.clock.images, "losses": {}, "diverged": str(error)})
     return records
 
 
@@ -354,7 +354,7 @@ def cost(args: argparse.Namespace) -> None:
         def look() -> None:
             tick = next(ticks)  # noqa: B023
             signals = probe.measure(tick.clock)  # noqa: B023
-            line = {"images": tick.clock.images, "round": tick.clock.round, "costs": dict(tick.losses), "health": signals}
+            line = {"images": tick.clock.images, "round": tick.clock.round, "losses": dict(tick.losses), "health": signals}
             records.append(line)  # noqa: B023
             health.alarms((records * 500)[:500])  # noqa: B023
 

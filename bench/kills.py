@@ -96,7 +96,7 @@ def outcome(out: Path) -> tuple[bytes, list[Any]]:
     run = Run(out)
     images, path = list(run.weights().items())[-1]
     assert images >= IMAGES, f"{out} is not finished"
-    return path.read_bytes(), [(record["images"], record["costs"]) for record in run.records()]
+    return path.read_bytes(), [(record["images"], record["losses"]) for record in run.records()]
 
 
 def kill_and_compare(recipe: str, kills: int, folder: Path, seed: int = 0) -> dict[str, Any]:

@@ -39,7 +39,7 @@ WORLDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 """By name: source, recipe, and options of the training."""
 ToolCall = tuple[str, dict[str, Any]]
-FEATURES: list[ToolCall] = [("features", {"labels": "10,100", "draws": 5})]
+FEATURES: list[ToolCall] = [("features", {"shots": "10,100", "repeats": 5})]
 TOOL_CALLS: dict[str, list[ToolCall]] = {
     "sprites": [
         ("interpolate", {"samples": "0:20"}),
@@ -68,7 +68,7 @@ TOOL_CALLS: dict[str, list[ToolCall]] = {
         ("interpolate", {"samples": "0:20"}),
         ("mix", {}),
         ("mix", {"features": "pixels"}),
-        ("features", {"labels": "5,20", "draws": 5, "test": 360}),
+        ("features", {"shots": "5,20", "repeats": 5, "test": 360}),
         ("invert", {"pictures": "0:16"}),
         ("complete", {"mask": "centre"}),
         ("truncate", {}),
@@ -86,7 +86,7 @@ TOOL_CALLS: dict[str, list[ToolCall]] = {
 OTHER = {"cats": "CIFAR10/train"}
 """Worlds whose tools need labelled images of another source."""
 COLUMNS: dict[str, list[str]] = {
-    "interpolate": ["way", "largest_share", "jump", "stray"],
+    "interpolate": ["interpolation", "largest_share", "jump", "stray"],
     "arithmetic": ["average", "right", "chance", "pixels", "moved", "kept", "sure"],
     "dropout": [
         "layer",
@@ -172,7 +172,7 @@ def run_tools(world: str, seed: int, args: argparse.Namespace) -> None:
             "size": run.spec.height,
             "images": result.document["images"],
             "seed": seed,
-            "told": options,
+            "options": options,
             "figures": rounded({name: value for name, value in result.document["figures"].items() if name not in LONG}),
             "seconds": round(time.perf_counter() - started, 1),
             **versions(),
@@ -193,15 +193,15 @@ def show(results: Path) -> None:
     """The tables of docs/results/laboratory.md: the newest row of each case."""
     newest = {}
     for row in map(json.loads, results.read_text().splitlines()):
-        newest[row["tool"], row["world"], json.dumps(row["told"]), row["seed"]] = row
+        newest[row["tool"], row["world"], json.dumps(row["options"]), row["seed"]] = row
     for tool in [tool for tool in TOOLS if any(key[0] == tool for key in newest)]:
         rows = [part for key, row in newest.items() if key[0] == tool for part in split_row(row)]
         names = COLUMNS.get(tool) or [name for name, value in rows[0]["figures"].items() if not isinstance(value, list)]
         print(f"\n### {tool}\n\n| world | recipe | options | seed | " + " | ".join(names) + " |")
         print("| --- " * (4 + len(names)) + "|")
         for row in rows:
-            options_text = " ".join(f"{name}={value}" for name, value in row["told"].items())
-            cells = [cell(row["figures"].get(name, row["told"].get(name))) for name in names]
+            options_text = " ".join(f"{name}={value}" for name, value in row["options"].items())
+            cells = [cell(row["figures"].get(name, row["options"].get(name))) for name in names]
             print("| " + " | ".join([row["world"], f"`{row['recipe']}`", options_text, str(row["seed"]), *cells]) + " |")
 
 
@@ -220,7 +220,7 @@ def split_row(row: dict[str, Any]) -> list[dict[str, Any]]:
 def at_label_count(figures: dict[str, Any], number: str) -> dict[str, Any]:
     """The figures for one number of labels."""
     accuracy = {method: values[number] for method, values in figures["accuracy"].items()}
-    kept_of = {"kept_of": f"{figures['kept']['all']} of {figures['made']['all']}"} if "kept" in figures else {}
+    kept_of = {"kept_of": f"{figures['kept']['all']} of {figures['generated']['all']}"} if "kept" in figures else {}
     gains = {f"over {method}": values[number] for method, values in figures["gains"].items()}
     return {"labels_each": number, **kept_of, **accuracy, **gains}
 

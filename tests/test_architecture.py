@@ -34,10 +34,10 @@ ARROWS: dict[str, set[str]] = {
     "tables": set(),
     "settings": {"errors", "quantities"},
     "progress": {"quantities"},
-    "parts": {"game", "own"},
+    "parts": {"game", "networks", "own"},
     "networks": {"game", "fields", "errors", "own"},
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "quantities", "settings"},
-    "data": {"game", "fields", "errors", "machine", "sprites", "own"},
+    "data": {"game", "fields", "errors", "machine", "pixels", "sprites", "own"},
     "sprites": {"fields", "errors", "own"},
     "engine": {"game", "errors", "machine", "pixels", "own"},
     "loop": {"game", "errors", "engine"},
@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings"},
     "model": {"runs", "engine", "game", "fields", "conditions", "errors", "pixels", "quantities"},
     "health": {"quantities"},
-    "field_sheet": {"fields", "pictures"},
+    "field_sheet": {"fields", "pictures", "pixels"},
     "pictures": {"model", "game", "fields", "conditions", "files", "errors", "machine", "pixels"},
     "laboratory": {
         "model",
@@ -58,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "pictures",
         "pixels",
         "progress",
+        "quantities",
         "errors",
         "own",
     },
@@ -332,7 +333,7 @@ def words_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield line, node.name
 
 
-METHODS = sorted({*VARIANTS, *RECIPES} - {"began"}, key=len, reverse=True)  # BEGAN is also an English word
+METHODS = sorted({*VARIANTS, *RECIPES} - {"began", "cut"}, key=len, reverse=True)  # which are also English words
 METHOD = re.compile(f"(?<![a-z0-9])({'|'.join(METHODS)})(?![a-z0-9])", re.IGNORECASE)
 GENERIC = {
     "game", "loop", "engine", "runs", "model", "files", "pictures", "progress", "metrics", "laboratory", "parts", "settings",

@@ -108,9 +108,9 @@ def test_training_creates_a_run_folder_and_prints_its_path(trained: Path, folder
     assert config["data"]["rejected"] == 1
     assert config["data"]["source"] == str(folder)
     record = json.loads((trained / "log.jsonl").read_text().splitlines()[-1])
-    assert record.keys() >= {"images", "seconds", "images_per_second", "costs", "memory"}
+    assert record.keys() >= {"images", "seconds", "images_per_second", "losses", "memory"}
     assert record["images"] == 64
-    assert record["costs"].keys() == {"D/adversarial", "G/adversarial"}
+    assert record["losses"].keys() == {"D/adversarial", "G/adversarial"}
     assert size(trained / "samples" / "000000064.png") == (10 * 34 + 2, 2 * 34 + 2)
 
 

@@ -26,7 +26,7 @@ from leafwing.progress import Reporter
 from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
-KINDS = ("grid", "folder", "npz")
+FORMATS = ("grid", "folder", "npz")
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_many_samples_are_never_all_in_memory_as_floats(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The three kinds contain exactly the pixels of `Model.sample`, and convert 64 samples at a time."""
+    """The three formats contain exactly the pixels of `Model.sample`, and convert 64 samples at a time."""
     expected = pictures.to_pixels(leafwing.Model.load(trained).sample(150, seed=2))
     to_stored, sizes = fields.Image.to_stored, []
 
@@ -419,7 +419,9 @@ def test_many_samples_are_never_all_in_memory_as_floats(
         return to_stored(field, block)
 
     monkeypatch.setattr(fields.Image, "to_stored", convert)
-    result = {kind: commands.sample(trained.folder, 150, seed=2, kind=kind, out=tmp_path / kind) for kind in KINDS}
+    result = {
+        format: commands.sample(trained.folder, 150, seed=2, format=format, out=tmp_path / format) for format in FORMATS
+    }
     assert sizes == [64, 64, 22] * 3
     with np.load(result["npz"]) as arrays:
         assert arrays["samples"].dtype == np.uint8
@@ -435,7 +437,7 @@ def test_precision_of_sampling_is_independent_of_training(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def samples(name: str, **how: str) -> np.ndarray:
-        with np.load(commands.sample(trained.folder, 3, kind="npz", out=tmp_path / f"{name}.npz", **how)) as arrays:
+        with np.load(commands.sample(trained.folder, 3, format="npz", out=tmp_path / f"{name}.npz", **how)) as arrays:
             return arrays["samples"].astype(int)
 
     plain, fast = samples("plain"), samples("fast", precision="bf16")
@@ -463,7 +465,7 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
     )
     path = commands.sample(run.folder, 2, sweep="category")
     assert path.name.endswith("-seed0-n2-category.png")
-    with np.load(commands.sample(run.folder, 2, sweep="category", kind="npz")) as arrays:
+    with np.load(commands.sample(run.folder, 2, sweep="category", format="npz")) as arrays:
         assert len(arrays["samples"]) == 20
     for sweep, message in (
         ("code0=a:b", "write NAME=FROM:TO"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from leafwing.conditions import Examples, from_settings, parse_settings, pixel_conditions, resolve, settable
+from leafwing.conditions import UNSET, Examples, from_settings, parse_settings, pixel_conditions, resolve, settable
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Box, Caption, Field, Image, Keypoints, Label, Mask, Vector
 from leafwing.game import Batch, DataSpec, Output
@@ -341,3 +341,19 @@ def test_old_runs_with_combinations_have_examples(tmp_path: Path) -> None:
     assert examples.columns["label"].tolist() == [0, 1]
     result = resolve(output("label", "attributes"), run.spec, examples, 4, 0, {})
     assert result.attributes.tolist() == [[1, 1, 0], [0, 0, 1]] * 2
+
+
+def test_an_output_that_edits_leaves_unset_attributes_alone() -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    attributes = resolve(output("image", "attributes"), SPEC, REAL, 2, 0, {"image": images})["attributes"]
+    assert attributes.tolist() == [[UNSET] * 5] * 2
+    chosen = {"image": images, "attributes": {"colour": "red", "old": 0}}
+    attributes = resolve(output("image", "attributes"), SPEC, REAL, 2, 0, chosen)["attributes"]
+    assert attributes.tolist() == [[UNSET, 0, 0, 1, 0]] * 2
+    whole = torch.tensor([1.0, 0, 1, 0, 1])
+    attributes = resolve(output("image", "attributes"), SPEC, REAL, 2, 0, {"image": images, "attributes": whole})[
+        "attributes"
+    ]
+    assert attributes.tolist() == [whole.tolist()] * 2
+    with pytest.raises(LeafwingError, match="no attribute"):
+        resolve(output("image", "attributes"), SPEC, REAL, 2, 0, {"image": images, "attributes": {"grey": 1}})

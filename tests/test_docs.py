@@ -121,14 +121,15 @@ def test_python_is_valid(page: Path) -> None:
         compile(text, f"{page.name}, block {i}", "exec")
 
 
-def test_the_translator_of_the_guide_is_the_example() -> None:
-    """Its blocks are parts of the file, which `test_examples.py` trains; only their indentation may differ."""
+def test_the_translators_of_the_guide_are_the_example_and_the_recipe() -> None:
+    """Its blocks are parts of these files, which other tests train; only their indentation may differ."""
     page = (ROOT / "docs/guide/your-own-gan.md").read_text(encoding="utf-8")
     section = page.partition("\n## A translator\n")[2].partition("\n## ")[0]
     parts = [text for _, kind, text in FENCE.findall(section) if kind == "python"]
-    example = " ".join((ROOT / "examples/cycle_gan.py").read_text(encoding="utf-8").split())
+    files = [ROOT / "examples/distance_gan.py", ROOT / "src/leafwing/recipes/cyclegan.py"]
+    code = " ".join(" ".join(file.read_text(encoding="utf-8").split()) for file in files)
     assert len(parts) >= 5
-    assert [text for text in parts if " ".join(text.split()) not in example] == []
+    assert [text for text in parts if " ".join(text.split()) not in code] == []
 
 
 def test_every_command_is_documented() -> None:
@@ -158,7 +159,7 @@ def test_the_example_of_a_recipe_trains_resumes_and_samples(example: Path, sourc
     run = leafwing.train(
         source, example.name, size=16, images=16, out="run", device="cpu", precision="fp32", threads=1, **small
     )
-    assert run.records()[-1]["costs"].keys() == {"D/adversarial", "D/local_penalty", "G/adversarial"}
+    assert run.records()[-1]["losses"].keys() == {"D/adversarial", "D/local_penalty", "G/adversarial"}
     with pytest.raises(LeafwingError, match="not an installed recipe"):
         leafwing.resume("run", images="+8")
     resumed = leafwing.resume("run", images="+8", trust=True)

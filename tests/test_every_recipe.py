@@ -162,16 +162,16 @@ def test_stopped_after_any_turn_and_resumed_the_weights_are_bit_identical(name: 
 
 @every_case
 def test_the_same_seed_gives_the_same_training_and_another_does_not(name: str, spec: DataSpec) -> None:
-    """Unless training draws no random numbers, as that of a deterministic translator."""
+    """Unless training draws no random numbers, as that of a deterministic translator. Histories are short, to be full soon."""
     runs, draws = [], False
     for _ in range(2):
-        training, random = start(name, spec, 18), torch.get_rng_state()
+        training, random = start(name, spec, 36, pool=2), torch.get_rng_state()
         list(training.ticks(10**9))
         runs.append(tensors(training.game))
         draws = not torch.equal(torch.get_rng_state(), random)
     assert same(*runs)
     assert draws or not any(output.prior for output in training.game.abilities.outputs)
-    other = start(name, spec, 18)
+    other = start(name, spec, 36, pool=2)
     torch.manual_seed(99)
     list(other.ticks(10**9))
     assert same(runs[0], tensors(other.game)) != draws

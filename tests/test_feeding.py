@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from leafwing.commands.feeding import permissive_spec, reload_data, split_data
+import leafwing
+from leafwing.commands.feeding import generates_from_pictures, permissive_spec, reload_data, split_data
+from leafwing.commands.plan import resolve_training
 from leafwing.config import DataConfig, convert_json
 from leafwing.data import Dataset, load
 from leafwing.errors import LeafwingError
@@ -111,3 +113,55 @@ def test_recipes_are_tried_with_an_input_of_the_size_that_it_will_have() -> None
     assert permissive_spec(32, 48, "right").fields["input"] == permissive_spec(32, 48).fields["input"] == Image(32, 48, 3)
     with pytest.raises(LeafwingError, match="--input low4: both sides must be divisible by 4"):
         permissive_spec(33, 48, "low4")
+
+
+# --- windows and held-out pairs -------------------------------------------------------------------------------------------------
+
+TRANSLATOR: dict[str, Any] = {"input": "grey", "size": 16, "width": 4, "patch": 1, "batch": 4, "device": "cpu", "threads": 1}
+
+
+def last_weights(run: Any) -> bytes:
+    return (run.folder / f"weights-{max(run.weights()):09d}.safetensors").read_bytes()
+
+
+def test_random_windows_are_repeated_by_resume_and_replay(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", 12, 0)
+    given = {**TRANSLATOR, "crop_from": 20, "mirror": True, "log_every": 8, "save_every": 8, "hold_out": 2}
+    whole = leafwing.train(folder, "pix2pix", out=tmp_path / "whole", images=32, **given)
+    part = leafwing.train(folder, "pix2pix", out=tmp_path / "part", images=16, **given)
+    assert whole.config["data"]["options"]["crop_from"] == "20x20"
+    assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
+    assert last_weights(leafwing.train(replay=whole.folder, out=tmp_path / "again")) == last_weights(whole)
+    plain = leafwing.train(folder, "pix2pix", out=tmp_path / "plain", images=32, **{**given, "crop_from": None})
+    assert last_weights(plain) != last_weights(whole)
+
+
+def test_translators_hold_out_a_tenth_by_default(tmp_path: Path) -> None:
+    messages: list[str] = []
+
+    class Listener(Reporter):
+        def say(self, text: str) -> None:
+            messages.append(text)
+
+    folder = write(tmp_path / "set", 12, 0)
+    resolved = resolve_training(folder, "pix2pix", {"input": "grey", "size": 16}, {}, Listener())
+    assert resolved.data_config.held_out == 1
+    assert any("held out of training: 1 of 12" in message for message in messages)
+    for value, expected in ((0, 0), (5, 5), ("auto", 1)):
+        given = {"input": "grey", "size": 16, "hold_out": value}
+        assert resolve_training(folder, "pix2pix", given, {}, Reporter()).data_config.held_out == expected
+    assert resolve_training(folder, "dcgan", {"size": 16}, {}, Reporter()).data_config.held_out == 0
+    few = write(tmp_path / "few", 9, 1)
+    assert resolve_training(few, "pix2pix", {"input": "grey", "size": 16}, {}, Reporter()).data_config.held_out == 0
+
+
+def test_the_held_out_share_is_the_same_of_both_unpaired_sources(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "a", 20, 0), size=16, input=str(write(tmp_path / "b", 30, 1)))
+    training, held_out = data.split(2)
+    assert [len(part.streams["input"].data) for part in (training, held_out)] == [27, 3]
+
+
+def test_fields_from_which_images_are_generated() -> None:
+    spec = permissive_spec(16, 16)
+    for needs, expected in ((("image",), False), (("image", "input"), True), (("segmentation",), True), (("clip",), False)):
+        assert generates_from_pictures(needs, spec) is expected

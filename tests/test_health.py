@@ -9,18 +9,18 @@ import pytest
 
 from leafwing import health
 
-WELL = {"variety": 0.9, "distance": 0.05, "moved": 0.1, "separation": 0.9, "margin": 3.0, "held": 0.5}
+WELL = {"variety": 0.9, "distance": 0.05, "moved": 0.1, "separation": 0.9, "margin": 3.0, "held_out_separation": 0.5}
 
 
 def line(check: int, **signals: float) -> dict[str, Any]:
     """A line of a log, 100 images and 40 rounds after the previous one; healthy except for the given signals."""
     weights = {f"{player}/weights": 10 + 0.01 * check for player in "GD"}
     gradients = {f"{player}/gradient": 1.0 + 0.1 * (check % 3) for player in "GD"}
-    costs = {"D/adversarial": 1.0, "G/adversarial": 1.0}
+    losses = {"D/adversarial": 1.0, "G/adversarial": 1.0}
     return {
         "images": 100 * check,
         "round": 40 * check,
-        "costs": costs,
+        "losses": losses,
         "health": {**WELL, **weights, **gradients, **signals},
     }
 
@@ -33,23 +33,23 @@ def log(*states: dict[str, float], **more: float) -> list[dict[str, Any]]:
 FAULTS: dict[str, tuple[str, str, int, dict[str, float]]] = {
     # Faults from the 31st check on: kind, part of the description, and number of checks until the alarm is raised.
     "one picture": ("collapse", "nearly identical", 3, {"variety": 0.001}),
-    "one picture a class": ("collapse", "nearly identical", 3, {"echo": 0.001}),
+    "one picture a class": ("collapse", "nearly identical", 3, {"conditional_variety": 0.001}),
     "few pictures": ("collapse", "diversity has dropped", 4, {"variety": 0.1}),
     "other pictures": ("collapse", "away from the data", 4, {"distance": 0.4}),
     "D is beaten": ("critic", "fakes above real", 8, {"separation": 0.02}),
     "jumping": ("oscillation", "oscillate", 8, {"moved": 4.0}),
-    "D knows its pictures": ("overfit", "overfitting", 6, {"held": 0.99}),
+    "D knows its pictures": ("overfit", "overfitting", 6, {"held_out_separation": 0.99}),
     "a large gradient": ("explosion", "gradient norm of G", 2, {"G/gradient": 1e5}),
-    "no gradient": ("still", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
+    "no gradient": ("stagnation", "gradient of D has vanished", 3, {"D/gradient": 0.0}),
     "large weights": ("explosion", "weights of G are growing", 2, {"G/weights": 1e4}),
-    "resting weights": ("still", "weights of D", 5, {"D/weights": 10.3}),
+    "resting weights": ("stagnation", "weights of D", 5, {"D/weights": 10.3}),
 }
 
 
 def test_a_healthy_log_raises_no_alarm() -> None:
     assert health.alarms(log(*[{}] * 60)) == []
     assert health.alarms([]) == []
-    assert health.alarms([{"images": 5, "costs": {}}]) == []
+    assert health.alarms([{"images": 5, "losses": {}}]) == []
     assert health.alarms(log({})) == []
 
 
@@ -92,7 +92,7 @@ def test_a_player_that_does_not_move_may_keep_its_weights() -> None:
     resting = log(*[{"D/weights": 10.0}] * 20)
     assert [alarm.symptom for alarm in health.alarms(resting)] == ["the weights of D have stopped changing"]
     for one in resting:
-        del one["costs"]["D/adversarial"]
+        del one["losses"]["D/adversarial"]
     assert health.alarms(resting) == []
 
 
@@ -106,13 +106,59 @@ def test_a_player_with_a_decayed_learning_rate_may_keep_its_weights() -> None:
 
 
 def test_missing_signals_raise_no_alarm() -> None:
-    bare = [{"images": one, "round": one, "costs": {}, "health": {}} for one in range(100, 4000, 100)]
+    bare = [{"images": one, "round": one, "losses": {}, "health": {}} for one in range(100, 4000, 100)]
     assert health.alarms(bare) == []
+
+
+TRANSLATES = {"tone": 0.6, "mirrored": -0.2, "change": 0.6, "gap": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("signals", "kind"),
+    [
+        ({"tone": -0.35}, "inverted"),
+        ({"tone": -0.25}, ""),
+        ({"tone": -0.9, "mirrored": 0.05}, ""),  # light and dark are swapped in the data
+        ({"change": 0.05, "separation": 0.99}, "copy"),
+        ({"change": 0.15, "separation": 0.99}, ""),
+        ({"change": 0.05, "separation": 0.9}, ""),  # D takes them for real
+        ({"change": 0.05, "separation": 0.99, "gap": 0.02}, ""),  # the two kinds of images look alike at this size
+    ],
+)
+def test_faults_of_translators(signals: dict[str, float], kind: str) -> None:
+    lines = log(*[signals] * 40, **TRANSLATES)
+    found = [alarm for alarm in health.alarms(lines) if alarm.kind in ("inverted", "copy")]
+    assert [alarm.kind for alarm in found] == ([kind] if kind else [])
+    assert all(800 <= alarm.raised <= 1600 for alarm in found), "not at once, and within 16 checks"
+    short = log(*[{}] * 10, *[signals] * 6, *[{}] * 20, **TRANSLATES)
+    assert not [alarm for alarm in health.alarms(short) if alarm.kind in ("inverted", "copy")], "a short episode"
+
+
+def test_an_inversion_may_be_wanted_and_the_alarm_says_so() -> None:
+    (alarm,) = health.alarms(log(*[{"tone": -0.8}] * 40, **TRANSLATES))
+    for part in ("negatives to positives", "what is wanted", "--seed", "identity", "learning rate"):
+        assert part in str(alarm)
+
+
+def test_no_alarm_about_translations_without_their_signals() -> None:
+    """Games with paired data have none of them."""
+    assert health.alarms(log(*[{"separation": 0.99, "distance": 0.05}] * 40)) == []
+
+
+def test_translators_get_advice_of_their_own() -> None:
+    fault = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
+    plain = next(iter(health.alarms(fault))).advice
+    lines = [{**one, "translates": True} for one in fault]
+    advice = next(iter(health.alarms(lines))).advice
+    assert "wgan_gp" in plain
+    assert not any(recipe in text for text in health.TRANSLATOR_ADVICE.values() for recipe in ("wgan", "r3gan"))
+    assert "identity" in advice
+    assert health.TRANSLATOR_ADVICE.keys() == health.ADVICE.keys()
 
 
 def test_divergence_is_an_alarm() -> None:
     (alarm,) = health.alarms(
-        [*log({}, {}), {"images": 230, "costs": {}, "diverged": "weight 'w' of player G is not a number"}]
+        [*log({}, {}), {"images": 230, "losses": {}, "diverged": "weight 'w' of player G is not a number"}]
     )
     assert (alarm.kind, alarm.since, alarm.until) == ("nan", 230, None)
     assert "nan" not in str(alarm)
@@ -132,5 +178,5 @@ def test_the_summary_is_one_line() -> None:
     assert health.summary(log({}, {})) == "2 checks, no alarms"
     ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
     assert "(3.1k to the end)" in health.summary(ill)
-    back = {"images": 100, "costs": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
+    back = {"images": 100, "losses": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
     assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); 2 checks, no alarms"

@@ -309,7 +309,7 @@ def test_a_compilation_error_is_reported_once_and_samples_are_the_same(
 
     monkeypatch.setattr(torch, "compile", broken)
     message: list[str] = []
-    model = Model(plain.game, PICTURES, compile=True, say=message.append)
+    model = Model(plain.game, PICTURES, compile=True, notify=message.append)
     assert torch.equal(model.sample(70), plain.sample(70))
     assert message == ["the networks cannot be compiled, so sampling continues without compilation: no compiler"]
 
@@ -385,7 +385,7 @@ def test_an_unknown_label_is_an_error_that_lists_the_known_ones(conditions: Mode
 
 
 @pytest.mark.parametrize(
-    ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed -1"), (1, 2**32, "seed 4294967296")]
+    ("n", "seed", "message"), [(0, 0, "n=0"), (-2, 0, "n=-2"), (1, -1, "seed=.?-1"), (1, 2**32, "seed=4294967296")]
 )
 def test_invalid_numbers_are_rejected_by_name(plain: Model, n: int, seed: int, message: str) -> None:
     with pytest.raises(LeafwingError, match=message):

@@ -33,6 +33,24 @@ def test_an_old_run_loads_samples_and_continues(tmp_path: Path) -> None:
     assert "training" not in Run(run.folder).config, "it is written in sections now"
 
 
+def test_an_old_log_is_read_by_its_present_names(tmp_path: Path) -> None:
+    shutil.copytree(OLD, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert [record["losses"].keys() for record in run.records()] == [{"D/adversarial", "G/adversarial"}] * 4
+    still = {"kind": "still", "about": "the weights of G have stopped changing", "since": 48}
+    signals = {"echo": 0.5, "held": 0.6, "variety": 0.9}
+    with (run.folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"images": 80, "costs": {}, "health": signals, "alarms": [still]}) + "\n")
+    run.log({"images": 96, "losses": {"D/adversarial": 1.0}})
+    *_, old, new = run.records()
+    assert old["health"] == {"conditional_variety": 0.5, "held_out_separation": 0.6, "variety": 0.9}
+    assert old["alarms"] == [{"kind": "stagnation", "symptom": still["about"], "since": 48}]
+    assert new == {"images": 96, "losses": {"D/adversarial": 1.0}}
+    run.truncate_log(80)
+    assert "costs" not in (run.folder / "log.jsonl").read_text()
+    assert len(run.records()) == 5
+
+
 def test_the_former_names_of_the_rollback_settings_are_read(tmp_path: Path) -> None:
     config = json.loads((OLD.with_name("old_run_renamed") / "run.json").read_text(encoding="utf-8"))
     config["watching"] = {"health": "roll_back", "roll_backs": 2}

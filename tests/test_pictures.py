@@ -335,9 +335,22 @@ def test_a_two_way_translator_shows_both_directions_there_and_back() -> None:
     to_input = Output("input", lambda nets, inputs, clock: inputs.image - 0.25, ("image",))
     rows = Batch(input=shade(-1.0), image=shade(0.5))
     sheet = pictures.progress_sheet(model_of(spec, to_image, to_input), rows)
-    assert sheet.titles == ["input", "generated image", "and back", "image", "generated input", "and back"]
+    assert sheet.titles == ["input", "generated", "and back", "image", "generated", "and back"]
     (row,) = sheet.rows
     assert [int(cell.stored[0, 0, 0]) for cell in row] == pytest.approx([0, 64, 32, 191, 159, 223], abs=1)
+
+
+def test_a_sheet_of_an_output_that_edits_gives_each_image_the_attributes_of_the_next() -> None:
+    spec = DataSpec.images(4, 4, 1, attributes=("light",))
+
+    def light(nets: Nets, inputs: Batch, clock: Clock) -> torch.Tensor:
+        return inputs.image + inputs.attributes[:, :, None, None]
+
+    rows = Batch(image=torch.zeros(2, 1, 4, 4), attributes=torch.tensor([[0.0], [1.0]]))
+    sheet = pictures.progress_sheet(model_of(spec, Output("image", light, ("image", "attributes"))), rows)
+    assert list(sheet.titles) == ["image", "generated"]
+    assert [row[1].stored.max() for row in sheet.rows] == [255, 128]
+    assert list(sheet.captions) == ["light", ""]
 
 
 DESCRIBED = DataSpec.images(64, 64, caption=fields.Caption(("a", "red", "blue", "star"), 4), box=fields.Box())

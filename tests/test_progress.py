@@ -8,7 +8,7 @@ import pytest
 
 from leafwing.progress import ConsoleReporter, Reporter
 
-RECORD = {"images": 1500, "images_per_second": 1234.4, "costs": {"D/adversarial": 1.38629, "G/adversarial": 0.693}}
+RECORD = {"images": 1500, "images_per_second": 1234.4, "losses": {"D/adversarial": 1.38629, "G/adversarial": 0.693}}
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from leafwing.errors import LeafwingError
+from leafwing import recipes
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.quantities import count, duration, show_bytes, show_count, show_duration
 
 
@@ -42,7 +45,7 @@ def test_decimal_fractions_that_give_whole_counts_are_exact(text: str, number: i
     ["", "0", 0, "0k", "-5", -5, "many", "1.5", 1.5, "1.0005k", "1e3", "k", "5 k k", "5kk", "nan", "inf", "0x10", None],
 )
 def test_an_invalid_count_is_rejected_with_name_and_value(text: object) -> None:
-    with pytest.raises(LeafwingError, match=r"^samples .*must be a count above 0") as caught:
+    with pytest.raises(LeafwingError, match=r"^samples=.*must be a count above 0") as caught:
         count(text, "samples")  # type: ignore[arg-type]
     assert str(text) in str(caught.value)
 
@@ -70,7 +73,7 @@ def test_durations(text: str | float, seconds: float) -> None:
     "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 minutes", "1..5m", None]
 )
 def test_an_invalid_duration_is_rejected_with_name_and_value(text: object) -> None:
-    with pytest.raises(LeafwingError, match=r"^time .*must be a duration above 0") as caught:
+    with pytest.raises(LeafwingError, match=r"^time=.*must be a duration above 0") as caught:
         duration(text)  # type: ignore[arg-type]
     assert str(text) in str(caught.value)
 
@@ -117,3 +120,15 @@ def test_durations_are_shown_in_two_units(seconds: float, text: str) -> None:
 )
 def test_bytes_are_shown_in_binary_units(number: int, text: str) -> None:
     assert show_bytes(number) == text
+
+
+def test_an_option_is_written_as_its_user_writes_it() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        recipes.describe("wgan").resolve({"lr_g": -1})
+    assert str(caught.value).startswith("recipe wgan: lr_g=-1: must be")
+    assert caught.value.for_command_line().startswith("recipe wgan: --lr-g -1: must be")
+    with pytest.raises(InvalidOption, match=r"^n=0: ") as few:
+        count(0, "n")
+    assert few.value.for_command_line().startswith("-n 0: ")
+    error = InvalidOption("replay", Path("a/run"), "no run", flag="from")
+    assert (str(error), error.for_command_line()) == ("replay='a/run': no run", "--from a/run: no run")

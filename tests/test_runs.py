@@ -339,7 +339,7 @@ def test_the_lock_is_released_after_an_error(run: Run) -> None:
 
 def test_log_lines_are_read_back_in_order(run: Run) -> None:
     assert run.records() == []
-    records = [{"images": i, "costs": {"D/adversarial": i / 3}} for i in (10, 20, 30)]
+    records = [{"images": i, "losses": {"D/adversarial": i / 3}} for i in (10, 20, 30)]
     for record in records:
         run.log(record)
     assert Run(run.folder).records() == records

@@ -43,7 +43,7 @@ def described(tmp_path: Path) -> Path:
 
 
 def arrays(run: Path, n: int = 6, **options: Any) -> dict[str, np.ndarray]:
-    path = leafwing.sample(run, n, kind="npz", trust=True, **options)
+    path = leafwing.sample(run, n, format="npz", trust=True, **options)
     with np.load(path) as file:
         return {**file}
 
@@ -138,7 +138,7 @@ def test_another_output_is_named_and_written_in_its_format(tmp_path: Path) -> No
     result = arrays(run, 5, output="low")
     assert result["samples"].shape == (5, 4, 4, 1)
     assert {*result["samples"].flatten().tolist()} <= {0, 1}
-    path = leafwing.sample(run, 5, output="low", kind="folder", trust=True)
+    path = leafwing.sample(run, 5, output="low", format="folder", trust=True)
     assert path.name == f"{IMAGES:09d}-seed0-n5-low"
     written = [np.unique(Image.open(file)).tolist() for file in sorted(path.iterdir())]
     assert written == [[255 * int(sample.max())] for sample in result["samples"]]
@@ -157,7 +157,7 @@ def test_clips_are_a_grid_of_strips_a_folder_of_animations_or_raw(tmp_path: Path
     grid = np.asarray(Image.open(leafwing.sample(run, 3, trust=True)))
     assert grid.shape == (3 * 34 + 2, 64 + 4, 3)
     assert grid[2 + 34 + 5, [5, 40], 0].tolist() == raw[1, :, 0, 0, 0].tolist()
-    folder = leafwing.sample(run, 3, kind="folder", trust=True)
+    folder = leafwing.sample(run, 3, format="folder", trust=True)
     assert [path.name for path in sorted(folder.iterdir())] == [f"{i:06d}.webp" for i in range(3)]
     with Image.open(folder / "000001.webp") as clip:
         frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)])
@@ -167,9 +167,9 @@ def test_clips_are_a_grid_of_strips_a_folder_of_animations_or_raw(tmp_path: Path
 def test_what_cannot_be_drawn_is_an_error_that_names_npz(tmp_path: Path) -> None:
     output = 'Output("box", lambda nets, inputs, clock: inputs.latent[:, [0, 0, 1, 1]], prior=Normal(2))'
     run = save(tmp_path / "run", DataSpec.images(16, 16, box=fields.Box()), output)
-    for kind in ("grid", "folder"):
+    for format in ("grid", "folder"):
         with pytest.raises(LeafwingError, match="box: samples cannot be written as images: choose npz"):
-            leafwing.sample(run, 3, kind=kind, trust=True)
+            leafwing.sample(run, 3, format=format, trust=True)
     assert arrays(run, 3)["samples"].shape == (3, 4)
 
 
@@ -184,11 +184,13 @@ def test_an_output_without_latents_is_generated_from_its_conditions(tmp_path: Pa
 NOISY = 'Output("image", lambda nets, inputs, clock: nets.G(torch.randn(inputs.n, 3, *size) / 3), ("label",), Normal(2))'
 
 
-@pytest.mark.parametrize("kind", ["npz", "folder"])
+@pytest.mark.parametrize("format", ["npz", "folder"])
 @pytest.mark.parametrize("n", [10, 70, 150])
-def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, n: int) -> None:
+def test_several_processes_write_the_same_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, n: int
+) -> None:
     run = save(tmp_path / "run", DataSpec.images(4, 4, labels=("a", "b")), NOISY)
-    alone = leafwing.sample(run, n, seed=5, kind=kind, trust=True)
+    alone = leafwing.sample(run, n, seed=5, format=format, trust=True)
     parts: list[torch.Tensor] = []
 
     def gather(part: torch.Tensor) -> torch.Tensor:
@@ -203,9 +205,9 @@ def test_several_processes_write_the_same_as_one(tmp_path: Path, monkeypatch: py
 
         monkeypatch.setattr("leafwing.commands.launching.join_processes", join)
         monkeypatch.setattr(Path, "exists", lambda path: False)
-        together = leafwing.sample(run, n, seed=5, kind=kind, out=tmp_path / "out", trust=True)
+        together = leafwing.sample(run, n, seed=5, format=format, out=tmp_path / "out", trust=True)
         monkeypatch.undo()
-    if kind == "folder":
+    if format == "folder":
         names = [path.name for path in sorted(alone.iterdir())]
         assert names == [path.name for path in sorted(together.iterdir())]
         assert len(names) == n

@@ -116,7 +116,7 @@ def test_an_undefined_value_is_not_better(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_patience_without_a_metric_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(LeafwingError, match="--patience 3 needs --stop-on"):
+    with pytest.raises(LeafwingError, match="patience=3: needs --stop-on"):
         leafwing.train("ring", out=tmp_path / "run", images=16, patience=3, **TINY)
 
 

@@ -45,7 +45,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_training_logs_the_losses_and_draws_grids(run: Path) -> None:
     opened = Run(run)
-    assert opened.records()[-1]["costs"].keys() == {"D/adversarial", "G/adversarial", "G/l1"}
+    assert opened.records()[-1]["losses"].keys() == {"D/adversarial", "G/adversarial", "G/l1"}
     assert max(opened.weights()) == 64
     sheets = sorted(opened.samples.glob("*.png"))
     assert sheets

@@ -51,6 +51,15 @@ SPECS = [
     DataSpec.images(16, 16, input=FIELDS[Image]),
     DataSpec.images(16, 16, labels=("a", "b", "c"), input=Image(16, 16)),
     DataSpec({"image": Image(16, 16), "input": FIELDS[Image]}, unpaired=("input",)),
+    DataSpec.images(16, 16, input=Image(8, 8)),
+    DataSpec.images(16, 16, input=Image(4, 4, 1)),
+    DataSpec(
+        {"image": Image(16, 16), "segmentation": MAP, "input": FIELDS[Image], "input_segmentation": MAP},
+        unpaired=("input", "input_segmentation"),
+    ),
+    DataSpec.images(
+        16, 16, attributes=("old", "new"), labelled_image=Image(16, 16), labelled_attributes=Attributes(("old", "new"))
+    ),
     DataSpec.images(16, 16, low=Image(4, 4)),
     DataSpec.images(16, 16, hole=FIELDS[Mask]),
     DataSpec.images(16, 16, input=MAP),
@@ -63,7 +72,19 @@ SPECS = [
 """Data with every kind of field, and the combinations that data sets have."""
 THREADS = int(os.environ.get("LEAFWING_TEST_THREADS", "1"))
 """Number of CPU threads in the tests: `make test-machines` also runs them with 2."""
-SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 6, "burst": 3, "burst_first": 1}
+SMALL = {
+    "width": 8,
+    "width_d": 8,
+    "max_width": 16,
+    "latent": 8,
+    "batch": 6,
+    "burst": 3,
+    "burst_first": 1,
+    "features": "critic",
+    "pool": 6,
+    "blocks": 1,
+    "patches": 8,
+}
 
 
 class Needs(DataSpec):
@@ -78,17 +99,24 @@ class Needs(DataSpec):
 
 @cache
 def needed(name: str) -> DataSpec:
-    """Data with the fields that a recipe needs and no others: images if it accepts them, else points.
+    """Data with the fields that a recipe needs and no others: colour images if it accepts them, else grey ones, else points.
 
     Raises:
-        LeafwingError: it accepts neither.
+        LeafwingError: it accepts none of them.
     """
-    try:
-        spec = Needs({"image": Image(16, 16)})
-        build(name, spec)
-    except LeafwingError:
-        spec = Needs({"image": Vector(2)})
-        build(name, spec)
+    candidates: list[dict[str, Field]] = [
+        {"image": Image(16, 16)}, {"image": FIELDS[Image]}, {"image": Image(16, 16), "input": Image(4, 4, 1)},
+        {"image": Vector(2)},
+    ]  # fmt: skip
+    for fields in candidates:
+        spec = Needs(fields)
+        try:
+            build(name, spec)
+        except LeafwingError:
+            if fields is candidates[-1]:
+                raise
+        else:
+            break
     return DataSpec(spec.fields)
 
 
@@ -172,7 +200,7 @@ def fields_used(game: Game, spec: DataSpec) -> set[str]:
 def phases(game: Game) -> list[Clock]:
     """The first moment of each phase of training, i.e. of each stage and each selection of active turns."""
     total = 10**6
-    moments = (game.at_stage(Clock(i * total // 50, total)) for i in range(50))
+    moments = (game.at_stage(Clock(i * total // 50, total, number)) for i in range(50) for number in range(6))
     found = {(moment.stage, *(turn.times(moment) > 0 for turn in game.turns)): moment for moment in reversed([*moments])}
     return sorted(found.values(), key=lambda clock: clock.images)
 

@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
+
+UNSET = 0.5
+"""In the format of networks, an attribute that an output which edits samples leaves as it is; see `Output`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,21 @@ def pixel_conditions(output: Output, spec: DataSpec) -> list[str]:
     return [name for name in output.conditions if spec.fields[name].has_pixels]
 
 
+def edits(output: Output) -> bool:
+    """Whether an output is generated from the field that it belongs to: it changes samples."""
+    return output.field in output.conditions
+
+
+def way_back(output: Output, outputs: Sequence[Output], spec: DataSpec) -> Output | None:
+    """The output that translates samples of another back into what they were generated from; None if there is none."""
+    sources = pixel_conditions(output, spec)
+    if len(sources) != 1:
+        return None
+    return next(
+        (other for other in outputs if other.field == sources[0] and pixel_conditions(other, spec) == [output.field]), None
+    )
+
+
 def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict[str, str]:
     """Settings by name from texts NAME=VALUE: `["caption=a red star", "smiling=1,colour=red"]`.
 
@@ -69,7 +87,9 @@ def parse_settings(texts: Sequence[str], output: Output, spec: DataSpec) -> dict
         for setting in parts:
             name, equals, value = (part.strip() for part in setting.partition("="))
             if not (name and equals and value):
-                raise LeafwingError(f"--set {setting!r}: write NAME=VALUE, as in smiling=1 or caption=a red star")
+                raise InvalidOption(
+                    "conditions", setting, "write NAME=VALUE, as in smiling=1 or caption=a red star", flag="set"
+                )
             if values.setdefault(name, value) != value:
                 raise LeafwingError(f"--set {name} is given twice, as {values[name]} and as {value}")
     return values
@@ -151,7 +171,7 @@ def resolve(
 
     Unspecified labels take all classes in turn. All other unspecified conditions are those of a random example that has the
     specified label and attributes; if there is none, those of any example, changed where they were specified. The choice depends only
-    on the seed and on the sample's number.
+    on the seed and on the sample's number. For an output that edits samples, unspecified attributes are `UNSET`.
 
     Args:
         output: what is generated.
@@ -184,6 +204,10 @@ def resolve(
     label = spec.fields.get("label")
     if "label" in open_names and isinstance(label, Label):
         result["label"] = torch.arange(first, first + n) % len(label.names)
+    kind = spec.fields.get("attributes")
+    if edits(output) and "attributes" in output.conditions and "attributes" not in result and isinstance(kind, Attributes):
+        chosen = kind.columns(partial or {})
+        result["attributes"] = torch.tensor([float(chosen.get(i, UNSET)) for i in range(len(kind.names))]).expand(n, -1)
     remaining = [name for name in output.conditions if name not in result]
     if remaining:
         classes = result["label"].numpy() if "label" in result else None

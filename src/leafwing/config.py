@@ -1,4 +1,4 @@
-"""The content of `run.json`: its sections as classes, reading them from plain JSON, and reading those of earlier versions."""
+"""The content of `run.json`: its sections as classes, and reading them from plain JSON; reading files of earlier versions."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class DataConfig:
 
     Args:
         source: folder, archive or built-in name.
-        options: how images are read, resolved: size, channels, fit, background, mirror, and input and fields if they were chosen. A
-            second source, which provides the input, is an absolute path or a built-in name.
+        options: how images are read, resolved: size, channels, fit, background, mirror, and input, fields, crop_from and bits if they
+            were chosen. A second source, which provides the input, is an absolute path or a built-in name.
         fingerprint: hash of names, contents, labels and options.
         samples: number of samples, including the held-out ones.
         rejected: number of rejected images.
@@ -163,6 +163,32 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
         new[section] = {name: value for name, value in training.items() if name in names and value is not None}
     new["history"] = {item.name: training[item.name] for item in fields(History) if training.get(item.name) is not None}
     return new
+
+
+RENAMED_SIGNALS = {"echo": "conditional_variety", "held": "held_out_separation"}
+"""Health signals that had other names in earlier versions: old -> new."""
+
+
+def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of `log.jsonl` in the present format.
+
+    In earlier versions `losses` was `costs`, two health signals had other names, the symptom of an alarm was `about`, and alarms of
+    the kind `stagnation` were `still`.
+    """
+    if "costs" not in record:
+        return record
+    new = {"losses" if key == "costs" else key: value for key, value in record.items()}
+    if "health" in new:
+        new["health"] = {RENAMED_SIGNALS.get(name, name): value for name, value in new["health"].items()}
+    if "alarms" in new:
+        new["alarms"] = [_upgrade_alarm(alarm) for alarm in new["alarms"]]
+    return new
+
+
+def _upgrade_alarm(alarm: Mapping[str, Any]) -> dict[str, Any]:
+    """An alarm in a line of `log.jsonl` in the present format."""
+    new = {"symptom" if key == "about" else key: value for key, value in alarm.items()}
+    return new | {"kind": "stagnation" if new.get("kind") == "still" else new.get("kind")}
 
 
 def _upgrade_data(data: Mapping[str, Any]) -> dict[str, Any]:

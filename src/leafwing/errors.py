@@ -30,6 +30,34 @@ class LeafwingError(Exception):
 
     exit_code = 2
 
+    def for_command_line(self) -> str:
+        """The message for a user of the command line; `str` is that for a caller from Python."""
+        return str(self)
+
+
+class InvalidOption(LeafwingError):
+    """An invalid value of an option. The message shows both as the user writes them: `--lr-g -1`, or `lr_g=-1` from Python.
+
+    Args:
+        name: name of the option in Python.
+        value: its value.
+        reason: what is wrong, and what to do.
+        owner: what has the option, such as `recipe dcgan`; empty: the command itself.
+        flag: name of the flag, if it is not that of the option.
+    """
+
+    def __init__(self, name: str, value: object, reason: str, *, owner: str = "", flag: str = "") -> None:
+        self.name, self.value, self.reason, self.owner, self.flag = name, value, reason, owner, flag or name
+        shown = value if isinstance(value, bool | int | float | str | tuple | list | None) else str(value)
+        super().__init__(f"{self._prefix()}{name}={shown!r}: {reason}")
+
+    def _prefix(self) -> str:
+        return f"{self.owner}: " if self.owner else ""
+
+    def for_command_line(self) -> str:
+        dashes = "-" if self.flag == "n" else "--"
+        return f"{self._prefix()}{dashes}{self.flag.replace('_', '-')} {self.value}: {self.reason}"
+
 
 class Diverged(LeafwingError):
     """A loss or weight became NaN or infinite; the last good checkpoint is kept."""

@@ -12,6 +12,7 @@ from PIL import ImageDraw, ImageFont
 
 from leafwing import pictures
 from leafwing.fields import Attributes, Box, Caption, Clip, Field, Image, Keypoints, Label, Mask, Segmentation, Vector
+from leafwing.pixels import eight_bits
 
 CELL, MAX_CELL = 96, 256
 """Small images are enlarged by an integer factor to about this many pixels per side, large ones are reduced to at most that many."""
@@ -189,7 +190,7 @@ def _legend(fields: Mapping[str, Field], width: int) -> Pillow.Image:
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
     """An image (height, width, 1 to 4 channels) as RGB; transparent parts are composited on white."""
-    image = pictures.to_image(pixels).convert("RGBA")
+    image = pictures.to_image(eight_bits(pixels)).convert("RGBA")
     return np.asarray(Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image).convert("RGB"))
 
 

@@ -1,7 +1,8 @@
 """The kinds of fields that a batch may have: images, labels, captions, boxes and so on.
 
-A field knows two formats of its samples: as data sets store them (compact, such as bytes) and as networks see them. It converts from
-one to the other, mirrors stored samples, and parses values that users write. torch is imported only where a tensor is needed.
+A field knows two formats of its samples: as data sets store them (compact, such as bytes) and as networks see them. It converts
+from one to the other, mirrors and crops stored samples, and parses values that users write. torch is imported only where a tensor is
+needed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.pixels import to_bytes
+from leafwing.pixels import Window, crop_pixels, crop_points, flip, to_bytes, to_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +49,11 @@ class Field(ABC):
 
     def mirror(self, stored: Tensor) -> Tensor:
         """Stored samples (n, ...) of images that are flipped left to right."""
+        return stored
+
+    def crop(self, stored: Tensor, window: Window) -> Tensor:
+        """Stored samples (n, ...) of images of which only this part is left. Smaller fields are cropped in proportion, so the window
+        must begin and end at whole pixels of theirs."""
         return stored
 
     def choose(self, stored: Tensor, random: Tensor) -> Tensor:
@@ -84,47 +90,78 @@ class Field(ABC):
         return describe_kind(self)
 
 
+class _Pixels(Field):
+    """Pixels in rows and columns. The height and width are attributes; `_rows` is the dimension of the rows in stored samples."""
+
+    has_pixels: ClassVar[bool] = True
+    _rows: ClassVar[int] = 1
+
+    def mirror(self, stored: Tensor) -> Tensor:
+        return flip(stored, self._rows + 1)
+
+    def crop(self, stored: Tensor, window: Window) -> Tensor:
+        return crop_pixels(stored, window, self._rows)
+
+    def clamp(self, samples: Tensor) -> Tensor:
+        return samples.clamp(0, 1)
+
+
+class _Colours(_Pixels):
+    """Images or clips: stored with the channels last; networks see them first, in [-1, 1]."""
+
+    bits = 8
+
+    def to_network(self, stored: Tensor) -> Tensor:
+        import torch
+
+        half = 32767.5 if stored.dtype == torch.uint16 else 127.5
+        return stored.movedim(-1, 1).to(torch.get_default_dtype()).div_(half).sub_(1)
+
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return (to_bytes if self.bits == 8 else to_words)(samples).movedim(1, -1).cpu()
+
+    def clamp(self, samples: Tensor) -> Tensor:
+        return samples.clamp(-1, 1)
+
+
 @dataclass(frozen=True)
-class Image(Field):
+class Image(_Colours):
     """An image. Stored as uint8 (n, height, width, channels); networks see float (n, channels, height, width) in [-1, 1].
 
     Args:
         height: rows, in pixels.
         width: columns, in pixels.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA.
+        bits: 8, or 16: stored as uint16. Networks see the same range, so 8-bit images can be used where 16 bits are expected.
     """
 
     kind: ClassVar[str] = "image"
-    has_pixels: ClassVar[bool] = True
 
     height: int
     width: int
     channels: int = 3
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise ValueError(f"an image has 8 or 16 bits, not {self.bits}")
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
 
-    def to_network(self, stored: Tensor) -> Tensor:
-        import torch
-
-        return stored.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(127.5).sub_(1)
-
-    def to_stored(self, samples: Tensor) -> Tensor:
-        return to_bytes(samples).permute(0, 2, 3, 1).cpu()
-
-    def mirror(self, stored: Tensor) -> Tensor:
-        return stored.flip(2)
-
-    def clamp(self, samples: Tensor) -> Tensor:
-        return samples.clamp(-1, 1)
+    def as_dict(self) -> dict[str, Any]:
+        plain = super().as_dict()
+        if self.bits == 8:  # as earlier versions wrote it
+            del plain["bits"]
+        return plain
 
     def __str__(self) -> str:
-        return f"image {self.height}x{self.width}x{self.channels}"
+        return f"image {self.height}x{self.width}x{self.channels}{', 16 bits' * (self.bits == 16)}"
 
 
 @dataclass(frozen=True)
-class Clip(Field):
+class Clip(_Colours):
     """A short video. Stored as uint8 (n, frames, height, width, channels); networks see float (n, channels, frames, height, width).
 
     Args:
@@ -135,7 +172,7 @@ class Clip(Field):
     """
 
     kind: ClassVar[str] = "clip"
-    has_pixels: ClassVar[bool] = True
+    _rows: ClassVar[int] = 2
 
     frames: int
     height: int
@@ -146,30 +183,15 @@ class Clip(Field):
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.frames, self.height, self.width)
 
-    def to_network(self, stored: Tensor) -> Tensor:
-        import torch
-
-        return stored.permute(0, 4, 1, 2, 3).to(torch.get_default_dtype()).div_(127.5).sub_(1)
-
-    def to_stored(self, samples: Tensor) -> Tensor:
-        return to_bytes(samples).permute(0, 2, 3, 4, 1).cpu()
-
-    def mirror(self, stored: Tensor) -> Tensor:
-        return stored.flip(3)
-
-    def clamp(self, samples: Tensor) -> Tensor:
-        return samples.clamp(-1, 1)
-
     def __str__(self) -> str:
         return f"clip of {self.frames} frames {self.height}x{self.width}x{self.channels}"
 
 
 @dataclass(frozen=True)
-class Mask(Field):
+class Mask(_Pixels):
     """A binary mask. Stored as uint8 (n, height, width, 1), 0 and 1; networks see float (n, 1, height, width), 0 and 1."""
 
     kind: ClassVar[str] = "mask"
-    has_pixels: ClassVar[bool] = True
 
     height: int
     width: int
@@ -186,18 +208,12 @@ class Mask(Field):
     def to_stored(self, samples: Tensor) -> Tensor:
         return (samples.detach() > 0.5).byte().permute(0, 2, 3, 1).cpu()
 
-    def mirror(self, stored: Tensor) -> Tensor:
-        return stored.flip(2)
-
-    def clamp(self, samples: Tensor) -> Tensor:
-        return samples.clamp(0, 1)
-
     def __str__(self) -> str:
         return f"mask {self.height}x{self.width}"
 
 
 @dataclass(frozen=True)
-class Segmentation(Field):
+class Segmentation(_Pixels):
     """A class for each pixel. Stored as uint8 (n, height, width); networks see one-hot maps, float (n, classes, height, width).
 
     Args:
@@ -207,7 +223,6 @@ class Segmentation(Field):
     """
 
     kind: ClassVar[str] = "segmentation"
-    has_pixels: ClassVar[bool] = True
 
     height: int
     width: int
@@ -225,12 +240,6 @@ class Segmentation(Field):
 
     def to_stored(self, samples: Tensor) -> Tensor:
         return samples.detach().argmax(1).byte().cpu()
-
-    def mirror(self, stored: Tensor) -> Tensor:
-        return stored.flip(2)
-
-    def clamp(self, samples: Tensor) -> Tensor:
-        return samples.clamp(0, 1)
 
     def __str__(self) -> str:
         return f"segmentation {self.height}x{self.width} ({len(self.names)} classes)"
@@ -463,6 +472,14 @@ class Box(Field):
         left, top, width, height = stored.unbind(1)
         return torch.stack([1 - left - width, top, width, height], 1)
 
+    def crop(self, stored: Tensor, window: Window) -> Tensor:
+        """What is left of each box; at the edge, without an area, if nothing is."""
+        import torch
+
+        corners = torch.stack([stored[:, :2], stored[:, :2] + stored[:, 2:]], 1)
+        first, last = crop_points(corners, window).clamp(0, 1).unbind(1)
+        return torch.cat([first, last - first], 1)
+
     def parse(self, value: Any) -> Tensor:
         expected = "left, top, width and height as fractions of the image, as in .2,.2,.5,.5"
         box = _numbers(value, 4, expected)
@@ -501,6 +518,15 @@ class Keypoints(Field):
         points = stored[:, order].clone()
         points[..., 0] = 1 - points[..., 0]
         return points
+
+    def crop(self, stored: Tensor, window: Window) -> Tensor:
+        """Points outside of the window are moved to its edge and become invisible."""
+        import torch
+
+        places = crop_points(stored[..., :2], window)
+        inside = places.clamp(0, 1)
+        visible = stored[..., 2:] * (inside == places).all(-1, keepdim=True)
+        return torch.cat([inside, visible], -1)
 
     def parse(self, value: Any) -> Tensor:
         import torch

@@ -39,7 +39,7 @@ PROVIDE = {
     "attributes": "add a labels.csv whose further columns are attributes (file,smiling,colour)",
     "labelled_label": "choose a number of labelled samples, as in --labelled 100 (from Python labelled=100)",
     "input": "say where it comes from with --input: a half of each image (left, right, top, bottom), a sub-folder, a file-name "
-    "suffix, a CSV file of pairs, an input derived from the images (grey, edges, low4, hole, blur), or a second source",
+    "suffix, a CSV file of pairs, an input derived from the images (grey, edges, blur, low2, low4, low8, hole), or a second source",
     "caption": "add captions next to the images: captions.csv (file,caption), captions.json, metadata.jsonl, or x.txt beside x.jpg; "
     "the built-in sprites have them with --fields caption",
     "box": "add a boxes.csv (file,left,top,width,height, in pixels) next to the images, or VOC annotations; the built-in sprites have "
@@ -138,7 +138,7 @@ class DataSpec:
     def with_channels(self, channels: int) -> DataSpec:
         """The same with another number of channels, or components of points."""
         image = self.fields["image"]
-        other = Vector(channels) if isinstance(image, Vector) else Image(self.height, self.width, channels)
+        other = replace(image, channels=channels) if isinstance(image, Image) else Vector(channels)
         return replace(self, fields={**self.fields, "image": other})
 
     def need(self, recipe: str, *, unpaired: Sequence[str] = (), **kinds: type[Field] | tuple[type[Field], ...]) -> None:
@@ -326,7 +326,8 @@ class Term:
 
     Args:
         name: its name in the log.
-        loss: the function; a module if it has state.
+        loss: the function; a module if it has state. If it has a method `prepare(device)`, that is called before training begins:
+            constant networks are loaded then, and are not part of checkpoints.
         second_order: whether it contains a gradient itself (gradient penalties, path length), so that it is differentiated
             twice. The samples then require gradients, and the turn runs in fp32.
     """
@@ -388,7 +389,8 @@ class Output:
         field: the field that the samples belong to, such as `image`.
         make: (nets, inputs, clock) -> samples in the format of the field, images in [-1, 1]. `inputs` has the fields of `conditions`,
             and `latent` (n, prior.size) if there is a prior.
-        conditions: names of the fields that it is generated from.
+        conditions: names of the fields that it is generated from. With the field itself among them it edits samples: attributes that
+            are not set are 0.5 in `inputs`, and should stay as they are.
         prior: draws latents (n, prior.size); None without latents.
         kind: the field's kind, if the data have no field of this name.
         multiple: conditions with pixels may have any size whose sides are divisible by this, and what is generated has a size in
@@ -436,6 +438,9 @@ class Game:
             `clock.stage`.
         streams: names of further streams of the same data with an order of their own: with `wrong`, each batch has `wrong_caption`,
             the captions of other images.
+        resolved: options whose value `auto` the recipe replaced, by name. `run.json` records these values, so that a run continues
+            with them on other machines.
+        notes: what users should know about this game, as sentences; shown once when training begins.
     """
 
     players: Mapping[str, Player]
@@ -444,6 +449,8 @@ class Game:
     batch: int = 64
     stage: Callable[[Clock], Hashable] = lambda clock: None
     streams: Sequence[str] = ()
+    resolved: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for before, turn in zip((None, *self.turns), self.turns, strict=False):

@@ -34,11 +34,22 @@ ADVICE = {
     "critic": "Lower D's learning rate (lr_d), or use a recipe in which D cannot saturate: wgan_gp, r3gan",
     "oscillation": "Lower learning rates (lr_g, lr_d) or a gradient penalty often help",
     "explosion": "The learning rates (lr_g, lr_d) are too high",
-    "still": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
+    "stagnation": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
     "overfit": "D has memorised the training images: more images, --mirror or a smaller D help; more training does not",
+    "inverted": "If light and dark should be swapped (negatives to positives), this is what is wanted. If not, it rarely corrects "
+    "itself: another --seed, a larger weight of the loss that keeps colours (identity) or a lower learning rate (lr_g) helps",
+    "copy": "Lower the weights of the losses that keep the input (identity, cycle), try another --seed, or a lower learning rate of D "
+    "(lr_d)",
     "nan": "A lower learning rate (lr_g, lr_d) or --precision fp32 often helps",
 }
 """Suggested remedies, by kind of alarm."""
+TRANSLATOR_ADVICE = ADVICE | {
+    "collapse": "Lower learning rates (lr_g, lr_d), or larger weights of the losses that tie the output to its input (L1, cycle, "
+    "identity), often help",
+    "critic": "Lower D's learning rate (lr_d), or a smaller D (width, patch) or more images (--mirror), often helps",
+    "oscillation": "Lower learning rates (lr_g, lr_d), or larger weights of the losses that tie the output to its input, often help",
+}
+"""The same for games that generate images from images."""
 SLOWER_HELPS = ("collapse", "critic", "oscillation", "explosion", "nan")
 """Alarms that lower learning rates may resolve, so that a rollback makes sense."""
 
@@ -68,8 +79,8 @@ class Alarm:
     advice: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The alarm as plain JSON; its symptom has the key `about`."""
-        return {"about" if name == "symptom" else name: value for name, value in asdict(self).items()}
+        """The alarm as plain JSON."""
+        return asdict(self)
 
     def __str__(self) -> str:
         numbers = f" ({self.value:.3g} > {self.threshold:.3g})" if self.threshold else ""
@@ -95,7 +106,7 @@ class Signals:
 
     @cached_property
     def _losses(self) -> set[str]:
-        return set().union(*(record["costs"] for record in self.records))
+        return set().union(*(record["losses"] for record in self.records))
 
     def players(self) -> list[str]:
         """The players that are trained."""
@@ -104,7 +115,7 @@ class Signals:
     def moved(self, player: str) -> NDArray[np.bool_]:
         """Whether a player has moved since the previous line, i.e. whether the line has losses of it: (checks,)."""
         losses = {name for name in self._losses if player in name.partition("/")[0].split("+")}
-        return np.array([not losses.isdisjoint(record["costs"]) for record in self.records])
+        return np.array([not losses.isdisjoint(record["losses"]) for record in self.records])
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,7 @@ def minimum_before(numbers: Numbers) -> Numbers:
 
 def variety(signals: Signals) -> Numbers:
     """Diversity of the samples relative to real images; for conditional games also within one condition, if that is lower."""
-    return np.fmin(signals("variety"), signals("echo"))
+    return np.fmin(signals("variety"), signals("conditional_variety"))
 
 
 def variety_loss(signals: Signals) -> Numbers:
@@ -195,7 +206,7 @@ def oscillation(signals: Signals) -> Numbers:
 
 def overfitting(signals: Signals) -> Numbers:
     """The probability that D scores a training image above a held-out one."""
-    return median(signals("held"), 5)
+    return median(signals("held_out_separation"), 5)
 
 
 def weight_growth(signals: Signals, player: str) -> Numbers:
@@ -224,6 +235,20 @@ def unchanged_digits(signals: Signals, player: str) -> Numbers:
     return np.where(signals.moved(player) & ~decayed, -np.log10(np.maximum(change, 1e-12)), np.nan)
 
 
+def inversion(signals: Signals) -> Numbers:
+    """Negative correlation of the brightness of images and their translations, unless the data differ by swapping light and dark."""
+    return np.where(median(signals("mirrored"), 8) > 0, np.nan, -median(signals("tone"), 8))
+
+
+def copying(signals: Signals) -> Numbers:
+    """How little translations differ from their inputs, while D tells them apart from targets that differ from the inputs.
+
+    1 - `change`: 1 for a copy; NaN if sources and targets look the same at this size, or if D does not separate them.
+    """
+    differs = (median(signals("gap"), 8) > 0.05) & (median(signals("separation"), 8) > 0.95)
+    return np.where(differs, 1 - median(signals("change"), 8), np.nan)
+
+
 RULES = (
     Rule("collapse", "sample diversity has dropped sharply (mode collapse)", variety_loss, 5.0, 3),
     Rule("collapse", "samples are nearly identical (mode collapse)", sameness, 200.0, 3),
@@ -231,6 +256,8 @@ RULES = (
     Rule("critic", "D scores fakes above real images", critic_loses, 0.9, 8),
     Rule("critic", "D separates all fakes from real images and G does not improve", critic_wins, 400.0, 8),
     Rule("oscillation", "samples oscillate without approaching the data", oscillation, 3.0, 4),
+    Rule("inverted", "translations swap light and dark", inversion, 0.3, 8),
+    Rule("copy", "translations are copies of their inputs, and D tells them apart from real images", copying, 0.9, 8),
     Rule("overfit", "D is overfitting: it scores training images above held-out ones", overfitting, 0.9, 4),
 )
 """Rules for every game."""
@@ -238,8 +265,8 @@ RULES = (
 PLAYER_RULES = (
     ("explosion", "the weights of {} are growing rapidly", weight_growth, 2.0, 2),
     ("explosion", "the gradient norm of {} has exploded", gradient_burst, 1000.0, 2),
-    ("still", "the gradient of {} has vanished", gradient_loss, 1e4, 3),
-    ("still", "the weights of {} have stopped changing", unchanged_digits, 7.0, 4),
+    ("stagnation", "the gradient of {} has vanished", gradient_loss, 1e4, 3),
+    ("stagnation", "the weights of {} have stopped changing", unchanged_digits, 7.0, 4),
 )
 """Rules for each player: kind, description, value, threshold, consecutive checks."""
 
@@ -261,11 +288,13 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
     """The alarms of a training log, in the order in which they were raised.
 
     Args:
-        records: the lines of `log.jsonl` (`Run.records`); only those with `health` or `diverged` are used.
+        records: the lines of `log.jsonl` (`Run.records`); only those with `health` or `diverged` are used. `translates` in one of them
+            says that images are generated from images, which changes the advice.
     """
     lines = list(records)
+    advice = TRANSLATOR_ADVICE if any(line.get("translates") for line in lines) else ADVICE
     result = [
-        Alarm("nan", line["diverged"], line["images"], line["images"], None, 0.0, 0.0, ADVICE["nan"])
+        Alarm("nan", line["diverged"], line["images"], line["images"], None, 0.0, 0.0, advice["nan"])
         for line in lines
         if "diverged" in line
     ]
@@ -274,11 +303,11 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
         signals = Signals(checks)
         images = [int(line["images"]) for line in checks]
         for rule in rules(signals.players()):
-            result += _violations(rule, rule.value(signals), images)
+            result += _violations(rule, rule.value(signals), images, advice[rule.kind])
     return sorted(result, key=lambda alarm: (alarm.raised, alarm.since))
 
 
-def _violations(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[Alarm]:
+def _violations(rule: Rule, values: Numbers, images: Sequence[int], advice: str) -> Iterator[Alarm]:
     """The alarms of a rule: one per sufficiently long violation."""
     unhealthy, end = values > rule.threshold, 0
     if not unhealthy.any():
@@ -289,9 +318,7 @@ def _violations(rule: Rule, values: Numbers, images: Sequence[int]) -> Iterator[
             raised = start + rule.duration - 1
             until = images[end] if end < len(images) else None
             value = float(min(values[raised], LARGEST))
-            yield Alarm(
-                rule.kind, rule.symptom, images[start], images[raised], until, value, rule.threshold, ADVICE[rule.kind]
-            )
+            yield Alarm(rule.kind, rule.symptom, images[start], images[raised], until, value, rule.threshold, advice)
 
 
 def summary(records: Iterable[Mapping[str, Any]]) -> str:

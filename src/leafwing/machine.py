@@ -1,10 +1,12 @@
-"""This machine: CPU cores available to this process, and the versions that a run records. Imports torch only for the latter."""
+"""This machine: CPU cores and memory available to this process; the versions that a run records. Imports torch only for these."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -24,23 +26,31 @@ def quota(groups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/sel
         groups: mount point of the control groups.
         process: the kernel's list of the groups of this process.
     """
+    quotas = [limit for group in control_groups("cpu", groups, process) if (limit := _quota_of(group)) is not None]
+    return min(quotas, default=None)
+
+
+def control_groups(controller: str, groups: Path, process: Path) -> Iterator[Path]:
+    """The folders of the control groups of this process that have a controller, with their parents, whose limits apply too.
+
+    Args:
+        controller: cpu or memory.
+        groups, process: see `quota`.
+    """
     try:
         lines = process.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
-    quotas = []
+        return
     for line in lines:
         _, controllers, inner = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        root = groups if not controllers else groups / "cpu"
+        root = groups if not controllers else groups / controller
         group = root / inner.strip("/")
-        for folder in (group, *group.parents):  # a parent's quota applies to its children too
-            if (limit := _quota_of(folder)) is not None:
-                quotas.append(limit)
+        for folder in (group, *group.parents):
+            yield folder
             if folder == root:
                 break
-    return min(quotas, default=None)
 
 
 def _quota_of(folder: Path) -> float | None:
@@ -53,6 +63,30 @@ def _quota_of(folder: Path) -> float | None:
         return int(allowed) / int(period) if int(allowed) > 0 else None
     except (OSError, ValueError):  # no such file, or "max"
         return None
+
+
+def available_memory(groups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Bytes of memory that this process can still use, by the system and by the limits of its control group; None: not known.
+
+    Args:
+        groups, process: see `quota`.
+    """
+    free = [_free_in(group) for group in control_groups("memory", groups, process)]
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    return min((value for value in free if value is not None), default=None)
+
+
+def _free_in(group: Path) -> int | None:
+    """Bytes that a control group may still use, with the files' cache that it can give up; None without a limit."""
+    names = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for limit, usage in names:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            free = int((group / limit).read_text()) - int((group / usage).read_text())
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            return max(0, free + int(stat.get("inactive_file", 0)))
+    return None
 
 
 def versions() -> dict[str, str | None]:

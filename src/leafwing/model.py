@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from leafwing.conditions import Examples, pixel_conditions, resolve
 from leafwing.engine.share import NumberedDraws
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Vector
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
 from leafwing.pixels import set_layout
@@ -34,7 +35,7 @@ class Model:
             both cases and nearly the same for one seed: images differ by a grey level or two.
         compile: use `torch.compile`, which is slow to start and worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
-        say: callback for that warning.
+        notify: callback for that warning.
         examples: the conditions of some real samples; unspecified conditions follow them.
         clock: the progress of training, on which what the networks generate may depend.
 
@@ -50,7 +51,7 @@ class Model:
         precision: str = "fp32",
         *,
         compile: bool = False,
-        say: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
         examples: Examples | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -58,7 +59,8 @@ class Model:
             raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
         self.game, self.spec, self.device, self.precision = game, spec, torch.device(device), precision
         self.images: int | None = None
-        self.say, self.examples = say, examples or Examples()
+        self._sizes: dict[str, AnySize] = {}
+        self.notify, self.examples = notify, examples or Examples()
         self.clock = game.at_stage(clock or Clock(1, 1))
         self.compiled = (
             Nets(**{name: torch.compile(net) for name, net in vars(game.sampling_nets).items()}) if compile else None
@@ -74,7 +76,7 @@ class Model:
         trust: bool = False,
         precision: str = "fp32",
         compile: bool = False,
-        say: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = lambda text: None,
     ) -> Model:
         """Loads the model of a run from its folder, without the data or the cache.
 
@@ -84,7 +86,7 @@ class Model:
             device: cpu, cuda or mps.
             trust: execute the folder's `recipe.py` even if it is not an installed recipe.
             precision: fp32, or bf16, which is faster with hardware support.
-            compile, say: see `Model`.
+            compile, notify: see `Model`.
 
         Raises:
             LeafwingError: no such run or checkpoint, untrusted recipe, or unknown precision.
@@ -93,7 +95,7 @@ class Model:
         game = opened.build_game()
         images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
         clock, examples = opened.clock(images), Examples.from_plain(opened.spec, opened.data.examples or {})
-        model = cls(game, opened.spec, device, precision, compile=compile, say=say, examples=examples, clock=clock)
+        model = cls(game, opened.spec, device, precision, compile=compile, notify=notify, examples=examples, clock=clock)
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
             if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
@@ -168,7 +170,7 @@ class Model:
     def _latents(self, output: Output, n: int, seed: int, first: int = 0) -> Tensor | None:
         """The same; None for an output without latents."""
         if n < 1:
-            raise LeafwingError(f"n={n}: must be at least 1")
+            raise InvalidOption("n", n, "must be at least 1")
         check_seed(seed)
         if (prior := output.prior) is None:
             return None
@@ -235,9 +237,13 @@ class Model:
         seed: int = 0,
         batch: int = BLOCK,
         first: int = 0,
+        tile: int | str = "auto",
         **conditions: Any,
     ) -> Tensor:
         """Images generated from images.
+
+        Outputs with a `multiple` take images of any size, which are padded by reflection and cropped back: what is generated has
+        their size times the ratio of the sizes in training. Large ones are computed in tiles; the result is the same to 1/255.
 
         Args:
             images: (n, channels, height, width) in [-1, 1], or another field with pixels as networks see it.
@@ -245,22 +251,106 @@ class Model:
             seed: random seed of latents, if there are any, and of unspecified conditions.
             batch: maximum batch size.
             first: the number of the first image, if they are part of a larger set: what is random depends on it.
+            tile: whole; the side of tiles in pixels; or auto: whole images where memory allows.
             **conditions: further conditions; see `sample`. One value for all images, or one per image.
 
         Returns:
             float32 (n, *shape of the field).
 
         Raises:
-            LeafwingError: an output that is not generated from images, or images of the wrong shape.
+            LeafwingError: an output that is not generated from images, images of the wrong shape, or tiles of a network that does not
+                allow them.
         """
         chosen, name = self.translation(output)
         if (dimensions := getattr(images, "ndim", 0)) != 1 + len(self.spec.fields[name].shape):
             what = f"{type(images).__name__} of {dimensions} dimensions"
             raise LeafwingError(f"{name}: give a tensor of shape (n, {str(self.spec.fields[name].shape)[1:]}, not a {what}")
-        latents = self._latents(chosen, len(images), seed, first)
         values = {name: images, **conditions}
+        if self.any_size(chosen):
+            pixels = {key: values.pop(key) for key in pixel_conditions(chosen, self.spec) if key in values}
+            pieces = self.translate_pieces(pixels, output=output, seed=seed, batch=batch, first=first, tile=tile, **values)
+            return assemble(pieces, len(images), lambda part: part, 2)
+        if tile != "auto":
+            raise LeafwingError(f"--tile {tile}: this run translates pictures of one size, that of its training")
+        latents = self._latents(chosen, len(images), seed, first)
         inputs = resolve(chosen, self.spec, self.examples, len(images), seed, values, first=first).to(self.device)
         return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch, first=first)))
+
+    def translate_pieces(
+        self,
+        images: Mapping[str, Tensor],
+        *,
+        output: str | None = None,
+        seed: int = 0,
+        batch: int = BLOCK,
+        first: int = 0,
+        tile: int | str = "auto",
+        stored: bool = False,
+        report: Callable[[int, int], None] = lambda done, total: None,
+        **conditions: Any,
+    ) -> Iterator[Piece]:
+        """Images generated from images of any size, one after the other in pieces, of which only one needs to be in memory.
+
+        Args:
+            images: every condition with pixels by name, (n, channels, height, width) as networks see them.
+            output, seed, batch, first, tile, conditions: see `translate`.
+            stored: whether `images` are as data sets store them.
+            report: progress of an image in tiles: what is done, and in total.
+
+        Raises:
+            LeafwingError: see `translate`.
+        """
+        chosen, main = self.translation(output)
+        tile, kinds = check_tile(tile), self.spec.fields
+        n, *sides = images[main].shape
+        size = (sides[0], sides[1]) if stored else (sides[1], sides[2])
+        if not stored:
+            check_images(images, {name: kinds[name].shape for name in pixel_conditions(chosen, self.spec)}, n, size)
+        latents = self._latents(chosen, n, seed, first)
+        blank = {name: torch.zeros(n, *kinds[name].shape) for name in images}
+        values = resolve(chosen, self.spec, self.examples, n, seed, {**blank, **conditions}, first=first).to(self.device)
+        others = {name: value for name, value in values.items() if name not in images}
+        others |= {} if latents is None else {"latent": latents}
+
+        def inputs(maps: Mapping[str, Tensor], pictures: slice) -> Batch:
+            return Batch(**Batch(others).rows(pictures), **maps)
+
+        def whole(maps: Mapping[str, Tensor], pictures: slice) -> Tensor:
+            part, number = inputs(maps, pictures), first + pictures.start
+            return next(self._stream(chosen, None, part, seed, part.n, first=number))
+
+        def read(name: str, pictures: slice, rows: Tensor, columns: Tensor) -> Tensor:
+            part, axis = images[name][pictures], 1 if stored else 2
+            part = part.index_select(axis, rows.to(part.device)).index_select(axis + 1, columns.to(part.device))
+            return (kinds[name].to_network(part) if stored else part.float()).to(self.device)
+
+        def function(maps: Mapping[str, Tensor], i: int) -> Tensor:
+            result = chosen.make(self.game.sampling_nets, inputs(maps, slice(i, i + 1)), self.clock)
+            return self.kind(chosen).clamp(result.float())
+
+        def draws(i: int) -> NumberedDraws:
+            return NumberedDraws(seed << 24 | first + i, 1)
+
+        any_size = self._any_size(chosen, function)
+        with eval_mode(self.game.sampling_nets), seeded(seed << 24 | first, self.device), self._autocast():
+            yield from any_size.pieces(read, n, size, whole, draws, tile=tile, batch=batch, report=report)
+
+    def any_size(self, output: Output) -> bool:
+        """Whether an output is generated from images of any size."""
+        kinds = [self.kind(output), *(self.spec.fields[name] for name in pixel_conditions(output, self.spec))]
+        return bool(output.multiple) and len(kinds) > 1 and all(len(kind.shape) == 3 for kind in kinds)
+
+    def _any_size(self, output: Output, function: Callable[[dict[str, Tensor], int], Tensor]) -> AnySize:
+        """The function of an output for images of any size; what is known about the network is kept."""
+        if output.field not in self._sizes:
+            shapes = {name: self.spec.fields[name].shape for name in pixel_conditions(output, self.spec)}
+            _, height, width = self.kind(output).shape
+            self._sizes[output.field] = AnySize(function, shapes, (height, width), output.multiple, self.device, self.notify)
+        self._sizes[output.field].function = function
+        return self._sizes[output.field]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def translation(self, output: str | None = None) -> tuple[Output, str]:
         """An output that is generated from images, and the condition that the images are.
@@ -405,7 +495,7 @@ class Model:
         first: int = 0,
     ) -> Iterator[Tensor]:
         if batch < 1:
-            raise LeafwingError(f"batch={batch}: must be at least 1")
+            raise InvalidOption("batch", batch, "must be at least 1")
         if latents is not None:
             inputs = Batch(latent=latents, **inputs)
         if not inputs:
@@ -441,7 +531,7 @@ class Model:
         with (
             eval_mode(nets),
             torch.random.fork_rng(devices=cuda),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+            self._autocast(),
             NumberedDraws(seed, inputs.n) if self.compiled is None else nullcontext(),
         ):
             torch.manual_seed(seed & (1 << 63) - 1)
@@ -455,7 +545,7 @@ class Model:
                     raise
                 self.compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                self.say(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
+                self.notify(f"the networks cannot be compiled, so sampling continues without compilation: {reason[0]}")
                 samples = output.make(nets, inputs, self.clock).float()
         if len(samples) != inputs.n:
             raise LeafwingError(f"the recipe's output {output.field} makes {len(samples)} samples from {inputs.n} inputs")

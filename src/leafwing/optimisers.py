@@ -43,12 +43,16 @@ class Optimiser(Protocol):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2014, arXiv:1412.6980); with weight decay AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
+    """Adam (Kingma & Ba 2014, arXiv:1412.6980); with weight decay AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101).
+
+    `l2` times the weights is added to their gradient, the older form of weight decay; not together with `weight_decay`.
+    """
 
     lr: Scheduled
     betas: tuple[float, Scheduled] = (0.5, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    l2: float = 0.0
 
     @property
     def on_host(self) -> bool:
@@ -68,7 +72,7 @@ class Adam:
         if self.weight_decay:
             implementation["weight_decay"] = self.weight_decay
             return torch.optim.AdamW(weights, lr, betas, self.eps, capturable=capture, **implementation)
-        return torch.optim.Adam(weights, lr, betas, self.eps, capturable=capture, **implementation)
+        return torch.optim.Adam(weights, lr, betas, self.eps, weight_decay=self.l2, capturable=capture, **implementation)
 
     def scheduled(self, clock: Clock) -> dict[str, Any]:
         values: dict[str, Any] = {"lr": self.lr(clock)} if callable(self.lr) else {}

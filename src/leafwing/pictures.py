@@ -22,12 +22,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from leafwing import fields, files
-from leafwing.conditions import pixel_conditions
+from leafwing.conditions import edits, pixel_conditions, way_back
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
 from leafwing.machine import cores
-from leafwing.pixels import to_bytes
+from leafwing.pixels import eight_bits, to_bytes
 
 if TYPE_CHECKING:
     from leafwing.model import Model
@@ -55,7 +55,8 @@ def to_pixels(samples: Tensor) -> Pixels:
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """An image (height, width, channels) with 1 to 4 channels, grey, grey + alpha, RGB or RGBA; or classes (height, width)."""
+    """An image (height, width, channels) with 1 to 4 channels, grey (of 8 or 16 bits), grey + alpha, RGB or RGBA; or classes (height,
+    width)."""
     if pixels.ndim == 2:
         image = Image.fromarray(pixels)
         image.putpalette(PALETTE.tobytes())
@@ -64,7 +65,9 @@ def to_image(pixels: Pixels) -> Image.Image:
 
 
 def visible(kind: Field, stored: np.ndarray) -> Pixels:
-    """Stored samples with pixels (n, ...), as `to_image` takes them; clips have several images each."""
+    """Stored samples with pixels (n, ...), as `to_image` takes them, at 8 bits; clips have several images each."""
+    if stored.dtype == np.uint16:
+        return ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return stored * np.uint8(255) if isinstance(kind, fields.Mask) else stored
 
 
@@ -76,7 +79,7 @@ def draw(kind: Field, stored: np.ndarray, frame: int | None = None) -> Pixels:
         stored: the samples.
         frame: of clips, this frame (the last one if there are fewer); None: all frames side by side.
     """
-    pixels = visible(kind, stored)
+    pixels = eight_bits(visible(kind, stored))
     if isinstance(kind, fields.Segmentation):
         return PALETTE[pixels]
     if not isinstance(kind, fields.Clip):
@@ -162,7 +165,7 @@ def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Ima
 
 
 def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """A grid of images (n, height, width, channels).
+    """A grid of images (n, height, width, channels), in 8 bits.
 
     Args:
         pixels: the images, in row-major order.
@@ -170,7 +173,7 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Imag
         gap: pixels between images.
     """
     n, height, width, channels = pixels.shape
-    columns = columns or ceil(sqrt(n))
+    columns, pixels = columns or ceil(sqrt(n)), eight_bits(pixels)
     rows = ceil(n / columns)
     sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
     for i, image in enumerate(pixels):
@@ -316,8 +319,8 @@ def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sh
 
     From latents alone: 8 x 8 samples; with labels one row per class, with the same latents in each. Other conditions than labels and
     attributes come from `rows`: real samples, and beside each of them those generated from its conditions, with its caption below and
-    its box kinds on it. From images: what each is generated from, what is generated, what it is in reality; for two outputs that
-    translate into each other, there and back in both directions. Clips are strips of frames.
+    its box kinds on it. From images: what each is generated from, what is generated, what it is in reality, or if they are unpaired,
+    some real sample; for two outputs that translate into each other, there and back in both directions. Clips are strips of frames.
 
     Args:
         model: the model.
@@ -363,8 +366,13 @@ def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed:
 
 
 def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet:
-    """Inputs, outputs and the real samples in columns; for two-way translators there and back, in both directions."""
-    spec = model.spec
+    """Inputs, outputs and the real samples in columns; for two-way translators there and back, in both directions.
+
+    An output that edits samples gives each sample the other conditions of the next one.
+    """
+    spec, edited = model.spec, edits(output)
+    if edited:
+        rows = Batch({name: value if name == output.field else value.roll(-1, 0) for name, value in rows.items()})
 
     def translate(output: Output, images: Tensor) -> Tensor:
         name, *_ = pixel_conditions(output, spec)
@@ -372,22 +380,39 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
         return model.translate(images, output=output.field, seed=seed, **further)
 
     (name, *further), kind = pixel_conditions(output, spec), model.kind(output)
-    back = next(
-        (o for o in model.game.abilities.outputs if o.field == name and pixel_conditions(o, spec) == [output.field]), None
-    )
+    back = way_back(output, model.game.abilities.outputs, spec)
     columns = [(condition, spec.fields[condition], rows[condition]) for condition in (name, *further)]
     generated = translate(output, rows[name])
-    columns.append(("generated" if back is None else f"generated {output.field}", kind, generated))
+    columns.append(("generated", kind, generated))
     if back is not None and output.field in rows:
         other = spec.fields[name]
         reverse = translate(back, rows[output.field])
         columns += [("and back", other, translate(back, generated)), (output.field, kind, rows[output.field])]
-        columns += [(f"generated {name}", other, reverse), ("and back", kind, translate(output, reverse))]
-    elif output.field in rows:
-        columns.append(("real", kind, rows[output.field]))
+        columns += [("generated", other, reverse), ("and back", kind, translate(output, reverse))]
+    elif output.field in rows and not edited:
+        unpaired = {*spec.unpaired} & {name, output.field}
+        columns.append(("real, unpaired" if unpaired else "real", kind, rows[output.field]))
     inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
     cells = [_cells(kind, values, _marks(spec, inputs)) for _, kind, values in columns]
     return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns], _captions(spec, inputs))
+
+
+def comparison_sheet(model: Model, rows: Batch, samples: Mapping[str, Tensor], *, with_real: bool) -> Sheet:
+    """Inputs, what several models generate from them, and the real images if they belong to the inputs, in columns.
+
+    Args:
+        model: one of the models.
+        rows: real samples in the format of networks.
+        samples: what each model generates from their inputs, by title.
+        with_real: whether to show the real images.
+    """
+    spec, kind = model.spec, model.kind(model.output)
+    columns = [(name, spec.fields[name], rows[name]) for name in pixel_conditions(model.output, spec)]
+    columns += [(title, kind, values) for title, values in samples.items()]
+    if with_real and model.output.field in rows:
+        columns.append(("real", kind, rows[model.output.field]))
+    cells = [_cells(kind, values) for _, kind, values in columns]
+    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns])
 
 
 def _in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:

@@ -1,13 +1,35 @@
-"""How images are stored: 8-bit pixels or the values that networks see, and their layout in memory. Imports torch only when used."""
+"""How images are stored: pixels of 8 or 16 bits or the values that networks see, and their layout in memory.
+
+Imports torch only when used."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A part of each image of a batch, all of one size, in pixels of the image.
+
+    Args:
+        tops: the first row of each sample, int64 (n,).
+        lefts: the first column of each sample, int64 (n,).
+        height: rows.
+        width: columns.
+        image: height and width of the whole images.
+    """
+
+    tops: Tensor
+    lefts: Tensor
+    height: int
+    width: int
+    image: tuple[int, int]
 
 
 def set_layout(module: nn.Module, layout: torch.memory_format) -> None:
@@ -18,8 +40,10 @@ def set_layout(module: nn.Module, layout: torch.memory_format) -> None:
 
 
 def to_floats(pixels: Tensor) -> Tensor:
-    """uint8 in 0 to 255 -> float32 in [-1, 1], any shape."""
-    return pixels.float().div_(127.5).sub_(1)
+    """uint8 in 0 to 255, or uint16 in 0 to 65,535 -> float32 in [-1, 1], any shape."""
+    import torch
+
+    return pixels.float().div_(32767.5 if pixels.dtype == torch.uint16 else 127.5).sub_(1)
 
 
 def to_bytes(values: Tensor) -> Tensor:
@@ -27,9 +51,64 @@ def to_bytes(values: Tensor) -> Tensor:
     return values.detach().float().clamp(-1, 1).add_(1).mul_(127.5).round_().byte()
 
 
+def to_words(values: Tensor) -> Tensor:
+    """The same in 16 bits: uint16 in 0 to 65,535."""
+    import torch
+
+    # float32 is exact to 24 bits; only the last step loses precision
+    return values.detach().float().clamp(-1, 1).add_(1).mul_(32767.5).round_().to(torch.int32).to(torch.uint16)
+
+
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of 16 bits as uint8, any shape, for drawing; others are returned unchanged."""
+    import numpy as np
+
+    return np.rint(pixels / 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+
+
 def images_to_tensor(images: np.ndarray) -> Tensor:
-    """Stored images, uint8 (n, height, width, channels) -> float32 (n, channels, height, width) in [-1, 1]."""
+    """Stored images, uint8 or uint16 (n, height, width, channels) -> float32 (n, channels, height, width) in [-1, 1]."""
     import numpy as np
     import torch
 
     return to_floats(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
+
+
+def flip(stored: Tensor, dimension: int) -> Tensor:
+    """Stored pixels in reverse order along a dimension; torch itself does not flip uint16."""
+    import torch
+
+    words = stored.dtype == torch.uint16
+    flipped = (stored.view(torch.int16) if words else stored).flip(dimension)
+    return flipped.view(torch.uint16) if words else flipped
+
+
+def crop_pixels(stored: Tensor, window: Window, first: int) -> Tensor:
+    """Crops samples whose rows and columns are the dimensions `first` and `first + 1`; waits for no device."""
+    import torch
+
+    factor = window.image[0] // stored.shape[first]
+    rows, columns = (
+        (starts // factor)[:, None] + torch.arange(length // factor, device=stored.device)
+        for starts, length in ((window.tops, window.height), (window.lefts, window.width))
+    )
+    samples = torch.arange(len(stored), device=stored.device)[:, None, None]
+    if first == 1:
+        return stored[samples, rows[:, :, None], columns[:, None, :]]
+    frames = torch.arange(stored.shape[1], device=stored.device)[:, None, None]
+    return stored[samples[..., None], frames, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def crop_points(points: Tensor, window: Window) -> Tensor:
+    """Points (n, k, 2), x and y as fractions of the image, as fractions of the window."""
+    import torch
+
+    starts = torch.stack([window.lefts, window.tops], 1).to(points.dtype)[:, None]
+    height, width = window.image
+    return torch.stack(
+        [
+            (points[..., 0] * width - starts[..., 0]) / window.width,
+            (points[..., 1] * height - starts[..., 1]) / window.height,
+        ],
+        -1,
+    )

@@ -115,7 +115,7 @@ class ConsoleReporter(Reporter):
             self._update_bar()
 
     def tick(self, record: Mapping[str, Any]) -> None:
-        self.losses = record["costs"]
+        self.losses = record["losses"]
         if self.bar is not None:
             self.meter.read(record["images"])
             self._update_bar()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 
 _COUNTS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 LARGEST = 10**15
@@ -24,9 +24,9 @@ def count(value: int | str, name: str = "images") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip().replace("_", "").replace(",", ""))
     number = Decimal(match[1]) * _COUNTS[match[2].lower()] if match else Decimal(0)
     if number < 1 or number != int(number):
-        raise LeafwingError(f"{name} {value}: must be a count above 0 such as 5000, 200k or 1.5M")
+        raise InvalidOption(name, value, "must be a count above 0 such as 5000, 200k or 1.5M")
     if number > LARGEST:
-        raise LeafwingError(f"{name} {value}: must be at most {LARGEST:,}")
+        raise InvalidOption(name, value, f"must be at most {LARGEST:,}")
     return int(number)
 
 
@@ -41,7 +41,7 @@ def whole(value: object, name: str, minimum: int) -> int:
     except ValueError:
         number = minimum - 1
     if not minimum <= number <= LARGEST:
-        raise LeafwingError(f"{name} {value}: must be a whole number of at least {minimum}")
+        raise InvalidOption(name, value, f"must be a whole number of at least {minimum}")
     return number
 
 
@@ -53,7 +53,7 @@ def check_seed(value: object, name: str = "seed") -> int:
     """
     seed = whole(value, name, 0)
     if seed > MAX_SEED:
-        raise LeafwingError(f"{name} {value}: must be from 0 to {MAX_SEED}")
+        raise InvalidOption(name, value, f"must be from 0 to {MAX_SEED}")
     return seed
 
 
@@ -67,7 +67,7 @@ def duration(value: float | str, name: str = "time") -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
-        raise LeafwingError(f"{name} {value}: must be a duration above 0 such as 45s, 10m or 1h30m")
+        raise InvalidOption(name, value, "must be a duration above 0 such as 45s, 10m or 1h30m")
     return seconds
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files, recipes
-from leafwing.config import SAVED, Config, convert_json, upgrade_config
+from leafwing.config import SAVED, Config, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
@@ -171,12 +171,12 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of `log.jsonl`, without a last line that is incomplete because the process was killed."""
+        """The lines of `log.jsonl` in the present format, without a last line that is incomplete because the process was killed."""
         try:
             text = (self.folder / "log.jsonl").read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        return list(files.json_lines(text, whole=True))
+        return [upgrade_record(record) for record in files.json_lines(text, whole=True)]
 
     def truncate_log(self, images: int) -> None:
         """Removes the log lines after a checkpoint, which training from there writes again."""
@@ -249,7 +249,7 @@ class Run:
             LeafwingError: not a number, or the best checkpoint is not known.
         """
         if checkpoint != "best":
-            return None if checkpoint in (None, "last") else count(checkpoint, "--checkpoint")
+            return None if checkpoint in (None, "last") else count(checkpoint, "checkpoint")
         if self.history.best is None:
             raise LeafwingError(f"{self.folder} has no best checkpoint: only training with --stop-on determines it")
         return self.history.best.images

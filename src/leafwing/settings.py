@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 from leafwing.quantities import count, duration, whole
 
 Count = Annotated[int, "count"]
@@ -36,22 +36,31 @@ class DataSettings:
     """Height and width in pixels: 64, or 64x96 (height x width). Default: 64; 32 if the images are smaller."""
     channels: int | None = None
     """1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. Default: those of the images."""
-    fit: Literal["crop", "pad", "stretch"] | None = None
-    """Fitting images with another aspect ratio: crop (centre crop), pad (add bars) or stretch (distort). Default: crop."""
+    fit: Literal["crop", "pad", "stretch", "tiles"] | None = None
+    """Fitting images with another aspect ratio: crop (centre crop), pad (add bars) or stretch (distort); or tiles: large images
+    are cut into tiles of this size at their own resolution. Default: crop."""
+    crop_from: tuple[int, int] | int | str | None = None
+    """Read images at this larger size, and train on random windows of --size, the same for all fields of a sample: --size 256
+    --crop-from 286 (the shorter side, or height x width). Default: no windows."""
+    bits: Literal["auto", "8", "16"] | None = None
+    """Bits of greyscale images: 8; 16 if all images have them; auto, 16 if all images of a field have them. Default: auto with
+    --input, else 8."""
     background: str | None = None
     """Colour behind transparency and padding: a name or #rrggbb. Default: white."""
     mirror: bool | None = None
     """Randomly flip images horizontally (p = 0.5). Default: no."""
     input: str | None = None
-    """Where the input of a translator comes from: left, right, top or bottom, a half of each image; grey, edges, blur, low4 or hole,
-    derived from the images; a CSV file of pairs; a sub-folder; a file-name suffix; or a second source, unpaired. Default: no input."""
+    """Where the input of a translator comes from: left, right, top or bottom, a half of each image; grey, edges, blur, low2, low4,
+    low8 or hole, derived from the images; a CSV file of pairs; a sub-folder; a file-name suffix; or a second source, unpaired.
+    Default: no input."""
     fields: str | None = None
     """Fields of the built-in sprites besides the image, separated by commas: caption,box. Default: label,attributes."""
     hold_out: int | str | None = None
     """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none if
-    there are fewer than 500 images). Default: none; auto with --stop-on."""
+    there are fewer than 500 images. For recipes that generate from images: 10%, none if there are fewer than 10). Default: none; auto
+    with --stop-on, and for recipes that generate from images."""
     labelled: Positive | None = None
-    """Number of labelled training images, for semi-supervised recipes. Default: no labelled subset."""
+    """Number of training images with labels or attributes, for semi-supervised recipes. Default: no labelled subset."""
     labelled_seed: Natural | None = None
     """Random seed for choosing the labelled images. Default: 0."""
 
@@ -189,21 +198,21 @@ class Setting:
         """
         if value is None:
             return None
-        name = f"--{self.name.replace('_', '-')}"
         if self.is_closed:
+            value = str(value)
             if value not in self.choices:
-                raise LeafwingError(f"{name} {value}: choose from {', '.join(self.choices)}")
+                raise InvalidOption(self.name, value, f"choose from {', '.join(self.choices)}")
             return value
         kind = get_args(self.type)[1] if get_origin(self.type) is Annotated else self.type
         if kind == "count":
-            return count(value, name)  # type: ignore[arg-type]
+            return count(value, self.name)  # type: ignore[arg-type]
         if kind == "duration":
-            return duration(value, name)  # type: ignore[arg-type]
+            return duration(value, self.name)  # type: ignore[arg-type]
         if kind in (0, 1) and not isinstance(kind, bool):
-            return whole(value, name, kind)
+            return whole(value, self.name, kind)
         if kind is bool:
             if str(value).lower() not in ("true", "false"):
-                raise LeafwingError(f"{name} {value}: must be true or false")
+                raise InvalidOption(self.name, value, "must be true or false")
             return str(value).lower() == "true"
         return value
 

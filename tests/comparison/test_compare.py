@@ -298,7 +298,7 @@ def test_generator_steps_are_those_of_the_loop(name: str) -> None:
     training.engine.take = take_and_count  # type: ignore[method-assign]
     list(training.ticks(50))
     game = build(name, PICTURES)
-    recipe = ComparedRecipe(name, {}, {}, game.batch, game.turns, game.abilities.outputs[0])
+    recipe = ComparedRecipe(name, {}, {}, game.batch, game.turns, game.abilities.outputs)
     assert report.generator_steps(recipe, 100, training.clock.images) == len(turns)
     assert report.generator_steps(recipe, 100, training.clock.images, "H") is None
 

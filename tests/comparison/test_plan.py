@@ -30,7 +30,7 @@ def test_options_are_assigned_to_the_recipes_that_have_them() -> None:
     options = plan.assign_options(["width=32", "wgan_gp.width=16", "penalty=1", "gan.lr-g=0.5"], references)
     assert options == {"gan": {"width": "32", "lr_g": "0.5"}, "wgan_gp": {"width": "16", "penalty": "1"}}
     for text, message in (
-        ("widht=3", "--set widht.* did you mean width"),
+        ("widht=3", "options=.widht.* did you mean width"),
         ("lsgan.width=3", "recipe 'lsgan'"),
         ("gan.penalty=3", "recipe gan has no option 'penalty'"),
         ("width=no", "recipe gan: width='no'"),
@@ -52,19 +52,19 @@ def test_seeds_are_a_number_or_a_list() -> None:
     ("change", "message"),
     [
         ({"recipes": "gan,gna"}, "did you mean gan"),
-        ({"recipes": "gan,gan"}, "--recipes gan,gan"),
+        ({"recipes": "gan,gan"}, "recipes='?gan,gan"),
         ({"recipes": ""}, "at least one"),
         ({"metrics": "mods"}, "did you mean modes"),
-        ({"minutes": 0}, "--minutes 0"),
+        ({"minutes": 0}, "minutes='?0"),
         ({"jobs": 0}, "jobs"),
         ({"images": "x"}, "images"),
         ({"recipes": "dcgan"}, "points"),
         ({"device": "tpu"}, "no device"),
         ({"sise": 16}, "no argument 'sise'; did you mean size"),
-        ({"n": 0}, "n 0"),
+        ({"n": 0}, "n=.?0"),
         ({"features": "pixel"}, "no feature network 'pixel'; did you mean pixels"),
-        ({"features": "inception", "weights": "missing.pth"}, "--weights missing.pth"),
-        ({"weights": "missing.pth"}, "--weights missing.pth"),
+        ({"features": "inception", "weights": "missing.pth"}, "weights='?missing.pth"),
+        ({"weights": "missing.pth"}, "weights='?missing.pth"),
         ({"metrics": "fid"}, "metric fid"),
     ],
 )

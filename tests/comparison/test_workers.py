@@ -273,7 +273,7 @@ def test_messages_say_how_far_the_runs_are_and_what_remains(finished: Finished, 
     assert texts[1].startswith("gan seed 1: 600 of 1.2k images, ")
     assert texts[2] == "1 of 3 runs done, about 2m 40s left", "of 110 s each, the second is half done"
     assert compare.last_log_line(finished[0] / "nothing") == {}
-    diverged = {"images": 700, "seconds": 1.0, "costs": {}, "diverged": "D became nan"}
+    diverged = {"images": 700, "seconds": 1.0, "losses": {}, "diverged": "D became nan"}
     monkeypatch.setattr(compare, "last_log_line", lambda log: diverged)
     messages.last_update = now - 40
     messages.update()

@@ -93,6 +93,18 @@ def test_an_input_belongs_to_each_image(name: str) -> None:
 
 
 @pytest.mark.usefixtures("few")
+def test_both_unpaired_domains_have_segmentations() -> None:
+    data = load("sprites", size=16, input="unpaired", fields="segmentation")
+    assert data.spec.unpaired == ("input", "input_segmentation")
+    assert data.spec.fields["input_segmentation"] == data.spec.fields["segmentation"]
+    batch = data.batch(0, 0, 200)
+    for name, maps in (("image", batch.segmentation), ("input", batch.input_segmentation)):
+        drawn = (batch[name] != batch[name][:, :1, :1]).any(3)
+        assert (drawn & (maps > 0)).any(2).any(1).all()
+        assert not (maps[:, 0, 0] > 0).any(), f"the corner of each {name} is background"
+
+
+@pytest.mark.usefixtures("few")
 def test_unpaired_inputs_are_outlines_of_other_scenes() -> None:
     data = load("sprites", size=16, input="unpaired", fields="caption")
     assert (data.spec.unpaired, len(data), list(data.spec.fields)) == (
@@ -150,15 +162,15 @@ def test_mirrored_fields_agree_with_the_mirrored_image() -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("sprites", {"fields": "caption,boxx"}, "--fields boxx.*did you mean box.*caption"),
-        ("sprites", {"fields": ""}, "--fields .*available: image, label"),
-        ("sprites", {"input": "edge"}, "--input edge.*did you mean edges.*unpaired"),
+        ("sprites", {"fields": "caption,boxx"}, "fields='?boxx.*did you mean box.*caption"),
+        ("sprites", {"fields": ""}, "fields='?.*available: image, label"),
+        ("sprites", {"input": "edge"}, "input='?edge.*did you mean edges.*unpaired"),
         ("sprites", {"input": "low", "size": 18}, "multiple of 4"),
         ("sprites", {"fields": "box", "size": 8}, "16 to 128"),
-        ("digits", {"fields": "caption"}, "--fields caption: only the built-in sprites.*digits"),
-        ("ring", {"fields": "caption"}, "--fields caption"),
-        ("stacked", {"fields": "caption"}, "--fields caption"),
-        ("ring", {"input": "edges"}, "--input edges"),
+        ("digits", {"fields": "caption"}, "fields='?caption'?: only the built-in sprites.*digits"),
+        ("ring", {"fields": "caption"}, "fields='?caption"),
+        ("stacked", {"fields": "caption"}, "fields='?caption"),
+        ("ring", {"input": "edges"}, "input='?edges"),
     ],
 )
 @pytest.mark.usefixtures("few")
@@ -169,7 +181,7 @@ def test_fields_and_inputs_that_do_not_exist_are_refused(source: str, options: d
 
 def test_fields_of_a_folder_cannot_be_chosen(tmp_path: Path) -> None:
     for examine in (load, doctor):
-        with pytest.raises(LeafwingError, match="--fields box: only the built-in sprites"):
+        with pytest.raises(LeafwingError, match=r"fields='?box'?: only the built-in sprites"):
             examine(tmp_path, fields="box")
 
 

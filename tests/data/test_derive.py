@@ -15,6 +15,9 @@ from leafwing.data.pack import pixel_shape
 from leafwing.errors import LeafwingError
 from leafwing.fields import Image, Mask
 
+LOW4 = [40, 42, 42, 52, 54, 54, 136, 138, 138, 148, 150, 150, 168, 170, 170, 148, 134, 134, 72, 74, 74, 84, 86, 86]
+"""The pixels of `low4` for a picture of ascending bytes, as the first version computed them."""
+
 
 def images(channels: int, height: int = 24, width: int = 32, n: int = 3) -> np.ndarray:
     return np.stack([picture(seed, height, width, channels).reshape(height, width, channels) for seed in range(n)])
@@ -73,11 +76,18 @@ def _gaussian(sigma: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def test_low4_averages_blocks() -> None:
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_low_resolutions_average_blocks(factor: int) -> None:
     pixels = images(3)
-    low = DERIVED["low4"](pixels)["input"]
-    assert low.shape == (3, 6, 8, 3)
-    assert np.array_equal(low[1, 2, 3], pixels[1, 8:12, 12:16].astype(float).mean((0, 1)).round())
+    low = DERIVED[f"low{factor}"](pixels)["input"]
+    assert low.shape == (3, 24 // factor, 32 // factor, 3)
+    block = pixels[1, 2 * factor : 3 * factor, 3 * factor : 4 * factor]
+    assert np.array_equal(low[1, 2, 3], block.astype(float).mean((0, 1)).round())
+
+
+def test_the_pixels_of_low4_are_those_of_earlier_versions() -> None:
+    low = DERIVED["low4"](np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3))["input"]
+    assert low.ravel().tolist() == LOW4
 
 
 def test_a_hole_covers_a_quarter_at_a_place_that_depends_on_the_content() -> None:
@@ -121,6 +131,8 @@ def test_images_that_do_not_allow_an_input_are_refused_before_anything_is_writte
         LeafwingError, match="--input low4: both sides must be divisible by 4, not 30x33; choose --size 32x32"
     ):
         load(source, input="low4", size="30x33")
+    with pytest.raises(LeafwingError, match=r"--input low8: .* divisible by 8, not 32x36; choose --size 32x32"):
+        load(source, input="low8", size="32x36")
     with pytest.raises(LeafwingError, match="--input grey: the images have no colours"):
         load(source, input="grey", channels=1)
     assert not any(cache.iterdir())

@@ -185,3 +185,16 @@ def test_impossible_numbers_of_labelled_samples_are_refused(number: int, message
     data.columns = {"image": data.array}
     with pytest.raises(LeafwingError, match="has no labels"):
         data.with_labelled_stream(number)
+
+
+def test_samples_with_attributes_need_no_classes() -> None:
+    data = noise_images(17)
+    del data.columns["label"]
+    labelled = data.with_labelled_stream(5).streams["labelled"].data
+    assert len(labelled) == 5
+    more = data.with_labelled_stream(9).streams["labelled"].data
+    assert labelled.rows is not None
+    assert more.rows is not None
+    assert {*labelled.rows} < {*more.rows}
+    with pytest.raises(LeafwingError, match="only 17 training images"):
+        data.with_labelled_stream(18)

@@ -42,7 +42,7 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
-    return [record["costs"] for record in Run(folder).records()]
+    return [record["losses"] for record in Run(folder).records()]
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

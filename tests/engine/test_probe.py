@@ -12,8 +12,9 @@ from torch import nn
 
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import Rehearsal
-from leafwing.engine.probe import Probe, downsample, mean_distance, probability_above
-from leafwing.game import SGD, Abilities, Batch, Clock, DataSpec, Game, Nets, Player, Round, Term, Turn
+from leafwing.engine.probe import Probe, compare_translation, downsample, find_translation, mean_distance, probability_above
+from leafwing.fields import Image, Mask
+from leafwing.game import SGD, Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player, Round, Term, Turn
 from leafwing.loop import Training
 from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
 
@@ -45,7 +46,9 @@ def test_measuring_has_no_side_effects(name: str, spec: DataSpec) -> None:
     players = {name: player.optimiser for name, player in game.players.items() if player.optimiser}
     norms = {f"{name}/weights" for name in players}
     norms |= {f"{name}/rate" for name, optimiser in players.items() if callable(optimiser.lr)}
-    compared = SCORED | ({"echo"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set())
+    compared = SCORED | (
+        {"conditional_variety"} if any(output.prior and output.conditions for output in game.abilities.outputs) else set()
+    )
     start_clock, batch = game.at_stage(Clock(0, 48, 0)), batches(spec, game)(0, 6)
     active = [turn for turn in game.turns if turn.times(start_clock)]
     generates = any(turn.play(game.nets, batch, start_clock).fake is not None for turn in active)
@@ -161,8 +164,11 @@ def test_held_out_samples_are_scored() -> None:
     def judge(nets: Nets) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda x: x.sum(1)
 
-    assert measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=far)["held"] == 1
-    assert measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=batches(POINTS))["held"] == 0.5
+    assert measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=far)["held_out_separation"] == 1
+    assert (
+        measure_once(simple(lambda nets, batch: nets.G(batch.image), judge), held_out=batches(POINTS))["held_out_separation"]
+        == 0.5
+    )
 
 
 def test_helpers() -> None:
@@ -170,3 +176,98 @@ def test_helpers() -> None:
     assert mean_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]])).item() == 5
     assert downsample(torch.ones(2, 3, 32, 16, dtype=torch.bfloat16)).shape == (2, 3 * 8 * 8)
     assert downsample(torch.ones(2, 2)).shape == (2, 2)
+
+
+# --- translations -------------------------------------------------------------------------------------------------------------
+
+UNPAIRED = DataSpec({"image": Image(16, 16), "input": Image(16, 16, 1)}, unpaired=("input",))
+TRANSLATION = {"tone", "mirrored", "change", "gap"}
+
+
+def bright_spots(n: int = 12, seed: int = 0, channels: int = 1) -> torch.Tensor:
+    """A bright square on black somewhere in each image."""
+    images = -torch.ones(n, channels, 32, 32)
+    for image, (y, x) in zip(
+        images, torch.randint(0, 20, (n, 2), generator=torch.Generator().manual_seed(seed)), strict=True
+    ):
+        image[:, y : y + 12, x : x + 12] = 0.8
+    return images
+
+
+@pytest.mark.parametrize(
+    ("made", "tone", "change"),
+    [("copy", 1.0, 0.0), ("inverted", -1.0, 2.4), ("colours", 1.0, 0.3), ("another", 0.0, 0.9)],
+)
+def test_translations_are_compared_with_their_inputs(made: str, tone: float, change: float) -> None:
+    source, target = bright_spots(), bright_spots(seed=1, channels=3)
+    images = {"copy": source, "inverted": -source, "colours": source * 0.7, "another": source.roll(1, 0)}[made]
+    signals = {
+        name: value.item() for name, value in compare_translation(source, images.expand(-1, 3, -1, -1), target).items()
+    }
+    assert signals.keys() == TRANSLATION
+    assert signals["tone"] == pytest.approx(tone, abs=0.25)
+    assert signals["change"] == pytest.approx(change, abs=0.3)
+    assert signals["mirrored"] < 0, "both kinds of images are mostly dark"
+    assert abs(signals["gap"]) < 0.1
+
+
+def test_data_that_differ_by_swapping_light_and_dark_are_known() -> None:
+    source, target = -bright_spots(), bright_spots(seed=1)
+    signals = compare_translation(source, -source, target)
+    assert signals["mirrored"] > 0.5
+    assert signals["gap"] > 0.5
+    assert signals["tone"] == pytest.approx(-1)
+
+
+def translator(spec: DataSpec, source: str = "input") -> Game:
+    """Its generator swaps light and dark."""
+
+    class Negative(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -self.weight * x[:, :1].expand(-1, 3, -1, -1)
+
+    def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
+        return Round(nets, real=batch.image, fake=nets.G(batch[source]))
+
+    turns = [Turn("G", play, [Term("nothing", lambda r: 0 * r.fake.mean())])]
+    output = Output("image", lambda nets, inputs, clock: nets.G(inputs[source]), (source,))
+    return Game({"G": Player(Negative(), SGD(0.1))}, turns, Abilities([output]), 4)
+
+
+def test_only_unpaired_images_have_these_signals() -> None:
+    """So a legitimate inversion of paired images can never be an alarm."""
+    paired = DataSpec(UNPAIRED.fields)
+    mask = DataSpec({"image": Image(16, 16), "mask": Mask(16, 16)}, unpaired=("mask",))
+    for spec, source, expected in ((UNPAIRED, "input", TRANSLATION), (paired, "input", set()), (mask, "mask", set())):
+        training = Training(
+            game := translator(spec, source), batches(spec), Engine(game, choose("cpu", "fp32", 1)), images=8, batch=4
+        )
+        for known in (spec, None):
+            signals = Probe(training.engine, training.batches, n=6, spec=known).measure(Clock(0, 8, 0))
+            assert signals.keys() & TRANSLATION == (expected if known else set())
+        if expected:
+            signals = Probe(training.engine, training.batches, n=6, spec=spec).measure(Clock(0, 8, 0))
+            assert signals["tone"] == pytest.approx(-1)
+    assert find_translation([], UNPAIRED) is None
+
+
+def test_comparing_translations_has_no_side_effects() -> None:
+    """Also for a generator with batch normalisation and dropout."""
+    games = [translator(UNPAIRED) for _ in range(2)]
+    for game in games:
+        torch.manual_seed(0)
+        game.players["G"] = Player(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Dropout()), SGD(0.1))
+    plain, measured = (
+        Training(game, batches(UNPAIRED), Engine(game, choose("cpu", "fp32", 1)), images=16, batch=4) for game in games
+    )
+    torch.manual_seed(5)
+    list(plain.ticks(4))
+    torch.manual_seed(5)
+    probe = Probe(measured.engine, measured.batches, n=6, spec=UNPAIRED)
+    signals = [probe.measure(tick.clock) for tick in measured.ticks(4)]
+    assert all(one.keys() >= TRANSLATION for one in signals)
+    assert same(tensors(plain.game), tensors(measured.game))

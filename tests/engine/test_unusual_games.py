@@ -357,11 +357,11 @@ def test_a_deterministic_translator_does_not_look_collapsed(prior: Normal | None
     training = Training(game, points, Engine(game, CPU), images=4000, batch=4)
     probe = Probe(training.engine, points, n=16)
     records = [
-        {"images": t.clock.images, "round": t.clock.round, "costs": dict(t.losses), "health": probe.measure(t.clock)}
+        {"images": t.clock.images, "round": t.clock.round, "losses": dict(t.losses), "health": probe.measure(t.clock)}
         for t in islice(training.ticks(400), 8)
     ]
     kinds = {alarm.kind for alarm in health.alarms(records)}
-    assert {("echo" in probe.measure(training.clock))} == {prior is not None}
+    assert {("conditional_variety" in probe.measure(training.clock))} == {prior is not None}
     assert ("collapse" in kinds) == (prior is not None)
 
 
@@ -404,7 +404,7 @@ def test_a_translator_of_two_unpaired_domains_trains_and_translates_both_ways() 
     (tick,) = training.ticks(10**9)
     assert tick.losses.keys() == {"D/gap", "G+F/gap", "G+F/loop"}
     signals = Probe(training.engine, training.batches, n=8).measure(training.clock)
-    assert "echo" not in signals
+    assert "conditional_variety" not in signals
     model, batch = Model(training.game, data.spec), training.batches(0, 5)
     assert model.translate(batch.input).shape == (5, 1, 8, 8)
     assert model.translate(batch.image, output="input").shape == (5, 3, 8, 8)
@@ -452,6 +452,15 @@ def test_weight_decay_is_decoupled_from_the_gradient() -> None:
     weight.grad = torch.zeros(2)
     optimiser.step()
     assert weight.tolist() == pytest.approx([4 * (1 - 0.1 * 0.5)] * 2)
+
+
+def test_the_older_weight_decay_is_part_of_the_gradient() -> None:
+    """Its size does not matter to Adam's first step, only its sign."""
+    weight = nn.Parameter(torch.tensor([4.0, -4.0]))
+    optimiser = Adam(0.1, l2=1e-3).build([weight], torch.device("cpu"))
+    weight.grad = torch.zeros(2)
+    optimiser.step()
+    assert weight.tolist() == pytest.approx([3.9, -3.9], abs=1e-4)
 
 
 def test_what_is_generated_may_depend_on_the_stage() -> None:

@@ -133,14 +133,14 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     Image.new("L", (SIDE, SIDE), 255).save(tmp_path / "white.png")
     (tmp_path / "text.png").write_text("no picture")
     cases: list[tuple[str, dict[str, Any]]] = [
-        ("--mask center: .*did you mean centre", {"mask": "center"}),
-        ("small.png: 20x10 pixels", {"mask": tmp_path / "small.png"}),
+        ("mask='?center'?: .*did you mean centre", {"mask": "center"}),
+        ("small.png.: 20x10 pixels", {"mask": tmp_path / "small.png"}),
         ("some pixels must be known", {"mask": tmp_path / "white.png"}),
         ("cannot read the image", {"mask": tmp_path / "text.png"}),
         ("does not generate its image from 'label'", {"conditions": {"label": "dim"}}),
         ("there are 3 images, 0 to 2", {"pictures": "3,4"}),
-        ("--prior -1", {"prior": -1}),
-        ("--starts 0", {"starts": 0}),
+        ("prior='?-1", {"prior": -1}),
+        ("starts='?0", {"starts": 0}),
     ]
     for message, options in cases:
         with pytest.raises(LeafwingError, match=message):

@@ -38,8 +38,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "edit": {"paint": "blue,2,2,4,4", "steps": 2, "candidates": 2, "sample": 5},
     "invert": {"pictures": "0:2", "steps": 2, "starts": 1, "weight": 0},
     "complete": {"pictures": "0:2", "steps": 2, "starts": 1},
-    "filters": {"maps": 2, "pictures": 20},
-    "features": {"labels": "2", "draws": 2, "steps": 2},
+    "filters": {"maps": 2, "n": 20},
+    "features": {"shots": "2", "repeats": 2, "steps": 2},
 }
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 
@@ -145,7 +145,7 @@ def test_the_columns_of_a_mix_vary_captions_and_nothing_else() -> None:
         assert len(caption.unique(dim=0)) == 2
         assert torch.equal(caption, calls[0][1])
         assert (box == torch.tensor(BOX)).all()
-    with pytest.raises(LeafwingError, match="--across caption: choose from box"):
+    with pytest.raises(LeafwingError, match=r"across='?caption'?: choose from box"):
         tool("mix")(model, features=FEATURES, across="caption", conditions={"caption": "red"})
     with pytest.raises(LeafwingError, match="all conditions are set"):
         tool("mix")(model, features=FEATURES, conditions=CONDITIONS)

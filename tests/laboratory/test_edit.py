@@ -24,7 +24,7 @@ def test_a_stroke_gets_its_colour_and_the_rest_stays() -> None:
     figures = finding.figures
     assert figures["after"][0] < figures["before"] / 50
     assert figures["outside"][0] < 0.01
-    assert figures["cost"] == sorted(figures["cost"])
+    assert figures["loss"] == sorted(figures["loss"])
     assert len(figures["after"]) == len(figures["distance"]) == 4
     assert np.array_equal(finding.arrays["latents"][0], model.latents(3)[2].numpy())
     images = model.generate(torch.from_numpy(finding.arrays["latents"]))
@@ -95,16 +95,16 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     for message, options in [
         ("nothing is painted", {}),
         ("nothing is painted", {"strokes": tmp_path / "clear.png"}),
-        ("small.png: 8x8 pixels", {"strokes": tmp_path / "small.png"}),
+        ("small.png.: 8x8 pixels", {"strokes": tmp_path / "small.png"}),
         ("cannot read the image", {"strokes": tmp_path / "none.png"}),
         ("not inside the image", {"paint": "red,10,10,12,2"}),
         ("not inside the image", {"paint": "red,-1,0,2,2"}),
         ("write COLOUR,X,Y", {"paint": "redd,0,0,2,2"}),
         ("write COLOUR,X,Y", {"paint": "red,0,0,2"}),
         ("does not generate its image from 'label'", {"paint": "red,0,0,2,2", "conditions": {"label": "a"}}),
-        ("--sample -1", {"paint": "red,0,0,2,2", "sample": -1}),
-        ("--candidates 0", {"paint": "red,0,0,2,2", "candidates": 0}),
-        ("--near -1", {"paint": "red,0,0,2,2", "near": -1}),
+        ("sample='?-1", {"paint": "red,0,0,2,2", "sample": -1}),
+        ("candidates='?0", {"paint": "red,0,0,2,2", "candidates": 0}),
+        ("near='?-1", {"paint": "red,0,0,2,2", "near": -1}),
     ]:
         with pytest.raises(LeafwingError, match=message):
             edit(model, **options)  # type: ignore[arg-type]

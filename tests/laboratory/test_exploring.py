@@ -89,12 +89,12 @@ def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run
         ("interpolat", {}, "did you mean interpolate"),
         ("interpolate", {"step": 3}, "did you mean steps"),
         ("interpolate", {"features": "own2"}, "own2"),
-        ("interpolate", {"samples": "1"}, "two --samples"),
-        ("interpolate", {"seed": -1}, "seed -1"),
+        ("interpolate", {"samples": "1"}, "samples=.1.: .* at least two"),
+        ("interpolate", {"seed": -1}, "seed=-1"),
         ("interpolate", {"label": "ten"}, "no class 'ten'"),
         ("interpolate", {"checkpoint": 3}, "3"),
-        ("interpolate", {"interpolation": "straight"}, "--interpolation straight: choose from spherical, linear"),
-        ("sift", {"by": "critics"}, "--by critics: choose from both, critic, classifier"),
+        ("interpolate", {"interpolation": "straight"}, "interpolation='?straight'?: choose from spherical, linear"),
+        ("sift", {"by": "critics"}, "by='?critics'?: choose from both, critic, classifier"),
     ):
         with pytest.raises(LeafwingError, match=message):
             explore(run.folder, name, **options)
@@ -104,19 +104,19 @@ def test_input_is_checked_before_a_network_is_trained_or_a_file_written(run: Run
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("filters", {"maps": 0}, "--maps"),
-        ("features", {"labels": "1"}, "--labels 1"),
-        ("features", {"steps": -1}, "--steps -1"),
-        ("invert", {"steps": 0}, "--steps 0"),
-        ("invert", {"pictures": "x"}, "--pictures 'x'"),
+        ("filters", {"maps": 0}, "maps=0"),
+        ("features", {"shots": "1"}, "shots=.1."),
+        ("features", {"steps": -1}, "steps='?-1"),
+        ("invert", {"steps": 0}, "steps='?0"),
+        ("invert", {"pictures": "x"}, "pictures=.x."),
         ("invert", {"label": "ten"}, "no class 'ten'"),
         ("invert", {"method": "encoder"}, "--method encoder needs an encoder"),
-        ("complete", {"starts": 0}, "--starts 0"),
+        ("complete", {"starts": 0}, "starts='?0"),
         ("complete", {"mask": "center"}, "did you mean centre"),
-        ("truncate", {"psi": "0"}, "--psi"),
-        ("truncate", {"n": 1}, "--n 1"),
-        ("sift", {"quantile": 1.0}, "--quantile 1.0"),
-        ("sift", {"test": 0}, "--test 0"),
+        ("truncate", {"psi": "0"}, "psi="),
+        ("truncate", {"n": 1}, "n='?1"),
+        ("sift", {"quantile": 1.0}, "quantile='?1.0"),
+        ("sift", {"test": 0}, "test='?0"),
     ],
 )
 def test_options_are_checked_before_images_are_read(

@@ -59,7 +59,7 @@ class PairCritic(nn.Module):
 def test_a_critic_that_separates_the_classes_beats_pixels_random_weights_and_supervision() -> None:
     model = planted.model(PairCritic(), SPEC)
     before = planted.weights(model.game.nets.D)
-    options: dict[str, Any] = {"data": pairs(), "held_out": pairs(200, seed=1), "labels": "5,20", "draws": 3, "steps": 30}
+    options: dict[str, Any] = {"data": pairs(), "held_out": pairs(200, seed=1), "shots": "5,20", "repeats": 3, "steps": 30}
     finding = features(model, **options)
     accuracy = {method: by_n["20"]["mean"] for method, by_n in finding.figures["accuracy"].items()}
     assert accuracy["critic"] > 0.99
@@ -90,7 +90,7 @@ class RandomCritic(PairCritic):
 
 def test_a_critic_with_random_weights_is_not_reported_as_better() -> None:
     finding = features(
-        planted.model(RandomCritic(), SPEC), data=pairs(), held_out=pairs(200, 1), labels="20", draws=3, steps=0
+        planted.model(RandomCritic(), SPEC), data=pairs(), held_out=pairs(200, 1), shots="20", repeats=3, steps=0
     )
     assert "supervised" not in finding.figures["accuracy"]
     assert finding.figures["accuracy"]["critic"]["20"]["mean"] < 0.65
@@ -115,7 +115,7 @@ def test_a_conditional_critic_does_not_get_the_label() -> None:
         planted.with_classes(dataset, SPEC.labels, np.random.default_rng(len(dataset)).permutation(dataset.columns["label"]))
         for dataset in (pairs(), pairs(200))
     )
-    finding = features(model, data=data, held_out=held_out, labels="20", draws=3, steps=0)
+    finding = features(model, data=data, held_out=held_out, shots="20", repeats=3, steps=0)
     assert finding.figures["accuracy"]["critic"]["20"]["mean"] < 0.65
     assert finding.figures["critic_saw_labels"]
     assert "trained with labels" in finding.words[-1]
@@ -184,13 +184,13 @@ def test_a_gain_counts_if_it_exceeds_its_standard_deviation() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": "ten"}, "--labels 'ten'"),
-        ({"labels": "1"}, "--labels 1: at least 2"),
-        ({"labels": "150"}, "class other has only 94"),
-        ({"draws": 1}, "--draws 1"),
-        ({"test": 0}, "--test 0"),
-        ({"steps": -1}, "--steps -1"),
-        ({"seed": -1}, "--seed -1"),
+        ({"shots": "ten"}, "shots=.ten."),
+        ({"shots": "1"}, "shots=.1.: at least 2"),
+        ({"shots": "150"}, "class other has only 94"),
+        ({"repeats": 1}, "repeats=1"),
+        ({"test": 0}, "test='?0"),
+        ({"steps": -1}, "steps='?-1"),
+        ({"seed": -1}, "seed='?-1"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -203,13 +203,13 @@ def test_images_without_labels_and_too_large_features_are_refused(monkeypatch: p
     data, model = pairs(100), planted.model(PairCritic(), SPEC)
     bare = planted.without_labels(data)
     with pytest.raises(LeafwingError, match=r"has no labels.*--data FOLDER"):
-        features(model, data=bare, held_out=bare, labels="5")
+        features(model, data=bare, held_out=bare, shots="5")
     other = planted.with_classes(data, ("a", "b"))
     with pytest.raises(LeafwingError, match=r"the classes of .* differ"):
-        features(model, data=data, held_out=other, labels="5")
+        features(model, data=data, held_out=other, shots="5")
     monkeypatch.setattr(tool, "LIMIT", 10_000)
     with pytest.raises(LeafwingError, match=r"need .* GB of memory"):
-        features(model, data=data, held_out=data, labels="5")
+        features(model, data=data, held_out=data, shots="5")
 
 
 def test_the_command_writes_the_learning_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_the_command_writes_the_learning_curve(tmp_path: Path, monkeypatch: pyte
     handmade.write_noise(tmp_path / "pictures")
     run = leafwing.train(tmp_path / "pictures", "dcgan", out=tmp_path / "run", images=16, **handmade.TINY_RUN)
     out = tmp_path / "out"
-    words = ["--labels", "2,4", "--draws", "2", "--steps", "2", "--out", str(out)]
+    words = ["--shots", "2,4", "--repeats", "2", "--steps", "2", "--out", str(out)]
     assert cli.run(["explore", str(run.folder), "features", *words]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "learning.png"]
     figures = json.loads((out / "figures.json").read_text())["figures"]

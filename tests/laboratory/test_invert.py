@@ -147,16 +147,16 @@ def test_invalid_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
     for message, options in [
         ("does not generate its image from 'label'", {"conditions": {"label": "dim"}}),
-        ("--pictures 3: there are 3 images, 0 to 2", {"pictures": "3"}),
-        ("--pictures 'x'", {"pictures": "x"}),
+        ("pictures=.3.: there are 3 images, 0 to 2", {"pictures": "3"}),
+        ("pictures=.x.", {"pictures": "x"}),
         ("--method hybrid needs an encoder, and this run has none", {"method": "hybrid"}),
-        ("--starts 0", {"starts": 0}),
-        ("--steps -3", {"steps": -3}),
-        ("--weight -1", {"weight": -1}),
-        ("--weight nan", {"weight": float("nan")}),
+        ("starts='?0", {"starts": 0}),
+        ("steps=-3", {"steps": -3}),
+        ("weight='?-1", {"weight": -1}),
+        ("weight='?nan", {"weight": float("nan")}),
         ("no such file", {"file": tmp_path / "none.png"}),
-        ("broken.png: truncated or corrupt", {"file": tmp_path / "broken.png"}),
-        ("seed -1", {"seed": -1}),
+        ("broken.png.: truncated or corrupt", {"file": tmp_path / "broken.png"}),
+        ("seed=-1", {"seed": -1}),
     ]:
         with pytest.raises(LeafwingError, match=message):
             invert(plain, held_out=data, features=space, **options)  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ def test_a_run_is_inverted_from_the_command_line(tmp_path: Path, capsys: pytest.
     assert document["figures"]["error"]["lbfgs"] <= document["figures"]["error"]["random"]
     assert {Path(file).name for file in document["written"]} >= {"inversion.png", "latents.npy"}
     latents = str(Path(document["written"][0]).with_name("latents.npy"))
-    words = ["explore", run, "interpolate", "--features", "pixels", "--file", latents, "--samples", "0,1"]
+    words = ["explore", run, "interpolate", "--features", "pixels", "--latents", latents, "--samples", "0,1"]
     assert cli.run(words) == 0
     assert cli.run(["explore", run, "invert", "--seed", "many"]) == 2
     assert "many" in capsys.readouterr().err

@@ -23,7 +23,7 @@ LINES = [
     for line in block.splitlines()
     if line.startswith("leafwing ")
 ]
-REPLACEMENTS = {"--labels 5,20 --draws 3 --test 500": "--labels 2,4 --draws 2 --test 40"}
+REPLACEMENTS = {"--shots 5,20 --repeats 3 --test 500": "--shots 2,4 --repeats 2 --test 40"}
 SMALL = {
     "arithmetic": ["--trials", "5"], "dropout": ["--n", "40"], "mix": ["--n", "4"], "truncate": ["--n", "40"],
     "features": ["--steps", "2"], "sift": ["--repeats", "2"], "invert": ["--steps", "2"], "complete": ["--steps", "2"],

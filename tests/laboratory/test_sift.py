@@ -71,7 +71,7 @@ def model(**abilities: Any) -> leafwing.Model:
     return planted.model(Brightness(), SPEC, generate, ("label",), **abilities)
 
 
-OPTIONS: dict[str, Any] = {"samples": 60, "shots": "2,6", "repeats": 3}
+OPTIONS: dict[str, Any] = {"n": 60, "shots": "2,6", "repeats": 3}
 
 
 def test_the_classifier_keeps_samples_of_the_requested_class_and_they_help_as_training_data() -> None:
@@ -79,9 +79,9 @@ def test_the_classifier_keeps_samples_of_the_requested_class_and_they_help_as_tr
     finding = sift(gan, data=real, held_out=real, reader=READER, by="classifier", **OPTIONS)
     latents = gan.latents(180)
     is_right = (latents[:, 0] >= WRONG).numpy()
-    assert finding.figures["made"] == {"all": 180, "by_class": dict.fromkeys(NAMES, 60)}
+    assert finding.figures["generated"] == {"all": 180, "by_class": dict.fromkeys(NAMES, 60)}
     assert finding.figures["kept"]["all"] == is_right.sum()
-    assert finding.figures["right"] == {"made": pytest.approx(is_right.mean()), "kept": 1.0}
+    assert finding.figures["right"] == {"generated": pytest.approx(is_right.mean()), "kept": 1.0}
     classes = np.repeat([0, 1, 2], 60)
     assert np.array_equal(finding.arrays["labels"], classes[is_right])
     kept = torch.from_numpy(finding.arrays["samples"]).permute(0, 3, 1, 2).float()
@@ -122,7 +122,7 @@ def test_if_all_samples_are_rejected_accuracy_does_not_change() -> None:
     wrong = planted.model(Brightness(), SPEC, generate_wrong, ("label",))
     finding = sift(wrong, data=data(), held_out=data(), reader=READER, by="classifier", **OPTIONS)
     assert finding.figures["kept"]["all"] == 0
-    assert finding.figures["right"] == {"made": 0.0, "kept": None}
+    assert finding.figures["right"] == {"generated": 0.0, "kept": None}
     assert finding.figures["accuracy"]["sifted"] == finding.figures["accuracy"]["labels"]
     assert finding.figures["accuracy"]["unsifted"]["2"]["mean"] < 0.25, "trained on wrong labels"
     assert finding.arrays["samples"].shape == (0, 12, 12, 1)
@@ -135,7 +135,7 @@ def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None
     for reader in (None, other):
         finding = sift(gan, data=data(), held_out=data(), reader=reader, by="classifier", **OPTIONS)
         assert finding.figures["right"]["kept"] == 1.0
-        assert 0.6 < finding.figures["right"]["made"] < 0.8
+        assert 0.6 < finding.figures["right"]["generated"] < 0.8
     unsure = model(classify=lambda nets, x: 0 * thirds(x))
     assert sift(unsure, data=data(), held_out=data(), by="classifier", **OPTIONS).figures["kept"]["all"] == 0
 
@@ -143,12 +143,12 @@ def test_without_a_reader_of_the_classes_the_models_classifier_is_used() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 0}, "--samples 0"),
-        ({"samples": 10**8}, "GB of memory"),
-        ({"quantile": 1.0}, "--quantile 1.0"),
-        ({"shots": "4,x"}, "--shots '4,x'"),
-        ({"shots": "99"}, r"--shots 99.*has only 4\d training images"),
-        ({"repeats": 1}, "--repeats 1"),
+        ({"n": 0}, "n=0"),
+        ({"n": 10**8}, "GB of memory"),
+        ({"quantile": 1.0}, "quantile='?1.0"),
+        ({"shots": "4,x"}, "shots='?'4,x'"),
+        ({"shots": "99"}, r"shots='?99.*has only 4\d training images"),
+        ({"repeats": 1}, "repeats='?1"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -181,12 +181,12 @@ def test_the_command_writes_the_kept_samples(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(own, "STEPS", 2)
     handmade.write_noise(tmp_path / "pictures")
     run = leafwing.train(tmp_path / "pictures", "cgan", out=tmp_path / "run", images=16, hold_out=8, **handmade.TINY_RUN)
-    words = ["--shots", "2", "--repeats", "2", "--samples", "6", "--by", "critic"]
+    words = ["--shots", "2", "--repeats", "2", "-n", "6", "--by", "critic"]
     out = tmp_path / "out"
     assert cli.run(["explore", str(run.folder), "sift", *words, "--out", str(out)]) == 0
     files = ["figures.json", "labels.npy", "learning.png", "samples.npy", "sifted.png"]
     assert sorted(path.name for path in out.iterdir()) == files
     figures = json.loads((out / "figures.json").read_text())["figures"]
     assert figures["test_held_out"]
-    assert figures["made"]["by_class"] == {"cat": 6, "dog": 6}
+    assert figures["generated"]["by_class"] == {"cat": 6, "dog": 6}
     assert len(np.load(out / "samples.npy")) == len(np.load(out / "labels.npy")) == figures["kept"]["all"]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leafwing.game import DataSpec, Prior
 from leafwing.metrics.evidence import Evidence
+from leafwing.metrics.segmenter import Segmenter
 from leafwing.parts.priors import Normal
 
 CHUNK = 7
@@ -40,6 +41,10 @@ class FakeEvidence:
         train: the training images; default: the real images.
         held: the held-out images; default: none.
         sources: the conditions of the samples by name.
+        scale: how many times larger the samples are than their inputs.
+        source: the images that the samples are generated from.
+        again: the samples translated back.
+        segmenter: that of the metric of this name.
     """
 
     real: Tensor
@@ -53,6 +58,10 @@ class FakeEvidence:
     train: Tensor | None = None
     held: Tensor | None = None
     sources: Mapping[str, Tensor] = field(default_factory=dict)
+    scale: int = 1
+    source: Tensor = field(default_factory=lambda: torch.empty(0))
+    again: Tensor = field(default_factory=lambda: torch.empty(0))
+    segmenter: Segmenter | None = None
     seed: int = 0
     built_in: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +86,12 @@ class FakeEvidence:
 
     def inputs(self, name: str) -> Iterator[Tensor]:
         return iter(self.sources[name].split(CHUNK))
+
+    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.source.split(CHUNK), self.fake_pictures(), strict=True)
+
+    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.source.split(CHUNK), self.again.split(CHUNK), strict=True)
 
     def train_pictures(self) -> Iterator[Tensor]:
         return iter((self.real if self.train is None else self.train).float().split(CHUNK))

@@ -257,15 +257,15 @@ def test_points_are_evaluated_by_modes(points: Run) -> None:
     ("arguments", "message"),
     [
         ({"metrics": "fad"}, "no metric 'fad'; did you mean fid"),
-        ({"metrics": ","}, "--metrics ,: .*fid"),
+        ({"metrics": ","}, "metrics='?,'?: .*fid"),
         ({"features": "inceptoin"}, "no feature network 'inceptoin'; did you mean inception"),
         ({"metrics": "modes"}, "modes"),
         ({"metrics": "fid,reconstruction"}, "metric reconstruction .* image is generated from label"),
         ({"output": "imge"}, "no output 'imge'; did you mean image"),
         ({"weights": "x.pth"}, "--features inception"),
-        ({"weights": "x.pth", "features": "inception"}, r"--weights x\.pth: no such file"),
-        ({"n": 0}, "n 0"),
-        ({"seed": -1}, "seed -1"),
+        ({"weights": "x.pth", "features": "inception"}, r"weights='?x\.pth'?: no such file"),
+        ({"n": 0}, "n=.?0"),
+        ({"seed": -1}, "seed=.?-1"),
         ({"data": "nowhere"}, "nowhere"),
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
@@ -282,7 +282,7 @@ def test_invalid_arguments_are_rejected_and_write_nothing(run: Run, arguments: d
     ("arguments", "message"),
     [
         ({"metrics": "modes,fid"}, "metric fid .*points.*modes"),
-        ({"data": "grid"}, "--data grid"),
+        ({"data": "grid"}, "data='?grid"),
     ],
 )
 def test_image_metrics_and_other_data_are_rejected_for_points(points: Run, arguments: dict[str, Any], message: str) -> None:

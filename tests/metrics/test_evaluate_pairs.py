@@ -55,7 +55,7 @@ def rows_of(run: Run, **how: Any) -> list[dict[str, Any]]:
 
 def test_default_metrics_compare_samples_with_their_targets(run: Run) -> None:
     rows = rows_of(run)
-    assert list(dict.fromkeys(row["by"] for row in rows)) == ["fid", "kid", "prdc", "reconstruction", "memorisation"]
+    assert list(dict.fromkeys(row["by"] for row in rows)) == ["fid", "kid", "reconstruction", "prdc", "memorisation"]
     assert {(row["protocol"]["output"], row["protocol"]["conditions"]) for row in rows} == {("image", "as the real ones")}
     assert {(row["protocol"]["split"], row["protocol"]["n_real"]) for row in rows if row["by"] != "memorisation"} == {
         ("held-out", HELD_OUT)
@@ -88,7 +88,7 @@ def test_the_command_writes_the_same_as_json(run: Run, capsys: pytest.CaptureFix
     ]
     assert cli.run([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == run.metrics()
-    assert [row["metric"] for row in run.metrics()] == ["psnr", "ssim", "l1", "edge_energy", "feature_distance"]
+    assert [row["metric"] for row in run.metrics()] == ["psnr", "psnr_y", "ssim", "l1", "edge_energy", "feature_distance"]
 
 
 def test_samples_are_those_of_translate(run: Run) -> None:

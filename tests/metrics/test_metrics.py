@@ -23,7 +23,7 @@ NAMES = {
     "swd": ["swd_32", "swd_16", "swd"],
     "ms_ssim": ["ms_ssim", "ms_ssim_real"],
     "ppl": ["ppl", "ppl_ends"],
-    "reconstruction": ["psnr", "ssim", "l1", "edge_energy", "feature_distance"],
+    "reconstruction": ["psnr", "psnr_y", "ssim", "l1", "edge_energy", "feature_distance"],
 }
 
 

@@ -39,10 +39,10 @@ def test_equal_images_have_the_best_values() -> None:
     images = pictures(0, 4, height=24, width=20)
     values = measures(images, images)
     assert {name: round(measure.value, 9) for name, measure in values.items()} == {
-        "psnr": 60, "ssim": 1, "l1": 0, "edge_energy": 1, "feature_distance": 0,
+        "psnr": 60, "psnr_y": 60, "ssim": 1, "l1": 0, "edge_energy": 1, "feature_distance": 0,
     }  # fmt: skip
     assert {name: measure.better for name, measure in values.items()} == {
-        "psnr": "higher", "ssim": "higher", "l1": "lower", "edge_energy": "", "feature_distance": "lower",
+        "psnr": "higher", "psnr_y": "higher", "ssim": "higher", "l1": "lower", "edge_energy": "", "feature_distance": "lower",
     }  # fmt: skip
 
 
@@ -58,6 +58,39 @@ def test_psnr_and_ssim_equal_those_of_a_library(channels: int) -> None:
     inside = maps[..., 5:-5, 5:-5]  # the library mirrors images at their borders
     assert torch.allclose(structural_similarity(fake, real), inside.double(), atol=1e-6)
     assert values["ssim"].value == pytest.approx(float(ours.mean()), abs=1e-5)
+
+
+def test_psnr_y_is_that_of_the_luma_at_16_to_235() -> None:
+    """One image in RGB, by the formula; black and white differ by 219 of 255, also in grey."""
+    real, fake = pictures(0, 1, 3, 20, 20), pictures(1, 1, 3, 20, 20)
+    red, green, blue = (((fake - real) / 2)[0, channel, 4:-4, 4:-4].double().numpy() for channel in range(3))
+    error = np.square(65.481 * red + 128.553 * green + 24.966 * blue).mean()
+    assert measures(real, fake)["psnr_y"].value == pytest.approx(10 * np.log10(255**2 / error), rel=1e-6)
+    black, white = -torch.ones(1, 1, 12, 12), torch.ones(1, 1, 12, 12)
+    for channels in (1, 3):
+        value = measures(black.repeat(1, channels, 1, 1), white.repeat(1, channels, 1, 1))["psnr_y"].value
+        assert value == pytest.approx(20 * np.log10(255 / 219))
+
+
+@pytest.mark.parametrize(("scale", "border"), [(1, 4), (2, 2), (4, 4), (8, 8)])
+def test_psnr_y_leaves_out_a_border_of_the_factor_of_enlargement(scale: int, border: int) -> None:
+    real = pictures(0, 2, 3, 24, 20)
+    for depth, value in ((border, 60.0), (border + 1, 59.0)):
+        fake = 1 - real
+        fake[:, :, depth:-depth, depth:-depth] = real[:, :, depth:-depth, depth:-depth]
+        evidence = FakeEvidence(real, fake, scale=scale)
+        (luma,) = [measure for measure in reconstruction.measure(evidence) if measure.name == "psnr_y"]
+        assert luma.value == 60 if value == 60 else luma.value < value
+    assert math.isnan(measures(pictures(0, 2, height=8, width=30), pictures(1, 2, height=8, width=30))["psnr_y"].value)
+
+
+def test_any_images_can_be_measured() -> None:
+    """Enlargements by a filter, for example: the same values as those of samples."""
+    real, fake = pictures(0, 9, height=16, width=16), pictures(1, 9, height=16, width=16)
+    rows = reconstruction.measure_pairs(zip(fake.split(4), real.split(4), strict=True))
+    assert {row.name: row.value for row in rows} == {
+        name: measure.value for name, measure in measures(real, fake).items() if name != "feature_distance"
+    }
 
 
 def test_images_smaller_than_the_window_have_no_ssim() -> None:

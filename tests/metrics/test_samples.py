@@ -23,6 +23,7 @@ from leafwing.metrics.evidence import Evidence
 from leafwing.metrics.features import Features, pixels
 from leafwing.metrics.protocol import AS_REAL, DEFAULTS, Protocol
 from leafwing.metrics.samples import RunEvidence
+from leafwing.metrics.targets import enlargement
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
 from leafwing.pixels import images_to_tensor
@@ -469,3 +470,10 @@ def test_noise_inside_networks_is_that_of_the_same_samples_anywhere(tmp_path: Pa
         images = joined(evidence.fake_pictures())
         assert (images - model.sample(N, 2)).abs().max() <= 0.5 / 127.5 + 1e-6
         assert len(images.flatten(1).unique(dim=0)) == N
+
+
+@pytest.mark.parametrize(("height", "scale"), [(4, 4), (8, 2), (16, 1), (32, 1)])
+def test_the_factor_of_enlargement_is_that_of_the_fields(height: int, scale: int) -> None:
+    spec = DataSpec.images(16, 16, labels=("a", "b"), input=Image(height, height))
+    assert enlargement(Output("image", lambda nets, inputs, clock: inputs.input, ("input", "label")), spec) == scale
+    assert enlargement(Output("image", lambda nets, inputs, clock: inputs.input, ("label",)), spec) == 1

@@ -77,7 +77,7 @@ def test_an_extended_run_does_not_return_to_an_earlier_stage(tmp_path: Path) -> 
     }
     out, stage = tmp_path / "run", re.compile(r"D/(adversarial|ranking)")
     run = leafwing.train("ring", "gogan", images=64, out=out, log_every=8, health="off", **small)
-    stages = ["D/ranking_2" in record["costs"] for record in run.records() if any(map(stage.match, record["costs"]))]
+    stages = ["D/ranking_2" in record["losses"] for record in run.records() if any(map(stage.match, record["losses"]))]
     assert stages == [False] * 4 + [True] * 4
     assert run.history.planned == 0
     run = leafwing.resume(out, images="+64")
@@ -85,7 +85,7 @@ def test_an_extended_run_does_not_return_to_an_earlier_stage(tmp_path: Path) -> 
     assert (run.clock(64).planned_progress, run.clock(64).progress) == (1, 0.5)
     run = leafwing.resume(out, images="+32")
     assert (run.history.planned, run.settings.schedule.images) == (64, 160)
-    assert all("D/ranking_2" in record["costs"] for record in run.records()[4:])
+    assert all("D/ranking_2" in record["losses"] for record in run.records()[4:])
     assert [record["images"] for record in run.records()] == list(range(8, 161, 8))
     assert leafwing.Model.load(run).clock.planned_progress == 1
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["history"]["planned"] == 64
@@ -128,11 +128,11 @@ def test_a_game_gets_the_further_streams_that_it_asks_for(tmp_path: Path) -> Non
     recipe = str(tmp_path / "mismatched.py")
     more: dict[str, Any] = {"size": 16, "threads": 1, "precision": "fp32", "health": "off"}
     whole = leafwing.train("digits", recipe, images=256, log_every=8, save_every=128, out=tmp_path / "whole", **more)
-    shares = [record["costs"]["D/share"] for record in whole.records()]
+    shares = [record["losses"]["D/share"] for record in whole.records()]
     assert 0.02 < sum(shares) / len(shares) < 0.3, "one in ten by chance"
     leafwing.train("digits", recipe, images=128, log_every=8, save_every=128, out=tmp_path / "part", **more)
     resumed = leafwing.resume(tmp_path / "part", images=256, trust=True)
-    assert [record["costs"] for record in resumed.records()] == [record["costs"] for record in whole.records()]
+    assert [record["losses"] for record in resumed.records()] == [record["losses"] for record in whole.records()]
     assert leafwing.Model.load(resumed, trust=True).sample(2).shape == (2, 1, 16, 16)
 
 

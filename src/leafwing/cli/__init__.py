@@ -16,7 +16,7 @@ from cyclopts.exceptions import CoercionError, CycloptsError, MissingArgumentErr
 
 from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
-from leafwing.errors import INTERRUPTED, LeafwingError
+from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError
 
 COMMANDS = {
     "train": "Train a recipe on images and create a run folder.",
@@ -56,7 +56,7 @@ def run(words: list[str]) -> int:
         print(f"leafwing: {usage_error(error, words)}", file=sys.stderr)
         return 2
     except LeafwingError as error:
-        print(f"leafwing: {error}", file=sys.stderr)
+        print(f"leafwing: {error.for_command_line()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)
@@ -98,7 +98,7 @@ def requested_devices(words: Sequence[str]) -> int:
         return 1
     number = option_values(words).get("--devices", "1")
     if number.lstrip("-").isdigit() and int(number) < 1:
-        raise LeafwingError(f"--devices {number}: must be at least 1")
+        raise InvalidOption("devices", number, "must be at least 1")
     return int(number) if number.isdigit() else 1  # anything else is reported when all options are parsed
 
 

@@ -14,7 +14,7 @@ METRICS = Group("Metrics", sort_key=4)
 
 
 @with_settings("hold_out", default="auto")
-@with_settings("size", "channels", "fit", "background", "mirror", "input", "fields", "device")
+@with_settings("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "device")
 def command(
     source: str,
     /,
@@ -52,7 +52,7 @@ def command(
     n: Annotated[
         str | None,
         Parameter(
-            name="-n",
+            name=("--n", "-n"),
             help="Number of samples per checkpoint. Default: the number of real images, at most 5,000.",
             group=METRICS,
         ),

@@ -8,7 +8,7 @@ from leafwing.cli.shared import Json, as_json, explicit, with_settings
 from leafwing.progress import ConsoleReporter
 
 
-@with_settings("size", "channels", "fit", "background", "input", "fields")
+@with_settings("size", "channels", "fit", "background", "input", "fields", "crop_from", "bits")
 def command(source: str, /, *, json: Json = False, **reading: Any) -> int:
     """Examine an image source: what it contains, which images are rejected and why, and advice. Changes nothing.
 

@@ -52,7 +52,7 @@ def command(
     n: Annotated[
         str | None,
         Parameter(
-            name="-n",
+            name=("--n", "-n"),
             help="Number of samples. Default: the number of real images, at most 5,000.",
             group=METRICS,
         ),

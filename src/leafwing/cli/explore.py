@@ -92,7 +92,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
         helps, hints = descriptions(doc), get_type_hints(function)
         for parameter_name, parameter in list(inspect.signature(function).parameters.items())[1:]:
             if parameter_name not in INPUTS:
-                about = Parameter(help=helps.get(parameter_name, ""), group=group)
+                flags = ("--n", "-n") if parameter_name == "n" else None
+                about = Parameter(name=flags, help=helps.get(parameter_name, ""), group=group)
                 signature.append(parameter.replace(kind=keyword, annotation=Annotated[hints[parameter_name], about]))
         needs = "; ".join(need.what for need in needs_of(function))
         title = doc.partition("\n\nArgs:")[0] + f"\n\nNeeds: {needs}."

@@ -26,7 +26,7 @@ def command(*, root: Root = Path("runs"), json: Json = False) -> int:
                 rows.append((run["run"], "(damaged)", "", "", "", "", ""))
                 continue
             images = f"{show_count(run['images'])}/{show_count(run['of'])}"
-            losses = " ".join(f"{name}={value:.3g}" for name, value in run["costs"].items())
+            losses = " ".join(f"{name}={value:.3g}" for name, value in run["losses"].items())
             rows.append((run["run"], run["recipe"], run["data"], run["size"], images, show_duration(run["seconds"]), losses))
         print(align_columns(rows))
         for run in runs:

@@ -37,7 +37,9 @@ def command(
     run: RunName,
     /,
     *,
-    n: Annotated[int, Parameter(name="-n", help="Number of samples; with --label all, of each class.", group=OUTPUT)] = 64,
+    n: Annotated[
+        int, Parameter(name=("--n", "-n"), help="Number of samples; with --label all, of each class.", group=OUTPUT)
+    ] = 64,
     seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
     label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
     set: Annotated[
@@ -69,10 +71,10 @@ def command(
     """Generate samples from a run; neither the data nor the cache is needed."""
     from leafwing import commands
 
-    kinds = [name for name, selected in (("grid", grid), ("folder", folder), ("npz", npz)) if selected]
-    if len(kinds) > 1:
-        raise LeafwingError(f"--{kinds[0]} and --{kinds[1]} are mutually exclusive")
-    kind = kinds[0] if kinds else "grid"
+    formats = [name for name, selected in (("grid", grid), ("folder", folder), ("npz", npz)) if selected]
+    if len(formats) > 1:
+        raise LeafwingError(f"--{formats[0]} and --{formats[1]} are mutually exclusive")
+    format = formats[0] if formats else "grid"
     path = commands.sample(
         run,
         n,
@@ -82,7 +84,7 @@ def command(
         output=output,
         sweep=sweep,
         checkpoint=checkpoint,
-        kind=kind,
+        format=format,
         out=out,
         compile=compile,
         trust=trust,
@@ -92,6 +94,6 @@ def command(
     )
     if not is_main_process():
         return 0
-    options = {"kind": kind, "n": n, "seed": seed, "label": label, "set": set or [], "output": output, "sweep": sweep}
+    options = {"format": format, "n": n, "seed": seed, "label": label, "set": set or [], "output": output, "sweep": sweep}
     print(as_json({"written": str(path), **options}) if json else path)
     return 0

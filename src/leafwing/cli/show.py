@@ -9,7 +9,7 @@ from leafwing.cli.shared import OUTPUT, Json, as_json, explicit, option, with_se
 from leafwing.progress import ConsoleReporter
 
 
-@with_settings("size", "channels", "fit", "background", "input", "fields")
+@with_settings("size", "channels", "fit", "background", "input", "fields", "crop_from", "bits")
 def command(
     source: str,
     /,

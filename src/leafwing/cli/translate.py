@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from leafwing.cli.shared import FOLDER, OUTPUT, Json, Root, RunName, Trust, as_json, explicit, option, with_settings
+from leafwing.cli.shared import FOLDER, OUTPUT, Json, Root, RunName, Trust, as_json, explicit, flag, option, with_settings
 from leafwing.progress import ConsoleReporter
 
 
@@ -22,7 +22,26 @@ def command(
         str | None, option("What to generate, if the run generates several fields from images.", OUTPUT)
     ] = None,
     set: Annotated[list[str] | None, option("Set a further condition: NAME=VALUE. Repeatable.", OUTPUT)] = None,
+    back: Annotated[bool, flag("Translate in the reverse direction of a two-way run.", OUTPUT)] = False,
     seed: Annotated[int, option("Random seed, if anything is random.", OUTPUT)] = 0,
+    samples: Annotated[int, option("Results for each picture, if they are random: name-1.png, name-2.png, ...", OUTPUT)] = 1,
+    size: Annotated[
+        Literal["own", "train"],
+        option(
+            "own: each picture in its own size, where the network allows it; train: stretched to the size of training.",
+            OUTPUT,
+        ),
+    ] = "own",
+    tile: Annotated[
+        str, option("Large pictures: auto (tiles where memory needs them), whole, or the side of tiles in pixels.", OUTPUT)
+    ] = "auto",
+    derive: Annotated[
+        bool | None,
+        Parameter(
+            help="Whether the input is derived from each picture. Default: grey, edges and hole are, blur and low4 are not.",
+            group=OUTPUT,
+        ),
+    ] = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
     out: Annotated[Path | None, option("Output folder. Default: in the run's translations folder.", OUTPUT)] = None,
     trust: Trust = False,
@@ -37,8 +56,13 @@ def command(
         run,
         pictures,
         output=output,
+        back=back,
         conditions=set or (),
         seed=seed,
+        samples=samples,
+        size=size,
+        tile=tile,
+        derive=derive,
         checkpoint=checkpoint,
         out=out,
         trust=trust,

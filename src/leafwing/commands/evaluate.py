@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, count
 from leafwing.runs import ROOT, Run
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from leafwing.metrics.evidence import Measure
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import RunEvidence
+    from leafwing.metrics.segmenter import Segmenter
+    from leafwing.model import Model
 
 MAX_DEFAULT_SAMPLES, MIN_FID_SAMPLES = 5_000, 1_000
 """The default number of samples is at most MOST; below FEW, FID is noticeably biased."""
-WITHOUT_NETWORK = ("swd", "ms_ssim", "modes", "memorisation")
+WITHOUT_NETWORK = ("swd", "ms_ssim", "structure", "cycle", "segmenter", "modes", "memorisation")
 """Metrics of the samples themselves, which do not depend on the feature network."""
 ADVICE = "Evaluate again: completed numbers are kept"
 
@@ -78,8 +80,9 @@ def evaluate(
         run: folder, name, number or `last`.
         data: other real images, read with the run's size and channels. None: the held-out data, or the training data if none were
             held out.
-        metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc, for images that are
-            generated from paired images reconstruction and, without `data`, memorisation; for points and stacked digits, modes.
+        metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
+            memorisation; for images that are generated from images also whether they keep what was given: reconstruction if there
+            are pairs, else structure, and cycle for a run that translates both ways; for points and stacked digits, modes.
         n: number of samples. None: the number of real samples, at most 5,000; for data with known modes the number used in papers. As
             many real samples are used, if there are enough.
         output: the field to generate and compare; None: the main output.
@@ -121,7 +124,7 @@ def evaluate(
         model = Model(opened.build_game(), opened.spec)
         chosen = model.find_output(output)
         kind = model.kind(chosen)
-        names = select_metrics(metrics, opened, chosen, kind, data)
+        names = select_metrics(metrics, opened, model.game.abilities.outputs, chosen, kind, data)
         checkpoints = select_checkpoints(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
@@ -147,7 +150,8 @@ def evaluate(
         if network:
             protocol = replace(protocol, features=network.name, network=network.digest)
         report_caveats(protocol, names, progress)
-        protocols = {name: protocol_for(name, protocol, real_data) for name in names}
+        segmenter = read_segmenter(model, chosen, real_data, processes, progress) if "segmenter" in names else None
+        protocols = {name: protocol_for(name, protocol, real_data, segmenter) for name in names}
 
         def samples_of(images: int) -> RunEvidence:
             return RunEvidence(
@@ -158,6 +162,7 @@ def evaluate(
                 parts=real_data.splits,
                 cache=cache_folder(None),
                 processes=processes,
+                segmenter=segmenter,
                 report_progress=progress.report_progress,
             )
 
@@ -165,6 +170,18 @@ def evaluate(
         for images in checkpoints:
             rows += evaluate_checkpoint(opened, images, protocols, recompute, processes, samples_of)
         return rows
+
+
+def read_segmenter(model: Model, output: Output, real_data: RealData, processes: Processes, progress: Reporter) -> Segmenter:
+    """The segmenter of the run's training pairs, trained if it is not in the cache."""
+    from leafwing.metrics.segmenter import load_segmenter
+
+    name = model.translation(output.field)[1]
+    with processes.first_on_machine():
+        training = real_data.splits()[0]
+        segmenter = load_segmenter(training, output.field, name, report_progress=progress.report_progress)
+    require_same_network(segmenter.digest, processes)
+    return segmenter
 
 
 def evaluate_checkpoint(
@@ -227,13 +244,15 @@ def stored_rows(run: Run) -> list[dict[str, Any]]:
     return [upgrade(row) for row in run.metrics()]
 
 
-def protocol_for(name: str, protocol: Protocol, real_data: RealData) -> Protocol:
-    """The protocol of a metric: without the feature network if it uses none; memorisation always compares with the training data."""
+def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: Segmenter | None = None) -> Protocol:
+    """The protocol of a metric: with the network that it uses, if any; memorisation always compares with the training data."""
     from leafwing.metrics.memorisation import MAX_IMAGES
     from leafwing.metrics.targets import frames_per_sample, target
 
     if name in WITHOUT_NETWORK:
         protocol = replace(protocol, features="", network="")
+    if name == "segmenter" and segmenter is not None:
+        return replace(protocol, features="segmenter", network=segmenter.digest)
     if name != "memorisation":
         return protocol
     whole = real_data.splits()
@@ -277,26 +296,30 @@ def as_row(measure: Measure) -> dict[str, Any]:
 
 
 def select_metrics(
-    metrics: Sequence[str] | str | None, run: Run, output: Output, kind: Field, data: object = None
+    metrics: Sequence[str] | str | None,
+    run: Run,
+    outputs: Sequence[Output],
+    output: Output,
+    kind: Field,
+    data: object = None,
 ) -> list[str]:
-    """The requested metrics, or the default ones for an output of the run, whose samples are of this kind.
+    """The requested metrics, or the default ones for one of the run's outputs, whose samples are of this kind.
 
     Raises:
         LeafwingError: no such metric, or one that does not suit the output.
     """
     from leafwing.fields import Vector
-    from leafwing.metrics.targets import is_paired, require_images
+    from leafwing.metrics.targets import keeping_metrics, require_images
 
     require_images(output.field, kind)
     source, points = run.data.source, isinstance(kind, Vector)
     if metrics is not None:
         names = check_metrics(metrics, points, source)
-        check_output(names, output, run.spec)
+        check_output(names, outputs, output, run.spec)
         return names
     if points or world_of(source) == "stacked":
         return ["modes"]
-    paired, compared_with_training = is_paired(output, run.spec), data is None
-    return ["fid", "kid", "prdc", *["reconstruction"] * paired, *["memorisation"] * compared_with_training]
+    return ["fid", "kid", *keeping_metrics(outputs, output, run.spec), "prdc", *["memorisation"] * (data is None)]
 
 
 def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:
@@ -315,7 +338,7 @@ def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> li
     items = metrics.split(",") if isinstance(metrics, str) else metrics
     names = list(dict.fromkeys(name.strip() for name in items if name.strip()))
     if not names:
-        raise LeafwingError(f"--metrics {metrics}: choose at least one of {', '.join(METRICS)}")
+        raise InvalidOption("metrics", metrics, f"choose at least one of {', '.join(METRICS)}")
     for name in names:
         if name not in METRICS:
             raise LeafwingError(f"no metric {name!r}{did_you_mean(name, list(METRICS))}")
@@ -331,16 +354,24 @@ def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> li
     return names
 
 
-def check_output(names: Sequence[str], output: Output, spec: DataSpec) -> None:
-    """Raises LeafwingError if one of these metrics does not suit what a game generates from what."""
-    from leafwing.metrics.targets import is_paired
+def check_output(names: Sequence[str], outputs: Sequence[Output], output: Output, spec: DataSpec) -> None:
+    """Raises LeafwingError if one of these metrics does not suit an output, from what it is generated."""
+    from leafwing.metrics.targets import suits
 
     sources = " and ".join(output.conditions) or "latents"
+    needs = {
+        "structure": "compares images with the images that they are generated from",
+        "cycle": "needs a run that also translates its images back",
+        "segmenter": "needs images that are generated from paired label maps",
+    }
+    for name in names:
+        if name in needs and not suits(name, outputs, output, spec):
+            raise LeafwingError(f"metric {name} {needs[name]}, and this {output.field} is generated from {sources}")
     if "ppl" in names and output.prior is None:
         raise LeafwingError(
             f"metric ppl takes steps in the latents, and {output.field} is generated from {sources} without latents"
         )
-    if "reconstruction" in names and not is_paired(output, spec):
+    if "reconstruction" in names and not suits("reconstruction", outputs, output, spec):
         raise LeafwingError(
             f"metric reconstruction compares samples with the real targets of their inputs, and {output.field} is generated from "
             f"{sources}, which {'belong' if ' and ' in sources or not output.conditions else 'belongs'} to no target"
@@ -406,10 +437,10 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
             return RealData(held_out_set, "held-out", held_out, splits)
         return RealData(training_set, "train", 0, splits)
     if run.spec.points:
-        raise LeafwingError(
-            f"--data {data}: other data must be images, and {run.folder} generates points like {run.data.source}"
+        raise InvalidOption(
+            "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    names = {"fit", "background", "mirror", "input"} | ({"fields"} if world_of(str(data)) else set())
+    names = {"fit", "background", "mirror", "input", "crop_from", "bits"} | ({"fields"} if world_of(str(data)) else set())
     options = {name: value for name, value in run.data.options.items() if name in names}
     size = (run.spec.height, run.spec.width)
     real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)

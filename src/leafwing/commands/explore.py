@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from leafwing import files
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.runs import LABORATORY, ROOT, Run
 
@@ -105,7 +105,7 @@ def explore(
     progress = progress or Reporter()
     keep_freed_memory()
     model = Model.load(
-        opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, say=progress.say
+        opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, notify=progress.say
     )
     check_needs(function, model)
     resolved = {name: options.get(name, parameters[name].default) for name in names}
@@ -144,7 +144,7 @@ def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> N
     hints = get_type_hints(tool)
     for name, value in options.items():
         if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
-            raise LeafwingError(f"--{name} {value}: choose from {', '.join(get_args(hints[name]))}")
+            raise InvalidOption(name, value, f"choose from {', '.join(get_args(hints[name]))}")
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

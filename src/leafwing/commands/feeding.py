@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from leafwing.errors import LeafwingError, StorageError
+from leafwing.errors import InvalidOption, LeafwingError, StorageError
 from leafwing.fields import Box, Caption, Clip, Field, Image, Keypoints, Mask, Segmentation
 from leafwing.game import DataSpec
 from leafwing.progress import Reporter
@@ -28,9 +28,9 @@ def parse_labelled(labelled: Any, seed: Any) -> tuple[int | None, int | None]:
     """
     if labelled is None:
         if seed is not None:
-            raise LeafwingError(f"--labelled-seed {seed} needs --labelled, the number of images")
+            raise InvalidOption("labelled_seed", seed, "needs --labelled, the number of images")
         return None, None
-    return whole(labelled, "--labelled", 1), check_seed(seed or 0, "--labelled-seed")
+    return whole(labelled, "labelled", 1), check_seed(seed or 0, "labelled_seed")
 
 
 def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -48,6 +48,12 @@ def split_data(config: DataConfig, dataset: Dataset) -> tuple[Dataset, Dataset]:
         return training, held_out
     training = training.with_labelled_stream(config.labelled, config.labelled_seed or 0)
     return training, replace(held_out, spec=training.spec, streams=training.streams)
+
+
+def generates_from_pictures(needs: Sequence[str], spec: DataSpec) -> bool:
+    """Whether a recipe that needs these fields generates images from images, masks or segmentations."""
+    kinds = [spec.fields[name] for name in needs if name != "image" and name in spec.fields]
+    return any(isinstance(kind, Image | Mask | Segmentation) for kind in kinds)
 
 
 def held_out_batches(run: Run, dataset: Dataset, training: Training) -> BatchSource | None:
@@ -100,7 +106,7 @@ def reload_data(run: Run, progress: Reporter) -> Dataset:
         return _reload_source(run, config.source, config.options, config.fingerprint, progress)
     options = {name: value for name, value in config.options.items() if name != "input"}
     image = _reload_source(run, config.source, options, config.parts["image"], progress)
-    second = {name: options[name] for name in ("size", "fit", "background", "mirror")}
+    second = {name: value for name, value in options.items() if name not in ("channels", "fields")}
     return join_sources(image, _reload_source(run, config.options["input"], second, config.parts["input"], progress))
 
 

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
-from leafwing.errors import INTERRUPTED, LOST, LeafwingError, death_signal
+from leafwing.errors import INTERRUPTED, LOST, InvalidOption, death_signal
 from leafwing.machine import cores
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def launch(words: Sequence[str], devices: int, command: Sequence[str] = LEAFWING
         LeafwingError: fewer than one process.
     """
     if devices < 1:
-        raise LeafwingError(f"--devices {devices}: must be at least 1")
+        raise InvalidOption("devices", devices, "must be at least 1")
     common = environment(devices)
     with ExitStack() as stack:
         outputs: list[IO[bytes] | None] = [None, *(stack.enter_context(TemporaryFile()) for _ in range(devices - 1))]

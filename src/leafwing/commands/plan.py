@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.feeding import parse_labelled, permissive_spec, split_data
+from leafwing.commands.feeding import generates_from_pictures, parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.config import DataConfig, History, ThreadChange
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
 from leafwing.progress import Reporter
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 
-LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror", "input", "fields")
+LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits")
 """Settings of `DataSettings` that are arguments of `data.load`."""
 
 
@@ -45,6 +45,7 @@ class TrainingPlan:
         history: changes of the number of threads that a replay repeats, and intervals that are still to be determined.
         config: content of `run.json`.
         reasons: the reason for each hardware setting, in words.
+        notes: the notes of the recipe that have been shown.
     """
 
     card: Card
@@ -56,6 +57,7 @@ class TrainingPlan:
     history: History
     config: dict[str, Any]
     reasons: Mapping[str, str]
+    notes: Sequence[str] = ()
 
 
 def resolve_training(
@@ -88,7 +90,7 @@ def resolve_training(
     if source is None:
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     if old and recipe is None and not old.recipe_is_installed():
-        raise LeafwingError(f"--from {replay} was trained with a recipe that is not installed: give its file with --recipe")
+        raise InvalidOption("replay", replay, "its recipe is not an installed one: give its file with --recipe", flag="from")
     reference = recipe or (old.recipe if old else recipes.DEFAULT)
     card = recipes.describe(reference)
     base = old.settings if old else Settings()
@@ -126,14 +128,21 @@ def resolve_training(
         progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
     for note in dataset.notes:
         progress.say(note)
-    if unused := [name for name in dataset.spec.fields if name not in ("image", "label", "attributes", *card.needs)]:
+    chosen = {name.strip() for value in hyperparameters.values() if isinstance(value, str) for name in value.split(",")}
+    if unused := [
+        name for name in dataset.spec.fields if name not in {"image", "label", "attributes", *card.needs, *chosen}
+    ]:
         progress.say(f"fields of the data that {card.name} does not ask for: {', '.join(unused)}")
     if schedule.stop_on is not None:
         check_stop_on(schedule.stop_on, dataset)
-    hold_out = reading.hold_out
+    hold_out, from_pictures = reading.hold_out, generates_from_pictures(card.needs, dataset.spec)
     if hold_out is None:
-        hold_out = old.data.held_out if old else "auto" if schedule.stop_on else 0
-    held_out = hold_out_count(hold_out, len(dataset), dataset.spec.points)
+        hold_out = old.data.held_out if old else "auto" if schedule.stop_on or from_pictures else 0
+    held_out = hold_out_count(hold_out, len(dataset), dataset.spec.points, from_pictures)
+    if held_out and from_pictures and reading.hold_out is None and not old:
+        progress.say(
+            f"held out of training: {held_out:,} of {len(dataset):,}, for progress sheets and evaluation; see --hold-out"
+        )
     labelled, labelled_seed = parse_labelled(
         old.data.labelled if old and reading.labelled is None else reading.labelled,
         old.data.labelled_seed if old and reading.labelled_seed is None else reading.labelled_seed,
@@ -157,6 +166,12 @@ def resolve_training(
     )
     if labelled:
         data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
+    notes: tuple[str, ...] = ()
+    if "auto" in hyperparameters.values():  # the recipe may resolve such options
+        game = recipes.build(card.name, recipes.find(reference), data_config.spec, hyperparameters)
+        hyperparameters, notes = {**hyperparameters, **game.resolved}, tuple(game.notes)
+        for note in notes:
+            progress.say(note)
     config = {
         "recipe": card.name,
         "options": hyperparameters,
@@ -165,16 +180,18 @@ def resolve_training(
         "history": asdict(history),
         "versions": versions(),
     }
-    return TrainingPlan(card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why)
+    return TrainingPlan(
+        card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
+    )
 
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:
     """Raises LeafwingError for an invalid seed or stopping rule."""
-    check_seed(schedule.seed, "--seed")
+    check_seed(schedule.seed, "seed")
     if schedule.stop_on is not None:
         parse_stop_on(schedule.stop_on)
     elif "patience" in values:
-        raise LeafwingError(f"--patience {values['patience']} needs --stop-on, the metric that decides")
+        raise InvalidOption("patience", values["patience"], "needs --stop-on, the metric that decides")
 
 
 def with_intervals(folder: OutputSettings, images: int) -> OutputSettings:
@@ -207,13 +224,13 @@ def thread_count(machine: HardwareSettings) -> int | None:
     if threads in (None, "auto") or isinstance(threads, int):
         return threads if isinstance(threads, int) else None
     if not str(threads).strip().isdigit():
-        raise LeafwingError(f"--threads {threads}: must be a number of CPU threads, or auto")
+        raise InvalidOption("threads", threads, "must be a number of CPU threads, or auto")
     return int(str(threads))
 
 
 def build_training(
     plan: TrainingPlan,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
     images: int | None = None,
 ) -> Training:
@@ -221,7 +238,7 @@ def build_training(
 
     Args:
         plan: the resolved training run.
-        say: callback for messages.
+        notify: callback for messages.
         processes: the processes that share the work; None: this one only.
         images: total number of images, if not the plan's.
     """
@@ -231,14 +248,14 @@ def build_training(
     def build() -> Game:
         return recipes.build(plan.card.name, recipe, data.spec, plan.options)
 
-    return new_training(build, data, plan.settings, say, processes, images)
+    return new_training(build, data, plan.settings, notify, processes, images)
 
 
 def new_training(
     build: Callable[[], Game],
     data: Dataset,
     settings: Settings,
-    say: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = lambda text: None,
     processes: Processes | None = None,
     images: int | None = None,
     planned: int = 0,
@@ -249,7 +266,7 @@ def new_training(
         build: returns a new game.
         data: the training data.
         settings: the settings, fully resolved.
-        say, processes, images: see `build_training`.
+        notify, processes, images: see `build_training`.
         planned: see `Training`.
 
     Raises:
@@ -264,7 +281,7 @@ def new_training(
     torch.manual_seed(settings.schedule.seed)
     game = build()
     setup = choose_setup(settings.machine)
-    engine = Engine(game, setup, notify=say, processes=processes)
+    engine = Engine(game, setup, notify=notify, processes=processes)
     engine.processes.check_divisible(game.batch)
     for name in game.streams:
         data = data.with_stream(name, data)
@@ -306,5 +323,5 @@ def open_replay(path: str | Path) -> Run:
     """
     path = Path(path)
     if not path.is_dir() and path.name != "run.json":
-        raise LeafwingError(f"--from {path}: must be a run folder or its run.json")
+        raise InvalidOption("replay", path, "must be a run folder or its run.json", flag="from")
     return Run(path if path.is_dir() else path.parent)

@@ -13,7 +13,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
     """The runs in a folder, one row each.
 
     Returns:
-        Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `costs` (latest losses),
+        Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `losses` (the latest),
         `weights` (checkpoints, by images) and `seed`; for a damaged run `run` and `error`.
     """
     rows: list[dict[str, Any]] = []
@@ -33,7 +33,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
                 "images": last.get("images", 0),
                 "of": run.settings.schedule.images,
                 "seconds": last.get("seconds", 0.0),
-                "costs": last.get("costs", {}),
+                "losses": last.get("losses", {}),
                 "weights": list(run.weights()),
                 "seed": run.settings.schedule.seed,
             }

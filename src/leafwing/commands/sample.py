@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
@@ -36,7 +36,7 @@ def sample(
     output: str | None = None,
     sweep: str | None = None,
     checkpoint: int | str | None = None,
-    kind: str = "grid",
+    format: str = "grid",
     out: str | Path | None = None,
     device: str = "cpu",
     precision: str = "fp32",
@@ -60,7 +60,7 @@ def sample(
         sweep: a named part of the latent, see `Model.codes`: `code0=-2:2` takes ten values from -2 to 2, `category` every class;
             one row per latent.
         checkpoint: images shown, `last` (None) or `best`.
-        kind: grid, folder or npz. A grid shows clips as strips of frames, a folder has an animated WebP file of each. npz:
+        format: grid, folder or npz. A grid shows clips as strips of frames, a folder has an animated WebP file of each. npz:
             `samples`, uint8 (n, height, width, channels), for clips (n, frames, height, width, channels), or float32 (n, size) for
             points; the conditions by name, classes as `labels`; and the names of the `attributes` as `attribute_names`.
         out: output path, which must not exist; None: in the run's `samples` folder.
@@ -84,8 +84,8 @@ def sample(
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 
-    if kind not in ("grid", "folder", "npz"):
-        raise LeafwingError(f"kind {kind!r}: choose from grid, folder, npz")
+    if format not in ("grid", "folder", "npz"):
+        raise LeafwingError(f"format {format!r}: choose from grid, folder, npz")
     n, seed = whole(n, "n", 1), check_seed(seed)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
@@ -97,22 +97,22 @@ def sample(
         device=setup.device,
         precision=setup.precision,
         compile=compile,
-        say=(progress or Reporter()).say,
+        notify=(progress or Reporter()).say,
     )
     field = model.kind(model.find_output(output))
-    check_kind(kind, field)
+    check_format(format, field)
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep)
-    say_notes(model, kind, output, conditions, progress)
+    say_notes(model, format, output, conditions, progress)
     keep_freed_memory()
-    target = Path(out) if out else opened.samples / file_name(model, n, seed, kind, label, output, sweep, conditions)
+    target = Path(out) if out else opened.samples / file_name(model, n, seed, format, label, output, sweep, conditions)
     with join_processes("Sample again") as processes:
         with files.storage(str(target)):
-            (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
+            (target if format == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
         total = inputs.n if latents is None else len(latents)
         share = share_of(total, processes.rank, processes.world_size)
         named: dict[str, Any] = {**inputs}
         blocks = model.stream(latents, output=output, seed=seed, part=share, **named)
-        if kind == "folder":
+        if format == "folder":
             label_kind = model.spec.fields.get("label")
             names = label_kind.names if isinstance(label_kind, Label) else ()
             classes = [files.file_name(names[index]) for index in inputs["label"].tolist()] if "label" in inputs else []
@@ -123,7 +123,7 @@ def sample(
         array = processes.gather(torch.from_numpy(array)).numpy()
         if not processes.first:
             return target
-        if kind == "npz":
+        if format == "npz":
             arrays = {"samples": array, **condition_arrays(model, inputs)}
             files.write(target, lambda path: write_npz(path, arrays))
         elif isinstance(field, Vector):
@@ -135,7 +135,7 @@ def sample(
 
 
 def say_notes(
-    model: Model, kind: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter | None
+    model: Model, format: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter | None
 ) -> None:
     """Says which words of a caption are ignored, and where the captions and boxes of real samples are found."""
     from leafwing.conditions import ignored_words, open_fields, read_settings
@@ -145,16 +145,16 @@ def say_notes(
     reporter = progress or Reporter()
     for note in ignored_words(model.spec, settings):
         reporter.say(note)
-    if kind != "npz" and (names := open_fields(chosen, model.spec, settings)):
+    if format != "npz" and (names := open_fields(chosen, model.spec, settings)):
         reporter.say(f"Each sample has the {' and '.join(names)} of a real one, unless it is set; --npz stores it too.")
 
 
-def check_kind(kind: str, field: Field) -> None:
+def check_format(format: str, field: Field) -> None:
     """Raises LeafwingError if samples of this field cannot be written as a grid or a folder of images."""
-    if kind == "npz" or field.has_pixels:
+    if format == "npz" or field.has_pixels:
         return
     if isinstance(field, Vector):
-        if kind == "folder":
+        if format == "folder":
             raise LeafwingError("points cannot be written as images: choose a grid (a plot) or npz")
         if field.size < 2:
             raise LeafwingError("single numbers cannot be plotted: choose npz")
@@ -204,7 +204,7 @@ def file_name(
     model: Model,
     n: int,
     seed: int,
-    kind: str,
+    format: str,
     label: str | int | None,
     output: str | None,
     sweep: str | None,
@@ -213,7 +213,7 @@ def file_name(
     """The name of the file or folder, from the checkpoint and the options."""
     options = [label, output, sweep, *setting_texts(conditions)]
     suffix = "".join(f"-{files.file_name(option)[:60]}" for option in options if option is not None)
-    return f"{model.images:09d}-seed{seed}-n{n}{suffix}{ {'grid': '.png', 'folder': '', 'npz': '.npz'}[kind] }"
+    return f"{model.images:09d}-seed{seed}-n{n}{suffix}{ {'grid': '.png', 'folder': '', 'npz': '.npz'}[format] }"
 
 
 def setting_texts(conditions: Sequence[str] | Mapping[str, Any]) -> list[str]:
@@ -235,7 +235,7 @@ def parse_sweep(text: str) -> tuple[str, list[float] | None]:
     try:
         low, high = (float(end) for end in span.split(":"))
     except ValueError:
-        raise LeafwingError(f"--sweep {text}: write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
+        raise InvalidOption("sweep", text, "write NAME=FROM:TO, as in code0=-2:2, or the NAME of a category") from None
     return code.strip(), [low + (high - low) * i / (SWEEP_VALUES - 1) for i in range(SWEEP_VALUES)]
 
 

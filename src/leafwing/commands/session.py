@@ -90,7 +90,7 @@ def run_session(
                     "images": images,
                     "seconds": round(tick.seconds, 3),
                     "images_per_second": round(tick.images_per_second, 1),
-                    "costs": dict(tick.losses),
+                    "losses": dict(tick.losses),
                     "memory": tick.memory,
                     "round": tick.clock.round,
                     **monitor.measure(tick),

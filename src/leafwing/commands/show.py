@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
 from leafwing.settings import split_keywords
@@ -38,7 +38,7 @@ def show(
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
         progress: receives messages and progress; None: nothing is shown.
-        **options: size, channels, fit, background, input, fields, as for `train`.
+        **options: size, channels, fit, background, input, fields, crop_from, bits, as for `train`.
 
     Returns:
         The file, and the content of the source: `samples`, `size`, `fields` with their kinds in words, `classes` and `attributes` with
@@ -57,7 +57,7 @@ def show(
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
-        raise LeafwingError(f"--out {target}: must be a .png file")
+        raise InvalidOption("out", target, "must be a .png file")
     dataset = data.load(source, **reading, **other, progress=(progress or Reporter()).report_reading)
     image = _draw(dataset, seed)
     with files.storage(str(target)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.evaluate import check_metrics, check_output, evaluate, require_classifier, stored_rows
 from leafwing.config import BestCheckpoint
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count
 from leafwing.runs import Run
@@ -28,7 +28,10 @@ STOP_MEASURES = {
     "inception_score": ("inception_score",),
     "swd": ("swd",),
     "ppl": ("ppl", "ppl_ends"),
-    "reconstruction": ("psnr", "ssim", "l1", "feature_distance"),
+    "reconstruction": ("psnr", "psnr_y", "ssim", "l1", "feature_distance"),
+    "structure": ("structure_distance",),
+    "cycle": ("cycle_l1", "cycle_psnr"),
+    "segmenter": ("class_iou", "class_accuracy", "pixel_accuracy"),
     "modes": ("modes", "high_quality", "kl"),
     "memorisation": ("copied", "copied_near", "duplicates"),
 }
@@ -45,29 +48,35 @@ def parse_stop_on(stop_on: str) -> tuple[str, str]:
 
     metric, _, measure = stop_on.partition(".")
     if metric not in METRICS:
-        raise LeafwingError(f"--stop-on {stop_on}: no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
+        raise InvalidOption("stop_on", stop_on, f"no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
     if metric not in STOP_MEASURES:
-        raise LeafwingError(
-            f"--stop-on {stop_on}: {metric} cannot decide, because neither higher nor lower is better; choose from "
-            f"{', '.join(STOP_MEASURES)}"
+        raise InvalidOption(
+            "stop_on",
+            stop_on,
+            f"{metric} cannot decide, because neither higher nor lower is better; choose from {', '.join(STOP_MEASURES)}",
         )
     measures = STOP_MEASURES[metric]
     if measure and measure not in measures:
-        raise LeafwingError(f"--stop-on {stop_on}: no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
+        raise InvalidOption("stop_on", stop_on, f"no measure {measure!r} of {metric}; choose from {', '.join(measures)}")
     return metric, measure or measures[0]
 
 
 def check_stop_on(stop_on: str, data: Dataset) -> None:
     """Raises LeafwingError for a metric that cannot be computed for models of this data."""
+    from leafwing.metrics.segmenter import describe_maps
+
     metric, _ = parse_stop_on(stop_on)
     check_metrics([metric], data.spec.points, data.source)
     if metric == "inception_score":
         require_classifier("own", data.spec)
+    if metric == "segmenter" and "input" in data.columns:
+        describe_maps(data, "input")
 
 
 def check_stop_output(stop_on: str, game: Game, spec: DataSpec) -> None:
     """Raises LeafwingError for a metric that cannot be computed for the main output of a game."""
-    check_output([parse_stop_on(stop_on)[0]], game.abilities.outputs[0], spec)
+    outputs = game.abilities.outputs
+    check_output([parse_stop_on(stop_on)[0]], outputs, outputs[0], spec)
 
 
 class EarlyStopping:

@@ -74,6 +74,9 @@ def train(
         folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
+        for note in training.game.notes:
+            if note not in plan.notes:
+                progress.say(note)
         with run.lock() if processes.first else nullcontext():
             rows = sheet_rows(run, plan.data, training.game)
             return run_session(run, training, progress, writer, held_out_batches(run, plan.data, training), rows)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leafwing import files, health
+from leafwing.conditions import pixel_conditions
 from leafwing.engine.probe import SAMPLES, Probe
 from leafwing.errors import Diverged, LeafwingError
 from leafwing.progress import Reporter
@@ -46,12 +47,14 @@ class Monitor:
         interval = health.interval(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
         self.interval = max(run.settings.folder.log_every, interval)
         self.last = training.clock.images
+        outputs = training.game.abilities.outputs
+        self.translates = bool(outputs) and bool(pixel_conditions(outputs[0], run.spec))
         state = training.extra.get("health", {})
         self.probe: Probe | None = None
         if self.mode != "off":
             forward = training.engine.micro_batch or training.batch // self.processes.world_size
             n = min(SAMPLES, max(8, forward))  # no more than fits into memory
-            self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out)
+            self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out, spec=run.spec)
             self.probe.restore(state)
         self.roll_backs: list[dict[str, Any]] = list(state.get("rolled_back", []))
         self.planned_roll_back: dict[str, Any] = {}
@@ -80,7 +83,8 @@ class Monitor:
         if self.probe is None or images // self.interval == self.last // self.interval:
             return {}
         self.last = images
-        return {"health": self.probe.measure(tick.clock)}
+        translates = {"translates": True} if self.translates else {}
+        return {"health": self.probe.measure(tick.clock), **translates}
 
     def respond(self, record: dict[str, Any]) -> str:
         """Reports new alarms, adds them to the log record, and returns the response: nothing, `stop` or `rollback`.
@@ -166,7 +170,7 @@ class Monitor:
             Diverged: the same error with advice, if a rollback is not enabled or not possible.
         """
         if self.processes.first:
-            record = {"images": self.training.clock.images, "seconds": round(self.training.seconds, 3), "costs": {}}
+            record = {"images": self.training.clock.images, "seconds": round(self.training.seconds, 3), "losses": {}}
             self.run.log({**record, "diverged": str(error)})
         if self.mode == "rollback" and self._plan_roll_back(inf, "nan"):
             self.progress.warn(str(error))
@@ -222,5 +226,5 @@ class Monitor:
         logged = [record["rolled_back"] for record in run.records() if "rolled_back" in record]
         for entry in self.roll_backs:
             if entry not in logged:
-                run.log({"images": images, "seconds": round(self.training.seconds, 3), "costs": {}, "rolled_back": entry})
+                run.log({"images": images, "seconds": round(self.training.seconds, 3), "losses": {}, "rolled_back": entry})
         run.update(rolled_back=tuple(self.roll_backs), best=best)

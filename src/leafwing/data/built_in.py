@@ -21,7 +21,7 @@ from leafwing.data.options import Options
 from leafwing.data.reading import DecodeProgress
 from leafwing.data.sprites import INPUTS, load_sprites
 from leafwing.data.stacked import is_stacked
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.game import DataSpec
 
 BUILT_IN = {
@@ -111,7 +111,7 @@ def load_built_in(
     """
     inputs = own_inputs(name)
     if input is not None and input not in inputs:
-        raise LeafwingError(f"--input {input}: {name} has no such input" + (did_you_mean(input, inputs) if inputs else ""))
+        raise InvalidOption("input", input, f"{name} has no such input" + (did_you_mean(input, inputs) if inputs else ""))
     if name == "sprites":
         return load_sprites(options, mirror, input=input, fields=fields, cache=cache, progress=progress)
     return _points(name, options, mirror) if name in _SIGMA else _digits(options, mirror)

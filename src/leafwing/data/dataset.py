@@ -15,14 +15,16 @@ import numpy as np
 
 from leafwing.data.seeds import stream_seed
 from leafwing.data.sources import RejectedFile
-from leafwing.errors import LeafwingError
+from leafwing.data.windows import Windows, centre_column, find_windows, window_field
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Caption
 from leafwing.game import Batch, DataSpec
+from leafwing.pixels import Window
 
 if TYPE_CHECKING:
     import torch
 
-_ORDER, _MIRROR, _ALTERNATIVE = 0, 1, 2
+_ORDER, _MIRROR, _ALTERNATIVE, _WINDOW = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Dataset:
         rows: int64 (m,), indices of the samples in `columns` that belong to this data set, without repetition; None for all.
         streams: additional data streams in every batch, by name; see `with_stream`.
         parts: the fingerprints of its two sources by field, if it has a second source.
+        windows: what batches see random windows of, with `--crop-from`; `columns` are then the centres. None: batches see `columns`.
+        pictures_of: int64 (n,), the number of the picture that each of the stored samples is a tile of; None: each is a whole one.
     """
 
     spec: DataSpec
@@ -65,6 +69,8 @@ class Dataset:
     rows: np.ndarray | None = None
     streams: Mapping[str, Stream] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    windows: Windows | None = None
+    pictures_of: np.ndarray | None = None
 
     @property
     def array(self) -> np.ndarray:
@@ -92,7 +98,8 @@ class Dataset:
         """The samples at stream positions `images` to `images + n - 1`.
 
         A pure function of its arguments: batches of any size are slices of the same stream. Every epoch (`len(self)` positions)
-        contains each sample once, in a new order. With mirroring, half of the positions are flipped left to right.
+        contains each sample once, in a new order. With `windows` each position sees a random one of them, and with mirroring half
+        of the positions are flipped left to right.
 
         Args:
             seed: selects the stream; 0 or more.
@@ -109,19 +116,23 @@ class Dataset:
         """
         import torch
 
-        orders, flips, random = zip(
+        orders, flips, random, offsets = zip(
             *(self.epoch_parts(seed, number, part) for number, part in self.epoch_slices(images, n)), strict=True
         )
         indices = np.concatenate(orders)
         flipped = np.flatnonzero(np.concatenate(flips)) if self.mirror else None
+        window = self.window(torch.from_numpy(np.concatenate(offsets)))
         batch = Batch()
-        for name, column in self.columns.items():
+        for name, column in self.stored_columns().items():
             dtype = torch.from_numpy(np.empty(0, column.dtype)).dtype  # the column itself may be read-only
-            stored = torch.empty((n, *column.shape[1:]), dtype=dtype, pin_memory=pinned)
+            stored = torch.empty((n, *column.shape[1:]), dtype=dtype, pin_memory=pinned and window is None)
             np.take(column, indices, axis=0, out=stored.numpy(), mode="clip")  # any other mode copies through a buffer
             field = self.spec.fields[name]
+            if window is not None:
+                stored = field.crop(stored, window)
+                stored = stored.pin_memory() if pinned else stored
             if flipped is not None and len(flipped):
-                stored[flipped] = field.mirror(stored[flipped])
+                stored.numpy()[flipped] = field.mirror(stored[flipped]).numpy()
             batch[name] = field.choose(stored, torch.from_numpy(np.concatenate(random)))
         for name, stream in self.streams.items():
             other = stream.data.batch(stream_seed(seed, name), images, n, pinned=pinned)
@@ -203,10 +214,38 @@ class Dataset:
 
     def epoch_parts(
         self, seed: int, number: int, part: slice = slice(None)
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """The same, and for each position a random number int64 that selects among alternatives, such as captions."""
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+        """The same, and for each position a random number int64 that selects among alternatives, such as captions, and the first row
+        and column of its window, int64 (n, 2)."""
         random = _alternatives(seed, number, len(self))[part] if self.has_alternatives else np.empty(0, np.int64)
-        return *self.epoch(seed, number, part), random
+        words = _window_words(seed, number, len(self))[part] if self.windows else None
+        offsets = np.empty((0, 2), np.int64) if words is None or self.windows is None else self.windows.offsets(words)
+        return *self.epoch(seed, number, part), random, offsets
+
+    def window(self, offsets: torch.Tensor) -> Window | None:
+        """The windows that begin at these rows and columns, int64 (n, 2); None without windows."""
+        if self.windows is None:
+            return None
+        return Window(offsets[:, 0], offsets[:, 1], self.windows.height, self.windows.width, self.windows.image)
+
+    def stored_columns(self) -> dict[str, np.ndarray]:
+        """The `columns`, or what batches see windows of."""
+        return {name: self.windows.columns[name] if self.windows else column for name, column in self.columns.items()}
+
+    def with_windows(self, height: int, width: int) -> Dataset:
+        """Samples of this height and width, of which batches see random windows, and everything else the centre."""
+        windows = find_windows(self.spec.fields, self.columns, height, width)
+        fields = {name: window_field(kind, windows) for name, kind in self.spec.fields.items()}
+        columns = {name: centre_column(self.spec.fields[name], column, windows) for name, column in self.columns.items()}
+        streams = {
+            name: replace(stream, data=stream.data.with_windows(height, width)) for name, stream in self.streams.items()
+        }
+        return replace(self, spec=replace(self.spec, fields=fields), columns=columns, windows=windows, streams=streams)
+
+    def centred(self) -> Dataset:
+        """The same samples, of which batches see the centre too."""
+        streams = {name: replace(stream, data=stream.data.centred()) for name, stream in self.streams.items()}
+        return replace(self, windows=None, streams=streams)
 
     @property
     def has_alternatives(self) -> bool:
@@ -235,10 +274,11 @@ class Dataset:
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
         """Splits off at least `number` held-out samples, the same in every run, and the same share of a second source; see
-        `data.split`.
+        `data.split`. All tiles of a picture are on the same side.
 
         Returns:
-            The training part and the held-out part. Both share this data set's arrays and fingerprint.
+            The training part and the held-out part, whose batches see the centres of images. Both share this data set's arrays and
+            fingerprint.
 
         Raises:
             LeafwingError: the training part would be empty.
@@ -246,7 +286,8 @@ class Dataset:
         from leafwing.data import split
 
         samples = self.array if self.rows is None else self.array[self.rows]
-        held_out = split.held_out(samples, split.hold_out_count(number, len(self)))
+        groups = None if self.pictures_of is None else self.pictures_of[slice(None) if self.rows is None else self.rows]
+        held_out = split.held_out(samples, split.hold_out_count(number, len(self)), groups)
         if held_out.all():
             raise LeafwingError(
                 f"{self.source}: --hold-out {number} would hold out all images, because too many are identical"
@@ -262,25 +303,30 @@ class Dataset:
                 replace(part, streams={**part.streams, name: replace(stream, data=data)})
                 for part, data in ((training, first), (evaluation, second if share else stream.data))
             )
-        return training, evaluation
+        return training, evaluation.centred()
 
     def with_labelled_stream(self, number: int, seed: int = 0) -> Dataset:
         """Adds a stream `labelled` of `number` of its samples, equally many of each class, for semi-supervised methods.
 
-        Batches then also have `labelled_image`, `labelled_label` and so on. The samples are chosen by a hash of their content and
-        the seed, so the choice is the same in every run.
+        Batches then also have `labelled_image`, `labelled_label`, `labelled_attributes` and so on. The samples are chosen by a hash of
+        their content and the seed, so the choice is the same in every run. Samples with attributes may have no classes.
 
         Raises:
-            LeafwingError: there are no labels, the number is not divisible by the number of classes, or a class has too few samples.
+            LeafwingError: there are neither labels nor attributes, the number is not divisible by the number of classes, or a class
+                has too few samples.
         """
         from leafwing.data import split
 
-        if self.labels is None:
-            raise LeafwingError(
-                f"--labelled {number}: {self.source} has no labels: put the images into one sub-folder per class or add a labels.csv"
+        if self.labels is None and "attributes" not in self.columns:
+            raise InvalidOption(
+                "labelled",
+                number,
+                f"{self.source} has no labels: put the images into one sub-folder per class or add a labels.csv",
             )
         rows = slice(None) if self.rows is None else self.rows
-        indices = split.choose_per_class(self.array[rows], self.labels[rows], self.spec.labels, number, seed)
+        labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels[rows]
+        names = ("",) if self.labels is None else self.spec.labels
+        indices = split.choose_per_class(self.array[rows], labels, names, number, seed)
         return self.with_stream("labelled", replace(self.without_streams(), rows=self.to_rows(indices)))
 
     def with_stream(self, name: str, other: Dataset, names: Mapping[str, str] | None = None) -> Dataset:
@@ -328,6 +374,12 @@ def _order(seed: int, epoch: int, n: int) -> np.ndarray:
 def _alternatives(seed: int, epoch: int, n: int) -> np.ndarray:
     """A random number for each position of one epoch, int64."""
     return (_bits(seed, epoch, _ALTERNATIVE, n) >> np.uint64(1)).astype(np.int64)
+
+
+@lru_cache(maxsize=8)
+def _window_words(seed: int, epoch: int, n: int) -> np.ndarray:
+    """A random word for each position of one epoch, uint64."""
+    return _bits(seed, epoch, _WINDOW, n)
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Inputs that are computed from the images themselves: grey, edges, blur, low4, hole.
+"""Inputs that are computed from the images themselves: grey, edges, blur, low2, low4, low8, hole.
 
 All are pure functions of stored pixels, uint8 (n, height, width, channels), so that they can also be applied to new images.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -17,8 +18,8 @@ VERSION = 1
 """Part of the fingerprint of data with such an input: increase it when a function yields other pixels."""
 BLUR = 1 / 16
 """Standard deviation of the blur, as a fraction of the shorter side."""
-FACTOR = 4
-"""The factor by which `low4` reduces both sides."""
+FACTORS = {"low2": 2, "low4": 4, "low8": 8}
+"""The factor by which inputs at a low resolution reduce both sides, by their name."""
 HOLE_GREY = 128
 
 Columns = dict[str, np.ndarray]
@@ -52,10 +53,10 @@ def blur(pixels: np.ndarray) -> Columns:
     return {"input": _from_premultiplied(gaussian_filter(_premultiplied(pixels), (0, sigma, sigma, 0), mode="nearest"))}
 
 
-def low4(pixels: np.ndarray) -> Columns:
-    """The image at a quarter of the size, by averaging 4x4 pixels: `input` (n, height / 4, width / 4, channels)."""
+def low(pixels: np.ndarray, factor: int) -> Columns:
+    """The image reduced by averaging factor x factor pixels: `input` (n, height / factor, width / factor, channels)."""
     n, height, width, channels = pixels.shape
-    blocks = _premultiplied(pixels).reshape(n, height // FACTOR, FACTOR, width // FACTOR, FACTOR, channels)
+    blocks = _premultiplied(pixels).reshape(n, height // factor, factor, width // factor, factor, channels)
     return {"input": _from_premultiplied(blocks.mean((2, 4)))}
 
 
@@ -82,10 +83,34 @@ DERIVED: dict[str, Callable[[np.ndarray], Columns]] = {
     "grey": grey,
     "edges": edges,
     "blur": blur,
-    "low4": low4,
+    **{name: partial(low, factor=factor) for name, factor in FACTORS.items()},
     "hole": hole,
 }
 """Each derived input by its name on the command line: stored pixels, uint8 (n, height, width, channels) -> stored columns by field."""
+
+
+def derives(name: str, choice: bool | None = None) -> bool:
+    """Whether an input is derived from the pictures that a trained translator is used on.
+
+    What only leaves out a part of a picture (grey, edges, hole) is derived from it, as in training. What makes it worse (blur, low4)
+    is not: the network undoes that, so pictures are the input themselves, and an enlarger makes them larger.
+
+    Args:
+        name: a key of `DERIVED`.
+        choice: the user's choice; None: as described.
+    """
+    return not (name == "blur" or name.startswith("low")) if choice is None else choice
+
+
+def describe_choice(name: str, derived: bool) -> str:
+    """What is done with pictures, as a sentence for users."""
+    if derived:
+        return f"The input was derived from each picture, as in training: {name}."
+    if derives(name):
+        return f"Each picture was taken as the input itself; in training it was derived: {name}."
+    return (
+        f"Each picture was taken as the input itself, because this run undoes {name}; --derive applies it to pictures first."
+    )
 
 
 def derived_fields(name: str, image: Image) -> dict[str, Field]:
@@ -101,13 +126,13 @@ def derived_fields(name: str, image: Image) -> dict[str, Field]:
     height, width, channels = image.height, image.width, image.channels
     if name == "grey" and channels < 3:
         raise LeafwingError(f"--input {name}: the images have no colours; choose another input, or --channels 3")
-    if name == "low4" and (height % FACTOR or width % FACTOR):
-        nearest = "x".join(str(max(1, round(side / FACTOR)) * FACTOR) for side in (height, width))
-        raise LeafwingError(
-            f"--input {name}: both sides must be divisible by {FACTOR}, not {height}x{width}; choose --size {nearest}"
-        )
-    if name == "low4":
-        return {"input": Image(height // FACTOR, width // FACTOR, channels)}
+    if factor := FACTORS.get(name):
+        if height % factor or width % factor:
+            nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in (height, width))
+            raise LeafwingError(
+                f"--input {name}: both sides must be divisible by {factor}, not {height}x{width}; choose --size {nearest}"
+            )
+        return {"input": Image(height // factor, width // factor, channels)}
     if name == "hole":
         return {"input": image, "hole": Mask(height, width)}
     return {"input": Image(height, width, channels if name == "blur" else 1)}

@@ -51,7 +51,7 @@ def stored_batches(
         raise ValueError(f"seed={seed}: may not be negative")
     if resident is None:
         everything = (data, *(stream.data for stream in data.streams.values()))
-        arrays = {id(column): column.nbytes for part in everything for column in part.columns.values()}
+        arrays = {id(column): column.nbytes for part in everything for column in part.stored_columns().values()}
         resident = device.type != "cpu" and sum(arrays.values()) <= MAX_SHARE * free_memory(device)
     pinned = device.type == "cuda" and not resident
     read = ResidentBatches(data, seed, device) if resident else partial(data.batch, seed, pinned=pinned)
@@ -70,7 +70,7 @@ def free_memory(device: torch.device) -> int:
 
 
 class ResidentBatches:
-    """All samples on a device, in their packed form; batches are gathered and mirrored there.
+    """All samples on a device, in their packed form; batches are gathered, cropped and mirrored there.
 
     Args:
         data: uploaded on construction, in chunks.
@@ -83,10 +83,12 @@ class ResidentBatches:
         self.data, self.seed, self.device = data, seed, device
         uploaded = {} if uploaded is None else uploaded
 
-        for column in data.columns.values():
+        columns = data.stored_columns()
+        for column in columns.values():
             if id(column) not in uploaded:
                 uploaded[id(column)] = upload(column, device)
-        self.columns = {name: uploaded[id(column)] for name, column in data.columns.items()}
+        self.columns = {name: uploaded[id(column)] for name, column in columns.items()}
+        self.words = {name for name, column in columns.items() if column.dtype == np.uint16}
         self.streams = {
             name: ResidentBatches(stream.data, stream_seed(seed, name), device, uploaded)
             for name, stream in data.streams.items()
@@ -96,22 +98,27 @@ class ResidentBatches:
     def __call__(self, images: int, n: int) -> Batch:
         """The samples at positions `images` to `images + n - 1`; waits only for the order of a new epoch."""
         parts = [self._part(number, part) for number, part in self.data.epoch_slices(images, n)]
-        order, flips, random = (concatenated(part) for part in zip(*parts, strict=True))
+        order, flips, random, offsets = (concatenated(part) for part in zip(*parts, strict=True))
+        window = self.data.window(offsets)
         batch = Batch()
         for name, column in self.columns.items():
             field, stored = self.data.spec.fields[name], column.index_select(0, order)
+            if window is not None:
+                stored = field.crop(stored, window)
             if self.data.mirror:
                 # Indexing with a mask would synchronise with the device.
                 mirrored = field.mirror(stored)
                 stored = torch.where(flips.view(-1, *[1] * (stored.dim() - 1)), mirrored, stored)
-            batch[name] = field.choose(stored, random)
+            stored = field.choose(stored, random)
+            batch[name] = stored.view(torch.uint16) if name in self.words else stored
         for name, other in self.streams.items():
             names = self.data.streams[name].names
             batch |= {names[key]: value for key, value in other(images, n).items()}
         return Batch(batch)
 
     def _part(self, number: int, part: slice) -> tuple[Tensor, ...]:
-        """A slice of an epoch, on the device: its order, int64, which positions are flipped, bool, and the random numbers, int64.
+        """A slice of an epoch, on the device: its order, int64, which positions are flipped, bool, the random numbers, int64, and the
+        offsets of windows, int64 (n, 2).
 
         The last two epochs are cached: a batch may cross the boundary, and a resumed run looks back once.
         """
@@ -176,7 +183,8 @@ def concatenated(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 def upload(array: np.ndarray, device: torch.device) -> Tensor:
-    """Copies an array to a device through one staging buffer on the host."""
+    """Copies an array to a device through one staging buffer on the host; uint16 as int16 with the same bits, which torch indexes."""
+    array = array.view(np.int16) if array.dtype == np.uint16 else array
     dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
     tensor = torch.empty(array.shape, dtype=dtype, device=device)
     step = max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.data import columns, duplicates, pictures, reading, side_fields, sources
+from leafwing.data import columns, duplicates, layouts, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
@@ -32,6 +32,8 @@ _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
 """Minimum of smallest class / largest class for which a conditional GAN is recommended without a warning."""
 _MAX_LISTED = 8
+_SAME_RATIO = 1.02
+"""Aspect ratios of the images of a pair that differ by more than this factor are different."""
 _IMAGES, _POINTS = "built-in image data set", "built-in 2-D points"
 """Kinds of built-in data sets."""
 _MAX_ATTRIBUTES = 64
@@ -48,6 +50,7 @@ class SourceReport:
         kind: `folder`, `zip`, `tar`, `idx`, `built-in image data set` or `built-in 2-D points`.
         pictures: number of candidates (points, for a data set of points).
         accepted: number that `load` would use.
+        tiles: number of tiles that these are cut into; 0 without --fit tiles.
         rejected: the others, with reasons.
         sizes: `min`, `median` and `max` as [height, width] in pixels, each side separately; of accepted images.
         modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted images.
@@ -56,6 +59,9 @@ class SourceReport:
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
         fields: name of each further field -> what it contains; see `columns.describe`.
+        pairs: of pairs of files: `count`; `examples`, names of an image and its input; `without_partner`, `same_names` (equal apart
+            from the extension) and `different_ratios`, names with the reason; empty if images have no files of their own as inputs.
+        layouts: layouts of inputs that the source fits, if it was read without: `kind`, `options` for --input, `text`.
         exact_duplicates: groups of names with byte-identical files.
         near_duplicates: groups of names with nearly the same image; of an exact group only the first is listed.
         options: options for `load`: size, channels, fit, background.
@@ -67,6 +73,7 @@ class SourceReport:
     kind: str
     pictures: int = 0
     accepted: int = 0
+    tiles: int = 0
     rejected: list[RejectedFile] = field(default_factory=list)
     sizes: dict[str, list[int]] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
@@ -75,6 +82,8 @@ class SourceReport:
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pairs: dict[str, Any] = field(default_factory=dict)
+    layouts: list[dict[str, Any]] = field(default_factory=list)
     exact_duplicates: list[list[str]] = field(default_factory=list)
     near_duplicates: list[list[str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +99,8 @@ class SourceReport:
         what = "points" if self.kind == _POINTS else "images"
         lines = [f"{self.source}  ({self.kind})"]
         lines.append(f"  {what + ':':11}{self.pictures:,} ({self.accepted:,} accepted, {len(self.rejected):,} rejected)")
+        if self.tiles:
+            lines.append(f"  {'tiles:':11}{self.tiles:,} of {self.options['size']}")
         if self.sizes:
             low, middle, high = ("x".join(map(str, self.sizes[key])) for key in ("min", "median", "max"))
             lines.append(f"  {'sizes:':11}{low} to {high}, median {middle} (height x width)")
@@ -102,6 +113,18 @@ class SourceReport:
                 shares[_MAX_ATTRIBUTES:] = [f"and {len(shares) - _MAX_ATTRIBUTES} more"]
             lines.append(f"  {'attributes:':11} {', '.join(shares)}")
         lines += [f"  {name + ':':11}{columns.sentence(summary)}" for name, summary in self.fields.items()]
+        if self.pairs:
+            shown = "; ".join(f"{image} from {input}" for image, input in self.pairs["examples"])
+            lines.append(f"  {'pairs:':11}{self.pairs['count']:,}, such as {shown}")
+            titles = (
+                ("without_partner", "without a partner"),
+                ("same_names", "equal names with another extension"),
+                ("different_ratios", "pairs of different aspect ratios"),
+            )
+            for key, title in titles:
+                if items := self.pairs[key]:
+                    lines.append(f"  {title}: {len(items)}")
+                    lines += [f"    {name}: {reason}" for name, reason in items[:_MAX_LISTED]] + _more(items)
         for title, groups in (("identical files", self.exact_duplicates), ("near-duplicate images", self.near_duplicates)):
             if groups:
                 lines.append(f"  groups of {title}: {len(groups)}")
@@ -124,6 +147,8 @@ def doctor(
     background: str = "white",
     input: str | Path | None = None,
     fields: str | None = None,
+    crop_from: Size | None = None,
+    bits: int | str | None = None,
     progress: DecodeProgress | None = None,
 ) -> SourceReport:
     """Examines every image of a source; changes nothing.
@@ -136,12 +161,14 @@ def doctor(
         background: as for `load`.
         input: as for `load`; a second source is not examined.
         fields: as for `load`.
+        crop_from: as for `load`.
+        bits: as for `load`.
         progress: a callback (done, total), in images.
 
     Raises:
         LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
-    options = check(size, channels, fit, background)
+    options = check(size, channels, fit, background, crop_from, bits)
     path = find(source)
     check_fields(path, fields)
     input = None if input is None else os.fspath(input)
@@ -170,6 +197,7 @@ def _files_report(
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
         accepted: list[EntryInfo] = []
+        samples = 0
         failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
         values: dict[str, list[Any]] = {name: [] for name in opened.fields}
@@ -177,16 +205,22 @@ def _files_report(
             for outcome in outcomes:
                 if outcome.image is None:
                     failed.append(outcome)
-                else:
+                    continue
+                if not (accepted and accepted[-1] is outcome.info):
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
-                    for name, value in outcome.values.items():
-                        values[name].append(value)
+                samples += 1
+                for name, value in outcome.values.items():
+                    values[name].append(value)
     report = SourceReport(os.fspath(source), opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
     report.notes = list(opened.notes)
+    report.tiles = samples if target.fit == "tiles" else 0
+    report.pairs = _pairs(accepted, report.rejected)
+    if surveyed.input is None and unpaired is None:
+        report.layouts = [asdict(layout) for layout in layouts.recognise(opened, infos)]
     report.options = target.as_dict() | ({"input": input or unpaired} if input or unpaired else {})
     headers = [info.header for info in accepted if info.header]
     if headers:
@@ -199,12 +233,19 @@ def _files_report(
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     if accepted:
         kinds = opened.fields
-        inputs = surveyed.input.fields(target) if surveyed.input else {}  # their samples are not kept
+        inputs = surveyed.fields()  # their samples are not kept
         report.fields = {name: {"kind": kind.kind, "field": str(kind)} for name, kind in inputs.items()}
         report.fields |= {
             name: columns.describe(kinds[name], side_fields.stack(kinds[name], values[name])) for name in kinds
         }
-    _find_duplicates(report, [info.entry.name for info in accepted], [info.sha256 for info in accepted], sketches)
+    names = [info.entry.name for info in accepted]
+    if target.fit == "tiles":
+        report.exact_duplicates = [
+            [names[index] for index in group] for group in duplicates.exact([info.sha256 for info in accepted])
+        ]
+        report.notes.append("Near-duplicates are not searched among images that are cut into tiles.")
+    else:
+        _find_duplicates(report, names, [info.sha256 for info in accepted], sketches)
     if message := refusal_reason(opened, len(accepted), failed, report.rejected):
         report.advice.append(f"This source cannot be used for training: {message}")
     if accepted:
@@ -212,6 +253,29 @@ def _files_report(
     if progress:
         progress(len(infos), len(infos))
     return report
+
+
+def _pairs(accepted: Sequence[EntryInfo], rejected: Sequence[RejectedFile]) -> dict[str, Any]:
+    """The part `pairs` of a report; empty if the inputs are not files of their own."""
+    paired = [(info, info.input) for info in accepted if info.input]
+    reasons = {"without_partner": "no partner in", "same_names": "same name as"}
+    lists: dict[str, Any] = {
+        key: [[reject.name, reject.reason] for reject in rejected if reject.reason.startswith(start)]
+        for key, start in reasons.items()
+    }
+    if not paired and not any(lists.values()):
+        return {}
+    different = []
+    for info, other in paired:
+        if info.header and other.header:
+            sizes = [f"{header.height}x{header.width}" for header in (info.header, other.header)]
+            ratio = info.header.width * other.header.height / (info.header.height * other.header.width)
+            if not 1 / _SAME_RATIO < ratio < _SAME_RATIO:
+                different.append(
+                    [info.entry.name, f"{sizes[0]}, and its input {other.entry.name} {sizes[1]} (height x width)"]
+                )
+    examples = [[info.entry.name, other.entry.name] for info, other in paired[:: max(1, len(paired) // 3)][:3]]
+    return {"count": len(paired), "examples": examples, **lists, "different_ratios": different}
 
 
 def _built_in_report(name: str, options: Options, input: str | None, fields: str | None) -> SourceReport:
@@ -224,6 +288,8 @@ def _built_in_report(name: str, options: Options, input: str | None, fields: str
         background=options.background,
         input=input,
         fields=fields,
+        crop_from="x".join(map(str, options.crop_from)) if options.crop_from else None,
+        bits=options.bits,
     )
     if data.spec.points:
         report = SourceReport(name, _POINTS, len(data), len(data), options=data.options, notes=[BUILT_IN[name]])
@@ -284,10 +350,18 @@ def _advise(report: SourceReport) -> None:
     say, n = report.advice.append, report.accepted
     distinct = n - sum(len(group) - 1 for group in report.exact_duplicates + report.near_duplicates)
     small = min(report.sizes["median"])
+    for layout in report.layouts:
+        say(layout["text"])
+    if report.pairs.get("different_ratios"):
+        say(
+            "The images of some pairs differ in their aspect ratio, so that they do not show the same part after fitting: check that "
+            "they belong together, or use --fit stretch."
+        )
     if "input" in report.fields or "input" in report.options:
         say(
-            "Images with inputs: recipe pix2pix learns one from the other if they belong together and have the same size. For "
-            "unpaired ones and other sizes, see the translators of the guide page Your own GAN."
+            "Images with inputs: recipe pix2pix learns one from the other if they belong together and have the same size, srgan if "
+            "images are 2, 4 or 8 times as large as inputs. For unpaired ones and other sizes, see the translators of the guide page "
+            "Your own GAN."
         )
     elif report.classes and len(report.classes) > 1:
         if n / len(report.classes) < 50:

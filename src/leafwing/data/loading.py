@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from leafwing.data.pairs import Input
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
-from leafwing.errors import LeafwingError, did_you_mean
-from leafwing.fields import Image
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
+from leafwing.fields import Field, Image
 from leafwing.game import DataSpec
 
 
@@ -40,6 +41,8 @@ def load(
     mirror: bool = False,
     input: str | Path | None = None,
     fields: str | None = None,
+    crop_from: Size | None = None,
+    bits: int | str | None = None,
     cache: str | Path | None = None,
     progress: DecodeProgress | None = None,
 ) -> Dataset:
@@ -53,13 +56,16 @@ def load(
         size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 if the median short side is below 64.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 if every image is greyscale, else 3. Without an alpha
             channel, transparent images are composited on the background.
-        fit: `crop` the centre, `pad` with the background, or `stretch`.
+        fit: `crop` the centre, `pad` with the background, `stretch`, or cut into `tiles` of this size without resizing.
         background: a colour: `white`, `#ff8800`.
         mirror: flip half of the samples left to right, chosen again in every epoch.
         input: where the field `input` comes from: `left`, `right`, `top` or `bottom`, a half of each image (`image` is the other
-            one); `grey`, `edges`, `blur`, `low4` or `hole`, derived from it (`derive`); a CSV file of pairs, a folder or a suffix of
-            file names in the source (`pairs`); or else a second source, whose images are unpaired. None: no such field.
+            one); `grey`, `edges`, `blur`, `low2`, `low4`, `low8` or `hole`, derived from it (`derive`); a CSV file of pairs, a folder
+            or a suffix of file names in the source (`pairs`); or else a second source, whose images are unpaired. None: no such field.
         fields: fields of the built-in sprites besides the image, separated by commas. None: label,attributes.
+        crop_from: store images in this size, given like `size` (one number is the shorter side): batches see random windows of
+            `size`, and everything else the centre. None: in `size`.
+        bits: 8 or 16, or `auto`: 16 if all images of a field are greyscale with 16 bits. None: `auto` with an input, else 8.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 
@@ -67,22 +73,26 @@ def load(
         LeafwingError: no such source, invalid options, no usable image, or more than half unreadable.
         StorageError: the cache cannot be written.
     """
-    options = check(size, channels, fit, background)
+    options = check(size, channels, fit, background, crop_from, bits)
     path = find(source)
     check_fields(path, fields)
+    check_built_in(path, options)
     input = None if input is None else os.fspath(input)
 
     def join(other: str) -> Dataset:
         """The images of this source, and those of another one as unpaired inputs."""
         if points := [str(name) for name in (path, find(other)) if has_points(name)]:
-            raise LeafwingError(f"--input {other}: both sources must be images, and {points[0]} has points")
-        image = load(
-            source, size=size, channels=channels, fit=fit, background=background, mirror=mirror, fields=fields,
-            cache=cache, progress=progress,
-        )  # fmt: skip
-        side = (image.spec.height, image.spec.width)
-        inputs = load(other, size=side, fit=fit, background=background, mirror=mirror, cache=cache, progress=progress)
-        return join_sources(image, inputs)
+            raise InvalidOption("input", other, f"both sources must be images, and {points[0]} has points")
+
+        def load_one(source: str | Path, **further: Any) -> Dataset:
+            depth = bits if bits is not None or is_built_in(os.fspath(source)) else "auto"
+            return load(
+                source, fit=fit, background=background, mirror=mirror, crop_from=crop_from, bits=depth, cache=cache, progress=progress,
+                **further,
+            )  # fmt: skip
+
+        image = load_one(source, size=size, channels=channels, fields=fields)
+        return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width)))
 
     if isinstance(path, str):
         inputs = own_inputs(path)
@@ -90,19 +100,22 @@ def load(
         if not is_stacked(path):
             data = load_built_in(path, options, mirror, input=chosen, fields=fields, cache=cache, progress=progress)
         else:
-            side = options.size or (32, 32)
+            whole = options.target((32, 32), 3)
+            side = (whole.height, whole.width)
             digits = load(
                 digits_of(path), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress
             )
             data = stacks(digits, options, mirror)
-        if input is None or chosen:
-            return data
-        if input in derive.DERIVED:
-            return derive_input(data, input)
+        if input in derive.DERIVED and not chosen:
+            data = derive_input(data, input)
+        if input is None or chosen or input in derive.DERIVED:
+            return data.with_windows(*options.target((32, 32), 3).window or (0, 0)) if options.crop_from else data
         if not pairs.is_path(input) and not is_source(input):
-            raise LeafwingError(
-                f"--input {input}: {path} is built in: its inputs are made or derived from the images, or those of a second source"
-                + did_you_mean(input, {**inputs, **derive.DERIVED})
+            raise InvalidOption(
+                "input",
+                input,
+                f"{path} is built in: its inputs are made or derived from the images, or those of a second source"
+                + did_you_mean(input, {**inputs, **derive.DERIVED}),
             )
         return join(input)
     if input is not None and pairs.is_path(input) and is_source(input):
@@ -127,11 +140,12 @@ def _load_files(
     store = Store(cache_folder(cache))
     files, rejects = sources.list_files(path)
     key: tuple[Any, ...] = (VERSION, READING, options.size, options.channels, options.fit, options.rgb)
+    key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
     signature = sources.signature(path, files, key if input is None else (*key, input, derive.VERSION))
     listing = store.recall(signature)
     if listing and (pack := store.open(listing["fingerprint"])):
         rejects = [RejectedFile(**reject) for reject in listing["rejects"]]
-        return _dataset(pack, path, mirror, rejects, listing["notes"], options.background, input)
+        return _dataset(pack, path, mirror, rejects, listing["notes"], options.background, input, options.bits)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         source, infos, target = surveyed.source, surveyed.infos, surveyed.target
         fingerprint = reading.fingerprint(infos, target, VERSION, source.attributes, source.fields, surveyed.input)
@@ -140,7 +154,22 @@ def _load_files(
     store.remember(signature, fingerprint, rejects, source.notes)
     if progress:
         progress(len(infos), len(infos))
-    return _dataset(pack, path, mirror, rejects, source.notes, options.background, input)
+    return _dataset(pack, path, mirror, rejects, source.notes, options.background, input, options.bits)
+
+
+def check_built_in(path: str | Path, options: Options) -> None:
+    """Checks that the options of files are not used for a built-in data set.
+
+    Raises:
+        LeafwingError: tiles, or bits.
+    """
+    if isinstance(path, Path):
+        return
+    if has_points(path) and options.crop_from:
+        raise LeafwingError(f"--crop-from: {path} is a data set of points, and only images are cropped; omit it")
+    for option, chosen in (("--fit tiles", options.fit == "tiles"), (f"--bits {options.bits}", options.bits is not None)):
+        if chosen:
+            raise LeafwingError(f"{option}: the built-in data set {path} has no files to read; omit it")
 
 
 def check_fields(path: str | Path, fields: str | None) -> None:
@@ -150,7 +179,7 @@ def check_fields(path: str | Path, fields: str | None) -> None:
         LeafwingError: fields of other data than the built-in sprites.
     """
     if fields is not None and path != "sprites":
-        raise LeafwingError(f"--fields {fields}: only the built-in sprites offer a choice of fields, not {path}; omit it")
+        raise InvalidOption("fields", fields, f"only the built-in sprites offer a choice of fields, not {path}; omit it")
 
 
 def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | None = None) -> Dataset | None:
@@ -204,7 +233,7 @@ def derive_input(data: Dataset, name: str) -> Dataset:
     """
     image = data.spec.fields["image"]
     if not isinstance(image, Image):
-        raise LeafwingError(f"--input {name}: it is derived from images, and {data.source} has points")
+        raise InvalidOption("input", name, f"it is derived from images, and {data.source} has points")
     fields = derive.derived_fields(name, image)
     content = json.dumps([data.fingerprint, "input", name, derive.VERSION])
     return replace(
@@ -296,9 +325,13 @@ class SurveyedSource:
             if layout and layout.half:
                 reading.halve(infos, layout.half, options)
             target = options.target(reading.default_size(infos), reading.default_channels(infos))
+            target = replace(target, bits=choose_bits(infos, options, layout))
             if layout:
                 inputs = [info.input for info in infos if info.input] or infos
-                layout = pairs.set_target(layout, target, reading.default_channels(inputs))
+                bits = 16 if options.bits != 8 and reading.are_deep(inputs) else 8
+                layout = pairs.set_target(layout, target, reading.default_channels(inputs), bits)
+            if target.fit == "tiles":
+                describe_tiles(source, infos, target)
         except BaseException:
             source.close()
             raise
@@ -306,17 +339,67 @@ class SurveyedSource:
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         modes = Counter(info.header.mode for info in infos if info.header)
         if deep := sum(count for mode, count in modes.items() if mode == "F" or mode.startswith("I")):
-            source.notes.append(f"Greyscale images with more than 8 bits: {deep}; they are scaled to 8 bits.")
+            keeps = "; --bits 16 keeps their 16 bits" * (options.bits is None and reading.are_deep(infos))
+            what = "their 16 bits are kept" if target.bits == 16 else f"they are scaled to 8 bits{keeps}"
+            source.notes.append(f"Greyscale images with more than 8 bits: {deep}; {what}.")
+        if layout and layout.target and layout.target.bits == 16:
+            source.notes.append("The inputs are greyscale with 16 bits, which are kept.")
         lists = {"labels.csv", "dataset.json", pairs.PAIRS_FILE}
         if ignored := sum(Path(name).name.lower() not in lists for name in {*source.side_files} - source.used_files):
             source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
         return cls(source, infos, target, layout)
+
+    def fields(self) -> dict[str, Field]:
+        """The fields of the inputs, as batches have them."""
+        if self.input is None:
+            return {}
+        window, chosen = self.target.window, self.input
+        if window is None:
+            return chosen.fields(self.target)
+        cut = replace(chosen.target, height=window[0], width=window[1]) if chosen.target else None
+        return replace(chosen, target=cut).fields(replace(self.target, height=window[0], width=window[1]))
 
     def __enter__(self) -> SurveyedSource:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.source.close()
+
+
+def choose_bits(infos: Sequence[EntryInfo], options: Options, layout: Input | None) -> int:
+    """The bits of the images: 16 only if all of them have 16 and if that is wanted, which it is by default for pairs of files.
+
+    Raises:
+        LeafwingError: 16 bits are required, and some image has other ones, or inputs are derived, which have 8.
+    """
+    derived = bool(layout and layout.derived)
+    keeps = options.bits in ("auto", 16) or (options.bits is None and layout is not None)
+    if options.bits == 16:
+        if derived:
+            raise LeafwingError(
+                "--bits 16: inputs that are derived from the images have 8 bits, and so must the images; omit it"
+            )
+        for info in infos:
+            if info.header and not info.header.deep:
+                raise LeafwingError(
+                    f"--bits 16: every image must be greyscale with 16 bits, and {info.entry.name} is {info.header.format}, "
+                    f"{info.header.mode}; omit it"
+                )
+    return 16 if keeps and not derived and options.channels in (None, 1) and reading.are_deep(infos) else 8
+
+
+def describe_tiles(source: Source, infos: Sequence[EntryInfo], target: Target) -> None:
+    """Notes how many tiles there are, and how much is left over."""
+    sizes = [(info.header.height, info.header.width) for info in infos if info.header]
+    counts = [rows * columns for rows, columns in (pictures.count_tiles(*size, target) for size in sizes)]
+    used, cut = sum(counts), sum(count > 0 for count in counts)
+    area = sum(height * width for (height, width), count in zip(sizes, counts, strict=True) if count)
+    if used:
+        left_over = 1 - used * target.height * target.width / area
+        source.notes.append(
+            f"Tiles: {used:,} of {target.height}x{target.width} pixels, from {cut:,} images; {left_over:.0%} of their area "
+            "is left over at the edges."
+        )
 
 
 def _dataset(
@@ -327,14 +410,17 @@ def _dataset(
     notes: list[str],
     background: str,
     input: str | None = None,
+    bits: int | str | None = None,
 ) -> Dataset:
     """A data set over a pack; `rejects` are those found before decoding."""
     _, height, width, channels = pack.about["shape"]
     names, attributes = tuple(pack.about["classes"]), tuple(pack.about.get("attributes", ()))
-    spec = DataSpec.images(height, width, channels, labels=names, attributes=attributes, **pack.fields)
+    depth = Image(height, width, channels, pack.about["options"].get("bits", 8))
+    spec = DataSpec.images(height, width, channels, labels=names, attributes=attributes, **{"image": depth, **pack.fields})
     columns = {"image": pack.pictures, "label": pack.labels, "attributes": pack.attributes, **pack.columns}
     options = pack.about["options"] | {"background": background, "mirror": mirror} | ({"input": input} if input else {})
-    return Dataset(
+    options |= {"bits": bits} if bits is not None else {}
+    data = Dataset(
         spec,
         {name: column for name, column in columns.items() if column is not None},
         pack.fingerprint,
@@ -342,4 +428,7 @@ def _dataset(
         options,
         sorted(rejects + pack.rejects, key=lambda reject: reject.name),
         list(notes),
+        pictures_of=pack.tiles,
     )
+    window = check(options["size"], None, "crop", "white").size
+    return data.with_windows(*window) if window and "crop_from" in options else data

@@ -1,4 +1,4 @@
-"""Validation of the reading options: size, channels, fit, background.
+"""Validation of the reading options: size, channels, fit, background, crop_from, bits.
 
 Arguments become numbers, or an error that says what was expected. Nothing here opens a file.
 """
@@ -12,10 +12,11 @@ from typing import Any
 
 from PIL import ImageColor
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 
-FITS = ("crop", "pad", "stretch")
+FITS = ("crop", "pad", "stretch", "tiles")
 CHANNELS = (1, 2, 3, 4)
+BITS = ("auto", 8, 16)
 LARGEST = 4096
 """The largest height or width, in pixels."""
 
@@ -25,7 +26,17 @@ Size = int | str | tuple[int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """The target format of every image; `background` as the user wrote it, `rgb` the same colour as three numbers 0 to 255."""
+    """The target format of every image.
+
+    Args:
+        height, width: size in pixels of the images as they are stored.
+        channels: as for `fields.Image`.
+        fit: one of `FITS`.
+        background: the colour as the user wrote it.
+        rgb: the same as three numbers 0 to 255.
+        window: height and width of the random windows that batches see; None: the whole images.
+        bits: 8 or 16.
+    """
 
     height: int
     width: int
@@ -33,6 +44,8 @@ class Target:
     fit: str
     background: str
     rgb: tuple[int, int, int]
+    window: tuple[int, int] | None = None
+    bits: int = 8
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -41,12 +54,11 @@ class Target:
 
     def as_dict(self) -> dict[str, Any]:
         """The options of `load` that determine the content of a pack, as plain JSON."""
-        return {
-            "size": f"{self.height}x{self.width}",
-            "channels": self.channels,
-            "fit": self.fit,
-            "background": self.background,
-        }
+        height, width = self.window or (self.height, self.width)
+        options = {"size": f"{height}x{width}", "channels": self.channels, "fit": self.fit, "background": self.background}
+        if self.window:
+            options["crop_from"] = f"{self.height}x{self.width}"
+        return options | ({"bits": 16} if self.bits == 16 else {})
 
 
 @dataclass(frozen=True)
@@ -58,30 +70,80 @@ class Options:
     fit: str
     background: str
     rgb: tuple[int, int, int]
+    crop_from: tuple[int, ...] | None = None
+    bits: int | str | None = None
 
-    def target(self, size: tuple[int, int], channels: int) -> Target:
-        """Fills in the options that were not requested."""
-        height, width = self.size or size
-        return Target(height, width, self.channels or channels, self.fit, self.background, self.rgb)
+    def target(self, size: tuple[int, int], channels: int, bits: int = 8) -> Target:
+        """Fills in the options that were not requested.
+
+        Raises:
+            LeafwingError: the images are not larger than the windows of them.
+        """
+        height, width = window = self.size or size
+        if self.crop_from:
+            height, width = self._whole(height, width)
+        return Target(
+            height, width, self.channels or channels, self.fit, self.background, self.rgb,
+            window if self.crop_from else None, bits,
+        )  # fmt: skip
+
+    def _whole(self, height: int, width: int) -> tuple[int, int]:
+        """The size of whole images, for windows of this size: of a single number the other side is in proportion."""
+        assert self.crop_from is not None
+        if len(self.crop_from) == 2:
+            whole = (self.crop_from[0], self.crop_from[1])
+        else:
+            scale = self.crop_from[0] / min(height, width)
+            whole = (round(height * scale), round(width * scale))
+        if whole[0] < height or whole[1] < width or whole == (height, width):
+            raise InvalidOption(
+                "crop_from",
+                "x".join(map(str, self.crop_from)),
+                f"windows of {height}x{width} pixels (--size) are cropped from "
+                f"larger images; choose a larger number, such as {round(min(height, width) * 1.12)}",
+            )
+        if max(whole) > LARGEST:
+            raise InvalidOption("crop_from", "x".join(map(str, self.crop_from)), f"at most {LARGEST} pixels")
+        return whole
 
 
-def check(size: Size | None, channels: int | None, fit: str, background: str) -> Options:
+def check(
+    size: Size | None,
+    channels: int | None,
+    fit: str,
+    background: str,
+    crop_from: Size | None = None,
+    bits: int | str | None = None,
+) -> Options:
     """Validates the options of `load` and `doctor`.
 
     Raises:
         LeafwingError: an invalid option; the message names it, its value and what is possible.
     """
     if channels is not None and (isinstance(channels, bool) or channels not in CHANNELS):
-        raise LeafwingError(f"--channels {channels}: choose from 1 (grey), 2 (grey + alpha), 3 (RGB), 4 (RGBA)")
+        raise InvalidOption("channels", channels, "choose from 1 (grey), 2 (grey + alpha), 3 (RGB), 4 (RGBA)")
     if fit not in FITS:
-        raise LeafwingError(f"--fit {fit}: choose from {', '.join(FITS)}")
-    return Options(None if size is None else _size(size), channels, fit, background, _colour(background))
+        raise InvalidOption("fit", fit, f"choose from {', '.join(FITS)}")
+    chosen = None if bits is None else next((item for item in BITS if str(item) == str(bits)), "")
+    if chosen == "":
+        raise InvalidOption("bits", bits, f"choose from {', '.join(map(str, BITS))}")
+    if chosen == 16 and channels not in (None, 1):
+        raise InvalidOption(
+            "bits",
+            bits,
+            f"only greyscale images can have 16 bits, not those of --channels {channels}; omit one of these options",
+        )
+    whole: tuple[int, ...] | None = None
+    if crop_from is not None:
+        both = isinstance(crop_from, tuple | list) or bool(re.search("[xX×]", str(crop_from)))
+        whole = _size(crop_from, "crop_from")[: 2 if both else 1]
+    return Options(None if size is None else _size(size), channels, fit, background, _colour(background), whole, chosen)
 
 
-def _size(size: Size) -> tuple[int, int]:
+def _size(size: Size, option: str = "size") -> tuple[int, int]:
     """Height and width in pixels."""
-    error = LeafwingError(
-        f"--size {size}: give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels"
+    error = InvalidOption(
+        option, size, f"give one number for a square (64) or height x width (64x96), each from 1 to {LARGEST} pixels"
     )
     sides: tuple[Any, ...]
     if isinstance(size, str):
@@ -107,7 +169,7 @@ def _colour(background: str) -> tuple[int, int, int]:
     except (ValueError, AttributeError, TypeError):
         colour = (0, 0, 0, 0)
     if len(colour) != 3:
-        raise LeafwingError(
-            f"--background {background}: give an opaque colour by name (white), by hex (#ff8800) or as rgb(255, 136, 0)"
+        raise InvalidOption(
+            "background", background, "give an opaque colour by name (white), by hex (#ff8800) or as rgb(255, 136, 0)"
         )
     return colour

@@ -2,12 +2,13 @@
 
 A pack is a folder `<cache>/packs/<fingerprint>/` that is created atomically:
 
-- `pictures.npy`: uint8 (images, height, width, channels)
+- `pictures.npy`: uint8 or uint16 (images, height, width, channels)
 - `labels.npy`: int64 (images,), if there are labels
 - `attributes.npy`: uint8 (images, attributes), binary, if there are attributes
+- `tiles.npy`: int64 (images,), if the images are tiles: the number of the picture of each
 - one file for each further field, such as `caption.npy`, in the format that `leafwing.fields` describes
-- `index.json`: per image its name, the sha256 of its file, its label, its original size [height, width] and the part used
-  [left, top, right, bottom], in columns; of pairs of files also name and sha256 of the input
+- `index.json`: per image its name (of a tile `photo.jpg#3`), the sha256 of its file, its label, its original size [height, width] and
+  the part used [left, top, right, bottom], in columns; of pairs of files also name and sha256 of the input
 - `pack.json`: what is needed to open it, written last
 
 `<cache>/listings/` remembers the pack of each source, so that an unchanged source is not read again. `<cache>/arrays/` has computed
@@ -39,19 +40,21 @@ from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 2
+READING = 3
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An open pack: `pictures` (n, height, width, channels) uint8, a read-only memory map; `labels` (n,) int64 or None;
-    `attributes` (n, attributes) uint8 or None; further fields by name, and their stored samples."""
+    """An open pack: `pictures` (n, height, width, channels) uint8 or uint16, a read-only memory map; `labels` (n,) int64 or None;
+    `attributes` (n, attributes) uint8 or None; `tiles` (n,) int64 or None, the picture of each tile; further fields by name, and their
+    stored samples."""
 
     fingerprint: str
     pictures: np.ndarray
     labels: np.ndarray | None
     attributes: np.ndarray | None
+    tiles: np.ndarray | None
     fields: dict[str, Field]
     columns: dict[str, np.ndarray]
     about: dict[str, Any]
@@ -65,9 +68,11 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedImage:
-    """An image that is in the pack: its original size (height, width), the part used (left, top, right, bottom), further fields."""
+    """An image that is in the pack: its name, its original size (height, width), the part used (left, top, right, bottom), further
+    fields."""
 
     info: EntryInfo
+    name: str
     size: tuple[int, int]
     box: tuple[int, int, int, int]
     values: dict[str, Any]
@@ -103,16 +108,18 @@ class Store:
             images = np.load(folder / "pictures.npy", mmap_mode="r")
             classes = np.load(folder / "labels.npy") if about["classes"] else None
             attributes = np.load(folder / "attributes.npy") if about.get("attributes") else None
+            tiles = np.load(folder / "tiles.npy") if about["options"]["fit"] == "tiles" else None
+            dtype = pixel_type(about["options"].get("bits", 8))
             fields = {name: from_dict(plain) for name, plain in about.get("fields", {}).items()}
             columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in fields}
-            if list(images.shape) != about["shape"] or images.dtype != np.uint8:
+            if list(images.shape) != about["shape"] or images.dtype != dtype:
                 return None
             if any(len(column) != len(images) for column in columns.values()):
                 return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
             return None
         columns = {name: np.asarray(column) for name, column in columns.items()}
-        return Pack(fingerprint, np.asarray(images), classes, attributes, fields, columns, about)
+        return Pack(fingerprint, np.asarray(images), classes, attributes, tiles, fields, columns, about)
 
     def pack(
         self,
@@ -264,7 +271,7 @@ def refusal_reason(
 
 
 class _Rows:
-    """A file of rows, uint8 (n, *shape), that is written one row at a time.
+    """A file of rows (n, *shape) that is written one row at a time.
 
     Rows are appended in order, so that a full disk is an error and never a SIGBUS in a memory map.
 
@@ -272,15 +279,16 @@ class _Rows:
         path: the .npy file.
         limit: the largest possible number of rows.
         shape: of one row.
+        dtype: uint8 or uint16.
     """
 
-    def __init__(self, path: Path, limit: int, shape: tuple[int, ...]) -> None:
-        self.shape, self.count = shape, 0
+    def __init__(self, path: Path, limit: int, shape: tuple[int, ...], dtype: type[np.unsignedinteger[Any]]) -> None:
+        self.shape, self.dtype, self.count = shape, dtype, 0
         self.file = open(path, "wb", buffering=1 << 20)
         self.start = self._header(limit)
 
     def append(self, pixels: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
+        self.file.write(np.ascontiguousarray(pixels, dtype=self.dtype).tobytes())
         self.count += 1
 
     def finish(self) -> None:
@@ -296,7 +304,7 @@ class _Rows:
 
     def _header(self, count: int) -> int:
         """Writes the header; numpy pads it so that the first dimension may still change. Returns its length."""
-        description = {"descr": "|u1", "fortran_order": False, "shape": (count, *self.shape)}
+        description = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (count, *self.shape)}
         np.lib.format.write_array_header_1_0(self.file, description)
         return self.file.tell()
 
@@ -314,11 +322,14 @@ def _write(
     accepted: list[AcceptedImage] = []
     failed: list[EntryInfo | Decoded] = []
     fields = input.fields(target) if input else {}
-    shapes = {"pictures": target.shape} | {name: pixel_shape(field) for name, field in fields.items()}
+    formats: dict[str, tuple[tuple[int, ...], type[np.unsignedinteger[Any]]]] = {
+        "pictures": (target.shape, pixel_type(target.bits))
+    }
+    formats |= {name: (pixel_shape(field), pixel_type(getattr(field, "bits", 8))) for name, field in fields.items()}
     with ExitStack() as stack:
         files = {
-            name: stack.enter_context(closing(_Rows(folder / f"{name}.npy", len(infos), shape)))
-            for name, shape in shapes.items()
+            name: stack.enter_context(closing(_Rows(folder / f"{name}.npy", len(infos), shape, dtype)))
+            for name, (shape, dtype) in formats.items()
         }
         outcomes = stack.enter_context(closing(reading.decode(source, infos, target, progress=progress, input=input)))
         for outcome in outcomes:
@@ -327,7 +338,9 @@ def _write(
                 continue
             for name, pixels in {"pictures": image.pixels, **outcome.columns}.items():
                 files[name].append(pixels)
-            accepted.append(AcceptedImage(outcome.info, (image.height, image.width), image.box, outcome.values))
+            accepted.append(
+                AcceptedImage(outcome.info, outcome.name, (image.height, image.width), image.box, outcome.values)
+            )
         rejected = source.rejects + reading.rejects(infos) + reading.rejects(failed)
         if message := refusal_reason(source, len(accepted), [*infos, *failed], rejected):
             raise LeafwingError(message)
@@ -341,10 +354,13 @@ def _write(
         np.save(folder / "labels.npy", np.array(indices, dtype=np.int64))
     if source.attributes:
         np.save(folder / "attributes.npy", np.array([item.info.entry.attributes for item in accepted], dtype=np.uint8))
+    if target.fit == "tiles":
+        numbers = {id(info): number for number, info in enumerate(infos)}
+        np.save(folder / "tiles.npy", np.array([numbers[id(item.info)] for item in accepted], dtype=np.int64))
     for name, field in source.fields.items():
         np.save(folder / f"{name}.npy", side_fields.stack(field, [item.values[name] for item in accepted]))
     index = {
-        "name": [item.info.entry.name for item in accepted],
+        "name": [item.name for item in accepted],
         "sha256": [item.info.sha256 for item in accepted],
         "label": labels,
         "size": [item.size for item in accepted],
@@ -372,6 +388,11 @@ def pixel_shape(field: Field) -> tuple[int, ...]:
     """The shape of one stored sample of an image or a mask: (height, width, channels)."""
     channels, height, width = field.shape
     return (height, width, channels)
+
+
+def pixel_type(bits: int) -> type[np.unsignedinteger[Any]]:
+    """The type of stored pixels."""
+    return np.uint16 if bits == 16 else np.uint8
 
 
 def _open_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

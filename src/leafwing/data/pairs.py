@@ -7,6 +7,7 @@ the source, a suffix of file names. `loading` tries a second source if it is non
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import os
 import re
@@ -25,15 +26,19 @@ from leafwing.data.lists import read_text
 from leafwing.data.options import Target
 from leafwing.data.pictures import HALVES, Picture, UnusableImageError
 from leafwing.data.sources import Entry, RejectedFile, Source, clean
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Image
 
 PAIRS_FILE = "pairs.csv"
+SPLITS = "train|test|val|valid|validation"
+"""Folders of splits, which are read together; `trainA` counts as the folder `A` in the folder `train`."""
+NEAREST = 200
+"""Of at most this many images without a partner the nearest name is searched."""
 LOPSIDED = 1.5
 """Two aspect ratios that differ by more than this factor are different."""
 
 
-class NoInputError(LeafwingError):
+class NoInputError(InvalidOption):
     """The source has no such input; it may be that of a second source."""
 
 
@@ -58,19 +63,20 @@ class Input:
         if self.derived:
             return derived_fields(self.derived, Image(*target.shape))
         assert self.target is not None
-        return {"input": Image(*self.target.shape)}
+        return {"input": Image(*self.target.shape, bits=self.target.bits)}
 
     def as_dict(self) -> dict[str, Any]:
         """What determines its pixels, besides those of the files, as plain JSON."""
         if self.derived:
             return {"derived": self.derived, "version": VERSION}
         assert self.target is not None
-        return {"half": self.half, "channels": self.target.channels}
+        bits = {"bits": 16} if self.target.bits == 16 else {}
+        return {"half": self.half, "channels": self.target.channels} | bits
 
     def decode(
         self, data: bytes, partner: tuple[Entry, bytes] | None, target: Target, raw: tuple[int, int] | None
-    ) -> tuple[Picture, dict[str, np.ndarray]]:
-        """Decodes an image and the further columns that belong to it, by name.
+    ) -> list[tuple[Picture, dict[str, np.ndarray]]]:
+        """Decodes an image, or its tiles, and the further columns that belong to each, by name.
 
         Args:
             data: the file of the image.
@@ -82,19 +88,35 @@ class Input:
             UnusableImageError: with the reason.
         """
         if self.derived:
-            image = pictures.decode(data, target, raw)
-            return image, {name: column[0] for name, column in DERIVED[self.derived](image.pixels[None]).items()}
+            return [
+                (image, {name: column[0] for name, column in DERIVED[self.derived](image.pixels[None]).items()})
+                for image in decode_parts(data, target, raw)
+            ]
         assert self.target is not None
+        if self.half and target.fit == "tiles":
+            halves = pictures.decode_half_tiles(data, self.half, (self.target, target), raw)
+            return [(image, {"input": other.pixels}) for other, image in zip(*halves, strict=True)]
         if self.half:
             other, image = pictures.decode_halves(data, self.half, (self.target, target), raw)
-            return image, {"input": other.pixels}
+            return [(image, {"input": other.pixels})]
         assert partner is not None
         entry, content = partner
-        image = pictures.decode(data, target, raw)
+        images = decode_parts(data, target, raw)
         try:
-            return image, {"input": pictures.decode(content, self.target, raw).pixels}
+            inputs = decode_parts(content, self.target, raw)
         except UnusableImageError as reason:
             raise input_failure(entry, reason) from None
+        sizes = [f"{part[0].height}x{part[0].width}" for part in (inputs, images)]
+        if target.fit == "tiles" and sizes[0] != sizes[1]:
+            raise input_failure(
+                entry, UnusableImageError(f"it has {sizes[0]} pixels, the image {sizes[1]}: --fit tiles needs equal sizes")
+            )
+        return [(image, {"input": other.pixels}) for image, other in zip(images, inputs, strict=True)]
+
+
+def decode_parts(data: bytes, target: Target, raw: tuple[int, int] | None) -> list[Picture]:
+    """One file as one fitted image, or as its tiles."""
+    return pictures.decode_tiles(data, target, raw) if target.fit == "tiles" else [pictures.decode(data, target, raw)]
 
 
 def is_path(option: str) -> bool:
@@ -115,7 +137,7 @@ def find_input(source: Source, option: str) -> Input:
     """
     name = option.rstrip("/")
     if is_path(option) or not name:
-        raise NoInputError(f"--input {option}: no such file or folder")
+        raise NoInputError("input", option, "no such file or folder")
     if option in HALVES:
         source.notes.append(f"input: the {option} half of each image")
         _mention_folder(source, option)
@@ -127,9 +149,10 @@ def find_input(source: Source, option: str) -> Input:
     if file := _csv_file(source, option):
         pairs = _listed(source, file)
     else:
-        pairs = _in_folders(source, name) if name in _folders(source) else _by_suffix(source, name)
+        in_folders = name in _folders(source) or name in _folders(source, joined=True)
+        pairs = _in_folders(source, name) if in_folders else _by_suffix(source, name)
     if not pairs:
-        raise NoInputError(_describe_missing(source, option))
+        raise NoInputError("input", option, _describe_missing(source, option))
     for entry, partner in pairs:
         entry.input = partner
     source.entries = [entry for entry, _ in pairs]
@@ -157,20 +180,29 @@ def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int,
     ratio = part[0] / part[1] / (target[0] / target[1])
     if max(ratio, 1 / ratio) > LOPSIDED:
         place = "side by side" if across else "one above the other"
-        raise LeafwingError(
-            f"--input {half}: a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
-            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller"
+        raise InvalidOption(
+            "input",
+            half,
+            f"a typical image has {height:g}x{width:g} pixels (height x width). Are these pairs, two images "
+            f"{place}? If they are, confirm it with the size of a half: --size {part[1]:.0f}x{part[0]:.0f} or smaller",
         )
 
 
-def set_target(layout: Input, target: Target, channels: int) -> Input:
-    """An input in the format of the images, with channels of its own.
+def set_target(layout: Input, target: Target, channels: int, bits: int = 8) -> Input:
+    """An input in the format of the images, with channels and bits of its own.
 
     Raises:
         LeafwingError: images in this format do not allow it.
     """
-    layout = layout if layout.derived else replace(layout, target=replace(target, channels=channels))
-    layout.fields(target)  # raises
+    layout = layout if layout.derived else replace(layout, target=replace(target, channels=channels, bits=bits))
+    if target.window is None:
+        layout.fields(target)  # raises
+        return layout
+    layout.fields(replace(target, height=target.window[0], width=target.window[1]))
+    try:
+        layout.fields(target)
+    except LeafwingError as error:
+        raise LeafwingError(str(error).replace("--size", "--crop-from")) from None
     return layout
 
 
@@ -213,7 +245,13 @@ def _match(source: Source, images: _Side, inputs: _Side) -> Pairs:
     pairs = [(entry, inputs.files[key]) for key, entry in images.files.items() if key in inputs.files]
     reasons: dict[int, str] = {}
     for side, other in ((images, inputs), (inputs, images)):
-        reasons |= {id(entry): f"no partner in {other.place}" for entry in side.files.values()} | side.copies
+        alone = {key: entry for key, entry in side.files.items() if key not in other.files}
+        free = {"/".join(key).lstrip("/"): entry.name for key, entry in other.files.items() if key not in side.files}
+        for number, (key, entry) in enumerate(alone.items()):
+            near = difflib.get_close_matches("/".join(key).lstrip("/"), free, 1) if number < NEAREST else []
+            nearest = f" (the nearest name is {free[near[0]]})" if near else ""
+            reasons[id(entry)] = f"no partner in {other.place}{nearest}"
+        reasons |= side.copies
     paired = {id(entry) for pair in pairs for entry in pair}
     outside = f"neither in {inputs.place} nor in {images.place}"
     source.rejects += [
@@ -226,31 +264,33 @@ def _match(source: Source, images: _Side, inputs: _Side) -> Pairs:
 def _in_folders(source: Source, name: str) -> Pairs:
     """Pairs of files with equal names below a folder `name` and below the folder beside it, or beside the folder itself."""
     inputs = _Side(f"the folder {name}")
+    joined = name not in _folders(source)
     for entry in source.entries:
-        *folders, file = entry.name.split("/")
+        *folders, file = _parts(entry.name, joined)
         if name in folders:
             depth = folders.index(name)
-            inputs.add(("/".join(folders[:depth]), _stem([*folders[depth + 1 :], file])), entry)
+            inputs.add(("/".join(folders[:depth]), strip_extension([*folders[depth + 1 :], file])), entry)
     prefixes = {prefix for prefix, _ in inputs.files}
     candidates: dict[str, _Side] = {}
     for entry in source.entries:
-        *folders, file = entry.name.split("/")
+        *folders, file = _parts(entry.name, joined)
         for depth in range(len(folders) + 1 if name not in folders else 0):
             if (prefix := "/".join(folders[:depth])) not in prefixes:
                 continue
             beside = candidates.setdefault("", _Side(f"the images beside the folder {name}"))
-            beside.add((prefix, _stem([*folders[depth:], file])), entry)
+            beside.add((prefix, strip_extension([*folders[depth:], file])), entry)
             if depth < len(folders):
                 other = candidates.setdefault(folders[depth], _Side(f"the folder {folders[depth]}"))
-                other.add((prefix, _stem([*folders[depth + 1 :], file])), entry)
+                other.add((prefix, strip_extension([*folders[depth + 1 :], file])), entry)
     matching = [side for side in candidates.values() if side.files.keys() & inputs.files.keys()]
     if not matching:
         others = [folder for folder in candidates if folder]
         raise NoInputError(
-            f"{source.path}: --input {name}: no file in the folder {name} has a partner. Looked for the same name, "
-            f"with any extension, beside this folder and in {_join(others) or 'other folders, but there are none'}. If these are "
-            "not pairs, give "
-            "one folder as the source and the path of the other as --input"
+            "input",
+            name,
+            f"no file in the folder {name} of {source.path} has a partner. Looked for the same name, with any extension, beside this "
+            f"folder and in {_join(others) or 'other folders, but there are none'}. If these are not pairs, give one folder as the "
+            "source and the path of the other as --input",
         )
     if len(matching) > 1:
         raise LeafwingError(_describe_ambiguous(source, name, " or ".join(side.place for side in matching)))
@@ -264,7 +304,7 @@ def _by_suffix(source: Source, name: str) -> Pairs:
     others: list[tuple[str, str, Entry]] = []
     for entry in source.entries:
         folder, _, file = entry.name.rpartition("/")
-        stem = _stem([file])
+        stem = strip_extension([file])
         if match := pattern.fullmatch(stem):
             inputs.add((folder, match["base"]), entry)
         else:
@@ -334,12 +374,22 @@ def _csv_file(source: Source, name: str) -> str:
     return name if name in lists else bare[0] if len(bare) == 1 else ""
 
 
-def _folders(source: Source) -> list[str]:
-    """The names of all folders in a source."""
-    return sorted({folder for entry in source.entries for folder in entry.name.split("/")[:-1]})
+def _folders(source: Source, joined: bool = False) -> list[str]:
+    """The names of all folders in a source; see `_parts`."""
+    return sorted({folder for entry in source.entries for folder in _parts(entry.name, joined)[:-1]})
 
 
-def _stem(parts: Sequence[str]) -> str:
+def _parts(name: str, joined: bool) -> list[str]:
+    """The folders and the file of a path; with `joined` the folder `trainA` is two, `train` and `A`."""
+    parts = name.split("/")
+    if not joined:
+        return parts
+    matches = [re.fullmatch(rf"({SPLITS})[-_]?([^-_].*)", folder, re.IGNORECASE) for folder in parts[:-1]]
+    folders = (match.groups() if match else (folder,) for match, folder in zip(matches, parts, strict=False))
+    return [*(part for group in folders for part in group), parts[-1]]
+
+
+def strip_extension(parts: Sequence[str]) -> str:
     """A path without the extension of the file, in one Unicode normal form: macOS decomposes letters with accents."""
     return unicodedata.normalize("NFC", re.sub(r"(?<=[^/])\.[^./]*$", "", "/".join(parts)))
 
@@ -354,7 +404,7 @@ def _describe_missing(source: Source, option: str) -> str:
     titles = (("folders", folders), ("CSV files", lists), ("images", files))
     there = [f"{title}: {_join(names, 6)}" for title, names in titles if names]
     return (
-        f"--input {option}: {source.path} has no folder and no CSV file of this name and no pairs of files whose names end in it, and "
+        f"{source.path} has no folder and no CSV file of this name and no pairs of files whose names end in it, and "
         f"there is no second source {option}. {source.path} has {'; '.join(there) or 'no images'}. The input may be a half of each "
         f"image or derived from it{did_you_mean(option, [*HALVES, *DERIVED, *folders])}"
     )

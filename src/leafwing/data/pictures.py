@@ -1,10 +1,10 @@
-"""From the bytes of one image to a validated uint8 array; the only file that opens images with Pillow.
+"""From the bytes of one image to a validated array of pixels; the only file that opens images with Pillow.
 
 An image is rejected with a reason (`UnusableImageError`); no other exception leaves this file, whatever the bytes are. `sources`
 provides the bytes; `pack` and `doctor` use the array.
 
-Conversion: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit greyscale is divided by 257. Float
-TIFF is multiplied by 255 if its values are in 0..1, otherwise rescaled from its own minimum and maximum; so is 32-bit greyscale
+Conversion: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit greyscale is divided by 257 or kept.
+Float TIFF is multiplied by 255 if its values are in 0..1, otherwise rescaled from its own minimum and maximum; so is 32-bit greyscale
 outside 0..65535. Of several frames or pages the first is used. EXIF orientation is applied.
 """
 
@@ -50,6 +50,8 @@ SUFFIXES = frozenset(
 )
 """File extensions of images, in lower case."""
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+DEEP_FORMATS = frozenset({"PNG", "PPM"})
+"""Formats in which Pillow's mode I is unsigned with 16 bits."""
 HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 """The halves of an image, each with the other one."""
 ENLARGE = 2.0
@@ -88,10 +90,16 @@ class Header:
     frames: bool = False
     """Whether it contains several frames or pages."""
 
+    @property
+    def deep(self) -> bool:
+        """Whether it is unsigned greyscale with 16 bits, without an alpha channel."""
+        return self.mode.startswith("I;16") or (self.mode == "I" and self.format in DEEP_FORMATS)
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded image: `pixels` uint8 (height, width, channels), its original size, the box used (left, top, right, bottom)."""
+    """A decoded image: `pixels` uint8 or uint16 (height, width, channels), its original size, the part used (left, top, right,
+    bottom)."""
 
     pixels: np.ndarray
     height: int
@@ -164,6 +172,56 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
         return _fit(image, (width, height), (0, 0, width, height), target)
 
 
+def decode_tiles(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> list[Picture]:
+    """Decodes one image, and cuts it into tiles at its own resolution, row by row: a grid in its centre, without overlap.
+
+    Raises:
+        UnusableImageError: with the reason; an image that is smaller than a tile.
+    """
+    with _convert_errors():
+        image, width, height = _upright(data, target, raw)
+        return _tiles(image, (width, height), (0, 0, width, height), target)
+
+
+def decode_half_tiles(
+    data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, int] | None = None
+) -> tuple[list[Picture], list[Picture]]:
+    """The same for two halves of one image, see `decode_halves`."""
+    with _convert_errors():
+        image, width, height = _upright(data, targets[0], raw)
+        first, second = (
+            _tiles(image.crop(box := half_box(width, height, name)), (width, height), box, target)
+            for name, target in zip((half, HALVES[half]), targets, strict=True)
+        )
+        return first, second
+
+
+def count_tiles(height: int, width: int, target: Target) -> tuple[int, int]:
+    """The number of rows and columns of tiles in an image of this size."""
+    return height // target.height, width // target.width
+
+
+def _tiles(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int], target: Target) -> list[Picture]:
+    """The tiles of an image that is a part (left, top, right, bottom) of an original of this size (width, height)."""
+    rows, columns = count_tiles(image.height, image.width, target)
+    if not rows * columns:
+        raise UnusableImageError(
+            f"too small: {image.height}x{image.width} is less than a tile of {target.height}x{target.width}; choose a smaller --size, "
+            "or another --fit, to use it"
+        )
+    if target.bits == 8:
+        image = _eight_bits(image)  # in one way for all tiles
+    top, left = (image.height - rows * target.height) // 2, (image.width - columns * target.width) // 2
+    tiles = []
+    for row in range(rows):
+        for column in range(columns):
+            x, y = left + column * target.width, top + row * target.height
+            box = (x, y, x + target.width, y + target.height)
+            place = (part[0] + box[0], part[1] + box[1], part[0] + box[2], part[1] + box[3])
+            tiles.append(Picture(render(image.crop(box), target), size[1], size[0], place))
+    return tiles
+
+
 def decode_halves(
     data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, int] | None = None
 ) -> tuple[Picture, Picture]:
@@ -220,7 +278,7 @@ def _upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple:
     """
     image = _open(data, raw)
     width, height = image.size
-    if image.format == "JPEG" and width % multiple == height % multiple == 0:
+    if image.format == "JPEG" and target.fit != "tiles" and width % multiple == height % multiple == 0:
         _draft(image, target)
     image.load()
     orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
@@ -253,7 +311,9 @@ def enlargement(width: int, height: int, target: Target) -> float:
 
 
 def render(image: Image.Image, target: Target) -> np.ndarray:
-    """Fits an upright Pillow image of any mode and size: (height, width, channels) uint8."""
+    """Fits an upright Pillow image of any mode and size: (height, width, channels) uint8 or, with 16 bits, uint16."""
+    if target.bits == 16:
+        return _render_deep(image, target)
     image = _eight_bits(image)
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
@@ -276,8 +336,39 @@ def render(image: Image.Image, target: Target) -> np.ndarray:
     return np.asarray(image).reshape(target.shape)
 
 
-def fractions(points: np.ndarray, width: int, height: int, target: Target) -> np.ndarray:
-    """Points in pixels of an image (n, 2), x and y, as fractions of the fitted image; below 0 or above 1 outside of it."""
+def _render_deep(image: Image.Image, target: Target) -> np.ndarray:
+    """An image in 16 bits: (height, width, 1) uint16. One with 8 bits is multiplied by 257."""
+    deep = image.mode.startswith("I")
+    values = np.asarray(image if deep else Image.fromarray(render(image, replace(target, bits=8))[:, :, 0])).astype(
+        np.float32
+    )
+    if not deep:
+        values *= 257
+    elif not 0 <= values.min() <= values.max() <= 65535:
+        raise UnusableImageError("has values outside of 0 to 65,535")
+    image = Image.fromarray(values)
+    size, inner = (target.width, target.height), _inner(*image.size, target)
+    image = image.resize(inner, Image.Resampling.LANCZOS, box=_box(*image.size, target), reducing_gap=3.0)
+    if inner != size:
+        canvas = Image.new("F", size, 257 * int(np.asarray(Image.new("RGB", (1, 1), target.rgb).convert("L"))[0, 0]))
+        canvas.paste(image, _corner(inner, target))
+        image = canvas
+    return np.rint(np.asarray(image)).clip(0, 65535).astype(np.uint16)[:, :, None]
+
+
+def fractions(
+    points: np.ndarray, width: int, height: int, target: Target, box: tuple[int, int, int, int] | None = None
+) -> np.ndarray:
+    """Points in pixels of an image (n, 2), x and y, as fractions of the fitted image; below 0 or above 1 outside of it.
+
+    Args:
+        points: the points.
+        width, height: size of the image in pixels.
+        target: the target format.
+        box: left, top, right and bottom of the tile that is the fitted image, if it is one.
+    """
+    if box and target.fit == "tiles":
+        return (points - box[:2]) / (target.width, target.height)
     left, top, right, bottom = _box(width, height, target)
     inner = _inner(width, height, target)
     shares = (points - (left, top)) / (right - left, bottom - top)
@@ -303,7 +394,7 @@ def _whole_pixels(length: float, limit: int) -> int:
 
 def _box(width: int, height: int, target: Target) -> tuple[float, float, float, float]:
     """The part of the image that is used: left, top, right, bottom, in its own pixels."""
-    if target.fit != "crop":
+    if target.fit not in ("crop", "tiles"):  # a single image is not cut into tiles
         return (0.0, 0.0, float(width), float(height))
     scale = enlargement(width, height, target)
     across, down = min(width, target.width / scale), min(height, target.height / scale)

@@ -155,7 +155,7 @@ def place_points(points: Sequence[Sequence[float]], picture: Picture, target: Ta
 def _clipped(points: np.ndarray, picture: Picture, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """Points in pixels (n, 2), moved into the image and into the part that is used, as fractions; and which ones were inside."""
     clipped = points.clip(0, (picture.width, picture.height))
-    places = fractions(clipped, picture.width, picture.height, target)
+    places = fractions(clipped, picture.width, picture.height, target, picture.box)
     inside = places.clip(0, 1)
     return inside, ((clipped == points) & (inside == places)).all(1)
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from leafwing.data import pictures, side_fields
 from leafwing.data.options import Options, Target
-from leafwing.data.pairs import Input, input_failure, require_halves
+from leafwing.data.pairs import Input, decode_parts, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
-from leafwing.data.sources import Entry, Load, RejectedFile, Source, Task
+from leafwing.data.sources import CHUNK, Entry, Load, RejectedFile, Source, Task
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.machine import cores
+from leafwing.pixels import eight_bits
 
 DecodeProgress = Callable[[int, int], None]
 """A callback (done, total), in images; called from the thread that reads."""
@@ -47,8 +48,8 @@ class EntryInfo:
 
 @dataclass(slots=True)
 class Decoded:
-    """An entry after decoding: its image, its further columns with pixels and the values of its other fields, or the failure; and what
-    `measure` returned."""
+    """An entry, or a tile of it, after decoding: its image, its further columns with pixels and the values of its other fields, or the
+    failure; and what `measure` returned."""
 
     info: EntryInfo
     image: Picture | None
@@ -56,6 +57,13 @@ class Decoded:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     measurement: Any = None
     values: dict[str, Any] = field(default_factory=dict)
+    tile: int = 0
+    """The number of the tile, from 1; 0 if it is not a tile."""
+
+    @property
+    def name(self) -> str:
+        """The name of the entry, and the number of the tile: `photo.jpg#3`."""
+        return f"{self.info.entry.name}#{self.tile}" if self.tile else self.info.entry.name
 
 
 def survey(source: Source, progress: DecodeProgress | None = None) -> list[EntryInfo]:
@@ -86,13 +94,13 @@ def decode(
     progress: DecodeProgress | None = None,
     input: Input | None = None,
 ) -> Generator[Decoded, None, None]:
-    """Decodes every entry with a readable header, in order, with a few dozen in memory at a time.
+    """Decodes every entry with a readable header, in order, with a few dozen in memory at a time; large pictures for tiles one by one.
 
     Args:
         source: the source that was surveyed.
         infos: the result of `survey`.
         target: size, channels, fit and background.
-        measure: called in the reading threads with the pixels (height, width, channels) uint8.
+        measure: called in the reading threads with the pixels (height, width, channels), as uint8.
         progress: called for the second half of the work.
         input: where the input of each image comes from, with its target.
 
@@ -102,12 +110,14 @@ def decode(
     readable = [info for info in infos if info.header is not None]
     by_entry = {id(info.entry): info for info in readable}
 
-    def work(chunk: list[Task]) -> list[Decoded]:
+    def work(chunk: list[Task]) -> list[list[Decoded]]:
         return [_decode(by_entry[id(task[0])], task, source, target, measure, input) for task in chunk]
 
     done, total = len(infos) - len(readable), len(infos)
-    for chunk in _in_parallel(work, source.chunks([info.entry for info in readable])):
-        yield from chunk
+    size = 1 if target.fit == "tiles" else CHUNK
+    for chunk in _in_parallel(work, source.chunks([info.entry for info in readable], size)):
+        for outcomes in chunk:
+            yield from outcomes
         done += len(chunk)
         if progress:
             progress(total // 2 + (done * (total - total // 2)) // total, total)
@@ -115,7 +125,11 @@ def decode(
 
 def rejects(outcomes: Iterable[EntryInfo | Decoded]) -> list[RejectedFile]:
     """The rejected entries with their reasons."""
-    return [RejectedFile(_entry(outcome).name, str(outcome.failure)) for outcome in outcomes if outcome.failure is not None]
+    return [
+        RejectedFile(outcome.name if isinstance(outcome, Decoded) else outcome.entry.name, str(outcome.failure))
+        for outcome in outcomes
+        if outcome.failure is not None
+    ]
 
 
 def broken(outcomes: Iterable[EntryInfo | Decoded]) -> int:
@@ -154,6 +168,12 @@ def default_channels(infos: Sequence[EntryInfo]) -> int:
     """1 if every image has a greyscale mode, else 3."""
     modes = {info.header.mode for info in infos if info.header}
     return 1 if modes and modes <= pictures.GREY_MODES else 3
+
+
+def are_deep(infos: Sequence[EntryInfo]) -> bool:
+    """Whether every image is greyscale with 16 bits."""
+    headers = [info.header for info in infos if info.header]
+    return bool(headers) and all(header.deep for header in headers)
 
 
 def fingerprint(
@@ -206,22 +226,32 @@ def _decode(
     target: Target,
     measure: Callable[[np.ndarray], Any] | None,
     input: Input | None,
-) -> Decoded:
+) -> list[Decoded]:
+    """The image of an entry, or its tiles."""
     _, load, load_input = task
-    columns: dict[str, np.ndarray] = {}
     try:
         data = _load_surveyed(info, load, source)
         if input is None:
-            image = pictures.decode(data, target, source.raw)
+            images: list[tuple[Picture, dict[str, np.ndarray]]]
+            images = [(image, {}) for image in decode_parts(data, target, source.raw)]
         else:
             partner = None
             if info.input and load_input:
                 partner = (info.input.entry, _load_surveyed(info.input, load_input, source))
-            image, columns = input.decode(data, partner, target, source.raw)
-        values = side_fields.place(source, info.entry.values, image, target)
+            images = input.decode(data, partner, target, source.raw)
     except UnusableImageError as reason:
-        return Decoded(info, None, reason)
-    return Decoded(info, image, None, columns, measure(image.pixels) if measure else None, values)
+        return [Decoded(info, None, reason)]
+    decoded = []
+    for number, (image, columns) in enumerate(images, 1):
+        tile = number if target.fit == "tiles" else 0
+        try:
+            values = side_fields.place(source, info.entry.values, image, target)
+        except UnusableImageError as reason:
+            decoded.append(Decoded(info, None, reason, tile=tile))
+        else:
+            measured = measure(eight_bits(image.pixels)) if measure else None
+            decoded.append(Decoded(info, image, None, columns, measured, values, tile))
+    return decoded
 
 
 def _load_surveyed(info: EntryInfo, load: Load, source: Source) -> bytes:

@@ -145,15 +145,15 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def chunks(self, entries: Sequence[Entry]) -> Iterator[list[Task]]:
-        """Splits entries into tasks for threads, in order. A tar is read here, everything else by the threads."""
+    def chunks(self, entries: Sequence[Entry], size: int = CHUNK) -> Iterator[list[Task]]:
+        """Splits entries into tasks for threads, of at most `size`, in order. A tar is read here, everything else by the threads."""
         chunk: list[Task] = []
         weight = 0
         for entry in entries:
             load_input = None if entry.input is None else self._reader(entry.input)
             chunk.append((entry, self._reader(entry), load_input))
             weight += entry.size + (entry.input.size if entry.input else 0)
-            if len(chunk) == CHUNK or weight > CHUNK_BYTES:
+            if len(chunk) == size or weight > CHUNK_BYTES:
                 yield chunk
                 chunk, weight = [], 0
         if chunk:

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 
 SHARE, MIN_COUNT, MAX_SHARE = 0.1, 1_000, 0.25
 """A tenth of a data set is held out, but at least a thousand unless that is more than a quarter."""
 MIN_SIZE = 500
 """Smaller data sets hold out nothing: training needs all samples, and so few are uninformative."""
+MIN_PAIRS = 10
+"""Smaller data sets of pairs hold out nothing."""
 
 
 def default_count(n: int) -> int:
@@ -28,29 +30,46 @@ def default_count(n: int) -> int:
     return 0 if n < MIN_SIZE else min(max(round(SHARE * n), MIN_COUNT), int(MAX_SHARE * n))
 
 
-def hold_out_count(value: str | int, n: int, points: bool = False) -> int:
-    """Parses the number of samples to hold out of n: `auto` or a number. For points `auto` is 0: their distribution is known.
+def pairs_count(n: int) -> int:
+    """The default number of held-out pairs or inputs out of n: a tenth, because they are needed to look at and to compare with. Below
+    10 none.
+
+    >>> [pairs_count(n) for n in (9, 10, 25, 400, 70_000)]
+    [0, 1, 2, 40, 7000]
+    """
+    return round(SHARE * n) if n >= MIN_PAIRS else 0
+
+
+def hold_out_count(value: str | int, n: int, points: bool = False, pairs: bool = False) -> int:
+    """Parses the number of samples to hold out of n: `auto` or a number.
+
+    Args:
+        value: as given.
+        n: number of samples.
+        points: whether these are points; `auto` is then 0, because their distribution is known.
+        pairs: whether images are generated from images; `auto` is then `pairs_count`.
 
     Raises:
         LeafwingError: neither of these, or not less than n.
     """
     text = str(value).strip().replace("_", "").replace(",", "")
     if text == "auto":
-        return 0 if points else default_count(n)
+        return 0 if points else pairs_count(n) if pairs else default_count(n)
     if not text.isdecimal():
-        raise LeafwingError(f"--hold-out {value}: give auto, or the number of images to hold out of training")
+        raise InvalidOption("hold_out", value, "give auto, or the number of images to hold out of training")
     if int(text) >= n:
         what = "points" if points else "images"
-        raise LeafwingError(f"--hold-out {int(text)}: the data set has only {n:,} {what}; choose a smaller number or auto")
+        raise InvalidOption("hold_out", int(text), f"the data set has only {n:,} {what}; choose a smaller number or auto")
     return int(text)
 
 
-def held_out(samples: np.ndarray, number: int) -> np.ndarray:
+def held_out(samples: np.ndarray, number: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Mask of held-out samples: those with the smallest hashes, and all duplicates of the last one.
 
     Args:
         samples: (n, ...), hashed sample by sample.
         number: minimum number to hold out, 0 to n - 1.
+        groups: int64 (n,), the group of each sample, which is held out as a whole: all tiles of a picture; None: none belong together.
 
     Returns:
         bool (n,).
@@ -58,6 +77,11 @@ def held_out(samples: np.ndarray, number: int) -> np.ndarray:
     if not number:
         return np.zeros(len(samples), bool)
     hashes = _hashes(samples)
+    if groups is not None:
+        _, groups = np.unique(groups, return_inverse=True)
+        totals = np.zeros(int(groups.max()) + 1, np.uint64)
+        np.add.at(totals, groups, hashes)  # modulo 2**64
+        hashes = totals[groups]
     return hashes <= np.partition(hashes, number - 1)[number - 1]
 
 
@@ -82,14 +106,18 @@ def choose_per_class(
     each, remainder = divmod(number, len(names))
     if remainder or not each:
         nearest = sorted({max(each, 1) * len(names), (each + 1) * len(names)})
-        raise LeafwingError(
-            f"--labelled {number}: must be divisible by the number of classes ({len(names)}), such as {' or '.join(map(str, nearest))}"
+        raise InvalidOption(
+            "labelled",
+            number,
+            f"must be divisible by the number of classes ({len(names)}), such as {' or '.join(map(str, nearest))}",
         )
     counts = [int(count) for count in np.bincount(labels, minlength=len(names))]
     count, name = min(zip(counts, names, strict=True))
+    if count < each and len(names) == 1:
+        raise InvalidOption("labelled", number, f"there are only {count} training images")
     if count < each:
-        raise LeafwingError(
-            f"--labelled {number}: that is {each} images per class, but class {name} has only {count} training images"
+        raise InvalidOption(
+            "labelled", number, f"that is {each} images per class, but class {name} has only {count} training images"
         )
     # Other hashes than for holding out: the two choices must be independent.
     order = np.argsort(_hashes(samples, seed.to_bytes(8, "big"), b"labelled"), kind="stable")

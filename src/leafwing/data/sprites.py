@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from leafwing.data.derive import HOLE_GREY
 from leafwing.data.options import Options
 from leafwing.data.pack import Store, cache_folder
 from leafwing.data.reading import DecodeProgress
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes
 from leafwing.game import DataSpec
 from leafwing.sprites import ATTRIBUTE_NAMES, FIELDS, Scenes, draw, emit, scenes
@@ -32,7 +32,8 @@ INPUTS = {
     "low": "the image at a quarter of the size",
     "hole": "the image with a box filled grey; the field hole is the mask of the box",
     "segmentation": "the shape at each pixel",
-    "unpaired": "outlines on white, which do not belong to the filled sprites of the field image",
+    "unpaired": "outlines on white, which do not belong to the filled sprites of the field image; with the field segmentation also "
+    "their own, input_segmentation",
 }
 """The possible inputs of translators, with descriptions."""
 _VERSION = 1
@@ -78,7 +79,7 @@ def load_sprites(
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     arguments: dict[str, Any] = target.as_dict() | {"mirror": mirror} | choices
     if unpaired:
-        (outlines, _), (images, sample) = draw.domains(UNPAIRED_COUNT, size, _SEED)
+        (outlines, outlined), (images, sample) = draw.domains(UNPAIRED_COUNT, size, _SEED)
     else:
         sample = scenes(COUNT, _SEED)
         images = draw.draw(sample, size)
@@ -102,8 +103,12 @@ def load_sprites(
     data = Dataset(DataSpec(kinds), columns, fingerprint, "sprites", arguments, notes=notes)
     if not unpaired:
         return data
-    other = Dataset(DataSpec.images(size, size, 3), {"image": outlines}, fingerprint, "sprites", arguments)
-    return data.with_stream("input", other, {"image": "input"})
+    spec, columns, names_in_batch = DataSpec.images(size, size, 3), {"image": outlines}, {"image": "input"}
+    if "segmentation" in names:
+        spec = replace(spec, fields={**spec.fields, "segmentation": kinds["segmentation"]})
+        columns["segmentation"] = replace(drawing, scenes=outlined, key=[*key, "input"]).column("segmentation")
+        names_in_batch["segmentation"] = "input_segmentation"
+    return data.with_stream("input", Dataset(spec, columns, fingerprint, "sprites", arguments), names_in_batch)
 
 
 @dataclass(frozen=True)
@@ -146,5 +151,5 @@ def _field_names(fields: str | Sequence[str] | None) -> tuple[str, ...]:
     chosen = [name.strip() for name in (fields.split(",") if isinstance(fields, str) else fields)]
     for name in chosen:
         if name not in FIELDS:
-            raise LeafwingError(f"--fields {name}: sprites have no such field{did_you_mean(name, FIELDS)}")
+            raise InvalidOption("fields", name, f"sprites have no such field{did_you_mean(name, FIELDS)}")
     return tuple(name for name in FIELDS if name in chosen and name != "image")

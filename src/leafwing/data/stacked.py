@@ -14,7 +14,7 @@ import numpy as np
 
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import DataSpec
 
 NAME = "stacked"
@@ -56,8 +56,8 @@ def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
         LeafwingError: not digits, or a number of channels other than three was requested.
     """
     if options.channels not in (None, 3):
-        raise LeafwingError(
-            f"--channels {options.channels}: a stacked image has a digit in each of three channels; omit this option"
+        raise InvalidOption(
+            "channels", options.channels, "a stacked image has a digit in each of three channels; omit this option"
         )
     if digits.labels is None or digits.spec.labels != _DIGITS:
         raise LeafwingError(
@@ -67,8 +67,10 @@ def stacks(digits: Dataset, options: Options, mirror: bool) -> Dataset:
     array, labels = stack(digits.array, digits.labels)
     spec = DataSpec.images(digits.spec.height, digits.spec.width, 3, labels=CLASSES)
     source = NAME if digits.source == "digits" else f"{NAME}:{digits.source}"
-    fingerprint = hashlib.sha256(json.dumps([NAME, _VERSION, digits.fingerprint]).encode()).hexdigest()
-    arguments = digits.options | {"channels": 3, "mirror": mirror}
+    target = options.target((digits.spec.height, digits.spec.width), 3)
+    window = [target.window] if target.window else []
+    fingerprint = hashlib.sha256(json.dumps([NAME, _VERSION, digits.fingerprint, *window]).encode()).hexdigest()
+    arguments = digits.options | target.as_dict() | {"mirror": mirror}
     columns = {"image": array, "label": labels}
     return Dataset(spec, columns, fingerprint, source, arguments, digits.rejects, digits.notes)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from leafwing.engine.turns import Engine
-from leafwing.game import Batch, BatchSource, Clock, Round, Turn
+from leafwing.game import Batch, BatchSource, Clock, DataSpec, Output, Round, Turn
 
 SAMPLES = 32
 """Default number of real and of fake samples: enough to rank two clouds of scores, and cheap."""
@@ -36,12 +36,20 @@ class Probe:
         batches: the training data; the first samples are used each time.
         n: number of samples in each process.
         held_out: held-out data, if any.
+        spec: the fields of the data; None: translations of unpaired images are not compared with their inputs.
     """
 
     def __init__(
-        self, engine: Engine, batches: BatchSource, *, n: int = SAMPLES, held_out: BatchSource | None = None
+        self,
+        engine: Engine,
+        batches: BatchSource,
+        *,
+        n: int = SAMPLES,
+        held_out: BatchSource | None = None,
+        spec: DataSpec | None = None,
     ) -> None:
         self.engine, self.n, self.held_out = engine, n, held_out
+        self.translation = None if spec is None else find_translation(engine.game.abilities.outputs, spec)
         self.batch = self._batch(batches, 0)
         self.previous: Tensor | None = None
         # Computed with separate generators, so that the global ones are not seeded.
@@ -67,13 +75,15 @@ class Probe:
 
         With several processes all must call this at the same time, because batch normalisation communicates.
 
-        `variety`: mean distance between two fakes, over that between two real samples, both at 8x8 pixels; `echo`: the same for
-        two fakes of one condition, in games that have conditions; `distance`: energy distance between fakes and real samples, over
-        its maximum (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: mean distance of the fakes of fixed latents from
-        those of the last measurement, over that between two real samples; `separation`: the probability that a real sample's score
-        exceeds a fake one's; `margin`: mean real minus mean fake score, over the standard deviation of scores within each; `real`,
-        `fake`: mean scores; `held`: the probability that a real sample's score exceeds a held-out one's; `G/gradient`, `G/weights`:
-        for each player the norms of the gradient of its last step and of its weights; `G/rate`: its learning rate, if scheduled.
+        `variety`: mean distance between two fakes, over that between two real samples, both at 8x8 pixels;
+        `conditional_variety`: the same for two fakes of one condition, in games that have conditions; `distance`: energy distance
+        between fakes and real samples, over its maximum (Szekely & Rizzo 2013, Energy statistics), 0 to 1; `moved`: mean distance
+        of the fakes of fixed latents from those of the last measurement, over that between two real samples; `separation`: the
+        probability that a real sample's score exceeds a fake one's; `margin`: mean real minus mean fake score, over the standard
+        deviation of scores within each; `real`, `fake`: mean scores; `held_out_separation`: the probability that a training
+        sample's score exceeds a held-out one's; `G/gradient`, `G/weights`: for each player the norms of the gradient of its last
+        step and of its weights; `G/rate`: its learning rate, if scheduled; for images that are generated
+        from unpaired images those of `compare_translation`.
         """
         engine = self.engine
         rng_state = engine.rng_state()
@@ -108,7 +118,9 @@ class Probe:
         self.previous = fake
         if any(output.prior is not None and output.conditions for output in self.engine.game.abilities.outputs):
             again = downsample(self._play(turn, self.batch, clock).fake)
-            signals["echo"] = (fake - again).norm(dim=1).mean() / spread
+            signals["conditional_variety"] = (fake - again).norm(dim=1).mean() / spread
+        if self.translation is not None:
+            signals |= self._translation_signals(*self.translation, clock)
         if (pair := mean_scores(r)) is None:
             return signals
         real_scores, fake_scores = pair
@@ -119,8 +131,15 @@ class Probe:
         if self.held_out is not None:
             pair = mean_scores(self._play(turn, self._batch(self.held_out, clock.images), clock))
             if pair is not None:
-                signals["held"] = probability_above(real_scores, pair[0])
+                signals["held_out_separation"] = probability_above(real_scores, pair[0])
         return signals
+
+    def _translation_signals(self, output: Output, source: str, clock: Clock) -> dict[str, Tensor]:
+        inputs = Batch({name: self.batch[name] for name in output.conditions})
+        if output.prior is not None:
+            inputs["latent"] = output.prior(inputs.n, self.engine.device)
+        translated = output.make(self.engine.game.nets, inputs, clock)
+        return compare_translation(inputs[source], translated, self.batch[output.field])
 
     def _play(self, turn: Turn, batch: Batch, clock: Clock) -> Round:
         return turn.play(self.engine.game.nets, batch, clock)
@@ -136,6 +155,48 @@ class Probe:
             if spec is not None and callable(spec.lr):
                 signals[f"{name}/rate"] = torch.tensor(spec.lr(clock), device=self.engine.device)
         return signals
+
+
+def find_translation(outputs: Sequence[Output], spec: DataSpec) -> tuple[Output, str] | None:
+    """The first output that is an image generated from unpaired images, and the field that these are; None if there is none."""
+    for output in outputs:
+        images = [name for name in output.conditions if spec.fields[name].kind == "image"]
+        kind = output.kind or spec.fields[output.field]
+        if images and kind.kind == "image" and output.field in spec.fields and {images[0], output.field} & {*spec.unpaired}:
+            return output, images[0]
+    return None
+
+
+def compare_translation(source: Tensor, translated: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Signals of translations of unpaired images, from images (n, channels, height, width) in [-1, 1] in brightness at 16x16 pixels.
+
+    `tone`: correlation of the pixels of an image and of its translation, mean over images, -1 to 1; `mirrored`: how much nearer the
+    distribution of brightness of the targets is to that of the sources with light and dark swapped than to that of the sources
+    (Wasserstein distances, in [-1, 1]): positive if swapping is part of the task; `change`: mean distance of an image and its
+    translation, over that of a source and a target; `gap`: energy distance between sources and targets over its maximum, 0 to 1.
+    """
+    source, translated, target = (brightness(images) for images in (source, translated, target))
+    n = len(source)
+    centred = [images - images.mean(1, keepdim=True) for images in (source, translated)]
+    lengths = centred[0].norm(dim=1) * centred[1].norm(dim=1)
+    tone = ((centred[0] * centred[1]).sum(1) / lengths.clamp_min(1e-6)).mean()
+    before, after = source.flatten().sort()[0], target.flatten().sort()[0]
+    mirrored = (before - after).abs().mean() - (-before.flip(0) - after).abs().mean()
+    across = distances(source, target).mean().clamp_min(1e-6)
+    within = (mean_distance(source) + mean_distance(target)) * (1 - 1 / n)
+    return {
+        "tone": tone,
+        "mirrored": mirrored,
+        "change": (translated - source).norm(dim=1).mean() / across,
+        "gap": 1 - within / (2 * across),
+    }
+
+
+def brightness(images: Tensor) -> Tensor:
+    """Images (n, channels, height, width) in [-1, 1] as their brightness at 16x16 pixels, without transparency: float32 (n, 256)."""
+    colours = images.float()
+    colours = colours[:, :-1] if colours.shape[1] in (2, 4) else colours
+    return adaptive_avg_pool2d(colours.mean(1, keepdim=True), 2 * COMPARISON_SIZE).flatten(1)
 
 
 def downsample(samples: Tensor) -> Tensor:

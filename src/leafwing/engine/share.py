@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ class NumberedDraws(SharedDraws):
     """While active, the random numbers of a sample depend only on the seed, on the sample's number and on the order of draws.
 
     Noise inside a generator is therefore the same in passes of any size. Tensors whose first dimension is not the number of samples
-    are drawn as usual. Seeds torch's global generators.
+    are drawn as usual. Large maps are drawn a few rows at a time, so that `rows_of` can repeat a part. Seeds torch's generators.
 
     Args:
         seed: random seed in the upper bits, a sample's number in the lower 24.
@@ -89,6 +90,8 @@ class NumberedDraws(SharedDraws):
 
     BLOCK = 64
     """Samples whose numbers are drawn at once."""
+    LARGE = 1 << 20
+    """Numbers per sample above which a map is drawn in pieces of about as many."""
 
     def __init__(self, seed: int, n: int) -> None:
         number = seed & (1 << 24) - 1
@@ -98,12 +101,69 @@ class NumberedDraws(SharedDraws):
     def _draw(self, size: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
         if not size or size[0] != self.total:
             return draw(size)
+        position, self._next = self._next, self._next + 1
+        if self.is_large(size):
+            samples = range(self.rows.start, self.rows.stop)
+            return torch.cat([self._rows(position, sample, size, draw, 0, size[2]) for sample in samples])
         start = self.rows.start // self.BLOCK * self.BLOCK
         blocks = []
         for number in range(start, self.rows.stop, self.BLOCK):
             # A hash, so that the noise is independent of the latents, whose seeds have the same parts.
-            key = f"noise {self.seed} {number} {self._next}".encode()
-            torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big"))
+            self._seed(number, position)
             blocks.append(draw((self.BLOCK, *size[1:])))
-        self._next += 1
         return torch.cat(blocks)[self.rows.start - start :][: self.total]
+
+    def is_large(self, size: tuple[int, ...]) -> bool:
+        """Whether numbers of this size, with the samples as first dimension, are maps that are drawn a few rows at a time."""
+        return len(size) == 4 and size[0] == self.total and prod(size[1:]) > self.LARGE
+
+    def skip(self) -> int:
+        """The position of the next draw, which is left out."""
+        self._next += 1
+        return self._next - 1
+
+    def rows_of(
+        self,
+        position: int,
+        function: Callable[..., Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        start: int,
+        stop: int,
+    ) -> Tensor:
+        """Rows of the large map of the first sample that a call of one of `FACTORIES` draws: (1, channels, stop - start, width)."""
+        return _Part(self, position, start, stop)._call_factory(function, FACTORIES[function], args, kwargs)
+
+    def _rows(
+        self,
+        position: int,
+        number: int,
+        size: tuple[int, ...],
+        draw: Callable[[tuple[int, ...]], Tensor],
+        start: int,
+        stop: int,
+    ) -> Tensor:
+        """Rows of the map of one sample: (1, channels, stop - start, width)."""
+        _, channels, height, width = size
+        step = max(1, self.LARGE // (channels * width))
+        parts = []
+        for top in range(start // step * step, stop, step):
+            self._seed(number, position, top)
+            part = draw((1, channels, min(step, height - top), width))
+            parts.append(part[:, :, max(start - top, 0) : stop - top])
+        return torch.cat(parts, 2)
+
+    def _seed(self, *parts: int) -> None:
+        key = " ".join(map(str, ("noise", self.seed, *parts))).encode()
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big"))
+
+
+class _Part(SharedDraws):
+    """Draws rows of one large map."""
+
+    def __init__(self, draws: NumberedDraws, position: int, start: int, stop: int) -> None:
+        super().__init__(1, slice(0, 1))
+        self.draws, self.position, self.start, self.stop = draws, position, start, stop
+
+    def _draw(self, size: tuple[int, ...], draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+        return self.draws._rows(self.position, self.draws.rows.start, size, draw, self.start, self.stop)

@@ -82,6 +82,9 @@ class Engine:
         for player in game.players.values():
             player.net.train(player.optimiser is not None)  # a frozen network must not update its statistics
             synchronise_batch_norm(player.net, self.processes)
+        for term in (term for turn in game.turns for term in turn.losses):
+            if prepare := getattr(term.loss, "prepare", None):
+                prepare(self.device)
         # A parameter that the recipe froze stays frozen.
         self.weights = {
             name: [p for p in player.net.parameters() if p.requires_grad] for name, player in game.players.items()

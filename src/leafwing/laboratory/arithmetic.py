@@ -17,6 +17,7 @@ from leafwing.errors import LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, parse_numbers
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import BLOCK, Model
@@ -69,8 +70,7 @@ def arithmetic(
     concepts = [text for text in (a, b, c) if text is not None]
     if len(concepts) not in (0, 3):
         raise LeafwingError("arithmetic requires all of --a, --b and --c, or none of them")
-    if average < 1 or trials < 1:
-        raise LeafwingError("--average and --trials must be at least 1")
+    require_counts(average=average, trials=trials)
     if reader is None and not (concepts and all(_is_numbers(text) for text in concepts)):
         raise LeafwingError(
             "this run has no attribute classifier, because its images have no labels: give --a, --b and --c as sample numbers, "

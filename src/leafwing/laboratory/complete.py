@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, did_you_mean
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import (
     POOL,
@@ -183,9 +183,9 @@ def _mask(mask: Mask | Path, model: Model, seed: int) -> Tensor:
     elif Path(mask).is_file():
         known = _read_mask(Path(mask), height, width)
     else:
-        raise LeafwingError(f"--mask {mask}: not a file, nor the name of a mask{did_you_mean(str(mask), get_args(Mask))}")
+        raise InvalidOption("mask", mask, f"not a file, nor the name of a mask{did_you_mean(str(mask), get_args(Mask))}")
     if not 0 < known.mean() < 1:
-        raise LeafwingError(f"--mask {mask}: some pixels must be known (white) and some missing (black)")
+        raise InvalidOption("mask", mask, "some pixels must be known (white) and some missing (black)")
     return known
 
 
@@ -196,10 +196,12 @@ def _read_mask(file: Path, height: int, width: int) -> Tensor:
         with Image.open(file) as image:
             mask = np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LeafwingError(f"--mask {file}: cannot read the image ({error})") from None
+        raise InvalidOption("mask", file, f"cannot read the image ({error})") from None
     if mask.shape != (height, width):
-        raise LeafwingError(
-            f"--mask {file}: {mask.shape[1]}x{mask.shape[0]} pixels, but images of this run have {width}x{height} (width x height)"
+        raise InvalidOption(
+            "mask",
+            file,
+            f"{mask.shape[1]}x{mask.shape[0]} pixels, but images of this run have {width}x{height} (width x height)",
         )
     return torch.from_numpy(mask >= 128).float()
 

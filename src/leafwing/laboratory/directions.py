@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
@@ -43,7 +44,7 @@ def directions(
     by: Literal["weights", "activations"] = "weights",
     k: int = 5,
     reach: float = 3.0,
-    samples: int = 4,
+    n: int = 4,
     seed: int = 0,
 ) -> Finding:
     """Find directions in latent space and show what they change.
@@ -57,7 +58,7 @@ def directions(
         by: source of the directions: the first layer's weights, or the principal components of its activations.
         k: number of directions, strongest first.
         reach: maximum shift to both sides, in standard deviations of the prior.
-        samples: samples (rows) per grid.
+        n: number of samples (rows) per grid.
         seed: random seed of the samples.
 
     Returns:
@@ -70,9 +71,10 @@ def directions(
     """
     size = model.latents(1, seed).shape[1]
     if not 1 <= k <= size:
-        raise LeafwingError(f"--k {k}: must be from 1 to {size}, the dimension of this run's latents")
-    if reach <= 0 or samples < 1:
-        raise LeafwingError("--reach must be greater than 0 and --samples at least 1")
+        raise InvalidOption("k", k, f"must be from 1 to {size}, the dimension of this run's latents")
+    if reach <= 0:
+        raise InvalidOption("reach", reach, "must be greater than 0")
+    require_counts(n=n)
     generate = fix_conditions(model, conditions)
     weights = first_layer(model, generate, seed)
     values, vectors = by_weights(weights) if by == "weights" else by_activations(weights, model.latents(POOL, seed))
@@ -111,8 +113,7 @@ def directions(
     for i in range(k):
         move = vectors[i] * deviation
         rows = [
-            (f"sample {j}", generate(latents[j] + steps.to(move)[:, None] * move).cpu())
-            for j in range(min(samples, N_MEASURED))
+            (f"sample {j}", generate(latents[j] + steps.to(move)[:, None] * move).cpu()) for j in range(min(n, N_MEASURED))
         ]
         sheets[f"direction{i}"] = sheet(f"Direction {i} of the first layer ({by})", rows, heads=heads, legend=legend)
     return Finding(figures, words, sheets, arrays={"directions": vectors[:k].cpu().numpy()})

@@ -19,7 +19,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, fix_conditions, load_latents
 from leafwing.laboratory.layers import find_convolutions, require_convolutions
@@ -51,7 +51,7 @@ def dropout(
     conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     boxes: Path | None = None,
-    file: Path | None = None,
+    latents: Path | None = None,
     n: int = 150,
     layer: int = 2,
     fill: Literal["zero", "median"] = "zero",
@@ -66,7 +66,7 @@ def dropout(
         report_progress: progress callback.
         boxes: a JSON file with hand-drawn boxes by sample number as in `leafwing sample`, {"3": [left, top, width, height], ...} in
             pixels, or a list of boxes per sample. Default: the boxes found by the sprites' oracle in the first n samples.
-        file: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows.
+        latents: an .npz or .npy file of latents, such as those of `invert`; sample numbers then select its rows.
         n: number of samples in which the sprites' oracle looks for boxes.
         layer: the convolution whose maps are dropped: 2 for the second-highest, as in the paper, 3 for the one below it.
         fill: value of dropped maps: zero, as in the paper, or their median in each sample, which preserves the background.
@@ -87,7 +87,7 @@ def dropout(
     generate = fix_conditions(model, conditions)
     layers = find_convolutions(model.game.sampling_nets, lambda: generate(model.latents(1, seed)))
     if layer < 2:
-        raise LeafwingError(f"--layer {layer}: must be at least 2 (the second-highest convolution)")
+        raise InvalidOption("layer", layer, "must be at least 2 (the second-highest convolution)")
     require_convolutions(layers, layer, "generator")
     convolution = layers[1 - layer]
     boxes_by_sample = read_boxes(boxes, model) if boxes else {}
@@ -95,16 +95,16 @@ def dropout(
         raise LeafwingError(
             "objects can only be located in sprites: draw boxes for the images of this run and pass them with --boxes FILE.json"
         )
-    latents = load_latents(model, file) if file else model.latents(max([n - 1, *boxes_by_sample]) + 1, seed)
-    if max(boxes_by_sample, default=0) >= len(latents):
-        raise LeafwingError(
-            f"--boxes {boxes}: a box for sample {max(boxes_by_sample)}, but {file} contains {len(latents)} latents"
+    z = load_latents(model, latents) if latents else model.latents(max([n - 1, *boxes_by_sample]) + 1, seed)
+    if max(boxes_by_sample, default=0) >= len(z):
+        raise InvalidOption(
+            "boxes", boxes, f"a box for sample {max(boxes_by_sample)}, but {latents} contains {len(z)} latents"
         )
     if not boxes_by_sample:
-        boxes_by_sample = find_boxes(generate, reader, latents)
+        boxes_by_sample = find_boxes(generate, reader, z)
     if len(boxes_by_sample) < 10:
         raise LeafwingError(f"{len(boxes_by_sample)} boxes are too few: give at least 10, or search more samples (--n)")
-    inside, outside = activations(model, convolution, latents, boxes_by_sample, generate, seed)
+    inside, outside = activations(model, convolution, z, boxes_by_sample, generate, seed)
     rows = np.concatenate([inside, outside])
     is_inside = np.arange(len(rows)) < len(inside)
     scale = np.maximum(rows.std(0), 1e-6)
@@ -112,7 +112,7 @@ def dropout(
     weights = regression.coef_[0]
     order = np.argsort(-weights, kind="stable")
     n_positive = int((weights > MIN_WEIGHT * np.abs(weights).max()).sum())
-    test = model.latents(latents.shape[0] + N_TEST, seed)[latents.shape[0] :]
+    test = model.latents(len(z) + N_TEST, seed)[len(z) :]
     experiment = _Experiment(generate, reader, convolution, test, fill)
     random = np.random.default_rng(seed)
     counts = sorted({0, n_positive, *np.unique(np.linspace(0, len(order), 9).round().astype(int)).tolist()})
@@ -135,7 +135,7 @@ def dropout(
         "changed_over_random_for_most": relative_change(first_most) if first_most else nan,
         "one_by_one": effects,
     }
-    examples = latents[list(boxes_by_sample)[:COLUMNS]]
+    examples = z[list(boxes_by_sample)[:COLUMNS]]
     original = generate(examples)
     with drop_maps(convolution, order[:n_positive], fill):
         without_object = generate(examples)
@@ -299,14 +299,16 @@ def read_boxes(path: Path, model: Model) -> dict[int, list[np.ndarray]]:
             boxes = value if value and isinstance(value[0], list) else [value]
             boxes_by_sample[int(number)] = [np.array(box, float).reshape(4) for box in boxes]
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise LeafwingError(f'--boxes {path}: write {{"3": [left, top, width, height], ...}}: {error}') from None
+        raise InvalidOption("boxes", path, f'write {{"3": [left, top, width, height], ...}}: {error}') from None
     for number, boxes in boxes_by_sample.items():
         for box in boxes:
             left, top, width, height = box
             is_outside = left < 0 or top < 0 or left + width > model.spec.width or top + height > model.spec.height
             if number < 0 or not np.isfinite(box).all() or width <= 0 or height <= 0 or is_outside:
-                raise LeafwingError(
-                    f"--boxes {path}: box {box.tolist()} of sample {number} is not inside an image of {model.spec.width} x "
-                    f"{model.spec.height} pixels"
+                raise InvalidOption(
+                    "boxes",
+                    path,
+                    f"box {box.tolist()} of sample {number} is not inside an image of {model.spec.width} x "
+                    f"{model.spec.height} pixels",
                 )
     return boxes_by_sample

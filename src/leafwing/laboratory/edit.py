@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import Box, fit
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
@@ -70,8 +70,8 @@ def edit(
 
     Returns:
         `before`, `after`: mean squared error of the painted colours (pixels in [-1, 1]), of the sample and of each candidate, lowest
-        loss first; `outside`: mean squared change of unpainted pixels; `distance`: root mean square shift of the latent; `cost`: loss.
-        Array `latents`: of the sample and of the candidates.
+        loss first; `outside`: mean squared change of unpainted pixels; `distance`: root mean square shift of the latent; `loss`: the
+        loss. Array `latents`: of the sample and of the candidates.
 
     Raises:
         LeafwingError: nothing painted, invalid boxes or strokes, or an option out of range.
@@ -79,7 +79,7 @@ def edit(
     require_counts(candidates=candidates, steps=steps)
     require_weights(edges=edges, near=near)
     if not 0 <= sample < 1_000_000:
-        raise LeafwingError(f"--sample {sample}: samples are numbered from 0 to 999999")
+        raise InvalidOption("sample", sample, "samples are numbered from 0 to 999999")
     colours, painted = _read_strokes(paint, strokes, model)
     origin = model.latents(sample + 1, seed)[sample:]
     inputs = model.conditions(sample + 1, seed, **conditions).rows(slice(sample, None))
@@ -115,7 +115,7 @@ def edit(
         "after": after,
         "outside": outside,
         "distance": (latents - origin).square().mean(1).sqrt().tolist(),
-        "cost": losses[order].tolist(),
+        "loss": losses[order].tolist(),
         "painted": float(painted.mean()),
     }
     words = [
@@ -144,10 +144,12 @@ def _read_strokes(paint: str, strokes: Path | None, model: Model) -> tuple[Tenso
             with Image.open(strokes) as image:
                 drawing = image.convert("RGBA")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise LeafwingError(f"--strokes {strokes}: cannot read the image ({error})") from None
+            raise InvalidOption("strokes", strokes, f"cannot read the image ({error})") from None
         if drawing.size != size:
-            raise LeafwingError(
-                f"--strokes {strokes}: {drawing.width}x{drawing.height} pixels, but this run's images have {size[0]}x{size[1]}"
+            raise InvalidOption(
+                "strokes",
+                strokes,
+                f"{drawing.width}x{drawing.height} pixels, but this run's images have {size[0]}x{size[1]}",
             )
         canvas.paste(drawing)
     for part in filter(None, (part.strip() for part in paint.split(";"))):
@@ -156,12 +158,12 @@ def _read_strokes(paint: str, strokes: Path | None, model: Model) -> tuple[Tenso
             x, y, width, height = map(int, numbers)
             rgb = ImageColor.getrgb(colour.strip())[:3]
         except ValueError:
-            raise LeafwingError(
-                f"--paint {part!r}: write COLOUR,X,Y,WIDTH,HEIGHT, as in red,8,8,12,12 or '#ff8800,0,0,4,4'"
+            raise InvalidOption(
+                "paint", part, "write COLOUR,X,Y,WIDTH,HEIGHT, as in red,8,8,12,12 or '#ff8800,0,0,4,4'"
             ) from None
         if min(x, y) < 0 or min(width, height) < 1 or x + width > size[0] or y + height > size[1]:
-            raise LeafwingError(
-                f"--paint {part!r}: the box is not inside the image, which is {size[0]} pixels wide and {size[1]} high"
+            raise InvalidOption(
+                "paint", part, f"the box is not inside the image, which is {size[0]} pixels wide and {size[1]} high"
             )
         canvas.paste((*rgb, 255), (x, y, x + width, y + height))
     pixels = np.array(canvas)

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.labelled import (
     Accuracies,
     LabelledSplit,
     accuracy_chart,
-    parse_label_counts,
+    parse_shots,
     split_labelled,
 )
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
@@ -60,8 +60,8 @@ def features(
     held_out: Dataset,
     conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
-    labels: str = "10,100",
-    draws: int = 5,
+    shots: str = "10,100",
+    repeats: int = 5,
     test: int = 2000,
     steps: int = 200,
     seed: int = 0,
@@ -74,15 +74,15 @@ def features(
         held_out: labelled images to test on; if it is `data`, a part of it is split off.
         conditions: the critic's conditions, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
-        labels: numbers of labels per class: 10,100.
-        draws: number of random draws of the labels, for mean and standard deviation.
+        shots: numbers of labelled training images per class: 10,100.
+        repeats: number of random draws of these images, for mean and standard deviation.
         test: maximum number of test images; at most half if split off from the same data.
         steps: maximum number of Adam steps of the supervised network; 0 to skip it.
-        seed: random seed of test split, draws and random weights.
+        seed: random seed of test split, repeats and random weights.
 
     Returns:
         `accuracy`: for `critic`, `random` (the same network with random weights), `pixels` and `supervised`, by number of labels, the
-        `mean` over draws and its standard deviation `sd`. `gains`: of the critic over each baseline, by number of labels: the mean
+        `mean` over repeats and its standard deviation `sd`. `gains`: of the critic over each baseline, by number of labels: the mean
         paired `gain`, its `sd`, and whether the critic `beats` the baseline by more than that, or `loses`. `chance`: accuracy of
         always predicting the most frequent class. `size`: dimension of the critic's features. `critic_saw_labels`: whether the run
         was trained with labels. `tested`, `test`: number and origin of the test images.
@@ -90,8 +90,8 @@ def features(
     Raises:
         LeafwingError: no convolutional critic, too few labels, or too large features.
     """
-    check(model, conditions=conditions, labels=labels, draws=draws, test=test, steps=steps, seed=seed)
-    numbers = parse_label_counts(labels, draws, test, seed)
+    check(model, conditions=conditions, shots=shots, repeats=repeats, test=test, steps=steps, seed=seed)
+    numbers = parse_shots(shots, repeats, test, seed)
     critic = critic_of(model, conditions)
     split = split_labelled(data, held_out, test, seed, numbers)
     with eval_mode(critic.nets), torch.no_grad():
@@ -101,13 +101,13 @@ def features(
     if memory > LIMIT:
         raise LeafwingError(
             f"features of dimension {size:,} for {len(split.test):,} test images and {n_train:,} others need {memory / 1e9:.1f} GB "
-            "of memory: reduce --labels or --test"
+            "of memory: reduce --shots or --test"
         )
     baseline = untrained(critic, split.images(split.draw(seed, 0, numbers[0])[: 4 * CHUNK]), seed)
     extractors = {"critic": _extractor(critic), "random": _extractor(baseline), "pixels": lambda images: images.flatten(1)}
     methods = [*extractors, *(["supervised"] if steps else [])]
-    accuracies = Accuracies(methods, numbers, draws, split, report_progress)
-    train_sets = [split.draw(seed, i, numbers[-1]) for i in range(draws)]
+    accuracies = Accuracies(methods, numbers, repeats, split, report_progress)
+    train_sets = [split.draw(seed, i, numbers[-1]) for i in range(repeats)]
     for method, extract in extractors.items():
         test_features = _extract(extract, split.test_data.array, split.test, report_progress)
         for indices in train_sets:
@@ -132,11 +132,11 @@ def features(
     return Finding(figures, _words(figures, numbers), {"learning": chart})
 
 
-def check(model: Model, *, conditions: Conditions, labels: str, draws: int, test: int, steps: int, seed: int) -> None:
+def check(model: Model, *, conditions: Conditions, shots: str, repeats: int, test: int, steps: int, seed: int) -> None:
     """Raises LeafwingError for invalid options."""
-    parse_label_counts(labels, draws, test, seed)
+    parse_shots(shots, repeats, test, seed)
     if steps < 0:
-        raise LeafwingError(f"--steps {steps}: must be at least 0")
+        raise InvalidOption("steps", steps, "must be at least 0")
     require_charts()
     critic_of(model, conditions)
 

@@ -19,15 +19,16 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import sheet
 from leafwing.model import Model, eval_mode
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
+from leafwing.quantities import check_seed
 
 CHUNK = 64
 BEST = 8
@@ -46,7 +47,7 @@ def filters(
     conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     maps: int = 12,
-    pictures: int = 1000,
+    n: int = 1000,
     seed: int = 0,
 ) -> Finding:
     """Show the critic's first filters, and the pixels that activate the strongest maps of its last convolution.
@@ -57,7 +58,7 @@ def filters(
         conditions: the critic's conditions, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         maps: number of maps of the last convolution to show: those with the strongest responses, to different images.
-        pictures: number of real images to search.
+        n: number of real images to search.
         seed: random seed of the images and of the untrained critic's weights.
 
     Returns:
@@ -70,9 +71,9 @@ def filters(
     Raises:
         LeafwingError: no convolutional critic, or fewer than one map or image.
     """
-    check(model, conditions=conditions, maps=maps, pictures=pictures, seed=seed)
+    check(model, conditions=conditions, maps=maps, n=n, seed=seed)
     critic = critic_of(model, conditions)
-    indices, _ = held_out.epoch(seed, 0, slice(0, pictures))
+    indices, _ = held_out.epoch(seed, 0, slice(0, n))
     baseline = untrained(critic, images_to_tensor(held_out.array[indices[: 4 * CHUNK]]), seed)
     critics = {"trained": critic, "untrained": baseline}
     best, strength = _strongest(critic, held_out.array, indices, report_progress)
@@ -112,12 +113,10 @@ def filters(
     return Finding(figures, _words(figures), {"filters": sheet("What the critic responds to", rows, legend=legend)})
 
 
-def check(model: Model, *, conditions: Conditions, maps: int, pictures: int, seed: int) -> None:
+def check(model: Model, *, conditions: Conditions, maps: int, n: int, seed: int) -> None:
     """Raises LeafwingError for invalid options."""
-    if maps < 1 or pictures < 1:
-        raise LeafwingError("--maps and --pictures must be at least 1")
-    if not 0 <= seed < 2**32:
-        raise LeafwingError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
+    require_counts(maps=maps, n=n)
+    check_seed(seed)
     critic_of(model, conditions)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Label
 from leafwing.game import Batch
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, parse_numbers
@@ -256,7 +256,7 @@ def load_targets(
     if file is None:
         numbers = [number for number in parse_numbers("pictures", pictures) if number < len(data)]
         if not numbers:
-            raise LeafwingError(f"--pictures {pictures}: there are {len(data)} images, 0 to {len(data) - 1}")
+            raise InvalidOption("pictures", pictures, f"there are {len(data)} images, 0 to {len(data) - 1}")
         rows = data.epoch(0, 0)[0][numbers]
         names, pixels = [str(number) for number in numbers], torch.from_numpy(data.array[rows])
     else:
@@ -305,7 +305,7 @@ def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:
     from leafwing.data.options import check
 
     if not path.exists():
-        raise LeafwingError(f"--file {path}: no such file or folder")
+        raise InvalidOption("file", path, "no such file or folder")
     spec = data.spec
     target = check((spec.height, spec.width), spec.channels, data.options["fit"], data.options["background"]).target(
         (0, 0), 0
@@ -317,8 +317,8 @@ def _read(path: Path, data: Dataset) -> tuple[list[str], Tensor]:
             try:
                 pixels.append(torch.from_numpy(pictures.decode(Path(file.path).read_bytes(), target).pixels.copy()))
             except (OSError, pictures.UnusableImageError) as error:
-                raise LeafwingError(f"--file {file.path}: {error}") from None
+                raise InvalidOption("file", file.path, f"{error}") from None
             names.append(Path(file.name).stem)
     if not pixels:
-        raise LeafwingError(f"--file {path}: no images in this folder")
+        raise InvalidOption("file", path, "no images in this folder")
     return names, torch.stack(pixels)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import (
     NO_CONDITIONS,
@@ -24,6 +24,7 @@ from leafwing.laboratory.latents import (
     select_latents,
 )
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import animation, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -41,7 +42,7 @@ def interpolate(
     conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     samples: str = "0,1,2,3,4,5",
-    file: Path | None = None,
+    latents: Path | None = None,
     interpolation: Interpolation = "spherical",
     steps: int = 9,
     seed: int = 0,
@@ -54,7 +55,7 @@ def interpolate(
         conditions: what all samples should be, by field: {"label": 3}; the rest is that of the first sample.
         report_progress: progress callback.
         samples: numbers of the samples to interpolate between, as in `leafwing sample`: 3,5,8 or 0:10.
-        file: an .npz or .npy file of latents; --samples then selects its rows.
+        latents: an .npz or .npy file of latents; --samples then selects its rows.
         interpolation: spherical, which keeps the norm of latents, or linear.
         steps: images per row of the grid.
         seed: random seed of the samples.
@@ -67,9 +68,10 @@ def interpolate(
     Raises:
         LeafwingError: fewer than two samples or steps.
     """
-    ends, numbers = select_latents(model, samples, seed, file), parse_numbers("samples", samples)
-    if len(ends) < 2 or steps < 2:
-        raise LeafwingError("interpolation requires at least two --samples and two --steps")
+    ends, numbers = select_latents(model, samples, seed, latents), parse_numbers("samples", samples)
+    if len(ends) < 2:
+        raise InvalidOption("samples", samples, "interpolation requires at least two")
+    require_counts(2, steps=steps)
     generate = fix_conditions(model, conditions)
     paths, rows, frames = [], [], []
     for i, (first, last) in enumerate(pairwise([*range(len(ends)), 0])):
@@ -92,7 +94,7 @@ def interpolate(
         "largest_share": float(np.max([path.max() / max(path.sum(), 1e-12) for path in lengths])),
         "stray": float(np.median([path.sum() / max(d, 1e-12) for path, d in zip(lengths, distances, strict=True)])),
         "space": features.name,
-        "way": interpolation,
+        "interpolation": interpolation,
     }
     words = [
         f"No single step out of {FINE} makes more than {figures['largest_share']:.0%} of a path's length. A generator that jumped "

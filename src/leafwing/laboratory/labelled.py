@@ -11,11 +11,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.latents import parse_numbers
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import Line, chart
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback
+from leafwing.quantities import check_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,6 @@ def split_labelled(
     seed: int,
     numbers: Sequence[int],
     *,
-    option: str = "labels",
     keep_rest: bool = False,
 ) -> LabelledSplit:
     """Splits labelled images into a pool of training images and test images.
@@ -94,7 +95,6 @@ def split_labelled(
         test: maximum number of test images.
         seed: random seed of the split.
         numbers: numbers of labelled images that will be drawn per class.
-        option: name of the option that gives these numbers, for error messages.
         keep_rest: whether to use at most half of `held_out` in any case.
 
     Raises:
@@ -114,47 +114,44 @@ def split_labelled(
     split = LabelledSplit(data.spec.labels, data, pool, held_out, order[:n_test], order[n_test:], is_held_out)
     counts = np.bincount(split.labels(pool), minlength=len(split.names))
     if counts.min() < max(numbers):
-        raise LeafwingError(
-            f"--{option} {max(numbers)}: class {split.names[int(counts.argmin())]} has only {counts.min()} training images; use "
-            f"a smaller --{option}{'' if is_held_out else ' or --test'}"
+        raise InvalidOption(
+            "shots",
+            max(numbers),
+            f"class {split.names[int(counts.argmin())]} has only {counts.min()} training images; use "
+            f"a smaller --shots{'' if is_held_out else ' or --test'}",
         )
     return split
 
 
-def parse_label_counts(
-    labels: str, draws: int, test: int, seed: int, names: tuple[str, str] = ("labels", "draws")
-) -> list[int]:
+def parse_shots(shots: str, repeats: int, test: int, seed: int) -> list[int]:
     """Numbers of labelled images per class, ascending. Also checks the other options that select images.
 
     Args:
-        labels: the numbers, such as `10,100`.
-        draws: number of draws.
+        shots: the numbers, such as `10,100`.
+        repeats: number of random draws of these images.
         test: maximum number of test images.
         seed: random seed.
-        names: names of the first two options, for error messages.
 
     Raises:
         LeafwingError: an invalid value; the message names the option.
     """
-    numbers = sorted(set(parse_numbers(names[0], labels, most=1_000_000)))
+    numbers = sorted(set(parse_numbers("shots", shots, most=1_000_000)))
     if numbers[0] < 2:
-        raise LeafwingError(f"--{names[0]} {labels}: at least 2 per class are required")
-    if test < 1:
-        raise LeafwingError(f"--test {test}: must be at least 1")
-    if draws < 2:
-        raise LeafwingError(f"--{names[1]} {draws}: at least 2 are required to estimate the standard deviation")
-    if not 0 <= seed < 2**32:
-        raise LeafwingError(f"--seed {seed}: must be from 0 to {2**32 - 1}")
+        raise InvalidOption("shots", shots, "at least 2 per class are required")
+    require_counts(test=test)
+    if repeats < 2:
+        raise InvalidOption("repeats", repeats, "at least 2 are required to estimate the standard deviation")
+    check_seed(seed)
     return numbers
 
 
 class Accuracies:
-    """Test accuracies by method and number of labels, one per draw.
+    """Test accuracies by method and number of labels, one per repeat.
 
     Args:
         methods: names of the methods.
         numbers: numbers of labels per class.
-        draws: number of draws.
+        repeats: number of random draws of the training images.
         split: its test images are classified.
         report_progress: progress callback.
     """
@@ -163,13 +160,13 @@ class Accuracies:
         self,
         methods: Sequence[str],
         numbers: Sequence[int],
-        draws: int,
+        repeats: int,
         split: LabelledSplit,
         report_progress: ProgressCallback,
     ) -> None:
-        self.draws, self.test_labels, self.report_progress = draws, split.test_labels, report_progress
+        self.repeats, self.test_labels, self.report_progress = repeats, split.test_labels, report_progress
         self.values: dict[str, dict[int, list[float]]] = {method: {n: [] for n in numbers} for method in methods}
-        self.done, self.total = 0, len(methods) * len(numbers) * draws
+        self.done, self.total = 0, len(methods) * len(numbers) * repeats
 
     def add(self, method: str, n: int, predictions: np.ndarray) -> None:
         """Adds the accuracy of a method's predictions for the test images, and reports progress."""
@@ -178,7 +175,7 @@ class Accuracies:
         self.report_progress("training classifiers", self.done, self.total)
 
     def figures(self, best: str) -> dict[str, Any]:
-        """`accuracy` of each method (see `mean_and_sd`), `gains` of the method `best` over each other (see `paired_gain`), `draws`."""
+        """`accuracy` of each method (`mean_and_sd`), `gains` of the method `best` over each other (`paired_gain`), `repeats`."""
         return {
             "accuracy": {method: {str(n): mean_and_sd(x) for n, x in by_n.items()} for method, by_n in self.values.items()},
             "gains": {
@@ -186,12 +183,12 @@ class Accuracies:
                 for method, by_n in self.values.items()
                 if method != best
             },
-            "draws": self.draws,
+            "repeats": self.repeats,
         }
 
 
 def mean_and_sd(accuracies: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation over draws."""
+    """Mean and standard deviation over repeats."""
     return {"mean": float(np.mean(accuracies)), "sd": float(np.std(accuracies, ddof=1))}
 
 
@@ -199,7 +196,7 @@ def paired_gain(first: Sequence[float], second: Sequence[float]) -> dict[str, fl
     """The paired difference of two methods over the same draws, and whether it exceeds its standard deviation.
 
     Returns:
-        `gain`: mean difference; `sd`: its standard deviation over draws; `beats`: whether gain > sd; `loses`: whether -gain > sd.
+        `gain`: mean difference; `sd`: its standard deviation over repeats; `beats`: whether gain > sd; `loses`: whether -gain > sd.
     """
     gains = np.asarray(first) - np.asarray(second)
     gain, sd = float(gains.mean()), float(gains.std(ddof=1))
@@ -212,7 +209,7 @@ def accuracy_chart(title: str, x_label: str, figures: Mapping[str, Any], names: 
     Args:
         title: the title.
         x_label: label of the x axis.
-        figures: `accuracy` by method and number of labels, see `mean_and_sd`, and `draws`.
+        figures: `accuracy` by method and number of labels, see `mean_and_sd`, and `repeats`.
         names: display names of the methods.
     """
     lines: dict[str, Line] = {}
@@ -221,5 +218,5 @@ def accuracy_chart(title: str, x_label: str, figures: Mapping[str, Any], names: 
         mean, sd = ([100 * accuracy[name] for accuracy in by_number.values()] for name in ("mean", "sd"))
         low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
         lines[names[method]] = (numbers, mean, low, high)
-    y_label = f"accuracy (%), mean and sd of {figures['draws']} draws"
+    y_label = f"accuracy (%), mean and sd of {figures['repeats']} repeats"
     return chart(title, lines, x_label=x_label, y_label=y_label, ticks={n: f"{n:,}" for n in numbers}, logarithmic=True)

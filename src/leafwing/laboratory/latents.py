@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Batch
 from leafwing.metrics.ppl import slerp
 from leafwing.model import BLOCK, Model
@@ -33,10 +33,10 @@ def parse_numbers(name: str, text: str, most: int = 2**32 - 1) -> list[int]:
     for part in text.split(","):
         first, colon, last = part.strip().partition(":")
         if not first.isdecimal() or (colon and not last.isdecimal()):
-            raise LeafwingError(f"--{name} {text!r}: {part.strip()!r} is not a whole number; write 3,5,8 or 0:10")
+            raise InvalidOption(name, text, f"{part.strip()!r} is not a whole number; write 3,5,8 or 0:10")
         numbers += range(int(first), int(last)) if colon else [int(first)]
     if not numbers or max(numbers) > most:
-        raise LeafwingError(f"--{name} {text!r}: give at least one number from 0 to {most}")
+        raise InvalidOption(name, text, f"give at least one number from 0 to {most}")
     return numbers
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from leafwing.conditions import resolve
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Caption
 from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate, repeat
 from leafwing.laboratory.needs import COMBINATIONS, IMAGES, LATENTS, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
@@ -63,9 +64,9 @@ def mix(
         raise LeafwingError("all conditions are set, so nothing varies: set fewer of them")
     across = across or choices[0]
     if across not in choices:
-        raise LeafwingError(f"--across {across}: choose from {', '.join(choices)}")
-    if rows < 1 or n < 2:
-        raise LeafwingError("--rows must be at least 1 and --n at least 2")
+        raise InvalidOption("across", across, f"choose from {', '.join(choices)}")
+    require_counts(rows=rows)
+    require_counts(2, n=n)
     latents = model.latents(max(n, rows), seed)
     count = min(COLUMNS, len(model.labels)) if across == "label" else COLUMNS
     columns = _conditions_of_columns(model, across, count, seed, conditions)

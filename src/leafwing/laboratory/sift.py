@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Batch
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.fitting import real_conditions
@@ -23,11 +23,12 @@ from leafwing.laboratory.labelled import (
     Accuracies,
     LabelledSplit,
     accuracy_chart,
-    parse_label_counts,
+    parse_shots,
     split_labelled,
 )
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
 from leafwing.laboratory.needs import CRITIC, IMAGES, LABELS, LATENTS, needs
+from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import SURE, UNREAD, Reader
 from leafwing.laboratory.sheet import require_charts, sheet
 from leafwing.metrics.features import pixels
@@ -64,7 +65,7 @@ def sift(
     conditions: Conditions = NO_CONDITIONS,
     report_progress: ProgressCallback = no_progress,
     by: Literal["both", "critic", "classifier"] = "both",
-    samples: int = 100,
+    n: int = 100,
     quantile: float = 0.1,
     shots: str = "5,20",
     repeats: int = 5,
@@ -82,7 +83,7 @@ def sift(
         report_progress: progress callback.
         by: acceptance criterion: critic (a score comparable to real images), classifier (a confident prediction of the requested
             class), or both.
-        samples: number of samples per class.
+        n: number of samples per class.
         quantile: quantile of the scores of real images used as the critic's threshold.
         shots: numbers of real training images per class: 5,20.
         repeats: number of random draws of these images, for mean and standard deviation.
@@ -90,8 +91,8 @@ def sift(
         seed: random seed of samples, test split and repeats.
 
     Returns:
-        `made`, `kept`: numbers of samples, total and per class. `right`: accuracy of the sifting classifier on `made` and `kept`
-        samples. `real_right`: the same on the test images. `accuracy`: of a classifier (RBF-SVM on small images) trained on
+        `generated`, `kept`: numbers of samples, total and per class. `right`: accuracy of the sifting classifier on both.
+        `real_right`: the same on the test images. `accuracy`: of a classifier (RBF-SVM on small images) trained on
         `labels` (real images only), and additionally on `unsifted` (all samples), `as_many` (unsifted, as many per class as were
         kept) and `sifted` samples: `mean` and `sd` over repeats by number of real images. `gains`: of sifted over each alternative, by
         number of labels: the mean paired `gain`, its `sd`, and whether it `beats` the alternative by more than that, or `loses`.
@@ -105,19 +106,19 @@ def sift(
         conditions=conditions,
         reader=reader,
         by=by,
-        samples=samples,
+        n=n,
         quantile=quantile,
         shots=shots,
         repeats=repeats,
         test=test,
         seed=seed,
     )
-    numbers = parse_label_counts(shots, repeats, test, seed, ("shots", "repeats"))
+    numbers = parse_shots(shots, repeats, test, seed)
     classifier = _classifier(model, reader)
-    split = split_labelled(data, held_out, test, seed, numbers, option="shots", keep_rest=True)
+    split = split_labelled(data, held_out, test, seed, numbers, keep_rest=True)
     if split.names != model.labels:
         raise LeafwingError(f"the classes of {data.source} are not those of this run: {', '.join(model.labels)}")
-    classes = np.repeat(np.arange(len(model.labels)), samples)  # requested class of each sample
+    classes = np.repeat(np.arange(len(model.labels)), n)  # requested class of each sample
     inputs = model.conditions(len(classes), **{**conditions, "label": classes})
     array = _generate(model, inputs, seed, report_progress)
     accepted = np.ones(len(array), bool)
@@ -135,9 +136,9 @@ def sift(
         if by != "critic":
             accepted &= is_right
     figures: dict[str, Any] = {
-        "made": _count(np.ones_like(accepted), classes, split.names),
+        "generated": _count(np.ones_like(accepted), classes, split.names),
         "kept": _count(accepted, classes, split.names),
-        "right": None if is_right is None else {"made": _mean(is_right), "kept": _mean(is_right[accepted])},
+        "right": None if is_right is None else {"generated": _mean(is_right), "kept": _mean(is_right[accepted])},
         "real_right": real_right,
         "threshold": threshold,
     }
@@ -165,7 +166,7 @@ def check(
     conditions: Conditions,
     reader: Reader | None,
     by: str,
-    samples: int,
+    n: int,
     quantile: float,
     shots: str,
     repeats: int,
@@ -175,13 +176,12 @@ def check(
     """Raises LeafwingError for invalid options."""
     if "label" in conditions:
         raise LeafwingError("sift generates samples of all classes, so no label can be set")
-    parse_label_counts(shots, repeats, test, seed, ("shots", "repeats"))
-    if samples < 1:
-        raise LeafwingError(f"--samples {samples}: must be at least 1")
+    parse_shots(shots, repeats, test, seed)
+    require_counts(n=n)
     if not 0 <= quantile < 1:
-        raise LeafwingError(f"--quantile {quantile}: must be at least 0 and less than 1, as in --quantile 0.1")
-    if samples * len(model.labels) * model.spec.size > LIMIT:
-        raise LeafwingError(f"--samples {samples}: more than {LIMIT / 1e9:.0f} GB of memory needed; use fewer")
+        raise InvalidOption("quantile", quantile, "must be at least 0 and less than 1, as in --quantile 0.1")
+    if n * len(model.labels) * model.spec.size > LIMIT:
+        raise InvalidOption("n", n, f"more than {LIMIT / 1e9:.0f} GB of memory needed; use fewer")
     if by != "classifier":
         CRITIC.check(model, f"sift --by {by}", "use --by classifier")
     if by != "critic" and _classifier(model, reader) is None:
@@ -322,11 +322,11 @@ def _sheet(array: np.ndarray, classes: np.ndarray, accepted: np.ndarray, names: 
 
 
 def _words(figures: Mapping[str, Any], numbers: Sequence[int], by: str) -> list[str]:
-    n_samples, n_kept = figures["made"]["all"], figures["kept"]["all"]
+    n_samples, n_kept = figures["generated"]["all"], figures["kept"]["all"]
     words = [f"Of {n_samples:,} samples {n_kept:,} were kept ({n_kept / n_samples:.0%})."]
     if by == "critic" and figures["right"] is not None and figures["right"]["kept"] is not None:
         words.append(
-            f"A classifier predicts the requested class for {figures['right']['made']:.0%} of all samples and for "
+            f"A classifier predicts the requested class for {figures['right']['generated']:.0%} of all samples and for "
             f"{figures['right']['kept']:.0%} of the kept ones."
         )
     for n in numbers:

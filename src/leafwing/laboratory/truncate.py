@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from leafwing.data import Dataset
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
@@ -127,9 +127,9 @@ def check(model: Model, *, psi: str, n: int, columns: int) -> None:
     require_charts()
     parse_psi(psi)
     if n <= NEAREST:
-        raise LeafwingError(f"--n {n}: truncation requires more than {NEAREST} samples")
+        raise InvalidOption("n", n, f"truncation requires more than {NEAREST} samples")
     if columns < 1:
-        raise LeafwingError(f"--columns {columns}: must be at least 1")
+        raise InvalidOption("columns", columns, "must be at least 1")
 
 
 def parse_psi(text: str) -> list[float]:
@@ -143,7 +143,7 @@ def parse_psi(text: str) -> list[float]:
     except ValueError:
         values = []
     if not values or not all(0 < value < 10 for value in values):
-        raise LeafwingError(f"--psi {text!r}: write numbers above 0 and below 10, such as 0.5,0.8,1")
+        raise InvalidOption("psi", text, "write numbers above 0 and below 10, such as 0.5,0.8,1")
     return values
 
 

@@ -19,6 +19,9 @@ METRICS = {
     "ms_ssim": "similarity of pairs of samples: high under mode collapse",
     "ppl": "perceptual path length: how much samples change under small steps in latent space",
     "reconstruction": "PSNR, SSIM, L1, edges and features of samples against their real targets",
+    "structure": "whether samples keep the layout of the images that they are generated from",
+    "cycle": "L1 and PSNR of images translated there and back, against the original",
+    "segmenter": "whether label maps can be read back from the images generated from them",
     "modes": "number of covered modes and quality of the coverage: ring, grid, stacked",
     "memorisation": "whether samples are copies of training images",
 }

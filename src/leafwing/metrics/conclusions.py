@@ -12,6 +12,8 @@ from leafwing.quantities import show_duration
 
 Better = Literal["lower", "higher", ""]
 Rows = Sequence[Mapping[str, Any]]
+KEEPING = ("l1", "ssim", "psnr", "feature_distance", "structure_distance", "cycle_l1", "cycle_psnr", "class_iou")
+"""The measures of what samples keep of the images that they are generated from, the most telling first."""
 MAX_LISTED = 3
 """Maximum number of failed runs that are listed individually."""
 MIN_STEPS = 300
@@ -52,6 +54,29 @@ def sentences(runs: Rows, summary: Rows, measures: Mapping[str, Better], imbalan
     """
     ranking = [name for name, better in measures.items() if better]
     return (*describe_winner(summary, ranking, imbalance), describe_failures(runs))
+
+
+def describe_keeping(summary: Rows, measures: Mapping[str, Better]) -> str:
+    """Which recipe keeps most of the images that samples are generated from, in one sentence; empty if that was not measured.
+
+    FID, KID and the like only say whether samples look real: a recipe that ignores its input may have the best of them.
+    """
+    judged = [row for row in summary if not is_too_short(row)]
+    shared = (name for name in KEEPING if measures.get(name) and all(final_median(row, name) is not None for row in judged))
+    name = next(shared, "")
+    if len(judged) < 2 or not name:
+        return ""
+    sign = 1 if measures[name] == "lower" else -1
+    first, second = sorted(judged, key=lambda row: sign * row["final"][name]["median"])[:2]
+    best, other = first["final"][name], second["final"][name]
+    what = (
+        f"final {name} {show(best['median'])} for {first['recipe']} against {show(other['median'])} for {second['recipe']}"
+    )
+    if best["spread"] is None or other["spread"] is None:
+        return f"Which recipe keeps most of what it is given is open: {what}, but the spread over seeds is unknown."
+    if abs(best["median"] - other["median"]) <= max(best["spread"], other["spread"]):
+        return f"Which recipe keeps most of what it is given is open: {what}, but seeds differ by as much."
+    return f"{first['recipe']} keeps most of what it is given: {what}."
 
 
 def describe_budget(runs: Rows, summary: Rows, budget: Budget) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from leafwing.game import DataSpec
 from leafwing.metrics.conclusions import Better
+
+if TYPE_CHECKING:
+    from leafwing.metrics.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,14 @@ class Evidence(Protocol):
     seed: int
     n_real: int
     n_fake: int
+    segmenter: Segmenter | None
+    """The segmenter of `metrics.segmenter`, if one of the metrics needs it."""
     built_in: str
     """The built-in data set, such as "ring" or "stacked:FOLDER"; empty for a user's images."""
     options: Mapping[str, Any]
     """The options with which the data were loaded, as for `leafwing.data.load`: size, fit and so on."""
+    scale: int
+    """How many times larger the samples are than the images that they are generated from; 1 if not larger."""
 
     def report_progress(self, what: str, done: int, total: int) -> None:
         """Progress of slow computations: description, amount done, total."""
@@ -59,6 +66,22 @@ class Evidence(Protocol):
 
         Raises:
             LeafwingError: the samples are not generated from images with targets.
+        """
+        ...
+
+    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in order, and the image that each is generated from, of its own size and channels: chunks of (source, sample).
+
+        Raises:
+            LeafwingError: the samples are not generated from images, masks or label maps.
+        """
+        ...
+
+    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that all samples are generated from, in order, and the samples translated back: chunks of both.
+
+        Raises:
+            LeafwingError: the run does not translate both ways.
         """
         ...
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.metrics.own import composite_on_white
 from leafwing.progress import ProgressCallback, no_progress
 
@@ -95,7 +95,7 @@ def load_features(
         LeafwingError: unknown network, or weights missing or not downloadable.
     """
     if weights is not None and name != "inception":
-        raise LeafwingError(f"--weights {weights}: only valid with --features inception, not {name}")
+        raise InvalidOption("weights", weights, f"only valid with --features inception, not {name}")
     if name == "pixels":
         return Features(name, hashlib.sha256(f"area {SIDE}".encode()).hexdigest(), pixels)
     if name == "own":

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leafwing import files
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
@@ -236,7 +236,7 @@ def inception(weights: str | Path | None = None, *, url: str = URL, sha256: str 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a weight file, by name, without executing any code in it."""
     if not path.is_file():
-        raise LeafwingError(f"--weights {path}: no such file")
+        raise InvalidOption("weights", path, "no such file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

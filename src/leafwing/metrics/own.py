@@ -108,7 +108,7 @@ def feature_network(
     return net.eval().requires_grad_(False), files.digest(path)
 
 
-def load_weights(net: Network, path: Path) -> bool:
+def load_weights(net: nn.Module, path: Path) -> bool:
     """Loads the weights of a network from a file; returns whether that succeeded."""
     try:
         net.load_state_dict(load(path.read_bytes()))

@@ -18,16 +18,26 @@ import torch
 from torch import Tensor
 
 from leafwing import files
-from leafwing.conditions import pixel_conditions
+from leafwing.conditions import pixel_conditions, way_back
 from leafwing.data.built_in import BUILT_IN
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
-from leafwing.metrics.targets import columns_of, frames, frames_per_sample, is_paired, target, to_images
+from leafwing.metrics.segmenter import Segmenter
+from leafwing.metrics.targets import (
+    columns_of,
+    enlargement,
+    frames,
+    frames_per_sample,
+    is_paired,
+    source_images,
+    target,
+    to_images,
+)
 from leafwing.model import BLOCK, Model
 from leafwing.pictures import to_pixels
-from leafwing.pixels import images_to_tensor
+from leafwing.pixels import images_to_tensor, to_bytes, to_floats
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -48,6 +58,7 @@ class RunEvidence:
         features: the feature network; None if no metric needs one.
         parts: returns the training set and the held-out set.
         cache: folder for temporary samples and for cached features of the real images.
+        segmenter: that of the metric of this name; None if it is not computed.
         processes: the processes that share the work.
         report_progress: progress callback.
     """
@@ -62,8 +73,10 @@ class RunEvidence:
         parts: Callable[[], tuple[Dataset, Dataset]],
         cache: Path,
         processes: Processes,
+        segmenter: Segmenter | None = None,
         report_progress: ProgressCallback = no_progress,
     ) -> None:
+        self.segmenter = segmenter
         self.model, self.real, self.protocol, self.network = model, real, protocol, features
         self.output = model.find_output(protocol.output)
         self.target = target(real, self.output.field)
@@ -72,6 +85,7 @@ class RunEvidence:
         self.n_real, self.n_fake = protocol.n_real * self.frames, protocol.n_fake * self.frames
         self.built_in = real.source if real.source.partition(":")[0] in BUILT_IN else ""
         self.options: Mapping[str, Any] = real.options
+        self.scale = enlargement(self.output, real.spec)
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()
 
@@ -104,6 +118,41 @@ class RunEvidence:
                 f"this metric compares samples with the real targets of their inputs, and this run's {self.output.field} has none"
             )
         return ((self._fake(start, end), self._real_of(start, end)) for start, end in chunks(self.protocol.n_fake))
+
+    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that the samples are generated from, and the samples, in chunks.
+
+        Raises:
+            LeafwingError: the samples are not generated from images, masks or label maps.
+        """
+        name = self.model.translation(self.output.field)[1]
+        kind = self.model.spec.fields[name]
+        return (
+            (source_images(kind, self._conditions(start, end, [name])[name]), self._fake(start, end))
+            for start, end in chunks(self.protocol.n_fake)
+        )
+
+    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that the samples are generated from, and the samples translated back, in chunks.
+
+        Raises:
+            LeafwingError: the run does not translate both ways.
+        """
+        back = way_back(self.output, self.model.game.abilities.outputs, self.model.spec)
+        if back is None:
+            raise LeafwingError(f"this metric needs a run that also translates its {self.output.field} back")
+        field, kind = back.field, self.model.spec.fields[back.field]
+        further = [name for name in back.conditions if name != self.output.field]
+
+        def there_and_back(start: int, end: int) -> tuple[Tensor, Tensor]:
+            conditions: dict[str, Any] = self._conditions(start, end, further)
+            again = self.model.translate(self._fake(start, end), output=field, seed=self.seed, first=start, **conditions)
+            inputs = self._conditions(start, end, [field])[field]
+            return source_images(kind, inputs), source_images(kind, again.cpu())
+
+        return (
+            (source, again) for source, again in self._in_chunks("translating back", self.protocol.n_fake, there_and_back)
+        )
 
     def inputs(self, name: str) -> Iterator[Tensor]:
         """One condition of the samples in chunks, as networks see it."""
@@ -224,8 +273,10 @@ class RunEvidence:
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
     def _real(self, start: int, end: int) -> Tensor:
-        """The images of the real samples at these positions."""
-        return to_images(self.target.to_network(self.target.batch(self.seed, start, end - start)).image)
+        """The images of the real samples at these positions; those of 16 bits are rounded to 8, like the samples."""
+        stored = self.target.batch(self.seed, start, end - start)
+        images = to_images(self.target.to_network(stored).image)
+        return to_floats(to_bytes(images)) if stored.image.dtype == torch.uint16 else images
 
     def _fake(self, start: int, end: int) -> Tensor:
         """The images of these samples."""

@@ -23,6 +23,7 @@ from leafwing.metrics.conclusions import (
     Budget,
     describe_budget,
     describe_imbalance,
+    describe_keeping,
     is_too_short,
     number,
     sentences,
@@ -106,6 +107,7 @@ class Table:
         sentences: which recipe won, by how much relative to the spread, what failed.
         budget_text: the budget of the training runs and the cost of each recipe.
         imbalance: why there can be no winner because the training runs were unequal; empty if they were equal.
+        keeping: which recipe keeps most of the images that samples are generated from; empty if that was not measured.
         about: further entries of `table.json`.
     """
 
@@ -115,6 +117,7 @@ class Table:
     sentences: tuple[str, str, str]
     budget_text: str = ""
     imbalance: str = ""
+    keeping: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,6 +126,7 @@ class Table:
             "sentences": list(self.sentences),
             "equal": self.budget_text,
             "unequal": self.imbalance,
+            "keeping": self.keeping,
             "runs": self.runs,
             "summary": self.summary,
             "measures": self.measures,
@@ -148,7 +152,8 @@ def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Tabl
     )
     imbalance = describe_imbalance(runs, summary, budget) if budget else ""
     budget_text = describe_budget(runs, summary, budget) if budget else ""
-    return Table(runs, summary, measures, sentences(runs, summary, measures, imbalance), budget_text, imbalance)
+    keeping = describe_keeping(summary, measures)
+    return Table(runs, summary, measures, sentences(runs, summary, measures, imbalance), budget_text, imbalance, keeping)
 
 
 def collect_measures(results: Iterable[RunResult]) -> dict[str, Better]:

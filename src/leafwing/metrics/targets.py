@@ -8,17 +8,19 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from leafwing.conditions import pixel_conditions
+from leafwing.conditions import pixel_conditions, way_back
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
-from leafwing.fields import Clip, Field, Image, Vector, describe_kind
+from leafwing.fields import Clip, Field, Image, Mask, Segmentation, Vector, describe_kind
 from leafwing.game import DataSpec, Output
+from leafwing.pictures import PALETTE
+from leafwing.pixels import images_to_tensor, to_bytes, to_floats
 
 
 def target(data: Dataset, name: str) -> Dataset:
     """The samples of a field as a data set of their own, whose field `image` they are; labels that belong to them are kept.
 
-    Its order is that of `data`, but for a field of a second source, which has its own.
+    Its order is that of `data`, but for a field of a second source, which has its own. Batches see the centres of images.
 
     Raises:
         LeafwingError: there is no such field, or its samples are neither images, clips nor points.
@@ -33,10 +35,42 @@ def target(data: Dataset, name: str) -> Dataset:
         )
     require_images(name, data.spec.fields[name])
     names = {"image": name} | ({"label": "label"} if "label" in data.columns else {})
-    fields = {key: data.spec.fields[column] for key, column in names.items()}
-    columns = {key: data.columns[column] for key, column in names.items()}
+    fields = {key: at_8_bits(data.spec.fields[column]) for key, column in names.items()}
+    columns = {key: stored_at_8_bits(data.columns[column]) for key, column in names.items()}
     fingerprint = data.fingerprint if name == "image" else f"{data.fingerprint} {name}"
-    return replace(data, spec=DataSpec(fields), columns=columns, fingerprint=fingerprint, streams={})
+    return replace(data, spec=DataSpec(fields), columns=columns, fingerprint=fingerprint, streams={}, windows=None)
+
+
+def at_8_bits(kind: Field) -> Field:
+    """A kind of field as metrics see it: images of a higher depth are compared at 8 bits."""
+    return replace(kind, bits=8) if getattr(kind, "bits", 8) > 8 else kind  # type: ignore[type-var]
+
+
+def stored_at_8_bits(column: np.ndarray) -> np.ndarray:
+    """Stored samples with 16 bits a value rounded to 8; others as they are."""
+    if column.dtype != np.uint16:
+        return column
+    result = np.empty(column.shape, np.uint8)
+    for start in range(0, len(column), 64):
+        result[start : start + 64] = (column[start : start + 64].astype(np.uint32) + 128) // 257
+    return result
+
+
+def source_images(kind: Field, values: Tensor) -> Tensor:
+    """Conditions with pixels, as networks see them, as images with 8 bits in [-1, 1]; classes as the colours of `pictures.PALETTE`.
+
+    Raises:
+        LeafwingError: a kind that is no image, mask or segmentation.
+    """
+    if isinstance(kind, Segmentation):
+        return images_to_tensor(PALETTE[kind.to_stored(values).numpy()])
+    if isinstance(kind, Mask):
+        return 2 * values - 1
+    if isinstance(kind, Image):
+        return to_floats(to_bytes(values))
+    raise LeafwingError(
+        f"this metric compares samples with the images that they are generated from, not with {describe_kind(kind)}"
+    )
 
 
 def require_images(name: str, kind: Field) -> None:
@@ -51,12 +85,42 @@ def is_paired(output: Output, spec: DataSpec) -> bool:
     return bool(pixels) and not {*pixels, output.field} & {*spec.unpaired}
 
 
+def enlargement(output: Output, spec: DataSpec) -> int:
+    """How many times larger samples are than the images that they are generated from; 1 if not larger, or without such images."""
+    heights = [getattr(spec.fields[name], "height", 0) for name in pixel_conditions(output, spec)]
+    return max(1, getattr(spec.fields[output.field], "height", 0) // max(heights)) if any(heights) else 1
+
+
+def keeping_metrics(outputs: Sequence[Output], output: Output, spec: DataSpec) -> list[str]:
+    """The metrics of what samples keep of the images that they are generated from: the default ones of one of a game's outputs."""
+    candidates = ["reconstruction"] if is_paired(output, spec) else ["structure"]
+    return [name for name in (*candidates, "cycle") if suits(name, outputs, output, spec)]
+
+
+def suits(name: str, outputs: Sequence[Output], output: Output, spec: DataSpec) -> bool:
+    """Whether a metric of what samples keep is defined for one of a game's outputs."""
+    sources = [spec.fields[source] for source in pixel_conditions(output, spec)[:1]]
+    kind = output.kind or spec.fields[output.field]
+    match name:
+        case "reconstruction":
+            return is_paired(output, spec)
+        case "structure":
+            return isinstance(kind, Image) and any(isinstance(source, Image | Mask | Segmentation) for source in sources)
+        case "cycle":
+            back = way_back(output, outputs, spec)
+            return back is not None and isinstance(kind, Image) and isinstance(back.kind or spec.fields[back.field], Image)
+        case "segmenter":
+            is_map = any(isinstance(source, Image | Segmentation) for source in sources)
+            return is_paired(output, spec) and isinstance(kind, Image) and is_map
+    return True
+
+
 def columns_of(data: Dataset, names: Sequence[str]) -> Dataset:
     """The same samples in the same order with some of their fields only, so that batches do not copy the others."""
     streams = {key: stream for key, stream in data.streams.items() if {*names} & {*stream.names.values()}}
     columns = {name: data.columns[name] for name in names if name in data.columns}
     rows = np.arange(len(data)) if data.rows is None else data.rows
-    return replace(data, columns=columns, rows=rows, streams=streams)
+    return replace(data, columns=columns, rows=rows, streams=streams).centred()
 
 
 def frames_per_sample(kind: Field) -> int:

@@ -100,8 +100,8 @@ class Critic(nn.Module):
             if attention and i == attention_index(data):
                 layers.append(SelfAttention(outputs))
         self.body = nn.Sequential(*layers)
-        base = (data.height >> len(channels), data.width >> len(channels))
-        self.out = nn.Conv2d(channels[-1], 1, base)
+        self.base = (data.height >> len(channels), data.width >> len(channels))
+        self.out = nn.Conv2d(channels[-1], 1, self.base)
         self.features_size = channels[-1]
         self.apply(dcgan_weights)
 

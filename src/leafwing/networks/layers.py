@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +147,16 @@ class SelfAttention(nn.Module):
         return x + self.gamma * (h @ weights).unflatten(2, x.shape[2:])
 
 
+def score_with_activations(critic: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The scores (n,) of samples by a critic whose `body` is a sequence, and the outputs of its ReLU and leaky ReLU layers."""
+    maps = []
+    for layer in critic.body:
+        x = layer(x)
+        if isinstance(layer, nn.ReLU | nn.LeakyReLU):
+            maps.append(x)
+    return critic.score(x), maps
+
+
 def dcgan_weights(module: nn.Module) -> None:
     """Convolutions and linear layers N(0, 0.02), biases 0 (arXiv:1511.06434, section 4), normalisation N(1, 0.02) as in its code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -210,3 +221,18 @@ def doublings(data: DataSpec) -> int:
     while data.height % 2 ** (k + 1) == 0 and data.width % 2 ** (k + 1) == 0 and short / 2 ** (k + 1) >= 3:
         k += 1
     return k
+
+
+def other_domain(data: DataSpec) -> DataSpec:
+    """The data with the field `input` as `image`: for networks that generate or judge inputs.
+
+    Raises:
+        LeafwingError: inputs of another kind or size than the images; the number of channels may differ.
+    """
+    image, input = data.fields["image"], data.fields["input"]
+    if type(image) is not type(input) or image.shape[1:] != input.shape[1:]:
+        raise LeafwingError(
+            f"input and image must have the same size: {input}, {image}. "
+            "Choose another --input (blur instead of low4), or write a recipe: docs/guide/your-own-gan.md"
+        )
+    return DataSpec({"image": input})

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.quantities import count
 from leafwing.settings import reserved_names
 
@@ -41,17 +41,31 @@ Value = bool | int | float | str
 AT_LEAST = {
     0: """
         burst_first lr_end ema penalty gamma gamma_end dropout momentum beta1 beta2 class_weight pull history reference
-        reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch
+        reconstruction divergence_weight codes information unlabelled ema_d ranking gate l1 patch adversarial
+        cycle identity pool blocks decay semantic segmenter_share g_alone d_alone
+        contrast warm_up rate feature_matching l2 edges soft steerable noise first
     """,
     1: """
-        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws
+        latent width width_d max_width pieces batch n_critic burst burst_every n_generator components stages draws patches scales
+        embedding turns_of_g directions
     """,
     2: "packing categories",
 }
-POSITIVE = "clip lr_g lr_d margin smooth"
+POSITIVE = "clip lr_g lr_d margin smooth temperature sigma"
 BOUNDS = {name: (least, True) for least, group in AT_LEAST.items() for name in group.split()}
 BOUNDS |= dict.fromkeys(POSITIVE.split(), (0, False))
-BELOW_ONE = {"dropout", "momentum", "beta1", "beta2"}
+BELOW_ONE = {
+    "dropout",
+    "momentum",
+    "beta1",
+    "beta2",
+    "segmenter_share",
+    "g_alone",
+    "d_alone",
+    "rate",
+    "feature_matching",
+    "first",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class Option:
         try:
             return self._check(value)
         except ValueError as error:
-            raise LeafwingError(f"recipe {recipe}: {self.name}={value!r}: {error}") from None
+            raise InvalidOption(self.name, value, str(error), owner=f"recipe {recipe}") from None
 
     def _check(self, value: object) -> Value:
         if self.type is str:
@@ -360,6 +374,8 @@ def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, V
     """
     try:
         game = function(data, **options)
+    except InvalidOption as error:
+        raise InvalidOption(error.name, error.value, error.reason, owner=f"recipe {recipe}", flag=error.flag) from None
     except LeafwingError as error:
         if str(error).startswith("recipe "):
             raise

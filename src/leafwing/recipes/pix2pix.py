@@ -65,7 +65,6 @@ def pix2pix(
             f"input and image must have the same size: {data.fields['input']}, {data.fields['image']}. "
             "Choose another --input (blur instead of low4), or write a recipe: docs/guide/your-own-gan.md"
         )
-    patch = patch or (70 if min(data.height, data.width) >= 128 else 16)
     objective = Objective(
         critic=lambda r: 0.5 * non_saturating.critic(r), generator=lambda r: adversarial * non_saturating.generator(r)
     )

@@ -32,7 +32,7 @@ def main(text: str) -> int:
     try:
         code, result = CALLS[request["call"]](**request["arguments"])
     except LeafwingError as error:
-        print(f"leafwing: {error}", file=sys.stderr)
+        print(f"leafwing: {error.for_command_line()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)

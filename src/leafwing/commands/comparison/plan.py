@@ -14,7 +14,7 @@ import msgspec
 from leafwing import recipes
 from leafwing.commands.comparison.workers import available_memory
 from leafwing.commands.evaluate import check_metrics, check_output, require_classifier
-from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import cores
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from leafwing.game import DataSpec, Output, Turn
     from leafwing.loop import Training
 
-SETTINGS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "hold_out", "device")
+SETTINGS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "hold_out", "device")
 """The training settings that `compare` takes; see `leafwing.settings`."""
 HOLD_OUT = "auto"
 """Default of `hold_out` in a comparison."""
@@ -44,7 +44,7 @@ class ComparedRecipe:
         resolved: all hyper-parameters.
         batch: real images per turn.
         turns: of its game, to count generator steps.
-        output: the main output of its game.
+        outputs: of its game, the main one first.
         footprint: estimated memory of training in bytes; 0 if not estimated.
         digest: of a user's recipe file; empty for an installed recipe.
     """
@@ -54,9 +54,14 @@ class ComparedRecipe:
     resolved: dict[str, Value]
     batch: int
     turns: Sequence[Turn]
-    output: Output
+    outputs: Sequence[Output]
     footprint: int = 0
     digest: str = ""
+
+    @property
+    def output(self) -> Output:
+        """The main output of its game."""
+        return self.outputs[0]
 
     @property
     def is_file(self) -> bool:
@@ -150,11 +155,11 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     references = split_list(arguments["recipes"])
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):
-        raise LeafwingError(f"--recipes {','.join(references)}: name at least one recipe, and each only once")
+        raise InvalidOption("recipes", ",".join(references), "name at least one recipe, and each only once")
     seeds = parse_seeds(arguments["seeds"])
     minutes = arguments["minutes"]
     if minutes is not None and not 0 < minutes < 1e6:
-        raise LeafwingError(f"--minutes {minutes}: must be greater than 0")
+        raise InvalidOption("minutes", minutes, "must be greater than 0")
     images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
@@ -178,7 +183,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             resolved.config["options"],
             training.game.batch,
             training.game.turns,
-            training.game.abilities.outputs[0],
+            training.game.abilities.outputs,
             estimate_memory(training) if estimate else 0,
             "" if is_installed else recipes.digest(resolved.card.path),
         )
@@ -187,7 +192,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     if metrics := evaluation.get("metrics"):
         check_metrics(metrics, data.spec.points, data.source)
         for recipe in compared.values():
-            check_output(metrics, recipe.output, data.spec)
+            check_output(metrics, recipe.outputs, recipe.output, data.spec)
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
     if jobs is None:
@@ -222,7 +227,7 @@ def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
         return list(range(whole(value, "seeds", 1)))
     seeds = [whole(seed, "seed", 0) for seed in (split_list(value) if isinstance(value, str) else value)]  # type: ignore[union-attr]
     if not seeds or len({*seeds}) < len(seeds):
-        raise LeafwingError(f"--seeds {value}: give a number of seeds, or a list of different seeds")
+        raise InvalidOption("seeds", value, "give a number of seeds, or a list of different seeds")
     return seeds
 
 
@@ -254,7 +259,7 @@ def assign_options(
     for text in [] if isinstance(options, Mapping) else options:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise LeafwingError(f"--set {text}: write name=value, or recipe.name=value")
+            raise InvalidOption("options", text, "write name=value, or recipe.name=value", flag="set")
         pairs.append((key.strip(), value.strip()))
     cards = {name: recipes.describe(reference) for name, reference in references.items()}
     option_names = {name: {option.name for option in card.options} for name, card in cards.items()}
@@ -262,11 +267,13 @@ def assign_options(
     for key, setting in sorted(pairs, key=lambda pair: "." in pair[0]):
         recipe, dot, option = key.replace("-", "_").rpartition(".")
         if dot and recipe not in cards:
-            raise LeafwingError(f"--set {key}: recipe {recipe!r} is not compared{did_you_mean(recipe, cards)}")
+            raise InvalidOption(
+                "options", key, f"recipe {recipe!r} is not compared{did_you_mean(recipe, cards)}", flag="set"
+            )
         names = [recipe] if dot else [name for name in cards if option in option_names[name]]
         if not names:
             suggestions = did_you_mean(option, sorted(set().union(*option_names.values())))
-            raise LeafwingError(f"--set {key}: none of the recipes has this option{suggestions}")
+            raise InvalidOption("options", key, f"none of the recipes has this option{suggestions}", flag="set")
         for name in names:
             assigned[name][option] = setting
     for name, card in cards.items():
@@ -293,7 +300,7 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if features not in (None, *FEATURES):
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, FEATURES)}")
     if weights is not None and (features != "inception" or not Path(weights).is_file()):
-        raise LeafwingError(f"--weights {weights}: must be the weights file of --features inception")
+        raise InvalidOption("weights", weights, "must be the weights file of --features inception")
     evaluation |= {name: str(arguments[name]) for name in ("features", "weights") if arguments[name] is not None}
     if arguments["n"] is not None:
         evaluation["n"] = count(arguments["n"], "n")

@@ -126,7 +126,7 @@ def relative_variety(run: Run, data: Dataset) -> float:
     from leafwing.metrics.targets import target
     from leafwing.model import Model
 
-    model, n = Model.load(run), min(VARIETY_SAMPLES, len(data))
+    model, data, n = Model.load(run), data.centred(), min(VARIETY_SAMPLES, len(data))
     if names := pixel_conditions(model.output, run.spec):
         inputs = data.to_network(data.batch(0, 0, n))
         further: dict[str, Any] = {name: inputs[name] for name in names[1:]}
@@ -265,9 +265,10 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
 
     seeds = {row["recipe"]: median_run(row["recipe"], table) for row in table.summary}
     is_equal = len({*plan.images.values()}) == 1
+    sources = "inputs" if translates(plan) else "latents"
     over_training = Gallery(
         "Samples over training",
-        f"At equal {'numbers of images shown' if is_equal else 'fractions of each run'}, always from the same latents. For each "
+        f"At equal {'numbers of images shown' if is_equal else 'fractions of each run'}, always from the same {sources}. For each "
         "recipe, the run with the median final value is shown.",
         [
             (
@@ -289,7 +290,60 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
         [(label, images) for label, images in pages if images],
         wide=True,
     )
-    return [over_training, *([final] if len(plan.seeds) > 1 else []), *([pairs] if pairs.rows else [])]
+    side_by_side = [translations(plan, record, seeds)] if translates(plan) else []
+    return [*side_by_side, over_training, *([final] if len(plan.seeds) > 1 else []), *([pairs] if pairs.rows else [])]
+
+
+def translates(plan: ComparisonPlan) -> bool:
+    """Whether the compared recipes generate images from images."""
+    from leafwing.conditions import pixel_conditions
+
+    return any(pixel_conditions(recipe.output, plan.data.spec) for recipe in plan.recipes.values())
+
+
+def translations(plan: ComparisonPlan, record: Record, seeds: Mapping[str, int]) -> Gallery:
+    """The same held-out inputs, and beside each what every recipe generates from it, and the real image if they are paired.
+
+    Args:
+        plan: of the comparison.
+        record: of the comparison.
+        seeds: the run that is shown of each recipe.
+    """
+    from leafwing.commands.session import sheet_rows
+    from leafwing.conditions import pixel_conditions
+    from leafwing.metrics.report import Gallery, Picture
+    from leafwing.metrics.targets import is_paired
+    from leafwing.model import Model
+    from leafwing.pictures import comparison_sheet, png
+
+    samples, rows, models = {}, None, []
+    for name, seed in seeds.items():
+        run = Run(record.run_folder(name, seed), trust=plan.recipes[name].is_file)
+        if not (run.folder / "run.json").exists() or not run.weights():
+            continue
+        model = Model.load(run)
+        rows = sheet_rows(run, plan.data, model.game) if rows is None else rows
+        if rows is None:
+            continue
+        conditions: dict[str, Any] = {key: rows[key] for key in model.output.conditions if key in rows}
+        source = conditions.pop(pixel_conditions(model.output, run.spec)[0])
+        samples[f"{name}, seed {seed}"] = model.translate(source, output=model.output.field, **conditions)
+        models.append(model)
+    title, part = "Translations", "held-out" if plan.conditions.held_out else "training"
+    if not models or rows is None:
+        return Gallery(title, "No run has a checkpoint.", [])
+    paired = is_paired(models[0].output, plan.data.spec)
+    sheet = comparison_sheet(models[0], rows, samples, with_real=paired).image()
+    real = (
+        ", and the real image on the right"
+        if paired
+        else "; inputs and images are not paired, so there is no real counterpart"
+    )
+    text = (
+        f"The same {part} inputs, and what each recipe makes of them at the end{real}. For each recipe, the run with the median final "
+        "value is shown."
+    )
+    return Gallery(title, text, [(f"{part} inputs", [Picture(png(sheet), "image/png", "")])], wide=True)
 
 
 def median_run(name: str, table: Table) -> int:
@@ -347,17 +401,26 @@ def shrink(path: Path, caption: str, width: int = MAX_WIDTH) -> Picture:
     return Picture(content.getvalue(), "image/webp", caption)
 
 
+def shown_measures(names: Sequence[str]) -> list[str]:
+    """Four measures for a short table: of runs that generate images from images, two of realism and two of what they keep."""
+    from leafwing.metrics.conclusions import KEEPING
+
+    keeping = [name for name in KEEPING if name in names]
+    realism = [name for name in names if name not in KEEPING][: 4 - min(2, len(keeping))]
+    return [*realism, *keeping[: 4 - len(realism)]]
+
+
 def as_text(table: Mapping[str, Any]) -> str:
     """The content of `table.json` for a terminal: the sentences, one row per recipe, and the path of the report."""
     from leafwing.metrics.conclusions import describe_outcome, show
     from leafwing.tables import align_columns
 
-    names = list(table["measures"])[:4]
+    names = shown_measures([name for name, better in table["measures"].items() if better] or list(table["measures"]))
     rows = [("recipe", *(f"final {name}" for name in names), "collapsed", "CPU time", "s per 1,000 images")]
     for recipe in table["summary"]:
         finals = [recipe["final"][name] for name in names]
         values = (f"{show(final['median'])} ({show(final['low'])} to {show(final['high'])})" for final in finals)
         cost = "–" if recipe["processor_seconds"] is None else show_duration(recipe["processor_seconds"])
         rows.append((recipe["recipe"], *values, describe_outcome(recipe), cost, show(recipe["seconds_per_1000_images"])))
-    sentences = [" ".join(table["sentences"]), *([table["equal"]] if table["equal"] else [])]
+    sentences = [" ".join(table["sentences"]), *(table[key] for key in ("keeping", "equal") if table[key])]
     return "\n".join([*sentences, "", align_columns(rows), "", f"report  {table['report']}"])

