@@ -159,7 +159,7 @@ def describe(spec: DataSpec) -> str:
 
 
 def supports(name: str, spec: DataSpec) -> bool:
-    """Whether a recipe can train on this data and uses all fields except labels, which most images have."""
+    """Whether a recipe can train on this data and uses all fields; it may ignore the labels of images without further fields."""
     further = spec.fields.keys() - {"image", "label"}
     if not all(re.search(rf"\b{field}\b", recipes.describe(name).path.read_text(encoding="utf-8")) for field in further):
         return False  # saves time: what a recipe uses it also names
@@ -167,7 +167,7 @@ def supports(name: str, spec: DataSpec) -> bool:
         game = build(name, spec)
     except LeafwingError:
         return False
-    return not further or further <= fields_used(game, spec)
+    return not further or spec.fields.keys() - {"image"} <= fields_used(game, spec)
 
 
 class Recorder(Batch):

@@ -21,7 +21,7 @@ def optimiser(spec: Optimiser, weights: list[torch.nn.Parameter]) -> torch.optim
         case Adam():
             kind = torch.optim.AdamW if spec.weight_decay else torch.optim.Adam
             betas = (spec.betas[0], at(spec.betas[1], start))
-            return kind(weights, at(spec.lr, start), betas, spec.eps, weight_decay=spec.weight_decay)
+            return kind(weights, at(spec.lr, start), betas, spec.eps, weight_decay=spec.weight_decay or spec.l2)
         case RMSprop():
             return torch.optim.RMSprop(weights, at(spec.lr, start), spec.alpha, spec.eps, foreach=False)
         case SGD():

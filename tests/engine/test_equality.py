@@ -67,7 +67,7 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     return max(((a[k].double() - b[k].double()).norm() / (b[k].double().norm() + 1e-9)).item() for k in a)
 
 
-@every_case
+@cases(only_first=True)
 def test_fifty_rounds_equal_plain_training(name: str, spec: DataSpec, double: None) -> None:
     slow, fast = build(name, spec), build(name, spec)
     images = ROUNDS * slow.batch * 2

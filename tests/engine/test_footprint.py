@@ -130,8 +130,9 @@ def test_the_estimate_holds_at_another_batch_size(name: str, spec: Any) -> None:
     footprint = estimate_footprint(training.engine, training.batches(0, 4), 10)
     trace_live_bytes(training.engine, training.batches(0, 10))  # creates optimiser state and gradients
     kinds = {type(module) for player in training.game.players.values() for module in player.net.modules()}
-    # Incomplete packs of samples are filled up, so small batches are not representative.
-    tolerance = {"rel": 0.2} if Packed in kinds else {"abs": 2}
+    # Incomplete packs of samples are filled up, so small batches are not representative. Losses over pairs of samples grow with
+    # the square of the batch.
+    tolerance = {"rel": 0.2} if Packed in kinds else {"rel": 1e-3}
     assert live_bytes(footprint) == pytest.approx(
         max(trace_live_bytes(training.engine, training.batches(0, 10))), **tolerance
     )

@@ -434,13 +434,14 @@ def test_learning_rates_are_scaled_and_the_factor_is_restored(name: str, spec: D
         for tick in run.ticks(6):
             if tick.clock.images >= 60:
                 break
-        rates[label] = [group["lr"] for optimiser in run.engine.optimisers.values() for group in optimiser.param_groups]
+        optimisers = run.engine.optimisers.values()
+        rates[label] = [group["lr"] for optimiser in optimisers if optimiser.state for group in optimiser.param_groups]
     assert rates["scaled"] == pytest.approx([0.25 * rate for rate in rates["plain"]], rel=1e-12)
     plain.engine.restore(training.engine.state())
     assert plain.engine.lr_scale == 0.25
-    assert [group["lr"] for optimiser in plain.engine.optimisers.values() for group in optimiser.param_groups] == rates[
-        "scaled"
-    ]
+    optimisers = plain.engine.optimisers.values()
+    restored = [group["lr"] for optimiser in optimisers if optimiser.state for group in optimiser.param_groups]
+    assert restored == rates["scaled"]
 
 
 def test_turns_are_captured_again_when_learning_rates_are_scaled() -> None:

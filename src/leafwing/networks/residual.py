@@ -36,12 +36,12 @@ class Block(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=norm != "batch"),
+            nn.Conv2d(channels, channels, 3, bias=norm == "none"),
             make_norm(norm, channels),
             nn.ReLU(),
             *([DropoutNoise(dropout)] if dropout else []),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=norm != "batch"),
+            nn.Conv2d(channels, channels, 3, bias=norm == "none"),
             make_norm(norm, channels),
         )
 
@@ -78,16 +78,17 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         check_sides(data)
+        bias = norm == "none"  # a bias has no effect before normalisation
         at_half, at_quarter = (min(width * factor, max(max_width, width)) for factor in (2, 4))
         self.encoder = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(inputs, width, 7), make_norm(norm, width), nn.ReLU(),
-            nn.Conv2d(width, at_half, 3, 2, 1), make_norm(norm, at_half), nn.ReLU(),
-            nn.Conv2d(at_half, at_quarter, 3, 2, 1), make_norm(norm, at_quarter), nn.ReLU(),
+            nn.ReflectionPad2d(3), nn.Conv2d(inputs, width, 7, bias=bias), make_norm(norm, width), nn.ReLU(),
+            nn.Conv2d(width, at_half, 3, 2, 1, bias=bias), make_norm(norm, at_half), nn.ReLU(),
+            nn.Conv2d(at_half, at_quarter, 3, 2, 1, bias=bias), make_norm(norm, at_quarter), nn.ReLU(),
         )  # fmt: skip
         self.blocks = nn.Sequential(*(Block(at_quarter, norm, dropout) for _ in range(blocks or default_blocks(data))))
         self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(at_quarter, at_half, 3, 2, 1, output_padding=1), make_norm(norm, at_half), nn.ReLU(),
-            nn.ConvTranspose2d(at_half, width, 3, 2, 1, output_padding=1), make_norm(norm, width), nn.ReLU(),
+            nn.ConvTranspose2d(at_quarter, at_half, 3, 2, 1, 1, bias=bias), make_norm(norm, at_half), nn.ReLU(),
+            nn.ConvTranspose2d(at_half, width, 3, 2, 1, 1, bias=bias), make_norm(norm, width), nn.ReLU(),
             nn.ReflectionPad2d(3), nn.Conv2d(width, data.channels, 7), nn.Tanh(),
         )  # fmt: skip
         self.apply(dcgan_weights)
