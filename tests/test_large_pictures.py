@@ -302,7 +302,7 @@ def test_a_folder_of_forty_pictures(tmp_path: Path) -> None:
             assert np.abs(read(tmp_path / "in" / name, "RGB") + read(tmp_path / "out" / name, "RGB") - 255).max() <= 1
         if mode in ("RGBA", "LA"):
             assert (read(tmp_path / "in" / name, "RGBA")[..., 3] == read(tmp_path / "out" / name, "RGBA")[..., 3]).all()
-    stretched = leafwing.translate(run, tmp_path / "in", out=tmp_path / "stretched", size="train", trust=True)
+    stretched = leafwing.translate(run, tmp_path / "in", out=tmp_path / "stretched", resolution="training", trust=True)
     assert "Stretched to 16x16 pixels, the size of training, and the results back: 30." in stretched.notes
     with Image.open(stretched.folder / "more" / "deep" / "RGB-2.png") as image:
         assert image.size == (40, 24)
@@ -403,7 +403,7 @@ def test_the_options_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.run([*words, "--tile", "8", "--out", str(tmp_path / "tiles")]) == 0
     assert cli.run([*words, "--tile", "whole", "--out", str(tmp_path / "whole")]) == 0
     assert (tmp_path / "tiles" / "a.png").read_bytes() == (tmp_path / "whole" / "a.png").read_bytes()
-    assert cli.run([*words, "--size", "train", "--tile", "8"]) == 2
+    assert cli.run([*words, "--resolution", "training", "--tile", "8"]) == 2
     assert cli.run([*words, "--no-derive"]) == 2
     assert cli.run([*words, "--back"]) == 2
     assert cli.run([*words, "--samples", "0"]) == 2

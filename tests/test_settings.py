@@ -50,7 +50,7 @@ def test_every_setting_is_an_option_of_train() -> None:
 @pytest.mark.parametrize("setting", CLOSED, ids=lambda setting: setting.name)
 def test_another_value_than_the_choices_is_answered_with_them(setting: settings.Setting, tmp_path: Path) -> None:
     assert all(setting.convert(choice) == choice for choice in setting.choices)
-    message = f"--{setting.name.replace('_', '-')} nonsense: choose from {', '.join(setting.choices)}"
+    message = f"{setting.name}='nonsense': choose from {', '.join(setting.choices)}"
     with pytest.raises(LeafwingError, match=message):
         split_keywords({setting.name: "nonsense"})
     with pytest.raises(LeafwingError, match=message):

@@ -153,7 +153,7 @@ def test_sample_says_which_command_translates(run: Path, capsys: pytest.CaptureF
             ["sprites", "--input", "low"],
             r"recipe pix2pix: input and image must have the same size: image 4x4x3, image 16x16x3",
         ),
-        (["sprites", "--input", "edges", "--patch", "70"], r"recipe pix2pix: patch=70: .* patches of 1, 16, 34 pixels"),
+        (["sprites", "--input", "edges", "--patch", "70"], r"recipe pix2pix: --patch 70: .* patches of 1, 16, 34 pixels"),
         (["ring"], r"recipe pix2pix needs images.*points"),
     ],
 )

@@ -65,7 +65,12 @@ def way_back(output: Output, outputs: Sequence[Output], spec: DataSpec) -> Outpu
     if len(sources) != 1:
         return None
     return next(
-        (other for other in outputs if other.field == sources[0] and pixel_conditions(other, spec) == [output.field]), None
+        (
+            other
+            for other in outputs
+            if other.field == sources[0] != output.field and pixel_conditions(other, spec) == [output.field]
+        ),
+        None,
     )
 
 

@@ -65,9 +65,7 @@ def to_image(pixels: Pixels) -> Image.Image:
 
 
 def visible(kind: Field, stored: np.ndarray) -> Pixels:
-    """Stored samples with pixels (n, ...), as `to_image` takes them, at 8 bits; clips have several images each."""
-    if stored.dtype == np.uint16:
-        return ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    """Stored samples with pixels (n, ...), as `to_image` takes them, in their own depth; clips have several images each."""
     return stored * np.uint8(255) if isinstance(kind, fields.Mask) else stored
 
 

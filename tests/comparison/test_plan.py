@@ -100,7 +100,7 @@ def test_trainings_get_all_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert child.main(json.dumps(request)) == 130
     (arguments,) = calls
     settings = arguments["settings"]
-    assert settings.reading == DataSettings("16x32", 1, "pad", "#ff0000", True, hold_out=30)
+    assert settings.reading == DataSettings("16x32", 1, "pad", background="#ff0000", mirror=True, hold_out=30)
     assert settings.schedule == Schedule(images=1000, time=90.0, seed=7)
     assert settings.folder == OutputSettings(save_every=25, keep_last=1, keep_every=5, grid_every=50)
     assert settings.machine == HardwareSettings(device="cpu", threads=resolved.threads)
@@ -121,7 +121,7 @@ def test_speed_measurements_get_all_arguments(
     assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
     source, recipe, settings, options = measured[0]
     assert (source, recipe, options) == ("digits", "cgan", {"width": 8})
-    assert settings.reading == DataSettings("16x32", 1, "pad", "white", True, hold_out=30)
+    assert settings.reading == DataSettings("16x32", 1, "pad", background="white", mirror=True, hold_out=30)
     assert settings.schedule.seed == 1
     assert settings.machine == HardwareSettings(device="cpu", threads=resolved.threads)
 

@@ -369,7 +369,7 @@ def test_errors_list_what_there_is(tmp_path: Path, cache: Path, option: str, mes
 def test_a_folder_without_partners_is_an_error_that_says_how_to_use_it_unpaired(tmp_path: Path) -> None:
     source = put(tmp_path / "set", pair_files(lambda i: f"trainB/b{i}.png", lambda i: f"trainA/a{i}.png"))
     with pytest.raises(
-        LeafwingError, match=r"no file in the folder trainA has a partner.*and in trainB.*the path of the other as"
+        LeafwingError, match=r"no file in the folder trainA .*has a partner.*and in trainB.*the path of the other as"
     ):
         load(source, input="trainA")
     assert load(source / "trainB", input=source / "trainA").spec.unpaired == ("input",)

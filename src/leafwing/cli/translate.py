@@ -25,10 +25,10 @@ def command(
     back: Annotated[bool, flag("Translate in the reverse direction of a two-way run.", OUTPUT)] = False,
     seed: Annotated[int, option("Random seed, if anything is random.", OUTPUT)] = 0,
     samples: Annotated[int, option("Results for each picture, if they are random: name-1.png, name-2.png, ...", OUTPUT)] = 1,
-    size: Annotated[
-        Literal["own", "train"],
+    resolution: Annotated[
+        Literal["own", "training"],
         option(
-            "own: each picture in its own size, where the network allows it; train: stretched to the size of training.",
+            "own: each picture in its own size, where the network allows it; training: stretched to the size of training.",
             OUTPUT,
         ),
     ] = "own",
@@ -60,7 +60,7 @@ def command(
         conditions=set or (),
         seed=seed,
         samples=samples,
-        size=size,
+        resolution=resolution,
         tile=tile,
         derive=derive,
         checkpoint=checkpoint,

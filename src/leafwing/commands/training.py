@@ -127,9 +127,9 @@ def resume(
             state = opened.resume_state()
             refuse_lost_state(opened, state)
             shown = state["images"] if state else 0
-            total = new_total(images, max(old.schedule.images, shown if images else 0), count, "--images")
+            total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
             used = float(state["seconds"]) if state else 0.0
-            limit = None if time is None else new_total(time, used, duration, "--time")
+            limit = None if time is None else new_total(time, used, duration, "time")
             if state and shown >= total:
                 if images:
                     raise LeafwingError(

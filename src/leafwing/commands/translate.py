@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.commands.originals import Original, Reading, find_pictures, open_pictures, read_pictures
 from leafwing.commands.writing import Writer
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
 from leafwing.runs import ROOT, TRANSLATIONS, Run
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leafwing.game import Output
     from leafwing.model import Model
 
-SIZES = ("own", "train")
+RESOLUTIONS = ("own", "training")
 
 
 @dataclass
@@ -52,7 +52,7 @@ def translate(
     conditions: Sequence[str] | Mapping[str, Any] = (),
     seed: int = 0,
     samples: int = 1,
-    size: str = "own",
+    resolution: str = "own",
     tile: int | str = "auto",
     derive: bool | None = None,
     checkpoint: int | str | None = None,
@@ -78,7 +78,7 @@ def translate(
         conditions: further conditions by name, or as texts; see `sample`.
         seed: random seed of what is random, if anything is.
         samples: results for each picture, of the seeds from `seed` on: `name-1.png`, `name-2.png`, ...
-        size: own: each picture in its own size, where the network allows it; train: stretched to the size of training, and back.
+        resolution: own: each picture in its own size, where the network allows it; training: stretched to the training size, and back.
         tile: auto: whole pictures where memory allows, else tiles; whole; or the side of tiles in pixels.
         derive: whether the input is derived from each picture, if it was in training; None: only if pictures are not such inputs
             already, see `data.derive.derives`.
@@ -102,9 +102,9 @@ def translate(
     from leafwing.model import Model
 
     if not isinstance(samples, int) or samples < 1:
-        raise LeafwingError(f"--samples {samples}: at least 1")
-    if size not in SIZES:
-        raise LeafwingError(f"--size {size}: choose from {', '.join(SIZES)}")
+        raise InvalidOption("samples", samples, "at least 1")
+    if resolution not in RESOLUTIONS:
+        raise InvalidOption("resolution", resolution, f"choose from {', '.join(RESOLUTIONS)}")
     seed, path, tile = check_seed(seed), find_pictures(pictures), check_tile(tile)
     check_seed(seed + samples - 1)
     if out is not None and Path(out).exists():
@@ -130,9 +130,9 @@ def translate(
             + ", ".join(settable(chosen, model.spec))
         )
     names = pixel_conditions(chosen, model.spec)
-    reading = Reading(opened, model, chosen, any_size=size == "own" and model.any_size(chosen), derive=derive)
+    reading = Reading(opened, model, chosen, any_size=resolution == "own" and model.any_size(chosen), derive=derive)
     if tile != "auto" and not reading.any_size:
-        raise LeafwingError(f"--tile {tile}: pictures are stretched to the size of training, so there are no tiles")
+        raise InvalidOption("tile", tile, "pictures are stretched to the size of training, so there are no tiles")
     blank: dict[str, Any] = {name: torch.zeros(1, *model.spec.fields[name].shape) for name in names}
     model.conditions(1, seed, output=chosen.field, **blank, **values)  # raises: invalid conditions
     if samples > 1 and not is_random(model, chosen, names, values, seed):
@@ -146,7 +146,7 @@ def translate(
         f"samples{samples}" if samples > 1 else "",
     ]
     options += [
-        "stretched" if size == "train" else "",
+        "stretched" if resolution == "training" else "",
         "" if derive is None else f"{'' if derive else 'not-'}derived",
         *texts,
     ]

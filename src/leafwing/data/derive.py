@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption
 from leafwing.fields import Field, Image, Mask
 
 VERSION = 1
@@ -125,12 +125,12 @@ def derived_fields(name: str, image: Image) -> dict[str, Field]:
     """
     height, width, channels = image.height, image.width, image.channels
     if name == "grey" and channels < 3:
-        raise LeafwingError(f"--input {name}: the images have no colours; choose another input, or --channels 3")
+        raise InvalidOption("input", name, "the images have no colours; choose another input, or --channels 3")
     if factor := FACTORS.get(name):
         if height % factor or width % factor:
             nearest = "x".join(str(max(1, round(side / factor)) * factor) for side in (height, width))
-            raise LeafwingError(
-                f"--input {name}: both sides must be divisible by {factor}, not {height}x{width}; choose --size {nearest}"
+            raise InvalidOption(
+                "input", name, f"both sides must be divisible by {factor}, not {height}x{width}; choose --size {nearest}"
             )
         return {"input": Image(height // factor, width // factor, channels)}
     if name == "hole":

@@ -18,7 +18,7 @@ from leafwing.engine.graph import UnknownLayerError, record
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.strips import Source, Strips
 from leafwing.engine.turns import is_out_of_memory
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.machine import available_memory
 
 TILES = ("auto", "whole")
@@ -80,7 +80,7 @@ def check_tile(tile: int | str) -> int | str:
     except ValueError:
         side = 0
     if side < SMALLEST_TILE:
-        raise LeafwingError(f"--tile {tile}: write auto, whole, or the side of a tile in pixels, at least {SMALLEST_TILE}")
+        raise InvalidOption("tile", tile, f"write auto, whole, or the side of a tile in pixels, at least {SMALLEST_TILE}")
     return side
 
 
@@ -310,7 +310,7 @@ class AnySize:
             yield Piece(pictures, 0, height, samples[:, :, :height, :width])
             start = pictures.stop
         if start < n and self.hindrance is not None:
-            raise LeafwingError(f"--tile {tile}: this run translates whole pictures only: {self.hindrance}")
+            raise InvalidOption("tile", tile, f"this run translates whole pictures only: {self.hindrance}")
         for i in range(start, n):
             plan = Strips(lambda maps, i=i: self.function(maps, i), shapes, self.device)  # type: ignore[misc]
             self._check_result(plan.output.shape, extent)

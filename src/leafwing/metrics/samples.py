@@ -85,7 +85,7 @@ class RunEvidence:
         self.n_real, self.n_fake = protocol.n_real * self.frames, protocol.n_fake * self.frames
         self.built_in = real.source if real.source.partition(":")[0] in BUILT_IN else ""
         self.options: Mapping[str, Any] = real.options
-        self.scale = enlargement(self.output, real.spec)
+        self.scale = enlargement(self.output, model.spec)
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()
 

@@ -23,8 +23,8 @@ def usable(data: DataSpec) -> list[int]:
 
 def default_patch(data: DataSpec) -> int:
     """70 pixels for images from 128 pixels on (the paper's choice for 256), else 16; less if the images do not allow it."""
-    wanted = 70 if min(data.height, data.width) >= 128 else 16
-    return max((size for size in usable(data) if size <= wanted), default=1)
+    largest = 70 if min(data.height, data.width) >= 128 else 16
+    return max((size for size in usable(data) if size <= largest), default=1)
 
 
 class Critic(nn.Module):
