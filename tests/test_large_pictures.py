@@ -144,7 +144,7 @@ def test_what_cannot_be_cut_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) 
     for net, reason in ((Mixed(), "its layer flatten needs the whole map"), (Deciding(), "it cannot be traced")):
         messages: list[str] = []
         translator = model(net, messages=messages)
-        with pytest.raises(LeafwingError, match=f"--tile 8: this run translates whole pictures only: {reason}"):
+        with pytest.raises(LeafwingError, match=f"tile=8: this run translates whole pictures only: {reason}"):
             translator.translate(picture, tile=8)
         assert torch.equal(translator.translate(picture), translator.translate(picture, tile="whole"))
         assert len(messages) == 1
@@ -241,7 +241,7 @@ def test_networks_of_one_size_have_no_tiles() -> None:
     with pytest.raises(LeafwingError, match="--tile 8: this run translates pictures of one size"):
         translator.translate(pictures(1, 16, 16), tile=8)
     for tile in ("half", "3", "-1"):
-        with pytest.raises(LeafwingError, match=f"--tile {tile}: write auto, whole, or the side of a tile"):
+        with pytest.raises(LeafwingError, match=rf"tile='?{tile}'?: write auto, whole, or the side of a tile"):
             model(nn.Identity()).translate(pictures(1, 16, 16), tile=tile)
 
 

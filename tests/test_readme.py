@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     noise = np.random.default_rng(0)
     for i in range(70):
         Image.fromarray(noise.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{i}.jpg")
+    for name in ("zebras", "horses"):
+        shutil.copytree(tmp_path / "photos", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,7 +48,7 @@ def test_every_leafwing_command_of_the_readme_works(
         if arguments[0] == "compare":
             arguments += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
         assert cli.run(arguments) == 0, (line, capsys.readouterr().err)
-    assert len(list((working_folder / "runs").iterdir())) == 4
+    assert len(list((working_folder / "runs").iterdir())) == 6
     assert (working_folder / "report" / "report.html").is_file()
 
 

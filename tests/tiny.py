@@ -127,9 +127,17 @@ def on_labelled_images() -> list[str]:
 
 @cache
 def _cases(name: str) -> list[DataSpec]:
-    """The data on which a recipe is tested: those of SPECS that it accepts and all of whose further fields it uses; else `needed`."""
+    """The data on which a recipe is tested: those of SPECS that it accepts and all of whose further fields it uses; else `needed`.
+
+    One for each set of fields, because what a recipe does hardly depends on their sizes, and not on whether they are paired.
+    """
     specs = [spec for spec in SPECS if supports(name, spec)]
-    return specs if needed(name).fields.keys() <= {"image", "label"} or needed(name) in specs else [needed(name), *specs]
+    if not (needed(name).fields.keys() <= {"image", "label"} or needed(name) in specs):
+        specs = [needed(name), *specs]
+    sets: dict[tuple[object, ...], DataSpec] = {}
+    for spec in specs:
+        sets.setdefault((spec.points, *sorted(spec.fields)), spec)
+    return [*sets.values()]
 
 
 def first_data(name: str) -> DataSpec:
