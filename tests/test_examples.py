@@ -33,9 +33,9 @@ def train(name: str, out: Path, images: int) -> Run:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A run of each example, first trained on half of the images, then resumed."""
     root = tmp_path_factory.mktemp("runs")
-    runs = {name: train(name, root / name, 120) for name in DATA}
+    runs = {name: train(name, root / name, 64) for name in DATA}
     for run in runs.values():
-        assert cli.run(["resume", str(run.folder), "--images", "240", "--trust"]) == 0
+        assert cli.run(["resume", str(run.folder), "--images", "128", "--trust"]) == 0
     return runs
 
 
@@ -46,8 +46,8 @@ def test_every_example_is_tested() -> None:
 @pytest.mark.parametrize("name", DATA)
 def test_an_example_trains_resumes_and_draws_grids(name: str, runs: dict[str, Run]) -> None:
     run = runs[name]
-    assert list(run.weights())[-1] == 240
-    assert run.records()[-1]["images"] == 240
+    assert list(run.weights())[-1] == 128
+    assert run.records()[-1]["images"] == 128
     sheets = sorted(run.samples.glob("*.png"))
     assert sheets
     with Image.open(sheets[-1]) as sheet:

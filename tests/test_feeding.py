@@ -111,7 +111,7 @@ def test_recipes_are_tried_with_an_input_of_the_size_that_it_will_have() -> None
     assert permissive_spec(32, 48, "low4").fields["input"] == Image(8, 12, 3)
     assert permissive_spec(32, 48, "edges").fields["input"] == Image(32, 48, 1)
     assert permissive_spec(32, 48, "right").fields["input"] == permissive_spec(32, 48).fields["input"] == Image(32, 48, 3)
-    with pytest.raises(LeafwingError, match="--input low4: both sides must be divisible by 4"):
+    with pytest.raises(LeafwingError, match="input='low4': both sides must be divisible by 4"):
         permissive_spec(33, 48, "low4")
 
 

@@ -128,11 +128,11 @@ def test_a_hole_is_also_a_mask_for_networks(tmp_path: Path) -> None:
 def test_images_that_do_not_allow_an_input_are_refused_before_anything_is_written(tmp_path: Path, cache: Path) -> None:
     source = write(tmp_path / "set", ["a.png"])
     with pytest.raises(
-        LeafwingError, match="--input low4: both sides must be divisible by 4, not 30x33; choose --size 32x32"
+        LeafwingError, match="input='low4': both sides must be divisible by 4, not 30x33; choose --size 32x32"
     ):
         load(source, input="low4", size="30x33")
-    with pytest.raises(LeafwingError, match=r"--input low8: .* divisible by 8, not 32x36; choose --size 32x32"):
+    with pytest.raises(LeafwingError, match=r"input='low8': .* divisible by 8, not 32x36; choose --size 32x32"):
         load(source, input="low8", size="32x36")
-    with pytest.raises(LeafwingError, match="--input grey: the images have no colours"):
+    with pytest.raises(LeafwingError, match="input='grey': the images have no colours"):
         load(source, input="grey", channels=1)
     assert not any(cache.iterdir())

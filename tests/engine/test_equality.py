@@ -18,6 +18,7 @@ from leafwing.engine.turns import Unit
 from leafwing.game import Batch, Clock, DataSpec, Game, Turn
 from leafwing.loop import Training
 from leafwing.networks.layers import MinibatchDiscrimination
+from leafwing.parts.history import History
 from leafwing.parts.plays import Packed
 from tiny import PICTURES, THREADS, batches, build, cases, tensors
 
@@ -70,7 +71,7 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 @cases(only_first=True)
 def test_fifty_rounds_equal_plain_training(name: str, spec: DataSpec, double: None) -> None:
     slow, fast = build(name, spec), build(name, spec)
-    images = ROUNDS * slow.batch * 2
+    images = ROUNDS * slow.batch
     torch.manual_seed(5)
     expected = plain.train(slow, batches(spec, slow), images)
     losses = train_with_engine(fast, spec, images)
@@ -130,7 +131,7 @@ def test_a_rehearsed_capture_changes_nothing(name: str, spec: DataSpec) -> None:
 
 def depends_on_batch(game: Game) -> bool:
     """Whether a sample's score depends on the others of its batch, or a network draws random numbers or changes at each pass."""
-    kinds = (nn.modules.batchnorm._BatchNorm, nn.Dropout, _SpectralNorm, Packed, MinibatchDiscrimination)
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.Dropout, _SpectralNorm, Packed, MinibatchDiscrimination, History)
     return any(isinstance(module, kinds) for net in vars(game.nets).values() for module in net.modules())
 
 

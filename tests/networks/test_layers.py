@@ -12,6 +12,7 @@ from leafwing.networks.layers import (
     SelfAttention,
     VirtualBatchNorm,
     WithReferenceBatch,
+    make_norm,
     spectral,
 )
 
@@ -110,3 +111,17 @@ def test_dropout_noise_drops_a_share_and_keeps_the_mean() -> None:
     assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
     assert abs((dropped == 0).float().mean() - 0.25) < 5 * (0.25 * 0.75 / x.numel()) ** 0.5
     assert torch.equal(DropoutNoise(0)(x), x)
+
+
+def test_instance_normalisation_has_the_same_gradients_in_both_layouts_for_a_batch_of_1() -> None:
+    torch.manual_seed(0)
+    layer, x, gradient = make_norm("instance", 6).double(), torch.rand(1, 6, 5, 5).double(), torch.rand(1, 6, 5, 5).double()
+
+    def gradients(memory_format: torch.memory_format) -> list[torch.Tensor]:
+        layer.zero_grad()
+        inputs = x.clone(memory_format=memory_format).requires_grad_()
+        layer(inputs).backward(gradient.contiguous(memory_format=memory_format))
+        return [inputs.grad, *(weight.grad.clone() for weight in layer.parameters())]  # type: ignore[list-item,union-attr]
+
+    for a, b in zip(gradients(torch.contiguous_format), gradients(torch.channels_last), strict=True):
+        assert torch.allclose(a, b)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -177,28 +176,3 @@ def test_the_classifier_is_not_part_of_the_game() -> None:
     assert {name.split(".")[0] for name in training.game.modules()} == {"G", "D"}
     list(training.ticks(10**9))
     assert not any(p.requires_grad for p in lite0.load().parameters())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_srresnet_beats_bicubic_interpolation_and_the_adversarial_stage_is_sharper(tmp_path: Path) -> None:
-    """On sprites, against baselines on the same held-out images. PSNR: more than that of bicubic; edges: nearer to real ones."""
-    from leafwing.data import load
-    from leafwing.metrics.reconstruction import measure_pairs
-    from super_resolution import at_8_bits, bicubic
-
-    data = load("sprites", size=32, input="low4")
-    _, held_out = data.split(200)
-    batch = held_out.to_network(held_out.batch(0, 0, 200))
-    values = {"bicubic": measure_pairs([(at_8_bits(bicubic(batch.input, 4)), batch.image)], 4)}
-    for name, pretrain in (("srresnet", 1.0), ("srgan", 0.5)):
-        run = leafwing.train(
-            "sprites", "srgan", images=8_000, out=tmp_path / name, size=32, input="low4", hold_out=200, features="critic",
-            pretrain=pretrain, width=16, blocks=3, width_d=8, batch=8, lr_g=1e-3, threads=1, precision="fp32", health="off",
-        )  # fmt: skip
-        enlarged = at_8_bits(leafwing.Model.load(run).translate(batch.input))
-        values[name] = measure_pairs([(enlarged, batch.image)], 4)
-    table = {name: {measure.name: measure.value for measure in row} for name, row in values.items()}
-    assert table["srresnet"]["psnr"] > table["bicubic"]["psnr"], table
-    errors = {name: abs(math.log(row["edge_energy"])) for name, row in table.items()}
-    assert errors["srgan"] < errors["bicubic"], table

@@ -180,9 +180,19 @@ def batch_norm(channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels)
 
 
+def contiguous_gradients(module: nn.Module, gradients: Any) -> tuple[Tensor, ...]:
+    """A hook that makes the gradients of a module's outputs contiguous."""
+    return tuple(gradient.contiguous() for gradient in gradients)
+
+
 def instance_norm(channels: int) -> nn.Module:
-    """Instance normalisation with learnt scale and shift (Ulyanov et al. 2016, arXiv:1607.08022): each map of each sample."""
-    return nn.InstanceNorm2d(channels, affine=True)
+    """Instance normalisation with learnt scale and shift (Ulyanov et al. 2016, arXiv:1607.08022): each map of each sample.
+
+    Up to torch 2.15, at least, its backward pass is wrong for a batch of 1 whose gradient is in channels_last layout.
+    """
+    layer = nn.InstanceNorm2d(channels, affine=True)
+    layer.register_full_backward_pre_hook(contiguous_gradients)
+    return layer
 
 
 def no_norm(channels: int) -> nn.Module:

@@ -79,10 +79,11 @@ def sggan_sparse(
         return Round(nets, x, pair[rows, value], nets.D, **extras)
 
     def read_labelled(r: Any) -> Tensor:
-        return class_weight * cross_entropy(r.nets.D(r.labelled)[1].float(), r.attributes.float())
+        logits = Round(r.nets, real=r.labelled, judge=r.nets.D).real_heads
+        return class_weight * cross_entropy(logits, r.attributes.to(logits))
 
     def read_as_intended(r: Any) -> Tensor:
-        return class_weight * cross_entropy(r.fake_heads.gather(1, r.which[:, None])[:, 0], r.value.float())
+        return class_weight * cross_entropy(r.fake_heads.gather(1, r.which[:, None])[:, 0], r.value.to(r.fake_heads))
 
     def consistency(r: Any) -> Tensor:  # the sum of both values, as in the code
         again = r.nets.G(r.fake)[torch.arange(len(r.fake), device=r.fake.device), r.which]
