@@ -238,7 +238,7 @@ def test_an_enlarger_makes_larger_pictures() -> None:
 
 def test_networks_of_one_size_have_no_tiles() -> None:
     translator = model(nn.Identity(), 0)
-    with pytest.raises(LeafwingError, match="--tile 8: this run translates pictures of one size"):
+    with pytest.raises(LeafwingError, match="tile=8: this run translates pictures of one size"):
         translator.translate(pictures(1, 16, 16), tile=8)
     for tile in ("half", "3", "-1"):
         with pytest.raises(LeafwingError, match=rf"tile='?{tile}'?: write auto, whole, or the side of a tile"):

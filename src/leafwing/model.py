@@ -271,7 +271,7 @@ class Model:
             pieces = self.translate_pieces(pixels, output=output, seed=seed, batch=batch, first=first, tile=tile, **values)
             return assemble(pieces, len(images), lambda part: part, 2)
         if tile != "auto":
-            raise LeafwingError(f"--tile {tile}: this run translates pictures of one size, that of its training")
+            raise InvalidOption("tile", tile, "this run translates pictures of one size, that of its training")
         latents = self._latents(chosen, len(images), seed, first)
         inputs = resolve(chosen, self.spec, self.examples, len(images), seed, values, first=first).to(self.device)
         return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch, first=first)))

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+LUMA = (0.299, 0.587, 0.114)
+"""The share of red, green and blue in the brightness (ITU-R BT.601, as in Pillow)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Window:

@@ -425,7 +425,9 @@ def test_unpaired_inputs_come_from_their_own_source(tmp_path: Path) -> None:
         real_inputs = joined(evidence.real_pictures())
         assert (real_inputs > 0).all()
         assert len(real_inputs.flatten(1).unique(dim=0)) == 90
-        assert list(evidence.held_out_pictures()) == []
+        training, held_out = joined(evidence.train_pictures()), joined(evidence.held_out_pictures())
+        assert 0 < len(held_out) < len(training)
+        assert len(torch.cat([training, held_out]).flatten(1).unique(dim=0)) == 90, "every input is in one of the parts"
 
 
 def test_clips_are_evaluated_as_their_frames(tmp_path: Path) -> None:

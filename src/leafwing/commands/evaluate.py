@@ -469,12 +469,12 @@ def protocol_of(
         )
     most = min(max(1, MAX_DEFAULT_SAMPLES // frames_per_sample(kind)), len(real))
     n_fake = n or modes.SAMPLES.get(world_of(real.source)) or most
-    is_second = output.field not in real_data.real.columns and real_data.split == "held-out"  # it is never held out
+    is_second = output.field not in real_data.real.columns and real_data.split == "held-out"  # the same share is held out
     sides = kind.shape[1:] + kind.shape[:1] if isinstance(kind, Image | Clip) else ()
     return Protocol(
         data=real.fingerprint,
-        split="train" if is_second else real_data.split,
-        held_out=0 if is_second else real_data.held_out,
+        split=real_data.split,
+        held_out=len(real) if is_second else real_data.held_out,
         n_real=min(n_fake, len(real)),
         n_fake=n_fake,
         shape="x".join(map(str, sides)) or "points",

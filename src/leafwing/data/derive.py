@@ -13,6 +13,7 @@ import numpy as np
 
 from leafwing.errors import InvalidOption
 from leafwing.fields import Field, Image, Mask
+from leafwing.pixels import LUMA
 
 VERSION = 1
 """Part of the fingerprint of data with such an input: increase it when a function yields other pixels."""
@@ -142,7 +143,7 @@ def _luminance(pixels: np.ndarray) -> np.ndarray:
     """The luminance of images on white: float32 (n, height, width), 0 to 255."""
     values = pixels.astype(np.float32)
     colours = values[..., :3] if pixels.shape[3] > 2 else values[..., :1]
-    weights = np.array([0.299, 0.587, 0.114] if colours.shape[3] == 3 else [1], np.float32)
+    weights = np.array(LUMA if colours.shape[3] == 3 else [1], np.float32)
     luminance = colours @ weights
     if pixels.shape[3] in (2, 4):
         alpha = values[..., -1] / 255

@@ -360,8 +360,8 @@ def _advise(report: SourceReport) -> None:
     if "input" in report.fields or "input" in report.options:
         say(
             "Images with inputs: recipe pix2pix learns one from the other if they belong together and have the same size, srgan if "
-            "images are 2, 4 or 8 times as large as inputs. For unpaired ones and other sizes, see the translators of the guide page "
-            "Your own GAN."
+            "images are 2, 4 or 8 times as large as inputs. Recipes cut and cyclegan need no pairs. See the guide page Pictures from "
+            "pictures."
         )
     elif report.classes and len(report.classes) > 1:
         if n / len(report.classes) < 50:

@@ -201,8 +201,8 @@ def set_target(layout: Input, target: Target, channels: int, bits: int = 8) -> I
     layout.fields(replace(target, height=target.window[0], width=target.window[1]))
     try:
         layout.fields(target)
-    except LeafwingError as error:
-        raise LeafwingError(str(error).replace("--size", "--crop-from")) from None
+    except InvalidOption as error:
+        raise InvalidOption(error.name, error.value, error.reason.replace("--size", "--crop-from")) from None
     return layout
 
 

@@ -165,11 +165,10 @@ class RunEvidence:
     def held_out_pictures(self) -> Iterator[Tensor]:
         """The held-out set in chunks, in the order of the data, unmirrored; empty if nothing was held out.
 
-        Nothing is held out of a second source.
+        The same share of a second source is held out.
         """
         held_out = self.parts()[1]
-        is_second = self.output.field not in held_out.columns
-        return iter(()) if is_second else stored_order(frames(target(held_out, self.output.field)))
+        return stored_order(frames(target(held_out, self.output.field))) if len(held_out) else iter(())
 
     def fake_points(self) -> np.ndarray:
         """float64 (n_fake, 2)."""

@@ -28,11 +28,10 @@ from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.features import shrink
 from leafwing.metrics.intervals import mean
 from leafwing.metrics.reconstruction import to_unit
+from leafwing.pixels import LUMA
 
 SIDE, CELL = 64, 4
 """Maximum side of the compared images, and side of a cell, in pixels."""
-GREY = (0.299, 0.587, 0.114)
-"""Brightness of red, green and blue (ITU-R BT.601)."""
 FLAT = 1 / 255
 """Lower bound of the mean gradient, so that the rounding noise of an empty image is not a structure."""
 
@@ -61,7 +60,7 @@ def to_brightness(images: Tensor, size: tuple[int, ...]) -> Tensor:
     """Images (b, 1 to 4, height, width) in [-1, 1] as brightness (b, 1, h, w) in [0, 1], downsampled to `size` and to at most 64."""
     images = to_unit(images)
     if images.shape[1] == 3:
-        images = (images * torch.tensor(GREY, dtype=images.dtype)[:, None, None]).sum(1, keepdim=True)
+        images = (images * torch.tensor(LUMA, dtype=images.dtype)[:, None, None]).sum(1, keepdim=True)
     if images.shape[2:] != size:
         images = F.interpolate(images, size, mode="area")
     return shrink(images, SIDE)

@@ -14,7 +14,7 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Clip, Field, Image, Mask, Segmentation, Vector, describe_kind
 from leafwing.game import DataSpec, Output
 from leafwing.pictures import PALETTE
-from leafwing.pixels import images_to_tensor, to_bytes, to_floats
+from leafwing.pixels import eight_bits, images_to_tensor, to_bytes, to_floats
 
 
 def target(data: Dataset, name: str) -> Dataset:
@@ -52,7 +52,7 @@ def stored_at_8_bits(column: np.ndarray) -> np.ndarray:
         return column
     result = np.empty(column.shape, np.uint8)
     for start in range(0, len(column), 64):
-        result[start : start + 64] = (column[start : start + 64].astype(np.uint32) + 128) // 257
+        result[start : start + 64] = eight_bits(column[start : start + 64])
     return result
 
 

@@ -243,6 +243,6 @@ def other_domain(data: DataSpec) -> DataSpec:
     if type(image) is not type(input) or image.shape[1:] != input.shape[1:]:
         raise LeafwingError(
             f"input and image must have the same size: {input}, {image}. "
-            "Choose another --input (blur instead of low4), or write a recipe: docs/guide/your-own-gan.md"
+            "Choose another --input (blur instead of low4), or a recipe that enlarges images: see `leafwing recipes`"
         )
     return DataSpec({"image": input})

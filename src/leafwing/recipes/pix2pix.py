@@ -63,7 +63,7 @@ def pix2pix(
     if tuple(size) != data.shape[1:]:
         raise LeafwingError(
             f"input and image must have the same size: {data.fields['input']}, {data.fields['image']}. "
-            "Choose another --input (blur instead of low4), or write a recipe: docs/guide/your-own-gan.md"
+            "Choose another --input (blur instead of low4); recipe srgan enlarges images"
         )
     objective = Objective(
         critic=lambda r: 0.5 * non_saturating.critic(r), generator=lambda r: adversarial * non_saturating.generator(r)
