@@ -21,6 +21,7 @@ from step import ours
 
 CHOICES: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "fp32"},
+    "fp32": {"precision": "bf16"},
     "channels_last": {"layout": "contiguous"},
     "fused optimisers": {"fused": False},
     "freed memory kept": {"keep_freed": False},
@@ -55,6 +56,7 @@ def main() -> None:
     setup = choose(args.device, threads=torch.get_num_threads())
     on_cuda = setup.device.startswith("cuda")
     unavailable = {"freed memory kept", "all threads"} if on_cuda else {"capture"}
+    unavailable.add("fp32" if setup.precision == "bf16" else "bf16")
     unavailable |= set() if setup.products else {"small convolutions as products"}
     cases = {name: changes for name, changes in CHOICES.items() if name not in unavailable and args.only in (None, name)}
     sides = {name: (variant, (args.batch, args.width, setup.device, changes)) for name, changes in cases.items()}

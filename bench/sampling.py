@@ -24,7 +24,7 @@ from torch import nn
 
 from leafwing import pictures, recipes
 from leafwing.commands.sample import collect, image_files
-from leafwing.engine import choose, keep_freed_memory, native_bf16, peak_memory, synchronise
+from leafwing.engine import choose, fast_bf16, keep_freed_memory, peak_memory, synchronise
 from leafwing.game import DataSpec
 from leafwing.machine import versions
 from leafwing.model import Model
@@ -127,7 +127,7 @@ def main() -> None:
     )
     if args.only_single:
         return
-    cases = [case for case, (precision, _, _) in CASES.items() if precision != "bf16" or native_bf16(setup.device)]
+    cases = [case for case, (precision, _, _) in CASES.items() if precision != "bf16" or fast_bf16(setup.device)]
     seconds: dict[str, list[float]] = {case: [] for case in cases}
     peaks: dict[str, tuple[int, int]] = {}
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:

@@ -448,7 +448,7 @@ def test_precision_of_sampling_is_independent_of_training(
     assert not torch.equal(nearly.sample(3), exact)
     assert np.abs(fast - plain).max() <= 2
     for native, same in ((True, fast), (False, plain)):
-        monkeypatch.setattr("leafwing.engine.setup.native_bf16", lambda device, native=native: native)
+        monkeypatch.setattr("leafwing.engine.setup.fast_bf16", lambda device, native=native: native)
         assert np.array_equal(samples(f"auto-{native}", precision="auto"), same)
         assert np.array_equal(samples(f"default-{native}"), plain)
     with pytest.raises(LeafwingError, match="no precision 'fp8'; choose from auto, fp32, bf16"):

@@ -31,7 +31,7 @@ class Model:
         game: a game with trained networks; EMAs are used where available.
         spec: the format of its samples.
         device: device to compute on.
-        precision: fp32, or bf16: the networks run under autocast, which is faster with hardware support. Samples are float32 in
+        precision: fp32, or bf16: the networks run under autocast, which is faster on some devices. Samples are float32 in
             both cases and nearly the same for one seed: images differ by a grey level or two.
         compile: use `torch.compile`, which is slow to start and worthwhile for many samples on some GPUs; on failure samples are
             generated without it, with one warning.
@@ -85,7 +85,7 @@ class Model:
             checkpoint: images shown (50_000, 50k), `last` (None) or `best`.
             device: cpu, cuda or mps.
             trust: execute the folder's `recipe.py` even if it is not an installed recipe.
-            precision: fp32, or bf16, which is faster with hardware support.
+            precision: fp32, or bf16, which is faster on some devices.
             compile, notify: see `Model`.
 
         Raises:

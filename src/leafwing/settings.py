@@ -115,7 +115,7 @@ class HardwareSettings:
     device: Annotated[str, ("auto", "cpu", "cuda", "mps")] | None = None
     """Device to train on. Default: auto, the first available of cuda, mps and cpu."""
     precision: Literal["auto", "fp32", "bf16"] | None = None
-    """Arithmetic precision. Default: auto, bf16 where the hardware supports it."""
+    """Arithmetic precision. Default: auto, the faster of the two on this device."""
     threads: int | str | None = None
     """CPU threads, or auto: fewer while other programs use the cores. Default: one per core available to the process."""
     layout: Literal["auto", "channels_last", "contiguous"] | None = None

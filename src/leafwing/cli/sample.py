@@ -31,7 +31,7 @@ from leafwing.progress import ConsoleReporter
     "device",
     "precision",
     device="Device to compute on. Default: cpu.",
-    precision="fp32, bf16 (slightly different images, faster with hardware support) or auto (bf16 if supported). Default: fp32.",
+    precision="fp32, bf16 (slightly different images, faster on some devices) or auto (the faster). Default: fp32.",
 )
 def command(
     run: RunName,

@@ -65,7 +65,7 @@ def sample(
             points; the conditions by name, classes as `labels`; and the names of the `attributes` as `attribute_names`.
         out: output path, which must not exist; None: in the run's `samples` folder.
         device: auto, cpu, cuda or mps.
-        precision: fp32; bf16: nearly the same samples, faster where the hardware supports it; auto: bf16 there, else fp32.
+        precision: fp32; bf16: nearly the same samples, faster on some devices; auto: bf16 there, else fp32.
         compile: use `torch.compile`, which is worthwhile for many samples on some GPUs.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.

@@ -8,8 +8,8 @@ from leafwing.engine.setup import (
     PRECISIONS,
     Setup,
     choose,
+    fast_bf16,
     keep_freed_memory,
-    native_bf16,
     peak_memory,
     synchronise,
 )
@@ -21,8 +21,8 @@ __all__ = [
     "Engine",
     "Setup",
     "choose",
+    "fast_bf16",
     "keep_freed_memory",
-    "native_bf16",
     "peak_memory",
     "synchronise",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from leafwing.errors import LeafwingError
-from leafwing.machine import cores
+from leafwing.machine import cores, processor
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -92,9 +92,8 @@ def choose(
     if precision not in PRECISIONS:
         raise LeafwingError(f"no precision {precision!r}; choose from {', '.join(PRECISIONS)}")
     if precision == "auto":
-        native = native_bf16(device)
-        precision = "bf16" if native else "fp32"
-        why["precision"] = f"{device} {'computes' if native else 'does not compute'} bf16 in hardware"
+        precision = "bf16" if fast_bf16(device) else "fp32"
+        why["precision"] = f"the faster of fp32 and bf16 on {processor() if device == 'cpu' else device}"
     else:
         why["precision"] = REQUESTED
     if layout not in LAYOUTS:
@@ -131,13 +130,17 @@ def choose(
     )
 
 
-def native_bf16(device: str) -> bool:
-    """Whether the device computes bf16 in hardware. Emulated on a CPU, bf16 is 2 to 30 times slower than fp32."""
+def fast_bf16(device: str) -> bool:
+    """Whether bf16 is faster than fp32 on the device. Emulated on a CPU, it is 2 to 30 times slower.
+
+    A CPU needs AMX, or the bf16 instructions of AVX-512. The latter gain on AMD; Intel's processors, as in virtual machines that hide
+    AMX, are slower with them than in fp32 (bench/levers.py).
+    """
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
     if device == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and "Intel" not in processor()))
     return False
 
 
