@@ -1,14 +1,15 @@
 """Photographs at four times their size: bicubic interpolation, SRResNet and SRGAN in one table, on held-out pictures.
 
-    python bench/super_resolution.py photos --size 128 --images 200k --seeds 3
+    python bench/super_resolution.py photos --size 128 --crop 64 --images 200k --seeds 3
     python bench/super_resolution.py --show
 
-The inputs are the pictures reduced by averaging (`--input low4`). SRResNet and SRGAN are one recipe with `--pretrain 1` and with 0.5,
-trained on the same number of images. PSNR in RGB and of the luma, SSIM and edge energy are those of the metric `reconstruction`;
-feature distance and KID (times 1,000) use `--features`: `own` is trained on the training pictures, `lite0` the mean of stage 5 of the
-network whose features the content loss may compare too: with `--option features=critic` it does not, and the measurement is
-independent. One row per method and seed; `cpu` is the processor time of the training in seconds. `--sheet` writes a picture of some
-held-out pictures: bicubic, the methods of the first seed, real.
+The inputs are the pictures reduced by averaging (`--input low4`). SRResNet and SRGAN are one recipe, trained on the same number of
+images: with the squared error alone, and with it for a share of the training (`--pretrain`). With `--crop` they are trained on random
+windows, as in the paper; whole pictures are measured. PSNR in RGB and of the luma, SSIM and edge energy are those of the metric
+`reconstruction`; feature distance and KID (times 1,000) use `--features`: `own` is trained on the training pictures, `lite0` the mean
+of stage 5 of the network whose features the content loss may compare too: with `--option features=critic` it does not, and the
+measurement is independent. One row per method and seed; `cpu` is the processor time of the training in seconds. `--sheet` writes a
+picture of some held-out pictures: bicubic, the methods of the first seed, real.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ from leafwing.pictures import to_pixels
 from leafwing.pixels import images_to_tensor
 from rows import argument_parser, store
 
-METHODS = {"srresnet": 1.0, "srgan": 0.5}
-"""The share of training that minimises the squared error alone."""
+METHODS = ("srresnet", "srgan")
 COLUMNS = ("psnr", "psnr_y", "ssim", "edge_energy", "feature_distance", "kid")
 CHUNK = 50
 
@@ -76,21 +76,22 @@ def values_of(fake: Tensor, real: Tensor, scale: int, features: Features) -> dic
 
 
 def enlarge(
-    data: Dataset, source: str, held_out: int, method: str, seed: int, images: str, options: dict[str, Any], inputs: Tensor
-) -> tuple[Tensor, dict[str, Any]]:
+    source: str, size: dict[str, str], held_out: int, pretrain: float, seed: int, images: str, options: dict[str, Any],
+    inputs: Tensor,
+) -> tuple[Tensor, dict[str, Any]]:  # fmt: skip
     """Train once; the enlarged held-out inputs, and what the row says about the training."""
     with tempfile.TemporaryDirectory() as folder:
         worked = time.process_time()
         run = leafwing.train(
             source,
             "srgan",
-            size=f"{data.spec.height}x{data.spec.width}",
             input="low4",
             hold_out=held_out,
             images=images,
             seed=seed,
-            pretrain=METHODS[method],
+            pretrain=pretrain,
             out=Path(folder, "run"),
+            **size,
             **options,
         )
         cpu = time.process_time() - worked
@@ -127,6 +128,10 @@ def main() -> None:
     parser.add_argument("--size", default="128", help="size of the pictures in pixels, divisible by 4")
     parser.add_argument("--held-out", type=int, default=300, help="number of held-out pictures")
     parser.add_argument("--images", default="200k", help="training length in images")
+    parser.add_argument("--crop", help="train on random windows of this size, in pixels, of pictures of --size")
+    parser.add_argument(
+        "--pretrain", type=float, default=0.5, help="share of SRGAN's training that minimises the squared error alone"
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="methods to train")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0, help="first seed")
@@ -150,10 +155,12 @@ def main() -> None:
     batch = held_out.to_network(held_out.batch(0, 0, args.held_out))
     real, scale = batch.image, data.spec.height // data.spec.fields["input"].shape[1]
     options = dict(option.split("=") for option in args.option)
+    size = {"size": args.crop, "crop_from": args.size} if args.crop else {"size": args.size}
     about = {
         "bench": "super_resolution",
         "samples": len(real),
-        "size": data.spec.height,
+        "size": args.size,
+        "crop": args.crop,
         "features": args.features,
         **versions(),
     }
@@ -163,8 +170,9 @@ def main() -> None:
     store({**about, "case": "bicubic", "seed": args.first_seed, **baseline}, args.results)
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for method in args.methods:
+            pretrain = args.pretrain if method == "srgan" else 1
             enlarged, training_values = enlarge(
-                data, args.source, args.held_out, method, seed, args.images, options, batch.input
+                args.source, size, args.held_out, pretrain, seed, args.images, options, batch.input
             )
             enlarged = at_8_bits(enlarged)
             values = values_of(enlarged, real, scale, features)
