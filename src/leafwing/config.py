@@ -35,6 +35,21 @@ class ThreadChange:
 
 
 @dataclass(frozen=True)
+class DataChange:
+    """A change of the training data when a run was resumed.
+
+    Args:
+        images: number of images shown until then.
+        fingerprint: fingerprint of the data until then.
+        samples: number of its samples.
+    """
+
+    images: int
+    fingerprint: str
+    samples: int
+
+
+@dataclass(frozen=True)
 class History:
     """Section `history` of `run.json`, which training itself writes.
 
@@ -44,6 +59,7 @@ class History:
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
+        data_changes: changes of the training data.
     """
 
     best: BestCheckpoint | None = None
@@ -51,6 +67,7 @@ class History:
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
     planned: int = 0
+    data_changes: tuple[DataChange, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

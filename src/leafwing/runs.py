@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files, recipes
-from leafwing.config import SAVED, Config, convert_json, upgrade_config, upgrade_record
+from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock, Game, Recipe
 from leafwing.quantities import count
@@ -225,8 +225,11 @@ class Run:
             files.write(self.folder / METRICS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         self.truncate_log(images)
 
-    def update(self, settings: Settings | None = None, **history: Any) -> None:
-        """Writes new settings and changes of the history to `run.json`."""
+    def update(self, settings: Settings | None = None, data: DataConfig | None = None, **history: Any) -> None:
+        """Writes new settings, another section `data` and changes of the history to `run.json`."""
+        if data is not None:
+            self.data, self.spec = data, data.spec
+            self.config["data"] = data.as_dict()
         self.settings = settings or self.settings
         self.history = replace(self.history, **history)
         self.config |= {**settings_sections(self.settings), "history": asdict(self.history)}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from leafwing.cli.shared import (
+    DATA,
     OUTPUT,
     Devices,
     Json,
@@ -18,6 +19,7 @@ from leafwing.cli.shared import (
     explicit,
     flag,
     is_main_process,
+    option,
     program,
     with_settings,
 )
@@ -99,6 +101,15 @@ def command(
     run: RunName,
     /,
     *,
+    source: Annotated[str | None, option("Where the images are now, if they have moved. Default: as before.", DATA)] = None,
+    changed: Annotated[
+        Literal["old", "new"] | None,
+        option(
+            "If the images have changed since: old, continue with the images as they were, from the cache; new, with those that "
+            "are there now. Default: stop and say what has changed.",
+            DATA,
+        ),
+    ] = None,
     devices: Devices = 1,
     trust: Trust = False,
     tensorboard: Annotated[bool, flag("Write TensorBoard files too.", OUTPUT)] = False,
@@ -109,7 +120,8 @@ def command(
     """Continue a run exactly from its last checkpoint."""
     from leafwing import commands
 
+    data = explicit({"source": source, "changed": changed})
     resumed = commands.resume(
-        run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **explicit(settings)
+        run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)
     )
     return finish(resumed, json)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.errors import InvalidOption, LeafwingError, StorageError
@@ -93,40 +95,70 @@ def permissive_spec(height: int, width: int, input: str | None = None) -> DataSp
     return DataSpec({**spec.fields, **further, **labelled})
 
 
-def reload_data(run: Run, progress: Reporter) -> Dataset:
+def reload_data(run: Run, progress: Reporter, changed: str | None = "old", source: str | Path | None = None) -> Dataset:
     """The data of a run, each source from the cache or else read again.
 
+    Args:
+        run: the run.
+        progress: receives messages and progress.
+        changed: what to do if a source has changed since: `old` uses the samples in the cache without looking; `new` uses those of the
+            source; None refuses.
+        source: where the images are now, if they have moved.
+
     Raises:
-        LeafwingError: the data is not in the cache, and the source is missing or has changed.
+        LeafwingError: a source has changed, or the data is not in the cache, and the source is missing.
     """
     from leafwing.data.loading import join_sources
 
-    config = run.data
+    config, reload = run.data, _Reload(run, progress, changed)
+    path = config.source if source is None else os.path.abspath(source)
     if not config.parts:
-        return _reload_source(run, config.source, config.options, config.fingerprint, progress)
+        return reload(path, config.options, config.fingerprint)
     options = {name: value for name, value in config.options.items() if name != "input"}
-    image = _reload_source(run, config.source, options, config.parts["image"], progress)
+    image = reload(path, options, config.parts["image"])
     second = {name: value for name, value in options.items() if name not in ("channels", "fields")}
-    return join_sources(image, _reload_source(run, config.options["input"], second, config.parts["input"], progress))
+    return join_sources(image, reload(config.options["input"], second, config.parts["input"]))
 
 
-def _reload_source(run: Run, source: str, options: Mapping[str, Any], fingerprint: str, progress: Reporter) -> Dataset:
-    from leafwing import data
+@dataclass(frozen=True)
+class _Reload:
+    """Reads a source of a run again; see `reload_data`."""
 
-    cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
-    if cached is not None:
-        return cached
-    try:
-        dataset = data.load(source, **options, progress=progress.report_reading)
-    except StorageError:
-        raise
-    except LeafwingError as error:
-        raise LeafwingError(
-            f"the data of {run.folder} is not in the cache, and its source cannot be read: {error}"
-        ) from None
-    if dataset.fingerprint != fingerprint:
-        raise LeafwingError(
-            f"{source} has changed since {run.folder} was trained on it (fingerprint {fingerprint[:12]}, now "
-            f"{dataset.fingerprint[:12]}): restore the old images, or start a new run"
-        )
-    return dataset
+    run: Run
+    progress: Reporter
+    changed: str | None
+
+    def __call__(self, source: str, options: Mapping[str, Any], fingerprint: str) -> Dataset:
+        from leafwing import data
+
+        cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
+        if cached is not None:
+            cached = replace(cached, source=source)
+            if self.changed == "old":
+                return cached
+            changes = data.compare(source, options, fingerprint, progress=self.progress.report_reading)
+            if changes is None:
+                return cached
+            if self.changed is None or changes.problem:
+                now = "" if changes.problem else ", or with those that are there now (--changed new)"
+                raise LeafwingError(
+                    f"{source} has changed since {self.run.folder} was trained on it: {changes}. Continue with the images as "
+                    f"they were, which are in the cache (--changed old){now}"
+                )
+            self.progress.say(f"{source}: {changes}; training continues with the images that are there now")
+        try:
+            dataset = data.load(source, **options, progress=self.progress.report_reading)
+        except StorageError:
+            raise
+        except LeafwingError as error:
+            raise LeafwingError(
+                f"the data of {self.run.folder} is not in the cache, and its source cannot be read: {error}\n"
+                "If the images have moved: --source PATH"
+            ) from None
+        if dataset.fingerprint != fingerprint and self.changed != "new":
+            raise LeafwingError(
+                f"{source} has changed since {self.run.folder} was trained on it (fingerprint {fingerprint[:12]}, now "
+                f"{dataset.fingerprint[:12]}), and the old images are not in the cache: restore them, continue with the new ones "
+                "(--changed new), or start a new run"
+            )
+        return dataset

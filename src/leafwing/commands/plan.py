@@ -124,6 +124,8 @@ def resolve_training(
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):
             setup = replace(setup, precision="fp32", why={**setup.why, "precision": "points need more digits than bf16 has"})
+    if old and dataset.fingerprint != old.data.fingerprint:
+        progress.say(describe_other_data(old, dataset))
     if dataset.rejects:
         progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
     for note in dataset.notes:
@@ -183,6 +185,17 @@ def resolve_training(
     return TrainingPlan(
         card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
     )
+
+
+def describe_other_data(old: Run, dataset: Dataset) -> str:
+    """Says that these are not the data of a replayed run, and how they differ."""
+    from leafwing import data
+
+    if dataset.source != old.data.source or dataset.options != old.data.options or old.data.parts:
+        why = f"{len(dataset):,} samples of {dataset.source} instead of {old.data.samples:,} of {old.data.source}"
+    else:
+        why = str(data.compare(dataset.source, dataset.options, old.data.fingerprint) or "they were read in another way")
+    return f"not the data of {old.folder}: {why}; the weights will differ"
 
 
 def check_schedule(schedule: Schedule, values: Mapping[str, Any]) -> None:

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
-from leafwing.config import ThreadChange
-from leafwing.errors import LeafwingError
+from leafwing.config import DataChange, DataConfig, ThreadChange
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
 from leafwing.quantities import count, duration
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, replace_fields, split_keywords
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
 
 ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"
 
@@ -92,6 +95,8 @@ def resume(
     micro_batch: int | None = None,
     health: str | None = None,
     max_rollbacks: int | None = None,
+    changed: str | None = None,
+    source: str | Path | None = None,
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
@@ -108,6 +113,9 @@ def resume(
         micro_batch: another micro-batch size; likewise.
         health: another response to health alarms; see `leafwing.settings`.
         max_rollbacks: maximum number of rollbacks, counting earlier ones.
+        changed: if the images have changed since: `old` continues with the images as they were, which must be in the cache; `new` with
+            those that are there now, which the run records; None refuses.
+        source: where the images are now, if they have moved.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         tensorboard: write TensorBoard files too.
         root: folder of the numbered run folders.
@@ -116,6 +124,8 @@ def resume(
     Raises:
         LeafwingError: no such run, a finished one, an incomplete checkpoint, or changed data.
     """
+    if changed not in (None, "old", "new"):
+        raise InvalidOption("changed", changed, "choose from old, new")
     machine_changes, _ = split_keywords({"device": device, "threads": threads, "micro_batch": micro_batch})
     watching_changes, _ = split_keywords({"health": health, "max_rollbacks": max_rollbacks})
     with join_processes(ADVICE) as processes:
@@ -141,14 +151,15 @@ def resume(
                     f"`leafwing resume {opened.folder} --images +100k`"
                 )
             with processes.first_on_machine():
-                dataset = reload_data(opened, progress)
+                dataset = reload_data(opened, progress, changed, source)
+            data_config, data_changes = changed_data(opened, dataset, shown)
             settings = replace(
                 old,
                 schedule=replace(old.schedule, images=total, time=limit),
                 watching=replace_fields(old.watching, watching_changes),
                 machine=machine,
             )
-            data, _ = split_data(opened.data, dataset)
+            data, _ = split_data(data_config, dataset)
             planned = opened.history.planned or old.schedule.images
             training = new_training(opened.build_game, data, settings, progress.say, processes, planned=planned)
             if state:
@@ -158,15 +169,51 @@ def resume(
             if threads is not None:
                 changes = (ThreadChange(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
             planned = 0 if planned == total else planned
-            opened.settings, opened.history = settings, replace(opened.history, thread_changes=changes, planned=planned)
+            history: dict[str, Any] = {"thread_changes": changes, "planned": planned, "data_changes": data_changes}
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
                 opened.truncate_log(training.clock.images)
-                opened.update()
+                opened.update(settings, data_config, **history)
+            else:
+                opened.settings, opened.data, opened.history = settings, data_config, replace(opened.history, **history)
             progress.say(f"{opened.folder}: resuming at {training.clock.images:,} images")
             writer = tensorboard_writer() if tensorboard else None
             rows = sheet_rows(opened, dataset, training.game)
             return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
+
+
+def changed_data(run: Run, dataset: Dataset, images: int) -> tuple[DataConfig, tuple[DataChange, ...]]:
+    """The section `data` of a run that continues with this data, and the changes of its data so far.
+
+    Raises:
+        LeafwingError: the networks do not fit the data.
+    """
+    config, changes = run.data, run.history.data_changes
+    config = replace(config, source=dataset.source)
+    if dataset.fingerprint == config.fingerprint:
+        return config, changes
+    new = replace(
+        config,
+        options=dataset.options,
+        fingerprint=dataset.fingerprint,
+        samples=len(dataset),
+        rejected=len(dataset.rejects),
+        parts=dict(dataset.parts) or None,
+    )
+    if config.held_out >= len(dataset):
+        raise LeafwingError(
+            f"{dataset.source}: {len(dataset):,} images are too few, because {run.folder} holds out {config.held_out:,}; "
+            "continue with the images as they were (--changed old), or start a new run"
+        )
+    if (spec := split_data(new, dataset)[0].spec) != config.spec:
+        names = sorted(
+            name for name in {*spec.fields, *config.spec.fields} if spec.fields.get(name) != config.spec.fields.get(name)
+        )
+        raise LeafwingError(
+            f"{dataset.source}: the networks of {run.folder} do not fit the images that are there now ({', '.join(names)}: other "
+            "classes, size or channels); continue with the images as they were (--changed old), or start a new run"
+        )
+    return new, (*changes, DataChange(images, config.fingerprint, config.samples))
 
 
 def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:

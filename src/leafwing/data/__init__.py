@@ -5,8 +5,9 @@ source contains. Nothing here depends on a recipe.
 """
 
 from leafwing.data.built_in import BUILT_IN
+from leafwing.data.changes import Changes, compare
 from leafwing.data.dataset import Dataset
 from leafwing.data.loading import load, load_pack
 from leafwing.data.sources import RejectedFile
 
-__all__ = ["BUILT_IN", "Dataset", "RejectedFile", "load", "load_pack"]
+__all__ = ["BUILT_IN", "Changes", "Dataset", "RejectedFile", "compare", "load", "load_pack"]

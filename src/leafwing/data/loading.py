@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,22 +139,45 @@ def _load_files(
     """`load` for a folder or a file, with inputs from the same source."""
     store = Store(cache_folder(cache))
     files, rejects = sources.list_files(path)
-    key: tuple[Any, ...] = (VERSION, READING, options.size, options.channels, options.fit, options.rgb)
-    key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
-    signature = sources.signature(path, files, key if input is None else (*key, input, derive.VERSION))
+    signature = listing_signature(path, files, options, input)
     listing = store.recall(signature)
     if listing and (pack := store.open(listing["fingerprint"])):
-        rejects = [RejectedFile(**reject) for reject in listing["rejects"]]
-        return _dataset(pack, path, mirror, rejects, listing["notes"], options.background, input, options.bits)
-    with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
-        source, infos, target = surveyed.source, surveyed.infos, surveyed.target
-        fingerprint = reading.fingerprint(infos, target, VERSION, source.attributes, source.fields, surveyed.input)
-        pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
-        rejects = source.rejects + reading.rejects(infos)
-    store.remember(signature, fingerprint, rejects, source.notes)
-    if progress:
-        progress(len(infos), len(infos))
-    return _dataset(pack, path, mirror, rejects, source.notes, options.background, input, options.bits)
+        rejects, notes = [RejectedFile(**reject) for reject in listing["rejects"]], listing["notes"]
+        fingerprint = listing["fingerprint"]
+    else:
+        with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
+            source, infos, target = surveyed.source, surveyed.infos, surveyed.target
+            fingerprint = fingerprint_of(surveyed)
+            pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
+            rejects, notes = source.rejects + reading.rejects(infos), source.notes
+        store.remember(signature, fingerprint, rejects, notes)
+        if progress:
+            progress(len(infos), len(infos))
+    data = _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits)
+    # Runs know the options that were chosen from the data, not those that were given.
+    resolved = listing_signature(path, files, resolved_options(data.options), input)
+    if resolved != signature and store.recall(resolved) is None:
+        store.remember(resolved, fingerprint, rejects, notes)
+    return data
+
+
+def listing_signature(path: Path, files: Sequence[sources.File], options: Options, input: str | None) -> str:
+    """A hash of the names, sizes and times of a source's files, and of how they are read: the key of `Store.recall`."""
+    key: tuple[Any, ...] = (VERSION, READING, options.size, options.channels, options.fit, options.rgb)
+    key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
+    return sources.signature(path, list(files), key if input is None else (*key, input, derive.VERSION))
+
+
+def resolved_options(options: Mapping[str, Any]) -> Options:
+    """The options of a data set of files, `Dataset.options`, as `check` returns them."""
+    names = ("size", "channels", "fit", "background", "crop_from", "bits")
+    return check(*(options.get(name) for name in names))  # type: ignore[arg-type]  # what is missing is None
+
+
+def fingerprint_of(surveyed: SurveyedSource) -> str:
+    """The fingerprint of the pack of a source."""
+    source = surveyed.source
+    return reading.fingerprint(surveyed.infos, surveyed.target, VERSION, source.attributes, source.fields, surveyed.input)
 
 
 def check_built_in(path: str | Path, options: Options) -> None:

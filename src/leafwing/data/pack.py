@@ -121,6 +121,14 @@ class Store:
         columns = {name: np.asarray(column) for name, column in columns.items()}
         return Pack(fingerprint, np.asarray(images), classes, attributes, tiles, fields, columns, about)
 
+    def index(self, fingerprint: str) -> dict[str, Any] | None:
+        """The index of a pack; None if it is missing or damaged."""
+        try:
+            index = json.loads((self.folder / "packs" / fingerprint / "index.json").read_text())
+            return index if {"name", "sha256", "label"} <= index.keys() else None
+        except (OSError, ValueError, AttributeError):
+            return None
+
     def pack(
         self,
         fingerprint: str,

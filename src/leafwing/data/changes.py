@@ -1,0 +1,116 @@
+"""How a source differs from the data set that was made of it earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from leafwing.data import pictures, reading, sources
+from leafwing.data.loading import SurveyedSource, find, fingerprint_of, listing_signature, resolved_options
+from leafwing.data.pack import Store, cache_folder
+from leafwing.data.reading import DecodeProgress, EntryInfo
+from leafwing.errors import LeafwingError
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has changed in a source.
+
+    Args:
+        added, removed, changed: names of image files, sorted.
+        relabelled: number of images with another label.
+        problem: why the source cannot be read any more, if it cannot.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    relabelled: int = 0
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.problem:
+            return self.problem
+        parts = []
+        for what in ("added", "removed", "changed"):
+            if names := getattr(self, what):
+                shown = ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
+                parts.append(f"{_images(len(names))} {what} ({shown})")
+        if self.relabelled:
+            parts.append(f"{_images(self.relabelled)} with another label")
+        return ", ".join(parts) or "other attributes, captions or annotations"
+
+
+def compare(
+    source: str | Path,
+    options: Mapping[str, Any],
+    fingerprint: str,
+    *,
+    cache: str | Path | None = None,
+    progress: DecodeProgress | None = None,
+) -> Changes | None:
+    """How a source differs from a data set in the cache.
+
+    Names, sizes and times of the files decide; only if these have changed, files are read.
+
+    Args:
+        source: as for `load`.
+        options: the options of the data set, `Dataset.options`.
+        fingerprint: fingerprint of the data set.
+        cache: as for `load`.
+        progress: a callback (done, total), in images, while files are read.
+
+    Returns:
+        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in.
+    """
+    try:
+        path = find(source)
+    except LeafwingError:
+        return None
+    if isinstance(path, str):
+        return None
+    store = Store(cache_folder(cache))
+    chosen = resolved_options(options)
+    input = options.get("input")
+    try:
+        files, rejects = sources.list_files(path)
+        signature = listing_signature(path, files, chosen, input)
+        if (listing := store.recall(signature)) and listing["fingerprint"] == fingerprint:
+            return None
+        with pictures.strict(), SurveyedSource.open(path, files, rejects, chosen, progress, input) as surveyed:
+            if fingerprint_of(surveyed) == fingerprint:
+                rejected = surveyed.source.rejects + reading.rejects(surveyed.infos)
+                store.remember(signature, fingerprint, rejected, surveyed.source.notes)
+                return None
+            return _difference(store, fingerprint, surveyed.infos)
+    except LeafwingError as error:
+        return Changes(problem=f"it cannot be read any more: {error}")
+
+
+def _difference(store: Store, fingerprint: str, infos: list[EntryInfo]) -> Changes | None:
+    pack, index = store.open(fingerprint), store.index(fingerprint)
+    if pack is None or index is None:
+        return Changes()
+    whole = (lambda name: name.rpartition("#")[0]) if pack.tiles is not None else str
+    before = {whole(name): sha256 for name, sha256 in zip(index["name"], index["sha256"], strict=True)}
+    labels = {whole(name): label for name, label in zip(index["name"], index["label"], strict=True)}
+    readable = [info for info in infos if info.header is not None]
+    now = {info.entry.name: info.sha256 for info in readable}
+    if inputs := index.get("input"):
+        before |= dict(inputs)
+        now |= {info.input.entry.name: info.input.sha256 for info in readable if info.input}
+    rejected = {reject.name for reject in pack.rejects}
+    return Changes(
+        tuple(sorted(now.keys() - before.keys() - rejected)),
+        tuple(sorted(before.keys() - now.keys())),
+        tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name])),
+        sum(info.entry.name in labels and labels[info.entry.name] != info.entry.label for info in readable),
+    )
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
