@@ -45,6 +45,11 @@ class DataSettings:
     bits: Literal["auto", "8", "16"] | None = None
     """Bits of greyscale images: 8; 16 if all images have them; auto, 16 if all images of a field have them. Default: auto with
     --input, else 8."""
+    levels: str | None = None
+    """Values of greyscale images that become black and white: 0:4095, -1000:400, or percentiles of all values, 1%:99%. Default: auto,
+    from the values of all images with more than 8 bits; those with 8 bits are not changed."""
+    input_levels: str | None = None
+    """The same for inputs that are files of their own."""
     background: str | None = None
     """Colour behind transparency and padding: a name or #rrggbb. Default: white."""
     mirror: bool | None = None
@@ -63,6 +68,12 @@ class DataSettings:
     """Number of training images with labels or attributes, for semi-supervised recipes. Default: no labelled subset."""
     labelled_seed: Natural | None = None
     """Random seed for choosing the labelled images. Default: 0."""
+
+
+READING_OPTIONS = (
+    "size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "levels", "input_levels",
+)  # fmt: skip
+"""Settings of `DataSettings` that are arguments of `data.load`."""
 
 
 @dataclass(frozen=True)

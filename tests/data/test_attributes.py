@@ -238,9 +238,9 @@ def test_a_listing_of_an_older_version_does_not_hide_attributes(
     with monkeypatch.context() as earlier:
         earlier.setattr(loading, "READING", 0)
         load(source, size=40)
-    assert len(list((cache / "listings").iterdir())) == 1
+    assert len(list((cache / "listings").iterdir())) == 2, "by the given and by the resolved options"
     assert load(source, size=40).spec.attributes == ("smiling",)
-    assert len(list((cache / "listings").iterdir())) == 2
+    assert len(list((cache / "listings").iterdir())) == 4
 
 
 # --- errors and notes ---------------------------------------------------------------------------------------------------------

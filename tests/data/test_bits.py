@@ -62,7 +62,7 @@ def test_without_inputs_they_must_be_asked_for(tmp_path: Path) -> None:
     path = put(tmp_path / "set", {f"{i}.png": deep(i) for i in range(3)})
     plain = load(path)
     assert plain.array.dtype == np.uint8
-    assert any("scaled to 8 bits; --bits 16 keeps" in note for note in plain.notes)
+    assert any("white in all of them (--levels changes that, --bits 16 keeps" in note for note in plain.notes)
     for bits in ("16", "auto", 16):
         assert load(path, bits=bits).array.dtype == np.uint16
     assert load(path, input="edges").spec.fields["image"] == plain.spec.fields["image"]

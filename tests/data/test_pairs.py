@@ -39,6 +39,11 @@ def shades(data: Dataset) -> list[tuple[int, int]]:
     return [(int(a.flat[0]), int(b.flat[0])) for a, b in zip(data.array, data.columns["input"], strict=True)]
 
 
+def without_tones(notes: list[str]) -> list[str]:
+    """The notes without those about images of one colour, which these are."""
+    return [note for note in notes if " images are " not in note]
+
+
 def pair_files(image: Callable[[int], str], inputs: Callable[[int], str], n: int = 4) -> dict[str, bytes]:
     """n pairs of grey files: image i has the value 10 i, its input 10 i + 5."""
     files = {image(i): solid(10 * i, mode="L") for i in range(n)}
@@ -107,7 +112,10 @@ def test_a_list_of_pairs(tmp_path: Path) -> None:
     assert shades(data) == EXPECTED[:3]
     assert {reject.name for reject in data.rejects} == {"x/3.png", "y/6.png"}
     assert {reject.reason for reject in data.rejects} == {"no pair in pairs.csv"}
-    assert data.notes == ["input: as listed in pairs.csv", "Files in pairs.csv that do not exist: 1 (x/absent.png)."]
+    assert without_tones(data.notes) == [
+        "input: as listed in pairs.csv",
+        "Files in pairs.csv that do not exist: 1 (x/absent.png).",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +135,7 @@ def test_invalid_lists_of_pairs(tmp_path: Path, text: str, message: str) -> None
 
 def test_a_list_of_pairs_is_not_ignored_silently(tmp_path: Path) -> None:
     source = put(tmp_path / "set", {"a.png": solid(1, mode="L"), "pairs.csv": "file,input\na.png,a.png\n"})
-    assert load(source).notes == ["pairs.csv is not used; --input pairs.csv reads the pairs that it lists."]
+    assert without_tones(load(source).notes) == ["pairs.csv is not used; --input pairs.csv reads the pairs that it lists."]
 
 
 def test_files_without_a_partner_are_rejected_with_the_reason(tmp_path: Path) -> None:
@@ -208,7 +216,7 @@ def test_square_images_are_probably_not_pairs(tmp_path: Path) -> None:
 
 
 def test_modes_may_differ_and_the_input_has_channels_of_its_own(tmp_path: Path) -> None:
-    deep = PillowImage.fromarray(np.full((50, 60), 257 * 7, np.uint16))
+    deep = PillowImage.fromarray(np.full((50, 60), 257 * 130, np.uint16))
     files = {
         "A/0.png": encoded(deep),
         "A/1.png": solid(9, (33, 47), "L"),
@@ -218,7 +226,7 @@ def test_modes_may_differ_and_the_input_has_channels_of_its_own(tmp_path: Path) 
     source = put(tmp_path / "set", files)
     data = load(source, input="A", channels=4)
     assert data.spec.fields == {"image": Image(32, 32, 4), "input": Image(32, 32, 1)}
-    assert data.columns["input"][:, 0, 0, 0].tolist() == [7, 9]
+    assert data.columns["input"][:, 0, 0, 0].tolist() == [130, 9]
     assert data.array[:, 0, 0].tolist() == [[9, 8, 7, 255], [10, 20, 30, 255]]
     assert load(source, input="B").spec.fields == {"image": Image(32, 32, 1), "input": Image(32, 32, 3)}
 
@@ -303,7 +311,7 @@ def test_a_second_source_is_unpaired(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert data.spec.fields == {"image": Image(16, 16, 3), "input": Image(16, 16, 1)}
     assert data.spec.unpaired == ("input",)
     assert data.options["input"] == str(tmp_path / "zebras")
-    assert data.notes == [f"input: 9 images of {tmp_path / 'zebras'}, unpaired"]
+    assert without_tones(data.notes) == [f"input: 9 images of {tmp_path / 'zebras'}, unpaired"]
     assert [reject.name for reject in data.rejects] == [f"{tmp_path / 'zebras'}: bad.png"]
     batch = data.batch(0, 0, 18)
     assert sorted(batch.input[:9, 0, 0, 0].tolist()) == list(range(100, 109))

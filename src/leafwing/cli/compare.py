@@ -14,7 +14,20 @@ METRICS = Group("Metrics", sort_key=4)
 
 
 @with_settings("hold_out", default="auto")
-@with_settings("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "device")
+@with_settings(
+    "size",
+    "channels",
+    "fit",
+    "background",
+    "mirror",
+    "input",
+    "fields",
+    "crop_from",
+    "bits",
+    "levels",
+    "input_levels",
+    "device",
+)
 def command(
     source: str,
     /,

@@ -6,9 +6,10 @@ from typing import Any
 
 from leafwing.cli.shared import Json, as_json, explicit, with_settings
 from leafwing.progress import ConsoleReporter
+from leafwing.settings import READING_OPTIONS
 
 
-@with_settings("size", "channels", "fit", "background", "input", "fields", "crop_from", "bits")
+@with_settings(*(name for name in READING_OPTIONS if name != "mirror"))
 def command(source: str, /, *, json: Json = False, **reading: Any) -> int:
     """Examine an image source: what it contains, which images are rejected and why, and advice. Changes nothing.
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from leafwing.cli.shared import OUTPUT, Json, as_json, explicit, option, with_settings
 from leafwing.progress import ConsoleReporter
+from leafwing.settings import READING_OPTIONS
 
 
-@with_settings("size", "channels", "fit", "background", "input", "fields", "crop_from", "bits")
+@with_settings(*(name for name in READING_OPTIONS if name != "mirror"))
 def command(
     source: str,
     /,

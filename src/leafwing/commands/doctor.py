@@ -18,7 +18,7 @@ def doctor(source: str | Path, *, progress: Reporter | None = None, **options: A
     Args:
         source: a folder, an archive or a built-in name.
         progress: receives messages and progress; None: nothing is shown.
-        **options: size, channels, fit, background, input, fields, crop_from, bits, as for `train`.
+        **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 
     Returns:
         A report: `text()` for people, `as_dict()` for programs.

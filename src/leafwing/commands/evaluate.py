@@ -17,6 +17,7 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, count
 from leafwing.runs import ROOT, Run
+from leafwing.settings import READING_OPTIONS
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -440,7 +441,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         raise InvalidOption(
             "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    names = {"fit", "background", "mirror", "input", "crop_from", "bits"} | ({"fields"} if world_of(str(data)) else set())
+    names = {*READING_OPTIONS} - {"size", "channels"} - (set() if world_of(str(data)) else {"fields"})
     options = {name: value for name, value in run.data.options.items() if name in names}
     size = (run.spec.height, run.spec.width)
     real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)

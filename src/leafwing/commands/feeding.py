@@ -114,9 +114,11 @@ def reload_data(run: Run, progress: Reporter, changed: str | None = "old", sourc
     path = config.source if source is None else os.path.abspath(source)
     if not config.parts:
         return reload(path, config.options, config.fingerprint)
-    options = {name: value for name, value in config.options.items() if name != "input"}
+    options = {name: value for name, value in config.options.items() if name not in ("input", "input_levels")}
     image = reload(path, options, config.parts["image"])
-    second = {name: value for name, value in options.items() if name not in ("channels", "fields")}
+    second = {name: value for name, value in options.items() if name not in ("channels", "fields", "levels")}
+    if levels := config.options.get("input_levels"):
+        second["levels"] = levels
     return join_sources(image, reload(config.options["input"], second, config.parts["input"]))
 
 

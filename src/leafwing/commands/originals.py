@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image as Pillow
 
     from leafwing.data import RejectedFile
+    from leafwing.data.levels import Range
     from leafwing.data.sources import Source, Task
     from leafwing.game import Output
     from leafwing.model import Model
@@ -104,6 +105,7 @@ class Reading:
             raise LeafwingError(f"--{'' if derive else 'no-'}derive: the input of this run was not derived from its images")
         self.how = how if how is not None and derives(how, derive) else None
         self.source: Field = fields["image"] if self.how else self.kind
+        self.levels = training_levels(run, of_inputs=self.how is None)
         self.count: Counter[str] = Counter()
         if how is not None:
             self.notes.append(describe_choice(how, self.how is not None))
@@ -153,6 +155,7 @@ class Reading:
             return np.asarray(image.resize((width, height), 0)).astype(np.uint8)
         channels = kind.channels if isinstance(kind, Image) else 1
         further: dict[str, Any] = {"bits": 16} if getattr(kind, "bits", 8) == 16 else {}
+        further["levels"] = self.levels
         target = options.Target(height, width, channels, "stretch", self.background, self.rgb, **further)
         if isinstance(kind, Mask):
             return (render(image, target) > 127).astype(np.uint8)
@@ -186,6 +189,23 @@ class Reading:
             if (n := self.count[colours])
         ]
         return notes
+
+
+def training_levels(run: Run, of_inputs: bool) -> Range | None:
+    """The values of greyscale pictures that become black and white, as in training.
+
+    Args:
+        run: the run.
+        of_inputs: for inputs; otherwise for images. Inputs that are halves of the images share their levels.
+    """
+    from leafwing.data.levels import choose, parse
+
+    options = run.data.options
+    separate = of_inputs and not (
+        isinstance(half := options.get("input"), str) and half in ("left", "right", "top", "bottom")
+    )
+    name = "input_levels" if separate else "levels"
+    return choose(parse(options.get(name), name), [])
 
 
 def derived_input(run: Run) -> str | None:

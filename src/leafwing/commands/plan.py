@@ -17,7 +17,15 @@ from leafwing.machine import versions
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
 from leafwing.runs import Run, settings_sections
-from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule, Settings, replace_fields
+from leafwing.settings import (
+    READING_OPTIONS,
+    DataSettings,
+    HardwareSettings,
+    OutputSettings,
+    Schedule,
+    Settings,
+    replace_fields,
+)
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -26,9 +34,6 @@ if TYPE_CHECKING:
     from leafwing.game import Game
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
-
-LOAD_OPTIONS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits")
-"""Settings of `DataSettings` that are arguments of `data.load`."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def resolve_training(
         )
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)
-    load_options = {name: value for name in LOAD_OPTIONS if (value := getattr(reading, name)) is not None}
+    load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
     inherited = (
         {name: value for name, value in old.data.options.items() if name != "fields" or source == "sprites"} if old else {}
     )

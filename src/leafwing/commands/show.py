@@ -38,7 +38,7 @@ def show(
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
         progress: receives messages and progress; None: nothing is shown.
-        **options: size, channels, fit, background, input, fields, crop_from, bits, as for `train`.
+        **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 
     Returns:
         The file, and the content of the source: `samples`, `size`, `fields` with their kinds in words, `classes` and `attributes` with

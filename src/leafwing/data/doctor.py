@@ -20,6 +20,7 @@ from leafwing.data import columns, duplicates, layouts, pictures, reading, side_
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
+from leafwing.data.levels import Tones
 from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
@@ -149,6 +150,8 @@ def doctor(
     fields: str | None = None,
     crop_from: Size | None = None,
     bits: int | str | None = None,
+    levels: str | None = None,
+    input_levels: str | None = None,
     progress: DecodeProgress | None = None,
 ) -> SourceReport:
     """Examines every image of a source; changes nothing.
@@ -163,12 +166,14 @@ def doctor(
         fields: as for `load`.
         crop_from: as for `load`.
         bits: as for `load`.
+        levels: as for `load`.
+        input_levels: as for `load`.
         progress: a callback (done, total), in images.
 
     Raises:
         LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
-    options = check(size, channels, fit, background, crop_from, bits)
+    options = check(size, channels, fit, background, crop_from, bits, levels, input_levels)
     path = find(source)
     check_fields(path, fields)
     input = None if input is None else os.fspath(input)
@@ -200,6 +205,7 @@ def _files_report(
         samples = 0
         failed: list[EntryInfo | Decoded] = [info for info in infos if info.failure is not None]
         sketches: list[duplicates.Sketch] = []
+        tones = Tones()
         values: dict[str, list[Any]] = {name: [] for name in opened.fields}
         with closing(reading.decode(opened, infos, target, duplicates.sketch, progress, surveyed.input)) as outcomes:
             for outcome in outcomes:
@@ -210,13 +216,14 @@ def _files_report(
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
                 samples += 1
+                tones.add(outcome.image.pixels)
                 for name, value in outcome.values.items():
                     values[name].append(value)
     report = SourceReport(os.fspath(source), opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
-    report.notes = list(opened.notes)
+    report.notes = [*opened.notes, *tones.notes(target.levels)]
     report.tiles = samples if target.fit == "tiles" else 0
     report.pairs = _pairs(accepted, report.rejected)
     if surveyed.input is None and unpaired is None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,10 @@ from typing import Any
 
 from leafwing.data import derive, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
+from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
+from leafwing.data.levels import Levels
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.pairs import Input
@@ -43,6 +44,8 @@ def load(
     fields: str | None = None,
     crop_from: Size | None = None,
     bits: int | str | None = None,
+    levels: str | None = None,
+    input_levels: str | None = None,
     cache: str | Path | None = None,
     progress: DecodeProgress | None = None,
 ) -> Dataset:
@@ -66,6 +69,9 @@ def load(
         crop_from: store images in this size, given like `size` (one number is the shorter side): batches see random windows of
             `size`, and everything else the centre. None: in `size`.
         bits: 8 or 16, or `auto`: 16 if all images of a field are greyscale with 16 bits. None: `auto` with an input, else 8.
+        levels: the values of greyscale images that become black and white: `0:4095`, or percentiles of all values, `1%:99%`. None or
+            `auto`: chosen from the values of all images with more than 8 bits (`levels.choose`).
+        input_levels: the same for inputs that are files of their own.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 
@@ -73,7 +79,7 @@ def load(
         LeafwingError: no such source, invalid options, no usable image, or more than half unreadable.
         StorageError: the cache cannot be written.
     """
-    options = check(size, channels, fit, background, crop_from, bits)
+    options = check(size, channels, fit, background, crop_from, bits, levels, input_levels)
     path = find(source)
     check_fields(path, fields)
     check_built_in(path, options)
@@ -88,11 +94,11 @@ def load(
             depth = bits if bits is not None or is_built_in(os.fspath(source)) else "auto"
             return load(
                 source, fit=fit, background=background, mirror=mirror, crop_from=crop_from, bits=depth, cache=cache, progress=progress,
-                **further,
+                **{key: value for key, value in further.items() if value is not None},
             )  # fmt: skip
 
-        image = load_one(source, size=size, channels=channels, fields=fields)
-        return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width)))
+        image = load_one(source, size=size, channels=channels, fields=fields, levels=levels)
+        return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width), levels=input_levels))
 
     if isinstance(path, str):
         inputs = own_inputs(path)
@@ -165,12 +171,13 @@ def listing_signature(path: Path, files: Sequence[sources.File], options: Option
     """A hash of the names, sizes and times of a source's files, and of how they are read: the key of `Store.recall`."""
     key: tuple[Any, ...] = (VERSION, READING, options.size, options.channels, options.fit, options.rgb)
     key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
+    key += (options.levels, options.input_levels) if options.levels or options.input_levels else ()
     return sources.signature(path, list(files), key if input is None else (*key, input, derive.VERSION))
 
 
 def resolved_options(options: Mapping[str, Any]) -> Options:
     """The options of a data set of files, `Dataset.options`, as `check` returns them."""
-    names = ("size", "channels", "fit", "background", "crop_from", "bits")
+    names = ("size", "channels", "fit", "background", "crop_from", "bits", "levels", "input_levels")
     return check(*(options.get(name) for name in names))  # type: ignore[arg-type]  # what is missing is None
 
 
@@ -190,7 +197,11 @@ def check_built_in(path: str | Path, options: Options) -> None:
         return
     if has_points(path) and options.crop_from:
         raise LeafwingError(f"--crop-from: {path} is a data set of points, and only images are cropped; omit it")
-    for option, chosen in (("--fit tiles", options.fit == "tiles"), (f"--bits {options.bits}", options.bits is not None)):
+    for option, chosen in (
+        ("--fit tiles", options.fit == "tiles"),
+        (f"--bits {options.bits}", options.bits is not None),
+        ("--levels", options.levels is not None),
+    ):
         if chosen:
             raise LeafwingError(f"{option}: the built-in data set {path} has no files to read; omit it")
 
@@ -230,11 +241,12 @@ def join_sources(data: Dataset, other: Dataset) -> Dataset:
     plain = other.without_streams()
     joined = data.with_stream("input", plain, {"image": "input"})
     parts = {"image": data.fingerprint, "input": plain.fingerprint}
+    levels = other.options.get("levels")
     return replace(
         joined,
         fingerprint=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
         parts=parts,
-        options=data.options | {"input": other.source},
+        options=data.options | {"input": other.source} | ({"input_levels": levels} if levels else {}),
         rejects=data.rejects + [RejectedFile(f"{other.source}: {item.name}", item.reason) for item in other.rejects],
         notes=[
             *data.notes,
@@ -349,10 +361,18 @@ class SurveyedSource:
                 reading.halve(infos, layout.half, options)
             target = options.target(reading.default_size(infos), reading.default_channels(infos))
             target = replace(target, bits=choose_bits(infos, options, layout))
+            target = replace(target, levels=choose_levels(source, infos, options.levels, target.bits, "levels"))
             if layout:
-                inputs = [info.input for info in infos if info.input] or infos
-                bits = 16 if options.bits != 8 and reading.are_deep(inputs) else 8
-                layout = pairs.set_target(layout, target, reading.default_channels(inputs), bits)
+                inputs = [info.input for info in infos if info.input]
+                if not inputs and options.input_levels:
+                    raise LeafwingError(
+                        "--input-levels: the inputs are parts of the images, or derived from them: use --levels"
+                    )
+                bits = 16 if options.bits != 8 and reading.are_deep(inputs or infos) else 8
+                levels = target.levels
+                if inputs:
+                    levels = choose_levels(source, inputs, options.input_levels, bits, "input_levels")
+                layout = pairs.set_target(layout, target, reading.default_channels(inputs or infos), bits, levels)
             if target.fit == "tiles":
                 describe_tiles(source, infos, target)
         except BaseException:
@@ -360,13 +380,6 @@ class SurveyedSource:
             raise
         if frames := sum(1 for info in infos if info.header and info.header.frames):
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
-        modes = Counter(info.header.mode for info in infos if info.header)
-        if deep := sum(count for mode, count in modes.items() if mode == "F" or mode.startswith("I")):
-            keeps = "; --bits 16 keeps their 16 bits" * (options.bits is None and reading.are_deep(infos))
-            what = "their 16 bits are kept" if target.bits == 16 else f"they are scaled to 8 bits{keeps}"
-            source.notes.append(f"Greyscale images with more than 8 bits: {deep}; {what}.")
-        if layout and layout.target and layout.target.bits == 16:
-            source.notes.append("The inputs are greyscale with 16 bits, which are kept.")
         lists = {"labels.csv", "dataset.json", pairs.PAIRS_FILE}
         if ignored := sum(Path(name).name.lower() not in lists for name in {*source.side_files} - source.used_files):
             source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
@@ -387,6 +400,38 @@ class SurveyedSource:
 
     def __exit__(self, *_: object) -> None:
         self.source.close()
+
+
+def choose_levels(
+    source: Source, infos: Sequence[EntryInfo], option: Levels | None, bits: int, name: str
+) -> grey_levels.Range | None:
+    """The values that become black and white in greyscale images with more than 8 bits, and a note about them.
+
+    Args:
+        source: the source; gets the note.
+        infos: its images, or their inputs.
+        option: what the user chose.
+        bits: 8, or 16 if the images keep them.
+        name: name of the option.
+    """
+    deep = sum(pictures.has_depth(info.header.mode) for info in infos if info.header)
+    percentiles = bool(option and option.percent)
+    values = reading.survey_values(source, infos, percentiles) if deep or percentiles else []
+    mapping = None if bits == 16 and option is None else grey_levels.choose(option, values)
+    what, flag = ("Greyscale images", "--levels") if name == "levels" else ("Greyscale inputs", "--input-levels")
+    if deep and values:
+        low, high = min(value.low for value in values), max(value.high for value in values)
+        note = f"{what} with more than 8 bits: {deep:,}, with values from {low:g} to {high:g}; "
+        if bits == 16:
+            note += "their 16 bits are kept" + (f", {grey_levels.describe(mapping)}" if mapping else "")
+        else:
+            default = (0.0, 1.0) if any(value.floating for value in values) else (0.0, 65535.0)
+            keeps = ", --bits 16 keeps 16 bits" * (option is None and mapping is None and reading.are_deep(infos))
+            note += f"{grey_levels.describe(mapping or default)} in all of them ({flag} changes that{keeps})"
+        source.notes.append(f"{note}.")
+    elif mapping:
+        source.notes.append(f"{what}: {grey_levels.describe(mapping)} ({flag}).")
+    return mapping
 
 
 def choose_bits(infos: Sequence[EntryInfo], options: Options, layout: Input | None) -> int:
@@ -450,7 +495,7 @@ def _dataset(
         os.path.abspath(source),
         options,
         sorted(rejects + pack.rejects, key=lambda reject: reject.name),
-        list(notes),
+        [*notes, *pack.about.get("notes", [])],
         pictures_of=pack.tiles,
     )
     window = check(options["size"], None, "crop", "white").size

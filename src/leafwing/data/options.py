@@ -1,4 +1,4 @@
-"""Validation of the reading options: size, channels, fit, background, crop_from, bits.
+"""Validation of the reading options: size, channels, fit, background, crop_from, bits, levels.
 
 Arguments become numbers, or an error that says what was expected. Nothing here opens a file.
 """
@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import ImageColor
 
+from leafwing.data import levels as tones
+from leafwing.data.levels import Levels, Range
 from leafwing.errors import InvalidOption
 
 FITS = ("crop", "pad", "stretch", "tiles")
@@ -36,6 +38,7 @@ class Target:
         rgb: the same as three numbers 0 to 255.
         window: height and width of the random windows that batches see; None: the whole images.
         bits: 8 or 16.
+        levels: the values of greyscale images that become black and white; None: those of the file formats.
     """
 
     height: int
@@ -46,6 +49,7 @@ class Target:
     rgb: tuple[int, int, int]
     window: tuple[int, int] | None = None
     bits: int = 8
+    levels: Range | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,6 +62,7 @@ class Target:
         options = {"size": f"{height}x{width}", "channels": self.channels, "fit": self.fit, "background": self.background}
         if self.window:
             options["crop_from"] = f"{self.height}x{self.width}"
+        options |= {"levels": tones.show(self.levels)} if self.levels else {}
         return options | ({"bits": 16} if self.bits == 16 else {})
 
 
@@ -72,6 +77,8 @@ class Options:
     rgb: tuple[int, int, int]
     crop_from: tuple[int, ...] | None = None
     bits: int | str | None = None
+    levels: Levels | None = None
+    input_levels: Levels | None = None
 
     def target(self, size: tuple[int, int], channels: int, bits: int = 8) -> Target:
         """Fills in the options that were not requested.
@@ -114,6 +121,8 @@ def check(
     background: str,
     crop_from: Size | None = None,
     bits: int | str | None = None,
+    levels: str | None = None,
+    input_levels: str | None = None,
 ) -> Options:
     """Validates the options of `load` and `doctor`.
 
@@ -137,7 +146,10 @@ def check(
     if crop_from is not None:
         both = isinstance(crop_from, tuple | list) or bool(re.search("[xX×]", str(crop_from)))
         whole = _size(crop_from, "crop_from")[: 2 if both else 1]
-    return Options(None if size is None else _size(size), channels, fit, background, _colour(background), whole, chosen)
+    return Options(
+        None if size is None else _size(size), channels, fit, background, _colour(background), whole, chosen,
+        tones.parse(levels, "levels"), tones.parse(input_levels, "input_levels"),
+    )  # fmt: skip
 
 
 def _size(size: Size, option: str = "size") -> tuple[int, int]:

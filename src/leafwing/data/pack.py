@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 
 from leafwing.data import labels as labelling
 from leafwing.data import reading, side_fields
+from leafwing.data.levels import Tones
 from leafwing.data.options import Target
 from leafwing.data.pairs import Input
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
@@ -40,7 +41,7 @@ from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 3
+READING = 4
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
@@ -329,6 +330,7 @@ def _write(
     """Fills a pack's folder."""
     accepted: list[AcceptedImage] = []
     failed: list[EntryInfo | Decoded] = []
+    tones = Tones()
     fields = input.fields(target) if input else {}
     formats: dict[str, tuple[tuple[int, ...], type[np.unsignedinteger[Any]]]] = {
         "pictures": (target.shape, pixel_type(target.bits))
@@ -344,6 +346,7 @@ def _write(
             if (image := outcome.image) is None:
                 failed.append(outcome)
                 continue
+            tones.add(image.pixels)
             for name, pixels in {"pictures": image.pixels, **outcome.columns}.items():
                 files[name].append(pixels)
             accepted.append(
@@ -381,12 +384,13 @@ def _write(
         "version": VERSION,
         "fingerprint": fingerprint,
         "source": os.path.abspath(source.path),
-        "options": target.as_dict() | ({"input": input.option} if input else {}),
+        "options": target.as_dict() | (input.options() if input else {}),
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),
         "attributes": list(source.attributes),
         "fields": {name: field.as_dict() for name, field in (fields | source.fields).items()},
         "rejects": [asdict(reject) for reject in reading.rejects(failed)],
+        "notes": tones.notes(target.levels),
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     (folder / "pack.json").write_text(json.dumps(about))

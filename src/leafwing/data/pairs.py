@@ -22,6 +22,7 @@ import numpy as np
 
 from leafwing.data import pictures
 from leafwing.data.derive import DERIVED, VERSION, derived_fields
+from leafwing.data.levels import Range, show
 from leafwing.data.lists import read_text
 from leafwing.data.options import Target
 from leafwing.data.pictures import HALVES, Picture, UnusableImageError
@@ -65,13 +66,19 @@ class Input:
         assert self.target is not None
         return {"input": Image(*self.target.shape, bits=self.target.bits)}
 
+    def options(self) -> dict[str, Any]:
+        """The options of `load` that belong to the input."""
+        own_levels = self.target.levels if self.target and not self.half else None
+        return {"input": self.option} | ({"input_levels": show(own_levels)} if own_levels else {})
+
     def as_dict(self) -> dict[str, Any]:
         """What determines its pixels, besides those of the files, as plain JSON."""
         if self.derived:
             return {"derived": self.derived, "version": VERSION}
         assert self.target is not None
-        bits = {"bits": 16} if self.target.bits == 16 else {}
-        return {"half": self.half, "channels": self.target.channels} | bits
+        further: dict[str, Any] = {"bits": 16} if self.target.bits == 16 else {}
+        further |= {"levels": show(self.target.levels)} if self.target.levels else {}
+        return {"half": self.half, "channels": self.target.channels} | further
 
     def decode(
         self, data: bytes, partner: tuple[Entry, bytes] | None, target: Target, raw: tuple[int, int] | None
@@ -188,13 +195,15 @@ def require_halves(sizes: Sequence[tuple[int, int]], half: str, size: tuple[int,
         )
 
 
-def set_target(layout: Input, target: Target, channels: int, bits: int = 8) -> Input:
-    """An input in the format of the images, with channels and bits of its own.
+def set_target(layout: Input, target: Target, channels: int, bits: int = 8, levels: Range | None = None) -> Input:
+    """An input in the format of the images, with channels, bits and levels of its own.
 
     Raises:
         LeafwingError: images in this format do not allow it.
     """
-    layout = layout if layout.derived else replace(layout, target=replace(target, channels=channels, bits=bits))
+    layout = (
+        layout if layout.derived else replace(layout, target=replace(target, channels=channels, bits=bits, levels=levels))
+    )
     if target.window is None:
         layout.fields(target)  # raises
         return layout

@@ -3,9 +3,9 @@
 An image is rejected with a reason (`UnusableImageError`); no other exception leaves this file, whatever the bytes are. `sources`
 provides the bytes; `pack` and `doctor` use the array.
 
-Conversion: alpha is composited on the background unless it is kept (2 or 4 channels). 16-bit greyscale is divided by 257 or kept.
-Float TIFF is multiplied by 255 if its values are in 0..1, otherwise rescaled from its own minimum and maximum; so is 32-bit greyscale
-outside 0..65535. Of several frames or pages the first is used. EXIF orientation is applied.
+Conversion: alpha is composited on the background unless it is kept (2 or 4 channels). Greyscale with more than 8 bits is mapped by the
+levels of its data set (`levels`); without any, 0..65535 (floating-point numbers: 0..1) become 0..255, and a file with other values is
+rescaled from its own minimum and maximum. Of several frames or pages the first is used. EXIF orientation is applied.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from leafwing.data import levels
 from leafwing.data.options import Target
 
 # EPS is missing on purpose: Pillow would start Ghostscript for it.
@@ -210,7 +211,7 @@ def _tiles(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int,
             "or another --fit, to use it"
         )
     if target.bits == 8:
-        image = _eight_bits(image)  # in one way for all tiles
+        image, target = _eight_bits(image, target.levels), replace(target, levels=None)  # in one way for all tiles
     top, left = (image.height - rows * target.height) // 2, (image.width - columns * target.width) // 2
     tiles = []
     for row in range(rows):
@@ -314,7 +315,7 @@ def render(image: Image.Image, target: Target) -> np.ndarray:
     """Fits an upright Pillow image of any mode and size: (height, width, channels) uint8 or, with 16 bits, uint16."""
     if target.bits == 16:
         return _render_deep(image, target)
-    image = _eight_bits(image)
+    image = _eight_bits(image, target.levels)
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
         image = image.convert("LA" if grey and "transparency" not in image.info else "RGBA")
@@ -342,7 +343,9 @@ def _render_deep(image: Image.Image, target: Target) -> np.ndarray:
     values = np.asarray(image if deep else Image.fromarray(render(image, replace(target, bits=8))[:, :, 0])).astype(
         np.float32
     )
-    if not deep:
+    if deep and target.levels:
+        values = _between(values, target.levels) * 65535
+    elif not deep:
         values *= 257
     elif not 0 <= values.min() <= values.max() <= 65535:
         raise UnusableImageError("has values outside of 0 to 65,535")
@@ -412,13 +415,47 @@ def _draft(image: Image.Image, target: Target) -> None:
     image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Converts 16-bit, 32-bit and float greyscale to 8 bits without saturation; other modes are returned unchanged."""
-    if not (image.mode == "F" or image.mode.startswith("I")):
+def has_depth(mode: str) -> bool:
+    """Whether images of this mode of Pillow are greyscale with more than 8 bits."""
+    return mode == "F" or mode.startswith("I")
+
+
+def survey_values(data: bytes, percentiles: bool, raw: tuple[int, int] | None = None) -> levels.Values | None:
+    """The values of a greyscale image; None if they are not all finite.
+
+    Args:
+        data: the file.
+        percentiles: whether quantiles are needed.
+        raw: as for `header`.
+
+    Raises:
+        UnusableImageError: with the reason.
+    """
+    with _convert_errors():
+        image = _open(data, raw)
+        image.load()
+        values = np.asarray(image.convert("L") if image.mode in ("1", "LA", "La") else image)
+        if not np.isfinite(values).all():
+            return None
+        return levels.summarise(values, image.mode == "F", percentiles)
+
+
+def _between(values: np.ndarray, mapping: levels.Range) -> np.ndarray:
+    """Values as fractions of the way from black to white, clipped to 0..1."""
+    low, high = mapping
+    return ((values - low) / (high - low)).clip(0, 1)
+
+
+def _eight_bits(image: Image.Image, mapping: levels.Range | None) -> Image.Image:
+    """Maps greyscale images with more than 8 bits to 8 bits, and those with 8 if the mapping is meant for them; others are returned
+    unchanged."""
+    if not has_depth(image.mode) and not (image.mode == "L" and levels.applies_to_bytes(mapping)):
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise UnusableImageError("has NaN or infinite values")
+    if mapping:
+        return Image.fromarray(np.rint(_between(values, mapping) * 255).astype(np.uint8))
     low, high = float(values.min()), float(values.max())
     if image.mode == "F" and low >= 0 and high <= 1:
         values *= 255

@@ -12,12 +12,14 @@ import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from leafwing.data import pictures, side_fields
+from leafwing.data.levels import Values
 from leafwing.data.options import Options, Target
 from leafwing.data.pairs import Input, decode_parts, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
@@ -174,6 +176,30 @@ def are_deep(infos: Sequence[EntryInfo]) -> bool:
     """Whether every image is greyscale with 16 bits."""
     headers = [info.header for info in infos if info.header]
     return bool(headers) and all(header.deep for header in headers)
+
+
+def survey_values(source: Source, infos: Sequence[EntryInfo], percentiles: bool) -> list[Values]:
+    """The values of all greyscale images with more than 8 bits; for percentiles, of all greyscale images. Reads these files again.
+
+    Args:
+        source: the source that was surveyed.
+        infos: the result of `survey`, or of the inputs in it.
+        percentiles: whether quantiles are needed.
+    """
+    chosen = [
+        info.entry
+        for info in infos
+        if info.header and (info.header.mode in pictures.GREY_MODES if percentiles else pictures.has_depth(info.header.mode))
+    ]
+
+    def work(chunk: list[Task]) -> list[Values]:
+        values: list[Values | None] = []
+        for _, load, _ in chunk:
+            with suppress(UnusableImageError):  # rejected later, with its reason
+                values.append(pictures.survey_values(load(), percentiles, source.raw))
+        return [value for value in values if value is not None]
+
+    return [value for values in _in_parallel(work, source.chunks(chosen)) for value in values]
 
 
 def fingerprint(

@@ -72,7 +72,7 @@ def compare(
         jobs: number of runs trained at a time. None: one per CPU core as memory allows, or one per GPU.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
-        **settings: size, channels, fit, background, mirror, input, fields, crop_from, bits, hold_out and device; see
+        **settings: `settings.READING_OPTIONS`, hold_out and device; see
             `leafwing.settings`.
             `hold_out` is auto by default.
 

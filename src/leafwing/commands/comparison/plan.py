@@ -19,14 +19,22 @@ from leafwing.machine import cores
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
-from leafwing.settings import DataSettings, HardwareSettings, Schedule, Settings, replace_fields, split_keywords
+from leafwing.settings import (
+    READING_OPTIONS,
+    DataSettings,
+    HardwareSettings,
+    Schedule,
+    Settings,
+    replace_fields,
+    split_keywords,
+)
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.game import DataSpec, Output, Turn
     from leafwing.loop import Training
 
-SETTINGS = ("size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "hold_out", "device")
+SETTINGS = (*READING_OPTIONS, "hold_out", "device")
 """The training settings that `compare` takes; see `leafwing.settings`."""
 HOLD_OUT = "auto"
 """Default of `hold_out` in a comparison."""

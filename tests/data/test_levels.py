@@ -1,0 +1,165 @@
+"""Greyscale images with more than 8 bits, and dark ones: one mapping for all files of a data set, and what is said about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+import leafwing
+from leafwing.data import levels, load
+from leafwing.data.doctor import doctor
+from leafwing.errors import LeafwingError
+
+SIZE = 16
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def write(folder: Path, arrays: list[np.ndarray], suffix: str = ".tif") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, array in enumerate(arrays):
+        PillowImage.fromarray(array).save(folder / f"{index}{suffix}")
+    return folder
+
+
+def slices(low: float, high: float, dtype: Any, count: int = 4) -> list[np.ndarray]:
+    """Images that use different parts of the range from low to high, which all of them use together."""
+    ramp = np.linspace(0, 1, SIZE * SIZE).reshape(SIZE, SIZE)
+    parts = [low + (high - low) * (index + ramp) / count for index in range(count)]
+    return [np.rint(part).astype(dtype) if np.issubdtype(dtype, np.integer) else part.astype(dtype) for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "expected"),
+    [
+        (-1024, 3071, np.int32, (-1024, 3071)),
+        (0, 4080, np.uint16, (0, 4095)),
+        (0, 200, np.uint16, (0, 255)),
+        (0, 1000, np.uint16, (0, 1023)),
+        (0, 60000, np.uint16, None),
+        (0, 100_000, np.int32, (0, 100_000)),
+        (0, 1, np.float32, None),
+        (0, 255, np.float32, (0, 255)),
+        (-2.5, 7.5, np.float32, (-2.5, 7.5)),
+    ],
+)
+def test_all_files_of_a_set_are_mapped_in_one_way(
+    tmp_path: Path, low: float, high: float, dtype: Any, expected: tuple[float, float] | None
+) -> None:
+    arrays = slices(low, high, dtype)
+    data = load(write(tmp_path / "set", arrays), size=SIZE)
+    black, white = expected or ((0, 1) if dtype is np.float32 else (0, 65535))
+    values = np.stack(arrays).astype(float)
+    assert np.abs(data.array[..., 0] - (values - black) / (white - black) * 255).max() <= 0.51
+    assert data.options.get("levels") == (None if expected is None else levels.show(expected))
+    assert any(f"{levels.describe((black, white))} in all of them" in note for note in data.notes)
+    again = load(tmp_path / "set", **data.options)
+    assert again.fingerprint == data.fingerprint
+    assert any(levels.describe((black, white)) in note for note in doctor(tmp_path / "set", size=SIZE).notes)
+
+
+def test_levels_can_be_chosen(tmp_path: Path) -> None:
+    arrays = slices(-1024, 3071, np.int32)
+    path = write(tmp_path / "set", arrays)
+    values = np.stack(arrays).astype(float)
+    window = load(path, size=SIZE, levels="-160:240").array[..., 0]
+    assert np.abs(window - ((values + 160) / 400).clip(0, 1) * 255).max() <= 0.51
+    shares = load(path, size=SIZE, levels="25%:75%")
+    low, high = (float(text) for text in shares.options["levels"].split(":"))
+    assert (low, high) == pytest.approx(np.percentile(values, (25, 75)), abs=4095 / 128)
+    assert load(path, **shares.options).fingerprint == shares.fingerprint
+
+
+@pytest.mark.parametrize("text", ["4095", "5:5", "9:1", "1%:99", "a:b", "-5%:50%", "0-4095"])
+def test_levels_that_mean_nothing_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(LeafwingError, match=r"levels=.*give the values that become black and white"):
+        load(write(tmp_path / "set", slices(0, 4000, np.uint16)), size=SIZE, levels=text)
+
+
+def test_16_bits_that_are_kept_are_stretched_only_on_request(tmp_path: Path) -> None:
+    arrays = slices(0, 4095, np.uint16)
+    path = write(tmp_path / "set", arrays, ".png")
+    assert np.array_equal(load(path, size=SIZE, bits=16).array[..., 0], np.stack(arrays))
+    stretched = load(path, size=SIZE, bits=16, levels="0:4095").array[..., 0]
+    assert np.abs(stretched - np.stack(arrays) * (65535 / 4095)).max() <= 0.51
+
+
+def test_images_and_inputs_have_levels_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "set/A", slices(-100, 100, np.int32))
+    write(tmp_path / "set/B", slices(0, 4000, np.uint16))
+    data = load(tmp_path / "set", size=SIZE, input="A", bits=8)
+    assert (data.options["levels"], data.options["input_levels"]) == ("0:4095", "-100:100")
+    assert (data.columns["input"].min(), data.columns["input"].max()) == (0, 255)
+    assert load(tmp_path / "set", **data.options).fingerprint == data.fingerprint
+    chosen = load(tmp_path / "set", size=SIZE, input="A", bits=8, input_levels="0:100")
+    assert chosen.columns["input"].min() == 0
+    assert np.array_equal(chosen.array, data.array)
+    with pytest.raises(LeafwingError, match="use --levels"):
+        load(tmp_path / "set/B", size=SIZE, input="blur", input_levels="0:100")
+
+
+def test_a_second_source_has_levels_of_its_own(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a", slices(-100, 100, np.int32)), write(tmp_path / "b", slices(0, 4000, np.uint16))
+    data = load(first, size=SIZE, input=second, bits=8)
+    assert (data.options["levels"], data.options["input_levels"]) == ("-100:100", "0:4095")
+    assert load(first, **data.options).fingerprint == data.fingerprint
+
+
+def test_translated_pictures_are_mapped_as_in_training(tmp_path: Path) -> None:
+    write(tmp_path / "set/A", slices(-1000, 3000, np.int32, 8))
+    write(tmp_path / "set/B", [np.full((SIZE, SIZE, 3), 20 * index, np.uint8) for index in range(8)])
+    run = leafwing.train(
+        tmp_path / "set",
+        "pix2pix",
+        size=SIZE,
+        input="A",
+        images=8,
+        batch=4,
+        width=4,
+        max_width=8,
+        hold_out=0,
+        out=tmp_path / "run",
+    )
+    model, said = leafwing.Model.load(run), []
+    original = leafwing.Model.translate_pieces
+
+    def listen(self: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        said.append(inputs["input"])
+        return original(self, inputs, *args, **options)
+
+    dark = write(tmp_path / "dark", [np.full((SIZE, SIZE), -500, np.int32)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leafwing.Model, "translate_pieces", listen)
+        leafwing.translate(run.folder, dark, out=tmp_path / "out")
+    assert model.spec.fields["input"].shape == (1, SIZE, SIZE)
+    assert [int(value) for value in torch.as_tensor(said[0]).unique()] == [round(500 / 4000 * 255)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ([np.eye(SIZE, dtype=np.uint8)] * 4, r"4 of 4 images are nearly black: .* the brightest of all is 1; --levels 0:1 "),
+        ([np.full((SIZE, SIZE, 3), 250, np.uint8)] * 4, r"4 of 4 images are nearly white: .* the darkest of all is 250\."),
+        ([np.full((SIZE, SIZE), 90 + index, np.uint8) for index in range(4)], r"4 of 4 images are flat"),
+    ],
+)
+def test_dark_white_and_flat_sets_are_mentioned(tmp_path: Path, arrays: list[np.ndarray], text: str) -> None:
+    path = write(tmp_path / "set", arrays, ".png")
+    for notes in (load(path, size=SIZE).notes, load(path, size=SIZE).notes, doctor(path, size=SIZE).notes):
+        assert len([note for note in notes if " of 4 images are " in note]) == 1
+        assert any(re.search(text, note) for note in notes)
+
+
+def test_the_advice_about_dark_masks_works(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "set", [np.eye(SIZE, dtype=np.uint8)] * 4, ".png"), size=SIZE, levels="0:1")
+    assert np.array_equal(data.array[0, :, :, 0], 255 * np.eye(SIZE))
+    assert not any(" of 4 images are " in note for note in data.notes)
