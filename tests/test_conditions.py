@@ -55,7 +55,7 @@ def values(name: str, value: Any, n: int = 2) -> list[Any]:
     [
         ("label", "bee", [1, 1]),
         ("label", 1, [1, 1]),
-        ("label", "1", [1, 1]),
+        ("label", "#1", [1, 1]),
         ("label", "2", [2, 2]),
         ("label", ["bee", 0], [1, 0]),
         ("label", np.array([1, 0]), [1, 0]),

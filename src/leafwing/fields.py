@@ -1,8 +1,7 @@
 """The kinds of fields that a batch may have: images, labels, captions, boxes and so on.
 
 A field knows two formats of its samples: as data sets store them (compact, such as bytes) and as networks see them. It converts
-from one to the other, mirrors and crops stored samples, and parses values that users write. torch is imported only where a tensor is
-needed.
+from one to the other, mirrors and crops stored samples, and parses what users write. torch is imported only where it is needed.
 """
 
 from __future__ import annotations
@@ -284,19 +283,21 @@ class Label(Field):
         return ()
 
     def index(self, value: Any) -> int:
-        """The index of a class given by name or by index.
+        """The index of a class given by name, by `#` and its index, or by its index; as text only if no name is a number.
 
         Raises:
             LeafwingError: no such class.
         """
-        if isinstance(value, str) and value in self.names:
-            return self.names.index(value)
+        if (text := value.strip() if isinstance(value, str) else "") in self.names:
+            return self.names.index(text)
         try:
-            index = operator.index(int(value) if isinstance(value, str) else value)
+            index = operator.index(int(text.removeprefix("#")) if text else value)
         except (TypeError, ValueError):
             raise LeafwingError(f"no class {value!r}{did_you_mean(str(value), self.names)}") from None
         if not 0 <= index < len(self.names):
             raise LeafwingError(f"no class {index}: there are {len(self.names)} classes, 0 to {len(self.names) - 1}")
+        if text.isdecimal() and any(name.isdecimal() for name in self.names):
+            raise LeafwingError(f"no class is named {text}; '#{text}' is class {self.names[index]}")
         return index
 
     def parse(self, value: Any) -> Tensor:

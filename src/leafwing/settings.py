@@ -58,6 +58,9 @@ class DataSettings:
     """Where the input of a translator comes from: left, right, top or bottom, a half of each image; grey, edges, blur, low2, low4,
     low8 or hole, derived from the images; a CSV file of pairs; a sub-folder; a file-name suffix; or a second source, unpaired.
     Default: no input."""
+    labels: str | None = None
+    """Where labels and attributes come from: folders, none, or a list in the source, such as train.csv. Default: labels.csv or another
+    list that is recognised, else folders."""
     fields: str | None = None
     """Fields of the built-in sprites besides the image, separated by commas: caption,box. Default: label,attributes."""
     hold_out: int | str | None = None
@@ -71,7 +74,7 @@ class DataSettings:
 
 
 READING_OPTIONS = (
-    "size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "levels", "input_levels",
+    "size", "channels", "fit", "background", "mirror", "input", "fields", "crop_from", "bits", "levels", "input_levels", "labels",
 )  # fmt: skip
 """Settings of `DataSettings` that are arguments of `data.load`."""
 

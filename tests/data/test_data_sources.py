@@ -121,10 +121,10 @@ def test_labels_csv(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "first line must name the columns"),
-        (b"name,class\na.png,1\n", "first line must name the columns"),
+        (b"title,year\na.png,1\n", "first line must name the columns"),
         (b"file,label\na.png\n", "line 2"),
         (b"file,label\na.png,x\na.png,y\n", "two labels"),
-        (b"file,label\n\xff\xfe\n", "UTF-8"),
+        (b"file,label\n\x81\xfe\n", "is not text; save it as UTF-8"),
     ],
 )
 def test_bad_labels_csv(tmp_path: Path, content: bytes, message: str) -> None:

@@ -217,7 +217,7 @@ def test_damaged_voc_files_reject_their_image(tmp_path: Path, content: str, reas
 def test_other_xml_files_are_no_boxes(tmp_path: Path) -> None:
     data = load(write_with(tmp_path, {f"{i}.xml": "<xmp/>" for i in range(4)}), size=(50, 100))
     assert (len(data), [*data.spec.fields]) == (4, ["image"])
-    assert "Ignored files that are not images (text, lists, annotations): 4." in data.notes
+    assert "Not used, because they are not images: *.xml (4 files)." in data.notes
 
 
 def test_names_of_objects_and_lonely_files_are_named(tmp_path: Path) -> None:

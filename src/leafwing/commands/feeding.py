@@ -116,7 +116,7 @@ def reload_data(run: Run, progress: Reporter, changed: str | None = "old", sourc
         return reload(path, config.options, config.fingerprint)
     options = {name: value for name, value in config.options.items() if name not in ("input", "input_levels")}
     image = reload(path, options, config.parts["image"])
-    second = {name: value for name, value in options.items() if name not in ("channels", "fields", "levels")}
+    second = {name: value for name, value in options.items() if name not in ("channels", "fields", "levels", "labels")}
     if levels := config.options.get("input_levels"):
         second["levels"] = levels
     return join_sources(image, reload(config.options["input"], second, config.parts["input"]))

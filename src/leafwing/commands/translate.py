@@ -96,6 +96,7 @@ def translate(
     import torch
 
     from leafwing.conditions import edits, from_settings, pixel_conditions, read_settings, settable
+    from leafwing.data.loading import describe_files
     from leafwing.data.pictures import strict
     from leafwing.engine import choose
     from leafwing.engine.sizes import check_tile
@@ -159,7 +160,7 @@ def translate(
         writer = Writer(target, model.kind(chosen), [entry.name for entry in source.entries], samples)
         result = Translation(target, rejected=[*source.rejects], notes=[] if source.raw else [*source.notes])
         if source.side_files:
-            result.notes.append(f"Ignored files that are not images (text, lists, annotations): {len(source.side_files)}.")
+            result.notes.append(f"Not used, because they are not images: {describe_files(sorted(source.side_files))}.")
         result.notes += reading.notes
         try:
             for originals in read_pictures(source, reading, result.rejected, progress):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from leafwing.data.label_lists import LABEL, is_list
 from leafwing.data.lists import (
     FILE,
     Annotations,
@@ -146,6 +147,8 @@ def _read_csv(source: Source, name: str, notes: list[str]) -> Iterator[Record]:
     except LeafwingError as error:
         if PurePosixPath(name).name.lower().startswith("captions.") and not name.lower().endswith(".txt"):
             raise
+        if name in source.used_files:  # its labels are read
+            return
         notes.append(f"Not used as captions: {str(error).removeprefix(f'{source.path}: ')}")  # a file with another purpose
         return
     _note_unused(notes, name, table.unused)
@@ -188,6 +191,8 @@ def _read_json_lines(source: Source, name: str, notes: list[str]) -> Iterator[Re
             place = f"{where}, line {number}"
             records += _read_record(place, read_json(place, line), unused)
     if not any(texts for _, texts in records):
+        if name in source.used_files:  # its labels are read
+            return
         notes.append(f"{name} contains no captions.")
         records = []
     _note_unused(notes, name, unused)
@@ -245,8 +250,8 @@ def _texts(value: Any, unused: Counter[str], depth: int = 4) -> list[str] | None
 
 
 def _note_unused(notes: list[str], name: str, titles: Iterable[str]) -> None:
-    if columns := [clean(title) for title in titles]:
-        notes.append(f"Not used in {name}: {first(columns, 6)}. Labels and attributes are read from labels.csv.")
+    if columns := [clean(title) for title in titles if not (is_list(name) and title.lower() in LABEL)]:
+        notes.append(f"Not used in {name}: {first(columns, 6)}. --labels {name} reads labels and attributes from it.")
 
 
 def _read_beside(source: Source, owners: Mapping[str, int], names: Names) -> Annotations:

@@ -152,6 +152,7 @@ def doctor(
     bits: int | str | None = None,
     levels: str | None = None,
     input_levels: str | None = None,
+    labels: str | None = None,
     progress: DecodeProgress | None = None,
 ) -> SourceReport:
     """Examines every image of a source; changes nothing.
@@ -168,12 +169,13 @@ def doctor(
         bits: as for `load`.
         levels: as for `load`.
         input_levels: as for `load`.
+        labels: as for `load`.
         progress: a callback (done, total), in images.
 
     Raises:
         LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
-    options = check(size, channels, fit, background, crop_from, bits, levels, input_levels)
+    options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
     path = find(source)
     check_fields(path, fields)
     input = None if input is None else os.fspath(input)
@@ -219,6 +221,7 @@ def _files_report(
                 tones.add(outcome.image.pixels)
                 for name, value in outcome.values.items():
                     values[name].append(value)
+        recognised = layouts.recognise(opened, infos) if surveyed.input is None and unpaired is None else []
     report = SourceReport(os.fspath(source), opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
@@ -226,8 +229,7 @@ def _files_report(
     report.notes = [*opened.notes, *tones.notes(target.levels)]
     report.tiles = samples if target.fit == "tiles" else 0
     report.pairs = _pairs(accepted, report.rejected)
-    if surveyed.input is None and unpaired is None:
-        report.layouts = [asdict(layout) for layout in layouts.recognise(opened, infos)]
+    report.layouts = [asdict(layout) for layout in recognised]
     report.options = target.as_dict() | ({"input": input or unpaired} if input or unpaired else {})
     headers = [info.header for info in accepted if info.header]
     if headers:

@@ -1,62 +1,66 @@
-"""The class and the attributes of each image: from `labels.csv`, StyleGAN's `dataset.json`, or the folder names.
+"""The class and the attributes of each image: from a list (`label_lists`), or from the folder names.
 
-The rule for folders: strip the folders that all images share, then a level that only says train, test or validation. If every
-image is then exactly one folder deep and there are at least two of these folders, their names are the classes. Any other tree has
-no labels. Further columns of `labels.csv` are attributes; without a label column, folders may still give labels. `sources`
-reads the bytes, `attributes` encodes the columns.
+The rule for folders: strip the folders that all images share, then a level that only says train, test or validation. If there are
+then at least two folders, and every image is directly in one of them, their names are the classes. A few images elsewhere are
+rejected, a split without class folders is left out, and classes that appear again in a deeper folder are recognised. Any other tree
+has no labels, and a note says why. `sources` reads the bytes, `attributes` encodes the columns.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import difflib
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from leafwing.data.attributes import encode
-from leafwing.data.lists import read_json, read_text
-from leafwing.data.sources import Entry, RejectedFile, Source, clean
-from leafwing.errors import LeafwingError
+from leafwing.data.label_lists import LabelList, is_list, read_list
+from leafwing.data.lists import Names, first, folder_of
+from leafwing.data.sources import Entry, RejectedFile, Source
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
+STRAYS = 0.05
+"""Up to this share of the images may lie outside the class folders; they are rejected."""
+CHOICES = ("folders", "none")
+"""Values of the option `labels` besides the name of a list."""
 
 
-@dataclass
-class LabelList:
-    """The content of a list.
-
-    Args:
-        labels: file -> label; None if the list has no such column.
-        columns: names of the attribute columns.
-        rows: file -> its line number, and its cells in the order of `columns`.
-    """
-
-    labels: dict[str, str] | None
-    columns: list[str] = field(default_factory=list)
-    rows: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
-
-
-def assign(source: Source) -> None:
+def assign(source: Source, chosen: str | None = None) -> None:
     """Assigns labels and attributes to the entries of a source; entries missing from a list are rejected.
 
+    Args:
+        source: the source.
+        chosen: `folders`, `none` or the name of a list; None: a list if there is one, else folders.
+
     Raises:
-        LeafwingError: a list of labels is invalid.
+        LeafwingError: a list of labels is invalid, names no image, or does not exist.
     """
     if source.labelled:
         return
     shared = _shared([entry.name for entry in _layout_entries(source.entries)])
-    for folder in dict.fromkeys(("", shared)):
-        if (name := f"{folder}labels.csv") in source.side_files:
-            label_list = _read_csv(source, name)
-            _assign_listed(source, folder, name, label_list)
-            return _assign_by_folder(source, shared) if label_list.labels is None else None
-        if (name := f"{folder}dataset.json") in source.side_files:
-            labels = _read_stylegan(source, name)
-            if labels is not None:
-                return _assign_listed(source, folder, name, LabelList(labels))
-            source.notes.append(f"{name} contains no labels.")
+    known_lists = [name for name in source.side_files if is_list(name)]
+    if chosen in CHOICES:
+        source.notes += [f"{name} is not used (--labels {chosen})." for name in known_lists]
+        source.used_files |= {*known_lists}
+        return _assign_all_folders(source) if chosen == "folders" else None
+    if chosen is not None and chosen not in source.side_files:
+        raise InvalidOption(
+            "labels",
+            chosen,
+            "not a file of this source; give folders, none or a list" + did_you_mean(chosen, source.side_files),
+        )
+    files = [chosen] if chosen else _choose_lists(source, shared, known_lists)
+    lists = [item for file in files if (item := read_list(source, file, bool(chosen))) is not None]
+    if not lists:
+        if chosen:
+            raise InvalidOption("labels", chosen, "contains neither labels nor attributes")
+        if numbered := [file for file in files if file.lower().endswith("dataset.json")]:  # its folders are parts of a set
+            source.notes.append(f"{numbered[0]} contains no labels.")
+            source.used_files.add(numbered[0])
             return None
-    return _assign_by_folder(source, shared)
+        return _assign_by_folder(source, shared)
+    _assign_listed(source, lists)
+    return _assign_by_folder(source, shared) if lists[0].labels is None else None
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
@@ -64,6 +68,28 @@ def classes(labels: set[str]) -> tuple[str, ...]:
     if all(label.isdecimal() for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
+
+
+def _choose_lists(source: Source, shared: str, known_lists: Sequence[str]) -> list[str]:
+    """The lists that are read: the first of their kind at the top, or one in each split. Notes about those that are not."""
+    top = [name for folder in dict.fromkeys(("", shared)) for name in known_lists if folder_of(name) == folder]
+    below = [
+        name for name in known_lists if name not in top and folder_of(name).removeprefix(shared).strip("/").lower() in SPLITS
+    ]
+    best = min((_rank(name) for name in top or below), default=0)
+    same = [name for name in top or below if _rank(name) == best]
+    chosen = same[:1] if top else same
+    for name in known_lists:
+        if name not in chosen and _rank(name) == 0:
+            source.notes.append(f"{name} is not used, because labels come from {first(chosen)}; --labels {name} reads it.")
+            source.used_files.add(name)
+    return chosen
+
+
+def _rank(name: str) -> int:
+    """The order of kinds of lists."""
+    kinds = ("labels.", "dataset.json", "metadata.", "list_attr")
+    return next(i for i, kind in enumerate(kinds) if name.rpartition("/")[2].lower().startswith(kind))
 
 
 def _layout_entries(entries: list[Entry]) -> list[Entry]:
@@ -75,11 +101,11 @@ def _shared(names: list[str]) -> str:
     """The folders that all names share, as a prefix ending in `/`; may be empty."""
     if not names:
         return ""
-    first, last = min(names).split("/")[:-1], max(names).split("/")[:-1]
+    first_name, last_name = min(names).split("/")[:-1], max(names).split("/")[:-1]
     depth = 0
-    while depth < min(len(first), len(last)) and first[depth] == last[depth]:
+    while depth < min(len(first_name), len(last_name)) and first_name[depth] == last_name[depth]:
         depth += 1
-    return "".join(f"{folder}/" for folder in first[:depth])
+    return "".join(f"{folder}/" for folder in first_name[:depth])
 
 
 def _assign_by_folder(source: Source, shared: str) -> None:
@@ -88,52 +114,151 @@ def _assign_by_folder(source: Source, shared: str) -> None:
         return
     images = _layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
-    if all(path and path[0].lower() in SPLITS for path in folders.values()):
+    reasons: dict[str, str] = {}
+    if folders and all(path and path[0].lower() in SPLITS for path in folders.values()):
         splits = Counter(path[0] for path in folders.values())
-        if len(splits) > 1:
-            counts = ", ".join(f"{name} {count}" for name, count in splits.items())
+        unlabelled = [split for split in splits if all(len(path) == 1 for path in folders.values() if path[0] == split)]
+        if len(unlabelled) < len(splits):
+            for name, path in folders.items():
+                if path[0] in unlabelled:
+                    reasons[name] = f"{path[0]}/ has no class folders, unlike the other splits"
+            folders = {name: path for name, path in folders.items() if name not in reasons}
+            if unlabelled:
+                counts = ", ".join(f"{split}/ ({splits[split]:,} images)" for split in unlabelled)
+                source.notes.append(
+                    f"Not used: {counts}, without class folders, unlike the other splits; --labels none uses all images, without "
+                    "labels."
+                )
+        used = {split: count for split, count in splits.items() if split not in unlabelled or len(unlabelled) == len(splits)}
+        if len(used) > 1:
+            counts = ", ".join(f"{name} {count}" for name, count in used.items())
             source.notes.append(f"All splits are used together ({counts}); give the folder of one split to use only that.")
         folders = {name: path[1:] for name, path in folders.items()}
-    if len(set(folders.values())) < 2 or any(len(path) != 1 for path in folders.values()):
+    labels = _folder_labels(source, folders)
+    if labels is None:
         return
     for entry in images:
-        entry.label = folders[entry.name][0]
+        entry.label = labels.get(entry.name)
+    parents = {tuple(entry.name.split("/")[-2:-1]) for entry in images if entry.label is not None}
     for entry in source.entries:  # an image with an unusual file name, in a class folder
-        parent = entry.name.split("/")[-2:-1]
-        if entry.label is None and (*parent,) in folders.values():
+        parent = tuple(entry.name.split("/")[-2:-1])
+        if entry.label is None and entry.name not in folders and entry.name not in reasons and parent in parents:
             entry.label = parent[0]
-    source.rejects += [RejectedFile(e.name, "outside the class folders") for e in source.entries if e.label is None]
+    _keep_labelled(source, reasons)
+
+
+def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[str, str] | None:
+    """The labels of images by the folders that they are in; None if these are no classes, which a note explains."""
+    by_depth: dict[int, list[str]] = {}
+    for name, path in folders.items():
+        by_depth.setdefault(len(path), []).append(name)
+    if not by_depth or max(by_depth) == 0:
+        return None
+    flat = {folders[name][0] for name in by_depth.get(1, [])}
+    strays = by_depth.get(0, [])
+    deeper = [name for depth, names in by_depth.items() if depth > 1 for name in names]
+    again = [name for name in deeper if folders[name][-1] in flat]
+    if len(flat) >= 2 and len(again) == len(deeper) and len(strays) <= STRAYS * len(folders):
+        if again:
+            source.notes.append(
+                f"Classes also appear in deeper folders, which are added to them: {len(again):,} images, such as {again[0]}."
+            )
+        if strays:
+            source.notes.append(
+                f"Images beside the class folders are not used: {len(strays):,} ({first(strays)}); --labels none uses all "
+                "images, without labels."
+            )
+        return {name: path[-1] for name, path in folders.items() if path}
+    if len({path for path in folders.values() if path}) >= 2:
+        if deeper:
+            why = f"images lie at different depths, such as {by_depth[min(by_depth)][0]} and {deeper[0]}"
+            if len(by_depth) == 1:
+                why = f"they are {len(folders[deeper[0]])} deep, such as {deeper[0]}"
+        else:
+            why = f"{len(strays):,} images are in none ({strays[0]})"
+        source.notes.append(f"The folder names are not used as labels, because {why}; --labels folders uses them.")
+    return None
+
+
+def _assign_all_folders(source: Source) -> None:
+    """Labels each image by the folder that it is in."""
+    for entry in source.entries:
+        entry.label = next(iter(entry.name.split("/")[-2:-1]), None)
+    _keep_labelled(source, {})
+
+
+def _keep_labelled(source: Source, reasons: dict[str, str]) -> None:
+    """Rejects the entries without a label."""
+    source.rejects += [
+        RejectedFile(entry.name, reasons.get(entry.name, "outside the class folders"))
+        for entry in source.entries
+        if entry.label is None
+    ]
     source.entries = [entry for entry in source.entries if entry.label is not None]
     source.notes.append("The folder names are the labels.")
 
 
-def _assign_listed(source: Source, folder: str, file: str, label_list: LabelList) -> None:
-    """Assigns each entry the values listed for its path below `folder`, or for its bare name if that is unique."""
-    names = label_list.rows if label_list.labels is None else label_list.labels
-    rows = {clean(name.replace("\\", "/").removeprefix("./")): name for name in names}
-    bare = Counter(entry.name.rsplit("/", 1)[-1] for entry in source.entries)
-    matches: dict[str, str] = {}
-    for entry in source.entries:
-        path, name = entry.name.removeprefix(folder), entry.name.rsplit("/", 1)[-1]
-        row = path if path in rows else name if name in rows and bare[name] == 1 else None
-        if row is not None:
-            matches[entry.name] = row
-    what = "attributes" if label_list.labels is None else "label"
+def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
+    """Assigns each entry the values that the lists have for it.
+
+    Raises:
+        LeafwingError: no image is listed.
+    """
+    names = Names(source.entries)
+    files = first([item.file for item in lists])
+    has_labels, columns = lists[0].labels is not None, lists[0].columns
+    rows: dict[int, tuple[int, list[str]]] = {}
+    labels: dict[int, str] = {}
+    missing: list[str] = []
+    for item in lists:
+        if (item.labels is not None) != has_labels or item.columns != columns:
+            raise LeafwingError(f"{source.path}: {files} have different columns; --labels FILE chooses one of them.")
+        for name in item.names:
+            index = names.find(name, folder_of(item.file))
+            if index is None:
+                missing.append(name)
+                continue
+            if item.labels is not None and labels.setdefault(index, item.labels[name]) != item.labels[name]:
+                raise LeafwingError(
+                    f"{source.path}: {item.file}: {source.entries[index].name} has two labels, {labels[index]} and "
+                    f"{item.labels[name]}."
+                )
+            if name in item.rows:
+                rows.setdefault(index, item.rows[name])
+        source.notes += item.notes
+        source.used_files.add(item.file)
+    listed = labels if has_labels else rows
+    if not listed and missing:
+        raise LeafwingError(_describe_strangers(source, files, missing))
+    what = "label" if has_labels else "attributes"
     source.rejects += [
-        RejectedFile(entry.name, f"no {what} in {file}") for entry in source.entries if entry.name not in matches
+        RejectedFile(entry.name, f"no {what} in {files}") for i, entry in enumerate(source.entries) if i not in listed
     ]
-    source.entries = [entry for entry in source.entries if entry.name in matches]
-    if label_list.labels is not None:
-        for entry in source.entries:
-            entry.label = label_list.labels[rows[matches[entry.name]]]
-        source.notes.append(f"Labels come from {file}.")
-    if label_list.columns:
-        listed = [label_list.rows[rows[matches[entry.name]]] for entry in source.entries]
-        _assign_attributes(source, file, label_list.columns, listed)
-    if extra := sorted(set(rows) - set(matches.values())):
+    labelled = [(i, entry) for i, entry in enumerate(source.entries) if i in listed]
+    source.entries = [entry for _, entry in labelled]
+    if has_labels:
+        for i, entry in labelled:
+            entry.label = labels[i]
+        source.notes.append(f"Labels come from {files}.")
+    if columns and all(i in rows for i, _ in labelled):
+        _assign_attributes(source, files, columns, [rows[i] for i, _ in labelled])
+    source.notes += names.assumptions(files)
+    if shared := [name for name in missing if names.is_shared(name)]:
         source.notes.append(
-            f"Files in {file} that do not exist: {len(extra)} ({', '.join(extra[:3])}{' ...' * (len(extra) > 3)})."
+            f"Names in {files} that several images share: {len(shared)} ({first(shared)}); list their paths."
         )
+    if absent := sorted({*missing} - {*shared}):
+        source.notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+
+
+def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> str:
+    """The message about a list that names no image of its source."""
+    images = [entry.name for entry in source.entries]
+    near = difflib.get_close_matches(missing[0], images[:10_000], n=1, cutoff=0.3) or images[:1]
+    return (
+        f"{source.path}: none of the {len(missing):,} files in {files} is here: it lists {missing[0]}, and the nearest image is "
+        f"{near[0] if near else '(none)'}. Correct the names, or ignore the list with --labels none"
+    )
 
 
 def _assign_attributes(source: Source, file: str, columns: list[str], rows: list[tuple[int, list[str]]]) -> None:
@@ -154,80 +279,3 @@ def _assign_attributes(source: Source, file: str, columns: list[str], rows: list
         entry.attributes = values
     source.attributes = tuple(names)
     source.notes.append(f"Attributes come from {file}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")
-
-
-def _read_csv(source: Source, name: str) -> LabelList:
-    """Reads labels and attribute columns."""
-    where = f"{source.path}: {name}"
-    labels: dict[str, str] = {}
-    try:
-        rows = csv.reader(io.StringIO(read_text(source, name)))
-        header = [clean(column.strip()) for column in next(rows, [])]
-        lowercase = [column.lower() for column in header]
-        attribute_columns = _attribute_columns(where, header)
-        if "file" not in lowercase or ("label" not in lowercase and not attribute_columns):
-            line = ",".join(lowercase)[:80] or "(empty)"
-            raise LeafwingError(
-                f"{where}: the first line must name the columns file,label or file and attributes; it is: {line}"
-            )
-        file, label = lowercase.index("file"), lowercase.index("label") if "label" in lowercase else None
-        label_list = LabelList(None if label is None else labels, [header[index] for index in attribute_columns])
-        for row in rows:
-            if not any(row):
-                continue
-            cells = [cell.strip() for cell in row] + [""] * (len(lowercase) - len(row))
-            if not cells[file] or (label is not None and not cells[label]):
-                needed = "a file is" if label is None else "a file and a label are"
-                raise LeafwingError(f"{where}, line {rows.line_num}: {needed} needed.")
-            key = cells[file]
-            if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
-                raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} has two labels, {labels[key]} and {cells[label]}."
-                )
-            values = [clean(cells[index]) for index in attribute_columns]
-            first_line, before = label_list.rows.setdefault(key, (rows.line_num, values))
-            if before != values:
-                raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {first_line} with different attributes."
-                )
-    except csv.Error as error:
-        raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
-    return label_list
-
-
-def _attribute_columns(where: str, header: list[str]) -> list[int]:
-    """Indices of the attribute columns: all with a name, except file and label.
-
-    Raises:
-        LeafwingError: two columns with the same name, or an ambiguous name.
-    """
-    columns: dict[str, int] = {}
-    for index, title in enumerate(header):
-        if title.lower() in ("file", "label", ""):
-            continue
-        if title in columns:
-            raise LeafwingError(f"{where}: columns {columns[title] + 1} and {index + 1} are both named {title}.")
-        if "=" in title or "," in title:
-            raise LeafwingError(f"{where}: column {index + 1} is named {title!r}; a name may contain neither = nor a comma.")
-        columns[title] = index
-    return list(columns.values())
-
-
-def _read_stylegan(source: Source, name: str) -> dict[str, str] | None:
-    """File name -> label from `{"labels": [["00000/img.png", 3], ...]}`; None if it contains no labels."""
-    where = f"{source.path}: {name}"
-    content = read_json(where, read_text(source, name))
-    pairs = content.get("labels") if isinstance(content, dict) else None
-    if pairs is None:
-        return None
-    labels: dict[str, str] = {}
-    for pair in pairs.items() if isinstance(pairs, dict) else pairs if isinstance(pairs, list) else [pairs]:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise LeafwingError(f'{where}: "labels" must be a list of ["file", class index].')
-        if isinstance(pair[1], bool) or not isinstance(pair[1], int):
-            raise LeafwingError(
-                f"{where}: the label of {clean(pair[0])} is not an integer; vectors are not supported as labels. "
-                'Give class indices, or remove "labels" to train without.'
-            )
-        labels[pair[0]] = str(pair[1])
-    return labels

@@ -16,6 +16,7 @@ from leafwing.data.lists import read_text
 from leafwing.data.pairs import SPLITS, strip_extension
 from leafwing.data.reading import EntryInfo
 from leafwing.data.sources import Source
+from leafwing.errors import LeafwingError
 
 SHARE = 0.9
 """At least this share of the images must fit a layout."""
@@ -54,7 +55,11 @@ def _lists(source: Source) -> list[RecognisedLayout]:
     for file in source.side_files:
         if not file.lower().endswith(".csv"):
             continue
-        header = {cell.strip().strip('"').lower() for cell in read_text(source, file).split("\n", 1)[0].split(",")}
+        try:
+            text = read_text(source, file)
+        except LeafwingError:  # not a list
+            continue
+        header = {cell.strip().strip('"').lower() for cell in text.split("\n", 1)[0].split(",")}
         if "input" in header and header & {"image", "file"}:
             layouts.append(RecognisedLayout("list", (file,), f"{file} lists pairs: --input {file} reads them."))
     return layouts

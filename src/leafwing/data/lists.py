@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +54,8 @@ Layout = tuple[str, Callable[[], Annotations | None]]
 class Names:
     """Finds entries by their path, by the end of their path if that is unique, or by either without the extension.
 
+    If nothing fits, case, composition of accents and the extension are disregarded; `assumptions` says so.
+
     Args:
         entries: the entries; `find` returns their indices.
     """
@@ -60,6 +64,10 @@ class Names:
         names = [entry.name for entry in entries]
         self._names = _Ends(names)
         self._stems = _Ends([stem(name) for name in names])
+        self._loose = _Ends([_loosen(name) for name in names])
+        self._assumed: dict[str, str] = {}
+        self._shared: set[str] = set()
+        self._paths = names
         self._indices: dict[tuple[str, str], int | None] = {}
         self.images = sum(entry.has_image_suffix for entry in entries) or len(names)
         """Number of entries with the extension of an image; of all entries, if none has one."""
@@ -71,10 +79,34 @@ class Names:
         """
         key = (folder, name)
         if key not in self._indices:  # lists have several rows for an image
-            name = clean(name.strip().replace("\\", "/").removeprefix("./"))
-            index = self._names.find(name, folder)
-            self._indices[key] = self._stems.find(name, folder) if index is None and not has_image_suffix(name) else index
+            path = clean(name.strip().replace("\\", "/").removeprefix("./"))
+            index = self._names.find(path, folder)
+            if index is None and not has_image_suffix(path):
+                index = self._stems.find(path, folder)
+                if index is not None:
+                    self._assumed[name] = self._paths[index]
+            if index is None:
+                index = self._loose.find(_loosen(path), _loosen(folder) + "/" * bool(folder))
+                if index is not None:
+                    self._assumed[name] = self._paths[index]
+                elif self._names.ends.get(path) == -1 or self._loose.ends.get(_loosen(path)) == -1:
+                    self._shared.add(name)
+            self._indices[key] = index
         return self._indices[key]
+
+    def assumptions(self, files: str) -> list[str]:
+        """What was assumed about the names in these files, in sentences."""
+        if not self._assumed:
+            return []
+        name, path = next(iter(self._assumed.items()))
+        return [
+            f"Names in {files} that differ from the file in case, accents or extension: {len(self._assumed):,}, such as {clean(name)} "
+            f"for {path}."
+        ]
+
+    def is_shared(self, name: str) -> bool:
+        """Whether `find` found several entries that a name could mean."""
+        return name in self._shared
 
     def owners(self, files: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
         """The files that belong to one image each, and the indices of their entries; as for `beside`."""
@@ -136,6 +168,12 @@ def _indices(names: Iterable[tuple[int, str]]) -> dict[str, int]:
     return result
 
 
+def _loosen(path: str) -> str:
+    """A path without the extension of an image, in one Unicode normal form and without case."""
+    plain = unicodedata.normalize("NFC", stem(path) if has_image_suffix(path) else path)
+    return plain.casefold().rstrip("/")
+
+
 def stem(path: str) -> str:
     """A path without the extension of its file."""
     folder, slash, name = path.rpartition("/")
@@ -158,15 +196,27 @@ def first(names: Sequence[str], limit: int = 3) -> str:
 
 
 def read_text(source: Source, name: str) -> str:
-    """A side file as text.
+    """A side file as text: UTF-8, UTF-16 with a byte order mark, or else Windows-1252, which a note says.
 
     Raises:
-        LeafwingError: it cannot be read, or is not UTF-8.
+        LeafwingError: it cannot be read, or is not text.
     """
     try:
-        return source.read(source.side_files[name]).decode("utf-8-sig")
+        content = source.read(source.side_files[name])
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content.decode("utf-16")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252")
+            if "\0" in text:
+                raise
+            note = f"{name} is not UTF-8; it is read as Windows-1252. Save it as UTF-8 if letters with accents are wrong."
+            if note not in source.notes:
+                source.notes.append(note)
+            return text
     except UnicodeDecodeError:
-        raise LeafwingError(f"{source.path}: {name} is not UTF-8 text; save it as UTF-8.") from None
+        raise LeafwingError(f"{source.path}: {name} is not text; save it as UTF-8.") from None
     except Exception as error:  # an unreadable file, on the disk or in an archive
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
 

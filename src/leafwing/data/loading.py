@@ -46,6 +46,7 @@ def load(
     bits: int | str | None = None,
     levels: str | None = None,
     input_levels: str | None = None,
+    labels: str | None = None,
     cache: str | Path | None = None,
     progress: DecodeProgress | None = None,
 ) -> Dataset:
@@ -72,6 +73,8 @@ def load(
         levels: the values of greyscale images that become black and white: `0:4095`, or percentiles of all values, `1%:99%`. None or
             `auto`: chosen from the values of all images with more than 8 bits (`levels.choose`).
         input_levels: the same for inputs that are files of their own.
+        labels: where labels come from: the name of a list in the source, `folders` or `none`. None: a list if there is one, else
+            folders.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
 
@@ -79,7 +82,7 @@ def load(
         LeafwingError: no such source, invalid options, no usable image, or more than half unreadable.
         StorageError: the cache cannot be written.
     """
-    options = check(size, channels, fit, background, crop_from, bits, levels, input_levels)
+    options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
     path = find(source)
     check_fields(path, fields)
     check_built_in(path, options)
@@ -97,7 +100,7 @@ def load(
                 **{key: value for key, value in further.items() if value is not None},
             )  # fmt: skip
 
-        image = load_one(source, size=size, channels=channels, fields=fields, levels=levels)
+        image = load_one(source, size=size, channels=channels, fields=fields, levels=levels, labels=labels)
         return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width), levels=input_levels))
 
     if isinstance(path, str):
@@ -159,7 +162,7 @@ def _load_files(
         store.remember(signature, fingerprint, rejects, notes)
         if progress:
             progress(len(infos), len(infos))
-    data = _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits)
+    data = _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits, options.labels)
     # Runs know the options that were chosen from the data, not those that were given.
     resolved = listing_signature(path, files, resolved_options(data.options), input)
     if resolved != signature and store.recall(resolved) is None:
@@ -172,12 +175,13 @@ def listing_signature(path: Path, files: Sequence[sources.File], options: Option
     key: tuple[Any, ...] = (VERSION, READING, options.size, options.channels, options.fit, options.rgb)
     key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
     key += (options.levels, options.input_levels) if options.levels or options.input_levels else ()
+    key += (options.labels,) if options.labels else ()
     return sources.signature(path, list(files), key if input is None else (*key, input, derive.VERSION))
 
 
 def resolved_options(options: Mapping[str, Any]) -> Options:
     """The options of a data set of files, `Dataset.options`, as `check` returns them."""
-    names = ("size", "channels", "fit", "background", "crop_from", "bits", "levels", "input_levels")
+    names = ("size", "channels", "fit", "background", "crop_from", "bits", "levels", "input_levels", "labels")
     return check(*(options.get(name) for name in names))  # type: ignore[arg-type]  # what is missing is None
 
 
@@ -201,6 +205,7 @@ def check_built_in(path: str | Path, options: Options) -> None:
         ("--fit tiles", options.fit == "tiles"),
         (f"--bits {options.bits}", options.bits is not None),
         ("--levels", options.levels is not None),
+        (f"--labels {options.labels}", options.labels is not None),
     ):
         if chosen:
             raise LeafwingError(f"{option}: the built-in data set {path} has no files to read; omit it")
@@ -354,7 +359,7 @@ class SurveyedSource:
                 source.notes.append(
                     f"{pairs.PAIRS_FILE} is not used; --input {pairs.PAIRS_FILE} reads the pairs that it lists."
                 )
-            labelling.assign(source)
+            labelling.assign(source, options.labels)
             side_fields.assign(source)
             infos = reading.survey(source, progress)
             if layout and layout.half:
@@ -380,9 +385,8 @@ class SurveyedSource:
             raise
         if frames := sum(1 for info in infos if info.header and info.header.frames):
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
-        lists = {"labels.csv", "dataset.json", pairs.PAIRS_FILE}
-        if ignored := sum(Path(name).name.lower() not in lists for name in {*source.side_files} - source.used_files):
-            source.notes.append(f"Ignored files that are not images (text, lists, annotations): {ignored}.")
+        if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
+            source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
         return cls(source, infos, target, layout)
 
     def fields(self) -> dict[str, Field]:
@@ -456,6 +460,18 @@ def choose_bits(infos: Sequence[EntryInfo], options: Options, layout: Input | No
     return 16 if keeps and not derived and options.channels in (None, 1) and reading.are_deep(infos) else 8
 
 
+def describe_files(names: Sequence[str]) -> str:
+    """Many files in few words: those of one folder with one extension together, such as `labels/*.txt (120 files)`."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        folder, slash, file = name.rpartition("/")
+        suffix = Path(file).suffix
+        groups.setdefault(f"{folder}{slash}*{suffix}" if suffix else name, []).append(name)
+    return ", ".join(
+        files[0] if len(files) == 1 else f"{pattern} ({len(files):,} files)" for pattern, files in groups.items()
+    )
+
+
 def describe_tiles(source: Source, infos: Sequence[EntryInfo], target: Target) -> None:
     """Notes how many tiles there are, and how much is left over."""
     sizes = [(info.header.height, info.header.width) for info in infos if info.header]
@@ -479,6 +495,7 @@ def _dataset(
     background: str,
     input: str | None = None,
     bits: int | str | None = None,
+    chosen_labels: str | None = None,
 ) -> Dataset:
     """A data set over a pack; `rejects` are those found before decoding."""
     _, height, width, channels = pack.about["shape"]
@@ -488,6 +505,7 @@ def _dataset(
     columns = {"image": pack.pictures, "label": pack.labels, "attributes": pack.attributes, **pack.columns}
     options = pack.about["options"] | {"background": background, "mirror": mirror} | ({"input": input} if input else {})
     options |= {"bits": bits} if bits is not None else {}
+    options |= {"labels": chosen_labels} if chosen_labels is not None else {}
     data = Dataset(
         spec,
         {name: column for name, column in columns.items() if column is not None},

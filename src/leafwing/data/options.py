@@ -79,6 +79,7 @@ class Options:
     bits: int | str | None = None
     levels: Levels | None = None
     input_levels: Levels | None = None
+    labels: str | None = None
 
     def target(self, size: tuple[int, int], channels: int, bits: int = 8) -> Target:
         """Fills in the options that were not requested.
@@ -123,6 +124,7 @@ def check(
     bits: int | str | None = None,
     levels: str | None = None,
     input_levels: str | None = None,
+    labels: str | None = None,
 ) -> Options:
     """Validates the options of `load` and `doctor`.
 
@@ -148,7 +150,7 @@ def check(
         whole = _size(crop_from, "crop_from")[: 2 if both else 1]
     return Options(
         None if size is None else _size(size), channels, fit, background, _colour(background), whole, chosen,
-        tones.parse(levels, "levels"), tones.parse(input_levels, "input_levels"),
+        tones.parse(levels, "levels"), tones.parse(input_levels, "input_levels"), labels,
     )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def _choose(source: Source, names: Names, kind: _Kind) -> Annotations | None:
         annotations = read()
         if annotations is None:
             continue
+        read_already = {*annotations.used} <= source.used_files  # for labels
         source.used_files |= {*annotations.used}
         covered, missing = len(annotations.values), _counted(annotations.missing)
         if covered and 2 * covered >= names.images:
@@ -103,7 +104,7 @@ def _choose(source: Source, names: Names, kind: _Kind) -> Annotations | None:
                 f"Not used: {annotations.files}, with {kind.article}{kind.noun} for {covered:,} of {names.images:,} images, "
                 f"fewer than half{f'; entries without an image: {missing}' if missing else ''}."
             )
-        elif not annotations.notes:
+        elif not annotations.notes and not read_already:
             reason = next((f" ({reason})" for reason in annotations.failures.values()), "")
             source.notes.append(f"Not used: {annotations.files}, without any {kind.noun}{reason}.")
     if chosen is not None:

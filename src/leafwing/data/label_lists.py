@@ -1,0 +1,240 @@
+"""Reads lists of labels and attributes: `labels.csv` and its variants, `metadata.jsonl` and `metadata.csv`, CelebA's attributes,
+StyleGAN's `dataset.json`. `labels` assigns them to images.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from leafwing.data.lists import DELIMITERS, FILE, read_json, read_text
+from leafwing.data.sources import Source, clean
+from leafwing.errors import LeafwingError
+
+PLAIN_FILE = ("name", "id", "img", "filepath", "file_path", "image_path")
+"""Further titles of the column that names the image, if there is none of `FILE`."""
+LABEL = ("label", "class", "category", "class_name", "label_name", "target")
+TAGS = ("tags", "labels")
+"""Titles of a column with several words in a cell, each of which is a binary attribute."""
+ATTRIBUTES = re.compile(r"list_attr.*\.txt")
+
+
+@dataclass
+class LabelList:
+    """The content of a list.
+
+    Args:
+        file: its name in the source.
+        labels: file -> label; None if the list has none.
+        columns: names of the attribute columns.
+        rows: file -> its line number, and its cells in the order of `columns`.
+        notes: what was assumed, and what is not used, in sentences.
+    """
+
+    file: str
+    labels: dict[str, str] | None
+    columns: list[str] = field(default_factory=list)
+    rows: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The files that it lists."""
+        return list(self.rows if self.labels is None else self.labels)
+
+
+def is_list(name: str) -> bool:
+    """Whether a side file is a list of labels or attributes by its name."""
+    file = PurePosixPath(name).name.lower()
+    return file in ("labels.csv", "labels.tsv", "dataset.json", "metadata.csv", "metadata.jsonl") or bool(
+        ATTRIBUTES.fullmatch(file)
+    )
+
+
+def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | None:
+    """Reads a list.
+
+    Args:
+        source: the source.
+        name: one of its side files.
+        chosen: whether the user chose it; otherwise metadata without labels are left to the captions.
+
+    Returns:
+        None if it contains neither labels nor attributes, and need not.
+
+    Raises:
+        LeafwingError: it is invalid; the message names the line.
+    """
+    file = PurePosixPath(name).name.lower()
+    if file == "dataset.json" or (chosen and file.endswith(".json")):
+        return _read_stylegan(source, name)
+    if file.endswith(".jsonl"):
+        return _read_json_lines(source, name)
+    if ATTRIBUTES.fullmatch(file):
+        return _read_celeba(source, name)
+    if file == "metadata.csv" and not chosen:
+        titles = {
+            cell.strip().strip('"').lower() for cell in re.split("[,;\t|]", read_text(source, name).partition("\n")[0])
+        }
+        return _read_table(source, name) if titles & {*LABEL} else None
+    return _read_table(source, name)
+
+
+def _read_table(source: Source, name: str) -> LabelList:
+    """Labels and attribute columns of a table."""
+    where = f"{source.path}: {name}"
+    text = read_text(source, name)
+    header = text.partition("\n")[0].strip()
+    delimiter = max(DELIMITERS, key=header.count)
+    labels: dict[str, str] = {}
+    try:
+        rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+        titles = [clean(column.strip()) for column in next(rows, [])]
+        lowercase = [title.lower() for title in titles]
+        file = _column(lowercase, FILE, PLAIN_FILE)
+        label = _column(lowercase, LABEL)
+        attributes = _attribute_columns(where, titles, {file, label})
+        if file is None or (label is None and not attributes):
+            raise LeafwingError(
+                f"{where}: the first line must name the columns file,label or file and attributes; it is: "
+                f"{clean(header)[:80] or '(empty)'}"
+            )
+        result = LabelList(name, None if label is None else labels, [titles[index] for index in attributes])
+        for row in rows:
+            if not any(row):
+                continue
+            cells = [cell.strip() for cell in row] + [""] * (len(lowercase) - len(row))
+            if not cells[file] or (label is not None and not cells[label]):
+                needed = "a file is" if label is None else "a file and a label are"
+                raise LeafwingError(f"{where}, line {rows.line_num}: {needed} needed.")
+            key = cells[file]
+            if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
+                raise LeafwingError(
+                    f"{where}, line {rows.line_num}: {clean(key)} has two labels, {labels[key]} and {cells[label]}."
+                )
+            values = [clean(cells[index]) for index in attributes]
+            first_line, before = result.rows.setdefault(key, (rows.line_num, values))
+            if before != values:
+                raise LeafwingError(
+                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {first_line} with different attributes."
+                )
+    except csv.Error as error:
+        raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
+    assumed = [
+        f"with column {titles[index]} as the {role}"
+        for index, role in ((file, "file"), (label, "label"))
+        if index is not None and lowercase[index] != role
+    ]
+    if delimiter != "," and len(titles) > 1:
+        assumed.append(f"with columns separated by {'tabs' if delimiter == chr(9) else delimiter}")
+    if assumed:
+        result.notes.append(f"{name} is read {' and '.join(assumed)}.")
+    return _split_tags(result)
+
+
+def _column(titles: Sequence[str], *names: Sequence[str]) -> int | None:
+    return next((titles.index(name) for group in names for name in group if name in titles), None)
+
+
+def _attribute_columns(where: str, header: list[str], others: set[int | None]) -> list[int]:
+    """Indices of the attribute columns: all with a name, except file and label.
+
+    Raises:
+        LeafwingError: two columns with the same name, or an ambiguous name.
+    """
+    columns: dict[str, int] = {}
+    for index, title in enumerate(header):
+        if index in others or not title:
+            continue
+        if title in columns:
+            raise LeafwingError(f"{where}: columns {columns[title] + 1} and {index + 1} are both named {title}.")
+        if "=" in title or "," in title:
+            raise LeafwingError(f"{where}: column {index + 1} is named {title!r}; a name may contain neither = nor a comma.")
+        columns[title] = index
+    return list(columns.values())
+
+
+def _split_tags(result: LabelList) -> LabelList:
+    """Replaces a column of several words by a binary attribute for each word."""
+    index = next((i for i, title in enumerate(result.columns) if title.lower() in TAGS), None)
+    if index is None:
+        return result
+    words = {
+        name: {word for word in re.split(r"[\s;,|]+", cells[index]) if word} for name, (_, cells) in result.rows.items()
+    }
+    tags = sorted(set().union(*words.values())) if words else []
+    if not any(len(each) > 1 for each in words.values()) or any("=" in tag for tag in tags):
+        return result
+    result.notes.append(f"{result.file}: each word of column {result.columns[index]} is an attribute.")
+    result.columns[index : index + 1] = tags
+    for name, (line, cells) in result.rows.items():
+        bits = [str(int(tag in words[name])) for tag in tags]
+        result.rows[name] = (line, [*cells[:index], *bits, *cells[index + 1 :]])
+    return result
+
+
+def _read_json_lines(source: Source, name: str) -> LabelList | None:
+    """Labels from lines such as `{"file_name": "0001.png", "label": "cat"}`; None without any."""
+    where = f"{source.path}: {name}"
+    labels: dict[str, str] = {}
+    for number, line in enumerate(read_text(source, name).split("\n"), 1):
+        if not line.strip():
+            continue
+        record = read_json(f"{where}, line {number}", line)
+        if not isinstance(record, dict):
+            return None
+        record = {str(key).lower(): value for key, value in record.items()}
+        file = next((record[key] for key in FILE if key in record), None)
+        label = next((record[key] for key in LABEL if key in record), None)
+        if (
+            isinstance(label, bool)
+            or not isinstance(label, str | int)
+            or not isinstance(file, str)
+            or not str(label).strip()
+        ):
+            continue
+        if labels.setdefault(file, str(label)) != str(label):
+            raise LeafwingError(f"{where}, line {number}: {clean(file)} has two labels, {labels[file]} and {label}.")
+    return LabelList(name, labels) if labels else None
+
+
+def _read_celeba(source: Source, name: str) -> LabelList:
+    """Attributes as CelebA lists them: the number of images, the attributes' names, and lines with a file and 1 or -1 for each."""
+    where = f"{source.path}: {name}"
+    lines = read_text(source, name).splitlines()
+    columns = lines[1].split() if len(lines) > 1 else []
+    rows: dict[str, tuple[int, list[str]]] = {}
+    for number, line in enumerate(lines[2:], 3):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) != len(columns) + 1 or {*cells[1:]} - {"1", "-1", "0"}:
+            raise LeafwingError(f"{where}, line {number}: expected a file and {len(columns)} values, each 1 or -1.")
+        rows[cells[0]] = (number, cells[1:])
+    if not rows:
+        raise LeafwingError(f"{where}: expected the number of images, the names of attributes, and a line for each image.")
+    return LabelList(name, None, columns, rows)
+
+
+def _read_stylegan(source: Source, name: str) -> LabelList | None:
+    """`{"labels": [["00000/img.png", 3], ...]}`; None if it contains no labels."""
+    where = f"{source.path}: {name}"
+    content = read_json(where, read_text(source, name))
+    pairs = content.get("labels") if isinstance(content, dict) else None
+    if pairs is None:
+        return None
+    labels: dict[str, str] = {}
+    for pair in pairs.items() if isinstance(pairs, Mapping) else pairs if isinstance(pairs, list) else [pairs]:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise LeafwingError(f'{where}: "labels" must be a list of ["file", class index].')
+        if isinstance(pair[1], bool) or not isinstance(pair[1], int):
+            raise LeafwingError(
+                f"{where}: the label of {clean(pair[0])} is not an integer; vectors are not supported as labels. "
+                'Give class indices, or remove "labels" to train without.'
+            )
+        labels[pair[0]] = str(pair[1])
+    return LabelList(name, labels)

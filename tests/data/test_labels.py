@@ -1,0 +1,223 @@
+"""Labels and attributes from the layouts in which people have them; nothing that is not used goes unmentioned."""
+
+from __future__ import annotations
+
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_helpers import encoded, picture
+
+from leafwing.data import Dataset, load
+from leafwing.data.doctor import doctor
+from leafwing.errors import LeafwingError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def put(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Writes files; the content of an image is its number."""
+    for index, (name, content) in enumerate(files.items()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else content
+        path.write_bytes(data or encoded(picture(index, 40, 40)))
+    return folder
+
+
+def images(*names: str) -> dict[str, str | bytes]:
+    return dict.fromkeys(names, b"")
+
+
+def labels_of(data: Dataset) -> list[str]:
+    assert data.labels is not None
+    return [data.spec.labels[index] for index in data.labels]
+
+
+FLAT = images(*(f"{i}.png" for i in range(4)))
+AB = ["a", "b", "a", "b"]
+LISTS: dict[str, tuple[str, str | bytes]] = {
+    "another case": ("Labels.CSV", "file,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
+    "semicolons": ("labels.csv", "file;label\n" + "".join(f"{i}.png;{AB[i]}\n" for i in range(4))),
+    "tabs": ("labels.tsv", "file\tlabel\n" + "".join(f"{i}.png\t{AB[i]}\n" for i in range(4))),
+    "UTF-16": ("labels.csv", ("file,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))).encode("utf-16")),
+    "other titles": ("labels.csv", "image_id,class\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
+    "name": ("labels.csv", "name,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
+    "no extension": ("labels.csv", "file,label\n" + "".join(f"{i},{AB[i]}\n" for i in range(4))),
+    "another extension": ("labels.csv", "file,label\n" + "".join(f"{i}.JPG,{AB[i]}\n" for i in range(4))),
+    "absolute paths": ("labels.csv", "file,label\n" + "".join(f"/home/me/set/{i}.png,{AB[i]}\n" for i in range(4))),
+    "Windows paths": ("labels.csv", "file,label\n" + "".join(f"C:\\set\\{i}.png,{AB[i]}\n" for i in range(4))),
+    "metadata.jsonl": (
+        "metadata.jsonl", "".join(json.dumps({"file_name": f"{i}.png", "label": AB[i]}) + "\n" for i in range(4))
+    ),
+    "metadata.csv": ("metadata.csv", "file_name,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_lists_that_can_only_mean_one_thing_are_read(tmp_path: Path, case: str) -> None:
+    name, content = LISTS[case]
+    data = load(put(tmp_path / "set", FLAT | {name: content}))
+    assert labels_of(data) == AB
+    assert f"Labels come from {name}." in data.notes
+    assert not any("not used" in note.lower() or "no captions" in note for note in data.notes), data.notes
+
+
+def test_what_was_assumed_about_a_list_is_said(tmp_path: Path) -> None:
+    rows = "Name;Class\n" + "".join(f"{name}.jpg;x\n" for name in ("A", "b"))
+    notes = load(put(tmp_path / "set", images("a.png", "B.png") | {"labels.csv": rows})).notes
+    assert (
+        "labels.csv is read with column Name as the file and with column Class as the label and with columns separated by ;."
+        in notes
+    )
+    assert any(
+        re.search(r"differ from the file in case, accents or extension: 2, such as A.jpg for a.png", note) for note in notes
+    )
+
+
+def test_accents_may_be_composed_or_not(tmp_path: Path) -> None:
+    data = load(
+        put(
+            tmp_path / "set",
+            images("Mu\u0308nchen.png", "Ko\u0308ln.png") | {"labels.csv": "file,label\nMünchen.png,a\nKöln.png,b\n"},
+        )
+    )
+    assert sorted(labels_of(data)) == ["a", "b"]
+
+
+def test_other_encodings_are_read_and_mentioned(tmp_path: Path) -> None:
+    rows = "file,label\n0.png,Bär\n1.png,Kuh\n".encode("cp1252")
+    data = load(put(tmp_path / "set", images("0.png", "1.png") | {"labels.csv": rows}))
+    assert labels_of(data) == ["Bär", "Kuh"]
+    assert any("not UTF-8; it is read as Windows-1252" in note for note in data.notes)
+
+
+def test_a_list_that_names_no_image_shows_the_nearest(tmp_path: Path) -> None:
+    path = put(
+        tmp_path / "set", images("photo_1.png", "photo_2.png") | {"labels.csv": "file,label\nimage-1.png,a\nimage-2.png,b\n"}
+    )
+    with pytest.raises(
+        LeafwingError, match=r"none of the 2 files in labels.csv .* image-1.png, .* photo_1.png.* --labels none"
+    ):
+        load(path)
+    data = load(path, labels="none")
+    assert (len(data), data.labels) == (2, None)
+    assert "labels.csv is not used (--labels none)." in data.notes
+    assert load(path, **data.options).fingerprint == data.fingerprint
+
+
+def test_names_that_two_folders_share_are_not_guessed(tmp_path: Path) -> None:
+    rows = "file,label\n0.png,x\n1.png,y\n"
+    data = load(put(tmp_path / "set", images("a/0.png", "b/0.png", "b/1.png") | {"labels.csv": rows}))
+    assert labels_of(data) == ["y"]
+    assert "Names in labels.csv that several images share: 1 (0.png); list their paths." in data.notes
+
+
+def test_another_list_can_be_chosen(tmp_path: Path) -> None:
+    files = FLAT | {
+        "labels.csv": LISTS["semicolons"][1],
+        "breeds.csv": "img,breed,label\n" + "".join(f"{i}.png,{i % 2},z{i}\n" for i in range(4)),
+    }
+    path = put(tmp_path / "set", files)
+    assert any("breeds.csv" in note for note in load(path).notes)
+    data = load(path, labels="breeds.csv")
+    assert labels_of(data) == ["z0", "z1", "z2", "z3"]
+    assert data.spec.attributes == ("breed",)
+    assert data.options["labels"] == "breeds.csv"
+    assert load(path, **data.options).fingerprint == data.fingerprint
+    with pytest.raises(LeafwingError, match=r"labels='breed.csv': not a file of this source.*did you mean breeds.csv"):
+        load(path, labels="breed.csv")
+
+
+def test_celeba_attributes(tmp_path: Path) -> None:
+    text = "4\nSmiling Male\n" + "".join(f"{i}.png {'-1' if i % 2 else ' 1'}  1\n" for i in range(3)) + "3.png -1 -1\n"
+    files = images(*(f"img/{i}.png" for i in range(4))) | {"list_attr_celeba.txt": text, "identity_CelebA.txt": "0.png 1\n"}
+    data = load(put(tmp_path / "set", files))
+    assert data.spec.attributes == ("Smiling", "Male")
+    assert data.attributes is not None
+    assert data.attributes.tolist() == [[1, 1], [0, 1], [1, 1], [0, 0]]
+    assert "Not used, because they are not images: identity_CelebA.txt." in data.notes
+
+
+def test_several_words_in_a_cell_are_attributes(tmp_path: Path) -> None:
+    rows = "image_name,tags\n0,clear water\n1,haze\n2,clear\n3,haze water\n"
+    data = load(put(tmp_path / "set", FLAT | {"labels.csv": rows}))
+    assert data.spec.attributes == ("clear", "haze", "water")
+    assert data.attributes is not None
+    assert data.attributes.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 1]]
+
+
+MANY = [f"{'ab'[i % 2]}/{i}.png" for i in range(40)]
+SPLIT = ["train/a/0.png", "train/b/1.png", "train/b/2.png", "test/3.png"]
+TREES: dict[str, tuple[list[str], list[str] | None, str]] = {
+    "a stray image": ([*MANY, "preview.png"], ["a"] * 20 + ["b"] * 20, "beside the class folders are not used: 1"),
+    "an unlabelled split": (SPLIT, ["a", "b", "b"], r"Not used: test/ \(1 images\), without class"),
+    "a class twice": (
+        ["a/0.png", "b/1.png", "set/a/2.png", "set/b/3.png"], ["a", "b", "a", "b"], "also appear in deeper folders.*: 2 images"
+    ),
+    "many strays": (["a/0.png", "b/1.png", "2.png", "3.png"], None, "not used as labels, because 2 images are in none"),
+    "several depths": (["a/0.png", "b/1.png", "c/d/2.png"], None, "lie at different depths.*--labels folders"),
+    "two levels": (["a/x/0.png", "a/y/1.png", "b/x/2.png"], None, "2 deep.*--labels folders"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TREES)
+def test_trees_that_are_nearly_class_folders(tmp_path: Path, case: str) -> None:
+    names, expected, note = TREES[case]
+    data = load(put(tmp_path / "set", images(*names)))
+    assert (None if data.labels is None else labels_of(data)) == expected
+    assert any(re.search(note, text) for text in data.notes), data.notes
+    assert any(re.search(note, text) for text in doctor(tmp_path / "set").notes)
+
+
+def test_folders_and_none(tmp_path: Path) -> None:
+    path = put(tmp_path / "set", images("a/x/0.png", "a/y/1.png", "b/x/2.png", "3.png"))
+    data = load(path, labels="folders")
+    assert labels_of(data) == ["x", "y", "x"]
+    assert [(reject.name, reject.reason) for reject in data.rejects] == [("3.png", "outside the class folders")]
+    assert len(load(path, labels="none")) == 4
+    with pytest.raises(LeafwingError, match="labels"):
+        load("digits", labels="none")
+
+
+def test_labels_of_one_split(tmp_path: Path) -> None:
+    files = images("train/0.png", "train/1.png", "test/0.png") | {"train/labels.csv": "file,label\n0.png,a\n1.png,b\n"}
+    data = load(put(tmp_path / "set", files))
+    assert labels_of(data) == ["a", "b"]
+    assert [reject.name for reject in data.rejects] == ["test/0.png"]
+    both = put(tmp_path / "both", files | {"test/labels.csv": "file,label\n0.png,b\n"})
+    assert sorted(labels_of(load(both))) == ["a", "b", "b"]
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "strays": images("a/0.png", "b/1.png", *(f"a/x{i}.png" for i in range(40)), "2.png")
+    | {"notes.txt": "x", "a/readme": "x"},
+    "lists": FLAT
+    | {
+        "labels.csv": LISTS["semicolons"][1],
+        "metadata.jsonl": '{"file_name": "0.png", "label": "z"}\n',
+        "x.mat": b"MATLAB 5.0",
+    },
+    "celeba": FLAT
+    | {"list_attr_celeba.txt": "4\nA\n" + "".join(f"{i}.png 1\n" for i in range(4)), "identity_CelebA.txt": "0.png 1\n"},
+    "annotations": FLAT
+    | {f"xml/{i}.xml": "<a/>" for i in range(4)}
+    | {"doc.pdf": b"%PDF", "empty.png.part": b"x", "movie.mp4": b"\0\0\0\x18ftyp"},
+    "pairs": FLAT | {"pairs.csv": "image,input\n0.png,1.png\n"},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_every_file_is_used_or_rejected_or_mentioned(tmp_path: Path, case: str) -> None:
+    data = load(put(tmp_path / "set", ODD[case]))
+    rejected = {reject.name for reject in data.rejects}
+    patterns = [word.rstrip(".") for note in data.notes for word in re.findall(r"[^\s,:;()]+", note)]
+    left = [name for name in ODD[case] if name not in rejected and not any(fnmatch(name, pattern) for pattern in patterns)]
+    assert [name for name in left if not name.endswith(".png")] == [], data.notes
+    assert len(data) == sum(name.endswith(".png") and name not in rejected for name in ODD[case])
