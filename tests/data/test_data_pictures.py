@@ -181,7 +181,7 @@ REFUSED = {
     "half a png": (encoded(picture(1, 200, 200))[:2000], "truncated"),
     "small": (encoded(picture(1, 7, 40)), "too small"),
     "bomb": (encoded(Image.new("1", (20_000, 10_000))), "million pixels"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "not an image"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "PostScript, which is not read"),
 }
 
 

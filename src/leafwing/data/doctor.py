@@ -7,6 +7,7 @@ torch. `duplicates` finds duplicate images.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,6 +22,7 @@ from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Tones
+from leafwing.data.lists import first
 from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
@@ -33,6 +35,7 @@ _FEW, _SOME, _MANY = 500, 2_000, 10_000
 _BALANCED = 0.2
 """Minimum of smallest class / largest class for which a conditional GAN is recommended without a warning."""
 _MAX_LISTED = 8
+_MAX_NAMES = 3
 _SAME_RATIO = 1.02
 """Aspect ratios of the images of a pair that differ by more than this factor are different."""
 _IMAGES, _POINTS = "built-in image data set", "built-in 2-D points"
@@ -131,8 +134,8 @@ class SourceReport:
                 lines.append(f"  groups of {title}: {len(groups)}")
                 lines += [f"    {_join(group, 4)}" for group in groups[:_MAX_LISTED]] + _more(groups)
         if self.rejected:
-            lines.append(f"  rejected, {len(self.rejected)}:")
-            lines += [f"    {reject.name}: {reject.reason}" for reject in self.rejected[:_MAX_LISTED]] + _more(self.rejected)
+            lines.append(f"  rejected, {len(self.rejected):,}:")
+            lines += _by_reason(self.rejected)
         for title, items in (("notes", self.notes), ("advice", self.advice)):
             if items:
                 lines += [f"  {title}:", *(f"    - {item}" for item in items)]
@@ -237,6 +240,8 @@ def _files_report(
         report.sizes = {"min": _ints(sides.min(0)), "median": _ints(np.median(sides, axis=0)), "max": _ints(sides.max(0))}
     report.modes = dict(Counter(header.mode for header in headers).most_common())
     report.formats = dict(Counter(header.format for header in headers).most_common())
+    if without := sorted({info.entry.label for info in infos if info.entry.label} - {info.entry.label for info in accepted}):
+        report.notes.append(f"Classes of which no image can be used: {first(without, _MAX_LISTED)}.")
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
     if accepted and opened.attributes:
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
@@ -447,6 +452,21 @@ def _advise(report: SourceReport) -> None:
         say("The sizes differ; every image is resized with the chosen fit.")
     if report.rejected:
         say(f"Rejected files: {len(report.rejected)}; the reasons are listed above. The files themselves are not modified.")
+
+
+def _by_reason(rejects: Sequence[RejectedFile]) -> list[str]:
+    """Rejected files as lines: those with the same reason, apart from numbers and quoted names, together."""
+    groups: dict[str, list[RejectedFile]] = {}
+    for reject in rejects:
+        groups.setdefault(re.sub(r"[0-9][0-9.,x]*", "0", reject.reason), []).append(reject)
+    lines = []
+    for group in sorted(groups.values(), key=len, reverse=True)[: 2 * _MAX_LISTED]:
+        names = ", ".join(reject.name for reject in group[:_MAX_NAMES])
+        more = f" and {len(group) - _MAX_NAMES:,} more" if len(group) > _MAX_NAMES else ""
+        count = f"{len(group):,} files: " if len(group) > 1 else ""
+        lines.append(f"    {count}{names}{more}: {group[0].reason}")
+    left = len(groups) - 2 * _MAX_LISTED
+    return lines + ([f"    and {left:,} more reasons; --json lists all files"] if left > 0 else [])
 
 
 def _ints(sides: np.ndarray) -> list[int]:

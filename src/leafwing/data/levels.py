@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +23,8 @@ DEPTHS = (8, 10, 12, 14, 16)
 DARK, BRIGHT, CONTRAST = 25, 230, 12
 """An image is nearly black if no value of 255 is above the first, nearly white if none is below the second, and flat if its values
 differ by no more than the third."""
+COLOURLESS = 2
+"""An image is grey if the colours of a pixel differ by no more than this, of 255."""
 NOTABLE = 0.05
 """The share of such images from which on they are mentioned."""
 
@@ -129,7 +130,8 @@ class Tones:
     flat: int = 0
     peak: int = 0
     floor: int = 255
-    grey: bool = field(default=True)
+    grey: bool = True
+    colourless: bool = True
 
     def add(self, pixels: np.ndarray) -> None:
         """Counts an image (height, width, channels), uint8 or uint16."""
@@ -141,6 +143,8 @@ class Tones:
         self.dark += high <= DARK
         self.bright += low >= BRIGHT
         self.flat += high - low <= CONTRAST
+        if self.colourless and channels >= 3:
+            self.colourless = bool((colours.max(-1) - colours.min(-1)).max() <= COLOURLESS * scale)
         self.peak, self.floor, self.grey = max(self.peak, high), min(self.floor, low), self.grey and channels < 3
 
     def notes(self, levels: Range | None) -> list[str]:
@@ -153,17 +157,18 @@ class Tones:
         if self.grey and self.peak <= DARK:
             peak = self.peak if levels is None else levels[0] + self.peak / 255 * (levels[1] - levels[0])
             hint = f"; --levels 0:{peak:g} makes {peak:g} white" if peak > 0 else ""
+        darkest = f", the brightest of all is {self.peak}{hint}" if self.dark == self.images else ""
+        brightest = f", the darkest of all is {self.floor}" if self.bright == self.images else ""
         kinds: Iterable[tuple[str, int, str]] = (
-            ("nearly black", self.dark, f"no value is above {DARK} of 255, the brightest of all is {self.peak}{hint}"),
-            ("nearly white", self.bright, f"no value is below {BRIGHT} of 255, the darkest of all is {self.floor}"),
+            ("nearly black", self.dark, f"no value is above {DARK} of 255{darkest}"),
+            ("nearly white", self.bright, f"no value is below {BRIGHT} of 255{brightest}"),
             ("flat", self.flat, f"their values differ by at most {CONTRAST} of 255"),
         )
-        return [
+        notes = []
+        if self.images and self.colourless and not self.grey:
+            notes.append("All images are grey, but stored in colour; --channels 1 makes smaller networks that learn faster.")
+        return notes + [
             f"{count:,} of {self.images:,} images are {what}: {why}."
             for what, count, why in kinds
             if count and count >= NOTABLE * self.images and (what != "flat" or count > self.dark + self.bright)
         ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The counts as plain JSON."""
-        return {name: getattr(self, name) for name in ("images", "dark", "bright", "flat", "peak", "floor", "grey")}

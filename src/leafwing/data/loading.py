@@ -385,6 +385,8 @@ class SurveyedSource:
             raise
         if frames := sum(1 for info in infos if info.header and info.header.frames):
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
+        if converted := sum(1 for info in infos if info.header and info.header.profile):
+            source.notes.append(f"Images with a colour profile other than sRGB: {converted:,}; they are converted to sRGB.")
         if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
         return cls(source, infos, target, layout)

@@ -1,4 +1,4 @@
-"""From the bytes of one image to a validated array of pixels; the only file that opens images with Pillow.
+"""From the bytes of one image to a validated array of pixels.
 
 An image is rejected with a reason (`UnusableImageError`); no other exception leaves this file, whatever the bytes are. `sources`
 provides the bytes; `pack` and `doctor` use the array.
@@ -13,19 +13,20 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from leafwing.data import levels
+from leafwing.data import formats, levels
 from leafwing.data.options import Target
 
 # EPS is missing on purpose: Pillow would start Ghostscript for it.
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "HEIF", "JXL")
 SUFFIXES = frozenset(
     {
         ".jpg",
@@ -47,6 +48,9 @@ SUFFIXES = frozenset(
         ".pnm",
         ".jp2",
         ".j2k",
+        ".heic",
+        ".heif",
+        ".jxl",
     }
 )
 """File extensions of images, in lower case."""
@@ -57,6 +61,8 @@ HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 """The halves of an image, each with the other one."""
 ENLARGE = 2.0
 """An image that would have to be enlarged by more than this factor is too small."""
+LARGEST_PIXELS = 89_478_485
+"""Larger images are rejected: decompression bombs. JPEG files may be larger if they are decoded at a reduced size."""
 LARGEST_FILE = 256 * 2**20
 """Bytes; larger files are rejected unread, so that a video in the folder cannot fill the memory."""
 
@@ -80,6 +86,10 @@ class UnreadableImageError(UnusableImageError):
     """The bytes are not an image or a corrupt one, as opposed to a valid image that does not fit (too small)."""
 
 
+class UnsupportedImageError(UnreadableImageError):
+    """The bytes are a picture of a kind that is not read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The header of an image: size in pixels (after EXIF rotation), Pillow's mode and format."""
@@ -90,6 +100,8 @@ class Header:
     format: str
     frames: bool = False
     """Whether it contains several frames or pages."""
+    profile: bool = False
+    """Whether it has a colour profile other than sRGB, from which it is converted."""
 
     @property
     def deep(self) -> bool:
@@ -114,16 +126,16 @@ def strict() -> Iterator[None]:
 
     Both switches affect the whole process: enter once, around the reading threads.
     """
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
+        Image.MAX_IMAGE_PIXELS = None  # _check_pixels knows which larger images can be reduced
         _formats()  # registers the plugins before threads need them
         try:
             yield
         finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
 
 
 def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
@@ -136,7 +148,8 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
     Raises:
         UnusableImageError: with the reason.
     """
-    with _convert_errors():
+
+    def read(data: bytes) -> Header:
         image = _open(data, raw)
         height, width = image.height, image.width
         # PNG would be decoded to look for trailing EXIF; TIFF has its sides swapped already.
@@ -145,7 +158,10 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
             height, width = width, height
         # MPO comes from phones: one image with a preview, not an animation.
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-        return Header(height, width, image.mode, image.format or "IDX", frames)
+        return Header(height, width, image.mode, image.format or "IDX", frames, formats.has_profile(image))
+
+    with _convert_errors():
+        return _repairing(read, data)
 
 
 @contextmanager
@@ -155,11 +171,17 @@ def opened(data: bytes, raw: tuple[int, int] | None = None) -> Iterator[Image.Im
     Raises:
         UnusableImageError: with the reason; other exceptions in the body become one as well.
     """
-    with _convert_errors():
+
+    def read(data: bytes) -> Image.Image:
         image = _open(data, raw)
+        _check_pixels(image)
         image.load()
+        image = formats.to_srgb(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
-        yield image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+        return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+    with _convert_errors():
+        yield _repairing(read, data)
 
 
 def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> Picture:
@@ -277,11 +299,17 @@ def _upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple:
         raw: as for `header`.
         multiple: reduce only images whose sides are divisible by this.
     """
+    return _repairing(partial(_read_upright, target=target, raw=raw, multiple=multiple), data)
+
+
+def _read_upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple: int) -> tuple[Image.Image, int, int]:
     image = _open(data, raw)
     width, height = image.size
     if image.format == "JPEG" and target.fit != "tiles" and width % multiple == height % multiple == 0:
         _draft(image, target)
+    _check_pixels(image)
     image.load()
+    image = formats.to_srgb(image)
     orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
     if orientation in _TRANSPOSE:
         image = image.transpose(_TRANSPOSE[orientation])
@@ -433,6 +461,7 @@ def survey_values(data: bytes, percentiles: bool, raw: tuple[int, int] | None = 
     """
     with _convert_errors():
         image = _open(data, raw)
+        _check_pixels(image)
         image.load()
         values = np.asarray(image.convert("L") if image.mode in ("1", "LA", "La") else image)
         if not np.isfinite(values).all():
@@ -472,22 +501,57 @@ def _open(data: bytes, raw: tuple[int, int] | None) -> Image.Image:
     if not data:
         raise UnreadableImageError("empty file")
     try:
-        return Image.open(io.BytesIO(data), formats=_formats())
+        image = Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
+        what, is_picture = formats.describe(data)
+        if is_picture:
+            raise UnsupportedImageError(what) from None
         raise UnreadableImageError(
-            "not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header"
+            what or ("not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header")
         ) from None
+    if image.format not in ("JPEG", "MPO") or image.width * image.height > 64 * LARGEST_PIXELS:  # reduced by up to 8 a side
+        _check_pixels(image)
+    return image
+
+
+def _check_pixels(image: Image.Image) -> None:
+    """Rejects an image that is too large to be decoded."""
+    if image.width * image.height > LARGEST_PIXELS:
+        raise UnusableImageError(
+            f"more than {LARGEST_PIXELS // 10**6} million pixels: a decompression bomb, or too large to train on"
+        )
+
+
+T = TypeVar("T")
+
+
+def _repairing(work: Callable[[bytes], T], data: bytes) -> T:
+    """The result of reading a file; if that fails, of a repaired one, if it can be repaired."""
+    try:
+        return work(data)
+    except UnsupportedImageError:
+        raise
+    except Exception as error:
+        if isinstance(error, UnusableImageError) and not isinstance(error, UnreadableImageError):
+            raise
+        fixed = None
+        with suppress(Exception):  # a damaged file, as before
+            fixed = formats.repair(data)
+        if fixed is None:
+            raise
+        return work(fixed)
 
 
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
+    formats.register_plugins()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _looks_like_image(data: bytes) -> bool:
     """Whether the first bytes are those of an image, to distinguish a broken header from a text file."""
-    return data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")) or data[8:12] in (b"WEBP", b"avif")
+    return data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")) or data[8:12] in (b"WEBP", b"avif")
 
 
 @contextmanager
@@ -497,11 +561,6 @@ def _convert_errors() -> Iterator[None]:
         yield
     except UnusableImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UnusableImageError(
-            f"more than {limit} million pixels: a decompression bomb, or too large to train on"
-        ) from None
     except MemoryError:
         raise UnreadableImageError("needs more memory than available") from None
     except (

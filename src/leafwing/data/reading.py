@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from leafwing.data import pictures, side_fields
+from leafwing.data.formats import describe_name
 from leafwing.data.levels import Values
 from leafwing.data.options import Options, Target
 from leafwing.data.pairs import Input, decode_parts, input_failure, require_halves
-from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnusableImageError
+from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnsupportedImageError, UnusableImageError
 from leafwing.data.sources import CHUNK, Entry, Load, RejectedFile, Source, Task
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
@@ -135,12 +136,13 @@ def rejects(outcomes: Iterable[EntryInfo | Decoded]) -> list[RejectedFile]:
 
 
 def broken(outcomes: Iterable[EntryInfo | Decoded]) -> int:
-    """Number of unreadable files among those with the extension of an image or with none."""
+    """Number of unreadable files among those with the extension of an image or with none, and of pictures of other kinds."""
     count = 0
     for outcome in outcomes:
         entry = _entry(outcome)
         may_be_image = entry.has_image_suffix or "." not in entry.name.rsplit("/", 1)[-1]
-        count += isinstance(outcome.failure, UnreadableImageError) and may_be_image
+        unread = isinstance(outcome.failure, UnsupportedImageError)
+        count += unread or (isinstance(outcome.failure, UnreadableImageError) and may_be_image)
     return count
 
 
@@ -216,6 +218,8 @@ def fingerprint(
     names: list[Any] = [list(attributes)] if attributes else []
     names += [{name: kind.as_dict() for name, kind in fields.items()}] if fields else []
     names += [input.as_dict()] if input else []
+    both = [header for info in infos for header in (info.header, info.input and info.input.header) if header]
+    names += ["sRGB"] if any(header.profile for header in both) else []  # earlier versions did not convert
     digest = hashlib.sha256(json.dumps([version, target.as_dict() | {"background": target.rgb}, *names]).encode())
     for info in infos:
         values: list[Any] = [list(info.entry.attributes)] if attributes else []
@@ -236,12 +240,14 @@ def _examine_pair(task: Task, raw: tuple[int, int] | None) -> EntryInfo:
 
 
 def _examine(entry: Entry, load: Load, raw: tuple[int, int] | None) -> EntryInfo:
-    sha256 = ""
+    sha256, data = "", b""
     try:
         data = load()
         sha256 = hashlib.sha256(data).hexdigest()
         return EntryInfo(entry, sha256, pictures.header(data, raw))
     except UnusableImageError as reason:
+        if isinstance(reason, UnreadableImageError) and data and (what := describe_name(entry.name)):
+            reason = UnsupportedImageError(what)
         return EntryInfo(entry, sha256, None, reason)
 
 
