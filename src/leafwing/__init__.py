@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leafwing.commands.explore import explore
     from leafwing.commands.reel import reel
     from leafwing.commands.sample import sample
+    from leafwing.commands.score import score
     from leafwing.commands.show import show
     from leafwing.commands.training import resume, train
     from leafwing.commands.translate import translate
@@ -40,6 +41,7 @@ __all__ = [
     "reel",
     "resume",
     "sample",
+    "score",
     "show",
     "train",
     "translate",
@@ -61,6 +63,7 @@ _HOMES = {
     "reel": "commands",
     "resume": "commands",
     "sample": "commands",
+    "score": "commands",
     "show": "commands",
     "train": "commands",
     "translate": "commands",

@@ -19,6 +19,8 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
 
+FAR = 4.0
+"""Networks without a final activation leave [-1, 1] a little; values beyond this are in another unit."""
 UNSET = 0.5
 """In the format of networks, an attribute that an output which edits samples leaves as it is; see `Output`."""
 
@@ -325,3 +327,42 @@ def random_attributes(names: Sequence[str], seed: int, n: int = 512) -> np.ndarr
         else:
             rows[:, columns[0]] = bits[:, columns[0]] >> np.uint64(63)
     return rows
+
+
+def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tensor:
+    """Samples as networks see them: float32 (n, *shape), images in [-1, 1].
+
+    Args:
+        samples: a tensor or an array of these values; or, of images, bytes or 16-bit values (n, height, width, channels), or
+            with channels first.
+        kind: the field.
+        shape: of one sample.
+
+    Raises:
+        LeafwingError: another type, shape or range.
+    """
+    if isinstance(samples, np.ndarray):
+        samples = torch.from_numpy(np.ascontiguousarray(samples))
+    expected = f"(n, {', '.join(map(str, shape))})"
+    if not isinstance(samples, Tensor):
+        raise LeafwingError(
+            f"samples: give a tensor or an array {expected}, not {type(samples).__name__}; `leafwing score` reads files"
+        )
+    is_image = isinstance(kind, Image)
+    if is_image and samples.dtype in (torch.uint8, torch.uint16):
+        stored = samples.movedim(1, -1) if tuple(samples.shape[1:]) == tuple(shape) else samples
+        if tuple(stored.movedim(-1, 1).shape[1:]) == tuple(shape):
+            samples = kind.to_network(stored)
+    if tuple(samples.shape[1:]) != tuple(shape):
+        raise LeafwingError(f"samples of shape {tuple(samples.shape)}: those of this run have shape {expected}")
+    if is_image and not samples.is_floating_point():
+        raise LeafwingError(f"samples of type {samples.dtype}: give floating-point values in [-1, 1], or uint8")
+    samples = samples.float()
+    if is_image and len(samples):
+        low, high = float(samples.min()), float(samples.max())
+        if not -FAR <= low <= high <= FAR:
+            raise LeafwingError(
+                f"samples have values from {low:g} to {high:g}, far outside of [-1, 1]: divide values from 0 to 255 by 127.5 and "
+                "subtract 1, or give them as uint8"
+            )
+    return samples

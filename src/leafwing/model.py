@@ -7,10 +7,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from leafwing.conditions import Examples, pixel_conditions, resolve
+from leafwing.conditions import Examples, pixel_conditions, resolve, samples_to_network
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
@@ -366,7 +367,7 @@ class Model:
             f"this run does not generate {output or 'anything'} from images: use `leafwing sample RUN` (from Python: model.sample)"
         )
 
-    def encode(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
+    def encode(self, samples: Tensor | np.ndarray, *, batch: int = BLOCK) -> Tensor:
         """The encoder's latents (n, size) of samples, images in [-1, 1].
 
         Raises:
@@ -377,7 +378,7 @@ class Model:
         encode = self.game.abilities.encode
         return self._in_batches(lambda nets, x, inputs: encode(nets, x), samples, batch)
 
-    def classify(self, samples: Tensor, *, batch: int = BLOCK) -> Tensor:
+    def classify(self, samples: Tensor | np.ndarray, *, batch: int = BLOCK) -> Tensor:
         """Class probabilities, float32 (n, classes), of samples, images in [-1, 1].
 
         Raises:
@@ -388,7 +389,7 @@ class Model:
         classify = self.game.abilities.classify
         return self._in_batches(lambda nets, x, inputs: classify(nets, x), samples, batch).softmax(1)
 
-    def judge(self, samples: Tensor, *, seed: int = 0, batch: int = BLOCK, **conditions: Any) -> Tensor:
+    def judge(self, samples: Tensor | np.ndarray, *, seed: int = 0, batch: int = BLOCK, **conditions: Any) -> Tensor:
         """The discriminator's scores (n,) of samples, images in [-1, 1]: higher is more realistic; the scale depends on the game.
 
         Args:
@@ -407,15 +408,15 @@ class Model:
 
     @torch.no_grad()
     def _in_batches(
-        self, function: Callable[[Nets, Tensor, Batch], Tensor], samples: Tensor, batch: int, inputs: Batch | None = None
+        self,
+        function: Callable[[Nets, Tensor, Batch], Tensor],
+        samples: Tensor | np.ndarray,
+        batch: int,
+        inputs: Batch | None = None,
     ) -> Tensor:
         """Applies a function of the networks, in evaluation mode, to samples and their conditions in batches."""
-        nets, shape = self.game.sampling_nets, self.kind(self.output).shape
-        if not isinstance(samples, Tensor):
-            raise LeafwingError(f"samples: give a tensor (n, {str(shape)[1:]}, not {type(samples).__name__}")
-        samples = samples.float() if samples.is_floating_point() else samples
-        if samples.shape[1:] != shape:
-            raise LeafwingError(f"samples of shape {tuple(samples.shape[1:])}: those of this run have shape {shape}")
+        nets, kind = self.game.sampling_nets, self.kind(self.output)
+        samples = samples_to_network(samples, kind, kind.shape)
         with eval_mode(nets):
             slices = (slice(start, start + batch) for start in range(0, len(samples), batch))
             parts = ((samples[rows].to(self.device), (inputs or Batch()).rows(rows)) for rows in slices)

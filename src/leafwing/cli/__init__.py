@@ -23,6 +23,7 @@ COMMANDS = {
     "resume": "Continue a run exactly from its last checkpoint.",
     "sample": "Generate samples from a run; neither the data nor the cache is needed.",
     "translate": "Generate pictures from pictures: a file, a folder or an archive.",
+    "score": "Score your own pictures with a run's discriminator.",
     "reel": "Animate the training progress of a run.",
     "runs": "List the runs.",
     "doctor": "Examine an image source: what it contains, which images are rejected and why, and advice.",

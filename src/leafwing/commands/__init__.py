@@ -11,6 +11,7 @@ from leafwing.commands.forecast import forecast
 from leafwing.commands.reel import reel
 from leafwing.commands.runs import list_runs
 from leafwing.commands.sample import sample
+from leafwing.commands.score import score
 from leafwing.commands.show import show
 from leafwing.commands.training import resume, train
 from leafwing.commands.translate import translate
@@ -25,6 +26,7 @@ __all__ = [
     "reel",
     "resume",
     "sample",
+    "score",
     "show",
     "train",
     "translate",

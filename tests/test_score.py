@@ -1,0 +1,88 @@
+"""Scores of a user's own pictures, and what the methods of a model take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import leafwing
+from leafwing import cli
+from leafwing.errors import LeafwingError
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    leafwing.train("digits", "cgan", size=SIZE, images=32, batch=16, width=8, max_width=16, out=out, threads=1)
+    return out
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for index in range(5):
+        pixels = np.random.default_rng(index).integers(0, 256, (SIZE, SIZE), np.uint8)
+        Image.fromarray(pixels).save(root / f"{index}.png")
+    (root / "bad.jpg").write_bytes(b"")
+    return root
+
+
+def test_pictures_are_scored_as_the_model_judges_them(run: Path, folder: Path, tmp_path: Path) -> None:
+    result = leafwing.score(run, folder, conditions=["label=3"])
+    pixels = np.stack([np.asarray(Image.open(folder / name)) for name in result.names])[:, None]
+    model = leafwing.Model.load(run)
+    expected = model.judge(torch.from_numpy(pixels).float() / 127.5 - 1, label="3")
+    assert result.names == [f"{index}.png" for index in range(5)]
+    assert result.scores == pytest.approx(expected.tolist(), abs=1e-5)
+    assert result.rejected == [{"name": "bad.jpg", "reason": "empty file"}]
+    assert len({round(score, 6) for score in result.scores}) > 1
+    one = leafwing.score(run, folder / "2.png", conditions=["label=3"], out=tmp_path / "scores.csv")
+    assert one.scores == pytest.approx([result.scores[2]], abs=1e-5)
+    assert (tmp_path / "scores.csv").read_text().splitlines()[0] == "file,score"
+    with pytest.raises(LeafwingError, match="exists"):
+        leafwing.score(run, folder, out=tmp_path / "scores.csv")
+
+
+def test_the_command_prints_a_table(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["score", str(run), str(folder), "--set", "label=3"]) == 0
+    captured = capsys.readouterr()
+    assert [line.partition(",")[0] for line in captured.out.splitlines()] == ["file", *(f"{i}.png" for i in range(5))]
+    assert "bad.jpg: empty file" in captured.err
+    assert cli.run(["score", str(run), str(folder), "--set", "label=3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"][0] == "0.png"
+    assert cli.run(["score", str(run), str(folder / "bad.jpg")]) == 2
+    assert "no picture can be used. bad.jpg: empty file" in capsys.readouterr().err
+
+
+def test_a_run_without_scores_says_so(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "run"
+    leafwing.train("ring", "gan", images=32, batch=16, out=out, threads=1)
+    with pytest.raises(LeafwingError, match=r"not images: use model\.judge"):
+        leafwing.score(out, folder)
+
+
+def test_models_take_arrays_of_several_types(run: Path) -> None:
+    model = leafwing.Model.load(run)
+    stored = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 1), np.uint8)
+    floats = stored.transpose(0, 3, 1, 2) / 127.5 - 1
+    expected = model.judge(torch.from_numpy(floats).float(), label=1)
+    for samples in (stored, torch.from_numpy(stored), stored.transpose(0, 3, 1, 2), floats, torch.from_numpy(floats)):
+        assert torch.allclose(model.judge(samples, label=1), expected, atol=1e-5)
+    wrong: list[tuple[Any, str]] = [
+        (stored.astype(np.float32).transpose(0, 3, 1, 2), "values from .* far outside of"),
+        (stored.astype(np.int64).transpose(0, 3, 1, 2), r"torch\.int64: give floating-point values"),
+        (floats[:, :, :8], "those of this run have shape"),
+        ("photo.png", "not str; `leafwing score` reads files"),
+    ]
+    for value, message in wrong:
+        with pytest.raises(LeafwingError, match=message):
+            model.judge(value, label=1)
