@@ -180,6 +180,39 @@ def test_a_replay_says_that_the_data_are_others(folder: Path, tmp_path: Path) ->
     assert f"not the data of {run.folder}: 1 image added (one more.png); the weights will differ" in said
 
 
+def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
+    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
+    said: list[str] = []
+
+    class Listening(Reporter):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    for images in (16, 32, 32):
+        run = commands.train_or_resume(folder, out=tmp_path / "run", images=images, progress=Listening(), **TINY)
+    assert last_weights(run) == last_weights(whole)
+    assert [text for text in said if "continued with its own settings" in text or "trained on all" in text] == [
+        f"{run.folder} exists: it is continued with its own settings",
+        f"{run.folder} has been trained on all of its 32 images already",
+    ]
+    with pytest.raises(LeafwingError, match="a run folder is needed"):
+        commands.train_or_resume(folder)
+
+
+def test_exit_codes_tell_finished_from_out_of_time(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", str(folder), "--out", str(tmp_path / "run"), "--or-resume", "--images", "100000", "--time", "0.01s"]
+    words += [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    first = cli.run(words)
+    shown = Run(tmp_path / "run").records()[-1]["images"]
+    assert first == 6
+    assert cli.run(words) == 6
+    assert Run(tmp_path / "run").records()[-1]["images"] > shown
+    few = ["train", str(folder), "--out", str(tmp_path / "few"), "--or-resume", "--images", "16", *words[9:]]
+    assert [cli.run(few), cli.run(few)] == [0, 0]
+    assert cli.run([*few, "--dry-run"]) == 2
+    assert "--or-resume" in capsys.readouterr().err
+
+
 def test_after_a_full_disk_training_resumes_from_the_last_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,9 @@ import difflib
 import signal
 from collections.abc import Iterable
 
-INTERRUPTED, UNHEALTHY, LOST = 130, 3, 5
-"""Exit codes: stopped by Ctrl-C, training diverged or was stopped as unhealthy, another process was lost."""
+INTERRUPTED, UNHEALTHY, LOST, TIME_IS_UP = 130, 3, 5, 6
+"""Exit codes: stopped by Ctrl-C, training diverged or was stopped as unhealthy, another process was lost; and with --or-resume, the
+time limit ended training before its last image."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

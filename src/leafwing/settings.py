@@ -174,6 +174,7 @@ TRAIN_ARGUMENTS = (
     "replay",
     "from",
     "devices",
+    "or_resume",
     "tensorboard",
     "progress",
     "dry_run",

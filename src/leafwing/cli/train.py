@@ -22,6 +22,7 @@ from leafwing.cli.shared import (
     set_signature,
     setting_flag,
 )
+from leafwing.errors import TIME_IS_UP, InvalidOption
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_bytes, show_count, show_duration
 from leafwing.settings import all_settings
@@ -37,6 +38,13 @@ CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
         "Start from the settings of an earlier run (its folder or run.json); options given here take precedence.",
     ),
     "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with its own device. Default: 1."),
+    "or_resume": (
+        bool,
+        False,
+        FOLDER,
+        "If the run folder --out exists already, continue that run with its own settings; --time is then counted anew. Exit code: 0 "
+        "once the run is finished, 6 if the time was up before.",
+    ),
     "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),
     "dry_run": (bool, False, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
     "json": (bool, False, OUTPUT, "Print one JSON document to standard output and nothing else."),
@@ -123,13 +131,20 @@ def recipe_flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any
 def _train(source: str | None, options: dict[str, Any]) -> int:
     from leafwing import commands
 
-    json, dry_run, _ = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)
+    json, dry_run, devices = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)
+    or_resume = options.pop("or_resume", False)
     options = explicit(options)
+    if or_resume and (devices > 1 or dry_run):
+        raise InvalidOption("or_resume", True, "not together with --dry-run or with several --devices")
     if dry_run:
         options = {name: value for name, value in options.items() if name not in ("tensorboard", "root")}
         plan = commands.forecast(source, progress=ConsoleReporter(), **options)
         print(as_json(plan) if json else describe_plan(plan))
         return 0
+    if or_resume:
+        run = commands.train_or_resume(source, progress=ConsoleReporter(), **options)
+        unfinished = run.stop_reason == "time_limit" and run.records()[-1]["images"] < run.settings.schedule.images
+        return finish(run, json) or (TIME_IS_UP if unfinished else 0)
     return finish(commands.train(source, progress=ConsoleReporter(), **options), json)
 
 

@@ -13,7 +13,7 @@ from leafwing.commands.runs import list_runs
 from leafwing.commands.sample import sample
 from leafwing.commands.score import score
 from leafwing.commands.show import show
-from leafwing.commands.training import resume, train
+from leafwing.commands.training import resume, train, train_or_resume
 from leafwing.commands.translate import translate
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "score",
     "show",
     "train",
+    "train_or_resume",
     "translate",
 ]

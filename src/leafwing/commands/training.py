@@ -182,6 +182,42 @@ def resume(
             return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
 
 
+def train_or_resume(
+    source: str | Path | None = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Reporter | None = None,
+    **options: Any,
+) -> Run:  # fmt: skip
+    """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.
+
+    An existing run keeps its own settings; only these options matter: `images`, if it is more than before, and `time`, which is then
+    counted anew. A finished run is returned as it is.
+
+    Args:
+        source, recipe, out, progress, options: as for `train`; `out` is required.
+
+    Raises:
+        LeafwingError: as for `train` and `resume`.
+    """
+    if out is None:
+        raise InvalidOption("out", out, "a run folder is needed, which is begun or continued")
+    progress = progress or Reporter()
+    if not (Path(out) / "run.json").exists():
+        return train(source, recipe, out=out, progress=progress, **options)
+    trust = (
+        recipe is not None and Path(recipe).is_file() and Path(recipe).read_bytes() == (Path(out) / "recipe.py").read_bytes()
+    )
+    run, more = Run.open(out, trust=trust), options.get("images")
+    state = run.resume_state()
+    total = max(run.settings.schedule.images, 0 if more is None else count(more, "images"))
+    if state and state["images"] >= total:
+        progress.say(f"{run.folder} has been trained on all of its {total:,} images already")
+        return run
+    progress.say(f"{run.folder} exists: it is continued with its own settings")
+    time = None if options.get("time") is None else f"+{duration(options['time'], 'time')}"
+    return resume(
+        out, images=total, time=time, trust=trust, tensorboard=options.get("tensorboard", False), progress=progress
+    )
+
+
 def changed_data(run: Run, dataset: Dataset, images: int) -> tuple[DataConfig, tuple[DataChange, ...]]:
     """The section `data` of a run that continues with this data, and the changes of its data so far.
 

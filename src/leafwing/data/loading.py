@@ -301,6 +301,11 @@ def find(source: str | Path) -> str | Path:
     Raises:
         LeafwingError: neither of these; the message lists similar names and all kinds of source.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise LeafwingError(
+            f"a source is a path or the name of a built-in data set, not {type(source).__name__}: save an array of images with "
+            "numpy.save('images.npy', array) and give its path"
+        )
     text = os.fspath(source)
     if isinstance(source, str) and is_built_in(source):
         return source

@@ -267,10 +267,13 @@ def refusal_reason(
     """
     first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
     broken = reading.broken(outcomes)
+    arrays = any(name.lower().endswith((".npy", ".npz")) for name in source.side_files)
     if not accepted and not rejected:
         return (
             f"{source.path}: no images. Looked for JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files, also in sub-folders, "
             "and for IDX files (*-images-idx3-ubyte[.gz])."
+            + " NumPy files are sources by themselves: give the path of one, with all images in one array."
+            * arrays
         )
     if not accepted:
         return f"{source.path}: none of {len(rejected)} files can be used. {first}"

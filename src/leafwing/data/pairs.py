@@ -81,7 +81,7 @@ class Input:
         return {"half": self.half, "channels": self.target.channels} | further
 
     def decode(
-        self, data: bytes, partner: tuple[Entry, bytes] | None, target: Target, raw: tuple[int, int] | None
+        self, data: bytes, partner: tuple[Entry, bytes] | None, target: Target, raw: tuple[int, ...] | None
     ) -> list[tuple[Picture, dict[str, np.ndarray]]]:
         """Decodes an image, or its tiles, and the further columns that belong to each, by name.
 
@@ -121,7 +121,7 @@ class Input:
         return [(image, {"input": other.pixels}) for image, other in zip(images, inputs, strict=True)]
 
 
-def decode_parts(data: bytes, target: Target, raw: tuple[int, int] | None) -> list[Picture]:
+def decode_parts(data: bytes, target: Target, raw: tuple[int, ...] | None) -> list[Picture]:
     """One file as one fitted image, or as its tiles."""
     return pictures.decode_tiles(data, target, raw) if target.fit == "tiles" else [pictures.decode(data, target, raw)]
 

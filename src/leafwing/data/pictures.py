@@ -138,12 +138,12 @@ def strict() -> Iterator[None]:
             ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
 
 
-def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
+def header(data: bytes, raw: tuple[int, ...] | None = None) -> Header:
     """Reads the header only.
 
     Args:
         data: the file.
-        raw: height and width, if the data is raw 8-bit grey pixels instead of a file.
+        raw: height and width, and channels if there are several, if the data is raw 8-bit pixels instead of a file.
 
     Raises:
         UnusableImageError: with the reason.
@@ -165,7 +165,7 @@ def header(data: bytes, raw: tuple[int, int] | None = None) -> Header:
 
 
 @contextmanager
-def opened(data: bytes, raw: tuple[int, int] | None = None) -> Iterator[Image.Image]:
+def opened(data: bytes, raw: tuple[int, ...] | None = None) -> Iterator[Image.Image]:
     """A decoded image, upright, in its own size and mode.
 
     Raises:
@@ -184,7 +184,7 @@ def opened(data: bytes, raw: tuple[int, int] | None = None) -> Iterator[Image.Im
         yield _repairing(read, data)
 
 
-def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> Picture:
+def decode(data: bytes, target: Target, raw: tuple[int, ...] | None = None) -> Picture:
     """Decodes, rotates, fits and converts one image.
 
     Raises:
@@ -195,7 +195,7 @@ def decode(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> P
         return _fit(image, (width, height), (0, 0, width, height), target)
 
 
-def decode_tiles(data: bytes, target: Target, raw: tuple[int, int] | None = None) -> list[Picture]:
+def decode_tiles(data: bytes, target: Target, raw: tuple[int, ...] | None = None) -> list[Picture]:
     """Decodes one image, and cuts it into tiles at its own resolution, row by row: a grid in its centre, without overlap.
 
     Raises:
@@ -207,7 +207,7 @@ def decode_tiles(data: bytes, target: Target, raw: tuple[int, int] | None = None
 
 
 def decode_half_tiles(
-    data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, int] | None = None
+    data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, ...] | None = None
 ) -> tuple[list[Picture], list[Picture]]:
     """The same for two halves of one image, see `decode_halves`."""
     with _convert_errors():
@@ -246,7 +246,7 @@ def _tiles(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int,
 
 
 def decode_halves(
-    data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, int] | None = None
+    data: bytes, half: str, targets: tuple[Target, Target], raw: tuple[int, ...] | None = None
 ) -> tuple[Picture, Picture]:
     """Decodes one file, and fits two halves of it as two images. The middle column of an odd width belongs to neither.
 
@@ -290,7 +290,7 @@ def half_header(header: Header, half: str) -> Header:
     return replace(header, height=bottom - top, width=right - left)
 
 
-def _upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple: int = 1) -> tuple[Image.Image, int, int]:
+def _upright(data: bytes, target: Target, raw: tuple[int, ...] | None, multiple: int = 1) -> tuple[Image.Image, int, int]:
     """The upright image, which may be reduced if it is much larger than the target, and its original width and height.
 
     Args:
@@ -302,7 +302,7 @@ def _upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple:
     return _repairing(partial(_read_upright, target=target, raw=raw, multiple=multiple), data)
 
 
-def _read_upright(data: bytes, target: Target, raw: tuple[int, int] | None, multiple: int) -> tuple[Image.Image, int, int]:
+def _read_upright(data: bytes, target: Target, raw: tuple[int, ...] | None, multiple: int) -> tuple[Image.Image, int, int]:
     image = _open(data, raw)
     width, height = image.size
     if image.format == "JPEG" and target.fit != "tiles" and width % multiple == height % multiple == 0:
@@ -448,7 +448,7 @@ def has_depth(mode: str) -> bool:
     return mode == "F" or mode.startswith("I")
 
 
-def survey_values(data: bytes, percentiles: bool, raw: tuple[int, int] | None = None) -> levels.Values | None:
+def survey_values(data: bytes, percentiles: bool, raw: tuple[int, ...] | None = None) -> levels.Values | None:
     """The values of a greyscale image; None if they are not all finite.
 
     Args:
@@ -495,9 +495,9 @@ def _eight_bits(image: Image.Image, mapping: levels.Range | None) -> Image.Image
     return Image.fromarray(np.rint(values).astype(np.uint8))
 
 
-def _open(data: bytes, raw: tuple[int, int] | None) -> Image.Image:
+def _open(data: bytes, raw: tuple[int, ...] | None) -> Image.Image:
     if raw is not None:
-        return Image.frombytes("L", (raw[1], raw[0]), data)
+        return Image.frombytes(("L", "LA", "RGB", "RGBA")[raw[2] - 1 if len(raw) == 3 else 0], (raw[1], raw[0]), data)
     if not data:
         raise UnreadableImageError("empty file")
     try:

@@ -229,7 +229,7 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _examine_pair(task: Task, raw: tuple[int, int] | None) -> EntryInfo:
+def _examine_pair(task: Task, raw: tuple[int, ...] | None) -> EntryInfo:
     entry, load, load_input = task
     info = _examine(entry, load, raw)
     if load_input is not None and entry.input is not None:
@@ -239,7 +239,7 @@ def _examine_pair(task: Task, raw: tuple[int, int] | None) -> EntryInfo:
     return info
 
 
-def _examine(entry: Entry, load: Load, raw: tuple[int, int] | None) -> EntryInfo:
+def _examine(entry: Entry, load: Load, raw: tuple[int, ...] | None) -> EntryInfo:
     sha256, data = "", b""
     try:
         data = load()

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from leafwing.data import arrays
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Field
@@ -113,7 +114,7 @@ class Source:
         side_files: known side files by name (`labels.csv`), to be read with `read`.
         read: returns the bytes at an entry's `location`; thread-safe unless `sequential`.
         sequential: reading is only cheap in file order, by one thread (tar).
-        raw: height and width of raw grey images (IDX).
+        raw: height and width of raw grey images (IDX), or height, width and channels (arrays).
     """
 
     kind: str
@@ -124,9 +125,9 @@ class Source:
     rejects: list[RejectedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sequential: bool = False
-    raw: tuple[int, int] | None = None
+    raw: tuple[int, ...] | None = None
     labelled: bool = False
-    """Whether the entries already have labels (IDX)."""
+    """Whether the entries already have labels, or have none (IDX, arrays)."""
     attributes: tuple[str, ...] = ()
     """Names of the entries' `attributes`."""
     folders_are_classes: bool = True
@@ -289,6 +290,8 @@ def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> S
         return _open_idx(_choose_idx(path, images)) if images else _open_folder(path, files, rejects)
     if _IDX.search(path.name):
         return _open_idx(path)
+    if path.suffix.lower() in arrays.SUFFIXES:
+        return _open_array(path)
     if zipfile.is_zipfile(path):
         return _open_zip(path)
     if path.suffix.lower() == ".zip":
@@ -296,7 +299,8 @@ def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> S
     if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or tarfile.is_tarfile(path):
         return _open_tar(path)
     raise LeafwingError(
-        f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz) nor an IDX file (*-images-idx3-ubyte[.gz])."
+        f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz) nor an IDX file "
+        "(*-images-idx3-ubyte[.gz])."
     )
 
 
@@ -419,6 +423,17 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
             f"{path}: declares {'x'.join(map(str, shape))} bytes but has {len(data) - start}; download it again."
         )
     return shape, data[start:]
+
+
+def _open_array(path: Path) -> Source:
+    pixels, labels, notes = arrays.read_array(path)
+    size = int(pixels[0].size)
+    entries = [Entry(f"{path.stem}/{index:07d}", index, size) for index in range(len(pixels))]
+    for entry, label in zip(entries, labels or (), strict=False):
+        entry.label = label
+    return Source(
+        "array", path, entries, lambda index: pixels[index].tobytes(), notes=notes, raw=pixels.shape[1:], labelled=True
+    )
 
 
 def _open_idx(path: Path) -> Source:

@@ -1,0 +1,96 @@
+"""Images in NumPy files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import leafwing
+from leafwing.data import load
+from leafwing.errors import LeafwingError
+
+RANDOM = np.random.default_rng(0)
+COLOUR = RANDOM.integers(0, 256, (6, 20, 24, 3), np.uint8)
+GREY = COLOUR[..., 0]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAFWING_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    np.save(path, array)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (COLOUR, COLOUR),
+        (GREY, GREY[..., None]),
+        (GREY[..., None], GREY[..., None]),
+        (COLOUR.transpose(0, 3, 1, 2), COLOUR),
+        (np.dstack([COLOUR.reshape(-1, 24, 3), np.full((120, 24), 255, np.uint8)]).reshape(6, 20, 24, 4), COLOUR),
+        (COLOUR / 255, COLOUR),
+        (COLOUR.transpose(0, 3, 1, 2) / 127.5 - 1, COLOUR),
+        (COLOUR.astype(np.int64), COLOUR),
+        (GREY > 127, 255 * (GREY > 127)[..., None]),
+    ],
+)
+def test_arrays_of_several_types_are_images(tmp_path: Path, array: np.ndarray, expected: np.ndarray) -> None:
+    data = load(save(tmp_path / "images.npy", array), size=(20, 24))
+    assert np.array_equal(data.array, expected)
+    assert load(tmp_path / "images.npy", **data.options).fingerprint == data.fingerprint
+
+
+def test_names_in_an_npz_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=COLOUR, labels=[2, 10, 2, 1, 1, 10], more=np.zeros(3))
+    data = load(tmp_path / "set.npz", size=(20, 24))
+    assert data.spec.labels == ("1", "2", "10")
+    assert data.labels is not None
+    assert data.labels.tolist() == [1, 2, 1, 0, 0, 2]
+    assert "Not used in set.npz: more." in data.notes
+
+
+def test_samples_of_a_run_are_a_source(tmp_path: Path) -> None:
+    run = leafwing.train(
+        "digits", "cgan", size=16, images=16, batch=8, width=4, max_width=8, out=tmp_path / "run", threads=1
+    )
+    path = leafwing.sample(run.folder, 5, format="npz", out=tmp_path / "samples.npz")
+    with np.load(path) as file:
+        samples, labels = file["samples"], file["labels"]
+    data = load(path, size=16)
+    assert np.array_equal(data.array, samples)
+    assert data.labels is not None
+    assert [int(data.spec.labels[index]) for index in data.labels] == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 4)), "expected images"),
+        (np.zeros((0, 4, 4), np.uint8), "expected images"),
+        (np.zeros((3, 5, 5, 7), np.uint8), "expected images"),
+        (np.full((3, 4, 4), 1000), "values from 1000 to 1000"),
+        (np.array([[["x"]]]), "expected images"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, array: Any, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        load(save(tmp_path / "images.npy", array))
+
+
+def test_what_cannot_be_a_source_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "broken.npy").write_bytes(b"x")
+    with pytest.raises(LeafwingError, match="not a readable NumPy file"):
+        load(tmp_path / "broken.npy")
+    with pytest.raises(LeafwingError, match=r"ndarray: save an array of images with numpy\.save"):
+        load(COLOUR)  # type: ignore[arg-type]  # what users do
+    (tmp_path / "set").mkdir()
+    save(tmp_path / "set/0.npy", COLOUR[0])
+    with pytest.raises(LeafwingError, match="NumPy files are sources by themselves"):
+        load(tmp_path / "set")
