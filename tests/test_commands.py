@@ -574,6 +574,24 @@ def test_precision_of_sampling_is_independent_of_training(
         samples("no", precision="fp8")
 
 
+def test_a_sample_for_each_seed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = leafwing.train(folder, images=8, out=tmp_path / "run", **TINY)
+    out = tmp_path / "out"
+    assert cli.run(["sample", str(run.folder), "--seeds", "3-5,9", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [f"seed{seed:06d}.png" for seed in (3, 4, 5, 9)]
+    for seed in (3, 9):
+        one = commands.sample(run.folder, 1, seed=seed, format="npz", out=tmp_path / f"{seed}.npz")
+        with np.load(one) as arrays:
+            assert np.array_equal(np.asarray(Image.open(out / f"seed{seed:06d}.png")), arrays["samples"][0])
+    (out / "seed000003.png").write_bytes(b"mine")
+    assert commands.sample_seeds(run.folder, "2-3", out=out) == out
+    assert (out / "seed000003.png").read_bytes() == b"mine"
+    assert (out / "seed000002.png").exists()
+    for words in (["--seeds", "5-3"], ["--seeds", "x"], ["--seeds", "1-3", "--npz"], ["--seeds", "1", "--label", "all"]):
+        assert cli.run(["sample", str(run.folder), *words]) == 2
+    assert "write 1-50, or 3,5,8" in capsys.readouterr().err
+
+
 def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, "infogan", images=8, out=tmp_path / "run", **TINY)
     model = leafwing.Model.load(run)

@@ -23,7 +23,7 @@ from leafwing.cli.shared import (
     option,
     with_settings,
 )
-from leafwing.errors import LeafwingError
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import ConsoleReporter
 
 
@@ -41,6 +41,13 @@ def command(
         int, Parameter(name=("--n", "-n"), help="Number of samples; with --label all, of each class.", group=OUTPUT)
     ] = 64,
     seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
+    seeds: Annotated[
+        str | None,
+        option(
+            "One sample for each of these seeds, 1-50 or 3,5,8, each a file that is named by its seed. --out may exist.",
+            OUTPUT,
+        ),
+    ] = None,
     label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
     set: Annotated[
         list[str] | None,
@@ -74,6 +81,17 @@ def command(
     formats = [name for name, selected in (("grid", grid), ("folder", folder), ("npz", npz)) if selected]
     if len(formats) > 1:
         raise LeafwingError(f"--{formats[0]} and --{formats[1]} are mutually exclusive")
+    if seeds is not None:
+        if formats not in ([], ["folder"]) or sweep or devices > 1 or compile or n != 64 or seed:
+            raise InvalidOption(
+                "seeds", seeds, "only together with --label, --set, --output, --checkpoint, --out and --device"
+            )
+        written = commands.sample_seeds(
+            run, seeds, label=label, conditions=set or (), output=output, checkpoint=checkpoint, out=out, trust=trust, root=root,
+            progress=ConsoleReporter(), **explicit(machine),
+        )  # fmt: skip
+        print(as_json({"written": str(written), "seeds": seeds, "label": label, "set": set or []}) if json else written)
+        return 0
     format = formats[0] if formats else "grid"
     path = commands.sample(
         run,

@@ -10,7 +10,7 @@ from leafwing.commands.explore import explore
 from leafwing.commands.forecast import forecast
 from leafwing.commands.reel import reel
 from leafwing.commands.runs import list_runs
-from leafwing.commands.sample import sample
+from leafwing.commands.sample import sample, sample_seeds
 from leafwing.commands.score import score
 from leafwing.commands.show import show
 from leafwing.commands.training import resume, train, train_or_resume
@@ -26,6 +26,7 @@ __all__ = [
     "reel",
     "resume",
     "sample",
+    "sample_seeds",
     "score",
     "show",
     "train",

@@ -134,6 +134,95 @@ def sample(
     return target
 
 
+def sample_seeds(
+    run: str | Path,
+    seeds: str,
+    *,
+    label: str | int | None = None,
+    conditions: Sequence[str] | Mapping[str, Any] = (),
+    output: str | None = None,
+    checkpoint: int | str | None = None,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    trust: bool = False,
+    root: str | Path = ROOT,
+    progress: Reporter | None = None,
+) -> Path:
+    """Writes one sample for each of several random seeds, each a file that is named by its seed: that of `sample(n=1, seed=...)`.
+
+    Args:
+        run, label, conditions, output, checkpoint, device, precision, trust, root, progress: as for `sample`.
+        seeds: `1-50`, `3,5,8` or both: `0-9,100`.
+        out: output folder; None: in the run's `samples` folder. It may exist: seeds that are there already are left out.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        LeafwingError: invalid input; nothing was written.
+    """
+    import torch
+
+    from leafwing import pictures
+    from leafwing.engine import choose
+    from leafwing.model import Model
+
+    numbers = parse_seeds(seeds)
+    if label == "all":
+        raise InvalidOption("label", label, "--seeds makes one sample for each seed; choose a class, or none")
+    opened = Run.open(run, root=root, trust=trust)
+    setup = choose(device, precision, torch.get_num_threads())
+    model = Model.load(
+        opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=setup.device, precision=setup.precision
+    )
+    field = model.kind(model.find_output(output))
+    check_format("folder", field)
+    texts = [str(option) for option in (label, output, *setting_texts(conditions)) if option is not None]
+    suffix = "".join(f"-{files.file_name(text)[:60]}" for text in texts)
+    target = Path(out) if out else opened.samples / f"{model.images:09d}-seeds{suffix}"
+    if target.exists() and not target.is_dir():
+        raise LeafwingError(f"{target} is not a folder: choose another --out")
+    plans = {seed: plan_samples(model, 1, seed, output, label, conditions, None) for seed in numbers[:1]}  # raises
+    ending = ".webp" if isinstance(field, Clip) else ".png"
+    paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
+    new = [seed for seed in numbers if not paths[seed].exists()]
+    if len(new) < len(numbers):
+        (progress or Reporter()).say(
+            f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are left"
+        )
+    with files.storage(str(target)):
+        target.mkdir(parents=True, exist_ok=True)
+
+    def images() -> Iterator[tuple[Path, Pixels]]:
+        for seed in new:
+            latents, inputs, _ = plans.get(seed) or plan_samples(model, 1, seed, output, label, conditions, None)
+            named: dict[str, Any] = {**inputs}
+            block = torch.cat(list(model.stream(latents, output=output, seed=seed, **named)))
+            yield paths[seed], pictures.visible(field, field.to_stored(block).numpy())[0]
+
+    pictures.write_images(images())
+    return target
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`1-50`, `3,5,8` or `0-9,100` -> the seeds, each once.
+
+    Raises:
+        LeafwingError: something else, or more than a million.
+    """
+    numbers: dict[int, None] = {}
+    for part in str(text).split(","):
+        first, dash, last = (end.strip() for end in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise InvalidOption("seeds", text, "write 1-50, or 3,5,8")
+        check_seed(int(last or first), "seeds")
+        if dash and int(last) - int(first) > 1_000_000:
+            raise InvalidOption("seeds", text, "at most a million")
+        numbers |= dict.fromkeys(range(int(first), int(last) + 1) if dash else [int(first)])
+    return [*numbers]
+
+
 def say_notes(
     model: Model, format: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter | None
 ) -> None:
