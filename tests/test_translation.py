@@ -90,6 +90,7 @@ def test_evaluation_compares_with_the_held_out_images(run: Path, capsys: pytest.
     assert {row["protocol"]["split"] for row in rows} == {"held-out"}
 
 
+@pytest.mark.slow  # trains several runs
 def test_translators_can_be_compared(tmp_path: Path) -> None:
     compare = ["compare", "sprites", "--input", "edges", "--recipes", "pix2pix", "--seeds", "1", "--images", "32"]
     metrics = ["--metrics", "kid", "--features", "pixels", "-n", "64", "--set", "width=8", "--set", "max_width=16"]

@@ -340,6 +340,7 @@ def test_held_out_images_are_monitored(cache: Path, tmp_path: Path, often: None)
     ]
 
 
+@pytest.mark.slow  # starts several processes
 def test_two_processes_roll_back_together(tmp_path: Path) -> None:
     """A rate that cannot work: NaN appears four times, and both roll back to the start three times."""
     words = [

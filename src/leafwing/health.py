@@ -26,6 +26,9 @@ TINY, LARGEST = 1e-6, 1e30
 CHECK_INTERVAL, CAPTURE_FACTOR, MAX_CHECKS = 32, 8, 2000
 """Batches between two checks; the factor by which this grows with captured turns, because a check is not captured and takes as long
 as a few captured rounds; and the maximum number of checks per run, because each one evaluates the whole history."""
+LAST_CHECKS, SEPARATED, VARIED = 3, 0.98, 0.2
+"""The closing line mentions what the median of the last checks says: samples that D separates from more than this share of the real
+images, and that vary less than this, relative to real images. Alarms need a longer history."""
 REACH = 16
 """Checkpoints older than this many checks are not needed for a rollback."""
 
@@ -336,7 +339,27 @@ def summary(records: Iterable[Mapping[str, Any]]) -> str:
     if not raised:
         counted = "1 check" if checks == 1 else f"{checks} checks"
         parts.append(f"{counted}, no alarms" if checks else "not checked (run shorter than one check interval)")
+        parts += observations([line for line in lines if "health" in line])
     return "; ".join(parts)
+
+
+def observations(checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the last checks saw that is not good, even if no rule raises an alarm.
+
+    Args:
+        checks: the log lines with `health`.
+    """
+
+    def last(name: str) -> float:
+        values = [line["health"][name] for line in checks[-LAST_CHECKS:] if line["health"].get(name) is not None]
+        return float(np.median(values)) if values else np.nan
+
+    notes = []
+    if (share := last("separation")) > SEPARATED:
+        notes.append(f"at the end D tells {share:.0%} of samples from real images")
+    if (share := np.fmin(last("variety"), last("conditional_variety"))) < VARIED:
+        notes.append(f"at the end samples vary {share:.0%} as much as real images")
+    return notes
 
 
 def interval(batch: int, images: int, *, recorded: bool = False) -> int:

@@ -215,6 +215,7 @@ def keep_busy() -> None:
         pass
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
 def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both share one core, so that the speed by the wall clock halves; by CPU time it stays, up to caches and noise."""

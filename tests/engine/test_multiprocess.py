@@ -70,6 +70,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert np.array_equal(left, right)
 
 
+@pytest.mark.slow  # starts several processes
 def test_early_stopping_is_the_same_in_two_processes(tmp_path: Path) -> None:
     words = ["ring", "--recipe", "lsgan", "--images", "960", "--log-every", "32", "--save-every", "64", "--batch", "16"]
     words += ["--threads", "1", "--lr-g", "1e-30", "--stop-on", "modes.kl", "--patience", "2", "--json"]
@@ -86,6 +87,7 @@ def test_early_stopping_is_the_same_in_two_processes(tmp_path: Path) -> None:
     assert best[0].images == 64
 
 
+@pytest.mark.slow  # starts several processes
 def test_batch_statistics_are_shared(tmp_path: Path) -> None:
     """With batch normalisation over both processes the losses agree to 1 in 1,000 over ten rounds."""
     words = ["digits", "--recipe", "cgan", "--images", "160", "--log-every", "16", *TINY]
@@ -96,6 +98,7 @@ def test_batch_statistics_are_shared(tmp_path: Path) -> None:
         assert b == pytest.approx(a, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.slow  # starts several processes
 def test_when_one_process_is_killed_the_other_stops_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -201,6 +204,7 @@ def pooled(data: DataSpec, *, batch: int = 8) -> Game:
 '''
 
 
+@pytest.mark.slow  # starts several processes
 def test_buffers_that_differ_between_processes_are_restored(tmp_path: Path) -> None:
     """Each process has its own history of samples, and only the first one writes the weights."""
     (tmp_path / "pooled.py").write_text(POOLED, encoding="utf-8")

@@ -48,6 +48,7 @@ def test_the_page_uses_every_tool() -> None:
     assert used == set(TOOLS)
 
 
+@pytest.mark.slow  # every command of the laboratory
 def test_all_commands_of_the_page_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -343,6 +343,7 @@ def test_memorisation_writes_its_verdict_a_report_and_a_page(run: Run, capsys: p
     assert row["words"] in capsys.readouterr().out
 
 
+@pytest.mark.slow  # starts several processes
 def test_two_processes_give_the_same_values_as_one(run: Run) -> None:
     """150 samples are three blocks, so process 1 is idle in the last round."""
     single = rows_of(run, "fid,kid,prdc,swd", n=150)
