@@ -586,3 +586,13 @@ def test_a_damaged_run_is_listed_and_explained(tmp_path: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0001-a", "(damaged)"]
     assert "run.json is not valid JSON (line 2). Restore it from a copy" in lines[2]
+
+
+def test_options_of_train_are_not_confused_with_those_of_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--batch", "--lr-g", "--seed"):
+        assert cli.run(["resume", "last", option, "3"]) == 2
+        message = capsys.readouterr().err
+        assert f"Unknown option: {option}. resume continues with the settings of the run" in message
+        assert "Did you mean" not in message
+    assert cli.run(["resume", "last", "--imags", "3"]) == 2
+    assert "Did you mean --images" in capsys.readouterr().err
