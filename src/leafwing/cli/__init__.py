@@ -89,8 +89,8 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
         return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help" if recipe else str(error)
     if isinstance(error, UnknownOptionError) and words[:1] == ["resume"] and is_training_option(str(error)):
         return (
-            f"{str(error).partition('.')[0]}. resume continues with the settings of the run and changes only those of `leafwing resume --help`; for others "
-            "start a new run: leafwing train --from RUN"
+            f"{str(error).partition('.')[0]}. resume continues with the settings of the run and changes only those of "
+            "`leafwing resume --help`; for others start a new run: leafwing train --from RUN"
         )
     if isinstance(error, CoercionError):  # the choices are listed; a guess by spelling, such as cpu for gpu, misleads
         return str(error).partition(" Did you mean")[0]

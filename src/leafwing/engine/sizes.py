@@ -23,7 +23,7 @@ from leafwing.machine import available_memory
 
 TILES = ("auto", "whole")
 WHOLE_LIMIT = 1 << 30
-"""Bytes above which a picture on the CPU is computed in strips even if there is more memory: they cost no time."""
+"""Bytes above which a picture on the CPU is computed in strips even if there is more memory."""
 SMALLEST_TILE = 8
 
 
