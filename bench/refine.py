@@ -46,7 +46,7 @@ TEST = 648
 TEST_SEED, TRAIN_SEED = 101, 202
 CAST = (1.0, 0.85, 0.65)
 RUNS: dict[str, dict[str, Any]] = {
-    "simgan": {"images": "24k", "l1": 0.05, "width": 16, "batch": 8, "g_alone": 0.2, "lr_g": 2e-3},
+    "simgan": {"images": "24k", "l1": 0.2, "width": 16, "batch": 8, "g_alone": 0.2, "lr_g": 5e-4},
     "sigan": {"images": "24k", "width": 16, "max_width": 64},
     "seuda": {"images": "24k", "width": 16, "blocks": 3, "batch": 8, "lr_g": 1e-3},
 }

@@ -149,6 +149,9 @@ def test_moved_images_are_found(folder: Path, cache: Path, tmp_path: Path) -> No
     moved = shutil.move(folder, tmp_path / "moved")
     with pytest.raises(LeafwingError, match="--source"):
         leafwing.resume(part.folder, images=32)
+    for options in ({"source": tmp_path / "nowhere"}, {"source": tmp_path / "nowhere", "changed": "new"}):
+        with pytest.raises(LeafwingError, match="no such file or folder"):
+            leafwing.resume(part.folder, images=32, **options)
     assert last_weights(leafwing.resume(part.folder, images=32, source=moved)) == last_weights(whole)
     assert Run(part.folder).data.source == str(moved)
 
@@ -195,7 +198,7 @@ def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
         f"{run.folder} exists: it is continued with its own settings",
         f"{run.folder} has been trained on all of its 32 images already",
     ]
-    with pytest.raises(LeafwingError, match="a run folder is needed"):
+    with pytest.raises(LeafwingError, match="--or-resume needs --out FOLDER"):
         commands.train_or_resume(folder)
 
 

@@ -179,7 +179,8 @@ def test_the_summary_is_one_line() -> None:
     ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
     dead = log(*({"separation": 1.0, "variety": 0.01} for _ in range(3)))
     assert health.summary(dead) == (
-        "3 checks, no alarms; at the end D tells 100% of samples from real images; at the end samples vary 1% as much as real images"
+        "3 checks, no alarms; at the end D tells 100% of samples apart from real images; at the end samples vary 1% as much as real "
+        "images"
     )
     assert health.summary(log(*({"separation": 0.9, "variety": 0.8} for _ in range(3)))) == "3 checks, no alarms"
     assert "(3.1k to the end)" in health.summary(ill)

@@ -341,7 +341,7 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tenso
     Raises:
         LeafwingError: another type, shape or range.
     """
-    if isinstance(samples, np.ndarray):
+    if isinstance(samples, np.ndarray) and samples.dtype.kind in "biuf":
         samples = torch.from_numpy(np.ascontiguousarray(samples))
     expected = f"(n, {', '.join(map(str, shape))})"
     if not isinstance(samples, Tensor):

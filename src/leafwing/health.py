@@ -356,7 +356,7 @@ def observations(checks: Sequence[Mapping[str, Any]]) -> list[str]:
 
     notes = []
     if (share := last("separation")) > SEPARATED:
-        notes.append(f"at the end D tells {share:.0%} of samples from real images")
+        notes.append(f"at the end D tells {share:.0%} of samples apart from real images")
     if (share := np.fmin(last("variety"), last("conditional_variety"))) < VARIED:
         notes.append(f"at the end samples vary {share:.0%} as much as real images")
     return notes

@@ -94,3 +94,13 @@ def test_what_cannot_be_a_source_says_what_to_do(tmp_path: Path) -> None:
     save(tmp_path / "set/0.npy", COLOUR[0])
     with pytest.raises(LeafwingError, match="NumPy files are sources by themselves"):
         load(tmp_path / "set")
+
+
+def test_labels_of_an_array_can_be_left_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=COLOUR, labels=np.array([b"cat", b"dog"] * 3))
+    assert load(tmp_path / "set.npz").spec.labels == ("cat", "dog")
+    assert load(tmp_path / "set.npz", labels="none").labels is None
+    with pytest.raises(LeafwingError, match="has its own labels"):
+        load(tmp_path / "set.npz", labels="folders")
+    (tmp_path / "zip.npy").write_bytes((tmp_path / "set.npz").read_bytes())
+    assert len(load(tmp_path / "zip.npy")) == 6

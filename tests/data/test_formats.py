@@ -186,6 +186,20 @@ def test_colour_profiles_are_converted_to_srgb(tmp_path: Path) -> None:
     assert np.abs(data.array[2].astype(int) - pixels[..., [1, 0, 2]]).max() <= 3
 
 
+def test_a_profile_changes_neither_orientation_nor_transparency(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, clear = io.BytesIO(), io.BytesIO()
+    Image.fromarray(picture(5, 40, 60)).save(turned, "JPEG", exif=exif, icc_profile=swapped_profile(), quality=95)
+    pixels = np.zeros((60, 40, 3), np.uint8)
+    pixels[:, 20:] = 90
+    Image.fromarray(pixels).save(clear, "PNG", transparency=(0, 0, 0), icc_profile=swapped_profile())
+    data = load(put(tmp_path / "set", {"a.jpg": turned.getvalue(), "b.png": clear.getvalue()}), size=(60, 40))
+    upright = np.rot90(picture(5, 40, 60), -1)[..., [1, 0, 2]]
+    assert np.abs(data.array[0].astype(int) - upright).mean() < 12
+    assert data.array[1, :, :20].min() == 255, "transparent on white"
+
+
 def test_grey_images_in_colour_are_mentioned(tmp_path: Path) -> None:
     grey = {f"{i}.png": encoded(np.dstack([picture(i, 40, 40)[..., 0]] * 3)) for i in range(4)}
     note = "All images are grey, but stored in colour"

@@ -135,6 +135,18 @@ def test_another_list_can_be_chosen(tmp_path: Path) -> None:
         load(path, labels="breed.csv")
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize("labels", [["a", "b", "", ""], ["a", "b", "a", "b", "c"]])
+def test_metadata_with_few_or_contradictory_labels_is_only_captions(tmp_path: Path, name: str, labels: list[str]) -> None:
+    rows = [{"file_name": f"{i % 4}.png", "text": f"caption {i}", "label": label} for i, label in enumerate(labels)]
+    table = "file_name,text,label\n" + "".join(",".join(row.values()) + "\n" for row in rows)
+    text = table if name.endswith("csv") else "".join(json.dumps(row) + "\n" for row in rows)
+    data = load(put(tmp_path / "set", FLAT | {name: text}))
+    assert (len(data), data.labels) == (4, None)
+    assert "caption" in data.spec.fields
+    assert any(f"The labels in {name} are not used" in note for note in data.notes)
+
+
 def test_celeba_attributes(tmp_path: Path) -> None:
     text = "4\nSmiling Male\n" + "".join(f"{i}.png {'-1' if i % 2 else ' 1'}  1\n" for i in range(3)) + "3.png -1 -1\n"
     files = images(*(f"img/{i}.png" for i in range(4))) | {"list_attr_celeba.txt": text, "identity_CelebA.txt": "0.png 1\n"}

@@ -163,3 +163,19 @@ def test_the_advice_about_dark_masks_works(tmp_path: Path) -> None:
     data = load(write(tmp_path / "set", [np.eye(SIZE, dtype=np.uint8)] * 4, ".png"), size=SIZE, levels="0:1")
     assert np.array_equal(data.array[0, :, :, 0], 255 * np.eye(SIZE))
     assert not any(" of 4 images are " in note for note in data.notes)
+
+
+@pytest.mark.parametrize("options", [{"levels": "0:4095"}, {"levels": "1%:99%"}, {"input_levels": "0:1"}])
+def test_levels_that_change_nothing_are_refused(tmp_path: Path, options: dict[str, str]) -> None:
+    path = write(tmp_path / "set", [np.full((SIZE, SIZE, 3), 20 * index, np.uint8) for index in range(4)], ".png")
+    with pytest.raises(LeafwingError, match=r"no image has such values|there are no inputs"):
+        load(path, size=SIZE, **options)  # type: ignore[arg-type]
+
+
+def test_levels_and_labels_do_not_pass_to_other_data(tmp_path: Path) -> None:
+    path = write(tmp_path / "set", slices(0, 4000, np.uint16, 8))
+    tiny: dict[str, Any] = {"size": SIZE, "width": 4, "max_width": 8, "batch": 4, "images": 8, "threads": 1}
+    run = leafwing.train(path, out=tmp_path / "run", **tiny)
+    assert run.data.options["levels"] == "0:4095"
+    other = leafwing.train("digits", replay=run.folder, out=tmp_path / "other", recipe="dcgan")
+    assert "levels" not in other.data.options

@@ -441,7 +441,11 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         raise InvalidOption(
             "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    names = {*READING_OPTIONS} - {"size", "channels"} - (set() if world_of(str(data)) else {"fields"})
+    names = (
+        {*READING_OPTIONS}
+        - {"size", "channels", "labels", "levels", "input_levels"}
+        - (set() if world_of(str(data)) else {"fields"})
+    )
     options = {name: value for name, value in run.data.options.items() if name in names}
     size = (run.spec.height, run.spec.width)
     real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)

@@ -108,10 +108,14 @@ def reload_data(run: Run, progress: Reporter, changed: str | None = "old", sourc
     Raises:
         LeafwingError: a source has changed, or the data is not in the cache, and the source is missing.
     """
-    from leafwing.data.loading import join_sources
+    from leafwing.data.built_in import is_built_in
+    from leafwing.data.loading import find, join_sources
 
     config, reload = run.data, _Reload(run, progress, changed)
-    path = config.source if source is None else os.path.abspath(source)
+    path = config.source
+    if source is not None or (changed == "new" and not config.parts):
+        path = str(find(path if source is None else source))  # raises
+        path = path if is_built_in(path) else os.path.abspath(path)
     if not config.parts:
         return reload(path, config.options, config.fingerprint)
     options = {name: value for name, value in config.options.items() if name not in ("input", "input_levels")}
@@ -140,6 +144,9 @@ class _Reload:
                 return cached
             changes = data.compare(source, options, fingerprint, progress=self.progress.report_reading)
             if changes is None:
+                return cached
+            if not changes and self.changed is None:
+                self.progress.say(f"{source}: {changes}; {self.run.folder} continues with the images as they were")
                 return cached
             if self.changed is None or changes.problem:
                 now = "" if changes.problem else ", or with those that are there now (--changed new)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -121,9 +122,7 @@ def resolve_training(
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
-    inherited = (
-        {name: value for name, value in old.data.options.items() if name != "fields" or source == "sprites"} if old else {}
-    )
+    inherited = inherited_options(old.data, source) if old else {}
     dataset = data.load(source, **{**inherited, **load_options}, progress=progress.report_reading)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
@@ -190,6 +189,19 @@ def resolve_training(
     return TrainingPlan(
         card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
     )
+
+
+def inherited_options(config: DataConfig, source: str | Path) -> dict[str, Any]:
+    """The reading options of earlier data that also apply to another source: not those that belong to its own files."""
+    from leafwing.data.loading import find
+
+    same = str(find(source)) == config.source or os.path.abspath(source) == config.source
+    specific = () if same else ("labels", "levels", "input_levels")
+    return {
+        name: value
+        for name, value in config.options.items()
+        if name not in specific and (name != "fields" or source == "sprites")
+    }
 
 
 def describe_other_data(old: Run, dataset: Dataset) -> str:

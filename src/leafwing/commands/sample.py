@@ -189,7 +189,7 @@ def sample_seeds(
     new = [seed for seed in numbers if not paths[seed].exists()]
     if len(new) < len(numbers):
         (progress or Reporter()).say(
-            f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are left"
+            f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are kept as they are"
         )
     with files.storage(str(target)):
         target.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,8 @@ def parse_seeds(text: str) -> list[int]:
     numbers: dict[int, None] = {}
     for part in str(text).split(","):
         first, dash, last = (end.strip() for end in part.partition("-"))
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        digits = max(len(first), len(last))
+        if digits > 10 or not first.isdecimal() or (dash and (not last.isdecimal() or int(last) < int(first))):
             raise InvalidOption("seeds", text, "write 1-50, or 3,5,8")
         check_seed(int(last or first), "seeds")
         if dash and int(last) - int(first) > 1_000_000:

@@ -54,7 +54,7 @@ def score(
     root: str | Path = ROOT,
     progress: Reporter | None = None,
 ) -> Scores:
-    """The discriminator's scores of pictures, which are read as the training images were.
+    """The discriminator's scores of pictures, which are read as the training images were; whole, where these were tiles or halves.
 
     Args:
         run: folder, name, number or `last`.
@@ -121,15 +121,22 @@ def _read(source: Any, run: Run, kind: Any, rejected: list[dict[str, str]]) -> I
     reading = run.data.options
     fit, background = reading.get("fit", "crop"), reading.get("background", "white")
     rgb = options.check(None, None, "stretch", background).rgb
+    whole = options.check(reading.get("crop_from") or f"{kind.height}x{kind.width}", None, "crop", background).size
+    height, width = whole or (kind.height, kind.width)
+    top, left = (
+        (height - kind.height) // 2,
+        (width - kind.width) // 2,
+    )  # the centre of larger images, see `Dataset.with_windows`
     target = options.Target(
-        kind.height, kind.width, kind.channels, "crop" if fit == "tiles" else fit, background, rgb, bits=kind.bits,
+        height, width, kind.channels, "crop" if fit == "tiles" else fit, background, rgb, bits=kind.bits,
         levels=training_levels(run, of_inputs=False),
     )  # fmt: skip
     for chunk in source.chunks(source.entries):
         names, pixels = [], []
         for entry, load, _ in chunk:
             try:
-                pixels.append(decode(load(), target, source.raw).pixels)
+                image = decode(load(), target, source.raw).pixels
+                pixels.append(image[top : top + kind.height, left : left + kind.width])
                 names.append(entry.name)
             except UnusableImageError as reason:
                 rejected.append({"name": entry.name, "reason": str(reason)})

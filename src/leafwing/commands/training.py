@@ -198,12 +198,13 @@ def train_or_resume(
         LeafwingError: as for `train` and `resume`.
     """
     if out is None:
-        raise InvalidOption("out", out, "a run folder is needed, which is begun or continued")
+        raise LeafwingError("--or-resume needs --out FOLDER, the run to begin or to continue")
     progress = progress or Reporter()
     if not (Path(out) / "run.json").exists():
         return train(source, recipe, out=out, progress=progress, **options)
+    copy = Path(out) / "recipe.py"
     trust = (
-        recipe is not None and Path(recipe).is_file() and Path(recipe).read_bytes() == (Path(out) / "recipe.py").read_bytes()
+        recipe is not None and Path(recipe).is_file() and copy.is_file() and Path(recipe).read_bytes() == copy.read_bytes()
     )
     run, more = Run.open(out, trust=trust), options.get("images")
     state = run.resume_state()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,9 +34,9 @@ def read_array(path: Path) -> ImageArray:
     """
     try:
         content: Any = np.load(path, mmap_mode="r" if path.suffix.lower() == ".npy" else None, allow_pickle=False)
-        named = dict(content) if path.suffix.lower() == ".npz" else {"": content}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise LeafwingError(f"{path}: not a readable NumPy file ({error}).") from None
+        named: dict[str, Any] = {"": content} if isinstance(content, np.ndarray) else dict(content)
+    except Exception as error:  # damaged files make numpy raise nearly any type
+        raise LeafwingError(f"{path}: not a readable NumPy file ({str(error) or type(error).__name__}).") from None
     candidates = [name for name in (*IMAGES, *named) if name in named and named[name].ndim in (3, 4)]
     if not candidates:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in named.items())
@@ -47,7 +46,9 @@ def read_array(path: Path) -> ImageArray:
     notes = [f"Images come from {name} in {path.name}."] * bool(name) + [note] * bool(note)
     labels, label = None, next((key for key in LABELS if key in named and named[key].shape == (len(pixels),)), None)
     if label is not None:
-        labels = [str(value) for value in named[label].tolist()]
+        labels = [
+            value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in named[label].tolist()
+        ]
         notes.append(f"Labels come from {label} in {path.name}.")
     if unused := [key for key in named if key not in (name, label)]:
         notes.append(f"Not used in {path.name}: {', '.join(unused)}.")

@@ -11,6 +11,7 @@ from leafwing.data import pictures, reading, sources
 from leafwing.data.loading import SurveyedSource, find, fingerprint_of, listing_signature, resolved_options
 from leafwing.data.pack import Store, cache_folder
 from leafwing.data.reading import DecodeProgress, EntryInfo
+from leafwing.data.sources import Source
 from leafwing.errors import LeafwingError
 
 EXAMPLES = 3
@@ -24,6 +25,7 @@ class Changes:
         added, removed, changed: names of image files, sorted.
         relabelled: number of images with another label.
         problem: why the source cannot be read any more, if it cannot.
+        annotations: whether attributes, captions or other annotations may have changed, which are not compared.
     """
 
     added: tuple[str, ...] = ()
@@ -31,6 +33,10 @@ class Changes:
     changed: tuple[str, ...] = ()
     relabelled: int = 0
     problem: str = ""
+    annotations: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.relabelled or self.problem or self.annotations)
 
     def __str__(self) -> str:
         if self.problem:
@@ -42,7 +48,9 @@ class Changes:
                 parts.append(f"{_images(len(names))} {what} ({shown})")
         if self.relabelled:
             parts.append(f"{_images(self.relabelled)} with another label")
-        return ", ".join(parts) or "other attributes, captions or annotations"
+        if self.annotations and not parts:
+            parts.append("other attributes, captions or annotations, if not how they are read")
+        return ", ".join(parts) or "the files are the same, but this version of leafwing reads them differently"
 
 
 def compare(
@@ -65,7 +73,8 @@ def compare(
         progress: a callback (done, total), in images, while files are read.
 
     Returns:
-        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in.
+        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. Changes that
+        are false, as conditions, if only this version of leafwing reads the same files differently.
     """
     try:
         path = find(source)
@@ -86,12 +95,12 @@ def compare(
                 rejected = surveyed.source.rejects + reading.rejects(surveyed.infos)
                 store.remember(signature, fingerprint, rejected, surveyed.source.notes)
                 return None
-            return _difference(store, fingerprint, surveyed.infos)
+            return _difference(store, fingerprint, surveyed.infos, surveyed.source)
     except LeafwingError as error:
         return Changes(problem=f"it cannot be read any more: {error}")
 
 
-def _difference(store: Store, fingerprint: str, infos: list[EntryInfo]) -> Changes | None:
+def _difference(store: Store, fingerprint: str, infos: list[EntryInfo], source: Source) -> Changes:
     pack, index = store.open(fingerprint), store.index(fingerprint)
     if pack is None or index is None:
         return Changes()
@@ -109,6 +118,7 @@ def _difference(store: Store, fingerprint: str, infos: list[EntryInfo]) -> Chang
         tuple(sorted(before.keys() - now.keys())),
         tuple(sorted(name for name in now.keys() & before.keys() if now[name] != before[name])),
         sum(info.entry.name in labels and labels[info.entry.name] != info.entry.label for info in readable),
+        annotations=bool(source.attributes or source.fields or pack.attributes is not None),
     )
 
 

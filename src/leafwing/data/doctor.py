@@ -221,7 +221,7 @@ def _files_report(
                     accepted.append(outcome.info)
                     sketches.append(outcome.measurement)
                 samples += 1
-                tones.add(outcome.image.pixels)
+                tones.add(outcome.image.pixels, outcome.info.header.mode if outcome.info.header else "")
                 for name, value in outcome.values.items():
                     values[name].append(value)
         recognised = layouts.recognise(opened, infos) if surveyed.input is None and unpaired is None else []
@@ -229,7 +229,7 @@ def _files_report(
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
-    report.notes = [*opened.notes, *tones.notes(target.levels)]
+    report.notes = [*opened.notes, *tones.notes()]
     report.tiles = samples if target.fit == "tiles" else 0
     report.pairs = _pairs(accepted, report.rejected)
     report.layouts = [asdict(layout) for layout in recognised]

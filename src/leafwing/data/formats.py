@@ -155,8 +155,11 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return image
     from PIL import ImageCms
 
+    profile = image.info["icc_profile"]
+    if image.has_transparency_data and image.mode == "RGB":  # a colour that is transparent
+        image = image.convert("RGBA")
     try:
-        converted = ImageCms.applyTransform(image, _transform(image.info["icc_profile"], image.mode))
+        converted = ImageCms.applyTransform(image, _transform(profile, image.mode))
     except (ImageCms.PyCMSError, ValueError):
         return image
     return converted if converted is not None else image

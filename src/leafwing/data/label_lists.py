@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from leafwing.data.lists import DELIMITERS, FILE, read_json, read_text
 from leafwing.data.sources import Source, clean
@@ -20,6 +21,8 @@ PLAIN_FILE = ("name", "id", "img", "filepath", "file_path", "image_path")
 LABEL = ("label", "class", "category", "class_name", "label_name", "target")
 TAGS = ("tags", "labels")
 """Titles of a column with several words in a cell, each of which is a binary attribute."""
+COMPLETE = 0.95
+"""Labels in metadata, which may be there for another purpose, are used if at least this share of the images has one."""
 ATTRIBUTES = re.compile(r"list_attr.*\.txt")
 
 
@@ -73,15 +76,48 @@ def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | No
     if file == "dataset.json" or (chosen and file.endswith(".json")):
         return _read_stylegan(source, name)
     if file.endswith(".jsonl"):
-        return _read_json_lines(source, name)
+        return _read_json_lines(source, name, chosen)
     if ATTRIBUTES.fullmatch(file):
         return _read_celeba(source, name)
     if file == "metadata.csv" and not chosen:
-        titles = {
-            cell.strip().strip('"').lower() for cell in re.split("[,;\t|]", read_text(source, name).partition("\n")[0])
-        }
-        return _read_table(source, name) if titles & {*LABEL} else None
+        return _read_metadata(source, name)
     return _read_table(source, name)
+
+
+def _read_metadata(source: Source, name: str) -> LabelList | None:
+    """The labels of metadata that may be captions: none if they are missing, incomplete or contradictory, which a note says."""
+    try:
+        rows = [*csv.DictReader(io.StringIO(read_text(source, name)))]
+    except csv.Error:
+        return None
+    records = [{str(key).strip().lower(): value for key, value in row.items() if isinstance(value, str)} for row in rows]
+    return _labels_of(name, records, source)
+
+
+def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) -> LabelList | None:
+    """The labels in records of metadata, each of which names its file."""
+    labels: dict[str, str] = {}
+    files: set[str] = set()
+    for record in records:
+        file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
+        label = next((record[key] for key in LABEL if key in record), None)
+        if file is None:
+            continue
+        files.add(file)
+        if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
+            continue
+        if labels.setdefault(file, str(label).strip()) != str(label).strip():
+            source.notes.append(
+                f"The labels in {name} are not used, because {clean(file)} has several; --labels {name} requires them."
+            )
+            return None
+    if labels and len(labels) < COMPLETE * len(files):
+        source.notes.append(
+            f"The labels in {name} are not used, because only {len(labels):,} of {len(files):,} images have one; --labels {name} "
+            "uses these images alone."
+        )
+        return None
+    return LabelList(name, labels) if labels else None
 
 
 def _read_table(source: Source, name: str) -> LabelList:
@@ -177,28 +213,26 @@ def _split_tags(result: LabelList) -> LabelList:
     return result
 
 
-def _read_json_lines(source: Source, name: str) -> LabelList | None:
+def _read_json_lines(source: Source, name: str, chosen: bool) -> LabelList | None:
     """Labels from lines such as `{"file_name": "0001.png", "label": "cat"}`; None without any."""
     where = f"{source.path}: {name}"
-    labels: dict[str, str] = {}
+    records = []
     for number, line in enumerate(read_text(source, name).split("\n"), 1):
-        if not line.strip():
-            continue
-        record = read_json(f"{where}, line {number}", line)
-        if not isinstance(record, dict):
-            return None
-        record = {str(key).lower(): value for key, value in record.items()}
-        file = next((record[key] for key in FILE if key in record), None)
+        if line.strip():
+            record = read_json(f"{where}, line {number}", line)
+            if not isinstance(record, dict):
+                return None
+            records.append({str(key).lower(): value for key, value in record.items()})
+    if not chosen:
+        return _labels_of(name, records, source)
+    labels: dict[str, str] = {}
+    for record in records:
+        file = next((record[key] for key in FILE if isinstance(record.get(key), str)), None)
         label = next((record[key] for key in LABEL if key in record), None)
-        if (
-            isinstance(label, bool)
-            or not isinstance(label, str | int)
-            or not isinstance(file, str)
-            or not str(label).strip()
-        ):
+        if file is None or isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
             continue
         if labels.setdefault(file, str(label)) != str(label):
-            raise LeafwingError(f"{where}, line {number}: {clean(file)} has two labels, {labels[file]} and {label}.")
+            raise LeafwingError(f"{where}: {clean(file)} has two labels, {labels[file]} and {label}.")
     return LabelList(name, labels) if labels else None
 
 

@@ -36,6 +36,11 @@ def assign(source: Source, chosen: str | None = None) -> None:
         LeafwingError: a list of labels is invalid, names no image, or does not exist.
     """
     if source.labelled:
+        if chosen == "none":
+            for entry in source.entries:
+                entry.label = None
+        elif chosen is not None:
+            raise InvalidOption("labels", chosen, f"{source.path.name} has its own labels, or none; omit it, or give none")
         return
     shared = _shared([entry.name for entry in _layout_entries(source.entries)])
     known_lists = [name for name in source.side_files if is_list(name)]

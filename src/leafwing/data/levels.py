@@ -66,7 +66,7 @@ def show(levels: Range) -> str:
 
 def describe(levels: Range) -> str:
     """The mapping in words."""
-    return f"{levels[0]:,g} becomes black and {levels[1]:,g} white"
+    return f"{levels[0]:,.10g} becomes black and {levels[1]:,.10g} white"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,17 @@ class Tones:
     peak: int = 0
     floor: int = 255
     grey: bool = True
+    bytes: bool = True
     colourless: bool = True
 
-    def add(self, pixels: np.ndarray) -> None:
-        """Counts an image (height, width, channels), uint8 or uint16."""
+    def add(self, pixels: np.ndarray, mode: str = "L") -> None:
+        """Counts an image.
+
+        Args:
+            pixels: (height, width, channels), uint8 or uint16.
+            mode: Pillow's mode of the file.
+        """
+        self.bytes = self.bytes and mode == "L"
         channels = pixels.shape[-1]
         colours = pixels[..., : 1 if channels < 3 else 3]
         scale = 257 if pixels.dtype == np.uint16 else 1
@@ -147,16 +154,11 @@ class Tones:
             self.colourless = bool((colours.max(-1) - colours.min(-1)).max() <= COLOURLESS * scale)
         self.peak, self.floor, self.grey = max(self.peak, high), min(self.floor, low), self.grey and channels < 3
 
-    def notes(self, levels: Range | None) -> list[str]:
-        """What users should know, in sentences.
-
-        Args:
-            levels: the mapping of the images.
-        """
+    def notes(self) -> list[str]:
+        """What users should know, in sentences."""
         hint = ""
-        if self.grey and self.peak <= DARK:
-            peak = self.peak if levels is None else levels[0] + self.peak / 255 * (levels[1] - levels[0])
-            hint = f"; --levels 0:{peak:g} makes {peak:g} white" if peak > 0 else ""
+        if self.grey and self.peak <= DARK and self.bytes:
+            hint = f"; --levels 0:{self.peak} makes {self.peak} white" if self.peak > 0 else ""
         darkest = f", the brightest of all is {self.peak}{hint}" if self.dark == self.images else ""
         brightest = f", the darkest of all is {self.floor}" if self.bright == self.images else ""
         kinds: Iterable[tuple[str, int, str]] = (

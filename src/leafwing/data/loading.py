@@ -205,6 +205,7 @@ def check_built_in(path: str | Path, options: Options) -> None:
         ("--fit tiles", options.fit == "tiles"),
         (f"--bits {options.bits}", options.bits is not None),
         ("--levels", options.levels is not None),
+        ("--input-levels", options.input_levels is not None),
         (f"--labels {options.labels}", options.labels is not None),
     ):
         if chosen:
@@ -328,8 +329,8 @@ def find(source: str | Path) -> str | Path:
     raise LeafwingError(
         f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."
         + (f" Did you mean {' or '.join(similar)}?" if similar else "")
-        + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, or built in:\n"
-        + built_in
+        + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, an array "
+        "(.npy, .npz), or built in:\n" + built_in
     )
 
 
@@ -372,6 +373,8 @@ class SurveyedSource:
             target = options.target(reading.default_size(infos), reading.default_channels(infos))
             target = replace(target, bits=choose_bits(infos, options, layout))
             target = replace(target, levels=choose_levels(source, infos, options.levels, target.bits, "levels"))
+            if not layout and options.input_levels:
+                raise LeafwingError("--input-levels: there are no inputs; it needs --input")
             if layout:
                 inputs = [info.input for info in infos if info.input]
                 if not inputs and options.input_levels:
@@ -440,8 +443,14 @@ def choose_levels(
             keeps = ", --bits 16 keeps 16 bits" * (option is None and mapping is None and reading.are_deep(infos))
             note += f"{grey_levels.describe(mapping or default)} in all of them ({flag} changes that{keeps})"
         source.notes.append(f"{note}.")
-    elif mapping:
+    elif mapping and grey_levels.applies_to_bytes(mapping) and any(info.header.mode == "L" for info in infos if info.header):
         source.notes.append(f"{what}: {grey_levels.describe(mapping)} ({flag}).")
+    elif option:
+        shown = "" if option.percent or not mapping else f" {grey_levels.show(mapping)}"
+        raise LeafwingError(
+            f"{flag}{shown}: no image has such values; levels are for greyscale images with more than 8 bits, or with 8 bits and "
+            "whole numbers from 0 to 255; omit it"
+        )
     return mapping
 
 

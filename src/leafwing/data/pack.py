@@ -349,7 +349,7 @@ def _write(
             if (image := outcome.image) is None:
                 failed.append(outcome)
                 continue
-            tones.add(image.pixels)
+            tones.add(image.pixels, outcome.info.header.mode if outcome.info.header else "")
             for name, pixels in {"pictures": image.pixels, **outcome.columns}.items():
                 files[name].append(pixels)
             accepted.append(
@@ -393,7 +393,7 @@ def _write(
         "attributes": list(source.attributes),
         "fields": {name: field.as_dict() for name, field in (fields | source.fields).items()},
         "rejects": [asdict(reject) for reject in reading.rejects(failed)],
-        "notes": tones.notes(target.levels),
+        "notes": tones.notes(),
         "bytes": {file.name: file.stat().st_size for file in folder.iterdir()},
     }
     (folder / "pack.json").write_text(json.dumps(about))

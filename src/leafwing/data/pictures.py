@@ -176,8 +176,8 @@ def opened(data: bytes, raw: tuple[int, ...] | None = None) -> Iterator[Image.Im
         image = _open(data, raw)
         _check_pixels(image)
         image.load()
-        image = formats.to_srgb(image)
         orientation = image.getexif().get(_ORIENTATION, 1)
+        image = formats.to_srgb(image)
         return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
     with _convert_errors():
@@ -309,8 +309,8 @@ def _read_upright(data: bytes, target: Target, raw: tuple[int, ...] | None, mult
         _draft(image, target)
     _check_pixels(image)
     image.load()
-    image = formats.to_srgb(image)
     orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
+    image = formats.to_srgb(image)
     if orientation in _TRANSPOSE:
         image = image.transpose(_TRANSPOSE[orientation])
     if orientation in (5, 6, 7, 8):

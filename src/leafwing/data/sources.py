@@ -428,7 +428,7 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
 def _open_array(path: Path) -> Source:
     pixels, labels, notes = arrays.read_array(path)
     size = int(pixels[0].size)
-    entries = [Entry(f"{path.stem}/{index:07d}", index, size) for index in range(len(pixels))]
+    entries = [Entry(f"images/{index:07d}", index, size) for index in range(len(pixels))]
     for entry, label in zip(entries, labels or (), strict=False):
         entry.label = label
     return Source(
