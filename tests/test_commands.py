@@ -581,7 +581,7 @@ def test_a_sample_for_each_seed(folder: Path, tmp_path: Path, capsys: pytest.Cap
     run = leafwing.train(folder, images=8, out=tmp_path / "run", **TINY)
     out = tmp_path / "out"
     assert cli.run(["sample", str(run.folder), "--seeds", "3-5,9", "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == [f"seed{seed:06d}.png" for seed in (3, 4, 5, 9)]
+    assert sorted(path.name for path in out.glob("*.png")) == [f"seed{seed:06d}.png" for seed in (3, 4, 5, 9)]
     for seed in (3, 9):
         one = commands.sample(run.folder, 1, seed=seed, format="npz", out=tmp_path / f"{seed}.npz")
         with np.load(one) as arrays:
@@ -590,6 +590,11 @@ def test_a_sample_for_each_seed(folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert commands.sample_seeds(run.folder, "2-3", out=out) == out
     assert (out / "seed000003.png").read_bytes() == b"mine"
     assert (out / "seed000002.png").exists()
+    with pytest.raises(LeafwingError, match="is not a folder of"):
+        commands.sample_seeds(run.folder, "1", out=folder)
+    other = leafwing.train(folder, images=8, out=tmp_path / "other", seed=1, **TINY)
+    with pytest.raises(LeafwingError, match="samples of another run"):
+        commands.sample_seeds(other.folder, "1", out=out)
     for words in (["--seeds", "5-3"], ["--seeds", "x"], ["--seeds", "1-3", "--npz"], ["--seeds", "1", "--label", "all"]):
         assert cli.run(["sample", str(run.folder), *words]) == 2
     assert "write 1-50, or 3,5,8" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from leafwing.pictures import Pixels
 
 
+SEEDS_FILE = "seeds.json"
+"""Says where the samples of a folder come from."""
 SWEEP_VALUES = 10
 """Number of values of a continuous code in a sweep."""
 
@@ -154,7 +157,8 @@ def sample_seeds(
     Args:
         run, label, conditions, output, checkpoint, device, precision, trust, root, progress: as for `sample`.
         seeds: `1-50`, `3,5,8` or both: `0-9,100`.
-        out: output folder; None: in the run's `samples` folder. It may exist: seeds that are there already are left out.
+        out: output folder; None: in the run's `samples` folder. It may be one of an earlier call: seeds that are there already
+            are left out.
 
     Returns:
         The output folder.
@@ -183,6 +187,8 @@ def sample_seeds(
     target = Path(out) if out else opened.samples / f"{model.images:09d}-seeds{suffix}"
     if target.exists() and not target.is_dir():
         raise LeafwingError(f"{target} is not a folder: choose another --out")
+    about = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
+    refuse_other_samples(target, about)
     plans = {seed: plan_samples(model, 1, seed, output, label, conditions, None) for seed in numbers[:1]}  # raises
     ending = ".webp" if isinstance(field, Clip) else ".png"
     paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
@@ -193,6 +199,7 @@ def sample_seeds(
         )
     with files.storage(str(target)):
         target.mkdir(parents=True, exist_ok=True)
+        files.write(target / SEEDS_FILE, json.dumps(about, indent=2) + "\n")
 
     def images() -> Iterator[tuple[Path, Pixels]]:
         for seed in new:
@@ -203,6 +210,20 @@ def sample_seeds(
 
     pictures.write_images(images())
     return target
+
+
+def refuse_other_samples(folder: Path, about: Mapping[str, Any]) -> None:
+    """Raises LeafwingError if a folder exists whose samples are those of another run, checkpoint or choice of conditions."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        before = json.loads((folder / SEEDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise LeafwingError(f"{folder} is not a folder of `leafwing sample --seeds`: choose another --out") from None
+    if before != about:
+        raise LeafwingError(
+            f"{folder} has samples of another run, checkpoint or condition ({SEEDS_FILE}): choose another --out"
+        )
 
 
 def parse_seeds(text: str) -> list[int]:
