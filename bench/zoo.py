@@ -1,10 +1,13 @@
-"""Four methods of translation, each measured on sprites beside the same training without what is special about it.
+"""Methods of translation, measured on sprites, beside the same training without what is special about them.
 
+    python bench/zoo.py pairs --seeds 3
     python bench/zoo.py edges --seeds 3
     python bench/zoo.py attributes --seeds 3
     python bench/zoo.py stack --seeds 3
     python bench/zoo.py steerable --seeds 3
 
+pairs       `pix2pix`: outlines become filled sprites, learnt from pairs; the share of shapes, sizes and places that the oracle
+            reads as in the original, with the adversarial loss and with the L1 distance alone.
 edges       `sggan_gradient`: outlines become filled sprites, and back; how well the edges of held-out sprites are kept at the shapes'
             border, with the gradient-sensitive loss and without.
 attributes  `sggan_sparse`: attributes that the oracle reads after they were set, and those that stayed; with few labels and with all.
@@ -102,6 +105,20 @@ def share(reading: Reading, right: np.ndarray) -> float:
     return round(float((right & reading.sure).mean()), 4)
 
 
+def measure_pairs(images: int, seed: int, threads: int, size: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Parts that the oracle reads in held-out results as in their originals; the L1 distance to these."""
+    training, rest = load("sprites", size=size, input="edges").split(HELD_OUT)
+    model = train("pix2pix", training, images, seed, threads, options)
+    batch = held_out(rest)
+    generated = model.translate(batch.input)
+    before, after = read(batch.image), read(generated)
+    row = {
+        {"size": "how_large"}.get(part, part): share(after, getattr(after.scenes, part) == getattr(before.scenes, part))
+        for part in ("shape", "size", "place")
+    }
+    return {**row, "sure": round(float(after.sure.mean()), 4), "l1": round(float((batch.image - generated).abs().mean()), 4)}
+
+
 def measure_edges(images: int, seed: int, threads: int, size: int, options: dict[str, Any]) -> dict[str, Any]:
     """Agreement of edges of originals and translations in both directions; the share of outlines whose shape is kept."""
     training, rest = load("sprites", size=size, input="unpaired", fields="segmentation").split(HELD_OUT)
@@ -181,6 +198,7 @@ def measure_steerable(images: int, seed: int, threads: int, size: int, options: 
 
 Measurement = Callable[[int, int, int, int, dict[str, Any]], dict[str, Any]]
 CASES: dict[str, tuple[Measurement, str, list[dict[str, Any]]]] = {
+    "pairs": (measure_pairs, "20k", [{}, {"adversarial": 0.0}]),
     "edges": (measure_edges, "20k", [{"edges": 5.0}, {"edges": 0.0}]),
     "attributes": (measure_attributes, "100k", [{"labelled": 1038}, {"labelled": 0}]),
     "stack": (measure_stack, "40k", [{}]),
