@@ -177,12 +177,13 @@ def test_the_summary_is_one_line() -> None:
     assert health.summary([]) == "not checked (run shorter than one check interval)"
     assert health.summary(log({}, {})) == "2 checks, no alarms"
     ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
-    dead = log(*({"separation": 1.0, "variety": 0.01} for _ in range(3)))
+    dead = log(*({"separation": 1.0, "variety": 0.01, "distance": 0.4} for _ in range(3)))
     assert health.summary(dead) == (
         "3 checks, no alarms; at the end D tells 100% of samples apart from real images; at the end samples vary 1% as much as real "
         "images"
     )
-    assert health.summary(log(*({"separation": 0.9, "variety": 0.8} for _ in range(3)))) == "3 checks, no alarms"
+    for fine in ({"separation": 0.9, "variety": 0.8, "distance": 0.4}, {"separation": 1.0, "variety": 0.8, "distance": 0.1}):
+        assert health.summary(log(*(fine for _ in range(3)))) == "3 checks, no alarms"
     assert "(3.1k to the end)" in health.summary(ill)
     back = {"images": 100, "losses": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
     assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); 2 checks, no alarms"

@@ -26,9 +26,10 @@ TINY, LARGEST = 1e-6, 1e30
 CHECK_INTERVAL, CAPTURE_FACTOR, MAX_CHECKS = 32, 8, 2000
 """Batches between two checks; the factor by which this grows with captured turns, because a check is not captured and takes as long
 as a few captured rounds; and the maximum number of checks per run, because each one evaluates the whole history."""
-LAST_CHECKS, SEPARATED, VARIED = 3, 0.98, 0.2
+LAST_CHECKS, SEPARATED, FAR, VARIED = 3, 0.98, 0.15, 0.2
 """The closing line mentions what the median of the last checks says: samples that D separates from more than this share of the real
-images, and that vary less than this, relative to real images. Alarms need a longer history."""
+images although they are farther from the data than this, and samples that vary less than this, relative to real images. Alarms need a
+longer history."""
 REACH = 16
 """Checkpoints older than this many checks are not needed for a rollback."""
 
@@ -194,7 +195,7 @@ def critic_wins(signals: Signals) -> Numbers:
     """Rounds for which D has separated nearly all fakes while these, still far from the data, came no nearer."""
     nearest = np.minimum.accumulate(np.nan_to_num(median(signals("distance"), 3), nan=np.inf))
     stalled = np.searchsorted(-nearest, -nearest / 0.95)  # the check since which they have come at most 5% nearer
-    contested = ~((nearest > 0.15) & (median(signals("separation"), 8) > 0.95))
+    contested = ~((nearest > FAR) & (median(signals("separation"), 8) > 0.95))
     last_contested = np.maximum.accumulate(np.where(contested, np.arange(len(contested)), 0))
     return signals.rounds - signals.rounds[np.maximum(stalled, last_contested)]
 
@@ -355,7 +356,7 @@ def observations(checks: Sequence[Mapping[str, Any]]) -> list[str]:
         return float(np.median(values)) if values else np.nan
 
     notes = []
-    if (share := last("separation")) > SEPARATED:
+    if (share := last("separation")) > SEPARATED and last("distance") > FAR:
         notes.append(f"at the end D tells {share:.0%} of samples apart from real images")
     if (share := np.fmin(last("variety"), last("conditional_variety"))) < VARIED:
         notes.append(f"at the end samples vary {share:.0%} as much as real images")
