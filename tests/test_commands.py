@@ -7,7 +7,6 @@ import errno
 import inspect
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,127 +92,6 @@ def test_resume_reports_missing_or_changed_data(folder: Path, cache: Path, tmp_p
     with pytest.raises(LeafwingError, match="not in the cache, and its source cannot be read"):
         leafwing.resume(run.folder, images=32)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
-
-
-def test_resume_looks_at_the_source_even_if_the_data_are_in_the_cache(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
-    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
-    kept = sorted(folder.glob("*.png"))
-    for name in ("x.png", "y.png"):
-        Image.new("RGB", (16, 16)).save(folder / name)
-    Image.new("RGB", (16, 16)).save(kept[0])
-    kept[1].unlink()
-    change = f"2 images added (x.png, y.png), 1 image removed ({kept[1].name}), 1 image changed ({kept[0].name})"
-    with pytest.raises(LeafwingError, match=re.escape(change)) as caught:
-        leafwing.resume(run.folder, images=32)
-    assert "--changed old" in str(caught.value)
-    assert "--changed new" in str(caught.value)
-    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize("changed", ["old", "new"])
-def test_after_the_images_have_changed_a_run_continues_exactly(folder: Path, tmp_path: Path, changed: str) -> None:
-    """With the old images as if nothing had happened, and with the new ones exactly from there on."""
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
-    old = part.data
-    for name in ("x.png", "y.png"):
-        Image.new("RGB", (16, 16), "red").save(folder / name)
-    copy = shutil.copytree(part.folder, tmp_path / "copy")
-    once = leafwing.resume(part.folder, images=48, changed=changed)
-    leafwing.resume(copy, images=32, changed=changed)
-    twice = leafwing.resume(copy, images=48, changed=changed)
-    assert last_weights(once) == last_weights(twice)
-    assert (last_weights(once) == last_weights(whole)) == (changed == "old")
-    saved = Run(copy)
-    assert (saved.data.samples, saved.data.fingerprint == old.fingerprint) == (
-        (old.samples, True) if changed == "old" else (old.samples + 2, False)
-    )
-    changes = [(change.images, change.samples, change.fingerprint) for change in saved.history.data_changes]
-    assert changes == ([] if changed == "old" else [(16, old.samples, old.fingerprint)])
-    if changed == "new":
-        leafwing.resume(copy, images=56)  # nothing has changed since
-
-
-def test_touched_files_are_not_changed_images(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
-    for path in folder.glob("*.png"):
-        os.utime(path, (1, 1))
-    leafwing.resume(run.folder, images=24)
-
-
-def test_moved_images_are_found(folder: Path, cache: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, **TINY)
-    shutil.rmtree(cache)
-    moved = shutil.move(folder, tmp_path / "moved")
-    with pytest.raises(LeafwingError, match="--source"):
-        leafwing.resume(part.folder, images=32)
-    for options in ({"source": tmp_path / "nowhere"}, {"source": tmp_path / "nowhere", "changed": "new"}):
-        with pytest.raises(LeafwingError, match="no such file or folder"):
-            leafwing.resume(part.folder, images=32, **options)
-    assert last_weights(leafwing.resume(part.folder, images=32, source=moved)) == last_weights(whole)
-    assert Run(part.folder).data.source == str(moved)
-
-
-def test_images_that_do_not_fit_the_networks_are_refused(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
-    paths = sorted(folder.glob("*.png"))
-    for index, path in enumerate(paths):
-        (folder / f"class{index % 2}").mkdir(exist_ok=True)
-        shutil.move(path, folder / f"class{index % 2}" / path.name)
-    with pytest.raises(LeafwingError, match="do not fit the images that are there now"):
-        leafwing.resume(run.folder, images=32, changed="new")
-    with pytest.raises(LeafwingError, match="choose from old, new"):
-        leafwing.resume(run.folder, images=32, changed="yes")
-
-
-def test_a_replay_says_that_the_data_are_others(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
-    said: list[str] = []
-
-    class Listening(Reporter):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    leafwing.train(replay=run.folder, out=tmp_path / "same", progress=Listening())
-    assert not any("not the data of" in text for text in said)
-    Image.new("RGB", (16, 16)).save(folder / "one more.png")
-    leafwing.train(replay=run.folder, out=tmp_path / "other", progress=Listening())
-    assert f"not the data of {run.folder}: 1 image added (one more.png); the weights will differ" in said
-
-
-def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
-    said: list[str] = []
-
-    class Listening(Reporter):
-        def say(self, text: str) -> None:
-            said.append(text)
-
-    for images in (16, 32, 32):
-        run = commands.train_or_resume(folder, out=tmp_path / "run", images=images, progress=Listening(), **TINY)
-    assert last_weights(run) == last_weights(whole)
-    assert [text for text in said if "continued with its own settings" in text or "trained on all" in text] == [
-        f"{run.folder} exists: it is continued with its own settings",
-        f"{run.folder} has been trained on all of its 32 images already",
-    ]
-    with pytest.raises(LeafwingError, match="--or-resume needs --out FOLDER"):
-        commands.train_or_resume(folder)
-
-
-def test_exit_codes_tell_finished_from_out_of_time(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", str(folder), "--out", str(tmp_path / "run"), "--or-resume", "--images", "100000", "--time", "0.01s"]
-    words += [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    first = cli.run(words)
-    shown = Run(tmp_path / "run").records()[-1]["images"]
-    assert first == 6
-    assert cli.run(words) == 6
-    assert Run(tmp_path / "run").records()[-1]["images"] > shown
-    few = ["train", str(folder), "--out", str(tmp_path / "few"), "--or-resume", "--images", "16", *words[9:]]
-    assert [cli.run(few), cli.run(few)] == [0, 0]
-    assert cli.run([*few, "--dry-run"]) == 2
-    assert "--or-resume" in capsys.readouterr().err
 
 
 def test_after_a_full_disk_training_resumes_from_the_last_checkpoint(
