@@ -288,7 +288,7 @@ class Label(Field):
         Raises:
             LeafwingError: no such class.
         """
-        if (text := value.strip() if isinstance(value, str) else "") in self.names:
+        if (text := value if isinstance(value, str) else "") in self.names:
             return self.names.index(text)
         try:
             index = operator.index(int(text.removeprefix("#")) if text else value)

@@ -49,7 +49,7 @@ class DataSettings:
     """Values of greyscale images that become black and white: 0:4095, -1000:400, or percentiles of all values, 1%:99%. Default: auto,
     from the values of all images with more than 8 bits; those with 8 bits are not changed."""
     input_levels: str | None = None
-    """The same for inputs that are files of their own."""
+    """Values of greyscale inputs that become black and white, if inputs are files of their own. Default: auto, as for --levels."""
     background: str | None = None
     """Colour behind transparency and padding: a name or #rrggbb. Default: white."""
     mirror: bool | None = None

@@ -141,6 +141,11 @@ def test_damaged_pixels_are_not_repaired(tmp_path: Path, content: bytes) -> None
     assert "truncated or corrupt" in found["bad"]
 
 
+def test_a_truncated_file_that_claims_to_be_large_is_not_decoded() -> None:
+    assert formats.repair(JPEG[:-2], 61 * 75) == JPEG
+    assert formats.repair(JPEG[:-2], 61 * 75 - 1) is None
+
+
 def test_large_jpeg_files_are_decoded_at_a_reduced_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leafwing.data.pictures.LARGEST_PIXELS", 300 * 300)
     ramp = np.tile(np.linspace(0, 255, 800).astype(np.uint8), (600, 1))

@@ -95,7 +95,7 @@ def test_other_encodings_are_read_and_mentioned(tmp_path: Path) -> None:
     rows = "file,label\n0.png,Bär\n1.png,Kuh\n".encode("cp1252")
     data = load(put(tmp_path / "set", images("0.png", "1.png") | {"labels.csv": rows}))
     assert labels_of(data) == ["Bär", "Kuh"]
-    assert any("not UTF-8; it is read as Windows-1252" in note for note in data.notes)
+    assert any(note.startswith("Not UTF-8, and read as Windows-1252: labels.csv.") for note in data.notes)
 
 
 def test_a_list_that_names_no_image_shows_the_nearest(tmp_path: Path) -> None:

@@ -179,3 +179,21 @@ def test_levels_and_labels_do_not_pass_to_other_data(tmp_path: Path) -> None:
     assert run.data.options["levels"] == "0:4095"
     other = leafwing.train("digits", replay=run.folder, out=tmp_path / "other", recipe="dcgan")
     assert "levels" not in other.data.options
+
+
+def test_other_data_are_evaluated_with_the_levels_of_the_run(tmp_path: Path) -> None:
+    tiny: dict[str, Any] = {"size": SIZE, "width": 4, "max_width": 8, "batch": 4, "images": 8, "threads": 1}
+    run = leafwing.train(write(tmp_path / "set", slices(0, 4000, np.uint16, 8)), out=tmp_path / "run", **tiny)
+    dark = write(tmp_path / "dark", slices(0, 200, np.uint16, 8))
+    bytes_only = write(tmp_path / "bytes", slices(0, 255, np.uint8, 8), ".png")
+    expected = {dark: "0:4095", bytes_only: None}
+    for path, levels_of_run in expected.items():
+        real = other_data(run, path)
+        assert real.options.get("levels") == levels_of_run
+
+
+def other_data(run: leafwing.Run, path: Path) -> Any:
+    from leafwing.commands.evaluate import load_real_data
+    from leafwing.progress import Reporter
+
+    return load_real_data(run, path, Reporter()).real

@@ -9,25 +9,13 @@ from cyclopts import Group, Parameter
 
 from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, explicit, flag, option, with_settings
 from leafwing.progress import ConsoleReporter
+from leafwing.settings import READING_OPTIONS
 
 METRICS = Group("Metrics", sort_key=4)
 
 
 @with_settings("hold_out", default="auto")
-@with_settings(
-    "size",
-    "channels",
-    "fit",
-    "background",
-    "mirror",
-    "input",
-    "fields",
-    "crop_from",
-    "bits",
-    "levels",
-    "input_levels",
-    "device",
-)
+@with_settings(*READING_OPTIONS, "device")
 def command(
     source: str,
     /,

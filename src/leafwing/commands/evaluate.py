@@ -17,7 +17,6 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, count
 from leafwing.runs import ROOT, Run
-from leafwing.settings import READING_OPTIONS
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -423,8 +422,9 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     Raises:
         LeafwingError: the data cannot be read.
     """
-    from leafwing.commands.feeding import reload_data
+    from leafwing.commands.feeding import inherited_options, reload_data
     from leafwing.data import load
+    from leafwing.data.built_in import is_built_in
 
     held_out = run.data.held_out
 
@@ -441,14 +441,17 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         raise InvalidOption(
             "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
-    names = (
-        {*READING_OPTIONS}
-        - {"size", "channels", "labels", "levels", "input_levels"}
-        - (set() if world_of(str(data)) else {"fields"})
-    )
-    options = {name: value for name, value in run.data.options.items() if name in names}
-    size = (run.spec.height, run.spec.width)
-    real = load(data, size=size, channels=run.spec.channels, **options, progress=progress.report_reading)
+    options = inherited_options(run.data, data)
+    options |= {"size": (run.spec.height, run.spec.width), "channels": run.spec.channels}
+    levels = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
+    levels = {} if is_built_in(str(data)) else levels
+    try:
+        real = load(data, **options | levels, progress=progress.report_reading)
+    except InvalidOption as error:
+        if error.name not in levels:
+            raise
+        progress.say(f"{data}: not mapped to black and white like the images of {run.folder}, because {error.reason}")
+        real = load(data, **options, progress=progress.report_reading)
     if real.fingerprint == run.data.fingerprint:
         return RealData(real, "all" if held_out else "train", held_out, splits)
     return RealData(real, "other", 0, splits)

@@ -95,6 +95,19 @@ def permissive_spec(height: int, width: int, input: str | None = None) -> DataSp
     return DataSpec({**spec.fields, **further, **labelled})
 
 
+def inherited_options(config: DataConfig, source: str | Path) -> dict[str, Any]:
+    """The reading options of earlier data that also apply to another source: not those that belong to its own files."""
+    from leafwing.data.loading import find
+
+    same = str(find(source)) == config.source or os.path.abspath(source) == config.source
+    specific = () if same else ("labels", "levels", "input_levels")
+    return {
+        name: value
+        for name, value in config.options.items()
+        if name not in specific and (name != "fields" or source == "sprites")
+    }
+
+
 def reload_data(run: Run, progress: Reporter, changed: str | None = "old", source: str | Path | None = None) -> Dataset:
     """The data of a run, each source from the cache or else read again.
 

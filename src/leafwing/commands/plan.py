@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.feeding import generates_from_pictures, parse_labelled, permissive_spec, split_data
+from leafwing.commands.feeding import generates_from_pictures, inherited_options, parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.config import DataConfig, History, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
@@ -189,19 +188,6 @@ def resolve_training(
     return TrainingPlan(
         card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
     )
-
-
-def inherited_options(config: DataConfig, source: str | Path) -> dict[str, Any]:
-    """The reading options of earlier data that also apply to another source: not those that belong to its own files."""
-    from leafwing.data.loading import find
-
-    same = str(find(source)) == config.source or os.path.abspath(source) == config.source
-    specific = () if same else ("labels", "levels", "input_levels")
-    return {
-        name: value
-        for name, value in config.options.items()
-        if name not in specific and (name != "fields" or source == "sprites")
-    }
 
 
 def describe_other_data(old: Run, dataset: Dataset) -> str:

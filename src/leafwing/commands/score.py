@@ -13,6 +13,7 @@ from leafwing.commands.originals import find_pictures, open_pictures, training_l
 from leafwing.errors import LeafwingError
 from leafwing.files import write
 from leafwing.progress import Reporter
+from leafwing.quantities import check_seed
 from leafwing.runs import ROOT, Run
 
 
@@ -82,7 +83,7 @@ def score(
 
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
-    path, progress = find_pictures(pictures), progress or Reporter()
+    seed, path, progress = check_seed(seed), find_pictures(pictures), progress or Reporter()
     opened = Run.open(run, root=root, trust=trust)
     device = choose(device, "fp32", torch.get_num_threads()).device
     model = Model.load(opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=device)

@@ -49,7 +49,7 @@ class Changes:
         if self.relabelled:
             parts.append(f"{_images(self.relabelled)} with another label")
         if self.annotations and not parts:
-            parts.append("other attributes, captions or annotations, if not how they are read")
+            parts.append("attributes, captions or other annotations, or how this version of leafwing reads them")
         return ", ".join(parts) or "the files are the same, but this version of leafwing reads them differently"
 
 

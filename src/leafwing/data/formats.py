@@ -5,6 +5,7 @@ Only first bytes and extensions are looked at: nothing here decodes an image, ex
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
@@ -92,29 +93,34 @@ def register_plugins() -> None:
 # --- repairs ----------------------------------------------------------------------------------------------------------------
 
 
-def repair(data: bytes) -> bytes | None:
+def repair(data: bytes, largest: int) -> bytes | None:
     """A file that Pillow refuses for no good reason, as one that it opens; None if it is really damaged.
 
     A JPEG file may lack its end marker, and a PNG file may have large or damaged chunks that are no pixels.
+
+    Args:
+        data: the file.
+        largest: number of pixels above which nothing is decoded.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return _with_end(data)
+        return _with_end(data, largest)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _pixels_only(data)
     return None
 
 
-def _with_end(data: bytes) -> bytes | None:
+def _with_end(data: bytes, largest: int) -> bytes | None:
     """A JPEG file with an end marker, if nothing but that is missing: then further bytes before the marker change no pixel."""
     if data.endswith(b"\xff\xd9"):
         return None
     scan = data.rstrip(b"\xff") if data.endswith(b"\xff") else data
-    pixels = []
+    pixels = set()
     for filler in (b"", b"\x55" * 64, b"\xaa" * 64):
         image = Image.open(io.BytesIO(scan + filler + b"\xff\xd9"), formats=("JPEG",))
-        image.load()
-        pixels.append(np.asarray(image).tobytes())
-    return scan + b"\xff\xd9" if len({*pixels}) == 1 else None
+        if image.width * image.height > largest:
+            return None
+        pixels.add(hashlib.sha256(np.asarray(image).tobytes()).digest())
+    return scan + b"\xff\xd9" if len(pixels) == 1 else None
 
 
 def _pixels_only(data: bytes) -> bytes | None:

@@ -211,9 +211,7 @@ def read_text(source: Source, name: str) -> str:
             text = content.decode("cp1252")
             if "\0" in text:
                 raise
-            note = f"{name} is not UTF-8; it is read as Windows-1252. Save it as UTF-8 if letters with accents are wrong."
-            if note not in source.notes:
-                source.notes.append(note)
+            source.other_encodings.add(name)
             return text
     except UnicodeDecodeError:
         raise LeafwingError(f"{source.path}: {name} is not text; save it as UTF-8.") from None

@@ -395,6 +395,10 @@ class SurveyedSource:
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         if converted := sum(1 for info in infos if info.header and info.header.profile):
             source.notes.append(f"Images with a colour profile other than sRGB: {converted:,}; they are converted to sRGB.")
+        if encoded := sorted(source.other_encodings):
+            source.notes.append(
+                f"Not UTF-8, and read as Windows-1252: {describe_files(encoded)}. Save as UTF-8 if letters with accents are wrong."
+            )
         if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
         return cls(source, infos, target, layout)
@@ -446,10 +450,12 @@ def choose_levels(
     elif mapping and grey_levels.applies_to_bytes(mapping) and any(info.header.mode == "L" for info in infos if info.header):
         source.notes.append(f"{what}: {grey_levels.describe(mapping)} ({flag}).")
     elif option:
-        shown = "" if option.percent or not mapping else f" {grey_levels.show(mapping)}"
-        raise LeafwingError(
-            f"{flag}{shown}: no image has such values; levels are for greyscale images with more than 8 bits, or with 8 bits and "
-            "whole numbers from 0 to 255; omit it"
+        chosen = f"{option.low:g}%:{option.high:g}%" if option.percent else grey_levels.show((option.low, option.high))
+        raise InvalidOption(
+            name,
+            chosen,
+            "no image has such values; levels are for greyscale images with more than 8 bits, or with 8 bits and "
+            "whole numbers from 0 to 255; omit it",
         )
     return mapping
 

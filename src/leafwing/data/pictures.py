@@ -536,7 +536,7 @@ def _repairing(work: Callable[[bytes], T], data: bytes) -> T:
             raise
         fixed = None
         with suppress(Exception):  # a damaged file, as before
-            fixed = formats.repair(data)
+            fixed = formats.repair(data, LARGEST_PIXELS)
         if fixed is None:
             raise
         return work(fixed)

@@ -138,6 +138,8 @@ class Source:
     """Further fields by name; the entries' `values` have the same names."""
     used_files: set[str] = field(default_factory=set)
     """Names of the side files that were read."""
+    other_encodings: set[str] = field(default_factory=set)
+    """Names of the side files that are not UTF-8 and were read as Windows-1252."""
     close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Source:

@@ -72,9 +72,7 @@ def compare(
         jobs: number of runs trained at a time. None: one per CPU core as memory allows, or one per GPU.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
-        **settings: `settings.READING_OPTIONS`, hold_out and device; see
-            `leafwing.settings`.
-            `hold_out` is auto by default.
+        **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default.
 
     Returns:
         The content of `table.json`: `sentences`, `runs` (one row per run), `summary` (one row per recipe), `measures`, `report`
