@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_helpers import encoded, picture, write
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from leafwing.data import BUILT_IN, load, sources
@@ -345,6 +345,12 @@ def test_hostile_archives_never_crash(tmp_path_factory: pytest.TempPathFactory, 
     st.binary(max_size=300),
     st.sampled_from(["x.zip", "x.tar", "x.tar.gz", "x-images-idx3-ubyte", "x-images-idx3-ubyte.gz", "x"]),
 )
+@example(b"\x1f\x8b", "x")
+@example(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x07", "x")
+@example(b"BZh9", "x.tar.bz2")
+@example(b"BZh91AY&SY" + bytes(40), "x")
+@example(b"\xfd7zXZ\x00", "x")
+@example(b"\xfd7zXZ\x00" + bytes(40), "x.tar.xz")
 def test_random_bytes_as_a_source(tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
     path = tmp_path_factory.mktemp("bytes") / name
     path.write_bytes(data)

@@ -117,16 +117,18 @@ def test_what_does_not_suit_a_translator_is_refused(run: Run, arguments: dict[st
     assert not (run.folder / "metrics.jsonl").exists()
 
 
-def test_other_data_need_the_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_data_need_the_input(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = str(tmp_path / "other")
+    Path(source).mkdir()
     requests: list[dict[str, Any]] = []
     other = replace(
-        PAIRS, spec=DataSpec.images(16, 16), columns={"image": PAIRS.array}, fingerprint="12" * 32, source="/other"
+        PAIRS, spec=DataSpec.images(16, 16), columns={"image": PAIRS.array}, fingerprint="12" * 32, source=source
     )
     monkeypatch.setattr(data, "load", lambda source, **how: requests.append(how) or other)
-    with pytest.raises(LeafwingError, match=r"/other: image is generated from input \(image 16x16x3\).*no such field"):
-        rows_of(run, data="/other", metrics="fid")
+    with pytest.raises(LeafwingError, match=r"other: image is generated from input \(image 16x16x3\).*no such field"):
+        rows_of(run, data=source, metrics="fid")
     assert requests[0]["input"] == "left", "read as the data of the run"
-    monkeypatch.setattr(data, "load", lambda source, **how: replace(PAIRS, fingerprint="12" * 32, source="/other"))
-    rows = rows_of(run, data="/other")
+    monkeypatch.setattr(data, "load", lambda source, **how: replace(PAIRS, fingerprint="12" * 32, source=source))
+    rows = rows_of(run, data=source)
     assert rows[0]["protocol"]["split"] == "other"
     assert {row["by"] for row in rows} == {"fid", "kid", "prdc", "reconstruction"}

@@ -23,6 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+try:
+    from lzma import LZMAError
+except ImportError:  # Python was built without it
+    LZMAError = zlib.error  # type: ignore[misc, assignment]
+
 from leafwing.data import arrays
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError, StorageError
@@ -57,6 +62,18 @@ SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}
 CHUNK = 16
 """Number of entries per task of a thread."""
 CHUNK_BYTES = 16 * 2**20
+_DAMAGED = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    LZMAError,
+)
+"""What damaged archives and compressed files make the standard library raise."""
 _IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 
 
@@ -172,15 +189,7 @@ class Source:
             raise UnusableImageError(f"larger than {LARGEST_FILE >> 20} MiB")
         try:
             return self.read(entry.location)
-        except (
-            OSError,
-            EOFError,
-            zipfile.BadZipFile,
-            tarfile.TarError,
-            zlib.error,
-            RuntimeError,
-            NotImplementedError,
-        ) as error:
+        except _DAMAGED as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise UnreadableImageError(f"cannot be read: {clean(reason) or type(error).__name__}") from None
 
@@ -298,7 +307,7 @@ def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> S
         return _open_zip(path)
     if path.suffix.lower() == ".zip":
         raise LeafwingError(f"{path}: not a zip file, or a truncated one; download it again.")
-    if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or tarfile.is_tarfile(path):
+    if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or _is_tar(path):
         return _open_tar(path)
     raise LeafwingError(
         f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz) nor an IDX file "
@@ -328,7 +337,7 @@ def _open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> 
 def _open_zip(path: Path) -> Source:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+    except _DAMAGED as error:
         raise LeafwingError(f"{path}: not a readable zip file ({error}); download it again.") from None
     # Of two members with the same name the later one wins, as it would after unpacking.
     members = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
@@ -347,14 +356,22 @@ def _open_zip(path: Path) -> Source:
     return _sort_files(source, ((name, info, info.file_size) for name, info in members.items()))
 
 
+def _is_tar(path: Path) -> bool:
+    """Whether the content is a tar's; `tarfile.is_tarfile` raises what the decompressors do (a gzip header alone: EOFError)."""
+    try:
+        return tarfile.is_tarfile(path)
+    except _DAMAGED:
+        return False
+
+
 def _open_tar(path: Path) -> Source:
     try:
         archive = tarfile.open(path, "r:*")
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+    except _DAMAGED as error:
         raise LeafwingError(f"{path}: not a readable tar file ({error}); download it again.") from None
     try:
         members = {info.name: info for info in archive}
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+    except _DAMAGED as error:
         archive.close()
         raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
 
@@ -376,7 +393,7 @@ def _open_tar(path: Path) -> Source:
                 f"{path}: pairs of a compressed tar are read through a temporary file, which cannot be written ({error}); free "
                 "some space, choose another folder with TMPDIR=/path/to/folder, or unpack the archive"
             ) from None
-        except (EOFError, zlib.error, ValueError) as error:
+        except _DAMAGED as error:
             raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
         archive.fileobj.close()
         archive.fileobj = copy
@@ -411,7 +428,7 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
+    except _DAMAGED as error:
         raise LeafwingError(f"{path}: cannot be read ({error}); download it again.") from None
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes([0, 0, 8, dimensions]):
