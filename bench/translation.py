@@ -1,14 +1,17 @@
-"""What the adversarial loss and the size of the patches do for `pix2pix`, on held-out pairs.
+"""What the adversarial loss and the size of the patches do for `pix2pix`, and recipes without pairs, on held-out pairs.
 
     python bench/translation.py FOLDER --input right --hold-out 100 --seeds 3 --runs runs/facades
+    python bench/translation.py FOLDER --input right --variants cgan cyclegan cut --seeds 1 --batch 1
     python bench/translation.py --show
 
 The same generator is trained with the L1 distance alone, and with the adversarial loss as well. The first is trained on one and a
-half times as many images, so that it costs at least as much: the rows have the seconds of both. Then smaller patches. Measures are
-those of `leafwing evaluate`: KID (times 1,000) and feature distance with `--features own`; `edges` is the edge energy over that of the
-real images; `accuracy` and `iou` are those of a segmenter that was trained on the real pairs and reads the input's map in what was
-generated (`--no-segmenter` leaves them out). One row per run; runs are stored in `--runs`, and those that are there already are not
-trained again. `--sheet` writes held-out inputs, what each run of the first seed generates, and the real images.
+half times as many images, so that it costs at least as much: the rows have the seconds of both. Then smaller patches. `cyclegan`
+and `cut` are trained on the same images without knowing which belong together; a row of a recipe that translates both ways also has
+the measures of the way back, from photographs to maps, as `back_...`. Measures are those of `leafwing evaluate`: KID (times 1,000)
+and feature distance with `--features own`; `edges` is the edge energy over that of the real images; `accuracy` and `iou` are those
+of a segmenter that was trained on the real pairs and reads the input's map in what was generated (`--no-segmenter` leaves them
+out). One row per run; runs are stored in `--runs`, and those that are there already are not trained again. `--sheet` writes held-
+out inputs, what each run of the first seed generates, and the real images.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cgan": {},
     "patch16": {"patch": 16},
     "patch1": {"patch": 1},
+    "cyclegan": {"recipe": "cyclegan"},
+    "cut": {"recipe": "cut"},
 }
 LONGER = 1.5
 """How many times longer the training without a discriminator is, in images."""
@@ -52,10 +57,10 @@ def find_or_train(args: Any, variant: str, seed: int) -> Run:
     if folder.exists():
         run = Run.open(folder)
     else:
-        options = VARIANTS[variant] | dict(option.split("=") for option in args.option)
+        options = {"recipe": "pix2pix"} | VARIANTS[variant] | dict(option.split("=") for option in args.option)
         run = leafwing.train(
             args.source,
-            "pix2pix",
+            options.pop("recipe"),
             input=args.input,
             hold_out=args.hold_out,
             size=args.size,
@@ -74,11 +79,10 @@ def find_or_train(args: Any, variant: str, seed: int) -> Run:
     return run
 
 
-def measure(run: Run, metrics: str) -> dict[str, float]:
-    """The measures of a run's last weights on its held-out pairs."""
-    values = {
-        row["metric"]: row["value"] for row in leafwing.evaluate(run.folder, metrics=metrics, progress=ConsoleReporter())
-    }
+def measure(run: Run, metrics: str, output: str) -> dict[str, float]:
+    """The measures of an output of a run's last weights on its held-out pairs."""
+    rows = leafwing.evaluate(run.folder, output=output, metrics=metrics, progress=ConsoleReporter())
+    values = {row["metric"]: row["value"] for row in rows}
     measures = {name: values[key] for key, name in MEASURES.items() if values.get(key) is not None}
     return {name: round(1000 * value if name == "kid" else value, 4) for name, value in measures.items()}
 
@@ -150,13 +154,15 @@ def main() -> None:
                 "threads": machine.threads,
                 "options": run.config["options"],
             }
-            row = {"bench": "translation", "recipe": "pix2pix", "choice": variant, "seed": seed, **about}
+            row = {"bench": "translation", "recipe": run.recipe, "choice": variant, "seed": seed, **about}
             row |= {
                 "images": last["images"],
                 "seconds": round(last["seconds"]),
-                **measure(run, metrics),
+                **measure(run, metrics, "image"),
                 **run.config["versions"],
             }
+            if any(output.field == "input" for output in leafwing.Model.load(run).game.abilities.outputs):
+                row |= {f"back_{name}": value for name, value in measure(run, "kid,reconstruction", "input").items()}
             store(row, args.results)
     if args.sheet:
         write_sheet(args.sheet, runs, 6)
