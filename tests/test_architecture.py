@@ -39,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "recipes": {"game", "fields", "parts", "networks", "files", "errors", "quantities", "settings"},
     "data": {"game", "fields", "errors", "machine", "pixels", "sprites", "own"},
     "sprites": {"fields", "errors", "own"},
-    "engine": {"game", "errors", "machine", "pixels", "own"},
+    "engine": {"game", "errors", "machine", "pixels", "parts", "own"},
     "loop": {"game", "errors", "engine"},
     "config": {"recipes", "game", "fields", "errors", "settings"},
     "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings"},

@@ -11,9 +11,9 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Field, Image, Label, Vector, from_dict
 from leafwing.game import DataSpec
 from leafwing.recipes import Value
-from leafwing.settings import SECTIONS, HardwareSettings, HealthSettings, OutputSettings, Schedule
+from leafwing.settings import SECTIONS, CriticSettings, HardwareSettings, HealthSettings, OutputSettings, Schedule
 
-SAVED = ("schedule", "watching", "folder", "machine")
+SAVED = ("schedule", "critic", "watching", "folder", "machine")
 """The sections of settings in `run.json`. How images are read is in its section `data`, as it was resolved."""
 
 
@@ -118,6 +118,7 @@ class Config:
     watching: HealthSettings
     folder: OutputSettings
     machine: HardwareSettings
+    critic: CriticSettings = field(default_factory=CriticSettings)
     conditions: tuple[str, ...] = ()
     history: History = field(default_factory=History)
 

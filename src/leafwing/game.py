@@ -250,19 +250,24 @@ class Round:
         extras: further tensors that the terms need, accessible as attributes.
     """
 
+    augment: Callable[[Tensor], Tensor] = staticmethod(lambda samples: samples)
+    """Changes images as the judges see them changed, if the training augments them; for losses that look at images without a judge."""
+
     def __init__(
         self,
         nets: Nets,
         real: Tensor | None = None,
         fake: Tensor | None = None,
-        judge: Callable[[Tensor], Any] | None = None,
-        judge_fake: Callable[[Tensor], Any] | None = None,
+        judge: Callable[..., Any] | None = None,
+        judge_fake: Callable[..., Any] | None = None,
+        beside: Tensor | None = None,
         **extras: Any,
     ) -> None:
         # Terms use only what the play of their turn provides, so that they need not check for None.
         self.nets, self.real, self.fake = nets, cast("Tensor", real), cast("Tensor", fake)
-        self.judge = cast("Callable[[Tensor], Any]", judge)
+        self.judge = cast("Callable[..., Any]", judge)
         self.judge_fake = judge_fake or self.judge
+        self.beside = () if beside is None else (beside,)
         self.__dict__.update(extras)
 
     @cached_property
@@ -278,12 +283,12 @@ class Round:
     @cached_property
     def real_output(self) -> Any:
         """The judge's full output for the real samples."""
-        return self.judge(self.real)
+        return self.judge(self.real, *self.beside)
 
     @cached_property
     def fake_output(self) -> Any:
         """The judge's full output for the fake samples."""
-        return self.judge_fake(self.fake)
+        return self.judge_fake(self.fake, *self.beside)
 
     @property
     def real_heads(self) -> Tensor:

@@ -75,7 +75,11 @@ class Run:
         self.options = recipes.current_options(config.recipe, self.folder / "recipe.py", config.options)
         self.config["options"] = self.options
         self.settings = Settings(
-            schedule=config.schedule, watching=config.watching, folder=config.folder, machine=config.machine
+            schedule=config.schedule,
+            critic=config.critic,
+            watching=config.watching,
+            folder=config.folder,
+            machine=config.machine,
         )
         self.history = config.history
 

@@ -96,6 +96,17 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class CriticSettings:
+    """What critics see."""
+
+    augment: str = "none"
+    """Random changes of real and generated images before a critic sees them, for data of few images: diff (DiffAugment: color,
+    translation and cutout; diff:color,translation for a part of it), ada (flips, turns, shifts, scales and colours, with a probability
+    that adapts to how well the critic tells real images from fakes), p=0.3 or p=0:0.3 (the same with a given probability, or with one
+    that changes from the start to the end of training)."""
+
+
+@dataclass(frozen=True)
 class HealthSettings:
     """The response to training problems."""
 
@@ -156,14 +167,16 @@ class Settings:
 
     reading: DataSettings = field(default_factory=DataSettings)
     schedule: Schedule = field(default_factory=Schedule)
+    critic: CriticSettings = field(default_factory=CriticSettings)
     watching: HealthSettings = field(default_factory=HealthSettings)
     folder: OutputSettings = field(default_factory=OutputSettings)
     machine: HardwareSettings = field(default_factory=HardwareSettings)
 
 
-Section = TypeVar("Section", DataSettings, Schedule, HealthSettings, OutputSettings, HardwareSettings)
+Section = TypeVar("Section", DataSettings, Schedule, CriticSettings, HealthSettings, OutputSettings, HardwareSettings)
 SECTIONS: dict[str, type[Any]] = {
-    "reading": DataSettings, "schedule": Schedule, "watching": HealthSettings, "folder": OutputSettings, "machine": HardwareSettings,
+    "reading": DataSettings, "schedule": Schedule, "critic": CriticSettings, "watching": HealthSettings, "folder": OutputSettings,
+    "machine": HardwareSettings,
 }  # fmt: skip
 TRAIN_ARGUMENTS = (
     "source",

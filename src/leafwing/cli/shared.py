@@ -20,7 +20,9 @@ DATA, TRAINING, FOLDER, OUTPUT, MACHINE = (
     Group(name, sort_key=key)
     for name, key in (("Data", 1), ("Training", 3), ("Run folder", 4), ("Output", 5), ("Machine", 6))
 )
-SECTION_GROUPS = {"reading": DATA, "schedule": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE}
+SECTION_GROUPS = {
+    "reading": DATA, "schedule": TRAINING, "critic": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE,
+}  # fmt: skip
 
 
 def option(text: str, group: Group) -> Parameter:

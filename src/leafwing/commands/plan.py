@@ -30,8 +30,9 @@ from leafwing.settings import (
 if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine import Setup
+    from leafwing.engine.augmentation import Augmentation
     from leafwing.engine.processes import Processes
-    from leafwing.game import Game
+    from leafwing.game import DataSpec, Game
     from leafwing.loop import Training
     from leafwing.recipes import Card, Value
 
@@ -101,7 +102,7 @@ def resolve_training(
     base = old.settings if old else Settings()
     schedule = replace_fields(base.schedule, values)
     check_schedule(schedule, values)
-    watching = replace_fields(base.watching, values)
+    critic, watching = replace_fields(base.critic, values), replace_fields(base.watching, values)
     folder = replace_fields(base.folder, values)
     open_intervals = tuple(name for name in ("save_every", "grid_every") if schedule.time and not getattr(folder, name))
     folder = with_intervals(folder, schedule.images)
@@ -155,7 +156,7 @@ def resolve_training(
     resolved = machine_settings(setup)
     if machine.threads == "auto" and not changes:
         resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
-    settings = Settings(reading, schedule, watching, folder, resolved)
+    settings = Settings(reading, schedule, critic, watching, folder, resolved)
     history = History(thread_changes=changes, open_intervals=open_intervals)
     data_config = DataConfig(
         source=dataset.source,
@@ -297,7 +298,9 @@ def new_training(
     torch.manual_seed(settings.schedule.seed)
     game = build()
     setup = choose_setup(settings.machine)
-    engine = Engine(game, setup, notify=notify, processes=processes)
+    images = images or settings.schedule.images
+    augmentation = build_augmentation(settings.critic.augment, data.spec, planned or images)
+    engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
     engine.processes.check_divisible(game.batch)
     for name in game.streams:
         data = data.with_stream(name, data)
@@ -312,8 +315,24 @@ def new_training(
     Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
     if settings.schedule.stop_on is not None:
         check_stop_output(settings.schedule.stop_on, game, data.spec)
-    images = images or settings.schedule.images
     return Training(game, batches, engine, images=images, batch=game.batch, planned=planned)
+
+
+def build_augmentation(option: str, spec: DataSpec, planned: int) -> Augmentation | None:
+    """The augmentation of what critics see, by its option; None for `none`.
+
+    Raises:
+        InvalidOption: not an augmentation, or the data are points.
+    """
+    from leafwing.engine.augmentation import Augmentation, parse
+    from leafwing.fields import Image
+
+    if (parsed := parse(option)) is None:
+        return None
+    images = {name: field for name, field in spec.fields.items() if isinstance(field, Image)}
+    if not images:
+        raise InvalidOption("augment", option, "it changes images, and these data are points")
+    return Augmentation(parsed, {field.channels for field in images.values()}, planned)
 
 
 def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> HardwareSettings:

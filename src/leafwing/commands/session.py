@@ -93,6 +93,7 @@ def run_session(
                     "losses": dict(tick.losses),
                     "memory": tick.memory,
                     "round": tick.clock.round,
+                    **augment_record(training),
                     **monitor.measure(tick),
                     **threads.check(tick),
                 }
@@ -135,6 +136,14 @@ def run_session(
             if summary:
                 summary.close()
     return run
+
+
+def augment_record(training: Training) -> dict[str, float]:
+    """The probability of augmentations, for the log, if it changes."""
+    augmentation = training.engine.augmentation
+    if augmentation is None or not augmentation.changes:
+        return {}
+    return {"augment_p": round(float(augmentation.p), 4)}
 
 
 def fit_intervals(run: Run, tick: Tick) -> None:

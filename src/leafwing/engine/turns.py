@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leafwing.engine.augmentation import Augmentation
 from leafwing.engine.batch_norm import synchronise_batch_norm
 from leafwing.engine.capture import CaptureBackend, CapturedClock, CudaGraphs, StaticBatches, Work
 from leafwing.engine.double_backward import DoubleBackward
@@ -59,6 +60,7 @@ class Engine:
         notify: called with a message whenever a setting has to be changed.
         capture_backend: captures turns; None for CUDA graphs if `setup.capture`, else no capture.
         processes: the processes that train this game together; None for a single process.
+        augmentation: changes images before judges see them; None: judges see them as they are.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class Engine:
         notify: Callable[[str], None] = lambda text: None,
         capture_backend: CaptureBackend | None = None,
         processes: Processes | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.game, self.setup, self.notify = game, setup, notify
         self.processes = processes or Processes()
         self.device = torch.device(self.processes.device(setup.device))
+        self.augmentation = None if augmentation is None else augmentation.to(self.device)
         torch.set_num_threads(setup.threads)
         if setup.keep_freed:
             keep_freed_memory()
@@ -135,6 +139,8 @@ class Engine:
         """
         losses: dict[int, Tensor] = {}
         clock = self._at_stage(clock)
+        if self.augmentation is not None:
+            self.augmentation.set_clock(clock)
         if self.capture_backend is None:
             for phase in self._phases(turns, batch, clock, losses):
                 phase.work()
@@ -216,6 +222,7 @@ class Engine:
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)
+                self._adapt(batch.n * self.processes.world_size)
 
             yield Phase(step, capturable=capturable)
 
@@ -228,6 +235,12 @@ class Engine:
         with torch.no_grad():
             for after in turn.after:
                 after(self.game.nets)
+
+    def _adapt(self, images: int) -> None:
+        """Adapts the probability of augmentations if the turn has measured the critic."""
+        if self.augmentation is not None and self.augmentation.observed:
+            self.processes.all_reduce_mean([self.augmentation.sign])
+            self.augmentation.adapt(images)
 
     def nets(self, turns: Sequence[Turn]) -> Nets:
         """The networks for these turns: compiled ones unless a turn differentiates twice, which they do not support."""
@@ -314,6 +327,7 @@ class Engine:
             "rate": self.lr_scale,
             "stage": self._stage,
             "local": self._local_buffers(),
+            **({} if self.augmentation is None else {"augmentation": self.augmentation.state_dict()}),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -330,6 +344,8 @@ class Engine:
         self.scale_learning_rates(state.get("rate", 1.0))
         self.set_rng_state(state["random"])
         self._stage = state.get("stage", "")
+        if self.augmentation is not None and "augmentation" in state:
+            self.augmentation.load_state_dict(state["augmentation"])
         buffers, world_size = self._buffers(), self.processes.world_size
         # With another number of processes all of them continue with the buffers of the first, which the weights file has.
         for name, values in state.get("local", {}).items():
@@ -425,6 +441,8 @@ class Unit:
         with self._convolutions(differentiates_twice(turn)):
             with self._random(number + 1, rows), self._autocast(self.bf16 and not differentiates_twice(turn)):
                 losses = [term.loss(r) for term in turn.losses]
+            if engine.augmentation is not None:
+                engine.augmentation.observe(r, weight)
             stacked = torch.stack(losses) if weight == 1 else torch.stack(losses) * weight
             stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
         return stacked.detach()
@@ -438,7 +456,8 @@ class Unit:
             batch = Batch({name: value[rows] for name, value in batch.items()})
         twice = any(map(differentiates_twice, self.turns))
         with self._random(0, rows), self._autocast(self.bf16 and not twice), self._convolutions(twice):
-            return self.turns[0].play(self.engine.nets(self.turns), batch, self.clock)
+            r = self.turns[0].play(self.engine.nets(self.turns), batch, self.clock)
+        return r if self.engine.augmentation is None else self.engine.augmentation.wrap(r)
 
     def _random(self, index: int, rows: slice) -> SharedDraws | nullcontext[None]:
         """Random tensors are drawn for the whole batch, then indexed by `rows`. `index`: 0 for the play, else 1 + the turn's."""

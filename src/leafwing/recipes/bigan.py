@@ -65,8 +65,8 @@ def bigan(
         latents = z(batch.n, batch.image.device)
         codes = code(nets.E(batch.image))
         fake = nets.G(latents)
-        judges = {"judge": lambda x: nets.D(x, codes), "judge_fake": lambda x: nets.D(x, latents)}
-        return Round(nets, real=batch.image, fake=fake, clock=clock, **judges)
+        judge, judge_fake = lambda x: nets.D(x, codes), lambda x: nets.D(x, latents)
+        return Round(nets, real=batch.image, fake=fake, judge=judge, judge_fake=judge_fake, clock=clock)
 
     e = Encoder(data, 2 * latent if stochastic else latent, width, max_width=max_width)
     return Game(

@@ -99,7 +99,7 @@ def improved_gan(
     history_terms = {name: [Term(f"history_{name}", average)] for name, average in past.items()}
     objective = smoothed(smooth)
     if matching:
-        match = feature_matching(lambda r, x: r.nets.D.features(x))
+        match = feature_matching(lambda r, x: r.nets.D.features(r.augment(x)))
         objective = Objective(objective.critic, match.loss)
     return Game(
         players={"G": Player(g, Adam(lr_g, (beta1, 0.999)), ema=ema), "D": Player(d, Adam(lr_d, (beta1, 0.999)))},

@@ -105,9 +105,9 @@ def improved_gan_semi(
         fake = nets.G(z(batch.n, batch.image.device))
         return Round(nets, batch.image, fake, nets.D, labelled=labelled, label=label, clock=clock)
 
-    classification = Term("class", lambda r: cross_entropy(r.nets.D(r.labelled)[1].float(), r.label))
+    classification = Term("class", lambda r: cross_entropy(r.nets.D(r.augment(r.labelled))[1].float(), r.label))
     adversarial = Term("adversarial", lambda r: unlabelled * non_saturating.critic(r))
-    match = feature_matching(lambda r, x: r.nets.D.features(x))
+    match = feature_matching(lambda r, x: r.nets.D.features(r.augment(x)))
     return Game(
         players={
             "G": Player(Generator(data, latent, width), Adam(lr_g, (beta1, 0.999)), ema=ema),

@@ -71,7 +71,7 @@ def pix2pix(
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         x = batch.input
-        return Round(nets, real=batch.image, fake=nets.G(x), judge=lambda y: nets.D(y, x), clock=clock)
+        return Round(nets, real=batch.image, fake=nets.G(x), judge=nets.D, beside=x, clock=clock)
 
     def play_alone(nets: Nets, batch: Batch, clock: Clock) -> Round:
         return Round(nets, real=batch.image, fake=nets.G(batch.input), clock=clock)

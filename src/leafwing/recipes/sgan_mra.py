@@ -81,7 +81,7 @@ def sgan_mra(
 
     def play(nets: Nets, batch: Batch, clock: Clock) -> Round:
         x = joined(batch)
-        return Round(nets, real=batch.image, fake=nets.G(x), judge=lambda y: nets.D(y, x), clock=clock)
+        return Round(nets, real=batch.image, fake=nets.G(x), judge=nets.D, beside=x, clock=clock)
 
     def distance(r: Round) -> Tensor:
         return l1 * (r.fake - r.real).abs().mean()

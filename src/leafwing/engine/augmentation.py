@@ -1,0 +1,169 @@
+"""What critics see: real and generated images with the same random changes, in every turn; ADA adapts their probability.
+
+A critic that sees few images learns them by heart, and its verdict on others becomes useless. The changes are in `parts.augment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leafwing.errors import InvalidOption, did_you_mean
+from leafwing.game import Clock, Round, to_fp32
+from leafwing.parts import augment
+
+TARGET = 0.766
+"""Target of the measure of overfitting. With normal scores it corresponds to 0.6 for the sign of D(x), the target of the paper."""
+SPEED = 500_000
+"""Images within which ADA's p can rise from 0 to 1 (Karras et al. 2020, appendix C); half the training, if that is shorter."""
+INTERVAL = 4
+"""Updates of the critic between two adaptations of p."""
+
+
+@dataclass(frozen=True)
+class AugmentOption:
+    """The option `augment`, parsed.
+
+    Args:
+        kind: `diff`, `ada` with an adaptive p, or `p`, the changes of ADA with a given p.
+        changes: of `parts.augment.DIFF`.
+        start, end: p at the beginning and at the end of training, linear between them.
+    """
+
+    kind: str
+    changes: tuple[str, ...] = ()
+    start: float = 0.0
+    end: float = 0.0
+
+
+def parse(text: str) -> AugmentOption | None:
+    """The option `augment`: `none`, `diff`, `diff:color,translation`, `ada`, `p=0.3` or `p=0:0.3`; None for `none`.
+
+    Raises:
+        InvalidOption: something else.
+    """
+    name, _, detail = text.strip().partition(":")
+    if text.strip() == "none":
+        return None
+    if text.strip() == "ada":
+        return AugmentOption("ada")
+    if name == "diff":
+        changes = tuple(word.strip() for word in detail.split(",")) if detail else tuple(augment.DIFF)
+        for word in changes:
+            if word not in augment.DIFF:
+                raise InvalidOption(
+                    "augment", text, f"the changes of diff are {', '.join(augment.DIFF)}{did_you_mean(word, augment.DIFF)}"
+                )
+        return AugmentOption("diff", tuple(word for word in augment.DIFF if word in changes))
+    if text.strip().startswith("p="):
+        first, _, last = text.strip()[2:].partition(":")
+        try:
+            start, end = float(first), float(last or first)
+        except ValueError:
+            start = end = -1.0
+        if not (0 <= start <= 1 and 0 <= end <= 1):
+            raise InvalidOption("augment", text, "p must be a probability such as p=0.3, or two, p=0:0.3, for start and end")
+        return AugmentOption("p", start=start, end=end)
+    raise InvalidOption("augment", text, "choose from none, diff, diff:color,translation,cutout, ada, p=0.3, p=0:0.3")
+
+
+class Augmentation(nn.Module):
+    """The random changes of images before a critic sees them, with their probability; its buffers are its state.
+
+    Args:
+        option: which changes.
+        channels: the possible channels of the images.
+        planned: planned length of the training in images.
+    """
+
+    p: Tensor
+    sign: Tensor
+    updates: Tensor
+
+    def __init__(self, option: AugmentOption, channels: Collection[int], planned: int) -> None:
+        super().__init__()
+        self.option, self.channels = option, frozenset(channels)
+        self.speed = min(SPEED, max(1, planned // 2))
+        self.observed = False
+        self.register_buffer("p", torch.tensor(float(option.start)))
+        self.register_buffer("sign", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros(()))
+
+    @property
+    def changes(self) -> bool:
+        """Whether p changes during training."""
+        return self.option.kind == "ada" or self.option.start != self.option.end
+
+    def forward(self, samples: Any, beside: Tensor | None = None) -> Any:
+        """Images (n, channels, height, width) in [-1, 1], changed; codes, points and other samples as they are.
+
+        With `beside`, images of the same size that belong to them, (images, beside): moved together, and beside with its own colours.
+        """
+        if not isinstance(samples, Tensor) or samples.dim() != 4 or samples.shape[1] not in self.channels:
+            return samples if beside is None else (samples, beside)
+        channels = samples.shape[1]
+        with torch.autocast(samples.device.type, enabled=False):
+            images = to_fp32(samples)
+            for colour, change in self._changes():
+                if beside is None or colour:
+                    images = change(images)
+                else:
+                    images, beside = change(torch.cat([images, to_fp32(beside)], 1)).split([channels, beside.shape[1]], 1)
+        return images if beside is None else (images, beside)
+
+    def _changes(self) -> list[tuple[bool, Callable[[Tensor], Tensor]]]:
+        """The changes in order, and whether each concerns colours only."""
+        if self.option.kind == "diff":
+            return [(name == "color", augment.DIFF[name]) for name in self.option.changes]
+        return [(False, partial(augment.move, p=self.p)), (True, partial(augment.transform_colours, p=self.p))]
+
+    def wrap(self, r: Round) -> Round:
+        """The round, whose judges now see changed images; also the rounds among its extras."""
+        r.augment = self
+        for name, value in list(vars(r).items()):
+            if isinstance(value, Round):
+                self.wrap(value)
+            elif name in ("judge", "judge_fake") and value is not None:
+                setattr(r, name, partial(_judge_changed, self, value))
+        return r
+
+    def set_clock(self, clock: Clock) -> None:
+        """Sets p if it follows a schedule."""
+        if self.option.start != self.option.end:
+            self.p.fill_(self.option.start + (self.option.end - self.option.start) * min(1.0, clock.planned_progress))
+
+    @torch.no_grad()
+    def observe(self, r: Round, weight: float = 1.0) -> None:
+        """Adds a measure of overfitting in a critic's turn, if p is adaptive and its losses compare real and fake images.
+
+        The mean sign of D(x) - D(G(z)). Karras et al. have the sign of D(x) (eq. 1), which assumes that D's threshold is 0; a critic
+        with least squares, Wasserstein or relativistic losses has it elsewhere.
+
+        Args:
+            r: the round, with the scores that its losses have computed.
+            weight: share of the batch.
+        """
+        real, fake = (vars(r).get(name) for name in ("real_score", "fake_score"))
+        if self.option.kind == "ada" and real is not None and fake is not None and real.requires_grad:
+            self.sign += weight * (real - fake).sign().mean()
+            self.observed = True
+
+    @torch.no_grad()
+    def adapt(self, images: int) -> None:
+        """Adapts p every `INTERVAL` updates of the critic, after one with so many images; reads nothing on the host."""
+        self.observed = False
+        self.updates += 1
+        due = self.updates >= INTERVAL
+        step = (self.sign / INTERVAL - TARGET).sign() * (images * INTERVAL / self.speed)
+        self.p.copy_(torch.where(due, (self.p + step).clamp(0, 1), self.p))
+        self.sign.copy_(torch.where(due, torch.zeros_like(self.sign), self.sign))
+        self.updates.copy_(torch.where(due, torch.zeros_like(self.updates), self.updates))
+
+
+def _judge_changed(augmentation: Augmentation, judge: Callable[..., Any], samples: Tensor, *beside: Tensor) -> Any:
+    return judge(*augmentation(samples, *beside)) if beside else judge(augmentation(samples))

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import leafwing
+from leafwing.commands.plan import build_augmentation
+from leafwing.engine import Engine, choose
+from leafwing.engine.augmentation import INTERVAL, TARGET, Augmentation, parse
+from leafwing.engine.capture import Rehearsal
+from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.fields import Image
+from leafwing.game import Clock, DataSpec, Nets, Round
+from leafwing.loop import Training
+from tiny import THREADS, batches, build, first_data, same, tensors
+
+SPEC = DataSpec.images(16, 16)
+
+
+def augmentation(text: str, planned: int = 1000, channels: int = 3) -> Augmentation:
+    option = parse(text)
+    assert option is not None
+    return Augmentation(option, [channels], planned)
+
+
+def train(
+    recipe: str, text: str, images: int = 64, p: float | None = None, rehearse: bool = False, **changes: Any
+) -> tuple[dict[str, Tensor], Engine]:
+    """The weights after a short training, and the engine."""
+    torch.manual_seed(0)
+    spec = first_data(recipe)
+    game = build(recipe, spec)
+    setup = replace(choose("cpu", "fp32", THREADS), **changes)
+    made = build_augmentation(text, spec, images)
+    if made is not None and p is not None:
+        made.p.fill_(p)
+    engine = Engine(game, setup, augmentation=made, capture_backend=Rehearsal() if rehearse else None)
+    training = Training(game, batches(spec, game), engine, images=images, batch=game.batch)
+    list(training.ticks(10**9))
+    return {name: value.clone() for name, value in tensors(game).items()}, engine
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dif", "choose from none, diff"),
+        ("diff:colour", "color, translation, cutout"),
+        ("p=1.5", "must be a probability"),
+        ("p=.1:nan", "must be a probability"),
+        ("p=", "must be a probability"),
+        ("ada:3", "choose from"),
+    ],
+)
+def test_other_values_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        parse(text)
+
+
+def test_options() -> None:
+    assert parse("none") is None
+    assert parse("diff:cutout,color") == parse("diff: color, cutout")
+    option = parse("p=0:.3")
+    assert option is not None
+    assert (option.kind, option.start, option.end) == ("p", 0.0, 0.3)
+
+
+def test_judges_see_changed_images_and_codes_as_they_are() -> None:
+    seen: list[Tensor] = []
+
+    def judge(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x.flatten(1).mean(1)
+
+    x, codes = torch.rand(4, 3, 16, 16), torch.rand(4, 7)
+    r = Round(Nets(), x, x, judge, other=Round(Nets(), codes, codes, judge))
+    augmentation("diff").wrap(r)
+    assert not torch.equal(r.real_score, r.fake_score), "each has changes of its own"
+    r.other.real_score  # noqa: B018
+    assert torch.equal(seen[-1], codes)
+    assert not torch.equal(r.augment(x), x)
+    assert torch.equal(Round(Nets(), x).augment(x), x), "without an augmentation"
+
+
+def test_p_follows_a_schedule() -> None:
+    made = augmentation("p=.1:.5")
+    for images, expected in ((0, 0.1), (500, 0.3), (1000, 0.5), (2000, 0.5)):
+        made.set_clock(Clock(images, 1000))
+        assert float(made.p) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("above", "rises"), [(1.0, True), (0.95, True), (0.8, False), (0.0, False)])
+def test_p_adapts_to_the_share_of_real_images_scored_above_fakes(above: float, rises: bool) -> None:
+    """p moves only every few updates, by as much as it needs to pass from 0 to 1 in half of a short training."""
+    made = augmentation("ada", planned=1000)
+    made.p.fill_(0.5)
+    n = 20
+    real = torch.where(torch.arange(n) < above * n, 1.0, -1.0).requires_grad_()
+    r = SimpleNamespace(real_score=real, fake_score=torch.zeros(n))
+    for update in range(1, INTERVAL + 1):
+        made.observe(r)  # type: ignore[arg-type]
+        assert made.observed
+        made.adapt(10)
+        moved = float(made.p) - 0.5
+        assert (moved != 0) == (update == INTERVAL)
+    assert moved == pytest.approx((1 if rises else -1) * 10 * INTERVAL / 500)
+    assert (2 * above - 1 > TARGET) == rises
+
+
+def test_p_stays_between_0_and_1() -> None:
+    made = augmentation("ada", planned=2)
+    for score in (1.0, -1.0, -1.0):
+        for _ in range(INTERVAL):
+            made.observe(SimpleNamespace(real_score=torch.full((4,), score).requires_grad_(), fake_score=torch.zeros(4)))  # type: ignore[arg-type]
+            made.adapt(100)
+        assert float(made.p) == (1.0 if score > 0 else 0.0)
+
+
+def test_only_turns_of_the_critic_are_observed() -> None:
+    made = augmentation("ada")
+    made.observe(SimpleNamespace(real_score=torch.ones(4), fake_score=torch.zeros(4)))  # type: ignore[arg-type]
+    assert not made.observed
+    augmented = augmentation("diff")
+    augmented.observe(SimpleNamespace(real_score=torch.ones(4).requires_grad_(), fake_score=torch.zeros(4)))  # type: ignore[arg-type]
+    assert not augmented.observed
+
+
+@pytest.mark.parametrize("text", ["diff", "ada", "p=.8"])
+@pytest.mark.parametrize(
+    "recipe", ["dcgan", "wgan_gp", "r3gan", "lsgan", "ebgan", "acgan", "improved_gan", "bigan", "cyclegan", "pix2pix"]
+)
+def test_training_with_any_critic(recipe: str, text: str) -> None:
+    """Also with gradient penalties, through the changes."""
+    plain, _ = train(recipe, "none")
+    changed, engine = train(recipe, text)
+    assert not same(plain, changed)
+    assert all(value.isfinite().all() for value in changed.values())
+    assert engine.augmentation is not None
+    again, _ = train(recipe, text)
+    assert same(changed, again)
+
+
+@pytest.mark.parametrize("text", ["diff", "ada"])
+def test_micro_batches_and_captured_turns_do_the_same(text: str) -> None:
+    """With gradient penalties through the changes, and networks without batch statistics."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole, engine = train("r3gan", text, p=0.5)
+        parts, other = train("r3gan", text, p=0.5, micro_batch=3)
+        captured, third = train("r3gan", text, p=0.5, rehearse=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, value in whole.items():
+        assert torch.allclose(value, parts[name], atol=1e-6), name
+        assert torch.equal(value, captured[name]), name
+    probabilities = [float(e.augmentation.p) for e in (engine, other, third) if e.augmentation is not None]
+    assert probabilities[0] == probabilities[2] == pytest.approx(probabilities[1], abs=1e-9)
+    assert text != "ada" or probabilities[0] != 0.5, "p has moved"
+
+
+def test_pairs_are_moved_together_and_keep_their_own_colours() -> None:
+    x = torch.rand(40, 3, 16, 16)
+    made = augmentation("diff:translation,cutout")
+    images, beside = made(x, x[:, :1])
+    assert torch.equal(images[:, :1], beside)
+    assert not torch.equal(images, x)
+    images, beside = augmentation("diff")(x, x[:, :1])
+    mask = (beside != 0).expand_as(images)
+    assert torch.equal((images != 0) & mask, images != 0), "the same hole and border"
+    assert not torch.equal(images[:, :1], beside)
+    made = augmentation("p=1")
+    images, beside = made(x, x)
+    assert beside.min() >= -1e-6, "colours of the other image are not changed"
+    assert images.min() < -0.1
+
+
+def test_points_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=r"augment.*points"):
+        leafwing.train("ring", "lsgan", augment="diff", images=64, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_any_field_are_changed() -> None:
+    spec = DataSpec({"image": Image(16, 16, 3), "input": Image(16, 16, 1)})
+    made = build_augmentation("diff", spec, 100)
+    assert made is not None
+    assert made.channels == {1, 3}
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "augment": "ada", "size": 16, "width": 4, "max_width": 8, "batch": 8, "images": 400, "log_every": 40, "save_every": 200,
+        "threads": 1, "precision": "fp32", "lr_d": 1e-3,
+    }  # fmt: skip
+    whole = leafwing.train("digits", "dcgan", out=tmp_path / "whole", **options)
+    part = leafwing.train("digits", "dcgan", out=tmp_path / "part", **{**options, "images": 200})
+    leafwing.train("digits", "dcgan", out=tmp_path / "again", replay=whole.folder)
+    resumed = leafwing.resume(part.folder, images=400)
+    files = [sorted((tmp_path / name).rglob("*000400.safetensors"))[0].read_bytes() for name in ("whole", "again")]
+    assert files[0] == files[1]
+    probabilities = [record["augment_p"] for record in whole.records()]
+    assert probabilities[-1] > 0
+    assert resumed.settings.critic.augment == "ada"
+    assert [record["augment_p"] for record in resumed.records()][:5] == pytest.approx(
+        [record["augment_p"] for record in leafwing.Run.open(part.folder).records()][:5]
+    )
