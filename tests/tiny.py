@@ -84,6 +84,9 @@ SMALL = {
     "pool": 6,
     "blocks": 1,
     "patches": 8,
+    "backbone": "random",
+    "resolution": 32,
+    "mixed": 4,
 }
 
 

@@ -443,6 +443,7 @@ class Game:
             `clock.stage`.
         streams: names of further streams of the same data with an order of their own: with `wrong`, each batch has `wrong_caption`,
             the captions of other images.
+        augment: the method's own augmentation of what critics see, unless the user chooses one; see the setting of this name.
         resolved: options whose value `auto` the recipe replaced, by name. `run.json` records these values, so that a run continues
             with them on other machines.
         notes: what users should know about this game, as sentences; shown once when training begins.
@@ -454,6 +455,7 @@ class Game:
     batch: int = 64
     stage: Callable[[Clock], Hashable] = lambda clock: None
     streams: Sequence[str] = ()
+    augment: str = "none"
     resolved: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     notes: Sequence[str] = ()
 

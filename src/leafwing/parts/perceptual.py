@@ -33,6 +33,19 @@ def feature_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack(distances).mean()
 
 
+def image_distance(network: str, a: Tensor, b: Tensor) -> Tensor:
+    """How far images (n, channels, height, width) in [-1, 1] are apart: `feature_distance` in lite0, or L1 of pixels: a scalar.
+
+    Args:
+        network: lite0 or pixels.
+        a, b: two batches of images, in the same order.
+    """
+    if network == "pixels":
+        return (to_fp32(a) - to_fp32(b)).abs().mean()
+    net = lite0.load(a.device)
+    return feature_distance(net(a), net(b))
+
+
 class PerceptualLoss:
     """weight x `feature_distance` of fake and real images, a loss of a round.
 
