@@ -1,0 +1,133 @@
+"""Which training makes the best pictures of a folder in a given time? The measurements behind the recommended training.
+
+    python bench/small_data.py cats --size 64 --minutes 10 --seeds 2
+    python bench/small_data.py cats --size 64 --pictures 500 --choices dcgan dcgan+diff fastgan projected --minutes 10
+    python bench/small_data.py roses --size 64 --images 100k
+    python bench/small_data.py --show
+
+Each choice of `CHOICES` is trained for the same time, with one thread, mirrored, on `--pictures` pictures; the others are held out.
+KID (times 1,000) and precision and recall compare samples of the last weights with the held-out pictures, or with all pictures
+where fewer than 200 are held out. They are measured with each of `--features`; `projected` and `fastgan` were trained with the help
+of lite0, so for them only `own` and `pixels` are neutral. `copies`: the verdict of memorisation and the share of samples that are
+nearer to a training picture than these are to each other. One row per run, with the seconds of the training and those of the
+processor (`cpu`); sample grids are in `--runs`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import leafwing
+from leafwing.data import load
+from leafwing.progress import ConsoleReporter
+from rows import argument_parser, store
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "dcgan paper": {"recipe": "dcgan"},
+    "dcgan": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000},
+    "dcgan+diff": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "dcgan+ada": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "ada"},
+    "sngan+diff": {"recipe": "sngan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "r3gan": {"recipe": "r3gan", "width": 32, "batch": 32},
+    "r3gan+ada": {"recipe": "r3gan", "width": 32, "batch": 32, "augment": "ada"},
+    "fastgan": {"recipe": "fastgan", "width": 16, "batch": 16, "ema": 5_000},
+    "fastgan pixels": {"recipe": "fastgan", "width": 16, "batch": 16, "ema": 5_000, "distance": "pixels"},
+    "projected": {"recipe": "projected", "width": 16, "mixed": 32, "batch": 32, "ema": 5_000},
+}
+LEAST_HELD_OUT = 200
+
+
+def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
+    """A finished run of a choice, trained now unless its folder exists."""
+    options = dict(CHOICES[name])
+    label = name.replace(" ", "-").replace("+", "-")
+    folder = args.runs / f"{Path(args.source).name}-{pictures}-{label}-{args.images or f'{args.minutes:g}m'}-{seed}"
+    if (folder / "run.json").exists():
+        return leafwing.Run.open(folder)
+    total = len(load(args.source, size=args.size))
+    return leafwing.train(
+        args.source, options.pop("recipe"), size=args.size, mirror=True, hold_out=total - pictures, seed=seed, threads=1, out=folder,
+        images=args.images or "100M", time=None if args.images else f"{args.minutes:g}m", progress=ConsoleReporter(), **options,
+    )  # fmt: skip
+
+
+def measure(run: leafwing.Run, features: str) -> dict[str, Any]:
+    """KID x 1,000, precision, recall and what was memorised, by one feature network."""
+    arguments: dict[str, Any] = {} if run.data.held_out >= LEAST_HELD_OUT else {"data": run.data.source}
+    rows = leafwing.evaluate(run.folder, metrics="kid,prdc", features=features, progress=ConsoleReporter(), **arguments)
+    values = {row["metric"]: row["value"] for row in rows}
+    return {
+        f"kid_{features}": round(1000 * values["kid"], 2),
+        f"precision_{features}": round(values["precision"], 3),
+        f"recall_{features}": round(values["recall"], 3),
+    }
+
+
+def copies(run: leafwing.Run) -> dict[str, Any]:
+    """What memorisation says."""
+    rows = leafwing.evaluate(run.folder, metrics="memorisation", progress=ConsoleReporter())
+    return {row["metric"]: row["value"] for row in rows if isinstance(row["value"], float)} | {
+        "verdict": next((row["verdict"] for row in rows if row.get("verdict")), None)
+    }
+
+
+def show(results: Path) -> None:
+    """Print the newest row of each choice, seed and budget as a table."""
+    newest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in map(json.loads, results.read_text().splitlines()):
+        newest[row["source"], row["pictures"], row["minutes"], row["choice"], row["seed"]] = row
+    names = list(dict.fromkeys(key for row in newest.values() for key in row if key.startswith(("kid", "prec", "rec"))))
+    print("| pictures | minutes | choice | seed | images | " + " | ".join(names) + " | copies |")
+    print("| --- " * (6 + len(names)) + "|")
+    for row in newest.values():
+        values = " | ".join(str(row.get(name, "")) for name in names)
+        about = (
+            f"{row['source']}: {row['pictures']} | {row['minutes']} | `{row['choice']}` | {row['seed']} | {row['images']:,}"
+        )
+        print(f"| {about} | {values} | {row['verdict']} |")
+
+
+def main() -> None:
+    parser = argument_parser(__doc__, __file__)
+    parser.add_argument("source", nargs="?", help="a folder of pictures")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
+    parser.add_argument("--pictures", type=int, default=0, help="training pictures; 0: all but a tenth")
+    parser.add_argument("--minutes", type=float, default=10, help="training time of each run")
+    parser.add_argument("--images", help="training length in images instead, such as 100k")
+    parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES), help="what to train")
+    parser.add_argument("--features", nargs="+", default=["own", "lite0"], help="feature networks of the measures")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
+    parser.add_argument("--runs", type=Path, default=Path("runs/small-data"), help="folder of the runs")
+    parser.add_argument("--show", action="store_true", help="only print existing rows")
+    args = parser.parse_args()
+    if args.show:
+        show(args.results)
+        return
+    if args.source is None:
+        parser.error("give a folder of pictures")
+    total = len(load(args.source, size=args.size))
+    pictures = args.pictures or total - total // 10
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for name in args.choices:
+            run = train(args, name, pictures, seed)
+            last = run.records()[-1]
+            row = {"bench": "small_data", "source": Path(args.source).name, "pictures": pictures, "size": args.size}
+            row |= {"choice": name, "options": run.options, "augment": CHOICES[name].get("augment"), "seed": seed}
+            row |= {
+                "minutes": args.minutes if not args.images else None,
+                "images": last["images"],
+                "seconds": round(last["seconds"]),
+            }
+            for features in args.features:
+                row |= measure(run, features)
+            row |= copies(run)
+            machine = run.settings.machine
+            row |= {"precision": machine.precision, "threads": machine.threads, **run.config["versions"]}
+            store(row, args.results)
+
+
+if __name__ == "__main__":
+    main()
