@@ -16,6 +16,7 @@ processor (`cpu`); sample grids are in `--runs`.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,9 @@ def main() -> None:
     pictures = args.pictures or total - total // 10
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name in args.choices:
+            cpu = time.process_time()
             run = train(args, name, pictures, seed)
+            cpu = time.process_time() - cpu
             last = run.records()[-1]
             row = {"bench": "small_data", "source": Path(args.source).name, "pictures": pictures, "size": args.size}
             row |= {"choice": name, "options": run.options, "augment": CHOICES[name].get("augment"), "seed": seed}
@@ -120,6 +123,7 @@ def main() -> None:
                 "minutes": args.minutes if not args.images else None,
                 "images": last["images"],
                 "seconds": round(last["seconds"]),
+                "cpu": round(cpu),
             }
             for features in args.features:
                 row |= measure(run, features)
