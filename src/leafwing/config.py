@@ -11,9 +11,17 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Field, Image, Label, Vector, from_dict
 from leafwing.game import DataSpec
 from leafwing.recipes import Value
-from leafwing.settings import SECTIONS, CriticSettings, HardwareSettings, HealthSettings, OutputSettings, Schedule
+from leafwing.settings import (
+    SECTIONS,
+    CriticSettings,
+    HardwareSettings,
+    HealthSettings,
+    OutputSettings,
+    Schedule,
+    TransferSettings,
+)
 
-SAVED = ("schedule", "critic", "watching", "folder", "machine")
+SAVED = ("schedule", "critic", "transfer", "watching", "folder", "machine")
 """The sections of settings in `run.json`. How images are read is in its section `data`, as it was resolved."""
 
 
@@ -50,6 +58,24 @@ class DataChange:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The weights of another run with which training began.
+
+    Args:
+        folder: that run.
+        images: its checkpoint.
+        sha256: hash of the file of weights.
+        taken, of: number of tensors that were taken, of those of the new networks.
+    """
+
+    folder: str
+    images: int
+    sha256: str
+    taken: int
+    of: int
+
+
+@dataclass(frozen=True)
 class History:
     """Section `history` of `run.json`, which training itself writes.
 
@@ -60,6 +86,7 @@ class History:
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
         data_changes: changes of the training data.
+        start: the weights of another run with which training began.
     """
 
     best: BestCheckpoint | None = None
@@ -68,6 +95,7 @@ class History:
     open_intervals: tuple[str, ...] = ()
     planned: int = 0
     data_changes: tuple[DataChange, ...] = ()
+    start: Start | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +147,7 @@ class Config:
     folder: OutputSettings
     machine: HardwareSettings
     critic: CriticSettings = field(default_factory=CriticSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     conditions: tuple[str, ...] = ()
     history: History = field(default_factory=History)
 

@@ -77,6 +77,7 @@ class Run:
         self.settings = Settings(
             schedule=config.schedule,
             critic=config.critic,
+            transfer=config.transfer,
             watching=config.watching,
             folder=config.folder,
             machine=config.machine,

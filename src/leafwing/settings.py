@@ -107,6 +107,17 @@ class CriticSettings:
 
 
 @dataclass(frozen=True)
+class TransferSettings:
+    """What a training takes over from another one."""
+
+    start: str | None = None
+    """Start from the weights of another run (folder, name or number; RUN@200k for an earlier checkpoint), as far as they fit; what
+    does not fit is listed. Default: random weights."""
+    freeze: str | None = None
+    """Layers that are not trained, counted from the input: D:4, the first four of D; D:4,G:2. Default: none."""
+
+
+@dataclass(frozen=True)
 class HealthSettings:
     """The response to training problems."""
 
@@ -168,15 +179,18 @@ class Settings:
     reading: DataSettings = field(default_factory=DataSettings)
     schedule: Schedule = field(default_factory=Schedule)
     critic: CriticSettings = field(default_factory=CriticSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
     watching: HealthSettings = field(default_factory=HealthSettings)
     folder: OutputSettings = field(default_factory=OutputSettings)
     machine: HardwareSettings = field(default_factory=HardwareSettings)
 
 
-Section = TypeVar("Section", DataSettings, Schedule, CriticSettings, HealthSettings, OutputSettings, HardwareSettings)
+Section = TypeVar(
+    "Section", DataSettings, Schedule, CriticSettings, TransferSettings, HealthSettings, OutputSettings, HardwareSettings
+)
 SECTIONS: dict[str, type[Any]] = {
-    "reading": DataSettings, "schedule": Schedule, "critic": CriticSettings, "watching": HealthSettings, "folder": OutputSettings,
-    "machine": HardwareSettings,
+    "reading": DataSettings, "schedule": Schedule, "critic": CriticSettings, "transfer": TransferSettings,
+    "watching": HealthSettings, "folder": OutputSettings, "machine": HardwareSettings,
 }  # fmt: skip
 TRAIN_ARGUMENTS = (
     "source",

@@ -21,7 +21,8 @@ DATA, TRAINING, FOLDER, OUTPUT, MACHINE = (
     for name, key in (("Data", 1), ("Training", 3), ("Run folder", 4), ("Output", 5), ("Machine", 6))
 )
 SECTION_GROUPS = {
-    "reading": DATA, "schedule": TRAINING, "critic": TRAINING, "watching": TRAINING, "folder": FOLDER, "machine": MACHINE,
+    "reading": DATA, "schedule": TRAINING, "critic": TRAINING, "transfer": TRAINING, "watching": TRAINING, "folder": FOLDER,
+    "machine": MACHINE,
 }  # fmt: skip
 
 

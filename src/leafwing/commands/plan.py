@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import recipes
 from leafwing.commands.feeding import generates_from_pictures, inherited_options, parse_labelled, permissive_spec, split_data
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
+from leafwing.commands.transfer import freeze
 from leafwing.config import DataConfig, History, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
@@ -156,7 +157,8 @@ def resolve_training(
     resolved = machine_settings(setup)
     if machine.threads == "auto" and not changes:
         resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
-    settings = Settings(reading, schedule, critic, watching, folder, resolved)
+    transfer = replace_fields(base.transfer, values)
+    settings = Settings(reading, schedule, critic, transfer, watching, folder, resolved)
     history = History(thread_changes=changes, open_intervals=open_intervals)
     data_config = DataConfig(
         source=dataset.source,
@@ -297,6 +299,8 @@ def new_training(
 
     torch.manual_seed(settings.schedule.seed)
     game = build()
+    if settings.transfer.freeze:
+        freeze(game, settings.transfer.freeze)
     setup = choose_setup(settings.machine)
     images = images or settings.schedule.images
     augmentation = build_augmentation(settings.critic.augment or game.augment, data.spec, planned or images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
+from leafwing.commands.transfer import start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
@@ -68,6 +69,9 @@ def train(
             plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None
         training = build_training(plan, progress.say, processes)
+        if plan.settings.transfer.start:
+            start = start_from(training.game, plan.settings.transfer.start, progress.say)
+            plan.config["history"]["start"] = asdict(start)
         conditions = list(dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions))
         plan.config["conditions"] = conditions
         stored = [name for name in conditions if not plan.data.spec.fields[name].has_pixels]

@@ -1,0 +1,109 @@
+"""Starting a training from the weights of another run, and layers that stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from leafwing.config import Start
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
+from leafwing.files import digest
+from leafwing.quantities import count
+from leafwing.runs import ROOT, Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from leafwing.game import Game
+
+
+def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text: None) -> Start:
+    """Takes the weights of a run's newest checkpoint, or of another one after `@`, into a game, as far as names and shapes agree.
+
+    Averaged weights (EMA) that the run does not have begin as a copy of the weights themselves.
+
+    Args:
+        game: the networks of a new training.
+        option: folder, name or number of a run, with a checkpoint if it is not the newest: `runs/001-dcgan@200k`.
+        say: receives what was taken and what was not.
+
+    Raises:
+        LeafwingError: no such run or checkpoint, or nothing in it fits.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from leafwing.runs import tensors_of
+
+    name, _, checkpoint = option.partition("@")
+    run = Run.open(name, root=ROOT)
+    weights = run.weights()
+    images = run.resolve_checkpoint(checkpoint) if checkpoint else max(weights, default=None)
+    if images is None or images not in weights:
+        raise InvalidOption(
+            "start", option, f"{run.folder} has no such checkpoint; it has: {', '.join(map(str, weights)) or 'none'}"
+        )
+    try:
+        tensors = load_file(weights[images])
+    except (SafetensorError, OSError) as error:
+        raise LeafwingError(f"{weights[images]} is damaged: {error}") from error
+    ours = tensors_of(game)
+    for key in ours.keys() - tensors.keys():
+        if (plain := key.replace(".average:", ":")) in tensors:
+            tensors[key] = tensors[plain]
+    fitting = {key: tensors[key] for key in ours if key in tensors and tensors[key].shape == ours[key].shape}
+    if not any(value.dim() > 1 for value in fitting.values()):  # single biases fit by chance
+        raise InvalidOption("start", option, f"no weight of {run.recipe} at {images:,} images fits these networks")
+    for module_name, module in game.modules().items():
+        state = {
+            key.removeprefix(f"{module_name}:"): value for key, value in fitting.items() if key.startswith(f"{module_name}:")
+        }
+        module.load_state_dict(state, strict=False)
+    missing = [
+        f"{key} ({'x'.join(map(str, ours[key].shape))}, there {'x'.join(map(str, tensors[key].shape))})"
+        if key in tensors
+        else key
+        for key in ours
+        if key not in fitting
+    ]
+    say(f"start: {len(fitting)} of {len(ours)} tensors from {run.folder} at {images:,} images")
+    if missing:
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        say(f"not there or of another shape, so they begin anew: {shown}")
+    return Start(str(run.folder.resolve()), images, digest(weights[images]), len(fitting), len(ours))
+
+
+def freeze(game: Game, option: str) -> None:
+    """Freezes the first layers of players: `D:4`, or `D:4,G:2`. Mo, Cho & Shin 2020, arXiv:2002.10964.
+
+    A layer is a convolution or a linear layer, with what follows it up to the next one; statistics of normalisation are still updated.
+
+    Raises:
+        InvalidOption: not such a list, no such player, or not so many layers.
+    """
+    for part in option.split(","):
+        name, separator, number = part.strip().partition(":")
+        if not separator:
+            raise InvalidOption("freeze", option, "must be players and numbers of layers, such as D:4 or D:4,G:2")
+        layers = count(number, "freeze")
+        if name not in game.players:
+            raise InvalidOption(
+                "freeze", option, f"the players are {', '.join(game.players)}{did_you_mean(name, game.players)}"
+            )
+        available = freeze_layers(game.players[name].net, layers)
+        if layers >= available:
+            raise InvalidOption("freeze", option, f"{name} has {available} layers; at most {available - 1} can be frozen")
+
+
+def freeze_layers(net: nn.Module, layers: int) -> int:
+    """Freezes the first layers of a network; returns how many layers there are."""
+    from torch import nn
+
+    seen = 0
+    for module in net.modules():
+        if is_layer := isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            seen += 1
+        if 0 < seen <= layers:
+            for weight in module.parameters(recurse=is_layer):
+                weight.requires_grad_(False)
+    return seen

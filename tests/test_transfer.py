@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import leafwing
+from leafwing import cli
+from leafwing.commands.transfer import freeze
+from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.progress import Reporter
+from leafwing.runs import Run
+from tiny import PICTURES, build
+
+TINY: dict[str, Any] = {
+    "size": 16, "width": 4, "max_width": 8, "batch": 8, "images": 64, "threads": 1, "precision": "fp32", "save_every": 32,
+}  # fmt: skip
+
+
+class Lines(Reporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("earlier") / "run"
+    return leafwing.train("digits", "dcgan", out=folder, ema=100, **TINY)
+
+
+def weights(run: Run, images: int) -> dict[str, torch.Tensor]:
+    return load_file(run.weights()[images])
+
+
+def test_a_training_starts_from_the_weights_of_another(earlier: Run, tmp_path: Path) -> None:
+    lines = Lines()
+    run = leafwing.train(
+        "digits", "dcgan", out=tmp_path / "run", start=str(earlier.folder), ema=50, seed=5, lr_g=1e-30, lr_d=1e-30, progress=lines,
+        **{**TINY, "images": 16},
+    )  # fmt: skip
+    before, after = weights(earlier, 64), weights(run, 16)
+    for name, value in before.items():
+        if name.startswith(("G:", "D:")) and "running" not in name and "num_batches" not in name:
+            assert torch.equal(value, after[name]), name
+    start = run.history.start
+    assert start is not None
+    assert (start.images, start.taken) == (64, start.of)
+    assert any(line == f"start: {start.of} of {start.of} tensors from {earlier.folder} at 64 images" for line in lines.lines)
+
+
+def test_an_earlier_checkpoint(earlier: Run, tmp_path: Path) -> None:
+    run = leafwing.train(
+        "digits", "dcgan", out=tmp_path / "run", start=f"{earlier.folder}@32", ema=50, **{**TINY, "images": 16}
+    )
+    assert run.history.start is not None
+    assert run.history.start.images == 32
+    with pytest.raises(LeafwingError, match=r"start.*no such checkpoint; it has: 32, 64"):
+        leafwing.train("digits", "dcgan", out=tmp_path / "other", start=f"{earlier.folder}@48", **TINY)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_does_not_fit_is_listed_and_begins_anew(earlier: Run, tmp_path: Path) -> None:
+    """Another number of channels changes the layers next to the image; averages begin as a copy of the weights."""
+    lines = Lines()
+    run = leafwing.train(
+        "digits", "dcgan", out=tmp_path / "run", start=str(earlier.folder), channels=3, ema=50, progress=lines, lr_g=1e-30,
+        **{**TINY, "images": 8},
+    )  # fmt: skip
+    (line,) = (line for line in lines.lines if line.startswith("not there or of another shape"))
+    assert "D:body.0.weight (4x3x4x4, there 4x1x4x4)" in line
+    start = run.history.start
+    assert start is not None
+    assert 0 < start.taken < start.of
+    before, after = weights(earlier, 64), weights(run, 8)
+    assert torch.equal(before["G:body.0.weight"], after["G:body.0.weight"])
+
+
+def test_averages_that_are_missing_begin_as_the_weights(tmp_path: Path) -> None:
+    plain = leafwing.train("digits", "dcgan", out=tmp_path / "plain", **TINY)
+    run = leafwing.train(
+        "digits", "dcgan", out=tmp_path / "run", start=str(plain.folder), ema=50, lr_g=1e-30, **{**TINY, "images": 8}
+    )
+    after = weights(run, 8)
+    assert torch.allclose(after["G.average:body.0.weight"], weights(plain, 64)["G:body.0.weight"], atol=1e-6)
+
+
+def test_other_networks_are_refused(earlier: Run, tmp_path: Path) -> None:
+    with pytest.raises(LeafwingError, match=r"start.*no weight of dcgan at 64 images fits these networks"):
+        leafwing.train("ring", "gan", out=tmp_path / "run", start=str(earlier.folder), images=64, threads=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_started_from_another_resumes_without_it(earlier: Run, tmp_path: Path) -> None:
+    options = {**TINY, "start": str(earlier.folder), "freeze": "D:2", "ema": 20}
+    whole = leafwing.train("digits", "dcgan", out=tmp_path / "whole", **options)
+    leafwing.train("digits", "dcgan", out=tmp_path / "part", **{**options, "images": 32, "save_every": 32})
+    part = leafwing.resume(tmp_path / "part", images=64)
+    assert whole.weights()[64].read_bytes() == part.weights()[64].read_bytes()
+
+
+def test_frozen_layers_are_not_trained(earlier: Run, tmp_path: Path) -> None:
+    run = leafwing.train("digits", "dcgan", out=tmp_path / "run", start=str(earlier.folder), freeze="D:2", ema=20, **TINY)
+    before, after = weights(earlier, 64), weights(run, 64)
+    trained = {
+        name
+        for name in before
+        if name.startswith("D:") and "running" not in name and not torch.equal(before[name], after[name])
+    }
+    assert not any(
+        name.startswith(("D:body.0.", "D:body.2.", "D:body.3.")) for name in trained - {"D:body.3.num_batches_tracked"}
+    )
+    assert "D:out.weight" in trained
+
+
+def test_layers_with_spectral_normalisation() -> None:
+    game = build("sngan", PICTURES)
+    freeze(game, "D:1")
+    frozen = [name for name, weight in game.players["D"].net.named_parameters() if not weight.requires_grad]
+    assert [name.split(".")[1] for name in frozen] == ["0"] * len(frozen)
+    assert len(frozen) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("D", "must be players and numbers"),
+        ("E:1", "the players are G, D"),
+        ("D:9", r"D has 3 layers; at most 2 can be frozen"),
+        ("D:x", "freeze"),
+    ],
+)
+def test_freezing_what_is_not_there(option: str, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        freeze(build("dcgan", PICTURES), option)
+
+
+def test_from_the_command_line(earlier: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "digits", "--out", str(tmp_path / "run"), "--start", str(tmp_path / "none"), "--images", "8"]
+    assert cli.main(words) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
