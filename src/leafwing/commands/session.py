@@ -152,7 +152,7 @@ def fit_intervals(run: Run, tick: Tick) -> None:
 
 def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None) -> None:
     """Writes the progress sheet, from the same latents and real samples every time, and its animation if it shows clips."""
-    from leafwing import pictures
+    from leafwing import films, pictures
 
     model.clock = model.game.at_stage(run.clock(images))
     if isinstance(model.kind(model.output), Vector):
@@ -161,7 +161,7 @@ def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None)
     sheet = pictures.progress_sheet(model, rows)
     files.write(run.samples / f"{images:09d}.png", pictures.png(sheet.image()))
     if sheet.frames:
-        files.write(run.samples / f"{images:09d}.webp", sheet.animation())
+        films.write(run.samples / f"{images:09d}.webp", sheet.animation(), pictures.FRAME_MS)
 
 
 def sheet_rows(run: Run, dataset: Dataset, game: Game) -> Batch | None:
