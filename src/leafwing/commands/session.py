@@ -83,7 +83,7 @@ def run_session(
 
         def train() -> bool:
             """Trains until the end or the next rollback; returns whether it was a rollback, after which training continues."""
-            last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
+            last = dict.fromkeys(("checkpoint", "grid", "tick"), training.clock.images)
             for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=after_turn):
                 images = tick.clock.images
                 record = {
@@ -95,7 +95,9 @@ def run_session(
                     "round": tick.clock.round,
                     **monitor.measure(tick),
                     **threads.check(tick),
+                    **new_options(run, last["tick"], images),
                 }
+                last["tick"] = images
                 fit_intervals(run, tick)
                 folder = run.settings.folder
                 response = monitor.respond(record)
@@ -106,6 +108,8 @@ def run_session(
                     if summary:
                         for name, value in (tick.losses | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
+                        if "options" in record:
+                            summary.add_text("options", ", ".join(f"{k}={v}" for k, v in record["options"].items()), images)
                 if response == "rollback":
                     monitor.roll_back()
                     return True
@@ -135,6 +139,12 @@ def run_session(
             if summary:
                 summary.close()
     return run
+
+
+def new_options(run: Run, before: int, images: int) -> dict[str, Any]:
+    """The hyper-parameters that have changed between two ticks, for the log."""
+    changes = [change.after for change in run.history.option_changes if before <= change.images < images]
+    return {"options": {name: value for after in changes for name, value in after.items()}} if changes else {}
 
 
 def fit_intervals(run: Run, tick: Tick) -> None:
