@@ -8,6 +8,7 @@ from leafwing.commands.doctor import doctor
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.explore import explore
 from leafwing.commands.forecast import forecast
+from leafwing.commands.generated import evaluate_pictures
 from leafwing.commands.reel import reel
 from leafwing.commands.runs import list_runs
 from leafwing.commands.sample import sample, sample_seeds
@@ -20,6 +21,7 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "evaluate_pictures",
     "explore",
     "forecast",
     "list_runs",
