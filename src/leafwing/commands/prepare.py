@@ -266,24 +266,30 @@ def _chosen_points(names: Sequence[str], points: str | Sequence[str | int] | Non
     return tuple(chosen)
 
 
-class _Paths:
-    """Where the crops of each picture are written, also if it has several, or needs another type of file; no path twice."""
+def _choose_paths(
+    entries: Sequence[Entry], counts: Mapping[int, int]
+) -> dict[tuple[str, int], tuple[PurePosixPath, PurePosixPath]]:
+    """Where each crop of each picture is written, and where if it must be PNG; no path twice."""
 
-    def __init__(self, entries: Sequence[Entry], counts: Mapping[int, int]) -> None:
-        used = {parent for entry in entries for parent in safe_path(entry.name).parents} | {PurePosixPath(TABLE)}
-        self.paths: dict[tuple[str, int], tuple[PurePosixPath, PurePosixPath]] = {}
-        for index, entry in enumerate(entries):
-            for number in range(counts.get(index, 0)):
-                path = safe_path(entry.name)
-                if counts[index] > 1:
-                    path = path.with_name(shortened(f"{path.stem}-{number + 1}{path.suffix}"))
-                path = unused(path, used)
-                used.add(path)
-                other = (
-                    path if path.suffix.lower() == ".png" else unused(path.with_name(shortened(f"{path.stem}.png")), used)
-                )
+    def below(name: str) -> PurePosixPath:
+        path = safe_path(name)
+        return path if path.parts[0] != TABLE else PurePosixPath(f"{TABLE}-2", *path.parts[1:])
+
+    used = {parent for entry in entries for parent in below(entry.name).parents}
+    paths: dict[tuple[str, int], tuple[PurePosixPath, PurePosixPath]] = {}
+    for index, entry in enumerate(entries):
+        for number in range(counts.get(index, 0)):
+            path = below(entry.name)
+            if counts[index] > 1:
+                path = path.with_name(shortened(f"{path.stem}-{number + 1}{path.suffix}"))
+            path = unused(path, used)
+            used.add(path)
+            other = path
+            if path.suffix.lower() != ".png":
+                other = unused(path.with_name(shortened(f"{path.stem}.png")), used)
                 used.add(other)
-                self.paths[entry.name, number] = path, other
+            paths[entry.name, number] = path, other
+    return paths
 
 
 def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: Path, progress: Reporter) -> list[Outcome]:
@@ -295,7 +301,7 @@ def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: 
     entries = source.entries
     indices = {id(entry): index for index, entry in enumerate(entries)}
     counts = {index: len(values) if cropper.rules.every_box else 1 for index, values in listed.values.items()}
-    paths = _Paths(entries, counts).paths
+    paths = _choose_paths(entries, counts)
     what = "landmarks" if cropper.rules.names else "box"
 
     def work(chunk: list[Task]) -> list[Outcome]:
