@@ -163,6 +163,8 @@ def test_smaller_crops_are_enlarged_on_request(tmp_path: Path) -> None:
     write_cat(tmp_path / "cats/1.png", *face((300, 300), 150 + 150j, scale=0.4))
     with pytest.raises(LeafwingError, match=r"not one of 1 pictures is used: 1 crops with less than 64 pixels a side"):
         leafwing.prepare(tmp_path / "cats", landmarks=True, out=tmp_path / "out")
+    with pytest.raises(LeafwingError, match="not one of 1 pictures"):
+        leafwing.prepare(tmp_path / "cats", landmarks=True, out=tmp_path / "new/folder/out")
     assert [path.name for path in tmp_path.iterdir()] == ["cats"]
     result = leafwing.prepare(tmp_path / "cats", landmarks=True, out=tmp_path / "out", smallest=32)
     assert result.written == 1
@@ -428,7 +430,6 @@ def test_nothing_is_overwritten(cats: Path, tmp_path: Path, monkeypatch: pytest.
         path.unlink()
     with pytest.raises(InvalidOption, match="lies inside the source"):
         leafwing.prepare(cats, landmarks=True, out=cats / "out")
-    from leafwing.commands import prepare as module
 
     def fail(*_: object) -> str:
         raise OSError(28, "No space left on device")
@@ -436,7 +437,6 @@ def test_nothing_is_overwritten(cats: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(StorageError, match="No space left"):
         leafwing.prepare(cats, landmarks=True, out=out)
-    assert module is not None
     assert [path.name for path in tmp_path.iterdir()] == ["cats"]
 
 
@@ -461,6 +461,35 @@ def test_the_command(cats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "one list at most" in capsys.readouterr().err
     assert cli.run(["prepare", "--landmarks", str(cats), "--out", str(tmp_path / "three")]) == 2
     assert "SOURCE" in capsys.readouterr().err
+
+
+def test_rotated_deep_and_transparent_pictures(tmp_path: Path) -> None:
+    """Landmarks are those of the upright picture; grey with 16 bits and transparency stay."""
+    root = tmp_path / "cats"
+    image, numbers = face((320, 280), 150 + 140j)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_cat(root / "rotated.jpg", image.transpose(Image.Transpose.ROTATE_90), numbers, exif=exif, quality=95)
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200)
+    write_cat(root / "deep.png", deep, numbers)
+    image.putalpha(128)
+    write_cat(root / "clear.webp", image, numbers, lossless=True)
+    image.save(root / "clear.gif")
+    (root / "clear.gif.cat").write_text((root / "clear.webp.cat").read_text())
+    result = leafwing.prepare(root, landmarks=True, out=tmp_path / "out")
+    assert result.written == 4
+    names = {path.name for path in result.folder.iterdir()} - {"prepared.csv"}
+    assert names == {"rotated.jpg", "deep.png", "clear.webp", "clear.png"}
+    assert "Written as PNG, not as their own type of file: 1, such as clear.png." in result.notes
+    with Image.open(result.folder / "rotated.jpg") as crop:
+        assert math.dist(place_of(crop, COLOURS[0]), (0.3 * 64, 0.4 * 64)) < 1
+        assert crop.getexif().get(0x0112, 1) == 1
+    with Image.open(result.folder / "deep.png") as crop:
+        assert crop.mode == "I;16"
+        assert np.asarray(crop).max() > 10_000
+    with Image.open(result.folder / "clear.webp") as crop:
+        assert crop.mode == "RGBA"
+        assert np.abs(np.asarray(crop)[..., 3].astype(int) - 128).max() <= 2
 
 
 def test_tar_archives(cats: Path, tmp_path: Path) -> None:

@@ -125,9 +125,9 @@ def prepare(
         result.pictures = len(opened.entries)
         result.notes += listed.notes
         cropper = _cropper(rules, listed, points, result.notes)
+        missing = [parent for parent in target.parents if not parent.exists()]
         with files.storage(str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.mkdir()
+            temporary.mkdir(parents=True)
         try:
             outcomes = _write_crops(opened, listed, cropper, temporary, progress)
             _examine(outcomes, cropper, temporary, result)
@@ -136,16 +136,21 @@ def prepare(
                 raise LeafwingError(f"{path}: not one of {result.pictures:,} pictures is used: {counts}")
             _copy_lists(opened, temporary, rules.every_box, result.notes)
             files.write(temporary / TABLE, _table(outcomes))
-            drawing = _draw(opened, outcomes, cropper, temporary)
+            drawing = temporary.with_suffix(".png")
+            files.write(drawing, _draw(opened, outcomes, temporary))
             with files.storage(str(target)):
                 _remove_empty_folders(temporary)
                 if target.exists():
                     raise LeafwingError(f"{target} exists: choose another --out")
                 temporary.rename(target)
+                drawing.rename(sheet)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            temporary.with_suffix(".png").unlink(missing_ok=True)
+            with suppress(OSError):
+                for parent in missing:
+                    parent.rmdir()
             raise
-        files.write(sheet, drawing)
     _report(result, outcomes, cropper, listed, progress)
     return result
 
@@ -268,15 +273,15 @@ def _chosen_points(names: Sequence[str], points: str | Sequence[str | int] | Non
 
 def _choose_paths(
     entries: Sequence[Entry], counts: Mapping[int, int]
-) -> dict[tuple[str, int], tuple[PurePosixPath, PurePosixPath]]:
-    """Where each crop of each picture is written, and where if it must be PNG; no path twice."""
+) -> dict[tuple[int, int], tuple[PurePosixPath, PurePosixPath]]:
+    """Where each crop of each picture is written, and where if it must be PNG; no path twice. Keys: picture, crop."""
 
     def below(name: str) -> PurePosixPath:
         path = safe_path(name)
         return path if path.parts[0] != TABLE else PurePosixPath(f"{TABLE}-2", *path.parts[1:])
 
     used = {parent for entry in entries for parent in below(entry.name).parents}
-    paths: dict[tuple[str, int], tuple[PurePosixPath, PurePosixPath]] = {}
+    paths: dict[tuple[int, int], tuple[PurePosixPath, PurePosixPath]] = {}
     for index, entry in enumerate(entries):
         for number in range(counts.get(index, 0)):
             path = below(entry.name)
@@ -288,7 +293,7 @@ def _choose_paths(
             if path.suffix.lower() != ".png":
                 other = unused(path.with_name(shortened(f"{path.stem}.png")), used)
                 used.add(other)
-            paths[entry.name, number] = path, other
+            paths[index, number] = path, other
     return paths
 
 
@@ -319,7 +324,7 @@ def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: 
                 continue
             for number, (outcome, image) in enumerate(cropper.crop(entry.name, data, listed.values[index])):
                 if image is not None:
-                    outcome.file = _write(image, folder, *paths[entry.name, number])
+                    outcome.file = _write(image, folder, *paths[index, number])
                 outcomes.append(outcome)
         return outcomes
 
@@ -334,7 +339,8 @@ def _write_crops(source: Source, listed: Annotations, cropper: Cropper, folder: 
 
 def _write(image: Pillow.Image, folder: Path, path: PurePosixPath, other: PurePosixPath) -> str:
     """Writes a crop in the type of file of its picture, or as PNG; the path that it got. The folder is not in use yet."""
-    content = encode(image, path.suffix.lower(), lossy=True)
+    suffix = path.suffix.lower()
+    content = None if suffix == ".gif" else encode(image, suffix, lossy=True)  # GIF has 256 colours
     if content is None:
         path, buffer = other, io.BytesIO()
         image.save(buffer, "PNG")
@@ -429,7 +435,7 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     return text.getvalue()
 
 
-def _draw(source: Source, outcomes: Sequence[Outcome], cropper: Cropper, folder: Path) -> bytes:
+def _draw(source: Source, outcomes: Sequence[Outcome], folder: Path) -> bytes:
     """The contact sheet as PNG."""
     from leafwing.commands import preparation_sheet
 
