@@ -588,11 +588,11 @@ def test_a_damaged_run_is_listed_and_explained(tmp_path: Path, capsys: pytest.Ca
     assert "run.json is not valid JSON (line 2). Restore it from a copy" in lines[2]
 
 
-def test_options_of_train_are_not_confused_with_those_of_resume(capsys: pytest.CaptureFixture[str]) -> None:
-    for option in ("--batch", "--lr-g", "--seed"):
-        assert cli.run(["resume", "last", option, "3"]) == 2
-        message = capsys.readouterr().err
-        assert f"Unknown option: {option}. resume continues with the settings of the run" in message
-        assert "Did you mean" not in message
-    assert cli.run(["resume", "last", "--imags", "3"]) == 2
-    assert "Did you mean --images" in capsys.readouterr().err
+def test_options_of_train_are_not_confused_with_those_of_resume(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--size", "--seed", "--gamma"):
+        assert cli.run(["resume", str(trained), option, "3"]) == 2
+        assert "resume continues with the settings of the run" in capsys.readouterr().err
+    assert cli.run(["resume", str(trained), "--imags", "3"]) == 2
+    assert "--imags 3: no such option; did you mean images" in capsys.readouterr().err
+    assert cli.run(["resume", str(trained), "--tensorbord"]) == 2
+    assert "--tensorbord needs a value, or is not an option of resume" in capsys.readouterr().err

@@ -164,6 +164,38 @@ def test_clips_are_a_grid_of_strips_a_folder_of_animations_or_raw(tmp_path: Path
     assert (frames == raw[1]).all()
 
 
+def test_clips_are_films_on_request(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", DataSpec.images(32, 32, clip=fields.Clip(2, 32, 32)), CLIPS)
+    raw = arrays(run, 3)["samples"]
+    moving = leafwing.sample(run, 3, trust=True, out=tmp_path / "grid.webp")
+    with Image.open(moving) as grid:
+        shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(grid)]
+    assert [frame.shape for frame in shown] == [(2 * 34 + 2, 2 * 34 + 2, 3)] * 2
+    assert np.abs(shown[1][10, 40].astype(int) - raw[1, 1, 8, 4]).max() < 12
+    av = pytest.importorskip("av")
+    folder = leafwing.sample(run, 3, format="folder", animation="mp4", trust=True, out=tmp_path / "folder")
+    seeds = leafwing.commands.sample_seeds(run, "4", animation="mp4", trust=True)
+    assert [path.name for path in sorted(folder.iterdir())] == [f"{i:06d}.mp4" for i in range(3)]
+    for path, clip in ((folder / "000001.mp4", raw[1]), (seeds / "seed000004.mp4", arrays(run, 1, seed=4)["samples"][0])):
+        with av.open(str(path)) as film:
+            frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in film.decode(video=0)]
+        assert np.abs(np.stack(frames).mean((1, 2)) - clip.mean((1, 2))).max() < 8
+
+
+def test_what_is_no_clip_is_not_animated(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", DataSpec.images(32, 32, clip=fields.Clip(2, 32, 32)), CLIPS)
+    with pytest.raises(LeafwingError, match=r"animation='gif': .*--out"):
+        leafwing.sample(run, 3, animation="gif", trust=True)
+    with pytest.raises(LeafwingError, match="unsupported file type"):
+        leafwing.sample(run, 3, animation="avi", format="folder", trust=True)
+    image = 'Output("image", lambda nets, inputs, clock: squares(inputs.latent), prior=Normal(2))'
+    images = save(tmp_path / "images", DataSpec.images(32, 32), image)
+    for options in ({"out": tmp_path / "a.mp4"}, {"animation": "gif", "format": "folder"}):
+        with pytest.raises(LeafwingError, match=r"only clips are animated"):
+            leafwing.sample(images, 3, trust=True, **options)
+    assert not any([*(run / "samples").iterdir(), *(images / "samples").iterdir()])
+
+
 def test_what_cannot_be_drawn_is_an_error_that_names_npz(tmp_path: Path) -> None:
     output = 'Output("box", lambda nets, inputs, clock: inputs.latent[:, [0, 0, 1, 1]], prior=Normal(2))'
     run = save(tmp_path / "run", DataSpec.images(16, 16, box=fields.Box()), output)

@@ -50,6 +50,25 @@ class DataChange:
 
 
 @dataclass(frozen=True)
+class OptionChange:
+    """A change of hyper-parameters when a run was resumed: learning rates, the batch size.
+
+    Args:
+        images: it holds from the first round that starts at this many images or later.
+        before: their values until then, by name.
+        after: their values from then on.
+    """
+
+    images: int
+    before: dict[str, Value]
+    after: dict[str, Value]
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name}={value} ({self.before[name]} before)" for name, value in self.after.items())
+        return f"{values} from {self.images:,} images on"
+
+
+@dataclass(frozen=True)
 class History:
     """Section `history` of `run.json`, which training itself writes.
 
@@ -60,6 +79,8 @@ class History:
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
         data_changes: changes of the training data.
+        option_changes: changes of hyper-parameters, made or still to be repeated by a replay or after a rollback. `options` in
+            `run.json` has the values after all of them.
     """
 
     best: BestCheckpoint | None = None
@@ -68,6 +89,7 @@ class History:
     open_intervals: tuple[str, ...] = ()
     planned: int = 0
     data_changes: tuple[DataChange, ...] = ()
+    option_changes: tuple[OptionChange, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

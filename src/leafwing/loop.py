@@ -17,7 +17,7 @@ from torch import Tensor
 
 from leafwing.engine import Engine, peak_memory, synchronise
 from leafwing.errors import Diverged
-from leafwing.game import Batch, BatchSource, Clock, Game, Turn
+from leafwing.game import Batch, BatchSource, Clock, Game, Optimiser, Turn
 
 UnitLosses = tuple[int, Sequence[Turn], Tensor]
 """Images shown before a unit of turns, the unit, and its losses, still on the device."""
@@ -46,6 +46,21 @@ class Tick:
     stop_reason: str = ""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """The batch size and the optimisers of a part of training.
+
+    Args:
+        images: it begins with the first round that starts at this many images or later.
+        batch: real images per update.
+        optimisers: by player.
+    """
+
+    images: int
+    batch: int
+    optimisers: Mapping[str, Optimiser]
+
+
 class Training:
     """A game being trained.
 
@@ -56,12 +71,21 @@ class Training:
         images: number of real images to train on.
         batch: real images per update.
         planned: the number planned when training began, if it has been extended since; see `Clock`.
+        paces: batch sizes and optimisers over training, the first from 0 images on; none if they stay those of the game.
 
     The caller may store further state for resuming in `extra`: plain types and tensors.
     """
 
     def __init__(
-        self, game: Game, batches: BatchSource, engine: Engine, *, images: int, batch: int, planned: int = 0
+        self,
+        game: Game,
+        batches: BatchSource,
+        engine: Engine,
+        *,
+        images: int,
+        batch: int,
+        planned: int = 0,
+        paces: Sequence[Pace] = (),
     ) -> None:
         self.game, self.batches, self.engine, self.batch = game, batches, engine, batch
         self.clock = Clock(0, images, 0, planned)
@@ -69,6 +93,8 @@ class Training:
         self.extra: dict[str, Any] = {}
         # Position in the round: current turn, how often it was taken, first active turn, images shown at the start of the round.
         self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, 0
+        self.paces, self.pace = paces, None if not paces else paces[-1]
+        self._set_pace()
 
     def state(self) -> dict[str, Any]:
         """Everything needed for resuming besides the networks, as plain types and tensors."""
@@ -91,6 +117,7 @@ class Training:
             state[key] for key in ("turn", "taken", "first", "began")
         )
         self.seconds, self.extra = state["seconds"], dict(state.get("beside", {}))
+        self._set_pace()
         self.engine.restore(state)
 
     def ticks(
@@ -147,6 +174,7 @@ class Training:
         """
         if self.first_turn < 0:
             self.first_turn = self.turn
+            self._set_pace()
         draws = self.turn == self.first_turn
         if draws:
             batch = self.engine.prepare(self.batches(self.clock.images, self.batch))
@@ -162,6 +190,13 @@ class Training:
         if draws:
             self.clock = replace(self.clock, images=self.clock.images + self.batch)
         return batch
+
+    def _set_pace(self) -> None:
+        """Sets the batch size and the optimisers of the current round."""
+        pace = next((pace for pace in reversed(self.paces) if pace.images <= self.round_start), None)
+        if pace is not None and pace is not self.pace:
+            self.pace, self.batch = pace, pace.batch
+            self.engine.set_optimisers(pace.optimisers)
 
     def _end_round(self) -> None:
         if self.clock.images == self.round_start:

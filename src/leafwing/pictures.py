@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import io
-import shutil
-import subprocess
-import tempfile
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import ceil, sqrt
@@ -21,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from leafwing import fields, files
+from leafwing import fields, files, films
 from leafwing.conditions import edits, pixel_conditions, way_back
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from leafwing.model import Model
 
 Pixels = NDArray[np.uint8]
-REEL_KINDS = (".webp", ".gif", ".mp4")
 FRAME_MS = 100
 """Duration of a frame of a clip, in milliseconds."""
 PALETTE = np.array(
@@ -116,17 +112,8 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def animation(frames: Sequence[Image.Image], durations: int | list[int], suffix: str = ".webp", **options: object) -> bytes:
-    """Images of one size as an animation that loops; durations in milliseconds."""
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer, suffix[1:].upper(), save_all=True, append_images=frames[1:], duration=durations, loop=0, **options
-    )
-    return buffer.getvalue()
-
-
 def write_images(images: Iterable[tuple[Path, Pixels]], threads: int | None = None) -> None:
-    """Writes PNG files, of clips animated WebP files, in parallel, each atomically.
+    """Writes PNG files, of clips animations as `films.write` does, without loss in WebP, in parallel, each atomically.
 
     `images` is consumed as the files are written, so an iterator of any length needs little memory.
 
@@ -153,8 +140,10 @@ def write_images(images: Iterable[tuple[Path, Pixels]], threads: int | None = No
 
 
 def _write_image(path: Path, pixels: Pixels) -> None:
-    content = animation([*map(to_image, pixels)], FRAME_MS, lossless=True) if pixels.ndim == 4 else png(to_image(pixels))
-    files.write(path, content)
+    if pixels.ndim == 4:
+        films.write(path, map(to_image, pixels), FRAME_MS, lossless=True)
+    else:
+        files.write(path, png(to_image(pixels)))
 
 
 def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
@@ -178,6 +167,11 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Imag
         top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
         sheet[top : top + height, left : left + width] = image
     return to_image(sheet)
+
+
+def animated(kind: fields.Clip, stored: np.ndarray, columns: int | None, frame: int) -> Image.Image:
+    """One frame of a grid of stored clips (n, frames, height, width, channels) that move."""
+    return tile(upscale(draw(kind, stored, frame)), columns)
 
 
 def upscale(pixels: Pixels, minimum: int = 32) -> Pixels:
@@ -255,9 +249,9 @@ class Sheet:
         images = [[cell.draw(side or 64, frame) for cell in row] for row in self.rows]
         return self._assemble(images)
 
-    def animation(self) -> bytes:
-        """The sheet as an animation of its clips, a WebP file."""
-        return animation([self.image(frame).convert("RGB") for frame in range(self.frames)], FRAME_MS, quality=85)
+    def animation(self) -> Iterator[Image.Image]:
+        """The frames of the sheet as an animation of its clips."""
+        return (self.image(frame).convert("RGB") for frame in range(self.frames))
 
     def _assemble(self, images: Sequence[Sequence[Image.Image]], gap: int = 2) -> Image.Image:
         """Pastes the images of the cells, row by row."""
@@ -446,49 +440,26 @@ def _captions(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
     return ["; ".join(filter(None, words)) for words in parts]
 
 
-def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0) -> None:
+def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0) -> str:
     """Writes an animation of images, each with a caption below; the last frame is shown longer.
 
     Args:
         frames: image files, all of the same size.
         captions: one line of text per frame.
-        out: a .webp, .gif or .mp4 file; .mp4 needs the program ffmpeg.
+        out: a .webp, .gif or .mp4 file.
         seconds: duration of the animation.
+
+    Returns:
+        How its size differs from that of the images, see `films.write`; empty if it does not.
+
+    Raises:
+        LeafwingError: another file type, or PyAV, which .mp4 needs, is not installed.
     """
-    kind = out.suffix.lower()
-    if kind not in REEL_KINDS:
-        raise LeafwingError(f"{out}: unsupported file type; choose one of {', '.join(REEL_KINDS)}")
-    if kind == ".mp4" and not shutil.which("ffmpeg"):
-        raise LeafwingError(f"{out}: .mp4 requires the program ffmpeg, which is not installed; .webp and .gif do not")
+    films.require(out)
     with Image.open(frames[0]) as first:
         scale = max(1, round(256 / min(first.size)))
-    images = [_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True)]
-    step = max(40, round(1000 * seconds / len(images)))
-    if kind == ".mp4":
-        with tempfile.TemporaryDirectory() as folder:
-            for i, image in enumerate(images):
-                image.save(f"{folder}/{i:06d}.png")
-            even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
-            command = [
-                "ffmpeg",
-                "-v",
-                "error",
-                "-y",
-                "-framerate",
-                str(1000 / step),
-                "-i",
-                f"{folder}/%06d.png",
-                "-vf",
-                even,
-            ]
-            result = subprocess.run([*command, "-pix_fmt", "yuv420p", f"{folder}/reel.mp4"], capture_output=True, text=True)
-            if result.returncode:
-                raise LeafwingError(f"ffmpeg failed to write {out}: {result.stderr.strip()}")
-            files.write(out, Path(folder, "reel.mp4").read_bytes())
-        return
-    durations = [step] * (len(images) - 1) + [max(step, 1500)]
-    options = {"quality": 85} if kind == ".webp" else {}
-    files.write(out, animation(images, durations, kind, **options))
+    images = (_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True))
+    return films.write(out, images, max(40, round(1000 * seconds / len(frames))), last=1_500)
 
 
 def _captioned(path: Path, text: str, scale: int) -> Image.Image:

@@ -225,11 +225,19 @@ class Run:
             files.write(self.folder / METRICS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         self.truncate_log(images)
 
-    def update(self, settings: Settings | None = None, data: DataConfig | None = None, **history: Any) -> None:
-        """Writes new settings, another section `data` and changes of the history to `run.json`."""
+    def update(
+        self,
+        settings: Settings | None = None,
+        data: DataConfig | None = None,
+        options: dict[str, recipes.Value] | None = None,
+        **history: Any,
+    ) -> None:
+        """Writes new settings, another section `data`, other hyper-parameters and changes of the history to `run.json`."""
         if data is not None:
             self.data, self.spec = data, data.spec
             self.config["data"] = data.as_dict()
+        if options is not None:
+            self.options = self.config["options"] = options
         self.settings = settings or self.settings
         self.history = replace(self.history, **history)
         self.config |= {**settings_sections(self.settings), "history": asdict(self.history)}
@@ -379,9 +387,13 @@ class Run:
             "If you trust it, add --trust (in Python: trust=True)"
         )
 
-    def build_game(self) -> Game:
-        """The game of this run, with fresh networks."""
-        return recipes.build(self.recipe, self.recipe_function(), self.spec, self.options)
+    def build_game(self, options: Mapping[str, recipes.Value] | None = None) -> Game:
+        """The game of this run, with fresh networks; or with other hyper-parameters than the run's."""
+        return recipes.build(self.recipe, self.recipe_function(), self.spec, self.options if options is None else options)
+
+    def card(self) -> recipes.Card:
+        """The description of its recipe, read from the source text."""
+        return recipes.describe(self.recipe if self.recipe_is_installed() else str(self.folder / "recipe.py"), self.recipe)
 
 
 def load_trusted(path: Path, name: str) -> Recipe:

@@ -64,6 +64,17 @@ def test_a_tool_writes_figures_images_and_animations(run: Run) -> None:
     assert np.load(explored.folder / "latents.npy").shape == (2, 8)
 
 
+def test_a_walk_is_a_film_on_request(run: Run) -> None:
+    av = pytest.importorskip("av")
+    explored = explore(run.folder, "interpolate", samples="0,1", features="pixels", animation="mp4", seconds=2.56)
+    assert "walk.mp4" in {path.name for path in explored.files}
+    with av.open(str(explored.folder / "walk.mp4")) as film:
+        assert film.streams.video[0].average_rate == 25
+        assert len([*film.decode(video=0)]) == 2 * 32
+    with pytest.raises(LeafwingError, match=r"animation='avi': choose from webp, gif, mp4"):
+        explore(run.folder, "interpolate", animation="avi")
+
+
 def test_the_same_call_writes_the_same_files(run: Run) -> None:
     first = explore(run.folder, "interpolate", samples="0,1", steps=3, features="pixels")
     before = {path.name: path.read_bytes() for path in first.files}

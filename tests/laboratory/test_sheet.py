@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.sheet import animation, chart, sheet, webp
+from leafwing.laboratory.sheet import Animation, chart, sheet
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -41,11 +40,21 @@ def test_8_bit_pixels_are_not_changed() -> None:
     assert (np.asarray(sheet("", [("", pixels)])) == (10, 20, 30)).all(2).sum() == (9 * 8) ** 2
 
 
-def test_an_animation_loops() -> None:
-    frames = animation([torch.full((1, 3, 8, 8), level) for level in (-1.0, 0.0, 1.0)])
-    with Image.open(io.BytesIO(webp(frames, 1.0))) as image:
-        assert getattr(image, "n_frames", 1) == 3
-        assert image.info["loop"] == 0
+def test_the_frames_of_an_animation_are_made_when_they_are_written() -> None:
+    made = []
+
+    def frames() -> Iterator[torch.Tensor]:
+        for level in (-1.0, 0.0, 1.0):
+            made.append(level)
+            yield torch.full((1, 3, 8, 8), level)
+
+    animation = Animation(frames, 3, seconds=1.0)
+    assert animation.step == 333
+    assert made == []
+    for _ in range(2):
+        middle = [image.getpixel((image.width // 2, image.height // 2)) for image in animation]
+        assert middle == [(level, level, level) for level in (0, 128, 255)]
+    assert Animation(frames, 1_000).step == 20
 
 
 def test_a_chart_has_lines_bands_and_a_size() -> None:

@@ -7,6 +7,7 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -71,10 +72,11 @@ def run(words: list[str]) -> int:
 def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
     """The message about a command line that cannot be parsed."""
     if isinstance(error, MissingArgumentError) and error.argument:
-        name = error.keyword or error.argument.name
+        name, command = error.keyword or error.argument.name, " ".join(error.command_chain or ())
         if name in words:
-            return f"{name} needs a value"
-        command = " ".join(error.command_chain or ())
+            # `resume` takes any option, because those of the run's recipe are among them.
+            is_open = error.argument.field_info.kind is inspect.Parameter.VAR_KEYWORD
+            return f"{name} needs a value" + (f", or is not an option of {command}" if is_open else "")
         examples = {
             "RUN": ": a run folder, its name or number, or 'last'",
             "PICTURES": ": an image file, a folder or an archive",
@@ -88,23 +90,9 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
 
         recipe = requested_recipe(words[1:])
         return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help" if recipe else str(error)
-    if isinstance(error, UnknownOptionError) and words[:1] == ["resume"] and is_training_option(str(error)):
-        return (
-            f"{str(error).partition('.')[0]}. resume continues with the settings of the run and changes only those of "
-            "`leafwing resume --help`; for others start a new run: leafwing train --from RUN"
-        )
     if isinstance(error, CoercionError):  # the choices are listed; a guess by spelling, such as cpu for gpu, misleads
         return str(error).partition(" Did you mean")[0]
     return str(error)
-
-
-def is_training_option(message: str) -> bool:
-    """Whether an unknown option, in a message `Unknown option: --batch.`, is one of `train`: a guess by spelling would mislead."""
-    from leafwing import recipes
-    from leafwing.settings import all_settings
-
-    name = message.partition(": --")[2].partition(".")[0].replace("-", "_")
-    return name in all_settings() or any(name == option.name for card in recipes.catalogue() for option in card.options)
 
 
 def requested_devices(words: Sequence[str]) -> int:

@@ -10,10 +10,10 @@ from cyclopts import Group, Parameter
 from leafwing.cli.shared import (
     DATA,
     FOLDER,
+    OUTPUT,
     Devices,
     Json,
     Root,
-    RunName,
     Trust,
     as_json,
     explicit,
@@ -22,6 +22,7 @@ from leafwing.cli.shared import (
     option,
     with_settings,
 )
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import ConsoleReporter
 
 METRICS = Group("Metrics", sort_key=2)
@@ -34,12 +35,23 @@ METRICS = Group("Metrics", sort_key=2)
     precision="Precision in which samples are generated. Default: fp32.",
 )
 def command(
-    run: RunName,
+    run: Annotated[
+        str,
+        Parameter(
+            help="The run: its folder, its name or number under --root, or 'last'. Or a folder or an archive of generated pictures, "
+            "with --data.",
+            show_default=False,
+        ),
+    ],
     /,
     *,
     data: Annotated[
         str | None,
         option("Real images to compare with. Default: the held-out images, or the training set if there are none.", DATA),
+    ] = None,
+    size: Annotated[
+        str | None,
+        option("Size at which generated pictures are compared, in pixels. Default: chosen from the real images.", DATA),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -68,6 +80,9 @@ def command(
     weights: Annotated[Path | None, option("Weights file of inception. Default: downloaded once.", METRICS)] = None,
     seed: Annotated[int, option("Random seed of the samples and of the choice of real images.", METRICS)] = 0,
     recompute: Annotated[bool, flag("Recompute numbers that are already in metrics.jsonl.", METRICS)] = False,
+    out: Annotated[
+        Path | None, option("A JSON file for the numbers of generated pictures; those of a run are in its folder.", OUTPUT)
+    ] = None,
     devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
@@ -75,8 +90,34 @@ def command(
     **machine: Any,
 ) -> int:
     """Compute metrics of a run and record the protocol of every number."""
+    from leafwing.commands import generated
     from leafwing.commands.evaluate import as_document, as_text, evaluate
 
+    if generated.are_pictures(run, root):
+        if data is None:
+            raise LeafwingError(
+                f"{run} is not a run folder, because it has no run.json. To evaluate the pictures in it, add real ones: --data SOURCE"
+            )
+        of_runs = {
+            "output": output,
+            "recompute": recompute or None,
+            "trust": trust or None,
+            "precision": machine.get("precision"),
+        }
+        of_runs |= {"checkpoint": None if checkpoint == "last" else checkpoint}
+        for name, value in explicit(of_runs).items():
+            raise InvalidOption(name, value, f"{run} is no run, and pictures have none; this option is for runs")
+        rows = generated.evaluate_pictures(
+            run, data, size=size, metrics=metrics, n=n, features=features, weights=weights, seed=seed, out=out,
+            device=machine.get("device") or "cpu", progress=ConsoleReporter(),
+        )  # fmt: skip
+        if is_main_process():
+            print(as_json(generated.as_document(rows)) if json else as_text(rows))
+        return 0
+    for name, value in explicit({"size": size, "out": out}).items():
+        raise InvalidOption(
+            name, value, "only for pictures: a run has its size, and its numbers are stored in metrics.jsonl"
+        )
     rows = evaluate(
         run,
         data=data,

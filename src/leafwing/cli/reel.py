@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from leafwing.cli.shared import OUTPUT, Json, Root, RunName, as_json, is_main_process, option
+from leafwing.progress import ConsoleReporter
 
 
 def command(
@@ -22,7 +23,7 @@ def command(
     """Animate the training progress of a run."""
     from leafwing import commands
 
-    path = commands.reel(run, out=out, seconds=seconds, root=root)
+    path = commands.reel(run, out=out, seconds=seconds, root=root, progress=ConsoleReporter())
     if is_main_process():
         print(as_json({"written": str(path)}) if json else path)
     return 0

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from leafwing.cli.shared import (
     DATA,
     OUTPUT,
+    TRAINING,
     Devices,
     Json,
     Root,
@@ -57,6 +58,9 @@ def finish(run: Any, json: bool) -> int:
     print(f"{'stopped early after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
     print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel']}")
     print(f"  health   {health.summary(records)}")
+    for change in run.history.option_changes:
+        if change.images < images:
+            print(f"  options  {change}")
     if best := result["best"]:
         print(f"  best     {best['metric']} {best['value']:.4g} at {best['images']:,} images (--checkpoint best)")
     total = run.settings.schedule.images
@@ -115,11 +119,18 @@ def command(
     tensorboard: Annotated[bool, flag("Write TensorBoard files too.", OUTPUT)] = False,
     root: Root = Path("runs"),
     json: Json = False,
-    **settings: Any,
+    **settings: Annotated[
+        str, option("A new value of a learning rate or the batch size: --lr-g 1e-4 --batch 32.", TRAINING)
+    ],
 ) -> int:
-    """Continue a run exactly from its last checkpoint."""
+    """Continue a run exactly from its last checkpoint.
+
+    Options of the recipe that change nothing but learning rates or the batch size may change, and hold from there on.
+    `leafwing train --from RUN --help` lists the options of the run's recipe.
+    """
     from leafwing import commands
 
+    settings = {name.replace("-", "_"): value for name, value in settings.items()}
     data = explicit({"source": source, "changed": changed})
     resumed = commands.resume(
         run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -63,7 +63,10 @@ def command(
     ] = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
     grid: Annotated[bool, flag("One image with a grid of all samples (the default).", OUTPUT)] = False,
-    folder: Annotated[bool, flag("One PNG file per sample; of clips, animated WebP files.", OUTPUT)] = False,
+    folder: Annotated[bool, flag("One PNG file per sample; of clips, an animation of each.", OUTPUT)] = False,
+    animation: Annotated[
+        Literal["webp", "gif", "mp4"], option("File type of clips in a folder: webp (lossless), gif or mp4.", OUTPUT)
+    ] = "webp",
     npz: Annotated[bool, flag("One .npz file with samples and their conditions.", OUTPUT)] = False,
     out: Annotated[Path | None, option("Output path. Default: in the run's samples folder.", OUTPUT)] = None,
     compile: Annotated[
@@ -84,11 +87,11 @@ def command(
     if seeds is not None:
         if formats not in ([], ["folder"]) or sweep or devices > 1 or compile or n != 64 or seed:
             raise InvalidOption(
-                "seeds", seeds, "only together with --label, --set, --output, --checkpoint, --out and --device"
+                "seeds", seeds, "only together with --label, --set, --output, --checkpoint, --animation, --out and --device"
             )
         written = commands.sample_seeds(
-            run, seeds, label=label, conditions=set or (), output=output, checkpoint=checkpoint, out=out, trust=trust, root=root,
-            progress=ConsoleReporter(), **explicit(machine),
+            run, seeds, label=label, conditions=set or (), output=output, checkpoint=checkpoint,
+            animation=animation, out=out, trust=trust, root=root, progress=ConsoleReporter(), **explicit(machine),
         )  # fmt: skip
         print(as_json({"written": str(written), "seeds": seeds, "label": label, "set": set or []}) if json else written)
         return 0
@@ -103,6 +106,7 @@ def command(
         sweep=sweep,
         checkpoint=checkpoint,
         format=format,
+        animation=animation,
         out=out,
         compile=compile,
         trust=trust,

@@ -62,6 +62,8 @@ def setting_flag(setting: Setting, text: str = "") -> Any:
 def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """A decorator of a command that takes `**settings`: gives it a flag for each of these training settings.
 
+    If its `**settings` are annotated with a help text, it takes any other option too, as text.
+
     Args:
         names: the settings.
         default: the default that --help shows; empty: the setting's own.
@@ -70,11 +72,9 @@ def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Cal
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         hints = get_type_hints(command, include_extras=True)
-        parameters = [
-            parameter.replace(annotation=hints[parameter.name])
-            for parameter in inspect.signature(command).parameters.values()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
+        every = [item.replace(annotation=hints[item.name]) for item in inspect.signature(command).parameters.values()]
+        parameters = [item for item in every if item.kind is not inspect.Parameter.VAR_KEYWORD]
+        open_ended = [item for item in every if item not in parameters and item.annotation is not Any]
         for name in names:
             setting = all_settings()[name]
             text = texts.get(name, "")
@@ -82,7 +82,7 @@ def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Cal
                 text = f"{text or setting.help.partition(' Default:')[0]} Default: {default}."
             annotation = setting_flag(setting, text)
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-        set_signature(command, parameters)
+        set_signature(command, [*parameters, *open_ended])
         return command
 
     return decorate

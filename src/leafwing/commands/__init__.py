@@ -8,6 +8,7 @@ from leafwing.commands.doctor import doctor
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.explore import explore
 from leafwing.commands.forecast import forecast
+from leafwing.commands.generated import evaluate_pictures
 from leafwing.commands.prepare import prepare
 from leafwing.commands.reel import reel
 from leafwing.commands.runs import list_runs
@@ -21,6 +22,7 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "evaluate_pictures",
     "explore",
     "forecast",
     "list_runs",

@@ -77,7 +77,7 @@ def evaluate(
     Results of the same weights under the same protocol that exist already are reused.
 
     Args:
-        run: folder, name, number or `last`.
+        run: folder, name, number or `last`. For pictures of other programs see `evaluate_pictures`.
         data: other real images, read with the run's size and channels. None: the held-out data, or the training data if none were
             held out.
         metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
@@ -441,6 +441,8 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
         raise InvalidOption(
             "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
         )
+    if (Path(data) / "run.json").exists():
+        raise InvalidOption("data", data, "it is a run folder, and real images are needed; runs are evaluated one by one")
     options = inherited_options(run.data, data)
     options |= {"size": (run.spec.height, run.spec.width), "channels": run.spec.channels}
     levels = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
@@ -544,12 +546,15 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     from leafwing.metrics.protocol import describe
     from leafwing.tables import align_columns
 
-    lines = [("images", "metric", "value", "95% interval", "better")]
+    of_run = "images" in rows[0]
+    lines = [(*["images"] * of_run, "metric", "value", "95% interval", "better")]
     for row in rows:
         interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         value = "unknown" if row["value"] is None else f"{row['value']:.4g}"
-        lines.append((f"{row['images']:,}", row["metric"], value, interval, row["better"]))
-    words = dict.fromkeys(f"{row['images']:,} images: {row['words']}" for row in rows if row.get("words"))
+        lines.append((*([f"{row['images']:,}"] if of_run else []), row["metric"], value, interval, row["better"]))
+    words = dict.fromkeys(
+        (f"{row['images']:,} images: " if of_run else "") + row["words"] for row in rows if row.get("words")
+    )
     protocols = dict.fromkeys(describe(row["protocol"]) for row in rows)
     return "\n".join([align_columns(lines), *words, *protocols])
 

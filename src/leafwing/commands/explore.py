@@ -136,7 +136,7 @@ def explore(
         "figures": plain(finding.figures),
         "words": list(finding.words),
     }
-    return Exploration(target, document, tuple(write(finding, document, target)))
+    return Exploration(target, document, tuple(write(finding, document, target, progress)))
 
 
 def check_choices(tool: Callable[..., Finding], options: Mapping[str, Any]) -> None:
@@ -245,11 +245,11 @@ def folder_name(images: int, tool: str, function: Callable[..., Finding], settin
     return f"{images:09d}-{tool}-seed{settings.get('seed', 0)}" + (f"-{digest}" if changed else "")
 
 
-def write(finding: Finding, document: Mapping[str, Any], folder: Path) -> list[Path]:
+def write(finding: Finding, document: Mapping[str, Any], folder: Path, progress: Reporter) -> list[Path]:
     """Writes findings, `figures.json` last. Returns the files."""
     import numpy as np
 
-    from leafwing.laboratory.sheet import webp
+    from leafwing import films
     from leafwing.pictures import png
 
     def save(path: Path, array: np.ndarray) -> None:
@@ -257,11 +257,15 @@ def write(finding: Finding, document: Mapping[str, Any], folder: Path) -> list[P
             np.save(file, array)
 
     contents: dict[str, Any] = {f"{name}.png": png(image) for name, image in finding.sheets.items()}
-    contents |= {f"{name}.webp": webp(frames) for name, frames in finding.animations.items()}
     contents |= {f"{name}.npy": lambda path, array=array: save(path, array) for name, array in finding.arrays.items()}
     contents["figures.json"] = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with files.storage(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, animation in finding.animations.items():
+        paths.append(folder / f"{name}.{animation.kind}")
+        if note := films.write(paths[-1], animation, animation.step):
+            progress.say(f"{paths[-1]}: {note}")
     for name, content in contents.items():
         files.write(folder / name, content)
-    return [folder / name for name in contents]
+    return [*paths, *(folder / name for name in contents)]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.feeding import generates_from_pictures, inherited_options, parse_labelled, permissive_spec, split_data
+from leafwing.commands.retuning import build_paces, changes_of, replayed, timeline
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
-from leafwing.config import DataConfig, History, ThreadChange
+from leafwing.config import DataConfig, History, OptionChange, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Clock
 from leafwing.machine import versions
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from leafwing.engine import Setup
     from leafwing.engine.processes import Processes
     from leafwing.game import Game
-    from leafwing.loop import Training
+    from leafwing.loop import Pace, Training
     from leafwing.recipes import Card, Value
 
 
@@ -47,7 +48,8 @@ class TrainingPlan:
         options: all hyper-parameters.
         data_config: section `data` of `run.json`.
         settings: all settings, fully resolved.
-        history: changes of the number of threads that a replay repeats, and intervals that are still to be determined.
+        history: changes of hyper-parameters and of the number of threads that a replay repeats, and intervals that are still to be
+            determined.
         config: content of `run.json`.
         reasons: the reason for each hardware setting, in words.
         notes: the notes of the recipe that have been shown.
@@ -105,7 +107,12 @@ def resolve_training(
     folder = replace_fields(base.folder, values)
     open_intervals = tuple(name for name in ("save_every", "grid_every") if schedule.time and not getattr(folder, name))
     folder = with_intervals(folder, schedule.images)
-    old_options = old.options if old and card.name == old.recipe else {}
+    old_options: Mapping[str, Value] = {}
+    option_changes: tuple[OptionChange, ...] = ()
+    if old and card.name == old.recipe:
+        old_options, option_changes = changes_of(replayed(old, card, options, schedule.images))
+        for change in option_changes:
+            progress.say(f"as in {old.folder}: {change}")
     hyperparameters = card.resolve({**old_options, **options})
     machine = replace_fields(base.machine, values)
     changes = old.history.thread_changes if old and "threads" not in values else ()
@@ -156,7 +163,7 @@ def resolve_training(
     if machine.threads == "auto" and not changes:
         resolved, changes = replace_fields(resolved, {"threads": "auto"}), (ThreadChange(0, setup.threads),)
     settings = Settings(reading, schedule, watching, folder, resolved)
-    history = History(thread_changes=changes, open_intervals=open_intervals)
+    history = History(thread_changes=changes, open_intervals=open_intervals, option_changes=option_changes)
     data_config = DataConfig(
         source=dataset.source,
         options=dataset.options,
@@ -261,10 +268,11 @@ def build_training(
     data, _ = split_data(plan.data_config, plan.data)
     recipe = recipes.find(plan.reference)
 
-    def build() -> Game:
-        return recipes.build(plan.card.name, recipe, data.spec, plan.options)
+    def build(options: Mapping[str, Value]) -> Game:
+        return recipes.build(plan.card.name, recipe, data.spec, options)
 
-    return new_training(build, data, plan.settings, notify, processes, images)
+    paces = build_paces(build, timeline(plan.options, plan.history.option_changes))
+    return new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, paces=paces)
 
 
 def new_training(
@@ -275,6 +283,7 @@ def new_training(
     processes: Processes | None = None,
     images: int | None = None,
     planned: int = 0,
+    paces: Sequence[Pace] = (),
 ) -> Training:
     """Builds a training loop before its first turn.
 
@@ -283,7 +292,7 @@ def new_training(
         data: the training data.
         settings: the settings, fully resolved.
         notify, processes, images: see `build_training`.
-        planned: see `Training`.
+        planned, paces: see `Training`.
 
     Raises:
         LeafwingError: the recipe declares outputs that do not fit the data.
@@ -298,7 +307,8 @@ def new_training(
     game = build()
     setup = choose_setup(settings.machine)
     engine = Engine(game, setup, notify=notify, processes=processes)
-    engine.processes.check_divisible(game.batch)
+    for batch in {game.batch, *(pace.batch for pace in paces)}:
+        engine.processes.check_divisible(batch)
     for name in game.streams:
         data = data.with_stream(name, data)
     batches = data.batches(
@@ -313,7 +323,7 @@ def new_training(
     if settings.schedule.stop_on is not None:
         check_stop_output(settings.schedule.stop_on, game, data.spec)
     images = images or settings.schedule.images
-    return Training(game, batches, engine, images=images, batch=game.batch, planned=planned)
+    return Training(game, batches, engine, images=images, batch=game.batch, planned=planned, paces=paces)
 
 
 def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> HardwareSettings:

@@ -14,7 +14,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
 
     Returns:
         Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `losses` (the latest),
-        `weights` (checkpoints, by images) and `seed`; for a damaged run `run` and `error`.
+        `weights` (checkpoints, by images), `seed` and `options` (hyper-parameters); for a damaged run `run` and `error`.
     """
     rows: list[dict[str, Any]] = []
     for folder in folders(root):
@@ -36,6 +36,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
                 "losses": last.get("losses", {}),
                 "weights": list(run.weights()),
                 "seed": run.settings.schedule.seed,
+                "options": run.options,
             }
         )
     return rows

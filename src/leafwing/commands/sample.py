@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector
+from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
@@ -40,6 +40,7 @@ def sample(
     sweep: str | None = None,
     checkpoint: int | str | None = None,
     format: str = "grid",
+    animation: str = "webp",
     out: str | Path | None = None,
     device: str = "cpu",
     precision: str = "fp32",
@@ -63,9 +64,11 @@ def sample(
         sweep: a named part of the latent, see `Model.codes`: `code0=-2:2` takes ten values from -2 to 2, `category` every class;
             one row per latent.
         checkpoint: images shown, `last` (None) or `best`.
-        format: grid, folder or npz. A grid shows clips as strips of frames, a folder has an animated WebP file of each. npz:
+        format: grid, folder or npz. A grid shows clips as strips of frames, or animated if `out` ends with .webp, .gif or .mp4; a
+            folder has an animation of each. npz:
             `samples`, uint8 (n, height, width, channels), for clips (n, frames, height, width, channels), or float32 (n, size) for
             points; the conditions by name, classes as `labels`; and the names of the `attributes` as `attribute_names`.
+        animation: file type of clips in a folder: webp, which is lossless, gif or mp4, which needs PyAV (`leafwing[film]`).
         out: output path, which must not exist; None: in the run's `samples` folder.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16: nearly the same samples, faster on some devices; auto: bf16 there, else fp32.
@@ -82,7 +85,7 @@ def sample(
     """
     import torch
 
-    from leafwing import pictures
+    from leafwing import films, pictures
     from leafwing.commands.launching import join_processes
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
@@ -104,6 +107,7 @@ def sample(
     )
     field = model.kind(model.find_output(output))
     check_format(format, field)
+    ending = check_ending(field, animation, format, None if out is None else Path(out))
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep)
     say_notes(model, format, output, conditions, progress)
     keep_freed_memory()
@@ -119,7 +123,8 @@ def sample(
             label_kind = model.spec.fields.get("label")
             names = label_kind.names if isinstance(label_kind, Label) else ()
             classes = [files.file_name(names[index]) for index in inputs["label"].tolist()] if "label" in inputs else []
-            pictures.write_images(image_files(blocks, field, target, classes, share.start))
+            pictures.write_images(image_files(blocks, field, target, classes, ending, share.start))
+            say_changes(ending, field, progress)
             processes.barrier()
             return target
         array = collect(blocks, share.stop - share.start, field)
@@ -131,6 +136,10 @@ def sample(
             files.write(target, lambda path: write_npz(path, arrays))
         elif isinstance(field, Vector):
             files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
+        elif isinstance(field, Clip) and target.suffix.lower() in films.KINDS:
+            grids = (pictures.animated(field, array, columns, frame) for frame in range(field.frames))
+            if note := films.write(target, grids, pictures.FRAME_MS):
+                (progress or Reporter()).say(f"{target}: {note}")
         else:
             columns = columns or (1 if isinstance(field, Clip) else None)
             files.write(target, pictures.png(pictures.tile(pictures.upscale(pictures.draw(field, array)), columns)))
@@ -145,6 +154,7 @@ def sample_seeds(
     conditions: Sequence[str] | Mapping[str, Any] = (),
     output: str | None = None,
     checkpoint: int | str | None = None,
+    animation: str = "webp",
     out: str | Path | None = None,
     device: str = "cpu",
     precision: str = "fp32",
@@ -155,7 +165,7 @@ def sample_seeds(
     """Writes one sample for each of several random seeds, each a file that is named by its seed: that of `sample(n=1, seed=...)`.
 
     Args:
-        run, label, conditions, output, checkpoint, device, precision, trust, root, progress: as for `sample`.
+        run, label, conditions, output, checkpoint, animation, device, precision, trust, root, progress: as for `sample`.
         seeds: `1-50`, `3,5,8` or both: `0-9,100`.
         out: output folder; None: in the run's `samples` folder. It may be one of an earlier call: seeds that are there already
             are left out.
@@ -182,6 +192,7 @@ def sample_seeds(
     )
     field = model.kind(model.find_output(output))
     check_format("folder", field)
+    ending = check_ending(field, animation)
     texts = [str(option) for option in (label, output, *setting_texts(conditions)) if option is not None]
     suffix = "".join(f"-{files.file_name(text)[:60]}" for text in texts)
     target = Path(out) if out else opened.samples / f"{model.images:09d}-seeds{suffix}"
@@ -190,7 +201,6 @@ def sample_seeds(
     about = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
     refuse_other_samples(target, about)
     plans = {seed: plan_samples(model, 1, seed, output, label, conditions, None) for seed in numbers[:1]}  # raises
-    ending = ".webp" if isinstance(field, Clip) else ".png"
     paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
     new = [seed for seed in numbers if not paths[seed].exists()]
     if len(new) < len(numbers):
@@ -209,6 +219,7 @@ def sample_seeds(
             yield paths[seed], pictures.visible(field, field.to_stored(block).numpy())[0]
 
     pictures.write_images(images())
+    say_changes(ending, field, progress)
     return target
 
 
@@ -271,6 +282,36 @@ def check_format(format: str, field: Field) -> None:
             raise LeafwingError("single numbers cannot be plotted: choose npz")
         return
     raise LeafwingError(f"{field}: samples cannot be written as images: choose npz")
+
+
+def check_ending(field: Field, animation: str, format: str = "folder", out: Path | None = None) -> str:
+    """The ending of the files of single samples: of clips, that of this type of animation.
+
+    Raises:
+        LeafwingError: another type of animation, or of samples that are no clips.
+    """
+    from leafwing import films
+
+    grid = out.suffix.lower() if out is not None and format == "grid" else ""
+    if not isinstance(field, Clip):
+        if animation != "webp" or grid in films.KINDS:
+            option, value = ("animation", animation) if animation != "webp" else ("out", out)
+            raise InvalidOption(option, value, f"only clips are animated, and these samples are {describe_kind(field)}")
+        return ".png"
+    if animation != "webp" and format != "folder":
+        raise InvalidOption(
+            "animation", animation, "it is the file type of clips in a folder; that of a grid is the ending of --out"
+        )
+    films.require(out if out is not None and grid in films.KINDS else Path(f"clip.{animation}"))
+    return f".{animation}"
+
+
+def say_changes(ending: str, field: Field, progress: Reporter | None) -> None:
+    """Says how the films of clips differ from these in size."""
+    from leafwing import films
+
+    if ending == ".mp4" and isinstance(field, Clip) and (note := films.changes(field.width, field.height)):
+        (progress or Reporter()).say(note)
 
 
 def plan_samples(
@@ -359,15 +400,14 @@ def share_of(n: int, rank: int, processes: int) -> slice:
 
 
 def image_files(
-    blocks: Iterator[Tensor], field: Field, folder: Path, classes: list[str], first: int = 0
+    blocks: Iterator[Tensor], field: Field, folder: Path, classes: list[str], ending: str, first: int = 0
 ) -> Iterator[tuple[Path, Pixels]]:
     """The path of each image, with its number and its class if there is one, and its pixels as `pictures.to_image` takes them."""
     from leafwing import pictures
 
-    suffix = ".webp" if isinstance(field, Clip) else ".png"
     images = (image for block in blocks for image in pictures.visible(field, field.to_stored(block).numpy()))
     for i, image in enumerate(images, first):
-        yield folder / (f"{i:06d}-{classes[i]}{suffix}" if classes else f"{i:06d}{suffix}"), image
+        yield folder / (f"{i:06d}-{classes[i]}{ending}" if classes else f"{i:06d}{ending}"), image
 
 
 def collect(blocks: Iterator[Tensor], n: int, field: Field) -> np.ndarray:

@@ -83,7 +83,7 @@ def run_session(
 
         def train() -> bool:
             """Trains until the end or the next rollback; returns whether it was a rollback, after which training continues."""
-            last = dict.fromkeys(("checkpoint", "grid"), training.clock.images)
+            last = dict.fromkeys(("checkpoint", "grid", "tick"), training.clock.images)
             for tick in training.ticks(run.settings.folder.log_every, seconds=limit or inf, should_stop=after_turn):
                 images = tick.clock.images
                 record = {
@@ -95,7 +95,9 @@ def run_session(
                     "round": tick.clock.round,
                     **monitor.measure(tick),
                     **threads.check(tick),
+                    **new_options(run, last["tick"], images),
                 }
+                last["tick"] = images
                 fit_intervals(run, tick)
                 folder = run.settings.folder
                 response = monitor.respond(record)
@@ -106,6 +108,8 @@ def run_session(
                     if summary:
                         for name, value in (tick.losses | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
+                        if "options" in record:
+                            summary.add_text("options", ", ".join(f"{k}={v}" for k, v in record["options"].items()), images)
                 if response == "rollback":
                     monitor.roll_back()
                     return True
@@ -137,6 +141,12 @@ def run_session(
     return run
 
 
+def new_options(run: Run, before: int, images: int) -> dict[str, Any]:
+    """The hyper-parameters that have changed between two ticks, for the log."""
+    changes = [change.after for change in run.history.option_changes if before <= change.images < images]
+    return {"options": {name: value for after in changes for name, value in after.items()}} if changes else {}
+
+
 def fit_intervals(run: Run, tick: Tick) -> None:
     """Adapts the default intervals of checkpoints and grids to the images that the time limit allows: about 20 of each.
 
@@ -152,7 +162,7 @@ def fit_intervals(run: Run, tick: Tick) -> None:
 
 def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None) -> None:
     """Writes the progress sheet, from the same latents and real samples every time, and its animation if it shows clips."""
-    from leafwing import pictures
+    from leafwing import films, pictures
 
     model.clock = model.game.at_stage(run.clock(images))
     if isinstance(model.kind(model.output), Vector):
@@ -161,7 +171,7 @@ def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None)
     sheet = pictures.progress_sheet(model, rows)
     files.write(run.samples / f"{images:09d}.png", pictures.png(sheet.image()))
     if sheet.frames:
-        files.write(run.samples / f"{images:09d}.webp", sheet.animation())
+        films.write(run.samples / f"{images:09d}.webp", sheet.animation(), pictures.FRAME_MS)
 
 
 def sheet_rows(run: Run, dataset: Dataset, game: Game) -> Batch | None:

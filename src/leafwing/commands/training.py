@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
+from leafwing.commands.retuning import build_paces, changes_of, check_changes, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
@@ -101,6 +103,7 @@ def resume(
     tensorboard: bool = False,
     root: str | Path = ROOT,
     progress: Reporter | None = None,
+    **options: Any,
 ) -> Run:
     """Continues a run exactly from its last checkpoint: on a CPU the weights become those of an uninterrupted run.
 
@@ -120,9 +123,11 @@ def resume(
         tensorboard: write TensorBoard files too.
         root: folder of the numbered run folders.
         progress: receives messages and progress; None: nothing is shown.
+        **options: new values of the recipe's options that change nothing but learning rates or the batch size: `lr_g=1e-4, batch=32`.
+            They hold from here on, and the run records that.
 
     Raises:
-        LeafwingError: no such run, a finished one, an incomplete checkpoint, or changed data.
+        LeafwingError: no such run, a finished one, an incomplete checkpoint, changed data, or an option that cannot change.
     """
     if changed not in (None, "old", "new"):
         raise InvalidOption("changed", changed, "choose from old, new")
@@ -137,6 +142,14 @@ def resume(
             state = opened.resume_state()
             refuse_lost_state(opened, state)
             shown = state["images"] if state else 0
+            old_line = timeline(opened.options, opened.history.option_changes)
+            known = [
+                name
+                for name, item in signature(resume).parameters.items()
+                if item.kind is item.KEYWORD_ONLY and name != "progress"
+            ]
+            line = check_changes(opened, options, old_line, shown, known)
+            hyperparameters, option_changes = changes_of(line)
             total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")
             used = float(state["seconds"]) if state else 0.0
             limit = None if time is None else new_total(time, used, duration, "time")
@@ -161,7 +174,10 @@ def resume(
             )
             data, _ = split_data(data_config, dataset)
             planned = opened.history.planned or old.schedule.images
-            training = new_training(opened.build_game, data, settings, progress.say, processes, planned=planned)
+            training = new_training(
+                lambda: opened.build_game(hyperparameters), data, settings, progress.say, processes,
+                planned=planned, paces=build_paces(opened.build_game, line),
+            )  # fmt: skip
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)
@@ -169,14 +185,19 @@ def resume(
             if threads is not None:
                 changes = (ThreadChange(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()
             planned = 0 if planned == total else planned
-            history: dict[str, Any] = {"thread_changes": changes, "planned": planned, "data_changes": data_changes}
+            history: dict[str, Any] = {
+                "thread_changes": changes, "planned": planned, "data_changes": data_changes, "option_changes": option_changes,
+            }  # fmt: skip
             processes.barrier()  # all processes have read the files that the first one changes now
             if processes.first:
                 opened.truncate_log(training.clock.images)
-                opened.update(settings, data_config, **history)
+                opened.update(settings, data_config, hyperparameters, **history)
             else:
                 opened.settings, opened.data, opened.history = settings, data_config, replace(opened.history, **history)
+                opened.options = hyperparameters
             progress.say(f"{opened.folder}: resuming at {training.clock.images:,} images")
+            for text in describe_change(old_line, line, training):
+                progress.say(text)
             writer = tensorboard_writer() if tensorboard else None
             rows = sheet_rows(opened, dataset, training.game)
             return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,18 +45,14 @@ class Monitor:
         self.run, self.training, self.progress = run, training, progress
         self.processes = training.engine.processes
         self.mode = run.settings.watching.health
-        interval = health.interval(training.batch, run.settings.schedule.images, recorded=training.engine.setup.capture)
-        self.interval = max(run.settings.folder.log_every, interval)
         self.last = training.clock.images
         outputs = training.game.abilities.outputs
         self.translates = bool(outputs) and bool(pixel_conditions(outputs[0], run.spec))
         state = training.extra.get("health", {})
+        self.held_out = held_out
         self.probe: Probe | None = None
         if self.mode != "off":
-            forward = training.engine.micro_batch or training.batch // self.processes.world_size
-            n = min(SAMPLES, max(8, forward))  # no more than fits into memory
-            self.probe = Probe(training.engine, training.batches, n=n, held_out=held_out, spec=run.spec)
-            self.probe.restore(state)
+            self.probe = self._new_probe(state)
         self.roll_backs: list[dict[str, Any]] = list(state.get("rolled_back", []))
         self.planned_roll_back: dict[str, Any] = {}
         self.reported: set[str] = set()
@@ -75,14 +72,36 @@ class Monitor:
         self.records = self.run.records()
         self.alarms = health.alarms(self.records)
 
+    @property
+    def interval(self) -> int:
+        """Images between two checks, with the present batch size."""
+        training, settings = self.training, self.run.settings
+        interval = health.interval(training.batch, settings.schedule.images, recorded=training.engine.setup.capture)
+        return max(settings.folder.log_every, interval)
+
+    def _samples(self) -> int:
+        """Samples that each process examines: no more than fit into memory."""
+        engine = self.training.engine
+        forward = engine.setup.micro_batch or self.training.batch // self.processes.world_size
+        return min(SAMPLES, max(8, forward))
+
+    def _new_probe(self, state: Mapping[str, Any]) -> Probe:
+        """A probe that goes on from the state of another."""
+        training = self.training
+        probe = Probe(training.engine, training.batches, n=self._samples(), held_out=self.held_out, spec=self.run.spec)
+        probe.restore(state)
+        return probe
+
     # --- checks --------------------------------------------------------------------------------------------------------
 
     def measure(self, tick: Tick) -> dict[str, Any]:
         """The health signals at this tick, for the log, if a check is due. To be called in every process."""
-        images = tick.clock.images
-        if self.probe is None or images // self.interval == self.last // self.interval:
-            return {}
+        images, last = tick.clock.images, self.last
         self.last = images
+        if self.probe is None or images // self.interval == last // self.interval:
+            return {}
+        if self.probe.n != self._samples():  # the batch size has changed
+            self.probe = self._new_probe(self.probe.state())
         translates = {"translates": True} if self.translates else {}
         return {"health": self.probe.measure(tick.clock), **translates}
 

@@ -90,12 +90,13 @@ class Writer:
 
     def write(self, original: Origin, sample: np.ndarray, number: int = 0) -> None:
         """Writes one stored sample."""
-        from leafwing.pictures import FRAME_MS, animation, png
+        from leafwing import films
+        from leafwing.pictures import FRAME_MS, png
 
         frames = [self.resized(frame, original) for frame in self.frames(sample)]
         path = self.folder / self.paths[original.name, number]
         if isinstance(self.kind, Clip):
-            path, content = self.folder / self.others[original.name, number], animation(frames, FRAME_MS, lossless=True)
+            path = self.folder / self.others[original.name, number]
         elif encoded := encode(frames[0], path.suffix.lower(), lossy=isinstance(self.kind, Image)):
             content = encoded
         else:
@@ -103,7 +104,10 @@ class Writer:
             self.replaced.append(original.name)
         with files.storage(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, content)
+        if isinstance(self.kind, Clip):
+            films.write(path, frames, FRAME_MS, lossless=True)
+        else:
+            files.write(path, content)
 
     def frames(self, sample: np.ndarray) -> list[Pillow.Image]:
         """A stored sample as images in its own size: one, or the frames of a clip."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -332,6 +333,20 @@ def find(source: str | Path) -> str | Path:
         + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, an array "
         "(.npy, .npz), or built in:\n" + built_in
     )
+
+
+def sizes(source: str | Path) -> dict[tuple[int, int], int]:
+    """How many images of a source have each size, height and width before they are fitted; empty for built-in data."""
+    path = find(source)
+    if isinstance(path, str):
+        return {}
+    with pictures.strict():
+        opened = sources.open_source(path, *sources.list_files(path))
+        try:
+            infos = reading.survey(opened)
+        finally:
+            opened.close()
+    return dict(Counter((info.header.height, info.header.width) for info in infos if info.header))
 
 
 @dataclass

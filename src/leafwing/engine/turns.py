@@ -18,7 +18,7 @@ from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
 from leafwing.errors import Diverged
-from leafwing.game import Batch, Clock, Game, Nets, Round, Turn
+from leafwing.game import Batch, Clock, Game, Nets, Optimiser, Round, Turn
 from leafwing.pixels import set_layout
 
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
@@ -267,6 +267,12 @@ class Engine:
                 for group in optimiser.param_groups:
                     group["lr"] = spec.lr * factor
         self._captured.clear()  # captured units contain the old rates and the optimisers' old tensors
+
+    def set_optimisers(self, optimisers: Mapping[str, Optimiser]) -> None:
+        """Gives players optimisers that differ from theirs in the learning rate only: the moments stay."""
+        for name, optimiser in optimisers.items():
+            self.game.players[name].optimiser = optimiser
+        self.scale_learning_rates(self.lr_scale)
 
     # --- averages, checks, state ---------------------------------------------------------------------------------------
 

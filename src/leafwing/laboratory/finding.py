@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from leafwing.laboratory.sheet import Animation
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -19,14 +21,14 @@ class Finding:
         figures: results by name: text, numbers, lists, dictionaries; NaN or None if undefined.
         words: their interpretation, one sentence each.
         sheets: image grids by name, with title, column heads and legend.
-        animations: frames of looping animations by name.
+        animations: looping animations by name.
         arrays: arrays by name, such as latents, which other tools accept as input.
     """
 
     figures: Mapping[str, Any]
     words: Sequence[str] = ()
     sheets: Mapping[str, Image] = field(default_factory=dict)
-    animations: Mapping[str, Sequence[Image]] = field(default_factory=dict)
+    animations: Mapping[str, Animation] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

@@ -6,12 +6,15 @@ interesting representations"; a generator that had memorised images would jump f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from leafwing import films
 from leafwing.errors import InvalidOption
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import (
@@ -25,7 +28,7 @@ from leafwing.laboratory.latents import (
 )
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts
-from leafwing.laboratory.sheet import animation, sheet
+from leafwing.laboratory.sheet import Animation, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
@@ -46,6 +49,8 @@ def interpolate(
     interpolation: Interpolation = "spherical",
     steps: int = 9,
     seed: int = 0,
+    animation: films.Kind = "webp",
+    seconds: float = 4.0,
 ) -> Finding:
     """Interpolate from one sample to the next, and from the last back to the first.
 
@@ -59,6 +64,8 @@ def interpolate(
         interpolation: spherical, which keeps the norm of latents, or linear.
         steps: images per row of the grid.
         seed: random seed of the samples.
+        animation: file type of the animated walk: webp, gif or mp4; mp4 needs PyAV (leafwing[film]).
+        seconds: duration of the animated walk.
 
     Returns:
         `largest_step`, `median_step`: distances in feature space between neighbours on paths of 32 steps; `jump`: their ratio.
@@ -66,20 +73,28 @@ def interpolate(
         between the end points. `stray`: path length relative to that distance.
 
     Raises:
-        LeafwingError: fewer than two samples or steps.
+        LeafwingError: fewer than two samples or steps, invalid seconds, or PyAV is not installed.
     """
     ends, numbers = select_latents(model, samples, seed, latents), parse_numbers("samples", samples)
     if len(ends) < 2:
         raise InvalidOption("samples", samples, "interpolation requires at least two")
     require_counts(2, steps=steps)
+    films.check_seconds(seconds)
+    films.require(Path(f"walk.{animation}"))
     generate = fix_conditions(model, conditions)
-    paths, rows, frames = [], [], []
-    for i, (first, last) in enumerate(pairwise([*range(len(ends)), 0])):
-        images = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))
-        paths.append(features(images)[0])
+    paths, rows, legs = [], [], [*pairwise([*range(len(ends)), 0])]
+
+    def path(first: int, last: int) -> Tensor:
+        return generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))
+
+    def frames() -> Iterator[Tensor]:
+        """The images of all paths, generated again, because all together may need much memory."""
+        return (image[None].cpu() for leg in legs for image in path(*leg)[:-1])
+
+    for i, (first, last) in enumerate(legs):
+        paths.append(features(path(first, last))[0])
         row = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, steps), interpolation))
         rows.append((f"{numbers[first]} to {numbers[last]}", row.cpu()))
-        frames += [image[None].cpu() for image in images[:-1]]
         report_progress("interpolating", i + 1, len(ends))
     lengths = [np.linalg.norm(np.diff(path, axis=0), axis=1) for path in paths]  # of the steps of each path
     distances = np.array([np.linalg.norm(path[-1] - path[0]) for path in paths])
@@ -106,6 +121,6 @@ def interpolate(
         figures,
         words,
         {"walks": sheet("Interpolation between samples", rows, heads=heads, legend=legend)},
-        {"walk": animation(frames)},
+        {"walk": Animation(frames, FINE * len(legs), seconds, animation)},
         {"latents": ends.cpu().numpy()},
     )

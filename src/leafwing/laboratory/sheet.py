@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
+from leafwing.films import Kind
 from leafwing.pictures import to_pixels
 
 CELL = 72
@@ -75,9 +77,29 @@ def sheet(
     return canvas
 
 
-def animation(frames: Sequence[Tensor]) -> list[Image.Image]:
-    """Frames of an animation, each a row of images (n, channels, height, width) in [-1, 1]."""
-    return [sheet("", [("", frame)]) for frame in frames]
+@dataclass(frozen=True)
+class Animation:
+    """A looping animation, whose frames are made when they are written.
+
+    Args:
+        frames: returns the frames, each a row of images (n, channels, height, width) in [-1, 1].
+        count: number of frames.
+        seconds: its duration.
+        kind: its file type.
+    """
+
+    frames: Callable[[], Iterable[Tensor]]
+    count: int
+    seconds: float = 4.0
+    kind: Kind = "webp"
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return (sheet("", [("", frame)]) for frame in self.frames())
+
+    @property
+    def step(self) -> int:
+        """How long each frame is shown, in milliseconds; browsers show no more than 50 a second."""
+        return max(20, round(1000 * self.seconds / self.count))
 
 
 def chart(
@@ -132,14 +154,6 @@ def require_charts() -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise LeafwingError("this tool requires matplotlib for charts: pip install 'leafwing[explore]'") from None
-
-
-def webp(frames: Sequence[Image.Image], seconds: float = 4.0) -> bytes:
-    """A looping animation, encoded as WebP."""
-    buffer = io.BytesIO()
-    step = max(20, round(1000 * seconds / len(frames)))
-    frames[0].save(buffer, "WEBP", save_all=True, append_images=list(frames[1:]), duration=step, loop=0, quality=85)
-    return buffer.getvalue()
 
 
 def _opaque(pixels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -45,27 +45,24 @@ if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
 
 
-class RunEvidence:
-    """The real images and the samples of a run; see `evidence.Evidence`.
-
-    The samples are those of the protocol's output, and the real images those of the same field. Clips are evaluated as images: all
-    frames of each, one after another.
+class Samples:
+    """What the evidence of runs and that of pictures share: the real images, and the features of both sides.
 
     Args:
-        model: the evaluated model.
-        real: the split named by the protocol, with the conditions of the samples.
+        real: the split named by the protocol.
         protocol: the conditions.
         features: the feature network; None if no metric needs one.
         parts: returns the training set and the held-out set.
         cache: folder for temporary samples and for cached features of the real images.
-        segmenter: that of the metric of this name; None if it is not computed.
         processes: the processes that share the work.
         report_progress: progress callback.
     """
 
+    segmenter: Segmenter | None = None
+    scale = 1
+
     def __init__(
         self,
-        model: Model,
         real: Dataset,
         protocol: Protocol,
         features: Features | None,
@@ -73,23 +70,19 @@ class RunEvidence:
         parts: Callable[[], tuple[Dataset, Dataset]],
         cache: Path,
         processes: Processes,
-        segmenter: Segmenter | None = None,
         report_progress: ProgressCallback = no_progress,
     ) -> None:
-        self.segmenter = segmenter
-        self.model, self.real, self.protocol, self.network = model, real, protocol, features
-        self.output = model.find_output(protocol.output)
-        self.target = target(real, self.output.field)
+        self.real, self.protocol, self.network = real, protocol, features
+        self.target = target(real, protocol.output)
         self.frames = frames_per_sample(self.target.spec.fields["image"])
         self.spec, self.seed = frames(self.target).spec, protocol.seed
         self.n_real, self.n_fake = protocol.n_real * self.frames, protocol.n_fake * self.frames
         self.built_in = real.source if real.source.partition(":")[0] in BUILT_IN else ""
         self.options: Mapping[str, Any] = real.options
-        self.scale = enlargement(self.output, model.spec)
         self.parts, self.cache, self.processes, self.report_progress = parts, cache, processes, report_progress
         self._resources = contextlib.ExitStack()
 
-    def __enter__(self) -> RunEvidence:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,60 +100,9 @@ class RunEvidence:
         self._require_images()
         return (self._fake(start, end) for start, end in chunks(self.protocol.n_fake))
 
-    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The samples and their real targets in chunks.
-
-        Raises:
-            LeafwingError: the samples are not generated from images with targets.
-        """
-        if not is_paired(self.output, self.real.spec):
-            raise LeafwingError(
-                f"this metric compares samples with the real targets of their inputs, and this run's {self.output.field} has none"
-            )
-        return ((self._fake(start, end), self._real_of(start, end)) for start, end in chunks(self.protocol.n_fake))
-
-    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images that the samples are generated from, and the samples, in chunks.
-
-        Raises:
-            LeafwingError: the samples are not generated from images, masks or label maps.
-        """
-        name = self.model.translation(self.output.field)[1]
-        kind = self.model.spec.fields[name]
-        return (
-            (source_images(kind, self._conditions(start, end, [name])[name]), self._fake(start, end))
-            for start, end in chunks(self.protocol.n_fake)
-        )
-
-    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images that the samples are generated from, and the samples translated back, in chunks.
-
-        Raises:
-            LeafwingError: the run does not translate both ways.
-        """
-        back = way_back(self.output, self.model.game.abilities.outputs, self.model.spec)
-        if back is None:
-            raise LeafwingError(f"this metric needs a run that also translates its {self.output.field} back")
-        field, kind = back.field, self.model.spec.fields[back.field]
-        further = [name for name in back.conditions if name != self.output.field]
-
-        def there_and_back(start: int, end: int) -> tuple[Tensor, Tensor]:
-            conditions: dict[str, Any] = self._conditions(start, end, further)
-            again = self.model.translate(self._fake(start, end), output=field, seed=self.seed, first=start, **conditions)
-            inputs = self._conditions(start, end, [field])[field]
-            return source_images(kind, inputs), source_images(kind, again.cpu())
-
-        return (
-            (source, again) for source, again in self._in_chunks("translating back", self.protocol.n_fake, there_and_back)
-        )
-
-    def inputs(self, name: str) -> Iterator[Tensor]:
-        """One condition of the samples in chunks, as networks see it."""
-        return (self._conditions(start, end, [name])[name] for start, end in chunks(self.protocol.n_fake))
-
     def train_pictures(self) -> Iterator[Tensor]:
         """The training set in chunks, in the order of the data, unmirrored."""
-        return stored_order(frames(target(self.parts()[0], self.output.field)))
+        return stored_order(frames(target(self.parts()[0], self.protocol.output)))
 
     def held_out_pictures(self) -> Iterator[Tensor]:
         """The held-out set in chunks, in the order of the data, unmirrored; empty if nothing was held out.
@@ -168,18 +110,7 @@ class RunEvidence:
         The same share of a second source is held out.
         """
         held_out = self.parts()[1]
-        return stored_order(frames(target(held_out, self.output.field))) if len(held_out) else iter(())
-
-    def fake_points(self) -> np.ndarray:
-        """float64 (n_fake, 2)."""
-        self._require_points()
-        return np.concatenate([points.double().numpy() for points in self._generate()])
-
-    def fake_labels(self) -> np.ndarray | None:
-        """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
-        if "label" not in self.output.conditions:
-            return None
-        return self._conditions(0, self.protocol.n_fake, ["label"]).label.repeat_interleave(self.frames).numpy()
+        return stored_order(frames(target(held_out, self.protocol.output))) if len(held_out) else iter(())
 
     def real_labels(self) -> np.ndarray | None:
         """int64 (n_real,), the classes of the real samples; None for data without labels."""
@@ -188,23 +119,15 @@ class RunEvidence:
         order, _ = self.target.epoch(self.seed, 0, slice(0, self.protocol.n_real))
         return np.repeat(self.target.labels[order], self.frames)
 
-    def latents(self, n: int) -> Tensor:
-        """n latents of the protocol's seed.
+    def _fake(self, start: int, end: int) -> Tensor:
+        """The images of these samples, with 8 bits, in [-1, 1]."""
+        raise NotImplementedError
 
-        Raises:
-            LeafwingError: the output is generated without latents.
-        """
-        if self.output.prior is None:
-            raise LeafwingError(f"this metric requires latents, and this run's {self.output.field} is generated without any")
-        return self.model.latents(n, self.seed, output=self.output.field)
-
-    def generate(self, latents: Tensor) -> Tensor:
-        """Images generated from latents (b, size), on the CPU; all with the same conditions, and of class 0."""
-        pixels: dict[str, Any] = self._conditions(0, 1, pixel_conditions(self.output, self.model.spec))
-        conditions = self.model.conditions(1, self.seed, output=self.output.field, **pixels)
-        same: dict[str, Any] = {name: value.expand(len(latents), *value.shape[1:]) for name, value in conditions.items()}
-        samples = self.model.generate(latents.to(self.model.device), output=self.output.field, **same)
-        return to_images(samples.cpu())
+    def _real(self, start: int, end: int) -> Tensor:
+        """The images of the real samples at these positions; those of 16 bits are rounded to 8, like the samples."""
+        stored = self.target.batch(self.seed, start, end - start)
+        images = to_images(self.target.to_network(stored).image)
+        return to_floats(to_bytes(images)) if stored.image.dtype == torch.uint16 else images
 
     # --- features --------------------------------------------------------------------------------------------------------
 
@@ -271,11 +194,152 @@ class RunEvidence:
 
     # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
-    def _real(self, start: int, end: int) -> Tensor:
-        """The images of the real samples at these positions; those of 16 bits are rounded to 8, like the samples."""
-        stored = self.target.batch(self.seed, start, end - start)
-        images = to_images(self.target.to_network(stored).image)
-        return to_floats(to_bytes(images)) if stored.image.dtype == torch.uint16 else images
+    def _concatenate(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
+        """The results of `_in_chunks`, concatenated."""
+        return [torch.cat(parts).numpy() for parts in zip(*self._in_chunks(what, n, work), strict=True)]
+
+    def _in_chunks(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """Processes n items in chunks distributed over the processes; every process gets all results in order."""
+        world_size = self.processes.world_size
+        for first in range(0, n, BLOCK * world_size):
+            start = min(n, first + BLOCK * self.processes.rank)
+            end = min(n, start + BLOCK)
+            # Nothing is left for this process in the last round: it contributes an empty tensor of the right shape.
+            results = work(start, end) if start < end else tuple(result[:0] for result in work(0, 1))
+            yield tuple(self.processes.gather(result.contiguous()) for result in results)
+            self.report_progress(what, min(n, first + BLOCK * world_size), n)
+
+    def _require_network(self) -> Features:
+        if self.network is None:
+            raise LeafwingError("this metric requires a feature network: set --features")
+        return self.network
+
+    def _require_images(self) -> None:
+        if self.spec.points:
+            raise LeafwingError("this metric requires images, and the run generates points; for points use the metric modes")
+
+
+class RunEvidence(Samples):
+    """The real images and the samples of a run; see `evidence.Evidence`.
+
+    The samples are those of the protocol's output, and the real images those of the same field. Clips are evaluated as images: all
+    frames of each, one after another.
+
+    Args:
+        model: the evaluated model.
+        real: the split named by the protocol, with the conditions of the samples.
+        protocol: the conditions.
+        features: the feature network; None if no metric needs one.
+        parts: returns the training set and the held-out set.
+        cache: folder for temporary samples and for cached features of the real images.
+        segmenter: that of the metric of this name; None if it is not computed.
+        processes: the processes that share the work.
+        report_progress: progress callback.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        real: Dataset,
+        protocol: Protocol,
+        features: Features | None,
+        *,
+        parts: Callable[[], tuple[Dataset, Dataset]],
+        cache: Path,
+        processes: Processes,
+        segmenter: Segmenter | None = None,
+        report_progress: ProgressCallback = no_progress,
+    ) -> None:
+        super().__init__(
+            real, protocol, features, parts=parts, cache=cache, processes=processes, report_progress=report_progress
+        )
+        self.segmenter, self.model = segmenter, model
+        self.output = model.find_output(protocol.output)
+        self.scale = enlargement(self.output, model.spec)
+
+    # --- samples ---------------------------------------------------------------------------------------------------------
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The samples and their real targets in chunks.
+
+        Raises:
+            LeafwingError: the samples are not generated from images with targets.
+        """
+        if not is_paired(self.output, self.real.spec):
+            raise LeafwingError(
+                f"this metric compares samples with the real targets of their inputs, and this run's {self.output.field} has none"
+            )
+        return ((self._fake(start, end), self._real_of(start, end)) for start, end in chunks(self.protocol.n_fake))
+
+    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that the samples are generated from, and the samples, in chunks.
+
+        Raises:
+            LeafwingError: the samples are not generated from images, masks or label maps.
+        """
+        name = self.model.translation(self.output.field)[1]
+        kind = self.model.spec.fields[name]
+        return (
+            (source_images(kind, self._conditions(start, end, [name])[name]), self._fake(start, end))
+            for start, end in chunks(self.protocol.n_fake)
+        )
+
+    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images that the samples are generated from, and the samples translated back, in chunks.
+
+        Raises:
+            LeafwingError: the run does not translate both ways.
+        """
+        back = way_back(self.output, self.model.game.abilities.outputs, self.model.spec)
+        if back is None:
+            raise LeafwingError(f"this metric needs a run that also translates its {self.output.field} back")
+        field, kind = back.field, self.model.spec.fields[back.field]
+        further = [name for name in back.conditions if name != self.output.field]
+
+        def there_and_back(start: int, end: int) -> tuple[Tensor, Tensor]:
+            conditions: dict[str, Any] = self._conditions(start, end, further)
+            again = self.model.translate(self._fake(start, end), output=field, seed=self.seed, first=start, **conditions)
+            inputs = self._conditions(start, end, [field])[field]
+            return source_images(kind, inputs), source_images(kind, again.cpu())
+
+        return (
+            (source, again) for source, again in self._in_chunks("translating back", self.protocol.n_fake, there_and_back)
+        )
+
+    def inputs(self, name: str) -> Iterator[Tensor]:
+        """One condition of the samples in chunks, as networks see it."""
+        return (self._conditions(start, end, [name])[name] for start, end in chunks(self.protocol.n_fake))
+
+    def fake_points(self) -> np.ndarray:
+        """float64 (n_fake, 2)."""
+        self._require_points()
+        return np.concatenate([points.double().numpy() for points in self._generate()])
+
+    def fake_labels(self) -> np.ndarray | None:
+        """int64 (n_fake,), the classes that the samples were conditioned on; None for a model without labels."""
+        if "label" not in self.output.conditions:
+            return None
+        return self._conditions(0, self.protocol.n_fake, ["label"]).label.repeat_interleave(self.frames).numpy()
+
+    def latents(self, n: int) -> Tensor:
+        """n latents of the protocol's seed.
+
+        Raises:
+            LeafwingError: the output is generated without latents.
+        """
+        if self.output.prior is None:
+            raise LeafwingError(f"this metric requires latents, and this run's {self.output.field} is generated without any")
+        return self.model.latents(n, self.seed, output=self.output.field)
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Images generated from latents (b, size), on the CPU; all with the same conditions, and of class 0."""
+        pixels: dict[str, Any] = self._conditions(0, 1, pixel_conditions(self.output, self.model.spec))
+        conditions = self.model.conditions(1, self.seed, output=self.output.field, **pixels)
+        same: dict[str, Any] = {name: value.expand(len(latents), *value.shape[1:]) for name, value in conditions.items()}
+        samples = self.model.generate(latents.to(self.model.device), output=self.output.field, **same)
+        return to_images(samples.cpu())
+
+    # --- in chunks, by all processes -------------------------------------------------------------------------------------
 
     def _fake(self, start: int, end: int) -> Tensor:
         """The images of these samples."""
@@ -341,30 +405,6 @@ class RunEvidence:
             return (torch.cat([block.cpu() for block in blocks]),)
 
         return (samples for (samples,) in self._in_chunks("sampling", n, generate))
-
-    def _concatenate(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> list[np.ndarray]:
-        """The results of `_in_chunks`, concatenated."""
-        return [torch.cat(parts).numpy() for parts in zip(*self._in_chunks(what, n, work), strict=True)]
-
-    def _in_chunks(self, what: str, n: int, work: Callable[[int, int], tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-        """Processes n items in chunks distributed over the processes; every process gets all results in order."""
-        world_size = self.processes.world_size
-        for first in range(0, n, BLOCK * world_size):
-            start = min(n, first + BLOCK * self.processes.rank)
-            end = min(n, start + BLOCK)
-            # Nothing is left for this process in the last round: it contributes an empty tensor of the right shape.
-            results = work(start, end) if start < end else tuple(result[:0] for result in work(0, 1))
-            yield tuple(self.processes.gather(result.contiguous()) for result in results)
-            self.report_progress(what, min(n, first + BLOCK * world_size), n)
-
-    def _require_network(self) -> Features:
-        if self.network is None:
-            raise LeafwingError("this metric requires a feature network: set --features")
-        return self.network
-
-    def _require_images(self) -> None:
-        if self.spec.points:
-            raise LeafwingError("this metric requires images, and the run generates points; for points use the metric modes")
 
     def _require_points(self) -> None:
         if not self.spec.points:

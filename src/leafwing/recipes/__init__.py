@@ -175,8 +175,12 @@ def locate(recipe: str) -> Path:
     return FOLDER / f"{recipe}.py"
 
 
-def describe(recipe: str) -> Card:
+def describe(recipe: str, name: str = "") -> Card:
     """A recipe's card, read from its source text without executing it.
+
+    Args:
+        recipe: name or file.
+        name: its name, if it is not that of the file.
 
     Raises:
         LeafwingError: no such recipe, or not a valid recipe; the message names the file and what is missing.
@@ -186,19 +190,20 @@ def describe(recipe: str) -> Card:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         raise LeafwingError(f"recipe {path} is not valid Python: {error}") from None
-    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == path.stem), None)
+    name = name or path.stem
+    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
     if function is None:
         raise LeafwingError(
-            f"recipe {path} defines no function {path.stem}(data, *, ...): function and file must have the same name"
+            f"recipe {path} defines no function {name}(data, *, ...): function and file must have the same name"
         )
     doc = ast.get_docstring(tree) or ""
     first, _, rest = doc.partition("\n")
     cited = re.match(r"(?P<title>[^.]+)\. (?P<authors>.+?) (?P<year>\d{4}), (?P<paper>.+)", first)
     line = " ".join(rest.strip().split("\n\n")[0].split())
     card = Card(
-        name=path.stem,
+        name=name,
         path=path,
-        title=cited["title"] if cited else path.stem,
+        title=cited["title"] if cited else name,
         authors=cited["authors"] if cited else "",
         year=int(cited["year"]) if cited else 0,
         paper=cited["paper"].rstrip(".") if cited else first,
@@ -212,7 +217,7 @@ def describe(recipe: str) -> Card:
         replace(option, help=f"{option.help} For points: {checked[option.name]}.") if option.name in special else option
         for option in card.options
     )
-    return replace(card, options=options, points={name: checked[name] for name in special})
+    return replace(card, options=options, points={option: checked[option] for option in special})
 
 
 def catalogue() -> list[Card]:

@@ -1,0 +1,156 @@
+"""Animations as files: WebP, GIF, and MP4 films in H.264. What they show is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from leafwing import files
+from leafwing.errors import InvalidOption, LeafwingError
+
+Kind = Literal["webp", "gif", "mp4"]
+KINDS = tuple(f".{kind}" for kind in get_args(Kind))
+MAX_STEP = 100
+"""A film repeats images that are shown longer than this, in milliseconds: players handle lower frame rates badly."""
+MAX_SIDE, MAX_PIXELS = 4_096, 4_096 * 2_304
+"""Largest film: that of level 5.1 of H.264, which phones and browsers decode."""
+QUALITY = {"crf": "18", "preset": "medium"}
+"""Constant quality without visible artefacts, where chroma at half resolution allows that."""
+
+
+def require(path: Path) -> None:
+    """Raises LeafwingError if an animation of this file type cannot be written; called before the computation, not after it."""
+    if path.suffix.lower() not in KINDS:
+        raise LeafwingError(f"{path}: unsupported file type of animations; choose one of {', '.join(KINDS)}")
+    if path.suffix.lower() == ".mp4":
+        _av()
+
+
+def check_seconds(seconds: float) -> None:
+    """Raises LeafwingError for a duration that is not between 0 and an hour."""
+    if not 0 < seconds < 3600:
+        raise InvalidOption("seconds", seconds, "must be more than 0 and less than 3600")
+
+
+def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0, lossless: bool = False) -> str:
+    """Writes an animation; its type follows from the file's ending.
+
+    WebP and GIF files loop. MP4 files are H.264 with yuv420p at a constant frame rate; images are encoded as they arrive, so that
+    their number does not matter for memory.
+
+    Args:
+        path: the file.
+        frames: at least one image; all of the same size. Transparency is on white in MP4.
+        step: how long each is shown, in milliseconds.
+        last: how long the last one is shown, if longer.
+        lossless: write WebP without loss.
+
+    Returns:
+        What was changed to make a film of the images: their size. Empty if nothing was.
+
+    Raises:
+        LeafwingError: another file type, or PyAV, which MP4 needs, is not installed.
+        StorageError: the file cannot be written.
+    """
+    kind, notes = path.suffix.lower(), list[str]()
+    require(path)
+    if kind == ".mp4":
+        files.write(path, lambda temporary: notes.append(_film(temporary, frames, step, max(step, last))))
+        return notes[0]
+    images = list(frames)
+    options: dict[str, Any] = {} if kind == ".gif" else {"lossless": True} if lossless else {"quality": 85}
+    options["duration"] = step if last <= step else [step] * (len(images) - 1) + [last]
+
+    def save(temporary: Path) -> None:
+        images[0].save(temporary, kind[1:].upper(), save_all=True, append_images=images[1:], loop=0, **options)
+
+    files.write(path, save)
+    return ""
+
+
+def _film(path: Path, frames: Iterable[Image.Image], step: int, last: int) -> str:
+    """Encodes an MP4 file; durations as for `write`. Returns how the size was changed."""
+    av = _av()
+    from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+    repeats = ceil(step / MAX_STEP)
+    rate = Fraction(1_000 * repeats, step)
+    source = iter(frames)
+    first = next(source)
+    before, size = first.size, film_size(*first.size)
+    try:
+        # The index is at the beginning, so that browsers need not load the whole file before they play it.
+        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=rate, options=QUALITY)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            # Said in the file, because players assume different colours for small and for large films.
+            codec = stream.codec_context
+            codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+            codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+            def encode(image: Image.Image, times: int) -> None:
+                frame = av.VideoFrame.from_ndarray(_pixels(image, size), format="rgb24")
+                frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+                for _ in range(times):
+                    frame.pts = None
+                    container.mux(stream.encode(frame))
+
+            image = first
+            for following in source:
+                encode(image, repeats)
+                image = following
+            encode(image, max(repeats, round(last * rate / 1_000)))
+            container.mux(stream.encode())
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise  # the disk; see files.storage
+        raise LeafwingError(f"the film could not be encoded: {error}") from None
+    return changes(*before)
+
+
+def changes(width: int, height: int) -> str:
+    """How a film of images of this size differs from them, in words; empty if it has their size."""
+    across, down = film_size(width, height)
+    if (across, down) == (width, height):
+        return ""
+    how = "reduced" if across < width else "padded by one pixel to an even size"
+    return f"the film has {across}x{down} pixels, {how} from {width}x{height}: other films do not play everywhere"
+
+
+def film_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a film of images of this size: even, by one more pixel, and no larger than most devices play."""
+    scale = min(1.0, MAX_SIDE / max(width, height), sqrt(MAX_PIXELS / (width * height)))
+    if scale < 1:
+        width, height = (max(2, int(scale * side) // 2 * 2) for side in (width, height))
+    return width + width % 2, height + height % 2
+
+
+def _pixels(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image as uint8 (height, width, 3), enlarged at the right and below by one pixel if needed, or reduced."""
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    width, height = size
+    if image.width > width or image.height > height:
+        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(image.convert("RGB"))
+    return np.pad(pixels, ((0, height - image.height), (0, width - image.width), (0, 0)), "edge")
+
+
+def _av() -> Any:
+    """PyAV: FFmpeg's libraries with an encoder of H.264, for Python.
+
+    Raises:
+        LeafwingError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise LeafwingError("MP4 files require PyAV: pip install 'leafwing[film]'; .webp and .gif need nothing") from None
+    return av

@@ -1,0 +1,110 @@
+"""The Evidence of pictures that another program generated: a data set takes the place of a run's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+import numpy as np
+from torch import Tensor
+
+from leafwing.errors import LeafwingError
+from leafwing.metrics.features import Features
+from leafwing.metrics.protocol import Protocol
+from leafwing.metrics.samples import Samples
+from leafwing.metrics.targets import frames, target
+from leafwing.pixels import images_to_tensor
+from leafwing.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.engine.processes import Processes
+
+METRICS = ("fid", "kid", "prdc", "inception_score", "swd", "ms_ssim", "memorisation")
+"""The metrics that need images only; the others need a run, its latents or what it generates from."""
+
+
+class PictureEvidence(Samples):
+    """Real images, and generated pictures as samples; see `evidence.Evidence`.
+
+    Args:
+        pictures: the generated pictures, of the size and the channels of the real ones.
+        real: the real images, which count as training set where a metric asks for one.
+        protocol: the conditions; `n_fake` of the pictures are used, in their order, chosen by the seed.
+        features: the feature network; None if no metric needs one.
+        cache: folder for cached features of the real images.
+        processes: the processes that share the work.
+        report_progress: progress callback.
+    """
+
+    def __init__(
+        self,
+        pictures: Dataset,
+        real: Dataset,
+        protocol: Protocol,
+        features: Features | None,
+        *,
+        cache: Path,
+        processes: Processes,
+        report_progress: ProgressCallback = no_progress,
+    ) -> None:
+        super().__init__(
+            real, protocol, features,
+            parts=lambda: real.split(0), cache=cache, processes=processes, report_progress=report_progress,
+        )  # fmt: skip
+        self.pictures = frames(target(pictures, protocol.output))
+
+    @cached_property
+    def _chosen(self) -> np.ndarray:
+        """int64 (n_fake,), ascending: the pictures that are used."""
+        n = len(self.pictures)
+        return (
+            np.sort(np.random.default_rng(self.seed).choice(n, self.n_fake, replace=False))
+            if self.n_fake < n
+            else np.arange(n)
+        )
+
+    def _fake(self, start: int, end: int) -> Tensor:
+        return images_to_tensor(self.pictures.pictures(self._chosen[start:end]))
+
+    def copies(self) -> int:
+        """The number of pictures that equal a real image in every pixel."""
+        real = {row.tobytes() for part in self.train_pictures() for row in part.numpy()}
+        return sum(row.tobytes() in real for part in self.fake_pictures() for row in part.numpy())
+
+    def fake_labels(self) -> None:
+        """None: nobody knows from which classes the pictures were generated."""
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Refused."""
+        _refuse()
+
+    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Refused."""
+        _refuse()
+
+    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Refused."""
+        _refuse()
+
+    def inputs(self, name: str) -> Iterator[Tensor]:
+        """Refused."""
+        _refuse()
+
+    def fake_points(self) -> np.ndarray:
+        """Refused."""
+        _refuse()
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Refused."""
+        _refuse()
+
+    def latents(self, n: int) -> Tensor:
+        """Refused."""
+        _refuse()
+
+
+def _refuse() -> Never:
+    raise LeafwingError(f"this metric needs a run; for pictures there are {', '.join(METRICS)}")

@@ -1,0 +1,276 @@
+"""Learning rates and batch sizes that change when a run is resumed: exactly from there on, in a later resume and in a replay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import leafwing
+import tiny
+from leafwing import cli
+from leafwing.commands.retuning import build_paces, changed, changes_of, difference, timeline, values_at
+from leafwing.config import OptionChange
+from leafwing.engine import Engine, choose
+from leafwing.errors import LeafwingError
+from leafwing.loop import Training
+from leafwing.progress import Reporter
+from leafwing.runs import Run
+
+TINY: dict[str, Any] = {
+    "recipe": "wgan", "width": 8, "latent": 2, "n_critic": 3, "batch": 4, "burst": 3, "precision": "fp32", "threads": 1,
+    "log_every": 48, "save_every": 96, "grid_every": 1000,
+}  # fmt: skip
+NEW: dict[str, Any] = {"lr_g": 1e-3, "batch": 16}
+
+
+class Listener(Reporter):
+    """Collects messages; after some ticks it ends training as a crash would."""
+
+    def __init__(self, ticks: int = -1) -> None:
+        self.said: list[str] = []
+        self.ticks = ticks
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def tick(self, record: Any) -> None:
+        self.ticks -= 1
+        if self.ticks == 0:
+            raise RuntimeError("crashed")
+
+
+def last_weights(run: Run) -> bytes:
+    return list(run.weights().values())[-1].read_bytes()
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    """The log without what differs between machines and moments."""
+    measured = ("seconds", "images_per_second", "memory")
+    return [{name: value for name, value in record.items() if name not in measured} for record in run.records()]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 192 images."""
+    return leafwing.train("ring", out=tmp_path_factory.mktemp("runs") / "begun", images=192, **TINY).folder
+
+
+@pytest.fixture
+def run(begun: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(begun, tmp_path / "run"))
+
+
+# --- which options may change ------------------------------------------------------------------------------------------------
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "gan": {"lr_g": 0.3, "lr_d": 0.3, "batch": 8, "momentum": 0.6, "width": 16, "ema": 100.0, "dropout": 0.1},
+    "r3gan": {"lr_g": 1e-3, "lr_end": 0.5, "batch": 8, "gamma": 2.0, "n_critic": 2, "prior": "uniform"},
+    "wgan": {"lr_d": 1e-3, "batch": 8, "clip": 0.2, "burst": 7, "latent": 9},
+    "sngan": {"lr_g": 1e-3, "batch": 8, "beta1": 0.3, "width": 16},
+    "cyclegan": {"lr_g": 1e-3, "lr_d": 1e-3, "decay": 0.7, "batch": 2, "pool": 7, "cycle": 5.0},
+}
+RATES = {"lr_g", "lr_d", "batch", "lr_end", "decay"}
+
+
+@pytest.mark.parametrize("recipe", CHANGES)
+def test_only_learning_rates_and_the_batch_size_may_change(recipe: str) -> None:
+    spec = tiny.first_data(recipe)
+    game = tiny.build(recipe, spec)
+    assert not difference(game, tiny.build(recipe, spec))
+    allowed = {
+        name for name, value in CHANGES[recipe].items() if not difference(game, tiny.build(recipe, spec, **{name: value}))
+    }
+    assert allowed == RATES & CHANGES[recipe].keys()
+
+
+def test_a_difference_is_named() -> None:
+    spec = tiny.first_data("wgan")
+    game = tiny.build("wgan", spec)
+    assert difference(game, tiny.build("wgan", spec, latent=9)).startswith("players.G.net.")
+    assert difference(game, tiny.build("wgan", spec, n_critic=9)).startswith("turns.0.repeat")
+    assert difference(game, tiny.build("wgan", spec, ema=9)) == "players.G.ema_net"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"width": 16},
+            r"width=16: only options that change nothing but learning rates .* changes players\.G\.net.* --width 16",
+        ),
+        ({"n_critic": 2, "lr_g": 1e-3}, r"changes turns\.0\.repeat"),
+        ({"lr_g": -1}, "lr_g=-1: must be greater than 0"),
+        ({"lr": 1}, "no such option; did you mean lr_g"),
+        ({"imags": 1}, "no such option; did you mean images"),
+        ({"seed": 1}, "seed=1: resume continues with the settings of the run .* leafwing train --from"),
+        ({"gamma": 1}, "recipe wgan has no such option"),
+    ],
+)
+def test_everything_else_is_refused_and_nothing_is_written(run: Path, options: dict[str, Any], message: str) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.resume(run, images=288, **options)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+# --- training ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_continues_exactly_after_a_change(run: Path, tmp_path: Path) -> None:
+    """Whether it is stopped, crashes or goes on; and its replay changes at the same point, with the same log."""
+    copy, crashed = (Path(shutil.copytree(run, tmp_path / name)) for name in ("copy", "crashed"))
+    unchanged = leafwing.resume(Path(shutil.copytree(run, tmp_path / "unchanged")), images=672)
+    listener = Listener()
+    once = leafwing.resume(run, images=672, progress=listener, **NEW)
+    change = "lr_g=0.001 (0.0005 before), batch=16 (4 before) from 192 images on"
+    assert change in listener.said
+    leafwing.resume(copy, images=384, **NEW)
+    twice = leafwing.resume(copy, images=672)
+    with pytest.raises(RuntimeError, match="crashed"):
+        leafwing.resume(crashed, images=672, progress=Listener(5), **NEW)
+    assert 192 < max(Run(crashed).weights()) < 672
+    again = leafwing.resume(crashed, images=672)
+    assert last_weights(once) == last_weights(twice) == last_weights(again) != last_weights(unchanged)
+    assert [line["round"] for line in lines(once)] != [line["round"] for line in lines(unchanged)]
+    assert [record["options"] for record in once.records() if "options" in record] == [NEW]
+    assert lines(once) == lines(again)
+
+    for folder in (run, copy, crashed):
+        saved = json.loads((folder / "run.json").read_text())
+        assert {name: saved["options"][name] for name in NEW} == NEW
+        assert saved["history"]["option_changes"] == [{"images": 192, "before": {"lr_g": 5e-4, "batch": 4}, "after": NEW}]
+
+    listener = Listener()
+    replay = leafwing.train(replay=run, out=tmp_path / "replay", progress=listener)
+    assert f"as in {run}: {change}" in listener.said
+    assert last_weights(replay) == last_weights(once)
+    assert lines(replay) == lines(once)
+    assert any("health" in line for line in lines(replay))
+    assert replay.history.option_changes == once.history.option_changes
+
+
+def test_a_replay_that_crashes_before_the_change_makes_it_after_resume(run: Path, tmp_path: Path) -> None:
+    once = leafwing.resume(run, images=384, **NEW)
+    with pytest.raises(RuntimeError, match="crashed"):
+        leafwing.train(replay=run, out=tmp_path / "replay", progress=Listener(3))
+    assert max(Run(tmp_path / "replay").weights()) < 192
+    assert last_weights(leafwing.resume(tmp_path / "replay")) == last_weights(once)
+
+
+def test_options_given_to_a_replay_hold_all_the_time(run: Path, tmp_path: Path) -> None:
+    leafwing.resume(run, images=384, **NEW)
+    replay = leafwing.train(replay=run, out=tmp_path / "replay", batch=8)
+    (change,) = replay.history.option_changes
+    assert (change.before, change.after) == ({"lr_g": 5e-4}, {"lr_g": 1e-3})
+    assert replay.options["batch"] == 8
+    short = leafwing.train(replay=run, out=tmp_path / "short", images=96)
+    assert (short.options["batch"], short.history.option_changes) == (4, ())
+
+
+def test_equal_values_change_nothing(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    listener = Listener()
+    resumed = leafwing.resume(run, images=288, lr_g="5e-4", batch=4, width="8", progress=listener)
+    assert resumed.history.option_changes == ()
+    assert not any("before" in text for text in listener.said)
+    assert last_weights(resumed) == last_weights(leafwing.resume(copy, images=288))
+
+
+def test_the_command_line_takes_options_of_the_recipe(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["resume", str(run), "--lr-g", "1e-3", "--batch=8", "--images", "288"]) == 0
+    assert "options  lr_g=0.001 (0.0005 before), batch=8 (4 before) from 192 images on" in capsys.readouterr().out
+    assert cli.run(["resume", str(run), "--images", "384", "--width", "16"]) == 2
+    assert "--width 16: only options" in capsys.readouterr().err
+    assert leafwing.Run(run).options["batch"] == 8
+
+
+def test_runs_without_changes_are_read_as_before(run: Path) -> None:
+    saved = json.loads((run / "run.json").read_text())
+    del saved["history"]["option_changes"]
+    (run / "run.json").write_text(json.dumps(saved))
+    assert Run(run).history.option_changes == ()
+    assert leafwing.resume(run, images=288, batch=8).options["batch"] == 8
+
+
+def test_a_recipe_of_a_file_can_change_too(tmp_path: Path) -> None:
+    source = Path(leafwing.__file__).parent / "recipes" / "wgan.py"
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(source.read_text().replace("def wgan(", "def mine(").replace('"wgan"', '"mine"'))
+    run = leafwing.train("ring", out=tmp_path / "run", images=48, **{**TINY, "recipe": str(recipe)})
+    with pytest.raises(LeafwingError, match="--trust"):
+        leafwing.resume(run.folder, images=96, lr_d=1e-3)
+    assert leafwing.resume(run.folder, images=96, lr_d=1e-3, trust=True).options["lr_d"] == 1e-3
+
+
+def test_a_change_waits_for_the_end_of_the_round_and_shows_every_image_once() -> None:
+    """Stopped after any unit of turns, also in the middle of a round, training ends with the same weights."""
+    spec = tiny.first_data("wgan")
+    options = {"n_critic": 3, "burst": 3}
+    line = timeline({"batch": 4, "lr_d": 1e-2}, [OptionChange(20, {"batch": 6, "lr_d": 1e-3}, {"batch": 4, "lr_d": 1e-2})])
+    positions: list[tuple[int, int]] = []
+
+    def start() -> Training:
+        paces = build_paces(lambda values: tiny.build("wgan", spec, **options, **values), line)
+        game = tiny.build("wgan", spec, **options, batch=4, lr_d=1e-2)
+        source = tiny.batches(spec, game)
+
+        def read(images: int, n: int) -> Any:
+            positions.append((images, n))
+            return source(images, n)
+
+        engine = Engine(game, choose("cpu", "fp32", tiny.THREADS))
+        return Training(game, read, engine, images=60, batch=4, paces=paces)
+
+    whole = start()
+    assert whole.batch == 6
+    list(whole.ticks(1000))
+    assert positions == [(start, 6) for start in range(0, 36, 6)] + [(start, 4) for start in range(36, 60, 4)]
+    assert whole.game.players["D"].optimiser is not None
+    assert whole.game.players["D"].optimiser.lr == 1e-2
+
+    for units in range(1, 20):
+        part = start()
+        counted = iter(range(1, 1000))
+        list(part.ticks(1000, should_stop=lambda clock, counted=counted, units=units: next(counted) == units))  # type: ignore[misc]
+        state, weights = part.state(), tiny.tensors(part.game)
+        rest = start()
+        list(rest.ticks(1000))  # a rollback returns to the old values too
+        rest = rest if units % 2 else start()
+        tiny.load(rest.game, weights)
+        rest.restore(state)
+        list(rest.ticks(1000))
+        assert tiny.same(tiny.tensors(rest.game), tiny.tensors(whole.game)), units
+
+
+def test_changes_over_training() -> None:
+    options: dict[str, Any] = {"lr": 1.0, "batch": 1}
+    assert changes_of(timeline(options, [])) == (options, ())
+    line = changed(timeline(options, []), 10, {"lr": 2.0})
+    line = changed(line, 20, {"batch": 2})
+    end, changes = changes_of(line)
+    assert end == {"lr": 2.0, "batch": 2}
+    assert changes == (OptionChange(10, {"lr": 1.0}, {"lr": 2.0}), OptionChange(20, {"batch": 1}, {"batch": 2}))
+    assert timeline(end, changes) == line
+    assert values_at(line, 15) == {"lr": 2.0, "batch": 1}
+    # Changed before a change that is still to come: later values of this option give way, others stay.
+    assert changes_of(changed(line, 5, {"lr": 3.0}))[1] == (
+        OptionChange(5, {"lr": 1.0}, {"lr": 3.0}),
+        OptionChange(20, {"batch": 1}, {"batch": 2}),
+    )
+    assert changes_of(changed(line, 20, {"batch": 1})) == ({"lr": 2.0, "batch": 1}, changes[:1])
+    assert changes_of(changed(timeline(options, []), 0, {"lr": 2.0})) == ({"lr": 2.0, "batch": 1}, ())
+
+
+def test_building_the_games_of_a_timeline_leaves_the_random_state() -> None:
+    line = [(0, {"batch": 4}), (9, {"batch": 6})]
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert [
+        pace.batch for pace in build_paces(lambda values: tiny.build("wgan", tiny.first_data("wgan"), **values), line)
+    ] == [4, 6]
+    assert torch.equal(torch.get_rng_state(), before)
