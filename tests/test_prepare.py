@@ -325,6 +325,14 @@ def test_lists_of_labels_and_captions_are_copied_and_those_of_positions_are_not(
     assert {"box"}.isdisjoint(data.spec.fields)
 
 
+def test_sizes_in_coco_that_are_no_sizes_count_as_unknown(boxes: Path, tmp_path: Path) -> None:
+    images = [{"id": 0, "file_name": "a/0.png", "width": 10**400, "height": "x"}]
+    content = {"images": images, "annotations": [{"image_id": 0, "bbox": [40, 30, 80, 40]}]}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    result = leafwing.prepare(boxes, boxes=tmp_path / "list.json", size=60, out=tmp_path / "out")
+    assert [float(rows_of(result)["a/0.png"][key]) for key in ("left", "top", "side")] == pytest.approx([40, 10, 80])
+
+
 def test_a_list_may_name_anything(boxes: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     Image.new("RGB", (200, 200)).save(secret)

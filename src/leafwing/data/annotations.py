@@ -171,7 +171,8 @@ def _read_coco(source: Source, file: str, names: Names, option: str, required: b
         if option == "boxes":
             if len(numbers) != 4:
                 raise LeafwingError(f"{place}: bbox needs left, top, width and height.")
-            size = [side if isinstance(side, int | float) else 0 for side in (image.get("width"), image.get("height"))]
+            sides = (image.get("width"), image.get("height"))
+            size = [side if isinstance(side, int | float) and 0 < side < 1e9 else 0 for side in sides]
             result.add_box(index, image["file_name"], f"{file}, item {number}", [*numbers, *map(float, size)])
         elif index is None:
             result.missing[image["file_name"]] = None
