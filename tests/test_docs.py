@@ -146,6 +146,7 @@ def test_every_command_is_documented() -> None:
         "evaluate",
         "compare",
         "show",
+        "prepare",
         "explore",
     ):
         assert f"## {verb}\n" in text

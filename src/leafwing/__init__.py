@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from leafwing.commands.doctor import doctor
     from leafwing.commands.evaluate import evaluate
     from leafwing.commands.explore import explore
+    from leafwing.commands.prepare import prepare
     from leafwing.commands.reel import reel
     from leafwing.commands.sample import sample
     from leafwing.commands.score import score
@@ -38,6 +39,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "explore",
+    "prepare",
     "reel",
     "resume",
     "sample",
@@ -60,6 +62,7 @@ _HOMES = {
     "doctor": "commands",
     "evaluate": "commands",
     "explore": "commands",
+    "prepare": "commands",
     "reel": "commands",
     "resume": "commands",
     "sample": "commands",

@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "Score your own pictures with a run's discriminator.",
     "reel": "Animate the training progress of a run.",
     "runs": "List the runs.",
+    "prepare": "Make a folder of aligned crops from pictures with landmarks or boxes.",
     "doctor": "Examine an image source: what it contains, which images are rejected and why, and advice.",
     "show": "Draw a contact sheet of a source as training will see it.",
     "evaluate": "Compute metrics of a run: FID, KID, precision, recall, memorisation, ...",

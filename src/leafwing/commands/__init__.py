@@ -9,6 +9,7 @@ from leafwing.commands.evaluate import evaluate
 from leafwing.commands.explore import explore
 from leafwing.commands.forecast import forecast
 from leafwing.commands.generated import evaluate_pictures
+from leafwing.commands.prepare import prepare
 from leafwing.commands.reel import reel
 from leafwing.commands.runs import list_runs
 from leafwing.commands.sample import sample, sample_seeds
@@ -25,6 +26,7 @@ __all__ = [
     "explore",
     "forecast",
     "list_runs",
+    "prepare",
     "reel",
     "resume",
     "sample",

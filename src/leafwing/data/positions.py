@@ -80,7 +80,7 @@ Size = tuple[float, float]
 def box_layouts(source: Source, names: Names) -> Iterator[Layout]:
     """The layouts of boxes of which a source has files, best first: the files in words, and what reads them."""
     if files := _files(source, r"boxes\.[ct]sv"):
-        yield first(files), partial(_read_boxes, source, files, names)
+        yield first(files), partial(read_boxes, source, files, names)
     if files := _files(source, r"bounding_boxes\.txt", beside="images.txt"):
         yield first(files), partial(_read_cub, source, files, names)
     xml = _files(source, r".*\.xml")
@@ -88,15 +88,15 @@ def box_layouts(source: Source, names: Names) -> Iterator[Layout]:
         yield "VOC annotations", partial(_read_voc, source, owners, [file for file in xml if file not in owners])
 
 
-def point_layouts(source: Source, names: Names) -> Iterator[Layout]:
-    """The same for key points."""
+def point_layouts(source: Source, names: Names, *, check: bool = True) -> Iterator[Layout]:
+    """The same for key points; with `check` without the `.cat` files that are known to be wrong."""
     if files := _files(source, r"(parts|key_?points|landmarks)\.[ct]sv"):
-        yield first(files), partial(_read_points, source, files, names)
+        yield first(files), partial(read_points, source, files, names)
     if files := [name for name in _files(source, r"part_locs\.txt") if f"{_above(name)}images.txt" in source.side_files]:
         yield first(files), partial(_read_cub, source, files, names)
     cat = _files(source, r".*\.cat")
     if owners := names.owners(cat, TREES):
-        yield ".cat files", partial(_read_cat, source, owners, [file for file in cat if file not in owners])
+        yield ".cat files", partial(_read_cat, source, owners, [file for file in cat if file not in owners], check)
 
 
 def encode_boxes(values: Mapping[int, list[Any]], notes: list[str]) -> tuple[Box, dict[int, list[float]], dict[int, str]]:
@@ -129,7 +129,7 @@ def place_box(box: Sequence[float], picture: Picture, target: Target) -> np.ndar
         UnusableImageError: less than a pixel of it remains, or it was made for an image with other proportions.
     """
     left, top, width, height, *size = box
-    across, down = _scale((size[0], size[1]), picture)
+    across, down = scale((size[0], size[1]), picture.width, picture.height)
     corners = np.array([[left * across, top * down], [(left + width) * across, (top + height) * down]])
     places, _ = _clipped(corners, picture, target)
     x1, y1, x2, y2 = places.ravel()
@@ -164,15 +164,19 @@ def _outside(what: str, target: Target) -> str:
     return f"{what} the part of the image that is used{'; --fit pad uses all of it' * (target.fit == 'crop')}"
 
 
-def _scale(size: Size, picture: Picture) -> Size:
-    """The factors from pixels of an image of this size to pixels of the actual one."""
+def scale(size: Size, picture_width: int, picture_height: int) -> Size:
+    """The factors from pixels of an image of this size to pixels of the actual one.
+
+    Raises:
+        UnusableImageError: it has other proportions.
+    """
     width, height = size
     if width <= 0 or height <= 0:
         return 1.0, 1.0
-    across, down = picture.width / width, picture.height / height
+    across, down = picture_width / width, picture_height / height
     if not 0.98 < across / down < 1.02:
         raise UnusableImageError(
-            f"its box is for an image of {height:g}x{width:g} pixels (height x width), but it has {picture.height}x{picture.width}"
+            f"its box is for an image of {height:g}x{width:g} pixels (height x width), but it has {picture_height}x{picture_width}"
         )
     return across, down
 
@@ -202,8 +206,9 @@ def _number(text: str | None, where: str, what: str) -> float:
     return number
 
 
-def _read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotations:
-    result = _Collected(first(files), files)
+def read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotations:
+    """The boxes in lists with columns, see `BOX_LAYOUTS`; LeafwingError for an invalid one."""
+    result = Collected(first(files), files)
     for file in files:
         table = read_table(source, file, BOX_LAYOUTS, "file,left,top,width,height or file,x1,y1,x2,y2")
         result.note_unused(file, table)
@@ -223,8 +228,9 @@ def _read_boxes(source: Source, files: Sequence[str], names: Names) -> Annotatio
     return result.finish()
 
 
-def _read_points(source: Source, files: Sequence[str], names: Names) -> Annotations:
-    result = _Collected(first(files), files)
+def read_points(source: Source, files: Sequence[str], names: Names) -> Annotations:
+    """The key points in lists with columns, see `POINT_LAYOUTS`; LeafwingError for an invalid one."""
+    result = Collected(first(files), files)
     lines: dict[tuple[int, str], int] = {}
     for file in files:
         table = read_table(source, file, POINT_LAYOUTS, "file,name,x,y (and possibly visible)")
@@ -255,7 +261,7 @@ def _read_points(source: Source, files: Sequence[str], names: Names) -> Annotati
 
 def _read_cub(source: Source, files: Sequence[str], names: Names) -> Annotations:
     """CUB: numbers of images in `images.txt`, and per line the number of an image and its box or one of its points."""
-    result = _Collected(first(files), files)
+    result = Collected(first(files), files)
     for file in files:
         points = file.endswith("part_locs.txt")
         folder = _above(file) if points else folder_of(file)
@@ -294,7 +300,7 @@ def _pairs(source: Source, file: str) -> Iterator[tuple[str, str]]:
 
 def _read_voc(source: Source, owners: Mapping[str, int], missing: list[str]) -> Annotations | None:
     """Pascal VOC: an XML file for each image, beside it or in Annotations/."""
-    result = _Collected("VOC annotations", [*owners])
+    result = Collected("VOC annotations", [*owners])
     titles: Counter[str] = Counter()
     others = 0
     for file, text, problem in read_texts(source, [*owners]):
@@ -340,7 +346,7 @@ def _element(parent: ElementTree.Element, path: str, default: float | None = Non
     return default
 
 
-def _read_cat(source: Source, owners: Mapping[str, int], missing: list[str]) -> Annotations:
+def _read_cat(source: Source, owners: Mapping[str, int], missing: list[str], check: bool) -> Annotations:
     """The CAT data set: for x.jpg a file x.jpg.cat with the number of points, 9, and their coordinates."""
     result = Annotations(".cat files", used=[*owners], missing=missing)
     for file, text, problem in read_texts(source, [*owners]):
@@ -353,14 +359,14 @@ def _read_cat(source: Source, owners: Mapping[str, int], missing: list[str]) -> 
             result.failures[owners[file]] = problem
         elif cells[:1] != ["9"] or len(numbers) != 18 or not all(map(math.isfinite, numbers)):
             result.failures[owners[file]] = f"{file} must contain 9 and then x and y of nine points"
-        elif hashlib.sha256(" ".join(cells).encode()).hexdigest() in KNOWN_WRONG:
+        elif check and hashlib.sha256(" ".join(cells).encode()).hexdigest() in KNOWN_WRONG:
             result.failures[owners[file]] = f"{file} is known to be wrong: it has the points of another size of the image"
         else:
             result.values[owners[file]] = [(name, *numbers[2 * i : 2 * i + 2], 1.0) for i, name in enumerate(CAT)]
     return result
 
 
-class _Collected:
+class Collected:
     """Annotations while they are read: what is missing, and boxes without an area."""
 
     def __init__(self, files: str, used: Sequence[str]) -> None:

@@ -82,7 +82,7 @@ def survey(source: Source, progress: DecodeProgress | None = None) -> list[Entry
 
     infos: list[EntryInfo] = []
     total = len(source.entries)
-    for chunk in _in_parallel(examine, source.chunks(source.entries)):
+    for chunk in in_parallel(examine, source.chunks(source.entries)):
         infos += chunk
         if progress:
             progress(len(infos) // 2, total)
@@ -118,7 +118,7 @@ def decode(
 
     done, total = len(infos) - len(readable), len(infos)
     size = 1 if target.fit == "tiles" else CHUNK
-    for chunk in _in_parallel(work, source.chunks([info.entry for info in readable], size)):
+    for chunk in in_parallel(work, source.chunks([info.entry for info in readable], size)):
         for outcomes in chunk:
             yield from outcomes
         done += len(chunk)
@@ -201,7 +201,7 @@ def survey_values(source: Source, infos: Sequence[EntryInfo], percentiles: bool)
                 values.append(pictures.survey_values(load(), percentiles, source.raw))
         return [value for value in values if value is not None]
 
-    return [value for values in _in_parallel(work, source.chunks(chosen)) for value in values]
+    return [value for values in in_parallel(work, source.chunks(chosen)) for value in values]
 
 
 def fingerprint(
@@ -294,7 +294,7 @@ def _load_surveyed(info: EntryInfo, load: Load, source: Source) -> bytes:
     return data
 
 
-def _in_parallel(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+def in_parallel(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
     """Results in order, a few tasks ahead of the caller; Pillow, zlib and sha256 release the GIL."""
     workers = cores()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="leafwing-read")
