@@ -5,8 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import leafwing
@@ -15,7 +17,7 @@ from leafwing.engine import Engine, choose
 from leafwing.engine.augmentation import INTERVAL, TARGET, Augmentation, parse
 from leafwing.engine.capture import Rehearsal
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.fields import Image
+from leafwing.fields import Image as ImageField
 from leafwing.game import Clock, DataSpec, Nets, Round
 from leafwing.loop import Training
 from tiny import THREADS, batches, build, first_data, same, tensors
@@ -186,7 +188,7 @@ def test_points_are_refused(tmp_path: Path) -> None:
 
 
 def test_images_of_any_field_are_changed() -> None:
-    spec = DataSpec({"image": Image(16, 16, 3), "input": Image(16, 16, 1)})
+    spec = DataSpec({"image": ImageField(16, 16, 3), "input": ImageField(16, 16, 1)})
     made = build_augmentation("diff", spec, 100)
     assert made is not None
     assert made.channels == {1, 3}
@@ -209,3 +211,18 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert [record["augment_p"] for record in resumed.records()][:5] == pytest.approx(
         [record["augment_p"] for record in leafwing.Run.open(part.folder).records()][:5]
     )
+
+
+def test_a_sheet_shows_what_critics_see(tmp_path: Path) -> None:
+    path, _ = leafwing.show("sprites", out=tmp_path / "a.png", size=16, augment="diff", seed=3)
+    with Image.open(path) as sheet:
+        cells = np.asarray(sheet.convert("RGB"))
+    side = (cells.shape[1] - 7 * 2) // 8
+    rows = [[cells[y : y + side, x : x + side] for x in range(0, cells.shape[1], side + 2)] for y in (0, side + 2)]
+    assert len(rows[0]) == 8
+    assert all(not np.array_equal(rows[0][0], cell) for cell in rows[0][1:])
+    again, _ = leafwing.show("sprites", out=tmp_path / "b.png", size=16, augment="diff", seed=3)
+    assert again.read_bytes() == path.read_bytes()
+    with pytest.raises(LeafwingError, match="points"):
+        leafwing.show("ring", out=tmp_path / "c.png", augment="ada")
+    assert not (tmp_path / "c.png").exists()

@@ -10,7 +10,11 @@ from leafwing.progress import ConsoleReporter
 from leafwing.settings import READING_OPTIONS
 
 
-@with_settings(*(name for name in READING_OPTIONS if name != "mirror"))
+@with_settings(
+    *(name for name in READING_OPTIONS if name != "mirror"),
+    "augment",
+    augment="Show what critics see with this --augment of train: some images, each as it is and seven times changed. Default: none.",
+)
 def command(
     source: str,
     /,

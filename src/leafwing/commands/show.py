@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from leafwing.data import Dataset
 
+SHOWN_P = 0.5
+"""The probability of changes on a sheet of `ada`, whose own depends on the training."""
 CLASSES, PER_CLASS, UNLABELLED, POINTS = 20, 10, 64, 2_000
 """The most classes on a sheet, images of each class, images of a source without classes, and points."""
 
@@ -26,6 +28,7 @@ def show(
     *,
     seed: int = 0,
     out: str | Path | None = None,
+    augment: str | None = None,
     progress: Reporter | None = None,
     **options: Any,
 ) -> tuple[Path, dict[str, Any]]:
@@ -37,6 +40,7 @@ def show(
         source: a folder, an archive or a built-in name. Its images are read into the cache, as for `train`.
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
+        augment: show some images and what critics see of them with this `augment` of `train`: the image, then seven times changed.
         progress: receives messages and progress; None: nothing is shown.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 
@@ -58,8 +62,9 @@ def show(
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
         raise InvalidOption("out", target, "must be a .png file")
-    dataset = data.load(source, **reading, **other, progress=(progress or Reporter()).report_reading)
-    image = _draw(dataset, seed)
+    progress = progress or Reporter()
+    dataset = data.load(source, **reading, **other, progress=progress.report_reading)
+    image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     files.write(target, pictures.png(image))
@@ -104,6 +109,28 @@ def _draw(dataset: Dataset, seed: int) -> Image:
         if name in spec.unpaired
     ]
     return field_sheet.side_by_side([(", ".join(dataset.columns), first), *others]) if others else first
+
+
+def _draw_augmented(dataset: Dataset, augment: str, seed: int, progress: Reporter) -> Image:
+    """A row for each of eight images: as it is, and seven times as critics see it."""
+    import torch
+
+    from leafwing import pictures
+    from leafwing.commands.plan import build_augmentation
+
+    augmentation = build_augmentation(augment, dataset.spec, planned=1)
+    if augmentation is None:
+        raise InvalidOption("augment", augment, "there is nothing to show")
+    if augmentation.option.kind == "ada":
+        augmentation.p.fill_(SHOWN_P)
+        progress.say(f"ada: shown with a probability of {SHOWN_P:g} for each change; in training it adapts")
+    elif augmentation.changes:
+        augmentation.p.fill_(augmentation.option.end)
+    images = dataset.to_network(dataset.batch(seed, 0, min(8, len(dataset)))).image
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        columns = [images, *(augmentation(images).clamp(-1, 1) for _ in range(7))]
+    return pictures.grid(torch.stack(columns, 1).flatten(0, 1), 8)
 
 
 def _grid(dataset: Dataset, order: np.ndarray) -> Image:
