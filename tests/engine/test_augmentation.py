@@ -217,10 +217,10 @@ def test_a_sheet_shows_what_critics_see(tmp_path: Path) -> None:
     path, _ = leafwing.show("sprites", out=tmp_path / "a.png", size=16, augment="diff", seed=3)
     with Image.open(path) as sheet:
         cells = np.asarray(sheet.convert("RGB"))
-    side = (cells.shape[1] - 7 * 2) // 8
-    rows = [[cells[y : y + side, x : x + side] for x in range(0, cells.shape[1], side + 2)] for y in (0, side + 2)]
-    assert len(rows[0]) == 8
-    assert all(not np.array_equal(rows[0][0], cell) for cell in rows[0][1:])
+    gap, side = 2, (cells.shape[1] - 9 * 2) // 8
+    (image, *changed) = (cells[gap : gap + side, x : x + side] for x in range(gap, cells.shape[1], side + gap))
+    assert len(changed) == 7
+    assert all(not np.array_equal(image, cell) for cell in changed)
     again, _ = leafwing.show("sprites", out=tmp_path / "b.png", size=16, augment="diff", seed=3)
     assert again.read_bytes() == path.read_bytes()
     with pytest.raises(LeafwingError, match="points"):
