@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 
@@ -74,7 +74,7 @@ def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Cal
         hints = get_type_hints(command, include_extras=True)
         every = [item.replace(annotation=hints[item.name]) for item in inspect.signature(command).parameters.values()]
         parameters = [item for item in every if item.kind is not inspect.Parameter.VAR_KEYWORD]
-        open_ended = [item for item in every if item not in parameters and item.annotation is not Any]
+        open_ended = [item for item in every if item not in parameters and get_origin(item.annotation) is Annotated]
         for name in names:
             setting = all_settings()[name]
             text = texts.get(name, "")
