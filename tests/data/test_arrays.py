@@ -92,7 +92,7 @@ def test_what_cannot_be_a_source_says_what_to_do(tmp_path: Path) -> None:
         load(COLOUR)  # type: ignore[arg-type]  # what users do
     (tmp_path / "set").mkdir()
     save(tmp_path / "set/0.npy", COLOUR[0])
-    with pytest.raises(LeafwingError, match="NumPy files are sources by themselves"):
+    with pytest.raises(LeafwingError, match="NumPy and HDF5 files are sources by themselves"):
         load(tmp_path / "set")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, pairs, pictures, reading, side_fields, sources
+from leafwing.data import derive, opening, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
@@ -353,12 +353,12 @@ class SurveyedSource:
         progress: DecodeProgress | None,
         input: str | None = None,
     ) -> SurveyedSource:
-        """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `sources.open_source`.
+        """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `opening.open_source`.
 
         Raises:
             LeafwingError: the source has no such input, its images do not allow it, or it cannot be read.
         """
-        source = sources.open_source(path, files, rejects)
+        source = opening.open_source(path, files, rejects)
         try:
             layout = None if input is None else pairs.find_input(source, input)
             if input is None and pairs.has_list(source):
@@ -401,6 +401,8 @@ class SurveyedSource:
             )
         if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
+        if columns := [name for name in source.columns if name not in source.used_files]:
+            source.notes.append(f"Columns that are not used: {', '.join(columns)}.")
         return cls(source, infos, target, layout)
 
     def fields(self) -> dict[str, Field]:
