@@ -6,21 +6,24 @@ import zipfile
 from pathlib import Path
 
 from leafwing.data import arrays, hdf5, parquet, shards, sources
+from leafwing.data.memory import Given
 from leafwing.data.sources import IDX, File, RejectedFile, Source
 from leafwing.errors import LeafwingError
 
 
-def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
+def open_source(path: Path | Given, files: list[File], rejects: list[RejectedFile]) -> Source:
     """Opens a folder, an archive, or a file of many images.
 
     Args:
-        path: an existing file or folder.
-        files: the result of `sources.list_files` for it.
+        path: an existing file or folder, or images from Python.
+        files: the result of `sources.list_files` for it; nothing for images from Python.
         rejects: also from `list_files`.
 
     Raises:
         LeafwingError: none of these, or a damaged one.
     """
+    if isinstance(path, Given):
+        return path.open()
     if path.is_dir():
         return _open_folder(path, files, rejects)
     suffix = path.suffix.lower()

@@ -386,7 +386,7 @@ def _write(
     about = {
         "version": VERSION,
         "fingerprint": fingerprint,
-        "source": os.path.abspath(source.path),
+        "source": str(source.path) if source.kind == "memory" else os.path.abspath(source.path),
         "options": target.as_dict() | (input.options() if input else {}),
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),
