@@ -11,6 +11,7 @@ import pytest
 import leafwing
 from leafwing.data import load
 from leafwing.errors import LeafwingError
+from leafwing.fields import Caption
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (6, 20, 24, 3), np.uint8)
@@ -67,6 +68,18 @@ def test_samples_of_a_run_are_a_source(tmp_path: Path) -> None:
     assert np.array_equal(data.array, samples)
     assert data.labels is not None
     assert [int(data.spec.labels[index]) for index in data.labels] == labels.tolist()
+
+
+def test_attributes_and_captions_of_samples_are_read(tmp_path: Path) -> None:
+    attributes = np.array([[0, 1], [1, 1], [0, 0]] * 2, np.uint8)
+    conditions = {"attributes": attributes, "attribute_names": ["round", "red"], "caption": ["a star", "a disc"] * 3}
+    np.savez(tmp_path / "samples.npz", samples=COLOUR, **conditions)
+    data = load(tmp_path / "samples.npz")
+    assert data.spec.attributes == ("round", "red")
+    assert np.array_equal(data.columns["attributes"], attributes)
+    caption = data.spec.fields["caption"]
+    assert isinstance(caption, Caption)
+    assert {*caption.words} == {"a", "star", "disc"}
 
 
 @pytest.mark.parametrize(

@@ -123,14 +123,16 @@ def reload_data(run: Run, progress: Reporter, changed: str | None = "old", sourc
     """
     from leafwing.data.built_in import is_built_in
     from leafwing.data.loading import find, join_sources
-    from leafwing.data.memory import Given, given
+    from leafwing.data.memory import InMemory, as_source
 
     config, reload = run.data, _Reload(run, progress, changed)
     path: str = config.source
     if source is not None or (changed == "new" and not config.parts):
-        moved = find(path if source is None else given(source))  # raises
+        moved = find(path if source is None else as_source(source))  # raises
         path = (
-            moved if isinstance(moved, Given) or (isinstance(moved, str) and is_built_in(moved)) else os.path.abspath(moved)
+            moved
+            if isinstance(moved, InMemory) or (isinstance(moved, str) and is_built_in(moved))
+            else os.path.abspath(moved)
         )
     if not config.parts:
         return reload(path, config.options, config.fingerprint)
@@ -152,9 +154,9 @@ class _Reload:
 
     def __call__(self, source: str, options: Mapping[str, Any], fingerprint: str) -> Dataset:
         from leafwing import data
-        from leafwing.data.memory import PREFIX, Given
+        from leafwing.data.memory import PREFIX, InMemory
 
-        cached = None if isinstance(source, Given) else data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
+        cached = None if isinstance(source, InMemory) else data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
         if cached is not None:
             cached = replace(cached, source=source)
             if self.changed == "old":

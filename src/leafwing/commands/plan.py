@@ -92,7 +92,7 @@ def resolve_training(
     from leafwing.data.split import hold_out_count
 
     old = open_replay(replay) if replay else None
-    source = data.given(old.data.source if old and source is None else source)
+    source = data.as_source(old.data.source if old and source is None else source)
     if source is None:
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     if old and recipe is None and not old.recipe_is_installed():

@@ -24,7 +24,7 @@ from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Tones
 from leafwing.data.lists import first
 from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
-from leafwing.data.memory import Given, given
+from leafwing.data.memory import InMemory, as_source
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
 from leafwing.data.pairs import NoInputError
@@ -180,11 +180,11 @@ def doctor(
         LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
-    source = given(source)
+    source = as_source(source)
     path = find(source)
     check_fields(path, fields)
     input = None if input is None else os.fspath(input)
-    if not isinstance(path, Path | Given):
+    if not isinstance(path, Path | InMemory):
         return _built_in_report(path, options, input, fields)
     try:
         return _files_report(source, path, options, input, progress)
@@ -198,14 +198,14 @@ def doctor(
 
 def _files_report(
     source: str | Path,
-    path: Path | Given,
+    path: Path | InMemory,
     options: Options,
     input: str | None,
     progress: DecodeProgress | None,
     unpaired: str | None = None,
 ) -> SourceReport:
     """The report on a folder or a file; `unpaired` is the path of a second source of inputs, if there is one."""
-    files, rejects = ([], []) if isinstance(path, Given) else sources.list_files(path)
+    files, rejects = ([], []) if isinstance(path, InMemory) else sources.list_files(path)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
         accepted: list[EntryInfo] = []

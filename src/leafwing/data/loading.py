@@ -21,7 +21,7 @@ from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Levels
-from leafwing.data.memory import PREFIX, Given, check_options, given, require_same
+from leafwing.data.memory import PREFIX, InMemory, as_source, check_options, require_same
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.pairs import Input
@@ -85,8 +85,8 @@ def load(
         StorageError: the cache cannot be written.
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
-    source = given(source)
-    if isinstance(source, Given) and isinstance(source.value, Dataset):
+    source = as_source(source)
+    if isinstance(source, InMemory) and isinstance(source.value, Dataset):
         check_options(
             source.value, {"size": size, "channels": channels, "fit": fit, "background": background, "mirror": mirror}
         )
@@ -115,7 +115,7 @@ def load(
         image = load_one(source, size=size, channels=channels, fields=fields, levels=levels, labels=labels)
         return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width), levels=input_levels))
 
-    if not isinstance(path, Path | Given):
+    if not isinstance(path, Path | InMemory):
         inputs = own_inputs(path)
         chosen = input if input in inputs else None
         if not is_stacked(path):
@@ -157,7 +157,7 @@ def _load_again(data: Dataset, cache: str | Path | None, progress: DecodeProgres
 
 
 def _load_files(
-    path: Path | Given,
+    path: Path | InMemory,
     options: Options,
     mirror: bool,
     input: str | None,
@@ -167,7 +167,7 @@ def _load_files(
     """`load` for a folder, a file or images from Python, with inputs from the same source."""
     store = Store(cache_folder(cache))
     pack: Pack | None
-    if isinstance(path, Given):
+    if isinstance(path, InMemory):
         with pictures.strict(), SurveyedSource.open(path, [], [], options, progress, input) as surveyed:
             pack, rejects, notes = _pack(store, surveyed, progress)
         return _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits, options.labels)
@@ -229,7 +229,7 @@ def check_built_in(path: str | Path, options: Options) -> None:
     Raises:
         LeafwingError: tiles, or bits.
     """
-    if isinstance(path, Path | Given):
+    if isinstance(path, Path | InMemory):
         return
     if has_points(path) and options.crop_from:
         raise LeafwingError(f"--crop-from: {path} is a data set of points, and only images are cropped; omit it")
@@ -334,7 +334,7 @@ def find(source: str | Path) -> str | Path:
     Raises:
         LeafwingError: neither of these; the message lists similar names and all kinds of source.
     """
-    if isinstance(source, Given):
+    if isinstance(source, InMemory):
         return source
     if not isinstance(source, str | os.PathLike):
         raise LeafwingError(
@@ -384,7 +384,7 @@ class SurveyedSource:
     @classmethod
     def open(
         cls,
-        path: Path | Given,
+        path: Path | InMemory,
         files: list[sources.File],
         rejects: list[RejectedFile],
         options: Options,

@@ -28,20 +28,20 @@ PICTURES = ("image", "img", *IMAGES)
 WAY_OUT = "save them with numpy.savez('images.npz', images=images, labels=labels) and give its path"
 
 
-class Given(str):
+class InMemory(str):
     """Images from Python as a source; as a text their name, such as `memory:array`."""
 
     value: Any
     __slots__ = ("value",)
 
-    def __new__(cls, value: Any) -> Given:
+    def __new__(cls, value: Any) -> InMemory:
         """A name for what was given."""
         name = (
             value.source if isinstance(value, Dataset) else PREFIX + ("array" if _is_arrays(value) else type(value).__name__)
         )
-        given = super().__new__(cls, name)
-        given.value = value
-        return given
+        source = super().__new__(cls, name)
+        source.value = value
+        return source
 
     def open(self) -> Source:
         """The images as an open source.
@@ -67,8 +67,8 @@ class Given(str):
         return source
 
 
-def given(source: Any) -> Any:
-    """A path or a name as it is, and images from Python as a `Given`.
+def as_source(source: Any) -> Any:
+    """A path or a name as it is, and images from Python as an `InMemory`.
 
     Raises:
         LeafwingError: something else; the message says what to do.
@@ -76,7 +76,7 @@ def given(source: Any) -> Any:
     if source is None or isinstance(source, str | os.PathLike):
         return source
     if isinstance(source, Dataset) or _is_arrays(source):
-        return Given(source)
+        return InMemory(source)
     what = type(source).__name__
     if hasattr(source, "dataset") and not hasattr(source, "__getitem__"):
         raise LeafwingError(f"a {what} gives batches, not images: give its data set, loader.dataset")
@@ -85,7 +85,7 @@ def given(source: Any) -> Any:
             f"a source is a path, the name of a built-in data set, an array of images, (images, labels), or a data set with a length "
             f"and items that are pictures, not {what}: {WAY_OUT}"
         )
-    return Given(source)
+    return InMemory(source)
 
 
 def check_options(data: Dataset, options: Mapping[str, Any]) -> None:

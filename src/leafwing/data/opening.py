@@ -6,12 +6,12 @@ import zipfile
 from pathlib import Path
 
 from leafwing.data import arrays, hdf5, parquet, shards, sources
-from leafwing.data.memory import Given
+from leafwing.data.memory import InMemory
 from leafwing.data.sources import IDX, File, RejectedFile, Source
 from leafwing.errors import LeafwingError
 
 
-def open_source(path: Path | Given, files: list[File], rejects: list[RejectedFile]) -> Source:
+def open_source(path: Path | InMemory, files: list[File], rejects: list[RejectedFile]) -> Source:
     """Opens a folder, an archive, or a file of many images.
 
     Args:
@@ -22,7 +22,7 @@ def open_source(path: Path | Given, files: list[File], rejects: list[RejectedFil
     Raises:
         LeafwingError: none of these, or a damaged one.
     """
-    if isinstance(path, Given):
+    if isinstance(path, InMemory):
         return path.open()
     if path.is_dir():
         return _open_folder(path, files, rejects)

@@ -1,7 +1,8 @@
 """Images in Parquet tables, as Hugging Face publishes data sets: a row for each image, with the bytes of its file.
 
 The column of images is binary, or a struct of `bytes` and `path`. Names of classes come from Hugging Face's description of the columns
-in the schema. Rows are read in order, a few megabytes at a time.
+in the schema. Rows are read in order, a few megabytes at a time; what is larger is a page of the
+file, which is at most a row group (Hugging Face writes 100 rows).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from leafwing.errors import LeafwingError
 SUFFIXES = (".parquet",)
 NAMES = ("image", "img", "picture", "photo", "jpg", "png", *IMAGES)
 """Names of the column of images among several columns of bytes."""
-BATCH = 8 * 2**20
-"""Bytes of the rows that are read at once."""
+BATCH, ROWS = 8 * 2**20, 64
+"""Bytes and largest number of the rows that are read at once; images that repeat take less space in the file than their bytes."""
 _BUFFER = 2**20
 
 
@@ -161,7 +162,7 @@ class _Tables:
         if self._opened is None or self._opened[0] != number:
             self.close()
             self._opened = number, self._parquet.ParquetFile(self.files[number], buffer_size=_BUFFER)
-        step = max(1, min(1_000, BATCH // max(1, self._size(self._metadata[number].row_group(inside)))))
+        step = max(1, min(ROWS, BATCH // max(1, self._size(self._metadata[number].row_group(inside)))))
         self._batches = self._opened[1].iter_batches(
             batch_size=step, row_groups=[inside], columns=[self.column], use_threads=False
         )
