@@ -108,7 +108,7 @@ def inherited_options(config: DataConfig, source: str | Path) -> dict[str, Any]:
     }
 
 
-def reload_data(run: Run, progress: Reporter, changed: str | None = "old", source: str | Path | None = None) -> Dataset:
+def reload_data(run: Run, progress: Reporter, changed: str | None = "old", source: Any = None) -> Dataset:
     """The data of a run, each source from the cache or else read again.
 
     Args:
@@ -123,12 +123,17 @@ def reload_data(run: Run, progress: Reporter, changed: str | None = "old", sourc
     """
     from leafwing.data.built_in import is_built_in
     from leafwing.data.loading import find, join_sources
+    from leafwing.data.memory import InMemory, as_source
 
     config, reload = run.data, _Reload(run, progress, changed)
-    path = config.source
+    path: str = config.source
     if source is not None or (changed == "new" and not config.parts):
-        path = str(find(path if source is None else source))  # raises
-        path = path if is_built_in(path) else os.path.abspath(path)
+        moved = find(path if source is None else as_source(source))  # raises
+        path = (
+            moved
+            if isinstance(moved, InMemory) or (isinstance(moved, str) and is_built_in(moved))
+            else os.path.abspath(moved)
+        )
     if not config.parts:
         return reload(path, config.options, config.fingerprint)
     options = {name: value for name, value in config.options.items() if name not in ("input", "input_levels")}
@@ -149,8 +154,9 @@ class _Reload:
 
     def __call__(self, source: str, options: Mapping[str, Any], fingerprint: str) -> Dataset:
         from leafwing import data
+        from leafwing.data.memory import PREFIX, InMemory
 
-        cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
+        cached = None if isinstance(source, InMemory) else data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
         if cached is not None:
             cached = replace(cached, source=source)
             if self.changed == "old":
@@ -174,8 +180,8 @@ class _Reload:
             raise
         except LeafwingError as error:
             raise LeafwingError(
-                f"the data of {self.run.folder} is not in the cache, and its source cannot be read: {error}\n"
-                "If the images have moved: --source PATH"
+                f"the data of {self.run.folder} is not in the cache, and its source cannot be read: {error}"
+                + "\nIf the images have moved: --source PATH" * (not source.startswith(PREFIX))
             ) from None
         if dataset.fingerprint != fingerprint and self.changed != "new":
             raise LeafwingError(

@@ -66,7 +66,7 @@ class TrainingPlan:
 
 
 def resolve_training(
-    source: str | Path | None,
+    source: Any,
     recipe: str | None,
     values: Mapping[str, Any],
     options: Mapping[str, Value],
@@ -87,11 +87,12 @@ def resolve_training(
         LeafwingError: invalid input.
     """
     from leafwing import data
+    from leafwing.data.memory import PREFIX
     from leafwing.data.options import check
     from leafwing.data.split import hold_out_count
 
     old = open_replay(replay) if replay else None
-    source = old.data.source if old and source is None else source
+    source = data.as_source(old.data.source if old and source is None else source)
     if source is None:
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     if old and recipe is None and not old.recipe_is_installed():
@@ -130,7 +131,8 @@ def resolve_training(
     if old and dataset.fingerprint != old.data.fingerprint:
         progress.say(describe_other_data(old, dataset))
     if dataset.rejects:
-        progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
+        command = "leafwing.doctor(images)" if dataset.source.startswith(PREFIX) else f"leafwing doctor {source}"
+        progress.say(f"rejected images: {len(dataset.rejects)}; `{command}` lists them with reasons")
     for note in dataset.notes:
         progress.say(note)
     chosen = {name.strip() for value in hyperparameters.values() if isinstance(value, str) for name in value.split(",")}

@@ -26,7 +26,7 @@ ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, w
 
 
 def train(
-    source: str | Path | None = None,
+    source: Any = None,
     recipe: str | None = None,
     settings: Settings | None = None,
     *,
@@ -40,7 +40,7 @@ def train(
     """Trains a recipe on a data source and creates a run folder.
 
     Args:
-        source: a folder, an archive or a built-in name; see `leafwing.data.load`. None: that of the replayed run.
+        source: a folder, an archive, a built-in name, or images from Python; see `leafwing.data.load`. None: that of the replayed run.
         recipe: an installed recipe or the path of a recipe file. None: that of the replayed run, or dcgan.
         settings: all settings; see `leafwing.settings` for their meanings and defaults.
         out: the run folder, which must not exist; None: numbered under `root`.
@@ -96,7 +96,7 @@ def resume(
     health: str | None = None,
     max_rollbacks: int | None = None,
     changed: str | None = None,
-    source: str | Path | None = None,
+    source: Any = None,
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
@@ -115,7 +115,7 @@ def resume(
         max_rollbacks: maximum number of rollbacks, counting earlier ones.
         changed: if the images have changed since: `old` continues with the images as they were, which must be in the cache; `new` with
             those that are there now, which the run records; None refuses.
-        source: where the images are now, if they have moved.
+        source: where the images are now, if they have moved; or images from Python, if they were given so and are not in the cache.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         tensorboard: write TensorBoard files too.
         root: folder of the numbered run folders.
@@ -183,7 +183,7 @@ def resume(
 
 
 def train_or_resume(
-    source: str | Path | None = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Reporter | None = None,
+    source: Any = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Reporter | None = None,
     **options: Any,
 ) -> Run:  # fmt: skip
     """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.

@@ -80,7 +80,7 @@ def compare(
         path = find(source)
     except LeafwingError:
         return None
-    if isinstance(path, str):
+    if not isinstance(path, Path):
         return None
     store = Store(cache_folder(cache))
     chosen = resolved_options(options)

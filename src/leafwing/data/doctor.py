@@ -24,6 +24,7 @@ from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Tones
 from leafwing.data.lists import first
 from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
+from leafwing.data.memory import InMemory, as_source
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
 from leafwing.data.pairs import NoInputError
@@ -143,7 +144,7 @@ class SourceReport:
 
 
 def doctor(
-    source: str | Path,
+    source: Any,
     *,
     size: Size | None = None,
     channels: int | None = None,
@@ -179,10 +180,11 @@ def doctor(
         LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
+    source = as_source(source)
     path = find(source)
     check_fields(path, fields)
     input = None if input is None else os.fspath(input)
-    if isinstance(path, str):
+    if not isinstance(path, Path | InMemory):
         return _built_in_report(path, options, input, fields)
     try:
         return _files_report(source, path, options, input, progress)
@@ -196,14 +198,14 @@ def doctor(
 
 def _files_report(
     source: str | Path,
-    path: Path,
+    path: Path | InMemory,
     options: Options,
     input: str | None,
     progress: DecodeProgress | None,
     unpaired: str | None = None,
 ) -> SourceReport:
     """The report on a folder or a file; `unpaired` is the path of a second source of inputs, if there is one."""
-    files, rejects = sources.list_files(path)
+    files, rejects = ([], []) if isinstance(path, InMemory) else sources.list_files(path)
     with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
         accepted: list[EntryInfo] = []

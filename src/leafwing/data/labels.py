@@ -11,10 +11,12 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+from leafwing.data import webdataset
 from leafwing.data.attributes import encode
 from leafwing.data.label_lists import LabelList, is_list, read_list
-from leafwing.data.lists import Names, first, folder_of
+from leafwing.data.lists import Names, first, folder_of, read_column
 from leafwing.data.sources import Entry, RejectedFile, Source
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
@@ -36,12 +38,8 @@ def assign(source: Source, chosen: str | None = None) -> None:
         LeafwingError: a list of labels is invalid, names no image, or does not exist.
     """
     if source.labelled:
-        if chosen == "none":
-            for entry in source.entries:
-                entry.label = None
-        elif chosen is not None:
-            raise InvalidOption("labels", chosen, f"{source.path.name} has its own labels, or none; omit it, or give none")
-        return
+        _assign_own(source, chosen)
+        return None if source.attributes else _assign_booleans(source)
     shared = _shared([entry.name for entry in _layout_entries(source.entries)])
     known_lists = [name for name in source.side_files if is_list(name)]
     if chosen in CHOICES:
@@ -63,9 +61,64 @@ def assign(source: Source, chosen: str | None = None) -> None:
             source.notes.append(f"{numbered[0]} contains no labels.")
             source.used_files.add(numbered[0])
             return None
-        return _assign_by_folder(source, shared)
+        beside = webdataset.read_labels(source)
+        return _assign_listed(source, [beside]) if beside else _assign_by_folder(source, shared)
     _assign_listed(source, lists)
     return _assign_by_folder(source, shared) if lists[0].labels is None else None
+
+
+def _assign_own(source: Source, chosen: str | None) -> None:
+    """Labels that the entries have already, or that are a column; rows without one are rejected.
+
+    Raises:
+        LeafwingError: there is no such column, or several that may be the labels.
+    """
+    if chosen == "none":
+        for entry in source.entries:
+            entry.label = None
+        return
+    if chosen is not None and chosen not in source.columns:
+        columns = f", or one of its columns: {', '.join(source.columns)}" if source.columns else ""
+        raise InvalidOption(
+            "labels", chosen, f"{source.path.name} has its own labels, or none; omit it, or give none{columns}"
+        )
+    candidates = source.label_columns if chosen is None else [chosen]
+    if len(candidates) > 1:
+        raise LeafwingError(
+            f"{source.path}: several columns may be the labels: {', '.join(candidates)}. --labels {candidates[0]} chooses one, "
+            "--labels none uses none"
+        )
+    for name in candidates:
+        values = read_column(source, name)
+        for entry in source.entries:
+            entry.label = _label_of(values[entry.location])
+        if all(entry.label is None for entry in source.entries):
+            source.notes.append(f"{name} in {source.path.name} contains no labels.")
+            return
+        _reject_unlabelled(source, {}, f"no label in {name}")
+        source.notes.append(f"Labels come from {name} in {source.path.name}.")
+
+
+def _label_of(value: Any) -> str | None:
+    """A value of a column as a label; None if there is none."""
+    if value is None or isinstance(value, list) or value != value:  # NaN
+        return None
+    return str(value).strip() or None
+
+
+def _assign_booleans(source: Source) -> None:
+    """Columns of false and true are attributes, if every row has a value."""
+    names = [name for name, column in source.columns.items() if column.kind == "boolean" and name not in source.used_files]
+    columns = {name: read_column(source, name) for name in names if not set("=,") & {*name}}
+    rows = [entry.location for entry in source.entries]
+    for name in [name for name, values in columns.items() if any(values[row] is None for row in rows)]:
+        source.notes.append(f"Column {name} is not used, because some rows have no value in it.")
+        del columns[name]
+    if columns:
+        source.attributes = tuple(columns)
+        for entry in source.entries:
+            entry.attributes = tuple(int(values[entry.location]) for values in columns.values())
+        source.notes.append(f"Attributes come from {source.path.name}: {first([*columns], 12)}.")
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
@@ -193,14 +246,17 @@ def _assign_all_folders(source: Source) -> None:
 
 
 def _keep_labelled(source: Source, reasons: dict[str, str]) -> None:
+    """Rejects the entries outside the class folders."""
+    _reject_unlabelled(source, reasons, "outside the class folders")
+    source.notes.append("The folder names are the labels.")
+
+
+def _reject_unlabelled(source: Source, reasons: dict[str, str], otherwise: str) -> None:
     """Rejects the entries without a label."""
     source.rejects += [
-        RejectedFile(entry.name, reasons.get(entry.name, "outside the class folders"))
-        for entry in source.entries
-        if entry.label is None
+        RejectedFile(entry.name, reasons.get(entry.name, otherwise)) for entry in source.entries if entry.label is None
     ]
     source.entries = [entry for entry in source.entries if entry.label is not None]
-    source.notes.append("The folder names are the labels.")
 
 
 def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:

@@ -17,8 +17,7 @@ from functools import cached_property
 from typing import Any
 from xml.etree import ElementTree
 
-from leafwing.data.pictures import SUFFIXES
-from leafwing.data.sources import Entry, Source, clean
+from leafwing.data.sources import DAMAGED, Entry, Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
 FILE = ("file", "file_name", "filename", "image", "image_name", "image_id", "path")
@@ -180,11 +179,6 @@ def stem(path: str) -> str:
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
-def has_image_suffix(name: str) -> bool:
-    """Whether a name ends in the extension of an image."""
-    return f".{name.rpartition('.')[2].lower()}" in SUFFIXES and "." in name
-
-
 def folder_of(path: str) -> str:
     """The folder of a path, ending in `/`; empty at the top."""
     return "".join(path.rpartition("/")[:2])
@@ -216,6 +210,19 @@ def read_text(source: Source, name: str) -> str:
     except UnicodeDecodeError:
         raise LeafwingError(f"{source.path}: {name} is not text; save it as UTF-8.") from None
     except Exception as error:  # an unreadable file, on the disk or in an archive
+        raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
+
+
+def read_column(source: Source, name: str) -> Sequence[Any]:
+    """The values of a column by row.
+
+    Raises:
+        LeafwingError: it cannot be read.
+    """
+    source.used_files.add(name)
+    try:
+        return source.columns[name].read()
+    except DAMAGED as error:
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
 
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, pairs, pictures, reading, side_fields, sources
+from leafwing.data import derive, opening, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Levels
+from leafwing.data.memory import PREFIX, InMemory, as_source, check_options, require_same
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.pairs import Input
@@ -33,7 +34,7 @@ from leafwing.game import DataSpec
 
 
 def load(
-    source: str | Path,
+    source: Any,
     *,
     size: Size | None = None,
     channels: int | None = None,
@@ -56,7 +57,8 @@ def load(
         source: a folder of images (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
             StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label and attributes), IDX files (the
             format of MNIST), or a built-in name (`BUILT_IN`). Write a folder with a built-in name as a path: `./digits`. `stacked:`
-            followed by a source of digits stacks those.
+            followed by a source of digits stacks those. From Python also an array or tensor of images, a tuple of one and its labels,
+            a data set with a length whose items are pictures or begin with one, or a `Dataset` that `load` returned.
         size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 if the median short side is below 64.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 if every image is greyscale, else 3. Without an alpha
             channel, transparent images are composited on the background.
@@ -83,6 +85,16 @@ def load(
         StorageError: the cache cannot be written.
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
+    source = as_source(source)
+    if isinstance(source, InMemory) and isinstance(source.value, Dataset):
+        check_options(
+            source.value, {"size": size, "channels": channels, "fit": fit, "background": background, "mirror": mirror}
+        )
+        check_options(
+            source.value, {"input": input, "fields": fields, "crop_from": crop_from, "bits": bits, "labels": labels}
+        )
+        check_options(source.value, {"levels": levels, "input_levels": input_levels})
+        return require_same(source.value, _load_again(source.value, cache, progress))
     path = find(source)
     check_fields(path, fields)
     check_built_in(path, options)
@@ -103,7 +115,7 @@ def load(
         image = load_one(source, size=size, channels=channels, fields=fields, levels=levels, labels=labels)
         return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width), levels=input_levels))
 
-    if isinstance(path, str):
+    if not isinstance(path, Path | InMemory):
         inputs = own_inputs(path)
         chosen = input if input in inputs else None
         if not is_stacked(path):
@@ -137,16 +149,28 @@ def load(
         return join(input)
 
 
+def _load_again(data: Dataset, cache: str | Path | None, progress: DecodeProgress | None) -> Dataset | None:
+    """The source of a data set as a run would read it; None if it is not in the cache, and was given from Python."""
+    if data.source.startswith(PREFIX):
+        return data if data.parts else load_pack(data.fingerprint, mirror=data.mirror, cache=cache)
+    return load(data.source, **data.options, cache=cache, progress=progress)
+
+
 def _load_files(
-    path: Path,
+    path: Path | InMemory,
     options: Options,
     mirror: bool,
     input: str | None,
     cache: str | Path | None,
     progress: DecodeProgress | None,
 ) -> Dataset:
-    """`load` for a folder or a file, with inputs from the same source."""
+    """`load` for a folder, a file or images from Python, with inputs from the same source."""
     store = Store(cache_folder(cache))
+    pack: Pack | None
+    if isinstance(path, InMemory):
+        with pictures.strict(), SurveyedSource.open(path, [], [], options, progress, input) as surveyed:
+            pack, rejects, notes = _pack(store, surveyed, progress)
+        return _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits, options.labels)
     files, rejects = sources.list_files(path)
     signature = listing_signature(path, files, options, input)
     listing = store.recall(signature)
@@ -155,19 +179,27 @@ def _load_files(
         fingerprint = listing["fingerprint"]
     else:
         with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
-            source, infos, target = surveyed.source, surveyed.infos, surveyed.target
-            fingerprint = fingerprint_of(surveyed)
-            pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
-            rejects, notes = source.rejects + reading.rejects(infos), source.notes
+            pack, rejects, notes = _pack(store, surveyed, progress)
+        fingerprint = pack.fingerprint
         store.remember(signature, fingerprint, rejects, notes)
-        if progress:
-            progress(len(infos), len(infos))
     data = _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits, options.labels)
     # Runs know the options that were chosen from the data, not those that were given.
     resolved = listing_signature(path, files, resolved_options(data.options), input)
     if resolved != signature and store.recall(resolved) is None:
         store.remember(resolved, fingerprint, rejects, notes)
     return data
+
+
+def _pack(
+    store: Store, surveyed: SurveyedSource, progress: DecodeProgress | None
+) -> tuple[Pack, list[RejectedFile], list[str]]:
+    """The pack of a source, which is written if it is not there; the rejects from before decoding, and the notes."""
+    source, infos = surveyed.source, surveyed.infos
+    fingerprint = fingerprint_of(surveyed)
+    pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, surveyed.target, progress, surveyed.input)
+    if progress:
+        progress(len(infos), len(infos))
+    return pack, source.rejects + reading.rejects(infos), source.notes
 
 
 def listing_signature(path: Path, files: Sequence[sources.File], options: Options, input: str | None) -> str:
@@ -197,7 +229,7 @@ def check_built_in(path: str | Path, options: Options) -> None:
     Raises:
         LeafwingError: tiles, or bits.
     """
-    if isinstance(path, Path):
+    if isinstance(path, Path | InMemory):
         return
     if has_points(path) and options.crop_from:
         raise LeafwingError(f"--crop-from: {path} is a data set of points, and only images are cropped; omit it")
@@ -302,12 +334,18 @@ def find(source: str | Path) -> str | Path:
     Raises:
         LeafwingError: neither of these; the message lists similar names and all kinds of source.
     """
+    if isinstance(source, InMemory):
+        return source
     if not isinstance(source, str | os.PathLike):
         raise LeafwingError(
             f"a source is a path or the name of a built-in data set, not {type(source).__name__}: save an array of images with "
             "numpy.save('images.npy', array) and give its path"
         )
     text = os.fspath(source)
+    if text.startswith(PREFIX):
+        raise LeafwingError(
+            f"{text}: these images were given from Python, not by a path: give them again, such as leafwing.resume(run, source=images)"
+        )
     if isinstance(source, str) and is_built_in(source):
         return source
     path = Path(text).expanduser()
@@ -330,7 +368,7 @@ def find(source: str | Path) -> str | Path:
         f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."
         + (f" Did you mean {' or '.join(similar)}?" if similar else "")
         + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, an array "
-        "(.npy, .npz), or built in:\n" + built_in
+        "(.npy, .npz, .h5), a table (.parquet), or built in:\n" + built_in
     )
 
 
@@ -346,19 +384,19 @@ class SurveyedSource:
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: Path | InMemory,
         files: list[sources.File],
         rejects: list[RejectedFile],
         options: Options,
         progress: DecodeProgress | None,
         input: str | None = None,
     ) -> SurveyedSource:
-        """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `sources.open_source`.
+        """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `opening.open_source`.
 
         Raises:
             LeafwingError: the source has no such input, its images do not allow it, or it cannot be read.
         """
-        source = sources.open_source(path, files, rejects)
+        source = opening.open_source(path, files, rejects)
         try:
             layout = None if input is None else pairs.find_input(source, input)
             if input is None and pairs.has_list(source):
@@ -401,6 +439,8 @@ class SurveyedSource:
             )
         if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
+        if columns := [name for name in source.columns if name not in source.used_files]:
+            source.notes.append(f"Columns that are not used: {', '.join(columns)}.")
         return cls(source, infos, target, layout)
 
     def fields(self) -> dict[str, Field]:
@@ -532,7 +572,7 @@ def _dataset(
         spec,
         {name: column for name, column in columns.items() if column is not None},
         pack.fingerprint,
-        os.path.abspath(source),
+        str(source) if str(source).startswith(PREFIX) else os.path.abspath(source),
         options,
         sorted(rejects + pack.rejects, key=lambda reject: reject.name),
         [*notes, *pack.about.get("notes", [])],

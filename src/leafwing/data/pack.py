@@ -41,7 +41,7 @@ from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 4
+READING = 5
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
@@ -267,12 +267,12 @@ def refusal_reason(
     """
     first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
     broken = reading.broken(outcomes)
-    arrays = any(name.lower().endswith((".npy", ".npz")) for name in source.side_files)
+    arrays = any(name.lower().endswith((".npy", ".npz", ".h5", ".hdf5")) for name in source.side_files)
     if not accepted and not rejected:
         return (
             f"{source.path}: no images. Looked for JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files, also in sub-folders, "
             "and for IDX files (*-images-idx3-ubyte[.gz])."
-            + " NumPy files are sources by themselves: give the path of one, with all images in one array."
+            + " NumPy and HDF5 files are sources by themselves: give the path of one, with all images in one array."
             * arrays
         )
     if not accepted:
@@ -386,7 +386,7 @@ def _write(
     about = {
         "version": VERSION,
         "fingerprint": fingerprint,
-        "source": os.path.abspath(source.path),
+        "source": str(source.path) if source.kind == "memory" else os.path.abspath(source.path),
         "options": target.as_dict() | (input.options() if input else {}),
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),

@@ -290,6 +290,11 @@ def _load_surveyed(info: EntryInfo, load: Load, source: Source) -> bytes:
     """The bytes of an entry. The pack is named by the hashes of the survey: it must not contain other bytes."""
     data = load()
     if hashlib.sha256(data).hexdigest() != info.sha256:
+        if source.kind == "memory":
+            raise LeafwingError(
+                f"{source.path}: {info.entry.name} differs each time it is read: give the data set without random transforms "
+                "(mirror=True flips images, crop_from crops them)"
+            )
         raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
     return data
 
