@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.progress import Reporter
@@ -10,13 +9,14 @@ from leafwing.settings import split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import SourceReport
+    from leafwing.data.locating import Origin
 
 
-def doctor(source: str | Path, *, progress: Reporter | None = None, **options: Any) -> SourceReport:
+def doctor(source: Origin, *, progress: Reporter | None = None, **options: Any) -> SourceReport:
     """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:
-        source: a folder, an archive or a built-in name.
+        source: a folder, an archive or a built-in name, or several paths to join.
         progress: receives messages and progress; None: nothing is shown.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 

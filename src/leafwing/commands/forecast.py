@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.plan import build_training, resolve_training
 from leafwing.progress import Reporter
 from leafwing.runs import refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
+if TYPE_CHECKING:
+    from leafwing.data.locating import Origin
+
 
 def forecast(
-    source: str | Path | None = None,
+    source: Origin | None = None,
     recipe: str | None = None,
     settings: Settings | None = None,
     *,

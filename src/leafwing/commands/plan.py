@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from leafwing.settings import (
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.data.locating import Origin
     from leafwing.engine import Setup
     from leafwing.engine.processes import Processes
     from leafwing.game import Game
@@ -66,7 +68,7 @@ class TrainingPlan:
 
 
 def resolve_training(
-    source: str | Path | None,
+    source: Origin | None,
     recipe: str | None,
     values: Mapping[str, Any],
     options: Mapping[str, Value],
@@ -76,7 +78,7 @@ def resolve_training(
     """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
     Args:
-        source: image source; None: that of the replayed run.
+        source: image source, or several; None: that of the replayed run.
         recipe: name or file; None: that of the replayed run, or the default.
         values: settings by name, from `settings.split_keywords`.
         options: hyper-parameters of the recipe.
@@ -91,7 +93,7 @@ def resolve_training(
     from leafwing.data.split import hold_out_count
 
     old = open_replay(replay) if replay else None
-    source = old.data.source if old and source is None else source
+    source = old.data.origin if old and source is None else source
     if source is None:
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
     if old and recipe is None and not old.recipe_is_installed():
@@ -112,7 +114,7 @@ def resolve_training(
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
 
-    if values.get("size") is not None and source not in data.BUILT_IN:
+    if values.get("size") is not None and not (isinstance(source, str) and source in data.BUILT_IN):
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
         recipes.build(
@@ -130,7 +132,9 @@ def resolve_training(
     if old and dataset.fingerprint != old.data.fingerprint:
         progress.say(describe_other_data(old, dataset))
     if dataset.rejects:
-        progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
+        progress.say(
+            f"rejected images: {len(dataset.rejects)}; `leafwing doctor {as_words(source)}` lists them with reasons"
+        )
     for note in dataset.notes:
         progress.say(note)
     chosen = {name.strip() for value in hyperparameters.values() if isinstance(value, str) for name in value.split(",")}
@@ -168,6 +172,7 @@ def resolve_training(
         labelled_seed=labelled_seed,
         spec=dataset.spec,
         parts=dict(dataset.parts) or None,
+        sources=dict(dataset.sources) or None,
     )
     if labelled:
         data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
@@ -190,6 +195,13 @@ def resolve_training(
     )
 
 
+def as_words(source: Origin) -> str:
+    """A source as the words of a command line."""
+    if isinstance(source, Mapping):
+        return shlex.join(map(str, source.values()))
+    return str(source) if isinstance(source, str | Path) else shlex.join(map(str, source))
+
+
 def describe_other_data(old: Run, dataset: Dataset) -> str:
     """Says that these are not the data of a replayed run, and how they differ."""
     from leafwing import data
@@ -197,7 +209,7 @@ def describe_other_data(old: Run, dataset: Dataset) -> str:
     if dataset.source != old.data.source or dataset.options != old.data.options or old.data.parts:
         why = f"{len(dataset):,} samples of {dataset.source} instead of {old.data.samples:,} of {old.data.source}"
     else:
-        why = str(data.compare(dataset.source, dataset.options, old.data.fingerprint) or "they were read in another way")
+        why = str(data.compare(dataset.origin, dataset.options, old.data.fingerprint) or "they were read in another way")
     return f"not the data of {old.folder}: {why}; the weights will differ"
 
 

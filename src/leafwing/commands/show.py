@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from leafwing.data import Dataset
+    from leafwing.data.locating import Origin
 
 CLASSES, PER_CLASS, UNLABELLED, POINTS = 20, 10, 64, 2_000
 """The most classes on a sheet, images of each class, images of a source without classes, and points."""
 
 
 def show(
-    source: str | Path,
+    source: Origin,
     *,
     seed: int = 0,
     out: str | Path | None = None,
@@ -34,7 +35,7 @@ def show(
     With further fields, such as captions or boxes, there are fewer samples, each with all of its fields.
 
     Args:
-        source: a folder, an archive or a built-in name. Its images are read into the cache, as for `train`.
+        source: a folder, an archive or a built-in name, or several paths to join. Its images are read into the cache, as for `train`.
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
         progress: receives messages and progress; None: nothing is shown.
@@ -53,7 +54,9 @@ def show(
 
     reading, other = split_keywords(options)
     seed = check_seed(seed)
-    target = Path(out) if out else Path(f"{files.file_name(Path(str(source)).name.split('.')[0]) or 'source'}.png")
+    sources = [source] if isinstance(source, str | Path) else [*source]
+    name = "-".join(Path(str(item)).name.split(".")[0] for item in sources)
+    target = Path(out) if out else Path(f"{files.file_name(name) or 'source'}.png")
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import pictures, reading, sources
-from leafwing.data.loading import SurveyedSource, find, fingerprint_of, listing_signature, resolved_options
+from leafwing.data import pictures, reading
+from leafwing.data.loading import SurveyedSource, fingerprint_of, listing_signature, resolved_options
+from leafwing.data.locating import Origin, is_source, list_places, locate
 from leafwing.data.pack import Store, cache_folder
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import Source
@@ -54,7 +55,7 @@ class Changes:
 
 
 def compare(
-    source: str | Path,
+    source: Origin,
     options: Mapping[str, Any],
     fingerprint: str,
     *,
@@ -73,27 +74,30 @@ def compare(
         progress: a callback (done, total), in images, while files are read.
 
     Returns:
-        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. Changes that
+        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. That some of
+        several joined sources are missing is a problem. Changes that
         are false, as conditions, if only this version of leafwing reads the same files differently.
     """
     try:
-        path = find(source)
+        place = locate(source)
     except LeafwingError:
-        return None
-    if isinstance(path, str):
+        joined = [str(path) for path in source.values()] if isinstance(source, Mapping) else []
+        missing = [path for path in joined if not is_source(path)]
+        return Changes(problem=f"{' and '.join(missing)} cannot be found") if len(missing) < len(joined) else None
+    if isinstance(place, str):
         return None
     store = Store(cache_folder(cache))
     chosen = resolved_options(options)
     input = options.get("input")
     try:
-        files, rejects = sources.list_files(path)
-        signature = listing_signature(path, files, chosen, input)
+        listings = list_places(place)
+        signature = listing_signature(listings, chosen, input)
         if (listing := store.recall(signature)) and listing["fingerprint"] == fingerprint:
             return None
-        with pictures.strict(), SurveyedSource.open(path, files, rejects, chosen, progress, input) as surveyed:
+        with pictures.strict(), SurveyedSource.open(listings, chosen, progress, input) as surveyed:
             if fingerprint_of(surveyed) == fingerprint:
                 rejected = surveyed.source.rejects + reading.rejects(surveyed.infos)
-                store.remember(signature, fingerprint, rejected, surveyed.source.notes)
+                store.remember(signature, fingerprint, rejected, surveyed.source.notes, surveyed.classes)
                 return None
             return _difference(store, fingerprint, surveyed.infos, surveyed.source)
     except LeafwingError as error:

@@ -9,13 +9,18 @@ has no labels, and a note says why. `sources` reads the bytes, `attributes` enco
 from __future__ import annotations
 
 import difflib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from leafwing.data.attributes import encode
 from leafwing.data.label_lists import LabelList, is_list, read_list
 from leafwing.data.lists import Names, first, folder_of
-from leafwing.data.sources import Entry, RejectedFile, Source
+from leafwing.data.pictures import SUFFIXES
+from leafwing.data.sources import Entry, Listing, RejectedFile, Source, clean, is_hidden
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
@@ -25,12 +30,25 @@ CHOICES = ("folders", "none")
 """Values of the option `labels` besides the name of a list."""
 
 
-def assign(source: Source, chosen: str | None = None) -> None:
-    """Assigns labels and attributes to the entries of a source; entries missing from a list are rejected.
+@dataclass(frozen=True)
+class Table:
+    """Attributes before they are encoded: the lists in words, their columns, and line and cells of each image that is listed."""
+
+    files: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Entry, str, list[str]]]
+
+
+def assign(source: Source, chosen: str | None = None, name: str = "") -> Table | None:
+    """Assigns labels to the entries of a source; entries missing from a list are rejected.
 
     Args:
         source: the source.
         chosen: `folders`, `none` or the name of a list; None: a list if there is one, else folders.
+        name: its name among joined sources, which with `folders` is the label of images that lie in no folder of it.
+
+    Returns:
+        The attributes that its lists have, for `assign_attributes`; None without any.
 
     Raises:
         LeafwingError: a list of labels is invalid, names no image, or does not exist.
@@ -39,20 +57,26 @@ def assign(source: Source, chosen: str | None = None) -> None:
         if chosen == "none":
             for entry in source.entries:
                 entry.label = None
+        elif chosen == "folders" and name:
+            for entry in source.entries:
+                entry.label = entry.label or name
         elif chosen is not None:
             raise InvalidOption("labels", chosen, f"{source.path.name} has its own labels, or none; omit it, or give none")
-        return
-    shared = _shared([entry.name for entry in _layout_entries(source.entries)])
+        return None
+    shared = _shared([entry.name for entry in layout_entries(source.entries)])
     known_lists = [name for name in source.side_files if is_list(name)]
     if chosen in CHOICES:
         source.notes += [f"{name} is not used (--labels {chosen})." for name in known_lists]
         source.used_files |= {*known_lists}
-        return _assign_all_folders(source) if chosen == "folders" else None
+        if chosen == "folders":
+            _assign_all_folders(source, name or None)
+        return None
     if chosen is not None and chosen not in source.side_files:
         raise InvalidOption(
             "labels",
             chosen,
-            "not a file of this source; give folders, none or a list" + did_you_mean(chosen, source.side_files),
+            f"not a file of {f'the source {name}' if name else 'this source'}; give folders, none or a list"
+            + did_you_mean(chosen, source.side_files),
         )
     files = [chosen] if chosen else _choose_lists(source, shared, known_lists)
     lists = [item for file in files if (item := read_list(source, file, bool(chosen))) is not None]
@@ -63,9 +87,12 @@ def assign(source: Source, chosen: str | None = None) -> None:
             source.notes.append(f"{numbered[0]} contains no labels.")
             source.used_files.add(numbered[0])
             return None
-        return _assign_by_folder(source, shared)
-    _assign_listed(source, lists)
-    return _assign_by_folder(source, shared) if lists[0].labels is None else None
+        _assign_by_folder(source, shared)
+        return None
+    table = _assign_listed(source, lists)
+    if lists[0].labels is None:
+        _assign_by_folder(source, shared)
+    return table
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
@@ -73,6 +100,39 @@ def classes(labels: set[str]) -> tuple[str, ...]:
     if all(label.isdecimal() for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
+
+
+def describe_unused(listings: Sequence[Listing], classes: Iterable[str], used: Sequence[str]) -> list[str]:
+    """A note about classes of which no image can be used, if there are any: all are rejected, or their folder is empty.
+
+    Args:
+        listings: the source, or those that are joined.
+        classes: the classes of all images, also of those that are rejected.
+        used: the classes of the images that are used.
+    """
+    unused = {*classes} | {name for listing in listings if listing.path.is_dir() for name in _empty_folders(listing, used)}
+    unused -= {*used}
+    names = first(sorted(unused), 8)
+    if unused and not used:
+        return [f"Folders without files, beside the only one with images, which is therefore no class: {names}."]
+    return [f"Classes of which no image can be used: {names}."] if unused else []
+
+
+def _empty_folders(listing: Listing, used: Sequence[str]) -> Iterator[str]:
+    """Names of folders without files beside the class folders, or beside the only folder with images."""
+    files = [file.name for file in listing.files]
+    folders = {folder_of(name) for name in files if PurePosixPath(name).suffix.lower() in SUFFIXES}
+    class_folders = {folder for folder in folders if PurePosixPath(folder).name in used}
+    if not used and len(folders) == 1:
+        class_folders = folders - {""}
+    full = {parent for name in files for parent in map(str, PurePosixPath(name).parents)}
+    for parent in {PurePosixPath(folder).parent for folder in class_folders}:
+        with suppress(OSError), os.scandir(listing.path / parent) as items:
+            yield from (
+                clean(item.name)
+                for item in items
+                if item.is_dir() and not is_hidden(item.name) and str(parent / item.name) not in full
+            )
 
 
 def _choose_lists(source: Source, shared: str, known_lists: Sequence[str]) -> list[str]:
@@ -97,7 +157,7 @@ def _rank(name: str) -> int:
     return next(i for i, kind in enumerate(kinds) if name.rpartition("/")[2].lower().startswith(kind))
 
 
-def _layout_entries(entries: list[Entry]) -> list[Entry]:
+def layout_entries(entries: list[Entry]) -> list[Entry]:
     """The entries that determine the folder layout: images, unless no file has an image extension."""
     return [entry for entry in entries if entry.has_image_suffix] or entries
 
@@ -117,7 +177,7 @@ def _assign_by_folder(source: Source, shared: str) -> None:
     """Labels from folder names; see the rule above."""
     if not source.folders_are_classes:
         return
-    images = _layout_entries(source.entries)
+    images = layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     reasons: dict[str, str] = {}
     if folders and all(path and path[0].lower() in SPLITS for path in folders.values()):
@@ -185,10 +245,10 @@ def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[
     return None
 
 
-def _assign_all_folders(source: Source) -> None:
-    """Labels each image by the folder that it is in."""
+def _assign_all_folders(source: Source, top: str | None) -> None:
+    """Labels each image by the folder that it is in, and those that are in none with `top`."""
     for entry in source.entries:
-        entry.label = next(iter(entry.name.split("/")[-2:-1]), None)
+        entry.label = next(iter(entry.name.split("/")[-2:-1]), top)
     _keep_labelled(source, {})
 
 
@@ -203,8 +263,8 @@ def _keep_labelled(source: Source, reasons: dict[str, str]) -> None:
     source.notes.append("The folder names are the labels.")
 
 
-def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
-    """Assigns each entry the values that the lists have for it.
+def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
+    """Assigns each entry the label that the lists have for it, and returns their attributes.
 
     Raises:
         LeafwingError: no image is listed.
@@ -245,8 +305,6 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
         for i, entry in labelled:
             entry.label = labels[i]
         source.notes.append(f"Labels come from {files}.")
-    if columns and all(i in rows for i, _ in labelled):
-        _assign_attributes(source, files, columns, [rows[i] for i, _ in labelled])
     source.notes += names.assumptions(files)
     if shared := [name for name in missing if names.is_shared(name)]:
         source.notes.append(
@@ -254,6 +312,9 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
         )
     if absent := sorted({*missing} - {*shared}):
         source.notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+    if not columns or any(i not in rows for i, _ in labelled):
+        return None
+    return Table(files, tuple(columns), [(entry, str(rows[i][0]), rows[i][1]) for i, entry in labelled])
 
 
 def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> str:
@@ -266,21 +327,20 @@ def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> s
     )
 
 
-def _assign_attributes(source: Source, file: str, columns: list[str], rows: list[tuple[int, list[str]]]) -> None:
-    """Assigns attributes to each entry; `rows` has the line number and the cells of each."""
+def assign_attributes(source: Source, table: Table) -> None:
+    """Encodes the attributes of a source, and assigns them to its entries."""
     names: list[str] = []
-    attributes: list[tuple[int, ...]] = [()] * len(rows)
-    for index, name in enumerate(columns):
-        column = encode(name, [(line, cells[index]) for line, cells in rows], f"{source.path}: {file}")
+    attributes: list[tuple[int, ...]] = [()] * len(table.rows)
+    for index, name in enumerate(table.columns):
+        cells = [(line, values[index]) for _, line, values in table.rows]
+        column = encode(name, cells, f"{source.path}: {table.files}")
         if column.problem:
-            source.notes.append(f"{file}: column {name} {column.problem}. The column is ignored.")
+            source.notes.append(f"{table.files}: column {name} {column.problem}. The column is ignored.")
         names += column.names
-        attributes = [
-            before + column.codes.get(cells[index], ()) for before, (_, cells) in zip(attributes, rows, strict=True)
-        ]
+        attributes = [before + column.codes.get(cell, ()) for before, (_, cell) in zip(attributes, cells, strict=True)]
     if not names:
         return
-    for entry, values in zip(source.entries, attributes, strict=True):
-        entry.attributes = values
+    for (entry, _, _), codes in zip(table.rows, attributes, strict=True):
+        entry.attributes = codes
     source.attributes = tuple(names)
-    source.notes.append(f"Attributes come from {file}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")
+    source.notes.append(f"Attributes come from {table.files}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")

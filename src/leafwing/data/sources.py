@@ -115,6 +115,16 @@ class File:
     """Times of the last change of content and of metadata, in nanoseconds."""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The files of one source, of which none has been opened; `name` is its name among joined sources, else empty."""
+
+    path: Path
+    files: list[File]
+    rejects: list[RejectedFile]
+    name: str = ""
+
+
 Load = Callable[[], bytes]
 Task = tuple[Entry, Load, Load | None]
 """An entry, and how to read its file and that of its input, if it has one."""
@@ -158,12 +168,18 @@ class Source:
     other_encodings: set[str] = field(default_factory=set)
     """Names of the side files that are not UTF-8 and were read as Windows-1252."""
     close: Callable[[], None] = lambda: None
+    parts: tuple[Source, ...] = ()
+    """The sources that it joins, if it does; locations are then the index of one of them and the location there."""
 
     def __enter__(self) -> Source:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def part_of(self, entry: Entry) -> Source:
+        """The source that an entry comes from: this one, or one of those that it joins."""
+        return self.parts[entry.location[0]] if self.parts else self
 
     def chunks(self, entries: Sequence[Entry], size: int = CHUNK) -> Iterator[list[Task]]:
         """Splits entries into tasks for threads, of at most `size`, in order. A tar is read here, everything else by the threads."""
@@ -181,7 +197,7 @@ class Source:
 
     def _reader(self, entry: Entry) -> Load:
         load: Load = partial(self._load, entry)
-        return partial(_return_or_raise, *_attempt(load)) if self.sequential else load
+        return partial(_return_or_raise, *_attempt(load)) if self.part_of(entry).sequential else load
 
     def _load(self, entry: Entry) -> bytes:
         """The bytes of one entry; raises UnusableImageError with the reason."""
