@@ -74,16 +74,19 @@ def compare(
         progress: a callback (done, total), in images, while files are read.
 
     Returns:
-        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. That some of
-        several joined sources are missing is a problem. Changes that
-        are false, as conditions, if only this version of leafwing reads the same files differently.
+        None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. Changes that
+        are false, as conditions, if only this version of leafwing reads the same files differently. That only some of joined sources
+        are there is a problem.
     """
     try:
         place = locate(source)
-    except LeafwingError:
+    except LeafwingError as error:
         joined = [str(path) for path in source.values()] if isinstance(source, Mapping) else []
         missing = [path for path in joined if not is_source(path)]
-        return Changes(problem=f"{' and '.join(missing)} cannot be found") if len(missing) < len(joined) else None
+        if len(missing) == len(joined):
+            return None
+        lost = f"{' and '.join(missing)} cannot be found; if it has moved, --source says where it is"
+        return Changes(problem=lost if missing else str(error))
     if isinstance(place, str):
         return None
     store = Store(cache_folder(cache))

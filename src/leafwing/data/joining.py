@@ -115,6 +115,7 @@ def _join_labels(parts: Mapping[str, Source]) -> list[str]:
     if not all(classes.values()):
         for part in parts.values():
             _label(part.entries, None)
+            part.notes = [note for note in part.notes if not note.startswith(labelling.ORIGINS)]
         labelled, unlabelled = [name for name in parts if classes[name]], [name for name in parts if not classes[name]]
         return [
             f"No labels are used, because {first(unlabelled)} {'have' if len(unlabelled) > 1 else 'has'} none, unlike "

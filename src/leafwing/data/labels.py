@@ -28,6 +28,8 @@ STRAYS = 0.05
 """Up to this share of the images may lie outside the class folders; they are rejected."""
 CHOICES = ("folders", "none")
 """Values of the option `labels` besides the name of a list."""
+ORIGINS = ("The folder names are the labels.", "Labels come from ")
+"""How the notes begin that say where labels come from."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ def _keep_labelled(source: Source, reasons: dict[str, str]) -> None:
         if entry.label is None
     ]
     source.entries = [entry for entry in source.entries if entry.label is not None]
-    source.notes.append("The folder names are the labels.")
+    source.notes.append(ORIGINS[0])
 
 
 def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
@@ -304,7 +306,7 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
     if has_labels:
         for i, entry in labelled:
             entry.label = labels[i]
-        source.notes.append(f"Labels come from {files}.")
+        source.notes.append(f"{ORIGINS[1]}{files}.")
     source.notes += names.assumptions(files)
     if shared := [name for name in missing if names.is_shared(name)]:
         source.notes.append(
