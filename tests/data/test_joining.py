@@ -200,7 +200,7 @@ def test_names_are_distinct_and_say_where_images_come_from(tmp_path: Path) -> No
     assert f"{january} is read under the name jan-photos." in data.notes
 
 
-@pytest.mark.parametrize("case", ["built-in", "twice", "nested", "missing", "empty", "none", "no path"])
+@pytest.mark.parametrize("case", ["built-in", "twice", "nested", "missing", "empty", "none", "no path", "name"])
 def test_refusals(tmp_path: Path, case: str) -> None:
     cats = flat(tmp_path / "cats", 2)
     (tmp_path / "empty").mkdir()
@@ -211,6 +211,7 @@ def test_refusals(tmp_path: Path, case: str) -> None:
         "missing": ([cats, tmp_path / "cat"], "no such file or folder"),
         "empty": ([cats, tmp_path / "empty"], "empty has no images to join"),
         "none": ([], "no source"),
+        "name": ({"a/b": cats, "c": tmp_path}, "'a/b' cannot be the name of a source"),
         "no path": ([cats, np.zeros(3)], "a source is a path"),
     }[case]
     with pytest.raises(LeafwingError, match=message):

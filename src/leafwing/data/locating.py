@@ -80,17 +80,19 @@ def locate(origin: Origin) -> Place:
     """
     if not isinstance(origin, list | tuple | Mapping):
         return find(origin)  # type: ignore[arg-type]  # anything else is refused there
-    given = [find(item) for item in (origin.values() if isinstance(origin, Mapping) else origin)]
-    if not given:
+    places = [find(item) for item in (origin.values() if isinstance(origin, Mapping) else origin)]
+    if not places:
         raise LeafwingError("no source: give a folder, an archive, or " + ", ".join(BUILT_IN))
-    if len(given) == 1 and not isinstance(origin, Mapping):
-        return given[0]
-    if built_in := [place for place in given if isinstance(place, str)]:
+    if len(places) == 1 and not isinstance(origin, Mapping):
+        return places[0]
+    if built_in := [place for place in places if isinstance(place, str)]:
         raise LeafwingError(
             f"{built_in[0]} is built in and cannot be joined with other sources: give it alone, or ./{built_in[0]} for a folder of "
             "this name"
         )
-    paths = [Path(place) for place in given]
+    if odd := [name for name in origin if not name or "/" in str(name)] if isinstance(origin, Mapping) else []:
+        raise LeafwingError(f"{odd[0]!r} cannot be the name of a source: it is the name of a folder or a class")
+    paths = [Path(place) for place in places]
     _refuse_nested(paths)
     return dict(zip(origin if isinstance(origin, Mapping) else distinct_names(paths), paths, strict=True))
 
