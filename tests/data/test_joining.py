@@ -135,6 +135,7 @@ def test_labels_of_some_sources_are_not_used(tmp_path: Path) -> None:
     assert counts(load([labelled, plain], labels="folders")) == {"cat": 1, "dog": 4}
     splits = load([flat(tmp_path / "train", 3, 20), flat(tmp_path / "test", 2, 30)])
     assert counts(splits) == {}
+    assert "The splits test, train are used together, without labels." in splits.notes
 
 
 def test_lists_of_each_source(tmp_path: Path) -> None:

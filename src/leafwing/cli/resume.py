@@ -95,10 +95,12 @@ def finish(run: Any, json: bool) -> int:
     "micro_batch",
     "health",
     "max_rollbacks",
+    "input",
     default="as before",
     images="New total number of images, or +100k to add to the old total.",
     time="New limit of the total training time, or +10m on top of the time used. Default: no limit.",
     max_rollbacks="Maximum number of rollbacks, counting earlier ones.",
+    input="Where the second source, of unpaired inputs, is now, if it has moved.",
 )
 def command(
     run: RunName,
@@ -112,9 +114,6 @@ def command(
             negative="",
             consume_multiple=True,
         ),
-    ] = None,
-    input: Annotated[
-        str | None, option("Where the second source, of unpaired inputs, is now, if it has moved. Default: as before.", DATA)
     ] = None,
     changed: Annotated[
         Literal["old", "new"] | None,
@@ -134,7 +133,7 @@ def command(
     """Continue a run exactly from its last checkpoint."""
     from leafwing import commands
 
-    data = explicit({"source": one_or_several(source or ()), "input": input, "changed": changed})
+    data = explicit({"source": one_or_several(source or ()), "changed": changed})
     resumed = commands.resume(
         run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)
     )

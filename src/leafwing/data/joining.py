@@ -105,7 +105,9 @@ def _join_labels(parts: Mapping[str, Source]) -> list[str]:
             for name, folder in single.items():
                 _label(parts[name].entries, folder)
                 classes[name] = {folder}
-        elif len(without) == len(parts) and None not in folders.values() and not {name.lower() for name in parts} <= SPLITS:
+        elif len(without) == len(parts) and None not in folders.values():
+            if {name.lower() for name in parts} <= SPLITS:
+                return [f"The splits {first([*parts])} are used together, without labels."]
             for name, part in parts.items():
                 _label(part.entries, name)
             origins = first([f"{name} from {part.path}" for name, part in parts.items()], 8)
