@@ -129,12 +129,15 @@ def test_items_that_differ_each_time_are_refused() -> None:
         (iter(PICTURES), r"data set with a length and items that are pictures, not"),
         (3, "not int: save them"),
         ([1, 2], r"memory:list: its items must be pictures .* and the first is int: save them"),
-        ([], "memory:list: no images"),
+        ([], "no source: give a folder"),
+        (Photos, "not type: save them"),
         (PICTURES[0, 0], r"memory:array: expected images .* it contains \(24, 3\) uint8"),
         (np.array([[["x"]]], object), "expected images"),
         ((PICTURES, [1, 2]), "memory:array: 2 labels for 12 images"),
         ("memory:array", r"given from Python, not by a path: give them again, such as leafwing\.resume"),
-        (["a", "b"], "memory:list: its items must be pictures .* and the first is str"),
+        (["a", "b"], "'a': no such file or folder"),
+        (["digits", PICTURES], r"a source is a path or the name of a built-in data set, not ndarray"),
+        ([("a", 1), ("b", 2)], "memory:list: its items must be pictures .* and the first is str"),
     ],
 )
 def test_what_is_no_source_says_what_to_do(tmp_path: Path, images: Any, message: str) -> None:
@@ -174,3 +177,20 @@ def test_a_data_set_is_a_source(tmp_path: Path) -> None:
         leafwing.train(data.load("digits", size=16).split(100)[0], out=tmp_path / "no", **network)
     with pytest.raises(LeafwingError, match="a Dataset has been read already"):
         leafwing.doctor(images)
+
+
+def test_a_data_set_of_joined_sources_is_a_source(tmp_path: Path) -> None:
+    for name, rows in (("a", PICTURES[:5]), ("b", PICTURES[5:])):
+        np.savez(tmp_path / f"{name}.npz", images=rows)
+    joined = data.load([tmp_path / "a.npz", tmp_path / "b.npz"], size=16)
+    again = data.load(joined)
+    assert (again.fingerprint, again.sources) == (joined.fingerprint, joined.sources)
+    run = leafwing.train(joined, out=tmp_path / "run", images=8, batch=4, width=4, max_width=8, threads=1)
+    assert [*(run.data.sources or ())] == ["a", "b"]
+    with pytest.raises(LeafwingError, match=r"run has 2 sources .*: give as many"):
+        leafwing.resume(run.folder, images=16, source=PICTURES)
+
+
+def test_a_sheet_of_images_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [leafwing.show(images)[0].name for images in (PICTURES, Photos())] == ["array.png", "Photos.png"]

@@ -215,3 +215,58 @@ def test_a_missing_library_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, f"{module}.parquet", None)
     with pytest.raises(LeafwingError, match=rf"need {module}, which is not installed: pip install 'leafwing\[tables\]'"):
         load(tmp_path / name)
+
+
+# --- joined with other sources --------------------------------------------------------------------------------------------------
+
+
+def test_tables_and_arrays_join_folders(tmp_path: Path) -> None:
+    for number, label in enumerate(("cat", "dog")):
+        file = tmp_path / "folder" / label / "1.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(FILES[number])
+    bits = [True, False, True, False]
+    table = parquet(
+        tmp_path / "table.parquet",
+        {"image": images(FILES[6:10]), "label": [0, 1, 1, 0], "text": ["a red star"] * 4, "wild": bits, "url": ["x"] * 4},
+        CLASSES,
+    )
+    wild = np.array([*bits, False])
+    array = hdf5(tmp_path / "array.h5", images=PICTURES[2:7], label=["cat", "cat", "owl", "dog", "owl"], wild=wild)
+    data = load([tmp_path / "folder", table, array], size=(20, 24))
+    assert np.array_equal(data.array, PICTURES[[2, 3, 4, 5, 6, 0, 1, 6, 7, 8, 9]])  # by name: array, folder, table
+    assert data.labels is not None
+    labels = [data.spec.labels[label] for label in data.labels]
+    assert " ".join(labels) == "cat cat owl dog owl cat dog cat dog dog cat"
+    assert any(note.startswith("Attributes are not used, because the sources do not all have") for note in data.notes)
+    assert "Columns that are not used: url." in data.notes
+    assert any(note.startswith("Not used: column text, with a caption for 4 of 11 images") for note in data.notes)
+    both = load([table, array], size=(20, 24), labels="none")
+    assert both.spec.attributes == ("wild",)
+    assert both.attributes is not None
+    assert both.attributes[:, 0].tolist() == [*map(int, wild), *map(int, bits)]
+    assert "Attributes come from array/array.h5, table/table.parquet: wild." in both.notes
+    assert doctor([table, array], size=(20, 24)).kind == "2 sources: hdf5, parquet"
+    labelled = load([tmp_path / "folder", array], labels="folders")
+    assert labelled.spec.labels == ("cat", "dog", "owl")
+    with pytest.raises(LeafwingError, match=r"labels='wild': not a file of the source folder"):
+        load([tmp_path / "folder", table], labels="wild")
+
+
+def test_shards_that_are_given_one_by_one(tmp_path: Path) -> None:
+    """As a pattern such as `train-*.parquet` gives them: the captions of all, and the files are no classes."""
+    shards = [
+        parquet(
+            tmp_path / f"train-0000{number}-of-00002.parquet",
+            {"image": images(FILES[6 * number : 6 * number + 6]), "text": [f"a star {number}"] * 6},
+        )
+        for number in (1, 0)
+    ]
+    data = load(shards, size=(20, 24))
+    assert np.array_equal(data.array, PICTURES)
+    assert data.labels is None
+    caption = data.spec.fields["caption"]
+    assert isinstance(caption, Caption)
+    assert {"star", "0", "1"} <= {*caption.words}
+    assert any("are used together, without labels; --labels folders" in note for note in data.notes)
+    assert load(shards, labels="folders").spec.labels == ("train-00000-of-00002", "train-00001-of-00002")

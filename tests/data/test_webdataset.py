@@ -151,3 +151,21 @@ def test_tars_beside_images_and_several_sets_of_tars(tmp_path: Path) -> None:
         tar(tmp_path / "sets" / name, {f"{name}.png": FILES[0]})
     with pytest.raises(LeafwingError, match=r"several data sets \(cats-0\.tar, dogs-0\.tar\); give the path of one file"):
         load(tmp_path / "sets")
+
+
+def test_tars_that_are_joined(tmp_path: Path) -> None:
+    """Captions of both are read, also from JSON, which beside images in a folder is not."""
+    objects = {"json": lambda number: json.dumps({"caption": f"a star {number}"})}
+    labels = {"cls": lambda number: str(number % 3)}
+    first = tar(tmp_path / "a.tar.gz", samples(0, 6, **objects, **labels), "w:gz")
+    second = tar(tmp_path / "b.tar", samples(6, 12, **objects, **labels))
+    data = load([first, second], size=(20, 24))
+    assert np.array_equal(data.array, PICTURES)
+    assert data.labels is not None
+    assert data.labels.tolist() == [number % 3 for number in range(12)]
+    assert isinstance(data.spec.fields["caption"], Caption)
+    folder = write(tmp_path / "c", ["1.png", "2.png"])
+    (folder / "1.json").write_text(json.dumps({"caption": "a ring"}))
+    mixed = load([first, second, folder], labels="none")
+    assert len(mixed) == 12
+    assert "Not used, because they are not images: a/*.cls (6 files), b/*.cls (6 files), c/1.json." in mixed.notes

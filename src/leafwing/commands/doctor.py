@@ -15,7 +15,7 @@ def doctor(source: Any, *, progress: Reporter | None = None, **options: Any) -> 
     """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:
-        source: a folder, an archive, a built-in name, or images from Python; see `leafwing.data.load`.
+        source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`.
         progress: receives messages and progress; None: nothing is shown.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 

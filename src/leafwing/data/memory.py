@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,16 @@ PICTURES = ("image", "img", *IMAGES)
 WAY_OUT = "save them with numpy.savez('images.npz', images=images, labels=labels) and give its path"
 
 
-class InMemory(str):
+@dataclass(frozen=True, eq=False)
+class InMemory:
     """Images from Python as a source; as a text their name, such as `memory:array`."""
 
     value: Any
-    __slots__ = ("value",)
 
-    def __new__(cls, value: Any) -> InMemory:
-        """A name for what was given."""
-        name = (
-            value.source if isinstance(value, Dataset) else PREFIX + ("array" if _is_arrays(value) else type(value).__name__)
-        )
-        source = super().__new__(cls, name)
-        source.value = value
-        return source
+    def __str__(self) -> str:
+        if isinstance(self.value, Dataset):
+            return self.value.source
+        return PREFIX + ("array" if _is_arrays(self.value) else type(self.value).__name__)
 
     def open(self) -> Source:
         """The images as an open source.
@@ -49,16 +46,16 @@ class InMemory(str):
         Raises:
             LeafwingError: not images.
         """
-        images, labels = self.value, None
+        images, labels, path = self.value, None, Path(str(self))
         if isinstance(images, Dataset):
             raise LeafwingError("a Dataset has been read already: give what it was loaded from")
         if isinstance(images, tuple):
             images, labels = images
         if _is_array(images):
-            source = source_of("memory", Path(self), _array(images), "images")
+            source = source_of("memory", path, _array(images), "images")
             source.sequential = True
         else:
-            source, labels = _open_items(Path(self), images)
+            source, labels = _open_items(path, images)
         if labels is not None:
             if len(labels) != len(source.entries):
                 raise LeafwingError(f"{self}: {len(labels):,} labels for {len(source.entries):,} images")
@@ -68,19 +65,24 @@ class InMemory(str):
 
 
 def as_source(source: Any) -> Any:
-    """A path or a name as it is, and images from Python as an `InMemory`.
+    """A path or a name, or several of these, as they are, and images from Python as an `InMemory`.
 
     Raises:
         LeafwingError: something else; the message says what to do.
     """
-    if source is None or isinstance(source, str | os.PathLike):
+    if source is None or isinstance(source, str | os.PathLike | InMemory):
+        return source
+    items = source.values() if isinstance(source, Mapping) else source if isinstance(source, list | tuple) else None
+    if items is not None and (not items or any(isinstance(item, str | os.PathLike) for item in items)):
         return source
     if isinstance(source, Dataset) or _is_arrays(source):
         return InMemory(source)
     what = type(source).__name__
     if hasattr(source, "dataset") and not hasattr(source, "__getitem__"):
         raise LeafwingError(f"a {what} gives batches, not images: give its data set, loader.dataset")
-    if isinstance(source, Mapping | set | bytes) or not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+    if isinstance(source, type | Mapping | set | bytes) or not (
+        hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    ):
         raise LeafwingError(
             f"a source is a path, the name of a built-in data set, an array of images, (images, labels), or a data set with a length "
             f"and items that are pictures, not {what}: {WAY_OUT}"

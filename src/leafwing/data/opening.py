@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from leafwing.data import arrays, hdf5, parquet, shards, sources
 from leafwing.data.memory import InMemory
 from leafwing.data.sources import IDX, File, RejectedFile, Source
 from leafwing.errors import LeafwingError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one source, of which none has been opened; `name` is its name among joined sources, else empty."""
+
+    path: Path | InMemory
+    files: list[File]
+    rejects: list[RejectedFile]
+    name: str = ""
 
 
 def open_source(path: Path | InMemory, files: list[File], rejects: list[RejectedFile]) -> Source:

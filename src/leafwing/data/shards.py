@@ -33,6 +33,12 @@ class Member(NamedTuple):
         return self.shard, self.info.offset
 
 
+def set_name(stem: str) -> str:
+    """The name of the set to which a file belongs: its name without extension and number."""
+    match = _NUMBER.search(stem)
+    return stem[: match.start()] if match else stem
+
+
 def choose(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The files that make up one data set, in order, and notes about the others and about numbers that are missing.
 
@@ -49,7 +55,7 @@ def choose(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
         head, slash, file = name.rpartition("/")
         stem = re.sub(r"(\.tar)?\.\w+$", "", file)
         match = _NUMBER.search(stem)
-        key = f"{head}{slash}{stem[: match.start()] if match else stem}".rstrip("/")
+        key = f"{head}{slash}{set_name(stem)}".rstrip("/")
         sets[key].append(name)
         if match and match["total"]:
             totals[key] = max(totals.get(key, 0), int(match["total"]))

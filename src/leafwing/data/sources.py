@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -107,6 +107,11 @@ class Entry:
         """Whether its file extension is that of an image."""
         return has_image_suffix(self.name)
 
+    @property
+    def may_be_image(self) -> bool:
+        """Whether its file extension is that of an image, or it has none, as the rows of arrays and tables."""
+        return self.has_image_suffix or "." not in self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -129,7 +134,7 @@ class Column(NamedTuple):
     where there is none, and a text or a list of texts if it is text."""
 
     kind: str
-    read: Callable[[], Sequence[Any]]
+    read: Callable[[], Sequence[Any] | Mapping[Any, Any]]
 
 
 @dataclass
@@ -158,7 +163,7 @@ class Source:
     labelled: bool = False
     """Whether the entries already have labels, or have none, or `columns` has them (IDX, arrays, tables)."""
     columns: dict[str, Column] = field(default_factory=dict)
-    """Columns by name; the `location` of an entry is then its row."""
+    """Columns by name; the `location` of an entry is then its row. Those of joined sources have a value for each location."""
     label_columns: Sequence[str] = ()
     """Names of the columns that may be the labels, unless the user chooses one."""
     attributes: tuple[str, ...] = ()
@@ -174,12 +179,30 @@ class Source:
     other_encodings: set[str] = field(default_factory=set)
     """Names of the side files that are not UTF-8 and were read as Windows-1252."""
     close: Callable[[], None] = lambda: None
+    parts: tuple[Source, ...] = ()
+    """The sources that it joins, if it does; locations are then the index of one of them and the location there."""
 
     def __enter__(self) -> Source:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def part_of(self, entry: Entry) -> Source:
+        """The source that an entry comes from: this one, or one of those that it joins."""
+        return self.parts[entry.location[0]] if self.parts else self
+
+    def in_archive_order(self, side_files: Iterable[str]) -> list[str]:
+        """Side files in the order in which they are fast to read: within a tar that in which it has them."""
+
+        def place(name: str) -> tuple[int, Any]:
+            number, part, location = 0, self, self.side_files[name]
+            if self.parts:
+                number, location = location
+                part = self.parts[number]
+            return number, location.offset if part.sequential else 0
+
+        return sorted(side_files, key=place)
 
     def chunks(self, entries: Sequence[Entry], size: int = CHUNK) -> Iterator[list[Task]]:
         """Splits entries into tasks for threads, of at most `size`, in order. A tar is read here, everything else by the threads."""
@@ -197,7 +220,7 @@ class Source:
 
     def _reader(self, entry: Entry) -> Load:
         load: Load = partial(self._load, entry)
-        return partial(_return_or_raise, *_attempt(load)) if self.sequential else load
+        return partial(_return_or_raise, *_attempt(load)) if self.part_of(entry).sequential else load
 
     def _load(self, entry: Entry) -> bytes:
         """The bytes of one entry; raises UnusableImageError with the reason."""

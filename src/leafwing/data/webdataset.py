@@ -41,9 +41,12 @@ def read_labels(source: Source) -> LabelList | None:
 
 def json_owners(source: Source, names: Names) -> Mapping[str, int]:
     """The JSON files of a tar that belong to one image each, and the indices of their entries."""
-    if source.kind != "tar":
-        return {}
-    return names.owners([name for name in source.side_files if name.lower().endswith(".json")], ())
+
+    def in_tar(location: Any) -> bool:
+        return (source.parts[location[0]] if source.parts else source).kind == "tar"
+
+    files = [name for name, place in source.side_files.items() if name.lower().endswith(".json") and in_tar(place)]
+    return names.owners(files, ()) if files else {}
 
 
 def read_objects(source: Source, files: Sequence[str]) -> Iterator[tuple[str, dict[str, Any], str]]:
