@@ -51,7 +51,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "j.exr": (b"v/1\x01" + bytes(20), "OpenEXR"),
     "k.jpg": (b"<!DOCTYPE html><html></html>", "a web page instead of the file"),
     "l.jpg": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
-    "m.h5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
+    "m.hdf": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
     "n.zip": (b"PK\3\4" + bytes(20), "an archive inside the source: give it as the source"),
     "o.tif": (b"II*\0" + bytes(20), "a TIFF of a kind that is not read"),
     "p.jpg": (b"", "empty file"),

@@ -37,6 +37,14 @@ RunName = Annotated[
     str,
     Parameter(help="The run: its folder, its name or number under --root, or 'last' for the newest.", show_default=False),
 ]
+Sources = Annotated[
+    str,
+    Parameter(
+        help="A folder, a .zip or .tar archive, an array (.npy, .npz, .h5), a table (.parquet), IDX files, or a built-in data set: "
+        "digits, sprites, stacked, ring, grid. Several folders, archives or files are joined, as if they lay in one folder.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, flag("Print one JSON document to standard output and nothing else.", OUTPUT)]
 Root = Annotated[Path, Parameter(help="Folder that contains the numbered run folders.", group=FOLDER)]
 Devices = Annotated[int, Parameter(help="Number of processes that share the work, each with its own device.", group=MACHINE)]
@@ -92,6 +100,11 @@ def set_signature(command: Callable[..., int], parameters: Sequence[inspect.Para
     """Gives a function with keyword arguments the signature from which its options are read."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def one_or_several(sources: Sequence[str]) -> str | list[str] | None:
+    """The sources of a command line as `leafwing.data.load` takes them; None without any."""
+    return [*sources] if len(sources) > 1 else sources[0] if sources else None
 
 
 def explicit(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Column:
     problem: str = ""
 
 
-def encode(name: str, cells: Sequence[tuple[int, str]], where: str) -> Column:
+def encode(name: str, cells: Sequence[tuple[int | str, str]], where: str) -> Column:
     """Encodes a column.
 
     Args:

@@ -42,7 +42,7 @@ OTHERS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (0, (b"PK\3\4", b"PK\5\6"), "an archive inside the source: give it as the source, or unpack it"),
     (257, (b"ustar",), "an archive inside the source: give it as the source, or unpack it"),
     (0, (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ"), "a compressed file: unpack it"),
-    (0, (b"\x89HDF",), "an HDF5 file: export its images as PNG files, or as an array with numpy.save"),
+    (0, (b"\x89HDF",), "an HDF5 file: rename it to .h5 and give it as the source"),
     (0, (b"PAR1",), "a Parquet file: export its images as PNG files"),
     (0, (b"\x93NUMPY",), "a NumPy array: give an array of images (n, height, width, channels) as the source"),
     (0, (b"MATLAB",), "a MATLAB file: export its images as PNG files"),

@@ -17,8 +17,7 @@ from functools import cached_property
 from typing import Any
 from xml.etree import ElementTree
 
-from leafwing.data.pictures import SUFFIXES
-from leafwing.data.sources import Entry, Source, clean
+from leafwing.data.sources import DAMAGED, Entry, Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
 FILE = ("file", "file_name", "filename", "image", "image_name", "image_id", "path")
@@ -69,8 +68,8 @@ class Names:
         self._shared: set[str] = set()
         self._paths = names
         self._indices: dict[tuple[str, str], int | None] = {}
-        self.images = sum(entry.has_image_suffix for entry in entries) or len(names)
-        """Number of entries with the extension of an image; of all entries, if none has one."""
+        self.images = sum(entry.may_be_image for entry in entries) or len(names)
+        """Number of entries with the extension of an image, or with none; of all entries, if there is no such one."""
 
     def find(self, name: str, folder: str = "") -> int | None:
         """The index of the entry that a list in this folder (ending in `/`, or empty) means by a name; None if none or several.
@@ -180,11 +179,6 @@ def stem(path: str) -> str:
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
-def has_image_suffix(name: str) -> bool:
-    """Whether a name ends in the extension of an image."""
-    return f".{name.rpartition('.')[2].lower()}" in SUFFIXES and "." in name
-
-
 def folder_of(path: str) -> str:
     """The folder of a path, ending in `/`; empty at the top."""
     return "".join(path.rpartition("/")[:2])
@@ -219,10 +213,22 @@ def read_text(source: Source, name: str) -> str:
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
 
 
+def read_column(source: Source, name: str) -> Sequence[Any] | Mapping[Any, Any]:
+    """The values of a column by location.
+
+    Raises:
+        LeafwingError: it cannot be read.
+    """
+    source.used_files.add(name)
+    try:
+        return source.columns[name].read()
+    except DAMAGED as error:
+        raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
+
+
 def read_texts(source: Source, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Many small side files, in the order of an archive, as name, text and "", or as name, "" and why it cannot be read."""
-    ordered = sorted(names, key=lambda name: source.side_files[name].offset) if source.sequential else names
-    for name in ordered:
+    for name in source.in_archive_order(names):
         try:
             yield name, read_text(source, name), ""
         except LeafwingError as error:
