@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ from leafwing.data.stacked import digits_of, is_stacked, stacks
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Image
 from leafwing.game import DataSpec
+
+_NAMED = 4
+"""Up to as many files of one kind are named."""
 
 
 def load(
@@ -401,6 +405,12 @@ class SurveyedSource:
             )
         if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
+            if lists := labelling.find_lists(source, ignored) if options.labels is None else []:
+                source.notes.append(
+                    f"{lists[0]} lists images: --labels {lists[0]} reads labels or attributes from it"
+                    + (f"; so do {', '.join(lists[1:])}." if lists[1:] else ".")
+                )
+        source.notes += labelling.class_notes(Counter(entry.label for entry in source.entries if entry.label is not None))
         return cls(source, infos, target, layout)
 
     def fields(self) -> dict[str, Field]:
@@ -490,7 +500,8 @@ def describe_files(names: Sequence[str]) -> str:
         suffix = Path(file).suffix
         groups.setdefault(f"{folder}{slash}*{suffix}" if suffix else name, []).append(name)
     return ", ".join(
-        files[0] if len(files) == 1 else f"{pattern} ({len(files):,} files)" for pattern, files in groups.items()
+        ", ".join(files) if len(files) <= _NAMED else f"{pattern} ({len(files):,} files)"
+        for pattern, files in groups.items()
     )
 
 
