@@ -47,6 +47,10 @@ OTHERS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (0, (b"\x93NUMPY",), "a NumPy array: give an array of images (n, height, width, channels) as the source"),
     (0, (b"MATLAB",), "a MATLAB file: export its images as PNG files"),
     (0, (b"%PDF",), "a PDF, not an image"),
+    (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+     "a Python pickle, which is not read because it could run code: save its images with numpy.savez"),
+    (16, (b"\xde\xc0\xef\xbe",), "an LMDB database: export its images as files"),
+    (0, (b"\0\5\x16\7", b"\0\0\1\0\0\0"), "a file of macOS without an image (resource fork)"),
 )  # fmt: skip
 """Other files: position, first bytes there, and what they are."""
 BY_SUFFIX = {
@@ -60,7 +64,9 @@ BY_SUFFIX = {
 
 def describe(data: bytes) -> tuple[str, bool]:
     """What a file is that Pillow does not open, and whether it is a picture of a kind that is not read; ("", False) if not known."""
-    for kinds, is_picture in ((PICTURES, True), (OTHERS, False)):
+    if data.startswith(b"PK\3\4") and any(name in data[:4096] for name in (b"[Content_Types].xml", b"xl/", b"word/")):
+        return "an Office document (.xlsx, .docx), not an image: save tables as CSV", False
+    for kinds, is_picture in ((OTHERS, False), (PICTURES, True)):
         for position, starts, what in kinds:
             if any(data.startswith(start, position) for start in starts):
                 return what, is_picture

@@ -166,6 +166,8 @@ def _assign_by_folder(source: Source, shared: str) -> None:
     images = _layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     reasons: dict[str, str] = {}
+    if folders and all(len(path) > 1 and is_split(path[0]) and is_split(path[1]) for path in folders.values()):
+        folders = {name: path[1:] for name, path in folders.items()}  # train/train/daisy
     folders = _without_last_level(folders)
     if folders and all(path and is_split(path[0]) for path in folders.values()):
         splits = Counter(path[0] for path in folders.values())
@@ -186,8 +188,6 @@ def _assign_by_folder(source: Source, shared: str) -> None:
             counts = ", ".join(f"{name} {count}" for name, count in used.items())
             source.notes.append(f"All splits are used together ({counts}); give the folder of one split to use only that.")
         folders = {name: path[1:] for name, path in folders.items()}
-        if all(path and is_split(path[0]) for path in folders.values()):  # train/train/daisy
-            folders = {name: path[1:] for name, path in folders.items()}
     labels = _folder_labels(source, folders)
     if labels is None:
         return

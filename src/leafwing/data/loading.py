@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, pairs, pictures, reading, side_fields, sources
+from leafwing.data import derive, layouts, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
@@ -399,6 +399,8 @@ class SurveyedSource:
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         if converted := sum(1 for info in infos if info.header and info.header.profile):
             source.notes.append(f"Images with a colour profile other than sRGB: {converted:,}; they are converted to sRGB.")
+        if masks := layouts.describe_masks([info.entry.name for info in infos]) if input is None else "":
+            source.notes.append(masks)
         if encoded := sorted(source.other_encodings):
             source.notes.append(
                 f"Not UTF-8, and read as Windows-1252: {describe_files(encoded)}. Save as UTF-8 if letters with accents are wrong."
@@ -442,7 +444,7 @@ def choose_levels(
         bits: 8, or 16 if the images keep them.
         name: name of the option.
     """
-    deep = sum(pictures.has_depth(info.header.mode) for info in infos if info.header)
+    deep = sum(grey_levels.has_depth(info.header.mode) for info in infos if info.header)
     percentiles = bool(option and option.percent)
     values = reading.survey_values(source, infos, percentiles) if deep or percentiles else []
     mapping = None if bits == 16 and option is None else grey_levels.choose(option, values)

@@ -102,6 +102,8 @@ class Header:
     """Whether it contains several frames or pages."""
     profile: bool = False
     """Whether it has a colour profile other than sRGB, from which it is converted."""
+    transparent: bool = False
+    """Whether it has an alpha channel, or a transparent colour."""
 
     @property
     def deep(self) -> bool:
@@ -153,12 +155,12 @@ def header(data: bytes, raw: tuple[int, ...] | None = None) -> Header:
         image = _open(data, raw)
         height, width = image.height, image.width
         # PNG would be decoded to look for trailing EXIF; TIFF has its sides swapped already.
-        exif = image.getexif() if image.format in ("JPEG", "MPO", "WEBP", "AVIF") else {}
-        if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        if image.format in ("JPEG", "MPO", "WEBP", "AVIF", "JXL") and _orientation(image) in (5, 6, 7, 8):
             height, width = width, height
         # MPO comes from phones: one image with a preview, not an animation.
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-        return Header(height, width, image.mode, image.format or "IDX", frames, formats.has_profile(image))
+        transparent = bool(image.has_transparency_data)
+        return Header(height, width, image.mode, image.format or "IDX", frames, formats.has_profile(image), transparent)
 
     with _convert_errors():
         return _repairing(read, data)
@@ -176,7 +178,7 @@ def opened(data: bytes, raw: tuple[int, ...] | None = None) -> Iterator[Image.Im
         image = _open(data, raw)
         _check_pixels(image)
         image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation(image)
         image = formats.to_srgb(image)
         return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
@@ -309,13 +311,21 @@ def _read_upright(data: bytes, target: Target, raw: tuple[int, ...] | None, mult
         _draft(image, target)
     _check_pixels(image)
     image.load()
-    orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
+    orientation = _orientation(image)  # TIFF is rotated on loading and reports 1 now
     image = formats.to_srgb(image)
     if orientation in _TRANSPOSE:
         image = image.transpose(_TRANSPOSE[orientation])
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return image, width, height
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that remains to be applied; JPEG XL has been turned, unless it is a JPEG file in another wrapping."""
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _fit(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int], target: Target) -> Picture:
@@ -436,16 +446,11 @@ def _box(width: int, height: int, target: Target) -> tuple[float, float, float, 
 def _draft(image: Image.Image, target: Target) -> None:
     """Lets the JPEG decoder reduce the image; at least twice the target size is left for Lanczos."""
     width, height = image.size
-    if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+    if _orientation(image) in (5, 6, 7, 8):
         width, height = height, width
     scale = 2 * enlargement(width, height, target)
     # the same factor applies to both sides, so the rotation no longer matters
     image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-
-
-def has_depth(mode: str) -> bool:
-    """Whether images of this mode of Pillow are greyscale with more than 8 bits."""
-    return mode == "F" or mode.startswith("I")
 
 
 def survey_values(data: bytes, percentiles: bool, raw: tuple[int, ...] | None = None) -> levels.Values | None:
@@ -478,7 +483,7 @@ def _between(values: np.ndarray, mapping: levels.Range) -> np.ndarray:
 def _eight_bits(image: Image.Image, mapping: levels.Range | None) -> Image.Image:
     """Maps greyscale images with more than 8 bits to 8 bits, and those with 8 if the mapping is meant for them; others are returned
     unchanged."""
-    if not has_depth(image.mode) and not (image.mode == "L" and levels.applies_to_bytes(mapping)):
+    if not levels.has_depth(image.mode) and not (image.mode == "L" and levels.applies_to_bytes(mapping)):
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():

@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,7 @@ try:
 except ImportError:  # Python was built without it
     LZMAError = zlib.error  # type: ignore[misc, assignment]
 
-from leafwing.data import arrays
+from leafwing.data import arrays, formats
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Field
@@ -58,7 +59,7 @@ SIDE_SUFFIXES = frozenset(
 )
 """Extensions of files that usually accompany image collections; they are ignored."""
 SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
-SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\\r"})
 CHUNK = 16
 """Number of entries per task of a thread."""
 CHUNK_BYTES = 16 * 2**20
@@ -229,7 +230,7 @@ def is_side(name: str) -> bool:
 def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
     """All regular files below a folder that are not hidden, by name, and what cannot be read.
 
-    Symbolic links to folders are followed, each folder once, so that cycles end.
+    Symbolic links to folders are followed, each folder once, so that cycles end; after all other folders, whose names come first.
     """
     files: list[File] = []
     rejects: list[RejectedFile] = []
@@ -258,7 +259,7 @@ def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
                 rejects.append(RejectedFile(clean(name), f"cannot be read: {error.strerror}"))
                 continue
             if stat.S_ISDIR(status.st_mode):
-                waiting.append((f"{name}/", item.path))
+                waiting.insert(0 if item.is_symlink() else len(waiting), (f"{name}/", item.path))
             elif stat.S_ISREG(status.st_mode):
                 files.append(File(name, item.path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
             else:
@@ -309,10 +310,23 @@ def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> S
         raise LeafwingError(f"{path}: not a zip file, or a truncated one; download it again.")
     if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or _is_tar(path):
         return _open_tar(path)
+    if what := describe_file(path):
+        raise LeafwingError(
+            f"{path}: {what}; or give a folder of images, a .zip or .tar of one, or an array of images (.npy, .npz)."
+        )
     raise LeafwingError(
         f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz) nor an IDX file "
         "(*-images-idx3-ubyte[.gz])."
     )
+
+
+def describe_file(path: Path) -> str:
+    """What a file is that is no source; empty if not known."""
+    try:
+        with path.open("rb") as file:
+            return formats.describe(file.read(4096))[0] or formats.describe_name(path.name)
+    except OSError:
+        return ""
 
 
 def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
@@ -353,7 +367,17 @@ def _open_zip(path: Path) -> Source:
         return data
 
     source = Source("zip", path, [], read, close=archive.close)
+    _note_repeated(source, [info.filename for info in archive.infolist() if not info.is_dir()], len(members))
     return _sort_files(source, ((name, info, info.file_size) for name, info in members.items()))
+
+
+def _note_repeated(source: Source, names: Sequence[str], number: int) -> None:
+    """Notes that some names occur again in an archive that has a number of different ones."""
+    if len(names) > number:
+        name, _ = Counter(names).most_common(1)[0]
+        source.notes.append(
+            f"Files that the archive contains several times: {len(names) - number:,}, such as {clean(name)}; the last is used."
+        )
 
 
 def _is_tar(path: Path) -> bool:
@@ -370,10 +394,12 @@ def _open_tar(path: Path) -> Source:
     except _DAMAGED as error:
         raise LeafwingError(f"{path}: not a readable tar file ({error}); download it again.") from None
     try:
-        members = {info.name: info for info in archive}
+        listed = list(archive)
     except _DAMAGED as error:
         archive.close()
         raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
+
+    members = {info.name: info for info in listed}
 
     def read(info: tarfile.TarInfo) -> bytes:
         member = archive.extractfile(info)
@@ -399,6 +425,7 @@ def _open_tar(path: Path) -> Source:
         archive.fileobj = copy
 
     source = Source("tar", path, [], read, sequential=True, read_in_any_order=read_in_any_order, close=archive.close)
+    _note_repeated(source, [info.name for info in listed], len(members))
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
             source.rejects.append(RejectedFile(clean(name), "a link or device inside an archive"))
