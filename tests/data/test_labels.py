@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from data_helpers import encoded, picture
 
 from leafwing.data import Dataset, load
 from leafwing.data.doctor import doctor
+from leafwing.data.loading import SurveyedSource
+from leafwing.data.options import check
+from leafwing.data.pictures import strict
+from leafwing.data.sources import is_hidden, list_files
 from leafwing.errors import LeafwingError
 
 
@@ -250,6 +256,11 @@ def test_lists_that_are_not_read_are_pointed_out(tmp_path: Path) -> None:
     assert labels_of(load(path, labels="by_name.json")) == AB
 
 
+def test_a_list_in_a_tar_can_be_chosen(tmp_path: Path) -> None:
+    rows = "file,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))
+    assert labels_of(load(pack(put(tmp_path / "set", FLAT | {"train.csv": rows}), "tar"), labels="train.csv")) == AB
+
+
 def test_cells_without_a_title_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         LeafwingError, match=r"labels.csv, line 2: 3 cells, but the first line names 2 columns.*double quotes"
@@ -315,3 +326,67 @@ def test_every_file_is_used_or_rejected_or_mentioned(tmp_path: Path, case: str) 
     left = [name for name in ODD[case] if name not in rejected and not any(fnmatch(name, pattern) for pattern in patterns)]
     assert [name for name in left if not name.endswith(".png")] == [], data.notes
     assert len(data) == sum(name.endswith(".png") and name not in rejected for name in ODD[case])
+
+
+CONTENTS: dict[str, str | bytes] = {
+    **dict.fromkeys(("readme.md", "license", "notes.txt", "x.log", "data.yaml"), "some words"),
+    "doc.pdf": b"%PDF", "set.mat": b"MATLAB 5.0", "movie.mp4": b"\0\0\0\x18ftypisom", "inner.zip": b"PK\3\4", "x.bin": b"\0\1",
+    "broken.jpg": b"\xff\xd8\xff", "empty.png": b"", "page.jpg": "<html>", "photo.HEIC": b"\0\0\0\x18ftypheic",
+    "book.xlsx": b"PK\3\4xl/",
+    "table.csv": "a,b\n1,2\n", "train.csv": "id,breed\n0,x\n", "list_eval_partition.txt": "0.png 1\n", "a.npy": b"\x93NUMPY",
+    "metadata.csv": "file_name,text\n0.png,a word\n", "labels.json": "{}", "instances.json": "[]", "x.xml": "<a/>",
+    "._x.png": b"\0\5\x16\7", ".hidden/x.png": b"x", "Thumbs.db": b"x",
+}  # fmt: skip
+PLACES = {
+    "flat": ["{}.png"],
+    "classes": ["a/{}.png", "b/{}.png"],
+    "classes and strays": [*["a/{}.png", "b/{}.png"] * 12, "{}.png"],
+    "splits": ["train/a/{}.png", "train/b/{}.png", "test/a/{}.png"],
+    "an unlabelled split": ["train/a/{}.png", "train/b/{}.png", "test_images/{}.png"],
+    "images in classes": ["a/images/{}.png", "b/images/{}.png"],
+    "uneven": ["a/{}.png", "b/c/{}.png", "{}.png"],
+    "masks": ["images/{}.png", "masks/{}.png"],
+}
+BESIDE = {"captions": ".txt", "positions": ".xml", "nothing": ""}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("place", PLACES)
+def test_every_file_of_any_tree_is_an_image_or_rejected_or_used_or_mentioned(tmp_path: Path, place: str, kind: str) -> None:
+    for seed in range(6):
+        chance = random.Random(f"{place} {kind} {seed}")
+        folders = sorted({pattern.rpartition("/")[0] for pattern in PLACES[place]} | {"", "annotations"})
+        pictures = [PLACES[place][i % len(PLACES[place])].format(i) for i in range(26)]
+        ending = BESIDE[chance.choice([*BESIDE])]
+        beside = [str(Path(name).with_suffix(ending)) for name in pictures[: chance.choice([3, 26])] if ending]
+        odd = {str(Path(chance.choice(folders), name)): CONTENTS[name] for name in chance.sample([*CONTENTS], 12)}
+        files = images(*pictures) | dict.fromkeys(beside, "a word") | odd
+        path = pack(put(tmp_path / str(seed), files), kind)
+        present, rejects = list_files(path)
+        with strict(), SurveyedSource.open(path, present, rejects, check(None, None, "crop", "white"), None) as surveyed:
+            source = surveyed.source
+        usable = {plain(info.entry.name) for info in surveyed.infos if info.failure is None}
+        rejected = {plain(info.entry.name) for info in surveyed.infos if info.failure}
+        rejected |= {plain(reject.name) for reject in source.rejects}
+        assert not usable & rejected
+        words = [plain(word.rstrip(".")) for note in source.notes for word in re.findall(r"[^\s,:;()]+", note)]
+        read = {plain(name) for name in source.used_files}
+        known = usable | rejected | read | {name for name in files if is_hidden(name)}
+        lost = [name for name in files if name not in known and not any(fnmatch(name, word) for word in words)]
+        assert lost == [], source.notes
+        assert usable <= {*pictures} | {*odd}
+        assert [
+            name for name in read - {*beside} if not name.endswith(".xml") and not any(fnmatch(name, word) for word in words)
+        ] == [], source.notes
+
+
+def plain(name: str) -> str:
+    """A name in a tar without the folder that most of them begin with."""
+    return name.removeprefix("./")
+
+
+def pack(folder: Path, kind: str) -> Path:
+    """A folder as it is, or as an archive beside it."""
+    if kind == "folder":
+        return folder
+    return Path(shutil.make_archive(str(folder), kind, folder))

@@ -152,13 +152,37 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
         position = end
 
 
+# --- grey with alpha and 16 bits ----------------------------------------------------------------------------------------------
+
+SPLIT = "leafwing.split"
+"""Key of `Image.info` in images whose four channels are the high and the low bytes of grey and of alpha."""
+
+
+def split_bytes(data: bytes) -> bytes | None:
+    """A PNG file of grey and alpha with 16 bits as one with four channels of 8 bits, which are their bytes; None for other files.
+
+    Pillow drops the low bytes of such files. A pixel has four bytes in both, so that filters and interlacing are the same.
+    """
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or data[24:26] != b"\x10\x04" or len(data) < 33:
+        return None
+    header = data[12:24] + b"\x08\x06" + data[26:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+def join_bytes(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """The values and the alpha of such an image: (height, width), uint16 and uint8."""
+    parts = np.asarray(image)
+    return parts[..., 0].astype(np.uint16) << 8 | parts[..., 1], parts[..., 2]
+
+
 # --- colour profiles ----------------------------------------------------------------------------------------------------------
 
 
 def has_profile(image: Image.Image) -> bool:
     """Whether an image has a colour profile other than sRGB that can be converted."""
     profile = image.info.get("icc_profile")
-    return bool(profile) and image.mode in ("RGB", "RGBA", "CMYK") and _transform(profile, image.mode) is not None
+    colours = image.mode in ("RGB", "RGBA", "CMYK") and SPLIT not in image.info
+    return bool(profile) and colours and _transform(profile, image.mode) is not None
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

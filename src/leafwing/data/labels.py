@@ -61,6 +61,8 @@ def assign(source: Source, chosen: str | None = None) -> None:
         source.notes += [f"{name} is not used (--labels {chosen})." for name in known_lists]
         source.used_files |= {*known_lists}
         return _assign_all_folders(source) if chosen == "folders" else None
+    if chosen is not None and f"./{chosen}" in source.side_files:  # in a tar
+        chosen = f"./{chosen}"
     if chosen is not None and chosen not in source.side_files:
         raise InvalidOption(
             "labels",

@@ -81,7 +81,7 @@ class Values:
 
 def has_depth(mode: str) -> bool:
     """Whether images of this mode of Pillow are greyscale with more than 8 bits."""
-    return mode == "F" or mode.startswith("I")
+    return mode in ("F", "LA;16") or mode.startswith("I")
 
 
 def summarise(values: np.ndarray, floating: bool, percentiles: bool) -> Values:
@@ -168,10 +168,10 @@ class Tones:
             hint = f"; --levels 0:{self.peak} makes {self.peak} white" if self.peak > 0 else ""
         elif self.grey and self.deep:
             hint = "; --levels 1%:99% leaves out the most extreme values"
-        darkest = f", the brightest of all is {self.peak}{hint}" if self.dark == self.images else ""
+        darkest = f", the brightest of all is {self.peak}" if self.dark == self.images else ""
         brightest = f", the darkest of all is {self.floor}" if self.bright == self.images else ""
         kinds: Iterable[tuple[str, int, str]] = (
-            ("nearly black", self.dark, f"no value is above {DARK} of 255{darkest}"),
+            ("nearly black", self.dark, f"no value is above {DARK} of 255{darkest}{hint}"),
             ("nearly white", self.bright, f"no value is below {BRIGHT} of 255{brightest}"),
             ("flat", self.flat, f"their values differ by at most {CONTRAST} of 255"),
         )

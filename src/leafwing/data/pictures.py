@@ -54,7 +54,7 @@ SUFFIXES = frozenset(
     }
 )
 """File extensions of images, in lower case."""
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+GREY_MODES = frozenset({"1", "L", "LA", "La", "LA;16", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 DEEP_FORMATS = frozenset({"PNG", "PPM"})
 """Formats in which Pillow's mode I is unsigned with 16 bits."""
 HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
@@ -92,7 +92,7 @@ class UnsupportedImageError(UnreadableImageError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header of an image: size in pixels (after EXIF rotation), Pillow's mode and format."""
+    """The header of an image: size in pixels (after EXIF rotation), Pillow's mode (`LA;16`: grey and alpha, 16 bits), format."""
 
     height: int
     width: int
@@ -160,7 +160,8 @@ def header(data: bytes, raw: tuple[int, ...] | None = None) -> Header:
         # MPO comes from phones: one image with a preview, not an animation.
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         transparent = bool(image.has_transparency_data)
-        return Header(height, width, image.mode, image.format or "IDX", frames, formats.has_profile(image), transparent)
+        mode = "LA;16" if formats.SPLIT in image.info else image.mode
+        return Header(height, width, mode, image.format or "IDX", frames, formats.has_profile(image), transparent)
 
     with _convert_errors():
         return _repairing(read, data)
@@ -468,7 +469,11 @@ def survey_values(data: bytes, percentiles: bool, raw: tuple[int, ...] | None = 
         image = _open(data, raw)
         _check_pixels(image)
         image.load()
-        values = np.asarray(image.convert("L") if image.mode in ("1", "LA", "La") else image)
+        if formats.SPLIT in image.info:
+            values, alpha = formats.join_bytes(image)
+            values = values[alpha > 0] if alpha.any() else values
+        else:
+            values = np.asarray(image.convert("L") if image.mode in ("1", "LA", "La") else image)
         if not np.isfinite(values).all():
             return None
         return levels.summarise(values, image.mode == "F", percentiles)
@@ -483,6 +488,10 @@ def _between(values: np.ndarray, mapping: levels.Range) -> np.ndarray:
 def _eight_bits(image: Image.Image, mapping: levels.Range | None) -> Image.Image:
     """Maps greyscale images with more than 8 bits to 8 bits, and those with 8 if the mapping is meant for them; others are returned
     unchanged."""
+    if formats.SPLIT in image.info:
+        deep, alpha = formats.join_bytes(image)
+        grey = np.rint(_between(deep, mapping) * 255) if mapping else deep >> 8
+        return Image.fromarray(np.dstack([grey.astype(np.uint8), alpha]))
     if not levels.has_depth(image.mode) and not (image.mode == "L" and levels.applies_to_bytes(mapping)):
         return image
     values = np.asarray(image).astype(np.float64)
@@ -505,8 +514,9 @@ def _open(data: bytes, raw: tuple[int, ...] | None) -> Image.Image:
         return Image.frombytes(("L", "LA", "RGB", "RGBA")[raw[2] - 1 if len(raw) == 3 else 0], (raw[1], raw[0]), data)
     if not data:
         raise UnreadableImageError("empty file")
+    split = formats.split_bytes(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        image = Image.open(io.BytesIO(split or data), formats=_formats())
     except UnidentifiedImageError:
         what, is_picture = formats.describe(data)
         if is_picture:
@@ -514,6 +524,8 @@ def _open(data: bytes, raw: tuple[int, ...] | None) -> Image.Image:
         raise UnreadableImageError(
             what or ("not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header")
         ) from None
+    if split:
+        image.info[formats.SPLIT] = True
     if image.format not in ("JPEG", "MPO") or image.width * image.height > 64 * LARGEST_PIXELS:  # reduced by up to 8 a side
         _check_pixels(image)
     return image
