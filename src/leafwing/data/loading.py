@@ -32,7 +32,7 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Image
 from leafwing.game import DataSpec
 
-_NAMED = 4
+_NAMED = 3
 """Up to as many files of one kind are named."""
 
 
