@@ -59,7 +59,8 @@ class SourceReport:
         rejected: the others, with reasons.
         sizes: `min`, `median` and `max` as [height, width] in pixels, each side separately; of accepted images.
         modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted images.
-        formats: file format -> count, of accepted images.
+        formats: file format -> count, of accepted images; empty for arrays.
+        transparent: number of accepted images with an alpha channel or a transparent colour.
         classes: label -> count of accepted images; empty without labels.
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
@@ -83,6 +84,7 @@ class SourceReport:
     sizes: dict[str, list[int]] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
+    transparent: int = 0
     classes: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
@@ -242,7 +244,8 @@ def _files_report(
         sides = np.array([(header.height, header.width) for header in headers])
         report.sizes = {"min": _ints(sides.min(0)), "median": _ints(np.median(sides, axis=0)), "max": _ints(sides.max(0))}
     report.modes = dict(Counter(header.mode for header in headers).most_common())
-    report.formats = dict(Counter(header.format for header in headers).most_common())
+    report.formats = dict(Counter(header.format for header in headers).most_common()) if opened.kind != "array" else {}
+    report.transparent = sum(header.transparent for header in headers)
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
     if options.labels != "none":
         report.notes += labelling.describe_unused(listings, surveyed.classes, [*report.classes])
@@ -432,9 +435,10 @@ def _advise(report: SourceReport) -> None:
         f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."
         + (" Twice the side takes about four times as long." if small >= 128 else "")
     )
-    if set(report.modes) & {"RGBA", "LA", "PA"}:
+    if report.transparent:
         say(
-            f"Some images are transparent: they are composited on {report.options['background']}; --channels 4 keeps transparency."
+            f"Transparent images: {report.transparent:,}; they are composited on {report.options['background']}, and --channels "
+            f"{2 if report.options['channels'] < 3 else 4} keeps transparency."
         )
     kinds = (("identical files", report.exact_duplicates), ("near-duplicates", report.near_duplicates))
     if duplicate_groups := [f"{len(groups)} group{'s' * (len(groups) > 1)} of {kind}" for kind, groups in kinds if groups]:

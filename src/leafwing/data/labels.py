@@ -1,15 +1,18 @@
 """The class and the attributes of each image: from a list (`label_lists`), or from the folder names.
 
-The rule for folders: strip the folders that all images share, then a level that only says train, test or validation. If there are
-then at least two folders, and every image is directly in one of them, their names are the classes. A few images elsewhere are
-rejected, a split without class folders is left out, and classes that appear again in a deeper folder are recognised. Any other tree
-has no labels, and a note says why. `sources` reads the bytes, `attributes` encodes the columns.
+The rule for folders: strip the folders that all images share, then levels that only say train, test or validation, at the top or
+below the classes, and a last level that is the same everywhere (`daisy/images`). If there are then at least two folders, and every
+image is directly in one of them, their names are the classes. A few images elsewhere are rejected, a split without class folders is
+left out, and classes that appear again in a deeper folder are recognised. Any other tree has no labels, and a note says why. `sources`
+reads the bytes, `attributes` encodes the columns.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,15 +22,25 @@ from typing import Any
 
 from leafwing.data import webdataset
 from leafwing.data.attributes import encode
-from leafwing.data.label_lists import LabelList, is_list, read_list
+from leafwing.data.label_lists import LabelList, is_list, lists_images, read_list
 from leafwing.data.lists import Names, first, folder_of, read_column
 from leafwing.data.opening import Listing
 from leafwing.data.sources import Entry, RejectedFile, Source, clean, has_image_suffix, is_hidden
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
-SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
+SPLITS = frozenset(
+    {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "pred", "unlabeled", "unlabelled"}
+)
+GENERIC = frozenset({"images", "image", "imgs", "img", "pictures", "photos", "set", "data", "dataset", "seg", "jpg", "png"})
+"""Words that may accompany the name of a split: `test_images`, `seg_train`."""
+MISSING = frozenset({"nan", "na", "n/a", "null"})
+"""Labels that may stand for a missing value, in lower case."""
 STRAYS = 0.05
 """Up to this share of the images may lie outside the class folders; they are rejected."""
+TABLES = (".csv", ".tsv", ".txt")
+"""Extensions of files that may be lists under any name."""
+_SEARCHED = 20
+"""Number of such files that are looked into."""
 CHOICES = ("folders", "none")
 """Values of the option `labels` besides the name of a list."""
 ORIGINS = ("The folder names are the labels.", "Labels come from ", "Attributes come from ")
@@ -70,6 +83,8 @@ def assign(source: Source, chosen: str | None = None, name: str = "") -> Table |
         if chosen == "folders":
             _assign_all_folders(source, name or None)
         return None
+    if chosen is not None and f"./{chosen}" in source.side_files:  # in a tar
+        chosen = f"./{chosen}"
     if chosen is not None and chosen not in source.side_files:
         raise InvalidOption(
             "labels",
@@ -155,6 +170,32 @@ def _assign_booleans(source: Source) -> None:
         source.notes.append(f"{ORIGINS[2]}{source.path.name}: {first([*columns], 12)}.")
 
 
+def is_split(folder: str) -> bool:
+    """Whether the name of a folder says only train, test or validation: `train`, `Test_images`, `val2017`."""
+    words = {word for word in re.split(r"[\W\d_]+", folder.lower()) if word}
+    return len(words & SPLITS) == 1 and words <= SPLITS | GENERIC
+
+
+def class_notes(labels: Counter[str]) -> list[str]:
+    """What is odd about the names of classes, in sentences: those that differ only in how they are written, and missing values."""
+    groups: dict[object, list[str]] = {}
+    for label in sorted(labels):
+        plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+        number = float(plain) if re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", plain) else plain
+        groups.setdefault(number, []).append(label)
+    notes = []
+    if alike := [
+        " = ".join(f"{label} ({labels[label]:,})" for label in group) for group in groups.values() if len(group) > 1
+    ]:
+        notes.append(
+            f"Classes that differ only in case, spaces, number format or how accents are encoded: {first(alike)}. They are separate "
+            "classes; write them in the same way if they are one."
+        )
+    if missing := [f"{label} ({labels[label]:,} images)" for label in sorted(labels) if label.lower() in MISSING]:
+        notes.append(f"A class may stand for a missing label: {first(missing)}. Remove these images if they have none.")
+    return notes
+
+
 def classes(labels: set[str]) -> tuple[str, ...]:
     """Class names in index order: numerical if all are numbers, otherwise alphabetical."""
     if all(label.isdecimal() for label in labels):
@@ -197,12 +238,19 @@ def _empty_folders(listing: Listing, used: Sequence[str]) -> Iterator[str]:
             )
 
 
+def find_lists(source: Source, names: Sequence[str]) -> list[str]:
+    """Those of some side files that are not used but look like lists that the option `labels` can read."""
+    tables = [name for name in names if name.lower().endswith(TABLES)]
+    images = Names(source.entries)
+    return [
+        name for name in sorted(tables, key=lambda name: name.count("/"))[:_SEARCHED] if lists_images(source, name, images)
+    ]
+
+
 def _choose_lists(source: Source, shared: str, known_lists: Sequence[str]) -> list[str]:
     """The lists that are read: the first of their kind at the top, or one in each split. Notes about those that are not."""
     top = [name for folder in dict.fromkeys(("", shared)) for name in known_lists if folder_of(name) == folder]
-    below = [
-        name for name in known_lists if name not in top and folder_of(name).removeprefix(shared).strip("/").lower() in SPLITS
-    ]
+    below = [name for name in known_lists if name not in top and is_split(folder_of(name).removeprefix(shared).strip("/"))]
     best = min((_rank(name) for name in top or below), default=0)
     same = [name for name in top or below if _rank(name) == best]
     chosen = same[:1] if top else same
@@ -242,7 +290,10 @@ def _assign_by_folder(source: Source, shared: str) -> None:
     images = layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     reasons: dict[str, str] = {}
-    if folders and all(path and path[0].lower() in SPLITS for path in folders.values()):
+    if folders and all(len(path) > 1 and is_split(path[0]) and is_split(path[1]) for path in folders.values()):
+        folders = {name: path[1:] for name, path in folders.items()}  # train/train/daisy
+    folders = _without_last_level(folders)
+    if folders and all(path and is_split(path[0]) for path in folders.values()):
         splits = Counter(path[0] for path in folders.values())
         unlabelled = [split for split in splits if all(len(path) == 1 for path in folders.values() if path[0] == split)]
         if len(unlabelled) < len(splits):
@@ -266,12 +317,21 @@ def _assign_by_folder(source: Source, shared: str) -> None:
         return
     for entry in images:
         entry.label = labels.get(entry.name)
-    parents = {tuple(entry.name.split("/")[-2:-1]) for entry in images if entry.label is not None}
+    parents = {folder_of(entry.name): entry.label for entry in images if entry.label is not None}
     for entry in source.entries:  # an image with an unusual file name, in a class folder
-        parent = tuple(entry.name.split("/")[-2:-1])
-        if entry.label is None and entry.name not in folders and entry.name not in reasons and parent in parents:
-            entry.label = parent[0]
+        if entry.label is None and entry.name not in folders and entry.name not in reasons:
+            entry.label = parents.get(folder_of(entry.name))
     _keep_labelled(source, reasons)
+
+
+def _without_last_level(folders: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The folders of images without a last level that is the same everywhere, or that only says train or test below the classes."""
+    last = {path[-1] if path else "" for path in folders.values()}
+    deep = [path for path in folders.values() if len(path) > 1]
+    below = len(deep) == len(folders) and all(map(is_split, last)) and not any(is_split(path[0]) for path in deep)
+    if deep and "" not in last and (len(last) == 1 or below):
+        return {name: path[:-1] for name, path in folders.items()}
+    return folders
 
 
 def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[str, str] | None:
@@ -298,7 +358,7 @@ def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[
         return {name: path[-1] for name, path in folders.items() if path}
     if len({path for path in folders.values() if path}) >= 2:
         if deeper:
-            why = f"images lie at different depths, such as {by_depth[min(by_depth)][0]} and {deeper[0]}"
+            why = f"images lie at different depths, such as {by_depth[min(by_depth)][0]} and {by_depth[max(by_depth)][0]}"
             if len(by_depth) == 1:
                 why = f"they are {len(folders[deeper[0]])} deep, such as {deeper[0]}"
         else:

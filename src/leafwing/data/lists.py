@@ -190,27 +190,40 @@ def first(names: Sequence[str], limit: int = 3) -> str:
 
 
 def read_text(source: Source, name: str) -> str:
-    """A side file as text: UTF-8, UTF-16 with a byte order mark, or else Windows-1252, which a note says.
+    """A side file as text: UTF-8, UTF-16, or else Windows-1252, which a note says.
 
     Raises:
         LeafwingError: it cannot be read, or is not text.
     """
     try:
-        content = source.read(source.side_files[name])
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return content.decode("utf-16")
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("cp1252")
-            if "\0" in text:
-                raise
-            source.other_encodings.add(name)
-            return text
+        text, is_utf = _decode(source.read(source.side_files[name]))
     except UnicodeDecodeError:
         raise LeafwingError(f"{source.path}: {name} is not text; save it as UTF-8.") from None
     except Exception as error:  # an unreadable file, on the disk or in an archive
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
+    if not is_utf:
+        source.other_encodings.add(name)
+    return text
+
+
+def _decode(content: bytes) -> tuple[str, bool]:
+    """Bytes as text with `\n` between lines, and whether they are Unicode.
+
+    Raises:
+        UnicodeDecodeError: not text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16"), True
+    for encoding, zeros in (("utf-16-le", content[1:64:2]), ("utf-16-be", content[:64:2])):
+        if zeros and not any(zeros):
+            return content.decode(encoding), True
+    try:
+        text, is_utf = content.decode("utf-8-sig"), True
+    except UnicodeDecodeError:
+        text, is_utf = content.decode("cp1252"), False
+    if "\0" in text:
+        raise UnicodeDecodeError("utf-8", content, 0, 1, "binary")
+    return (text if "\n" in text else text.replace("\r", "\n")), is_utf
 
 
 def read_column(source: Source, name: str) -> Sequence[Any] | Mapping[Any, Any]:

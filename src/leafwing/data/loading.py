@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, joining, pairs, pictures, reading, side_fields, sources
+from leafwing.data import derive, joining, layouts, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import has_points, load_built_in, own_inputs
@@ -33,6 +33,9 @@ from leafwing.data.stacked import digits_of, is_stacked, stacks
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Image
 from leafwing.game import DataSpec
+
+_NAMED = 3
+"""Up to as many files of one kind are named."""
 
 
 def load(
@@ -392,14 +395,22 @@ class SurveyedSource:
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         if converted := sum(1 for info in infos if info.header and info.header.profile):
             source.notes.append(f"Images with a colour profile other than sRGB: {converted:,}; they are converted to sRGB.")
+        if masks := layouts.describe_masks([info.entry.name for info in infos]) if input is None else "":
+            source.notes.append(masks)
         if encoded := sorted(source.other_encodings):
             source.notes.append(
                 f"Not UTF-8, and read as Windows-1252: {describe_files(encoded)}. Save as UTF-8 if letters with accents are wrong."
             )
         if ignored := sorted({*source.side_files} - source.used_files):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
+            if lists := labelling.find_lists(source, ignored) if options.labels is None else []:
+                source.notes.append(
+                    f"{lists[0]} lists images: --labels {lists[0]} reads labels or attributes from it"
+                    + (f"; so do {', '.join(lists[1:])}." if lists[1:] else ".")
+                )
         if columns := [name for name in source.columns if name not in source.used_files]:
             source.notes.append(f"Columns that are not used: {', '.join(columns)}.")
+        source.notes += labelling.class_notes(Counter(entry.label for entry in source.entries if entry.label is not None))
         return cls(source, infos, target, layout, classes)
 
     def fields(self) -> dict[str, Field]:
@@ -431,7 +442,7 @@ def choose_levels(
         bits: 8, or 16 if the images keep them.
         name: name of the option.
     """
-    deep = sum(pictures.has_depth(info.header.mode) for info in infos if info.header)
+    deep = sum(grey_levels.has_depth(info.header.mode) for info in infos if info.header)
     percentiles = bool(option and option.percent)
     values = reading.survey_values(source, infos, percentiles) if deep or percentiles else []
     mapping = None if bits == 16 and option is None else grey_levels.choose(option, values)
@@ -489,7 +500,8 @@ def describe_files(names: Sequence[str]) -> str:
         suffix = Path(file).suffix
         groups.setdefault(f"{folder}{slash}*{suffix}" if suffix else name, []).append(name)
     return ", ".join(
-        files[0] if len(files) == 1 else f"{pattern} ({len(files):,} files)" for pattern, files in groups.items()
+        ", ".join(files) if len(files) <= _NAMED else f"{pattern} ({len(files):,} files)"
+        for pattern, files in groups.items()
     )
 
 

@@ -52,6 +52,11 @@ def open_source(path: Path | InMemory, files: list[File], rejects: list[Rejected
         raise LeafwingError(f"{path}: not a zip file, or a truncated one; download it again.")
     if suffix == ".tgz" or ".tar" in path.suffixes or sources.is_tar(path):
         return sources.open_tar(path)
+    if what := sources.describe_file(path):
+        raise LeafwingError(
+            f"{path}: {what}; or give a folder of images, a .zip or .tar of one, an array of images (.npy, .npz, .h5) or a table "
+            "(.parquet)."
+        )
     raise LeafwingError(
         f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz, .h5, .hdf5), a table "
         "(.parquet) nor an IDX file (*-images-idx3-ubyte[.gz])."

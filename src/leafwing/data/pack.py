@@ -272,7 +272,13 @@ def refusal_reason(
         outcomes: results of the survey and of decoding; only failures count.
         rejected: all rejected files.
     """
-    first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
+    reasons: dict[str, list[str]] = {}
+    for reject in rejected:
+        reasons.setdefault(reject.reason, []).append(reject.name)
+    first = "; ".join(
+        f"{names[0]}{f' and {len(names) - 1:,} more' * (len(names) > 1)}: {reason}"
+        for reason, names in [*reasons.items()][:3]
+    )
     broken = reading.broken(outcomes)
     arrays = any(name.lower().endswith((".npy", ".npz", ".h5", ".hdf5")) for name in source.side_files)
     if not accepted and not rejected:

@@ -20,7 +20,7 @@ import numpy as np
 
 from leafwing.data import pictures, side_fields
 from leafwing.data.formats import describe_name
-from leafwing.data.levels import Values
+from leafwing.data.levels import Values, has_depth
 from leafwing.data.options import Options, Target
 from leafwing.data.pairs import Input, decode_parts, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnsupportedImageError, UnusableImageError
@@ -190,7 +190,7 @@ def survey_values(source: Source, infos: Sequence[EntryInfo], percentiles: bool)
     chosen = [
         info.entry
         for info in infos
-        if info.header and (info.header.mode in pictures.GREY_MODES if percentiles else pictures.has_depth(info.header.mode))
+        if info.header and (info.header.mode in pictures.GREY_MODES if percentiles else has_depth(info.header.mode))
     ]
 
     def work(chunk: list[Task]) -> list[Values]:

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,7 @@ try:
 except ImportError:  # Python was built without it
     LZMAError = zlib.error  # type: ignore[misc, assignment]
 
+from leafwing.data import formats
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Field
@@ -62,7 +64,7 @@ SIDE_SUFFIXES = frozenset(
 )
 """Extensions of files that usually accompany image collections; they are ignored."""
 SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
-SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\\r"})
 CHUNK = 16
 """Number of entries per task of a thread."""
 CHUNK_BYTES = 16 * 2**20
@@ -273,7 +275,7 @@ def is_side(name: str) -> bool:
 def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
     """All regular files below a folder that are not hidden, by name, and what cannot be read.
 
-    Symbolic links to folders are followed, each folder once, so that cycles end.
+    Symbolic links to folders are followed, each folder once, so that cycles end; after all other folders, whose names come first.
     """
     files: list[File] = []
     rejects: list[RejectedFile] = []
@@ -302,7 +304,7 @@ def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
                 rejects.append(RejectedFile(clean(name), f"cannot be read: {error.strerror}"))
                 continue
             if stat.S_ISDIR(status.st_mode):
-                waiting.append((f"{name}/", item.path))
+                waiting.insert(0 if item.is_symlink() else len(waiting), (f"{name}/", item.path))
             elif stat.S_ISREG(status.st_mode):
                 files.append(File(name, item.path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
             else:
@@ -327,6 +329,15 @@ def list_files(path: Path) -> tuple[list[File], list[RejectedFile]]:
             raise LeafwingError(f"{file}: not a regular file; give a folder, an archive or an IDX file.")
         files.append(File(file.name, str(file), status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
     return files, []
+
+
+def describe_file(path: Path) -> str:
+    """What a file is that is no source; empty if not known."""
+    try:
+        with path.open("rb") as file:
+            return formats.describe(file.read(4096))[0] or formats.describe_name(path.name)
+    except OSError:
+        return ""
 
 
 def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
@@ -373,7 +384,17 @@ def open_zip(path: Path) -> Source:
         return data
 
     source = Source("zip", path, [], read, close=archive.close)
+    _note_repeated(source, [info.filename for info in archive.infolist() if not info.is_dir()], len(members))
     return _sort_files(source, ((name, info, info.file_size) for name, info in members.items()))
+
+
+def _note_repeated(source: Source, names: Sequence[str], number: int) -> None:
+    """Notes that some names occur again in an archive that has a number of different ones."""
+    if len(names) > number:
+        name, _ = Counter(names).most_common(1)[0]
+        source.notes.append(
+            f"Files that the archive contains several times: {len(names) - number:,}, such as {clean(name)}; the last is used."
+        )
 
 
 def is_tar(path: Path) -> bool:
@@ -395,10 +416,12 @@ def open_tar(path: Path) -> Source:
     except DAMAGED as error:
         raise LeafwingError(f"{path}: not a readable tar file ({error}); download it again.") from None
     try:
-        members = {info.name: info for info in archive}
+        listed = list(archive)
     except DAMAGED as error:
         archive.close()
         raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
+
+    members = {info.name: info for info in listed}
 
     def read(info: tarfile.TarInfo) -> bytes:
         member = archive.extractfile(info)
@@ -424,6 +447,7 @@ def open_tar(path: Path) -> Source:
         archive.fileobj = copy
 
     source = Source("tar", path, [], read, sequential=True, read_in_any_order=read_in_any_order, close=archive.close)
+    _note_repeated(source, [info.name for info in listed], len(members))
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
             source.rejects.append(RejectedFile(clean(name), "a link or device inside an archive"))
