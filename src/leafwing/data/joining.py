@@ -52,7 +52,7 @@ def open_sources(listings: Sequence[Listing], labels: str | None, input: str | N
                 part.notes.append(
                     f"{pairs.PAIRS_FILE} is not used; --input {pairs.PAIRS_FILE} reads the pairs that it lists."
                 )
-            part.used_files.add(pairs.PAIRS_FILE)  # a note of its own mentions it
+                part.used_files.add(pairs.PAIRS_FILE)  # this note mentions it
             parts[listing.name] = part
             table = labelling.assign(part, labels, listing.name)
             tables[listing.name] = _take_attributes(part) if listing.name and part.attributes else table
