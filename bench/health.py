@@ -77,6 +77,7 @@ CASES = {
     "lsgan, slow": Case("lsgan", "digits", 40_000, SMALL, size=32),
     "wgan, slow": Case("wgan", "digits", 40_000, SMALL),
     "wgan_gp, slow": Case("wgan_gp", "digits", 40_000, SMALL),
+    "dcgan, slow": Case("dcgan", "digits", 40_000, SMALL | {"lr_g": 2e-5, "lr_d": 2e-5}),
     "gan": Case("gan", "digits", 40_000, size=None),
     "gan on the ring": Case("gan", "ring", 150_000, size=None),
     "lsgan on the ring": Case("lsgan", "ring", 150_000, size=None),
@@ -90,6 +91,8 @@ CASES = {
     # These fail without a planted fault.
     "dcgan on 16": Case("dcgan", "digits", 80_000, SMALL, first=16),
     "dcgan on 64": Case("dcgan", "digits", 80_000, SMALL, first=64),
+    "dcgan, D far ahead": Case("dcgan", "digits", 40_000, SMALL | {"lr_g": 2e-5, "lr_d": 2e-3}),
+    "dcgan on sprites, D far ahead": Case("dcgan", "sprites", 40_000, {"width": 8, "batch": 64, "lr_g": 2e-5, "lr_d": 2e-3}),
     "lsgan in circles": Case("lsgan", "ring", 100_000, CIRCLES, size=None),
     "gan swings": Case(
         "gan", "digits", 60_000, {"width": 256, "width_d": 64, "optimiser": "adam", "lr_g": 2e-4, "lr_d": 2e-4}
@@ -99,6 +102,8 @@ CASES = {
 ILL = {
     "dcgan on 16": ("overfit",),
     "dcgan on 64": ("overfit",),
+    "dcgan, D far ahead": ("critic",),
+    "dcgan on sprites, D far ahead": ("critic",),
     "lsgan in circles": ("oscillation",),
     "gan swings": ("oscillation",),
     "gan at the paper's rate": ("nan", "explosion"),

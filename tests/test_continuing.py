@@ -102,6 +102,69 @@ def test_moved_images_are_found(folder: Path, cache: Path, tmp_path: Path) -> No
     assert Run(part.folder).data.source == str(moved)
 
 
+def split_in_two(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The images of a folder in two others."""
+    halves = tmp_path / "even", tmp_path / "odd"
+    for index, path in enumerate(sorted(folder.glob("*.png"))):
+        halves[index % 2].mkdir(exist_ok=True)
+        shutil.move(path, halves[index % 2] / path.name)
+    return halves
+
+
+def test_a_run_of_joined_sources_is_continued_replayed_and_found_again(folder: Path, cache: Path, tmp_path: Path) -> None:
+    even, odd = split_in_two(folder, tmp_path)
+    whole = leafwing.train([odd, even], out=tmp_path / "whole", images=32, **TINY)
+    words = ["train", str(odd), str(even), "--root", str(tmp_path / "runs"), "--images", "16"]
+    words += [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert cli.run(words) == 0
+    part = Run(tmp_path / "runs" / "0001-dcgan-odd_even")
+    assert part.data.sources == {"odd": str(odd), "even": str(even)}
+    assert part.data.source == f"{odd} + {even}"
+    assert last_weights(leafwing.train(replay=whole.folder, out=tmp_path / "again")) == last_weights(whole)
+    shutil.rmtree(cache)
+    moved = [str(shutil.move(path, tmp_path / f"moved-{path.name}")) for path in (odd, even)]
+    with pytest.raises(LeafwingError, match="--source PATH-OF-odd PATH-OF-even"):
+        leafwing.resume(part.folder, images=32)
+    with pytest.raises(LeafwingError, match=r"has 2 sources .*give as many, in this order"):
+        leafwing.resume(part.folder, images=32, source=moved[0])
+    with pytest.raises(LeafwingError, match="has changed since"):
+        leafwing.resume(part.folder, images=32, source=moved[::-1])
+    assert cli.run(["resume", str(part.folder), "--images", "32", "--source", *moved]) == 0
+    assert last_weights(Run(part.folder)) == last_weights(whole)
+    assert Run(part.folder).data.sources == dict(zip(("odd", "even"), moved, strict=True))
+
+
+def test_joined_sources_that_have_changed_are_refused_or_used_as_they_are(folder: Path, tmp_path: Path) -> None:
+    even, odd = split_in_two(folder, tmp_path)
+    run = leafwing.train([even, odd], out=tmp_path / "run", images=16, **TINY)
+    Image.new("RGB", (16, 16)).save(odd / "x.png")
+    with pytest.raises(LeafwingError, match=re.escape("1 image added (odd/x.png)")):
+        leafwing.resume(run.folder, images=32)
+    leafwing.resume(run.folder, images=24, changed="old")
+    assert leafwing.resume(run.folder, images=32, changed="new").data.samples == 25
+    leafwing.resume(run.folder, images=40)
+    even.rename(tmp_path / "elsewhere")
+    with pytest.raises(LeafwingError, match=re.escape(f"{even} cannot be found")):
+        leafwing.resume(run.folder, images=48)
+
+
+def test_a_second_source_that_has_moved_is_found(folder: Path, cache: Path, tmp_path: Path) -> None:
+    even, odd = split_in_two(folder, tmp_path)
+    options: dict[str, Any] = {"size": 16, "width": 4, "patch": 1, "patches": 4, "batch": 4, "threads": 1, "hold_out": 0}
+    run = leafwing.train(even, "cut", out=tmp_path / "run", images=8, input=odd, **options)
+    alone = leafwing.train(even, out=tmp_path / "alone", images=16, **TINY)
+    shutil.rmtree(cache)
+    moved = odd.rename(tmp_path / "moved")
+    with pytest.raises(LeafwingError, match="--input PATH") as caught:
+        leafwing.resume(run.folder, images=16)
+    assert "--source" not in str(caught.value)
+    assert cli.run(["resume", str(run.folder), "--images", "16", "--input", str(moved)]) == 0
+    assert Run(run.folder).data.options["input"] == str(moved)
+    leafwing.resume(run.folder, images=24)
+    with pytest.raises(LeafwingError, match="alone has no second source"):
+        leafwing.resume(alone.folder, images=32, input=moved)
+
+
 def test_images_that_do_not_fit_the_networks_are_refused(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
     paths = sorted(folder.glob("*.png"))

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 import leafwing
+import losses
 import tables
 from leafwing import cli, commands
 from leafwing.cli.train import CALL_OPTIONS
@@ -199,3 +201,25 @@ for name in sys.argv[1:]:
     for text in helps:
         undocumented = re.findall(r"^  (-{0,2}[\w-]+(?: [A-Z_]+)?)$\n(?! {10})", text, re.MULTILINE)
         assert undocumented == [], text.split()[0]
+
+
+def test_pictures_of_losses_are_small_and_on_the_page() -> None:
+    page = (ROOT / "docs/guide/health.md").read_text(encoding="utf-8")
+    assert {path.stem for path in losses.FOLDER.glob("*.svg")} == losses.TRAININGS.keys()
+    for name, training in losses.TRAININGS.items():
+        text = (losses.FOLDER / f"{name}.svg").read_text(encoding="utf-8")
+        assert len(text) < 30_000
+        assert ElementTree.fromstring(text)[0].text == training.title
+        assert f"](losses/{name}.svg)" in page
+
+
+def test_a_picture_of_losses_has_both_modes_and_names_its_curves() -> None:
+    text = losses.svg(
+        "A & B", [losses.curves.Line("D/a<b", 0, [(0, 1.0), (10, 2.0)]), losses.curves.Line("G/x", 1, [(0, 3.0), (10, 1.0)])]
+    )
+    root = ElementTree.fromstring(text)
+    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert root[0].text == "A & B"
+    assert {"D/a<b", "G/x", "images"} <= {*names}
+    assert sum(element.tag.endswith("polyline") for element in root) == 2
+    assert "prefers-color-scheme: dark" in text

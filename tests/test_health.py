@@ -88,6 +88,60 @@ def test_a_winning_critic_is_an_alarm_only_if_the_samples_stall() -> None:
     assert health.alarms(fooled) == []
 
 
+LOST = {"separation": 1.0, "distance": 0.7, "moved": 0.05, "D/gradient": 0.05}
+"""Checks are 40 rounds apart, so samples change by 0.00125 per round; the first check of `lost` has a gradient of 1."""
+
+
+def lost(n: int = 40, **signals: float) -> list[dict[str, Any]]:
+    """A game that D has won at once, for n checks, except for the given signals."""
+    return log(LOST | {"D/gradient": 1.0}, *[LOST | signals] * (n - 1))
+
+
+def early(lines: list[dict[str, Any]]) -> list[health.Alarm]:
+    """The alarms of the rule about games that are lost from the beginning."""
+    return [alarm for alarm in health.alarms(lines) if "neither D nor G" in alarm.symptom]
+
+
+def test_a_lost_game_is_an_alarm_long_before_a_stalled_one() -> None:
+    (alarm,) = early(lost())
+    stalled = next(other for other in health.alarms(lost()) if "does not improve" in other.symptom)
+    assert (alarm.kind, alarm.raised, alarm.until) == ("critic", 900, None)
+    assert stalled.raised == 2500
+    assert early(lost(8)) == [], "in three checks, after more than 128 rounds"
+    assert len(early(lost(9))) == 1
+
+
+@pytest.mark.parametrize(
+    ("signals", "raised"),
+    [
+        ({"moved": 0.059}, True),
+        ({"moved": 0.061}, False),  # samples change as in a slow start
+        ({"D/gradient": 0.199}, True),
+        ({"D/gradient": 0.201}, False),  # D still learns
+        ({"separation": 0.96}, True),
+        ({"separation": 0.94}, False),
+        ({"distance": 0.16}, True),
+        ({"distance": 0.14}, False),
+    ],
+)
+def test_thresholds_of_a_lost_game(signals: dict[str, float], raised: bool) -> None:
+    assert bool(early(lost(**signals))) is raised
+
+
+def test_a_slow_game_is_not_lost() -> None:
+    first = LOST | {"D/gradient": 1.0}
+    assert early(log(first, *[LOST | {"distance": 0.7 * 0.98**check} for check in range(40)])) == [], "samples come nearer"
+    assert early(log(first, *[LOST | {"distance": 0.7 * 0.995**check} for check in range(40)])), "but hardly"
+    surprised = [LOST | {"D/gradient": 0.05 if check % 5 else 0.5} for check in range(40)]
+    assert early(log(first, *surprised)) == [], "D is surprised from time to time"
+    slower = [{**line, "round": 10 * check} for check, line in enumerate(lost(40))]
+    assert early(slower) == [], "per round, not per check, because games differ in the rounds between checks"
+    bare = lost()
+    for line in bare[1:]:
+        del line["health"]["D/gradient"]
+    assert early(bare) == [], "no D"
+
+
 def test_a_player_that_does_not_move_may_keep_its_weights() -> None:
     resting = log(*[{"D/weights": 10.0}] * 20)
     assert [alarm.symptom for alarm in health.alarms(resting)] == ["the weights of D have stopped changing"]

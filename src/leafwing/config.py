@@ -125,7 +125,7 @@ class DataConfig:
     """Section `data` of `run.json`.
 
     Args:
-        source: folder, archive or built-in name.
+        source: folder, archive or built-in name; of joined sources all paths, in words.
         options: how images are read, resolved: size, channels, fit, background, mirror, and input, fields, crop_from and bits if they
             were chosen. A second source, which provides the input, is an absolute path or a built-in name.
         fingerprint: hash of names, contents, labels and options.
@@ -137,6 +137,7 @@ class DataConfig:
         spec: what the recipe knows of the data.
         examples: the conditions of some real samples by field, as `Dataset.examples` returns them; sampling follows them.
         parts: the fingerprints of the two sources by field, `image` and `input`; None without a second source.
+        sources: the absolute paths of joined sources, by the names that they are read under; None for one source.
     """
 
     source: str
@@ -150,6 +151,12 @@ class DataConfig:
     spec: DataSpec
     examples: dict[str, list[Any]] | None = None
     parts: dict[str, str] | None = None
+    sources: dict[str, str] | None = None
+
+    @property
+    def origin(self) -> str | Mapping[str, str]:
+        """The source, as `leafwing.data.load` takes it."""
+        return self.sources or self.source
 
     def as_dict(self) -> dict[str, Any]:
         """The section as plain JSON, without what is None."""

@@ -30,6 +30,11 @@ LAST_CHECKS, SEPARATED, FAR, VARIED = 3, 0.98, 0.15, 0.2
 """The closing line mentions what the median of the last checks says: samples that D separates from more than this share of the real
 images although they are farther from the data than this, and samples that vary less than this, relative to real images. Alarms need a
 longer history."""
+PACE, IDLE = 0.0015, 0.2
+"""D has won if samples change by less than this per round, relative to the distance between real images, and its gradient is less than
+this share of its highest. In slow starts either the samples changed faster (`lsgan`: 0.0017 and more) or D still learned (`dcgan` with
+learning rates of 2e-5: a share of 0.56 and more); in lost games samples changed by 0.0012 at most, and the share fell below 0.2 by the
+fourth check."""
 REACH = 16
 """Checkpoints older than this many checks are not needed for a rollback."""
 
@@ -193,9 +198,22 @@ def critic_loses(signals: Signals) -> Numbers:
 
 def critic_wins(signals: Signals) -> Numbers:
     """Rounds for which D has separated nearly all fakes while these, still far from the data, came no nearer."""
+    return rounds_lost(signals, median(signals("separation"), 8) > 0.95)
+
+
+def critic_done(signals: Signals) -> Numbers:
+    """The same for rounds in which, moreover, samples hardly changed and D, always right, hardly learned: unlike in a slow start."""
+    pace = signals("moved") / np.maximum(signals.rounds - earlier(signals.rounds, 1), 1)
+    gradient = signals("D/gradient")
+    idle = (pace < PACE) & (gradient < IDLE * np.fmax.accumulate(gradient))
+    return rounds_lost(signals, (signals("separation") > 0.95) & idle)
+
+
+def rounds_lost(signals: Signals, won: NDArray[np.bool_]) -> Numbers:
+    """Rounds since the last check that D had not `won`, or whose samples were near the data or have come nearer since."""
     nearest = np.minimum.accumulate(np.nan_to_num(median(signals("distance"), 3), nan=np.inf))
     stalled = np.searchsorted(-nearest, -nearest / 0.95)  # the check since which they have come at most 5% nearer
-    contested = ~((nearest > FAR) & (median(signals("separation"), 8) > 0.95))
+    contested = ~((nearest > FAR) & won)
     last_contested = np.maximum.accumulate(np.where(contested, np.arange(len(contested)), 0))
     return signals.rounds - signals.rounds[np.maximum(stalled, last_contested)]
 
@@ -259,6 +277,9 @@ RULES = (
     Rule("collapse", "samples have moved away from the data", distance_increase, 0.25, 3),
     Rule("critic", "D scores fakes above real images", critic_loses, 0.9, 8),
     Rule("critic", "D separates all fakes from real images and G does not improve", critic_wins, 400.0, 8),
+    Rule(
+        "critic", "D separates all fakes from real images, and neither D nor G changes much any more", critic_done, 128.0, 3
+    ),
     Rule("oscillation", "samples oscillate without approaching the data", oscillation, 3.0, 4),
     Rule("inverted", "translations swap light and dark", inversion, 0.3, 8),
     Rule("copy", "translations are copies of their inputs, and D tells them apart from real images", copying, 0.9, 8),

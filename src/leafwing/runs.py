@@ -453,5 +453,7 @@ def next_number(root: str | Path) -> int:
 
 def slug(config: Mapping[str, Any]) -> str:
     """A short name of the data source, for the name of the run folder."""
-    stem = Path(str(config["data"]["source"])).name.split(".")[0]
+    joined = config["data"].get("sources")
+    source = str(config["data"]["source"]).removeprefix("memory:")
+    stem = "_".join(joined) if joined else Path(source).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9_]+", "_", stem).strip("_").lower()[:24] or "data"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from data_helpers import write
 
-from leafwing.data import Dataset, captions, load, load_pack, sources
+from leafwing.data import Dataset, captions, joining, load, load_pack, sources
 from leafwing.data.captions import MAX_CAPTIONS, MAX_LENGTH, encode
 from leafwing.data.doctor import doctor
 from leafwing.errors import LeafwingError
@@ -327,7 +327,7 @@ def test_the_fingerprint_covers_captions_and_nothing_changes_without_them(tmp_pa
 def test_a_pack_is_opened_without_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_with(tmp_path, {"captions.csv": CSV})
     data = load(source, size=40)
-    monkeypatch.setattr(sources, "open_source", lambda *_: pytest.fail("the source was opened again"))
+    monkeypatch.setattr(joining, "open_source", lambda *_: pytest.fail("the source was opened again"))
     for again in (load(source, size=40), load_pack(data.fingerprint)):
         assert again is not None
         assert again.spec == data.spec

@@ -14,7 +14,7 @@ import pytest
 from data_helpers import encoded, picture, python, write
 from PIL import Image
 
-from leafwing.data import Dataset, load, load_pack, pack, reading, sources
+from leafwing.data import Dataset, joining, load, load_pack, pack, reading
 from leafwing.errors import LeafwingError, StorageError
 
 
@@ -55,7 +55,7 @@ def test_the_second_time_nothing_is_read(source: Path, monkeypatch: pytest.Monke
     (source / "a" / "bad.png").write_bytes(b"bad")
     (source / "note.txt").write_text("x")
     first = load(source)
-    monkeypatch.setattr(sources, "open_source", lambda *_: pytest.fail("the source was opened again"))
+    monkeypatch.setattr(joining, "open_source", lambda *_: pytest.fail("the source was opened again"))
     second = load(source)
     assert same(first, second)
     assert (first.rejects, first.notes, first.options) == (second.rejects, second.notes, second.options)

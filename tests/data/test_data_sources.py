@@ -8,6 +8,7 @@ import json
 import os
 import struct
 import tarfile
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -366,3 +367,22 @@ def test_a_pipe_is_no_source(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.zip")
     with pytest.raises(LeafwingError, match=r"pipe\.zip: not a regular file"):
         load(tmp_path / "pipe.zip")
+
+
+def test_folders_come_before_links_to_them(tmp_path: Path) -> None:
+    source = write(tmp_path, ["a/0.png", "b/1.png"])
+    (source / "a" / "again").symlink_to("../b")
+    (source / "a" / "up").symlink_to("..")
+    assert [file.name for file in sources.walk(source)[0]] == ["a/0.png", "b/1.png"]
+    assert load(source).spec.labels == ("a", "b")
+
+
+def test_files_that_an_archive_contains_twice_are_mentioned(tmp_path: Path) -> None:
+    first, second, other = (encoded(picture(seed)) for seed in range(3))
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        warnings.simplefilter("ignore")
+        for name, content in (("a.png", first), ("a.png", second), ("b.png", other)):
+            archive.writestr(name, content)
+    data = load(tmp_path / "a.zip", size=40)
+    assert (data.array[0] == picture(1)).all()
+    assert "Files that the archive contains several times: 1, such as a.png; the last is used." in data.notes

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 from data_helpers import encoded, picture
 from PIL import Image, ImageCms
 
-from leafwing.data import formats, load
+from leafwing.data import formats, load, pictures
 from leafwing.data.doctor import doctor
+from leafwing.errors import LeafwingError
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +53,12 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "j.exr": (b"v/1\x01" + bytes(20), "OpenEXR"),
     "k.jpg": (b"<!DOCTYPE html><html></html>", "a web page instead of the file"),
     "l.jpg": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
-    "m.h5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
+    "m.hdf": (b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
     "n.zip": (b"PK\3\4" + bytes(20), "an archive inside the source: give it as the source"),
+    "n.xlsx": (b"PK\3\4" + bytes(26) + b"[Content_Types].xml", "an Office document"),
+    "data_batch_1": (b"\x80\x03}q" + bytes(20), "a Python pickle, which is not read because it could run code"),
+    "data.mdb": (bytes(16) + b"\xde\xc0\xef\xbe" + bytes(20), "LMDB"),
+    "_n.jpg": (b"\0\5\x16\7" + bytes(20), "a file of macOS"),
     "o.tif": (b"II*\0" + bytes(20), "a TIFF of a kind that is not read"),
     "p.jpg": (b"", "empty file"),
     "q.jpg": (b"nothing", "^not an image$"),
@@ -61,10 +67,26 @@ KINDS: dict[str, tuple[bytes, str]] = {
 
 
 def test_files_that_are_not_read_say_what_they_are(tmp_path: Path) -> None:
-    found = reasons(put(tmp_path / "set", fill(40) | {name: content for name, (content, _) in KINDS.items()}))
-    assert found.keys() == KINDS.keys()
-    for name, (_, reason) in KINDS.items():
+    plugins = {"a.heic": "pillow_heif", "b.jxl": "pillow_jxl"}
+    kinds = {name: kind for name, kind in KINDS.items() if name not in plugins or not find_spec(plugins[name])}
+    found = reasons(put(tmp_path / "set", fill(40) | {name: content for name, (content, _) in kinds.items()}))
+    assert found.keys() == kinds.keys()
+    for name, (_, reason) in kinds.items():
         assert re.search(reason, found[name]), (name, found[name])
+
+
+@pytest.mark.parametrize("name", ["data_batch_1", "data.rar", "c.dcm"])
+def test_a_source_that_is_not_read_says_what_it_is(tmp_path: Path, name: str) -> None:
+    content, what = KINDS.get(name, (b"Rar!\x1a\7\0", "a compressed file: unpack it"))
+    with pytest.raises(LeafwingError, match=f"{what}.*or give a folder of images"):
+        load(put(tmp_path / "set", {name: content}) / name)
+
+
+def test_a_refusal_names_each_reason_once(tmp_path: Path) -> None:
+    heic = {f"{i}.HEIC": KINDS["a.heic"][0] for i in range(9)}
+    with pytest.raises(LeafwingError, match=r"0\.HEIC and 8 more: HEIC") as refusal:
+        load(put(tmp_path / "set", fill(4) | heic))
+    assert str(refusal.value).count("pillow-heif") == 1
 
 
 def test_pictures_that_are_not_read_count_as_lost(tmp_path: Path) -> None:
@@ -215,3 +237,28 @@ def test_grey_images_in_colour_are_mentioned(tmp_path: Path) -> None:
 
 def test_plugins_are_optional() -> None:
     formats.register_plugins()
+
+
+@pytest.mark.parametrize(("plugin", "format"), [("pillow_heif", "HEIF"), ("pillow_jxl", "JXL")])
+def test_files_are_read_with_their_plugin(tmp_path: Path, plugin: str, format: str) -> None:
+    pytest.importorskip(plugin)
+    formats.register_plugins()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image, low = Image.fromarray(picture(1, 40, 80)), Image.fromarray(picture(2, 40, 80, 1))
+    files = {
+        "plain": encoded(image, format, quality=95), "renamed.jpg": encoded(image, format, quality=95),
+        "grey": encoded(low, format, quality=95), "turned": encoded(image, format, quality=95, exif=turned.tobytes()),
+    }  # fmt: skip
+    files["cut"] = files["plain"][: len(files["plain"]) // 2]
+    data = load(put(tmp_path / "set", fill(4) | files), size="40x80", fit="stretch")
+    assert [reject.name for reject in data.rejects] == ["cut"]
+    report = doctor(tmp_path / "set")
+    assert report.formats[format] == 4
+    names = [*(f"{i}.png" for i in range(4)), "grey", "plain", "renamed.jpg", "turned"]
+    assert np.abs(data.array[names.index("plain")].astype(int) - picture(1, 40, 80)).mean() < 16
+    upright = [80, 40] if format == "HEIF" else [40, 80]  # in JPEG XL the pixels, not EXIF, say what is up
+    with pictures.strict(), pictures.opened(files["turned"]) as opened:
+        assert [opened.height, opened.width] == upright
+        header = pictures.header(files["turned"])
+        assert [header.height, header.width] == upright

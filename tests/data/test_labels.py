@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,11 @@ from data_helpers import encoded, picture
 
 from leafwing.data import Dataset, load
 from leafwing.data.doctor import doctor
+from leafwing.data.loading import SurveyedSource
+from leafwing.data.opening import Listing
+from leafwing.data.options import check
+from leafwing.data.pictures import strict
+from leafwing.data.sources import is_hidden, list_files
 from leafwing.errors import LeafwingError
 
 
@@ -56,6 +63,17 @@ LISTS: dict[str, tuple[str, str | bytes]] = {
     "metadata.jsonl": (
         "metadata.jsonl", "".join(json.dumps({"file_name": f"{i}.png", "label": AB[i]}) + "\n" for i in range(4))
     ),
+    "no titles": ("labels.csv", "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
+    "other titles, recognised by content": ("labels.csv", "Dateiname;Klasse\n" + "".join(f"{i}.png;{AB[i]}\n" for i in range(4))),
+    "another title of the label": ("labels.csv", "id,breed\n" + "".join(f"{i},{AB[i]}\n" for i in range(4))),
+    "an index": ("labels.csv", ",filename,label\n" + "".join(f"{i},{i}.png,{AB[i]}\n" for i in range(4))),
+    "Excel's first line": ("labels.csv", "sep=;\r\nfile;label\r\n" + "".join(f"{i}.png;{AB[i]}\r\n" for i in range(4))),
+    "empty lines first": ("labels.csv", "\n\nfile,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
+    "old line ends": ("labels.csv", "file,label\r" + "".join(f"{i}.png,{AB[i]}\r" for i in range(4))),
+    "UTF-16 without a mark": (
+        "labels.csv", ("file,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))).encode("utf-16-le")
+    ),
+    "a byte order mark": ("labels.csv", "\ufefffile,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
     "metadata.csv": ("metadata.csv", "file_name,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))),
 }  # fmt: skip
 
@@ -175,6 +193,17 @@ TREES: dict[str, tuple[list[str], list[str] | None, str]] = {
     ),
     "many strays": (["a/0.png", "b/1.png", "2.png", "3.png"], None, "not used as labels, because 2 images are in none"),
     "several depths": (["a/0.png", "b/1.png", "c/d/2.png"], None, "lie at different depths.*--labels folders"),
+    "splits with further words": (
+        ["train_images/a/0.png", "test_images/b/1.png", "Val2017/b/2.png"], ["b", "b", "a"], "splits are used together"
+    ),
+    "splits twice": (
+        ["seg_train/seg_train/a/0.png", "seg_train/seg_train/b/1.png", "seg_pred/seg_pred/2.png"], ["a", "b"], "Not used: seg_pred/"
+    ),
+    "splits below the classes": (["a/test/0.png", "a/train/1.png", "b/test/2.png"], ["a", "a", "b"], "folder names are the labels"),
+    "the same folder in each class": (
+        ["train/a/images/0.png", "train/b/images/1.png", "val/images/2.png"], ["a", "b"], "Not used: val/"
+    ),
+    "splits without classes": (["train_images/0.png", "test_images/1.png"], None, "splits are used together"),
     "two levels": (["a/x/0.png", "a/y/1.png", "b/x/2.png"], None, "2 deep.*--labels folders"),
 }  # fmt: skip
 
@@ -207,6 +236,71 @@ def test_labels_of_one_split(tmp_path: Path) -> None:
     assert sorted(labels_of(load(both))) == ["a", "b", "b"]
 
 
+def test_lists_that_are_not_read_are_pointed_out(tmp_path: Path) -> None:
+    tables = {
+        "train.csv": "image_id,breed\n0,x\n1,y\n2,x\n3,y\n",
+        "by_line.txt": "0.png x\n1.png y\n2.png y\n3.png y\n",
+        "submission.csv": "image_id,breed\n77,x\n",
+        "classes.txt": "x\ny\n",
+    }
+    path = put(tmp_path / "set", FLAT | tables)
+    notes = load(path).notes
+    assert "by_line.txt lists images: --labels by_line.txt reads labels or attributes from it; so do train.csv." in notes
+    assert labels_of(load(path, labels="train.csv")) == ["x", "y", "x", "y"]
+    chosen = load(path, labels="by_line.txt")
+    assert labels_of(chosen) == ["x", "y", "y", "y"]
+    assert (
+        "by_line.txt is read as files and labels, without a line of titles and with columns separated by spaces."
+        in chosen.notes
+    )
+    put(path, {"by_name.json": json.dumps({f"{i}.png": AB[i] for i in range(4)})})
+    assert labels_of(load(path, labels="by_name.json")) == AB
+
+
+def test_a_list_in_a_tar_can_be_chosen(tmp_path: Path) -> None:
+    rows = "file,label\n" + "".join(f"{i}.png,{AB[i]}\n" for i in range(4))
+    assert labels_of(load(pack(put(tmp_path / "set", FLAT | {"train.csv": rows}), "tar"), labels="train.csv")) == AB
+
+
+def test_cells_without_a_title_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        LeafwingError, match=r"labels.csv, line 2: 3 cells, but the first line names 2 columns.*double quotes"
+    ):
+        load(put(tmp_path / "set", images("a, b.png") | {"labels.csv": "file,label\na, b.png,x\n"}))
+    load(put(tmp_path / "trailing", images("a.png") | {"labels.csv": "file,label\na.png,x,,\n"}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        (["Cat", "cat", "dog", "dog"], r"Cat \(1\) = cat \(1\)\. They are separate classes"),
+        (["1", "1.0", "01", "2"], r"01 \(1\) = 1 \(1\) = 1.0 \(1\)"),
+        (["B\u00e4r", "Ba\u0308r", "x", "x"], "separate classes"),
+        (["a", "b", "NaN", "NaN"], r"may stand for a missing label: NaN \(2 images\)"),
+    ],
+)
+def test_classes_that_look_like_one_are_mentioned(tmp_path: Path, labels: list[str], note: str) -> None:
+    rows = "file,label\n" + "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels))
+    data = load(put(tmp_path / "set", FLAT | {"labels.csv": rows}))
+    assert set(data.spec.labels) == {*labels}
+    assert any(re.search(note, text) for text in data.notes), data.notes
+    assert not any(
+        "separate classes" in text or "missing" in text for text in load(put(tmp_path / "b", images(*MANY))).notes
+    )
+
+
+def test_attributes_of_celeba_as_a_table(tmp_path: Path) -> None:
+    rows = "image_id,Smiling,Male\n" + "".join(f"{i}.png,{1 - 2 * (i % 2)},{2 * (i > 1) - 1}\n" for i in range(4))
+    files = images(*(f"img/img/{i}.png" for i in range(4))) | {
+        "list_attr_celeba.csv": rows,
+        "list_eval_partition.csv": "x\n",
+    }
+    data = load(put(tmp_path / "set", files))
+    assert data.spec.attributes == ("Smiling", "Male")
+    assert data.attributes is not None
+    assert data.attributes.tolist() == [[1, 0], [0, 0], [1, 1], [0, 1]]
+
+
 ODD: dict[str, dict[str, Any]] = {
     "strays": images("a/0.png", "b/1.png", *(f"a/x{i}.png" for i in range(40)), "2.png")
     | {"notes.txt": "x", "a/readme": "x"},
@@ -233,3 +327,67 @@ def test_every_file_is_used_or_rejected_or_mentioned(tmp_path: Path, case: str) 
     left = [name for name in ODD[case] if name not in rejected and not any(fnmatch(name, pattern) for pattern in patterns)]
     assert [name for name in left if not name.endswith(".png")] == [], data.notes
     assert len(data) == sum(name.endswith(".png") and name not in rejected for name in ODD[case])
+
+
+CONTENTS: dict[str, str | bytes] = {
+    **dict.fromkeys(("readme.md", "license", "notes.txt", "x.log", "data.yaml"), "some words"),
+    "doc.pdf": b"%PDF", "set.mat": b"MATLAB 5.0", "movie.mp4": b"\0\0\0\x18ftypisom", "inner.zip": b"PK\3\4", "x.bin": b"\0\1",
+    "broken.jpg": b"\xff\xd8\xff", "empty.png": b"", "page.jpg": "<html>", "photo.HEIC": b"\0\0\0\x18ftypheic",
+    "book.xlsx": b"PK\3\4xl/",
+    "table.csv": "a,b\n1,2\n", "train.csv": "id,breed\n0,x\n", "list_eval_partition.txt": "0.png 1\n", "a.npy": b"\x93NUMPY",
+    "metadata.csv": "file_name,text\n0.png,a word\n", "labels.json": "{}", "instances.json": "[]", "x.xml": "<a/>",
+    "._x.png": b"\0\5\x16\7", ".hidden/x.png": b"x", "Thumbs.db": b"x",
+}  # fmt: skip
+PLACES = {
+    "flat": ["{}.png"],
+    "classes": ["a/{}.png", "b/{}.png"],
+    "classes and strays": [*["a/{}.png", "b/{}.png"] * 12, "{}.png"],
+    "splits": ["train/a/{}.png", "train/b/{}.png", "test/a/{}.png"],
+    "an unlabelled split": ["train/a/{}.png", "train/b/{}.png", "test_images/{}.png"],
+    "images in classes": ["a/images/{}.png", "b/images/{}.png"],
+    "uneven": ["a/{}.png", "b/c/{}.png", "{}.png"],
+    "masks": ["images/{}.png", "masks/{}.png"],
+}
+BESIDE = {"captions": ".txt", "positions": ".xml", "nothing": ""}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("place", PLACES)
+def test_every_file_of_any_tree_is_an_image_or_rejected_or_used_or_mentioned(tmp_path: Path, place: str, kind: str) -> None:
+    for seed in range(6):
+        chance = random.Random(f"{place} {kind} {seed}")
+        folders = sorted({pattern.rpartition("/")[0] for pattern in PLACES[place]} | {"", "annotations"})
+        pictures = [PLACES[place][i % len(PLACES[place])].format(i) for i in range(26)]
+        ending = BESIDE[chance.choice([*BESIDE])]
+        beside = [str(Path(name).with_suffix(ending)) for name in pictures[: chance.choice([3, 26])] if ending]
+        odd = {str(Path(chance.choice(folders), name)): CONTENTS[name] for name in chance.sample([*CONTENTS], 12)}
+        files = images(*pictures) | dict.fromkeys(beside, "a word") | odd
+        path = pack(put(tmp_path / str(seed), files), kind)
+        listing = Listing(path, *list_files(path))
+        with strict(), SurveyedSource.open([listing], check(None, None, "crop", "white"), None) as surveyed:
+            source = surveyed.source
+        usable = {plain(info.entry.name) for info in surveyed.infos if info.failure is None}
+        rejected = {plain(info.entry.name) for info in surveyed.infos if info.failure}
+        rejected |= {plain(reject.name) for reject in source.rejects}
+        assert not usable & rejected
+        words = [plain(word.rstrip(".")) for note in source.notes for word in re.findall(r"[^\s,:;()]+", note)]
+        read = {plain(name) for name in source.used_files}
+        known = usable | rejected | read | {name for name in files if is_hidden(name)}
+        lost = [name for name in files if name not in known and not any(fnmatch(name, word) for word in words)]
+        assert lost == [], source.notes
+        assert usable <= {*pictures} | {*odd}
+        assert [
+            name for name in read - {*beside} if not name.endswith(".xml") and not any(fnmatch(name, word) for word in words)
+        ] == [], source.notes
+
+
+def plain(name: str) -> str:
+    """A name in a tar without the folder that most of them begin with."""
+    return name.removeprefix("./")
+
+
+def pack(folder: Path, kind: str) -> Path:
+    """A folder as it is, or as an archive beside it."""
+    if kind == "folder":
+        return folder
+    return Path(shutil.make_archive(str(folder), kind, folder))

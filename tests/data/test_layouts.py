@@ -62,6 +62,39 @@ def test_unpaired_domains_are_recognised(tmp_path: Path) -> None:
     assert load(second, input=first).spec.unpaired == ("input",)
 
 
+def test_training_domains_are_recommended(tmp_path: Path) -> None:
+    path = put(tmp_path / "set", {f"{part}/{part}{i}.png": encoded(picture(i, 40, 40)) for part in PARTS for i in range(3)})
+    (layout,) = doctor(path).layouts
+    assert layout["options"] == (f"{path}/trainA", f"{path}/trainB")
+
+
+PARTS = ("testA", "testB", "trainA", "trainB")
+MASKED = {
+    "suffix": ("cat/{}.jpg", "cat/{}_mask.png", "_mask"),
+    "suffix with a number": ("{}.png", "{}_mask_1.png", "_mask_1"),
+    "folder": ("images/{}.jpg", "masks/{}.png", "masks"),
+    "VOC": ("JPEGImages/{}.jpg", "SegmentationClass/{}.png", "SegmentationClass"),
+}
+
+
+@pytest.mark.parametrize("case", MASKED)
+def test_masks_among_the_images_are_mentioned(tmp_path: Path, case: str) -> None:
+    image, mask, option = MASKED[case]
+    names = [pattern.format(i) for i in range(4) for pattern in (image, mask)]
+    path = put(tmp_path / "set", {name: encoded(picture(i, 40, 40)) for i, name in enumerate(names)})
+    (note,) = [note for note in load(path).notes if note.startswith("Masks are among the images")]
+    assert f"4, such as {mask.format(0)}." in note
+    assert note.endswith(f"--input {option}.")
+    paired = load(path, input=option)
+    assert len(paired) == 4
+    assert not any("Masks" in note for note in paired.notes)
+
+
+def test_images_without_originals_are_not_masks(tmp_path: Path) -> None:
+    path = put(tmp_path / "set", {f"{i}_mask.png": encoded(picture(i, 40, 40)) for i in range(4)})
+    assert not any("Masks" in note for note in load(path).notes)
+
+
 @pytest.mark.parametrize(
     "files",
     [

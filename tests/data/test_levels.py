@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,49 @@ def test_all_files_of_a_set_are_mapped_in_one_way(
     again = load(tmp_path / "set", **data.options)
     assert again.fingerprint == data.fingerprint
     assert any(levels.describe((black, white)) in note for note in doctor(tmp_path / "set", size=SIZE).notes)
+
+
+def grey_with_alpha(values: np.ndarray, alpha: np.ndarray) -> bytes:
+    """A PNG file of grey and alpha with 16 bits, which Pillow cannot write."""
+    rows = np.dstack([values, alpha]).astype(">u2")
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 4, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+
+
+@pytest.mark.parametrize("high", [4080, 60000])
+def test_grey_with_alpha_is_mapped_too(tmp_path: Path, high: int) -> None:
+    arrays = slices(0, high, np.uint16)
+    alpha = np.full((SIZE, SIZE), 65535)
+    alpha[:4] = 0
+    for index, values in enumerate(arrays):
+        values[:4] = 65535  # invisible
+        (tmp_path / f"{index}.png").write_bytes(grey_with_alpha(values, alpha))
+    white = 4095 if high == 4080 else 65535
+    data = load(tmp_path, size=SIZE)
+    assert data.array.shape == (4, SIZE, SIZE, 1)
+    visible = np.stack(arrays)[:, 4:] * (255 / white)
+    assert np.abs(data.array[:, 4:, :, 0] - visible).max() <= 1
+    assert (data.array[:, :4] == 255).all(), "the background"
+    both = load(tmp_path, size=SIZE, channels=2, levels="0:8000").array
+    assert (both[:, :4, :, 1] == 0).all()
+    assert np.abs(both[:, 4:, :, 0] - (np.stack(arrays)[:, 4:] * (255 / 8000)).clip(0, 255)).max() <= 1
+    report = doctor(tmp_path, size=SIZE)
+    assert report.modes == {"LA;16": 4}
+    assert report.transparent == 4
+    assert f"0 becomes black and {white:,} white" in " ".join(report.notes)
+
+
+def test_outliers_are_mentioned_with_the_way_out(tmp_path: Path) -> None:
+    arrays = slices(0, 1, np.float32)
+    arrays[2][0, 0] = 1e6
+    path = write(tmp_path, arrays)
+    (note,) = [note for note in load(path, size=SIZE).notes if "nearly black" in note]
+    assert note.endswith("--levels 1%:99% leaves out the most extreme values.")
+    assert not any("nearly black" in note and "4 of 4" in note for note in load(path, size=SIZE, levels="1%:99%").notes)
 
 
 def test_levels_can_be_chosen(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from data_helpers import encoded, picture, write
 from PIL import Image as PillowImage
 
-from leafwing.data import Dataset, load, load_pack, sources
+from leafwing.data import Dataset, joining, load, load_pack
 from leafwing.data.doctor import doctor
 from leafwing.data.loading import join_sources
 from leafwing.errors import LeafwingError
@@ -96,7 +96,7 @@ def test_pairs_in_archives(tmp_path: Path, kind: str, layout: str, monkeypatch: 
                 archive.addfile(info, io.BytesIO(content))
     data = load(path, input=option)
     assert sorted(shades(data)) == EXPECTED
-    monkeypatch.setattr(sources, "open_source", lambda *_: pytest.fail("the source was opened again"))
+    monkeypatch.setattr(joining, "open_source", lambda *_: pytest.fail("the source was opened again"))
     assert shades(load(path, input=option)) == shades(data)
 
 

@@ -78,7 +78,7 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
             is_open = error.argument.field_info.kind is inspect.Parameter.VAR_KEYWORD
             return f"{name} needs a value" + (f", or is not an option of {command}" if is_open else "")
         examples = {
-            "RUN": ": a run folder, its name or number, or 'last'",
+            "RUN": ": a run folder, its name or number, or 'last'" + ", before --source" * ("--source" in words),
             "PICTURES": ": an image file, a folder or an archive",
             "SOURCE": ": a folder, an archive or a built-in data set",
         }
@@ -119,7 +119,7 @@ def commands_for(words: Sequence[str]) -> App:
             if name == "train":
                 from leafwing.cli.train import command
 
-                app.command(command(words[1:]), name=name, usage="Usage: leafwing train SOURCE [OPTIONS]")
+                app.command(command(words[1:]), name=name, usage="Usage: leafwing train SOURCE... [OPTIONS]")
             else:
                 from leafwing.cli.explore import command, usage
 

@@ -29,8 +29,10 @@ METRICS = Group("Metrics", sort_key=2)
 
 
 @with_settings(
+    "size",
     "device",
     "precision",
+    size="Size at which generated pictures are compared, in pixels. Default: chosen from the real images.",
     device="Device to compute on. Default: cpu.",
     precision="Precision in which samples are generated. Default: fp32.",
 )
@@ -48,10 +50,6 @@ def command(
     data: Annotated[
         str | None,
         option("Real images to compare with. Default: the held-out images, or the training set if there are none.", DATA),
-    ] = None,
-    size: Annotated[
-        str | None,
-        option("Size at which generated pictures are compared, in pixels. Default: chosen from the real images.", DATA),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -87,9 +85,10 @@ def command(
     trust: Trust = False,
     root: Root = Path("runs"),
     json: Json = False,
-    **machine: Any,
+    **settings: Any,
 ) -> int:
     """Compute metrics of a run and record the protocol of every number."""
+    size, machine = settings.pop("size", None), settings
     from leafwing.commands import generated
     from leafwing.commands.evaluate import as_document, as_text, evaluate
 

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
+
 from leafwing.cli.shared import (
     DATA,
     OUTPUT,
@@ -20,6 +22,7 @@ from leafwing.cli.shared import (
     explicit,
     flag,
     is_main_process,
+    one_or_several,
     option,
     program,
     with_settings,
@@ -96,16 +99,26 @@ def finish(run: Any, json: bool) -> int:
     "micro_batch",
     "health",
     "max_rollbacks",
+    "input",
     default="as before",
     images="New total number of images, or +100k to add to the old total.",
     time="New limit of the total training time, or +10m on top of the time used. Default: no limit.",
     max_rollbacks="Maximum number of rollbacks, counting earlier ones.",
+    input="Where the second source, of unpaired inputs, is now, if it has moved.",
 )
 def command(
     run: RunName,
     /,
     *,
-    source: Annotated[str | None, option("Where the images are now, if they have moved. Default: as before.", DATA)] = None,
+    source: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Where the images are now, if they have moved; of joined sources all, in the same order. Default: as before.",
+            group=DATA,
+            negative="",
+            consume_multiple=True,
+        ),
+    ] = None,
     changed: Annotated[
         Literal["old", "new"] | None,
         option(
@@ -131,7 +144,7 @@ def command(
     from leafwing import commands
 
     settings = {name.replace("-", "_"): value for name, value in settings.items()}
-    data = explicit({"source": source, "changed": changed})
+    data = explicit({"source": one_or_several(source or ()), "changed": changed})
     resumed = commands.resume(
         run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)
     )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 
@@ -39,6 +39,14 @@ def flag(text: str, group: Group) -> Parameter:
 RunName = Annotated[
     str,
     Parameter(help="The run: its folder, its name or number under --root, or 'last' for the newest.", show_default=False),
+]
+Sources = Annotated[
+    str,
+    Parameter(
+        help="A folder, a .zip or .tar archive, an array (.npy, .npz, .h5), a table (.parquet), IDX files, or a built-in data set: "
+        "digits, sprites, stacked, ring, grid. Several folders, archives or files are joined, as if they lay in one folder.",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, flag("Print one JSON document to standard output and nothing else.", OUTPUT)]
 Root = Annotated[Path, Parameter(help="Folder that contains the numbered run folders.", group=FOLDER)]
@@ -77,7 +85,7 @@ def with_settings(*names: str, default: str = "", **texts: str) -> Callable[[Cal
         hints = get_type_hints(command, include_extras=True)
         every = [item.replace(annotation=hints[item.name]) for item in inspect.signature(command).parameters.values()]
         parameters = [item for item in every if item.kind is not inspect.Parameter.VAR_KEYWORD]
-        open_ended = [item for item in every if item not in parameters and item.annotation is not Any]
+        open_ended = [item for item in every if item not in parameters and get_origin(item.annotation) is Annotated]
         for name in names:
             setting = all_settings()[name]
             text = texts.get(name, "")
@@ -95,6 +103,11 @@ def set_signature(command: Callable[..., int], parameters: Sequence[inspect.Para
     """Gives a function with keyword arguments the signature from which its options are read."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def one_or_several(sources: Sequence[str]) -> str | list[str] | None:
+    """The sources of a command line as `leafwing.data.load` takes them; None without any."""
+    return [*sources] if len(sources) > 1 else sources[0] if sources else None
 
 
 def explicit(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from leafwing.cli.shared import OUTPUT, Json, as_json, explicit, option, with_settings
+from leafwing.cli.shared import OUTPUT, Json, Sources, as_json, explicit, one_or_several, option, with_settings
 from leafwing.progress import ConsoleReporter
 from leafwing.settings import READING_OPTIONS
 
@@ -16,9 +16,7 @@ from leafwing.settings import READING_OPTIONS
     augment="Show what critics see with this --augment of train: some images, each as it is and seven times changed. Default: none.",
 )
 def command(
-    source: str,
-    /,
-    *,
+    *sources: Sources,
     seed: Annotated[int, option("Random seed of the choice of images.", OUTPUT)] = 0,
     out: Annotated[
         Path | None, option("Output .png file. Default: named after the source, in the current folder.", OUTPUT)
@@ -26,16 +24,10 @@ def command(
     json: Json = False,
     **reading: Any,
 ) -> int:
-    """Draw a contact sheet of a source as training will see it, with all of its fields, and print what it contains.
-
-    Parameters
-    ----------
-    source
-        A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid.
-    """
+    """Draw a contact sheet of a source as training will see it, with all of its fields, and print what it contains."""
     from leafwing.commands.show import show
 
-    path, content = show(source, seed=seed, out=out, progress=ConsoleReporter(), **explicit(reading))
+    path, content = show(one_or_several(sources) or [], seed=seed, out=out, progress=ConsoleReporter(), **explicit(reading))
     if json:
         print(as_json({"written": str(path), **content}))
         return 0

@@ -16,8 +16,10 @@ from leafwing.cli.shared import (
     MACHINE,
     OUTPUT,
     TRAINING,
+    Sources,
     as_json,
     explicit,
+    one_or_several,
     option_values,
     set_signature,
     setting_flag,
@@ -76,17 +78,11 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     """
     recipe = requested_recipe(words)
 
-    def train(source: str | None = None, **options: Any) -> int:
-        return _train(source, options)
+    def train(*sources: str, **options: Any) -> int:
+        return _train(one_or_several(sources), options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
-    source = Annotated[
-        str | None,
-        Parameter(
-            help="A folder, a .zip or .tar archive, IDX files, or a built-in data set: digits, sprites, stacked, ring, grid."
-        ),
-    ]
-    parameters = [inspect.Parameter("source", inspect.Parameter.POSITIONAL_ONLY, default=None, annotation=source)]
+    parameters = [inspect.Parameter("sources", inspect.Parameter.VAR_POSITIONAL, annotation=Sources)]
     for name, (kind, default, group, text) in CALL_OPTIONS.items():
         about = Parameter(
             name=f"--{name.replace('_', '-')}",
@@ -128,7 +124,7 @@ def recipe_flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any
     return Annotated[option.type | None, Parameter(help=about, group=group, converter=convert, show_default=False)]
 
 
-def _train(source: str | None, options: dict[str, Any]) -> int:
+def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
     from leafwing import commands
 
     json, dry_run, devices = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.progress import Reporter
@@ -12,11 +11,11 @@ if TYPE_CHECKING:
     from leafwing.data.doctor import SourceReport
 
 
-def doctor(source: str | Path, *, progress: Reporter | None = None, **options: Any) -> SourceReport:
+def doctor(source: Any, *, progress: Reporter | None = None, **options: Any) -> SourceReport:
     """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:
-        source: a folder, an archive or a built-in name.
+        source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`.
         progress: receives messages and progress; None: nothing is shown.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 

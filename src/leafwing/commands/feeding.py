@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from leafwing.quantities import check_seed, whole
 if TYPE_CHECKING:
     from leafwing.config import DataConfig
     from leafwing.data import Dataset
+    from leafwing.data.locating import Origin, Place
     from leafwing.game import BatchSource
     from leafwing.loop import Training
 from leafwing.runs import Run
@@ -95,20 +95,26 @@ def permissive_spec(height: int, width: int, input: str | None = None) -> DataSp
     return DataSpec({**spec.fields, **further, **labelled})
 
 
-def inherited_options(config: DataConfig, source: str | Path) -> dict[str, Any]:
+def inherited_options(config: DataConfig, place: Place) -> dict[str, Any]:
     """The reading options of earlier data that also apply to another source: not those that belong to its own files."""
-    from leafwing.data.loading import find
+    from leafwing.data.locating import describe
 
-    same = str(find(source)) == config.source or os.path.abspath(source) == config.source
+    same = describe(place) == config.source
     specific = () if same else ("labels", "levels", "input_levels")
     return {
         name: value
         for name, value in config.options.items()
-        if name not in specific and (name != "fields" or source == "sprites")
+        if name not in specific and (name != "fields" or place == "sprites")
     }
 
 
-def reload_data(run: Run, progress: Reporter, changed: str | None = "old", source: str | Path | None = None) -> Dataset:
+def reload_data(
+    run: Run,
+    progress: Reporter,
+    changed: str | None = "old",
+    source: Any = None,
+    input: str | Path | None = None,
+) -> Dataset:
     """The data of a run, each source from the cache or else read again.
 
     Args:
@@ -116,27 +122,59 @@ def reload_data(run: Run, progress: Reporter, changed: str | None = "old", sourc
         progress: receives messages and progress.
         changed: what to do if a source has changed since: `old` uses the samples in the cache without looking; `new` uses those of the
             source; None refuses.
-        source: where the images are now, if they have moved.
+        source: where the images are now, if they have moved; of joined sources as many, in the same order; or images from Python.
+        input: where the second source is now, if it has moved.
 
     Raises:
         LeafwingError: a source has changed, or the data is not in the cache, and the source is missing.
     """
-    from leafwing.data.built_in import is_built_in
-    from leafwing.data.loading import find, join_sources
+    from leafwing.data.loading import join_sources
+    from leafwing.data.locating import describe, find, locate
 
     config, reload = run.data, _Reload(run, progress, changed)
-    path = config.source
-    if source is not None or (changed == "new" and not config.parts):
-        path = str(find(path if source is None else source))  # raises
-        path = path if is_built_in(path) else os.path.abspath(path)
+    if input is not None and not config.parts:
+        raise InvalidOption(
+            "input", input, f"{run.folder} has no second source; --source PATH tells where its images are now"
+        )
+    origin: Origin = config.origin if source is None else _moved(run, source)
+    if changed == "new" and not config.parts:
+        locate(origin)  # raises
+    flag = "--source " + " ".join(f"PATH-OF-{name}" for name in config.sources) if config.sources else "--source PATH"
     if not config.parts:
-        return reload(path, config.options, config.fingerprint)
+        return reload(origin, config.options, config.fingerprint, flag)
     options = {name: value for name, value in config.options.items() if name not in ("input", "input_levels")}
-    image = reload(path, options, config.parts["image"])
+    image = reload(origin, options, config.parts["image"], flag)
     second = {name: value for name, value in options.items() if name not in ("channels", "fields", "levels", "labels")}
     if levels := config.options.get("input_levels"):
         second["levels"] = levels
-    return join_sources(image, reload(config.options["input"], second, config.parts["input"]))
+    other = config.options["input"] if input is None else describe(find(input))
+    return join_sources(image, reload(other, second, config.parts["input"], "--input PATH"))
+
+
+def _moved(run: Run, source: Any) -> Origin:
+    """Where the images of a run are now, with joined sources under the same names as before.
+
+    Raises:
+        LeafwingError: not as many sources as the run has, or one that does not exist.
+    """
+    from leafwing.data.locating import describe, find
+    from leafwing.data.memory import InMemory, as_source
+
+    source = as_source(source)
+    paths = (
+        [*source.values()] if isinstance(source, Mapping) else [*source] if isinstance(source, list | tuple) else [source]
+    )
+    names = [*(run.data.sources or ())]
+    if len(paths) != max(1, len(names)):
+        raise InvalidOption(
+            "source",
+            " ".join(map(str, paths)),
+            f"{run.folder} has {len(names) or 'one'} source{'s' * bool(names)} ({run.data.source}): give as many, in this order",
+        )
+    if not names and isinstance(paths[0], InMemory):
+        return paths[0]
+    moved = [describe(find(path)) for path in paths]
+    return dict(zip(names, moved, strict=True)) if names else moved[0]
 
 
 @dataclass(frozen=True)
@@ -147,15 +185,21 @@ class _Reload:
     progress: Reporter
     changed: str | None
 
-    def __call__(self, source: str, options: Mapping[str, Any], fingerprint: str) -> Dataset:
+    def __call__(self, origin: Origin, options: Mapping[str, Any], fingerprint: str, moved: str) -> Dataset:
+        """The data of a source; `moved` is the option that says where it is now."""
         from leafwing import data
+        from leafwing.data.memory import PREFIX, InMemory
 
-        cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
+        joined = {name: str(path) for name, path in origin.items()} if isinstance(origin, Mapping) else {}
+        source = " + ".join(joined.values()) or str(origin)
+        cached = None
+        if not isinstance(origin, InMemory):
+            cached = data.load_pack(fingerprint, mirror=bool(options.get("mirror")))
         if cached is not None:
-            cached = replace(cached, source=source)
+            cached = replace(cached, source=source, sources=joined)
             if self.changed == "old":
                 return cached
-            changes = data.compare(source, options, fingerprint, progress=self.progress.report_reading)
+            changes = data.compare(origin, options, fingerprint, progress=self.progress.report_reading)
             if changes is None:
                 return cached
             if not changes and self.changed is None:
@@ -169,13 +213,13 @@ class _Reload:
                 )
             self.progress.say(f"{source}: {changes}; training continues with the images that are there now")
         try:
-            dataset = data.load(source, **options, progress=self.progress.report_reading)
+            dataset = data.load(origin, **options, progress=self.progress.report_reading)
         except StorageError:
             raise
         except LeafwingError as error:
             raise LeafwingError(
-                f"the data of {self.run.folder} is not in the cache, and its source cannot be read: {error}\n"
-                "If the images have moved: --source PATH"
+                f"the data of {self.run.folder} is not in the cache, and its source cannot be read: {error}"
+                + f"\nIf the images have moved: {moved}" * (not source.startswith(PREFIX))
             ) from None
         if dataset.fingerprint != fingerprint and self.changed != "new":
             raise LeafwingError(

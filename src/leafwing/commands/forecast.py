@@ -12,7 +12,7 @@ from leafwing.settings import Settings, non_defaults, split_keywords
 
 
 def forecast(
-    source: str | Path | None = None,
+    source: Any = None,
     recipe: str | None = None,
     settings: Settings | None = None,
     *,

@@ -38,7 +38,7 @@ MIN_PICTURES = 6
 
 def are_pictures(name: str | Path, root: str | Path = ROOT) -> bool:
     """Whether the first argument of `leafwing evaluate` is a source of pictures, and not a run."""
-    from leafwing.data.loading import is_source
+    from leafwing.data.locating import is_source
 
     path, name = Path(name), str(name)
     if path.exists():

@@ -64,13 +64,13 @@ def find_pictures(pictures: str | Path) -> Path:
 
 def open_pictures(path: Path) -> Source:
     """An image file, a folder, an archive or an IDX file as a source of images."""
-    from leafwing.data import sources
+    from leafwing.data import opening, sources
     from leafwing.data.pictures import SUFFIXES
 
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         entry = sources.Entry(path.name, path, path.stat().st_size)
         return sources.Source("file", path, [entry], lambda location: Path(location).read_bytes())
-    return sources.open_source(path, *sources.list_files(path))
+    return opening.open_source(path, *sources.list_files(path))
 
 
 class Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from leafwing.settings import (
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.data.locating import Place
     from leafwing.engine import Setup
     from leafwing.engine.augmentation import Augmentation
     from leafwing.engine.processes import Processes
@@ -70,7 +72,7 @@ class TrainingPlan:
 
 
 def resolve_training(
-    source: str | Path | None,
+    source: Any,
     recipe: str | None,
     values: Mapping[str, Any],
     options: Mapping[str, Value],
@@ -80,7 +82,7 @@ def resolve_training(
     """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
     Args:
-        source: image source; None: that of the replayed run.
+        source: as for `train`; None: that of the replayed run.
         recipe: name or file; None: that of the replayed run, or the default.
         values: settings by name, from `settings.split_keywords`.
         options: hyper-parameters of the recipe.
@@ -91,13 +93,16 @@ def resolve_training(
         LeafwingError: invalid input.
     """
     from leafwing import data
+    from leafwing.data.locating import locate
+    from leafwing.data.memory import PREFIX
     from leafwing.data.options import check
     from leafwing.data.split import hold_out_count
 
     old = open_replay(replay) if replay else None
-    source = old.data.source if old and source is None else source
+    source = old.data.origin if old and source is None else source
     if source is None:
         raise LeafwingError("train needs an image source: a folder, an archive, or " + ", ".join(data.BUILT_IN))
+    place = locate(source)
     if old and recipe is None and not old.recipe_is_installed():
         raise InvalidOption("replay", replay, "its recipe is not an installed one: give its file with --recipe", flag="from")
     reference = recipe or (old.recipe if old else recipes.DEFAULT)
@@ -121,7 +126,7 @@ def resolve_training(
     threads = changes[0].threads if changes and machine.threads == "auto" else machine.threads
     setup = choose_setup(replace_fields(machine, {"threads": threads}))
 
-    if values.get("size") is not None and source not in data.BUILT_IN:
+    if values.get("size") is not None and not (isinstance(place, str) and place in data.BUILT_IN):
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
         recipes.build(
@@ -130,8 +135,8 @@ def resolve_training(
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
-    inherited = inherited_options(old.data, source) if old else {}
-    dataset = data.load(source, **{**inherited, **load_options}, progress=progress.report_reading)
+    inherited = inherited_options(old.data, place) if old else {}
+    dataset = data.load(place, **{**inherited, **load_options}, progress=progress.report_reading)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):
@@ -139,7 +144,8 @@ def resolve_training(
     if old and dataset.fingerprint != old.data.fingerprint:
         progress.say(describe_other_data(old, dataset))
     if dataset.rejects:
-        progress.say(f"rejected images: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons")
+        command = "leafwing.doctor(images)" if dataset.source.startswith(PREFIX) else f"leafwing doctor {as_words(place)}"
+        progress.say(f"rejected images: {len(dataset.rejects)}; `{command}` lists them with reasons")
     for note in dataset.notes:
         progress.say(note)
     chosen = {name.strip() for value in hyperparameters.values() if isinstance(value, str) for name in value.split(",")}
@@ -178,6 +184,7 @@ def resolve_training(
         labelled_seed=labelled_seed,
         spec=dataset.spec,
         parts=dict(dataset.parts) or None,
+        sources=dict(dataset.sources) or None,
     )
     if labelled:
         data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
@@ -200,6 +207,11 @@ def resolve_training(
     )
 
 
+def as_words(place: Place) -> str:
+    """A source as the words of a command line."""
+    return shlex.join(map(str, place.values())) if isinstance(place, dict) else str(place)
+
+
 def describe_other_data(old: Run, dataset: Dataset) -> str:
     """Says that these are not the data of a replayed run, and how they differ."""
     from leafwing import data
@@ -207,7 +219,7 @@ def describe_other_data(old: Run, dataset: Dataset) -> str:
     if dataset.source != old.data.source or dataset.options != old.data.options or old.data.parts:
         why = f"{len(dataset):,} samples of {dataset.source} instead of {old.data.samples:,} of {old.data.source}"
     else:
-        why = str(data.compare(dataset.source, dataset.options, old.data.fingerprint) or "they were read in another way")
+        why = str(data.compare(dataset.origin, dataset.options, old.data.fingerprint) or "they were read in another way")
     return f"not the data of {old.folder}: {why}; the weights will differ"
 
 

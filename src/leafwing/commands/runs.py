@@ -28,7 +28,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
             {
                 "run": folder.name,
                 "recipe": run.recipe,
-                "data": Path(run.config["data"]["source"]).name,
+                "data": " + ".join(run.data.sources) if run.data.sources else Path(run.data.source).name,
                 "size": "points" if run.spec.points else f"{run.spec.height}x{run.spec.width}",
                 "images": last.get("images", 0),
                 "of": run.settings.schedule.images,

@@ -24,7 +24,7 @@ CLASSES, PER_CLASS, UNLABELLED, POINTS = 20, 10, 64, 2_000
 
 
 def show(
-    source: str | Path,
+    source: Any,
     *,
     seed: int = 0,
     out: str | Path | None = None,
@@ -37,7 +37,8 @@ def show(
     With further fields, such as captions or boxes, there are fewer samples, each with all of its fields.
 
     Args:
-        source: a folder, an archive or a built-in name. Its images are read into the cache, as for `train`.
+        source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`. Its
+            images are read into the cache, as for `train`.
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
         augment: show some images and what critics see of them with this `augment` of `train`: the image, then seven times changed.
@@ -54,16 +55,21 @@ def show(
     import numpy as np
 
     from leafwing import data, pictures
+    from leafwing.data.locating import locate
+    from leafwing.data.memory import PREFIX
 
     reading, other = split_keywords(options)
     seed = check_seed(seed)
-    target = Path(out) if out else Path(f"{files.file_name(Path(str(source)).name.split('.')[0]) or 'source'}.png")
+    place = locate(source)
+    names = [str(item).removeprefix(PREFIX) for item in (place.values() if isinstance(place, dict) else [place])]
+    name = "-".join(Path(name).name.split(".")[0] for name in names)
+    target = Path(out) if out else Path(f"{files.file_name(name) or 'source'}.png")
     if target.exists():
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
         raise InvalidOption("out", target, "must be a .png file")
     progress = progress or Reporter()
-    dataset = data.load(source, **reading, **other, progress=progress.report_reading)
+    dataset = data.load(place, **reading, **other, progress=progress.report_reading)
     image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, w
 
 
 def train(
-    source: str | Path | None = None,
+    source: Any = None,
     recipe: str | None = None,
     settings: Settings | None = None,
     *,
@@ -43,7 +43,8 @@ def train(
     """Trains a recipe on a data source and creates a run folder.
 
     Args:
-        source: a folder, an archive or a built-in name; see `leafwing.data.load`. None: that of the replayed run.
+        source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`. None:
+            that of the replayed run.
         recipe: an installed recipe or the path of a recipe file. None: that of the replayed run, or dcgan.
         settings: all settings; see `leafwing.settings` for their meanings and defaults.
         out: the run folder, which must not exist; None: numbered under `root`.
@@ -102,7 +103,8 @@ def resume(
     health: str | None = None,
     max_rollbacks: int | None = None,
     changed: str | None = None,
-    source: str | Path | None = None,
+    source: Any = None,
+    input: str | Path | None = None,
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
@@ -122,7 +124,9 @@ def resume(
         max_rollbacks: maximum number of rollbacks, counting earlier ones.
         changed: if the images have changed since: `old` continues with the images as they were, which must be in the cache; `new` with
             those that are there now, which the run records; None refuses.
-        source: where the images are now, if they have moved.
+        source: where the images are now, if they have moved; of joined sources all, in the same order; or images from Python, if they
+            were given so and are not in the cache.
+        input: where the second source is now, if it has moved.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         tensorboard: write TensorBoard files too.
         root: folder of the numbered run folders.
@@ -168,7 +172,7 @@ def resume(
                     f"`leafwing resume {opened.folder} --images +100k`"
                 )
             with processes.first_on_machine():
-                dataset = reload_data(opened, progress, changed, source)
+                dataset = reload_data(opened, progress, changed, source, input)
             data_config, data_changes = changed_data(opened, dataset, shown)
             settings = replace(
                 old,
@@ -208,7 +212,7 @@ def resume(
 
 
 def train_or_resume(
-    source: str | Path | None = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Reporter | None = None,
+    source: Any = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Reporter | None = None,
     **options: Any,
 ) -> Run:  # fmt: skip
     """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.
@@ -251,7 +255,9 @@ def changed_data(run: Run, dataset: Dataset, images: int) -> tuple[DataConfig, t
         LeafwingError: the networks do not fit the data.
     """
     config, changes = run.data, run.history.data_changes
-    config = replace(config, source=dataset.source)
+    config = replace(config, source=dataset.source, sources=dict(dataset.sources) or None)
+    if config.parts:
+        config = replace(config, options=config.options | {"input": dataset.options["input"]})
     if dataset.fingerprint == config.fingerprint:
         return config, changes
     new = replace(

@@ -1,33 +1,51 @@
-"""Images in NumPy files: `.npy`, and `.npz` as `leafwing sample --npz` writes it."""
+"""Images in arrays: NumPy files (`.npy`, and `.npz` as `leafwing sample --npz` writes it), and whatever else has a shape and rows.
+
+Values are converted a row at a time when they are read, so that a large array need not fit into memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from leafwing.data.sources import Column, Entry, Source
 from leafwing.errors import LeafwingError
 
 SUFFIXES = (".npy", ".npz")
-IMAGES = ("samples", "images", "x", "X", "data", "x_train", "arr_0")
-"""Names of the images in an .npz file, best first."""
+IMAGES = ("samples", "images", "x", "X", "data", "x_train", "arr_0", "image")
+"""Names of the images among several arrays, best first."""
 LABELS = ("labels", "label", "y", "Y", "targets", "y_train")
 EXPECTED = (
     "images (n, height, width) or (n, height, width, channels), uint8 or floating-point numbers from 0 to 1 or -1 to 1"
 )
+BLOCK = 64 * 2**20
+"""Bytes of the rows of which the smallest and the largest value are computed at once."""
 
 
-class ImageArray(NamedTuple):
-    """Images from a NumPy file: bytes (n, height, width) or (n, height, width, channels); labels as text, if there are any; notes."""
+class Rows(Protocol):
+    """An array in memory, mapped from a file, or read on demand."""
 
-    pixels: np.ndarray
-    labels: list[str] | None
-    notes: list[str]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
-def read_array(path: Path) -> ImageArray:
-    """Reads a NumPy file.
+class Images(NamedTuple):
+    """Images in an array as bytes: the shape of one, (height, width) or (height, width, channels); what reads a row; how values were
+    converted, or ""."""
+
+    shape: tuple[int, ...]
+    read: Callable[[int], bytes]
+    note: str
+
+
+def open_array(path: Path) -> Source:
+    """A NumPy file.
 
     Raises:
         LeafwingError: it cannot be read, or contains no images.
@@ -42,40 +60,114 @@ def read_array(path: Path) -> ImageArray:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}".strip() for name, array in named.items())
         raise LeafwingError(f"{path}: expected {EXPECTED}; it contains {shapes or 'nothing'}.")
     name = candidates[0]
-    pixels, note = _pixels(path, named[name])
-    notes = [f"Images come from {name} in {path.name}."] * bool(name) + [note] * bool(note)
-    labels, label = None, next((key for key in LABELS if key in named and named[key].shape == (len(pixels),)), None)
-    if label is not None:
-        labels = [
-            value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in named[label].tolist()
-        ]
-        notes.append(f"Labels come from {label} in {path.name}.")
-    if unused := [key for key in named if key not in (name, label)]:
-        notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
-    return ImageArray(pixels, labels, notes)
+    source = source_of("array", path, named[name], "images")
+    source.notes = [f"Images come from {name} in {path.name}."] * bool(name) + source.notes
+    count = len(named[name])
+    attributes = _assign_attributes(source, named)
+    further = {key: array for key, array in named.items() if key != name and key not in attributes}
+    source.columns = {key: read for key, array in further.items() if (read := column(array, count)) is not None}
+    source.label_columns = [key for key in LABELS if key in source.columns][:1]
+    if unused := [key for key in further if key not in source.columns]:
+        source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
+    return source
 
 
-def _pixels(path: Path, array: np.ndarray) -> tuple[np.ndarray, str]:
-    """Bytes (n, height, width) or (n, height, width, channels), and how they were converted.
+def source_of(kind: str, path: Path, array: Rows, prefix: str) -> Source:
+    """The images of an array as a source without columns, each named by its row: `images/0000012`.
 
     Raises:
         LeafwingError: another shape, type or range.
     """
-    if array.ndim == 4 and array.shape[-1] not in (1, 2, 3, 4) and array.shape[1] in (1, 2, 3, 4):
-        array = np.moveaxis(array, 1, -1)
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.dtype.kind not in "biuf" or not array.size or (array.ndim == 4 and array.shape[-1] not in (2, 3, 4)):
-        raise LeafwingError(f"{path}: expected {EXPECTED}; it contains {array.shape} {array.dtype}.")
+    images = convert(path, array)
+    entries = row_entries(prefix, array.shape[0], int(np.prod(images.shape)))
+    notes = [images.note] * bool(images.note)
+    return Source(kind, path, entries, images.read, notes=notes, raw=images.shape, labelled=True)
+
+
+def row_entries(prefix: str, count: int, size: int) -> list[Entry]:
+    """Entries for rows: their names, rows as locations, and bytes of each."""
+    return [Entry(f"{prefix}/{row:07d}", row, size) for row in range(count)]
+
+
+def column(array: Rows, count: int) -> Column | None:
+    """An array as a column of `count` values; None if it is none."""
+    kinds = {"b": "boolean", "i": "number", "u": "number", "f": "number", "U": "text", "S": "text"}
+    if array.shape != (count,) or array.dtype.kind not in kinds:
+        return None
+    return Column(kinds[array.dtype.kind], lambda: [as_text(value) for value in array[:].tolist()])
+
+
+def as_text(value: Any) -> Any:
+    """A value, decoded if it is bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def convert(where: Path | str, array: Rows) -> Images:
+    """Finds out what the values of an array mean, and how to read each image as bytes.
+
+    Args:
+        where: what the array is, for messages.
+        array: images, with channels last or first; floating-point values are read once, to find their range.
+
+    Raises:
+        LeafwingError: another shape, type or range.
+    """
+    shape, dtype = array.shape, array.dtype
+    first = len(shape) == 4 and shape[-1] not in (1, 2, 3, 4) and shape[1] in (1, 2, 3, 4)
+    one = (*shape[2:], shape[1]) if first else shape[1:]
+    if (
+        len(shape) not in (3, 4)
+        or dtype.kind not in "biuf"
+        or not all(shape)
+        or (len(shape) == 4 and one[-1] not in (1, 2, 3, 4))
+    ):
+        raise LeafwingError(f"{where}: expected {EXPECTED}; it contains {shape} {dtype}.")
+    values, note = _conversion(where, array)
+
+    def read(row: int) -> bytes:
+        image = np.asarray(array[row])
+        return values(np.moveaxis(image, 0, -1) if first else image).tobytes()
+
+    return Images(one[:2] if one[-1] == 1 and len(one) == 3 else one, read, note)
+
+
+def _conversion(where: Path | str, array: Rows) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """What makes bytes of the values of an array, and a note about it."""
     if array.dtype == np.uint8:
-        return array, ""
+        return lambda image: image, ""
     if array.dtype == bool:
-        return array.astype(np.uint8) * 255, "Values false and true became black and white."
-    low, high = (float(value) for value in (array.min(), array.max()))
-    if np.issubdtype(array.dtype, np.floating) and -1 <= low <= high <= 1:
+        return lambda image: image.astype(np.uint8) * 255, "Values false and true became black and white."
+    ranges = np.array([(block.min(), block.max()) for block in _blocks(array)], np.float64)
+    low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
+    if array.dtype.kind == "f" and -1 <= low <= high <= 1:
         black = -1.0 if low < 0 else 0.0
-        scaled = np.rint((np.asarray(array, np.float32) - black) * (255 / (1 - black))).astype(np.uint8)
-        return scaled, f"Values from {black:g} to 1 became 0 to 255."
-    if 0 <= low <= high <= 255 and (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
-        return np.rint(array).astype(np.uint8), ""
-    raise LeafwingError(f"{path}: expected {EXPECTED}; it has {array.dtype} values from {low:g} to {high:g}.")
+
+        def scale(image: np.ndarray) -> np.ndarray:
+            return np.rint((np.asarray(image, np.float32) - black) * (255 / (1 - black))).astype(np.uint8)
+
+        return scale, f"Values from {black:g} to 1 became 0 to 255."
+    if 0 <= low <= high <= 255:
+        return lambda image: np.rint(image).astype(np.uint8), ""
+    raise LeafwingError(f"{where}: expected {EXPECTED}; it has {array.dtype} values from {low:g} to {high:g}.")
+
+
+def _blocks(array: Rows) -> Iterator[np.ndarray]:
+    """The rows of an array, some at a time."""
+    step = max(1, BLOCK // (int(np.prod(array.shape[1:])) * array.dtype.itemsize))
+    for start in range(0, array.shape[0], step):
+        yield np.asarray(array[start : start + step])
+
+
+def _assign_attributes(source: Source, named: Mapping[str, np.ndarray]) -> Sequence[str]:
+    """Assigns the attributes of a file as `leafwing sample --npz` writes them; the names of the arrays that have them."""
+    values, names = named.get("attributes"), named.get("attribute_names")
+    count = len(source.entries)
+    if values is None or names is None or names.dtype.kind != "U" or values.shape != (count, *names.shape):
+        return ()
+    if values.dtype.kind not in "biu" or not {*np.unique(values).tolist()} <= {0, 1}:
+        return ()
+    source.attributes = tuple(names.tolist())
+    for entry, row in zip(source.entries, values.astype(int).tolist(), strict=True):
+        entry.attributes = tuple(row)
+    source.notes.append(f"Attributes come from attributes in {source.path.name}.")
+    return ("attributes", "attribute_names")

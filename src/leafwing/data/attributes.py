@@ -34,7 +34,12 @@ class Column:
     problem: str = ""
 
 
-def encode(name: str, cells: Sequence[tuple[int, str]], where: str) -> Column:
+def is_number_or_boolean(value: str) -> bool:
+    """Whether a value is a number, or says yes or no."""
+    return bool(_NUMBER.fullmatch(value)) or any(value.lower() in spelling for spelling in BOOLEANS)
+
+
+def encode(name: str, cells: Sequence[tuple[int | str, str]], where: str) -> Column:
     """Encodes a column.
 
     Args:

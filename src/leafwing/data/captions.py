@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from leafwing.data import webdataset
 from leafwing.data.label_lists import LABEL, is_list
 from leafwing.data.lists import (
     FILE,
@@ -24,6 +25,7 @@ from leafwing.data.lists import (
     Names,
     first,
     folder_of,
+    read_column,
     read_json,
     read_table,
     read_text,
@@ -64,6 +66,11 @@ def layouts(source: Source, names: Names) -> Iterator[Layout]:
             yield first(sorted(files)), partial(_collect, source, sorted(files), names, read)
     if owners := names.owners([name for name in source.side_files if name.lower().endswith(".txt")], TREES):
         yield "text files beside the images", partial(_read_beside, source, owners, names)
+    if objects := webdataset.json_owners(source, names):
+        yield webdataset.JSON, partial(_read_json_beside, source, objects)
+    for column, content in source.columns.items():
+        if content.kind == "text" and column.rpartition("/")[2].lower() in TEXT[:-1] and column not in source.used_files:
+            yield f"column {column}", partial(_read_column, source, column)
 
 
 def encode(values: Mapping[int, list[str]], notes: list[str]) -> tuple[Caption, dict[int, list[list[int]]], dict[int, str]]:
@@ -252,6 +259,33 @@ def _texts(value: Any, unused: Counter[str], depth: int = 4) -> list[str] | None
 def _note_unused(notes: list[str], name: str, titles: Iterable[str]) -> None:
     if columns := [clean(title) for title in titles if not (is_list(name) and title.lower() in LABEL)]:
         notes.append(f"Not used in {name}: {first(columns, 6)}. --labels {name} reads labels and attributes from it.")
+
+
+def _read_json_beside(source: Source, owners: Mapping[str, int]) -> Annotations:
+    """JSON files with the names of images, each an object with a caption."""
+    result = Annotations(webdataset.JSON, used=[*owners])
+    unused: Counter[str] = Counter()
+    for file, content, problem in webdataset.read_objects(source, [*owners]):
+        texts = [] if problem else _texts(content, unused) or []
+        if usable := [text for text in texts if _WORD.search(text)]:
+            result.values.setdefault(owners[file], []).extend(usable)
+        else:
+            result.failures[owners[file]] = problem or f"no caption in {file}"
+    if titles := [clean(title) for title in unused if title.lower() not in LABEL]:
+        result.notes.append(f"Not used in {webdataset.JSON}: {first(titles, 6)}.")
+    return result
+
+
+def _read_column(source: Source, name: str) -> Annotations:
+    """A column of texts, or of lists of texts."""
+    result = Annotations(f"column {name}", used=[name])
+    values = read_column(source, name)
+    for index, entry in enumerate(source.entries):
+        value = values[entry.location]
+        texts = value if isinstance(value, list) else [value]
+        if usable := [text for text in texts if isinstance(text, str) and _WORD.search(text)]:
+            result.values[index] = usable
+    return result
 
 
 def _read_beside(source: Source, owners: Mapping[str, int], names: Names) -> Annotations:

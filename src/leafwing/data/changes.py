@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import pictures, reading, sources
-from leafwing.data.loading import SurveyedSource, find, fingerprint_of, listing_signature, resolved_options
+from leafwing.data import pictures, reading
+from leafwing.data.loading import SurveyedSource, fingerprint_of, listing_signature, resolved_options
+from leafwing.data.locating import Origin, is_source, list_places, locate
+from leafwing.data.memory import InMemory
 from leafwing.data.pack import Store, cache_folder
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import Source
@@ -54,7 +56,7 @@ class Changes:
 
 
 def compare(
-    source: str | Path,
+    source: Origin,
     options: Mapping[str, Any],
     fingerprint: str,
     *,
@@ -74,26 +76,32 @@ def compare(
 
     Returns:
         None if nothing has changed, or if there is nothing to compare with: the source is not there, or it is built in. Changes that
-        are false, as conditions, if only this version of leafwing reads the same files differently.
+        are false, as conditions, if only this version of leafwing reads the same files differently. That only some of joined sources
+        are there is a problem.
     """
     try:
-        path = find(source)
-    except LeafwingError:
-        return None
-    if isinstance(path, str):
+        place = locate(source)
+    except LeafwingError as error:
+        joined = [str(path) for path in source.values()] if isinstance(source, Mapping) else []
+        missing = [path for path in joined if not is_source(path)]
+        if len(missing) == len(joined):
+            return None
+        lost = f"{' and '.join(missing)} cannot be found; if it has moved, --source says where it is"
+        return Changes(problem=lost if missing else str(error))
+    if isinstance(place, str | InMemory):
         return None
     store = Store(cache_folder(cache))
     chosen = resolved_options(options)
     input = options.get("input")
     try:
-        files, rejects = sources.list_files(path)
-        signature = listing_signature(path, files, chosen, input)
+        listings = list_places(place)
+        signature = listing_signature(listings, chosen, input)
         if (listing := store.recall(signature)) and listing["fingerprint"] == fingerprint:
             return None
-        with pictures.strict(), SurveyedSource.open(path, files, rejects, chosen, progress, input) as surveyed:
+        with pictures.strict(), SurveyedSource.open(listings, chosen, progress, input) as surveyed:
             if fingerprint_of(surveyed) == fingerprint:
                 rejected = surveyed.source.rejects + reading.rejects(surveyed.infos)
-                store.remember(signature, fingerprint, rejected, surveyed.source.notes)
+                store.remember(signature, fingerprint, rejected, surveyed.source.notes, surveyed.classes)
                 return None
             return _difference(store, fingerprint, surveyed.infos, surveyed.source)
     except LeafwingError as error:

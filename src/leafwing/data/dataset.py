@@ -48,7 +48,7 @@ class Dataset:
         spec: the fields of a batch, including those of the streams.
         columns: the stored samples of each field by name, (n, ...), in the format that `leafwing.fields` describes; never written to.
         fingerprint: a hash of the content and of the options that determine the pixels; mirroring is not part of it.
-        source: a built-in name or an absolute path.
+        source: a built-in name or an absolute path; of joined sources all of them, in words.
         options: plain JSON such that `load(source, **options)` returns the same data set.
         rejects: the rejected files, with reasons.
         notes: messages for the user about how the source was read.
@@ -57,6 +57,7 @@ class Dataset:
         parts: the fingerprints of its two sources by field, if it has a second source.
         windows: what batches see random windows of, with `--crop-from`; `columns` are then the centres. None: batches see `columns`.
         pictures_of: int64 (n,), the number of the picture that each of the stored samples is a tile of; None: each is a whole one.
+        sources: the absolute paths of joined sources, by the names that they are read under; empty for one source.
     """
 
     spec: DataSpec
@@ -71,6 +72,12 @@ class Dataset:
     parts: Mapping[str, str] = field(default_factory=dict)
     windows: Windows | None = None
     pictures_of: np.ndarray | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str | Mapping[str, str]:
+        """Its source, as `load` takes it."""
+        return self.sources or self.source
 
     @property
     def array(self) -> np.ndarray:

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from leafwing.data import columns, duplicates, layouts, pictures, reading, side_fields, sources
+from leafwing.data import columns, duplicates, layouts, pictures, reading, side_fields
 from leafwing.data import labels as labelling
 from leafwing.data.built_in import BUILT_IN, modes, sigma
 from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Tones
-from leafwing.data.lists import first
-from leafwing.data.loading import SurveyedSource, check_fields, find, is_source, load
+from leafwing.data.loading import SurveyedSource, check_fields, load
+from leafwing.data.locating import describe, find, is_source, list_places, locate
+from leafwing.data.memory import InMemory
 from leafwing.data.options import Options, Size, check
 from leafwing.data.pack import refusal_reason
 from leafwing.data.pairs import NoInputError
@@ -51,14 +52,15 @@ class SourceReport:
 
     Args:
         source: as given.
-        kind: `folder`, `zip`, `tar`, `idx`, `built-in image data set` or `built-in 2-D points`.
+        kind: `folder`, `zip`, `tar`, `idx`, `2 sources: folder, zip` and so on, `built-in image data set` or `built-in 2-D points`.
         pictures: number of candidates (points, for a data set of points).
         accepted: number that `load` would use.
         tiles: number of tiles that these are cut into; 0 without --fit tiles.
         rejected: the others, with reasons.
         sizes: `min`, `median` and `max` as [height, width] in pixels, each side separately; of accepted images.
         modes: Pillow's mode -> count (`RGB`, `L`, `P` palette, `RGBA` ...), of accepted images.
-        formats: file format -> count, of accepted images.
+        formats: file format -> count, of accepted images; empty for arrays.
+        transparent: number of accepted images with an alpha channel or a transparent colour.
         classes: label -> count of accepted images; empty without labels.
         balance: smallest class / largest class; None without labels.
         attributes: name -> number of accepted images that have it; empty without attributes.
@@ -82,6 +84,7 @@ class SourceReport:
     sizes: dict[str, list[int]] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
+    transparent: int = 0
     classes: dict[str, int] = field(default_factory=dict)
     balance: float | None = None
     attributes: dict[str, int] = field(default_factory=dict)
@@ -143,7 +146,7 @@ class SourceReport:
 
 
 def doctor(
-    source: str | Path,
+    source: Any,
     *,
     size: Size | None = None,
     channels: int | None = None,
@@ -179,32 +182,33 @@ def doctor(
         LeafwingError: no such source or input, a damaged archive, or invalid options; never because of bad images.
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
-    path = find(source)
-    check_fields(path, fields)
+    place = locate(source)
+    check_fields(place, fields)
     input = None if input is None else os.fspath(input)
-    if isinstance(path, str):
-        return _built_in_report(path, options, input, fields)
+    if isinstance(place, str):
+        return _built_in_report(place, options, input, fields)
+    title = describe(place) if isinstance(place, dict) else str(place)
     try:
-        return _files_report(source, path, options, input, progress)
+        return _files_report(title, place, options, input, progress)
     except NoInputError:
         if input is None or not is_source(input):
             raise
-    report = _files_report(source, path, options, None, progress, unpaired=os.path.abspath(find(input)))
+    report = _files_report(title, place, options, None, progress, unpaired=os.path.abspath(find(input)))
     report.notes.append(f"input: {input}, a second source, unpaired; `leafwing doctor {input}` examines it")
     return report
 
 
 def _files_report(
-    source: str | Path,
-    path: Path,
+    title: str,
+    place: Path | dict[str, Path] | InMemory,
     options: Options,
     input: str | None,
     progress: DecodeProgress | None,
     unpaired: str | None = None,
 ) -> SourceReport:
-    """The report on a folder or a file; `unpaired` is the path of a second source of inputs, if there is one."""
-    files, rejects = sources.list_files(path)
-    with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
+    """The report on a folder or a file, or several; `unpaired` is the path of a second source of inputs, if there is one."""
+    listings = list_places(place)
+    with pictures.strict(), SurveyedSource.open(listings, options, progress, input) as surveyed:
         opened, infos, target = surveyed.source, surveyed.infos, surveyed.target
         accepted: list[EntryInfo] = []
         samples = 0
@@ -224,8 +228,9 @@ def _files_report(
                 tones.add(outcome.image.pixels, outcome.info.header.mode if outcome.info.header else "")
                 for name, value in outcome.values.items():
                     values[name].append(value)
-        recognised = layouts.recognise(opened, infos) if surveyed.input is None and unpaired is None else []
-    report = SourceReport(os.fspath(source), opened.kind)
+        whole = surveyed.input is None and unpaired is None and not opened.parts
+        recognised = layouts.recognise(opened, infos) if whole else []
+    report = SourceReport(title, opened.kind)
     report.rejected = sorted(opened.rejects + reading.rejects(failed), key=lambda reject: reject.name)
     report.accepted = len(accepted)
     report.pictures = report.accepted + len(report.rejected)
@@ -239,10 +244,11 @@ def _files_report(
         sides = np.array([(header.height, header.width) for header in headers])
         report.sizes = {"min": _ints(sides.min(0)), "median": _ints(np.median(sides, axis=0)), "max": _ints(sides.max(0))}
     report.modes = dict(Counter(header.mode for header in headers).most_common())
-    report.formats = dict(Counter(header.format for header in headers).most_common())
-    if without := sorted({info.entry.label for info in infos if info.entry.label} - {info.entry.label for info in accepted}):
-        report.notes.append(f"Classes of which no image can be used: {first(without, _MAX_LISTED)}.")
+    report.formats = dict(Counter(header.format for header in headers).most_common()) if opened.kind != "array" else {}
+    report.transparent = sum(header.transparent for header in headers)
     _count_classes(report, [info.entry.label for info in accepted if info.entry.label is not None])
+    if options.labels != "none":
+        report.notes += labelling.describe_unused(listings, surveyed.classes, [*report.classes])
     if accepted and opened.attributes:
         _count_attributes(report, opened.attributes, np.array([info.entry.attributes for info in accepted]))
     if accepted:
@@ -429,9 +435,10 @@ def _advise(report: SourceReport) -> None:
         f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."
         + (" Twice the side takes about four times as long." if small >= 128 else "")
     )
-    if set(report.modes) & {"RGBA", "LA", "PA"}:
+    if report.transparent:
         say(
-            f"Some images are transparent: they are composited on {report.options['background']}; --channels 4 keeps transparency."
+            f"Transparent images: {report.transparent:,}; they are composited on {report.options['background']}, and --channels "
+            f"{2 if report.options['channels'] < 3 else 4} keeps transparency."
         )
     kinds = (("identical files", report.exact_duplicates), ("near-duplicates", report.near_duplicates))
     if duplicate_groups := [f"{len(groups)} group{'s' * (len(groups) > 1)} of {kind}" for kind, groups in kinds if groups]:

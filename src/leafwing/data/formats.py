@@ -42,11 +42,15 @@ OTHERS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (0, (b"PK\3\4", b"PK\5\6"), "an archive inside the source: give it as the source, or unpack it"),
     (257, (b"ustar",), "an archive inside the source: give it as the source, or unpack it"),
     (0, (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ"), "a compressed file: unpack it"),
-    (0, (b"\x89HDF",), "an HDF5 file: export its images as PNG files, or as an array with numpy.save"),
-    (0, (b"PAR1",), "a Parquet file: export its images as PNG files"),
+    (0, (b"\x89HDF",), "an HDF5 file: rename it to .h5 and give it as the source"),
+    (0, (b"PAR1",), "a Parquet file: rename it to .parquet and give it as the source"),
     (0, (b"\x93NUMPY",), "a NumPy array: give an array of images (n, height, width, channels) as the source"),
     (0, (b"MATLAB",), "a MATLAB file: export its images as PNG files"),
     (0, (b"%PDF",), "a PDF, not an image"),
+    (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+     "a Python pickle, which is not read because it could run code: save its images with numpy.savez"),
+    (16, (b"\xde\xc0\xef\xbe",), "an LMDB database: export its images as files"),
+    (0, (b"\0\5\x16\7", b"\0\0\1\0\0\0"), "a file of macOS without an image (resource fork)"),
 )  # fmt: skip
 """Other files: position, first bytes there, and what they are."""
 BY_SUFFIX = {
@@ -60,7 +64,9 @@ BY_SUFFIX = {
 
 def describe(data: bytes) -> tuple[str, bool]:
     """What a file is that Pillow does not open, and whether it is a picture of a kind that is not read; ("", False) if not known."""
-    for kinds, is_picture in ((PICTURES, True), (OTHERS, False)):
+    if data.startswith(b"PK\3\4") and any(name in data[:4096] for name in (b"[Content_Types].xml", b"xl/", b"word/")):
+        return "an Office document (.xlsx, .docx), not an image: save tables as CSV", False
+    for kinds, is_picture in ((OTHERS, False), (PICTURES, True)):
         for position, starts, what in kinds:
             if any(data.startswith(start, position) for start in starts):
                 return what, is_picture
@@ -146,13 +152,37 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
         position = end
 
 
+# --- grey with alpha and 16 bits ----------------------------------------------------------------------------------------------
+
+SPLIT = "leafwing.split"
+"""Key of `Image.info` in images whose four channels are the high and the low bytes of grey and of alpha."""
+
+
+def split_bytes(data: bytes) -> bytes | None:
+    """A PNG file of grey and alpha with 16 bits as one with four channels of 8 bits, which are their bytes; None for other files.
+
+    Pillow drops the low bytes of such files. A pixel has four bytes in both, so that filters and interlacing are the same.
+    """
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or data[24:26] != b"\x10\x04" or len(data) < 33:
+        return None
+    header = data[12:24] + b"\x08\x06" + data[26:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+def join_bytes(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """The values and the alpha of such an image: (height, width), uint16 and uint8."""
+    parts = np.asarray(image)
+    return parts[..., 0].astype(np.uint16) << 8 | parts[..., 1], parts[..., 2]
+
+
 # --- colour profiles ----------------------------------------------------------------------------------------------------------
 
 
 def has_profile(image: Image.Image) -> bool:
     """Whether an image has a colour profile other than sRGB that can be converted."""
     profile = image.info.get("icc_profile")
-    return bool(profile) and image.mode in ("RGB", "RGBA", "CMYK") and _transform(profile, image.mode) is not None
+    colours = image.mode in ("RGB", "RGBA", "CMYK") and SPLIT not in image.info
+    return bool(profile) and colours and _transform(profile, image.mode) is not None
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from leafwing.data.lists import DELIMITERS, FILE, read_json, read_text
-from leafwing.data.sources import Source, clean
+from leafwing.data.attributes import is_number_or_boolean
+from leafwing.data.lists import DELIMITERS, FILE, Names, folder_of, read_json, read_text
+from leafwing.data.sources import Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
 PLAIN_FILE = ("name", "id", "img", "filepath", "file_path", "image_path")
@@ -23,7 +24,7 @@ TAGS = ("tags", "labels")
 """Titles of a column with several words in a cell, each of which is a binary attribute."""
 COMPLETE = 0.95
 """Labels in metadata, which may be there for another purpose, are used if at least this share of the images has one."""
-ATTRIBUTES = re.compile(r"list_attr.*\.txt")
+ATTRIBUTES = re.compile(r"list_attr.*\.(txt|csv)")
 
 
 @dataclass
@@ -74,10 +75,10 @@ def read_list(source: Source, name: str, chosen: bool = False) -> LabelList | No
     """
     file = PurePosixPath(name).name.lower()
     if file == "dataset.json" or (chosen and file.endswith(".json")):
-        return _read_stylegan(source, name)
+        return _read_stylegan(source, name, chosen)
     if file.endswith(".jsonl"):
         return _read_json_lines(source, name, chosen)
-    if ATTRIBUTES.fullmatch(file):
+    if ATTRIBUTES.fullmatch(file) and file.endswith(".txt"):
         return _read_celeba(source, name)
     if file == "metadata.csv" and not chosen:
         return _read_metadata(source, name)
@@ -123,53 +124,139 @@ def _labels_of(name: str, records: Sequence[Mapping[str, Any]], source: Source) 
 def _read_table(source: Source, name: str) -> LabelList:
     """Labels and attribute columns of a table."""
     where = f"{source.path}: {name}"
-    text = read_text(source, name)
-    header = text.partition("\n")[0].strip()
-    delimiter = max(DELIMITERS, key=header.count)
-    labels: dict[str, str] = {}
     try:
-        rows = csv.reader(io.StringIO(text), delimiter=delimiter)
-        titles = [clean(column.strip()) for column in next(rows, [])]
-        lowercase = [title.lower() for title in titles]
-        file = _column(lowercase, FILE, PLAIN_FILE)
-        label = _column(lowercase, LABEL)
-        attributes = _attribute_columns(where, titles, {file, label})
-        if file is None or (label is None and not attributes):
-            raise LeafwingError(
-                f"{where}: the first line must name the columns file,label or file and attributes; it is: "
-                f"{clean(header)[:80] or '(empty)'}"
-            )
-        result = LabelList(name, None if label is None else labels, [titles[index] for index in attributes])
-        for row in rows:
-            if not any(row):
-                continue
-            cells = [cell.strip() for cell in row] + [""] * (len(lowercase) - len(row))
-            if not cells[file] or (label is not None and not cells[label]):
-                needed = "a file is" if label is None else "a file and a label are"
-                raise LeafwingError(f"{where}, line {rows.line_num}: {needed} needed.")
-            key = cells[file]
-            if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
-                raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} has two labels, {labels[key]} and {cells[label]}."
-                )
-            values = [clean(cells[index]) for index in attributes]
-            first_line, before = result.rows.setdefault(key, (rows.line_num, values))
-            if before != values:
-                raise LeafwingError(
-                    f"{where}, line {rows.line_num}: {clean(key)} is listed in line {first_line} with different attributes."
-                )
+        table = _Table.parse(read_text(source, name), Names(source.entries), folder_of(name))
     except csv.Error as error:
         raise LeafwingError(f"{where}: not a readable csv file ({error}).") from None
+    titles, (file, label) = table.titles, table.roles()
+    attributes = _attribute_columns(where, titles, {file, label})
+    if file is None or (label is None and not attributes):
+        raise LeafwingError(
+            f"{where}: the first line must name the columns file,label or file and attributes; it is: "
+            f"{clean(table.header)[:80] or '(empty)'}"
+        )
+    labels: dict[str, str] = {}
+    result = LabelList(name, None if label is None else labels, [titles[index] for index in attributes])
+    for line, row in table.rows:
+        cells = row + [""] * (len(titles) - len(row))
+        if any(cells[len(titles) :]):
+            raise LeafwingError(
+                f"{where}, line {line}: {len(cells)} cells, but the first line names {len(titles)} columns; put names that contain "
+                "commas between double quotes."
+            )
+        if not cells[file] or (label is not None and not cells[label]):
+            needed = "a file is" if label is None else "a file and a label are"
+            raise LeafwingError(f"{where}, line {line}: {needed} needed.")
+        key = cells[file]
+        if label is not None and labels.setdefault(key, cells[label]) != cells[label]:
+            raise LeafwingError(f"{where}, line {line}: {clean(key)} has two labels, {labels[key]} and {cells[label]}.")
+        values = [clean(cells[index]) for index in attributes]
+        first_line, before = result.rows.setdefault(key, (line, values))
+        if before != values:
+            raise LeafwingError(
+                f"{where}, line {line}: {clean(key)} is listed in line {first_line} with different attributes."
+            )
     assumed = [
         f"with column {titles[index]} as the {role}"
         for index, role in ((file, "file"), (label, "label"))
-        if index is not None and lowercase[index] != role
+        if index is not None and titles[index].lower() != role
     ]
-    if delimiter != "," and len(titles) > 1:
-        assumed.append(f"with columns separated by {'tabs' if delimiter == chr(9) else delimiter}")
+    assumed += ["as files and labels, without a line of titles"] * table.headless
+    if table.delimiter != "," and len(titles) > 1:
+        assumed.append(f"with columns separated by {_SEPARATORS.get(table.delimiter, table.delimiter)}")
     if assumed:
         result.notes.append(f"{name} is read {' and '.join(assumed)}.")
     return _split_tags(result)
+
+
+_SEPARATORS = {"\t": "tabs", " ": "spaces"}
+_PROBE = 20
+"""Rows in which names of images are looked for."""
+
+
+@dataclass
+class _Table:
+    """The cells of a table, and what its columns may be.
+
+    Args:
+        header: its first line.
+        delimiter: what separates its columns.
+        titles: of its columns.
+        rows: line numbers and cells.
+        headless: whether it has no titles: two columns, and its first line names an image.
+        names: finds the images of the source.
+        folder: that of the table.
+    """
+
+    header: str
+    delimiter: str
+    titles: list[str]
+    rows: list[tuple[int, list[str]]]
+    headless: bool
+    names: Names
+    folder: str
+
+    @classmethod
+    def parse(cls, text: str, names: Names, folder: str, limit: int | None = None) -> _Table:
+        """Reads a table, or its first lines; empty lines at its top and Excel's line `sep=;` are skipped."""
+        plain = text.lstrip("\r\n")
+        skipped = text.count("\n", 0, len(text) - len(plain))
+        header, _, rest = plain.partition("\n")
+        delimiter = max(DELIMITERS, key=header.count)
+        if match := re.fullmatch(r"sep=(.)\s*", header):
+            delimiter, plain, skipped = match[1], rest, skipped + 1
+            header = rest.partition("\n")[0]
+        elif delimiter not in header and len(header.split()) == 2:
+            delimiter = " "
+        rows: list[tuple[int, list[str]]] = []
+        reader = csv.reader(io.StringIO(plain), delimiter=delimiter)
+        for row in reader:
+            if any(row):
+                rows.append((skipped + reader.line_num, [cell.strip() for cell in row]))
+            if len(rows) == limit:
+                break
+        first = rows[0][1] if rows else []
+        headless = len(first) == 2 and has_image_suffix(first[0]) and names.find(first[0], folder) is not None
+        titles = ["file", "label"] if headless else [clean(title) for title in first]
+        return cls(header.strip(), delimiter, titles, rows if headless else rows[1:], headless, names, folder)
+
+    def roles(self) -> tuple[int | None, int | None]:
+        """The columns of the file and of the label; None for one that does not exist.
+
+        Titles say which they are. In a table of two columns, one with another title is recognised: that of the file by its content,
+        and the label because there is nothing else, unless its values are numbers, yes and no, or several words each.
+        """
+        lowercase = [title.lower() for title in self.titles]
+        file, label = _column(lowercase, FILE, PLAIN_FILE), _column(lowercase, LABEL)
+        titled = [index for index, title in enumerate(self.titles) if title]
+        rows = [row for _, row in self.rows if len(row) == len(self.titles)]
+        if len(titled) != 2 or not rows:
+            return file, label
+        if file is None:
+            named = [index for index in titled if index != label and self.names_images(index)]
+            file = named[0] if len(named) == 1 else None
+        if file is not None and label is None:
+            (other,) = {*titled} - {file}
+            values = {row[other] for row in rows if row[other]}
+            several = lowercase[other] in TAGS and any(re.search(r"[\s;,|]", value) for value in values)
+            label = None if several or not values or any(is_number_or_boolean(value) for value in values) else other
+        titled_file = _column(lowercase, FILE, PLAIN_FILE)
+        return (titled_file if label is None else file), label
+
+    def names_images(self, column: int) -> bool:
+        """Whether the first cells of a column are names of images."""
+        cells = [row[column] for _, row in self.rows[:_PROBE] if len(row) > column]
+        return bool(cells) and all(self.names.find(cell, self.folder) is not None for cell in cells)
+
+
+def lists_images(source: Source, name: str, names: Names) -> bool:
+    """Whether a side file looks like a list that `--labels` can read: a table with the names of images."""
+    try:
+        table = _Table.parse(read_text(source, name), names, folder_of(name), limit=2)
+    except (LeafwingError, csv.Error):
+        return False
+    file, _ = table.roles()
+    return file is not None and len(table.titles) > 1 and table.names_images(file)
 
 
 def _column(titles: Sequence[str], *names: Sequence[str]) -> int | None:
@@ -254,10 +341,12 @@ def _read_celeba(source: Source, name: str) -> LabelList:
     return LabelList(name, None, columns, rows)
 
 
-def _read_stylegan(source: Source, name: str) -> LabelList | None:
-    """`{"labels": [["00000/img.png", 3], ...]}`; None if it contains no labels."""
+def _read_stylegan(source: Source, name: str, chosen: bool) -> LabelList | None:
+    """`{"labels": [["00000/img.png", 3], ...]}`; if the user chose it, also `{"img.png": "cat", ...}`. None if it has no labels."""
     where = f"{source.path}: {name}"
     content = read_json(where, read_text(source, name))
+    if chosen and isinstance(content, dict) and content and all(isinstance(label, str) for label in content.values()):
+        return LabelList(name, {file: label.strip() for file, label in content.items()})
     pairs = content.get("labels") if isinstance(content, dict) else None
     if pairs is None:
         return None

@@ -1,58 +1,96 @@
 """The class and the attributes of each image: from a list (`label_lists`), or from the folder names.
 
-The rule for folders: strip the folders that all images share, then a level that only says train, test or validation. If there are
-then at least two folders, and every image is directly in one of them, their names are the classes. A few images elsewhere are
-rejected, a split without class folders is left out, and classes that appear again in a deeper folder are recognised. Any other tree
-has no labels, and a note says why. `sources` reads the bytes, `attributes` encodes the columns.
+The rule for folders: strip the folders that all images share, then levels that only say train, test or validation, at the top or
+below the classes, and a last level that is the same everywhere (`daisy/images`). If there are then at least two folders, and every
+image is directly in one of them, their names are the classes. A few images elsewhere are rejected, a split without class folders is
+left out, and classes that appear again in a deeper folder are recognised. Any other tree has no labels, and a note says why. `sources`
+reads the bytes, `attributes` encodes the columns.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+from leafwing.data import webdataset
 from leafwing.data.attributes import encode
-from leafwing.data.label_lists import LabelList, is_list, read_list
-from leafwing.data.lists import Names, first, folder_of
-from leafwing.data.sources import Entry, RejectedFile, Source
+from leafwing.data.label_lists import LabelList, is_list, lists_images, read_list
+from leafwing.data.lists import Names, first, folder_of, read_column
+from leafwing.data.opening import Listing
+from leafwing.data.sources import Entry, RejectedFile, Source, clean, has_image_suffix, is_hidden
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 
-SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
+SPLITS = frozenset(
+    {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "pred", "unlabeled", "unlabelled"}
+)
+GENERIC = frozenset({"images", "image", "imgs", "img", "pictures", "photos", "set", "data", "dataset", "seg", "jpg", "png"})
+"""Words that may accompany the name of a split: `test_images`, `seg_train`."""
+MISSING = frozenset({"nan", "na", "n/a", "null"})
+"""Labels that may stand for a missing value, in lower case."""
 STRAYS = 0.05
 """Up to this share of the images may lie outside the class folders; they are rejected."""
+TABLES = (".csv", ".tsv", ".txt")
+"""Extensions of files that may be lists under any name."""
+_SEARCHED = 20
+"""Number of such files that are looked into."""
 CHOICES = ("folders", "none")
 """Values of the option `labels` besides the name of a list."""
+ORIGINS = ("The folder names are the labels.", "Labels come from ", "Attributes come from ")
+"""How the notes begin that say where labels and attributes come from."""
 
 
-def assign(source: Source, chosen: str | None = None) -> None:
-    """Assigns labels and attributes to the entries of a source; entries missing from a list are rejected.
+@dataclass(frozen=True)
+class Table:
+    """Attributes before they are encoded: the lists in words, their columns, and line and cells of each image that is listed."""
+
+    files: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Entry, str, list[str]]]
+
+
+def assign(source: Source, chosen: str | None = None, name: str = "") -> Table | None:
+    """Assigns labels to the entries of a source; entries missing from a list are rejected.
 
     Args:
         source: the source.
         chosen: `folders`, `none` or the name of a list; None: a list if there is one, else folders.
+        name: its name among joined sources, which with `folders` is the label of images that lie in no folder of it.
+
+    Returns:
+        The attributes that its lists have, for `assign_attributes`; None without any.
 
     Raises:
         LeafwingError: a list of labels is invalid, names no image, or does not exist.
     """
     if source.labelled:
-        if chosen == "none":
-            for entry in source.entries:
-                entry.label = None
-        elif chosen is not None:
-            raise InvalidOption("labels", chosen, f"{source.path.name} has its own labels, or none; omit it, or give none")
-        return
-    shared = _shared([entry.name for entry in _layout_entries(source.entries)])
+        _assign_own(source, chosen, name)
+        if not source.attributes:
+            _assign_booleans(source)
+        return None
+    shared = _shared([entry.name for entry in layout_entries(source.entries)])
     known_lists = [name for name in source.side_files if is_list(name)]
     if chosen in CHOICES:
         source.notes += [f"{name} is not used (--labels {chosen})." for name in known_lists]
         source.used_files |= {*known_lists}
-        return _assign_all_folders(source) if chosen == "folders" else None
+        if chosen == "folders":
+            _assign_all_folders(source, name or None)
+        return None
+    if chosen is not None and f"./{chosen}" in source.side_files:  # in a tar
+        chosen = f"./{chosen}"
     if chosen is not None and chosen not in source.side_files:
         raise InvalidOption(
             "labels",
             chosen,
-            "not a file of this source; give folders, none or a list" + did_you_mean(chosen, source.side_files),
+            f"not a file of {f'the source {name}' if name else 'this source'}; give folders, none or a list"
+            + did_you_mean(chosen, source.side_files),
         )
     files = [chosen] if chosen else _choose_lists(source, shared, known_lists)
     lists = [item for file in files if (item := read_list(source, file, bool(chosen))) is not None]
@@ -63,9 +101,99 @@ def assign(source: Source, chosen: str | None = None) -> None:
             source.notes.append(f"{numbered[0]} contains no labels.")
             source.used_files.add(numbered[0])
             return None
-        return _assign_by_folder(source, shared)
-    _assign_listed(source, lists)
-    return _assign_by_folder(source, shared) if lists[0].labels is None else None
+        if beside := webdataset.read_labels(source):
+            return _assign_listed(source, [beside])
+        _assign_by_folder(source, shared)
+        return None
+    table = _assign_listed(source, lists)
+    if lists[0].labels is None:
+        _assign_by_folder(source, shared)
+    return table
+
+
+def _assign_own(source: Source, chosen: str | None, name: str) -> None:
+    """Labels that the entries have already, or that are a column; rows without one are rejected. `name` as for `assign`.
+
+    Raises:
+        LeafwingError: there is no such column, or several that may be the labels.
+    """
+    if chosen == "none":
+        for entry in source.entries:
+            entry.label = None
+        return
+    everywhere = chosen == "folders" and name
+    chosen = None if everywhere else chosen
+    if chosen is not None and chosen not in source.columns:
+        columns = f", or one of its columns: {', '.join(source.columns)}" if source.columns else ""
+        raise InvalidOption(
+            "labels", chosen, f"{source.path.name} has its own labels, or none; omit it, or give none{columns}"
+        )
+    candidates = source.label_columns if chosen is None else [chosen]
+    if len(candidates) > 1:
+        raise LeafwingError(
+            f"{source.path}: several columns may be the labels: {', '.join(candidates)}. --labels {candidates[0]} chooses one, "
+            "--labels none uses none"
+        )
+    for column in candidates:
+        values = read_column(source, column)
+        for entry in source.entries:
+            entry.label = _label_of(values[entry.location])
+        if all(entry.label is None for entry in source.entries):
+            source.notes.append(f"{column} in {source.path.name} contains no labels.")
+            break
+        _reject_unlabelled(source, {}, f"no label in {column}")
+        source.notes.append(f"{ORIGINS[1]}{column} in {source.path.name}.")
+    if everywhere:
+        for entry in source.entries:
+            entry.label = entry.label or name
+
+
+def _label_of(value: Any) -> str | None:
+    """A value of a column as a label; None if there is none."""
+    if value is None or isinstance(value, list) or value != value:  # NaN
+        return None
+    return str(value).strip() or None
+
+
+def _assign_booleans(source: Source) -> None:
+    """Columns of false and true are attributes, if every row has a value."""
+    names = [name for name, column in source.columns.items() if column.kind == "boolean" and name not in source.used_files]
+    columns = {name: read_column(source, name) for name in names if not set("=,") & {*name}}
+    rows = [entry.location for entry in source.entries]
+    for name in [name for name, values in columns.items() if any(values[row] is None for row in rows)]:
+        source.notes.append(f"Column {name} is not used, because some rows have no value in it.")
+        del columns[name]
+    if columns:
+        source.attributes = tuple(columns)
+        for entry in source.entries:
+            entry.attributes = tuple(int(values[entry.location]) for values in columns.values())
+        source.notes.append(f"{ORIGINS[2]}{source.path.name}: {first([*columns], 12)}.")
+
+
+def is_split(folder: str) -> bool:
+    """Whether the name of a folder says only train, test or validation: `train`, `Test_images`, `val2017`."""
+    words = {word for word in re.split(r"[\W\d_]+", folder.lower()) if word}
+    return len(words & SPLITS) == 1 and words <= SPLITS | GENERIC
+
+
+def class_notes(labels: Counter[str]) -> list[str]:
+    """What is odd about the names of classes, in sentences: those that differ only in how they are written, and missing values."""
+    groups: dict[object, list[str]] = {}
+    for label in sorted(labels):
+        plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+        number = float(plain) if re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", plain) else plain
+        groups.setdefault(number, []).append(label)
+    notes = []
+    if alike := [
+        " = ".join(f"{label} ({labels[label]:,})" for label in group) for group in groups.values() if len(group) > 1
+    ]:
+        notes.append(
+            f"Classes that differ only in case, spaces, number format or how accents are encoded: {first(alike)}. They are separate "
+            "classes; write them in the same way if they are one."
+        )
+    if missing := [f"{label} ({labels[label]:,} images)" for label in sorted(labels) if label.lower() in MISSING]:
+        notes.append(f"A class may stand for a missing label: {first(missing)}. Remove these images if they have none.")
+    return notes
 
 
 def classes(labels: set[str]) -> tuple[str, ...]:
@@ -75,12 +203,54 @@ def classes(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+def describe_unused(listings: Sequence[Listing], classes: Iterable[str], used: Sequence[str]) -> list[str]:
+    """A note about classes of which no image can be used, if there are any: all are rejected, or their folder is empty.
+
+    Args:
+        listings: the source, or those that are joined.
+        classes: the classes of all images, also of those that are rejected.
+        used: the classes of the images that are used.
+    """
+    unused = {*classes} | {name for listing in listings for name in _empty_folders(listing, used)}
+    unused -= {*used}
+    names = first(sorted(unused), 8)
+    if unused and not used:
+        return [f"Folders without files, beside the only one with images, which is therefore no class: {names}."]
+    return [f"Classes of which no image can be used: {names}."] if unused else []
+
+
+def _empty_folders(listing: Listing, used: Sequence[str]) -> Iterator[str]:
+    """Names of folders without files beside the class folders, or beside the only folder with images."""
+    if not isinstance(listing.path, Path) or not listing.path.is_dir():
+        return
+    files = [file.name for file in listing.files]
+    folders = {folder_of(name) for name in files if has_image_suffix(name)}
+    class_folders = {folder for folder in folders if PurePosixPath(folder).name in used}
+    if not used and len(folders) == 1:
+        class_folders = folders - {""}
+    full = {parent for name in files for parent in map(str, PurePosixPath(name).parents)}
+    for parent in {PurePosixPath(folder).parent for folder in class_folders}:
+        with suppress(OSError), os.scandir(listing.path / parent) as items:
+            yield from (
+                clean(item.name)
+                for item in items
+                if item.is_dir() and not is_hidden(item.name) and str(parent / item.name) not in full
+            )
+
+
+def find_lists(source: Source, names: Sequence[str]) -> list[str]:
+    """Those of some side files that are not used but look like lists that the option `labels` can read."""
+    tables = [name for name in names if name.lower().endswith(TABLES)]
+    images = Names(source.entries)
+    return [
+        name for name in sorted(tables, key=lambda name: name.count("/"))[:_SEARCHED] if lists_images(source, name, images)
+    ]
+
+
 def _choose_lists(source: Source, shared: str, known_lists: Sequence[str]) -> list[str]:
     """The lists that are read: the first of their kind at the top, or one in each split. Notes about those that are not."""
     top = [name for folder in dict.fromkeys(("", shared)) for name in known_lists if folder_of(name) == folder]
-    below = [
-        name for name in known_lists if name not in top and folder_of(name).removeprefix(shared).strip("/").lower() in SPLITS
-    ]
+    below = [name for name in known_lists if name not in top and is_split(folder_of(name).removeprefix(shared).strip("/"))]
     best = min((_rank(name) for name in top or below), default=0)
     same = [name for name in top or below if _rank(name) == best]
     chosen = same[:1] if top else same
@@ -97,7 +267,7 @@ def _rank(name: str) -> int:
     return next(i for i, kind in enumerate(kinds) if name.rpartition("/")[2].lower().startswith(kind))
 
 
-def _layout_entries(entries: list[Entry]) -> list[Entry]:
+def layout_entries(entries: list[Entry]) -> list[Entry]:
     """The entries that determine the folder layout: images, unless no file has an image extension."""
     return [entry for entry in entries if entry.has_image_suffix] or entries
 
@@ -117,10 +287,13 @@ def _assign_by_folder(source: Source, shared: str) -> None:
     """Labels from folder names; see the rule above."""
     if not source.folders_are_classes:
         return
-    images = _layout_entries(source.entries)
+    images = layout_entries(source.entries)
     folders = {entry.name: tuple(entry.name.removeprefix(shared).split("/")[:-1]) for entry in images}
     reasons: dict[str, str] = {}
-    if folders and all(path and path[0].lower() in SPLITS for path in folders.values()):
+    if folders and all(len(path) > 1 and is_split(path[0]) and is_split(path[1]) for path in folders.values()):
+        folders = {name: path[1:] for name, path in folders.items()}  # train/train/daisy
+    folders = _without_last_level(folders)
+    if folders and all(path and is_split(path[0]) for path in folders.values()):
         splits = Counter(path[0] for path in folders.values())
         unlabelled = [split for split in splits if all(len(path) == 1 for path in folders.values() if path[0] == split)]
         if len(unlabelled) < len(splits):
@@ -144,12 +317,21 @@ def _assign_by_folder(source: Source, shared: str) -> None:
         return
     for entry in images:
         entry.label = labels.get(entry.name)
-    parents = {tuple(entry.name.split("/")[-2:-1]) for entry in images if entry.label is not None}
+    parents = {folder_of(entry.name): entry.label for entry in images if entry.label is not None}
     for entry in source.entries:  # an image with an unusual file name, in a class folder
-        parent = tuple(entry.name.split("/")[-2:-1])
-        if entry.label is None and entry.name not in folders and entry.name not in reasons and parent in parents:
-            entry.label = parent[0]
+        if entry.label is None and entry.name not in folders and entry.name not in reasons:
+            entry.label = parents.get(folder_of(entry.name))
     _keep_labelled(source, reasons)
+
+
+def _without_last_level(folders: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The folders of images without a last level that is the same everywhere, or that only says train or test below the classes."""
+    last = {path[-1] if path else "" for path in folders.values()}
+    deep = [path for path in folders.values() if len(path) > 1]
+    below = len(deep) == len(folders) and all(map(is_split, last)) and not any(is_split(path[0]) for path in deep)
+    if deep and "" not in last and (len(last) == 1 or below):
+        return {name: path[:-1] for name, path in folders.items()}
+    return folders
 
 
 def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[str, str] | None:
@@ -176,7 +358,7 @@ def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[
         return {name: path[-1] for name, path in folders.items() if path}
     if len({path for path in folders.values() if path}) >= 2:
         if deeper:
-            why = f"images lie at different depths, such as {by_depth[min(by_depth)][0]} and {deeper[0]}"
+            why = f"images lie at different depths, such as {by_depth[min(by_depth)][0]} and {by_depth[max(by_depth)][0]}"
             if len(by_depth) == 1:
                 why = f"they are {len(folders[deeper[0]])} deep, such as {deeper[0]}"
         else:
@@ -185,26 +367,29 @@ def _folder_labels(source: Source, folders: dict[str, tuple[str, ...]]) -> dict[
     return None
 
 
-def _assign_all_folders(source: Source) -> None:
-    """Labels each image by the folder that it is in."""
+def _assign_all_folders(source: Source, top: str | None) -> None:
+    """Labels each image by the folder that it is in, and those that are in none with `top`."""
     for entry in source.entries:
-        entry.label = next(iter(entry.name.split("/")[-2:-1]), None)
+        entry.label = next(iter(entry.name.split("/")[-2:-1]), top)
     _keep_labelled(source, {})
 
 
 def _keep_labelled(source: Source, reasons: dict[str, str]) -> None:
+    """Rejects the entries outside the class folders."""
+    _reject_unlabelled(source, reasons, "outside the class folders")
+    source.notes.append(ORIGINS[0])
+
+
+def _reject_unlabelled(source: Source, reasons: dict[str, str], otherwise: str) -> None:
     """Rejects the entries without a label."""
     source.rejects += [
-        RejectedFile(entry.name, reasons.get(entry.name, "outside the class folders"))
-        for entry in source.entries
-        if entry.label is None
+        RejectedFile(entry.name, reasons.get(entry.name, otherwise)) for entry in source.entries if entry.label is None
     ]
     source.entries = [entry for entry in source.entries if entry.label is not None]
-    source.notes.append("The folder names are the labels.")
 
 
-def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
-    """Assigns each entry the values that the lists have for it.
+def _assign_listed(source: Source, lists: Sequence[LabelList]) -> Table | None:
+    """Assigns each entry the label that the lists have for it, and returns their attributes.
 
     Raises:
         LeafwingError: no image is listed.
@@ -244,9 +429,7 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
     if has_labels:
         for i, entry in labelled:
             entry.label = labels[i]
-        source.notes.append(f"Labels come from {files}.")
-    if columns and all(i in rows for i, _ in labelled):
-        _assign_attributes(source, files, columns, [rows[i] for i, _ in labelled])
+        source.notes.append(f"{ORIGINS[1]}{files}.")
     source.notes += names.assumptions(files)
     if shared := [name for name in missing if names.is_shared(name)]:
         source.notes.append(
@@ -254,6 +437,9 @@ def _assign_listed(source: Source, lists: Sequence[LabelList]) -> None:
         )
     if absent := sorted({*missing} - {*shared}):
         source.notes.append(f"Files in {files} that do not exist: {len(absent)} ({first(absent)}).")
+    if not columns or any(i not in rows for i, _ in labelled):
+        return None
+    return Table(files, tuple(columns), [(entry, str(rows[i][0]), rows[i][1]) for i, entry in labelled])
 
 
 def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> str:
@@ -266,21 +452,20 @@ def _describe_strangers(source: Source, files: str, missing: Sequence[str]) -> s
     )
 
 
-def _assign_attributes(source: Source, file: str, columns: list[str], rows: list[tuple[int, list[str]]]) -> None:
-    """Assigns attributes to each entry; `rows` has the line number and the cells of each."""
+def assign_attributes(source: Source, table: Table) -> None:
+    """Encodes the attributes of a source, and assigns them to its entries."""
     names: list[str] = []
-    attributes: list[tuple[int, ...]] = [()] * len(rows)
-    for index, name in enumerate(columns):
-        column = encode(name, [(line, cells[index]) for line, cells in rows], f"{source.path}: {file}")
+    attributes: list[tuple[int, ...]] = [()] * len(table.rows)
+    for index, name in enumerate(table.columns):
+        cells = [(line, values[index]) for _, line, values in table.rows]
+        column = encode(name, cells, f"{source.path}: {table.files}")
         if column.problem:
-            source.notes.append(f"{file}: column {name} {column.problem}. The column is ignored.")
+            source.notes.append(f"{table.files}: column {name} {column.problem}. The column is ignored.")
         names += column.names
-        attributes = [
-            before + column.codes.get(cells[index], ()) for before, (_, cells) in zip(attributes, rows, strict=True)
-        ]
+        attributes = [before + column.codes.get(cell, ()) for before, (_, cell) in zip(attributes, cells, strict=True)]
     if not names:
         return
-    for entry, values in zip(source.entries, attributes, strict=True):
-        entry.attributes = values
+    for (entry, _, _), codes in zip(table.rows, attributes, strict=True):
+        entry.attributes = codes
     source.attributes = tuple(names)
-    source.notes.append(f"Attributes come from {file}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")
+    source.notes.append(f"{ORIGINS[2]}{table.files}: {', '.join(names[:12])}{' ...' * (len(names) > 12)}.")

@@ -1,6 +1,7 @@
 """Recognises data for translators that are given without `--input`: which layout this is, and the option that reads it.
 
-Only the doctor uses this: a source of images may look like pairs by accident. `pairs` reads them.
+Only the doctor uses `recognise`: a source of images may look like pairs by accident. `pairs` reads them. Masks, which are known by
+their names, are mentioned before training too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from leafwing.errors import LeafwingError
 
 SHARE = 0.9
 """At least this share of the images must fit a layout."""
+MASKS = ("mask", "masks", "segmentation", "segmentations", "segmentationclass", "segmentationobject", "labelmaps", "trimaps")
+"""Names of folders of masks, in lower case."""
+_MASK = re.compile(r"(.+?)([-_. ](?:mask|masks|seg|segmentation|labelids|trimap)(?:_\d+)?)", re.IGNORECASE)
 _SIDE = re.compile(rf"({SPLITS})[-_]?([AB])", re.IGNORECASE)
 
 
@@ -36,6 +40,36 @@ class RecognisedLayout:
     kind: str
     options: tuple[str, ...]
     text: str
+
+
+def describe_masks(names: Sequence[str]) -> str:
+    """A note about images that are masks of other images, by their names: `x_mask.png` beside `x.jpg`, or a folder `masks`.
+
+    Args:
+        names: of all images of a source that is read without `--input`.
+
+    Returns:
+        Empty without any.
+    """
+    bare = {name: strip_extension([name]) for name in names}
+    stems = {*bare.values()}
+    beside: dict[str, list[str]] = defaultdict(list)
+    folders: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, whole in bare.items():
+        if (match := _MASK.fullmatch(whole)) and match[1] in stems:
+            beside[match[2]].append(name)
+        folder, _, file = whole.rpartition("/")
+        folders[folder.rpartition("/")[2].lower()][file] = name
+    images = {file for folder, files in folders.items() if folder not in MASKS for file in files}
+    masks = [name for suffix in beside for name in beside[suffix]]
+    masks += [name for folder in MASKS for file, name in folders.get(folder, {}).items() if file in images]
+    if not masks:
+        return ""
+    how = next(iter(beside), "") or masks[0].rpartition("/")[0].rpartition("/")[2]
+    return (
+        f"Masks are among the images, and are trained on like them: {len(masks):,}, such as {masks[0]}. Move them out of the source, "
+        f"or use them as inputs with --input {how}."
+    )
 
 
 def recognise(source: Source, infos: Sequence[EntryInfo]) -> list[RecognisedLayout]:
@@ -75,7 +109,8 @@ def _folders(source: Source, names: Sequence[str]) -> list[RecognisedLayout]:
         for folder in folders:
             if match := _SIDE.fullmatch(folder):
                 split, folder = match[1].lower(), match[2].upper()
-                joined.setdefault(folder, match[0])
+                if split.startswith("train") or folder not in joined:  # rather than testA
+                    joined[folder] = match[0]
             elif re.fullmatch(SPLITS, folder, re.IGNORECASE):
                 split = folder.lower()
                 continue

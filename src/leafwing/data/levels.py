@@ -79,6 +79,11 @@ class Values:
     quantiles: np.ndarray | None = None
 
 
+def has_depth(mode: str) -> bool:
+    """Whether images of this mode of Pillow are greyscale with more than 8 bits."""
+    return mode in ("F", "LA;16") or mode.startswith("I")
+
+
 def summarise(values: np.ndarray, floating: bool, percentiles: bool) -> Values:
     """The summary of an image's finite values."""
     low, high = float(values.min()), float(values.max())
@@ -132,6 +137,7 @@ class Tones:
     floor: int = 255
     grey: bool = True
     bytes: bool = True
+    deep: bool = False
     colourless: bool = True
 
     def add(self, pixels: np.ndarray, mode: str = "L") -> None:
@@ -142,6 +148,7 @@ class Tones:
             mode: Pillow's mode of the file.
         """
         self.bytes = self.bytes and mode == "L"
+        self.deep = self.deep or has_depth(mode)
         channels = pixels.shape[-1]
         colours = pixels[..., : 1 if channels < 3 else 3]
         scale = 257 if pixels.dtype == np.uint16 else 1
@@ -159,10 +166,12 @@ class Tones:
         hint = ""
         if self.grey and self.peak <= DARK and self.bytes:
             hint = f"; --levels 0:{self.peak} makes {self.peak} white" if self.peak > 0 else ""
-        darkest = f", the brightest of all is {self.peak}{hint}" if self.dark == self.images else ""
+        elif self.grey and self.deep:
+            hint = "; --levels 1%:99% leaves out the most extreme values"
+        darkest = f", the brightest of all is {self.peak}" if self.dark == self.images else ""
         brightest = f", the darkest of all is {self.floor}" if self.bright == self.images else ""
         kinds: Iterable[tuple[str, int, str]] = (
-            ("nearly black", self.dark, f"no value is above {DARK} of 255{darkest}"),
+            ("nearly black", self.dark, f"no value is above {DARK} of 255{darkest}{hint}"),
             ("nearly white", self.bright, f"no value is below {BRIGHT} of 255{brightest}"),
             ("flat", self.flat, f"their values differ by at most {CONTRAST} of 255"),
         )

@@ -17,8 +17,7 @@ from functools import cached_property
 from typing import Any
 from xml.etree import ElementTree
 
-from leafwing.data.pictures import SUFFIXES
-from leafwing.data.sources import Entry, Source, clean
+from leafwing.data.sources import DAMAGED, Entry, Source, clean, has_image_suffix
 from leafwing.errors import LeafwingError
 
 FILE = ("file", "file_name", "filename", "image", "image_name", "image_id", "path")
@@ -69,8 +68,8 @@ class Names:
         self._shared: set[str] = set()
         self._paths = names
         self._indices: dict[tuple[str, str], int | None] = {}
-        self.images = sum(entry.has_image_suffix for entry in entries) or len(names)
-        """Number of entries with the extension of an image; of all entries, if none has one."""
+        self.images = sum(entry.may_be_image for entry in entries) or len(names)
+        """Number of entries with the extension of an image, or with none; of all entries, if there is no such one."""
 
     def find(self, name: str, folder: str = "") -> int | None:
         """The index of the entry that a list in this folder (ending in `/`, or empty) means by a name; None if none or several.
@@ -180,11 +179,6 @@ def stem(path: str) -> str:
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
-def has_image_suffix(name: str) -> bool:
-    """Whether a name ends in the extension of an image."""
-    return f".{name.rpartition('.')[2].lower()}" in SUFFIXES and "." in name
-
-
 def folder_of(path: str) -> str:
     """The folder of a path, ending in `/`; empty at the top."""
     return "".join(path.rpartition("/")[:2])
@@ -196,33 +190,58 @@ def first(names: Sequence[str], limit: int = 3) -> str:
 
 
 def read_text(source: Source, name: str) -> str:
-    """A side file as text: UTF-8, UTF-16 with a byte order mark, or else Windows-1252, which a note says.
+    """A side file as text: UTF-8, UTF-16, or else Windows-1252, which a note says.
 
     Raises:
         LeafwingError: it cannot be read, or is not text.
     """
     try:
-        content = source.read(source.side_files[name])
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return content.decode("utf-16")
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("cp1252")
-            if "\0" in text:
-                raise
-            source.other_encodings.add(name)
-            return text
+        text, is_utf = _decode(source.read(source.side_files[name]))
     except UnicodeDecodeError:
         raise LeafwingError(f"{source.path}: {name} is not text; save it as UTF-8.") from None
     except Exception as error:  # an unreadable file, on the disk or in an archive
+        raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
+    if not is_utf:
+        source.other_encodings.add(name)
+    return text
+
+
+def _decode(content: bytes) -> tuple[str, bool]:
+    """Bytes as text with `\n` between lines, and whether they are Unicode.
+
+    Raises:
+        UnicodeDecodeError: not text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16"), True
+    for encoding, zeros in (("utf-16-le", content[1:64:2]), ("utf-16-be", content[:64:2])):
+        if zeros and not any(zeros):
+            return content.decode(encoding), True
+    try:
+        text, is_utf = content.decode("utf-8-sig"), True
+    except UnicodeDecodeError:
+        text, is_utf = content.decode("cp1252"), False
+    if "\0" in text:
+        raise UnicodeDecodeError("utf-8", content, 0, 1, "binary")
+    return (text if "\n" in text else text.replace("\r", "\n")), is_utf
+
+
+def read_column(source: Source, name: str) -> Sequence[Any] | Mapping[Any, Any]:
+    """The values of a column by location.
+
+    Raises:
+        LeafwingError: it cannot be read.
+    """
+    source.used_files.add(name)
+    try:
+        return source.columns[name].read()
+    except DAMAGED as error:
         raise LeafwingError(f"{source.path}: {name} cannot be read ({error}).") from None
 
 
 def read_texts(source: Source, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Many small side files, in the order of an archive, as name, text and "", or as name, "" and why it cannot be read."""
-    ordered = sorted(names, key=lambda name: source.side_files[name].offset) if source.sequential else names
-    for name in ordered:
+    for name in source.in_archive_order(names):
         try:
             yield name, read_text(source, name), ""
         except LeafwingError as error:

@@ -5,7 +5,6 @@ The steps, each in its own file: check the options, find the source, list its en
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -16,12 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, pairs, pictures, reading, side_fields, sources
+from leafwing.data import derive, joining, layouts, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
-from leafwing.data.built_in import BUILT_IN, has_points, is_built_in, load_built_in, own_inputs
+from leafwing.data.built_in import has_points, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
 from leafwing.data.levels import Levels
+from leafwing.data.locating import Origin, Place, describe, find, is_source, list_places, locate
+from leafwing.data.memory import PREFIX, InMemory, check_options, require_same
+from leafwing.data.opening import Listing
 from leafwing.data.options import Options, Size, Target, check
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.pairs import Input
@@ -32,9 +34,12 @@ from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field, Image
 from leafwing.game import DataSpec
 
+_NAMED = 3
+"""Up to as many files of one kind are named."""
+
 
 def load(
-    source: str | Path,
+    source: Any,
     *,
     size: Size | None = None,
     channels: int | None = None,
@@ -57,7 +62,9 @@ def load(
         source: a folder of images (flat, nested, or one folder per class), a `.zip` or `.tar[.gz]` of the same (also in
             StyleGAN's layout with `dataset.json`), a folder with `labels.csv` (columns file,label and attributes), IDX files (the
             format of MNIST), or a built-in name (`BUILT_IN`). Write a folder with a built-in name as a path: `./digits`. `stacked:`
-            followed by a source of digits stacks those.
+            followed by a source of digits stacks those. Several sources, as a sequence or by name, are read as if they lay in one
+            folder (`joining`). From Python also an array or tensor of images, a tuple of one and its labels, a data set with a length
+            whose items are pictures or begin with one, or a `Dataset` that `load` returned.
         size: side in pixels, `"HEIGHTxWIDTH"` or (height, width). None: 64, or 32 if the median short side is below 64.
         channels: 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. None: 1 if every image is greyscale, else 3. Without an alpha
             channel, transparent images are composited on the background.
@@ -84,36 +91,47 @@ def load(
         StorageError: the cache cannot be written.
     """
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
-    path = find(source)
-    check_fields(path, fields)
-    check_built_in(path, options)
+    place = locate(source)
+    if isinstance(place, InMemory) and isinstance(place.value, Dataset):
+        arguments: dict[str, Any] = {
+            "size": size,
+            "channels": channels,
+            "fit": fit,
+            "background": background,
+            "mirror": mirror,
+        }
+        arguments |= {"input": input, "fields": fields, "crop_from": crop_from, "bits": bits, "labels": labels}
+        check_options(place.value, arguments | {"levels": levels, "input_levels": input_levels})
+        return require_same(place.value, _load_again(place.value, cache, progress))
+    check_fields(place, fields)
+    check_built_in(place, options)
     input = None if input is None else os.fspath(input)
 
     def join(other: str) -> Dataset:
         """The images of this source, and those of another one as unpaired inputs."""
-        if points := [str(name) for name in (path, find(other)) if has_points(name)]:
+        if points := [name for name in (place, find(other)) if isinstance(name, str) and has_points(name)]:
             raise InvalidOption("input", other, f"both sources must be images, and {points[0]} has points")
 
-        def load_one(source: str | Path, **further: Any) -> Dataset:
-            depth = bits if bits is not None or is_built_in(os.fspath(source)) else "auto"
+        def load_one(one: Place, **further: Any) -> Dataset:
+            depth = bits if bits is not None or isinstance(one, str) else "auto"
             return load(
-                source, fit=fit, background=background, mirror=mirror, crop_from=crop_from, bits=depth, cache=cache, progress=progress,
+                one, fit=fit, background=background, mirror=mirror, crop_from=crop_from, bits=depth, cache=cache, progress=progress,
                 **{key: value for key, value in further.items() if value is not None},
             )  # fmt: skip
 
-        image = load_one(source, size=size, channels=channels, fields=fields, levels=levels, labels=labels)
-        return join_sources(image, load_one(other, size=(image.spec.height, image.spec.width), levels=input_levels))
+        image = load_one(place, size=size, channels=channels, fields=fields, levels=levels, labels=labels)
+        return join_sources(image, load_one(find(other), size=(image.spec.height, image.spec.width), levels=input_levels))
 
-    if isinstance(path, str):
-        inputs = own_inputs(path)
+    if isinstance(place, str):
+        inputs = own_inputs(place)
         chosen = input if input in inputs else None
-        if not is_stacked(path):
-            data = load_built_in(path, options, mirror, input=chosen, fields=fields, cache=cache, progress=progress)
+        if not is_stacked(place):
+            data = load_built_in(place, options, mirror, input=chosen, fields=fields, cache=cache, progress=progress)
         else:
             whole = options.target((32, 32), 3)
             side = (whole.height, whole.width)
             digits = load(
-                digits_of(path), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress
+                digits_of(place), size=side, channels=1, fit=fit, background=background, cache=cache, progress=progress
             )
             data = stacks(digits, options, mirror)
         if input in derive.DERIVED and not chosen:
@@ -124,60 +142,77 @@ def load(
             raise InvalidOption(
                 "input",
                 input,
-                f"{path} is built in: its inputs are made or derived from the images, or those of a second source"
+                f"{place} is built in: its inputs are made or derived from the images, or those of a second source"
                 + did_you_mean(input, {**inputs, **derive.DERIVED}),
             )
         return join(input)
     if input is not None and pairs.is_path(input) and is_source(input):
         return join(input)
     try:
-        return _load_files(path, options, mirror, input, cache, progress)
+        return _load_files(place, options, mirror, input, cache, progress)
     except pairs.NoInputError:
         if input is None or not is_source(input):
             raise
         return join(input)
 
 
+def _load_again(data: Dataset, cache: str | Path | None, progress: DecodeProgress | None) -> Dataset | None:
+    """The source of a data set as a run would read it; None if it is not in the cache, and was given from Python."""
+    if data.source.startswith(PREFIX):
+        return data if data.parts else load_pack(data.fingerprint, mirror=data.mirror, cache=cache)
+    return load(data.origin, **data.options, cache=cache, progress=progress)
+
+
 def _load_files(
-    path: Path,
+    place: Path | dict[str, Path] | InMemory,
     options: Options,
     mirror: bool,
     input: str | None,
     cache: str | Path | None,
     progress: DecodeProgress | None,
 ) -> Dataset:
-    """`load` for a folder or a file, with inputs from the same source."""
+    """`load` for a folder or a file, or several, or images from Python, with inputs from the same source."""
     store = Store(cache_folder(cache))
-    files, rejects = sources.list_files(path)
-    signature = listing_signature(path, files, options, input)
-    listing = store.recall(signature)
+    listings = list_places(place)
+    signature = "" if isinstance(place, InMemory) else listing_signature(listings, options, input)
+    listing = store.recall(signature) if signature else None
     if listing and (pack := store.open(listing["fingerprint"])):
         rejects, notes = [RejectedFile(**reject) for reject in listing["rejects"]], listing["notes"]
-        fingerprint = listing["fingerprint"]
+        fingerprint, classes = listing["fingerprint"], listing.get("classes", [])
     else:
-        with pictures.strict(), SurveyedSource.open(path, files, rejects, options, progress, input) as surveyed:
+        with pictures.strict(), SurveyedSource.open(listings, options, progress, input) as surveyed:
             source, infos, target = surveyed.source, surveyed.infos, surveyed.target
             fingerprint = fingerprint_of(surveyed)
             pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
             rejects, notes = source.rejects + reading.rejects(infos), source.notes
-        store.remember(signature, fingerprint, rejects, notes)
+            classes = surveyed.classes
+        if signature:
+            store.remember(signature, fingerprint, rejects, notes, classes)
         if progress:
             progress(len(infos), len(infos))
-    data = _dataset(pack, path, mirror, rejects, notes, options.background, input, options.bits, options.labels)
-    # Runs know the options that were chosen from the data, not those that were given.
-    resolved = listing_signature(path, files, resolved_options(data.options), input)
-    if resolved != signature and store.recall(resolved) is None:
-        store.remember(resolved, fingerprint, rejects, notes)
+    data = _dataset(pack, place, mirror, rejects, notes, options.background, input, options.bits, options.labels)
+    if signature:
+        # Runs know the options that were chosen from the data, not those that were given.
+        resolved = listing_signature(listings, resolved_options(data.options), input)
+        if resolved != signature and store.recall(resolved) is None:
+            store.remember(resolved, fingerprint, rejects, notes, classes)
+    if options.labels != "none":
+        data.notes.extend(labelling.describe_unused(listings, classes, data.spec.labels))
     return data
 
 
-def listing_signature(path: Path, files: Sequence[sources.File], options: Options, input: str | None) -> str:
+def listing_signature(listings: Sequence[Listing], options: Options, input: str | None) -> str:
     """A hash of the names, sizes and times of a source's files, and of how they are read: the key of `Store.recall`."""
+    path = listings[0].path
+    assert isinstance(path, Path)  # images from Python are known by their content
+    if listings[0].name:
+        joined = [[item.name, listing_signature([replace(item, name="")], options, input)] for item in listings]
+        return hashlib.sha256(json.dumps(joined).encode()).hexdigest()
     key: tuple[Any, ...] = (VERSION, READING, options.size, options.channels, options.fit, options.rgb)
     key += (options.crop_from, options.bits) if options.crop_from or options.bits else ()
     key += (options.levels, options.input_levels) if options.levels or options.input_levels else ()
     key += (options.labels,) if options.labels else ()
-    return sources.signature(path, list(files), key if input is None else (*key, input, derive.VERSION))
+    return sources.signature(path, listings[0].files, key if input is None else (*key, input, derive.VERSION))
 
 
 def resolved_options(options: Mapping[str, Any]) -> Options:
@@ -192,13 +227,13 @@ def fingerprint_of(surveyed: SurveyedSource) -> str:
     return reading.fingerprint(surveyed.infos, surveyed.target, VERSION, source.attributes, source.fields, surveyed.input)
 
 
-def check_built_in(path: str | Path, options: Options) -> None:
+def check_built_in(path: Place, options: Options) -> None:
     """Checks that the options of files are not used for a built-in data set.
 
     Raises:
         LeafwingError: tiles, or bits.
     """
-    if isinstance(path, Path):
+    if not isinstance(path, str):
         return
     if has_points(path) and options.crop_from:
         raise LeafwingError(f"--crop-from: {path} is a data set of points, and only images are cropped; omit it")
@@ -213,14 +248,16 @@ def check_built_in(path: str | Path, options: Options) -> None:
             raise LeafwingError(f"{option}: the built-in data set {path} has no files to read; omit it")
 
 
-def check_fields(path: str | Path, fields: str | None) -> None:
+def check_fields(path: Place, fields: str | None) -> None:
     """Checks that fields are only chosen where there is a choice.
 
     Raises:
         LeafwingError: fields of other data than the built-in sprites.
     """
     if fields is not None and path != "sprites":
-        raise InvalidOption("fields", fields, f"only the built-in sprites offer a choice of fields, not {path}; omit it")
+        raise InvalidOption(
+            "fields", fields, f"only the built-in sprites offer a choice of fields, not {describe(path)}; omit it"
+        )
 
 
 def load_pack(fingerprint: str, *, mirror: bool = False, cache: str | Path | None = None) -> Dataset | None:
@@ -288,60 +325,13 @@ def derive_input(data: Dataset, name: str) -> Dataset:
     )
 
 
-def is_source(text: str) -> bool:
-    """Whether this is a source for `load`."""
-    try:
-        find(text)
-    except LeafwingError:
-        return False
-    return True
-
-
-def find(source: str | Path) -> str | Path:
-    """Returns a built-in name (str) or an existing path (Path).
-
-    Raises:
-        LeafwingError: neither of these; the message lists similar names and all kinds of source.
-    """
-    if not isinstance(source, str | os.PathLike):
-        raise LeafwingError(
-            f"a source is a path or the name of a built-in data set, not {type(source).__name__}: save an array of images with "
-            "numpy.save('images.npy', array) and give its path"
-        )
-    text = os.fspath(source)
-    if isinstance(source, str) and is_built_in(source):
-        return source
-    path = Path(text).expanduser()
-    try:
-        exists = bool(text) and path.exists()
-    except (OSError, ValueError):  # too long, or with a zero byte
-        exists = False
-    if exists:
-        return path
-    if text in BUILT_IN:
-        return text
-    try:
-        siblings = sorted(item.name for item in path.parent.iterdir())[:10_000]
-    except (OSError, ValueError):
-        siblings = []
-    similar = difflib.get_close_matches(text, BUILT_IN, cutoff=0.5)
-    similar += [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
-    built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
-    raise LeafwingError(
-        f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."
-        + (f" Did you mean {' or '.join(similar)}?" if similar else "")
-        + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, an array "
-        "(.npy, .npz), or built in:\n" + built_in
-    )
-
-
-def sizes(source: str | Path) -> dict[tuple[int, int], int]:
+def sizes(source: Origin) -> dict[tuple[int, int], int]:
     """How many images of a source have each size, height and width before they are fitted; empty for built-in data."""
-    path = find(source)
-    if isinstance(path, str):
+    place = locate(source)
+    if isinstance(place, str):
         return {}
     with pictures.strict():
-        opened = sources.open_source(path, *sources.list_files(path))
+        opened, _ = joining.open_sources(list_places(place), None, None)
         try:
             infos = reading.survey(opened)
         finally:
@@ -357,30 +347,25 @@ class SurveyedSource:
     infos: list[EntryInfo]
     target: Target
     input: Input | None = None
+    classes: tuple[str, ...] = ()
+    """The classes of its images, also of those that are rejected later."""
 
     @classmethod
     def open(
         cls,
-        path: Path,
-        files: list[sources.File],
-        rejects: list[RejectedFile],
+        listings: Sequence[Listing],
         options: Options,
         progress: DecodeProgress | None,
         input: str | None = None,
     ) -> SurveyedSource:
-        """Opens, labels and surveys a source; `path`, `files` and `rejects` as for `sources.open_source`.
+        """Opens, labels and surveys a source, or several that are joined; `listings` as for `joining.open_sources`.
 
         Raises:
             LeafwingError: the source has no such input, its images do not allow it, or it cannot be read.
         """
-        source = sources.open_source(path, files, rejects)
+        source, layout = joining.open_sources(listings, options.labels, input)
+        classes = labelling.classes({entry.label for entry in source.entries if entry.label is not None})
         try:
-            layout = None if input is None else pairs.find_input(source, input)
-            if input is None and pairs.has_list(source):
-                source.notes.append(
-                    f"{pairs.PAIRS_FILE} is not used; --input {pairs.PAIRS_FILE} reads the pairs that it lists."
-                )
-            labelling.assign(source, options.labels)
             side_fields.assign(source)
             infos = reading.survey(source, progress)
             if layout and layout.half:
@@ -410,13 +395,23 @@ class SurveyedSource:
             source.notes.append(f"Files with several frames or pages: {frames}; only the first is used.")
         if converted := sum(1 for info in infos if info.header and info.header.profile):
             source.notes.append(f"Images with a colour profile other than sRGB: {converted:,}; they are converted to sRGB.")
+        if masks := layouts.describe_masks([info.entry.name for info in infos]) if input is None else "":
+            source.notes.append(masks)
         if encoded := sorted(source.other_encodings):
             source.notes.append(
                 f"Not UTF-8, and read as Windows-1252: {describe_files(encoded)}. Save as UTF-8 if letters with accents are wrong."
             )
-        if ignored := sorted({*source.side_files} - source.used_files - {pairs.PAIRS_FILE}):
+        if ignored := sorted({*source.side_files} - source.used_files):
             source.notes.append(f"Not used, because they are not images: {describe_files(ignored)}.")
-        return cls(source, infos, target, layout)
+            if lists := labelling.find_lists(source, ignored) if options.labels is None else []:
+                source.notes.append(
+                    f"{lists[0]} lists images: --labels {lists[0]} reads labels or attributes from it"
+                    + (f"; so do {', '.join(lists[1:])}." if lists[1:] else ".")
+                )
+        if columns := [name for name in source.columns if name not in source.used_files]:
+            source.notes.append(f"Columns that are not used: {', '.join(columns)}.")
+        source.notes += labelling.class_notes(Counter(entry.label for entry in source.entries if entry.label is not None))
+        return cls(source, infos, target, layout, classes)
 
     def fields(self) -> dict[str, Field]:
         """The fields of the inputs, as batches have them."""
@@ -447,7 +442,7 @@ def choose_levels(
         bits: 8, or 16 if the images keep them.
         name: name of the option.
     """
-    deep = sum(pictures.has_depth(info.header.mode) for info in infos if info.header)
+    deep = sum(grey_levels.has_depth(info.header.mode) for info in infos if info.header)
     percentiles = bool(option and option.percent)
     values = reading.survey_values(source, infos, percentiles) if deep or percentiles else []
     mapping = None if bits == 16 and option is None else grey_levels.choose(option, values)
@@ -505,7 +500,8 @@ def describe_files(names: Sequence[str]) -> str:
         suffix = Path(file).suffix
         groups.setdefault(f"{folder}{slash}*{suffix}" if suffix else name, []).append(name)
     return ", ".join(
-        files[0] if len(files) == 1 else f"{pattern} ({len(files):,} files)" for pattern, files in groups.items()
+        ", ".join(files) if len(files) <= _NAMED else f"{pattern} ({len(files):,} files)"
+        for pattern, files in groups.items()
     )
 
 
@@ -525,7 +521,7 @@ def describe_tiles(source: Source, infos: Sequence[EntryInfo], target: Target) -
 
 def _dataset(
     pack: Pack,
-    source: str | Path,
+    place: Place,
     mirror: bool,
     rejects: list[RejectedFile],
     notes: list[str],
@@ -547,11 +543,12 @@ def _dataset(
         spec,
         {name: column for name, column in columns.items() if column is not None},
         pack.fingerprint,
-        os.path.abspath(source),
+        describe(place),
         options,
         sorted(rejects + pack.rejects, key=lambda reject: reject.name),
         [*notes, *pack.about.get("notes", [])],
         pictures_of=pack.tiles,
+        sources={name: os.path.abspath(path) for name, path in place.items()} if isinstance(place, dict) else {},
     )
     window = check(options["size"], None, "crop", "white").size
     return data.with_windows(*window) if window and "crop_from" in options else data

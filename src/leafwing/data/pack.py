@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ from leafwing.fields import Field, from_dict
 
 VERSION = 1
 """Part of every fingerprint: increase it when the same source yields other pixels."""
-READING = 4
+READING = 5
 """Part of every listing: increase it when the same files are read differently. They are then read again, once."""
 
 
@@ -173,16 +173,23 @@ class Store:
             return pack
 
     def recall(self, signature: str) -> dict[str, Any] | None:
-        """What `remember` stored: fingerprint, rejects, notes."""
+        """What `remember` stored: fingerprint, rejects, notes, classes (missing in old listings)."""
         try:
             listing = json.loads((self.folder / "listings" / f"{signature}.json").read_text())
             return listing if {"fingerprint", "rejects", "notes"} <= listing.keys() else None
         except (OSError, ValueError, AttributeError):
             return None
 
-    def remember(self, signature: str, fingerprint: str, rejects: list[RejectedFile], notes: list[str]) -> None:
-        """Stores which pack belongs to a source, with the rejects and notes from before decoding."""
-        content = {"fingerprint": fingerprint, "rejects": [asdict(reject) for reject in rejects], "notes": notes}
+    def remember(
+        self, signature: str, fingerprint: str, rejects: list[RejectedFile], notes: list[str], classes: Sequence[str]
+    ) -> None:
+        """Stores which pack belongs to a source, with the rejects, notes and classes from before decoding."""
+        content = {
+            "fingerprint": fingerprint,
+            "rejects": [asdict(reject) for reject in rejects],
+            "notes": notes,
+            "classes": [*classes],
+        }
         folder = self.folder / "listings"
         scratch = folder / f"{signature}.{os.getpid()}"
         try:
@@ -265,14 +272,20 @@ def refusal_reason(
         outcomes: results of the survey and of decoding; only failures count.
         rejected: all rejected files.
     """
-    first = "; ".join(f"{reject.name}: {reject.reason}" for reject in rejected[:3])
+    reasons: dict[str, list[str]] = {}
+    for reject in rejected:
+        reasons.setdefault(reject.reason, []).append(reject.name)
+    first = "; ".join(
+        f"{names[0]}{f' and {len(names) - 1:,} more' * (len(names) > 1)}: {reason}"
+        for reason, names in [*reasons.items()][:3]
+    )
     broken = reading.broken(outcomes)
-    arrays = any(name.lower().endswith((".npy", ".npz")) for name in source.side_files)
+    arrays = any(name.lower().endswith((".npy", ".npz", ".h5", ".hdf5")) for name in source.side_files)
     if not accepted and not rejected:
         return (
             f"{source.path}: no images. Looked for JPEG, PNG, WebP, AVIF, BMP, TIFF and GIF files, also in sub-folders, "
             "and for IDX files (*-images-idx3-ubyte[.gz])."
-            + " NumPy files are sources by themselves: give the path of one, with all images in one array."
+            + " NumPy and HDF5 files are sources by themselves: give the path of one, with all images in one array."
             * arrays
         )
     if not accepted:
@@ -386,7 +399,9 @@ def _write(
     about = {
         "version": VERSION,
         "fingerprint": fingerprint,
-        "source": os.path.abspath(source.path),
+        "source": " + ".join(
+            str(part.path) if part.kind == "memory" else os.path.abspath(part.path) for part in source.parts or [source]
+        ),
         "options": target.as_dict() | (input.options() if input else {}),
         "shape": [len(accepted), *target.shape],
         "classes": list(classes),

@@ -54,7 +54,7 @@ SUFFIXES = frozenset(
     }
 )
 """File extensions of images, in lower case."""
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
+GREY_MODES = frozenset({"1", "L", "LA", "La", "LA;16", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 DEEP_FORMATS = frozenset({"PNG", "PPM"})
 """Formats in which Pillow's mode I is unsigned with 16 bits."""
 HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
@@ -92,7 +92,7 @@ class UnsupportedImageError(UnreadableImageError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header of an image: size in pixels (after EXIF rotation), Pillow's mode and format."""
+    """The header of an image: size in pixels (after EXIF rotation), Pillow's mode (`LA;16`: grey and alpha, 16 bits), format."""
 
     height: int
     width: int
@@ -102,6 +102,8 @@ class Header:
     """Whether it contains several frames or pages."""
     profile: bool = False
     """Whether it has a colour profile other than sRGB, from which it is converted."""
+    transparent: bool = False
+    """Whether it has an alpha channel, or a transparent colour."""
 
     @property
     def deep(self) -> bool:
@@ -153,12 +155,13 @@ def header(data: bytes, raw: tuple[int, ...] | None = None) -> Header:
         image = _open(data, raw)
         height, width = image.height, image.width
         # PNG would be decoded to look for trailing EXIF; TIFF has its sides swapped already.
-        exif = image.getexif() if image.format in ("JPEG", "MPO", "WEBP", "AVIF") else {}
-        if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        if image.format in ("JPEG", "MPO", "WEBP", "AVIF", "JXL") and _orientation(image) in (5, 6, 7, 8):
             height, width = width, height
         # MPO comes from phones: one image with a preview, not an animation.
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-        return Header(height, width, image.mode, image.format or "IDX", frames, formats.has_profile(image))
+        transparent = bool(image.has_transparency_data)
+        mode = "LA;16" if formats.SPLIT in image.info else image.mode
+        return Header(height, width, mode, image.format or "IDX", frames, formats.has_profile(image), transparent)
 
     with _convert_errors():
         return _repairing(read, data)
@@ -176,7 +179,7 @@ def opened(data: bytes, raw: tuple[int, ...] | None = None) -> Iterator[Image.Im
         image = _open(data, raw)
         _check_pixels(image)
         image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation(image)
         image = formats.to_srgb(image)
         return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
@@ -309,13 +312,21 @@ def _read_upright(data: bytes, target: Target, raw: tuple[int, ...] | None, mult
         _draft(image, target)
     _check_pixels(image)
     image.load()
-    orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is rotated on loading and reports 1 now
+    orientation = _orientation(image)  # TIFF is rotated on loading and reports 1 now
     image = formats.to_srgb(image)
     if orientation in _TRANSPOSE:
         image = image.transpose(_TRANSPOSE[orientation])
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return image, width, height
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that remains to be applied; JPEG XL has been turned, unless it is a JPEG file in another wrapping."""
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _fit(image: Image.Image, size: tuple[int, int], part: tuple[int, int, int, int], target: Target) -> Picture:
@@ -436,16 +447,11 @@ def _box(width: int, height: int, target: Target) -> tuple[float, float, float, 
 def _draft(image: Image.Image, target: Target) -> None:
     """Lets the JPEG decoder reduce the image; at least twice the target size is left for Lanczos."""
     width, height = image.size
-    if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+    if _orientation(image) in (5, 6, 7, 8):
         width, height = height, width
     scale = 2 * enlargement(width, height, target)
     # the same factor applies to both sides, so the rotation no longer matters
     image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
-
-
-def has_depth(mode: str) -> bool:
-    """Whether images of this mode of Pillow are greyscale with more than 8 bits."""
-    return mode == "F" or mode.startswith("I")
 
 
 def survey_values(data: bytes, percentiles: bool, raw: tuple[int, ...] | None = None) -> levels.Values | None:
@@ -463,7 +469,11 @@ def survey_values(data: bytes, percentiles: bool, raw: tuple[int, ...] | None = 
         image = _open(data, raw)
         _check_pixels(image)
         image.load()
-        values = np.asarray(image.convert("L") if image.mode in ("1", "LA", "La") else image)
+        if formats.SPLIT in image.info:
+            values, alpha = formats.join_bytes(image)
+            values = values[alpha > 0] if alpha.any() else values
+        else:
+            values = np.asarray(image.convert("L") if image.mode in ("1", "LA", "La") else image)
         if not np.isfinite(values).all():
             return None
         return levels.summarise(values, image.mode == "F", percentiles)
@@ -478,7 +488,11 @@ def _between(values: np.ndarray, mapping: levels.Range) -> np.ndarray:
 def _eight_bits(image: Image.Image, mapping: levels.Range | None) -> Image.Image:
     """Maps greyscale images with more than 8 bits to 8 bits, and those with 8 if the mapping is meant for them; others are returned
     unchanged."""
-    if not has_depth(image.mode) and not (image.mode == "L" and levels.applies_to_bytes(mapping)):
+    if formats.SPLIT in image.info:
+        deep, alpha = formats.join_bytes(image)
+        grey = np.rint(_between(deep, mapping) * 255) if mapping else deep >> 8
+        return Image.fromarray(np.dstack([grey.astype(np.uint8), alpha]))
+    if not levels.has_depth(image.mode) and not (image.mode == "L" and levels.applies_to_bytes(mapping)):
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
@@ -500,8 +514,9 @@ def _open(data: bytes, raw: tuple[int, ...] | None) -> Image.Image:
         return Image.frombytes(("L", "LA", "RGB", "RGBA")[raw[2] - 1 if len(raw) == 3 else 0], (raw[1], raw[0]), data)
     if not data:
         raise UnreadableImageError("empty file")
+    split = formats.split_bytes(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        image = Image.open(io.BytesIO(split or data), formats=_formats())
     except UnidentifiedImageError:
         what, is_picture = formats.describe(data)
         if is_picture:
@@ -509,6 +524,8 @@ def _open(data: bytes, raw: tuple[int, ...] | None) -> Image.Image:
         raise UnreadableImageError(
             what or ("not an image" if not _looks_like_image(data) else "truncated or corrupt: broken header")
         ) from None
+    if split:
+        image.info[formats.SPLIT] = True
     if image.format not in ("JPEG", "MPO") or image.width * image.height > 64 * LARGEST_PIXELS:  # reduced by up to 8 a side
         _check_pixels(image)
     return image

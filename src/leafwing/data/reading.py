@@ -20,7 +20,7 @@ import numpy as np
 
 from leafwing.data import pictures, side_fields
 from leafwing.data.formats import describe_name
-from leafwing.data.levels import Values
+from leafwing.data.levels import Values, has_depth
 from leafwing.data.options import Options, Target
 from leafwing.data.pairs import Input, decode_parts, input_failure, require_halves
 from leafwing.data.pictures import Header, Picture, UnreadableImageError, UnsupportedImageError, UnusableImageError
@@ -78,7 +78,7 @@ def survey(source: Source, progress: DecodeProgress | None = None) -> list[Entry
     """
 
     def examine(chunk: list[Task]) -> list[EntryInfo]:
-        return [_examine_pair(task, source.raw) for task in chunk]
+        return [_examine_pair(task, source.part_of(task[0]).raw) for task in chunk]
 
     infos: list[EntryInfo] = []
     total = len(source.entries)
@@ -140,9 +140,8 @@ def broken(outcomes: Iterable[EntryInfo | Decoded]) -> int:
     count = 0
     for outcome in outcomes:
         entry = _entry(outcome)
-        may_be_image = entry.has_image_suffix or "." not in entry.name.rsplit("/", 1)[-1]
         unread = isinstance(outcome.failure, UnsupportedImageError)
-        count += unread or (isinstance(outcome.failure, UnreadableImageError) and may_be_image)
+        count += unread or (isinstance(outcome.failure, UnreadableImageError) and entry.may_be_image)
     return count
 
 
@@ -191,14 +190,14 @@ def survey_values(source: Source, infos: Sequence[EntryInfo], percentiles: bool)
     chosen = [
         info.entry
         for info in infos
-        if info.header and (info.header.mode in pictures.GREY_MODES if percentiles else pictures.has_depth(info.header.mode))
+        if info.header and (info.header.mode in pictures.GREY_MODES if percentiles else has_depth(info.header.mode))
     ]
 
     def work(chunk: list[Task]) -> list[Values]:
         values: list[Values | None] = []
-        for _, load, _ in chunk:
+        for entry, load, _ in chunk:
             with suppress(UnusableImageError):  # rejected later, with its reason
-                values.append(pictures.survey_values(load(), percentiles, source.raw))
+                values.append(pictures.survey_values(load(), percentiles, source.part_of(entry).raw))
         return [value for value in values if value is not None]
 
     return [value for values in in_parallel(work, source.chunks(chosen)) for value in values]
@@ -260,17 +259,18 @@ def _decode(
     input: Input | None,
 ) -> list[Decoded]:
     """The image of an entry, or its tiles."""
-    _, load, load_input = task
+    entry, load, load_input = task
+    raw = source.part_of(entry).raw
     try:
         data = _load_surveyed(info, load, source)
         if input is None:
             images: list[tuple[Picture, dict[str, np.ndarray]]]
-            images = [(image, {}) for image in decode_parts(data, target, source.raw)]
+            images = [(image, {}) for image in decode_parts(data, target, raw)]
         else:
             partner = None
             if info.input and load_input:
                 partner = (info.input.entry, _load_surveyed(info.input, load_input, source))
-            images = input.decode(data, partner, target, source.raw)
+            images = input.decode(data, partner, target, raw)
     except UnusableImageError as reason:
         return [Decoded(info, None, reason)]
     decoded = []
@@ -290,6 +290,11 @@ def _load_surveyed(info: EntryInfo, load: Load, source: Source) -> bytes:
     """The bytes of an entry. The pack is named by the hashes of the survey: it must not contain other bytes."""
     data = load()
     if hashlib.sha256(data).hexdigest() != info.sha256:
+        if source.kind == "memory":
+            raise LeafwingError(
+                f"{source.path}: {info.entry.name} differs each time it is read: give the data set without random transforms "
+                "(mirror=True flips images, crop_from crops them)"
+            )
         raise LeafwingError(f"{source.path}: {info.entry.name} changed while it was being read; start again.")
     return data
 

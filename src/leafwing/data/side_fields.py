@@ -45,7 +45,7 @@ def assign(source: Source) -> None:
     Raises:
         LeafwingError: a list is invalid; the message names the file and the line.
     """
-    if not source.side_files or not source.entries:
+    if not (source.side_files or source.columns) or not source.entries:
         return
     names = Names(source.entries)
     chosen = {name: result for name, kind in KINDS.items() if (result := _choose(source, names, kind)) is not None}

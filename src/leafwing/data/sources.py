@@ -1,6 +1,7 @@
 """The content of a source: a folder, zip, tar or IDX file as a list of named entries, and how to read the bytes of each.
 
-`pictures` opens the images and `labels` assigns the labels. Nothing is ever unpacked to disk, so the paths in an archive are harmless.
+`opening` finds out which of these a path is, or which other kind; `pictures` opens the images and `labels` assigns the labels. Nothing
+is ever unpacked to disk, so the paths in an archive are harmless.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 try:
     from lzma import LZMAError
 except ImportError:  # Python was built without it
     LZMAError = zlib.error  # type: ignore[misc, assignment]
 
-from leafwing.data import arrays
+from leafwing.data import formats
 from leafwing.data.pictures import LARGEST_FILE, SUFFIXES, UnreadableImageError, UnusableImageError
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.fields import Field
@@ -51,6 +53,10 @@ SIDE_SUFFIXES = frozenset(
         ".pts",
         ".npy",
         ".npz",
+        ".h5",
+        ".hdf5",
+        ".parquet",
+        ".cls",
         ".log",
         ".pdf",
         ".py",
@@ -58,11 +64,11 @@ SIDE_SUFFIXES = frozenset(
 )
 """Extensions of files that usually accompany image collections; they are ignored."""
 SIDE_NAMES = frozenset({"readme", "license", "licence", "notice", "copying", "sha256sums", "md5sums"})
-SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
+SYSTEM_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "icon\\r"})
 CHUNK = 16
 """Number of entries per task of a thread."""
 CHUNK_BYTES = 16 * 2**20
-_DAMAGED = (
+DAMAGED = (
     OSError,
     EOFError,
     RuntimeError,
@@ -74,7 +80,7 @@ _DAMAGED = (
     LZMAError,
 )
 """What damaged archives and compressed files make the standard library raise."""
-_IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
+IDX = re.compile(r"images[-.]idx3-ubyte(\.gz)?$")
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,12 @@ class Entry:
     @property
     def has_image_suffix(self) -> bool:
         """Whether its file extension is that of an image."""
-        return Path(self.name).suffix.lower() in SUFFIXES
+        return has_image_suffix(self.name)
+
+    @property
+    def may_be_image(self) -> bool:
+        """Whether its file extension is that of an image, or it has none, as the rows of arrays and tables."""
+        return self.has_image_suffix or "." not in self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +131,20 @@ Task = tuple[Entry, Load, Load | None]
 """An entry, and how to read its file and that of its input, if it has one."""
 
 
+class Column(NamedTuple):
+    """A column of arrays or tables beside the images: `kind` is text, number or boolean; `read` returns the value of every row, None
+    where there is none, and a text or a list of texts if it is text."""
+
+    kind: str
+    read: Callable[[], Sequence[Any] | Mapping[Any, Any]]
+
+
 @dataclass
 class Source:
     """An open source; close it, or use it in a `with` statement.
 
     Args:
-        kind: folder, zip, tar or idx.
+        kind: folder, zip, tar, idx, array, hdf5, parquet or memory.
         path: of the folder or file.
         entries: the candidate images, by name.
         side_files: known side files by name (`labels.csv`), to be read with `read`.
@@ -144,7 +163,11 @@ class Source:
     sequential: bool = False
     raw: tuple[int, ...] | None = None
     labelled: bool = False
-    """Whether the entries already have labels, or have none (IDX, arrays)."""
+    """Whether the entries already have labels, or have none, or `columns` has them (IDX, arrays, tables)."""
+    columns: dict[str, Column] = field(default_factory=dict)
+    """Columns by name; the `location` of an entry is then its row. Those of joined sources have a value for each location."""
+    label_columns: Sequence[str] = ()
+    """Names of the columns that may be the labels, unless the user chooses one."""
     attributes: tuple[str, ...] = ()
     """Names of the entries' `attributes`."""
     folders_are_classes: bool = True
@@ -154,16 +177,34 @@ class Source:
     fields: dict[str, Field] = field(default_factory=dict)
     """Further fields by name; the entries' `values` have the same names."""
     used_files: set[str] = field(default_factory=set)
-    """Names of the side files that were read."""
+    """Names of the side files and columns that were read."""
     other_encodings: set[str] = field(default_factory=set)
     """Names of the side files that are not UTF-8 and were read as Windows-1252."""
     close: Callable[[], None] = lambda: None
+    parts: tuple[Source, ...] = ()
+    """The sources that it joins, if it does; locations are then the index of one of them and the location there."""
 
     def __enter__(self) -> Source:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def part_of(self, entry: Entry) -> Source:
+        """The source that an entry comes from: this one, or one of those that it joins."""
+        return self.parts[entry.location[0]] if self.parts else self
+
+    def in_archive_order(self, side_files: Iterable[str]) -> list[str]:
+        """Side files in the order in which they are fast to read: within a tar that in which it has them."""
+
+        def place(name: str) -> tuple[int, Any]:
+            number, part, location = 0, self, self.side_files[name]
+            if self.parts:
+                number, location = location
+                part = self.parts[number]
+            return number, location.offset if part.sequential else 0
+
+        return sorted(side_files, key=place)
 
     def chunks(self, entries: Sequence[Entry], size: int = CHUNK) -> Iterator[list[Task]]:
         """Splits entries into tasks for threads, of at most `size`, in order. A tar is read here, everything else by the threads."""
@@ -181,7 +222,7 @@ class Source:
 
     def _reader(self, entry: Entry) -> Load:
         load: Load = partial(self._load, entry)
-        return partial(_return_or_raise, *_attempt(load)) if self.sequential else load
+        return partial(_return_or_raise, *_attempt(load)) if self.part_of(entry).sequential else load
 
     def _load(self, entry: Entry) -> bytes:
         """The bytes of one entry; raises UnusableImageError with the reason."""
@@ -189,7 +230,7 @@ class Source:
             raise UnusableImageError(f"larger than {LARGEST_FILE >> 20} MiB")
         try:
             return self.read(entry.location)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise UnreadableImageError(f"cannot be read: {clean(reason) or type(error).__name__}") from None
 
@@ -205,6 +246,11 @@ def _return_or_raise(data: bytes, reason: UnusableImageError | None) -> bytes:
     if reason is not None:
         raise reason
     return data
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether the extension of a file is that of an image."""
+    return "." in name and f".{name.rpartition('.')[2].lower()}" in SUFFIXES
 
 
 def clean(name: str) -> str:
@@ -229,7 +275,7 @@ def is_side(name: str) -> bool:
 def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
     """All regular files below a folder that are not hidden, by name, and what cannot be read.
 
-    Symbolic links to folders are followed, each folder once, so that cycles end.
+    Symbolic links to folders are followed, each folder once, so that cycles end; after all other folders, whose names come first.
     """
     files: list[File] = []
     rejects: list[RejectedFile] = []
@@ -258,7 +304,7 @@ def walk(root: Path) -> tuple[list[File], list[RejectedFile]]:
                 rejects.append(RejectedFile(clean(name), f"cannot be read: {error.strerror}"))
                 continue
             if stat.S_ISDIR(status.st_mode):
-                waiting.append((f"{name}/", item.path))
+                waiting.insert(0 if item.is_symlink() else len(waiting), (f"{name}/", item.path))
             elif stat.S_ISREG(status.st_mode):
                 files.append(File(name, item.path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns)))
             else:
@@ -274,7 +320,7 @@ def list_files(path: Path) -> tuple[list[File], list[RejectedFile]]:
     if path.is_dir():
         return walk(path)
     paths = [path]
-    if _IDX.search(path.name):
+    if IDX.search(path.name):
         paths += [other for other in _label_names(path) if other.is_file()]
     files = []
     for file in paths:
@@ -285,34 +331,13 @@ def list_files(path: Path) -> tuple[list[File], list[RejectedFile]]:
     return files, []
 
 
-def open_source(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
-    """Opens a folder, archive or IDX file.
-
-    Args:
-        path: an existing file or folder.
-        files: the result of `list_files` for it.
-        rejects: also from `list_files`.
-
-    Raises:
-        LeafwingError: none of these, or a damaged archive.
-    """
-    if path.is_dir():
-        images = [file for file in files if _IDX.search(file.name)]
-        return _open_idx(_choose_idx(path, images)) if images else _open_folder(path, files, rejects)
-    if _IDX.search(path.name):
-        return _open_idx(path)
-    if path.suffix.lower() in arrays.SUFFIXES:
-        return _open_array(path)
-    if zipfile.is_zipfile(path):
-        return _open_zip(path)
-    if path.suffix.lower() == ".zip":
-        raise LeafwingError(f"{path}: not a zip file, or a truncated one; download it again.")
-    if path.suffix.lower() == ".tgz" or ".tar" in path.suffixes or _is_tar(path):
-        return _open_tar(path)
-    raise LeafwingError(
-        f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz) nor an IDX file "
-        "(*-images-idx3-ubyte[.gz])."
-    )
+def describe_file(path: Path) -> str:
+    """What a file is that is no source; empty if not known."""
+    try:
+        with path.open("rb") as file:
+            return formats.describe(file.read(4096))[0] or formats.describe_name(path.name)
+    except OSError:
+        return ""
 
 
 def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source:
@@ -329,15 +354,21 @@ def _sort_files(source: Source, items: Iterable[tuple[str, Any, int]]) -> Source
     return source
 
 
-def _open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
+def open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:
+    """A folder; `files` and `rejects` are the result of `list_files`."""
     source = Source("folder", path, [], lambda location: Path(location).read_bytes(), rejects=list(rejects))
     return _sort_files(source, ((file.name, file.path, file.size) for file in files))
 
 
-def _open_zip(path: Path) -> Source:
+def open_zip(path: Path) -> Source:
+    """A zip file.
+
+    Raises:
+        LeafwingError: it is damaged or encrypted.
+    """
     try:
         archive = zipfile.ZipFile(path)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise LeafwingError(f"{path}: not a readable zip file ({error}); download it again.") from None
     # Of two members with the same name the later one wins, as it would after unpacking.
     members = {info.filename.replace("\\", "/"): info for info in archive.infolist() if not info.is_dir()}
@@ -353,27 +384,44 @@ def _open_zip(path: Path) -> Source:
         return data
 
     source = Source("zip", path, [], read, close=archive.close)
+    _note_repeated(source, [info.filename for info in archive.infolist() if not info.is_dir()], len(members))
     return _sort_files(source, ((name, info, info.file_size) for name, info in members.items()))
 
 
-def _is_tar(path: Path) -> bool:
+def _note_repeated(source: Source, names: Sequence[str], number: int) -> None:
+    """Notes that some names occur again in an archive that has a number of different ones."""
+    if len(names) > number:
+        name, _ = Counter(names).most_common(1)[0]
+        source.notes.append(
+            f"Files that the archive contains several times: {len(names) - number:,}, such as {clean(name)}; the last is used."
+        )
+
+
+def is_tar(path: Path) -> bool:
     """Whether the content is a tar's; `tarfile.is_tarfile` raises what the decompressors do (a gzip header alone: EOFError)."""
     try:
         return tarfile.is_tarfile(path)
-    except _DAMAGED:
+    except DAMAGED:
         return False
 
 
-def _open_tar(path: Path) -> Source:
+def open_tar(path: Path) -> Source:
+    """A tar file, compressed or not.
+
+    Raises:
+        LeafwingError: it is damaged.
+    """
     try:
         archive = tarfile.open(path, "r:*")
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise LeafwingError(f"{path}: not a readable tar file ({error}); download it again.") from None
     try:
-        members = {info.name: info for info in archive}
-    except _DAMAGED as error:
+        listed = list(archive)
+    except DAMAGED as error:
         archive.close()
         raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
+
+    members = {info.name: info for info in listed}
 
     def read(info: tarfile.TarInfo) -> bytes:
         member = archive.extractfile(info)
@@ -393,12 +441,13 @@ def _open_tar(path: Path) -> Source:
                 f"{path}: pairs of a compressed tar are read through a temporary file, which cannot be written ({error}); free "
                 "some space, choose another folder with TMPDIR=/path/to/folder, or unpack the archive"
             ) from None
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise LeafwingError(f"{path}: the archive is damaged or truncated ({error}); download it again.") from None
         archive.fileobj.close()
         archive.fileobj = copy
 
     source = Source("tar", path, [], read, sequential=True, read_in_any_order=read_in_any_order, close=archive.close)
+    _note_repeated(source, [info.name for info in listed], len(members))
     for name, info in members.items():
         if not info.isreg() and not info.isdir():
             source.rejects.append(RejectedFile(clean(name), "a link or device inside an archive"))
@@ -407,7 +456,7 @@ def _open_tar(path: Path) -> Source:
     return source
 
 
-def _choose_idx(folder: Path, images: list[File]) -> Path:
+def choose_idx(folder: Path, images: list[File]) -> Path:
     """The training images of a folder of IDX files."""
     candidates = [file for file in images if "train" in Path(file.name).name] or images
     names = {re.sub(r"\.gz$", "", file.name) for file in candidates}
@@ -428,7 +477,7 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise LeafwingError(f"{path}: cannot be read ({error}); download it again.") from None
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes([0, 0, 8, dimensions]):
@@ -444,18 +493,12 @@ def _read_idx(path: Path, dimensions: int) -> tuple[tuple[int, ...], bytes]:
     return shape, data[start:]
 
 
-def _open_array(path: Path) -> Source:
-    pixels, labels, notes = arrays.read_array(path)
-    size = int(pixels[0].size)
-    entries = [Entry(f"images/{index:07d}", index, size) for index in range(len(pixels))]
-    for entry, label in zip(entries, labels or (), strict=False):
-        entry.label = label
-    return Source(
-        "array", path, entries, lambda index: pixels[index].tobytes(), notes=notes, raw=pixels.shape[1:], labelled=True
-    )
+def open_idx(path: Path) -> Source:
+    """An IDX file of images, with the labels beside it.
 
-
-def _open_idx(path: Path) -> Source:
+    Raises:
+        LeafwingError: it is damaged.
+    """
     (count, height, width), pixels = _read_idx(path, 3)
     size = height * width
 

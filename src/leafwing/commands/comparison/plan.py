@@ -158,8 +158,11 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     import torch
 
     from leafwing.commands.plan import build_training, resolve_training
+    from leafwing.data.locating import find
     from leafwing.engine import choose
 
+    if not isinstance(arguments["source"], str | os.PathLike):
+        find(arguments["source"])  # raises: several sources, or none at all
     references = split_list(arguments["recipes"])
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):

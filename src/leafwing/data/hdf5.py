@@ -1,0 +1,105 @@
+"""Images in HDF5 files: an array of pixels, or the bytes of an encoded image in each row.
+
+Only data that are in the file itself are read: links and data sets that refer to other files, and objects, are not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leafwing.data.arrays import EXPECTED, IMAGES, LABELS, as_text, column, row_entries, source_of
+from leafwing.data.sources import Column, Source
+from leafwing.errors import LeafwingError
+
+SUFFIXES = (".h5", ".hdf5")
+CACHE = 64 * 2**20
+"""Bytes of the cache of decompressed chunks."""
+
+
+def open_hdf5(path: Path) -> Source:
+    """An HDF5 file. Its images are the only data set of their shape, or that with a usual name.
+
+    Raises:
+        LeafwingError: h5py is missing; the file is damaged, or does not contain one data set of images.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise LeafwingError(
+            f"{path}: HDF5 files need h5py, which is not installed: pip install 'leafwing[tables]'"
+        ) from None
+    try:
+        file = h5py.File(path, "r", rdcc_nbytes=CACHE)
+    except OSError as error:
+        raise LeafwingError(f"{path}: not a readable HDF5 file ({error}).") from None
+    try:
+        return _open(path, file)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError | RuntimeError | ValueError | KeyError):  # what a damaged file makes h5py raise
+            raise LeafwingError(f"{path}: the HDF5 file is damaged ({error}).") from None
+        raise
+
+
+def _open(path: Path, file: Any) -> Source:
+    named: dict[str, Any] = {}
+    file.visititems(lambda name, item: named.update({name: item}) if hasattr(item, "dtype") else None)  # follows no links
+    outside = [name for name, item in named.items() if item.external or item.is_virtual]
+    candidates = [name for name, item in named.items() if name not in outside and _has_images(item)]
+    usual = [name for name in candidates if name.rpartition("/")[2] in IMAGES]
+    if not candidates or (len(candidates) > 1 and len(usual) != 1):
+        shapes = ", ".join(f"{name} {item.shape} {item.dtype}" for name, item in named.items())
+        if candidates:
+            raise LeafwingError(
+                f"{path}: several data sets may be the images: {', '.join(candidates)}. Name one of them images, or leave the others "
+                "out (h5copy copies one)."
+            )
+        other = f"; in other files, which are not read: {', '.join(outside)}" if outside else ""
+        raise LeafwingError(
+            f"{path}: expected {EXPECTED}, or the bytes of image files (n,); it contains {shapes or 'nothing'}{other}."
+        )
+    name = candidates[0] if len(candidates) == 1 else usual[0]
+    source = _encoded(path, named[name]) if _is_encoded(named[name]) else source_of("hdf5", path, named[name], "images")
+    source.notes.insert(0, f"Images come from {name} in {path.name}.")
+    count = len(named[name])
+    columns = {key: _column(item, count) for key, item in named.items() if key not in (name, *outside)}
+    source.columns = {key: values for key, values in columns.items() if values is not None}
+    source.label_columns = [key for key in source.columns if key.rpartition("/")[2] in LABELS]
+    if unused := [key for key in named if key != name and key not in source.columns]:
+        source.notes.append(f"Not used in {path.name}: {', '.join(unused)}.")
+    source.close = file.close
+    return source
+
+
+def _has_images(item: Any) -> bool:
+    """Whether a data set has the shape and the type of images."""
+    if _is_encoded(item):
+        return True
+    if item.shape is None or len(item.shape) not in (3, 4) or item.dtype.kind not in "biuf" or not all(item.shape):
+        return False
+    return len(item.shape) == 3 or bool({item.shape[1], item.shape[3]} & {1, 2, 3, 4})
+
+
+def _is_encoded(item: Any) -> bool:
+    """Whether each row is a number of bytes."""
+    import h5py
+
+    return item.shape is not None and len(item.shape) == 1 and h5py.check_vlen_dtype(item.dtype) == np.dtype(np.uint8)
+
+
+def _encoded(path: Path, item: Any) -> Source:
+    """Rows with the bytes of image files; how many they are is unknown before they are read."""
+    entries = row_entries("images", len(item), 0)
+    return Source("hdf5", path, entries, lambda row: np.asarray(item[row], np.uint8).tobytes(), labelled=True)
+
+
+def _column(item: Any, count: int) -> Column | None:
+    """A data set as a column of `count` values; None if it is none."""
+    import h5py
+
+    if h5py.check_string_dtype(item.dtype) is not None and item.shape == (count,):
+        return Column("text", lambda: [as_text(value) for value in item[:].tolist()])
+    return None if item.shape is None else column(item, count)

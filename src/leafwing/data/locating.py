@@ -1,0 +1,174 @@
+"""Where a source is: from what a user gives, one path or name or several or images from Python, to what exists; the names of sources
+that are joined.
+
+`opening` opens what is found here, `joining` puts several of them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leafwing.data import sources
+from leafwing.data.built_in import BUILT_IN, is_built_in
+from leafwing.data.memory import PREFIX, InMemory, as_source
+from leafwing.data.opening import Listing
+from leafwing.errors import LeafwingError
+
+Origin = str | Path | Sequence[str | Path] | Mapping[str, str | Path] | InMemory
+"""A source as a run knows it: a path or a built-in name, several paths that are joined, or several by the names they are read under;
+images from Python. Users may give these as they are, see `memory.as_source`."""
+Place = str | Path | dict[str, Path] | InMemory
+"""A source that exists: a built-in name, a path, the paths of joined sources by their names, or images from Python."""
+
+
+def find(source: str | Path) -> str | Path:
+    """Returns a built-in name (str) or an existing path (Path).
+
+    Raises:
+        LeafwingError: neither of these; the message lists similar names and all kinds of source.
+    """
+    if isinstance(source, list | tuple | Mapping):
+        raise LeafwingError("only one source can be given here; several are joined by train, doctor, show and data.load")
+    if not isinstance(source, str | os.PathLike):
+        raise LeafwingError(
+            f"a source is a path or the name of a built-in data set, not {type(source).__name__}: save an array of images with "
+            "numpy.save('images.npy', array) and give its path"
+        )
+    text = os.fspath(source)
+    if text.startswith(PREFIX):
+        raise LeafwingError(
+            f"{text}: these images were given from Python, not by a path: give them again, such as leafwing.resume(run, source=images)"
+        )
+    if isinstance(source, str) and is_built_in(source):
+        return source
+    path = Path(text).expanduser()
+    try:
+        exists = bool(text) and path.exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        exists = False
+    if exists:
+        return path
+    if text in BUILT_IN:
+        return text
+    try:
+        siblings = sorted(item.name for item in path.parent.iterdir())[:10_000]
+    except (OSError, ValueError):
+        siblings = []
+    similar = difflib.get_close_matches(text, BUILT_IN, cutoff=0.5)
+    similar += [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
+    built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
+    raise LeafwingError(
+        f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."
+        + (f" Did you mean {' or '.join(similar)}?" if similar else "")
+        + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, an array "
+        "(.npy, .npz, .h5), a table (.parquet), or built in:\n" + built_in
+    )
+
+
+def is_source(text: str) -> bool:
+    """Whether this is a source for `load`."""
+    try:
+        find(text)
+    except LeafwingError:
+        return False
+    return True
+
+
+def locate(origin: Any) -> Place:
+    """Finds one source, or several that are joined, in the order in which they are given.
+
+    Args:
+        origin: an `Origin`, or images from Python.
+
+    Raises:
+        LeafwingError: one of them does not exist, is built in, or contains another one; or these are no images.
+    """
+    origin = as_source(origin)
+    if isinstance(origin, InMemory):
+        return origin
+    if not isinstance(origin, list | tuple | Mapping):
+        return find(origin)
+    places = [find(item) for item in (origin.values() if isinstance(origin, Mapping) else origin)]
+    if not places:
+        raise LeafwingError("no source: give a folder, an archive, or " + ", ".join(BUILT_IN))
+    if len(places) == 1 and not isinstance(origin, Mapping):
+        return places[0]
+    if built_in := [place for place in places if isinstance(place, str)]:
+        raise LeafwingError(
+            f"{built_in[0]} is built in and cannot be joined with other sources: give it alone, or ./{built_in[0]} for a folder of "
+            "this name"
+        )
+    if odd := [name for name in origin if not name or "/" in str(name)] if isinstance(origin, Mapping) else []:
+        raise LeafwingError(f"{odd[0]!r} cannot be the name of a source: it is the name of a folder or a class")
+    paths = [Path(place) for place in places]
+    _refuse_nested(paths)
+    return dict(zip(origin if isinstance(origin, Mapping) else distinct_names(paths), paths, strict=True))
+
+
+def describe(place: Place) -> str:
+    """A source in words: a built-in name, an absolute path or `memory:array`; of several, all paths."""
+    if isinstance(place, dict):
+        return " + ".join(map(os.path.abspath, place.values()))
+    return os.path.abspath(place) if isinstance(place, Path) else str(place)
+
+
+def list_places(place: Path | Mapping[str, Path] | InMemory) -> list[Listing]:
+    """The files of a source, or of each of several in the order of their names, in which their images are read; none from Python."""
+    if isinstance(place, InMemory):
+        return [Listing(place, [], [])]
+    if isinstance(place, Path):
+        return [Listing(place, *sources.list_files(place))]
+    names = sorted(place, key=lambda name: f"{name}/")  # as in one folder
+    return [Listing(place[name], *sources.list_files(place[name]), name) for name in names]
+
+
+def plain_name(path: Path) -> str:
+    """The name of a source: that of the folder, or of the file without extensions."""
+    path = Path(os.path.abspath(path))
+    name = path.name or "root"
+    if not path.is_dir():
+        name = re.sub(r"[-.]images[-.]idx3-ubyte(\.gz)?$|(\.tar)?\.[^.]+$", "", name) or name
+    return sources.clean(name)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each of several sources: `plain_name`; where these are equal, file names, or else with the folders above: `b-cats`.
+
+    Raises:
+        LeafwingError: there are none.
+    """
+
+    def name(path: Path, level: int) -> str:
+        folders = Path(os.path.abspath(path)).parts[1:-1]
+        if level == 1:
+            return sources.clean(os.path.basename(os.path.abspath(path)))
+        above = folders[max(0, len(folders) - level + 1) :] if level else ()
+        return "-".join([*map(sources.clean, above), plain_name(path)])
+
+    levels = [0] * len(paths)
+    for _ in range(max(len(path.absolute().parts) for path in paths) + 1):
+        names = [name(path, level) for path, level in zip(paths, levels, strict=True)]
+        counts = Counter(names)
+        if max(counts.values()) == 1:
+            return names
+        levels = [level + (counts[name] > 1) for name, level in zip(names, levels, strict=True)]
+    raise LeafwingError(f"sources without distinct names: {', '.join(map(str, paths))}; rename one")
+
+
+def _refuse_nested(paths: Sequence[Path]) -> None:
+    """Raises LeafwingError if images would be read twice."""
+    resolved = [path.resolve() for path in paths]
+    for index, path in enumerate(resolved):
+        for other in range(len(resolved)):
+            if other == index:
+                continue
+            if path == resolved[other]:
+                raise LeafwingError(f"{paths[index]} and {paths[other]} are the same source; give it once")
+            if path.is_dir() and resolved[other] in path.parents:
+                raise LeafwingError(f"{paths[index]} lies in {paths[other]}, so its images would be read twice; omit one")

@@ -1,0 +1,171 @@
+"""WebDataset: samples of several files in a tar, and tars that are read as one."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_helpers import encoded, picture, write
+
+from leafwing.data import load
+from leafwing.errors import LeafwingError
+from leafwing.fields import Caption
+
+PICTURES = np.stack([picture(seed, 20, 24) for seed in range(12)])
+FILES = [encoded(image) for image in PICTURES]
+
+
+def tar(path: Path, members: dict[str, bytes | str], mode: Any = "w") -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            content = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def samples(start: int, stop: int, **others: Any) -> dict[str, bytes | str]:
+    """An image for each number, and the other files of its sample, which are functions of the number."""
+    return {
+        f"{number:06d}.{suffix}": content(number)
+        for number in range(start, stop)
+        for suffix, content in {"png": lambda number: FILES[number], **others}.items()
+    }
+
+
+def test_labels_and_captions_of_samples(tmp_path: Path) -> None:
+    members = samples(
+        0, 6, cls=lambda i: str(i % 3), txt=lambda i: f"a star {i % 2}", json=lambda i: json.dumps({"url": "x"})
+    )
+    data = load(tar(tmp_path / "shard-000000.tar", members), size=(20, 24))
+    assert np.array_equal(data.array, PICTURES[:6])
+    assert data.spec.labels == ("0", "1", "2")
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert isinstance(data.spec.fields["caption"], Caption)
+    assert not data.rejects
+    assert "Labels come from .cls files." in data.notes
+    assert any(note.startswith("Not used: JSON files beside the images") for note in data.notes)
+
+
+def test_labels_and_captions_in_json(tmp_path: Path) -> None:
+    members = samples(0, 6, json=lambda i: json.dumps({"label": "ab"[i % 2], "caption": f"star {i}", "width": 24}))
+    data = load(tar(tmp_path / "set.tar.gz", members, "w:gz"))
+    assert data.spec.labels == ("a", "b")
+    caption = data.spec.fields["caption"]
+    assert isinstance(caption, Caption)
+    assert {*caption.words} == {"star", *"012345"}
+    assert "Not used in JSON files beside the images: width." in data.notes
+
+
+def test_damaged_json_rejects_its_sample(tmp_path: Path) -> None:
+    contents = [
+        '{"caption": "a"}',
+        "{",
+        "[1]",
+        '{"caption": ""}',
+        '{"caption": "a b"}',
+        '{"caption": "b"}',
+        '{"caption": "c"}',
+    ]
+    data = load(tar(tmp_path / "set.tar", samples(0, 7, json=lambda i: contents[i])))
+    assert {reject.name: reject.reason for reject in data.rejects} == {
+        "000001.png": "000001.json is not readable JSON",
+        "000002.png": "000002.json is not a JSON object",
+        "000003.png": "no caption in 000003.json",
+    }
+
+
+def test_json_beside_images_in_a_folder_is_not_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", ["0.png", "1.png"])
+    for number in range(2):
+        (folder / f"{number}.json").write_text('{"label": 1, "caption": "a"}')
+    data = load(folder)
+    assert data.labels is None
+    assert "caption" not in data.spec.fields
+
+
+def test_labels_of_few_samples_are_not_used(tmp_path: Path) -> None:
+    members = samples(0, 6, cls=lambda i: "1" if i < 3 else "")
+    data = load(tar(tmp_path / "set.tar", members))
+    assert len(data) == 6
+    assert data.labels is None
+    assert "Labels in .cls files are not used, because only 3 of 6 images have one." in data.notes
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".tar", "w"), (".tar.gz", "w:gz")])
+def test_shards_are_one_source(tmp_path: Path, suffix: str, mode: str) -> None:
+    for shard in range(3):
+        members = samples(4 * shard, 4 * shard + 4, cls=lambda i: str(i % 2))
+        tar(tmp_path / "set" / f"shard-{shard:06d}{suffix}", members, mode)
+    (tmp_path / "set/sizes.json").write_text("{}")
+    data = load(tmp_path / "set", size=(20, 24))
+    assert np.array_equal(data.array, PICTURES)
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1] * 6
+    assert {
+        "Read together: 3 tar files, from shard-000000" + suffix + " to shard-000002" + suffix + ".",
+        "Not used: sizes.json.",
+    } <= {*data.notes}
+
+
+def test_names_that_shards_share_get_the_name_of_their_shard(tmp_path: Path) -> None:
+    for shard in range(2):
+        members = {f"{i}.png": FILES[4 * shard + i] for i in range(3)} | {f"{i}.cls": str(shard) for i in range(3)}
+        tar(tmp_path / "set" / f"{shard:05d}.tar", members)
+    data = load(tmp_path / "set", size=(20, 24))
+    assert np.array_equal(data.array, PICTURES[[0, 1, 2, 4, 5, 6]])
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    for shard in range(2):
+        tar(tmp_path / "plain" / f"{shard:05d}.tar", {f"{i}.png": FILES[4 * shard + i] for i in range(3)})
+    assert load(tmp_path / "plain").labels is None  # shards are no classes
+
+
+def test_pairs_in_shards(tmp_path: Path) -> None:
+    for shard in range(2):
+        members = {f"{i}_{side}.png": FILES[i + 6 * (side == "B")] for i in range(3 * shard, 3 * shard + 3) for side in "AB"}
+        tar(tmp_path / "set" / f"{shard}.tar", members)
+        tar(tmp_path / "packed" / f"{shard}.tar.gz", members, "w:gz")
+    data = load(tmp_path / "set", size=(20, 24), input="A")
+    assert np.array_equal(data.array, PICTURES[6:])
+    assert np.array_equal(data.columns["input"], PICTURES[:6])
+    with pytest.raises(LeafwingError, match="pairs cannot be read from several compressed tars"):
+        load(tmp_path / "packed", size=(20, 24), input="A")
+
+
+def test_tars_beside_images_and_several_sets_of_tars(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mixed", ["0.png", "1.png"])
+    tar(folder / "more.tar", {"2.png": FILES[2]})
+    data = load(folder)
+    assert len(data) == 2
+    assert [reject.name for reject in data.rejects] == ["more.tar"]
+    for name in ("cats-0.tar", "cats-1.tar", "dogs-0.tar"):
+        tar(tmp_path / "sets" / name, {f"{name}.png": FILES[0]})
+    with pytest.raises(LeafwingError, match=r"several data sets \(cats-0\.tar, dogs-0\.tar\); give the path of one file"):
+        load(tmp_path / "sets")
+
+
+def test_tars_that_are_joined(tmp_path: Path) -> None:
+    """Captions of both are read, also from JSON, which beside images in a folder is not."""
+    objects = {"json": lambda number: json.dumps({"caption": f"a star {number}"})}
+    labels = {"cls": lambda number: str(number % 3)}
+    first = tar(tmp_path / "a.tar.gz", samples(0, 6, **objects, **labels), "w:gz")
+    second = tar(tmp_path / "b.tar", samples(6, 12, **objects, **labels))
+    data = load([first, second], size=(20, 24))
+    assert np.array_equal(data.array, PICTURES)
+    assert data.labels is not None
+    assert data.labels.tolist() == [number % 3 for number in range(12)]
+    assert isinstance(data.spec.fields["caption"], Caption)
+    folder = write(tmp_path / "c", ["1.png", "2.png"])
+    (folder / "1.json").write_text(json.dumps({"caption": "a ring"}))
+    mixed = load([first, second, folder], labels="none")
+    assert len(mixed) == 12
+    assert "Not used, because they are not images: a/*.cls (6 files), b/*.cls (6 files), c/1.json." in mixed.notes
