@@ -64,6 +64,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "metrics": {
         "model",
+        "networks",
         "data",
         "engine",
         "game",
