@@ -58,6 +58,7 @@ class History:
         rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
+        stop_features: the feature network with which a metric decides when to stop; None if none was chosen.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
         data_changes: changes of the training data.
     """
@@ -66,6 +67,7 @@ class History:
     rolled_back: tuple[dict[str, Any], ...] = ()
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
+    stop_features: str | None = None
     planned: int = 0
     data_changes: tuple[DataChange, ...] = ()
 
@@ -119,6 +121,7 @@ class Config:
     folder: OutputSettings
     machine: HardwareSettings
     conditions: tuple[str, ...] = ()
+    pretrained: tuple[str, ...] = ()
     history: History = field(default_factory=History)
 
 

@@ -77,7 +77,7 @@ class Run:
         self.settings = Settings(
             schedule=config.schedule, watching=config.watching, folder=config.folder, machine=config.machine
         )
-        self.history = config.history
+        self.history, self.pretrained = config.history, config.pretrained
 
     @property
     def name(self) -> str:

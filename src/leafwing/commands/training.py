@@ -12,6 +12,7 @@ from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
+from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
@@ -70,6 +71,8 @@ def train(
         training = build_training(plan, progress.say, processes)
         conditions = list(dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions))
         plan.config["conditions"] = conditions
+        if training.game.pretrained:
+            plan.config["pretrained"] = training.game.pretrained
         stored = [name for name in conditions if not plan.data.spec.fields[name].has_pixels]
         if set(stored) - {"label"}:  # sampling needs them, without the data
             plan.config["data"]["examples"] = plan.data.examples(stored)
@@ -162,6 +165,10 @@ def resume(
             data, _ = split_data(data_config, dataset)
             planned = opened.history.planned or old.schedule.images
             training = new_training(opened.build_game, data, settings, progress.say, processes, planned=planned)
+            if old.schedule.stop_on:
+                choose_stop_features(
+                    opened, training.game, parse_stop_on(old.schedule.stop_on)[0]
+                )  # raises if not installed
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)
