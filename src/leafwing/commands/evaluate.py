@@ -140,6 +140,7 @@ def evaluate(
         keep_freed_memory()
         pretrained = {opened.name: sorted({*opened.pretrained, *model.game.pretrained})}
         choice = choose_features(kind, pretrained, metrics=names, requested=features, circular=circular)
+        judge = processes.broadcast(choice.name)  # other machines may lack the package
         network = None
         with processes.first_on_machine():
             real_data = load_real_data(opened, data, progress)
@@ -148,7 +149,7 @@ def evaluate(
                     progress.say(str(choice))
                 learned = real_data.splits()[0] if real_data.split == "held-out" else real_data.real
                 network = load_features(
-                    processes.broadcast(choice.name),
+                    judge,
                     frames(target(learned, chosen.field)),
                     weights=weights,
                     device=device,

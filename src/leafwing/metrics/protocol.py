@@ -148,6 +148,5 @@ def require_same_protocol(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _shorten(value: object) -> str:
     """A condition for a message; hashes are shortened."""
-    value = "" if value is None else value
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text[:12] if len(text) in (16, 64) and set(text) <= set("0123456789abcdef") else text or "none"
