@@ -57,6 +57,8 @@ def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
 def measure(run: leafwing.Run, features: str) -> dict[str, Any]:
     """KID x 1,000, precision, recall and what was memorised, by one feature network."""
     arguments: dict[str, Any] = {} if run.data.held_out >= LEAST_HELD_OUT else {"data": run.data.source}
+    if features in run.pretrained:
+        arguments["circular"] = True
     rows = leafwing.evaluate(run.folder, metrics="kid,prdc", features=features, progress=ConsoleReporter(), **arguments)
     values = {row["metric"]: row["value"] for row in rows}
     return {

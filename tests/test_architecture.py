@@ -66,6 +66,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "metrics": {
         "model",
+        "networks",
         "data",
         "engine",
         "game",

@@ -103,6 +103,7 @@ class History:
         rolled_back: rollbacks: `from` and `to` (images), `why`, and `rate`, the factor of the learning rates from then on.
         thread_changes: changes of the number of CPU threads, made or still to be repeated by a replay.
         open_intervals: intervals of checkpoints and grids that are still to be determined from the time limit.
+        stop_features: the feature network with which a metric decides when to stop; None if none was chosen.
         planned: the number of images planned when training began, if it has been extended since; 0 if not.
         data_changes: changes of the training data.
         start: the weights of another run with which training began.
@@ -114,6 +115,7 @@ class History:
     rolled_back: tuple[dict[str, Any], ...] = ()
     thread_changes: tuple[ThreadChange, ...] = ()
     open_intervals: tuple[str, ...] = ()
+    stop_features: str | None = None
     planned: int = 0
     data_changes: tuple[DataChange, ...] = ()
     start: Start | None = None
@@ -178,6 +180,7 @@ class Config:
     critic: CriticSettings = field(default_factory=CriticSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
     conditions: tuple[str, ...] = ()
+    pretrained: tuple[str, ...] = ()
     history: History = field(default_factory=History)
 
 

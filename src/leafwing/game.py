@@ -447,6 +447,8 @@ class Game:
         resolved: options whose value `auto` the recipe replaced, by name. `run.json` records these values, so that a run continues
             with them on other machines.
         notes: what users should know about this game, as sentences; shown once when training begins.
+        pretrained: the published networks, such as `lite0`, through which a critic sees the samples; those that a loss has as its
+            attribute `pretrained` are added. They do not judge what they trained; see `metrics.choice`.
     """
 
     players: Mapping[str, Player]
@@ -458,8 +460,11 @@ class Game:
     augment: str = "none"
     resolved: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    pretrained: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        losses = [term.loss for turn in self.turns for term in turn.losses]
+        self.pretrained = sorted({*self.pretrained, *(name for loss in losses for name in getattr(loss, "pretrained", ()))})
         for before, turn in zip((None, *self.turns), self.turns, strict=False):
             if turn.same_round and (before is None or before.play is not turn.play or turn.repeat != 1):
                 raise ValueError(

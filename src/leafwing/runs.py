@@ -82,7 +82,7 @@ class Run:
             folder=config.folder,
             machine=config.machine,
         )
-        self.history = config.history
+        self.history, self.pretrained = config.history, config.pretrained
 
     @property
     def name(self) -> str:

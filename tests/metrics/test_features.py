@@ -89,9 +89,9 @@ def test_networks_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     data = noise()
     network = load_features("pixels", data)
     assert (network.name, network.classifies, len(network.digest)) == ("pixels", False, 64)
-    with pytest.raises(LeafwingError, match="no feature network 'resnet'; there are: pixels, own, inception"):
+    with pytest.raises(LeafwingError, match="no feature network 'resnet'; there are: pixels, own, lite0, inception"):
         load_features("resnet", data)
-    with pytest.raises(LeafwingError, match="--features inception, not pixels"):
+    with pytest.raises(LeafwingError, match="--features lite0 or inception, not pixels"):
         load_features("pixels", data, weights="x.pth")
     torch.save(
         {name: torch.zeros(()).expand(value.shape) for name, value in Inception().state_dict().items()}, tmp_path / "x.pth"

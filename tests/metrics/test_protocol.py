@@ -87,6 +87,8 @@ def test_the_description_names_all_conditions() -> None:
     for part in ("1,000 samples vs. 1,000 held-out images", "64x64x3", "crop", "lanczos", "own cdcdcdcd", "seed 0"):
         assert part in text
     assert text.endswith(f"fingerprint {CATS.fingerprint}")
+    assert "circular" not in text
+    assert "circular: trained through lite0" in describe(replace(CATS, trained_through="lite0").as_dict())
     points = describe(replace(CATS, shape="points", features="", network="").as_dict())
     assert "features" not in points
     assert "crop" not in points

@@ -73,6 +73,8 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"other")
     with pytest.raises(LeafwingError, match=r"weights\.pth: not the published weights"):
         lite0.check_file(path)
+    with pytest.raises(LeafwingError, match=r"no_such\.pth: no such file"):
+        lite0.published_weights(tmp_path / "no_such.pth")
 
 
 @needs_weights

@@ -94,6 +94,13 @@ def test_both_see_augmented_images_by_default(recipe: str) -> None:
     assert build("dcgan", SPEC).augment == "none"
 
 
+def test_networks_that_a_critic_looks_through_are_declared() -> None:
+    assert build("projected", SPEC, backbone="lite0").pretrained == ["lite0"]
+    assert build("projected", SPEC, backbone="random").pretrained == []
+    assert build("fastgan", SPEC, distance="lite0").pretrained == ["lite0"]
+    assert build("fastgan", SPEC, distance="pixels").pretrained == []
+
+
 @pytest.mark.parametrize("recipe", ["fastgan", "projected"])
 def test_grey_and_transparent_images(recipe: str) -> None:
     for channels in (1, 2, 4):

@@ -48,8 +48,18 @@ def command(
             METRICS,
         ),
     ] = None,
-    features: Annotated[str | None, option("Feature network: own, pixels or inception. Default: own.", METRICS)] = None,
-    weights: Annotated[Path | None, option("Weights file of inception. Default: downloaded once.", METRICS)] = None,
+    features: Annotated[
+        str | None,
+        option(
+            "Feature network: lite0, own, pixels or inception. Default: lite0 for images in colour from 32 px on if it is installed "
+            "and no recipe looks through it, else own.",
+            METRICS,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        option("Weights file of lite0 or inception. Default: of the installed package, or downloaded once.", METRICS),
+    ] = None,
     n: Annotated[
         str | None,
         Parameter(

@@ -73,9 +73,20 @@ def command(
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last, best or all.", FOLDER)] = "last",
     features: Annotated[
         str | None,
-        option("Feature network: own (a small network trained on your data), pixels or inception. Default: own.", METRICS),
+        option(
+            "Feature network: lite0 (a classifier of photographs), own (a small network trained on your data), pixels or inception. "
+            "Default: lite0 for images in colour from 32 px on if it is installed, else own.",
+            METRICS,
+        ),
     ] = None,
-    weights: Annotated[Path | None, option("Weights file of inception. Default: downloaded once.", METRICS)] = None,
+    weights: Annotated[
+        Path | None,
+        option("Weights file of lite0 or inception. Default: of the installed package, or downloaded once.", METRICS),
+    ] = None,
+    circular: Annotated[
+        bool,
+        flag("Use --features although the training looked through a network of that family; its numbers say so.", METRICS),
+    ] = False,
     seed: Annotated[int, option("Random seed of the samples and of the choice of real images.", METRICS)] = 0,
     recompute: Annotated[bool, flag("Recompute numbers that are already in metrics.jsonl.", METRICS)] = False,
     out: Annotated[
@@ -126,6 +137,7 @@ def command(
         checkpoint=checkpoint,
         features=features,
         weights=weights,
+        circular=circular,
         seed=seed,
         recompute=recompute,
         trust=trust,

@@ -63,6 +63,7 @@ def evaluate(
     checkpoint: int | str | None = None,
     features: str | None = None,
     weights: str | Path | None = None,
+    circular: bool = False,
     seed: int = 0,
     device: str = "cpu",
     precision: str = "fp32",
@@ -87,8 +88,10 @@ def evaluate(
             many real samples are used, if there are enough.
         output: the field to generate and compare; None: the main output.
         checkpoint: images shown, `last` (None), `best`, or `all`.
-        features: a key of `leafwing.metrics.features.FEATURES`. None: own.
-        weights: weights file of `inception`. None: the public one, downloaded once.
+        features: a key of `leafwing.metrics.features.FEATURES`. None: see `leafwing.metrics.choice`.
+        weights: weights file of the feature network `lite0` or `inception`. None: that of the installed package, or the public one,
+            downloaded once.
+        circular: use `features` although the training looked through a network of the same family; the protocol says so.
         seed: random seed of the samples and of the choice of real ones.
         device: auto, cpu, cuda or mps.
         precision: precision of sampling: fp32, bf16 or auto; see `sample`.
@@ -110,14 +113,16 @@ def evaluate(
     from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
-    from leafwing.metrics.features import FEATURES, load_features
+    from leafwing.metrics.choice import choose_features
+    from leafwing.metrics.features import WITH_WEIGHTS, load_features
     from leafwing.metrics.samples import RunEvidence
     from leafwing.metrics.targets import frames, target
     from leafwing.model import Model
 
-    features, n, seed = features or "own", None if n is None else count(n, "n"), check_seed(seed)
-    if features not in FEATURES:
-        raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
+    n, seed = None if n is None else count(n, "n"), check_seed(seed)
+    if features is None and (weights is not None or circular):
+        name, value = ("weights", weights) if weights is not None else ("circular", circular)
+        raise InvalidOption(name, value, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
         progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
@@ -133,13 +138,18 @@ def evaluate(
             )
         device = processes.device(setup.device)
         keep_freed_memory()
+        pretrained = {opened.name: sorted({*opened.pretrained, *model.game.pretrained})}
+        choice = choose_features(kind, pretrained, metrics=names, requested=features, circular=circular)
+        judge = processes.broadcast(choice.name)  # other machines may lack the package
         network = None
         with processes.first_on_machine():
             real_data = load_real_data(opened, data, progress)
             if set(names) - set(WITHOUT_NETWORK):
+                if str(choice):
+                    progress.say(str(choice))
                 learned = real_data.splits()[0] if real_data.split == "held-out" else real_data.real
                 network = load_features(
-                    features,
+                    judge,
                     frames(target(learned, chosen.field)),
                     weights=weights,
                     device=device,
@@ -148,7 +158,8 @@ def evaluate(
         require_same_network(network.digest if network else "", processes)
         protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision)
         if network:
-            protocol = replace(protocol, features=network.name, network=network.digest)
+            through = choice.trained_through
+            protocol = replace(protocol, features=network.name, network=network.digest, trained_through=through)
         report_caveats(protocol, names, progress)
         segmenter = read_segmenter(model, chosen, real_data, processes, progress) if "segmenter" in names else None
         protocols = {name: protocol_for(name, protocol, real_data, segmenter) for name in names}
@@ -250,9 +261,9 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
     from leafwing.metrics.targets import frames_per_sample, target
 
     if name in WITHOUT_NETWORK:
-        protocol = replace(protocol, features="", network="")
+        protocol = replace(protocol, features="", network="", trained_through="")
     if name == "segmenter" and segmenter is not None:
-        return replace(protocol, features="segmenter", network=segmenter.digest)
+        return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
     if name != "memorisation":
         return protocol
     whole = real_data.splits()

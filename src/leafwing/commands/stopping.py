@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.evaluate import check_metrics, check_output, evaluate, require_classifier, stored_rows
+from leafwing.commands.evaluate import (
+    WITHOUT_NETWORK,
+    check_metrics,
+    check_output,
+    evaluate,
+    require_classifier,
+    stored_rows,
+)
 from leafwing.config import BestCheckpoint
-from leafwing.errors import InvalidOption, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count
 from leafwing.runs import Run
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.game import DataSpec, Game
     from leafwing.loop import Training
+    from leafwing.metrics.choice import FeatureChoice
 
 SAMPLES = 1_000
 """Samples per evaluation: enough to detect a generator that gets worse, and fast compared with the training between checkpoints."""
@@ -79,6 +87,29 @@ def check_stop_output(stop_on: str, game: Game, spec: DataSpec) -> None:
     check_output([parse_stop_on(stop_on)[0]], outputs, outputs[0], spec)
 
 
+def choose_stop_features(run: Run, game: Game, metric: str) -> FeatureChoice | None:
+    """The feature network of early stopping, the same one from the first checkpoint to the last; None if the metric needs none.
+
+    Runs of earlier versions, which did not record it, used `own`.
+
+    Raises:
+        LeafwingError: the recorded network is not installed here.
+    """
+    from leafwing.metrics.choice import FeatureChoice, choose_features, require_available
+
+    if metric in WITHOUT_NETWORK:
+        return None
+    if recorded := run.history.stop_features or ("own" if run.history.best else None):
+        try:
+            require_available(recorded)
+        except LeafwingError as error:
+            raise LeafwingError(f"{run.folder} stops by {metric} of the features {recorded}. {error}") from None
+        return FeatureChoice(recorded)
+    output = game.abilities.outputs[0]
+    kind = output.kind or run.spec.fields[output.field]
+    return choose_features(kind, {run.name: game.pretrained}, metrics=[metric])
+
+
 class EarlyStopping:
     """Evaluates the checkpoints of a run in training. Used in every process; the processes share the work.
 
@@ -92,6 +123,11 @@ class EarlyStopping:
         self.run, self.training, self.progress = run, training, progress
         self.metric, self.measure = parse_stop_on(run.settings.schedule.stop_on or "")
         self.patience = run.settings.schedule.patience
+        choice, processes = choose_stop_features(run, training.game, self.metric), training.engine.processes
+        self.features: str | None = processes.broadcast(choice and choice.name)
+        self.choice_message = str(choice or "")
+        if choice and processes.first:
+            run.update(stop_features=choice.name)
 
     def check(self, images: int) -> bool:
         """Evaluates the checkpoint that was just written.
@@ -106,14 +142,16 @@ class EarlyStopping:
         engine.processes.barrier()  # the checkpoint is written
         rng_state = engine.rng_state()
         if not self.run.metrics():
-            self.progress.say(
-                f"{images:,} images: computing {self.metric} for the first time; this may train a feature network"
-            )
+            trains = "; this may train a feature network" if self.features == "own" else ""
+            self.progress.say(f"{images:,} images: computing {self.metric} for the first time{trains}")
+            if self.choice_message:
+                self.progress.say(self.choice_message)
         rows = evaluate(
             self.run.folder,
             metrics=[self.metric],
             checkpoint=images,
             n=SAMPLES,
+            features=self.features,
             device=str(engine.device),
             trust=True,
             processes=engine.processes,

@@ -14,6 +14,7 @@ from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.retuning import build_paces, changes_of, check_changes, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
+from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
@@ -77,6 +78,8 @@ def train(
             plan.config["history"]["start"] = asdict(start)
         conditions = list(dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions))
         plan.config["conditions"] = conditions
+        if training.game.pretrained:
+            plan.config["pretrained"] = training.game.pretrained
         stored = [name for name in conditions if not plan.data.spec.fields[name].has_pixels]
         if set(stored) - {"label"}:  # sampling needs them, without the data
             plan.config["data"]["examples"] = plan.data.examples(stored)
@@ -186,6 +189,10 @@ def resume(
                 lambda: opened.build_game(hyperparameters), data, settings, progress.say, processes,
                 planned=planned, paces=build_paces(opened.build_game, line),
             )  # fmt: skip
+            if old.schedule.stop_on:
+                choose_stop_features(
+                    opened, training.game, parse_stop_on(old.schedule.stop_on)[0]
+                )  # raises if not installed
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)

@@ -1,6 +1,6 @@
 """Feature networks: they map images to the vectors with which distributions are compared; each has a digest of its weights.
 
-`pixels` is defined here, `own` and `inception` in their own files. All of them composite transparent images onto white first.
+`pixels` is defined here, the others in files of their own. All of them composite transparent images onto white first.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 FEATURES = {
     "pixels": "no network: the images themselves, downsampled to 16x16",
     "own": "a small network trained once on the data: a classifier if there are labels, else self-supervised",
+    "lite0": "a classifier of photographs, from an optional package (17 MB): sees misplaced parts, noise and patterns best",
     "inception": "the standard FID network, with public weights (95 MB); slow without a GPU",
 }
 """Names and descriptions of the feature networks."""
+WITH_WEIGHTS = ("lite0", "inception")
+"""Those whose weights may be read from a file of the user's."""
 
 SIDE = 16
 """Side of `pixels`: 768 dimensions in RGB, few enough to estimate a covariance from some thousand images."""
@@ -86,7 +89,7 @@ def load_features(
     Args:
         name: a key of `FEATURES`.
         data: training data of `own`, if it is not in the cache yet; None for the others.
-        weights: weight file of `inception`; None: the public one, downloaded once.
+        weights: weight file of `lite0` or `inception`; None: that of the installed package, or the public one, downloaded once.
         device: device to compute on. `own` is always trained on the CPU, so that its weights are the same everywhere.
         cache: where `own` is cached. None: leafwing's cache.
         report_progress: progress callback for the training of `own`.
@@ -94,8 +97,8 @@ def load_features(
     Raises:
         LeafwingError: unknown network, or weights missing or not downloadable.
     """
-    if weights is not None and name != "inception":
-        raise InvalidOption("weights", weights, f"only valid with --features inception, not {name}")
+    if weights is not None and name not in WITH_WEIGHTS:
+        raise InvalidOption("weights", weights, f"only valid with --features {' or '.join(WITH_WEIGHTS)}, not {name}")
     if name == "pixels":
         return Features(name, hashlib.sha256(f"area {SIDE}".encode()).hexdigest(), pixels)
     if name == "own":
@@ -104,6 +107,11 @@ def load_features(
         assert data is not None, "`own` is trained on data"
         net, digest = own.feature_network(data, cache=cache, report_progress=report_progress)
         return Features(name, digest, net.to(device), device, own.BATCH, net.classes > 0)
+    if name == "lite0":
+        from leafwing.metrics import photographs
+
+        photographs_net, digest = photographs.feature_network(weights, device)
+        return Features(name, digest, photographs_net, device, photographs.BATCH)
     if name == "inception":
         from leafwing.metrics import inception
 

@@ -49,6 +49,8 @@ class Protocol:
         seed: random seed of the samples and of the selection of real images.
         precision: precision of generation. Samples are rounded to 8 bits, like the real images.
         version: version of the metrics.
+        trained_through: the network of the same family as `features` through which the training looked: the numbers are circular,
+            and are ranked with none. Empty, and no part of the fingerprint, for all others.
     """
 
     data: str
@@ -68,10 +70,11 @@ class Protocol:
     resize: str = FILTER
     version: int = VERSION
     output: str = MAIN
+    trained_through: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "trained_through" or value}
 
     @property
     def fingerprint(self) -> str:
@@ -111,6 +114,7 @@ def describe(conditions: Mapping[str, Any]) -> str:
         *([] if conditions["output"] == MAIN else [f"output {conditions['output']}"]),
         *([] if is_points else [_CONDITIONS[conditions["conditions"]]]),
         *([f"features {conditions['features']} {conditions['network'][:8]}"] if conditions["features"] else []),
+        *([f"circular: trained through {through}"] if (through := conditions.get("trained_through")) else []),
         f"data {conditions['data'][:8]}",
         f"seed {conditions['seed']}",
         f"{conditions['precision']}",

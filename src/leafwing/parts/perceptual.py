@@ -61,6 +61,7 @@ class PerceptualLoss:
     def __init__(self, network: str, weight: float = 1.0) -> None:
         self.network, self.weight = network, weight
         self.net: lite0.Lite0 | None = None
+        self.pretrained = () if network == "critic" else (network,)
 
     def prepare(self, device: torch.device) -> None:
         """Loads the network onto the device, before training begins.

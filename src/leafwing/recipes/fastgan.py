@@ -85,6 +85,7 @@ def fastgan(
         abilities=Abilities(generating(z).outputs, judge=judge),
         batch=batch,
         augment="diff",
+        pretrained=["lite0"] if rebuild and network == "lite0" else [],
         resolved={"distance": network},
         notes=[]
         if network == "lite0"

@@ -70,4 +70,5 @@ def projected(
         abilities=Abilities(generating(z).outputs, judge=judge),
         batch=batch,
         augment="diff",
+        pretrained=["lite0"] if backbone == "lite0" else [],
     )

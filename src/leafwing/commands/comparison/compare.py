@@ -89,6 +89,8 @@ def compare(
     folder = Path(out)
     with open_record(folder) as record:
         record.begin(plan)
+        if plan.choice:
+            progress.say(str(plan.choice))
         progress.say(
             f"{plural(len(plan.recipes), 'recipe')}, {plural(len(plan.seeds), 'seed')} each: {plan.jobs} at a time on {plan.device}, "
             f"{plural(plan.threads, 'thread')} each"

@@ -13,7 +13,7 @@ import msgspec
 
 from leafwing import recipes
 from leafwing.commands.comparison.workers import available_memory
-from leafwing.commands.evaluate import check_metrics, check_output, require_classifier
+from leafwing.commands.evaluate import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import cores
 from leafwing.progress import Reporter
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.game import DataSpec, Output, Turn
     from leafwing.loop import Training
+    from leafwing.metrics.choice import FeatureChoice
 
 SETTINGS = (*READING_OPTIONS, "hold_out", "device")
 """The training settings that `compare` takes; see `leafwing.settings`."""
@@ -55,6 +56,7 @@ class ComparedRecipe:
         outputs: of its game, the main one first.
         footprint: estimated memory of training in bytes; 0 if not estimated.
         digest: of a user's recipe file; empty for an installed recipe.
+        pretrained: the published networks through which its critic or a loss looks.
     """
 
     reference: str
@@ -65,6 +67,7 @@ class ComparedRecipe:
     outputs: Sequence[Output]
     footprint: int = 0
     digest: str = ""
+    pretrained: Sequence[str] = ()
 
     @property
     def output(self) -> Output:
@@ -113,6 +116,7 @@ class ComparisonPlan:
         jobs: number of runs trained at a time.
         threads: CPU threads of each run.
         images: real images on which a run is trained, by recipe; filled in later if they depend on measured speeds.
+        choice: the feature network, if the user named none; None if no metric needs one, too.
     """
 
     recipes: dict[str, ComparedRecipe]
@@ -124,11 +128,17 @@ class ComparisonPlan:
     jobs: int
     threads: int
     images: dict[str, int] = field(default_factory=dict)
+    choice: FeatureChoice | None = None
 
     @property
     def runs(self) -> list[tuple[str, int]]:
         """(recipe, seed) of all runs in the order in which they start: all recipes with the first seed come first."""
         return [(name, seed) for seed in self.seeds for name in self.recipes]
+
+    @property
+    def pretrained(self) -> dict[str, Sequence[str]]:
+        """The published networks that training looks through, by recipe."""
+        return {name: recipe.pretrained for name, recipe in self.recipes.items()}
 
     @property
     def device(self) -> str:
@@ -197,6 +207,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             training.game.abilities.outputs,
             estimate_memory(training) if estimate else 0,
             "" if is_installed else recipes.digest(resolved.card.path),
+            training.game.pretrained,
         )
     data, held_out = resolved.data, resolved.config["data"]["held_out"]
     require_same_task(compared, data.spec)
@@ -206,6 +217,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             check_output(metrics, recipe.outputs, recipe.output, data.spec)
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
+    choice = choose_comparison_features(compared, data, evaluation)
     if jobs is None:
         jobs = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
         footprint = max(recipe.footprint for recipe in compared.values())
@@ -222,7 +234,30 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
         jobs,
         max(1, cores() // jobs),
         {} if images is None else dict.fromkeys(names, images),
+        choice,
     )
+
+
+def choose_comparison_features(
+    compared: Mapping[str, ComparedRecipe], data: Dataset, evaluation: Mapping[str, Any]
+) -> FeatureChoice | None:
+    """The feature network with which all runs are evaluated, if the user named none; None if no metric needs one, too.
+
+    Raises:
+        LeafwingError: the one that the user named is not installed, or one of the recipes looks through it.
+    """
+    from leafwing.metrics.choice import choose_features, require_available
+
+    first, requested = next(iter(compared.values())), evaluation.get("features")
+    metrics = evaluation.get("metrics") or (["modes"] if data.spec.points or world_of(data.source) == "stacked" else ["fid"])
+    if not set(metrics) - set(WITHOUT_NETWORK):
+        return None
+    kind = first.output.kind or data.spec.fields[first.output.field]
+    pretrained = {name: recipe.pretrained for name, recipe in compared.items()}
+    choice = choose_features(kind, pretrained, metrics=metrics, requested=requested)
+    if requested and "weights" not in evaluation:
+        require_available(requested)
+    return None if requested else choice
 
 
 def split_list(value: str | Sequence[str] | None) -> list[str]:
@@ -299,7 +334,7 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
         LeafwingError: unknown metric or feature network, or a missing file.
     """
     from leafwing.metrics import METRICS
-    from leafwing.metrics.features import FEATURES
+    from leafwing.metrics.features import FEATURES, WITH_WEIGHTS
 
     metrics, features, weights = (arguments[name] for name in ("metrics", "features", "weights"))
     evaluation: dict[str, Any] = {}
@@ -310,8 +345,8 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
                 raise LeafwingError(f"no metric {name!r}{did_you_mean(name, METRICS)}")
     if features not in (None, *FEATURES):
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, FEATURES)}")
-    if weights is not None and (features != "inception" or not Path(weights).is_file()):
-        raise InvalidOption("weights", weights, "must be the weights file of --features inception")
+    if weights is not None and (features not in WITH_WEIGHTS or not Path(weights).is_file()):
+        raise InvalidOption("weights", weights, f"must be the weights file of --features {' or '.join(WITH_WEIGHTS)}")
     evaluation |= {name: str(arguments[name]) for name in ("features", "weights") if arguments[name] is not None}
     if arguments["n"] is not None:
         evaluation["n"] = count(arguments["n"], "n")

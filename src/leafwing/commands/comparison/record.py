@@ -70,7 +70,10 @@ class EvaluationRow(TypedDict):
 
 
 class Content(msgspec.Struct):
-    """The content of `compare.json`; see `ComparisonPlan` for the fields other than `runs`."""
+    """The content of `compare.json`; see `ComparisonPlan` for the fields other than `runs`.
+
+    `features` is the feature network that was chosen if the user named none; earlier versions, which did not record it, used `own`.
+    """
 
     command: str
     conditions: Conditions = msgspec.field(name="asked")
@@ -79,6 +82,7 @@ class Content(msgspec.Struct):
     images: dict[str, int]
     threads: int
     runs: dict[str, RunState] = msgspec.field(default_factory=dict)
+    features: str = ""
 
 
 class Record:
@@ -103,6 +107,7 @@ class Record:
             name: RecipeEntry(recipe.reference, recipe.resolved, recipe.digest) for name, recipe in plan.recipes.items()
         }
         old = self.content
+        settle_features(plan, old)
         if old:
             if changes := differences(old, plan, recipes):
                 raise LeafwingError(
@@ -112,7 +117,8 @@ class Record:
             plan.images |= {name: images for name, images in old.images.items() if name in recipes}
             plan.threads = old.threads
         runs = old.runs if old else {}
-        self.content = Content(plan.command, plan.conditions, recipes, plan.seeds, plan.images, plan.threads, runs)
+        features = plan.choice.name if plan.choice else old.features if old else ""
+        self.content = Content(plan.command, plan.conditions, recipes, plan.seeds, plan.images, plan.threads, runs, features)
         self._write()
 
     def set_images(self, images: dict[str, int]) -> None:
@@ -180,6 +186,24 @@ def load(path: Path) -> Content:
     for state in content.runs.values():
         state.rows = [upgrade(row) for row in state.rows]
     return content
+
+
+def settle_features(plan: ComparisonPlan, old: Content | None) -> None:
+    """Lets a continued comparison keep its feature network, if the user named none.
+
+    Raises:
+        LeafwingError: it is not installed here, or a recipe that was added looks through it.
+    """
+    from leafwing.metrics.choice import FeatureChoice, require_available, require_unseen
+
+    if plan.choice is None:
+        return
+    if old:
+        name = old.features or "own"
+        require_unseen(name, plan.pretrained)
+        require_available(name)
+        plan.choice = FeatureChoice(name, "as recorded when this comparison began")
+    plan.evaluation["features"] = plan.choice.name
 
 
 def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEntry]) -> list[str]:
