@@ -146,6 +146,16 @@ def test_what_is_no_source_says_what_to_do(tmp_path: Path, images: Any, message:
     assert not (tmp_path / "run").exists()
 
 
+def test_inputs_are_paths(tmp_path: Path) -> None:
+    message = "input: a path or the name of a built-in data set, not ndarray: save an array with numpy"
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.train("digits", "pix2pix", input=PICTURES, size=16, out=tmp_path / "run")
+    with pytest.raises(LeafwingError, match=message):
+        leafwing.doctor(PICTURES, input=PICTURES)
+    unpaired = data.load(PICTURES, input="digits", size=16)
+    assert (unpaired.source, unpaired.options["input"]) == ("memory:array", "digits")
+
+
 def test_a_run_on_images_from_python_is_resumed(tmp_path: Path, cache: Path) -> None:
     run = leafwing.train(Photos(), "cgan", root=tmp_path, images=8, **TINY)
     assert run.folder.name == "0001-cgan-photos"

@@ -95,7 +95,7 @@ def resolve_training(
     from leafwing import data
     from leafwing.data.locating import locate
     from leafwing.data.memory import PREFIX
-    from leafwing.data.options import check
+    from leafwing.data.options import check, check_input
     from leafwing.data.split import hold_out_count
 
     old = open_replay(replay) if replay else None
@@ -130,7 +130,10 @@ def resolve_training(
         # Let the recipe reject this size now, not after all images have been read.
         height, width = check(values["size"], None, "crop", "white").size or (64, 64)
         recipes.build(
-            card.name, recipes.find(reference), permissive_spec(height, width, values.get("input")), hyperparameters
+            card.name,
+            recipes.find(reference),
+            permissive_spec(height, width, check_input(values.get("input"))),
+            hyperparameters,
         )
     reading = replace_fields(DataSettings(), values)
     parse_labelled(reading.labelled, reading.labelled_seed)

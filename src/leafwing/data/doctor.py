@@ -25,7 +25,7 @@ from leafwing.data.levels import Tones
 from leafwing.data.loading import SurveyedSource, check_fields, load
 from leafwing.data.locating import describe, find, is_source, list_places, locate
 from leafwing.data.memory import InMemory
-from leafwing.data.options import Options, Size, check
+from leafwing.data.options import Options, Size, check, check_input
 from leafwing.data.pack import refusal_reason
 from leafwing.data.pairs import NoInputError
 from leafwing.data.reading import Decoded, DecodeProgress, EntryInfo
@@ -184,7 +184,7 @@ def doctor(
     options = check(size, channels, fit, background, crop_from, bits, levels, input_levels, labels)
     place = locate(source)
     check_fields(place, fields)
-    input = None if input is None else os.fspath(input)
+    input = check_input(input)
     if isinstance(place, str):
         return _built_in_report(place, options, input, fields)
     title = describe(place) if isinstance(place, dict) else str(place)

@@ -24,7 +24,7 @@ from leafwing.data.levels import Levels
 from leafwing.data.locating import Origin, Place, describe, find, is_source, list_places, locate
 from leafwing.data.memory import PREFIX, InMemory, check_options, require_same
 from leafwing.data.opening import Listing
-from leafwing.data.options import Options, Size, Target, check
+from leafwing.data.options import Options, Size, Target, check, check_input
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.pairs import Input
 from leafwing.data.reading import DecodeProgress, EntryInfo
@@ -105,7 +105,7 @@ def load(
         return require_same(place.value, _load_again(place.value, cache, progress))
     check_fields(place, fields)
     check_built_in(place, options)
-    input = None if input is None else os.fspath(input)
+    input = check_input(input)
 
     def join(other: str) -> Dataset:
         """The images of this source, and those of another one as unpaired inputs."""

@@ -1,4 +1,4 @@
-"""Validation of the reading options: size, channels, fit, background, crop_from, bits, levels.
+"""Validation of the reading options: size, channels, fit, background, crop_from, bits, levels, input.
 
 Arguments become numbers, or an error that says what was expected. Nothing here opens a file.
 """
@@ -6,6 +6,7 @@ Arguments become numbers, or an error that says what was expected. Nothing here 
 from __future__ import annotations
 
 import operator
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import ImageColor
 
 from leafwing.data import levels as tones
 from leafwing.data.levels import Levels, Range
-from leafwing.errors import InvalidOption
+from leafwing.errors import InvalidOption, LeafwingError
 
 FITS = ("crop", "pad", "stretch", "tiles")
 CHANNELS = (1, 2, 3, 4)
@@ -113,6 +114,21 @@ class Options:
         if max(whole) > LARGEST:
             raise InvalidOption("crop_from", "x".join(map(str, self.crop_from)), f"at most {LARGEST} pixels")
         return whole
+
+
+def check_input(input: Any) -> str | None:
+    """The option `input` as text.
+
+    Raises:
+        LeafwingError: neither a word nor a path.
+    """
+    if input is None or isinstance(input, str | os.PathLike):
+        return None if input is None else os.fspath(input)
+    what = type(input).__name__
+    raise LeafwingError(
+        f"input: a path or the name of a built-in data set, not {what}: save an array with numpy.save('inputs.npy', array) and give "
+        "its path"
+    )
 
 
 def check(
