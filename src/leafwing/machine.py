@@ -120,14 +120,14 @@ def processor() -> str:
 
 @cache
 def commit() -> str | None:
-    """The commit of leafwing's source tree, followed by + if files are modified; None for an installed copy."""
+    """The commit of leafwing's source tree, followed by + if files other than rows of benchmarks are modified; None for a copy."""
     here = Path(__file__).resolve().parent
     if not (here.parent.parent / ".git").exists():
         return None
     git = ["git", "-C", str(here)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+        status = subprocess.run([*git, "status", "--porcelain", "-uno", ":(top)", ":(top,exclude)bench/results"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if status.strip() else "")
