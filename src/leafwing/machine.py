@@ -127,7 +127,8 @@ def commit() -> str | None:
     git = ["git", "-C", str(here)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run([*git, "status", "--porcelain", "-uno", ":(top)", ":(top,exclude)bench/results"], capture_output=True, text=True, check=True).stdout
+        changed = [*git, "status", "--porcelain", "-uno", ":(top)", ":(top,exclude)bench/results"]
+        status = subprocess.run(changed, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if status.strip() else "")
