@@ -5,10 +5,11 @@ Relativistic pairing of real and fake, with gradient penalties on both (R1 and R
 Networks, filters, initial weights and losses are those of the paper and of its authors' code, at small widths; gamma must be tuned
 for each data set. The authors' presets, which have up to 768 channels and train on more than 250 million images:
 
-    32 px, CIFAR-10     gamma 0.05 -> 0.005    batch 512     augmentation 0 -> 0.55
-    64 px, FFHQ         gamma 2 -> 0.2         batch 256     augmentation 0 -> 0.3
-    256 px, FFHQ        gamma 150 -> 15        batch 256     augmentation 0 -> 0.3
-    32, 64 px, ImageNet gamma 0.5, 1 -> 0.05, 0.1   batch 4096   augmentation 0 -> 0.5, 0.4
+    CIFAR-10, 32 px    gamma 0.05 -> 0.005    batch 512     augmentation 0 -> 0.55
+    FFHQ, 64 px        gamma 2 -> 0.2         batch 256     augmentation 0 -> 0.3
+    FFHQ, 256 px       gamma 150 -> 15        batch 256     augmentation 0 -> 0.3
+    ImageNet, 32 px    gamma 0.5 -> 0.05      batch 4096    augmentation 0 -> 0.5
+    ImageNet, 64 px    gamma 1 -> 0.1         batch 4096    augmentation 0 -> 0.4
 
 Their schedules are cosines over the first 20 million images (200 million for ImageNet), constant from there on. Here they span the
 training, however short it is, so that it ends with the small steps and the weak penalty. So does the probability of augmentation:
