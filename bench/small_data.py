@@ -32,6 +32,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "dcgan+ada": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "ada"},
     "sngan+diff": {"recipe": "sngan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
     "r3gan": {"recipe": "r3gan", "width": 32, "batch": 32},
+    "r3gan plain": {"recipe": "r3gan", "width": 32, "batch": 32, "augment": "none"},
     "r3gan+ada": {"recipe": "r3gan", "width": 32, "batch": 32, "augment": "ada"},
     "fastgan": {"recipe": "fastgan", "width": 16, "batch": 16, "ema": 5_000},
     "fastgan pixels": {"recipe": "fastgan", "width": 16, "batch": 16, "ema": 5_000, "distance": "pixels"},

@@ -9,7 +9,7 @@ import pytest
 import leafwing
 from leafwing import networks, recipes
 from leafwing.data import load
-from leafwing.game import Game
+from leafwing.game import DataSpec, Game
 from leafwing.networks import mlp
 from points import measure
 
@@ -31,6 +31,11 @@ def test_compared_recipes_have_the_same_networks_except_gan() -> None:
         shapes
     )
     assert all(isinstance(player.net, mlp.Generator | mlp.Critic) for player in game("gan").players.values())
+
+
+def test_r3gan_augments_images_only() -> None:
+    assert game("r3gan").augment == "none"
+    assert recipes.build("r3gan", recipes.find("r3gan"), DataSpec.images(16, 16), {}).augment == "p=0:0.3"
 
 
 def test_r3gan_finds_the_ring_quickly() -> None:

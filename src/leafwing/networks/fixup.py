@@ -1,18 +1,23 @@
 """Residual networks without normalisation, with Fixup initialisation (Zhang et al. 2019, arXiv:1901.09321).
 
-The shapes are config E of Huang et al. 2024, arXiv:2501.05441: two blocks at each resolution, resampling between them.
+The shapes are config E of Huang et al. 2024, arXiv:2501.05441: two blocks at each resolution, resampling between them. Filter, gains
+and biases are those of the authors' code.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import conv2d, interpolate, leaky_relu, pad
 
 from leafwing.game import DataSpec
 from leafwing.networks.layers import doublings
 
 DEPTH = 2  # residual blocks at each resolution
+SLOPE = 0.2  # of the leaky ReLUs
+GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # keeps the scale of what passes a leaky ReLU (He et al. 2015, arXiv:1502.01852)
 
 
 def initialise(layer: nn.Conv2d | nn.Linear, gain: float) -> None:
@@ -32,15 +37,21 @@ class Block(nn.Module):
         self.first = nn.Conv2d(channels, hidden, 1)
         self.middle = nn.Conv2d(hidden, hidden, 3, padding=1, groups=groups)
         self.last = nn.Conv2d(hidden, channels, 1, bias=False)
-        for layer, gain in ((self.first, blocks**-0.25), (self.middle, 2**0.5 * blocks**-0.25), (self.last, 0.0)):
-            initialise(layer, gain)
+        gain = GAIN * blocks**-0.25
+        for layer, scale in ((self.first, gain), (self.middle, gain), (self.last, 0.0)):
+            initialise(layer, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.last(leaky_relu(self.middle(leaky_relu(self.first(x), 0.2)), 0.2))
+        return x + self.last(leaky_relu(self.middle(leaky_relu(self.first(x), SLOPE)), SLOPE))
 
 
 class Resample(nn.Module):
-    """Bilinear resampling by 2 or 1/2, and a 1x1 convolution where the channels change."""
+    """Resampling by 2 or 1/2 with the filter [1, 3, 3, 1] in both directions, and a 1x1 convolution where the channels change.
+
+    Upsampling is bilinear; downsampling is its transpose, divided by 4. Beyond the border everything is 0.
+    """
+
+    kernel: Tensor
 
     def __init__(self, inputs: int, outputs: int, factor: float) -> None:
         super().__init__()
@@ -48,14 +59,43 @@ class Resample(nn.Module):
         self.mix = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
         if isinstance(self.mix, nn.Conv2d):
             initialise(self.mix, 1.0)
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", line[:, None] * line, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.factor > 1:  # 1x1 convolution at the low resolution: four times cheaper and equivalent, as both are linear
-            return self.resample(self.mix(x))
-        return self.mix(self.resample(x))
+            return Upsample.apply(self.mix(x), self.kernel)
+        return self.mix(Downsample.apply(x, self.kernel))
 
-    def resample(self, x: Tensor) -> Tensor:
-        return interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False)
+
+class Downsample(torch.autograd.Function):
+    """Images (n, channels, height, width) at half the size: a 4x4 kernel with stride 2.
+
+    Torch differentiates the gradient of such a convolution channel by channel, and its gradient in bf16 is slow on CPUs.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        context.save_for_backward(kernel)
+        channels = x.shape[1]
+        return conv2d(x, kernel.to(x.dtype).expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return Upsample.apply(gradient, *context.saved_tensors) / 4, None
+
+
+class Upsample(torch.autograd.Function):
+    """Images (n, channels, height, width) at twice the size: bilinear interpolation of the images with a border of zeros."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        context.save_for_backward(kernel)
+        return interpolate(pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear", align_corners=False)[:, :, 2:-2, 2:-2]
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return Downsample.apply(gradient, *context.saved_tensors) * 4, None
 
 
 def stages(data: DataSpec, width: int, max_width: int, factor: float) -> tuple[list[int], list[nn.Module]]:
@@ -90,7 +130,7 @@ class Generator(nn.Module):
         self.base = nn.Parameter(torch.randn(channels[0], data.height >> k, data.width >> k))
         self.style = nn.Linear(latent, channels[0], bias=False)
         self.body = nn.Sequential(*layers)
-        self.picture = nn.Conv2d(channels[-1], data.channels, 1)
+        self.picture = nn.Conv2d(channels[-1], data.channels, 1, bias=False)
         initialise(self.style, 1.0)
         initialise(self.picture, 1.0)
 
@@ -111,7 +151,7 @@ class Critic(nn.Module):
         super().__init__()
         channels, layers = stages(data, width, max_width, factor=0.5)
         k = len(channels) - 1
-        self.picture = nn.Conv2d(data.channels, channels[0], 1)
+        self.picture = nn.Conv2d(data.channels, channels[0], 1, bias=False)
         self.body = nn.Sequential(*layers)
         base = (data.height >> k, data.width >> k)
         self.pool = nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
