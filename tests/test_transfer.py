@@ -50,7 +50,7 @@ def test_a_training_starts_from_the_weights_of_another(earlier: Run, tmp_path: P
             assert torch.equal(value, after[name]), name
     start = run.history.start
     assert start is not None
-    assert (start.images, start.taken) == (64, start.of)
+    assert (start.images, start.loaded) == (64, start.of)
     assert any(line == f"start: {start.of} of {start.of} tensors from {earlier.folder} at 64 images" for line in lines.lines)
 
 
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_listed_and_begins_anew(earlier: Run, tmp_path: Pat
     assert "D:body.0.weight (4x3x4x4, there 4x1x4x4)" in line
     start = run.history.start
     assert start is not None
-    assert 0 < start.taken < start.of
+    assert 0 < start.loaded < start.of
     before, after = weights(earlier, 64), weights(run, 8)
     assert torch.equal(before["G:body.0.weight"], after["G:body.0.weight"])
 

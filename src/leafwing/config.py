@@ -65,13 +65,13 @@ class Start:
         folder: that run.
         images: its checkpoint.
         sha256: hash of the file of weights.
-        taken, of: number of tensors that were taken, of those of the new networks.
+        loaded, of: number of tensors that were loaded, of those of the new networks.
     """
 
     folder: str
     images: int
     sha256: str
-    taken: int
+    loaded: int
     of: int
 
 

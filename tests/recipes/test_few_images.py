@@ -11,8 +11,8 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Image
 from leafwing.game import Clock, DataSpec, Game
 from leafwing.networks import lite0
+from leafwing.parts.objectives import _margin as margin
 from leafwing.parts.perceptual import feature_distance, image_distance
-from leafwing.recipes.fastgan import margin
 from tiny import batches, build, start, tensors
 
 pytestmark = pytest.mark.machine

@@ -99,11 +99,11 @@ def freeze_layers(net: nn.Module, layers: int) -> int:
     """Freezes the first layers of a network; returns how many layers there are."""
     from torch import nn
 
-    seen = 0
+    number = 0
     for module in net.modules():
         if is_layer := isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            seen += 1
-        if 0 < seen <= layers:
+            number += 1
+        if 0 < number <= layers:
             for weight in module.parameters(recurse=is_layer):
                 weight.requires_grad_(False)
-    return seen
+    return number

@@ -31,7 +31,7 @@ from leafwing.progress import ProgressCallback, no_progress
 VERSION = 1
 """Part of the cache key: increment it when the same data give different weights."""
 
-SIDE, WIDTHS, PROJECTED = 64, (24, 48, 96, 128), 64
+SIDE, WIDTHS, EMBEDDED = 64, (24, 48, 96, 128), 64
 STEPS, TRAINING_BATCH, RATE, TEMPERATURE, CONTRAST = 250, 128, 2e-3, 0.2, 0.2
 """Of the training: steps, images per batch, learning rate, temperature and weight of the contrastive loss."""
 CROP, JITTER, GREY = 0.6, 0.2, 0.2
@@ -124,7 +124,7 @@ def cache_key(data: Dataset) -> str:
         VERSION,
         SIDE,
         WIDTHS,
-        PROJECTED,
+        EMBEDDED,
         STEPS,
         TRAINING_BATCH,
         RATE,
@@ -146,7 +146,7 @@ def train(net: Network, data: Dataset, report_progress: ProgressCallback) -> Non
     """
     batch, width = min(TRAINING_BATCH, len(data)), WIDTHS[-1]
     with deterministic():
-        projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(True), nn.Linear(width, PROJECTED))
+        projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(True), nn.Linear(width, EMBEDDED))
         rotation_head = nn.Linear(width, 4)
         parameters = [*net.parameters(), *projection.parameters(), *rotation_head.parameters()]
         optimiser = torch.optim.AdamW(parameters, RATE, weight_decay=1e-4)
@@ -175,13 +175,13 @@ def rotate(images: Tensor, turns: Tensor) -> Tensor:
     return result
 
 
-def contrastive_loss(projected: Tensor) -> Tensor:
+def contrastive_loss(embedded: Tensor) -> Tensor:
     """NT-Xent: the mean of -log softmax over cosine similarities / temperature.
 
     Args:
-        projected: (2n, d), where rows i and n + i are views of one image.
+        embedded: (2n, d), where rows i and n + i are views of one image.
     """
-    z = F.normalize(projected, dim=1)
+    z = F.normalize(embedded, dim=1)
     logits = (z @ z.t() / TEMPERATURE).fill_diagonal_(-math.inf)
     return F.cross_entropy(logits, torch.arange(len(z)).roll(len(z) // 2))
 

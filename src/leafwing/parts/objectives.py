@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
@@ -34,6 +35,10 @@ class Objective:
 
     critic: Callable[[Any], Tensor]
     generator: Callable[[Any], Tensor]
+
+
+def _margin(score: Tensor) -> Tensor:
+    return torch.rand_like(score) * 0.2 + 0.8
 
 
 minimax = Objective(
@@ -66,6 +71,13 @@ hinge = Objective(
     generator=lambda s: -s.fake_score.mean(),
 )
 """D: max(0, 1 - s(x)) + max(0, 1 + s(G)); G: -s(G). Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018, eq. 16-17."""
+
+
+noisy_hinge = Objective(
+    critic=lambda s: relu(_margin(s.real_score) - s.real_score).mean() + relu(_margin(s.fake_score) + s.fake_score).mean(),
+    generator=lambda s: -s.fake_score.mean(),
+)
+"""D: max(0, u - s(x)) + max(0, u + s(G)), u ~ U(0.8, 1) for each score; G: -s(G). Liu et al. 2021, arXiv:2101.04775, authors' code."""
 
 boundary_seeking = Objective(
     critic=minimax.critic,

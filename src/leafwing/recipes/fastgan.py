@@ -12,27 +12,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu
 
 from leafwing.fields import Image
 from leafwing.game import Abilities, Adam, Batch, DataSpec, Game, Nets, Player, Round, Term, scores
 from leafwing.networks import fastgan as networks
 from leafwing.networks import lite0
 from leafwing.parts import priors
-from leafwing.parts.objectives import Objective
+from leafwing.parts.objectives import noisy_hinge
 from leafwing.parts.perceptual import image_distance
 from leafwing.parts.plays import duel, generating, sampling
-
-
-def margin(score: Tensor) -> Tensor:
-    """The margin of the hinge loss, from 0.8 to 1 at random, as in the authors' code."""
-    return torch.rand_like(score) * 0.2 + 0.8
-
-
-OBJECTIVE = Objective(
-    critic=lambda s: relu(margin(s.real_score) - s.real_score).mean() + relu(margin(s.fake_score) + s.fake_score).mean(),
-    generator=lambda s: -s.fake_score.mean(),
-)
 
 
 def fastgan(
@@ -81,7 +69,7 @@ def fastgan(
             "G": Player(networks.Generator(data, latent, width, max_width), Adam(lr_g, (beta1, 0.999)), ema=ema),
             "D": Player(networks.Critic(data, width, max_width), Adam(lr_d, (beta1, 0.999))),
         },
-        turns=duel(sampling(z), OBJECTIVE, critic=[Term("reconstruction", rebuilt)] if rebuild else []),
+        turns=duel(sampling(z), noisy_hinge, critic=[Term("reconstruction", rebuilt)] if rebuild else []),
         abilities=Abilities(generating(z).outputs, judge=judge),
         batch=batch,
         augment="diff",
