@@ -107,7 +107,7 @@ def run_session(
                     run.log(record)
                     progress.tick(record)
                     if summary:
-                        for name, value in (tick.losses | record.get("health", {})).items():
+                        for name, value in (tick.losses | augment_record(training) | record.get("health", {})).items():
                             summary.add_scalar(name, value, images)
                         if "options" in record:
                             summary.add_text("options", ", ".join(f"{k}={v}" for k, v in record["options"].items()), images)
