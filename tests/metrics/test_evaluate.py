@@ -18,7 +18,7 @@ from PIL import Image
 import leafwing
 from leafwing import cli
 from leafwing import metrics as room
-from leafwing.commands.evaluate import evaluate
+from leafwing.commands.evaluate import as_text, evaluate
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance

@@ -158,8 +158,8 @@ def report(evidence: Evidence) -> list[Leak]:
             change = change_of(kind, evidence.augment, evidence.spec.height == evidence.spec.width)
             net = train(training, change, partial(evidence.report_progress, f"learning what {WORDS[kind]} images look like"))
             changed = torch.cat([change(unseen) for _ in range(REPEATS)])
-            seen, real, power = (share(net, images) for images in (samples, unseen.split(BATCH), changed.split(BATCH)))
-            results.append(Leak(kind, seen, real, power, evidence.n_fake, len(unseen)))
+            of_samples, real, power = (share(net, images) for images in (samples, unseen.split(BATCH), changed.split(BATCH)))
+            results.append(Leak(kind, of_samples, real, power, evidence.n_fake, len(unseen)))
     return results
 
 
