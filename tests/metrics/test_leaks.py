@@ -70,7 +70,7 @@ def test_the_share_of_changed_samples_is_estimated(
     assert estimate.value == pytest.approx(changed, abs=4 * errors * np.sqrt(0.25 / n + 0.25 / leak.n_real) / 2 + 0.01)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
     if changed:
-        assert "Changes leak" in describe([leak])
+        assert "changes leak" in describe([leak])
     else:
         assert estimate.low < 0.05
 
@@ -93,7 +93,7 @@ def test_changes_that_cannot_be_seen_are_not_judged(monkeypatch: pytest.MonkeyPa
     assert measures["turned"].low is None
     assert 0 <= measures["turned_real"].value <= 1
     assert "cannot be judged" in describe([leak])
-    assert "leak:" not in describe([leak])
+    assert "changes leak" not in describe([leak])
 
 
 def test_few_images_are_not_judged_and_no_augmentation_is_an_error() -> None:

@@ -166,7 +166,11 @@ def report(evidence: Evidence) -> list[Leak]:
 def describe(leaks: Sequence[Leak]) -> str:
     """The results in words, with advice if changes leak."""
     is_leaking = any((leak.estimate().low or 0) > 0 for leak in leaks)
-    advice = ". Changes leak: train with a lower p, or without this change" if is_leaking else ""
+    advice = (
+        ". If samples are recognisable, changes leak: train with a lower p, or without this change; shapeless ones say nothing"
+        if is_leaking
+        else ""
+    )
     return "samples that look changed by the augmentation: " + "; ".join(leak.describe() for leak in leaks) + advice
 
 
