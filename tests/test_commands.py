@@ -376,6 +376,16 @@ def test_tensorboard_files_are_written_on_request(folder: Path, tmp_path: Path) 
     assert list(run.folder.glob("events.out.tfevents.*"))
 
 
+def test_tensorboard_shows_the_probability_of_augmentations(folder: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = leafwing.train(folder, out=tmp_path / "run", images=16, tensorboard=True, augment="p=0:.5", **TINY)
+    assert commands.list_runs(tmp_path)[0]["augment"] == "p=0:.5"
+    events = accumulator.EventAccumulator(str(run.folder))
+    events.Reload()
+    assert "augment_p" in events.Tags()["scalars"]
+    assert events.Scalars("augment_p")[-1].value == pytest.approx(run.records()[-1]["augment_p"])
+
+
 def test_last_and_milestone_checkpoints_are_kept(folder: Path, tmp_path: Path) -> None:
     run = leafwing.train(
         folder, out=tmp_path / "run", images=96, log_every=8, save_every=8, keep_last=2, keep_every=4, **TINY
@@ -535,6 +545,14 @@ def test_a_run_without_recorded_hardware_settings_resumes(folder: Path, tmp_path
         del settings["machine"][name]
     (run.folder / "run.json").write_text(json.dumps(settings))
     assert leafwing.resume(run.folder, images="+16").stop_reason == "images"
+
+
+def test_a_dry_run_shows_the_augmentation(folder: Path) -> None:
+    assert commands.forecast(folder, "dcgan", **TINY)["augment"] == "none"
+    chosen = commands.forecast(folder, "dcgan", augment="diff:color", **TINY)
+    assert "augment     diff:color" in describe_plan(chosen).splitlines()
+    by_recipe = {**chosen, "recipe": "fastgan", "augment": "diff", "critic": {"augment": None}}
+    assert "augment     diff (the default of fastgan)" in describe_plan(by_recipe).splitlines()
 
 
 def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:

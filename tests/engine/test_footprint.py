@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from leafwing.commands.plan import build_augmentation
 from leafwing.engine import Engine, choose
 from leafwing.engine.footprint import Footprint, LiveBytes, estimate_footprint, persistent_tensors, trace_live_bytes
-from leafwing.game import SGD, Abilities, Adam, Batch, Game, Optimiser, Player, RMSprop, Round, Term, Turn
+from leafwing.game import SGD, Abilities, Adam, Batch, DataSpec, Game, Optimiser, Player, RMSprop, Round, Term, Turn
 from leafwing.parts.plays import Packed
 from tiny import PICTURES, batches, build, cases, same, start, tensors
 
@@ -102,6 +103,22 @@ def test_with_micro_batches_only_the_data_grow() -> None:
     assert parts.activations == whole.at(10).activations
     assert parts.data == whole.data
     assert parts.total < whole.total
+
+
+def test_augmented_images_are_counted() -> None:
+    """The changed images are needed for the gradient of the generated ones."""
+    spec = DataSpec.images(32, 32)
+    totals = []
+    for text in ("none", "ada"):
+        training = start("dcgan", spec, 10**6)
+        training.engine.augmentation = build_augmentation(text, spec, 10**6)
+        before = None if training.engine.augmentation is None else training.engine.augmentation.p.clone()
+        totals.append(estimate_footprint(training.engine, training.batches(0, 4), 64).activations)
+        if training.engine.augmentation is not None:
+            assert before is not None
+            assert torch.equal(training.engine.augmentation.p, before)
+    images = 64 * 3 * 32 * 32 * 4
+    assert totals[1] >= totals[0] + images
 
 
 def test_a_recipe_whose_operations_depend_on_the_batch_size_is_measured_at_its_peaks() -> None:

@@ -45,6 +45,7 @@ class FakeEvidence:
         source: the images that the samples are generated from.
         again: the samples translated back.
         segmenter: that of the metric of this name.
+        augment: the augmentation of the training.
     """
 
     real: Tensor
@@ -62,6 +63,7 @@ class FakeEvidence:
     source: Tensor = field(default_factory=lambda: torch.empty(0))
     again: Tensor = field(default_factory=lambda: torch.empty(0))
     segmenter: Segmenter | None = None
+    augment: str = "none"
     seed: int = 0
     built_in: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

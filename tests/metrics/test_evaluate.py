@@ -18,7 +18,7 @@ from PIL import Image
 import leafwing
 from leafwing import cli
 from leafwing import metrics as room
-from leafwing.commands.evaluate import evaluate
+from leafwing.commands.evaluate import as_text, evaluate
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
@@ -233,6 +233,25 @@ def test_other_data_are_loaded_with_the_options_of_the_run(run: Run, folder: Pat
     assert same["protocol"]["split"] == "all"
     with pytest.raises(LeafwingError, match="different evaluation protocols"):
         require_same_protocol([row, same])
+
+
+def test_runs_with_augmentation_are_checked_for_leaks(
+    folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leafwing.metrics.leaks.STEPS", 5)
+    with pytest.raises(LeafwingError, match="nothing to check"):
+        rows_of(run, "fid,leaks")
+    augmented = leafwing.train("digits", "dcgan", images=16, augment="p=.2", out=tmp_path / "augmented", **TINY)
+    names = [row["by"] for row in evaluate(augmented.folder, n=50, features="pixels")]
+    assert list(dict.fromkeys(names)) == ["fid", "kid", "prdc", "leaks", "memorisation"]
+    rows = rows_of(augmented, "leaks", n=50)  # from the record
+    assert [row["metric"] for row in rows] == [
+        f"{kind}{end}" for kind in ("turned", "inverted") for end in ("", "_seen", "_real")
+    ]
+    assert "inverted in lightness: " in as_text(rows)
+    assert rows[0]["protocol"]["split"] == "train"
+    with_data = evaluate(augmented.folder, n=20, features="pixels", data=folder)
+    assert "leaks" not in {row["by"] for row in with_data}
 
 
 def test_the_default_number_of_samples_is_that_of_real_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

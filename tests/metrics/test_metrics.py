@@ -71,7 +71,7 @@ def test_metrics_are_deterministic(name: str) -> None:
     assert metric(name)(evidence()) == metric(name)(evidence())
 
 
-@pytest.mark.parametrize("name", [*NAMES, "modes", "memorisation"])
+@pytest.mark.parametrize("name", [*NAMES, "modes", "memorisation", "leaks"])
 def test_the_guide_documents_every_metric(name: str) -> None:
     assert name in METRICS
     assert re.search(rf"^## .*`{name}`", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -158,6 +158,7 @@ def describe_plan(plan: dict[str, Any]) -> str:
         f"fields      {fields}",
         f"parameters  {network}",
         f"train       {until}, batches of {plan['batch']}, seed {schedule['seed']}",
+        *describe_augmentation(plan),
         *(show_choice(name, machine[name], reason) for name, reason in plan["why"].items()),
         f"memory      about {show_bytes(plan['memory'])}, estimated ("
         + ", ".join(f"batch {size}: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
@@ -167,6 +168,14 @@ def describe_plan(plan: dict[str, Any]) -> str:
         "options     " + "  ".join(f"{name}={value}" for name, value in plan["options"].items()),
     ]
     return "\n".join(lines)
+
+
+def describe_augmentation(plan: dict[str, Any]) -> list[str]:
+    """The line of the plan about what critics see; none if they see images as they are."""
+    if plan["augment"] == "none":
+        return []
+    origin = f" (the default of {plan['recipe']})" if plan["critic"]["augment"] is None else ""
+    return [f"augment     {plan['augment']}{origin}"]
 
 
 def show_choice(name: str, value: object, reason: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
     from leafwing.fields import Field
-    from leafwing.game import DataSpec, Output
+    from leafwing.game import DataSpec, Game, Output
     from leafwing.metrics.evidence import Measure
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import RunEvidence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_DEFAULT_SAMPLES, MIN_FID_SAMPLES = 5_000, 1_000
 """The default number of samples is at most MOST; below FEW, FID is noticeably biased."""
-WITHOUT_NETWORK = ("swd", "ms_ssim", "structure", "cycle", "segmenter", "modes", "memorisation")
+WITHOUT_NETWORK = ("swd", "ms_ssim", "structure", "cycle", "segmenter", "modes", "leaks", "memorisation")
 """Metrics of the samples themselves, which do not depend on the feature network."""
 ADVICE = "Evaluate again: completed numbers are kept"
 
@@ -82,8 +82,9 @@ def evaluate(
         data: other real images, read with the run's size and channels. None: the held-out data, or the training data if none were
             held out.
         metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
-            memorisation; for images that are generated from images also whether they keep what was given: reconstruction if there
-            are pairs, else structure, and cycle for a run that translates both ways; for points and stacked digits, modes.
+            memorisation, and leaks for runs with augmentation; for images that are generated from images also whether they keep what
+            was given: reconstruction if there are pairs, else structure, and cycle for a run that translates both ways; for points and
+            stacked digits, modes.
         n: number of samples. None: the number of real samples, at most 5,000; for data with known modes the number used in papers. As
             many real samples are used, if there are enough.
         output: the field to generate and compare; None: the main output.
@@ -129,7 +130,8 @@ def evaluate(
         model = Model(opened.build_game(), opened.spec)
         chosen = model.find_output(output)
         kind = model.kind(chosen)
-        names = select_metrics(metrics, opened, model.game.abilities.outputs, chosen, kind, data)
+        augment = augmentation_of(opened, model.game, kind)
+        names = select_metrics(metrics, opened, model.game.abilities.outputs, chosen, kind, data, augment)
         checkpoints = select_checkpoints(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
@@ -174,6 +176,7 @@ def evaluate(
                 cache=cache_folder(None),
                 processes=processes,
                 segmenter=segmenter,
+                augment=augment,
                 report_progress=progress.report_progress,
             )
 
@@ -256,7 +259,7 @@ def stored_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: Segmenter | None = None) -> Protocol:
-    """The protocol of a metric: with the network that it uses, if any; memorisation always compares with the training data."""
+    """The protocol of a metric: with its network, if any; memorisation and leaks always compare with the training data."""
     from leafwing.metrics.memorisation import MAX_IMAGES
     from leafwing.metrics.targets import frames_per_sample, target
 
@@ -264,7 +267,7 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
         protocol = replace(protocol, features="", network="", trained_through="")
     if name == "segmenter" and segmenter is not None:
         return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
-    if name != "memorisation":
+    if name not in ("memorisation", "leaks"):
         return protocol
     whole = real_data.splits()
     training, held_out = (target(part, protocol.output) for part in whole)
@@ -280,8 +283,11 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
 
 def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
     """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs."""
-    from leafwing.metrics import metric
+    from leafwing.metrics import leaks, metric
 
+    if name == "leaks":
+        results = leaks.report(samples)
+        return [measure for result in results for measure in result.measures()], {"words": leaks.describe(results)}
     if name != "memorisation":
         return metric(name)(samples), {}
     from leafwing.metrics.memorisation import report
@@ -313,6 +319,7 @@ def select_metrics(
     output: Output,
     kind: Field,
     data: object = None,
+    augment: str = "none",
 ) -> list[str]:
     """The requested metrics, or the default ones for one of the run's outputs, whose samples are of this kind.
 
@@ -327,10 +334,22 @@ def select_metrics(
     if metrics is not None:
         names = check_metrics(metrics, points, source)
         check_output(names, outputs, output, run.spec)
+        if "leaks" in names and augment == "none":
+            raise LeafwingError(
+                f"metric leaks has nothing to check: critics of {run.folder} saw {output.field} without changes (--augment)"
+            )
         return names
     if points or world_of(source) == "stacked":
         return ["modes"]
-    return ["fid", "kid", *keeping_metrics(outputs, output, run.spec), "prdc", *["memorisation"] * (data is None)]
+    of_training = [*["leaks"] * (augment != "none"), "memorisation"] if data is None else []
+    return ["fid", "kid", *keeping_metrics(outputs, output, run.spec), "prdc", *of_training]
+
+
+def augmentation_of(run: Run, game: Game, kind: Field) -> str:
+    """The augmentation of what the run's critics saw, chosen or the recipe's; `none` if samples of this kind pass unchanged."""
+    from leafwing.fields import Image
+
+    return run.settings.critic.augment or game.augment if isinstance(kind, Image) else "none"
 
 
 def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:

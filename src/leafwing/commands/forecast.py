@@ -44,6 +44,7 @@ def forecast(
         "why": dict(plan.reasons),
         "fields": plan.data_config.spec.describe(),
         "batch": batch,
+        "augment": plan.settings.critic.augment or training.game.augment,
         "parameters": parameters,
         "memory": memory.total,
         "memory_by_batch": {str(size): memory.at(size).total for size in (max(1, batch // 2), batch, 2 * batch)},

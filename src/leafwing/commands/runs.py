@@ -14,7 +14,8 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
 
     Returns:
         Rows with `run` (name), `recipe`, `data`, `size`, `images` (shown), `of` (total), `seconds`, `losses` (the latest),
-        `weights` (checkpoints, by images), `seed` and `options` (hyper-parameters); for a damaged run `run` and `error`.
+        `weights` (checkpoints, by images), `seed`, `options` (hyper-parameters) and `augment` (as chosen; None for the recipe's
+        default); for a damaged run `run` and `error`.
     """
     rows: list[dict[str, Any]] = []
     for folder in folders(root):
@@ -37,6 +38,7 @@ def list_runs(root: str | Path = ROOT) -> list[dict[str, Any]]:
                 "weights": list(run.weights()),
                 "seed": run.settings.schedule.seed,
                 "options": run.options,
+                "augment": run.settings.critic.augment,
             }
         )
     return rows

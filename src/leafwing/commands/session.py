@@ -107,7 +107,8 @@ def run_session(
                     run.log(record)
                     progress.tick(record)
                     if summary:
-                        for name, value in (tick.losses | record.get("health", {})).items():
+                        numbers = {**tick.losses, **augment_record(training), **record.get("health", {})}
+                        for name, value in numbers.items():
                             summary.add_scalar(name, value, images)
                         if "options" in record:
                             summary.add_text("options", ", ".join(f"{k}={v}" for k, v in record["options"].items()), images)

@@ -87,6 +87,10 @@ def train(
         folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
+        if plan.settings.critic.augment is None and training.game.augment != "none":
+            progress.say(
+                f"critics see changed images by default in {plan.card.name}: --augment {training.game.augment}; none turns it off"
+            )
         for note in training.game.notes:
             if note not in plan.notes:
                 progress.say(note)

@@ -148,7 +148,7 @@ def estimate_footprint(engine: Engine, example: Batch, batch: int) -> Footprint:
             for weight, other in zip(player.net.parameters(), copied.players[name].net.parameters(), strict=True):
                 other.requires_grad_(id(weight) in trainable)
         setup = replace(engine.setup, device=str(engine.device), capture=False, compile=False, micro_batch=0)
-        copied_engine = Engine(copied, setup)
+        copied_engine = Engine(copied, setup, augmentation=copy.deepcopy(engine.augmentation))
         half, example = (
             Batch({name: value[:n].clone() for name, value in example.items()}) for n in (example.n // 2, example.n)
         )

@@ -23,6 +23,7 @@ METRICS = {
     "cycle": "L1 and PSNR of images translated there and back, against the original",
     "segmenter": "whether label maps can be read back from the images generated from them",
     "modes": "number of covered modes and quality of the coverage: ring, grid, stacked",
+    "leaks": "whether samples look as if they were augmented, for runs with augmentation",
     "memorisation": "whether samples are copies of training images",
 }
 """Names of metrics, which are also their file names, with descriptions."""

@@ -55,6 +55,9 @@ class Evidence(Protocol):
     scale: int
     """How many times larger the samples are than the images that they are generated from; 1 if not larger."""
 
+    augment: str
+    """The augmentation of what critics saw in training, as the setting of this name; `none` without."""
+
     def report_progress(self, what: str, done: int, total: int) -> None:
         """Progress of slow computations: description, amount done, total."""
         ...

@@ -60,6 +60,7 @@ class Samples:
 
     segmenter: Segmenter | None = None
     scale = 1
+    augment = "none"
 
     def __init__(
         self,
@@ -233,6 +234,7 @@ class RunEvidence(Samples):
         parts: returns the training set and the held-out set.
         cache: folder for temporary samples and for cached features of the real images.
         segmenter: that of the metric of this name; None if it is not computed.
+        augment: the augmentation of the training.
         processes: the processes that share the work.
         report_progress: progress callback.
     """
@@ -248,12 +250,13 @@ class RunEvidence(Samples):
         cache: Path,
         processes: Processes,
         segmenter: Segmenter | None = None,
+        augment: str = "none",
         report_progress: ProgressCallback = no_progress,
     ) -> None:
         super().__init__(
             real, protocol, features, parts=parts, cache=cache, processes=processes, report_progress=report_progress
         )
-        self.segmenter, self.model = segmenter, model
+        self.segmenter, self.model, self.augment = segmenter, model, augment
         self.output = model.find_output(protocol.output)
         self.scale = enlargement(self.output, model.spec)
 

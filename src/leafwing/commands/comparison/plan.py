@@ -215,6 +215,8 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
         check_metrics(metrics, data.spec.points, data.source)
         for recipe in compared.values():
             check_output(metrics, recipe.outputs, recipe.output, data.spec)
+        if "leaks" in metrics:
+            raise LeafwingError("metric leaks is for single runs with augmentation: use `leafwing evaluate`")
         if "inception_score" in metrics:
             require_classifier(evaluation.get("features", "own"), data.spec)
     choice = choose_comparison_features(compared, data, evaluation)

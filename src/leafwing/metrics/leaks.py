@@ -1,0 +1,344 @@
+"""Leaks: do samples look as if they were augmented? For runs whose critics saw randomly changed images.
+
+A critic that sees real and generated images with the same changes leaves a generator free to make changed images itself, if changes
+are so frequent that unchanged images are not the most probable ones: they leak (Karras et al. 2020, arXiv:2006.06676, section 2.2).
+
+For each kind of change that the training made, a small classifier learns to tell real images from the same images changed in this one
+way, on the CPU and deterministically. Real images that it has not seen say how well it does: held-out ones, else a third of the
+training images, left out here. Three numbers of each kind:
+
+    turned_seen   p: share of the samples that the classifier takes for changed
+    turned_real   f: share of the unchanged real images that it takes for changed
+    turned        (p - f) / (t - f), from 0 to 1: the share of changed samples, where t is the share of changed real images that it
+                  takes for changed (Rogan and Gladen 1978, doi:10.1093/oxfordjournals.aje.a112510)
+
+If t - f is below one half, the classifier cannot tell, as for images without up and down, and `turned` is undefined. The interval is
+normal, with Agresti and Coull's adjusted shares. It assumes that the classifier errs on unchanged samples as often as on real images.
+
+Kinds: turned (by quarter turns; by a half turn if not square), inverted (lightness), recoloured (hue, saturation; with `diff` also
+brightness and contrast), shifted (with an empty border), cut_out (an empty rectangle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from math import isnan, nan, pi, sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leafwing.engine.augmentation import parse
+from leafwing.errors import LeafwingError
+from leafwing.metrics.evidence import Evidence, Measure
+from leafwing.metrics.own import composite_on_white, deterministic
+
+SIDE, WIDTHS = 32, (24, 48, 64)
+"""Of the classifiers: maximum side of the images, channels of the layers, each of which halves the sides."""
+STEPS, BATCH, RATE = 200, 32, 3e-3
+"""Of their training: steps, images per batch, which are seen unchanged and changed, peak learning rate."""
+MAX_IMAGES = 5_000
+"""Maximum number of training images and of unseen ones."""
+MIN_UNSEEN = 30
+"""Minimum number of unseen real images."""
+REPEATS = 3
+"""How often each of these is changed."""
+MIN_POWER = 0.5
+"""Minimum of t - f for a judgement."""
+Z = 1.96
+
+Change = Callable[[Tensor], Tensor]
+DIFF = {"color": "recoloured", "translation": "shifted", "cutout": "cut_out"}
+"""The kind that each change of `diff` may leave in samples."""
+WORDS = {
+    "turned": "turned",
+    "inverted": "inverted in lightness",
+    "recoloured": "recoloured",
+    "shifted": "shifted",
+    "cut_out": "cut out",
+}
+"""The kinds, and how sentences name them."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The result for one kind of change.
+
+    Args:
+        kind: a key of `WORDS`.
+        samples: share of the samples that the classifier takes for changed; NaN if some are not finite.
+        real: the same share of unseen unchanged real images.
+        power: the same share of unseen changed real images.
+        n_samples, n_real: number of samples and of unseen real images.
+    """
+
+    kind: str
+    samples: float
+    real: float
+    power: float
+    n_samples: int
+    n_real: int
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the classifier can tell changed images from others."""
+        return self.power - self.real >= MIN_POWER
+
+    def estimate(self) -> Measure:
+        """The share of changed samples with its interval; NaN if the classifier cannot tell."""
+        if not self.is_judged or isnan(self.samples):
+            return Measure(self.kind, nan)
+        value = (self.samples - self.real) / (self.power - self.real)
+        (p, p_n), (f, f_n), (t, t_n) = (
+            adjusted(share, n)
+            for share, n in ((self.samples, self.n_samples), (self.real, self.n_real), (self.power, self.n_real))
+        )
+        centre = (p - f) / (t - f)
+        variance = p * (1 - p) / p_n + (1 - centre) ** 2 * f * (1 - f) / f_n + centre**2 * t * (1 - t) / t_n
+        half_width = Z * sqrt(variance) / (t - f)
+        low, high = (min(1.0, max(0.0, bound)) for bound in (centre - half_width, centre + half_width))
+        value = min(1.0, max(0.0, value))
+        return Measure(self.kind, value, min(low, value), max(high, value))
+
+    def measures(self) -> list[Measure]:
+        """The values that are stored as metrics."""
+        return [self.estimate(), Measure(f"{self.kind}_seen", self.samples), Measure(f"{self.kind}_real", self.real)]
+
+    def describe(self) -> str:
+        """The result in words."""
+        what = WORDS[self.kind]
+        reading = (
+            f"the classifier takes {self.real:.0%} of the real images for {what}, and {self.power:.0%} of those that are"
+        )
+        if not self.n_real:
+            return f"{what}: cannot be judged with fewer than {3 * MIN_UNSEEN} training images"
+        if not self.is_judged:
+            return f"{what}: cannot be judged, {reading}"
+        measure = self.estimate()
+        if measure.low is None or measure.high is None:
+            return f"{what}: unknown, because some samples are not finite"
+        return f"{what}: {measure.value:.0%} of the samples ({measure.low:.0%} to {measure.high:.0%})"
+
+
+def adjusted(share: float, n: int) -> tuple[float, float]:
+    """A share of n and n itself with Z^2 / 2 successes and as many failures more."""
+    return (share * n + Z**2 / 2) / (n + Z**2), n + Z**2
+
+
+def measure(evidence: Evidence) -> list[Measure]:
+    """The three numbers of each kind of change; see `report`."""
+    return [measure for leak in report(evidence) for measure in leak.measures()]
+
+
+def report(evidence: Evidence) -> list[Leak]:
+    """Looks for the changes that the run's critics saw.
+
+    Raises:
+        LeafwingError: the run has no augmentation, or the samples are points.
+    """
+    if evidence.spec.points:
+        raise LeafwingError("the metric leaks needs images, and these samples are points")
+    kinds = kinds_of(evidence.augment, evidence.spec.channels)
+    if not kinds:
+        raise LeafwingError("the metric leaks has nothing to check: this run was trained without augmentation")
+    samples = [square(part) for part in evidence.fake_pictures()]
+    training, unseen = (read(pictures) for pictures in (evidence.train_pictures(), evidence.held_out_pictures()))
+    results = []
+    with deterministic():
+        training, unseen = split(training, unseen)
+        if len(unseen) < MIN_UNSEEN:
+            return [Leak(kind, nan, nan, nan, evidence.n_fake, 0) for kind in kinds]
+        if evidence.options.get("mirror"):  # G learns mirrored images too
+            training = torch.cat([training, training.flip(3)])
+            unseen = torch.cat([unseen[::2], unseen[1::2].flip(3)])
+        for kind in kinds:
+            change = change_of(kind, evidence.augment, evidence.spec.height == evidence.spec.width)
+            net = train(training, change, partial(evidence.report_progress, f"learning what {WORDS[kind]} images look like"))
+            changed = torch.cat([change(unseen) for _ in range(REPEATS)])
+            of_samples, real, power = (share(net, images) for images in (samples, unseen.split(BATCH), changed.split(BATCH)))
+            results.append(Leak(kind, of_samples, real, power, evidence.n_fake, len(unseen)))
+    return results
+
+
+def describe(leaks: Sequence[Leak]) -> str:
+    """The results in words, with advice if changes leak."""
+    is_leaking = any((leak.estimate().low or 0) > 0 for leak in leaks)
+    advice = (
+        ". If samples are recognisable, changes leak: train with a lower p, or without this change; shapeless ones say nothing"
+        if is_leaking
+        else ""
+    )
+    return "samples that look changed by the augmentation: " + "; ".join(leak.describe() for leak in leaks) + advice
+
+
+def kinds_of(augment: str, channels: int) -> list[str]:
+    """The kinds of changes that an augmentation may leave in samples with so many channels; empty for `none`."""
+    option = parse(augment)
+    if option is None:
+        return []
+    if option.kind == "diff":
+        return [DIFF[change] for change in option.changes]
+    return ["turned", "inverted", *["recoloured"] * (channels > 2)]
+
+
+# --- images -------------------------------------------------------------------------------------------------------------------
+
+
+def read(pictures: Iterator[Tensor]) -> Tensor:
+    """At most `MAX_IMAGES` images, evenly spread over all, at the size of the classifiers: (n, channels, side, side)."""
+    images: list[Tensor] = []
+    stride, first = 1, 0
+    for part in pictures:
+        rows = range(-first % stride, len(part), stride)
+        images += [image.clone() for image in square(part[rows.start :: stride])] if rows else []
+        first += len(part)
+        if len(images) > MAX_IMAGES:
+            images, stride = images[::2], 2 * stride
+    return torch.stack(images) if images else torch.empty(0)
+
+
+def square(images: Tensor) -> Tensor:
+    """Images downsampled to squares of at most `SIDE` pixels: (n, channels, side, side)."""
+    side = min(SIDE, *images.shape[2:])
+    return images if images.shape[2:] == (side, side) else F.interpolate(images, (side, side), mode="area")
+
+
+def split(training: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The images that classifiers learn from, and unseen ones: the held-out images, or if these are few a third of the others."""
+    if len(held_out) >= MIN_UNSEEN:
+        return training, held_out
+    n, order = len(training) // 3, torch.randperm(len(training))
+    return training[order[n:]], training[order[:n]]
+
+
+# --- changes ------------------------------------------------------------------------------------------------------------------
+
+
+def change_of(kind: str, augment: str, is_square: bool) -> Change:
+    """A function that changes each of some square images (n, channels, side, side) in [-1, 1] in this way, at random.
+
+    Args:
+        kind: a key of `WORDS`.
+        augment: the augmentation of the run.
+        is_square: whether its images are square.
+    """
+    match kind:
+        case "turned":
+            return partial(turn, quarters=(1, 2, 3) if is_square else (2,))
+        case "inverted":
+            return invert
+        case "shifted":
+            return shift
+        case "cut_out":
+            return cut_out
+    return jitter if augment.startswith("diff") else turn_hue
+
+
+def turn(images: Tensor, quarters: Sequence[int]) -> Tensor:
+    """Turned by quarters."""
+    chosen = torch.tensor(quarters)[torch.randint(len(quarters), (len(images),))]
+    return torch.stack([image.rot90(int(k), (1, 2)) for image, k in zip(images, chosen, strict=True)])
+
+
+def on_colours(change: Change, images: Tensor) -> Tensor:
+    """A change of the colours of images with or without transparency, clipped to what can be displayed."""
+    n = images.shape[1] - (images.shape[1] in (2, 4))
+    return torch.cat([change(images[:, :n]).clamp(-1, 1), images[:, n:]], 1)
+
+
+def invert(images: Tensor) -> Tensor:
+    """Light becomes dark; hues stay."""
+    return on_colours(lambda x: x - 2 * x.mean(1, keepdim=True), images)
+
+
+def turn_hue(images: Tensor) -> Tensor:
+    """Hues turned by 60 to 300 degrees, saturation times 2^N(0, 1)."""
+
+    def change(x: Tensor) -> Tensor:
+        grey = x.mean(1, keepdim=True)
+        angle = uniform(x, pi / 3, 5 * pi / 3)
+        a = x - grey
+        across = (a.roll(1, 1) - a.roll(-1, 1)) / sqrt(3)
+        return grey + (angle.cos() * a + angle.sin() * across) * torch.exp2(torch.randn(len(x), 1, 1, 1))
+
+    return on_colours(change, images)
+
+
+def jitter(images: Tensor) -> Tensor:
+    """DiffAugment's brightness, saturation and contrast."""
+
+    def change(x: Tensor) -> Tensor:
+        x = x + uniform(x, -0.5, 0.5)
+        grey = x.mean(1, keepdim=True)
+        x = (x - grey) * uniform(x, 0, 2) + grey
+        mean = x.mean((1, 2, 3), keepdim=True)
+        return (x - mean) * uniform(x, 0.5, 1.5) + mean
+
+    return on_colours(change, images)
+
+
+def shift(images: Tensor) -> Tensor:
+    """DiffAugment's translation by up to an eighth of the sides; what moves in is 0."""
+    side = images.shape[2]
+    most = max(1, round(side / 8))
+    padded = F.pad(images, (most,) * 4)
+    corners = torch.randint(2 * most + 1, (len(images), 2)).tolist()
+    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in zip(padded, corners, strict=True)])
+
+
+def cut_out(images: Tensor) -> Tensor:
+    """DiffAugment's cutout: a rectangle of half of the sides, anywhere, is 0."""
+    side = images.shape[2]
+    position, half = torch.arange(side), side // 2
+    inside = [(position - torch.randint(side + 1, (len(images), 1)) + half // 2).clamp(-1, half) for _ in range(2)]
+    rows, columns = ((offset >= 0) & (offset < half) for offset in inside)
+    return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def uniform(images: Tensor, low: float, high: float) -> Tensor:
+    """A random number for each image: (n, 1, 1, 1)."""
+    return low + (high - low) * torch.rand(len(images), 1, 1, 1)
+
+
+# --- classifiers --------------------------------------------------------------------------------------------------------------
+
+
+def network(channels: int, side: int) -> nn.Module:
+    """Images (n, 1 or 3, side, side) -> logits (n, 1)."""
+    layers = list[nn.Module]()
+    for inputs, outputs in pairwise((channels, *WIDTHS)):
+        stride, side = (2, side // 2) if side > 4 else (1, side)
+        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], 1))
+
+
+def train(images: Tensor, change: Change, report_progress: Callable[[int, int], None]) -> nn.Module:
+    """A classifier of changed images (positive logits) and unchanged ones."""
+    net = network(1 if images.shape[1] < 3 else 3, images.shape[2])
+    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
+    target = torch.tensor([0.0, 1.0]).repeat_interleave(BATCH)
+    for step in range(STEPS):
+        chosen = images[torch.randint(len(images), (BATCH,))]
+        logits = net(blur(composite_on_white(torch.cat([chosen, change(chosen)]))))[:, 0]
+        optimiser.zero_grad()
+        F.binary_cross_entropy_with_logits(logits, target).backward()
+        optimiser.step()
+        schedule.step()
+        report_progress(step + 1, STEPS)
+    return net.eval().requires_grad_(False)
+
+
+def blur(images: Tensor) -> Tensor:
+    """Images, blurred and noisy at random, so that the sharpness of samples does not matter."""
+    x = torch.lerp(images, F.avg_pool2d(images, 3, 1, 1, count_include_pad=False), uniform(images, 0, 1))
+    return x + torch.randn_like(x) * uniform(images, 0, 0.1)
+
+
+def share(net: nn.Module, images: Iterable[Tensor]) -> float:
+    """The share of images that a classifier takes for changed; NaN if some have values that are not finite."""
+    logits = torch.cat([net(composite_on_white(part))[:, 0] for part in images])
+    return float((logits > 0).double().mean()) if bool(logits.isfinite().all()) else nan
