@@ -593,6 +593,12 @@ def test_options_of_train_are_not_confused_with_those_of_resume(trained: Path, c
         assert cli.run(["resume", str(trained), option, "3"]) == 2
         assert "resume continues with the settings of the run" in capsys.readouterr().err
     assert cli.run(["resume", str(trained), "--imags", "3"]) == 2
-    assert "--imags 3: no such option; did you mean images" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "--imags 3: no such option; did you mean --images?" in message
+    assert "--lr-g" in message
+    assert "--width" not in message
+    for words in (["--lr-g.x", "1"], ["--lr-g", "1e-4", "--lr-g.x=2"]):
+        assert cli.run(["resume", str(trained), *words]) == 2
+        assert "--lr-g.x: no such option" in capsys.readouterr().err
     assert cli.run(["resume", str(trained), "--tensorbord"]) == 2
     assert "--tensorbord needs a value, or is not an option of resume" in capsys.readouterr().err

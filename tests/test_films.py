@@ -159,6 +159,39 @@ def test_another_type_is_an_error_that_lists_the_types(tmp_path: Path) -> None:
         films.write(tmp_path / "a.avi", images(), 40)
 
 
+@pytest.mark.parametrize("kind", ["webp", "gif", "mp4"])
+def test_no_images_and_images_of_two_sizes_are_errors(tmp_path: Path, kind: str) -> None:
+    if kind == "mp4":
+        pytest.importorskip("av")
+    with pytest.raises(LeafwingError, match="needs at least one image"):
+        films.write(tmp_path / f"a.{kind}", [], 40)
+    with pytest.raises(LeafwingError, match="not of 64x48 and 64x50"):
+        films.write(tmp_path / f"a.{kind}", [*images(), *images(64, 50)], 40)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_animation_that_lasts_longer_than_it_should_says_so() -> None:
+    assert films.longer(2, 100, 20) == ""
+    assert films.longer(2, 101, 20).startswith("it lasts 2.02 s instead of 2: 101 images")
+
+
+def test_a_pyav_without_the_encoder_or_the_names_of_colours_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    av = pytest.importorskip("av")
+
+    def missing(name: str, mode: str) -> None:
+        raise ValueError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(av, "Codec", missing)
+        with pytest.raises(LeafwingError, match=r"another PyAV than .*libx264.*leafwing\[film\]"):
+            films.require(tmp_path / "a.mp4")
+    monkeypatch.delattr("av.video.reformatter.ColorTrc")
+    with pytest.raises(LeafwingError, match=r"another PyAV than .*ColorTrc"):
+        films.require(tmp_path / "a.mp4")
+
+
 def test_without_pyav_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(LeafwingError, match=r"leafwing\[film\]"):

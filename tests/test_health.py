@@ -128,6 +128,16 @@ def test_thresholds_of_a_lost_game(signals: dict[str, float], raised: bool) -> N
     assert bool(early(lost(**signals))) is raised
 
 
+@pytest.mark.parametrize("rounds", [256, 800])
+def test_samples_that_are_replaced_between_rare_checks_are_no_lost_game(rounds: int) -> None:
+    def rare(moved: float) -> list[health.Alarm]:
+        return early([{**line, "round": rounds * check} for check, line in enumerate(lost(40, moved=moved))])
+
+    assert rare(1.0) == []
+    assert rare(0.3) == [], "nor those that change much"
+    assert len(rare(0.01)) == 1
+
+
 def test_a_slow_game_is_not_lost() -> None:
     first = LOST | {"D/gradient": 1.0}
     assert early(log(first, *[LOST | {"distance": 0.7 * 0.98**check} for check in range(40)])) == [], "samples come nearer"

@@ -12,7 +12,7 @@ import torch
 
 import leafwing
 import tiny
-from leafwing import cli
+from leafwing import cli, commands
 from leafwing.commands.retuning import build_paces, changed, changes_of, difference, timeline, values_at
 from leafwing.config import OptionChange
 from leafwing.engine import Engine, choose
@@ -105,8 +105,8 @@ def test_a_difference_is_named() -> None:
         ),
         ({"n_critic": 2, "lr_g": 1e-3}, r"changes turns\.0\.repeat"),
         ({"lr_g": -1}, "lr_g=-1: must be greater than 0"),
-        ({"lr": 1}, "no such option; did you mean lr_g"),
-        ({"imags": 1}, "no such option; did you mean images"),
+        ({"lr": 1}, "no such option; did you mean --lr-g"),
+        ({"imags": 1}, "no such option; did you mean --images"),
         ({"seed": 1}, "seed=1: resume continues with the settings of the run .* leafwing train --from"),
         ({"gamma": 1}, "recipe wgan has no such option"),
     ],
@@ -170,6 +170,22 @@ def test_options_given_to_a_replay_hold_all_the_time(run: Path, tmp_path: Path) 
     assert replay.options["batch"] == 8
     short = leafwing.train(replay=run, out=tmp_path / "short", images=96)
     assert (short.options["batch"], short.history.option_changes) == (4, ())
+
+
+def test_a_dry_run_of_a_replay_is_about_the_first_batch_size(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leafwing.resume(run, images=384, **NEW)
+    taken = []
+    take = Training._take
+
+    def spy(self: Training, *arguments: Any) -> Any:
+        taken.append(self.batch)
+        return take(self, *arguments)
+
+    monkeypatch.setattr(Training, "_take", spy)
+    plan = commands.forecast(replay=run)
+    assert plan["batch"] == 4
+    assert set(plan["memory_by_batch"]) == {"2", "4", "8"}
+    assert {*taken} == {4}
 
 
 def test_equal_values_change_nothing(run: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from math import ceil, sqrt
 from pathlib import Path
@@ -39,6 +39,19 @@ def check_seconds(seconds: float) -> None:
         raise InvalidOption("seconds", seconds, "must be more than 0 and less than 3600")
 
 
+def longer(seconds: float, count: int, least: int) -> str:
+    """That an animation lasts longer than it should, in words; empty if it does not.
+
+    Args:
+        seconds: how long it should last.
+        count: its images.
+        least: how long each is shown at least, in milliseconds.
+    """
+    if count * least <= 1_000 * seconds:
+        return ""
+    return f"it lasts {count * least / 1_000:.3g} s instead of {seconds:g}: {count:,} images are shown for at least {least} ms each"
+
+
 def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0, lossless: bool = False) -> str:
     """Writes an animation; its type follows from the file's ending.
 
@@ -56,11 +69,12 @@ def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0
         What was changed to make a film of the images: their size. Empty if nothing was.
 
     Raises:
-        LeafwingError: another file type, or PyAV, which MP4 needs, is not installed.
+        LeafwingError: another file type, no images or some of another size, or PyAV, which MP4 needs, is not installed.
         StorageError: the file cannot be written.
     """
     kind, notes = path.suffix.lower(), list[str]()
     require(path)
+    frames = _alike(frames)
     if kind == ".mp4":
         files.write(path, lambda temporary: notes.append(_film(temporary, frames, step, max(step, last))))
         return notes[0]
@@ -73,6 +87,24 @@ def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0
 
     files.write(path, save)
     return ""
+
+
+def _alike(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
+    """The images of an animation.
+
+    Raises:
+        LeafwingError: there are none, or some of another size.
+    """
+    size = None
+    for image in frames:
+        size = size or image.size
+        if image.size != size:
+            raise LeafwingError(
+                f"an animation has images of one size, not of {size[0]}x{size[1]} and {image.width}x{image.height}"
+            )
+        yield image
+    if size is None:
+        raise LeafwingError("an animation needs at least one image")
 
 
 def _film(path: Path, frames: Iterable[Image.Image], step: int, last: int) -> str:
@@ -147,10 +179,22 @@ def _av() -> Any:
     """PyAV: FFmpeg's libraries with an encoder of H.264, for Python.
 
     Raises:
-        LeafwingError: it is not installed.
+        LeafwingError: it is not installed, too old, or built without that encoder.
     """
+    advice = "pip install --upgrade 'leafwing[film]'; .webp and .gif need nothing"
     try:
         import av
     except ImportError:
-        raise LeafwingError("MP4 files require PyAV: pip install 'leafwing[film]'; .webp and .gif need nothing") from None
+        raise LeafwingError(f"MP4 files require PyAV: {advice}") from None
+    try:
+        from av.video import reformatter
+
+        _ = (reformatter.ColorPrimaries.BT709, reformatter.ColorTrc.BT709)
+        _ = (reformatter.Colorspace.ITU709, reformatter.ColorRange.MPEG)
+        av.Codec("libx264", "w")
+    except (ImportError, AttributeError, ValueError) as error:
+        version = getattr(av, "__version__", "of an unknown version")
+        raise LeafwingError(
+            f"MP4 files require another PyAV than {version}, which lacks a part ({error}): {advice}"
+        ) from None
     return av

@@ -30,10 +30,12 @@ LAST_CHECKS, SEPARATED, FAR, VARIED = 3, 0.98, 0.15, 0.2
 """The closing line mentions what the median of the last checks says: samples that D separates from more than this share of the real
 images although they are farther from the data than this, and samples that vary less than this, relative to real images. Alarms need a
 longer history."""
-PACE, IDLE = 0.0015, 0.2
-"""D has won if samples change by less than this per round, relative to the distance between real images, and its gradient is less than
-this share of its highest. In slow starts either the samples changed faster (`lsgan`: 0.0017 and more) or D still learned (`dcgan` with
-learning rates of 2e-5: a share of 0.56 and more); in lost games samples changed by 0.0012 at most, and the share fell below 0.2 by the
+PACE, STILL, IDLE = 0.0015, 0.06, 0.2
+"""D has won if samples change by less than the first per round and less than the second from check to check, relative to the
+distance between real images, and its gradient is less than the third of its highest. Samples that are replaced entirely are no
+farther from the old ones after 800 rounds than after 30, so that after long intervals a change per round means nothing. In slow
+starts either the samples changed faster (`lsgan`: 0.0017 and more) or D still learned (`dcgan` with learning rates of 2e-5: a share
+of 0.56 and more); in lost games samples changed by 0.0014 at most, in intervals of 32 rounds, and the share fell below 0.2 by the
 fourth check."""
 REACH = 16
 """Checkpoints older than this many checks are not needed for a rollback."""
@@ -203,9 +205,10 @@ def critic_wins(signals: Signals) -> Numbers:
 
 def critic_done(signals: Signals) -> Numbers:
     """The same for rounds in which, moreover, samples hardly changed and D, always right, hardly learned: unlike in a slow start."""
-    pace = signals("moved") / np.maximum(signals.rounds - earlier(signals.rounds, 1), 1)
+    moved = signals("moved")
+    pace = moved / np.maximum(signals.rounds - earlier(signals.rounds, 1), 1)
     gradient = signals("D/gradient")
-    idle = (pace < PACE) & (gradient < IDLE * np.fmax.accumulate(gradient))
+    idle = (pace < PACE) & (moved < STILL) & (gradient < IDLE * np.fmax.accumulate(gradient))
     return rounds_lost(signals, (signals("separation") > 0.95) & idle)
 
 

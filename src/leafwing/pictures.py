@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from leafwing.model import Model
 
 Pixels = NDArray[np.uint8]
-FRAME_MS = 100
-"""Duration of a frame of a clip, in milliseconds."""
+FRAME_MS, MIN_STEP = 100, 40
+"""Duration of a frame of a clip, and the shortest of an image of a reel, in milliseconds."""
 PALETTE = np.array(
     [(60, 60, 60)]
     + [
@@ -450,7 +450,7 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         seconds: duration of the animation.
 
     Returns:
-        How its size differs from that of the images, see `films.write`; empty if it does not.
+        How its size differs from that of the images, see `films.write`, and that it lasts longer than requested; empty if neither.
 
     Raises:
         LeafwingError: another file type, or PyAV, which .mp4 needs, is not installed.
@@ -459,7 +459,9 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
     with Image.open(frames[0]) as first:
         scale = max(1, round(256 / min(first.size)))
     images = (_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True))
-    return films.write(out, images, max(40, round(1000 * seconds / len(frames))), last=1_500)
+    step = max(MIN_STEP, round(1000 * seconds / len(frames)))
+    changed = films.write(out, images, step, last=1_500)
+    return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP))))
 
 
 def _captioned(path: Path, text: str, scale: int) -> Image.Image:

@@ -95,7 +95,7 @@ class Run:
         Raises:
             LeafwingError: no such run; the message lists the existing ones.
         """
-        if Path(name).is_dir():
+        if os.path.isdir(name):  # False also for text that is too long for a path
             return cls(name, trust=trust)
         existing = folders(root)
         name = str(name)

@@ -13,12 +13,13 @@ from PIL import Image
 import leafwing
 from leafwing import cli
 from leafwing.commands import evaluate, evaluate_pictures
-from leafwing.commands.generated import are_pictures
+from leafwing.commands.generated import are_pictures, without_hints
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics import features as networks
 from leafwing.metrics.fid import frechet_distance
 from leafwing.metrics.memorisation import MIN_TRAINING
+from leafwing.networks import lite0
 from leafwing.progress import Reporter
 
 
@@ -84,6 +85,66 @@ def test_archives_and_arrays_in_colour_are_read_like_the_real_ones(tmp_path: Pat
     assert row["protocol"]["shape"] == "16x16x1"
     assert any("resized to 16x16 (height x width): 20, most of them from 24x24" in text for text in listener.texts)
     assert not any("--size" in text for text in listener.texts)
+    np.save(tmp_path / "wide.npy", array[:, :, :18])
+    evaluate_pictures(tmp_path / "wide.npy", real, size=16, features="pixels", metrics="fid", progress=listener)
+    assert any(
+        "cropped and resized to 16x16 (height x width): 20, most of them from 24x18" in text for text in listener.texts
+    )
+
+
+def deep(path: Path, n: int, peak: float, kind: type = np.uint16) -> Path:
+    """Grey TIFF files with more than 8 bits, of which a quarter is `peak`."""
+    path.mkdir()
+    for i in range(n):
+        values = np.full((16, 16), peak / 8)
+        values[i % 8 : i % 8 + 8, :8] = peak
+        Image.fromarray(values.astype(kind)).save(path / f"{i}.tif")
+    return path
+
+
+@pytest.mark.parametrize("peak", [4095, 65535])
+def test_both_sides_of_deep_pictures_have_the_levels_of_the_real_ones(tmp_path: Path, peak: int) -> None:
+    real, dark = deep(tmp_path / "bright", 12, peak), deep(tmp_path / "dark", 12, peak // 4)
+    listener = Listener()
+    evaluate_pictures(dark, real, size=16, features="pixels", metrics="fid", progress=listener)
+    notes = [text for text in listener.texts if "more than 8 bits" in text]
+    assert len(notes) == 2
+    assert all(f"{peak:,} white" in note for note in notes)
+    assert not any("--levels" in text or "--bits" in text for text in listener.texts)
+
+
+def test_deep_pictures_that_are_stored_in_different_ways_are_read_by_themselves(tmp_path: Path, real: Path) -> None:
+    floating = deep(tmp_path / "floating", 12, 1.0, np.float32)
+    for made, other in ((deep(tmp_path / "whole", 12, 4095), floating), (floating, real), (real, floating)):
+        listener = Listener()
+        evaluate_pictures(made, other, size=16, features="pixels", metrics="fid", progress=listener)
+        assert any("store their values in different ways" in text for text in listener.texts)
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        ("0 becomes black (--levels changes that, --bits 16 keeps 16 bits).", "0 becomes black."),
+        ("a.csv is not used; --labels a.csv reads it.", "a.csv is not used."),
+        ("Not used in a.csv: x. --labels a.csv reads labels from it.", "Not used in a.csv: x."),
+        ("3 of 9 images are flat (a.png): dark.", "3 of 9 images are flat (a.png): dark."),
+    ],
+)
+def test_notes_do_not_advise_options_that_evaluate_does_not_have(note: str, expected: str) -> None:
+    assert without_hints(note) == expected
+
+
+def test_two_networks_do_not_share_cached_features(made: Path, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = evaluate_pictures(made, real, features="pixels", metrics="fid")
+
+    def other(name: str, data: Any, **_: Any) -> Any:
+        return networks.Features("lite0", "ab" * 8, lambda images: (networks.pixels(-images)[0] + 1, None))
+
+    monkeypatch.setattr(networks, "load_features", other)
+    (same,) = evaluate_pictures(made, real, features="lite0", metrics="fid")
+    assert same["value"] == pytest.approx(row["value"], rel=1e-3), (
+        "the distance of negatives; not that to the other features"
+    )
 
 
 def test_the_protocol_is_that_of_a_run_that_is_evaluated_with_the_same_data(tmp_path: Path, made: Path, real: Path) -> None:
@@ -97,6 +158,10 @@ def test_the_protocol_is_that_of_a_run_that_is_evaluated_with_the_same_data(tmp_
         evaluate_pictures(made, run.folder)
     with pytest.raises(LeafwingError, match="is a run folder"):
         evaluate_pictures(run.folder, real)
+    with pytest.raises(LeafwingError, match=r"progress sheets of a run.*leafwing evaluate .*run"):
+        evaluate_pictures(run.samples, real)
+    with pytest.raises(LeafwingError, match="progress sheets of a run"):
+        evaluate_pictures(real, run.samples)
     with pytest.raises(LeafwingError, match="is a run folder"):
         evaluate(run.folder, data=run.folder)
     assert not are_pictures(run.folder)
@@ -113,6 +178,43 @@ def test_the_own_network_learns_from_real_pictures_only(made: Path, real: Path, 
     monkeypatch.setattr(networks, "load_features", spy)
     evaluate_pictures(made, real, metrics="fid", size=16)
     assert seen == [("own", load(real, size=16).fingerprint)]
+
+
+@pytest.mark.parametrize(
+    ("installed", "side", "metrics", "network", "reason"),
+    [
+        (True, 32, "fid", "lite0", "images in colour from 32 px on"),
+        (False, 32, "fid", "own", "not installed"),
+        (True, 16, "fid", "own", "less than 32 px"),
+        (True, 32, "fid,inception_score", None, "needs a classifier"),
+    ],
+)
+def test_the_network_is_chosen_as_for_runs_and_that_is_said(
+    tmp_path: Path,
+    installed: bool,
+    side: int,
+    metrics: str,
+    network: str | None,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, made = (folder(tmp_path / name, 8, seed=seed, side=32, mode="RGB") for seed, name in enumerate(("real", "made")))
+    seen = []
+
+    def spy(name: str, data: Any, **_: Any) -> Any:
+        seen.append(name)
+        return networks.Features("pixels", "ab" * 8, networks.pixels)
+
+    monkeypatch.setattr(lite0, "is_installed", lambda: installed)
+    monkeypatch.setattr(networks, "load_features", spy)
+    listener = Listener()
+    if network is None:
+        with pytest.raises(LeafwingError, match=reason):
+            evaluate_pictures(made, real, size=side, metrics=metrics)
+        return
+    evaluate_pictures(made, real, size=side, metrics=metrics, progress=listener)
+    assert seen == [network]
+    assert any(text.startswith(f"features {network}: ") and reason in text for text in listener.texts)
 
 
 def test_nothing_is_written_into_the_sources_and_the_document_is_stored(
@@ -176,6 +278,8 @@ def test_too_few_pictures_are_refused_and_few_are_said(tmp_path: Path, real: Pat
         (["--precision", "bf16"], "--precision bf16"),
         (["--metrics", "inception_score", "--features", "pixels"], "needs a classifier"),
         (["--features", "vgg"], "no feature network 'vgg'"),
+        (["--weights", "a.pt"], "name the network too"),
+        (["--features", "own", "--circular"], "--circular"),
     ],
 )
 def test_what_only_runs_have_is_refused(
@@ -194,6 +298,8 @@ def test_what_is_neither_a_run_nor_pictures_is_refused(
         ([str(made), "--data", str(tmp_path / "nothing")], "no such file or folder"),
         ([str(made), "--data", "ring"], "these are points"),
         (["ring", "--data", str(made)], "these are points"),
+        (["x" * 300, "--data", str(made)], "no run"),
+        ([str(made), "--data", "x" * 300], "no such file or folder"),
     ):
         assert cli.run(["evaluate", *words, "--root", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err

@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
+        if words[:1] == ["resume"]:
+            from leafwing.cli.resume import check_names
+
+            check_names(words)
         if (devices := requested_devices(words)) > 1:
             from leafwing.commands.launching import launch
 

@@ -112,6 +112,7 @@ def command(
             "output": output,
             "recompute": recompute or None,
             "trust": trust or None,
+            "circular": circular or None,
             "precision": machine.get("precision"),
         }
         of_runs |= {"checkpoint": None if checkpoint == "last" else checkpoint}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +28,7 @@ from leafwing.cli.shared import (
     program,
     with_settings,
 )
-from leafwing.errors import INTERRUPTED, UNHEALTHY
+from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_count, show_duration
 
@@ -89,6 +90,18 @@ def finish(run: Any, json: bool) -> int:
             f"To train on the remaining images:\n{resume}"
         )
     return code
+
+
+def check_names(words: Sequence[str]) -> None:
+    """Raises LeafwingError for a name with a dot, which the parser takes for an item of a table.
+
+    Args:
+        words: the command line, from the command on.
+    """
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and "." in name:
+            raise LeafwingError(f"{name}: no such option; leafwing resume --help lists the options, and none has a dot")
 
 
 @with_settings(

@@ -264,7 +264,7 @@ def write(finding: Finding, document: Mapping[str, Any], folder: Path, progress:
     paths = []
     for name, animation in finding.animations.items():
         paths.append(folder / f"{name}.{animation.kind}")
-        if note := films.write(paths[-1], animation, animation.step):
+        for note in filter(None, (films.write(paths[-1], animation, animation.step), animation.note)):
             progress.say(f"{paths[-1]}: {note}")
     for name, content in contents.items():
         files.write(folder / name, content)

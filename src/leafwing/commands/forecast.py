@@ -31,7 +31,9 @@ def forecast(
     chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
     plan = resolve_training(source, recipe, chosen, hyperparameters, progress or Reporter(), replay)
     training = build_training(plan, images=10**12)
-    batch, schedule = training.game.batch, plan.settings.schedule
+    training.paces = training.paces[:1]  # if a replayed run changed its batch size, all numbers are those of the first
+    batch = training.paces[0].batch if training.paces else training.batch
+    schedule = plan.settings.schedule
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
     images, seconds = training.clock.images, training.seconds

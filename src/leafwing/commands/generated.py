@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +30,7 @@ from leafwing.runs import ROOT, folders
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
+    from leafwing.data.pictures import Header
     from leafwing.metrics.memorisation import MemorisationReport
     from leafwing.metrics.pictures import PictureEvidence
     from leafwing.metrics.protocol import Protocol
@@ -40,11 +44,16 @@ def are_pictures(name: str | Path, root: str | Path = ROOT) -> bool:
     """Whether the first argument of `leafwing evaluate` is a source of pictures, and not a run."""
     from leafwing.data.locating import is_source
 
-    path, name = Path(name), str(name)
-    if path.exists():
-        return not (path / "run.json").exists()
+    name = str(name)
+    if os.path.exists(name):
+        return not is_run(name)
     runs = {part for folder in folders(root) for part in (folder.name, folder.name.split("-")[0].lstrip("0"))}
     return name != "last" and name not in runs and is_source(name)
+
+
+def is_run(source: str | Path) -> bool:
+    """Whether a source is a run folder. `os.path` has an answer for every text, also where `Path.exists` raises an error."""
+    return os.path.exists(os.path.join(source, "run.json"))
 
 
 def evaluate_pictures(
@@ -86,13 +95,15 @@ def evaluate_pictures(
     from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose
-    from leafwing.metrics.features import FEATURES, load_features
+    from leafwing.metrics.choice import choose_features
+    from leafwing.metrics.features import FEATURES, WITH_WEIGHTS, load_features
     from leafwing.metrics.pictures import METRICS, PictureEvidence
     from leafwing.metrics.targets import frames, target
 
-    features, seed = features or "own", check_seed(seed)
-    number = None if n is None else count(n, "n")
-    if features not in FEATURES:
+    number, seed = None if n is None else count(n, "n"), check_seed(seed)
+    if features is None and weights is not None:
+        raise InvalidOption("weights", weights, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
+    if features is not None and features not in FEATURES:
         raise LeafwingError(f"no feature network {features!r}{did_you_mean(features, list(FEATURES))}")
     names = check_metrics(metrics or DEFAULT_METRICS, False, str(data))
     for name in names:
@@ -106,15 +117,21 @@ def evaluate_pictures(
         with processes.first_on_machine():
             real, generated = load_both(pictures, data, size, progress)
             protocol = protocol_of(generated, real, number, seed, 1 if names == ["memorisation"] else MIN_PICTURES)
-            network = None
-            if "inception_score" in names:
-                require_classifier(features, real.spec)
-            if set(names) - set(WITHOUT_NETWORK):
+            choice = choose_features(real.spec.fields["image"], {}, metrics=names, requested=features)
+        judge, network = processes.broadcast(choice.name), None  # other machines may lack the package
+        if "inception_score" in names:
+            require_classifier(judge, real.spec)
+        if set(names) - set(WITHOUT_NETWORK):
+            if str(choice):
+                progress.say(str(choice))
+            with processes.first_on_machine():
                 network = load_features(
-                    features, frames(target(real, "image")), weights=weights, device=device,
+                    judge, frames(target(real, "image")), weights=weights, device=device,
                     report_progress=progress.report_progress,
                 )  # fmt: skip
         require_same_network(network.digest if network else "", processes)
+        if network:
+            protocol = replace(protocol, features=network.name, network=network.digest)
         report_caveats(protocol, names, progress)
         with PictureEvidence(
             generated, real, protocol, network,
@@ -129,11 +146,17 @@ def evaluate_pictures(
 
 
 def refuse_runs(pictures: str | Path, data: str | Path) -> None:
-    """Raises LeafwingError if one of the sources is a run folder, whose grids would be read as pictures."""
-    if (Path(data) / "run.json").exists():
+    """Raises LeafwingError if one of the sources is a run folder or its folder `samples`, whose grids would be read as pictures."""
+    if is_run(data):
         raise InvalidOption("data", data, f"it is a run folder: write `leafwing evaluate {data} --data {pictures}`")
-    if (Path(pictures) / "run.json").exists():
+    if is_run(pictures):
         raise LeafwingError(f"{pictures} is a run folder, which `evaluate` evaluates")
+    for source in (pictures, data):
+        parent, name = os.path.split(os.path.realpath(source))
+        if name == "samples" and is_run(parent):
+            raise LeafwingError(
+                f"{source} has the progress sheets of a run, each of many samples. To evaluate the run: leafwing evaluate {parent}"
+            )
 
 
 def check_out(out: str | Path | None, pictures: str | Path, data: str | Path, with_page: bool) -> list[Path]:
@@ -147,14 +170,14 @@ def check_out(out: str | Path | None, pictures: str | Path, data: str | Path, wi
     path = Path(out)
     if path.suffix.lower() != ".json":
         raise InvalidOption("out", out, "the rows are written as one JSON document: name a .json file")
-    for source in (Path(pictures), Path(data)):
-        if source.is_dir() and path.resolve().is_relative_to(source.resolve()):
+    for source in (pictures, data):
+        if os.path.isdir(source) and path.resolve().is_relative_to(Path(source).resolve()):
             raise InvalidOption("out", out, f"nothing is written into {source}, whose pictures are evaluated")
     paths = [path, *([path.with_name(f"{path.stem}-memorisation.png")] if with_page else [])]
     for target in paths:
-        if target.exists():
+        if os.path.exists(target):
             raise LeafwingError(f"{target} exists: choose another --out")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InvalidOption("out", out, f"there is no folder {path.parent}")
     return paths
 
@@ -162,13 +185,14 @@ def check_out(out: str | Path | None, pictures: str | Path, data: str | Path, wi
 def load_both(
     pictures: str | Path, data: str | Path, size: int | str | tuple[int, int] | None, progress: Reporter
 ) -> tuple[Dataset, Dataset]:
-    """The real images, and the generated ones in their size and channels.
+    """The real images, and the generated ones in their size, channels and levels.
 
     Raises:
         LeafwingError: a source cannot be read, or has no images.
     """
     from leafwing.data import load
     from leafwing.data.built_in import has_points, is_built_in
+    from leafwing.data.loading import headers
     from leafwing.fields import Image
 
     for source in (pictures, data):
@@ -178,29 +202,64 @@ def load_both(
     kind = real.spec.fields["image"]
     assert isinstance(kind, Image)
     # The classes of generated pictures are not used, so a strange list of them is no obstacle.
-    labels = {} if is_built_in(str(pictures)) else {"labels": "none"}
+    reading: dict[str, Any] = {} if is_built_in(str(pictures)) else {"labels": "none"}
+    of_generated, of_real = headers(pictures), headers(data)
+    if levels := levels_for(of_generated, of_real, real.options.get("levels")):
+        reading["levels"] = levels
+    elif depths(of_real) != depths(of_generated):
+        progress.say(
+            f"{pictures} and {data} store their values in different ways, so each is read from black to white by itself"
+        )
     shape = (kind.height, kind.width)
-    generated = load(pictures, size=shape, channels=kind.channels, progress=progress.report_reading, **labels)  # type: ignore[arg-type]
-    for source, dataset in ((pictures, generated), (data, real)):
+    generated = load(pictures, size=shape, channels=kind.channels, progress=progress.report_reading, **reading)
+    for source, dataset, stored in ((pictures, generated, of_generated), (data, real, of_real)):
         if dataset.rejects:
             progress.say(
                 f"rejected images in {source}: {len(dataset.rejects)}; `leafwing doctor {source}` lists them with reasons"
             )
         for note in dataset.notes:
-            progress.say(f"{source}: {note}")
-        report_resizing(source, shape, size is None, progress)
+            progress.say(f"{source}: {without_hints(note)}")
+        report_resizing(source, stored, shape, size is None, progress)
     return real, generated
 
 
-def report_resizing(source: str | Path, shape: tuple[int, int], chosen: bool, progress: Reporter) -> None:
-    """Says that pictures of another size are resized, and how to choose the size if it was not."""
-    from leafwing.data.loading import sizes
+def depths(stored: Sequence[Header]) -> set[str]:
+    """How greyscale images with more than 8 bits are stored: `whole` and `floating` numbers; empty if there are none."""
+    from leafwing.data.levels import has_depth
 
-    others = {size: number for size, number in sizes(source).items() if size != shape}
-    if not others:
+    return {"floating" if header.mode == "F" else "whole" for header in stored if has_depth(header.mode)}
+
+
+def levels_for(generated: Sequence[Header], real: Sequence[Header], chosen: str | None) -> str | None:
+    """The levels of the generated pictures: those of the real ones, if both have more than 8 bits and are stored in the same way.
+
+    Args:
+        generated, real: the headers of all pictures.
+        chosen: the levels of the real ones; None: those of the file formats.
+    """
+    kinds = depths(real)
+    if not kinds or depths(generated) != kinds:
+        return None
+    return chosen or ("0:1" if "floating" in kinds else "0:65535")
+
+
+def without_hints(note: str) -> str:
+    """A note on a source, without what it says about reading options, which `evaluate` does not have."""
+    note = re.sub(r" \([^()]*--[^()]*\)", "", note)
+    return re.sub(r"[;.] --.*$", ".", note)
+
+
+def report_resizing(
+    source: str | Path, stored: Sequence[Header], shape: tuple[int, int], chosen: bool, progress: Reporter
+) -> None:
+    """Says that pictures of another size are resized, or cropped too, and how to choose the size if it was not."""
+    sizes = Counter((header.height, header.width) for header in stored if (header.height, header.width) != shape)
+    if not sizes:
         return
-    most = max(others, key=lambda size: others[size])
-    text = f"{source}: images that are resized to {shape[0]}x{shape[1]} (height x width): {sum(others.values()):,}, "
+    cropped = any(height * shape[1] != width * shape[0] for height, width in sizes)
+    what = "cropped and resized" if cropped else "resized"
+    most = sizes.most_common(1)[0][0]
+    text = f"{source}: images that are {what} to {shape[0]}x{shape[1]} (height x width): {sizes.total():,}, "
     progress.say(f"{text}most of them from {most[0]}x{most[1]}" + ("; --size chooses another size" if chosen else ""))
 
 
@@ -270,8 +329,8 @@ def compute_all(
     rows, memorised = list[dict[str, Any]](), None
     for name in names:
         conditions, extra = evidence.protocol, dict[str, Any]()
-        if evidence.network and name not in WITHOUT_NETWORK:
-            conditions = replace(conditions, features=evidence.network.name, network=evidence.network.digest)
+        if name in WITHOUT_NETWORK:
+            conditions = replace(conditions, features="", network="")
         started = time.perf_counter()
         if name == "memorisation":
             memorised = report(evidence)

@@ -167,7 +167,9 @@ def _check(run: Run, name: str, value: object, options: Mapping[str, Option], kn
             f"{why}resume continues with the settings of the run and changes only those of `leafwing resume --help`, learning rates "
             f"and the batch size; for others start a new run: leafwing train --from {run.folder}",
         )
-    raise InvalidOption(name, value, f"no such option{did_you_mean(name, [*known, *options])}")
+    names = [*known, *(option for option in options if option == "batch" or option.startswith("lr"))]
+    near = did_you_mean(f"--{name}".replace("_", "-"), [f"--{other.replace('_', '-')}" for other in names])
+    raise InvalidOption(name, value, f"no such option{near}")
 
 
 def difference(old: Game, new: Game) -> str:

@@ -27,6 +27,7 @@ from leafwing.data.opening import Listing
 from leafwing.data.options import Options, Size, Target, check, check_input
 from leafwing.data.pack import READING, VERSION, Pack, Store, cache_folder
 from leafwing.data.pairs import Input
+from leafwing.data.pictures import Header
 from leafwing.data.reading import DecodeProgress, EntryInfo
 from leafwing.data.sources import RejectedFile, Source
 from leafwing.data.stacked import digits_of, is_stacked, stacks
@@ -325,18 +326,18 @@ def derive_input(data: Dataset, name: str) -> Dataset:
     )
 
 
-def sizes(source: Origin) -> dict[tuple[int, int], int]:
-    """How many images of a source have each size, height and width before they are fitted; empty for built-in data."""
+def headers(source: Origin) -> list[Header]:
+    """The headers of the images of a source, such as their sizes before they are fitted; empty for built-in data."""
     place = locate(source)
     if isinstance(place, str):
-        return {}
+        return []
     with pictures.strict():
         opened, _ = joining.open_sources(list_places(place), None, None)
         try:
             infos = reading.survey(opened)
         finally:
             opened.close()
-    return dict(Counter((info.header.height, info.header.width) for info in infos if info.header))
+    return [info.header for info in infos if info.header]
 
 
 @dataclass

@@ -12,13 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
-from leafwing.films import Kind
+from leafwing.films import Kind, longer
 from leafwing.pictures import to_pixels
 
 CELL = 72
 """Small images are enlarged by an integer factor to about this many pixels per side."""
 MAX_SIDE = 4_000
 """Maximum side of a grid in pixels up to which images are enlarged."""
+MIN_STEP = 20
+"""How long a frame of an animation is shown at least, in milliseconds: browsers show no more than 50 a second."""
 TITLE, TEXT, GAP, MARGIN = 17, 13, 4, 12
 FRAME = "#d8d8d8"
 """Frame around each image, so that white ones are visible."""
@@ -98,8 +100,13 @@ class Animation:
 
     @property
     def step(self) -> int:
-        """How long each frame is shown, in milliseconds; browsers show no more than 50 a second."""
-        return max(20, round(1000 * self.seconds / self.count))
+        """How long each frame is shown, in milliseconds."""
+        return max(MIN_STEP, round(1000 * self.seconds / self.count))
+
+    @property
+    def note(self) -> str:
+        """That it lasts longer than `seconds`; empty if it does not."""
+        return longer(self.seconds, self.count, MIN_STEP)
 
 
 def chart(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 from torch import Tensor
@@ -70,41 +71,19 @@ class PictureEvidence(Samples):
         return images_to_tensor(self.pictures.pictures(self._chosen[start:end]))
 
     def copies(self) -> int:
-        """The number of pictures that equal a real image in every pixel."""
-        real = {row.tobytes() for part in self.train_pictures() for row in part.numpy()}
-        return sum(row.tobytes() in real for part in self.fake_pictures() for row in part.numpy())
+        """The number of pictures that equal a real image in every pixel. Only digests of the pictures are held in memory."""
+        generated = Counter(_digest(row) for part in self.fake_pictures() for row in part)
+        real = {digest for part in self.train_pictures() for row in part if (digest := _digest(row)) in generated}
+        return sum(generated[digest] for digest in real)
 
     def fake_labels(self) -> None:
         """None: nobody knows from which classes the pictures were generated."""
 
-    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Refused."""
-        _refuse()
+    def _refuse(self, *_: Any, **__: Any) -> Never:
+        raise LeafwingError(f"this metric needs a run; for pictures there are {', '.join(METRICS)}")
 
-    def with_sources(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Refused."""
-        _refuse()
-
-    def cycles(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Refused."""
-        _refuse()
-
-    def inputs(self, name: str) -> Iterator[Tensor]:
-        """Refused."""
-        _refuse()
-
-    def fake_points(self) -> np.ndarray:
-        """Refused."""
-        _refuse()
-
-    def generate(self, latents: Tensor) -> Tensor:
-        """Refused."""
-        _refuse()
-
-    def latents(self, n: int) -> Tensor:
-        """Refused."""
-        _refuse()
+    pairs = with_sources = cycles = inputs = fake_points = generate = latents = _refuse
 
 
-def _refuse() -> Never:
-    raise LeafwingError(f"this metric needs a run; for pictures there are {', '.join(METRICS)}")
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
