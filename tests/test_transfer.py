@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,41 @@ def test_layers_with_spectral_normalisation() -> None:
     frozen = [name for name, weight in game.players["D"].net.named_parameters() if not weight.requires_grad]
     assert [name.split(".")[1] for name in frozen] == ["0"] * len(frozen)
     assert len(frozen) == 2
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_begins_from_the_same_weights(earlier: Run, tmp_path: Path) -> None:
+    run = leafwing.train("digits", "dcgan", out=tmp_path / "run", start=f"{earlier.folder}@32", ema=50, **TINY)
+    expected = run.weights()[64].read_bytes()
+    for path in run.weights().values():
+        path.unlink()
+    torch.save({"begun": True}, run.folder / "resume.pt")  # as training writes it at its start
+    assert leafwing.resume(run.folder).weights()[64].read_bytes() == expected
+    replayed = leafwing.train(out=tmp_path / "again", replay=run.folder)
+    assert replayed.history.start is not None
+    assert replayed.history.start.images == 32
+    assert replayed.weights()[64].read_bytes() == expected
+
+
+def test_networks_that_the_other_training_looked_through_are_remembered(tmp_path: Path) -> None:
+    game = build("fastgan", PICTURES, distance="pixels")
+    assert not game.pretrained
+    first = leafwing.train(
+        "sprites", "fastgan", out=tmp_path / "a", distance="pixels", size=16, width=2, batch=4, images=8, threads=1
+    )
+    config = json.loads((first.folder / "run.json").read_text())
+    (first.folder / "run.json").write_text(json.dumps({**config, "pretrained": ["lite0"]}))
+    second = leafwing.train(
+        "sprites", "fastgan", out=tmp_path / "b", distance="pixels", size=16, width=2, batch=4, images=8, threads=1, start=str(first.folder)
+    )  # fmt: skip
+    assert second.pretrained == ("lite0",)
+
+
+def test_layers_that_are_never_trained_do_not_count() -> None:
+    game = build("projected", PICTURES)
+    lines: list[str] = []
+    freeze(game, "D:1", lines.append)
+    (line,) = lines
+    assert line.startswith("frozen: the layers heads.0.")
 
 
 @pytest.mark.parametrize(

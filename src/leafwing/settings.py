@@ -114,7 +114,7 @@ class TransferSettings:
     """Start from the weights of another run (folder, name or number; RUN@200k for an earlier checkpoint), as far as they fit; what
     does not fit is listed. Default: random weights."""
     freeze: str | None = None
-    """Layers that are not trained, counted from the input: D:4, the first four of D; D:4,G:2. Default: none."""
+    """Layers that are not trained: D:4, the first four of D in the order of its definition; D:4,G:2. Default: none."""
 
 
 @dataclass(frozen=True)

@@ -154,3 +154,11 @@ def test_lightness_of_grey_images_can_be_inverted() -> None:
     torch.manual_seed(0)
     torch.manual_seed(0)
     assert 0 < (augment.transform_colours(x, ONE) < 0).float().mean() < 1
+
+
+def test_both_shifts_are_made_to_the_same_images() -> None:
+    torch.manual_seed(0)
+    x, y = augment.shifts(images(4000, 1, 8, 16), torch.tensor(0.3), lambda: torch.ones(4000))
+    assert torch.equal(x != 0, y != 0)
+    assert abs(float((x != 0).float().mean()) - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
+    assert (x.max(), y.max()) == (16, 8), "shares of the width and of the height"

@@ -320,14 +320,17 @@ def new_training(
     from leafwing.engine import Engine
     from leafwing.loop import Training
     from leafwing.model import Model
+    from leafwing.networks import lite0
 
     torch.manual_seed(settings.schedule.seed)
     game = build()
     if settings.transfer.freeze:
-        freeze(game, settings.transfer.freeze)
+        freeze(game, settings.transfer.freeze, notify)
     setup = choose_setup(settings.machine)
     images = images or settings.schedule.images
     augmentation = build_augmentation(settings.critic.augment or game.augment, data.spec, planned or images)
+    if "lite0" in game.pretrained:
+        lite0.load(setup.device)  # raises if it is not installed
     engine = Engine(game, setup, notify=notify, processes=processes, augmentation=augmentation)
     for batch in {game.batch, *(pace.batch for pace in paces)}:
         engine.processes.check_divisible(batch)

@@ -15,7 +15,7 @@ from leafwing.commands.plan import build_training, changed_machine, new_training
 from leafwing.commands.retuning import build_paces, changes_of, check_changes, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.commands.stopping import choose_stop_features, parse_stop_on
-from leafwing.commands.transfer import start_from
+from leafwing.commands.transfer import start_again, start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
@@ -76,6 +76,7 @@ def train(
         if plan.settings.transfer.start:
             start = start_from(training.game, plan.settings.transfer.start, progress.say)
             plan.config["history"]["start"] = asdict(start)
+            plan.config["transfer"]["start"] = f"{start.folder}@{start.images}"  # so that a replay takes the same
         conditions = list(dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions))
         plan.config["conditions"] = conditions
         if training.game.pretrained:
@@ -193,6 +194,7 @@ def resume(
                 lambda: opened.build_game(hyperparameters), data, settings, progress.say, processes,
                 planned=planned, paces=build_paces(opened.build_game, line),
             )  # fmt: skip
+            training.game.pretrained = sorted({*training.game.pretrained, *opened.pretrained})
             if old.schedule.stop_on:
                 choose_stop_features(
                     opened, training.game, parse_stop_on(old.schedule.stop_on)[0]
@@ -200,6 +202,8 @@ def resume(
             if state:
                 opened.load_weights(training.game, shown)
                 training.restore(state)
+            elif opened.history.start:
+                start_again(training.game, opened.history.start)
             changes = tuple(change for change in opened.history.thread_changes if change.images <= training.clock.images)
             if threads is not None:
                 changes = (ThreadChange(training.clock.images, training.engine.setup.threads),) if threads == "auto" else ()

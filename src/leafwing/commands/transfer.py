@@ -70,10 +70,24 @@ def start_from(game: Game, option: str, say: Callable[[str], None] = lambda text
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         say(f"not there or of another shape, so they begin anew: {shown}")
+    game.pretrained = sorted({*game.pretrained, *run.pretrained})  # its critic looked through them, so these weights did
     return Start(str(run.folder.resolve()), images, digest(weights[images]), len(fitting), len(ours))
 
 
-def freeze(game: Game, option: str) -> None:
+def start_again(game: Game, start: Start) -> None:
+    """Takes the weights with which a run began once more, because it stopped before its first checkpoint.
+
+    Raises:
+        LeafwingError: they are not there any more, or are others.
+    """
+    again = start_from(game, f"{start.folder}@{start.images}")
+    if again.sha256 != start.sha256:
+        raise LeafwingError(
+            f"{start.folder} has other weights at {start.images:,} images than those with which this run began"
+        )
+
+
+def freeze(game: Game, option: str, say: Callable[[str], None] = lambda text: None) -> None:
     """Freezes the first layers of players: `D:4`, or `D:4,G:2`. Mo, Cho & Shin 2020, arXiv:2002.10964.
 
     A layer is a convolution or a linear layer, with what follows it up to the next one; statistics of normalisation are still updated.
@@ -90,20 +104,22 @@ def freeze(game: Game, option: str) -> None:
             raise InvalidOption(
                 "freeze", option, f"the players are {', '.join(game.players)}{did_you_mean(name, game.players)}"
             )
-        available = freeze_layers(game.players[name].net, layers)
-        if layers >= available:
-            raise InvalidOption("freeze", option, f"{name} has {available} layers; at most {available - 1} can be frozen")
+        names = freeze_layers(game.players[name].net, layers)
+        if layers >= len(names):
+            raise InvalidOption("freeze", option, f"{name} has {len(names)} layers; at most {len(names) - 1} can be frozen")
+        say(f"frozen: the layers {', '.join(names[:layers])} of {name}")
 
 
-def freeze_layers(net: nn.Module, layers: int) -> int:
-    """Freezes the first layers of a network; returns how many layers there are."""
+def freeze_layers(net: nn.Module, layers: int) -> list[str]:
+    """Freezes the first layers of a network, in the order in which it declares them; returns the names of all that are trained."""
     from torch import nn
 
-    number = 0
-    for module in net.modules():
-        if is_layer := isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            number += 1
-        if 0 < number <= layers:
+    names: list[str] = []
+    for name, module in net.named_modules():
+        is_layer = isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+        if is_layer and any(weight.requires_grad for weight in module.parameters()):
+            names.append(name)
+        if 0 < len(names) <= layers:
             for weight in module.parameters(recurse=is_layer):
                 weight.requires_grad_(False)
-    return number
+    return names

@@ -90,6 +90,7 @@ class Augmentation(nn.Module):
         self.option, self.channels = option, frozenset(channels)
         self.speed = min(SPEED, max(1, planned // 2))
         self.observed = False
+        self.critics: set[int] = set()
         self.register_buffer("p", torch.tensor(float(option.start)))
         self.register_buffer("sign", torch.zeros(()))
         self.register_buffer("updates", torch.zeros(()))
@@ -138,8 +139,10 @@ class Augmentation(nn.Module):
             self.p.fill_(self.option.start + (self.option.end - self.option.start) * min(1.0, clock.planned_progress))
 
     @torch.no_grad()
-    def observe(self, r: Round, weight: float = 1.0) -> None:
+    def observe(self, r: Round, weight: float = 1.0, turn: object = None) -> None:
         """Adds a measure of overfitting in a critic's turn, if p is adaptive and its losses compare real and fake images.
+
+        In a turn of the generator the fakes have a gradient, also where the real scores have one (BiGAN's encoder).
 
         The mean sign of D(x) - D(G(z)). Karras et al. have the sign of D(x) (eq. 1), which assumes that D's threshold is 0; a critic
         with least squares, Wasserstein or relativistic losses has it elsewhere.
@@ -147,9 +150,13 @@ class Augmentation(nn.Module):
         Args:
             r: the round, with the scores that its losses have computed.
             weight: share of the batch.
+            turn: tells several critics apart, between which the speed of p is divided.
         """
+        if self.option.kind != "ada":
+            return
         real, fake = (vars(r).get(name) for name in ("real_score", "fake_score"))
-        if self.option.kind == "ada" and real is not None and fake is not None and real.requires_grad:
+        if real is not None and fake is not None and real.requires_grad and r.fake.grad_fn is None:
+            self.critics.add(id(turn))
             self.sign += weight * (real - fake).sign().mean()
             self.observed = True
 
@@ -159,7 +166,7 @@ class Augmentation(nn.Module):
         self.observed = False
         self.updates += 1
         due = self.updates >= INTERVAL
-        step = (self.sign / INTERVAL - TARGET).sign() * (images * INTERVAL / self.speed)
+        step = (self.sign / INTERVAL - TARGET).sign() * (images * INTERVAL / self.speed / len(self.critics))
         self.p.copy_(torch.where(due, (self.p + step).clamp(0, 1), self.p))
         self.sign.copy_(torch.where(due, torch.zeros_like(self.sign), self.sign))
         self.updates.copy_(torch.where(due, torch.zeros_like(self.updates), self.updates))

@@ -222,7 +222,6 @@ class Engine:
 
             def step(turn: Turn = turn) -> None:
                 self._step(turn, clock)
-                self._adapt(batch.n * self.processes.world_size)
 
             yield Phase(step, capturable=capturable)
 
@@ -235,12 +234,6 @@ class Engine:
         with torch.no_grad():
             for after in turn.after:
                 after(self.game.nets)
-
-    def _adapt(self, images: int) -> None:
-        """Adapts the probability of augmentations if the turn has measured the critic."""
-        if self.augmentation is not None and self.augmentation.observed:
-            self.processes.all_reduce_mean([self.augmentation.sign])
-            self.augmentation.adapt(images)
 
     def nets(self, turns: Sequence[Turn]) -> Nets:
         """The networks for these turns: compiled ones unless a turn differentiates twice, which they do not support."""
@@ -406,6 +399,7 @@ class Unit:
         self.bf16 = engine.setup.precision == "bf16"
         self.round: Round | None = None
         self.rng_state = engine.rng_state()
+        self.sign = None if engine.augmentation is None else engine.augmentation.sign.clone()
         self._split()
 
     def _split(self) -> None:
@@ -428,9 +422,17 @@ class Unit:
                 engine.optimisers[name].zero_grad(set_to_none=True)
             try:
                 losses = [self._backward(number, rows) for rows in self.parts]
+                self._adapt()
                 return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
             except Exception as error:
                 self._recover(error)
+
+    def _adapt(self) -> None:
+        """Adapts the probability of augmentations if the turn has measured the critic; part of what is captured."""
+        augmentation, processes = self.engine.augmentation, self.engine.processes
+        if augmentation is not None and augmentation.observed:
+            processes.all_reduce_mean([augmentation.sign])
+            augmentation.adapt(self.batch.n * processes.world_size)
 
     def _backward(self, number: int, rows: slice) -> Tensor:
         """Accumulates the gradients of one turn on a part of the batch; its losses, weighted by the size of the part."""
@@ -448,7 +450,7 @@ class Unit:
             with self._random(number + 1, rows), self._autocast(self.bf16 and not differentiates_twice(turn)):
                 losses = [term.loss(r) for term in turn.losses]
             if engine.augmentation is not None:
-                engine.augmentation.observe(r, weight)
+                engine.augmentation.observe(r, weight, turn)
             stacked = torch.stack(losses) if weight == 1 else torch.stack(losses) * weight
             stacked.sum().backward(inputs=[p for name in turn.movers for p in engine.weights[name]])
         return stacked.detach()
@@ -510,6 +512,8 @@ class Unit:
         else:
             raise error
         engine.set_rng_state(self.rng_state)
+        if engine.augmentation is not None and self.sign is not None:
+            engine.augmentation.sign.copy_(self.sign)
         self._split()
 
 

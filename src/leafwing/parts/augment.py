@@ -77,7 +77,9 @@ DIFF: dict[str, Callable[[Tensor], Tensor]] = {"color": change_colours, "transla
 
 def move(images: Tensor, p: Tensor) -> Tensor:
     """ADA's geometric changes, each with probability p, made in one warp (appendix B)."""
-    return warp(images, random_geometry(images, p))
+    places = random_geometry(images, p)
+    untouched = (places == torch.eye(2, 3, device=places.device)).all(2).all(1)
+    return torch.where(untouched[:, None, None, None], images, warp(images, places))
 
 
 def gate(images: Tensor, p: Tensor) -> Tensor:
@@ -101,6 +103,14 @@ def uniforms(images: Tensor, p: Tensor, bound: float) -> Tensor:
     """U(-bound, bound) for each image where the change is made, else 0: (n,)."""
     values = (torch.rand(len(images), device=images.device) * 2 - 1) * bound
     return torch.where(gate(images, p), values, torch.zeros_like(values))
+
+
+def shifts(images: Tensor, p: Tensor, draw: Callable[[], Tensor]) -> list[Tensor]:
+    """Shifts in x and y, in pixels, drawn as shares of the sides, where the change is made to both, else 0: (n,) each."""
+    moved = gate(images, p)
+    return [
+        torch.where(moved, draw() * side, torch.zeros(len(images), device=images.device)) for side in images.shape[:1:-1]
+    ]
 
 
 def random_geometry(images: Tensor, p: Tensor) -> Tensor:
@@ -131,14 +141,13 @@ def random_geometry(images: Tensor, p: Tensor) -> Tensor:
     place = scale(1 - 2 * choices(images, p, 2), one)
     if height == width:
         place = place @ quarter(choices(images, p, 4))
-    whole = [(uniforms(images, p, 0.125) * side).round() for side in (width, height)]
-    place = place @ shift(*whole)
+    place = place @ shift(*(part.round() for part in shifts(images, p, lambda: torch.rand(n, device=device) * 0.25 - 0.125)))
     size = numbers(images, p, 1, lambda noise: torch.exp(-noise * 0.2 * log(2)))
     rotation = 1 - (1 - p).clamp(min=0).sqrt()
     place = place @ scale(size, size) @ turn(uniforms(images, rotation, pi))
     ratio = numbers(images, p, 1, lambda noise: torch.exp(-noise * 0.2 * log(2)))
     place = place @ scale(ratio, 1 / ratio) @ turn(uniforms(images, rotation, pi))
-    return (place @ shift(*(numbers(images, p, 0, lambda noise: noise * 0.125) * side for side in (width, height))))[:, :2]
+    return (place @ shift(*shifts(images, p, lambda: torch.randn(n, device=device) * 0.125)))[:, :2]
 
 
 def warp(images: Tensor, places: Tensor) -> Tensor:

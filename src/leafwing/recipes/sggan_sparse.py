@@ -79,7 +79,7 @@ def sggan_sparse(
         return Round(nets, x, pair[rows, value], nets.D, **extras)
 
     def read_labelled(r: Any) -> Tensor:
-        logits = Round(r.nets, real=r.labelled, judge=r.nets.D).real_heads
+        logits = Round(r.nets, real=r.augment(r.labelled), judge=r.nets.D).real_heads
         return class_weight * cross_entropy(logits, r.attributes.to(logits))
 
     def read_as_intended(r: Any) -> Tensor:
