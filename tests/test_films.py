@@ -14,6 +14,7 @@ from PIL import Image, ImageSequence
 
 from leafwing import films
 from leafwing.errors import LeafwingError, StorageError
+from leafwing.laboratory.sheet import Animation
 
 COLOURS = [(200, 30, 30), (30, 160, 60), (20, 40, 220), (128, 128, 128), (250, 240, 20)]
 
@@ -173,6 +174,9 @@ def test_no_images_and_images_of_two_sizes_are_errors(tmp_path: Path, kind: str)
 def test_an_animation_that_lasts_longer_than_it_should_says_so() -> None:
     assert films.longer(2, 100, 20) == ""
     assert films.longer(2, 101, 20).startswith("it lasts 2.02 s instead of 2: 101 images")
+    assert films.longer(2, 101, 20, last=1_000).startswith("it lasts 3 s instead of 2")
+    animation = Animation(list, 101, 2.0)
+    assert (animation.step, animation.note) == (20, films.longer(2, 101, 20))
 
 
 def test_a_pyav_without_the_encoder_or_the_names_of_colours_is_an_error(

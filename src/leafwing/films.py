@@ -39,17 +39,19 @@ def check_seconds(seconds: float) -> None:
         raise InvalidOption("seconds", seconds, "must be more than 0 and less than 3600")
 
 
-def longer(seconds: float, count: int, least: int) -> str:
+def longer(seconds: float, count: int, least: int, last: int = 0) -> str:
     """That an animation lasts longer than it should, in words; empty if it does not.
 
     Args:
         seconds: how long it should last.
         count: its images.
         least: how long each is shown at least, in milliseconds.
+        last: how long the last one is shown, if longer.
     """
     if count * least <= 1_000 * seconds:
         return ""
-    return f"it lasts {count * least / 1_000:.3g} s instead of {seconds:g}: {count:,} images are shown for at least {least} ms each"
+    real = ((count - 1) * least + max(least, last)) / 1_000
+    return f"it lasts {real:.3g} s instead of {seconds:g}: {count:,} images are shown for at least {least} ms each"
 
 
 def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0, lossless: bool = False) -> str:

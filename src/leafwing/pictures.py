@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from leafwing.model import Model
 
 Pixels = NDArray[np.uint8]
-FRAME_MS, MIN_STEP = 100, 40
-"""Duration of a frame of a clip, and the shortest of an image of a reel, in milliseconds."""
+FRAME_MS, MIN_STEP, LAST_MS = 100, 40, 1_500
+"""Duration of a frame of a clip, the shortest of an image of a reel, and that of its last image, in milliseconds."""
 PALETTE = np.array(
     [(60, 60, 60)]
     + [
@@ -460,8 +460,8 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         scale = max(1, round(256 / min(first.size)))
     images = (_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True))
     step = max(MIN_STEP, round(1000 * seconds / len(frames)))
-    changed = films.write(out, images, step, last=1_500)
-    return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP))))
+    changed = films.write(out, images, step, last=LAST_MS)
+    return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP, LAST_MS))))
 
 
 def _captioned(path: Path, text: str, scale: int) -> Image.Image:
