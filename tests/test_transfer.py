@@ -141,16 +141,12 @@ def test_a_run_that_stopped_before_its_first_checkpoint_begins_from_the_same_wei
 
 
 def test_networks_that_the_other_training_looked_through_are_remembered(tmp_path: Path) -> None:
-    game = build("fastgan", PICTURES, distance="pixels")
-    assert not game.pretrained
-    first = leafwing.train(
-        "sprites", "fastgan", out=tmp_path / "a", distance="pixels", size=16, width=2, batch=4, images=8, threads=1
-    )
+    small: dict[str, Any] = {"distance": "pixels", "size": 16, "width": 2, "batch": 4, "images": 8, "threads": 1}
+    first = leafwing.train("sprites", "fastgan", out=tmp_path / "a", **small)
+    assert not first.pretrained
     config = json.loads((first.folder / "run.json").read_text())
     (first.folder / "run.json").write_text(json.dumps({**config, "pretrained": ["lite0"]}))
-    second = leafwing.train(
-        "sprites", "fastgan", out=tmp_path / "b", distance="pixels", size=16, width=2, batch=4, images=8, threads=1, start=str(first.folder)
-    )  # fmt: skip
+    second = leafwing.train("sprites", "fastgan", out=tmp_path / "b", start=str(first.folder), **small)
     assert second.pretrained == ("lite0",)
 
 

@@ -119,11 +119,8 @@ def test_p_stays_between_0_and_1() -> None:
     made = augmentation("ada", planned=2)
     for score in (1.0, -1.0, -1.0):
         for _ in range(INTERVAL):
-            made.observe(
-                SimpleNamespace(
-                    real_score=torch.full((4,), score).requires_grad_(), fake_score=torch.zeros(4), fake=torch.zeros(4)
-                )
-            )  # type: ignore[arg-type]
+            real, fake = torch.full((4,), score).requires_grad_(), torch.zeros(4)
+            made.observe(SimpleNamespace(real_score=real, fake_score=fake, fake=fake))  # type: ignore[arg-type]
             made.adapt(100)
         assert float(made.p) == (1.0 if score > 0 else 0.0)
 
