@@ -74,6 +74,12 @@ def rows_of(result: Preparation) -> dict[str, dict[str, str]]:
         return {row["source"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.parametrize("out", [".", "/"])
+def test_an_output_without_a_name_is_refused(cats: Path, out: str) -> None:
+    with pytest.raises(InvalidOption, match="give the name of a new folder"):
+        leafwing.prepare(cats, landmarks=True, out=out)
+
+
 def test_eyes_are_level_and_in_place(cats: Path, tmp_path: Path) -> None:
     result = leafwing.prepare(cats, landmarks=True, size=64, out=tmp_path / "out")
     assert (result.written, result.pictures, result.rejected) == (14, 14, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_points_on_other_things_are_unlike_the_others() -> None:
         if index in wrong:
             points = points * 0.5
         patches.append(align.surroundings(image, points, tuple(points[0]), tuple(points[1])))
-    values = align.resemblance(np.stack(patches))
+    values = align.resemblance(patches)
     right = np.delete(values, wrong)
     assert right.min() > 0.2 > 0.1 > values[[*wrong]].max()
 
@@ -169,4 +170,15 @@ def test_points_that_are_missing_do_not_count() -> None:
             points[2] = np.nan
         patches.append(align.surroundings(image, points, *two))
     assert not patches[5][2].any()
-    assert align.resemblance(np.stack(patches))[5] > 0.2
+    assert align.resemblance(patches)[5] > 0.2
+
+
+def test_resemblance_needs_no_copy_of_all_patches() -> None:
+    patches = list(np.random.default_rng(0).normal(size=(400, 40, 169)).astype(np.float16))
+    tracemalloc.start()
+    try:
+        align.resemblance(patches)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < sum(patch.nbytes for patch in patches) / 10

@@ -204,3 +204,69 @@ def test_a_data_set_of_joined_sources_is_a_source(tmp_path: Path) -> None:
 def test_a_sheet_of_images_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert [leafwing.show(images)[0].name for images in (PICTURES, Photos())] == ["array.png", "Photos.png"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.eye(12), r"a whole number or a text as the label of each image, not ndarray \(12,\) as for image 0; .*argmax"),
+        (torch.eye(12), r"not Tensor \(12,\) as for image 0"),
+        ([0] * 11 + [b"cat"], "not bytes as for image 11"),
+        (np.linspace(0, 1, 12), r"labels has numbers that are not whole, such as 0\.0909091.*--labels none uses none"),
+    ],
+    ids=["one-hot", "one-hot tensor", "bytes", "fractions"],
+)
+def test_labels_that_are_no_classes_are_refused(labels: Any, message: str) -> None:
+    with pytest.raises(LeafwingError, match=message):
+        data.load((PICTURES, labels))
+    assert data.load((PICTURES, labels), labels="none").labels is None
+
+
+def test_whole_numbers_of_another_type_and_missing_labels_are_labels() -> None:
+    loaded = data.load((PICTURES, [1.0, float("nan"), None] + [2.0] * 9))
+    assert loaded.spec.labels == ("1.0", "2.0")
+    assert [reject.reason for reject in loaded.rejects] == ["no label in labels"] * 2
+
+
+def test_a_later_item_that_is_no_picture_is_rejected() -> None:
+    photos = [Image.fromarray(image) for image in PICTURES]
+    loaded = data.load([*photos[:11], None])
+    assert [(reject.name, reject.reason) for reject in loaded.rejects] == [
+        ("images/0000011", "is NoneType, and the first item is a PIL picture")
+    ]
+    loaded = data.load([*[(photo, 0) for photo in photos[:11]], None])
+    assert len(loaded) == 11
+
+
+def test_a_data_set_that_raises_any_error_rejects_the_item_with_it() -> None:
+    def change(photo: Any, label: Any, index: int) -> Any:
+        return photo, {0: label}[index // 11]
+
+    loaded = data.load(Changed(change), labels="none")
+    assert [(reject.name, reject.reason) for reject in loaded.rejects] == [
+        ("images/0000011", "cannot be read: its data set raises KeyError: 1")
+    ]
+    assert len(data.load(Changed(change))) == 11
+
+    def never(photo: Any, label: Any, index: int) -> Any:
+        raise KeyError("photo")
+
+    with pytest.raises(
+        LeafwingError, match=r"the first item cannot be read \(its data set raises KeyError: 'photo'\): save"
+    ):
+        data.load(Changed(never))
+
+    def signed(photo: Any, label: Any, index: int) -> Any:
+        return np.asarray({0: photo}[index // 11], np.float32) / 255
+
+    with pytest.raises(LeafwingError, match=r"an item cannot be read \(its data set raises KeyError: 1\): save"):
+        data.load(Changed(signed))
+
+
+def test_pictures_of_32_bits() -> None:
+    ramp = np.arange(400, dtype=np.int32).reshape(20, 20)
+    for factor, white in ((100, 39900 // 257), (1000, 255)):  # as 16 bits, and beyond them
+        pictures = [Image.fromarray(ramp * factor) for _ in range(3)]
+        assert pictures[0].mode == "I"
+        loaded = data.load(pictures, size=20)
+        assert (loaded.array[0].min(), loaded.array[0].max()) == (0, white)

@@ -115,6 +115,31 @@ def test_an_hdf5_file_without_images_of_its_own_is_refused(tmp_path: Path) -> No
         load(tmp_path / "broken.h5")
 
 
+def test_a_named_type_in_an_hdf5_file_is_not_a_data_set(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "a.h5", images=PICTURES)
+    with h5py.File(path, "a") as file:
+        file["type"] = np.dtype("int8")
+    assert np.array_equal(load(path, size=(20, 24)).array, PICTURES)
+
+
+def test_measurements_in_a_column_of_labels_are_refused(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "a.h5", images=PICTURES, labels=np.linspace(0, 1, 12))
+    with pytest.raises(LeafwingError, match=r"labels has numbers that are not whole, such as 0\.0909091"):
+        load(path)
+    assert load(path, labels="none").labels is None
+
+
+@pytest.mark.parametrize("names", [5, {"0": "a"}, "ab", ["a", 1]])
+def test_names_of_classes_that_are_no_list_of_texts_are_not_used(tmp_path: Path, names: Any) -> None:
+    columns = {"image": images([*FILES]), "label": [i % 2 for i in range(12)]}
+    data = load(parquet(tmp_path / "a.parquet", columns, {"label": {"_type": "ClassLabel", "names": names}}))
+    assert data.spec.labels == ("0", "1")
+    assert (
+        "The names of classes that the description of column label gives are no list of texts, and are not used."
+        in data.notes
+    )
+
+
 def test_hugging_faces_table(tmp_path: Path) -> None:
     columns = {"image": images([*FILES]), "label": [i % 2 for i in range(12)], "url": ["x"] * 12, "size": [[1, 2]] * 12}
     data = load(parquet(tmp_path / "train.parquet", columns, CLASSES), size=(20, 24))

@@ -169,3 +169,31 @@ def test_tars_that_are_joined(tmp_path: Path) -> None:
     mixed = load([first, second, folder], labels="none")
     assert len(mixed) == 12
     assert "Not used, because they are not images: a/*.cls (6 files), b/*.cls (6 files), c/1.json." in mixed.notes
+
+
+def test_one_damaged_json_does_not_drop_the_labels_of_the_others(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {}
+    for number in range(100):
+        members[f"{number:06d}.png"] = FILES[number % 12]
+        members[f"{number:06d}.json"] = json.dumps({"label": "ab"[number % 2]}) if number else "{"
+    data = load(tar(tmp_path / "set.tar", members))
+    assert data.spec.labels == ("a", "b")
+    assert "000000.png" in {reject.name for reject in data.rejects}
+    assert (
+        "No labels in 1 of 100 JSON files beside the images, which are damaged, such as: 000000.json is not readable JSON."
+        in data.notes
+    )
+
+
+def test_numbers_of_shards_that_are_missing_are_named(tmp_path: Path) -> None:
+    for shard in (0, 2):
+        tar(tmp_path / "set" / f"shard-{shard:06d}.tar", samples(4 * shard, 4 * shard + 4))
+    data = load(tmp_path / "set")
+    assert "Numbers that are missing between shard-000000.tar and shard-000002.tar: 000001." in data.notes
+
+
+def test_shards_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    tar(tmp_path / "set" / "x-0.tar", samples(0, 4))
+    tar(tmp_path / "set" / "x-0.tar.gz", samples(0, 4), "w:gz")
+    with pytest.raises(LeafwingError, match=r"x-0\.tar and x-0\.tar\.gz are the same part of a data set twice; remove one"):
+        load(tmp_path / "set")

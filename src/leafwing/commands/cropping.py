@@ -231,7 +231,7 @@ def reject_strays(outcomes: Sequence[Outcome]) -> str:
     examined = [outcome for outcome in outcomes if outcome.patches is not None]
     if len(examined) < FEWEST:
         return f"fewer than {FEWEST} pictures"
-    values = align.resemblance(np.stack([outcome.patches for outcome in examined if outcome.patches is not None]))
+    values = align.resemblance([outcome.patches for outcome in examined if outcome.patches is not None])
     for outcome, value in zip(examined, values.tolist(), strict=True):
         outcome.resemblance, outcome.patches = value, None
     typical = float(np.median(values))

@@ -110,6 +110,8 @@ def prepare(
     list_name = landmarks or boxes
     rules = _check(option, size, at, margin, share, every_box, outside, smallest, frontal, sharp, points)
     path, target = find_pictures(source), Path(out)
+    if not target.name:
+        raise InvalidOption("out", os.fspath(out), "give the name of a new folder, such as crops")
     sheet = target.with_name(f"{target.name}-sheet.png")
     for new in (target, sheet):
         if os.path.lexists(new):

@@ -222,18 +222,21 @@ def surroundings(image: Image.Image, points: np.ndarray, first: Point, second: P
     return rows
 
 
-def resemblance(patches: np.ndarray) -> np.ndarray:
+def resemblance(patches: Sequence[np.ndarray]) -> np.ndarray:
     """How far the surroundings of each picture's points correlate with the mean of the other pictures'; about 0 by chance.
 
     Args:
-        patches: from `surroundings`, of all pictures (pictures, n, pixels).
+        patches: from `surroundings`, of each picture (n, pixels); copied one at a time, because all of them are many gigabytes.
 
     Returns:
         (pictures,), from -1 to 1: means over the points.
     """
-    total = patches.sum(0, dtype=np.float32)
+    total = np.zeros(patches[0].shape, np.float32)
+    for patch in patches:
+        total += patch
     result = np.zeros(len(patches))
-    for index, one in enumerate(patches.astype(np.float32)):
+    for index, patch in enumerate(patches):
+        one = patch.astype(np.float32)
         others = total - one
         others /= np.linalg.norm(others, axis=1, keepdims=True).clip(1e-6)
         result[index] = (one * others).sum() / max(1, int(one.any(1).sum()))

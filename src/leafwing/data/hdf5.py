@@ -45,8 +45,12 @@ def open_hdf5(path: Path) -> Source:
 
 
 def _open(path: Path, file: Any) -> Source:
+    import h5py
+
     named: dict[str, Any] = {}
-    file.visititems(lambda name, item: named.update({name: item}) if hasattr(item, "dtype") else None)  # follows no links
+    file.visititems(
+        lambda name, item: named.update({name: item}) if isinstance(item, h5py.Dataset) else None
+    )  # follows no links
     outside = [name for name, item in named.items() if item.external or item.is_virtual]
     candidates = [name for name, item in named.items() if name not in outside and _has_images(item)]
     usual = [name for name in candidates if name.rpartition("/")[2] in IMAGES]

@@ -115,7 +115,7 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
     """Labels that the entries have already, or that are a column; rows without one are rejected. `name` as for `assign`.
 
     Raises:
-        LeafwingError: there is no such column, or several that may be the labels.
+        LeafwingError: there is no such column, several that may be the labels, or one with fractions.
     """
     if chosen == "none":
         for entry in source.entries:
@@ -136,6 +136,7 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
         )
     for column in candidates:
         values = read_column(source, column)
+        _require_classes(source, column, [values[entry.location] for entry in source.entries])
         for entry in source.entries:
             entry.label = _label_of(values[entry.location])
         if all(entry.label is None for entry in source.entries):
@@ -146,6 +147,20 @@ def _assign_own(source: Source, chosen: str | None, name: str) -> None:
     if everywhere:
         for entry in source.entries:
             entry.label = entry.label or name
+
+
+def _require_classes(source: Source, column: str, values: Sequence[Any]) -> None:
+    """Checks that the numbers of a column may be classes, and are no measurements.
+
+    Raises:
+        LeafwingError: a number is not whole.
+    """
+    for value in values:
+        if isinstance(value, float) and not value.is_integer() and value == value:  # NaN is no label
+            raise LeafwingError(
+                f"{source.path}: {column} has numbers that are not whole, such as {value:g}, which are no classes: labels are whole "
+                "numbers or texts. Group them into a few classes, or --labels none uses none"
+            )
 
 
 def _label_of(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from leafwing.data.arrays import IMAGES, row_entries, source_of
 from leafwing.data.dataset import Dataset
 from leafwing.data.label_lists import LABEL
+from leafwing.data.pictures import UnusableImageError
 from leafwing.data.sources import DAMAGED, Column, Source
 from leafwing.errors import InvalidOption, LeafwingError
 
@@ -59,7 +60,8 @@ class InMemory:
         if labels is not None:
             if len(labels) != len(source.entries):
                 raise LeafwingError(f"{self}: {len(labels):,} labels for {len(source.entries):,} images")
-            source.columns["labels"] = Column("number", partial(_labels, labels, getattr(images, "classes", None)))
+            items = labels if isinstance(labels, _Items) else _Items(labels, None)
+            source.columns["labels"] = Column("number", partial(_labels, path, items, getattr(images, "classes", None)))
             source.label_columns = ["labels"]
         return source
 
@@ -142,8 +144,18 @@ class _Items:
         return len(self.items)
 
     def __getitem__(self, row: int) -> Any:
-        item = self.items[row]
-        return item if self.key is None else item[self.key]
+        """A label or picture.
+
+        Raises:
+            Exception: one of `DAMAGED`; what else the data set raises becomes one of these.
+        """
+        try:
+            item = self.items[row]
+            return item if self.key is None else item[self.key]
+        except (*DAMAGED, MemoryError, LeafwingError):
+            raise
+        except Exception as error:  # the code is the user's
+            raise RuntimeError(f"its data set raises {type(error).__name__}: {error}") from error
 
 
 class _Stack:
@@ -171,12 +183,18 @@ def _open_items(path: Path, items: Any) -> tuple[Source, _Items | None]:
     """The pictures of a data set, and its labels if there are any."""
     if not len(items):
         raise LeafwingError(f"{path}: no images")
-    first = items[0]
+    try:
+        first = _Items(items, None)[0]
+    except DAMAGED as error:
+        raise LeafwingError(f"{path}: the first item cannot be read ({error}): {WAY_OUT}") from error
     picture_key, label_key = _keys(first)
     picture = first if picture_key is None else first[picture_key]
     pictures = _Items(items, picture_key)
     if _is_array(picture):
-        source = source_of("memory", path, _Stack(path, pictures), "images")
+        try:
+            source = source_of("memory", path, _Stack(path, pictures), "images")
+        except DAMAGED as error:
+            raise LeafwingError(f"{path}: an item cannot be read ({error}): {WAY_OUT}") from error
     elif isinstance(picture, Image.Image):
         source = Source("memory", path, row_entries("images", len(items), 0), partial(_encode, pictures), labelled=True)
     else:
@@ -203,9 +221,20 @@ def _keys(item: Any) -> tuple[Any, Any]:
 
 
 def _encode(pictures: _Items, row: int) -> bytes:
-    """A picture as a file."""
-    picture = ImageOps.exif_transpose(pictures[row])
-    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
+    """A picture as a file.
+
+    Raises:
+        UnusableImageError: it is no picture.
+    """
+    picture = pictures[row]
+    if not isinstance(picture, Image.Image):
+        raise UnusableImageError(f"is {type(picture).__name__}, and the first item is a PIL picture")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "I":  # 32 bits, which PNG has not
+        values = np.asarray(picture)
+        fits = 0 <= values.min() <= values.max() <= 65535
+        picture = Image.fromarray(values.astype(np.uint16 if fits else np.float32))
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         picture = picture.convert("F" if picture.mode == "F" else "RGB")
     file = io.BytesIO()
     if picture.mode == "F":
@@ -220,8 +249,12 @@ def _plain(value: Any) -> Any:
     return value.item() if getattr(value, "shape", None) == () else value
 
 
-def _labels(labels: Sequence[Any] | _Items, classes: Any) -> list[Any]:
-    """Labels by row, by the names of classes if there are any; None for an item that cannot be read."""
+def _labels(path: Path, labels: _Items, classes: Any) -> list[Any]:
+    """Labels by row, by the names of classes if there are any; None for an item that cannot be read.
+
+    Raises:
+        LeafwingError: a label is neither a number nor a text.
+    """
     names = classes if isinstance(classes, list | tuple) else ()
     values: list[Any] = []
     for row in range(len(labels)):
@@ -229,5 +262,12 @@ def _labels(labels: Sequence[Any] | _Items, classes: Any) -> list[Any]:
             value = _plain(labels[row])
         except DAMAGED:  # rejected with the same reason when the picture is read
             value = None
+        if value is not None and not isinstance(value, int | float | str):
+            shape = getattr(value, "shape", None)
+            what = type(value).__name__ + (f" {tuple(shape)}" if shape is not None else "")
+            raise LeafwingError(
+                f"{path}: give a whole number or a text as the label of each image, not {what} as for image {row}; one-hot rows "
+                "become numbers by labels.argmax(1)"
+            )
         values.append(names[value] if isinstance(value, int) and 0 <= value < len(names) else value)
     return values

@@ -52,6 +52,11 @@ def open_parquet(path: Path, files: Sequence[Path]) -> Source:
             unused.append(field.name)
         else:
             classes = described.get(field.name, {}).get("names")
+            if not _are_names(classes):
+                source.notes.append(
+                    f"The names of classes that the description of column {field.name} gives are no list of texts, and are not used."
+                )
+                classes = None
             source.columns[field.name] = Column(kind, partial(tables.values, field.name, classes))
     source.label_columns = [
         key for key, column in source.columns.items() if key.lower() in (*LABEL, "labels") and column.kind != "boolean"
@@ -197,6 +202,11 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _are_names(names: Any) -> bool:
+    """Whether these are names of classes: a list of texts, or None, where there are none."""
+    return names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
 
 
 def _image_column(path: Path, schema: Any, described: Mapping[str, Mapping[str, Any]]) -> str:

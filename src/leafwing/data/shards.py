@@ -9,6 +9,7 @@ import re
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,13 +48,13 @@ def choose(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
         names: paths below it; those of a training set are chosen if there are several sets.
 
     Raises:
-        LeafwingError: several sets, and not exactly one of them is a training set.
+        LeafwingError: several sets, and not exactly one of them is a training set; a file is there twice, packed differently.
     """
     sets: dict[str, list[str]] = defaultdict(list)
     totals: dict[str, int] = {}
     for name in sorted(names):
         head, slash, file = name.rpartition("/")
-        stem = re.sub(r"(\.tar)?\.\w+$", "", file)
+        stem = _stem(file)
         match = _NUMBER.search(stem)
         key = f"{head}{slash}{set_name(stem)}".rstrip("/")
         sets[key].append(name)
@@ -67,6 +68,7 @@ def choose(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
             f"{folder}: several data sets ({listed}); give the path of one file, or a folder with the files of one set."
         )
     files = sets[chosen[0]]
+    _require_different(folder, files)
     notes = [
         f"Not used: {', '.join(others[:3])}{' ...' * (len(others) > 3)}, of another set than {files[0]}; give the path of a file "
         "to read it instead."
@@ -75,7 +77,33 @@ def choose(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     ]
     if (total := totals.get(chosen[0], 0)) > len(files):
         notes.append(f"Only {len(files)} of the {total} files of this data set are here ({files[0]}, ...).")
+    elif gaps := _gaps(files):
+        notes.append(
+            f"Numbers that are missing between {files[0]} and {files[-1]}: {', '.join(gaps[:6])}{' ...' * (len(gaps) > 6)}."
+        )
     return files, notes
+
+
+def _stem(file: str) -> str:
+    """The name of a file without its extension, also without both of `.tar.gz`."""
+    return re.sub(r"(\.tar)?\.\w+$", "", file)
+
+
+def _require_different(folder: Path, files: Sequence[str]) -> None:
+    """Checks that files differ by more than their extension."""
+    stems: dict[str, str] = {}
+    for file in files:
+        if (other := stems.setdefault(_stem(file), file)) != file:
+            raise LeafwingError(f"{folder}: {other} and {file} are the same part of a data set twice; remove one of them.")
+
+
+def _gaps(files: Sequence[str]) -> list[str]:
+    """The numbers that are missing between the first and the last one of some files, the first 100, with the zeros of their names."""
+    numbers = [match["number"] for file in files if (match := _NUMBER.search(_stem(file)))]
+    present = {int(number) for number in numbers}
+    absent = (number for number in range(min(present), max(present)) if number not in present) if present else iter(())
+    width = min(map(len, numbers), default=0)
+    return [f"{number:0{width}d}" for number in islice(absent, 100)]
 
 
 def note_others(files: Sequence[File], parts: Sequence[File]) -> list[str]:

@@ -27,15 +27,22 @@ def read_labels(source: Source) -> LabelList | None:
     values = {classes[name]: text.strip() for name, text, problem in read_texts(source, [*classes]) if not problem}
     if classes:
         return _labels(source, ".cls files", values, names.images)
-    values = {}
+    values, damaged = {}, []
     owners = json_owners(source, names)
-    for file, content, _ in read_objects(source, [*owners]):
+    for file, content, problem in read_objects(source, [*owners]):
+        if problem:
+            damaged.append(problem)
+            continue
         label = next((content[key] for key in KEYS if key in content), None)
         if label is None and not values:  # the others have the same keys
             return None
         if isinstance(label, str | int) and not isinstance(label, bool):
             values[owners[file]] = str(label).strip()
     source.used_files |= {*owners} if values else set()
+    if damaged:
+        source.notes.append(
+            f"No labels in {len(damaged):,} of {len(owners):,} {JSON}, which are damaged, such as: {damaged[0]}."
+        )
     return _labels(source, JSON, values, names.images) if values else None
 
 
