@@ -269,8 +269,7 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
         return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
     if name not in ("memorisation", "leaks"):
         return protocol
-    whole = real_data.splits()
-    training, held_out = (target(part, protocol.output) for part in whole)
+    training, held_out = (target(part, protocol.output) for part in (whole := real_data.splits()))
     return replace(
         protocol,
         data=training.fingerprint,
