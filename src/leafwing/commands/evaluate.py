@@ -269,7 +269,8 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
         return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
     if name not in ("memorisation", "leaks"):
         return protocol
-    training, held_out = (target(part, protocol.output) for part in (whole := real_data.splits()))
+    whole = real_data.splits()
+    training, held_out = (target(part, protocol.output) for part in whole)
     return replace(
         protocol,
         data=training.fingerprint,
@@ -282,19 +283,18 @@ def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: 
 
 def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
     """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs."""
-    from leafwing.metrics import leaks, metric
+    from leafwing.metrics import leaks, memorisation, metric
 
     if name == "leaks":
         results = leaks.report(samples)
         return [measure for result in results for measure in result.measures()], {"words": leaks.describe(results)}
     if name != "memorisation":
         return metric(name)(samples), {}
-    from leafwing.metrics.memorisation import report
     from leafwing.metrics.pairs import page
     from leafwing.metrics.protocol import MAIN
     from leafwing.pictures import png
 
-    result = report(samples)
+    result = memorisation.report(samples)
     stem = f"memorisation-{images:09d}" + ("" if samples.protocol.output == MAIN else f"-{samples.protocol.output}")
     paths = {kind: run.folder / f"{stem}{suffix}" for kind, suffix in (("report", ".json"), ("page", ".png"))}
     if samples.processes.first:
