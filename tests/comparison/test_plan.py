@@ -153,7 +153,8 @@ def test_the_command_in_the_report_has_all_arguments(tmp_path: Path) -> None:
 def test_recipes_must_generate_the_same_from_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake_workers: FakeWorkers
 ) -> None:
-    pairs = paired_data()
+    pairs, source = paired_data(), str(tmp_path / "pairs")
+    Path(source).mkdir()
     monkeypatch.setattr(data, "load", lambda source, **options: pairs)
     scale = str(write_recipe(tmp_path))
     for names, message in (
@@ -161,15 +162,15 @@ def test_recipes_must_generate_the_same_from_the_same(
         ([scale, "dcgan"], "scale generates image from input, and dcgan image from latents"),
     ):
         with pytest.raises(LeafwingError, match=message):
-            commands.compare("/pairs", names, out=tmp_path / "out", seeds=1, jobs=1)
+            commands.compare(source, names, out=tmp_path / "out", seeds=1, jobs=1)
     for metrics, message in (("ppl", "metric ppl .*without latents"), ("modes", "modes")):
         with pytest.raises(LeafwingError, match=message):
-            commands.compare("/pairs", scale, metrics=metrics, out=tmp_path / "out", seeds=1, jobs=1)
+            commands.compare(source, scale, metrics=metrics, out=tmp_path / "out", seeds=1, jobs=1)
     with pytest.raises(LeafwingError, match="metric reconstruction"):
-        commands.compare("/pairs", "dcgan", metrics="reconstruction", out=tmp_path / "out", seeds=1, jobs=1)
+        commands.compare(source, "dcgan", metrics="reconstruction", out=tmp_path / "out", seeds=1, jobs=1)
     assert not (tmp_path / "out").exists()
     assert fake_workers.requests == []
-    resolved = plan_of("/pairs", tmp_path / "out", recipes=scale, metrics="reconstruction", seeds=1, jobs=1, input="left")
+    resolved = plan_of(source, tmp_path / "out", recipes=scale, metrics="reconstruction", seeds=1, jobs=1, input="left")
     assert resolved.settings(0).reading.input == "left", "trainings read the same inputs"
     assert "--input left" in resolved.command
 

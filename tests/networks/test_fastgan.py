@@ -108,3 +108,16 @@ def test_the_untrained_network_is_always_the_same() -> None:
     torch.manual_seed(1)
     assert all(torch.equal(a, b) for a, b in zip(first, lite0.untrained("cpu")(x, 7), strict=True))
     assert [m.shape[1] for m in first] == [16, 24, 40, 80, 112, 192, 320]
+
+
+def test_loading_a_network_uses_up_no_random_numbers() -> None:
+    """It is loaded once in a process, so a second training would differ from the first."""
+    lite0.untrained.cache_clear()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    lite0.untrained("cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    if lite0.is_installed():
+        lite0.load.cache_clear()
+        lite0.load("cpu")
+        assert torch.equal(torch.get_rng_state(), before)

@@ -122,6 +122,12 @@ def published_weights(path: str | Path | None = None) -> Path:
     return path
 
 
+def _new() -> Lite0:
+    """The network before its weights are set. Its first weights are random, and must not use up the random numbers of a training."""
+    with torch.random.fork_rng(devices=[]):
+        return Lite0()
+
+
 @cache
 def load(device: torch.device | str = "cpu", weights: str | Path | None = None) -> Lite0:
     """The network with its published weights, in evaluation mode, without gradients for its weights; one for each device.
@@ -134,7 +140,7 @@ def load(device: torch.device | str = "cpu", weights: str | Path | None = None) 
         LeafwingError: see `published_weights`.
     """
     tensors = torch.load(published_weights(weights), weights_only=True, map_location="cpu")
-    net = Lite0()
+    net = _new()
     net.load_state_dict({name: tensors[name] for name in net.state_dict()})
     return net.to(device).eval().requires_grad_(False)
 
@@ -142,7 +148,7 @@ def load(device: torch.device | str = "cpu", weights: str | Path | None = None) 
 @cache
 def untrained(device: torch.device | str = "cpu") -> Lite0:
     """The network with constant random weights, the same on every machine."""
-    net, generator = Lite0(), torch.Generator().manual_seed(0)
+    net, generator = _new(), torch.Generator().manual_seed(0)
     for weight in net.parameters():
         if weight.dim() == 4:
             weight.data = torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5

@@ -1,4 +1,4 @@
-"""Projected GAN. Sauer et al. 2021, Projected GANs Converge Faster, arXiv:2111.01007
+"""Projected. Sauer et al. 2021, Projected GANs Converge Faster, arXiv:2111.01007
 
 D sees images only through a frozen network for photographs, whose maps are mixed at random; four small critics judge them.
 
