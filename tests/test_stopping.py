@@ -152,14 +152,15 @@ def test_an_unsuitable_metric_is_named(stop_on: str, message: str, tmp_path: Pat
 
 def test_a_metric_that_does_not_suit_the_output_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a recipe generates from what is known only when it is built."""
-    pairs = paired_data()
+    pairs, source = paired_data(), tmp_path / "pairs"
+    source.mkdir()
     monkeypatch.setattr(data, "load", lambda source, **options: pairs)
     for recipe, stop_on, message in (
         (str(write_recipe(tmp_path)), "ppl", "metric ppl .* image is generated from input without latents"),
         ("dcgan", "reconstruction.ssim", "metric reconstruction .* image is generated from latents"),
     ):
         with pytest.raises(LeafwingError, match=message):
-            leafwing.train("/pairs", recipe, out=tmp_path / "run", images=16, stop_on=stop_on, threads=1)
+            leafwing.train(source, recipe, out=tmp_path / "run", images=16, stop_on=stop_on, threads=1)
     assert not (tmp_path / "run").exists()
 
 

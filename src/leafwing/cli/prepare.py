@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from leafwing.cli.shared import DATA, OUTPUT, Json, as_json, flag, option
+from leafwing.cli.shared import DATA, OUTPUT, Json, as_json, flag, option, with_settings
 from leafwing.progress import ConsoleReporter
+from leafwing.quantities import whole
 
 KEEP = Group("What is used", sort_key=2)
 
@@ -19,6 +20,7 @@ def list_option(text: str) -> Parameter:
     return Parameter(help=text, group=DATA, negative="", consume_multiple=True)
 
 
+@with_settings("size", size="Side of the crops in pixels. Default: 64.")
 def command(
     source: Annotated[str, Parameter(help="A folder or an archive of pictures.", show_default=False)],
     /,
@@ -37,7 +39,6 @@ def command(
         option("Two landmarks, by name or number, and possibly a third one for --frontal. Default: the eyes, mouth.", DATA),
     ] = None,
     every_box: Annotated[bool, flag("A crop of each box, instead of the largest one of each picture.", DATA)] = False,
-    size: Annotated[int, option("Side of the crops in pixels.", OUTPUT)] = 64,
     at: Annotated[str, option("x,y,x,y of the two landmarks, as fractions of the crop.", OUTPUT)] = "0.3,0.4,0.7,0.4",
     margin: Annotated[
         float | None, option("Added to a box on each side, as a fraction of its longer side. Default: 0.", OUTPUT)
@@ -59,10 +60,12 @@ def command(
     ] = None,
     sharp: Annotated[float | None, option("Reject crops whose Laplacian has a lower variance than this.", KEEP)] = None,
     json: Json = False,
+    **settings: Any,
 ) -> int:
     """Make a folder of aligned crops that train takes, from pictures with landmarks or boxes."""
     from leafwing import commands
 
+    size = whole(settings.get("size") or 64, "size", 1)
     result = commands.prepare(
         source, out=out, landmarks=chosen("landmarks", landmarks), boxes=chosen("boxes", boxes), size=size, points=points, at=at,
         margin=margin, share=share, every_box=every_box, outside=outside, smallest=smallest, frontal=frontal, sharp=sharp,
