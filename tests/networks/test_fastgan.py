@@ -110,6 +110,22 @@ def test_the_untrained_network_is_always_the_same() -> None:
     assert [m.shape[1] for m in first] == [16, 24, 40, 80, 112, 192, 320]
 
 
+def test_frozen_networks_do_not_depend_on_the_default_precision() -> None:
+    x = torch.rand(1, 3, 32, 32)
+    expected = lite0.untrained("cpu")(x)[-1]
+    lite0.untrained.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        net = lite0.untrained("cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(net(x)[-1], expected)
+    double = lite0.matching(net, x.double())(x.double())[-1]
+    assert double.dtype == torch.float64
+    assert torch.allclose(double.float(), expected, atol=1e-4)
+    assert lite0.matching(net, x) is net
+
+
 def test_loading_a_network_uses_up_no_random_numbers() -> None:
     """It is loaded once in a process, so a second training would differ from the first."""
     lite0.untrained.cache_clear()

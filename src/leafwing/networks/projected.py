@@ -40,7 +40,7 @@ class Projection(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         net = lite0.load(images.device) if self.backbone == "lite0" else lite0.untrained(images.device)
         x = interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
-        stages = net(x, last=STAGES[-1])
+        stages = lite0.matching(net, x)(x, last=STAGES[-1])
         maps = [mix(stages[stage - 1]) for mix, stage in zip(self.across_channels, STAGES, strict=True)]
         for i in reversed(range(len(maps) - 1)):
             below = interpolate(maps[i + 1], maps[i].shape[2:], mode="bilinear", align_corners=False)

@@ -42,7 +42,7 @@ def image_distance(network: str, a: Tensor, b: Tensor) -> Tensor:
     """
     if network == "pixels":
         return (to_fp32(a) - to_fp32(b)).abs().mean()
-    net = lite0.load(a.device)
+    net = lite0.matching(lite0.load(a.device), a)
     return feature_distance(net(a), net(b))
 
 
@@ -78,7 +78,8 @@ class PerceptualLoss:
         if self.net is None:
             self.prepare(r.fake.device)
         assert self.net is not None
-        return self.weight * feature_distance(self.net(r.fake), self.net(r.real))
+        net = lite0.matching(self.net, r.real)
+        return self.weight * feature_distance(net(r.fake), net(r.real))
 
 
 def choose_network(name: str, data: DataSpec) -> tuple[str, str]:
