@@ -117,7 +117,7 @@ def command(
         }
         of_runs |= {"checkpoint": None if checkpoint == "last" else checkpoint}
         for name, value in explicit(of_runs).items():
-            raise InvalidOption(name, value, f"{run} is no run, and pictures have none; this option is for runs")
+            raise InvalidOption(name, value, f"this option is for runs, and {run} is a source of images")
         rows = generated.evaluate_pictures(
             run, data, size=size, metrics=metrics, n=n, features=features, weights=weights, seed=seed, out=out,
             device=machine.get("device") or "cpu", progress=ConsoleReporter(),

@@ -178,7 +178,7 @@ def check_out(out: str | Path | None, pictures: str | Path, data: str | Path, wi
         if os.path.exists(target):
             raise LeafwingError(f"{target} exists: choose another --out")
     if not os.path.isdir(path.parent):
-        raise InvalidOption("out", out, f"there is no folder {path.parent}")
+        raise InvalidOption("out", out, f"the folder {path.parent} does not exist")
     return paths
 
 

@@ -224,7 +224,7 @@ def _encode(pictures: _Items, row: int) -> bytes:
     """A picture as a file.
 
     Raises:
-        UnusableImageError: it is no picture.
+        UnusableImageError: it is not an image.
     """
     picture = pictures[row]
     if not isinstance(picture, Image.Image):

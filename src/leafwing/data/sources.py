@@ -332,7 +332,7 @@ def list_files(path: Path) -> tuple[list[File], list[RejectedFile]]:
 
 
 def describe_file(path: Path) -> str:
-    """What a file is that is no source; empty if not known."""
+    """What kind of file this is if it is not a source; empty if unknown."""
     try:
         with path.open("rb") as file:
             return formats.describe(file.read(4096))[0] or formats.describe_name(path.name)

@@ -1,6 +1,6 @@
 """What critics see: real and generated images with the same random changes, in every turn; ADA adapts their probability.
 
-A critic that sees few images learns them by heart, and its verdict on others becomes useless. The changes are in `parts.augment`.
+With few images a critic memorises them, and its scores of others become useless. The changes are in `parts.augment`.
 """
 
 from __future__ import annotations

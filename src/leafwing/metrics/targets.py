@@ -60,7 +60,7 @@ def source_images(kind: Field, values: Tensor) -> Tensor:
     """Conditions with pixels, as networks see them, as images with 8 bits in [-1, 1]; classes as the colours of `pictures.PALETTE`.
 
     Raises:
-        LeafwingError: a kind that is no image, mask or segmentation.
+        LeafwingError: a kind other than image, mask or segmentation.
     """
     if isinstance(kind, Segmentation):
         return images_to_tensor(PALETTE[kind.to_stored(values).numpy()])

@@ -1,4 +1,4 @@
-"""Random changes of images before critics see them, so that a critic cannot learn few images by heart. Differentiable twice.
+"""Random changes of images before critics see them, so that they cannot memorise few images. Differentiable twice.
 
 DiffAugment: Zhao et al. 2020, arXiv:2006.10738. ADA: Karras et al. 2020, arXiv:2006.06676, its geometric changes and its changes of
 colour, each made with probability p. The engine applies them (`engine.augmentation`). Images are (n, channels, height, width) in

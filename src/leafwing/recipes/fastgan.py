@@ -3,7 +3,7 @@
 A light generator with skip-layer excitation, and a discriminator that must rebuild its input: for few images.
 
 Decoders rebuild real images from the discriminator's maps, whole and in part, so that it learns what they look like instead of
-learning them by heart. Both networks see images through DiffAugment (`--augment`), as in the authors' code. There the distance of
+memorising them. Both networks see images through DiffAugment (`--augment`), as in the authors' code. There the distance of
 rebuilt images is LPIPS; here it is that of EfficientNet-lite0's features if its package is installed, else L1. The authors' networks
 are for 256 to 1024 px; here they begin at the size of the images, and the second view of D is the image at half the size.
 """
