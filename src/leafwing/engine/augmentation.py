@@ -84,16 +84,18 @@ class Augmentation(nn.Module):
     p: Tensor
     sign: Tensor
     updates: Tensor
+    critics: Tensor
 
     def __init__(self, option: AugmentOption, channels: Collection[int], planned: int) -> None:
         super().__init__()
         self.option, self.channels = option, frozenset(channels)
         self.speed = min(SPEED, max(1, planned // 2))
         self.observed = False
-        self.critics: set[int] = set()
+        self.turns: set[int] = set()  # those in which critics were measured since the start of this process
         self.register_buffer("p", torch.tensor(float(option.start)))
         self.register_buffer("sign", torch.zeros(()))
         self.register_buffer("updates", torch.zeros(()))
+        self.register_buffer("critics", torch.ones(()))
 
     @property
     def changes(self) -> bool:
@@ -156,7 +158,8 @@ class Augmentation(nn.Module):
             return
         real, fake = (vars(r).get(name) for name in ("real_score", "fake_score"))
         if real is not None and fake is not None and real.requires_grad and r.fake.grad_fn is None:
-            self.critics.add(id(turn))
+            self.turns.add(id(turn))
+            self.critics.clamp_(min=len(self.turns))
             self.sign += weight * (real - fake).sign().mean()
             self.observed = True
 
@@ -166,7 +169,7 @@ class Augmentation(nn.Module):
         self.observed = False
         self.updates += 1
         due = self.updates >= INTERVAL
-        step = (self.sign / INTERVAL - TARGET).sign() * (images * INTERVAL / self.speed / len(self.critics))
+        step = (self.sign / INTERVAL - TARGET).sign() * (images * INTERVAL / self.speed) / self.critics
         self.p.copy_(torch.where(due, (self.p + step).clamp(0, 1), self.p))
         self.sign.copy_(torch.where(due, torch.zeros_like(self.sign), self.sign))
         self.updates.copy_(torch.where(due, torch.zeros_like(self.updates), self.updates))
