@@ -586,19 +586,3 @@ def test_a_damaged_run_is_listed_and_explained(tmp_path: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["0001-a", "(damaged)"]
     assert "run.json is not valid JSON (line 2). Restore it from a copy" in lines[2]
-
-
-def test_options_of_train_are_not_confused_with_those_of_resume(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for option in ("--size", "--seed", "--gamma"):
-        assert cli.run(["resume", str(trained), option, "3"]) == 2
-        assert "resume continues with the settings of the run" in capsys.readouterr().err
-    assert cli.run(["resume", str(trained), "--imags", "3"]) == 2
-    message = capsys.readouterr().err
-    assert "--imags 3: no such option; did you mean --images?" in message
-    assert "--lr-g" in message
-    assert "--width" not in message
-    for words in (["--lr-g.x", "1"], ["--lr-g", "1e-4", "--lr-g.x=2"]):
-        assert cli.run(["resume", str(trained), *words]) == 2
-        assert "--lr-g.x: no such option" in capsys.readouterr().err
-    assert cli.run(["resume", str(trained), "--tensorbord"]) == 2
-    assert "--tensorbord needs a value, or is not an option of resume" in capsys.readouterr().err

@@ -290,3 +290,19 @@ def test_building_the_games_of_a_timeline_leaves_the_random_state() -> None:
         pace.batch for pace in build_paces(lambda values: tiny.build("wgan", tiny.first_data("wgan"), **values), line)
     ] == [4, 6]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_options_of_train_are_not_confused_with_those_of_resume(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--size", "--seed", "--gamma"):
+        assert cli.run(["resume", str(run), option, "3"]) == 2
+        assert "resume continues with the settings of the run" in capsys.readouterr().err
+    assert cli.run(["resume", str(run), "--imags", "3"]) == 2
+    message = capsys.readouterr().err
+    assert "--imags 3: no such option; did you mean --images?" in message
+    assert "--lr-g" in message
+    assert "--width" not in message
+    for words in (["--lr-g.x", "1"], ["--lr-g", "1e-4", "--lr-g.x=2"]):
+        assert cli.run(["resume", str(run), *words]) == 2
+        assert "--lr-g.x: no such option" in capsys.readouterr().err
+    assert cli.run(["resume", str(run), "--tensorbord"]) == 2
+    assert "--tensorbord needs a value, or is not an option of resume" in capsys.readouterr().err
