@@ -60,7 +60,7 @@ def test_a_jump_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sheets_animations_and_latents_of_an_interpolation() -> None:
     model = painter()
     finding = interpolate(model, features=FEATURES, samples="4,7", steps=3)
-    assert len([*finding.animations["walk"]]) == finding.animations["walk"].count == 2 * 32
+    assert len(finding.animations["walk"].frames) == 2 * 32
     assert np.array_equal(finding.arrays["latents"], model.latents(8)[[4, 7]].numpy())
     with pytest.raises(LeafwingError, match=r"samples=.4.: .* at least two"):
         interpolate(model, features=FEATURES, samples="4")

@@ -6,13 +6,11 @@ interesting representations"; a generator that had memorised images would jump f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from leafwing import films
 from leafwing.errors import InvalidOption
@@ -31,6 +29,7 @@ from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import Animation, sheet
 from leafwing.metrics.features import Features
 from leafwing.model import Model
+from leafwing.pictures import to_pixels
 from leafwing.progress import ProgressCallback, no_progress
 
 FINE = 32
@@ -82,17 +81,11 @@ def interpolate(
     films.check_seconds(seconds)
     films.require(Path(f"walk.{animation}"))
     generate = fix_conditions(model, conditions)
-    paths, rows, legs = [], [], [*pairwise([*range(len(ends)), 0])]
-
-    def path(first: int, last: int) -> Tensor:
-        return generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))
-
-    def frames() -> Iterator[Tensor]:
-        """The images of all paths, generated again, because all together may need much memory."""
-        return (image[None].cpu() for leg in legs for image in path(*leg)[:-1])
-
-    for i, (first, last) in enumerate(legs):
-        paths.append(features(path(first, last))[0])
+    paths, rows, frames = [], [], []
+    for i, (first, last) in enumerate(pairwise([*range(len(ends)), 0])):
+        images = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, FINE + 1), interpolation))
+        paths.append(features(images)[0])
+        frames += list(to_pixels(images[:-1].cpu()))
         row = generate(interpolate_latents(ends[first], ends[last], torch.linspace(0, 1, steps), interpolation))
         rows.append((f"{numbers[first]} to {numbers[last]}", row.cpu()))
         report_progress("interpolating", i + 1, len(ends))
@@ -121,6 +114,6 @@ def interpolate(
         figures,
         words,
         {"walks": sheet("Interpolation between samples", rows, heads=heads, legend=legend)},
-        {"walk": Animation(frames, FINE * len(legs), seconds, animation)},
+        {"walk": Animation(frames, seconds, animation)},
         {"latents": ends.cpu().numpy()},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,32 +81,30 @@ def sheet(
 
 @dataclass(frozen=True)
 class Animation:
-    """A looping animation, whose frames are made when they are written.
+    """A looping animation.
 
     Args:
-        frames: returns the frames, each a row of images (n, channels, height, width) in [-1, 1].
-        count: number of frames.
+        frames: the image of each frame, uint8 (height, width, channels).
         seconds: its duration.
         kind: its file type.
     """
 
-    frames: Callable[[], Iterable[Tensor]]
-    count: int
+    frames: Sequence[np.ndarray]
     seconds: float = 4.0
     kind: Kind = "webp"
 
     def __iter__(self) -> Iterator[Image.Image]:
-        return (sheet("", [("", frame)]) for frame in self.frames())
+        return (sheet("", [("", frame[None])]) for frame in self.frames)
 
     @property
     def step(self) -> int:
         """How long each frame is shown, in milliseconds."""
-        return max(MIN_STEP, round(1000 * self.seconds / self.count))
+        return max(MIN_STEP, round(1000 * self.seconds / len(self.frames)))
 
     @property
     def note(self) -> str:
         """That it lasts longer than `seconds`; empty if it does not."""
-        return longer(self.seconds, self.count, MIN_STEP)
+        return longer(self.seconds, len(self.frames), MIN_STEP)
 
 
 def chart(
