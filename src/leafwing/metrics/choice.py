@@ -12,7 +12,7 @@ from leafwing.metrics.photographs import SMALLEST_SIDE
 from leafwing.networks import lite0
 
 FAMILIES = {"lite0": "ImageNet", "inception": "ImageNet"}
-"""The images that a published network was trained on; the others have never pretrained more than the data at hand."""
+"""The images that a published network was trained on; the others were trained on the data at hand, or not at all."""
 CLASSIFIED = "inception_score"
 """The metric that needs a classifier, which `lite0` is not here."""
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leafwing.engine.augmentation import parse
+from leafwing.engine.augmentation import Augmentation, AugmentOption, parse
 from leafwing.errors import LeafwingError
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.own import composite_on_white, deterministic
@@ -225,16 +225,17 @@ def change_of(kind: str, augment: str, is_square: bool) -> Change:
         augment: the augmentation of the run.
         is_square: whether its images are square.
     """
+    option = parse(augment)
     match kind:
         case "turned":
             return partial(turn, quarters=(1, 2, 3) if is_square else (2,))
         case "inverted":
             return invert
-        case "shifted":
-            return shift
-        case "cut_out":
-            return cut_out
-    return jitter if augment.startswith("diff") else turn_hue
+    if option is None or option.kind != "diff":
+        return turn_hue
+    (name,) = (name for name, leaving in DIFF.items() if leaving == kind)
+    changes = Augmentation(AugmentOption("diff", (name,)), range(1, 5), planned=1)
+    return lambda images: changes(images).clamp(-1, 1)
 
 
 def turn(images: Tensor, quarters: Sequence[int]) -> Tensor:
@@ -265,37 +266,6 @@ def turn_hue(images: Tensor) -> Tensor:
         return grey + (angle.cos() * a + angle.sin() * across) * torch.exp2(torch.randn(len(x), 1, 1, 1))
 
     return on_colours(change, images)
-
-
-def jitter(images: Tensor) -> Tensor:
-    """DiffAugment's brightness, saturation and contrast."""
-
-    def change(x: Tensor) -> Tensor:
-        x = x + uniform(x, -0.5, 0.5)
-        grey = x.mean(1, keepdim=True)
-        x = (x - grey) * uniform(x, 0, 2) + grey
-        mean = x.mean((1, 2, 3), keepdim=True)
-        return (x - mean) * uniform(x, 0.5, 1.5) + mean
-
-    return on_colours(change, images)
-
-
-def shift(images: Tensor) -> Tensor:
-    """DiffAugment's translation by up to an eighth of the sides; what moves in is 0."""
-    side = images.shape[2]
-    most = max(1, round(side / 8))
-    padded = F.pad(images, (most,) * 4)
-    corners = torch.randint(2 * most + 1, (len(images), 2)).tolist()
-    return torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in zip(padded, corners, strict=True)])
-
-
-def cut_out(images: Tensor) -> Tensor:
-    """DiffAugment's cutout: a rectangle of half of the sides, anywhere, is 0."""
-    side = images.shape[2]
-    position, half = torch.arange(side), side // 2
-    inside = [(position - torch.randint(side + 1, (len(images), 1)) + half // 2).clamp(-1, half) for _ in range(2)]
-    rows, columns = ((offset >= 0) & (offset < half) for offset in inside)
-    return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
 def uniform(images: Tensor, low: float, high: float) -> Tensor:
