@@ -555,6 +555,14 @@ def test_a_dry_run_shows_the_augmentation(folder: Path) -> None:
     assert "augment     diff (the default of fastgan)" in describe_plan(by_recipe).splitlines()
 
 
+def test_a_dry_run_measures_a_speed_where_a_turn_takes_seconds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only turns of D show images, and the limit of time may end in one of G."""
+    now = iter(range(0, 10**9, 10))  # 10 seconds pass whenever somebody looks
+    monkeypatch.setattr("leafwing.loop.time.perf_counter", lambda: float(next(now)))
+    plan = commands.forecast(folder, "wgan_gp", images=64, n_critic=1, **TINY)
+    assert plan["images_per_second"] > 0
+
+
 def test_a_dry_run_explains_the_hardware_settings(folder: Path) -> None:
     plan = commands.forecast(folder, "dcgan", micro_batch=4, layout="contiguous", **TINY)
     assert plan["machine"]["micro_batch"] == 4

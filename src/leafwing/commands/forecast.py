@@ -37,7 +37,8 @@ def forecast(
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
     list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
     images, seconds = training.clock.images, training.seconds
-    list(training.ticks(10**12, seconds=seconds + 3.0))
+    while training.clock.images == images:  # longer if even one turn, which may be the generator's, takes as long
+        list(training.ticks(10**12, seconds=training.seconds + 3.0))
     speed = (training.clock.images - images) / (training.seconds - seconds)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = schedule.images / speed
