@@ -38,7 +38,8 @@ class Projection(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        net = lite0.load(images.device) if self.backbone == "lite0" else lite0.untrained(images.device)
+        device = str(images.device)
+        net = lite0.load(device) if self.backbone == "lite0" else lite0.untrained(device)
         x = interpolate(images, (self.side, self.side), mode="bilinear", align_corners=False)
         stages = lite0.matching(net, x)(x, last=STAGES[-1])
         maps = [mix(stages[stage - 1]) for mix, stage in zip(self.across_channels, STAGES, strict=True)]

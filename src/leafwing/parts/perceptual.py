@@ -42,7 +42,7 @@ def image_distance(network: str, a: Tensor, b: Tensor) -> Tensor:
     """
     if network == "pixels":
         return (to_fp32(a) - to_fp32(b)).abs().mean()
-    net = lite0.matching(lite0.load(a.device), a)
+    net = lite0.matching(lite0.load(str(a.device)), a)
     return feature_distance(net(a), net(b))
 
 
@@ -70,7 +70,7 @@ class PerceptualLoss:
             LeafwingError: its package is not installed.
         """
         if self.network == "lite0":
-            self.net = lite0.load(device)
+            self.net = lite0.load(str(device))
 
     def __call__(self, r: Round) -> Tensor:
         if self.network == "critic":
