@@ -175,7 +175,7 @@ def test_an_animation_that_lasts_longer_than_it_should_says_so() -> None:
     assert films.longer(2, 100, 20) == ""
     assert films.longer(2, 101, 20).startswith("it lasts 2.02 s instead of 2: 101 images")
     assert films.longer(2, 101, 20, last=1_000).startswith("it lasts 3 s instead of 2")
-    animation = Animation(list, 101, 2.0)
+    animation = Animation([np.zeros((8, 8, 3), np.uint8)] * 101, 2.0)
     assert (animation.step, animation.note) == (20, films.longer(2, 101, 20))
 
 
