@@ -30,7 +30,12 @@ from leafwing.quantities import show_bytes, show_count, show_duration
 from leafwing.settings import all_settings
 
 CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
-    "recipe": (str | None, None, TRAINING, f"A recipe, or the path of a recipe file. Default: {recipes.DEFAULT}."),
+    "recipe": (
+        str | None,
+        None,
+        TRAINING,
+        "A recipe, or the path of a recipe file. Default: chosen from the images, this machine and --time; --dry-run shows what.",
+    ),
     "out": (Path | None, None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
     "root": (Path, Path("runs"), FOLDER, "Folder that contains the numbered run folders."),
     "from": (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from leafwing.commands.rule import Facts, Kind, by_kind
 from leafwing.progress import Reporter
 from leafwing.settings import split_keywords
 
@@ -25,4 +28,29 @@ def doctor(source: Any, *, progress: Reporter | None = None, **options: Any) -> 
     from leafwing.data.doctor import doctor as examine
 
     reading, other = split_keywords(options)
-    return examine(source, progress=(progress or Reporter()).report_reading, **reading, **other)
+    report = examine(source, progress=(progress or Reporter()).report_reading, **reading, **other)
+    if report.accepted:
+        report.advice.append(recommendation(report, options))
+    return report
+
+
+def recommendation(report: SourceReport, reading: Mapping[str, Any]) -> str:
+    """The next command, and what it would do, as far as that does not depend on the machine.
+
+    Args:
+        report: the report on the source.
+        reading: the reading options that the user has set.
+    """
+    kind: Kind = "points" if "points" in report.kind else "images"
+    if "input" in report.fields or "input" in report.options:
+        small = str(report.options.get("input", "")).startswith("low")
+        kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
+    smallest = min(report.classes.values()) if len(report.classes) > 1 else None
+    choice = by_kind(Facts(kind, report.tiles or report.accepted, smallest=smallest))
+    options = ", ".join(f"{name} {value}" for name, value in {**choice.options, **choice.settings}.items())
+    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in reading.items() if value is not None]
+    return (
+        f"Next: {' '.join(['leafwing train', report.source, *words])}\n      without --recipe chooses {choice.recipe}"
+        f"{f' ({options})' if options else ''}, because of {'; '.join(choice.reasons)}. Add --dry-run to see width and length, which "
+        "depend on the speed of this machine and on --time."
+    )

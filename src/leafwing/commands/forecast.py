@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from leafwing.commands.plan import build_training, resolve_training
+from leafwing.commands.plan import build_training, measured_speed, resolve_training
+from leafwing.commands.recommend import fill_in
 from leafwing.progress import Reporter
 from leafwing.runs import refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
@@ -29,17 +30,15 @@ def forecast(
 
     refuse_existing(out)
     chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
-    plan = resolve_training(source, recipe, chosen, hyperparameters, progress or Reporter(), replay)
+    progress = progress or Reporter()
+    recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, progress, replay)
+    plan = resolve_training(source, recipe, chosen, hyperparameters, progress, replay)
     training = build_training(plan, images=10**12)
     training.paces = training.paces[:1]  # if a replayed run changed its batch size, all numbers are those of the first
     batch = training.paces[0].batch if training.paces else training.batch
     schedule = plan.settings.schedule
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
-    list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
-    images, seconds = training.clock.images, training.seconds
-    while training.clock.images == images:  # longer if even one turn, which may be the generator's, takes as long
-        list(training.ticks(10**12, seconds=training.seconds + 3.0))
-    speed = (training.clock.images - images) / (training.seconds - seconds)
+    speed = measured_speed(training)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
     duration = schedule.images / speed
     return {

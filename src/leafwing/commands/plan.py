@@ -293,6 +293,15 @@ def build_training(
     return new_training(lambda: build(plan.options), data, plan.settings, notify, processes, images, paces=paces)
 
 
+def measured_speed(training: Training) -> float:
+    """Real images per second, from some seconds of training. The state of the training changes."""
+    list(training.ticks(10**12, seconds=1.0))  # warm-up: the first turns are slower
+    images, seconds = training.clock.images, training.seconds
+    while training.clock.images == images:  # longer if even one turn, which may be the generator's, takes as long
+        list(training.ticks(10**12, seconds=training.seconds + 3.0))
+    return (training.clock.images - images) / (training.seconds - seconds)
+
+
 def new_training(
     build: Callable[[], Game],
     data: Dataset,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
+from leafwing.commands.recommend import fill_in
 from leafwing.commands.retuning import build_paces, changes_of, check_changes, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.commands.stopping import choose_stop_features, parse_stop_on
@@ -46,7 +47,8 @@ def train(
     Args:
         source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`. None:
             that of the replayed run.
-        recipe: an installed recipe or the path of a recipe file. None: that of the replayed run, or dcgan.
+        recipe: an installed recipe or the path of a recipe file. None: that of the replayed run; else the recipe, options and settings
+            that are recommended for these images, this machine and the time (`commands.rule`).
         settings: all settings; see `leafwing.settings` for their meanings and defaults.
         out: the run folder, which must not exist; None: numbered under `root`.
         root: folder of the numbered run folders.
@@ -69,6 +71,7 @@ def train(
         if processes.first:
             refuse_existing(out)
         progress = (progress or Reporter()) if processes.first else Reporter()
+        recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
         with processes.first_on_machine():
             plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
         writer = tensorboard_writer() if tensorboard else None

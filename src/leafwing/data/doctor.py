@@ -383,25 +383,11 @@ def _advise(report: SourceReport) -> None:
             "images are 2, 4 or 8 times as large as inputs. Recipes cut and cyclegan need no pairs. See the guide page Pictures from "
             "pictures."
         )
-    elif report.classes and len(report.classes) > 1:
-        if n / len(report.classes) < 50:
-            say(
-                f"Only {n / len(report.classes):.0f} images per class: train without labels (recipe dcgan) or merge classes."
-            )
-        elif report.balance is not None and report.balance >= _BALANCED:
-            say(
-                f"{len(report.classes)} reasonably balanced classes: recipe cgan generates a requested class; "
-                "dcgan ignores labels."
-            )
-        else:
-            smallest, largest = (choose(report.classes.items(), key=lambda item: item[1]) for choose in (min, max))
-            say(
-                f"Classes are imbalanced: {smallest[0]} has {smallest[1]:,} images, {largest[0]} has {largest[1]:,}. "
-                "cgan will do poorly on the small ones: add images, merge or drop small classes, or use dcgan, which ignores labels."
-            )
-    elif not report.attributes:
+    elif report.balance is not None and report.balance < _BALANCED and len(report.classes) > 1:
+        smallest, largest = (choose(report.classes.items(), key=lambda item: item[1]) for choose in (min, max))
         say(
-            "No labels: start with recipe dcgan. If it collapses or is unstable, wgan_gp is slower and more stable; r3gan is newer."
+            f"Classes are imbalanced: {smallest[0]} has {smallest[1]:,} images, {largest[0]} has {largest[1]:,}. Conditional "
+            "recipes, such as cgan, do poorly on the small ones: add images, or merge or drop small classes."
         )
     if report.attributes:
         say(
@@ -419,17 +405,15 @@ def _advise(report: SourceReport) -> None:
             "the others, such as dcgan, ignore them."
         )
     if n < _FEW:
-        say(
-            f"{n:,} images are few: memorisation is likely. Use --mirror (random horizontal flips) if left and right are "
-            "interchangeable. Keep the size small, prefer wgan_gp or r3gan, and stop early; "
-            f"collect more: aim for at least {_SOME:,}."
-        )
+        say(f"{n:,} images are few: memorisation is likely. Collect more if you can: aim for at least {_SOME:,}.")
     elif n < _SOME:
-        say(f"{n:,} images are rather few: use --mirror if possible, and watch for memorisation.")
+        say(f"{n:,} images are rather few: watch for memorisation, which `leafwing evaluate` looks for.")
     elif n < _MANY:
         say(f"{n:,} images are workable; {_MANY:,} or more are plenty.")
     else:
         say(f"{n:,} images are plenty.")
+    if not report.fields:
+        say("Add --mirror (random horizontal flips) if left and right are interchangeable, as in faces, but not in text.")
     say(
         f"Size {report.options['size']}, channels {report.options['channels']}; a typical image has "
         f"{'x'.join(map(str, report.sizes['median']))} pixels (height x width)."

@@ -1,0 +1,134 @@
+"""Applies the rule of `rule.py` to a source and this machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from leafwing import recipes
+from leafwing.commands import rule
+from leafwing.commands.plan import TrainingPlan, build_training, measured_speed, resolve_training
+from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.progress import Reporter
+
+if TYPE_CHECKING:
+    from leafwing.engine.processes import Processes
+    from leafwing.recipes import Value
+
+
+class OnlyProgress(Reporter):
+    """Passes on the progress of reading images, and drops messages, which follow when the training is planned."""
+
+    def __init__(self, progress: Reporter) -> None:
+        self.progress = progress
+
+    def report_progress(self, what: str, done: int, total: int) -> None:
+        self.progress.report_progress(what, done, total)
+
+
+def fill_in(
+    source: Any,
+    recipe: str | None,
+    values: Mapping[str, Any],
+    options: Mapping[str, Value],
+    progress: Reporter,
+    replay: Any = None,
+    processes: Processes | None = None,
+) -> tuple[str | None, dict[str, Any], dict[str, Value]]:
+    """The recipe, settings and options of a training, with those of the recommended one if no recipe is named and no run replayed.
+
+    Args:
+        source, recipe, values, options, progress, replay: as for `plan.resolve_training`.
+        processes: the processes that share the work: the first one chooses for all.
+    """
+    if recipe is not None or replay is not None or source is None:
+        return recipe, dict(values), dict(options)
+    choice = None
+    if processes is None or processes.first:
+        choice = asdict(recommend(source, values, options, progress))
+    if processes is not None:
+        choice = processes.broadcast(choice)
+    assert choice is not None
+    settings = {**choice["settings"], **values}
+    if "images" in values:
+        settings = {name: value for name, value in settings.items() if name != "time" or name in values}
+    return choice["recipe"], settings, {**choice["options"], **options}
+
+
+def recommend(source: Any, values: Mapping[str, Any], options: Mapping[str, Value], progress: Reporter) -> rule.Choice:
+    """The recommended training of a source on this machine, said to the user with its reasons.
+
+    Reads the images, and trains for some seconds to measure the speed if the length is not set.
+
+    Args:
+        source, values, options, progress: as for `plan.resolve_training`.
+
+    Raises:
+        LeafwingError: invalid input, or an option that the recommended recipe does not have.
+    """
+    known = {option.name for name in rule.RECIPES for option in recipes.describe(name).options}
+    for name in options:
+        if name not in known:
+            raise LeafwingError(f"no option {name!r}{did_you_mean(name, known)}; options of other recipes need --recipe")
+    quiet = OnlyProgress(progress)
+
+    def plan_of(recipe: str, settings: Mapping[str, Any], further: Mapping[str, Value]) -> TrainingPlan:
+        return resolve_training(source, recipe, {**settings, **values}, {**further, **options}, quiet)
+
+    speeds: dict[str, float] = {}
+
+    def speed(choice: rule.Choice) -> float:
+        key = repr((choice.recipe, choice.options, choice.settings))
+        if key not in speeds:
+            check_options(choice.recipe, options)
+            speeds[key] = measured_speed(
+                build_training(plan_of(choice.recipe, choice.settings, choice.options), images=10**12)
+            )
+        return speeds[key]
+
+    choice = rule.choose(facts_of(resolve_training(source, recipes.DEFAULT, values, {}, quiet), values), speed)
+    check_options(choice.recipe, options)
+    details = [f"{name.replace('_', '-')} {value}" for name, value in {**choice.options, **choice.settings}.items()]
+    progress.say(f"recommended (no --recipe): {', '.join([choice.recipe, *details])}")
+    for reason in choice.reasons:
+        progress.say(f"  {reason}")
+    return choice
+
+
+def facts_of(plan: TrainingPlan, values: Mapping[str, Any]) -> rule.Facts:
+    """What the rule must know of a source, from any plan for it.
+
+    Args:
+        plan: a plan of a training on the source.
+        values: the settings that the user has set.
+    """
+    spec, data = plan.data_config.spec, plan.data
+    kind: rule.Kind = "points" if spec.points else "images"
+    if "input" in spec.fields:
+        sizes = [getattr(spec.fields[name], "height", 0) for name in ("image", "input")]
+        kind = "unpaired" if "input" in spec.unpaired else "enlarging" if sizes[0] > sizes[1] else "pairs"
+    smallest = None
+    if data.labels is not None and len(spec.labels) > 1:
+        smallest = min(Counter(data.labels.tolist()).values())
+    return rule.Facts(
+        kind=kind,
+        pictures=len(data) - plan.data_config.held_out,
+        side=max(spec.height, spec.width),
+        smallest=smallest,
+        images=values.get("images"),
+        seconds=values.get("time", rule.HOUR),
+        may_shrink="size" not in values,
+    )
+
+
+def check_options(recipe: str, options: Mapping[str, Value]) -> None:
+    """Raises LeafwingError for an option that the recommended recipe does not have."""
+    known = {option.name for option in recipes.describe(recipe).options}
+    for name in options:
+        if name not in known:
+            raise LeafwingError(
+                f"{recipe}, the recipe recommended for this source, has no option {name!r}{did_you_mean(name, known)}; name "
+                "a recipe that has it with --recipe"
+            )

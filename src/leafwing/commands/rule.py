@@ -1,0 +1,143 @@
+"""The recommended training: what `train` does if no recipe is named. `choose` and the numbers above it are the whole rule.
+
+They follow from measurements, by `bench/small_data.py`: docs/results/small-data.md. `recommend` applies the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from leafwing.quantities import show_count, show_duration
+
+if TYPE_CHECKING:
+    from leafwing.recipes import Value
+
+HOUR = 3600.0
+"""Seconds of training, unless the user sets another time or a number of images."""
+ENOUGH = {64: 150_000, 32: 0}
+"""Widths, the widest first, and from how many images on each is better than the next."""
+LEAST = 60_000
+"""With fewer images at a larger size, 32 px show more."""
+SMALL = 32
+"""The smaller size, in pixels."""
+MOST = 3_000_000
+"""Images after which longer trainings were not measured."""
+FEW = 2_000
+"""With fewer images, critics see changed ones."""
+OF_A_CLASS = 100
+"""Images of the smallest class from which on labels are used."""
+
+Kind = Literal["images", "points", "pairs", "enlarging", "unpaired"]
+"""What is trained on: images, points, images with inputs of the same size or with smaller ones, images with unpaired inputs."""
+RECIPES = ("dcgan", "cgan", "pix2pix", "srgan", "cut", "r3gan")
+"""The recipes that the rule may choose."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choice depends on.
+
+    Args:
+        kind: what is trained on.
+        pictures: number of images (or points).
+        side: the longer side of the images, in pixels.
+        smallest: number of images of the smallest class; None without classes.
+        images: training length set by the user; None: as many as the time allows.
+        seconds: training time.
+        may_shrink: whether the size may be chosen.
+    """
+
+    kind: Kind
+    pictures: int
+    side: int = 64
+    smallest: int | None = None
+    images: int | None = None
+    seconds: float = HOUR
+    may_shrink: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recommended training.
+
+    Args:
+        recipe: its name.
+        options: its options, where they differ from the defaults.
+        settings: settings, where they differ from the defaults.
+        reasons: why, one line each.
+    """
+
+    recipe: str
+    options: Mapping[str, Value] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Sequence[str] = ()
+
+
+def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
+    """The rule.
+
+    Args:
+        facts: what the choice depends on.
+        speed: how many images per second this machine shows; not called if the user has set the length.
+    """
+    if facts.kind != "images":
+        return with_length(by_kind(facts), facts, speed)
+    choice, shown = generation(facts), 0
+    for width, enough in ENOUGH.items():
+        choice = generation(facts, width)
+        shown = facts.images or round(speed(choice) * facts.seconds)
+        if shown >= enough:
+            break
+    if shown < LEAST and facts.may_shrink and facts.side > SMALL and facts.images is None:
+        why = (
+            f"{SMALL} px, because at {facts.side} px this machine shows only {show_count(shown)} images in "
+            f"{show_duration(facts.seconds)}"
+        )
+        choice = replace(choice, settings={**choice.settings, "size": SMALL}, reasons=[*choice.reasons, why])
+    return with_length(choice, facts, speed)
+
+
+def by_kind(facts: Facts) -> Choice:
+    """The recipe for data that are not only images."""
+    if facts.kind == "points":
+        return Choice("r3gan", reasons=["points: this recipe covered every mode in every seed"])
+    if facts.kind == "unpaired":
+        return Choice("cut", reasons=["two sources without pairs: the cheapest recipe for them"])
+    if facts.kind == "enlarging":
+        return Choice("srgan", reasons=["images that are larger than their inputs"])
+    if facts.kind == "pairs":
+        return Choice("pix2pix", reasons=["images with inputs of the same size"])
+    return generation(facts)
+
+
+def generation(facts: Facts, width: int | None = None) -> Choice:
+    """The training of a generator of images, with networks of this width."""
+    labelled = facts.smallest is not None and facts.smallest >= OF_A_CLASS
+    what = f"{facts.pictures:,} images"
+    if labelled:
+        what += f", at least {facts.smallest:,} of each class: you can ask for a class"
+    elif facts.smallest is not None:
+        what += f", only {facts.smallest:,} of some classes: labels are not used"
+    options: dict[str, Value] = {"batch": 64, "ema": 10_000}
+    if width is not None:
+        options["width"] = width
+    settings = {"augment": "diff"} if facts.pictures < FEW else {}
+    return Choice("cgan" if labelled else "dcgan", options, settings, [what])
+
+
+def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) -> Choice:
+    """A choice with as many images as the time allows, rounded to two digits; unchanged if the user has set the number."""
+    if facts.images is not None:
+        return choice
+    images = min(MOST, max(1, round(speed(choice) * facts.seconds)))
+    unit = 10 ** max(0, len(str(images)) - 2)
+    images = max(1, round(images / unit)) * unit
+    epochs = images / facts.pictures
+    why = (
+        f"{show_duration(facts.seconds)} of training: about {show_count(images)} images on this machine, each of the "
+        f"{facts.pictures:,} {epochs:,.{0 if epochs >= 10 else 1}f} times"
+    )
+    settings = {**choice.settings, "images": images, "time": facts.seconds}
+    return replace(choice, settings=settings, reasons=[*choice.reasons, why])

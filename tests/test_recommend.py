@@ -1,0 +1,153 @@
+"""The recommended training: the rule on both sides of its numbers, and how `train`, `--dry-run` and `doctor` apply it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import leafwing
+from leafwing import cli, commands, recipes
+from leafwing.commands import recommend, rule
+from leafwing.commands.rule import Choice, Facts, choose
+from leafwing.errors import LeafwingError
+from leafwing.progress import Reporter
+
+TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
+WIDEST, *_, NARROWEST = rule.ENOUGH
+
+
+class Listener(Reporter):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def write(root: Path, counts: dict[str, int]) -> Path:
+    """Random images, in folders of these names."""
+    noise = np.random.default_rng(0)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def constant(images_per_second: float) -> Any:
+    return lambda choice: images_per_second
+
+
+def never(choice: Choice) -> float:
+    raise AssertionError("the speed was measured")
+
+
+def test_every_recipe_of_the_rule_exists_and_has_the_options() -> None:
+    assert {*rule.RECIPES} <= {*recipes.names()}
+    for facts in (Facts("images", 5_000), Facts("images", 50), Facts("images", 5_000, smallest=500), Facts("points", 1_000)):
+        choice = choose(facts, constant(100))
+        assert choice.recipe in rule.RECIPES
+        recipes.describe(choice.recipe).resolve(choice.options)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "enlarging", "unpaired"])
+def test_data_with_inputs_get_a_translator(kind: rule.Kind) -> None:
+    choice = choose(Facts(kind, 500), constant(10))
+    assert "input" in recipes.describe(choice.recipe).needs
+    assert choice.settings["images"] == 36_000
+
+
+def test_labels_are_used_where_each_class_has_enough_images() -> None:
+    few, enough = (choose(Facts("images", 9_000, smallest=n), constant(100)) for n in (rule.OF_A_CLASS - 1, rule.OF_A_CLASS))
+    assert "label" not in recipes.describe(few.recipe).needs
+    assert enough.recipe != few.recipe
+    assert "ask for a class" in " ".join(enough.reasons)
+
+
+def test_critics_see_changed_images_where_there_are_few() -> None:
+    few, many = (choose(Facts("images", n), constant(100)) for n in (rule.FEW - 1, rule.FEW))
+    assert few.settings["augment"] == "diff"
+    assert "augment" not in many.settings
+
+
+def test_the_networks_are_as_wide_as_the_time_allows() -> None:
+    enough = rule.ENOUGH[WIDEST] / rule.HOUR
+    assert choose(Facts("images", 5_000), constant(enough * 1.01)).options["width"] == WIDEST
+    assert choose(Facts("images", 5_000), constant(enough * 0.99)).options["width"] == NARROWEST
+    assert choose(Facts("images", 5_000, images=rule.ENOUGH[WIDEST]), never).options["width"] == WIDEST
+
+
+def test_a_slow_machine_or_a_short_time_gets_small_images() -> None:
+    slow = rule.LEAST / 600 * 0.99
+    facts = Facts("images", 5_000, seconds=600.0, may_shrink=True)
+    choice = choose(facts, constant(slow))
+    assert choice.settings["size"] == rule.SMALL
+    assert "size" not in choose(facts, constant(slow * 1.1)).settings
+    assert "size" not in choose(Facts("images", 5_000, seconds=600.0), constant(slow)).settings  # set by the user
+    assert "size" not in choose(Facts("images", 5_000, side=32, seconds=600.0, may_shrink=True), constant(slow)).settings
+
+
+def test_the_length_follows_from_speed_and_time() -> None:
+    choice = choose(Facts("images", 5_000, seconds=600.0), constant(123.4))
+    assert choice.settings["images"] == 74_000
+    assert choice.settings["time"] == 600.0
+    assert choose(Facts("images", 5_000), constant(1e6)).settings["images"] == rule.MOST
+    assert choose(Facts("images", 5_000), constant(1e-9)).settings["images"] == 1
+    assert not {"images", "time"} & choose(Facts("images", 5_000, images=1_000), never).settings.keys()
+
+
+def test_training_without_a_recipe_says_what_was_chosen_and_why(tmp_path: Path) -> None:
+    source, listener = write(tmp_path / "photos", {"": 24}), Listener()
+    run = leafwing.train(source, images=16, out=tmp_path / "run", progress=listener, **TINY)
+    at = next(i for i, line in enumerate(listener.lines) if line.startswith("recommended"))
+    assert run.recipe in listener.lines[at]
+    assert "24 images" in listener.lines[at + 1]
+    assert run.options["width"] == 8  # the user's
+    assert run.options["ema"] == choose(Facts("images", 24, images=16), never).options["ema"]
+    assert run.settings.critic.augment == "diff"
+    named = leafwing.train(source, run.recipe, images=16, out=tmp_path / "named", progress=listener, **TINY)
+    assert named.settings.critic.augment is None
+
+
+def test_the_speed_is_measured_if_the_length_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, speeds = write(tmp_path / "photos", {"": 24}), iter([1.0, 50.0])
+    monkeypatch.setattr(recommend, "measured_speed", lambda training: next(speeds))
+    options = {name: value for name, value in TINY.items() if name != "width"}
+    plan = commands.forecast(source, time="10s", **options)
+    assert plan["options"]["width"] == NARROWEST
+    assert plan["schedule"] | {"images": 500, "time": 10.0} == plan["schedule"]
+
+
+def test_options_that_the_recommended_recipe_lacks_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "photos", {"": 24})
+    with pytest.raises(LeafwingError, match=r"widht.*did you mean"):
+        leafwing.train(source, images=16, out=tmp_path / "run", widht=8)
+    with pytest.raises(LeafwingError, match="recommended for this source, has no option 'patch'"):
+        leafwing.train(source, images=16, out=tmp_path / "run", size=16, patch=16)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_doctor_recommends_what_training_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "photos", {"a": rule.OF_A_CLASS, "b": rule.OF_A_CLASS})
+    plan = commands.forecast(source, images=16, size=16, threads=1, width=8)
+    advice = next(line for line in commands.doctor(source, size=16).advice if line.startswith("Next"))
+    assert plan["recipe"] in advice
+    assert f"leafwing train {source} --size 16\n" in advice
+    assert cli.run(["doctor", str(source), "--size", "16"]) == 0
+    assert "Next: leafwing train" in capsys.readouterr().out
+
+
+def test_points_and_pairs(tmp_path: Path) -> None:
+    assert commands.forecast("ring", images=64, width=4)["recipe"] == "r3gan"
+    source = write(tmp_path / "photos", {"": 24})
+    for input, recipe in (("grey", "pix2pix"), ("low4", "srgan")):
+        plan = commands.forecast(source, images=8, size=32, input=input, width=4, batch=4, threads=1)
+        advice = next(line for line in commands.doctor(source, size=32, input=input).advice if line.startswith("Next"))
+        assert plan["recipe"] == recipe
+        assert f"chooses {recipe}" in advice
