@@ -27,6 +27,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from leafwing import health, recipes
+from leafwing.commands.plan import build_augmentation
 from leafwing.data import load
 from leafwing.data.dataset import Dataset
 from leafwing.engine import Engine, choose
@@ -53,6 +54,7 @@ class Case:
         options: options of the recipe.
         size: image size in pixels.
         first: number of training images, chosen by the seed, with others held out; 0 for all images.
+        augment: random changes of what critics see; "": those of the recipe.
     """
 
     recipe: str
@@ -61,6 +63,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     size: int | None = 16
     first: int = 0
+    augment: str = ""
 
 
 SMALL = {"width": 16, "batch": 64}
@@ -88,6 +91,15 @@ CASES = {
     "lsgan on pictures": Case("lsgan", "pictures", 40_000, SMALL, size=32),
     "wgan_gp on pictures": Case("wgan_gp", "pictures", 40_000, SMALL, size=32),
     "r3gan on pictures": Case("r3gan", "pictures", 20_000, {"width": 8}, size=32),
+    "dcgan, diff": Case("dcgan", "digits", 40_000, SMALL, augment="diff"),
+    "dcgan, ada": Case("dcgan", "digits", 40_000, SMALL, augment="ada"),
+    "cgan, diff": Case("cgan", "digits", 40_000, SMALL, augment="diff"),
+    "dcgan, diff, on pictures": Case("dcgan", "pictures", 40_000, {"width": 24, "batch": 64}, size=32, augment="diff"),
+    "fastgan": Case("fastgan", "digits", 10_000, {"width": 8, "batch": 16, "distance": "pixels"}, size=32),
+    "fastgan on pictures": Case("fastgan", "pictures", 10_000, {"width": 8, "batch": 16}, size=32),
+    "projected on pictures": Case(
+        "projected", "pictures", 10_000, {"width": 8, "mixed": 16, "batch": 32, "resolution": 32}, size=32
+    ),
     # These fail without a planted fault.
     "dcgan on 16": Case("dcgan", "digits", 80_000, SMALL, first=16),
     "dcgan on 64": Case("dcgan", "digits", 80_000, SMALL, first=64),
@@ -196,7 +208,8 @@ def begin(case: Case, seed: int, pictures: str | None = None) -> tuple[Training,
     torch.manual_seed(seed)
     options = recipes.describe(case.recipe).resolve(case.options, points=data.spec.points)
     game: Game = recipes.build(case.recipe, recipes.find(case.recipe), data.spec, options)
-    engine = Engine(game, choose("cpu", "fp32", 1))
+    augmentation = build_augmentation(case.augment or game.augment, data.spec, case.images)
+    engine = Engine(game, choose("cpu", "fp32", 1), augmentation=augmentation)
     return Training(game, data.batches(seed), engine, images=case.images, batch=game.batch), held_out
 
 
