@@ -205,6 +205,7 @@ TRAIN_ARGUMENTS = (
     "tensorboard",
     "progress",
     "dry_run",
+    "verbose",
     "json",
 )
 """Arguments of `train`, or of its command line, that are not settings."""

@@ -54,6 +54,7 @@ CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
     ),
     "tensorboard": (bool, False, OUTPUT, "Write TensorBoard files too."),
     "dry_run": (bool, False, OUTPUT, "Print the resolved plan with measured speed, and train nothing."),
+    "verbose": (bool, False, OUTPUT, "With --dry-run: print the hardware settings too, with the reason for each."),
     "json": (bool, False, OUTPUT, "Print one JSON document to standard output and nothing else."),
 }
 """Options of `train` that are neither settings nor options of the recipe: type, default, group and help."""
@@ -133,6 +134,7 @@ def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
     from leafwing import commands
 
     json, dry_run, devices = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)
+    verbose = options.pop("verbose", False)
     or_resume = options.pop("or_resume", False)
     options = explicit(options)
     if or_resume and (devices > 1 or dry_run):
@@ -140,7 +142,7 @@ def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
     if dry_run:
         options = {name: value for name, value in options.items() if name not in ("tensorboard", "root")}
         plan = commands.forecast(source, progress=ConsoleReporter(), **options)
-        print(as_json(plan) if json else describe_plan(plan))
+        print(as_json(plan) if json else describe_plan(plan, verbose))
         return 0
     if or_resume:
         run = commands.train_or_resume(source, progress=ConsoleReporter(), **options)
@@ -149,29 +151,37 @@ def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
     return finish(commands.train(source, progress=ConsoleReporter(), **options), json)
 
 
-def describe_plan(plan: dict[str, Any]) -> str:
-    """The resolved plan of --dry-run as text."""
+def describe_plan(plan: dict[str, Any], verbose: bool = False) -> str:
+    """The resolved plan of --dry-run as text; verbose: with the hardware settings and the reason for each."""
     data, schedule, machine = plan["data"], plan["schedule"], plan["machine"]
     fields = "; ".join(f"{name}: {kind}" for name, kind in plan["fields"].items())
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
-    until = f"{schedule['images']:,} images ({plan['epochs']:g} epochs)"
-    until += f" or {show_duration(schedule['time'])}" if schedule["time"] else ""
+    pictures = data["samples"] - data["held_out"]
+    epochs = plan["shown"] / pictures
     lines = [
         f"recipe      {plan['recipe']}",
         f"data        {data['source']}: {data['samples']:,} samples; {data['rejected']} rejected"
         + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
         f"fields      {fields}",
-        f"parameters  {network}",
-        f"train       {until}, batches of {plan['batch']}, seed {schedule['seed']}",
-        *describe_augmentation(plan),
-        *(show_choice(name, machine[name], reason) for name, reason in plan["why"].items()),
-        f"memory      about {show_bytes(plan['memory'])}, estimated ("
-        + ", ".join(f"batch {size}: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items())
-        + ")",
+        f"training    {plan['shown']:,} images in about {show_duration(plan['seconds'])}: each of the {pictures:,} about "
+        f"{epochs:,.{0 if epochs >= 10 else 1}f} times",
         f"speed       {plan['images_per_second']:,.0f} images/s, measured",
-        f"time        about {show_duration(plan['seconds'])}",
+        *(
+            [f"time limit  ends training before its {schedule['images']:,} images"]
+            if plan["shown"] < schedule["images"]
+            else []
+        ),
+        f"networks    {network} parameters",
+        f"memory      about {show_bytes(plan['memory'])}, estimated",
+        *describe_augmentation(plan),
         "options     " + "  ".join(f"{name}={value}" for name, value in plan["options"].items()),
     ]
+    if verbose:
+        lines += [
+            f"seed        {schedule['seed']}",
+            *(show_choice(name, machine[name], reason) for name, reason in plan["why"].items()),
+            "by batch    " + ", ".join(f"{size}: {show_bytes(needed)}" for size, needed in plan["memory_by_batch"].items()),
+        ]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def forecast(
     memory = estimate_footprint(training.engine, training.batches(0, 4), batch)
     speed = measured_speed(training)
     parameters = {name: sum(p.numel() for p in player.net.parameters()) for name, player in training.game.players.items()}
-    duration = schedule.images / speed
+    duration = min(schedule.images / speed, schedule.time or inf)
+    shown = min(schedule.images, max(1, round(duration * speed)))
     return {
         **plan.config,
         "why": dict(plan.reasons),
@@ -51,6 +53,7 @@ def forecast(
         "memory": memory.total,
         "memory_by_batch": {str(size): memory.at(size).total for size in (max(1, batch // 2), batch, 2 * batch)},
         "images_per_second": round(speed, 1),
-        "seconds": round(min(duration, schedule.time or duration)),
-        "epochs": round(schedule.images / (len(plan.data) - plan.data_config.held_out), 1),
+        "seconds": round(duration),
+        "shown": shown,
+        "epochs": round(shown / (len(plan.data) - plan.data_config.held_out), 1),
     }
