@@ -11,10 +11,11 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, recipes
-from leafwing.commands import recommend, rule
-from leafwing.commands.rule import Choice, Facts, choose
+from leafwing.commands import recommend
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
+from leafwing.recipes import _recommended as rule
+from leafwing.recipes._recommended import Choice, Facts, choose
 
 TINY: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1, "precision": "fp32"}
 WIDEST, *_, NARROWEST = rule.ENOUGH

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.rule import Facts, Kind, by_kind
 from leafwing.progress import Reporter
+from leafwing.recipes._recommended import Facts, Kind, by_kind
 from leafwing.settings import split_keywords
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Applies the rule of `rule.py` to a source and this machine."""
+"""The recommended training: applies the rule of `recipes/_recommended.py` to a source and this machine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands import rule
 from leafwing.commands.plan import TrainingPlan, build_training, measured_speed, resolve_training
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
+from leafwing.recipes import _recommended as rule
 
 if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
@@ -72,10 +72,10 @@ def recommend(source: Any, values: Mapping[str, Any], options: Mapping[str, Valu
     for name in options:
         if name not in known:
             raise LeafwingError(f"no option {name!r}{did_you_mean(name, known)}; options of other recipes need --recipe")
-    quiet = OnlyProgress(progress)
+    reading = OnlyProgress(progress)
 
     def plan_of(recipe: str, settings: Mapping[str, Any], further: Mapping[str, Value]) -> TrainingPlan:
-        return resolve_training(source, recipe, {**settings, **values}, {**further, **options}, quiet)
+        return resolve_training(source, recipe, {**settings, **values}, {**further, **options}, reading)
 
     speeds: dict[str, float] = {}
 
@@ -88,7 +88,7 @@ def recommend(source: Any, values: Mapping[str, Any], options: Mapping[str, Valu
             )
         return speeds[key]
 
-    choice = rule.choose(facts_of(resolve_training(source, recipes.DEFAULT, values, {}, quiet), values), speed)
+    choice = rule.choose(facts_of(resolve_training(source, recipes.DEFAULT, values, {}, reading), values), speed)
     check_options(choice.recipe, options)
     details = [f"{name.replace('_', '-')} {value}" for name, value in {**choice.options, **choice.settings}.items()]
     progress.say(f"recommended (no --recipe): {', '.join([choice.recipe, *details])}")

@@ -48,7 +48,7 @@ def train(
         source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`. None:
             that of the replayed run.
         recipe: an installed recipe or the path of a recipe file. None: that of the replayed run; else the recipe, options and settings
-            that are recommended for these images, this machine and the time (`commands.rule`).
+            that are recommended for these images, this machine and the time (`recipes._recommended`).
         settings: all settings; see `leafwing.settings` for their meanings and defaults.
         out: the run folder, which must not exist; None: numbered under `root`.
         root: folder of the numbered run folders.

@@ -1,6 +1,6 @@
 """The recommended training: what `train` does if no recipe is named. `choose` and the numbers above it are the whole rule.
 
-They follow from measurements, by `bench/small_data.py`: docs/results/small-data.md. `recommend` applies the rule.
+They follow from measurements, by `bench/small_data.py`: docs/results/small-data.md. `commands.recommend` applies the rule.
 """
 
 from __future__ import annotations
