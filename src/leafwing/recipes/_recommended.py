@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from leafwing.quantities import show_count, show_duration
-
-if TYPE_CHECKING:
-    from leafwing.recipes import Value
 
 HOUR = 3600.0
 """Seconds of training, unless the user sets another time or a number of images."""
@@ -70,7 +67,7 @@ class Choice:
     """
 
     recipe: str
-    options: Mapping[str, Value] = field(default_factory=dict)
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     reasons: Sequence[str] = ()
 
@@ -120,7 +117,7 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         what += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
         what += f", only {facts.smallest:,} of some classes: labels are not used"
-    options: dict[str, Value] = {"batch": 64, "ema": 10_000}
+    options: dict[str, bool | int | float | str] = {"batch": 64, "ema": 10_000}
     if width is not None:
         options["width"] = width
     settings = {"augment": "diff"} if facts.pictures < FEW else {}
