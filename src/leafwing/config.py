@@ -133,6 +133,7 @@ class DataConfig:
         fingerprint: hash of names, contents, labels and options.
         samples: number of samples, including the held-out ones.
         rejected: number of rejected images.
+        duplicates: number of samples that are not used because they repeat an earlier one; None: repetitions are used.
         held_out: number of samples held out of training.
         labelled: number of samples in a second stream, with labels; None without one.
         labelled_seed: random seed of their choice.
@@ -147,6 +148,7 @@ class DataConfig:
     fingerprint: str
     samples: int
     rejected: int
+    duplicates: int | None = None
     held_out: int = 0
     labelled: int | None = None
     labelled_seed: int | None = None
@@ -154,6 +156,11 @@ class DataConfig:
     examples: dict[str, list[Any]] | None = None
     parts: dict[str, str] | None = None
     sources: dict[str, str] | None = None
+
+    @property
+    def used(self) -> int:
+        """Number of samples in training and held out."""
+        return self.samples - (self.duplicates or 0)
 
     @property
     def origin(self) -> str | Mapping[str, str]:

@@ -67,6 +67,8 @@ class DataSettings:
     """Images held out of training for evaluation: a number, or auto (10%, but at least 1,000 and at most 25%; none if
     there are fewer than 500 images. For recipes that generate from images: 10%, none if there are fewer than 10). Default: none; auto
     with --stop-on, and for recipes that generate from images."""
+    duplicates: Literal["keep", "first"] = "keep"
+    """Images that repeat an earlier one, exactly or nearly: keep all, or only the first. `leafwing doctor` lists them."""
     labelled: Positive | None = None
     """Number of training images with labels or attributes, for semi-supervised recipes. Default: no labelled subset."""
     labelled_seed: Natural | None = None

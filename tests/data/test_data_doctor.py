@@ -159,3 +159,12 @@ def test_built_in_data_sets() -> None:
     assert "Points with 8" in ring.text()
     for report in (digits, ring):
         assert json.loads(json.dumps(report.as_dict())) == report.as_dict()
+
+
+def test_the_same_picture_in_two_classes_is_an_error_of_the_labels(tmp_path: Path) -> None:
+    source = write(tmp_path, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"], height=32, width=32)
+    assert doctor(source, size=16).contradictions == []
+    (source / "b" / "3.png").write_bytes((source / "a" / "1.png").read_bytes())
+    report = doctor(source, size=16)
+    assert report.contradictions == [["a/1.png", "b/3.png"]]
+    assert any("a/1.png = b/3.png" in line and "labels" in line for line in report.advice)

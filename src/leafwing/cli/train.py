@@ -156,11 +156,12 @@ def describe_plan(plan: dict[str, Any], verbose: bool = False) -> str:
     data, schedule, machine = plan["data"], plan["schedule"], plan["machine"]
     fields = "; ".join(f"{name}: {kind}" for name, kind in plan["fields"].items())
     network = ", ".join(f"{name} {show_count(n)}" for name, n in plan["parameters"].items())
-    pictures = data["samples"] - data["held_out"]
+    pictures = data["samples"] - data.get("duplicates", 0) - data["held_out"]
     epochs = plan["shown"] / pictures
     lines = [
         f"recipe      {plan['recipe']}",
         f"data        {data['source']}: {data['samples']:,} samples; {data['rejected']} rejected"
+        + (f", {data['duplicates']:,} repeated and not used" if data.get("duplicates") else "")
         + (f", {data['held_out']:,} held out" if data["held_out"] else ""),
         f"fields      {fields}",
         f"training    {plan['shown']:,} images in about {show_duration(plan['seconds'])}: each of the {pictures:,} about "

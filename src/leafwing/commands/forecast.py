@@ -55,5 +55,5 @@ def forecast(
         "images_per_second": round(speed, 1),
         "seconds": round(duration),
         "shown": shown,
-        "epochs": round(shown / (len(plan.data) - plan.data_config.held_out), 1),
+        "epochs": round(shown / (plan.data_config.used - plan.data_config.held_out), 1),
     }

@@ -158,13 +158,14 @@ def resolve_training(
         progress.say(f"fields of the data that {card.name} does not ask for: {', '.join(unused)}")
     if schedule.stop_on is not None:
         check_stop_on(schedule.stop_on, dataset)
+    used, repeated = find_repeated(dataset, reading.duplicates, old, "duplicates" in values, progress)
     hold_out, from_pictures = reading.hold_out, generates_from_pictures(card.needs, dataset.spec)
     if hold_out is None:
         hold_out = old.data.held_out if old else "auto" if schedule.stop_on or from_pictures else 0
-    held_out = hold_out_count(hold_out, len(dataset), dataset.spec.points, from_pictures)
+    held_out = hold_out_count(hold_out, len(used), dataset.spec.points, from_pictures)
     if held_out and from_pictures and reading.hold_out is None and not old:
         progress.say(
-            f"held out of training: {held_out:,} of {len(dataset):,}, for progress sheets and evaluation; see --hold-out"
+            f"held out of training: {held_out:,} of {len(used):,}, for progress sheets and evaluation; see --hold-out"
         )
     labelled, labelled_seed = parse_labelled(
         old.data.labelled if old and reading.labelled is None else reading.labelled,
@@ -182,6 +183,7 @@ def resolve_training(
         fingerprint=dataset.fingerprint,
         samples=len(dataset),
         rejected=len(dataset.rejects),
+        duplicates=repeated,
         held_out=held_out,
         labelled=labelled,
         labelled_seed=labelled_seed,
@@ -208,6 +210,29 @@ def resolve_training(
     return TrainingPlan(
         card, str(reference), dataset, hyperparameters, data_config, settings, history, config, setup.why, notes
     )
+
+
+def find_repeated(
+    dataset: Dataset, option: str, old: Run | None, is_set: bool, progress: Reporter
+) -> tuple[Dataset, int | None]:
+    """The samples that are used, and the number of those that are not because they repeat an earlier one; None if all are used.
+
+    Args:
+        dataset: all samples.
+        option: `--duplicates`.
+        old: the replayed run.
+        is_set: whether the user has set the option; else it is that of the replayed run.
+        progress: receives the message.
+    """
+    leave_out = option == "first" if is_set or old is None else old.data.duplicates is not None
+    if not leave_out:
+        return dataset, None
+    if dataset.spec.points:
+        raise InvalidOption("duplicates", option, "only images are compared, and these data are points")
+    used = dataset.distinct()
+    repeated = len(dataset) - len(used)
+    progress.say(f"not used, because they repeat an earlier image: {repeated:,} of {len(dataset):,} images")
+    return used, repeated
 
 
 def as_words(place: Place) -> str:

@@ -114,7 +114,7 @@ def facts_of(plan: TrainingPlan, values: Mapping[str, Any]) -> rule.Facts:
         smallest = min(Counter(data.labels.tolist()).values())
     return rule.Facts(
         kind=kind,
-        pictures=len(data) - plan.data_config.held_out,
+        pictures=plan.data_config.used - plan.data_config.held_out,
         side=max(spec.height, spec.width),
         smallest=smallest,
         images=values.get("images"),

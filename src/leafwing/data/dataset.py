@@ -6,6 +6,7 @@ images, `device` moves them to a device; torch is imported only by the first bat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -73,6 +74,7 @@ class Dataset:
     windows: Windows | None = None
     pictures_of: np.ndarray | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    _distinct: Dataset | None = field(default=None, init=False, repr=False)
 
     @property
     def origin(self) -> str | Mapping[str, str]:
@@ -278,6 +280,25 @@ class Dataset:
         """These fields of the first samples of seed 0, as plain JSON by name: sampling uses them for unspecified conditions."""
         order, _ = self.epoch(0, 0, slice(0, limit))
         return {name: self.spec.fields[name].to_plain(self.columns[name][order]) for name in names if name in self.columns}
+
+    def distinct(self) -> Dataset:
+        """The samples whose image does not repeat that of an earlier one: neither the same pixels nor nearly so (`duplicates.near`).
+
+        Samples of other streams are not compared. The result is remembered.
+        """
+        from leafwing.data import duplicates
+
+        if self._distinct is None:
+            images = self.array if self.rows is None else self.array[self.rows]
+            hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+            repeated = {index for group in duplicates.exact(hashes) for index in group[1:]}
+            first = np.array([index for index in range(len(images)) if index not in repeated], dtype=np.int64)
+            eight_bits = (image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8) for image in images[first])
+            near = duplicates.near([duplicates.sketch(image) for image in eight_bits])
+            repeated = {index for group in near for index in group[1:]}
+            remaining = np.array([index for i, index in enumerate(first.tolist()) if i not in repeated], dtype=np.int64)
+            self._distinct = replace(self, rows=self.to_rows(remaining))
+        return self._distinct
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
         """Splits off at least `number` held-out samples, the same in every run, and the same share of a second source; see

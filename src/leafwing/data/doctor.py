@@ -70,6 +70,7 @@ class SourceReport:
         layouts: layouts of inputs that the source fits, if it was read without: `kind`, `options` for --input, `text`.
         exact_duplicates: groups of names with byte-identical files.
         near_duplicates: groups of names with nearly the same image; of an exact group only the first is listed.
+        contradictions: groups of both kinds whose images have different labels.
         options: options for `load`: size, channels, fit, background.
         notes: how the source was read.
         advice: recommendations for the user.
@@ -93,6 +94,7 @@ class SourceReport:
     layouts: list[dict[str, Any]] = field(default_factory=list)
     exact_duplicates: list[list[str]] = field(default_factory=list)
     near_duplicates: list[list[str]] = field(default_factory=list)
+    contradictions: list[list[str]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
@@ -266,6 +268,9 @@ def _files_report(
         report.notes.append("Near-duplicates are not searched among images that are cut into tiles.")
     else:
         _find_duplicates(report, names, [info.sha256 for info in accepted], sketches)
+    labels = {info.entry.name: info.entry.label for info in accepted}
+    groups = report.exact_duplicates + report.near_duplicates
+    report.contradictions = [group for group in groups if len({labels[name] for name in group}) > 1]
     if message := refusal_reason(opened, len(accepted), failed, report.rejected):
         report.advice.append(f"This source cannot be used for training: {message}")
     if accepted:
@@ -428,7 +433,12 @@ def _advise(report: SourceReport) -> None:
     if duplicate_groups := [f"{len(groups)} group{'s' * (len(groups) > 1)} of {kind}" for kind, groups in kinds if groups]:
         say(
             f"{' and '.join(duplicate_groups)}; about {distinct:,} images are distinct. "
-            "Duplicates are generated more often and memorised first: keep one per group."
+            "Duplicates are generated more often and memorised first: `leafwing train --duplicates first` uses one per group."
+        )
+    if report.contradictions:
+        say(
+            f"The same picture has different labels in {len(report.contradictions)} of these groups, such as "
+            f"{_join(report.contradictions[0], 4)}: probably an error of the labels. --duplicates first uses the first label."
         )
     heights, widths = (
         {report.sizes["min"][side], report.sizes["median"][side], report.sizes["max"][side]} for side in (0, 1)
