@@ -152,3 +152,24 @@ def test_points_and_pairs(tmp_path: Path) -> None:
         advice = next(line for line in commands.doctor(source, size=32, input=input).advice if line.startswith("Next"))
         assert plan["recipe"] == recipe
         assert f"chooses {recipe}" in advice
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_process_chooses_for_all(first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice, calls = Choice("dcgan", {"width": 32, "ema": 1.0}, {"time": 60.0, "augment": "diff"}), []
+
+    class Two:
+        world_size = 2
+
+        def barrier(self, timeout: float) -> None:
+            assert timeout > 3_600
+
+        def broadcast(self, value: Any) -> Any:
+            assert (value is not None) == self.first
+            return {"recipe": "dcgan", "options": dict(choice.options), "settings": dict(choice.settings), "reasons": []}
+
+    Two.first = first  # type: ignore[attr-defined]
+    monkeypatch.setattr(recommend, "recommend", lambda *arguments: calls.append(arguments[-1]) or choice)
+    filled = recommend.fill_in("photos", None, {"time": 5.0}, {"width": 8}, Reporter(), None, Two())  # type: ignore[arg-type]
+    assert filled == ("dcgan", {"time": 5.0, "augment": "diff"}, {"width": 8, "ema": 1.0})
+    assert calls == [2] * first

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from leafwing.recipes import Value
 
 
+DAY = 86_400.0
+"""Seconds for which processes wait while the first one reads the images."""
+
+
 class OnlyProgress(Reporter):
     """Passes on the progress of reading images, and drops messages, which follow when the training is planned."""
 
@@ -45,25 +49,28 @@ def fill_in(
     """
     if recipe is not None or replay is not None or source is None:
         return recipe, dict(values), dict(options)
-    choice = None
-    if processes is None or processes.first:
+    if processes is None or processes.world_size == 1:
         choice = asdict(recommend(source, values, options, progress))
-    if processes is not None:
-        choice = processes.broadcast(choice)
-    assert choice is not None
+    else:
+        first = asdict(recommend(source, values, options, progress, processes.world_size)) if processes.first else None
+        processes.barrier(DAY)
+        choice = processes.broadcast(first)
     settings = {**choice["settings"], **values}
     if "images" in values:
         settings = {name: value for name, value in settings.items() if name != "time" or name in values}
     return choice["recipe"], settings, {**choice["options"], **options}
 
 
-def recommend(source: Any, values: Mapping[str, Any], options: Mapping[str, Value], progress: Reporter) -> rule.Choice:
+def recommend(
+    source: Any, values: Mapping[str, Any], options: Mapping[str, Value], progress: Reporter, processes: int = 1
+) -> rule.Choice:
     """The recommended training of a source on this machine, said to the user with its reasons.
 
     Reads the images, and trains for some seconds to measure the speed if the length is not set.
 
     Args:
         source, values, options, progress: as for `plan.resolve_training`.
+        processes: number of processes, of which each is taken to be as fast as this one.
 
     Raises:
         LeafwingError: invalid input, or an option that the recommended recipe does not have.
