@@ -33,25 +33,42 @@ def split_colours(images: Tensor) -> tuple[Tensor, list[Tensor]]:
 def change_colours(images: Tensor) -> Tensor:
     """Brightness + U(-.5, .5), saturation x U(0, 2) about the channels' mean, contrast x U(.5, 1.5) about the image's mean."""
     x, alpha = split_colours(images)
-    x = x + uniform(x, -0.5, 0.5)
+    brightness, saturation, contrast = uniform(x, -0.5, 0.5), uniform(x, 0, 2), uniform(x, 0.5, 1.5)
     grey = x.mean(1, keepdim=True)
-    x = (x - grey) * uniform(x, 0, 2) + grey
-    mean = x.mean((1, 2, 3), keepdim=True)
-    return torch.cat([(x - mean) * uniform(x, 0.5, 1.5) + mean, *alpha], 1)
+    mean = grey.mean((2, 3), keepdim=True)
+    # The three changes one after the other, multiplied out: saturation does not change the image's mean.
+    x = x * (contrast * saturation) + (grey * (contrast * (1 - saturation)) + (brightness + (1 - contrast) * mean))
+    return torch.cat([x, *alpha], 1) if alpha else x
 
 
 def translate(images: Tensor) -> Tensor:
     """Shifts by whole pixels, up to an eighth of each side; what moves in is 0."""
-    for dim in (2, 3):
-        side = images.shape[dim]
+    shift = []
+    for side in images.shape[2:]:
         limit = int(side * 0.125 + 0.5)
-        shift = torch.randint(-limit, limit + 1, (len(images), 1, 1, 1), device=images.device)
-        shape = [1, 1, 1, 1]
-        shape[dim] = side
-        source = torch.arange(side, device=images.device).view(shape) - shift
-        inside = (source >= 0) & (source < side)
-        images = images.gather(dim, source.clamp(0, side - 1).expand(images.shape)) * inside
-    return images
+        shift.append(torch.randint(-limit, limit + 1, (len(images), 1, 1), device=images.device))
+    return _Translate.apply(images, *shift)
+
+
+class _Translate(torch.autograd.Function):
+    """Shifts down and to the right by whole pixels, (n, 1, 1) each. The gradient is shifted back: faster than that of `gather`."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(down, right)
+        n, channels, height, width = images.shape
+        row = torch.arange(height, device=images.device).view(1, -1, 1) - down
+        column = torch.arange(width, device=images.device).view(1, 1, -1) - right
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        first = torch.arange(n, device=images.device).view(-1, 1, 1) * height
+        source = (first + row.clamp(0, height - 1)) * width + column.clamp(0, width - 1)
+        pixels = images.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, source.flatten())
+        return (pixels.view(n, height, width, channels) * inside[..., None]).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        down, right = ctx.saved_tensors
+        return _Translate.apply(gradient, -down, -right), None, None
 
 
 def cut_out(images: Tensor) -> Tensor:
