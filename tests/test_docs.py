@@ -18,6 +18,7 @@ from PIL import Image
 import leafwing
 import losses
 import tables
+import troubles
 from leafwing import cli, commands
 from leafwing.cli.train import CALL_OPTIONS
 from leafwing.errors import LeafwingError
@@ -88,11 +89,15 @@ def test_pages_and_commands_are_found() -> None:
     assert len(LINES) >= 20
 
 
+def links(page: Path) -> list[str]:
+    """The links and pictures of a page that are not on the web, in Markdown or HTML."""
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", prose(page))
+    return [link for pair in found for link in pair if link and not re.match(r"[a-z]+:", link)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_have_targets(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
-        if re.match(r"[a-z]+:", link):
-            continue
+    for link in links(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{link} does not exist"
@@ -201,6 +206,21 @@ for name in sys.argv[1:]:
     for text in helps:
         undocumented = re.findall(r"^  (-{0,2}[\w-]+(?: [A-Z_]+)?)$\n(?! {10})", text, re.MULTILINE)
         assert undocumented == [], text.split()[0]
+
+
+def test_pictures_are_small_and_on_a_page() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".webp", ".gif", ".jpg", ".svg")]
+    assert len(pictures) >= 10
+    assert [path.name for path in pictures if path.stat().st_size > 300_000] == []
+    assert [path.name for path in pictures if path not in shown] == []
+
+
+def test_every_fault_of_a_training_has_its_picture_and_options_on_the_page() -> None:
+    page = (ROOT / "docs/guide/troubles.md").read_text(encoding="utf-8")
+    assert {path.stem for path in troubles.FOLDER.glob("*.png")} == {*troubles.FAULTS, "progress"}
+    for fault in troubles.FAULTS:
+        assert f"](troubles/{fault}.png)" in page
 
 
 def test_pictures_of_losses_are_small_and_on_the_page() -> None:

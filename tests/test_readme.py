@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,8 @@ def test_every_leafwing_command_of_the_readme_works(
         if arguments[0] == "compare":
             arguments += ["--features", "pixels", "--set", "width=8", "--set", "batch=16", "-n", "32"]
         assert cli.run(arguments) == 0, (line, capsys.readouterr().err)
-    assert len(list((working_folder / "runs").iterdir())) == 6
+    trainings = [line for line in commands if line.startswith("leafwing train ") and "--dry-run" not in line]
+    assert len(list((working_folder / "runs").iterdir())) == len(trainings) >= 5
     assert (working_folder / "report" / "report.html").is_file()
 
 
@@ -67,10 +70,39 @@ def test_make_targets_exist_and_the_demo_is_the_readmes_command() -> None:
     assert f"DEMO := {demo.removeprefix('leafwing ')}\n" in makefile
 
 
-def test_the_table_of_recipes_has_no_recipe_that_does_not_exist() -> None:
-    names = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
-    assert names
-    assert {*names} <= {*recipes.names()}
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_the_demo_installs_what_it_needs_in_the_chosen_build() -> None:
+    def steps(*arguments: str) -> str:
+        return subprocess.run(["make", "-nB", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "download.pytorch.org/whl/cpu" in steps("demo", "CPU=1")
+    assert "download.pytorch.org" not in steps("demo", "CPU=0")
+    assert "dev]" not in steps("demo")
+    assert "dev]" in steps("test")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_an_old_python_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / file, tmp_path)
+    old = tmp_path / "python"
+    code = 'import sys; sys.version_info = (3, 10, 2, "final", 0); exec(sys.argv[1])'
+    old.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{code}' \"$2\"\n", encoding="utf-8")
+    old.chmod(0o755)
+    ended = subprocess.run(["make", f"PYTHON={old}", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "needs Python 3.11 or newer" in ended.stderr
+    assert "is 3.10" in ended.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_tables_of_recipes_have_every_recipe() -> None:
+    families = README.partition("\n## Recipes\n")[2].partition("\n## ")[0]
+    table = (
+        (ROOT / "docs/guide/recipes.md").read_text(encoding="utf-8").partition("\n## All recipes\n")[2].partition("\n## ")[0]
+    )
+    assert {*re.findall(r"`(\w+)`", families.partition("| --- |")[2])} == {*recipes.names()}
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == recipes.names()
 
 
 def test_continuous_integration_runs_the_readmes_own_commands() -> None:
