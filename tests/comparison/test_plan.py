@@ -116,9 +116,14 @@ def test_speed_measurements_get_all_arguments(
     resolved = plan_of("digits", tmp_path / "out", recipes=["gan", "cgan"], **arguments)
     measured: list[Any] = []
     monkeypatch.setattr(speed, "measure_slice", lambda *given: measured.append(given) or float(len(measured)))
+    evaluated: list[Any] = []
+    monkeypatch.setattr(speed, "measure_evaluation", lambda *given: evaluated.append(given) or 0.5)
     request = json.dumps({"call": "speed", "arguments": speed.measurement_arguments(resolved, ["gan", "cgan"], 1)})
     assert child.main(request) == 0
-    assert json.loads(capsys.readouterr().out) == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
+    result = json.loads(capsys.readouterr().out)
+    assert result["training"] == {"cgan": [1.0, 3.0, 5.0], "gan": [2.0, 4.0, 6.0]}, "round robin"
+    assert (result["evaluation"], len(evaluated)) == ({"cgan": 0.5, "gan": 0.5}, 2)
+    assert result["load"] >= 1
     source, recipe, settings, options = measured[0]
     assert (source, recipe, options) == ("digits", "cgan", {"width": 8})
     assert settings.reading == DataSettings("16x32", 1, "pad", background="white", mirror=True, hold_out=30)

@@ -22,9 +22,10 @@ import torch
 from filelock import FileLock
 
 import leafwing
-from fake_workers import Answer, FakeWorkers
+from fake_workers import Answer, FakeWorkers, measured
 from leafwing import commands
 from leafwing.commands.comparison import compare, speed
+from leafwing.commands.comparison.forecast import Work
 from leafwing.commands.comparison.record import Record, RunState
 from leafwing.commands.comparison.workers import Child, Outcome, RunChild, Stopped, Workers, last_message
 from leafwing.data import load
@@ -155,8 +156,7 @@ def test_a_training_that_was_cut_short_continues_with_more_time(tmp_path: Path) 
 def test_minutes_become_images_at_the_measured_speed(fake_workers: FakeWorkers, tmp_path: Path) -> None:
     def answer(request: Mapping[str, Any]) -> Answer:
         if request["call"] == "speed":
-            speeds = {"gan": [1000.0], "lsgan": [50.0]}
-            return 0, json.dumps({name: speeds[name] for name in request["arguments"]["recipes"]}), ""
+            return measured({"gan": 1000.0, "lsgan": 50.0})
         return 1, "", "leafwing: enough"
 
     fake_workers.answer = answer
@@ -219,7 +219,6 @@ def keep_busy() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs two processes on one core")
 def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both share one core, so that the speed by the wall clock halves; by CPU time it stays, up to caches and noise."""
-    monkeypatch.setattr(speed, "SLICES", 5)
     monkeypatch.setattr(speed, "SLICE", 0.4)
     monkeypatch.setattr(speed, "WARM_UP", 0.1)
     settings = Settings(reading=DataSettings(hold_out=0), machine=HardwareSettings(device="cpu", threads=1))
@@ -228,7 +227,7 @@ def test_a_competing_process_hardly_changes_the_measured_speed(monkeypatch: pyte
     def measure() -> tuple[float, float]:
         """Median of images per second of CPU time, as in a comparison; fraction of wall-clock time that this process had the core."""
         start, processor = time.perf_counter(), time.process_time()
-        (speeds,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}).values()
+        (speeds,) = speed.measure("ring", settings, {"gan": ("gan", {"width": 16})}, slices=5)["training"].values()
         return statistics.median(speeds), (time.process_time() - processor) / (time.perf_counter() - start)
 
     competitor = multiprocessing.get_context("fork").Process(target=keep_busy, daemon=True)
@@ -256,26 +255,41 @@ def test_messages_say_how_far_the_runs_are_and_what_remains(finished: Finished, 
     texts: list[str] = []
     progress = Reporter()
     progress.say = texts.append  # type: ignore[method-assign]
-    plan: Any = SimpleNamespace(runs=[("gan", 0), ("gan", 1), ("gan", 2)], images={"gan": 1200}, jobs=1)
+    runs = [("gan", 0), ("gan", 1), ("gan", 2)]
+    plan: Any = SimpleNamespace(runs=runs, images={"gan": 1200}, jobs=1, costs={})
     record: Any = SimpleNamespace(
         run_state=lambda name, seed: RunState(status="finished"),
-        run_folder=lambda name, seed: finished[0] / "runs" / "gan-seed0",
+        run_folder=lambda name, seed: finished[0] / "runs" / ("gan-seed0" if seed == 1 else "nothing"),
     )
-    messages = compare.ProgressReporter(plan, record, progress)
+    messages = compare.ProgressReporter(plan, record, progress, {run: ["training", "evaluation"] for run in runs})
     messages.update()
     assert texts == [], "at most every half minute"
-    now = time.monotonic()
-    messages.start_times["gan", 0] = now - 100
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    messages.last_update = 0.0
+    messages.begin("gan", 0, "training")
+    now[0] = 100.0
     messages.end_training("gan", 0)
     assert texts == ["gan seed 0 finished in 1m 40s"]
-    messages.end("gan", 0, is_new=True)
-    messages.start_times["gan", 1], messages.last_update = now - 60, now - 40
+    messages.begin("gan", 0, "evaluation")
+    now[0] = 120.0
+    messages.end_evaluation("gan", 0)
+    messages.end("gan", 0)
+    assert texts[1:] == ["gan seed 0 evaluated in 20s", "1 of 3 runs done, about 4m 00s left"]
+    messages.timetable.begin(("gan", 1), "training")
+    now[0] = 180.0
     messages.update()
-    assert texts[1].startswith("gan seed 1: 600 of 1.2k images, ")
-    assert texts[2] == "1 of 3 runs done, about 2m 40s left", "of 110 s each, the second is half done"
+    assert texts[3].startswith("gan seed 1: 600 of 1.2k images, ")
+    assert texts[4] == "1 of 3 runs done, about 3m 30s left", (
+        "60 and 20 s, and 110 and 20 s, as the two trainings so far took 110"
+    )
     assert compare.last_log_line(finished[0] / "nothing") == {}
     diverged = {"images": 700, "seconds": 1.0, "losses": {}, "diverged": "D became nan"}
     monkeypatch.setattr(compare, "last_log_line", lambda log: diverged)
-    messages.last_update = now - 40
+    now[0] = 220.0
     messages.update()
-    assert texts[3] == "gan seed 1: 700 of 1.2k images"
+    assert texts[5] == "gan seed 1: 700 of 1.2k images"
+    messages.timetable.active["gan", 1] = Work("evaluation", 200.0, 0.0)
+    now[0] = 260.0
+    messages.update()
+    assert texts[7] == "gan seed 1: evaluating"

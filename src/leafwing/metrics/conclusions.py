@@ -75,7 +75,9 @@ def describe_keeping(summary: Rows, measures: Mapping[str, Better]) -> str:
     if best["spread"] is None or other["spread"] is None:
         return f"Which recipe keeps most of what it is given is open: {what}, but the spread over seeds is unknown."
     if abs(best["median"] - other["median"]) <= max(best["spread"], other["spread"]):
-        return f"Which recipe keeps most of what it is given is open: {what}, but seeds differ by as much."
+        return (
+            f"Which recipe keeps most of what it is given is open: {what}, but runs with different seeds differ by as much."
+        )
     return f"{first['recipe']} keeps most of what it is given: {what}."
 
 
@@ -187,7 +189,10 @@ def describe_winner(summary: Rows, ranking: Sequence[str], imbalance: str = "") 
             f"The difference is {show(difference)}, {spread_text}.",
         )
     if difference <= spread:
-        return f"No winner: {result}, but seeds differ by as much.", f"The difference is {show(difference)}, {spread_text}."
+        return (
+            f"No winner: {result}, but runs with different seeds differ by as much.",
+            f"The difference is {show(difference)}, {spread_text}.",
+        )
     concession = f", although {collapsed} of its {runs} runs collapsed" if collapsed else ""
     ratio = f"{difference / spread:.1f} times " if spread else "and "
     return f"{first['recipe']} won{concession}: {result}.", f"The difference is {show(difference)}, {ratio}{spread_text}."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from leafwing.commands.comparison.speed import measure
@@ -24,6 +24,8 @@ Result = tuple[int, Any]
 """Exit code and JSON-serialisable result."""
 EXIT_CODES = {"interrupted": INTERRUPTED, "unhealthy": UNHEALTHY}
 """Exit code by the reason why training ended; 0 for all other reasons."""
+AT_THE_END = ("memorisation", "leaks")
+"""Metrics that are measured at the last checkpoint only."""
 
 
 def main(text: str) -> int:
@@ -51,13 +53,22 @@ def run_resume(**arguments: Any) -> Result:
     return finish(resume(progress=ConsoleReporter(), **arguments))
 
 
-def run_evaluation(**arguments: Any) -> Result:
-    """`leafwing.evaluate`."""
-    return 0, {"rows": evaluate(progress=ConsoleReporter(), **arguments)}
+def run_evaluation(checkpoints: Sequence[int], **arguments: Any) -> Result:
+    """`leafwing.evaluate` of several checkpoints, given by images shown, oldest first.
+
+    The last one has all metrics. Those of copies (`AT_THE_END`) are not measured at the others, unless they are the only ones.
+    """
+    *earlier, last = checkpoints
+    rows = evaluate(checkpoint=last, progress=ConsoleReporter(), **arguments)
+    names = list(dict.fromkeys(row["by"] for row in rows))
+    names = [name for name in names if name not in AT_THE_END] or names
+    for images in reversed(earlier):
+        rows += evaluate(checkpoint=images, progress=ConsoleReporter(), **{**arguments, "metrics": names})
+    return 0, {"rows": rows}
 
 
 def run_measurement(settings: Mapping[str, Any], **arguments: Any) -> Result:
-    """`speed.measure`: images per second by recipe."""
+    """`speed.measure`: the speeds of training and evaluation by recipe."""
     return 0, measure(settings=read_settings(settings), **arguments)
 
 

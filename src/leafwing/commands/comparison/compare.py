@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from leafwing.commands.comparison.plan import ComparisonPlan, resolve_comparison, slots
+from leafwing.commands.comparison.forecast import Stage, Timetable, choose_checkpoints, describe, evaluated_checkpoints
+from leafwing.commands.comparison.plan import ComparisonPlan, Cost, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
-from leafwing.commands.comparison.report import write_report
+from leafwing.commands.comparison.report import short_trainings, write_report
 from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -27,7 +29,7 @@ from leafwing.runs import Run
 from leafwing.settings import OutputSettings
 
 CHECKPOINTS, KEEP_EVERY = 40, 5
-"""Number of checkpoints of a run, to resume from; the first, every fifth and the last are kept and evaluated."""
+"""Number of checkpoints of a run, to resume from; the first, every fifth and the last are kept."""
 GRIDS = 20
 """Number of sample grids of a run."""
 LATENESS, LATENESS_CPU = 2, 4
@@ -97,21 +99,52 @@ def compare(
         )
         workers = Workers(slots(plan))
         try:
-            if names := [name for name in plan.recipes if name not in plan.images]:
-                progress.say(f"measuring the speed of {', '.join(names)}")
-                batches = {name: recipe.batch for name, recipe in plan.recipes.items()}
-                speeds = measure_speeds(plan, names, workers, folder)
-                plan.images |= images_in_time(speeds, 60 * (minutes or 0.0), batches)
-                budget = plural(minutes or 0.0, "minute") + (" of CPU time" if plan.device == "cpu" else "")
-                for name in names:
-                    progress.say(f"{name}: {show_count(plan.images[name])} images fit into {budget}")
-                record.set_images(plan.images)
-            reporter = ProgressReporter(plan, record, progress)
+            settle_budget(plan, record, workers, progress)
+            remaining = {run: stages for run in plan.runs if (stages := remaining_stages(plan, record, *run))}
+            if remaining:
+                for text in short_trainings(plan):
+                    progress.warn(text)
+                progress.say(describe(plan, remaining))
+                if (folder / "report.html").exists():
+                    progress.say(f"{folder / 'report.html'} shows the comparison as it was before, until this one ends")
+            reporter = ProgressReporter(plan, record, progress, remaining)
             workers.run([make_task(plan, record, name, seed, reporter) for name, seed in plan.runs], reporter.update)
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues the comparison in {folder}")
             raise
-        return write_report(plan, record, progress)
+        return write_report(plan, record)
+
+
+def settle_budget(plan: ComparisonPlan, record: Record, workers: Workers, progress: Reporter) -> None:
+    """Measures what recipes cost where that is unknown, if any of their runs remain; from that follow, where they are open, how many
+    images fit into the time, and how many checkpoints are evaluated."""
+    names = [
+        name
+        for name in plan.recipes
+        if name not in plan.images
+        or (name not in plan.costs and any(remaining_stages(plan, record, name, seed) for seed in plan.seeds))
+    ]
+    if names:
+        first = "; the feature network own is trained first, if it is not in the cache"
+        progress.say(f"measuring the speed of {', '.join(names)}{first if plan.evaluation.get('features') == 'own' else ''}")
+        speeds = measure_costs(plan, names, workers, record.folder)
+        if open_names := [name for name in names if name not in plan.images]:
+            batches = {name: recipe.batch for name, recipe in plan.recipes.items()}
+            minutes = plan.conditions.minutes or 0.0
+            plan.images |= images_in_time({name: speeds[name] for name in open_names}, 60 * minutes, batches)
+            budget = plural(minutes, "minute") + (" of CPU time" if plan.device == "cpu" else "")
+            for name in open_names:
+                progress.say(f"{name}: {show_count(plan.images[name])} images fit into {budget}")
+    plan.checkpoints = plan.checkpoints or choose_checkpoints(plan)
+    plan.evaluation["checkpoints"] = plan.checkpoints
+    record.set_budget(plan)
+
+
+def remaining_stages(plan: ComparisonPlan, record: Record, name: str, seed: int) -> list[Stage]:
+    """What remains to be done with a run."""
+    if needs_training(plan, record, name, seed):
+        return ["training", "evaluation"]
+    return ["evaluation"] if record.run_state(name, seed).evaluation != plan.evaluation else []
 
 
 def make_task(
@@ -120,15 +153,16 @@ def make_task(
     """The task of training and evaluating one run, from its beginning or from its current state."""
 
     def execute(run_child: RunChild) -> None:
-        is_new = not record.run_folder(name, seed).exists()
-        reporter.start(name, seed)
         if needs_training(plan, record, name, seed):
+            reporter.begin(name, seed, "training")
             record.update_run(name, seed, **train_run(plan, record, name, seed, run_child), evaluation=None, variety=None)
             reporter.end_training(name, seed)
         state = record.run_state(name, seed)
         if state.status in ("finished", "diverged") and state.evaluation != plan.evaluation:
+            reporter.begin(name, seed, "evaluation")
             record.update_run(name, seed, **evaluate_run(plan, record, name, seed, run_child))
-        reporter.end(name, seed, is_new)
+            reporter.end_evaluation(name, seed)
+        reporter.end(name, seed)
 
     return execute
 
@@ -225,12 +259,19 @@ def is_complete(run: Run, plan: ComparisonPlan) -> bool:
 
 
 def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run_child: RunChild) -> dict[str, Any]:
-    """Evaluates all checkpoints of a run; returns the results for the record."""
+    """Evaluates the checkpoints of a run; returns the results for the record."""
     folder, log = record.run_folder(name, seed), record.log_file(name, seed)
     recipe = plan.recipes[name]
-    if not Run(folder).weights():
+    if not (existing := list(Run(folder).weights())):
         return {"evaluation": plan.evaluation, "rows": []}
-    arguments = {"run": str(folder), "checkpoint": "all", "device": plan.device, "trust": recipe.is_file, **plan.evaluation}
+    checkpoints = evaluated_checkpoints(existing, plan.checkpoints)
+    arguments = {
+        "run": str(folder),
+        "device": plan.device,
+        "trust": recipe.is_file,
+        **plan.evaluation,
+        "checkpoints": checkpoints,
+    }
     outcome = run_child("evaluate", arguments, log)
     if outcome.code == StorageError.exit_code:
         raise StorageError(outcome.message)
@@ -241,22 +282,38 @@ def evaluate_run(plan: ComparisonPlan, record: Record, name: str, seed: int, run
     return {"evaluation": plan.evaluation, "rows": json.loads(outcome.output)["rows"]}
 
 
-def measure_speeds(plan: ComparisonPlan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
-    """Images per second of each slice of recipes, with all slots busy as during training."""
+def measure_costs(plan: ComparisonPlan, names: Sequence[str], workers: Workers, folder: Path) -> dict[str, list[float]]:
+    """Measures recipes with all slots busy as later, and sets their costs in the plan.
+
+    Returns:
+        Images per second of each slice of training, by recipe.
+    """
     speeds: dict[str, list[float]] = {name: [] for name in names}
+    evaluations: dict[str, list[float]] = {name: [] for name in names}
+    starts: list[float] = []
+    loads: list[float] = []
 
     def measurement(slot: int) -> Callable[[RunChild], None]:
         def execute(run_child: RunChild) -> None:
-            log = folder / "logs" / f"speed{slot}.txt"
+            log, start = folder / "logs" / f"speed{slot}.txt", time.monotonic()
             outcome = run_child("speed", measurement_arguments(plan, names, slot), log)
+            if outcome.code == StorageError.exit_code:
+                raise StorageError(outcome.message)
             if outcome.code:
                 raise LeafwingError(f"{outcome.message}. See {log}")
-            for name, slices in json.loads(outcome.output).items():
-                speeds[name] += slices
+            result = json.loads(outcome.output)
+            loads.append(result["load"])
+            starts.append(max(0.0, time.monotonic() - start - result["seconds"]))
+            for name in names:
+                speeds[name] += result["training"][name]
+                evaluations[name].append(result["evaluation"][name])
 
         return execute
 
     workers.run([measurement(slot) for slot in range(plan.jobs)])
+    for name in names:
+        load = median(loads)
+        plan.costs[name] = Cost(load / median(speeds[name]), load * median(evaluations[name]), median(starts))
     return speeds
 
 
@@ -267,71 +324,66 @@ class ProgressReporter:
         plan: of the comparison.
         record: of the comparison.
         progress: receives the messages.
+        remaining: what remains to be done with each run.
     """
 
-    def __init__(self, plan: ComparisonPlan, record: Record, progress: Reporter) -> None:
+    def __init__(
+        self, plan: ComparisonPlan, record: Record, progress: Reporter, remaining: Mapping[tuple[str, int], list[Stage]]
+    ) -> None:
         self.plan, self.record, self.progress = plan, record, progress
-        self.start_times: dict[tuple[str, int], float] = {}
-        self.durations: dict[tuple[str, int], float] = {}
+        self.timetable = Timetable(plan, {run: list(stages) for run, stages in remaining.items()})
         self.done: set[tuple[str, int]] = set()
         self.last_update = time.monotonic()
 
-    def start(self, name: str, seed: int) -> None:
-        """Notes that a run starts or continues."""
-        self.start_times[name, seed] = time.monotonic()
+    def begin(self, name: str, seed: int, stage: Stage) -> None:
+        """Notes that the training or the evaluation of a run begins or continues."""
+        self.timetable.begin((name, seed), stage, self.fraction(name, seed) if stage == "training" else 0.0)
 
     def end_training(self, name: str, seed: int) -> None:
         """Reports that the training of a run has ended."""
-        state, seconds = self.record.run_state(name, seed), time.monotonic() - self.start_times[name, seed]
+        state, seconds = self.record.run_state(name, seed), self.timetable.end((name, seed))
         details = f": {state.message}" if state.message else f" in {show_duration(seconds)}"
         self.progress.say(f"{name} seed {seed} {state.status}{details}")
 
-    def end(self, name: str, seed: int, is_new: bool) -> None:
-        """Notes that a run was evaluated. If it is new, its duration serves to estimate that of others."""
-        seconds = time.monotonic() - self.start_times.pop((name, seed))
+    def end_evaluation(self, name: str, seed: int) -> None:
+        """Reports that a run was evaluated."""
+        seconds = self.timetable.end((name, seed))
+        if error := self.record.run_state(name, seed).evaluation_error:
+            self.progress.warn(f"{name} seed {seed}: {error}")
+        else:
+            self.progress.say(f"{name} seed {seed} evaluated in {show_duration(seconds)}")
+
+    def end(self, name: str, seed: int) -> None:
+        """Notes that nothing remains to be done with a run, and reports the remaining time."""
+        was_remaining = self.timetable.remaining.pop((name, seed), None) is not None
         self.done.add((name, seed))
-        if is_new:
-            self.durations[name, seed] = seconds
+        if was_remaining and self.timetable.remaining:
+            self._report_total()
 
     def update(self) -> None:
         """Reports the progress if at least `MESSAGE_INTERVAL` seconds have passed since the last report."""
         if time.monotonic() - self.last_update < MESSAGE_INTERVAL:
             return
-        self.last_update = time.monotonic()
-        fractions = {}
-        for name, seed in list(self.start_times):
+        for (name, seed), work in list(self.timetable.active.items()):
             last, total = last_log_line(self.record.run_folder(name, seed) / "log.jsonl"), self.plan.images[name]
-            fractions[name, seed] = fraction = min(1.0, last.get("images", 0) / total)
             speed = f", {last['images_per_second']:,.0f} images/s" if "images_per_second" in last else ""
-            stage = f"{show_count(fraction * total)} of {show_count(total)} images{speed}" if fraction < 1 else "evaluating"
+            shown = min(last.get("images", 0), total)
+            is_training = work.stage == "training" and shown < total
+            stage = f"{show_count(shown)} of {show_count(total)} images{speed}" if is_training else "evaluating"
             self.progress.say(f"{name} seed {seed}: {stage}")
-        seconds = self.remaining(fractions)
-        estimate = f", about {show_duration(seconds)} left" if seconds and seconds >= 1 else ""
+        self._report_total()
+
+    def fraction(self, name: str, seed: int) -> float:
+        """The completed fraction of the training of a run."""
+        last = last_log_line(self.record.run_folder(name, seed) / "log.jsonl")
+        return float(min(1.0, last.get("images", 0) / self.plan.images[name]))
+
+    def _report_total(self) -> None:
+        self.last_update = time.monotonic()
+        training = [run for run, work in list(self.timetable.active.items()) if work.stage == "training"]
+        seconds = self.timetable.left({run: self.fraction(*run) for run in training})
+        estimate = f", about {show_duration(seconds)} left" if seconds >= 1 else ""
         self.progress.say(f"{len(self.done)} of {len(self.plan.runs)} runs done{estimate}")
-
-    def remaining(self, fractions: Mapping[tuple[str, int], float]) -> float | None:
-        """Estimated seconds until all runs are done, from other runs of the same recipe; None if nothing is known yet.
-
-        Args:
-            fractions: completed fraction of the training of each active run.
-        """
-        now = time.monotonic()
-        estimates = dict(self.durations)
-        estimates |= {
-            run: (now - self.start_times[run]) / fraction
-            for run, fraction in fractions.items()
-            if fraction > 0.02 and run in self.start_times
-        }
-        if not estimates:
-            return None
-        total = 0.0
-        for run in self.plan.runs:
-            if run in self.done:
-                continue
-            same_recipe = [seconds for (name, _), seconds in estimates.items() if name == run[0]] or list(estimates.values())
-            passed = now - self.start_times[run] if run in self.start_times else 0.0
-            total += max(0.0, sum(same_recipe) / len(same_recipe) - passed)
-        return total / self.plan.jobs
 
 
 def last_log_line(log: Path) -> dict[str, Any]:

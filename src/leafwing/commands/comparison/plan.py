@@ -102,6 +102,20 @@ class Conditions(msgspec.Struct, frozen=True):
     device: str
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What a recipe costs on this machine under its load at the time, as measured in the beginning, in wall-clock time.
+
+    Args:
+        training: seconds per real image shown.
+        evaluation: seconds per sample.
+        start: seconds until a process starts with either.
+    """
+
+    training: float
+    evaluation: float
+    start: float
+
+
 @dataclass
 class ComparisonPlan:
     """A comparison with all choices made.
@@ -117,6 +131,8 @@ class ComparisonPlan:
         threads: CPU threads of each run.
         images: real images on which a run is trained, by recipe; filled in later if they depend on measured speeds.
         choice: the feature network, if the user named none; None if no metric needs one, too.
+        costs: of each recipe, where measured.
+        checkpoints: number of checkpoints of each run that are evaluated; 0: to be chosen by the costs.
     """
 
     recipes: dict[str, ComparedRecipe]
@@ -129,6 +145,8 @@ class ComparisonPlan:
     threads: int
     images: dict[str, int] = field(default_factory=dict)
     choice: FeatureChoice | None = None
+    costs: dict[str, Cost] = field(default_factory=dict)
+    checkpoints: int = 0
 
     @property
     def runs(self) -> list[tuple[str, int]]:
@@ -153,6 +171,30 @@ class ComparisonPlan:
             schedule=Schedule(seed=seed),
             machine=HardwareSettings(device=self.device, threads=self.threads),
         )
+
+
+class OnceReporter(Reporter):
+    """Passes each message on once: every recipe gets the same ones about the data.
+
+    Args:
+        reporter: receives the messages and all progress.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter, self.shown = reporter, set[str]()
+
+    def say(self, text: str) -> None:
+        if text not in self.shown:
+            self.shown.add(text)
+            self.reporter.say(text)
+
+    def warn(self, text: str) -> None:
+        if text not in self.shown:
+            self.shown.add(text)
+            self.reporter.warn(text)
+
+    def report_progress(self, what: str, done: int, total: int) -> None:
+        self.reporter.report_progress(what, done, total)
 
 
 def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> ComparisonPlan:
@@ -192,9 +234,10 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     runs = len(names) * len(seeds)
 
     compared: dict[str, ComparedRecipe] = {}
+    notes = OnceReporter(progress)
     settings, _ = split_keywords({"images": images, "device": "cpu", "precision": "fp32", "threads": 1, **user_settings})
     for name, reference in zip(names, references, strict=True):
-        resolved = resolve_training(arguments["source"], reference, settings, options[name], progress)
+        resolved = resolve_training(arguments["source"], reference, settings, options[name], notes)
         training = build_training(resolved)
         estimate = device == "cpu" and jobs is None and runs > 1
         is_installed = reference == name

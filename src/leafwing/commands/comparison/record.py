@@ -13,11 +13,13 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from leafwing import files
-from leafwing.commands.comparison.plan import ComparisonPlan, Conditions
+from leafwing.commands.comparison.plan import ComparisonPlan, Conditions, Cost
 from leafwing.config import convert_json
 from leafwing.errors import LeafwingError
 
 Status = Literal["finished", "diverged", "failed"]
+CHECKPOINTS = 8
+"""Number of checkpoints of each run that are evaluated if a record does not say so."""
 
 
 class RecipeEntry(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ class Content(msgspec.Struct):
     """The content of `compare.json`; see `ComparisonPlan` for the fields other than `runs`.
 
     `features` is the feature network that was chosen if the user named none; earlier versions, which did not record it, used `own`.
+    `checkpoints` is the number of checkpoints of each run that are evaluated; earlier versions, which did not record it, evaluated all
+    that were kept.
     """
 
     command: str
@@ -83,6 +87,8 @@ class Content(msgspec.Struct):
     threads: int
     runs: dict[str, RunState] = msgspec.field(default_factory=dict)
     features: str = ""
+    checkpoints: int = 0
+    costs: dict[str, Cost] = msgspec.field(default_factory=dict)
 
 
 class Record:
@@ -116,15 +122,28 @@ class Record:
                 )
             plan.images |= {name: images for name, images in old.images.items() if name in recipes}
             plan.threads = old.threads
+            plan.costs = {name: cost for name, cost in old.costs.items() if name in recipes}
+            plan.checkpoints = old.checkpoints or CHECKPOINTS
         runs = old.runs if old else {}
         features = plan.choice.name if plan.choice else old.features if old else ""
-        self.content = Content(plan.command, plan.conditions, recipes, plan.seeds, plan.images, plan.threads, runs, features)
+        self.content = Content(
+            plan.command,
+            plan.conditions,
+            recipes,
+            plan.seeds,
+            plan.images,
+            plan.threads,
+            runs,
+            features,
+            plan.checkpoints,
+            plan.costs,
+        )
         self._write()
 
-    def set_images(self, images: dict[str, int]) -> None:
-        """Records the number of images that each recipe is trained on."""
+    def set_budget(self, plan: ComparisonPlan) -> None:
+        """Records what was measured: what each recipe costs; and what follows: its images, and how many checkpoints are evaluated."""
         with self.lock:
-            self._content.images = images
+            self._content.images, self._content.checkpoints, self._content.costs = plan.images, plan.checkpoints, plan.costs
             self._write()
 
     def run_state(self, name: str, seed: int) -> RunState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,27 +14,20 @@ from leafwing.commands.comparison.plan import ComparedRecipe, ComparisonPlan
 from leafwing.commands.comparison.record import Record
 from leafwing.errors import LeafwingError
 from leafwing.machine import cores, processor, versions
-from leafwing.progress import Reporter
 from leafwing.quantities import plural, show_count, show_duration
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
+    from leafwing.commands.comparison.page import About, Figure
     from leafwing.data import Dataset
     from leafwing.metrics.conclusions import Budget
-    from leafwing.metrics.report import About, Gallery, Picture
     from leafwing.metrics.table import RunResult, Table
 
-GALLERY_FRACTIONS = (0.05, 0.2, 0.4, 0.7, 1.0)
-"""Fractions of training at which the samples of a recipe are shown."""
-MAX_DISTANCE = 0.05
-"""Maximum distance of a sample grid from such a fraction, as a fraction of training."""
-MAX_WIDTH, MAX_PAGE_WIDTH = 520, 1100
-"""Maximum width of images in the report, and of pages of closest pairs, in pixels."""
 VARIETY_SAMPLES = 256
 """Maximum number of samples, and of real images, whose variety is compared."""
 
 
-def write_report(plan: ComparisonPlan, record: Record, progress: Reporter) -> dict[str, Any]:
+def write_report(plan: ComparisonPlan, record: Record) -> dict[str, Any]:
     """Writes the report and the tables of a comparison whose runs have ended.
 
     Returns:
@@ -45,7 +37,8 @@ def write_report(plan: ComparisonPlan, record: Record, progress: Reporter) -> di
         LeafwingError: no run was evaluated, or runs were evaluated under different conditions.
         StorageError: a file cannot be written.
     """
-    from leafwing.metrics.report import page
+    from leafwing.commands.comparison.galleries import galleries, opening
+    from leafwing.commands.comparison.page import render
     from leafwing.metrics.table import as_csv, as_json, tabulate
 
     results = [run_result(plan, record, name, seed) for name in plan.recipes for seed in plan.seeds]
@@ -60,10 +53,11 @@ def write_report(plan: ComparisonPlan, record: Record, progress: Reporter) -> di
         raise LeafwingError(f"{error}. Run the same command again to repeat the evaluation of all runs") from None
     path = record.folder / "report.html"
     table = replace(table, about=provenance(plan, results) | {"report": str(path)})
+    context = report_context(plan, record, results)
+    page = render(table, results, opening(plan, record, table), key_figures(table), galleries(plan, record, table), context)
     files.write(record.folder / "table.json", as_json(table))
     files.write(record.folder / "table.csv", as_csv(table))
-    files.write(path, page(table, results, galleries(plan, record, table), report_context(plan, record, results)))
-    progress.say(f"report: {path}")
+    files.write(path, page)
     return table.as_dict()
 
 
@@ -162,6 +156,33 @@ def generator_steps(recipe: ComparedRecipe, total: int, images: int, player: str
     return steps
 
 
+def short_trainings(plan: ComparisonPlan) -> list[str]:
+    """A warning for each recipe whose planned training has too few generator steps to be judged, with the images that it needs."""
+    from leafwing.metrics.conclusions import MIN_STEPS
+
+    texts = []
+    for name, recipe in plan.recipes.items():
+        images = plan.images[name]
+        steps = generator_steps(recipe, images, images)
+        if steps is None or steps >= MIN_STEPS:
+            continue
+        needed = (factor * images for factor in range(2, 1000) if enough(recipe, factor * images))
+        enough_images = next(needed, None)
+        advice = f": it needs about {show_count(enough_images)} images" if enough_images else ""
+        texts.append(
+            f"{name} takes {plural(steps, 'generator step')} in {show_count(images)} images, and a run with fewer than {MIN_STEPS} is "
+            f"too short to judge{advice}"
+        )
+    return texts
+
+
+def enough(recipe: ComparedRecipe, images: int) -> bool:
+    """Whether a training on this number of images is long enough to be judged."""
+    from leafwing.metrics.conclusions import MIN_STEPS
+
+    return (generator_steps(recipe, images, images) or 0) >= MIN_STEPS
+
+
 def number_of_modes(source: str) -> int:
     """The number of modes of the data; 0 if unknown."""
     from leafwing.metrics.modes import total
@@ -202,8 +223,8 @@ def hardware(plan: ComparisonPlan) -> str:
 
 def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunResult]) -> About:
     """The introduction of the report, its facts, protocols, and training times."""
+    from leafwing.commands.comparison.page import About
     from leafwing.metrics.protocol import describe
-    from leafwing.metrics.report import About
 
     spec, data, conditions = plan.data.spec, plan.data, plan.conditions
     source = ("stacked:" if data.source.startswith("stacked:") else "") + Path(data.source).name
@@ -217,7 +238,8 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
     lead = (
         f"{plural(n, 'recipe')} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
         f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each run was trained on {images} images{describe_limit(plan)}. "
-        "All checkpoints were evaluated in the same way."
+        f"{describe_evaluation(plan)}"
+        + (" With fewer than three seeds, only large differences count." if len(plan.seeds) < 3 else "")
     )
     protocols: dict[str, list[str]] = {}
     for row in (row for result in results for row in result.rows):
@@ -237,8 +259,71 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
         }
         for result in results
     }
-    title = f"{plural(n, 'recipe')} on {source}" + ("" if spec.points else f" at {shape}")
+    names = list(plan.recipes)
+    title = f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} on {source}" + (
+        "" if spec.points else f" at {shape}"
+    )
     return About(title, lead, plan.command, facts, list(protocols.items()), seconds)
+
+
+def key_figures(table: Table) -> list[Figure]:
+    """Three numbers that the verdict rests on: both final values and the spread over seeds, or why there are none."""
+    from leafwing.commands.comparison.page import Figure
+    from leafwing.metrics.conclusions import MIN_STEPS, count_runs, describe_seeds, final_median, is_too_short, show
+
+    measures = [name for name, better in table.measures.items() if better]
+    judged = [row for row in table.summary if not is_too_short(row) or len(table.summary) == 1]
+    rows = [row for row in judged if measures and final_median(row, measures[0]) is not None]
+    if not rows:
+        if not any(is_too_short(row) for row in table.summary):
+            return []
+        steps = [row["generator_steps"] for row in table.summary if row["generator_steps"] is not None]
+        images = [row["images"] for row in table.summary if row["images"] is not None]
+        return [
+            Figure(f"{max(steps, default=0):,.0f}", "generator steps", "of the recipe that took most"),
+            Figure(f"{MIN_STEPS}", "generator steps", "that a run needs to be judged"),
+            Figure(f"{max(images, default=0):,.0f}", "images shown", "in the median run of the recipe that saw most"),
+        ]
+    first, second = rows[0], (rows[1] if len(rows) > 1 else None)
+    name = measures[0]
+    if second:
+        name = next((measure for measure in measures if final_median(first, measure) != final_median(second, measure)), name)
+    values = [
+        Figure(
+            show(row["final"][name]["median"]),
+            f"final {name} of {row['recipe']}",
+            f"{show(row['final'][name]['low'])} to {show(row['final'][name]['high'])} over {describe_seeds(row)}",
+        )
+        for row in rows[:2]
+    ]
+    if second is None:
+        return [
+            *values,
+            Figure(f"{first['collapsed']} of {count_runs(first)}", "runs collapsed"),
+            Figure(show(first["seconds_per_1000_images"]), "seconds per 1,000 images"),
+        ]
+    spreads = [row["final"][name]["spread"] for row in (first, second)]
+    spread = None if None in spreads else max(spreads)
+    medians = [row["final"][name]["median"] for row in (first, second)]
+    known = None not in medians
+    return [
+        *values,
+        Figure(
+            show(abs(medians[0] - medians[1])) if known else "–",
+            "difference between the two",
+            "spread over seeds unknown"
+            if spread is None
+            else f"a winner needs more than {show(spread)}, the spread over seeds",
+        ),
+    ]
+
+
+def describe_evaluation(plan: ComparisonPlan) -> str:
+    """Which checkpoints were evaluated, as a sentence."""
+    checkpoints = plan.evaluation.get("checkpoints", 1)
+    if checkpoints == 1:
+        return "The last checkpoint of each run was evaluated, all in the same way."
+    return f"{checkpoints} checkpoints of each run were evaluated, all in the same way."
 
 
 def describe_limit(plan: ComparisonPlan) -> str:
@@ -257,148 +342,6 @@ def log_lines(record: Record, result: RunResult) -> list[dict[str, Any]]:
     """The lines of a run's log; empty if there is none."""
     folder = record.run_folder(result.recipe, result.seed)
     return Run(folder).records() if (folder / "run.json").exists() else []
-
-
-def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Gallery]:
-    """Samples over training, final samples of every seed, and pages of closest pairs."""
-    from leafwing.metrics.report import Gallery
-
-    seeds = {row["recipe"]: median_run(row["recipe"], table) for row in table.summary}
-    is_equal = len({*plan.images.values()}) == 1
-    sources = "inputs" if translates(plan) else "latents"
-    over_training = Gallery(
-        "Samples over training",
-        f"At equal {'numbers of images shown' if is_equal else 'fractions of each run'}, always from the same {sources}. For each "
-        "recipe, the run with the median final value is shown.",
-        [
-            (
-                f"{name}, seed {seed}",
-                [grid for fraction in GALLERY_FRACTIONS if (grid := grid_at(plan, record, name, seed, fraction))],
-            )
-            for name, seed in seeds.items()
-        ],
-    )
-    final = Gallery(
-        "Final samples of every seed",
-        "The last samples of every run, good and bad.",
-        [(name, [grid for seed in plan.seeds if (grid := last_grid(record, name, seed))]) for name in seeds],
-    )
-    pages = [(f"{name}, seed {seed}", closest_pairs(record, name, seed)) for name, seed in seeds.items()]
-    pairs = Gallery(
-        "Closest pairs",
-        "Samples next to the training images that are closest to them: a generator that copies is visible here.",
-        [(label, images) for label, images in pages if images],
-        wide=True,
-    )
-    side_by_side = [translations(plan, record, seeds)] if translates(plan) else []
-    return [*side_by_side, over_training, *([final] if len(plan.seeds) > 1 else []), *([pairs] if pairs.rows else [])]
-
-
-def translates(plan: ComparisonPlan) -> bool:
-    """Whether the compared recipes generate images from images."""
-    from leafwing.conditions import pixel_conditions
-
-    return any(pixel_conditions(recipe.output, plan.data.spec) for recipe in plan.recipes.values())
-
-
-def translations(plan: ComparisonPlan, record: Record, seeds: Mapping[str, int]) -> Gallery:
-    """The same held-out inputs, and beside each what every recipe generates from it, and the real image if they are paired.
-
-    Args:
-        plan: of the comparison.
-        record: of the comparison.
-        seeds: the run that is shown of each recipe.
-    """
-    from leafwing.commands.session import sheet_rows
-    from leafwing.conditions import pixel_conditions
-    from leafwing.metrics.report import Gallery, Picture
-    from leafwing.metrics.targets import is_paired
-    from leafwing.model import Model
-    from leafwing.pictures import comparison_sheet, png
-
-    samples, rows, models = {}, None, []
-    for name, seed in seeds.items():
-        run = Run(record.run_folder(name, seed), trust=plan.recipes[name].is_file)
-        if not (run.folder / "run.json").exists() or not run.weights():
-            continue
-        model = Model.load(run)
-        rows = sheet_rows(run, plan.data, model.game) if rows is None else rows
-        if rows is None:
-            continue
-        conditions: dict[str, Any] = {key: rows[key] for key in model.output.conditions if key in rows}
-        source = conditions.pop(pixel_conditions(model.output, run.spec)[0])
-        samples[f"{name}, seed {seed}"] = model.translate(source, output=model.output.field, **conditions)
-        models.append(model)
-    title, part = "Translations", "held-out" if plan.conditions.held_out else "training"
-    if not models or rows is None:
-        return Gallery(title, "No run has a checkpoint.", [])
-    paired = is_paired(models[0].output, plan.data.spec)
-    sheet = comparison_sheet(models[0], rows, samples, with_real=paired).image()
-    real = (
-        ", and the real image on the right"
-        if paired
-        else "; inputs and images are not paired, so there is no real counterpart"
-    )
-    text = (
-        f"The same {part} inputs, and what each recipe makes of them at the end{real}. For each recipe, the run with the median final "
-        "value is shown."
-    )
-    return Gallery(title, text, [(f"{part} inputs", [Picture(png(sheet), "image/png", "")])], wide=True)
-
-
-def median_run(name: str, table: Table) -> int:
-    """The seed of the run of a recipe with the median final value, or the worse one of two; without final values, the best value."""
-    from leafwing.metrics.table import sort_key
-
-    runs = [run for run in table.runs if run["recipe"] == name]
-    ordered = sorted(runs, key=lambda run: (sort_key(run["final"], table.measures), sort_key(run["best"], table.measures)))
-    finished = [run for run in ordered if run["status"] == "finished"] or ordered
-    return int(finished[(len(finished) - 1) // 2]["seed"])
-
-
-def sample_grids(record: Record, name: str, seed: int) -> dict[int, Path]:
-    """The sample grids of a run, by images shown."""
-    paths = (path for path in (record.run_folder(name, seed) / "samples").glob("*.png") if path.stem.isdigit())
-    return {int(path.stem): path for path in sorted(paths)}
-
-
-def grid_at(plan: ComparisonPlan, record: Record, name: str, seed: int, fraction: float) -> Picture | None:
-    """The sample grid at a fraction of the training; None if training did not get there."""
-    grids, total = sample_grids(record, name, seed), plan.images[name]
-    nearest = min(grids, key=lambda images: abs(images - fraction * total), default=None)
-    if nearest is None or abs(nearest - fraction * total) > MAX_DISTANCE * total:
-        return None
-    return shrink(grids[nearest], f"{show_count(nearest)} images")
-
-
-def last_grid(record: Record, name: str, seed: int) -> Picture | None:
-    """The last sample grid of a run."""
-    grids = sample_grids(record, name, seed)
-    return shrink(grids[max(grids)], f"seed {seed}, {show_count(max(grids))} images") if grids else None
-
-
-def closest_pairs(record: Record, name: str, seed: int) -> list[Picture]:
-    """The last page of closest pairs that the evaluation of a run wrote, with its conclusion; empty if there is none."""
-    paths = sorted(record.run_folder(name, seed).glob("memorisation-*.png"))
-    conclusions = [row["words"] for row in record.run_state(name, seed).rows if row.get("words")]
-    if not paths:
-        return []
-    return [shrink(paths[-1], conclusions[-1] if conclusions else paths[-1].stem, MAX_PAGE_WIDTH)]
-
-
-def shrink(path: Path, caption: str, width: int = MAX_WIDTH) -> Picture:
-    """An image file, reduced to a maximum width in pixels."""
-    from PIL import Image
-
-    from leafwing.metrics.report import Picture
-
-    content = io.BytesIO()
-    with Image.open(path) as image:
-        is_plot = image.mode == "L"  # of points: few colours, sharp edges
-        small = image.convert("RGB")
-        small.thumbnail((width, 10 * width), Image.Resampling.LANCZOS)
-        small.save(content, "WEBP", quality=80, lossless=is_plot, method=4)
-    return Picture(content.getvalue(), "image/webp", caption)
 
 
 def shown_measures(names: Sequence[str]) -> list[str]:

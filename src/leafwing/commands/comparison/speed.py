@@ -1,6 +1,6 @@
-"""Training speeds, measured in short slices of each recipe in turn, and the number of images that fit into a given time.
+"""Speeds of training and evaluation: training in short slices of each recipe in turn; the number of images that fit into a time.
 
-On a CPU a slice is timed in CPU seconds, which other programs hardly affect; on other devices by the wall clock.
+On a CPU they are timed in CPU seconds, which other programs hardly affect; on other devices by the wall clock.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from leafwing.errors import Diverged, LeafwingError
 
 if TYPE_CHECKING:
     from leafwing.commands.comparison.plan import ComparisonPlan
+    from leafwing.commands.plan import TrainingPlan
     from leafwing.game import Clock
+    from leafwing.loop import Training
+    from leafwing.metrics.features import Features
     from leafwing.settings import Settings
 
-SLICES = 3
-"""Number of measurements of each recipe in each slot."""
+SLICES, ROUGH_SLICES = 3, 1
+"""Number of measurements of each recipe in each slot: where images must fit into a time, and for an estimate."""
+SAMPLES = 64
+"""Number of samples whose evaluation is timed."""
 WARM_UP, SLICE, MAX_SLICE = 0.5, 1.0, 10.0
 """Seconds. The first turns are slower and are not counted. The warm-up and a slice end at the end of a round, or after `MAX_SLICE` at
 any turn."""
@@ -51,43 +56,62 @@ def measurement_arguments(plan: ComparisonPlan, names: Sequence[str], slot: int)
         "recipes": {
             name: [plan.recipes[name].reference, plan.recipes[name].options] for name in [*names[first:], *names[:first]]
         },
+        "slices": SLICES if plan.conditions.images is None else ROUGH_SLICES,
+        "features": plan.evaluation.get("features", ""),
+        "weights": plan.evaluation.get("weights"),
     }
 
 
-def measure(source: str, settings: Settings, recipes: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, list[float]]:
-    """Measures the training speed of each recipe, slice by slice, with the clock of the device (see `clock_of`).
+def measure(
+    source: str,
+    settings: Settings,
+    recipes: Mapping[str, tuple[str, Mapping[str, Any]]],
+    slices: int = SLICES,
+    features: str = "",
+    weights: str | None = None,
+) -> dict[str, Any]:
+    """Measures the speed of each recipe, slice by slice, with the clock of the device (see `clock_of`).
 
     Args:
         source: the data.
         settings: of all runs.
         recipes: name -> (reference, options).
+        slices: number of measurements of each recipe.
+        features: the feature network of the evaluation; empty: none.
+        weights: its weights file, if the user named one.
 
     Returns:
-        Images per second of each slice, by recipe.
+        training: images per second of each slice, by recipe; evaluation: seconds to generate a sample and compute its features, by
+        recipe; seconds: wall-clock time of the measurement; load: that time divided by the clock's, 1 if no other program was running.
 
     Raises:
         LeafwingError: a recipe cannot be trained with these settings; the message names it.
     """
-    speeds: dict[str, list[float]] = {name: [] for name in recipes}
-    for _ in range(SLICES):
+    import torch
+
+    now = clock_of(settings.machine.device or "cpu", torch.get_num_threads())
+    start, started = now(), time.perf_counter()
+    training: dict[str, list[float]] = {name: [] for name in recipes}
+    evaluation: dict[str, float] = {}
+    for i in range(slices):
         for name, (reference, options) in recipes.items():
             try:
-                speeds[name].append(measure_slice(source, reference, settings, options))
+                training[name].append(measure_slice(source, reference, settings, options))
+                if i == 0:
+                    evaluation[name] = measure_evaluation(source, reference, settings, options, features, weights)
             except LeafwingError as error:
                 raise LeafwingError(f"the speed of {name} cannot be measured: {error}") from error
             gc.collect()  # keeps only one training in memory
-    return speeds
+    seconds = time.perf_counter() - started
+    load = max(1.0, seconds / max(now() - start, 1e-9))
+    return {"training": training, "evaluation": evaluation, "seconds": round(seconds, 3), "load": round(load, 3)}
 
 
 def measure_slice(source: str, reference: str, settings: Settings, options: Mapping[str, Any]) -> float:
     """Images per second of one slice of a new training."""
-    from leafwing.commands.plan import build_training, resolve_training
     from leafwing.engine import synchronise
-    from leafwing.progress import Reporter
-    from leafwing.settings import non_defaults
 
-    plan = resolve_training(source, reference, non_defaults(settings), options, Reporter())
-    training = build_training(plan, images=10**12)
+    _, training = new_training(source, reference, settings, options)
     device = training.engine.setup.device
     stopwatch = Stopwatch(clock_of(device, training.engine.setup.threads), lambda: synchronise(device))
     try:
@@ -96,6 +120,64 @@ def measure_slice(source: str, reference: str, settings: Settings, options: Mapp
         if not stopwatch.speed:
             raise
     return stopwatch.speed
+
+
+def measure_evaluation(
+    source: str, reference: str, settings: Settings, options: Mapping[str, Any], features: str, weights: str | None
+) -> float:
+    """Seconds to generate a sample and to compute its features, with untrained networks.
+
+    The feature network is trained first if it is `own` and not in the cache, as the first evaluation would do; that is not timed.
+    """
+    from leafwing.conditions import Examples, pixel_conditions
+    from leafwing.engine import synchronise
+    from leafwing.metrics.targets import to_images
+    from leafwing.model import Model
+
+    plan, training = new_training(source, reference, settings, options)
+    setup = training.engine.setup
+    spec = plan.data_config.spec
+    model = Model(training.game, spec, setup.device, examples=Examples.from_plain(spec, plan.data_config.examples or {}))
+    network = feature_network(plan, model.output.field, features, weights, setup.device) if features else None
+    inputs = training.batches(0, SAMPLES)
+    now = clock_of(setup.device, setup.threads)
+
+    def evaluate(n: int) -> None:
+        if names := pixel_conditions(model.output, spec):
+            further: dict[str, Any] = {name: inputs[name][:n] for name in names[1:]}
+            samples = model.translate(inputs[names[0]][:n], output=model.output.field, **further)
+        else:
+            samples = model.sample(n)
+        if network:
+            network(to_images(samples).cpu())
+        synchronise(setup.device)
+
+    evaluate(2)  # the first pass is slower
+    start = now()
+    evaluate(SAMPLES)
+    return (now() - start) / SAMPLES
+
+
+def feature_network(plan: TrainingPlan, field: str, features: str, weights: str | None, device: str) -> Features:
+    """The feature network with which runs of a plan are evaluated."""
+    from leafwing.commands.feeding import split_data
+    from leafwing.metrics.features import load_features
+    from leafwing.metrics.targets import frames, target
+
+    training_part, _ = split_data(plan.data_config, plan.data)
+    return load_features(features, frames(target(training_part, field)), weights=weights, device=device)
+
+
+def new_training(
+    source: str, reference: str, settings: Settings, options: Mapping[str, Any]
+) -> tuple[TrainingPlan, Training]:
+    """A new training, which does not end by itself, and its plan."""
+    from leafwing.commands.plan import build_training, resolve_training
+    from leafwing.progress import Reporter
+    from leafwing.settings import non_defaults
+
+    plan = resolve_training(source, reference, non_defaults(settings), options, Reporter())
+    return plan, build_training(plan, images=10**12)
 
 
 def clock_of(device: str, threads: int) -> Callable[[], float]:
