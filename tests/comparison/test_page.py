@@ -158,3 +158,9 @@ def test_a_run_without_a_checkpoint_has_a_row_that_says_why(tmp_path: Path) -> N
     opening = galleries.opening(plan, record, table)
     assert {row.label: row.note for row in opening.rows}["a"] == "no samples: out of memory; Try less"
     assert opening.text == "No run reached its first checkpoint."
+
+
+def test_few_seeds_say_little() -> None:
+    assert [bool(report.describe_few_seeds(seeds)) for seeds in (1, 2, 3)] == [True, True, False]
+    plans = [SimpleNamespace(seeds=range(n)) for n in (1, 2, 3)]
+    assert len({galleries.which_run(plan) for plan in plans}) == 3  # type: ignore[arg-type]

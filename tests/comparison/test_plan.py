@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from fake_workers import FakeWorkers
 from leafwing import cli, commands, data, machine
@@ -18,6 +19,7 @@ from leafwing.commands.comparison import child, compare, plan, speed, workers
 from leafwing.commands.comparison.record import load
 from leafwing.errors import LeafwingError
 from leafwing.machine import processor
+from leafwing.progress import Reporter
 from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule
 from paired import paired_data, write_recipe
 from small_comparison import RING, Finished, plan_of
@@ -150,6 +152,17 @@ def test_the_command_in_the_report_has_all_arguments(tmp_path: Path) -> None:
     assert {name: str(parsed[name]) for name in arguments} == {name: str(value) for name, value in arguments.items()}
     assert plan.option_words("size", (16, 32)) == ["--size", "16x32"]
     assert plan.option_words("mirror", False) == ["--no-mirror"]
+
+
+def test_every_message_about_the_data_is_shown_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "shapes"
+    for i in range(8):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(folder / "ab"[i % 2] / f"{i}.png")
+    texts: list[str] = []
+    monkeypatch.setattr(Reporter, "say", lambda self, text: texts.append(text))
+    plan_of(str(folder), tmp_path / "out", recipes="dcgan,lsgan", size=16, hold_out=0, options=["width=4"], jobs=1)
+    assert texts.count("The folder names are the labels.") == 1
 
 
 # --- one task ---------------------------------------------------------------------------------------------------------------

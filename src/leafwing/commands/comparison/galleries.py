@@ -30,6 +30,8 @@ WIDE_SIDE, NARROW_SIDE, LARGEST_SIDE = 128, 76, 256
 narrow screen; ones beyond the last are reduced to it."""
 WIDEST_ROW = 1104
 """Width of the report in pixels: as many images as fit into it are shown, at most `SHOWN`."""
+PLOT_SIDE = 340
+"""Side of a plot of points there, in pixels."""
 GAP = 6
 """Pixels between two of them."""
 GALLERY_FRACTIONS = (0.05, 0.2, 0.4, 0.7, 1.0)
@@ -151,7 +153,7 @@ def draw(kind: Field, samples: Tensor, label: str, texts: Sequence[str] = ()) ->
     from leafwing.pictures import Cell, scatter
 
     if not kind.has_pixels:
-        plot = scatter(samples)
+        plot = scatter(samples, PLOT_SIDE)
         return [Picture(encode(plot, lossless=True), "image/webp", plot.size, f"{label}: {len(samples):,} points")]
     images = [Cell(kind, stored).draw(1, None) for stored in kind.to_stored(samples).numpy()]
     width, height = images[0].size
@@ -225,7 +227,7 @@ def galleries(plan: ComparisonPlan, record: Record, table: Table) -> list[Galler
 def which_run(plan: ComparisonPlan) -> str:
     """Which run of a recipe is shown, see `median_run`, in words."""
     if len(plan.seeds) == 1:
-        return "its run"
+        return "its only run"
     return "the worse of its two runs" if len(plan.seeds) == 2 else "the run with the median final value"
 
 

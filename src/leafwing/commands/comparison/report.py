@@ -238,8 +238,7 @@ def report_context(plan: ComparisonPlan, record: Record, results: Sequence[RunRe
     lead = (
         f"{plural(n, 'recipe')} for generative adversarial networks {'were' if n > 1 else 'was'} trained on {source} "
         f"({samples}), each with {plural(len(plan.seeds), 'seed')}. Each run was trained on {images} images{describe_limit(plan)}. "
-        f"{describe_evaluation(plan)}"
-        + (" With fewer than three seeds, only large differences count." if len(plan.seeds) < 3 else "")
+        f"{describe_evaluation(plan)}" + (describe_few_seeds(len(plan.seeds)) if n > 1 else "")
     )
     protocols: dict[str, list[str]] = {}
     for row in (row for result in results for row in result.rows):
@@ -324,6 +323,17 @@ def describe_evaluation(plan: ComparisonPlan) -> str:
     if checkpoints == 1:
         return "The last checkpoint of each run was evaluated, all in the same way."
     return f"{checkpoints} checkpoints of each run were evaluated, all in the same way."
+
+
+def describe_few_seeds(seeds: int) -> str:
+    """What few seeds mean for the verdict, as a further sentence; empty for three or more."""
+    if seeds > 2:
+        return ""
+    return (
+        " Two seeds say little: only large differences count."
+        if seeds == 2
+        else " One seed cannot decide: there is no winner."
+    )
 
 
 def describe_limit(plan: ComparisonPlan) -> str:
