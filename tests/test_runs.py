@@ -505,6 +505,27 @@ def test_a_run_without_weights_explains_why(run: Run) -> None:
         run.load_weights(game())
 
 
+def test_weights_that_were_not_copied_are_told_from_weights_that_never_were(run: Run) -> None:
+    run.mark_started()
+    run.log({"images": 30})
+    with pytest.raises(
+        LeafwingError, match="has no weights: its training ended before the first checkpoint, after 30 images"
+    ):
+        run.load_weights(game())
+    save(run, 100)
+    run.log({"images": 100})
+    next(iter(run.weights().values())).unlink()
+    for name in ("", "resume.pt"):
+        (run.folder / name).unlink() if name else None
+        with pytest.raises(
+            LeafwingError, match=r"has no weights file .* but was trained on 100 images: the folder is incomplete"
+        ):
+            run.load_weights(game())
+    (run.folder / "log.jsonl").unlink()
+    with pytest.raises(LeafwingError, match="but has no log of its training either: the folder is incomplete"):
+        run.load_weights(game())
+
+
 def test_missing_weights_are_an_error_that_lists_the_existing_ones(run: Run) -> None:
     save(run, 100)
     save(run, 200)

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 import types
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -258,6 +259,42 @@ class Run:
                 paths[int(match[1])] = path
         return dict(sorted(paths.items()))
 
+    def require_weights(self, images: int | None = None) -> Path:
+        """The weights file of a checkpoint, by images shown; None: of the newest.
+
+        Raises:
+            LeafwingError: no such file; the message says whether it was never written or is missing here.
+        """
+        weights = self.weights()
+        if not weights:
+            shown = max((record.get("images", 0) for record in self.records()), default=0)
+            if self._had_checkpoint(shown):
+                after = f"was trained on {shown:,} images" if shown else "has no log of its training either"
+                raise LeafwingError(
+                    f"{self.folder} has no weights file (weights-*.safetensors), but {after}: the folder is incomplete. Copy the file "
+                    "from where the run was trained"
+                )
+            raise LeafwingError(
+                f"{self.folder} has no weights: its training ended before the first checkpoint, after {shown:,} images. To train "
+                f"again: leafwing train --from {self.folder}"
+            )
+        if images is not None and images not in weights:
+            raise LeafwingError(
+                f"{self.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, weights))}"
+            )
+        return weights[max(weights) if images is None else images]
+
+    def _had_checkpoint(self, shown: int) -> bool:
+        """Whether weights were written, as far as the other files show; `shown` is the number of images in the log."""
+        path = self.folder / "resume.pt"
+        if path.exists():  # only that of a checkpoint has tensors, not that of `mark_started`
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    return any("/data/" in name for name in archive.namelist())
+            except (OSError, zipfile.BadZipFile):
+                return True
+        return shown > 0 or not (self.folder / "log.jsonl").exists()
+
     def resolve_checkpoint(self, checkpoint: int | str | None) -> int | None:
         """The images of a checkpoint given as a number of images (200k), `last` or `best`; None means the newest, as `last` does.
 
@@ -343,23 +380,15 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        weights = self.weights()
-        if not weights:
-            raise LeafwingError(f"{self.folder} has no weights: its training ended before the first checkpoint")
-        images = max(weights) if images is None else images
-        if images not in weights:
-            raise LeafwingError(
-                f"{self.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, weights))}"
-            )
+        path = self.require_weights(images)
+        images = max(self.weights()) if images is None else images
         try:
-            tensors = load_file(weights[images])
+            tensors = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise LeafwingError(f"{weights[images]} is damaged: {error}") from error
+            raise LeafwingError(f"{path} is damaged: {error}") from error
         expected = tensors_of(game)
         if expected.keys() != tensors.keys() or any(expected[key].shape != tensors[key].shape for key in expected):
-            raise LeafwingError(
-                f"{weights[images]} does not fit the networks of recipe {self.recipe} with this run's options"
-            )
+            raise LeafwingError(f"{path} does not fit the networks of recipe {self.recipe} with this run's options")
         for name, module in game.modules().items():
             module.load_state_dict(
                 {key.removeprefix(f"{name}:"): t for key, t in tensors.items() if key.startswith(f"{name}:")}
