@@ -14,8 +14,10 @@ time limit ended training before its last image."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The suffix of an error message: `; did you mean x? Available: x, y, z`."""
+    """The suffix of an error message: `; did you mean x? Available: x, y, z`; empty if nothing is known."""
     names = list(known)
+    if not names:
+        return ""
     near = difflib.get_close_matches(word, names, n=1)
     return (f"; did you mean {near[0]}? A" if near else "; a") + f"vailable: {', '.join(names)}"
 

@@ -54,6 +54,20 @@ PROVIDE = {
 """How users provide a field, by its name."""
 
 
+class MissingField(LeafwingError):
+    """Data lack a field that a recipe needs.
+
+    Args:
+        field: its name.
+        need: what is needed and how to provide it, in words.
+        there: what there is instead, as sentences.
+    """
+
+    def __init__(self, field: str, need: str, there: str = "") -> None:
+        self.field, self.need = field, need
+        super().__init__(f"{need}. {there}" if there else need)
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """What a recipe knows about a data set before the first batch is read.
@@ -150,7 +164,7 @@ class DataSpec:
             **kinds: the kind, or several accepted kinds, of each field by name.
 
         Raises:
-            LeafwingError: a field is missing or of another kind; the message says what is needed, what there is and how to provide
+            MissingField: a field is missing or of another kind; the message says what is needed, what there is and how to provide
                 it.
         """
         for name, accepted in kinds.items():
@@ -163,11 +177,12 @@ class DataSpec:
                 advice = f": {PROVIDE[name]}" if name in PROVIDE and field is None else ""
                 if name == "image" and self.points:
                     advice, there = "", "points; `leafwing recipes` marks the recipes that train on points"
-                raise LeafwingError(f"recipe {recipe} needs {what}{advice}. These data have {there}")
+                raise MissingField(name, f"recipe {recipe} needs {what}{advice}", f"These data have {there}")
             if name in self.unpaired and name not in unpaired:
-                raise LeafwingError(
+                raise MissingField(
+                    name,
                     f"recipe {recipe} needs {what} that belongs to each image, but here it comes from a second source and is "
-                    f"unpaired. {PROVIDE.get(name, '').capitalize()}"
+                    f"unpaired. {PROVIDE.get(name, '').capitalize()}",
                 )
 
     def describe(self) -> dict[str, str]:

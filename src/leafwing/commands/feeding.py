@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leafwing import recipes
 from leafwing.errors import InvalidOption, LeafwingError, StorageError
 from leafwing.fields import Box, Caption, Clip, Field, Image, Keypoints, Mask, Segmentation
-from leafwing.game import DataSpec
+from leafwing.game import DataSpec, MissingField
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
 
 if TYPE_CHECKING:
     from leafwing.config import DataConfig
     from leafwing.data import Dataset
+    from leafwing.data.lacking import Accept
     from leafwing.data.locating import Origin, Place
     from leafwing.game import BatchSource
     from leafwing.loop import Training
+    from leafwing.recipes import Card, Value
 from leafwing.runs import Run
 
 
@@ -93,6 +97,69 @@ def permissive_spec(height: int, width: int, input: str | None = None) -> DataSp
         further |= derived_fields(input, Image(height, width, 3))
     labelled = {f"labelled_{name}": field for name, field in spec.fields.items()}
     return DataSpec({**spec.fields, **further, **labelled})
+
+
+def data_check(card: Card, reference: str, options: Mapping[str, Value]) -> Accept | None:
+    """What a recipe needs, as `data.load` asks before it reads any image; None if it needs images only.
+
+    Args:
+        card: the recipe.
+        reference: its name or file.
+        options: all of its hyper-parameters.
+    """
+    if not {*card.needs} - {"image"}:
+        return None
+
+    def accept(spec: DataSpec) -> None:
+        if {*card.needs} <= {*spec.fields} and not spec.unpaired:
+            return
+        try:  # a need may depend on options, so the recipe decides
+            recipes.build(card.name, recipes.find(reference), spec, options)
+        except MissingField as error:
+            if not error.field.startswith("labelled_"):  # these come with --labelled, once the images are read
+                raise
+        except LeafwingError:  # the sizes in this spec mean nothing
+            return
+
+    return accept
+
+
+def count_images(source: Any, values: Mapping[str, Any], recipe: str) -> int | None:
+    """The number of images in one epoch of a training, as far as the names of files show; None if counting takes long.
+
+    Args:
+        source: as for `train`.
+        values: settings by name, as text: input, labels, fit, hold_out and stop_on matter.
+        recipe: name or file.
+
+    Raises:
+        LeafwingError: no such source or recipe, or an invalid option.
+    """
+    from leafwing.data import joining, pairs
+    from leafwing.data.built_in import COUNTS, has_points
+    from leafwing.data.labels import layout_entries
+    from leafwing.data.locating import list_places, locate
+    from leafwing.data.split import hold_out_count
+
+    place, input = locate(source), values.get("input")
+    needs = {*recipes.describe(recipe).needs}
+    from_pictures = "input" in needs or "segmentation" in needs
+    hold_out = values.get("hold_out") or ("auto" if from_pictures or values.get("stop_on") else 0)
+    if isinstance(place, str):
+        number = COUNTS.get(place, 0)
+        return number - hold_out_count(hold_out, number, has_points(place), from_pictures) if number else None
+    listings = list_places(place)
+    if values.get("fit") == "tiles" or any(
+        {".tar", ".tgz"} & {*Path(file.name).suffixes} for item in listings for file in item.files
+    ):
+        return None
+    for option in (input, None):
+        with suppress(pairs.NoInputError):
+            opened, _ = joining.open_sources(listings, values.get("labels"), option)
+            with opened:
+                number = len(layout_entries(opened.entries))
+            return number - hold_out_count(hold_out, number, False, from_pictures) if number else None
+    return None
 
 
 def inherited_options(config: DataConfig, place: Place) -> dict[str, Any]:

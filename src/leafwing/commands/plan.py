@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.feeding import generates_from_pictures, inherited_options, parse_labelled, permissive_spec, split_data
+from leafwing.commands.feeding import (
+    data_check,
+    generates_from_pictures,
+    inherited_options,
+    parse_labelled,
+    permissive_spec,
+    split_data,
+)
 from leafwing.commands.retuning import build_paces, changes_of, replayed, timeline
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.commands.transfer import freeze
@@ -139,7 +146,8 @@ def resolve_training(
     parse_labelled(reading.labelled, reading.labelled_seed)
     load_options = {name: value for name in READING_OPTIONS if (value := getattr(reading, name)) is not None}
     inherited = inherited_options(old.data, place) if old else {}
-    dataset = data.load(place, **{**inherited, **load_options}, progress=progress.report_reading)
+    accept = data_check(card, str(reference), hyperparameters)
+    dataset = data.load(place, **{**inherited, **load_options}, progress=progress.report_reading, accept=accept)
     if dataset.spec.points:
         hyperparameters = card.resolve({**old_options, **options}, points=True)
         if machine.precision in (None, "auto"):

@@ -19,8 +19,8 @@ from leafwing.data import pictures
 from leafwing.data.dataset import Dataset
 from leafwing.data.options import Options
 from leafwing.data.reading import DecodeProgress
-from leafwing.data.sprites import INPUTS, load_sprites
-from leafwing.data.stacked import is_stacked
+from leafwing.data.sprites import COUNT, INPUTS, load_sprites
+from leafwing.data.stacked import STACKS, is_stacked
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.game import DataSpec
 
@@ -33,6 +33,8 @@ BUILT_IN = {
 }
 """Built-in names and their descriptions."""
 POINTS = 100_000
+COUNTS = {"digits": 1_797, "sprites": COUNT, "ring": POINTS, "grid": POINTS, "stacked": STACKS}
+"""Number of samples of each."""
 _SIGMA = {"ring": 0.01, "grid": 0.05}
 _VERSION = 1
 _SEED = 20_141_107

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leafwing.data import derive, joining, layouts, pairs, pictures, reading, side_fields, sources
+from leafwing.data import derive, joining, lacking, layouts, pairs, pictures, reading, side_fields, sources
 from leafwing.data import labels as labelling
 from leafwing.data import levels as grey_levels
 from leafwing.data.built_in import has_points, load_built_in, own_inputs
 from leafwing.data.dataset import Dataset
+from leafwing.data.lacking import Accept
 from leafwing.data.levels import Levels
 from leafwing.data.locating import Origin, Place, describe, find, is_source, list_places, locate
 from leafwing.data.memory import PREFIX, InMemory, check_options, require_same
@@ -56,6 +57,7 @@ def load(
     labels: str | None = None,
     cache: str | Path | None = None,
     progress: DecodeProgress | None = None,
+    accept: Accept | None = None,
 ) -> Dataset:
     """Opens a source of images; the first time every image is decoded into the cache, later the cache is memory-mapped.
 
@@ -86,6 +88,8 @@ def load(
             folders.
         cache: folder for packs. None: the environment variable LEAFWING_CACHE, else the user's cache folder.
         progress: a callback (done, total), in images, while packing.
+        accept: called with the fields of files that are not in the cache, before any image is read; it raises `MissingField` to refuse
+            them. Sizes in it are placeholders.
 
     Raises:
         LeafwingError: no such source, invalid options, no usable image, or more than half unreadable.
@@ -113,6 +117,11 @@ def load(
         if points := [name for name in (place, find(other)) if isinstance(name, str) and has_points(name)]:
             raise InvalidOption("input", other, f"both sources must be images, and {points[0]} has points")
 
+        def accept_unpaired(spec: DataSpec) -> None:
+            if accept:
+                fields = {**spec.fields, "input": spec.fields["image"]}
+                accept(replace(spec, fields=fields, unpaired=("input",)))
+
         def load_one(one: Place, **further: Any) -> Dataset:
             depth = bits if bits is not None or isinstance(one, str) else "auto"
             return load(
@@ -120,7 +129,8 @@ def load(
                 **{key: value for key, value in further.items() if value is not None},
             )  # fmt: skip
 
-        image = load_one(place, size=size, channels=channels, fields=fields, levels=levels, labels=labels)
+        options_of_image = {"size": size, "channels": channels, "fields": fields, "levels": levels, "labels": labels}
+        image = load_one(place, **options_of_image, accept=accept_unpaired)
         return join_sources(image, load_one(find(other), size=(image.spec.height, image.spec.width), levels=input_levels))
 
     if isinstance(place, str):
@@ -150,7 +160,7 @@ def load(
     if input is not None and pairs.is_path(input) and is_source(input):
         return join(input)
     try:
-        return _load_files(place, options, mirror, input, cache, progress)
+        return _load_files(place, options, mirror, input, cache, progress, accept)
     except pairs.NoInputError:
         if input is None or not is_source(input):
             raise
@@ -171,6 +181,7 @@ def _load_files(
     input: str | None,
     cache: str | Path | None,
     progress: DecodeProgress | None,
+    accept: Accept | None,
 ) -> Dataset:
     """`load` for a folder or a file, or several, or images from Python, with inputs from the same source."""
     store = Store(cache_folder(cache))
@@ -181,7 +192,7 @@ def _load_files(
         rejects, notes = [RejectedFile(**reject) for reject in listing["rejects"]], listing["notes"]
         fingerprint, classes = listing["fingerprint"], listing.get("classes", [])
     else:
-        with pictures.strict(), SurveyedSource.open(listings, options, progress, input) as surveyed:
+        with pictures.strict(), SurveyedSource.open(listings, options, progress, input, accept) as surveyed:
             source, infos, target = surveyed.source, surveyed.infos, surveyed.target
             fingerprint = fingerprint_of(surveyed)
             pack = store.open(fingerprint) or store.pack(fingerprint, source, infos, target, progress, surveyed.input)
@@ -358,16 +369,20 @@ class SurveyedSource:
         options: Options,
         progress: DecodeProgress | None,
         input: str | None = None,
+        accept: Accept | None = None,
     ) -> SurveyedSource:
         """Opens, labels and surveys a source, or several that are joined; `listings` as for `joining.open_sources`.
 
         Raises:
+            MissingField: `accept` refuses the source.
             LeafwingError: the source has no such input, its images do not allow it, or it cannot be read.
         """
         source, layout = joining.open_sources(listings, options.labels, input)
         classes = labelling.classes({entry.label for entry in source.entries if entry.label is not None})
         try:
             side_fields.assign(source)
+            if accept:
+                lacking.check(source, layout, options, classes, accept)
             infos = reading.survey(source, progress)
             if layout and layout.half:
                 reading.halve(infos, layout.half, options)
