@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ Origin = str | Path | Sequence[str | Path] | Mapping[str, str | Path] | InMemory
 images from Python. Users may give these as they are, see `memory.as_source`."""
 Place = str | Path | dict[str, Path] | InMemory
 """A source that exists: a built-in name, a path, the paths of joined sources by their names, or images from Python."""
+_NAMED = 6
+"""Number of the names in a folder that are listed."""
 
 
 def find(source: str | Path) -> str | Path:
@@ -56,19 +59,63 @@ def find(source: str | Path) -> str | Path:
         return path
     if text in BUILT_IN:
         return text
-    try:
-        siblings = sorted(item.name for item in path.parent.iterdir())[:10_000]
-    except (OSError, ValueError):
-        siblings = []
-    similar = difflib.get_close_matches(text, BUILT_IN, cutoff=0.5)
-    similar += [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings)]
+    if address := describe_address(text):
+        raise LeafwingError(address)
     built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
     raise LeafwingError(
         f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."
-        + (f" Did you mean {' or '.join(similar)}?" if similar else "")
+        + _describe_similar(text, path)
         + "\nA source is a folder of images (sub-folders may be classes), a .zip or .tar[.gz] of one, IDX files, an array "
         "(.npy, .npz, .h5), a table (.parquet), or built in:\n" + built_in
     )
+
+
+def describe_address(text: str) -> str:
+    """What to do with an address instead of a path: how to download it first; empty if this is no address."""
+    if not (match := re.match(r"(https?|ftp|s3|gs|hf|ssh|git)(?:://?|@)([^?#]+)", text, re.IGNORECASE)):
+        return ""
+    scheme, place = match[1].lower(), match[2].strip("/")
+    name = place.rpartition("/")[2]
+    if scheme == "hf" or place.startswith("huggingface.co/datasets/"):
+        repository = "/".join(re.sub(r"^(huggingface\.co/)?(datasets/)?", "", place).split("/")[:2])
+        name, command = repository.rpartition("/")[2], _hub_command(repository)
+    elif scheme in ("ssh", "git") or place.startswith("github.com/"):
+        name, command = name.removesuffix(".git"), f"git clone {shlex.quote(text)}"
+    else:
+        whole = "" if "." in name else "--recursive "
+        tools = {"s3": f"aws s3 cp {whole}{{}} {{}}", "gs": f"gcloud storage cp {whole}{{}} {{}}"}
+        command = tools.get(scheme, "curl -L {} -o {}").format(shlex.quote(text), shlex.quote(name))
+    return (
+        f"{sources.clean(text)} is an address, and leafwing reads files of this machine only. Download it first, for example:\n"
+        f"  {sources.clean(command)}\nThen the source is {sources.clean(name)}; an archive need not be unpacked"
+    )
+
+
+def _hub_command(repository: str) -> str:
+    """How to download a data set of the Hugging Face hub."""
+    return f"hf download {repository} --repo-type dataset --local-dir {repository.rpartition('/')[2]}"
+
+
+def _describe_similar(text: str, path: Path) -> str:
+    """Suggestions for a path that does not exist: sentences, each after a space; empty without any."""
+    missing, folder = path, path.parent
+    try:
+        while not folder.is_dir() and folder != folder.parent:
+            missing, folder = folder, folder.parent
+        items = sorted((not item.is_dir(), item.name) for item in folder.iterdir() if not sources.is_hidden(item.name))
+        siblings = [name for _, name in items[:10_000]]  # folders first
+    except (OSError, ValueError):
+        siblings = []
+    names = {name.lower(): name for name in reversed(siblings)}
+    near = [str(folder / names[name]) for name in difflib.get_close_matches(missing.name.lower(), names)]
+    similar = [*difflib.get_close_matches(text.lower(), BUILT_IN, cutoff=0.5), *near]
+    sentences = [f"Did you mean {' or '.join(map(sources.clean, similar))}?"] if similar else []
+    if siblings and not near and "/" in text:
+        there = ", ".join(map(sources.clean, siblings[:_NAMED])) + " ..." * (len(siblings) > _NAMED)
+        sentences.append(f"There is no {missing.name} in {folder.resolve()}, which has: {there}.")
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and missing != path and not near:
+        sentences.append(f"If this is a data set of the Hugging Face hub, download it first: {_hub_command(text)}")
+    return "".join(f" {sentence}" for sentence in sentences)
 
 
 def is_source(text: str) -> bool:
