@@ -59,5 +59,8 @@ def save(folder: Path, spec: DataSpec, outputs: str, options: Mapping[str, Any] 
     settings = config("mine", options={"batch": 8})
     settings["data"] |= {"spec": spec.as_dict(), "options": dict(options or {}), **data}
     run = Run.create(settings, recipe, out=folder)
-    run.save_checkpoint(run.build_game(), {"images": IMAGES}, last=1, milestone=0)
+    game = run.build_game()
+    run.config["conditions"] = list(dict.fromkeys(name for output in game.abilities.outputs for name in output.conditions))
+    run.update()
+    run.save_checkpoint(game, {"images": IMAGES}, last=1, milestone=0)
     return folder

@@ -1,7 +1,8 @@
 """Conditions: from what users say, such as `label="cat"` or `caption="a red star"`, to the inputs of an output.
 
 Conditions that the user leaves open follow the real data: `Examples` holds the conditions of some real samples, and an unspecified
-condition is taken from one of them that matches the specified ones.
+condition is taken from one of them that matches the specified ones. torch is imported only where a tensor is created, so that wrong
+names and values are refused at once.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Attributes, Caption, Clip, Field, Image, Label
 from leafwing.game import Batch, DataSpec, Output
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FAR = 4.0
 """Networks without a final activation leave [-1, 1] a little; values beyond this are in another unit."""
@@ -193,6 +195,8 @@ def resolve(
     Raises:
         LeafwingError: an unknown condition, an invalid value, a wrong number of values, or one that has to be specified.
     """
+    import torch
+
     for name in conditions:
         if name not in output.conditions:
             takes = ", ".join(output.conditions) or "no conditions"
@@ -226,9 +230,11 @@ def resolve(
 
 def _values(name: str, kind: Field, value: Any, n: int) -> Tensor:
     """The values of one condition: (n, ...)."""
+    import torch
+
     if isinstance(value, np.ndarray | np.generic):
         value = torch.as_tensor(value) if value.dtype.kind in "biuf" else value.tolist()
-    if isinstance(value, Tensor):
+    if isinstance(value, torch.Tensor):
         if value.shape == kind.shape and isinstance(kind, Label):
             value = int(value)
         else:
@@ -341,10 +347,12 @@ def samples_to_network(samples: Any, kind: Field, shape: Sequence[int]) -> Tenso
     Raises:
         LeafwingError: another type, shape or range.
     """
+    import torch
+
     if isinstance(samples, np.ndarray) and samples.dtype.kind in "biuf":
         samples = torch.from_numpy(np.ascontiguousarray(samples))
     expected = f"(n, {', '.join(map(str, shape))})"
-    if not isinstance(samples, Tensor):
+    if not isinstance(samples, torch.Tensor):
         raise LeafwingError(
             f"samples: give a tensor or an array {expected}, not {type(samples).__name__}; `leafwing score` reads files"
         )

@@ -217,7 +217,7 @@ def test_damaged_and_odd_archives(tmp_path: Path) -> None:
         ("locked.zip", bytes(flags), "encrypted"),
         ("cut.tar.gz", packed[: len(packed) // 2], "damaged|readable"),
         ("none.tar", b"not a tar at all", "not a readable tar"),
-        ("one.png", encoded(picture(0)), "neither a folder"),
+        ("one.png", encoded(picture(0)), "one picture is no data set"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(LeafwingError, match=message):

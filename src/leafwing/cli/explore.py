@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from leafwing.cli.shared import FOLDER, MACHINE, OUTPUT, Json, Root, Trust, as_json, option, set_signature
 from leafwing.commands.explore import explore as run_tool
-from leafwing.laboratory import INPUTS, TOOLS, tool
+from leafwing.errors import LeafwingError
+from leafwing.laboratory import TOOLS, cards
 from leafwing.progress import ConsoleReporter
 from leafwing.recipes import descriptions
 from leafwing.settings import all_settings
@@ -51,11 +52,13 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "root": (Root, Path("runs")),
     "json": (Json, False),
 }
+WITH_DATA = {"data", "held_out", "features", "reader"}
+"""The inputs of tools that may be made of --data."""
 
 
 def tool_in(words: Sequence[str]) -> str | None:
-    """The tool on the command line after `explore`; None if there is none."""
-    return words[1] if len(words) > 1 and words[1] in TOOLS else None
+    """The tool on the command line after `explore`, after the run or alone; None if there is none."""
+    return next((word for word in (*words[1:2], *words[:1]) if word in TOOLS), None)
 
 
 def usage(words: Sequence[str]) -> str:
@@ -68,8 +71,13 @@ def command(words: Sequence[str]) -> Callable[..., int]:
 
     Args:
         words: the command line after `explore`.
+
+    Raises:
+        LeafwingError: the tool stands where the run should be.
     """
     name = tool_in(words)
+    if name is not None and name not in words[1:2] and not {"--help", "-h"} & {*words}:
+        raise LeafwingError(f"explore: the run comes first: leafwing explore RUN {name}")
 
     def explore(run: str, tool: str, **options: Any) -> int:
         return _explore(run, tool, options)
@@ -77,35 +85,37 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     positional = inspect.Parameter.POSITIONAL_ONLY
     run_type = Annotated[str, Parameter(help="Folder, name, number or `last`.")]
-    tool_type = Annotated[str, Parameter(help=", ".join(TOOLS))]
+    tool_type = Annotated[str, Parameter(help=name or ", ".join(TOOLS))]
     signature = [
         inspect.Parameter("run", positional, annotation=run_type),
         inspect.Parameter("tool", positional, annotation=tool_type),
     ]
-    title = f"Analyse a run: what has it learnt?\n\n{TOOL_TABLE}\n\n`leafwing explore RUN TOOL --help` shows a tool's own options."
+    title = (
+        f"Analyse a run: what has it learnt?\n\n{TOOL_TABLE}\n\n`leafwing explore TOOL --help` shows a tool's own options."
+    )
+    common = dict(COMMON)
     if name is not None:
-        from leafwing.laboratory.needs import needs_of  # imports torch, as the tool does
-
-        function = tool(name)
+        card = cards.describe(name)
         group = Group(f"Options of {name}", sort_key=1)
-        doc = inspect.getdoc(function) or ""
-        helps, hints = descriptions(doc), get_type_hints(function)
-        for parameter_name, parameter in list(inspect.signature(function).parameters.items())[1:]:
-            if parameter_name not in INPUTS:
-                flags = ("--n", "-n") if parameter_name == "n" else None
-                about = Parameter(name=flags, help=helps.get(parameter_name, ""), group=group)
-                signature.append(parameter.replace(kind=keyword, annotation=Annotated[hints[parameter_name], about]))
-        needs = "; ".join(need.what for need in needs_of(function))
-        title = doc.partition("\n\nArgs:")[0] + f"\n\nNeeds: {needs}."
-    for common, (kind, default) in COMMON.items():
-        signature.append(inspect.Parameter(common, keyword, default=default, annotation=kind))
+        helps = descriptions(card.doc)
+        for parameter in card.options:
+            flags = ("--n", "-n") if parameter.name == "n" else None
+            about = Parameter(name=flags, help=helps.get(parameter.name, ""), group=group)
+            signature.append(parameter.replace(annotation=Annotated[parameter.annotation, about]))
+        if "features" not in card.inputs:
+            del common["features"]
+        if not WITH_DATA & {*card.inputs}:
+            del common["data"]
+        title = card.doc.partition("\n\nArgs:")[0] + f"\n\nNeeds: {'; '.join(card.needs)}."
+    for option_name, (kind, default) in common.items():
+        signature.append(inspect.Parameter(option_name, keyword, default=default, annotation=kind))
     set_signature(explore, signature)
     explore.__doc__ = title
     return explore
 
 
 def _explore(run: str, name: str, options: dict[str, Any]) -> int:
-    tool(name)  # refuses an unknown tool before torch is imported
+    cards.describe(name)  # refuses an unknown tool before torch is imported
     json, settings = options.pop("json", False), options.pop("set", None) or ()
     exploration = run_tool(run, name, conditions=settings, progress=ConsoleReporter(), **options)
     files = [str(path) for path in exploration.files]

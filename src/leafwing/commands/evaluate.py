@@ -89,7 +89,7 @@ def evaluate(
             many real samples are used, if there are enough.
         output: the field to generate and compare; None: the main output.
         checkpoint: images shown, `last` (None), `best`, or `all`.
-        features: a key of `leafwing.metrics.features.FEATURES`. None: see `leafwing.metrics.choice`.
+        features: a key of `leafwing.metrics.FEATURES`. None: see `leafwing.metrics.choice`.
         weights: weights file of the feature network `lite0` or `inception`. None: that of the installed package, or the public one,
             downloaded once.
         circular: use `features` although the training looked through a network of the same family; the protocol says so.
@@ -109,13 +109,18 @@ def evaluate(
     Raises:
         LeafwingError: invalid input; completed results are kept.
     """
+    opened = Run.open(run, root=root, trust=trust)
+    checkpoints = select_checkpoints(opened, checkpoint)
+    if metrics is not None:
+        check_metrics(metrics, opened.spec.points, opened.data.source)
     import torch
 
     from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose, keep_freed_memory
+    from leafwing.metrics import WITH_WEIGHTS
     from leafwing.metrics.choice import choose_features
-    from leafwing.metrics.features import WITH_WEIGHTS, load_features
+    from leafwing.metrics.features import load_features
     from leafwing.metrics.samples import RunEvidence
     from leafwing.metrics.targets import frames, target
     from leafwing.model import Model
@@ -126,13 +131,11 @@ def evaluate(
         raise InvalidOption(name, value, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
         progress = (progress or Reporter()) if processes.first else Reporter()
-        opened = Run.open(run, root=root, trust=trust)
         model = Model(opened.build_game(), opened.spec)
         chosen = model.find_output(output)
         kind = model.kind(chosen)
         augment = augmentation_of(opened, model.game, kind)
         names = select_metrics(metrics, opened, model.game.abilities.outputs, chosen, kind, data, augment)
-        checkpoints = select_checkpoints(opened, checkpoint)
         setup = choose(device, precision, torch.get_num_threads())
         if "ppl" in names and setup.precision != "fp32":
             raise LeafwingError(
@@ -423,13 +426,10 @@ def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
     Raises:
         LeafwingError: no such checkpoint.
     """
+    run.require_weights()
     existing = list(run.weights())
-    if not existing:
-        raise LeafwingError(f"{run.folder} has no weights: its training ended before the first checkpoint")
-    if checkpoint in (None, "last"):
-        return existing[-1:]
-    if checkpoint == "all":
-        return existing
+    if checkpoint in (None, "last", "all"):
+        return existing if checkpoint == "all" else existing[-1:]
     if (images := run.resolve_checkpoint(checkpoint)) not in existing:
         raise LeafwingError(
             f"{run.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, existing))}, or all"

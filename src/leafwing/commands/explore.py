@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from leafwing import files
+from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.runs import LABORATORY, ROOT, Run
@@ -64,7 +65,7 @@ def explore(
         tool: a key of `leafwing.laboratory.TOOLS`.
         checkpoint: images shown, `last` (None) or `best`.
         data: real images to use instead of the run's data set, read with the run's size and channels.
-        features: feature network in which images are compared; a key of `leafwing.metrics.features.FEATURES`.
+        features: feature network in which images are compared; a key of `leafwing.metrics.FEATURES`.
         label: class of all samples, by name or index: short for `conditions={"label": ...}`.
         conditions: conditions of all samples by name, attributes by their own names: `{"smiling": 1, "caption": "a red star"}`, or
             texts such as `smiling=1`. What is not specified follows the samples, or the real images that a tool works on.
@@ -79,6 +80,7 @@ def explore(
     Raises:
         LeafwingError: invalid input, or the run lacks something that the tool needs; nothing was written.
     """
+    check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
     import torch
 
     from leafwing import laboratory
@@ -86,7 +88,7 @@ def explore(
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.laboratory.finding import plain
     from leafwing.laboratory.needs import check_needs
-    from leafwing.metrics.features import FEATURES
+    from leafwing.metrics import FEATURES
     from leafwing.model import Model
 
     function = laboratory.tool(tool)

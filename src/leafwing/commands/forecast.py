@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.progress import Reporter
@@ -27,10 +28,11 @@ def forecast(
 
     Trains for a few seconds and discards the result. The memory is estimated, also for half and twice the batch size.
     """
-    from leafwing.engine.footprint import estimate_footprint
-
     refuse_existing(out)
     chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
+    check_training(source, recipe, chosen, hyperparameters, replay)
+    from leafwing.engine.footprint import estimate_footprint
+
     progress = progress or Reporter()
     recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, progress, replay)
     plan = resolve_training(source, recipe, chosen, hyperparameters, progress, replay)

@@ -90,13 +90,18 @@ def evaluate_pictures(
     Raises:
         LeafwingError: invalid input; nothing was written.
     """
+    from leafwing.data.locating import find
+
+    for source in (pictures, data):
+        find(source)
     import torch
 
     from leafwing.commands.launching import join_processes
     from leafwing.data.pack import cache_folder
     from leafwing.engine import choose
+    from leafwing.metrics import FEATURES, WITH_WEIGHTS
     from leafwing.metrics.choice import choose_features
-    from leafwing.metrics.features import FEATURES, WITH_WEIGHTS, load_features
+    from leafwing.metrics.features import load_features
     from leafwing.metrics.pictures import METRICS, PictureEvidence
     from leafwing.metrics.targets import frames, target
 

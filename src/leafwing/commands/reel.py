@@ -32,11 +32,11 @@ def reel(
     Raises:
         LeafwingError: the run has no sample grids, the file exists, or its type is not supported.
     """
-    from leafwing import films, pictures
-
     opened = Run.open(run, root=root)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
+    from leafwing import films, pictures  # imports torch
+
     films.check_seconds(seconds)
     frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
     if not frames:

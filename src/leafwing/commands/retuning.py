@@ -114,8 +114,7 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
     Raises:
         LeafwingError: no such option, an invalid value, or one that changes more than learning rates and the batch size.
     """
-    options = {option.name: option for option in run.card().options}
-    checked = {name: _check(run, name, value, options, known) for name, value in values.items() if value is not None}
+    checked = check_values(run, values, known)
     now = values_at(line, images)
     new = {name: value for name, value in checked.items() if value != now[name]}
     if not new:
@@ -134,6 +133,16 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
             )
         before = after
     return changed(line, images, new)
+
+
+def check_values(run: Run, values: Mapping[str, object], known: Iterable[str]) -> dict[str, Value]:
+    """The options that are given in their types; arguments as for `check_changes`.
+
+    Raises:
+        LeafwingError: no such option, or an invalid value.
+    """
+    options = {option.name: option for option in run.card().options}
+    return {name: _check(run, name, value, options, known) for name, value in values.items() if value is not None}
 
 
 def describe_change(old: Timeline, new: Timeline, training: Training) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
 from leafwing.progress import Reporter
@@ -83,6 +84,7 @@ def sample(
     Raises:
         LeafwingError: invalid input; nothing was written.
     """
+    check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
     import torch
 
     from leafwing import films, pictures
@@ -176,6 +178,7 @@ def sample_seeds(
     Raises:
         LeafwingError: invalid input; nothing was written.
     """
+    check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions)
     import torch
 
     from leafwing import pictures

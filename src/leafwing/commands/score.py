@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from leafwing.commands.first_checks import check_run
 from leafwing.commands.originals import find_pictures, open_pictures, training_levels
 from leafwing.errors import LeafwingError
 from leafwing.files import write
@@ -72,6 +73,8 @@ def score(
     Raises:
         LeafwingError: invalid input, a run without a discriminator of single samples, or not one usable picture.
     """
+    check_run(run, root, checkpoint=checkpoint, conditions=conditions, out=out)
+    find_pictures(pictures)
     import numpy as np
     import torch
 

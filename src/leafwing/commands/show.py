@@ -54,7 +54,7 @@ def show(
     """
     import numpy as np
 
-    from leafwing import data, pictures
+    from leafwing import data
     from leafwing.data.locating import locate
     from leafwing.data.memory import PREFIX
 
@@ -68,6 +68,8 @@ def show(
         raise LeafwingError(f"{target} exists: choose another --out")
     if target.suffix.lower() != ".png":
         raise InvalidOption("out", target, "must be a .png file")
+    from leafwing import pictures  # imports torch
+
     progress = progress or Reporter()
     dataset = data.load(place, **reading, **other, progress=progress.report_reading)
     image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
+from leafwing.commands.first_checks import check_training
 from leafwing.commands.launching import join_processes
 from leafwing.commands.plan import build_training, changed_machine, new_training, resolve_training
 from leafwing.commands.recommend import fill_in
-from leafwing.commands.retuning import build_paces, changes_of, check_changes, describe_change, timeline
+from leafwing.commands.retuning import build_paces, changes_of, check_changes, check_values, describe_change, timeline
 from leafwing.commands.session import run_session, sheet_rows, tensorboard_writer
 from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from
@@ -67,9 +68,9 @@ def train(
         StorageError: the run folder or the cache is not writable.
     """
     values, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
+    refuse_existing(out)
+    check_training(source, recipe, values, hyperparameters, replay)
     with join_processes(ADVICE) as processes:
-        if processes.first:
-            refuse_existing(out)
         progress = (progress or Reporter()) if processes.first else Reporter()
         recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
         with processes.first_on_machine():
@@ -152,6 +153,10 @@ def resume(
         raise InvalidOption("changed", changed, "choose from old, new")
     machine_changes, _ = split_keywords({"device": device, "threads": threads, "micro_batch": micro_batch})
     watching_changes, _ = split_keywords({"health": health, "max_rollbacks": max_rollbacks})
+    known = [
+        name for name, item in signature(resume).parameters.items() if item.kind is item.KEYWORD_ONLY and name != "progress"
+    ]
+    check_values(Run.open(run, root=root), options, known)
     with join_processes(ADVICE) as processes:
         progress = (progress or Reporter()) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
@@ -162,11 +167,6 @@ def resume(
             refuse_lost_state(opened, state)
             shown = state["images"] if state else 0
             old_line = timeline(opened.options, opened.history.option_changes)
-            known = [
-                name
-                for name, item in signature(resume).parameters.items()
-                if item.kind is item.KEYWORD_ONLY and name != "progress"
-            ]
             line = check_changes(opened, options, old_line, shown, known)
             hyperparameters, option_changes = changes_of(line)
             total = new_total(images, max(old.schedule.images, shown if images else 0), count, "images")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.first_checks import check_run
 from leafwing.commands.originals import Original, Reading, find_pictures, open_pictures, read_pictures
 from leafwing.commands.writing import Writer
 from leafwing.errors import InvalidOption, LeafwingError
@@ -93,6 +94,8 @@ def translate(
         LeafwingError: invalid input, or not one usable picture; nothing was written.
         StorageError: the output folder or a temporary file cannot be written; pictures written before stay.
     """
+    check_run(run, root, checkpoint=checkpoint, conditions=conditions, out=out)
+    find_pictures(pictures)
     import torch
 
     from leafwing.conditions import edits, from_settings, pixel_conditions, read_settings, settable

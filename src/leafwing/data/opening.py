@@ -52,6 +52,8 @@ def open_source(path: Path | InMemory, files: list[File], rejects: list[Rejected
         raise LeafwingError(f"{path}: not a zip file, or a truncated one; download it again.")
     if suffix == ".tgz" or ".tar" in path.suffixes or sources.is_tar(path):
         return sources.open_tar(path)
+    if sources.has_image_suffix(path.name):
+        raise LeafwingError(f"{path}: one picture is no data set; give the folder that has it: {path.parent}")
     if what := sources.describe_file(path):
         raise LeafwingError(
             f"{path}: {what}; or give a folder of images, a .zip or .tar of one, an array of images (.npy, .npz, .h5) or a table "
@@ -61,6 +63,12 @@ def open_source(path: Path | InMemory, files: list[File], rejects: list[Rejected
         f"{path}: neither a folder, a .zip, a .tar (.tar.gz, .tgz), an array of images (.npy, .npz, .h5, .hdf5), a table "
         "(.parquet) nor an IDX file (*-images-idx3-ubyte[.gz])."
     )
+
+
+def has_known_suffix(path: Path) -> bool:
+    """Whether the name of a file is that of an archive or of a file of many images."""
+    known = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", *arrays.SUFFIXES, *hdf5.SUFFIXES, *parquet.SUFFIXES}
+    return path.suffix.lower() in known or bool(IDX.search(path.name))
 
 
 def _open_folder(path: Path, files: list[File], rejects: list[RejectedFile]) -> Source:

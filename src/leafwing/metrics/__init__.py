@@ -1,6 +1,6 @@
 """Metrics of a Model: one file per metric, each with the pure function of its paper and a `measure(evidence)`.
 
-`METRICS` lists them; a metric's file is imported on first use.
+`METRICS` lists them; a metric's file is imported on first use. `FEATURES` lists the feature networks, which `features` loads.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ METRICS = {
     "memorisation": "whether samples are copies of training images",
 }
 """Names of metrics, which are also their file names, with descriptions."""
+FEATURES = {
+    "pixels": "no network: the images themselves, downsampled to 16x16",
+    "own": "a small network trained once on the data: a classifier if there are labels, else self-supervised",
+    "lite0": "a classifier of photographs, from an optional package (17 MB): sees misplaced parts, noise and patterns best",
+    "inception": "the standard FID network, with public weights (95 MB); slow without a GPU",
+}
+"""Names and descriptions of the feature networks."""
+WITH_WEIGHTS = ("lite0", "inception")
+"""Those whose weights may be read from a file of the user's."""
 
 
 def metric(name: str) -> Callable[[Evidence], list[Measure]]:

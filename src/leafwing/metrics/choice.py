@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.fields import Field
-from leafwing.metrics.features import FEATURES
+from leafwing.metrics import FEATURES
 from leafwing.metrics.photographs import SMALLEST_SIDE
 from leafwing.networks import lite0
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from leafwing.game import DataSpec
 from leafwing.metrics.conclusions import Better
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from leafwing.metrics.segmenter import Segmenter
 
 

@@ -17,21 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.metrics import FEATURES, WITH_WEIGHTS
 from leafwing.metrics.own import composite_on_white
 from leafwing.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
-
-FEATURES = {
-    "pixels": "no network: the images themselves, downsampled to 16x16",
-    "own": "a small network trained once on the data: a classifier if there are labels, else self-supervised",
-    "lite0": "a classifier of photographs, from an optional package (17 MB): sees misplaced parts, noise and patterns best",
-    "inception": "the standard FID network, with public weights (95 MB); slow without a GPU",
-}
-"""Names and descriptions of the feature networks."""
-WITH_WEIGHTS = ("lite0", "inception")
-"""Those whose weights may be read from a file of the user's."""
 
 SIDE = 16
 """Side of `pixels`: 768 dimensions in RGB, few enough to estimate a covariance from some thousand images."""

@@ -51,6 +51,7 @@ def compare(
     weights: str | Path | None = None,
     n: int | str | None = None,
     jobs: int | None = None,
+    threads: int | None = None,
     out: str | Path = "comparison",
     progress: Reporter | None = None,
     **settings: Any,
@@ -72,6 +73,7 @@ def compare(
             same as a mapping.
         metrics, features, weights, n: see `leafwing.evaluate`; None: its defaults.
         jobs: number of runs trained at a time. None: one per CPU core as memory allows, or one per GPU.
+        threads: CPU threads of each run. None: the cores, divided by the number of runs at a time.
         out: the folder of the comparison.
         progress: receives messages; None: nothing is shown.
         **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default.

@@ -130,6 +130,7 @@ class ComparisonPlan:
         jobs: number of runs trained at a time.
         threads: CPU threads of each run.
         images: real images on which a run is trained, by recipe; filled in later if they depend on measured speeds.
+        requested_threads: the number that the user chose, if any.
         choice: the feature network, if the user named none; None if no metric needs one, too.
         costs: of each recipe, where measured.
         checkpoints: number of checkpoints of each run that are evaluated; 0: to be chosen by the costs.
@@ -144,6 +145,7 @@ class ComparisonPlan:
     jobs: int
     threads: int
     images: dict[str, int] = field(default_factory=dict)
+    requested_threads: int | None = None
     choice: FeatureChoice | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
     checkpoints: int = 0
@@ -207,14 +209,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     Raises:
         LeafwingError: invalid arguments; nothing was written.
     """
-    import torch
-
-    from leafwing.commands.plan import build_training, resolve_training
     from leafwing.data.locating import find
-    from leafwing.engine import choose
 
-    if not isinstance(arguments["source"], str | os.PathLike):
-        find(arguments["source"])  # raises: several sources, or none at all
+    find(arguments["source"])  # raises: no such source, or several
     references = split_list(arguments["recipes"])
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):
@@ -227,10 +224,16 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
     user_settings = check_settings(arguments["settings"])
+    import torch
+
+    from leafwing.commands.plan import build_training, resolve_training
+    from leafwing.engine import choose
+
     device = choose(user_settings.pop("device", None) or "auto", "auto", 1).device
-    jobs = arguments["jobs"]
-    if jobs is not None:
-        whole(jobs, "jobs", 1)
+    jobs, threads = arguments["jobs"], arguments["threads"]
+    for name, value in (("jobs", jobs), ("threads", threads)):
+        if value is not None:
+            whole(value, name, 1)
     runs = len(names) * len(seeds)
 
     compared: dict[str, ComparedRecipe] = {}
@@ -264,7 +267,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
             require_classifier(evaluation.get("features", "own"), data.spec)
     choice = choose_comparison_features(compared, data, evaluation)
     if jobs is None:
-        jobs = torch.cuda.device_count() if device == "cuda" else cores() if device == "cpu" else 1
+        jobs = torch.cuda.device_count() if device == "cuda" else max(1, cores() // (threads or 1)) if device == "cpu" else 1
         footprint = max(recipe.footprint for recipe in compared.values())
         if footprint and (available := available_memory()):
             jobs = max(1, min(jobs, int(MEMORY_FRACTION * available / footprint)))
@@ -277,8 +280,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
         evaluation,
         command_line(arguments, references, seeds),
         jobs,
-        max(1, cores() // jobs),
+        threads or max(1, cores() // jobs),
         {} if images is None else dict.fromkeys(names, images),
+        threads,
         choice,
     )
 
@@ -378,8 +382,7 @@ def check_evaluation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         LeafwingError: unknown metric or feature network, or a missing file.
     """
-    from leafwing.metrics import METRICS
-    from leafwing.metrics.features import FEATURES, WITH_WEIGHTS
+    from leafwing.metrics import FEATURES, METRICS, WITH_WEIGHTS
 
     metrics, features, weights = (arguments[name] for name in ("metrics", "features", "weights"))
     evaluation: dict[str, Any] = {}
@@ -436,7 +439,7 @@ def command_line(arguments: Mapping[str, Any], references: Sequence[str], seeds:
         **{name: arguments[name] for name in ("images", "minutes")},
         **{name: value for name, value in settings.items() if value != defaults.get(name)},
         "metrics": None if arguments["metrics"] is None else split_list(arguments["metrics"]),
-        **{name: arguments[name] for name in ("features", "weights", "n", "jobs")},
+        **{name: arguments[name] for name in ("features", "weights", "n", "jobs", "threads")},
     }
     for name, value in values.items():
         words += option_words(name, value)

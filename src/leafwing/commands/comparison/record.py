@@ -241,6 +241,8 @@ def differences(old: Content, plan: ComparisonPlan, recipes: dict[str, RecipeEnt
             changes.append(f"recipe {name}: {', '.join(options) or 'its file has changed'}")
     if missing := sorted({*old.seeds} - {*plan.seeds}):
         changes.append(f"missing seeds: {', '.join(map(str, missing))}")
+    if plan.requested_threads not in (None, old.threads):
+        changes.append(f"threads: {old.threads} before, {plan.requested_threads} now")
     return changes
 
 

@@ -1,0 +1,130 @@
+"""What commands check first, without torch, whose import takes seconds: the names, paths and values in a command line or a call.
+
+They are refused at once here, in the same words as later, where each of them is used. What only networks or images can show is
+checked there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leafwing import recipes
+from leafwing.commands.plan import check_schedule, open_replay
+from leafwing.errors import LeafwingError
+from leafwing.fields import Attributes, Label
+from leafwing.game import DataSpec, Output
+from leafwing.runs import Run
+from leafwing.settings import Settings, replace_fields
+
+if TYPE_CHECKING:
+    from leafwing.data.locating import Place
+
+
+def check_training(
+    source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any], replay: str | Path | None = None
+) -> None:
+    """Checks the arguments of a training, apart from what networks, images and this machine decide.
+
+    Args:
+        source, recipe, values, options, replay: as for `plan.resolve_training`.
+
+    Raises:
+        LeafwingError: no such source, recipe, option or run, or an invalid value.
+    """
+    from leafwing.data.loading import check_built_in, check_fields
+    from leafwing.data.locating import locate
+
+    old = open_replay(replay) if replay else None
+    origin = old.data.origin if old and source is None else source
+    if origin is not None:
+        place = locate(origin)
+        check_built_in(place, reading_options(values))
+        check_fields(place, values.get("fields"))
+        _check_listing(place, values)
+    if recipe is not None:
+        recipes.describe(recipe).resolve(options)
+    check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
+    if values.get("start") is not None:
+        Run.open(str(values["start"]).partition("@")[0]).require_weights()
+
+
+def reading_options(values: Mapping[str, Any]) -> Any:
+    """The options of `data.load` among settings, checked.
+
+    Raises:
+        LeafwingError: an invalid value.
+    """
+    from leafwing.data.options import check
+
+    names = ("size", "channels", "fit", "background", "crop_from", "bits", "levels", "input_levels", "labels")
+    chosen = {name: values[name] for name in names if values.get(name) is not None}
+    return check(**{"size": None, "channels": None, "fit": "crop", "background": "white", **chosen})
+
+
+def _check_listing(place: Place, values: Mapping[str, Any]) -> None:
+    """Opens a source that may be refused: a file that is no archive or data, a folder without what `labels` or `input` names."""
+    from leafwing.data import joining, opening, sources
+    from leafwing.data.derive import DERIVED
+    from leafwing.data.labels import CHOICES
+    from leafwing.data.locating import is_source, list_places
+    from leafwing.data.pictures import HALVES
+
+    labels, input = values.get("labels"), values.get("input")
+    if not isinstance(place, Path):
+        return
+    if not place.is_dir():
+        if not opening.has_known_suffix(place):
+            opening.open_source(place, *sources.list_files(place)).close()
+        return
+    is_unclear = input is not None and not (
+        input in (*HALVES, *DERIVED) or (place / str(input)).exists() or is_source(str(input))
+    )
+    if is_unclear or (labels not in (None, *CHOICES) and not (place / str(labels)).is_file()):
+        source, _ = joining.open_sources(list_places(place), labels, str(input) if is_unclear else None)
+        source.close()
+
+
+def check_run(
+    run: str | Path,
+    root: str | Path,
+    *,
+    checkpoint: int | str | None = None,
+    label: str | int | None = None,
+    conditions: Sequence[str] | Mapping[str, Any] = (),
+    out: str | Path | None = None,
+) -> None:
+    """Checks the arguments that name something of a run.
+
+    Args:
+        run: folder, name, number or `last`.
+        root: folder of the numbered run folders.
+        checkpoint, label, conditions: as for `sample`.
+        out: an output path, which must not exist.
+
+    Raises:
+        LeafwingError: no such run, checkpoint, condition, class or attribute, or the output exists.
+    """
+    if out is not None and Path(out).exists():
+        raise LeafwingError(f"{out} exists: choose another --out")
+    opened = Run.open(run, root=root)
+    opened.require_weights(opened.resolve_checkpoint(checkpoint))
+    if (label is not None or conditions) and (names := opened.config.get("conditions")) is not None:
+        _check_conditions(opened.spec, names, label, conditions)
+
+
+def _check_conditions(
+    spec: DataSpec, names: Sequence[str], label: str | int | None, conditions: Sequence[str] | Mapping[str, Any]
+) -> None:
+    """Checks conditions against those that any output of a run takes; `resolve` checks them for one output."""
+    from leafwing.conditions import from_settings, read_settings
+
+    any_output = Output("image", lambda nets, inputs, clock: inputs.latent, conditions=tuple(names))
+    values = from_settings(any_output, spec, read_settings(conditions, any_output, spec, label))
+    kind = spec.fields.get("label")
+    if isinstance(kind, Label) and values.get("label", "all") != "all":
+        kind.index(values["label"])
+    attributes = spec.fields.get("attributes")
+    if isinstance(attributes, Attributes) and isinstance(values.get("attributes"), Mapping):
+        attributes.columns(values["attributes"])
