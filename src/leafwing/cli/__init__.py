@@ -36,8 +36,8 @@ COMMANDS = {
     "recipes": "List the recipes: name, year, data (images, points), paper, one-line summary.",
 }
 """Every command, with its line in the list of commands. Each is the function `command` in the file of its name."""
-FACTORIES = ("train", "explore")
-"""Commands whose options depend on a recipe or a tool: there, `command` is a function from a command line to the command."""
+FACTORIES = ("train", "explore", "compare")
+"""Commands whose options depend on recipes or a tool: there, `command` is a function from a command line to the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
     try:
+        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            from leafwing.cli.synonyms import explain_command
+            from leafwing.laboratory import TOOLS
+
+            raise LeafwingError(explain_command(words[0], COMMANDS, TOOLS))
         if words[:1] == ["resume"]:
             from leafwing.cli.resume import check_names
 
@@ -89,6 +94,8 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
         if name.startswith("--"):
             return f"{command}: {name} is required; leafwing {command} --help explains it"
         return f"{command}: missing {name}{examples.get(name, '')}"
+    if isinstance(error, UnknownOptionError) and (text := explain_synonym(error, words)):
+        return text
     if isinstance(error, UnknownOptionError) and words[:1] == ["train"]:
         from leafwing.cli.train import requested_recipe
 
@@ -97,6 +104,25 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, CoercionError):  # the choices are listed; a guess by spelling, such as cpu for gpu, misleads
         return str(error).partition(" Did you mean")[0]
     return str(error)
+
+
+def explain_synonym(error: UnknownOptionError, words: Sequence[str]) -> str:
+    """The message about an option that has another name here; empty if it is not known."""
+    from leafwing.cli.synonyms import explain_option
+
+    word, _, value = (error.token.keyword or error.token.value).partition("=")
+    known = {name.lstrip("-"): item.parameter.help or "" for item in error.argument_collection for name in item.names}
+    pace = None
+    if words[0] in ("train", "compare"):
+        from leafwing.cli.train import pace_of
+
+        pace = pace_of(words)
+    if words[0] == "compare":
+        from leafwing.cli.compare import explain_lacking
+
+        if text := explain_lacking(word, words):
+            return text
+    return explain_option(word, value or option_values(words).get(word, ""), known, pace)
 
 
 def requested_devices(words: Sequence[str]) -> int:
@@ -111,7 +137,7 @@ def requested_devices(words: Sequence[str]) -> int:
 
 
 def commands_for(words: Sequence[str]) -> App:
-    """The command line: `train` has the options of the selected recipe, `explore` those of the selected tool."""
+    """The command line: `train` and `compare` have the options of the selected recipes, `explore` those of the selected tool."""
     app = App(
         name="leafwing",
         version=__version__,
@@ -124,6 +150,10 @@ def commands_for(words: Sequence[str]) -> App:
                 from leafwing.cli.train import command
 
                 app.command(command(words[1:]), name=name, usage="Usage: leafwing train SOURCE... [OPTIONS]")
+            elif name == "compare":
+                from leafwing.cli.compare import command
+
+                app.command(command(words[1:]), name=name)
             else:
                 from leafwing.cli.explore import command, usage
 

@@ -1,22 +1,98 @@
-"""`leafwing compare`."""
+"""`leafwing compare`: it also has the options that all recipes on the command line have."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from leafwing.cli.shared import MACHINE, OUTPUT, TRAINING, as_json, explicit, flag, option, with_settings
+from leafwing import recipes
+from leafwing.cli.shared import (
+    MACHINE,
+    OUTPUT,
+    TRAINING,
+    as_json,
+    explicit,
+    flag,
+    option,
+    option_values,
+    set_signature,
+    with_settings,
+)
+from leafwing.errors import LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.settings import READING_OPTIONS
 
 METRICS = Group("Metrics", sort_key=4)
 
 
+def command(words: Sequence[str]) -> Callable[..., int]:
+    """The command `compare`, with the options that all recipes on a command line have.
+
+    Args:
+        words: the command line after `compare`.
+    """
+    signature = inspect.signature(_compare)
+    parameters = [*signature.parameters.values()]
+    cards = requested_cards(words)
+    names = shared_options(cards)
+
+    def compare(*arguments: Any, **options: Any) -> int:
+        chosen = {name: options.pop(name) for name in names if name in options}
+        return _compare(*arguments, chosen=explicit(chosen), **options)
+
+    group = Group(f"Options of {' and '.join(card.name for card in cards)}", sort_key=2)
+    for name in names:
+        of_recipes = {card.name: option for card in cards for option in card.options if option.name == name}
+        first = next(iter(of_recipes.values()))
+        defaults = {recipe: option.default for recipe, option in of_recipes.items()}
+        shown = ", ".join(f"{value} ({recipe})" for recipe, value in defaults.items())
+        text = f"{first.help} Default: {shown if len({*defaults.values()}) > 1 else first.default}."
+        kind: Any = bool if first.type is bool else str
+        about = Parameter(help=text, group=group, show_default=False)
+        annotation = Annotated[kind | None, about]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    set_signature(compare, [item for item in parameters if item.name != "chosen"])
+    compare.__doc__ = _compare.__doc__
+    return compare
+
+
+def requested_cards(words: Sequence[str]) -> list[recipes.Card]:
+    """The recipes that a command line names.
+
+    Raises:
+        LeafwingError: one of them does not exist.
+    """
+    names = option_values(words).get("--recipes", "").split(",")
+    return [recipes.describe(name.strip()) for name in names if name.strip()]
+
+
+def shared_options(cards: Sequence[recipes.Card]) -> list[str]:
+    """The names of the options that all of these recipes have, apart from those of `compare` itself."""
+    if not cards:
+        return []
+    shared = set.intersection(*({option.name for option in card.options} for card in cards))
+    shared -= {*inspect.signature(_compare).parameters}
+    return [option.name for option in cards[0].options if option.name in shared]
+
+
+def explain_lacking(word: str, words: Sequence[str]) -> str:
+    """The message about an option that only some of the recipes on a command line have; empty if none has it."""
+    name = word.lstrip("-").replace("-", "_")
+    cards = requested_cards(words)
+    lacking = [card.name for card in cards if name not in {option.name for option in card.options}]
+    if len(lacking) == len(cards) or not lacking:
+        return ""
+    have = "has" if len(lacking) == 1 else "have"
+    return f"{word}: {' and '.join(lacking)} {have} no such option. For the others: --set {name}=VALUE"
+
+
 @with_settings("hold_out", default="auto")
 @with_settings(*READING_OPTIONS, "device")
-def command(
+def _compare(
     source: str,
     /,
     *,
@@ -72,13 +148,20 @@ def command(
         int | None,
         option("Number of runs trained at the same time. Default: one per CPU core as memory allows, one per GPU.", MACHINE),
     ] = None,
+    threads: Annotated[
+        int | None,
+        option("CPU threads of each run. Default: the cores, divided by the number of runs at a time.", MACHINE),
+    ] = None,
     out: Annotated[Path, option("Folder of the comparison; an unfinished one there is continued.", OUTPUT)] = Path(
         "comparison"
     ),
     json: Annotated[bool, flag("Print table.json instead of a table.", OUTPUT)] = False,
+    chosen: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> int:
     """Train recipes with several seeds, evaluate them under one protocol, and write one report: who won, by how much, what failed.
+
+    Options that all of the recipes have, such as --width, are options here too: with --recipes A,B, --help shows them.
 
     Parameters
     ----------
@@ -88,18 +171,23 @@ def command(
     from leafwing.commands.comparison.compare import compare
     from leafwing.commands.comparison.report import as_text
 
+    options = [*(f"{name}={value}" for name, value in (chosen or {}).items()), *(set or ())]
+    for text in set or ():
+        if text.partition("=")[0].strip().replace("-", "_") in (chosen or {}):
+            raise LeafwingError(f"--set {text}: this option is given twice")
     table = compare(
         source,
         recipes,
         seeds=seeds,
         images=images,
         minutes=minutes,
-        options=set or (),
+        options=options,
         metrics=metrics,
         features=features,
         weights=weights,
         n=n,
         jobs=jobs,
+        threads=threads,
         out=out,
         progress=ConsoleReporter(),
         **explicit(settings),

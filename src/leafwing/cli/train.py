@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,10 +23,12 @@ from leafwing.cli.shared import (
     explicit,
     one_or_several,
     option_values,
+    program,
     set_signature,
     setting_flag,
 )
-from leafwing.errors import TIME_IS_UP, InvalidOption
+from leafwing.cli.synonyms import Pace
+from leafwing.errors import TIME_IS_UP, InvalidOption, LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_bytes, show_count, show_duration
 from leafwing.settings import all_settings
@@ -58,6 +62,11 @@ CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
     "json": (bool, False, OUTPUT, "Print one JSON document to standard output and nothing else."),
 }
 """Options of `train` that are neither settings nor options of the recipe: type, default, group and help."""
+NO_SOURCE = """train needs an image source: a folder, an archive or a built-in data set. For example:
+  {program} train digits --images 20k
+  {program} train path/to/images --dry-run
+{program} train --help lists the options, {program} doctor path/to/images shows what is in a source"""
+"""The message about `train` without a source."""
 
 
 def requested_recipe(words: Sequence[str]) -> str | None:
@@ -74,6 +83,34 @@ def requested_recipe(words: Sequence[str]) -> str | None:
         run = open_replay(values["--from"])
         return run.recipe if run.recipe_is_installed() else None
     return None if {"--help", "-h"} & values.keys() else recipes.DEFAULT
+
+
+def pace_of(words: Sequence[str]) -> Pace:
+    """What epochs and steps mean in the data and with the recipe of a command line of `train` or `compare`."""
+    values = {
+        name.lstrip("-").replace("-", "_"): value for name, value in option_values(words).items() if name.startswith("--")
+    }
+    first = words[1:] if words[0] == "train" else words[1:2]
+    sources = list(takewhile(lambda word: not word.startswith("-"), first))
+    if words[0] == "compare":
+        recipe = values.get("recipes", "").partition(",")[0]
+        values.setdefault("hold_out", "auto")
+    else:
+        recipe = requested_recipe(words[1:]) or recipes.DEFAULT
+    options: dict[str, Any] = {}
+    with suppress(LeafwingError):
+        options = recipes.describe(recipe).resolve({})
+
+    def count() -> int | None:
+        from leafwing.commands.feeding import count_images
+
+        try:
+            return count_images(one_or_several(sources), values, recipe) if sources else None
+        except LeafwingError:
+            return None
+
+    batch = values.get("batch", "")
+    return Pace(count, recipe, int(batch) if batch.isdecimal() else options.get("batch", 0), options.get("n_critic", 1))
 
 
 def command(words: Sequence[str]) -> Callable[..., int]:
@@ -131,6 +168,8 @@ def recipe_flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any
 
 
 def _train(source: str | list[str] | None, options: dict[str, Any]) -> int:
+    if source is None and options.get("replay") is None:
+        raise LeafwingError(NO_SOURCE.format(program=program()))
     from leafwing import commands
 
     json, dry_run, devices = options.pop("json", False), options.pop("dry_run", False), options.pop("devices", 1)
