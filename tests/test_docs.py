@@ -116,6 +116,8 @@ def test_commands_and_options_exist(page: Path, line: str, example: Path) -> Non
         return  # only --help or --version
     if arguments[0] == "train" and arguments[1:2] and arguments[1].startswith("--"):
         arguments.insert(1, "digits")  # --help and --from need no source
+    if arguments[0] == "explore" and len(arguments) == 2:
+        arguments.insert(1, "last")  # --help needs no run
     without_from = [word for word in arguments if word != "--from"]  # there is no such run
     command, _, unused = cli.commands_for(without_from).parse_args(arguments, exit_on_error=False, print_error=False)
     assert command.__module__ == f"leafwing.cli.{arguments[0]}"
