@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
 from leafwing.commands.plan import check_schedule, open_replay
+from leafwing.commands.recommend import check_any
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Label
 from leafwing.game import DataSpec, Output
@@ -45,6 +46,8 @@ def check_training(
         _check_listing(place, values)
     if recipe is not None:
         recipes.describe(recipe).resolve(options)
+    elif old is None:
+        check_any(options)
     check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
     if values.get("start") is not None:
         Run.open(str(values["start"]).partition("@")[0]).require_weights()

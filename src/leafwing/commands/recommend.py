@@ -75,10 +75,6 @@ def recommend(
     Raises:
         LeafwingError: invalid input, or an option that the recommended recipe does not have.
     """
-    known = {option.name for name in rule.RECIPES for option in recipes.describe(name).options}
-    for name in options:
-        if name not in known:
-            raise LeafwingError(f"no option {name!r}{did_you_mean(name, known)}; options of other recipes need --recipe")
     reading = OnlyProgress(progress)
 
     def plan_of(recipe: str, settings: Mapping[str, Any], further: Mapping[str, Value]) -> TrainingPlan:
@@ -128,6 +124,14 @@ def facts_of(plan: TrainingPlan, values: Mapping[str, Any]) -> rule.Facts:
         seconds=values.get("time", rule.HOUR),
         may_shrink="size" not in values,
     )
+
+
+def check_any(options: Mapping[str, Value]) -> None:
+    """Raises LeafwingError for an option that no recipe has that might be recommended."""
+    known = {option.name for name in rule.RECIPES for option in recipes.describe(name).options}
+    for name in options:
+        if name not in known:
+            raise LeafwingError(f"no option {name!r}{did_you_mean(name, known)}; options of other recipes need --recipe")
 
 
 def check_options(recipe: str, options: Mapping[str, Value]) -> None:

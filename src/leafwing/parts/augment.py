@@ -66,7 +66,7 @@ class _Translate(torch.autograd.Function):
         return (pixels.view(n, height, width, channels) * inside[..., None]).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         down, right = ctx.saved_tensors
         return _Translate.apply(gradient, -down, -right), None, None
 
