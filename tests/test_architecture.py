@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "quantities": {"errors"},
     "files": {"errors"},
     "films": {"errors", "files"},
+    "layout": {"errors"},
     "machine": set(),
     "pixels": set(),
     "tables": set(),
@@ -47,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "model": {"runs", "engine", "game", "fields", "conditions", "errors", "pixels", "quantities"},
     "health": {"quantities"},
     "field_sheet": {"fields", "pictures", "pixels"},
-    "pictures": {"model", "game", "fields", "conditions", "films", "files", "errors", "machine", "pixels"},
+    "pictures": {"model", "game", "fields", "conditions", "layout", "films", "files", "errors", "machine", "pixels"},
     "laboratory": {
         "model",
         "metrics",

@@ -19,8 +19,11 @@ import pytest
 from PIL import Image
 
 from leafwing import cli, recipes
+from leafwing.layout import GAP, LINE
 from leafwing.model import Model
 from leafwing.pictures import to_pixels
+
+STEP = 128 + GAP  # from one image to the next on a grid
 
 TINY = [
     "--width",
@@ -111,7 +114,9 @@ def test_training_creates_a_run_folder_and_prints_its_path(trained: Path, folder
     assert record.keys() >= {"images", "seconds", "images_per_second", "losses", "memory"}
     assert record["images"] == 64
     assert record["losses"].keys() == {"D/adversarial", "G/adversarial"}
-    assert size(trained / "samples" / "000000064.png") == (10 * 34 + 2, 2 * 34 + 2)
+    width, height = size(trained / "samples" / "000000064.png")
+    assert height == 2 * STEP + GAP
+    assert 10 * STEP + GAP < width < 11 * STEP, "the names of the classes are beside their rows"
 
 
 def test_train_as_json_prints_one_document(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,13 +188,14 @@ def test_sampling_needs_neither_data_nor_cache(
     config["data"]["source"] = "/nowhere"
     (moved / "run.json").write_text(json.dumps(config))
     assert cli.run(["sample", str(moved), "-n", "6", "--out", str(tmp_path / "a.png")]) == 0
-    assert size(tmp_path / "a.png") == (3 * 34 + 2, 2 * 34 + 2)
+    assert size(tmp_path / "a.png") == (3 * STEP + GAP, 2 * (STEP + LINE) + GAP)
     assert not (tmp_path / "no cache").exists()
 
 
 def test_sample_kinds_and_labels(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["sample", str(trained), "-n", "5", "--label", "all", "--out", str(tmp_path / "all.png")]) == 0
-    assert size(tmp_path / "all.png") == (5 * 34 + 2, 2 * 34 + 2)
+    width, height = size(tmp_path / "all.png")
+    assert (width // STEP, height) == (5, 2 * STEP + GAP)
     assert cli.run(["sample", str(trained), "-n", "3", "--label", "dog", "--folder", "--out", str(tmp_path / "dogs")]) == 0
     assert sorted(path.name for path in (tmp_path / "dogs").iterdir()) == [f"00000{i}-dog.png" for i in range(3)]
     assert cli.run(["sample", str(trained), "-n", "3", "--npz", "--out", str(tmp_path / "some.npz")]) == 0
@@ -471,7 +477,7 @@ def test_show_draws_a_sheet(folder: Path, faces: Path, tmp_path: Path, capsys: p
     result = document(capsys)
     assert result["attributes"] == {"smiling": 30, "colour=blue": 20, "colour=dark green": 20, "colour=red": 20}
     assert (result["samples"], result["size"], result["classes"]) == (60, "16x16", {})
-    assert size(out) == (8 * 34 + 2, 8 * 34 + 2)
+    assert size(out) == (8 * STEP + GAP, 8 * STEP + GAP)
     assert cli.run(["show", str(faces), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
     assert cli.run(["show", str(folder), "--size", "16", "--out", str(tmp_path / "classes.png")]) == 0
@@ -488,7 +494,7 @@ def test_show_draws_and_lists_every_field(
     monkeypatch.setattr("leafwing.data.sprites.UNPAIRED_COUNT", 80)
     out = [tmp_path / f"{i}.png" for i in range(4)]
     assert cli.run(["show", "sprites", "--size", "16", "--out", str(out[0])]) == 0
-    assert size(out[0]) == (10 * 34 + 2, 6 * 34 + 2), "a row for each class"
+    assert size(out[0])[1] == 6 * STEP + GAP, "a row for each class"
     capsys.readouterr()
     fields = "caption,box,keypoints,segmentation,edges,low,hole,clip"
     assert cli.run(["show", "sprites", "--size", "16", "--fields", fields, "--out", str(out[1])]) == 0

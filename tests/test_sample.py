@@ -15,14 +15,18 @@ from PIL import Image, ImageSequence
 
 import leafwing
 from leafwing import cli, fields, pictures
+from leafwing.commands.sample import sweep_titles
 from leafwing.commands.session import SHEET_ROWS, save_samples, sheet_rows
 from leafwing.data import Dataset
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
+from leafwing.layout import GAP
 from leafwing.model import Model
 from leafwing.runs import Run
 from saved_run import IMAGES, save
 
+STEP = 128 + GAP
+"""From one image of 16 or 32 pixels on a grid to the next."""
 DESCRIBED = DataSpec.images(
     16, 16, labels=("ant", "bee"), attributes=("smiling", "colour=red", "colour=blue"),
     caption=fields.Caption(("a", "red", "star", "left"), 4), box=fields.Box(),
@@ -42,7 +46,7 @@ def described(tmp_path: Path) -> Path:
     return save(tmp_path / "run", DESCRIBED, OUTPUTS, examples=EXAMPLES)
 
 
-def arrays(run: Path, n: int = 6, **options: Any) -> dict[str, np.ndarray]:
+def arrays(run: Path, n: int | None = 6, **options: Any) -> dict[str, np.ndarray]:
     path = leafwing.sample(run, n, format="npz", trust=True, **options)
     with np.load(path) as file:
         return {**file}
@@ -155,8 +159,8 @@ def test_clips_are_a_grid_of_strips_a_folder_of_animations_or_raw(tmp_path: Path
     raw = arrays(run, 3)["samples"]
     assert raw.shape == (3, 2, 32, 32, 3)
     grid = np.asarray(Image.open(leafwing.sample(run, 3, trust=True)))
-    assert grid.shape == (3 * 34 + 2, 64 + 4, 3)
-    assert grid[2 + 34 + 5, [5, 40], 0].tolist() == raw[1, :, 0, 0, 0].tolist()
+    assert grid.shape == (3 * STEP + GAP, 2 * 128 + 2 * GAP, 3)
+    assert grid[GAP + STEP + 20, [20, 160], 0].tolist() == raw[1, :, 0, 0, 0].tolist()
     folder = leafwing.sample(run, 3, format="folder", trust=True)
     assert [path.name for path in sorted(folder.iterdir())] == [f"{i:06d}.webp" for i in range(3)]
     with Image.open(folder / "000001.webp") as clip:
@@ -170,8 +174,8 @@ def test_clips_are_films_on_request(tmp_path: Path) -> None:
     moving = leafwing.sample(run, 3, trust=True, out=tmp_path / "grid.webp")
     with Image.open(moving) as grid:
         shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(grid)]
-    assert [frame.shape for frame in shown] == [(2 * 34 + 2, 2 * 34 + 2, 3)] * 2
-    assert np.abs(shown[1][10, 40].astype(int) - raw[1, 1, 8, 4]).max() < 12
+    assert [frame.shape for frame in shown] == [(2 * STEP + GAP, 2 * STEP + GAP, 3)] * 2
+    assert np.abs(shown[1][40, 160].astype(int) - raw[1, 1, 8, 4]).max() < 12
     av = pytest.importorskip("av")
     folder = leafwing.sample(run, 3, format="folder", animation="mp4", trust=True, out=tmp_path / "folder")
     seeds = leafwing.commands.sample_seeds(run, "4", animation="mp4", trust=True)
@@ -193,7 +197,8 @@ def test_what_is_no_clip_is_not_animated(tmp_path: Path) -> None:
     for options in ({"out": tmp_path / "a.mp4"}, {"animation": "gif", "format": "folder"}):
         with pytest.raises(LeafwingError, match=r"only clips are animated"):
             leafwing.sample(images, 3, trust=True, **options)
-    assert not any([*(run / "samples").iterdir(), *(images / "samples").iterdir()])
+    assert not (run / "outputs").exists()
+    assert not (images / "outputs").exists()
 
 
 def test_what_cannot_be_drawn_is_an_error_that_names_npz(tmp_path: Path) -> None:
@@ -209,6 +214,118 @@ def test_an_output_without_latents_is_generated_from_its_conditions(tmp_path: Pa
     output = 'Output("image", lambda nets, inputs, clock: inputs.box[:, :1, None, None].expand(-1, 3, *size), ("box",))'
     run = save(tmp_path / "run", DESCRIBED, output, examples={"box": [[0.5, 0, 0.5, 0.5]]})
     assert np.unique(arrays(run)["samples"]).tolist() == [191]
+
+
+# --- grids ----------------------------------------------------------------------------------------------------------------
+
+
+def size(path: Path | str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+LABELLED = 'Output("image", lambda nets, inputs, clock: squares(inputs.latent), ("label",), Normal(2))'
+
+
+def test_a_grid_of_a_run_with_classes_has_a_row_for_each_by_default(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", DataSpec.images(4, 4, labels=("ant", "bee", "cow")), LABELLED)
+    path = leafwing.sample(run, trust=True)
+    assert path == run / "outputs" / f"{IMAGES:09d}-seed0-n10-all.png"
+    width, height = size(path)
+    assert height == 3 * STEP + GAP
+    assert width > 10 * STEP + GAP + 16, "the names are missing"
+    assert leafwing.sample(run, label="all", out=tmp_path / "all.png", trust=True).read_bytes() == path.read_bytes()
+    one = leafwing.sample(run, label="bee", trust=True)
+    assert size(one) == (8 * STEP + GAP, 8 * STEP + GAP), "what all samples are is not written below each"
+    assert arrays(run, None)["labels"].tolist() == [i % 3 for i in range(64)], "an array has the classes in turn"
+
+
+def test_of_many_classes_the_first_are_shown_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save(tmp_path / "run", DataSpec.images(4, 4, labels=tuple(f"c{i}" for i in range(30))), LABELLED)
+    assert cli.run(["sample", str(run), "--trust", "--scale", "1"]) == 0
+    streams = capsys.readouterr()
+    assert "the first 20 of 30 classes are shown" in streams.err
+    assert size(streams.out.strip())[1] == 20 * (4 + GAP) + GAP
+    assert cli.run(["sample", str(run), "--trust", "--scale", "1", "--label", "all"]) == 0
+    streams = capsys.readouterr()
+    assert not streams.err
+    assert size(streams.out.strip())[1] == 30 * (4 + GAP) + GAP
+
+
+def test_a_grid_says_in_which_conditions_its_samples_differ(described: Path) -> None:
+    model = Model.load(described, trust=True)
+    inputs = model.conditions(4, label=["ant", "ant", "bee", "bee"], box=".25,.25,.5,.5")
+    stored = np.zeros((4, 16, 16, 3), np.uint8)
+    kind = model.kind(model.output)
+    sheet = pictures.sample_grid(kind, stored, 2, model.spec, inputs)
+    assert sheet.names == ["ant", "bee"]
+    texts = [cell.text for row in sheet.rows for cell in row]
+    assert texts == [
+        "; ".join(filter(None, parts)) for parts in zip(attributes_of(inputs), captions_of(inputs), strict=True)
+    ]
+    in_turn = pictures.sample_grid(kind, stored, 3, model.spec, inputs)
+    assert in_turn.names == []
+    assert [cell.text.partition(";")[0] for row in in_turn.rows for cell in row] == ["ant", "ant", "bee", "bee"]
+
+
+def attributes_of(inputs: Any) -> list[str]:
+    names = np.array(DESCRIBED.attributes)
+    return [", ".join(names[row.bool().numpy()].tolist()) for row in inputs.attributes]
+
+
+def captions_of(inputs: Any) -> list[str]:
+    kind = DESCRIBED.fields["caption"]
+    assert isinstance(kind, fields.Caption)
+    return [kind.decode(row) for row in inputs.caption.tolist()]
+
+
+def test_samples_are_enlarged_by_a_whole_factor_on_request(described: Path, tmp_path: Path) -> None:
+    true = arrays(described)["samples"]
+    large = arrays(described, scale=3)["samples"]
+    assert (large == true.repeat(3, 1).repeat(3, 2)).all()
+    settings = {"label": "ant", "caption": "a star", "box": "0,0,.5,.5", "smiling": 1, "colour": "red"}
+    grid = leafwing.sample(described, 6, scale=3, conditions=settings, trust=True)
+    assert size(grid) == (3 * (48 + GAP) + GAP, 2 * (48 + GAP) + GAP)
+    for scale, side in ((None, 16), (3, 48)):
+        folder = leafwing.sample(described, 2, format="folder", scale=scale, trust=True)
+        assert {size(path) for path in folder.iterdir()} == {(side, side)}
+    seeds = leafwing.commands.sample_seeds(described, "4", scale=2, trust=True)
+    assert size(seeds / "seed000004.png") == (32, 32)
+    for scale, message in ((0, "at least 1"), (900, "could not be opened")):
+        with pytest.raises(LeafwingError, match=message):
+            leafwing.sample(described, 6, scale=scale, trust=True)
+
+
+def test_clips_are_enlarged_in_height_and_width(tmp_path: Path) -> None:
+    run = save(tmp_path / "run", DataSpec.images(8, 8, clip=fields.Clip(2, 8, 8)), CLIPS)
+    true = arrays(run, 3)["samples"]
+    assert (arrays(run, 3, scale=2)["samples"] == true.repeat(2, 2).repeat(2, 3)).all()
+
+
+def test_nothing_is_overwritten(described: Path) -> None:
+    paths = [
+        leafwing.sample(described, 2, format=format, trust=True) for format in ("grid", "npz", "folder") for _ in range(2)
+    ]
+    stem = f"{IMAGES:09d}-seed0-n2"
+    assert [path.name for path in paths] == [
+        f"{stem}.png",
+        f"{stem}-2.png",
+        f"{stem}.npz",
+        f"{stem}-2.npz",
+        stem,
+        f"{stem}-2",
+    ]
+    assert not [*(described / "samples").iterdir()]
+    Run(described).rewind(0)
+    assert not [*(described / "outputs").iterdir()]
+
+
+def test_a_sweep_has_its_values_as_titles() -> None:
+    model: Any = SimpleNamespace(codes={"category": 3, "code0": 1})
+    assert sweep_titles(model, "category") == ["0", "1", "2"]
+    titles = sweep_titles(model, "code0=-2:2.5")
+    assert (titles[:3], titles[-1]) == (["-2", "-1.5", "-1"], "2.5")
+    assert sweep_titles(model, None) == []
 
 
 # --- several processes ----------------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def _rgb(pixels: np.ndarray) -> np.ndarray:
 
 def _enlarge(pixels: np.ndarray) -> Pillow.Image:
     """An RGB image at the size of a cell."""
-    image = Pillow.fromarray(pictures.upscale(pixels[None], CELL)[0])
+    image = Pillow.fromarray(pictures.enlarge(pixels, max(1, round(CELL / min(pixels.shape[:2]))), 0))
     scale = min(1, MAX_CELL / max(image.size))
     return image if scale == 1 else _fit(image, (max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def digest(path: Path) -> str:
 def file_name(text: object) -> str:
     """A text, such as a class name, as part of a file name: other characters are replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(text))
+
+
+def unused(folder: Path, name: str, ending: str = "") -> Path:
+    """A path in a folder that does not exist: `name` with its ending, or numbered: `name-2`, `name-3`, ..."""
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(path for each in names if not (path := folder / f"{each}{ending}").exists())
 
 
 def json_lines(text: str, *, whole: bool = False) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -54,18 +55,28 @@ def longer(seconds: float, count: int, least: int, last: int = 0) -> str:
     return f"it lasts {real:.3g} s instead of {seconds:g}: {count:,} images are shown for at least {least} ms each"
 
 
-def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0, lossless: bool = False) -> str:
+def check_rate(fps: float, ending: str) -> None:
+    """Raises LeafwingError for a frame rate that players do not show: more than 60 images a second, of GIF files more than 50."""
+    most = 50 if ending == ".gif" else 60
+    if not 1 <= fps <= most:
+        raise InvalidOption("fps", fps, f"choose from 1 to {most} images a second for a {ending} file")
+
+
+def write(
+    path: Path, frames: Iterable[Image.Image], step: float, *, last: int = 0, lossless: bool = False, loop: bool = True
+) -> str:
     """Writes an animation; its type follows from the file's ending.
 
-    WebP and GIF files loop. MP4 files are H.264 with yuv420p at a constant frame rate; images are encoded as they arrive, so that
+    MP4 files are H.264 with yuv420p at a constant frame rate; images are encoded as they arrive, so that
     their number does not matter for memory.
 
     Args:
         path: the file.
         frames: at least one image; all of the same size. Transparency is on white in MP4.
-        step: how long each is shown, in milliseconds.
+        step: how long each is shown, in milliseconds. WebP files have whole ones, GIF files tens, whose sum is right.
         last: how long the last one is shown, if longer.
         lossless: write WebP without loss.
+        loop: whether WebP and GIF files start again at their end. Of MP4 files, the player decides.
 
     Returns:
         What was changed to make a film of the images: their size. Empty if nothing was.
@@ -82,13 +93,21 @@ def write(path: Path, frames: Iterable[Image.Image], step: int, *, last: int = 0
         return notes[0]
     images = list(frames)
     options: dict[str, Any] = {} if kind == ".gif" else {"lossless": True} if lossless else {"quality": 85}
-    options["duration"] = step if last <= step else [step] * (len(images) - 1) + [last]
+    options |= {"duration": _durations(len(images), step, last, 10 if kind == ".gif" else 1)}
+    if kind == ".webp" or loop:
+        options["loop"] = 0 if loop else 1  # a GIF file without this number is shown once
 
     def save(temporary: Path) -> None:
-        images[0].save(temporary, kind[1:].upper(), save_all=True, append_images=images[1:], loop=0, **options)
+        images[0].save(temporary, kind[1:].upper(), save_all=True, append_images=images[1:], **options)
 
     files.write(path, save)
     return ""
+
+
+def _durations(count: int, step: float, last: float, unit: int) -> list[int]:
+    """How long each image is shown, in milliseconds: multiples of a unit whose sum is that of equal steps."""
+    ends = [round(i * step / unit) * unit for i in range(count)]
+    return [b - a for a, b in pairwise([*ends, ends[-1] + round(max(step, last) / unit) * unit])]
 
 
 def _alike(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
@@ -109,13 +128,13 @@ def _alike(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
         raise LeafwingError("an animation needs at least one image")
 
 
-def _film(path: Path, frames: Iterable[Image.Image], step: int, last: int) -> str:
+def _film(path: Path, frames: Iterable[Image.Image], step: float, last: float) -> str:
     """Encodes an MP4 file; durations as for `write`. Returns how the size was changed."""
     av = _av()
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
     repeats = ceil(step / MAX_STEP)
-    rate = Fraction(1_000 * repeats, step)
+    rate = 1_000 * repeats / Fraction(step).limit_denominator(1_000)
     source = iter(frames)
     first = next(source)
     before, size = first.size, film_size(*first.size)
@@ -140,7 +159,7 @@ def _film(path: Path, frames: Iterable[Image.Image], step: int, last: int) -> st
             for following in source:
                 encode(image, repeats)
                 image = following
-            encode(image, max(repeats, round(last * rate / 1_000)))
+            encode(image, max(repeats, round(last * float(rate) / 1_000)))
             container.mux(stream.encode())
     except av.FFmpegError as error:
         if isinstance(error, OSError):

@@ -1,4 +1,7 @@
-"""Samples as image files: grids, many individual files, the progress sheets of a training and their reel (an animation)."""
+"""Samples as image files: grids, many individual files, the progress sheets of a training and their reel (an animation).
+
+How images and texts are placed on a sheet is in `layout.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import ceil, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from leafwing import fields, files, films
@@ -23,15 +26,19 @@ from leafwing.conditions import edits, pixel_conditions, way_back
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
+from leafwing.layout import CELL, GAP, LINE, PAPER, arrange, check_sheet, enlargement, fit, flat, text_image, write_lines
 from leafwing.machine import cores
 from leafwing.pixels import eight_bits, to_bytes
 
 if TYPE_CHECKING:
     from leafwing.model import Model
 
+Item = TypeVar("Item")
 Pixels = NDArray[np.uint8]
 FRAME_MS, MIN_STEP, LAST_MS = 100, 40, 1_500
 """Duration of a frame of a clip, the shortest of an image of a reel, and that of its last image, in milliseconds."""
+REEL, SMALL = 1_080, 512
+"""Images of a reel are reduced to the first, and enlarged by a whole factor within the second, in pixels of the longer side."""
 PALETTE = np.array(
     [(60, 60, 60)]
     + [
@@ -41,6 +48,8 @@ PALETTE = np.array(
     np.uint8,
 )
 """The colours of classes 0 to 255, and of key points from 1 on; dark grey for class 0, which is usually the background."""
+CLASSES, PER_CLASS = 20, 10
+"""The most classes on a sheet of all classes, and samples of each."""
 MAX_QUEUED = 128
 """Maximum number of images queued for writing: enough to keep the threads busy while the next block is generated."""
 
@@ -146,38 +155,54 @@ def _write_image(path: Path, pixels: Pixels) -> None:
         files.write(path, png(to_image(pixels)))
 
 
-def grid(samples: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Images (n, channels, height, width) as a grid, see `tile`, small ones enlarged; points (n, 2) as a scatter plot."""
-    return scatter(samples) if samples.dim() == 2 else tile(upscale(to_pixels(samples)), columns, gap)
+def grid(samples: Tensor, columns: int | None = None, gap: int = GAP, scale: int | None = None) -> Image.Image:
+    """Images (n, channels, height, width) as a grid, see `tile`; points (n, 2) as a scatter plot.
+
+    Args:
+        samples: images in [-1, 1], or points.
+        columns: images per row; default: as square as possible.
+        gap: pixels between images.
+        scale: whole factor of enlargement; None: small images are enlarged, see `layout.enlargement`.
+    """
+    if samples.dim() == 2:
+        return scatter(samples)
+    columns = columns or ceil(sqrt(len(samples)))
+    return tile(upscale(to_pixels(samples), scale, columns), columns, gap)
 
 
-def tile(pixels: Pixels, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """A grid of images (n, height, width, channels), in 8 bits.
+def tile(pixels: Pixels, columns: int | None = None, gap: int = GAP) -> Image.Image:
+    """A grid of images (n, height, width, channels), in RGB with 8 bits, on light grey; transparent parts are on white.
 
     Args:
         pixels: the images, in row-major order.
         columns: images per row; default: as square as possible.
         gap: pixels between images.
     """
-    n, height, width, channels = pixels.shape
-    columns, pixels = columns or ceil(sqrt(n)), eight_bits(pixels)
-    rows = ceil(n / columns)
-    sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
-    for i, image in enumerate(pixels):
-        top, left = (i // columns) * (height + gap) + gap, (i % columns) * (width + gap) + gap
-        sheet[top : top + height, left : left + width] = image
-    return to_image(sheet)
+    columns = columns or ceil(sqrt(len(pixels)))
+    return arrange(_in_rows([to_image(image) for image in eight_bits(pixels)], columns), gap=gap)
 
 
-def animated(kind: fields.Clip, stored: np.ndarray, columns: int | None, frame: int) -> Image.Image:
-    """One frame of a grid of stored clips (n, frames, height, width, channels) that move."""
-    return tile(upscale(draw(kind, stored, frame)), columns)
+def upscale(pixels: Pixels, scale: int | None = None, columns: int | None = None) -> Pixels:
+    """Images (n, height, width, channels), enlarged by pixel repetition.
+
+    Args:
+        pixels: the images.
+        scale: whole factor; None: so that they are easily seen on a grid of so many `columns`, see `layout.enlargement`.
+        columns: images per row; default: as square as possible.
+    """
+    columns = columns or ceil(sqrt(len(pixels)))
+    factor = scale or enlargement(pixels.shape[2], pixels.shape[1], columns, ceil(len(pixels) / columns))
+    return enlarge(pixels, factor)
 
 
-def upscale(pixels: Pixels, minimum: int = 32) -> Pixels:
-    """Images (n, height, width, channels), upscaled by pixel repetition so that the shorter side has about `minimum` pixels."""
-    factor = max(1, round(minimum / min(pixels.shape[1:3])))
-    return pixels.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else pixels
+def enlarge(values: np.ndarray, scale: int, axis: int = 1) -> np.ndarray:
+    """Pixels enlarged by a whole factor by repetition; `axis` is that of the height, the next one that of the width."""
+    return values.repeat(scale, axis=axis).repeat(scale, axis=axis + 1) if scale > 1 else values
+
+
+def enlarge_stored(kind: Field, stored: np.ndarray, scale: int) -> np.ndarray:
+    """Stored samples with pixels (n, ...), or the images of `visible`, enlarged by a whole factor."""
+    return enlarge(stored, scale, 2 if isinstance(kind, fields.Clip) else 1)
 
 
 def scatter(points: Tensor, side: int = 512) -> Image.Image:
@@ -204,20 +229,20 @@ class Cell:
         kind: its field.
         stored: the sample in the format of data sets.
         marks: boxes and key points to draw on it, by their fields; each in the format of networks.
+        text: written below it.
     """
 
     kind: Field
     stored: np.ndarray
     marks: Sequence[tuple[Field, Tensor]] = ()
+    text: str = ""
 
     def draw(self, side: int, frame: int | None) -> Image.Image:
         """The sample enlarged to images of about `side` rows, in RGB; a sample without pixels as text."""
         if not self.kind.has_pixels:
-            return text_image(str(self.kind.to_plain(self.stored[None])[0]), 3 * side, "white")
+            return text_image(str(self.kind.to_plain(self.stored[None])[0]), 3 * side)
         (pixels,) = draw(self.kind, self.stored[None], frame)
-        factor = max(1, round(side / pixels.shape[0]))
-        image = to_image(pixels.repeat(factor, axis=0).repeat(factor, axis=1)).convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        image = flat(to_image(enlarge(pixels, max(1, round(side / pixels.shape[0])), 0)))
         width = image.width // (self.kind.frames if isinstance(self.kind, fields.Clip) and frame is None else 1)
         for kind, values in self.marks:
             mark(image, kind, values.numpy(), (width, image.height))
@@ -226,77 +251,81 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Samples in rows and columns, with a title above each column and a caption below each row, if there are any."""
+    """Samples in rows and columns, with titles above the columns, names beside the rows and captions below them, if there are any."""
 
     rows: Sequence[Sequence[Cell]]
     titles: Sequence[str] = ()
     captions: Sequence[str] = field(default_factory=tuple)
+    names: Sequence[str] = ()
 
     @property
     def frames(self) -> int:
         """Number of frames of its clips; 0 without clips."""
         return max(cell.kind.frames if isinstance(cell.kind, fields.Clip) else 0 for row in self.rows for cell in row)
 
-    def image(self, frame: int | None = None) -> Image.Image:
-        """The sheet with all frames of clips side by side, or with one frame of each."""
-        cells = [cell for row in self.rows for cell in row]
-        kinds = {cell.kind for cell in cells}
-        if len(kinds) == 1 and cells[0].kind.has_pixels and not (self.titles or any(self.captions) or cells[0].marks):
-            pixels = draw(cells[0].kind, np.stack([cell.stored for cell in cells]), frame)
-            return tile(upscale(pixels), len(self.rows[0]))
-        sides = [getattr(kind, "height", 0) for kind in kinds]
-        side = max(sides) * max(1, round(64 / max(*sides, 1)))
-        images = [[cell.draw(side or 64, frame) for cell in row] for row in self.rows]
-        return self._assemble(images)
+    def image(self, frame: int | None = None, scale: int | None = None) -> Image.Image:
+        """The sheet with all frames of clips side by side, or with one frame of each.
 
-    def animation(self) -> Iterator[Image.Image]:
+        Args:
+            frame: the number of that frame; None: all.
+            scale: whole factor by which the largest samples are enlarged, the others to about the same height. None: small ones are
+                enlarged, see `layout.enlargement`.
+        """
+        kinds = {cell.kind for row in self.rows for cell in row if cell.kind.has_pixels}
+        width, height = (max((getattr(kind, side) for kind in kinds), default=CELL // 2) for side in ("width", "height"))
+        columns = max(len(row) for row in self.rows) * (max(1, self.frames) if frame is None else 1)
+        side = height * (scale or enlargement(width, height, columns, len(self.rows)))
+        images = [[cell.draw(side, frame) for cell in row] for row in self.rows]
+        texts = [[cell.text for cell in row] for row in self.rows]
+        return arrange(images, titles=self.titles, names=self.names, texts=texts, captions=self.captions)
+
+    def animation(self, scale: int | None = None) -> Iterator[Image.Image]:
         """The frames of the sheet as an animation of its clips."""
-        return (self.image(frame).convert("RGB") for frame in range(self.frames))
-
-    def _assemble(self, images: Sequence[Sequence[Image.Image]], gap: int = 2) -> Image.Image:
-        """Pastes the images of the cells, row by row."""
-        texts = [*self.titles] + [""] * (len(images[0]) - len(self.titles))
-        titles = [text_image(text, None) if text else None for text in texts]
-        widths = [
-            max(image.width for image in (*column, *([title] if title else [])))
-            for column, title in zip(zip(*images, strict=True), titles, strict=True)
-        ]
-        width = sum(widths) + gap * (len(widths) + 1)
-        captions = [text_image(text, width - 2 * gap) if text else None for text in self.captions] or [None] * len(images)
-        below = max((caption.height + 4 * gap for caption in captions if caption), default=0)
-        above = max((title.height + gap for title in titles if title), default=0)
-        heights = [max(image.height for image in row) for row in images]
-        sheet = Image.new("RGB", (width, above + sum(heights) + (gap + below) * len(images) + gap))
-        lefts = [gap + sum(widths[:i]) + gap * i for i in range(len(widths))]
-        for left, title in zip(lefts, titles, strict=True):
-            if title:
-                sheet.paste(title, (left, gap))
-        top = above + gap
-        for row, height, caption in zip(images, heights, captions, strict=True):
-            for left, image in zip(lefts, row, strict=True):
-                sheet.paste(image, (left, top))
-            if caption:
-                sheet.paste(caption, (gap, top + height + gap))
-            top += height + below + gap
-        return sheet
+        return (self.image(frame, scale) for frame in range(self.frames))
 
 
-def text_image(text: str, width: int | None, colour: str = "lightgrey") -> Image.Image:
-    """Text on black, in lines of at most `width` pixels (None: one line), at most three of them."""
-    font = ImageFont.load_default(12)
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and (width is None or font.getlength(longer) <= width):
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    if len(lines) > 3:
-        lines = [*lines[:2], f"{lines[2]} ..."]
-    across = width or 4 + ceil(max((font.getlength(line) for line in lines), default=1))
-    image = Image.new("RGB", (across, 15 * max(1, len(lines))))
-    ImageDraw.Draw(image).text((0, 0), "\n".join(lines), font=font, fill=colour, spacing=3)
-    return image
+def columns_of(kind: Field, n: int, is_film: bool = False) -> int:
+    """The number of columns of a grid of n samples: as square as possible, of clips one, because they are strips, unless they move."""
+    return 1 if isinstance(kind, fields.Clip) and not is_film else ceil(sqrt(n))
+
+
+def check_size(kind: Field, n: int, columns: int, scale: int | None = None, is_film: bool = False) -> None:
+    """Raises LeafwingError if a grid of n samples would be too large to be opened; see `layout.check_sheet`."""
+    if kind.has_pixels:
+        width, height = getattr(kind, "width", 1), getattr(kind, "height", 1)
+        frames = kind.frames if isinstance(kind, fields.Clip) and not is_film else 1
+        rows = ceil(n / columns)
+        check_sheet(width, height, columns * frames, rows, scale or enlargement(width, height, columns * frames, rows))
+
+
+def sample_grid(
+    kind: Field,
+    stored: np.ndarray,
+    columns: int,
+    spec: DataSpec,
+    inputs: Mapping[str, Tensor],
+    titles: Sequence[str] = (),
+) -> Sheet:
+    """Stored samples as a sheet that says in which conditions they differ: the classes of rows, everything else below the samples.
+
+    Args:
+        kind: the field of the samples.
+        stored: the samples (n, ...).
+        columns: samples per row.
+        spec: the fields of the conditions.
+        inputs: the conditions, in the format of networks.
+        titles: above the columns.
+    """
+    differing = {name: value.cpu() for name, value in inputs.items() if (value != value[:1]).any()}
+    names: list[str] = []
+    for name, label in ((name, spec.fields[name]) for name in [*differing]):
+        rows = [part.tolist() for part in differing[name].split(columns)]
+        if isinstance(label, fields.Label) and not names and all(len({*row}) == 1 for row in rows):
+            names = [label.names[row[0]] for row in rows]
+            del differing[name]
+    texts = _captions(spec, differing) or [""] * len(stored)
+    cells = [Cell(kind, sample, text=text) for sample, text in zip(stored, texts, strict=True)]
+    return Sheet(_in_rows(cells, columns), titles, names=names)
 
 
 def sample_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Image.Image:
@@ -334,10 +363,10 @@ def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sh
     if not model.labels:
         samples = model.sample(count, seed)
         return Sheet(_in_rows(_cells(kind, samples), 8 if count == 64 else 1))
-    labels, columns = range(min(20, len(model.labels))), 10 if count == 64 else 1
+    labels, columns = range(min(CLASSES, len(model.labels))), PER_CLASS if count == 64 else 1
     latents = model.latents(columns, seed).repeat(len(labels), 1)
     samples = model.generate(latents, label=[label for label in labels for _ in range(columns)])
-    return Sheet(_in_rows(_cells(kind, samples), columns))
+    return Sheet(_in_rows(_cells(kind, samples), columns), names=[model.labels[label] for label in labels])
 
 
 def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed: int) -> Sheet:
@@ -407,7 +436,7 @@ def comparison_sheet(model: Model, rows: Batch, samples: Mapping[str, Tensor], *
     return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns])
 
 
-def _in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:
+def _in_rows(cells: Sequence[Item], columns: int) -> list[Sequence[Item]]:
     return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
@@ -440,14 +469,15 @@ def _captions(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
     return ["; ".join(filter(None, words)) for words in parts]
 
 
-def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0) -> str:
+def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: float = 6.0, size: int | None = None) -> str:
     """Writes an animation of images, each with a caption below; the last frame is shown longer.
 
     Args:
-        frames: image files, all of the same size.
+        frames: image files. Those of another size than the last one, as earlier versions drew them, are fitted into its size.
         captions: one line of text per frame.
         out: a .webp, .gif or .mp4 file.
         seconds: duration of the animation.
+        size: the longer side in pixels, captions included; None: small images are enlarged, large ones reduced.
 
     Returns:
         How its size differs from that of the images, see `films.write`, and that it lasts longer than requested; empty if neither.
@@ -456,18 +486,23 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
         LeafwingError: another file type, or PyAV, which .mp4 needs, is not installed.
     """
     films.require(out)
-    with Image.open(frames[0]) as first:
-        scale = max(1, round(256 / min(first.size)))
-    images = (_captioned(path, text, scale) for path, text in zip(frames, captions, strict=True))
+    with Image.open(frames[-1]) as last:
+        width, height = last.size
+    longer = max(width, height)
+    ratio = REEL / longer if longer > REEL else max(1, SMALL // longer)
+    if size:
+        ratio = min(size / width, max(2, size - LINE) / height)
+    box = (max(2, round(width * ratio / 2) * 2), max(2, round(height * ratio / 2) * 2))  # films have even sides
+    images = (_captioned(path, text, box) for path, text in zip(frames, captions, strict=True))
     step = max(MIN_STEP, round(1000 * seconds / len(frames)))
     changed = films.write(out, images, step, last=LAST_MS)
     return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP, LAST_MS))))
 
 
-def _captioned(path: Path, text: str, scale: int) -> Image.Image:
+def _captioned(path: Path, text: str, box: tuple[int, int]) -> Image.Image:
+    """An image of a reel: a file in a box of this width and height, with a caption below."""
+    sheet = Image.new("RGB", (box[0], box[1] + LINE), PAPER)
     with Image.open(path) as frame:
-        scaled = frame.convert("RGB").resize((frame.width * scale, frame.height * scale), Image.Resampling.NEAREST)
-    sheet = Image.new("RGB", (scaled.width, scaled.height + 16), "white")
-    sheet.paste(scaled)
-    ImageDraw.Draw(sheet).text((4, scaled.height + 2), text, fill="black")
+        sheet.paste(fit(flat(frame), *box))
+    write_lines(ImageDraw.Draw(sheet), (GAP, box[1]), [text])
     return sheet

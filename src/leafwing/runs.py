@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = "runs"
-METRICS, LABORATORY, TRANSLATIONS = "metrics.jsonl", "explore", "translations"
-"""The file with the results of `evaluate`, and the folders with those of `explore` and `translate`."""
+METRICS, LABORATORY, TRANSLATIONS, OUTPUTS = "metrics.jsonl", "explore", "translations", "outputs"
+"""The file with the results of `evaluate`, and the folders of `explore`, of `translate`, and of `sample`, `walk` and `reel`."""
 
 
 class UntrustedRecipe(LeafwingError):
@@ -54,7 +54,7 @@ class Run:
 
     def __init__(self, folder: str | Path, *, trust: bool = False) -> None:
         self.folder, self.trust = Path(folder), trust
-        self.samples = self.folder / "samples"
+        self.samples, self.outputs = self.folder / "samples", self.folder / OUTPUTS
         self.stop_reason = ""  # of the last session in this process; see `train`
         path = self.folder / "run.json"
         try:
@@ -218,10 +218,10 @@ class Run:
     def rewind(self, images: int) -> None:
         """Removes everything that belongs to later weights, because training will write other weights there.
 
-        That is weights, copies of `resume.pt`, grids, samples, translations, metrics, reports, laboratory results, and log lines.
+        That is weights, copies of `resume.pt`, grids, samples, films, translations, metrics, laboratory results, and log lines.
         """
         later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9})(?:[-.].*)?")
-        parents = (self.folder, self.samples, self.folder / LABORATORY, self.folder / TRANSLATIONS)
+        parents = (self.folder, self.samples, self.outputs, self.folder / LABORATORY, self.folder / TRANSLATIONS)
         for path in [path for parent in parents if parent.is_dir() for path in parent.iterdir()]:
             match = later.fullmatch(path.name)
             if match and int(match[1]) > images:

@@ -162,6 +162,8 @@ def test_the_protocol_is_that_of_a_run_that_is_evaluated_with_the_same_data(tmp_
         evaluate_pictures(run.samples, real)
     with pytest.raises(LeafwingError, match="progress sheets of a run"):
         evaluate_pictures(real, run.samples)
+    with pytest.raises(LeafwingError, match="outputs has the grids of a run"):
+        evaluate_pictures(leafwing.sample(run.folder, 4).parent, real)
     with pytest.raises(LeafwingError, match="is a run folder"):
         evaluate(run.folder, data=run.folder)
     assert not are_pictures(run.folder)

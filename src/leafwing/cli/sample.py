@@ -38,8 +38,13 @@ def command(
     /,
     *,
     n: Annotated[
-        int, Parameter(name=("--n", "-n"), help="Number of samples; with --label all, of each class.", group=OUTPUT)
-    ] = 64,
+        int | None,
+        Parameter(
+            name=("--n", "-n"),
+            help="Number of samples; with --label all, of each class. Default: 64, or 10 of each class.",
+            group=OUTPUT,
+        ),
+    ] = None,
     seed: Annotated[int, option("Random seed.", OUTPUT)] = 0,
     seeds: Annotated[
         str | None,
@@ -48,7 +53,13 @@ def command(
             OUTPUT,
         ),
     ] = None,
-    label: Annotated[str | None, option("Class by name or index, or all for one row per class.", OUTPUT)] = None,
+    label: Annotated[
+        str | None,
+        option(
+            "Class by name or index, or all for one row per class. Default: a grid has a row for each of the first 20 classes.",
+            OUTPUT,
+        ),
+    ] = None,
     set: Annotated[
         list[str] | None,
         option("Set a condition: smiling=1, colour=red, caption=a red star, box=.2,.2,.5,.5. Repeatable.", OUTPUT),
@@ -64,11 +75,19 @@ def command(
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
     grid: Annotated[bool, flag("One image with a grid of all samples (the default).", OUTPUT)] = False,
     folder: Annotated[bool, flag("One PNG file per sample; of clips, an animation of each.", OUTPUT)] = False,
+    scale: Annotated[
+        int | None,
+        option(
+            "Enlarge by this whole factor, pixel by pixel. Default: on a grid, as far as a sample fits into 128 pixels; single "
+            "files and arrays have their true size.",
+            OUTPUT,
+        ),
+    ] = None,
     animation: Annotated[
         Literal["webp", "gif", "mp4"], option("File type of clips in a folder: webp (lossless), gif or mp4.", OUTPUT)
     ] = "webp",
     npz: Annotated[bool, flag("One .npz file with samples and their conditions.", OUTPUT)] = False,
-    out: Annotated[Path | None, option("Output path. Default: in the run's samples folder.", OUTPUT)] = None,
+    out: Annotated[Path | None, option("Output path. Default: a new file in the run's folder outputs.", OUTPUT)] = None,
     compile: Annotated[
         bool, flag("Compile the networks with torch.compile: slow to start, worthwhile on some GPUs.", MACHINE)
     ] = False,
@@ -85,13 +104,15 @@ def command(
     if len(formats) > 1:
         raise LeafwingError(f"--{formats[0]} and --{formats[1]} are mutually exclusive")
     if seeds is not None:
-        if formats not in ([], ["folder"]) or sweep or devices > 1 or compile or n != 64 or seed:
+        if formats not in ([], ["folder"]) or sweep or devices > 1 or compile or n is not None or seed:
             raise InvalidOption(
-                "seeds", seeds, "only together with --label, --set, --output, --checkpoint, --animation, --out and --device"
+                "seeds",
+                seeds,
+                "only together with --label, --set, --output, --checkpoint, --scale, --animation, --out and --device",
             )
         written = commands.sample_seeds(
             run, seeds, label=label, conditions=set or (), output=output, checkpoint=checkpoint,
-            animation=animation, out=out, trust=trust, root=root, progress=ConsoleReporter(), **explicit(machine),
+            scale=scale, animation=animation, out=out, trust=trust, root=root, progress=ConsoleReporter(), **explicit(machine),
         )  # fmt: skip
         print(as_json({"written": str(written), "seeds": seeds, "label": label, "set": set or []}) if json else written)
         return 0
@@ -106,6 +127,7 @@ def command(
         sweep=sweep,
         checkpoint=checkpoint,
         format=format,
+        scale=scale,
         animation=animation,
         out=out,
         compile=compile,

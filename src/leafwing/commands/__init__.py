@@ -17,6 +17,7 @@ from leafwing.commands.score import score
 from leafwing.commands.show import show
 from leafwing.commands.training import resume, train, train_or_resume
 from leafwing.commands.translate import translate
+from leafwing.commands.walk import walk
 
 __all__ = [
     "compare",
@@ -36,4 +37,5 @@ __all__ = [
     "train",
     "train_or_resume",
     "translate",
+    "walk",
 ]

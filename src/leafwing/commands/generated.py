@@ -26,7 +26,7 @@ from leafwing.commands.evaluate import (
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, count
-from leafwing.runs import ROOT, folders
+from leafwing.runs import OUTPUTS, ROOT, folders
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -151,16 +151,16 @@ def evaluate_pictures(
 
 
 def refuse_runs(pictures: str | Path, data: str | Path) -> None:
-    """Raises LeafwingError if one of the sources is a run folder or its folder `samples`, whose grids would be read as pictures."""
+    """Raises LeafwingError if one of the sources is a run folder or its folder of grids, which would be read as pictures."""
     if is_run(data):
         raise InvalidOption("data", data, f"it is a run folder: write `leafwing evaluate {data} --data {pictures}`")
     if is_run(pictures):
         raise LeafwingError(f"{pictures} is a run folder, which `evaluate` evaluates")
     for source in (pictures, data):
         parent, name = os.path.split(os.path.realpath(source))
-        if name == "samples" and is_run(parent):
+        if (what := {"samples": "progress sheets", OUTPUTS: "grids"}.get(name)) and is_run(parent):
             raise LeafwingError(
-                f"{source} has the progress sheets of a run, each of many samples. To evaluate the run: leafwing evaluate {parent}"
+                f"{source} has the {what} of a run, each of many samples. To evaluate the run: leafwing evaluate {parent}"
             )
 
 

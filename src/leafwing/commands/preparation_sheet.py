@@ -12,12 +12,13 @@ from PIL import Image, ImageDraw
 
 from leafwing.data import align
 from leafwing.data.pictures import UnusableImageError, opened
-from leafwing.pictures import PALETTE, png, text_image
+from leafwing.layout import INK, LINE, PAPER, text_image
+from leafwing.pictures import PALETTE, png
 
 if TYPE_CHECKING:
     from leafwing.commands.cropping import Outcome
 
-CELL, GAP, CAPTION, COLUMNS = 160, 6, 48, 4
+CELL, GAP, CAPTION, COLUMNS = 160, 6, 3 * LINE + 4, 4
 """Side of a picture and of a crop, distance, height of the text, and pairs in a row."""
 MOST_USED, MOST_REJECTED = 24, 12
 """Numbers of crops and of rejected pictures on a sheet."""
@@ -38,14 +39,14 @@ def draw(outcomes: Sequence[Outcome], read: Callable[[str], bytes], folder: Path
         *_choose_rejected([outcome for outcome in outcomes if outcome.rule and outcome.rule != "picture"]),
     ]
     across, down = 2 * CELL + 3 * GAP, CELL + CAPTION + GAP
-    sheet = Image.new("RGB", (min(COLUMNS, len(chosen)) * across, ceil(len(chosen) / COLUMNS) * down))
+    sheet = Image.new("RGB", (min(COLUMNS, len(chosen)) * across, ceil(len(chosen) / COLUMNS) * down), PAPER)
     for number, outcome in enumerate(chosen):
         left, top = number % COLUMNS * across + GAP, number // COLUMNS * down + GAP
         sheet.paste(_picture(outcome, read), (left, top))
         if outcome.file:
             sheet.paste(_crop(outcome, folder), (left + CELL + GAP, top))
         text = f"{outcome.source}: {outcome.reason}" if outcome.rule else outcome.file
-        colour = "#ff8877" if outcome.rule else "lightgrey"
+        colour = "#a01010" if outcome.rule else INK
         sheet.paste(text_image(text, 2 * CELL + GAP, colour), (left, top + CELL + 2))
     return png(sheet)
 
@@ -62,7 +63,7 @@ def _choose_rejected(rejected: Sequence[Outcome]) -> list[Outcome]:
 
 def _picture(outcome: Outcome, read: Callable[[str], bytes]) -> Image.Image:
     """A picture with the outline of its crop and its landmarks, fitted into a cell."""
-    cell = Image.new("RGB", (CELL, CELL), "#222222")
+    cell = Image.new("RGB", (CELL, CELL), "#d0d0d0")
     try:
         with opened(read(outcome.source)) as image:
             picture = _visible(align.plain(image))

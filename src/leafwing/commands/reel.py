@@ -1,19 +1,27 @@
-"""The training progress of a run as an animation."""
+"""The training progress of a run as a film."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from leafwing.errors import LeafwingError
+from leafwing import files
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Reporter
+from leafwing.quantities import whole
 from leafwing.runs import ROOT, Run
+
+SECONDS = 6.0
+"""The duration unless another one is chosen."""
+MIN_SIZE, MAX_SIZE = 64, 4_096
+"""The longer side in pixels."""
 
 
 def reel(
     run: str | Path,
     *,
     out: str | Path | None = None,
-    seconds: float = 6.0,
+    seconds: float = SECONDS,
+    size: int | None = None,
     root: str | Path = ROOT,
     progress: Reporter | None = None,
 ) -> Path:
@@ -21,8 +29,10 @@ def reel(
 
     Args:
         run: folder, name, number or `last`.
-        out: a .webp, .gif or .mp4 file (.mp4 needs PyAV, `leafwing[film]`) that must not exist; None: `reel.webp` in the run folder.
+        out: a .webp, .gif or .mp4 file (.mp4 needs PyAV, `leafwing[film]`) that must not exist. None: `reel.webp` in the run folder,
+            which training writes too, and which is replaced; with other `seconds` or `size` a new file in the folder `outputs`.
         seconds: duration, more than 0 and less than 3600.
+        size: the longer side in pixels; None: that of the grids, small ones enlarged, at most 1080.
         root: folder of the numbered run folders.
         progress: receives messages; None: nothing is shown.
 
@@ -38,10 +48,19 @@ def reel(
     from leafwing import films, pictures  # imports torch
 
     films.check_seconds(seconds)
+    if size is not None and not MIN_SIZE <= whole(size, "size", 1) <= MAX_SIZE:
+        raise InvalidOption("size", size, f"choose from {MIN_SIZE} to {MAX_SIZE} pixels for the longer side")
     frames = sorted(path for path in opened.samples.glob("*.png") if path.stem.isdigit())
     if not frames:
         raise LeafwingError(f"{opened.folder} has no sample grids")
-    target = Path(out) if out else opened.folder / "reel.webp"
-    if note := pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds):
+    if out is not None:
+        target = Path(out)
+    elif (seconds, size) == (SECONDS, None):
+        target = opened.folder / "reel.webp"
+    else:
+        target = files.unused(opened.outputs, f"{frames[-1].stem}-reel", ".webp")
+    with files.storage(str(target)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if note := pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds, size):
         (progress or Reporter()).say(f"{target}: {note}")
     return target

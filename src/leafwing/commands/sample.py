@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from leafwing.game import Batch
+    from leafwing.game import Batch, DataSpec, Output
     from leafwing.model import Model
     from leafwing.pictures import Pixels
 
@@ -28,11 +28,13 @@ SEEDS_FILE = "seeds.json"
 """Says where the samples of a folder come from."""
 SWEEP_VALUES = 10
 """Number of values of a continuous code in a sweep."""
+SAMPLES = 64
+"""Number of samples without a row for each class."""
 
 
 def sample(
     run: str | Path,
-    n: int = 64,
+    n: int | None = None,
     *,
     seed: int = 0,
     label: str | int | None = None,
@@ -41,6 +43,7 @@ def sample(
     sweep: str | None = None,
     checkpoint: int | str | None = None,
     format: str = "grid",
+    scale: int | None = None,
     animation: str = "webp",
     out: str | Path | None = None,
     device: str = "cpu",
@@ -56,21 +59,25 @@ def sample(
 
     Args:
         run: folder, name, number or `last`.
-        n: number of samples; with `label="all"`, of each class.
+        n: number of samples; with `label="all"`, of each class. None: 64; 10 of each class.
         seed: random seed.
-        label: a class by name or index; or `all`: one row per class, all with the same latents.
+        label: a class by name or index; or `all`: one row per class, all with the same latents. None: in a grid without `n`, one row
+            for each of the first 20 classes; otherwise the classes come in turn.
         conditions: by name, attributes by their own names: `{"smiling": 1, "caption": "a red star"}`, or texts such as `smiling=1`,
             see `conditions.parse_settings`. What is not specified follows the real data, see `conditions.resolve`.
         output: the field to generate; None: the main output.
         sweep: a named part of the latent, see `Model.codes`: `code0=-2:2` takes ten values from -2 to 2, `category` every class;
             one row per latent.
         checkpoint: images shown, `last` (None) or `best`.
-        format: grid, folder or npz. A grid shows clips as strips of frames, or animated if `out` ends with .webp, .gif or .mp4; a
-            folder has an animation of each. npz:
+        format: grid, folder or npz. A grid names the classes of rows, and the other conditions in which samples differ below them.
+            It shows clips as strips of frames, or animated if `out` ends with .webp, .gif or .mp4; a folder has an animation of each.
+            npz:
             `samples`, uint8 (n, height, width, channels), for clips (n, frames, height, width, channels), or float32 (n, size) for
             points; the conditions by name, classes as `labels`; and the names of the `attributes` as `attribute_names`.
+        scale: whole factor by which samples are enlarged, pixel by pixel; None: small ones on a grid so that they are easily seen, see
+            `layout.enlargement`; in a folder and an .npz file 1.
         animation: file type of clips in a folder: webp, which is lossless, gif or mp4, which needs PyAV (`leafwing[film]`).
-        out: output path, which must not exist; None: in the run's `samples` folder.
+        out: output path, which must not exist; None: in the run's `outputs` folder, numbered if there is one with these options.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16: nearly the same samples, faster on some devices; auto: bf16 there, else fp32.
         compile: use `torch.compile`, which is worthwhile for many samples on some GPUs.
@@ -89,44 +96,65 @@ def sample(
 
     from leafwing import films, pictures
     from leafwing.commands.launching import join_processes
+    from leafwing.conditions import read_settings
     from leafwing.engine import choose, keep_freed_memory
     from leafwing.model import Model
 
     if format not in ("grid", "folder", "npz"):
         raise LeafwingError(f"format {format!r}: choose from grid, folder, npz")
-    n, seed = whole(n, "n", 1), check_seed(seed)
+    seed = check_seed(seed)
+    if n is not None:
+        n = whole(n, "n", 1)
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
     setup = choose(device, precision, torch.get_num_threads())
+    reporter = progress or Reporter()
     model = Model.load(
         opened,
         checkpoint=opened.resolve_checkpoint(checkpoint),
         device=setup.device,
         precision=setup.precision,
         compile=compile,
-        notify=(progress or Reporter()).say,
+        notify=reporter.say,
     )
-    field = model.kind(model.find_output(output))
+    chosen = model.find_output(output)
+    field = model.kind(chosen)
     check_format(format, field)
     ending = check_ending(field, animation, format, None if out is None else Path(out))
-    latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep)
+    check_scale(scale, field)
+    rows = None
+    if format == "grid" and field.has_pixels and n is None and sweep is None:
+        rows = default_rows(chosen, model.spec, read_settings(conditions, chosen, model.spec, label))
+    if rows:
+        label = "all"
+        say_left_out(rows, model.spec, reporter)
+    n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
+    latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
     say_notes(model, format, output, conditions, progress)
+    total = inputs.n if latents is None else len(latents)
+    is_film = out is not None and Path(out).suffix.lower() in films.KINDS
+    columns = columns or pictures.columns_of(field, total, is_film)
+    if format == "grid":
+        pictures.check_size(field, total, columns, scale, is_film)
     keep_freed_memory()
-    target = Path(out) if out else opened.samples / file_name(model, n, seed, format, label, output, sweep, conditions)
     with join_processes("Sample again") as processes:
+        name = file_name(model, n, seed, label, output, sweep, conditions, scale)
+        target = (
+            Path(out) if out else files.unused(opened.outputs, name, {"grid": ".png", "folder": "", "npz": ".npz"}[format])
+        )
+        processes.barrier()  # before the folder of another process exists
         with files.storage(str(target)):
             (target if format == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-        total = inputs.n if latents is None else len(latents)
         share = share_of(total, processes.rank, processes.world_size)
         named: dict[str, Any] = {**inputs}
         blocks = model.stream(latents, output=output, seed=seed, part=share, **named)
         if format == "folder":
             label_kind = model.spec.fields.get("label")
             names = label_kind.names if isinstance(label_kind, Label) else ()
-            classes = [files.file_name(names[index]) for index in inputs["label"].tolist()] if "label" in inputs else []
-            pictures.write_images(image_files(blocks, field, target, classes, ending, share.start))
-            say_changes(ending, field, progress)
+            of_samples = [files.file_name(names[index]) for index in inputs["label"].tolist()] if "label" in inputs else []
+            pictures.write_images(image_files(blocks, field, target, of_samples, ending, share.start, scale or 1))
+            say_changes(ending, field, progress, scale or 1)
             processes.barrier()
             return target
         array = collect(blocks, share.stop - share.start, field)
@@ -134,17 +162,19 @@ def sample(
         if not processes.first:
             return target
         if format == "npz":
-            arrays = {"samples": array, **condition_arrays(model, inputs)}
+            arrays = {"samples": pictures.enlarge_stored(field, array, scale or 1), **condition_arrays(model, inputs)}
             files.write(target, lambda path: write_npz(path, arrays))
-        elif isinstance(field, Vector):
+            return target
+        if isinstance(field, Vector):
             files.write(target, pictures.png(pictures.scatter(torch.from_numpy(array))))
-        elif isinstance(field, Clip) and target.suffix.lower() in films.KINDS:
-            grids = (pictures.animated(field, array, columns, frame) for frame in range(field.frames))
-            if note := films.write(target, grids, pictures.FRAME_MS):
-                (progress or Reporter()).say(f"{target}: {note}")
+            return target
+        titles = sweep_titles(model, sweep)
+        sheet = pictures.sample_grid(field, array, columns, model.spec, inputs, titles)
+        if is_film:
+            if note := films.write(target, sheet.animation(scale), pictures.FRAME_MS):
+                reporter.say(f"{target}: {note}")
         else:
-            columns = columns or (1 if isinstance(field, Clip) else None)
-            files.write(target, pictures.png(pictures.tile(pictures.upscale(pictures.draw(field, array)), columns)))
+            files.write(target, pictures.png(sheet.image(scale=scale)))
     return target
 
 
@@ -156,6 +186,7 @@ def sample_seeds(
     conditions: Sequence[str] | Mapping[str, Any] = (),
     output: str | None = None,
     checkpoint: int | str | None = None,
+    scale: int | None = None,
     animation: str = "webp",
     out: str | Path | None = None,
     device: str = "cpu",
@@ -167,9 +198,9 @@ def sample_seeds(
     """Writes one sample for each of several random seeds, each a file that is named by its seed: that of `sample(n=1, seed=...)`.
 
     Args:
-        run, label, conditions, output, checkpoint, animation, device, precision, trust, root, progress: as for `sample`.
+        run, label, conditions, output, checkpoint, scale, animation, device, precision, trust, root, progress: as for `sample`.
         seeds: `1-50`, `3,5,8` or both: `0-9,100`.
-        out: output folder; None: in the run's `samples` folder. It may be one of an earlier call: seeds that are there already
+        out: output folder; None: in the run's `outputs` folder. It may be one of an earlier call: seeds that are there already
             are left out.
 
     Returns:
@@ -196,9 +227,11 @@ def sample_seeds(
     field = model.kind(model.find_output(output))
     check_format("folder", field)
     ending = check_ending(field, animation)
-    texts = [str(option) for option in (label, output, *setting_texts(conditions)) if option is not None]
+    check_scale(scale, field)
+    enlarged = None if scale in (None, 1) else f"x{scale}"
+    texts = [str(option) for option in (label, output, *setting_texts(conditions), enlarged) if option is not None]
     suffix = "".join(f"-{files.file_name(text)[:60]}" for text in texts)
-    target = Path(out) if out else opened.samples / f"{model.images:09d}-seeds{suffix}"
+    target = Path(out) if out else opened.outputs / f"{model.images:09d}-seeds{suffix}"
     if target.exists() and not target.is_dir():
         raise LeafwingError(f"{target} is not a folder: choose another --out")
     about = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
@@ -219,10 +252,13 @@ def sample_seeds(
             latents, inputs, _ = plans.get(seed) or plan_samples(model, 1, seed, output, label, conditions, None)
             named: dict[str, Any] = {**inputs}
             block = torch.cat(list(model.stream(latents, output=output, seed=seed, **named)))
-            yield paths[seed], pictures.visible(field, field.to_stored(block).numpy())[0]
+            yield (
+                paths[seed],
+                pictures.enlarge_stored(field, pictures.visible(field, field.to_stored(block).numpy()), scale or 1)[0],
+            )
 
     pictures.write_images(images())
-    say_changes(ending, field, progress)
+    say_changes(ending, field, progress, scale or 1)
     return target
 
 
@@ -309,11 +345,39 @@ def check_ending(field: Field, animation: str, format: str = "folder", out: Path
     return f".{animation}"
 
 
-def say_changes(ending: str, field: Field, progress: Reporter | None) -> None:
+def check_scale(scale: int | None, field: Field) -> None:
+    """Raises LeafwingError for a factor of enlargement that is not a whole number from 1 on, or of samples without pixels."""
+    if scale is None:
+        return
+    whole(scale, "scale", 1)
+    if not field.has_pixels:
+        raise InvalidOption("scale", scale, f"only images are enlarged, and these samples are {describe_kind(field)}")
+
+
+def default_rows(output: Output, spec: DataSpec, settings: Mapping[str, Any]) -> int | None:
+    """The number of classes to show if the user has chosen none: all, at most `CLASSES`; None for an output without classes.
+
+    Args:
+        output: what is generated.
+        spec: the data's fields.
+        settings: what the user has chosen, by name.
+    """
+    from leafwing.pictures import CLASSES
+
+    return min(CLASSES, len(spec.labels)) if "label" in output.conditions and settings.get("label") is None else None
+
+
+def say_left_out(rows: int, spec: DataSpec, reporter: Reporter) -> None:
+    """Says that only some classes are shown."""
+    if rows < (classes := len(spec.labels)):
+        reporter.say(f"the first {rows} of {classes:,} classes are shown: choose another one with --label NAME")
+
+
+def say_changes(ending: str, field: Field, progress: Reporter | None, scale: int) -> None:
     """Says how the films of clips differ from these in size."""
     from leafwing import films
 
-    if ending == ".mp4" and isinstance(field, Clip) and (note := films.changes(field.width, field.height)):
+    if ending == ".mp4" and isinstance(field, Clip) and (note := films.changes(field.width * scale, field.height * scale)):
         (progress or Reporter()).say(note)
 
 
@@ -325,8 +389,11 @@ def plan_samples(
     label: str | int | None,
     conditions: Sequence[str] | Mapping[str, Any],
     sweep: str | None,
+    classes: int | None = None,
 ) -> tuple[Tensor | None, Batch, int | None]:
     """The latents (None without any) and the conditions of all samples, and the number of columns of a grid if it is determined.
+
+    With `label="all"` there are samples of every class, or of the first `classes`.
 
     Raises:
         LeafwingError: invalid conditions, or a sweep that the model cannot make.
@@ -348,7 +415,7 @@ def plan_samples(
         return swept, Batch({name: value.repeat_interleave(columns, 0) for name, value in inputs.items()}), columns
     count = 1
     if label == "all":
-        count = len(model.spec.labels)
+        count = classes or len(model.spec.labels)
         values["label"] = [index for index in range(count) for _ in range(n)]
     inputs = model.conditions(n * count, seed, output=output, **values)
     latents = None if chosen.prior is None and inputs else model.latents(n, seed, output=output).repeat(count, 1)
@@ -359,16 +426,16 @@ def file_name(
     model: Model,
     n: int,
     seed: int,
-    format: str,
     label: str | int | None,
     output: str | None,
     sweep: str | None,
     conditions: Sequence[str] | Mapping[str, Any],
+    scale: int | None,
 ) -> str:
-    """The name of the file or folder, from the checkpoint and the options."""
-    options = [label, output, sweep, *setting_texts(conditions)]
+    """The name of the file or folder without its ending, from the checkpoint and the options."""
+    options = [label, output, sweep, *setting_texts(conditions), scale and f"x{scale}"]
     suffix = "".join(f"-{files.file_name(option)[:60]}" for option in options if option is not None)
-    return f"{model.images:09d}-seed{seed}-n{n}{suffix}{ {'grid': '.png', 'folder': '', 'npz': '.npz'}[format] }"
+    return f"{model.images:09d}-seed{seed}-n{n}{suffix}"
 
 
 def setting_texts(conditions: Sequence[str] | Mapping[str, Any]) -> list[str]:
@@ -394,6 +461,14 @@ def parse_sweep(text: str) -> tuple[str, list[float] | None]:
     return code.strip(), [low + (high - low) * i / (SWEEP_VALUES - 1) for i in range(SWEEP_VALUES)]
 
 
+def sweep_titles(model: Model, sweep: str | None) -> list[str]:
+    """The values of a sweep, as titles of columns."""
+    if sweep is None:
+        return []
+    code, values = parse_sweep(sweep)
+    return [f"{value:.2g}" for value in values] if values else [str(index) for index in range(model.codes[code])]
+
+
 def share_of(n: int, rank: int, processes: int) -> slice:
     """The part of n samples that one process generates: whole blocks, so that images do not depend on the number of processes."""
     from leafwing.model import BLOCK
@@ -403,14 +478,21 @@ def share_of(n: int, rank: int, processes: int) -> slice:
 
 
 def image_files(
-    blocks: Iterator[Tensor], field: Field, folder: Path, classes: list[str], ending: str, first: int = 0
+    blocks: Iterator[Tensor],
+    field: Field,
+    folder: Path,
+    classes: list[str],
+    ending: str,
+    first: int = 0,
+    scale: int = 1,
 ) -> Iterator[tuple[Path, Pixels]]:
     """The path of each image, with its number and its class if there is one, and its pixels as `pictures.to_image` takes them."""
     from leafwing import pictures
 
     images = (image for block in blocks for image in pictures.visible(field, field.to_stored(block).numpy()))
     for i, image in enumerate(images, first):
-        yield folder / (f"{i:06d}-{classes[i]}{ending}" if classes else f"{i:06d}{ending}"), image
+        path = folder / (f"{i:06d}-{classes[i]}{ending}" if classes else f"{i:06d}{ending}")
+        yield path, pictures.enlarge_stored(field, image[None], scale)[0]
 
 
 def collect(blocks: Iterator[Tensor], n: int, field: Field) -> np.ndarray:

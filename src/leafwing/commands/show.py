@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.pixels import eight_bits
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed
 from leafwing.settings import split_keywords
@@ -142,16 +144,15 @@ def _draw_augmented(dataset: Dataset, augment: str, seed: int, progress: Reporte
 
 
 def _grid(dataset: Dataset, order: np.ndarray) -> Image:
-    """Images without further fields: a row for each class, or 8 x 8 images without classes."""
-    import numpy as np
+    """Images without further fields: a row for each class that has some, or 8 x 8 images without classes."""
+    from leafwing import layout, pictures
 
-    from leafwing import pictures
-
-    columns = 8
-    if dataset.labels is not None:
-        labels, columns = dataset.labels[order], PER_CLASS
-        rows = [order[labels == index][:columns] for index in range(min(CLASSES, len(dataset.spec.labels)))]
-        pixels = dataset.pictures(np.concatenate([np.resize(row, columns) for row in rows]))
-    else:
-        pixels = dataset.pictures(order[:UNLABELLED])
-    return pictures.tile(pictures.upscale(pixels), columns)
+    if dataset.labels is None:
+        return pictures.tile(pictures.upscale(dataset.pictures(order[:UNLABELLED]), columns=8), 8)
+    labels = dataset.labels[order]
+    rows = ((name, order[labels == index][:PER_CLASS]) for index, name in enumerate(dataset.spec.labels))
+    shown = {name: dataset.pictures(row) for name, row in islice(((name, row) for name, row in rows if len(row)), CLASSES)}
+    height, width = next(iter(shown.values())).shape[1:3]
+    scale = layout.enlargement(width, height, PER_CLASS, len(shown))
+    images = [[pictures.to_image(image) for image in pictures.enlarge(eight_bits(row), scale)] for row in shown.values()]
+    return layout.arrange(images, names=[*shown])
