@@ -90,7 +90,7 @@ def measure(run: Run, metrics: str, output: str) -> dict[str, float]:
 def write_sheet(path: Path, runs: dict[str, Run], pairs: int) -> None:
     """Write held-out inputs, what runs generate from them, and the real images, side by side."""
     from leafwing.commands.feeding import reload_data, split_data
-    from leafwing.pictures import comparison_sheet
+    from leafwing.model_sheet import comparison_sheet
 
     run = next(iter(runs.values()))
     _, held_out = split_data(run.data, reload_data(run, ConsoleReporter()))

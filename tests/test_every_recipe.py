@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from leafwing import recipes
+from leafwing.commands.outputs import check_outputs
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec, Game, Output
 from leafwing.model import Model
@@ -232,7 +233,7 @@ def generate(model: Model, output: Output, n: int, seed: int, **conditions: Any)
 def test_outputs_have_the_shape_and_range_of_their_field_and_depend_only_on_the_seed(name: str, spec: DataSpec) -> None:
     model = trained(name, spec)
     assert model.game.abilities.outputs
-    model.check_outputs(batches(spec)(0, 2))
+    check_outputs(model, batches(spec)(0, 2))
     for output in model.game.abilities.outputs:
         kind, conditions = model.kind(output), conditions_of(spec, output, 5)
         samples = generate(model, output, 5, 3, **conditions)

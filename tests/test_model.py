@@ -16,9 +16,10 @@ from leafwing.conditions import Examples
 from leafwing.errors import LeafwingError
 from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output, Player
 from leafwing.model import Model
+from leafwing.model_sheet import sample_sheet
 from leafwing.parts.plays import generating
 from leafwing.parts.priors import Normal
-from leafwing.pictures import sample_sheet, to_pixels
+from leafwing.pictures import to_pixels
 
 pytestmark = pytest.mark.machine
 

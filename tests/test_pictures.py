@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from leafwing import fields, files, pictures
+from leafwing import fields, files, model_sheet, pictures
 from leafwing.conditions import Examples
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Abilities, Batch, Clock, DataSpec, Game, Nets, Output
@@ -295,9 +295,9 @@ def test_the_sheet_of_a_model_of_latents_has_64_samples() -> None:
         "image", lambda nets, inputs, clock: inputs.latent[:, :1, None, None].expand(-1, 3, 32, 32), prior=Normal(2)
     )
     model = model_of(PLAIN, output)
-    sheet = pictures.sample_sheet(model)
+    sheet = model_sheet.sample_sheet(model)
     assert pictures.png(sheet) == pictures.png(pictures.grid(model.sample(64), 8))
-    assert pictures.progress_sheet(model).frames == 0
+    assert model_sheet.progress_sheet(model).frames == 0
 
 
 def test_a_sheet_with_labels_has_a_row_per_class_with_the_same_latents() -> None:
@@ -309,7 +309,7 @@ def test_a_sheet_with_labels_has_a_row_per_class_with_the_same_latents() -> None
         ).sigmoid()
 
     model = model_of(spec, Output("image", make, ("label",), Normal(2)))
-    sheet = pictures.sample_sheet(model)
+    sheet = model_sheet.sample_sheet(model)
     names = sheet.width - (10 * STEP + GAP)
     assert names > 8
     assert sheet.height == 3 * STEP + GAP
@@ -321,7 +321,7 @@ def test_a_sheet_with_labels_has_a_row_per_class_with_the_same_latents() -> None
 
 def test_points_stay_a_plot() -> None:
     model = model_of(DataSpec.vectors(2), Output("image", lambda nets, inputs, clock: inputs.latent, prior=Normal(2)))
-    assert pictures.png(pictures.sample_sheet(model)) == pictures.png(pictures.scatter(model.sample(2_000)))
+    assert pictures.png(model_sheet.sample_sheet(model)) == pictures.png(pictures.scatter(model.sample(2_000)))
 
 
 PAIRED = DataSpec.images(32, 32, input=fields.Image(16, 16, 1))
@@ -330,7 +330,7 @@ PAIRED = DataSpec.images(32, 32, input=fields.Image(16, 16, 1))
 def test_a_translator_shows_input_output_and_reality_of_each_row() -> None:
     output = Output("image", lambda nets, inputs, clock: -inputs.input.repeat(1, 3, 2, 2), ("input",))
     rows = Batch(input=shade(-1, 0.5, channels=1, side=16), image=shade(0.2, -0.6))
-    sheet = pictures.progress_sheet(model_of(PAIRED, output), rows)
+    sheet = model_sheet.progress_sheet(model_of(PAIRED, output), rows)
     assert sheet.titles == ["input", "generated", "real"]
     image = sheet.image()
     lefts = [GAP + i * STEP for i in range(3)]
@@ -345,7 +345,7 @@ def test_a_translator_shows_input_output_and_reality_of_each_row() -> None:
 def test_a_translator_needs_rows() -> None:
     output = Output("image", lambda nets, inputs, clock: inputs.input, ("input",))
     with pytest.raises(LeafwingError, match="generated from images: a sheet needs some real samples"):
-        pictures.sample_sheet(model_of(PAIRED, output))
+        model_sheet.sample_sheet(model_of(PAIRED, output))
 
 
 def test_a_two_way_translator_shows_both_directions_there_and_back() -> None:
@@ -353,7 +353,7 @@ def test_a_two_way_translator_shows_both_directions_there_and_back() -> None:
     to_image = Output("image", lambda nets, inputs, clock: inputs.input + 0.5, ("input",))
     to_input = Output("input", lambda nets, inputs, clock: inputs.image - 0.25, ("image",))
     rows = Batch(input=shade(-1.0), image=shade(0.5))
-    sheet = pictures.progress_sheet(model_of(spec, to_image, to_input), rows)
+    sheet = model_sheet.progress_sheet(model_of(spec, to_image, to_input), rows)
     assert sheet.titles == ["input", "generated", "and back", "image", "generated", "and back"]
     (row,) = sheet.rows
     assert [int(cell.stored[0, 0, 0]) for cell in row] == pytest.approx([0, 64, 32, 191, 159, 223], abs=1)
@@ -366,7 +366,7 @@ def test_a_sheet_of_an_output_that_edits_gives_each_image_the_attributes_of_the_
         return inputs.image + inputs.attributes[:, :, None, None]
 
     rows = Batch(image=torch.zeros(2, 1, 4, 4), attributes=torch.tensor([[0.0], [1.0]]))
-    sheet = pictures.progress_sheet(model_of(spec, Output("image", light, ("image", "attributes"))), rows)
+    sheet = model_sheet.progress_sheet(model_of(spec, Output("image", light, ("image", "attributes"))), rows)
     assert list(sheet.titles) == ["image", "generated"]
     assert [row[1].stored.max() for row in sheet.rows] == [255, 128]
     assert list(sheet.captions) == ["light", ""]
@@ -393,7 +393,7 @@ def test_captions_are_below_the_samples_and_boxes_around_them() -> None:
         caption=torch.tensor([[1, 2, 4, 0], [3, 4, 0, 0]]),
         box=torch.tensor([[0.25, 0.25, 0.5, 0.5], [0, 0, 1, 1]]),
     )
-    sheet = pictures.progress_sheet(model_of(DESCRIBED, described("caption", "box")), rows)
+    sheet = model_sheet.progress_sheet(model_of(DESCRIBED, described("caption", "box")), rows)
     assert sheet.titles == ["real", "generated"]
     assert sheet.captions == ["a red star", "blue star"]
     assert [len(row) for row in sheet.rows] == [7, 7]
@@ -408,13 +408,13 @@ def test_captions_are_below_the_samples_and_boxes_around_them() -> None:
     assert (first.any(1).nonzero()[0][[0, -1]] == [32, 95]).all()
     assert (first.any(0).nonzero()[0][[0, -1]] == [32, 95]).all()
     assert image[top + 129 : top + 129 + LINE].min() < 100, "the caption is missing"
-    plain = pictures.progress_sheet(model_of(DESCRIBED, described("caption")), rows)
+    plain = model_sheet.progress_sheet(model_of(DESCRIBED, described("caption")), rows)
     assert not is_yellow(np.asarray(plain.image())).any()
 
 
 def test_without_rows_conditions_are_those_of_the_examples() -> None:
     examples = Examples({"caption": np.array([[1, 2, 4, 0]]), "box": np.array([[0, 0, 0.5, 0.5]], np.float32)})
-    sheet = pictures.progress_sheet(model_of(DESCRIBED, described("caption", "box"), examples=examples))
+    sheet = model_sheet.progress_sheet(model_of(DESCRIBED, described("caption", "box"), examples=examples))
     assert sheet.titles == ["generated"]
     assert {*sheet.captions} == {"a red star"}
 
@@ -422,7 +422,7 @@ def test_without_rows_conditions_are_those_of_the_examples() -> None:
 def test_key_points_are_drawn_where_they_are_visible() -> None:
     spec = DataSpec.images(64, 64, keypoints=fields.Keypoints(("nose", "tail")))
     rows = Batch(image=shade(-1.0, side=64), keypoints=torch.tensor([[[0.25, 0.75, 1], [0.75, 0.25, 0]]]))
-    sheet = pictures.progress_sheet(model_of(spec, described("keypoints")), rows)
+    sheet = model_sheet.progress_sheet(model_of(spec, described("keypoints")), rows)
     image = np.asarray(sheet.image())
     ys, xs = np.nonzero((image == pictures.PALETTE[1]).all(2)[:, : STEP + GAP])
     top = image.shape[0] - STEP
@@ -440,7 +440,7 @@ def clips(frames: int = 3) -> Output:
 
 
 def test_clips_are_strips_and_an_animation() -> None:
-    sheet = pictures.progress_sheet(model_of(PLAIN, clips()))
+    sheet = model_sheet.progress_sheet(model_of(PLAIN, clips()))
     image = sheet.image()
     assert image.size == (3 * 128 + 2 * GAP, 8 * STEP + GAP)
     assert cells(image, (15, 15), (150, 15), (280, 15)) == [0, 128, 255]
@@ -467,7 +467,7 @@ def test_masks_and_segmentations_are_visible_on_sheets() -> None:
 def test_outputs_without_pixels_are_text() -> None:
     spec = DataSpec.images(8, 8, label=fields.Label(("ant", "bee")))
     output = Output("label", lambda nets, inputs, clock: torch.ones(inputs.n, dtype=torch.int64), prior=Normal(2))
-    image = pictures.sample_sheet(model_of(spec, output))
+    image = model_sheet.sample_sheet(model_of(spec, output))
     assert np.asarray(image).min() < 100
 
 

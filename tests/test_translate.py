@@ -19,6 +19,7 @@ from PIL import Image, ImageSequence
 
 import leafwing
 from leafwing import cli, fields, files
+from leafwing.commands.outputs import check_outputs
 from leafwing.data import pictures as data_pictures
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Batch, DataSpec
@@ -541,4 +542,4 @@ def test_outputs_are_checked_before_training(tmp_path: Path, outputs: str, messa
     model = Model.load(run, trust=True)
     batch = Batch(image=torch.zeros(2, 3, 16, 16), input=torch.zeros(2, 3, 16, 16))
     with pytest.raises(LeafwingError, match=message) if message else nullcontext():
-        model.check_outputs(batch)
+        check_outputs(model, batch)

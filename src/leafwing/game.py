@@ -8,7 +8,8 @@ torch is imported only where a tensor is created, so that reading a folder of im
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
@@ -521,3 +522,16 @@ class Game:
 
 Recipe = Callable[..., Game]
 """`(data: DataSpec, *, hyper-parameters with defaults) -> Game`, alone in a file of its own name."""
+
+
+@contextmanager
+def eval_mode(nets: Nets) -> Iterator[None]:
+    """Puts networks into evaluation mode and restores the mode of each module afterwards."""
+    training = [module for net in vars(nets).values() for module in net.modules() if module.training]
+    for net in vars(nets).values():
+        net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from leafwing.conditions import Examples, pixel_conditions, resolve, samples_to_
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.fields import Field, Vector
-from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output
+from leafwing.fields import Field
+from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output, eval_mode
+from leafwing.latents import BLOCK, numbered_latents, sweep
 from leafwing.pixels import set_layout
 from leafwing.quantities import check_seed
 from leafwing.runs import Run
 
 PRECISIONS = ("fp32", "bf16")
-BLOCK = 64  # latents are drawn in blocks of this size, each with its own random generator; also the default batch size
 
 
 class Model:
@@ -175,9 +175,7 @@ class Model:
         check_seed(seed)
         if (prior := output.prior) is None:
             return None
-        numbers = range(first // BLOCK, -(-(first + n) // BLOCK))
-        blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | number)) for number in numbers]
-        return torch.cat(blocks)[first % BLOCK :][:n].to(self.device)
+        return numbered_latents(prior, n, seed, first).to(self.device)
 
     def conditions(self, n: int, seed: int = 0, *, output: str | None = None, **conditions: Any) -> Batch:
         """The conditions of n samples as networks see them, by field; empty for an unconditional output.
@@ -428,33 +426,12 @@ class Model:
         return {name: part.size for name, part in getattr(self.output.prior, "factors", {}).items()}
 
     def sweep(self, latents: Tensor, code: str, values: Sequence[float] | None = None) -> Tensor:
-        """Each latent with one of its codes set to each of k values, all else unchanged.
-
-        Args:
-            latents: (n, size).
-            code: a name in `codes`.
-            values: k numbers for a continuous code; None for a categorical code, which takes all classes in turn.
-
-        Returns:
-            (n * k, size), the first latent with all its values first.
+        """Each latent with one of its codes set to each of k values, all else unchanged: (n * k, size); see `latents.sweep`.
 
         Raises:
             LeafwingError: no such code, values for a categorical code, or none for a continuous one.
         """
-        if code not in self.codes:
-            hint = did_you_mean(code, list(self.codes)) if self.codes else ": the latents of this run have no named parts"
-            raise LeafwingError(f"no code {code!r}{hint}")
-        size = self.codes[code]
-        start = sum(list(self.codes.values())[: list(self.codes).index(code)])
-        if (values is None) == (size == 1):
-            hint = (
-                f"needs values, as in --sweep {code}=-1:1" if size == 1 else f"takes no values: it is one of {size} classes"
-            )
-            raise LeafwingError(f"code {code} {hint}")
-        settings = torch.eye(size) if values is None else torch.tensor([[float(value)] for value in values])
-        swept = latents.repeat_interleave(len(settings), 0)
-        swept[:, start : start + size] = settings.repeat(len(latents), 1).to(swept)
-        return swept
+        return sweep(latents, self.codes, code, values)
 
     def stream(
         self,
@@ -480,7 +457,7 @@ class Model:
             first: number of the first of these samples, if they are part of more; it selects the noise inside networks.
         """
         chosen = self.find_output(output)
-        n = len(next(iter(conditions.values())) if latents is None else latents)
+        n = len(next(iter(conditions.values()), ()) if latents is None else latents)
         inputs = self.conditions(n, seed, output=output, **conditions)
         return self._stream(chosen, latents, inputs, seed, batch, pad, part, first)
 
@@ -551,48 +528,3 @@ class Model:
         if len(samples) != inputs.n:
             raise LeafwingError(f"the recipe's output {output.field} makes {len(samples)} samples from {inputs.n} inputs")
         return self.kind(output).clamp(samples)
-
-    def check_outputs(self, batch: Batch) -> None:
-        """Generates two samples of every output from the fields of a batch of real samples, as networks see them.
-
-        Raises:
-            LeafwingError: an output that is no tensor or of the wrong shape, or one that is generated from a field that the data
-                do not have.
-        """
-        outputs = [self.output, *self.game.abilities.outputs[1:]]
-        names = [output.field for output in outputs]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise LeafwingError(
-                f"the recipe has two outputs {repeated[0]}: declare one, or give the other a name and a kind of its own"
-            )
-        for output in outputs:
-            needed = output.conditions if output.kind else (*output.conditions, output.field)
-            if missing := [name for name in needed if name not in self.spec.fields]:
-                raise LeafwingError(
-                    f"the recipe's output {output.field} needs the field {missing[0]}, which the data do not have"
-                )
-            inputs = Batch({name: batch[name][:2].to(self.device) for name in output.conditions})
-            latents = self._latents(output, 2, 0)
-            samples = next(self._stream(output, latents, inputs, 0, BLOCK))
-            if samples.shape[1:] != (shape := self.kind(output).shape):
-                raise LeafwingError(
-                    f"the recipe's output {output.field} has shape {tuple(samples.shape[1:])}, but the field has shape {shape}"
-                )
-        if isinstance(self.kind(self.output), Vector) and pixel_conditions(self.output, self.spec):
-            raise LeafwingError(
-                f"the recipe's main output {self.output.field} is a vector generated from images, which progress sheets cannot show: "
-                "put another output first"
-            )
-
-
-@contextmanager
-def eval_mode(nets: Nets) -> Iterator[None]:
-    """Puts networks into evaluation mode and restores the mode of each module afterwards."""
-    training = [module for net in vars(nets).values() for module in net.modules() if module.training]
-    for net in vars(nets).values():
-        net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leafwing.errors import LeafwingError
-from leafwing.laboratory.latents import Interpolation, interpolate_latents, parse_numbers, select_latents
+from leafwing.laboratory.latents import parse_numbers, select_latents
+from leafwing.latents import Interpolation, interpolate_latents
 
 pytestmark = pytest.mark.machine
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from leafwing.errors import LeafwingError
 from leafwing.game import Prior
+from leafwing.latents import lerp, slerp
 from leafwing.metrics import ppl
-from leafwing.metrics.ppl import EPSILON, exceeds_uniform, lerp, slerp, squared_rates, trimmed_mean
+from leafwing.metrics.ppl import EPSILON, exceeds_uniform, squared_rates, trimmed_mean
 from leafwing.parts.priors import Normal, Uniform
 
 pytestmark = pytest.mark.machine
@@ -38,7 +39,7 @@ def ends(prior: Prior, n: int = 200) -> tuple[Tensor, Tensor]:
 def test_a_linear_generator_has_constant_speed_on_straight_lines() -> None:
     """|W (b - a)|^2 at every time. In float32 a step of 1e-4 is accurate to about one part in 500."""
     a, b = ends(Uniform(6))
-    rates = squared_rates(linear_evidence(Uniform(6)), ppl.lerp, a, b, torch.linspace(0, 1, 200, dtype=torch.float64))
+    rates = squared_rates(linear_evidence(Uniform(6)), lerp, a, b, torch.linspace(0, 1, 200, dtype=torch.float64))
     oracle = ((b - a) @ WEIGHT).square().sum(1).numpy()
     assert rates == pytest.approx(oracle, rel=0.02)
 
@@ -47,7 +48,7 @@ def test_on_a_great_circle_the_step_is_its_tangent() -> None:
     """d/dt slerp = angle / sin(angle) * (cos(t angle) b - cos((1 - t) angle) a)."""
     a, b = ends(Normal(6))
     t = torch.linspace(0, 1, 200, dtype=torch.float64)
-    rates = squared_rates(linear_evidence(Normal(6)), ppl.slerp, a, b, t)
+    rates = squared_rates(linear_evidence(Normal(6)), slerp, a, b, t)
     angle = torch.nn.functional.cosine_similarity(a, b).acos()[:, None].double()
     tangent = angle / angle.sin() * ((t[:, None] * angle).cos() * b - ((1 - t[:, None]) * angle).cos() * a)
     oracle = (tangent @ WEIGHT.double()).square().sum(1).numpy()
@@ -72,7 +73,7 @@ def test_path_ends_are_at_position_0() -> None:
     t = torch.zeros(200, dtype=torch.float64)
     _, measure = ppl.measure(linear_evidence(Normal(6)))
     assert measure.value == pytest.approx(
-        trimmed_mean("", squared_rates(linear_evidence(Normal(6)), ppl.slerp, a, b, t)).value, rel=1e-6
+        trimmed_mean("", squared_rates(linear_evidence(Normal(6)), slerp, a, b, t)).value, rel=1e-6
     )
 
 

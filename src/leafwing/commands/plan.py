@@ -359,6 +359,7 @@ def new_training(
     """
     import torch
 
+    from leafwing.commands.outputs import check_outputs
     from leafwing.engine import Engine
     from leafwing.loop import Training
     from leafwing.model import Model
@@ -386,7 +387,7 @@ def new_training(
         world_size=engine.processes.world_size,
     )
     examples = data.to_network(data.batch(0, 0, 2))
-    Model(game, data.spec, str(engine.device), clock=Clock(total=1)).check_outputs(examples)
+    check_outputs(Model(game, data.spec, str(engine.device), clock=Clock(total=1)), examples)
     if settings.schedule.stop_on is not None:
         check_stop_output(settings.schedule.stop_on, game, data.spec)
     return Training(game, batches, engine, images=images, batch=game.batch, planned=planned, paces=paces)

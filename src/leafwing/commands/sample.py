@@ -471,7 +471,7 @@ def sweep_titles(model: Model, sweep: str | None) -> list[str]:
 
 def share_of(n: int, rank: int, processes: int) -> slice:
     """The part of n samples that one process generates: whole blocks, so that images do not depend on the number of processes."""
-    from leafwing.model import BLOCK
+    from leafwing.latents import BLOCK
 
     blocks = -(-n // BLOCK)
     return slice(*(min(n, BLOCK * (number * blocks // processes)) for number in (rank, rank + 1)))

@@ -172,13 +172,13 @@ def fit_intervals(run: Run, tick: Tick) -> None:
 
 def save_samples(run: Run, model: Model, images: int, rows: Batch | None = None) -> None:
     """Writes the progress sheet, from the same latents and real samples every time, and its animation if it shows clips."""
-    from leafwing import films, pictures
+    from leafwing import films, model_sheet, pictures
 
     model.clock = model.game.at_stage(run.clock(images))
     if isinstance(model.kind(model.output), Vector):
-        files.write(run.samples / f"{images:09d}.png", pictures.png(pictures.sample_sheet(model)))
+        files.write(run.samples / f"{images:09d}.png", pictures.png(model_sheet.sample_sheet(model)))
         return
-    sheet = pictures.progress_sheet(model, rows)
+    sheet = model_sheet.progress_sheet(model, rows)
     files.write(run.samples / f"{images:09d}.png", pictures.png(sheet.image()))
     if sheet.frames:
         films.write(run.samples / f"{images:09d}.webp", sheet.animation(), pictures.FRAME_MS)

@@ -52,7 +52,7 @@ def walk(
 ) -> Path:
     """Writes a film in which one sample of a run changes into the next, and the last one back into the first.
 
-    Latents move along arcs from seed to seed (see `laboratory.latents.interpolate_latents`), in equal times. Conditions and the noise
+    Latents move along arcs from seed to seed (see `latents.interpolate_latents`), in equal times. Conditions and the noise
     inside networks do not change.
 
     Args:
@@ -189,7 +189,7 @@ def _path(ends: Tensor, count: int, loop: bool, reporter: Reporter) -> Iterator[
     """The latents (1, size) of each image on the way through all ends, and back to the first one if it is a loop."""
     import torch
 
-    from leafwing.laboratory.latents import interpolate_latents
+    from leafwing.latents import interpolate_latents
 
     legs = [*pairwise([*ends, *(ends[:1] if loop else ())])]
     for i in range(count):

@@ -20,7 +20,8 @@ from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import sheet
-from leafwing.model import BLOCK, Model
+from leafwing.latents import BLOCK
+from leafwing.model import Model
 from leafwing.progress import ProgressCallback, no_progress
 
 POOL = 2_048

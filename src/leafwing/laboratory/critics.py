@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from leafwing.game import Batch, Nets
+from leafwing.game import Batch, Nets, eval_mode
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, repeat
 from leafwing.laboratory.layers import CONVOLUTIONS, record_outputs, require_convolutions
-from leafwing.model import Model, eval_mode
+from leafwing.model import Model
 
 POWER_ITERATIONS = 30
 """Number of power iterations of spectral normalisation for newly initialised weights."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from leafwing.data import Dataset
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.game import eval_mode
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.labelled import (
@@ -31,7 +32,7 @@ from leafwing.laboratory.labelled import (
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.sheet import require_charts
-from leafwing.model import Model, eval_mode
+from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 

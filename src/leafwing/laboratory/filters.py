@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from leafwing.data import Dataset
+from leafwing.game import eval_mode
 from leafwing.laboratory.critics import Critic, critic_of, untrained
 from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions
 from leafwing.laboratory.needs import CRITIC, IMAGES, needs
 from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import sheet
-from leafwing.model import Model, eval_mode
+from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 from leafwing.quantities import check_seed

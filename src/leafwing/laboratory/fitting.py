@@ -14,9 +14,9 @@ from torch import Tensor
 from leafwing.data import Dataset
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Label
-from leafwing.game import Batch
+from leafwing.game import Batch, eval_mode
 from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, parse_numbers
-from leafwing.model import Model, eval_mode
+from leafwing.model import Model
 from leafwing.pixels import to_floats
 from leafwing.progress import ProgressCallback, no_progress
 

@@ -18,15 +18,14 @@ from leafwing.laboratory.finding import Finding
 from leafwing.laboratory.latents import (
     NO_CONDITIONS,
     Conditions,
-    Interpolation,
     fix_conditions,
-    interpolate_latents,
     parse_numbers,
     select_latents,
 )
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.options import require_counts
 from leafwing.laboratory.sheet import Animation, sheet
+from leafwing.latents import Interpolation, interpolate_latents
 from leafwing.metrics.features import Features
 from leafwing.model import Model
 from leafwing.pictures import to_pixels

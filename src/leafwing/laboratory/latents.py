@@ -1,23 +1,21 @@
-"""Latents specified by users (sample numbers, files, paths between them), and samples from latents."""
+"""Latents specified by users (sample numbers, files), and samples from latents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.game import Batch
-from leafwing.metrics.ppl import slerp
-from leafwing.model import BLOCK, Model
+from leafwing.latents import BLOCK
+from leafwing.model import Model
 
-Interpolation = Literal["spherical", "linear"]
 Conditions = Mapping[str, Any]
 """Conditions that the user fixes, by field, as `Model.conditions` takes them: {"label": "cat", "attributes": {"smiling": 1}}."""
 NO_CONDITIONS: Conditions = MappingProxyType({})
@@ -98,19 +96,3 @@ def fix_conditions(model: Model, conditions: Conditions = NO_CONDITIONS) -> Call
 def repeat(conditions: Batch, n: int) -> Batch:
     """The first row of conditions, n times."""
     return conditions.rows(torch.zeros(n, dtype=torch.int64))
-
-
-def interpolate_latents(a: Tensor, b: Tensor, positions: Tensor, interpolation: Interpolation = "spherical") -> Tensor:
-    """Latents on the path from a (size,) to b (size,): (steps, size).
-
-    Args:
-        a, b: the end points.
-        positions: positions on the path (steps,); 0 is a, 1 is b.
-        interpolation: linear, or spherical: the direction moves along an arc (see `slerp`), and the norm changes linearly. A linear
-            path between latents of a normal prior passes through smaller norms than any seen in training.
-    """
-    t = positions.to(a)[:, None]
-    if interpolation == "linear":
-        return (1 - t) * a + t * b
-    directions = slerp(normalize(a[None], dim=1), normalize(b[None], dim=1), t[:, 0])
-    return directions * ((1 - t) * a.norm() + t * b.norm())

@@ -18,9 +18,10 @@ from leafwing.laboratory.latents import NO_CONDITIONS, Conditions, generate
 from leafwing.laboratory.needs import IMAGES, LATENTS, needs
 from leafwing.laboratory.reading import UNREAD, Reader
 from leafwing.laboratory.sheet import Line, chart, require_charts, sheet
+from leafwing.latents import BLOCK
 from leafwing.metrics.features import Features
 from leafwing.metrics.prdc import NEAREST, precision_recall
-from leafwing.model import BLOCK, Model
+from leafwing.model import Model
 from leafwing.pixels import images_to_tensor
 from leafwing.progress import ProgressCallback, no_progress
 

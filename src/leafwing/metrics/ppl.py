@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from leafwing.errors import LeafwingError
+from leafwing.latents import lerp, slerp
 from leafwing.metrics.evidence import Evidence, Measure
 from leafwing.metrics.intervals import with_interval
 
@@ -59,27 +60,6 @@ def squared_rates(
         values.append(np.square(before - after).sum(axis=1) / EPSILON**2)
         evidence.report_progress("steps in the latents", min(i + BLOCK, len(start)), len(start))
     return np.concatenate(values)
-
-
-def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Latents (n, size) on straight lines from a to b (n, size), at positions t (n,)."""
-    return a + t[:, None] * (b - a)
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation from a to b (White 2016, arXiv:1609.04468); linear if they are parallel or antiparallel.
-
-    Args:
-        a, b: the ends, each (n, size), or (size,) for one path.
-        t: positions on the path (n,), 0 at a and 1 at b.
-
-    Returns:
-        (n, size); the norm goes from that of a to that of b.
-    """
-    angle = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
-    sine, t_column = angle.sin(), t[:, None]
-    curved = (((1 - t_column) * angle).sin() * a + (t_column * angle).sin() * b) / sine
-    return torch.where(sine > 1e-6, curved, lerp(a, b, t))
 
 
 def exceeds_uniform(latents: Tensor) -> bool:

@@ -22,6 +22,7 @@ from leafwing.conditions import pixel_conditions, way_back
 from leafwing.data.built_in import BUILT_IN
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch
+from leafwing.latents import BLOCK
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
 from leafwing.metrics.segmenter import Segmenter
@@ -35,7 +36,7 @@ from leafwing.metrics.targets import (
     target,
     to_images,
 )
-from leafwing.model import BLOCK, Model
+from leafwing.model import Model
 from leafwing.pictures import to_pixels
 from leafwing.pixels import images_to_tensor, to_bytes, to_floats
 from leafwing.progress import ProgressCallback, no_progress

@@ -1,0 +1,96 @@
+"""Latents as tensors: those of numbered samples, sweeps of a named part, and paths from one latent to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.game import Prior
+
+BLOCK = 64
+"""Latents are drawn in blocks of this size, each with its own random generator."""
+Interpolation = Literal["spherical", "linear"]
+
+
+def numbered_latents(prior: Prior, n: int, seed: int, first: int = 0) -> Tensor:
+    """The latents of samples `first` to `first + n - 1` of a seed, (n, size). Each depends only on the seed and on its number."""
+    numbers = range(first // BLOCK, -(-(first + n) // BLOCK))
+    blocks = [prior(BLOCK, "cpu", torch.Generator().manual_seed(seed << 24 | number)) for number in numbers]
+    return torch.cat(blocks)[first % BLOCK :][:n]
+
+
+def sweep(latents: Tensor, codes: Mapping[str, int], code: str, values: Sequence[float] | None = None) -> Tensor:
+    """Each latent with one of its named parts set to each of k values, all else unchanged.
+
+    Args:
+        latents: (n, size).
+        codes: the named parts and their sizes, in order, at the beginning of the latents.
+        code: a name in `codes`.
+        values: k numbers for a part of size 1; None for a larger one, which is categorical and takes all classes in turn.
+
+    Returns:
+        (n * k, size), the first latent with all its values first.
+
+    Raises:
+        LeafwingError: no such part, values for a categorical one, or none for a continuous one.
+    """
+    if code not in codes:
+        hint = did_you_mean(code, list(codes)) if codes else ": the latents of this run have no named parts"
+        raise LeafwingError(f"no code {code!r}{hint}")
+    size = codes[code]
+    start = sum(list(codes.values())[: list(codes).index(code)])
+    if (values is None) == (size == 1):
+        hint = f"needs values, as in --sweep {code}=-1:1" if size == 1 else f"takes no values: it is one of {size} classes"
+        raise LeafwingError(f"code {code} {hint}")
+    settings = torch.eye(size) if values is None else torch.tensor([[float(value)] for value in values])
+    swept = latents.repeat_interleave(len(settings), 0)
+    swept[:, start : start + size] = settings.repeat(len(latents), 1).to(swept)
+    return swept
+
+
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Latents (n, size) on straight lines from a to b (n, size), at positions t (n,)."""
+    return a + t[:, None] * (b - a)
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation from a to b (White 2016, arXiv:1609.04468); linear if they are parallel or antiparallel.
+
+    Args:
+        a, b: the ends, each (n, size), or (size,) for one path.
+        t: positions on the path (n,), 0 at a and 1 at b.
+
+    Returns:
+        (n, size); the norm goes from that of a to that of b.
+    """
+    angle = torch.nn.functional.cosine_similarity(a, b, dim=-1).clamp(-1, 1).acos()[..., None]
+    sine, t_column = angle.sin(), t[:, None]
+    curved = (((1 - t_column) * angle).sin() * a + (t_column * angle).sin() * b) / sine
+    return torch.where(sine > 1e-6, curved, lerp(a, b, t))
+
+
+def interpolate_latents(a: Tensor, b: Tensor, positions: Tensor, interpolation: Interpolation = "spherical") -> Tensor:
+    """Latents on the path from a (size,) to b (size,): (steps, size).
+
+    Args:
+        a, b: the end points.
+        positions: positions on the path (steps,); 0 is a, 1 is b.
+        interpolation: linear, or spherical: the direction moves along an arc (see `slerp`), and the norm changes linearly. A linear
+            path between latents of a normal prior passes through smaller norms than any seen in training.
+    """
+    t = positions.to(a)[:, None]
+    if interpolation == "linear":
+        return (1 - t) * a + t * b
+    directions = slerp(normalize(a[None], dim=1), normalize(b[None], dim=1), t[:, 0])
+    return directions * ((1 - t) * a.norm() + t * b.norm())
+
+
+def walk(ends: Tensor, steps: int) -> Tensor:
+    """A closed path through latents (n, size): from each to the next, and from the last to the first, (n * steps, size)."""
+    positions = torch.arange(steps) / steps
+    return torch.cat([interpolate_latents(a, b, positions) for a, b in zip(ends, ends.roll(-1, 0), strict=True)])

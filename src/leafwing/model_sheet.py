@@ -1,0 +1,139 @@
+"""What a model generates as a sheet: the progress sheet of a training, and several models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from leafwing import fields
+from leafwing.conditions import edits, pixel_conditions, way_back
+from leafwing.errors import LeafwingError
+from leafwing.fields import Field
+from leafwing.game import Batch, DataSpec, Output
+from leafwing.model import Model
+from leafwing.pictures import CLASSES, PER_CLASS, Cell, Sheet, _captions, _in_rows, scatter
+
+
+def sample_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Image.Image:
+    """The progress sheet as an image; see `progress_sheet`. Points are a plot of 2,000."""
+    if isinstance(model.kind(model.output), fields.Vector):
+        return scatter(model.sample(2_000, seed))
+    return progress_sheet(model, rows, seed).image()
+
+
+def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sheet:
+    """Samples of the main output, the same ones at every stage of training.
+
+    From latents alone: 8 x 8 samples; with labels one row per class, with the same latents in each. Other conditions than labels and
+    attributes come from `rows`: real samples, and beside each of them those generated from its conditions, with its caption below and
+    its box kinds on it. From images: what each is generated from, what is generated, what it is in reality, or if they are unpaired,
+    some real sample; for two outputs that translate into each other, there and back in both directions. Clips are strips of frames.
+
+    Args:
+        model: the model.
+        rows: some real samples in the format of networks; None: conditions follow the examples of the model.
+        seed: random seed of latents and unspecified conditions.
+
+    Raises:
+        LeafwingError: an output that is generated from images, but no rows.
+    """
+    output = model.output
+    if pixel_conditions(output, model.spec):
+        if rows is None:
+            raise LeafwingError(f"the {output.field} of this run is generated from images: a sheet needs some real samples")
+        return _translations(model, output, rows, seed)
+    kind = model.kind(output)
+    if {*output.conditions} - {"label", "attributes"}:
+        return _conditional_samples(model, output, rows, seed)
+    count = 8 if isinstance(kind, fields.Clip) or not kind.has_pixels else 64
+    if not model.labels:
+        samples = model.sample(count, seed)
+        return Sheet(_in_rows(_cells(kind, samples), 8 if count == 64 else 1))
+    labels, columns = range(min(CLASSES, len(model.labels))), PER_CLASS if count == 64 else 1
+    latents = model.latents(columns, seed).repeat(len(labels), 1)
+    samples = model.generate(latents, label=[label for label in labels for _ in range(columns)])
+    return Sheet(_in_rows(_cells(kind, samples), columns), names=[model.labels[label] for label in labels])
+
+
+def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed: int) -> Sheet:
+    """Real samples, and beside each the samples of the same latents with its conditions."""
+    kind = model.kind(output)
+    inputs = model.conditions(8, seed) if rows is None else Batch({name: rows[name] for name in output.conditions})
+    columns = 1 if output.prior is None or isinstance(kind, fields.Clip) else 6
+    latents = None if output.prior is None else model.latents(columns, seed).repeat(inputs.n, 1)
+    repeated: dict[str, Any] = {name: value.repeat_interleave(columns, 0) for name, value in inputs.items()}
+    samples = _in_rows(
+        _cells(kind, torch.cat([*model.stream(latents, seed=seed, **repeated)]), _marks(model.spec, repeated)), columns
+    )
+    titles, captions = ["generated"], _captions(model.spec, inputs)
+    if rows is not None and output.field in rows:
+        real = _cells(kind, rows[output.field], _marks(model.spec, inputs))
+        return Sheet([[cell, *row] for cell, row in zip(real, samples, strict=True)], ["real", *titles], captions)
+    return Sheet(samples, titles, captions)
+
+
+def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet:
+    """Inputs, outputs and the real samples in columns; for two-way translators there and back, in both directions.
+
+    An output that edits samples gives each sample the other conditions of the next one.
+    """
+    spec, edited = model.spec, edits(output)
+    if edited:
+        rows = Batch({name: value if name == output.field else value.roll(-1, 0) for name, value in rows.items()})
+
+    def translate(output: Output, images: Tensor) -> Tensor:
+        name, *_ = pixel_conditions(output, spec)
+        further: dict[str, Any] = {condition: rows[condition] for condition in output.conditions if condition != name}
+        return model.translate(images, output=output.field, seed=seed, **further)
+
+    (name, *further), kind = pixel_conditions(output, spec), model.kind(output)
+    back = way_back(output, model.game.abilities.outputs, spec)
+    columns = [(condition, spec.fields[condition], rows[condition]) for condition in (name, *further)]
+    generated = translate(output, rows[name])
+    columns.append(("generated", kind, generated))
+    if back is not None and output.field in rows:
+        other = spec.fields[name]
+        reverse = translate(back, rows[output.field])
+        columns += [("and back", other, translate(back, generated)), (output.field, kind, rows[output.field])]
+        columns += [("generated", other, reverse), ("and back", kind, translate(output, reverse))]
+    elif output.field in rows and not edited:
+        unpaired = {*spec.unpaired} & {name, output.field}
+        columns.append(("real, unpaired" if unpaired else "real", kind, rows[output.field]))
+    inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
+    cells = [_cells(kind, values, _marks(spec, inputs)) for _, kind, values in columns]
+    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns], _captions(spec, inputs))
+
+
+def comparison_sheet(model: Model, rows: Batch, samples: Mapping[str, Tensor], *, with_real: bool) -> Sheet:
+    """Inputs, what several models generate from them, and the real images if they belong to the inputs, in columns.
+
+    Args:
+        model: one of the models.
+        rows: real samples in the format of networks.
+        samples: what each model generates from their inputs, by title.
+        with_real: whether to show the real images.
+    """
+    spec, kind = model.spec, model.kind(model.output)
+    columns = [(name, spec.fields[name], rows[name]) for name in pixel_conditions(model.output, spec)]
+    columns += [(title, kind, values) for title, values in samples.items()]
+    if with_real and model.output.field in rows:
+        columns.append(("real", kind, rows[model.output.field]))
+    cells = [_cells(kind, values) for _, kind, values in columns]
+    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns])
+
+
+def _cells(kind: Field, samples: Tensor, marks: Sequence[Sequence[tuple[Field, Tensor]]] = ()) -> list[Cell]:
+    """The cells of samples in the format of networks."""
+    stored = kind.to_stored(samples).numpy()
+    return [Cell(kind, sample, marks[i] if marks else ()) for i, sample in enumerate(stored)]
+
+
+def _marks(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[list[tuple[Field, Tensor]]]:
+    """The boxes and key points of each sample; empty if there are none."""
+    kinds = {name: spec.fields[name] for name in inputs if isinstance(spec.fields[name], fields.Box | fields.Keypoints)}
+    count = max((len(inputs[name]) for name in kinds), default=0)
+    return [[(kind, inputs[name][i].cpu()) for name, kind in kinds.items()] for i in range(count)]
