@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
+    from leafwing.progress import Reporter
     from leafwing.runs import Run
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "LeafwingError",
     "Model",
     "ProcessLost",
+    "Reporter",
     "Run",
     "StorageError",
     "compare",
@@ -56,6 +58,7 @@ _HOMES = {
     "LeafwingError": "errors",
     "Model": "model",
     "ProcessLost": "errors",
+    "Reporter": "progress",
     "Run": "runs",
     "StorageError": "errors",
     "compare": "commands",

@@ -1,4 +1,4 @@
-"""Progress display: a bar on a terminal, plain lines elsewhere, or nothing."""
+"""Progress display: a bar on a terminal and in a notebook, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from leafwing import notebook
+from leafwing.errors import InvalidOption
 from leafwing.quantities import show_count, show_duration
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -60,7 +62,7 @@ class ConsoleReporter(Reporter):
         self.task: Any = None
         self.meter = Meter(0, 0, None)
         self.losses: Mapping[str, float] = {}
-        self.last_shown = 0.0
+        self.last_shown, self.interval = 0.0, 0.1 if self.console.is_terminal else 5.0
         self.last_report, self.unfinished = ("", 0, 0), False
 
     def say(self, text: str) -> None:
@@ -76,11 +78,14 @@ class ConsoleReporter(Reporter):
             self.unfinished = False
         self.last_report = (what, done, total)
         now = time.monotonic()
-        if done < total and now - self.last_shown < (0.1 if self.console.is_terminal else 5):
+        if done < total and now - self.last_shown < self.interval:
             return
         if done >= total and not self.unfinished:
             return  # it finished before anything was shown
         self.last_shown, self.unfinished = now, done < total
+        self._show_progress(what, done, total)
+
+    def _show_progress(self, what: str, done: int, total: int) -> None:
         if self.console.is_terminal:
             print(f"\r{what}: {done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
         else:
@@ -131,13 +136,70 @@ class ConsoleReporter(Reporter):
         self.say(f"{show_count(meter.images)}/{show_count(total)} images  {meter.describe()}{losses}")
 
     def _update_bar(self) -> None:
+        total = max(self.meter.total, self.meter.images)
+        self.bar.update(self.task, completed=self.meter.images, total=total, status=self._status())
+
+    def _status(self) -> str:
+        """Speed, time left, and the sum of each player's losses."""
         players: dict[str, float] = {}
         for name, value in self.losses.items():
             player = name.partition("/")[0]
             players[player] = players.get(player, 0.0) + value
-        losses = "".join(f"  {player} {value:.3g}" for player, value in players.items())
-        total = max(self.meter.total, self.meter.images)
-        self.bar.update(self.task, completed=self.meter.images, total=total, status=f"{self.meter.describe()}{losses}")
+        return self.meter.describe() + "".join(f"  {player} {value:.3g}" for player, value in players.items())
+
+
+class NotebookReporter(ConsoleReporter):
+    """Shows messages and progress below the cell of a notebook: bars that are updated in place, which need no widgets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interval = 0.5
+        self.progress_bar: notebook.Bar | None = None
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def _show_progress(self, what: str, done: int, total: int) -> None:
+        if self.progress_bar is None:
+            self.progress_bar = notebook.Bar()
+        self.progress_bar.update(done, total, f"{what}: {done:,} of {total:,}")
+        if done >= total:
+            self.progress_bar = None
+
+    @contextmanager
+    def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
+        self.meter, self.losses, self.bar = Meter(start, total, seconds), {}, notebook.Bar()
+        self.bar.update(start, total, f"{start:,}/{total:,} images")
+        try:
+            yield
+        finally:
+            self.bar = None
+
+    def _update_bar(self) -> None:
+        images, total = self.meter.images, max(self.meter.total, self.meter.images)
+        self.bar.update(images, total, f"{images:,}/{total:,} images  {self._status()}")
+
+
+Progress = Reporter | bool | None
+"""What functions with progress take: a reporter; None or True: shown on the terminal, in the notebook or as lines; False: nothing."""
+
+
+def reporter_of(progress: Progress) -> Reporter:
+    """The reporter of a function's argument `progress`, see `Progress`.
+
+    Raises:
+        LeafwingError: something else.
+    """
+    if isinstance(progress, Reporter):
+        return progress
+    if progress is not None and not isinstance(progress, bool):
+        raise InvalidOption("progress", progress, "give True, False or a leafwing.Reporter")
+    if progress is False:
+        return Reporter()
+    return NotebookReporter() if notebook.is_running() else ConsoleReporter()
 
 
 class Meter:

@@ -16,5 +16,5 @@ def align_columns(rows: Iterable[Sequence[object]]) -> str:
     for row in rows:
         table.add_row(*(Text(str(cell), no_wrap=True) for cell in row))
     text = io.StringIO()
-    Console(file=text, width=10_000, color_system=None, legacy_windows=False).print(table)
+    Console(file=text, width=10_000, color_system=None, legacy_windows=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, reporter_of
 from leafwing.recipes._recommended import Facts, Kind, by_kind
 from leafwing.settings import split_keywords
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from leafwing.data.doctor import SourceReport
 
 
-def doctor(source: Any, *, progress: Reporter | None = None, **options: Any) -> SourceReport:
+def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceReport:
     """Examines an image source: its content, rejected images with reasons, duplicates, and advice. Never changes the source.
 
     Args:
         source: a folder, an archive, a built-in name, several paths to join, or images from Python; see `leafwing.data.load`.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 
     Returns:
@@ -28,7 +28,7 @@ def doctor(source: Any, *, progress: Reporter | None = None, **options: Any) -> 
     from leafwing.data.doctor import doctor as examine
 
     reading, other = split_keywords(options)
-    report = examine(source, progress=(progress or Reporter()).report_reading, **reading, **other)
+    report = examine(source, progress=reporter_of(progress).report_reading, **reading, **other)
     if report.accepted:
         report.advice.append(recommendation(report, options))
     return report

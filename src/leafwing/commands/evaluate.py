@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
 from leafwing.runs import ROOT, Run
 
@@ -70,7 +70,7 @@ def evaluate(
     recompute: bool = False,
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
     processes: Processes | None = None,
 ) -> list[dict[str, Any]]:
     """Computes metrics of a run and appends them to its `metrics.jsonl`, each with its protocol.
@@ -99,7 +99,7 @@ def evaluate(
         recompute: compute results again that exist already.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         processes: the processes that are training this run, all of which must call this; None: see `join_processes`.
 
     Returns:
@@ -130,7 +130,7 @@ def evaluate(
         name, value = ("weights", weights) if weights is not None else ("circular", circular)
         raise InvalidOption(name, value, f"name the network too: --features {' or '.join(WITH_WEIGHTS)}")
     with nullcontext(processes) if processes else join_processes(ADVICE) as processes:
-        progress = (progress or Reporter()) if processes.first else Reporter()
+        progress = reporter_of(progress) if processes.first else Reporter()
         model = Model(opened.build_game(), opened.spec)
         chosen = model.find_output(output)
         kind = model.kind(chosen)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from leafwing import files
 from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def explore(
     device: str = "cpu",
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
     **options: Any,
 ) -> Exploration:
     """Analyse a run with a tool of the laboratory.
@@ -74,7 +74,7 @@ def explore(
         device: auto, cpu, cuda or mps.
         trust: execute the run's `recipe.py` even if it is not an installed recipe.
         root: folder that contains the numbered run folders.
-        progress: progress display; None for no output.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: options of the tool.
 
     Raises:
@@ -104,7 +104,7 @@ def explore(
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
     images = opened.resolve_checkpoint(checkpoint)
-    progress = progress or Reporter()
+    progress = reporter_of(progress)
     keep_freed_memory()
     model = Model.load(
         opened, checkpoint=images, device=choose(device, "fp32", torch.get_num_threads()).device, notify=progress.say

@@ -9,7 +9,7 @@ from typing import Any
 from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, reporter_of
 from leafwing.runs import refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
@@ -21,7 +21,7 @@ def forecast(
     *,
     replay: str | Path | None = None,
     out: str | Path | None = None,
-    progress: Reporter | None = None,
+    progress: Progress = None,
     **options: Any,
 ) -> dict[str, Any]:
     """What `train` would do with the same arguments: the resolved plan, with parameters, memory, speed and time.
@@ -33,9 +33,9 @@ def forecast(
     check_training(source, recipe, chosen, hyperparameters, replay)
     from leafwing.engine.footprint import estimate_footprint
 
-    progress = progress or Reporter()
-    recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, progress, replay)
-    plan = resolve_training(source, recipe, chosen, hyperparameters, progress, replay)
+    reporter = reporter_of(progress)
+    recipe, chosen, hyperparameters = fill_in(source, recipe, chosen, hyperparameters, reporter, replay)
+    plan = resolve_training(source, recipe, chosen, hyperparameters, reporter, replay)
     training = build_training(plan, images=10**12)
     training.paces = training.paces[:1]  # if a replayed run changed its batch size, all numbers are those of the first
     batch = training.paces[0].batch if training.paces else training.batch

@@ -24,7 +24,7 @@ from leafwing.commands.evaluate import (
     require_same_network,
 )
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
 from leafwing.runs import OUTPUTS, ROOT, folders
 
@@ -68,7 +68,7 @@ def evaluate_pictures(
     seed: int = 0,
     device: str = "cpu",
     out: str | Path | None = None,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> list[dict[str, Any]]:
     """Computes metrics of generated pictures against real ones. Neither source is changed.
 
@@ -82,7 +82,7 @@ def evaluate_pictures(
         seed: random seed of the choice of pictures, if not all are used.
         device: auto, cpu, cuda or mps.
         out: a JSON file of the rows, which must not exist; of memorisation, the page of closest pairs is written beside it as PNG.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
 
     Returns:
         Rows as those of `evaluate`; instead of the run and its checkpoint they have `pictures` and `pictures_hash`.
@@ -117,7 +117,7 @@ def evaluate_pictures(
     refuse_runs(pictures, data)
     target_files = check_out(out, pictures, data, "memorisation" in names)
     with join_processes(ADVICE) as processes:
-        progress = (progress or Reporter()) if processes.first else Reporter()
+        progress = reporter_of(progress) if processes.first else Reporter()
         device = processes.device(choose(device, "fp32", torch.get_num_threads()).device)
         with processes.first_on_machine():
             real, generated = load_both(pictures, data, size, progress)

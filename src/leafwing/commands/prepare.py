@@ -17,7 +17,7 @@ from leafwing import files
 from leafwing.commands.originals import find_pictures, open_pictures
 from leafwing.commands.writing import QUALITY, encode, safe_path, shortened, unused
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 
 if TYPE_CHECKING:
     from PIL import Image as Pillow
@@ -73,7 +73,7 @@ def prepare(
     smallest: float | None = None,
     frontal: float | None = None,
     sharp: float | None = None,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Preparation:
     """Writes aligned square crops of photographs: two landmarks of each at the same places, or the surroundings of a box.
 
@@ -96,7 +96,7 @@ def prepare(
         frontal: reject pictures in which the third landmark is farther from the middle of the two than this, along their line and in
             their distances. None: none.
         sharp: reject crops with a lower variance of the Laplacian than this. None: none.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
 
     Raises:
         LeafwingError: invalid input, or not one picture is used; nothing was written.
@@ -105,7 +105,7 @@ def prepare(
     from leafwing.data import annotations
     from leafwing.data.pictures import strict
 
-    progress = progress or Reporter()
+    progress = reporter_of(progress)
     option = _choose_option(landmarks, boxes)
     list_name = landmarks or boxes
     rules = _check(option, size, at, margin, share, every_box, outside, smallest, frontal, sharp, points)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, reporter_of
 from leafwing.quantities import whole
 from leafwing.runs import ROOT, Run
 
@@ -23,7 +23,7 @@ def reel(
     seconds: float = SECONDS,
     size: int | None = None,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Animates the sample grids of a run.
 
@@ -34,7 +34,7 @@ def reel(
         seconds: duration, more than 0 and less than 3600.
         size: the longer side in pixels; None: that of the grids, small ones enlarged, at most 1080.
         root: folder of the numbered run folders.
-        progress: receives messages; None: nothing is shown.
+        progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
 
     Returns:
         The file.
@@ -62,5 +62,5 @@ def reel(
     with files.storage(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
     if note := pictures.reel(frames, [f"{int(path.stem):,} images" for path in frames], target, seconds, size):
-        (progress or Reporter()).say(f"{target}: {note}")
+        reporter_of(progress).say(f"{target}: {note}")
     return target

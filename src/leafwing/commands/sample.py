@@ -11,7 +11,7 @@ from leafwing import files
 from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Attributes, Caption, Clip, Field, Label, Vector, describe_kind
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, whole
 from leafwing.runs import ROOT, Run
 
@@ -51,7 +51,7 @@ def sample(
     compile: bool = False,
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Writes samples of a run: a grid, a folder of images, or an .npz file.
 
@@ -83,7 +83,7 @@ def sample(
         compile: use `torch.compile`, which is worthwhile for many samples on some GPUs.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
-        progress: receives messages; None: nothing is shown.
+        progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
 
     Returns:
         The output path.
@@ -109,7 +109,7 @@ def sample(
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
     setup = choose(device, precision, torch.get_num_threads())
-    reporter = progress or Reporter()
+    reporter = reporter_of(progress)
     model = Model.load(
         opened,
         checkpoint=opened.resolve_checkpoint(checkpoint),
@@ -131,7 +131,7 @@ def sample(
         say_left_out(rows, model.spec, reporter)
     n = n or (pictures.PER_CLASS if label == "all" else SAMPLES)
     latents, inputs, columns = plan_samples(model, n, seed, output, label, conditions, sweep, rows)
-    say_notes(model, format, output, conditions, progress)
+    say_notes(model, format, output, conditions, reporter)
     total = inputs.n if latents is None else len(latents)
     is_film = out is not None and Path(out).suffix.lower() in films.KINDS
     columns = columns or pictures.columns_of(field, total, is_film)
@@ -154,7 +154,7 @@ def sample(
             names = label_kind.names if isinstance(label_kind, Label) else ()
             of_samples = [files.file_name(names[index]) for index in inputs["label"].tolist()] if "label" in inputs else []
             pictures.write_images(image_files(blocks, field, target, of_samples, ending, share.start, scale or 1))
-            say_changes(ending, field, progress, scale or 1)
+            say_changes(ending, field, reporter, scale or 1)
             processes.barrier()
             return target
         array = collect(blocks, share.stop - share.start, field)
@@ -193,7 +193,7 @@ def sample_seeds(
     precision: str = "fp32",
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Writes one sample for each of several random seeds, each a file that is named by its seed: that of `sample(n=1, seed=...)`.
 
@@ -216,7 +216,7 @@ def sample_seeds(
     from leafwing.engine import choose
     from leafwing.model import Model
 
-    numbers = parse_seeds(seeds)
+    numbers, reporter = parse_seeds(seeds), reporter_of(progress)
     if label == "all":
         raise InvalidOption("label", label, "--seeds makes one sample for each seed; choose a class, or none")
     opened = Run.open(run, root=root, trust=trust)
@@ -240,9 +240,7 @@ def sample_seeds(
     paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}
     new = [seed for seed in numbers if not paths[seed].exists()]
     if len(new) < len(numbers):
-        (progress or Reporter()).say(
-            f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are kept as they are"
-        )
+        reporter.say(f"{target}: {len(numbers) - len(new):,} of these samples are there already, and are kept as they are")
     with files.storage(str(target)):
         target.mkdir(parents=True, exist_ok=True)
         files.write(target / SEEDS_FILE, json.dumps(about, indent=2) + "\n")
@@ -258,7 +256,7 @@ def sample_seeds(
             )
 
     pictures.write_images(images())
-    say_changes(ending, field, progress, scale or 1)
+    say_changes(ending, field, reporter, scale or 1)
     return target
 
 
@@ -296,18 +294,17 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def say_notes(
-    model: Model, format: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter | None
+    model: Model, format: str, output: str | None, conditions: Sequence[str] | Mapping[str, Any], progress: Reporter
 ) -> None:
     """Says which words of a caption are ignored, and where the captions and boxes of real samples are found."""
     from leafwing.conditions import ignored_words, open_fields, read_settings
 
     chosen = model.find_output(output)
     settings = read_settings(conditions, chosen, model.spec)
-    reporter = progress or Reporter()
     for note in ignored_words(model.spec, settings):
-        reporter.say(note)
+        progress.say(note)
     if format != "npz" and (names := open_fields(chosen, model.spec, settings)):
-        reporter.say(f"Each sample has the {' and '.join(names)} of a real one, unless it is set; --npz stores it too.")
+        progress.say(f"Each sample has the {' and '.join(names)} of a real one, unless it is set; --npz stores it too.")
 
 
 def check_format(format: str, field: Field) -> None:
@@ -373,12 +370,12 @@ def say_left_out(rows: int, spec: DataSpec, reporter: Reporter) -> None:
         reporter.say(f"the first {rows} of {classes:,} classes are shown: choose another one with --label NAME")
 
 
-def say_changes(ending: str, field: Field, progress: Reporter | None, scale: int) -> None:
+def say_changes(ending: str, field: Field, progress: Reporter, scale: int) -> None:
     """Says how the films of clips differ from these in size."""
     from leafwing import films
 
     if ending == ".mp4" and isinstance(field, Clip) and (note := films.changes(field.width * scale, field.height * scale)):
-        (progress or Reporter()).say(note)
+        progress.say(note)
 
 
 def plan_samples(

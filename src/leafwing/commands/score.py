@@ -13,7 +13,7 @@ from leafwing.commands.first_checks import check_run
 from leafwing.commands.originals import find_pictures, open_pictures, training_levels
 from leafwing.errors import LeafwingError
 from leafwing.files import write
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, reporter_of
 from leafwing.quantities import check_seed
 from leafwing.runs import ROOT, Run
 
@@ -54,7 +54,7 @@ def score(
     device: str = "cpu",
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Scores:
     """The discriminator's scores of pictures, which are read as the training images were; whole, where these were tiles or halves.
 
@@ -68,7 +68,7 @@ def score(
         device: auto, cpu, cuda or mps.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
 
     Raises:
         LeafwingError: invalid input, a run without a discriminator of single samples, or not one usable picture.
@@ -86,7 +86,7 @@ def score(
 
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
-    seed, path, progress = check_seed(seed), find_pictures(pictures), progress or Reporter()
+    seed, path, progress = check_seed(seed), find_pictures(pictures), reporter_of(progress)
     opened = Run.open(run, root=root, trust=trust)
     device = choose(device, "fp32", torch.get_num_threads()).device
     model = Model.load(opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import files
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.pixels import eight_bits
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed
 from leafwing.settings import split_keywords
 
@@ -31,7 +31,7 @@ def show(
     seed: int = 0,
     out: str | Path | None = None,
     augment: str | None = None,
-    progress: Reporter | None = None,
+    progress: Progress = None,
     **options: Any,
 ) -> tuple[Path, dict[str, Any]]:
     """Draws a contact sheet of a source: a row for each class, 8 x 8 images without classes, a plot for points.
@@ -44,7 +44,7 @@ def show(
         seed: random seed of the choice of images.
         out: a .png file, which must not exist; None: named after the source, in the current folder.
         augment: show some images and what critics see of them with this `augment` of `train`: the image, then seven times changed.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: `settings.READING_OPTIONS` but mirror, as for `train`.
 
     Returns:
@@ -72,7 +72,7 @@ def show(
         raise InvalidOption("out", target, "must be a .png file")
     from leafwing import pictures  # imports torch
 
-    progress = progress or Reporter()
+    progress = reporter_of(progress)
     dataset = data.load(place, **reading, **other, progress=progress.report_reading)
     image = _draw(dataset, seed) if augment is None else _draw_augmented(dataset, augment, seed, progress)
     with files.storage(str(target)):

@@ -154,6 +154,7 @@ class EarlyStopping:
             features=self.features,
             device=str(engine.device),
             trust=True,
+            progress=False,
             processes=engine.processes,
         )
         engine.set_rng_state(rng_state)

@@ -20,7 +20,7 @@ from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import count, duration
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, replace_fields, split_keywords
@@ -40,7 +40,7 @@ def train(
     root: str | Path = ROOT,
     replay: str | Path | None = None,
     tensorboard: bool = False,
-    progress: Reporter | None = None,
+    progress: Progress = None,
     **options: Any,
 ) -> Run:
     """Trains a recipe on a data source and creates a run folder.
@@ -55,7 +55,7 @@ def train(
         root: folder of the numbered run folders.
         replay: a `run.json`, or its folder, whose settings are used unless given here.
         tensorboard: write TensorBoard files into the run folder too.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: settings by name (`size=64`, `images="200k"`), which override `settings`; and hyper-parameters of the recipe.
 
     Returns:
@@ -71,7 +71,7 @@ def train(
     refuse_existing(out)
     check_training(source, recipe, values, hyperparameters, replay)
     with join_processes(ADVICE) as processes:
-        progress = (progress or Reporter()) if processes.first else Reporter()
+        progress = reporter_of(progress) if processes.first else Reporter()
         recipe, values, hyperparameters = fill_in(source, recipe, values, hyperparameters, progress, replay, processes)
         with processes.first_on_machine():
             plan = resolve_training(source, recipe, values, hyperparameters, progress, replay)
@@ -120,7 +120,7 @@ def resume(
     trust: bool = False,
     tensorboard: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
     **options: Any,
 ) -> Run:
     """Continues a run exactly from its last checkpoint: on a CPU the weights become those of an uninterrupted run.
@@ -142,7 +142,7 @@ def resume(
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         tensorboard: write TensorBoard files too.
         root: folder of the numbered run folders.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: new values of the recipe's options that change nothing but learning rates or the batch size: `lr_g=1e-4, batch=32`.
             They hold from here on, and the run records that.
 
@@ -158,7 +158,7 @@ def resume(
     ]
     check_values(Run.open(run, root=root), options, known)
     with join_processes(ADVICE) as processes:
-        progress = (progress or Reporter()) if processes.first else Reporter()
+        progress = reporter_of(progress) if processes.first else Reporter()
         opened = Run.open(run, root=root, trust=trust)
         old = opened.settings
         machine = changed_machine(old.machine, machine_changes)
@@ -230,7 +230,7 @@ def resume(
 
 
 def train_or_resume(
-    source: Any = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Reporter | None = None,
+    source: Any = None, recipe: str | None = None, *, out: str | Path | None = None, progress: Progress = None,
     **options: Any,
 ) -> Run:  # fmt: skip
     """`train`, or if the run folder exists already, `resume`: one command for jobs that are interrupted and started again.
@@ -246,7 +246,7 @@ def train_or_resume(
     """
     if out is None:
         raise LeafwingError("--or-resume needs --out FOLDER, the run to begin or to continue")
-    progress = progress or Reporter()
+    progress = reporter_of(progress)
     if not (Path(out) / "run.json").exists():
         return train(source, recipe, out=out, progress=progress, **options)
     copy = Path(out) / "recipe.py"

@@ -13,7 +13,7 @@ from leafwing.commands.first_checks import check_run
 from leafwing.commands.originals import Original, Reading, find_pictures, open_pictures, read_pictures
 from leafwing.commands.writing import Writer
 from leafwing.errors import InvalidOption, LeafwingError
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed
 from leafwing.runs import ROOT, TRANSLATIONS, Run
 
@@ -61,7 +61,7 @@ def translate(
     device: str = "cpu",
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Translation:
     """Translates pictures with a run that generates images from images; names, sub-folders, sizes and transparency are kept.
 
@@ -88,7 +88,7 @@ def translate(
         device: auto, cpu, cuda or mps.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
 
     Raises:
         LeafwingError: invalid input, or not one usable picture; nothing was written.
@@ -115,7 +115,7 @@ def translate(
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
     device = choose(device, "fp32", torch.get_num_threads()).device
-    progress, messages = progress or Reporter(), list[str]()
+    progress, messages = reporter_of(progress), list[str]()
     report = progress
 
     def say(text: str) -> None:

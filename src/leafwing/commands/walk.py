@@ -13,7 +13,7 @@ from leafwing import files
 from leafwing.commands.sample import default_rows, parse_seeds, say_left_out, setting_texts
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Clip, describe_kind
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import whole
 from leafwing.runs import ROOT, Run
 
@@ -48,7 +48,7 @@ def walk(
     device: str = "cpu",
     trust: bool = False,
     root: str | Path = ROOT,
-    progress: Reporter | None = None,
+    progress: Progress = None,
 ) -> Path:
     """Writes a film in which one sample of a run changes into the next, and the last one back into the first.
 
@@ -73,7 +73,7 @@ def walk(
         device: auto, cpu, cuda or mps.
         trust: execute the folder's `recipe.py` even if it is not an installed recipe.
         root: folder of the numbered run folders.
-        progress: receives messages and progress; None: nothing is shown.
+        progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
 
     Returns:
         The file.
@@ -103,7 +103,7 @@ def walk(
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists: choose another --out")
     opened = Run.open(run, root=root, trust=trust)
-    reporter = progress or Reporter()
+    reporter = reporter_of(progress)
     setup = choose(device, "fp32", torch.get_num_threads())
     model = Model.load(opened, checkpoint=opened.resolve_checkpoint(checkpoint), device=setup.device, notify=reporter.say)
     chosen = model.find_output(output)

@@ -22,7 +22,7 @@ from leafwing.commands.comparison.report import short_trainings, write_report
 from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
-from leafwing.progress import Reporter
+from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import plural, show_count, show_duration
 from leafwing.recipes import Value
 from leafwing.runs import Run
@@ -53,7 +53,7 @@ def compare(
     jobs: int | None = None,
     threads: int | None = None,
     out: str | Path = "comparison",
-    progress: Reporter | None = None,
+    progress: Progress = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Trains recipes with several seeds, evaluates them under one protocol, and writes `report.html`, `table.json` and `table.csv`.
@@ -75,7 +75,7 @@ def compare(
         jobs: number of runs trained at a time. None: one per CPU core as memory allows, or one per GPU.
         threads: CPU threads of each run. None: the cores, divided by the number of runs at a time.
         out: the folder of the comparison.
-        progress: receives messages; None: nothing is shown.
+        progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
         **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default.
 
     Returns:
@@ -88,7 +88,7 @@ def compare(
         StorageError: the disk is full or the folder is not writable.
     """
     arguments = dict(locals())
-    progress = progress or Reporter()
+    progress = reporter_of(progress)
     plan = resolve_comparison(arguments, progress)
     folder = Path(out)
     with open_record(folder) as record:
