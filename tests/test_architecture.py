@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"game", "errors", "machine", "pixels", "parts", "own"},
     "loop": {"game", "errors", "engine"},
     "config": {"recipes", "game", "fields", "errors", "settings"},
-    "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings"},
+    "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings", "notebook"},
     "latents": {"game", "errors"},
     "pictures": {"game", "fields", "layout", "films", "files", "errors", "machine", "pixels"},
     "model": {"runs", "engine", "game", "fields", "conditions", "latents", "errors", "pixels", "quantities"},

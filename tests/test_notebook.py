@@ -9,12 +9,24 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+import bare_run
 import leafwing
+import saved_run
+from leafwing import notebook
+from leafwing.commands.comparison.compare import Comparison
+from leafwing.commands.explore import Exploration
+from leafwing.commands.results import ContactSheet, Rows
 from leafwing.errors import LeafwingError
+from leafwing.game import DataSpec
+from leafwing.pictures import png, to_image
 from leafwing.progress import ConsoleReporter, NotebookReporter, Reporter, reporter_of
+from leafwing.runs import Run
 
 TINY: dict[str, Any] = {"size": 16, "width": 4, "batch": 8, "images": 16, "threads": 1}
+PLAIN = 'Output("image", lambda nets, inputs, clock: nets.G(squares(inputs.latent)), prior=Normal(2))'
+IMAGE = png(to_image(torch.zeros(4, 4, 3, dtype=torch.uint8).numpy()))
 
 
 class Screen:
@@ -89,10 +101,10 @@ def test_training_and_evaluation_show_their_progress_and_nothing_if_silent(
     assert out == ""
     assert err.startswith(f"run folder: {tmp_path / 'run'}\n")
     assert "16/16 images" in err
-    leafwing.evaluate(run.folder, metrics="swd", n=8)
+    leafwing.evaluate(run, metrics="swd", n=8)
     assert "comparing with the training data" in capfd.readouterr().err
-    leafwing.resume(run.folder, images="+8", progress=False)
-    leafwing.evaluate(run.folder, metrics="swd", n=8, progress=False)
+    leafwing.resume(run, images="+8", progress=False)
+    leafwing.evaluate(run, metrics="swd", n=8, progress=False)
     assert capfd.readouterr() == ("", "")
 
 
@@ -143,3 +155,85 @@ def test_tables_in_a_notebook_are_text_and_not_displayed(screen: Screen, monkeyp
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert align_columns([("a", 1), ("long", 2)]) == "a     1\nlong  2"
     assert screen.contents == []
+
+
+# --- what shows itself ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_shows_its_latest_sheet_and_what_it_is(tmp_path: Path) -> None:
+    run = bare_run.create(tmp_path / "a<b", source="/pictures/<script>")
+    assert "&lt;script&gt;, 0 of 1,000 images" in run._repr_html_()
+    assert "<script>" not in run._repr_html_()
+    assert "<img" not in run._repr_html_()
+    (run.samples / "000000500.png").write_bytes(IMAGE)
+    (run.samples / "000000500-seed0-n64.png").write_bytes(b"samples of the user")
+    run.log({"images": 500})
+    run.stop_reason = "time_limit"
+    assert "500 of 1,000 images, ended by time_limit" in run._repr_html_()
+    assert notebook.picture(IMAGE) in run._repr_html_()
+    assert repr(run) == f"Run({str(tmp_path / 'a<b')!r})"
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    protocol = {
+        "n_fake": 8, "n_real": 8, "split": "train", "shape": "8x8x1", "fit": "crop", "resize": "lanczos", "mirror": False,
+        "output": "image", "conditions": "defaults", "features": "", "network": "", "data": "<d>", "seed": 0, "precision": "fp32",
+        "version": 1,
+    }  # fmt: skip
+    return {
+        "metric": "fid", "value": 1.23456, "low": 1.0, "high": 2.0, "better": "lower", "images": 5000, "protocol": protocol,
+    } | changes  # fmt: skip
+
+
+def test_rows_of_an_evaluation_are_a_list_and_a_table() -> None:
+    rows = Rows([row(), row(metric="<kid>", value=None, low=None, high=None, words="No <copies>.")])
+    assert rows[1]["metric"] == "<kid>"
+    html = rows._repr_html_()
+    assert "<tr><td>5,000</td><td>fid</td><td>1.235</td><td>1 to 2</td><td>lower</td></tr>" in html
+    assert "<td>&lt;kid&gt;</td><td>unknown</td><td></td>" in html
+    assert "<div>No &lt;copies&gt;.</div>" in html
+    assert html.count("8 samples vs. 8 training images") == 1
+    del rows[0]["images"]
+    assert "<th>images</th>" not in Rows(rows[:1])._repr_html_()
+
+
+def test_a_comparison_is_a_dictionary_and_its_text() -> None:
+    table = Comparison(
+        sentences=["a <wins>."], measures={"fid": "lower"}, summary=[], keeping="", equal="Equal.", report="report.html"
+    )
+    assert table["sentences"] == ["a <wins>."]
+    assert table._repr_html_().startswith("<pre>a &lt;wins&gt;.\nEqual.")
+
+
+def test_an_exploration_and_a_contact_sheet_show_their_pictures(tmp_path: Path) -> None:
+    sheet = tmp_path / "walks.png"
+    sheet.write_bytes(IMAGE)
+    found = Exploration(tmp_path, {"words": ["A < B."]}, (sheet, tmp_path / "latents.npy"))
+    assert found._repr_html_().startswith(f"{notebook.picture(IMAGE)}<div>A &lt; B.</div>")
+    path, content = ContactSheet(sheet, {"samples": 1})
+    assert (path, content) == (sheet, {"samples": 1})
+    assert ContactSheet(sheet, {})._repr_png_() == IMAGE
+    assert ContactSheet(tmp_path / "moved.png", {})._repr_png_() is None
+
+
+def test_the_report_on_a_source_is_its_text() -> None:
+    report = leafwing.doctor("ring", progress=False)
+    assert report._repr_html_().startswith("<pre>ring  (built-in 2-D points)\n")
+
+
+# --- runs as arguments ----------------------------------------------------------------------------------------------------
+
+
+def test_functions_take_the_run_itself_with_its_trust(tmp_path: Path) -> None:
+    folder = saved_run.save(tmp_path / "run", DataSpec.images(16, 16, 3), PLAIN)
+    assert Run.open(Run(folder, trust=True)).trust
+    path = leafwing.sample(Run(folder, trust=True), 4, progress=False)
+    assert path.is_file()
+    with pytest.raises(LeafwingError, match="--trust"):
+        leafwing.sample(Run(folder), 4, progress=False)
+    assert Path(Run(folder)) == folder
+
+
+def test_every_public_name_can_be_loaded() -> None:
+    for name in leafwing.__all__:
+        assert getattr(leafwing, name).__name__ == name

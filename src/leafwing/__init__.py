@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from leafwing.commands.doctor import doctor
     from leafwing.commands.evaluate import evaluate
     from leafwing.commands.explore import explore
+    from leafwing.commands.forecast import forecast
+    from leafwing.commands.generated import evaluate_pictures
     from leafwing.commands.prepare import prepare
     from leafwing.commands.reel import reel
-    from leafwing.commands.sample import sample
+    from leafwing.commands.runs import list_runs
+    from leafwing.commands.sample import sample, sample_seeds
     from leafwing.commands.score import score
     from leafwing.commands.show import show
-    from leafwing.commands.training import resume, train
+    from leafwing.commands.training import resume, train, train_or_resume
     from leafwing.commands.translate import translate
+    from leafwing.commands.walk import walk
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
@@ -40,15 +44,21 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "evaluate_pictures",
     "explore",
+    "forecast",
+    "list_runs",
     "prepare",
     "reel",
     "resume",
     "sample",
+    "sample_seeds",
     "score",
     "show",
     "train",
+    "train_or_resume",
     "translate",
+    "walk",
 ]
 
 _HOMES = {
@@ -64,15 +74,21 @@ _HOMES = {
     "compare": "commands",
     "doctor": "commands",
     "evaluate": "commands",
+    "evaluate_pictures": "commands",
     "explore": "commands",
+    "forecast": "commands",
+    "list_runs": "commands",
     "prepare": "commands",
     "reel": "commands",
     "resume": "commands",
     "sample": "commands",
+    "sample_seeds": "commands",
     "score": "commands",
     "show": "commands",
     "train": "commands",
+    "train_or_resume": "commands",
     "translate": "commands",
+    "walk": "commands",
 }
 
 

@@ -22,7 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from leafwing import files, recipes
+from leafwing import files, notebook, recipes
 from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock, Game, Recipe
@@ -89,13 +89,29 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """The latest progress sheet, and what it shows, in notebooks."""
+        sheets = sorted(path for path in self.samples.glob("*.png") if path.stem.isdigit())
+        shown, total = (self.records() or [{}])[-1].get("images", 0), self.settings.schedule.images
+        text = f"{self.folder}: {self.recipe} on {self.data.source}, {shown:,} of {total:,} images"
+        text += f", ended by {self.stop_reason}" if self.stop_reason not in ("", "images") else ""
+        return notebook.lines([text]) + (notebook.picture(sheets[-1].read_bytes()) if sheets else "")
+
     @classmethod
-    def open(cls, name: str | Path, *, root: str | Path = ROOT, trust: bool = False) -> Run:
-        """Opens a run by folder, by name or number under `root`, or `last` for the newest one there.
+    def open(cls, name: str | Path | Run, *, root: str | Path = ROOT, trust: bool = False) -> Run:
+        """Opens a run by folder, by name or number under `root`, or `last` for the newest one there; a `Run` is read again.
 
         Raises:
             LeafwingError: no such run; the message lists the existing ones.
         """
+        if isinstance(name, Run):
+            return cls(name.folder, trust=trust or name.trust)
         if os.path.isdir(name):  # False also for text that is too long for a path
             return cls(name, trust=trust)
         existing = folders(root)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.results import Rows
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
@@ -54,7 +55,7 @@ class RealData:
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     data: str | Path | None = None,
     metrics: Sequence[str] | str | None = None,
@@ -72,13 +73,13 @@ def evaluate(
     root: str | Path = ROOT,
     progress: Progress = None,
     processes: Processes | None = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Computes metrics of a run and appends them to its `metrics.jsonl`, each with its protocol.
 
     Results of the same weights under the same protocol that exist already are reused.
 
     Args:
-        run: folder, name, number or `last`. For pictures of other programs see `evaluate_pictures`.
+        run: the run, its folder, name or number, or `last`. For pictures of other programs see `evaluate_pictures`.
         data: other real images, read with the run's size and channels. None: the held-out data, or the training data if none were
             held out.
         metrics: keys of `leafwing.metrics.METRICS`, as a list or separated by commas. None: fid, kid, prdc and, without `data`,
@@ -183,10 +184,8 @@ def evaluate(
                 report_progress=progress.report_progress,
             )
 
-        rows = []
-        for images in checkpoints:
-            rows += evaluate_checkpoint(opened, images, protocols, recompute, processes, samples_of)
-        return rows
+        arguments = (protocols, recompute, processes, samples_of)
+        return Rows(row for images in checkpoints for row in evaluate_checkpoint(opened, images, *arguments))
 
 
 def read_segmenter(model: Model, output: Output, real_data: RealData, processes: Processes, progress: Reporter) -> Segmenter:

@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from leafwing import files
+from leafwing import files, notebook
 from leafwing.commands.first_checks import check_run
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
@@ -41,9 +41,13 @@ class Exploration:
     document: Mapping[str, Any]
     files: tuple[Path, ...]
 
+    def _repr_html_(self) -> str:
+        sheets = [path.read_bytes() for path in self.files if path.suffix == ".png" and path.is_file()]
+        return "".join(map(notebook.picture, sheets)) + notebook.lines([*self.document["words"], str(self.folder)])
+
 
 def explore(
-    run: str | Path,
+    run: str | Path | Run,
     tool: str,
     *,
     checkpoint: int | str | None = None,
@@ -61,7 +65,7 @@ def explore(
     """Analyse a run with a tool of the laboratory.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         tool: a key of `leafwing.laboratory.TOOLS`.
         checkpoint: images shown, `last` (None) or `best`.
         data: real images to use instead of the run's data set, read with the run's size and channels.

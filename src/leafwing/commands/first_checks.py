@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 def check_training(
-    source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any], replay: str | Path | None = None
+    source: Any,
+    recipe: str | None,
+    values: Mapping[str, Any],
+    options: Mapping[str, Any],
+    replay: str | Path | Run | None = None,
 ) -> None:
     """Checks the arguments of a training, apart from what networks, images and this machine decide.
 
@@ -90,7 +94,7 @@ def _check_listing(place: Place, values: Mapping[str, Any]) -> None:
 
 
 def check_run(
-    run: str | Path,
+    run: str | Path | Run,
     root: str | Path,
     *,
     checkpoint: int | str | None = None,

@@ -10,7 +10,7 @@ from leafwing.commands.first_checks import check_training
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.commands.recommend import fill_in
 from leafwing.progress import Progress, reporter_of
-from leafwing.runs import refuse_existing
+from leafwing.runs import Run, refuse_existing
 from leafwing.settings import Settings, non_defaults, split_keywords
 
 
@@ -19,7 +19,7 @@ def forecast(
     recipe: str | None = None,
     settings: Settings | None = None,
     *,
-    replay: str | Path | None = None,
+    replay: str | Path | Run | None = None,
     out: str | Path | None = None,
     progress: Progress = None,
     **options: Any,

@@ -23,6 +23,7 @@ from leafwing.commands.evaluate import (
     require_classifier,
     require_same_network,
 )
+from leafwing.commands.results import Rows
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
@@ -69,7 +70,7 @@ def evaluate_pictures(
     device: str = "cpu",
     out: str | Path | None = None,
     progress: Progress = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Computes metrics of generated pictures against real ones. Neither source is changed.
 
     Args:
@@ -147,7 +148,7 @@ def evaluate_pictures(
             rows, memorised = compute_all(evidence, names, common)
         if processes.first and target_files:
             write(target_files, rows, memorised, evidence)
-        return rows
+        return Rows(rows)
 
 
 def refuse_runs(pictures: str | Path, data: str | Path) -> None:

@@ -84,7 +84,7 @@ def resolve_training(
     values: Mapping[str, Any],
     options: Mapping[str, Value],
     progress: Reporter,
-    replay: str | Path | None = None,
+    replay: str | Path | Run | None = None,
 ) -> TrainingPlan:
     """Resolves and checks all arguments of a training run. Arguments take precedence over a replayed run, and that over the defaults.
 
@@ -425,7 +425,7 @@ def changed_machine(machine: HardwareSettings, changes: Mapping[str, Any]) -> Ha
     return replace_fields(resolved, {"threads": "auto"}) if machine.threads == "auto" else resolved
 
 
-def open_replay(path: str | Path) -> Run:
+def open_replay(path: str | Path | Run) -> Run:
     """The earlier run of `--from`, given by its folder or its `run.json`.
 
     Raises:

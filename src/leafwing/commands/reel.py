@@ -17,7 +17,7 @@ MIN_SIZE, MAX_SIZE = 64, 4_096
 
 
 def reel(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     out: str | Path | None = None,
     seconds: float = SECONDS,
@@ -28,7 +28,7 @@ def reel(
     """Animates the sample grids of a run.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         out: a .webp, .gif or .mp4 file (.mp4 needs PyAV, `leafwing[film]`) that must not exist. None: `reel.webp` in the run folder,
             which training writes too, and which is replaced; with other `seconds` or `size` a new file in the folder `outputs`.
         seconds: duration, more than 0 and less than 3600.

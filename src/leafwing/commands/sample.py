@@ -33,7 +33,7 @@ SAMPLES = 64
 
 
 def sample(
-    run: str | Path,
+    run: str | Path | Run,
     n: int | None = None,
     *,
     seed: int = 0,
@@ -58,7 +58,7 @@ def sample(
     Samples are generated in blocks: a folder needs memory for one block, a grid and an .npz file for all samples.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         n: number of samples; with `label="all"`, of each class. None: 64; 10 of each class.
         seed: random seed.
         label: a class by name or index; or `all`: one row per class, all with the same latents. None: in a grid without `n`, one row
@@ -179,7 +179,7 @@ def sample(
 
 
 def sample_seeds(
-    run: str | Path,
+    run: str | Path | Run,
     seeds: str,
     *,
     label: str | int | None = None,

@@ -44,7 +44,7 @@ class Scores:
 
 
 def score(
-    run: str | Path,
+    run: str | Path | Run,
     pictures: str | Path,
     *,
     conditions: Mapping[str, Any] | Sequence[str] = (),
@@ -59,7 +59,7 @@ def score(
     """The discriminator's scores of pictures, which are read as the training images were; whole, where these were tiles or halves.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         pictures: an image file, a folder or an archive.
         conditions: what the pictures should match, by name or as texts such as `label=cat`; see `sample`. Others follow the data.
         seed: random seed of unspecified conditions.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.results import ContactSheet
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.pixels import eight_bits
 from leafwing.progress import Progress, Reporter, reporter_of
@@ -33,7 +34,7 @@ def show(
     augment: str | None = None,
     progress: Progress = None,
     **options: Any,
-) -> tuple[Path, dict[str, Any]]:
+) -> ContactSheet:
     """Draws a contact sheet of a source: a row for each class, 8 x 8 images without classes, a plot for points.
 
     With further fields, such as captions or boxes, there are fewer samples, each with all of its fields.
@@ -90,7 +91,7 @@ def show(
         "classes": classes,
         "attributes": attributes,
     }
-    return target, content
+    return ContactSheet(target, content)
 
 
 def _draw(dataset: Dataset, seed: int) -> Image:

@@ -38,7 +38,7 @@ def train(
     *,
     out: str | Path | None = None,
     root: str | Path = ROOT,
-    replay: str | Path | None = None,
+    replay: str | Path | Run | None = None,
     tensorboard: bool = False,
     progress: Progress = None,
     **options: Any,
@@ -53,7 +53,7 @@ def train(
         settings: all settings; see `leafwing.settings` for their meanings and defaults.
         out: the run folder, which must not exist; None: numbered under `root`.
         root: folder of the numbered run folders.
-        replay: a `run.json`, or its folder, whose settings are used unless given here.
+        replay: a run, its folder or its `run.json`, whose settings are used unless given here.
         tensorboard: write TensorBoard files into the run folder too.
         progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         **options: settings by name (`size=64`, `images="200k"`), which override `settings`; and hyper-parameters of the recipe.
@@ -105,7 +105,7 @@ def train(
 
 
 def resume(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     images: int | str | None = None,
     time: float | str | None = None,
@@ -126,7 +126,7 @@ def resume(
     """Continues a run exactly from its last checkpoint: on a CPU the weights become those of an uninterrupted run.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         images: a new total number of images, or `+100k` to add to the old total.
         time: a new limit of the total training time, or `+10m` on top of the time used; None: no limit.
         device: another device: auto, cpu, cuda or mps. The weights then match an uninterrupted run up to rounding.

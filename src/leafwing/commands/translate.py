@@ -45,7 +45,7 @@ class Translation:
 
 
 def translate(
-    run: str | Path,
+    run: str | Path | Run,
     pictures: str | Path,
     *,
     output: str | None = None,
@@ -71,7 +71,7 @@ def translate(
     clips WebP). Only a few pictures are in memory at a time.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         pictures: an image file, a folder (with its sub-folders) or an archive, as `train` reads them. Of masks, grey values above 127
             are 1; segmentations are grey or palette images of class indices.
         output: the field to generate; None: the first one that is generated from images.

@@ -33,7 +33,7 @@ MAX_MEMORY = 4 << 30
 
 
 def walk(
-    run: str | Path,
+    run: str | Path | Run,
     seeds: str | Sequence[int] = "0-5",
     *,
     seconds: float = 6.0,
@@ -56,7 +56,7 @@ def walk(
     inside networks do not change.
 
     Args:
-        run: folder, name, number or `last`.
+        run: the run, its folder, name or number, or `last`.
         seeds: the samples of these seeds, as of `sample_seeds`, in this order: at least two, as a sequence, `3,5,8` or `0-5`.
         seconds: duration, more than 0 and less than 3600.
         fps: images per second.

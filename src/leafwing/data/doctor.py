@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ class SourceReport:
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON, with the names above as keys."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.text())}</pre>"
 
     def text(self) -> str:
         """The report for a terminal: several lines, no colours."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from leafwing import notebook
 from leafwing.commands.comparison.forecast import Stage, Timetable, choose_checkpoints, describe, evaluated_checkpoints
 from leafwing.commands.comparison.plan import ComparisonPlan, Cost, resolve_comparison, slots
 from leafwing.commands.comparison.record import Record, open_record
-from leafwing.commands.comparison.report import short_trainings, write_report
+from leafwing.commands.comparison.report import as_text, short_trainings, write_report
 from leafwing.commands.comparison.speed import images_in_time, measurement_arguments
 from leafwing.commands.comparison.workers import Outcome, RunChild, Stopped, Workers
 from leafwing.errors import Diverged, LeafwingError, StorageError
@@ -38,6 +39,13 @@ programs shows as many images as the others and completes its schedules. On a CP
 MESSAGE_INTERVAL = 30.0  # seconds between two progress messages
 
 
+class Comparison(dict[str, Any]):
+    """The content of `table.json`; see `compare`. Notebooks show it as text."""
+
+    def _repr_html_(self) -> str:
+        return notebook.preformatted(as_text(self))
+
+
 def compare(
     source: str | Path,
     recipes: str | Sequence[str],
@@ -55,7 +63,7 @@ def compare(
     out: str | Path = "comparison",
     progress: Progress = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Comparison:
     """Trains recipes with several seeds, evaluates them under one protocol, and writes `report.html`, `table.json` and `table.csv`.
 
     Called again with the same folder it continues: finished runs are reused, others are resumed. Recipes and seeds may be added;
@@ -114,7 +122,7 @@ def compare(
         except KeyboardInterrupt:
             progress.say(f"stopped; the same command continues the comparison in {folder}")
             raise
-        return write_report(plan, record)
+        return Comparison(write_report(plan, record))
 
 
 def settle_budget(plan: ComparisonPlan, record: Record, workers: Workers, progress: Reporter) -> None:
