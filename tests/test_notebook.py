@@ -174,6 +174,18 @@ def test_a_run_shows_its_latest_sheet_and_what_it_is(tmp_path: Path) -> None:
     assert repr(run) == f"Run({str(tmp_path / 'a<b')!r})"
 
 
+def test_a_model_shows_samples_if_it_generates_images_from_latents(tmp_path: Path) -> None:
+    spec = DataSpec.images(16, 16, 3)
+    model = leafwing.Model.load(saved_run.save(tmp_path / "run", spec, PLAIN), trust=True)
+    assert model._repr_png_() == png(model.grid(16))
+    assert repr(model) == "<leafwing.Model: image (image 16x16x3)>"
+    (tmp_path / "second").mkdir()
+    source = 'Output("image", lambda nets, inputs, clock: nets.F(inputs.input), ("input",))'
+    spec = DataSpec.images(16, 16, 3, input=spec.fields["image"])
+    translator = leafwing.Model.load(saved_run.save(tmp_path / "second" / "run", spec, source), trust=True)
+    assert translator._repr_png_() is None
+
+
 def row(**changes: Any) -> dict[str, Any]:
     protocol = {
         "n_fake": 8, "n_real": 8, "split": "train", "shape": "8x8x1", "fit": "crop", "resize": "lanczos", "mirror": False,
@@ -232,6 +244,15 @@ def test_functions_take_the_run_itself_with_its_trust(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="--trust"):
         leafwing.sample(Run(folder), 4, progress=False)
     assert Path(Run(folder)) == folder
+
+
+def test_a_model_is_loaded_with_the_options_of_the_command_line(tmp_path: Path) -> None:
+    saved_run.save(tmp_path / "0007-mine", DataSpec.images(16, 16, 3), PLAIN)
+    model = leafwing.Model.load("7", root=tmp_path, device="auto", precision="fp32", trust=True)
+    assert model.images == saved_run.IMAGES
+    assert model.device.type in ("cpu", "cuda", "mps")
+    with pytest.raises(LeafwingError, match="no device 'tpu'; choose from auto, cpu, cuda, mps"):
+        leafwing.Model.load("7", root=tmp_path, device="tpu", trust=True)
 
 
 def test_every_public_name_can_be_loaded() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leafwing.commands.training import resume, train, train_or_resume
     from leafwing.commands.translate import translate
     from leafwing.commands.walk import walk
+    from leafwing.drawing import to_image
     from leafwing.errors import Diverged, LeafwingError, ProcessLost, StorageError
     from leafwing.game import DataSpec, Game
     from leafwing.model import Model
@@ -55,6 +56,7 @@ __all__ = [
     "sample_seeds",
     "score",
     "show",
+    "to_image",
     "train",
     "train_or_resume",
     "translate",
@@ -85,6 +87,7 @@ _HOMES = {
     "sample_seeds": "commands",
     "score": "commands",
     "show": "commands",
+    "to_image": "drawing",
     "train": "commands",
     "train_or_resume": "commands",
     "translate": "commands",

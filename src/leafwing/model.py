@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
+from leafwing import drawing, pictures
 from leafwing.conditions import Examples, pixel_conditions, resolve, samples_to_network
+from leafwing.engine.setup import choose
 from leafwing.engine.share import NumberedDraws
 from leafwing.engine.sizes import AnySize, Piece, assemble, check_images, check_tile, seeded
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.fields import Field
 from leafwing.game import Batch, Clock, DataSpec, Game, Nets, Output, eval_mode
-from leafwing.latents import BLOCK, numbered_latents, sweep
+from leafwing.latents import BLOCK, numbered_latents, sweep, walk
 from leafwing.pixels import set_layout
-from leafwing.quantities import check_seed
-from leafwing.runs import Run
+from leafwing.quantities import check_seed, whole
+from leafwing.runs import ROOT, Run
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -73,6 +76,7 @@ class Model:
         run: str | Path | Run,
         *,
         checkpoint: int | str | None = None,
+        root: str | Path = ROOT,
         device: str = "cpu",
         trust: bool = False,
         precision: str = "fp32",
@@ -82,27 +86,41 @@ class Model:
         """Loads the model of a run from its folder, without the data or the cache.
 
         Args:
-            run: the folder, its name or number under `runs`, or `last`.
+            run: the run, its folder, its name or number, or `last`.
             checkpoint: images shown (50_000, 50k), `last` (None) or `best`.
-            device: cpu, cuda or mps.
+            root: folder of the numbered run folders.
+            device: auto, cpu, cuda or mps.
             trust: execute the folder's `recipe.py` even if it is not an installed recipe.
-            precision: fp32, or bf16, which is faster on some devices.
+            precision: fp32; bf16, which is faster on some devices; auto: bf16 there, else fp32.
             compile, notify: see `Model`.
 
         Raises:
             LeafwingError: no such run or checkpoint, untrusted recipe, or unknown precision.
         """
-        opened = run if isinstance(run, Run) else Run.open(run, trust=trust)
+        opened = Run.open(run, root=root, trust=trust)
+        setup = choose(device, precision, torch.get_num_threads())
         game = opened.build_game()
         images = opened.load_weights(game, opened.resolve_checkpoint(checkpoint))
         clock, examples = opened.clock(images), Examples.from_plain(opened.spec, opened.data.examples or {})
-        model = cls(game, opened.spec, device, precision, compile=compile, notify=notify, examples=examples, clock=clock)
+        model = cls(
+            game, opened.spec, setup.device, setup.precision, compile=compile, notify=notify, examples=examples, clock=clock
+        )
         for module in game.modules().values():
             module.to(model.device).eval().requires_grad_(False)
-            if precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
+            if model.precision == "bf16":  # fp32 keeps torch's default layout, so that the samples of a seed do not change
                 set_layout(module, torch.channels_last)
         model.images = images
         return model
+
+    def __repr__(self) -> str:
+        kinds = [f"{output.field} ({self.kind(output)})" for output in self.game.abilities.outputs]
+        return f"<leafwing.Model: {', '.join(kinds) or 'generates nothing'}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """A few samples, in notebooks; None for a model that cannot draw any from latents alone."""
+        with suppress(LeafwingError):
+            return pictures.png(self.grid())
+        return None
 
     @property
     def output(self) -> Output:
@@ -221,6 +239,52 @@ class Model:
         latents = self._latents(chosen, n, seed)
         inputs = self.conditions(n, seed, output=output, **conditions)
         return torch.cat(list(self._stream(chosen, latents, inputs, seed, batch)))
+
+    def grid(
+        self, n: int = 16, seed: int = 0, *, columns: int | None = None, output: str | None = None, **conditions: Any
+    ) -> Image:
+        """The samples of `sample(n, seed)` as one picture to look at, small images enlarged by a whole factor.
+
+        Args:
+            n: number of samples.
+            seed: random seed.
+            columns: images per row; None: as square as possible.
+            output, conditions: see `sample`.
+
+        Returns:
+            A Pillow image: of images a grid, of clips strips of frames, of points a plot.
+
+        Raises:
+            LeafwingError: see `sample`; or samples that cannot be drawn.
+        """
+        columns = None if columns is None else whole(columns, "columns", 1)
+        kind = self.kind(self.find_output(output))
+        return drawing.grid(kind, self.sample(n, seed, output=output, **conditions), columns)
+
+    def film(
+        self, n: int = 6, seed: int = 0, *, seconds: float = 6.0, output: str | None = None, **conditions: Any
+    ) -> drawing.Film:
+        """A walk through latent space: from each of n samples to the next, and from the last back to the first.
+
+        The samples are those of `sample(n, seed)`, the paths spherical as in `leafwing explore RUN interpolate`. Notebooks show the
+        film; `film.save("walk.mp4")` writes it as .mp4, .webp or .gif.
+
+        Args:
+            n: number of samples on the way, from 2 on.
+            seed: random seed.
+            seconds: duration.
+            output: the field to generate; None: the main output.
+            **conditions: what all samples should be, see `sample`; what is not specified is that of the first sample.
+
+        Raises:
+            LeafwingError: an output without latents, or one that is not an image; invalid numbers or conditions.
+        """
+        n, kind = whole(n, "n", 2), self.kind(self.find_output(output))
+        latents = walk(self.latents(n, seed, output=output), drawing.frames(kind, seconds, n))
+        first = self.conditions(1, seed, output=output, **conditions)
+        named: dict[str, Any] = {**first.rows(torch.zeros(len(latents), dtype=torch.int64))}
+        samples = torch.cat(list(self.stream(latents, output=output, seed=seed, pad=True, **named)))
+        return drawing.film(kind, samples, seconds)
 
     def generate(
         self, latents: Tensor, *, output: str | None = None, seed: int = 0, batch: int = BLOCK, **conditions: Any
