@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "runs": {"config", "recipes", "game", "files", "errors", "quantities", "settings", "notebook"},
     "latents": {"game", "errors"},
     "pictures": {"game", "fields", "layout", "films", "files", "errors", "machine", "pixels"},
-    "drawing": {"fields", "films", "notebook", "pictures", "progress", "errors"},
+    "drawing": {"game", "fields", "films", "notebook", "pictures", "progress", "errors"},
     "model": {
         "runs",
         "engine",

@@ -93,6 +93,7 @@ def test_a_grid_shows_the_samples_of_the_seed(plain: Model) -> None:
 def test_a_grid_takes_the_conditions_of_sample() -> None:
     model = model_of(LABELLED, Output("image", squares, ("label",), prior=Normal(3)))
     assert model.grid(4, label="cat").tobytes() != model.grid(4, label="ant").tobytes()
+    assert model.grid(4).height > model.grid(4, label="ant").height, "the classes are written below"
     with pytest.raises(LeafwingError, match="no class 'dog'"):
         model.grid(4, label="dog")
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from leafwing import fields, films, notebook, pictures
 from leafwing.errors import LeafwingError
 from leafwing.fields import Field, describe_kind
+from leafwing.game import Batch, DataSpec
 from leafwing.progress import Progress, reporter_of
 
-CELL, FRAME = 128, 256
-"""Small images are enlarged by the largest whole factor that keeps them within this side: in a grid, and in a film."""
+SIDE = 256
+"""Small images are enlarged by the largest whole factor that keeps them within this side in a film."""
 RATE = 25
 """Frames of a film per second."""
 
@@ -47,16 +48,18 @@ def to_image(images: Tensor | np.ndarray) -> Image.Image:
         raise LeafwingError(f"give floating-point values in [-1, 1], not {tensor.dtype}")
     if tensor.dim() == 3:
         return pictures.to_image(pictures.to_pixels(tensor[None])[0])
-    return pictures.tile(_enlarged(pictures.to_pixels(tensor), CELL))
+    return pictures.tile(pictures.upscale(pictures.to_pixels(tensor)))
 
 
-def grid(kind: Field, samples: Tensor, columns: int | None = None) -> Image.Image:
+def grid(kind: Field, samples: Tensor, columns: int | None, spec: DataSpec, inputs: Batch) -> Image.Image:
     """Samples as a grid, small images enlarged by a whole factor; clips as strips of frames, points as a plot.
 
     Args:
         kind: their field.
         samples: in the format of networks, (n, *kind.shape).
         columns: images per row; None: as square as possible, or one strip of frames.
+        spec: the fields of the conditions.
+        inputs: the conditions; those in which samples differ are written beside or below them.
 
     Raises:
         LeafwingError: samples that cannot be drawn.
@@ -65,8 +68,9 @@ def grid(kind: Field, samples: Tensor, columns: int | None = None) -> Image.Imag
         return pictures.scatter(samples)
     if not kind.has_pixels:
         raise LeafwingError(f"{describe_kind(kind)} cannot be drawn as an image")
-    columns = columns or (1 if isinstance(kind, fields.Clip) else None)
-    return pictures.tile(_enlarged(pictures.draw(kind, kind.to_stored(samples).numpy()), CELL), columns)
+    columns = columns or pictures.columns_of(kind, len(samples))
+    pictures.check_size(kind, len(samples), columns)
+    return pictures.sample_grid(kind, kind.to_stored(samples).numpy(), columns, spec, inputs).image()
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,6 @@ def frames(kind: Field, seconds: float, paths: int) -> int:
 
 def film(kind: Field, samples: Tensor, seconds: float) -> Film:
     """Samples (n, *kind.shape), one after the other, as a film of this duration; small images are enlarged by a whole factor."""
-    pixels = _enlarged(pictures.draw(kind, kind.to_stored(samples).numpy()), FRAME)
+    pixels = pictures.draw(kind, kind.to_stored(samples).numpy())
+    pixels = pictures.enlarge(pixels, max(1, SIDE // max(pixels.shape[1:3])))
     return Film([pictures.to_image(image) for image in pixels], max(1, round(1_000 * seconds / len(samples))))
-
-
-def _enlarged(pixels: pictures.Pixels, side: int) -> pictures.Pixels:
-    """Images (n, height, width, channels), enlarged by pixel repetition."""
-    factor = max(1, side // max(pixels.shape[1:3]))
-    return pixels.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -252,14 +252,15 @@ class Model:
             output, conditions: see `sample`.
 
         Returns:
-            A Pillow image: of images a grid, of clips strips of frames, of points a plot.
+            A Pillow image: of images a grid with the conditions in which they differ, of clips strips of frames, of points a plot.
 
         Raises:
             LeafwingError: see `sample`; or samples that cannot be drawn.
         """
         columns = None if columns is None else whole(columns, "columns", 1)
-        kind = self.kind(self.find_output(output))
-        return drawing.grid(kind, self.sample(n, seed, output=output, **conditions), columns)
+        inputs = self.conditions(whole(n, "n", 1), seed, output=output, **conditions)
+        samples = self.sample(n, seed, output=output, **conditions)
+        return drawing.grid(self.kind(self.find_output(output)), samples, columns, self.spec, inputs)
 
     def film(
         self, n: int = 6, seed: int = 0, *, seconds: float = 6.0, output: str | None = None, **conditions: Any

@@ -15,7 +15,7 @@ from leafwing.errors import LeafwingError
 from leafwing.fields import Field
 from leafwing.game import Batch, DataSpec, Output
 from leafwing.model import Model
-from leafwing.pictures import CLASSES, PER_CLASS, Cell, Sheet, _captions, _in_rows, scatter
+from leafwing.pictures import CLASSES, PER_CLASS, Cell, Sheet, captions_of, in_rows, scatter
 
 
 def sample_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Image.Image:
@@ -52,11 +52,11 @@ def progress_sheet(model: Model, rows: Batch | None = None, seed: int = 0) -> Sh
     count = 8 if isinstance(kind, fields.Clip) or not kind.has_pixels else 64
     if not model.labels:
         samples = model.sample(count, seed)
-        return Sheet(_in_rows(_cells(kind, samples), 8 if count == 64 else 1))
+        return Sheet(in_rows(_cells(kind, samples), 8 if count == 64 else 1))
     labels, columns = range(min(CLASSES, len(model.labels))), PER_CLASS if count == 64 else 1
     latents = model.latents(columns, seed).repeat(len(labels), 1)
     samples = model.generate(latents, label=[label for label in labels for _ in range(columns)])
-    return Sheet(_in_rows(_cells(kind, samples), columns), names=[model.labels[label] for label in labels])
+    return Sheet(in_rows(_cells(kind, samples), columns), names=[model.labels[label] for label in labels])
 
 
 def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed: int) -> Sheet:
@@ -66,10 +66,10 @@ def _conditional_samples(model: Model, output: Output, rows: Batch | None, seed:
     columns = 1 if output.prior is None or isinstance(kind, fields.Clip) else 6
     latents = None if output.prior is None else model.latents(columns, seed).repeat(inputs.n, 1)
     repeated: dict[str, Any] = {name: value.repeat_interleave(columns, 0) for name, value in inputs.items()}
-    samples = _in_rows(
+    samples = in_rows(
         _cells(kind, torch.cat([*model.stream(latents, seed=seed, **repeated)]), _marks(model.spec, repeated)), columns
     )
-    titles, captions = ["generated"], _captions(model.spec, inputs)
+    titles, captions = ["generated"], captions_of(model.spec, inputs)
     if rows is not None and output.field in rows:
         real = _cells(kind, rows[output.field], _marks(model.spec, inputs))
         return Sheet([[cell, *row] for cell, row in zip(real, samples, strict=True)], ["real", *titles], captions)
@@ -105,7 +105,7 @@ def _translations(model: Model, output: Output, rows: Batch, seed: int) -> Sheet
         columns.append(("real, unpaired" if unpaired else "real", kind, rows[output.field]))
     inputs = {condition: rows[condition] for condition in output.conditions if condition not in (name, *further)}
     cells = [_cells(kind, values, _marks(spec, inputs)) for _, kind, values in columns]
-    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns], _captions(spec, inputs))
+    return Sheet([*zip(*cells, strict=True)], [title for title, _, _ in columns], captions_of(spec, inputs))
 
 
 def comparison_sheet(model: Model, rows: Batch, samples: Mapping[str, Tensor], *, with_real: bool) -> Sheet:

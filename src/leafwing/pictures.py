@@ -173,7 +173,7 @@ def tile(pixels: Pixels, columns: int | None = None, gap: int = GAP) -> Image.Im
         gap: pixels between images.
     """
     columns = columns or ceil(sqrt(len(pixels)))
-    return arrange(_in_rows([to_image(image) for image in eight_bits(pixels)], columns), gap=gap)
+    return arrange(in_rows([to_image(image) for image in eight_bits(pixels)], columns), gap=gap)
 
 
 def upscale(pixels: Pixels, scale: int | None = None, columns: int | None = None) -> Pixels:
@@ -317,12 +317,12 @@ def sample_grid(
         if isinstance(label, fields.Label) and not names and all(len({*row}) == 1 for row in rows):
             names = [label.names[row[0]] for row in rows]
             del differing[name]
-    texts = _captions(spec, differing) or [""] * len(stored)
+    texts = captions_of(spec, differing) or [""] * len(stored)
     cells = [Cell(kind, sample, text=text) for sample, text in zip(stored, texts, strict=True)]
-    return Sheet(_in_rows(cells, columns), titles, names=names)
+    return Sheet(in_rows(cells, columns), titles, names=names)
 
 
-def _captions(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
+def captions_of(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
     """The conditions of each sample that can be read: classes, attributes, captions."""
     count = max((len(value) for value in inputs.values()), default=0)
     parts: list[list[str]] = [[] for _ in range(count)]
@@ -338,7 +338,8 @@ def _captions(spec: DataSpec, inputs: Mapping[str, Tensor]) -> list[str]:
     return ["; ".join(filter(None, words)) for words in parts]
 
 
-def _in_rows(cells: Sequence[Item], columns: int) -> list[Sequence[Item]]:
+def in_rows(cells: Sequence[Item], columns: int) -> list[Sequence[Item]]:
+    """Rows of so many cells; the last one may be shorter."""
     return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
