@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import leafwing
-from leafwing import cli, commands, fields, files, pictures, recipes, settings
+from leafwing import cli, commands, fields, files, layout, pictures, recipes, settings
 from leafwing.cli.train import CALL_OPTIONS, describe_plan
 from leafwing.data import Dataset, load
 from leafwing.engine import Setup
@@ -440,7 +440,9 @@ def test_many_samples_are_never_all_in_memory_as_floats(
     written = sorted(result["folder"].iterdir())
     assert [path.name for path in written] == [f"{i:06d}-{('cat', 'dog')[i % 2]}.png" for i in range(150)]
     assert all(np.array_equal(np.asarray(Image.open(path)), pixels) for path, pixels in zip(written, expected, strict=True))
-    assert result["grid"].read_bytes() == pictures.png(pictures.tile(pictures.upscale(expected)))
+    model = leafwing.Model.load(trained)
+    sheet = pictures.sample_grid(model.kind(model.output), expected, 13, model.spec, model.conditions(150))
+    assert result["grid"].read_bytes() == pictures.png(sheet.image())
 
 
 def test_precision_of_sampling_is_independent_of_training(
@@ -493,9 +495,10 @@ def test_a_sweep_has_a_row_for_each_latent(folder: Path, tmp_path: Path) -> None
     model = leafwing.Model.load(run)
     result = commands.sample(run.folder, 3, seed=1, sweep="code0=-2:2", out=tmp_path / "a.png")
     latents = model.sweep(model.latents(3, 1), "code0", [-2 + 4 * i / 9 for i in range(10)])
-    assert result.read_bytes() == pictures.png(
-        pictures.tile(pictures.upscale(pictures.to_pixels(model.generate(latents))), 10)
-    )
+    pixels = pictures.upscale(pictures.to_pixels(model.generate(latents)), columns=10)
+    rows = [[pictures.to_image(image) for image in row] for row in np.split(pixels, 3)]
+    titles = [f"{-2 + 4 * i / 9:.2g}" for i in range(10)]
+    assert result.read_bytes() == pictures.png(layout.arrange(rows, titles=titles))
     path = commands.sample(run.folder, 2, sweep="category")
     assert path.name.endswith("-seed0-n2-category.png")
     with np.load(commands.sample(run.folder, 2, sweep="category", format="npz")) as arrays:

@@ -148,6 +148,7 @@ def test_every_command_is_documented() -> None:
         "resume",
         "sample",
         "translate",
+        "walk",
         "reel",
         "runs",
         "recipes",
