@@ -112,10 +112,17 @@ def flat(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
-    """An image in the largest size that fits: enlarged by a whole factor, pixel by pixel, then reduced to the exact size."""
+    """An image in the largest size that fits: enlarged by a whole factor, pixel by pixel, then reduced to the exact size.
+
+    The shorter side is rounded to an even number, as films need it, unless the factor is exact.
+    """
     ratio = min(width / image.width, height / image.height)
     factor = max(1, ceil(ratio))
-    size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+    across, down = max(1, round(image.width * ratio)), max(1, round(image.height * ratio))
+    if ratio != factor:
+        across = across if across >= down else max(2, 2 * round(across / 2))
+        down = down if down >= across else max(2, 2 * round(down / 2))
+    size = (across, down)
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     return image if image.size == size else image.resize(size, Image.Resampling.BOX)
