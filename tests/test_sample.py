@@ -436,6 +436,14 @@ def test_a_translator_has_progress_sheets_and_a_reel(tmp_path: Path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes()
     with Image.open(leafwing.reel(folder)) as reel:
         assert reel.format == "WEBP"
+    other = [leafwing.reel(folder, size=200) for _ in range(2)]
+    assert [path.relative_to(folder).as_posix() for path in other] == [
+        "outputs/000000050-reel.webp",
+        "outputs/000000050-reel-2.webp",
+    ]
+    assert max(size(other[0])) == 200
+    with pytest.raises(LeafwingError, match="size=20: choose from 64 to 4096"):
+        leafwing.reel(folder, size=20)
 
 
 def test_clips_have_an_animation_beside_each_sheet(tmp_path: Path) -> None:
