@@ -157,10 +157,16 @@ def test_options_of_other_programs_for_resume(
         ("upscale", "--recipe srgan --input low4"),
         ("plot", "there is no plot of a single run yet"),
         ("trian", "did you mean train? Available: train, resume"),
+        ("TRAIN", "did you mean train?"),
     ],
 )
 def test_unknown_commands(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in answer(capsys, word, "something")
+
+
+def test_a_path_without_a_command(pictures: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"the command comes first, such as leafwing train {pictures}" in answer(capsys, pictures)
+    assert f"the command comes first, such as leafwing sample {run}" in answer(capsys, run)
 
 
 def test_train_alone_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,10 @@ write an option.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from leafwing.errors import did_you_mean
 
@@ -147,7 +149,10 @@ def explain_command(word: str, lines: Mapping[str, str], tools: Mapping[str, str
         return f"no command {word!r}: {text}"
     names = [typed] if typed in tools else find(typed, COMMANDS).split()
     if not names:
-        return f"no command {word!r}{did_you_mean(word, lines)}"
+        if Path(word).exists():
+            command = "sample" if (Path(word) / "run.json").is_file() else "train"
+            return f"no command {word!r}: the command comes first, such as leafwing {command} {shlex.quote(word)}"
+        return f"no command {word!r}{did_you_mean(typed, lines)}"
     shown = {
         f"leafwing explore RUN {name}" if name in tools else f"leafwing {name} {ARGUMENTS.get(name, '')}".rstrip(): (
             tools.get(name) or lines[name]

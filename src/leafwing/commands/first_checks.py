@@ -130,8 +130,9 @@ def _check_conditions(
     any_output = Output("image", lambda nets, inputs, clock: inputs.latent, conditions=tuple(names))
     values = from_settings(any_output, spec, read_settings(conditions, any_output, spec, label))
     kind = spec.fields.get("label")
-    if isinstance(kind, Label) and values.get("label", "all") != "all":
-        kind.index(values["label"])
+    chosen = values.get("label", "all")
+    if isinstance(kind, Label) and isinstance(chosen, str | int) and chosen != "all":  # not one for each sample
+        kind.index(chosen)
     attributes = spec.fields.get("attributes")
     if isinstance(attributes, Attributes) and isinstance(values.get("attributes"), Mapping):
         attributes.columns(values["attributes"])
