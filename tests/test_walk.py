@@ -163,5 +163,5 @@ def test_many_classes_are_limited_and_that_is_said(tmp_path: Path, capsys: pytes
 def test_film_is_no_command_but_two_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["film", "last"]) == 2
     message = capsys.readouterr().err
-    assert "`walk`" in message
-    assert "`reel`" in message
+    assert "leafwing walk" in message
+    assert "leafwing reel" in message

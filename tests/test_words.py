@@ -152,7 +152,7 @@ def test_options_of_other_programs_for_resume(
         ("predict", "leafwing translate RUN PICTURES Generate pictures from pictures"),
         ("ls", "use leafwing runs"),
         ("interpolate", "use leafwing explore RUN interpolate: interpolate latents"),
-        ("gif", "leafwing reel RUN Animate the training progress"),
+        ("gif", "leafwing reel RUN Film the training progress"),
         ("export", "there is no export to other formats yet"),
         ("upscale", "--recipe srgan --input low4"),
         ("plot", "there is no plot of a single run yet"),
