@@ -90,7 +90,7 @@ def losses(training: Training, folder: Path) -> list[curves.Line]:
         **training.options,
     )
     records = run.records()
-    print(f"{training.title}: {health.summary(records)}", flush=True)
+    print(f"{training.title}: {'; '.join(map(str, health.alarms(records))) or 'no alarms'}", flush=True)
 
     def points(name: str) -> list[tuple[float, float]]:
         return [(record["images"], record["losses"][name]) for record in records if name in record["losses"]]

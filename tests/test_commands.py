@@ -172,7 +172,7 @@ def test_intervals_adapt_to_the_time_limit(folder: Path, tmp_path: Path) -> None
     assert run.records()[-1]["images"] in run.weights()
 
 
-def test_a_training_cut_short_by_the_time_limit_ends_with_a_warning(
+def test_a_training_cut_short_by_the_time_limit_says_so_and_how_to_go_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"--{name}={value}" for name, value in TINY.items()]
@@ -180,8 +180,8 @@ def test_a_training_cut_short_by_the_time_limit_ends_with_a_warning(
     lines = capsys.readouterr().out.splitlines()
     shown = Run(tmp_path / "run").records()[-1]["images"]
     assert lines[0].startswith(f"stopped early after {shown:,} images")
-    assert f"after {shown:,} of 10,000,000 images" in lines[-2]
-    assert "poor" in lines[-2]
+    assert lines[0].endswith(": 0% of the plan of 10M (the time limit)")
+    assert lines[-2] == "next, to go on:"
     assert lines[-1].endswith(f"resume {tmp_path / 'run'}")
 
 

@@ -237,17 +237,11 @@ def test_every_kind_has_advice_and_every_alarm_is_valid_json() -> None:
             assert json.loads(json.dumps(alarm.__dict__, allow_nan=False)) == alarm.__dict__
 
 
-def test_the_summary_is_one_line() -> None:
-    assert health.summary([]) == "not checked (run shorter than one check interval)"
-    assert health.summary(log({}, {})) == "2 checks, no alarms"
-    ill = log(*[{}] * 30, *[{"variety": 0.001}] * 12)
-    dead = log(*({"separation": 1.0, "variety": 0.01, "distance": 0.4} for _ in range(3)))
-    assert health.summary(dead) == (
-        "3 checks, no alarms; at the end D tells 100% of samples apart from real images; at the end samples vary 1% as much as real "
-        "images"
-    )
-    for fine in ({"separation": 0.9, "variety": 0.8, "distance": 0.4}, {"separation": 1.0, "variety": 0.8, "distance": 0.1}):
-        assert health.summary(log(*(fine for _ in range(3)))) == "3 checks, no alarms"
-    assert "(3.1k to the end)" in health.summary(ill)
-    back = {"images": 100, "losses": {}, "rolled_back": {"from": 3000, "to": 100, "why": "collapse", "rate": 0.5}}
-    assert health.summary([back, *log({}, {})]) == "rolled back from 3k to 100 images (collapse); 2 checks, no alarms"
+def test_the_last_checks_say_whether_d_separates_samples_that_are_far_from_the_data() -> None:
+    assert health.separated([]) is None
+    assert health.separated(log({}, {})) is None
+    dead = {"separation": 1.0, "variety": 0.01, "distance": 0.4}
+    assert health.separated(log(*(dead for _ in range(3)))) == 1.0
+    for fine in (dead | {"separation": 0.9}, dead | {"distance": 0.1}):
+        assert health.separated(log(*(fine for _ in range(3)))) is None
+    assert health.separated(log(dead, *({} for _ in range(3)))) is None, "it is long ago"

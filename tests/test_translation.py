@@ -55,7 +55,7 @@ def test_training_logs_the_losses_and_draws_grids(run: Path) -> None:
 
 def test_translate_is_suggested_after_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finish(Run(run), False) == 0
-    assert re.search(rf"try next:\n.* resume {run} .*\n.* translate {run} PICTURES\n", capsys.readouterr().out)
+    assert re.search(rf"next, to use it:\n.* translate {run} PICTURES\n", capsys.readouterr().out)
 
 
 def test_no_pixels_of_the_data_are_stored(run: Path) -> None:

@@ -17,8 +17,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from leafwing.quantities import show_count
-
 Numbers = NDArray[np.float64]
 TINY, LARGEST = 1e-6, 1e30
 """Lower bound of divisors, and upper bound of reported values, because JSON has no infinity."""
@@ -27,8 +25,8 @@ CHECK_INTERVAL, CAPTURE_FACTOR, MAX_CHECKS = 32, 8, 2000
 """Batches between two checks; the factor by which this grows with captured turns, because a check is not captured and takes as long
 as a few captured rounds; and the maximum number of checks per run, because each one evaluates the whole history."""
 LAST_CHECKS, SEPARATED, FAR, VARIED = 3, 0.98, 0.15, 0.2
-"""The closing line mentions what the median of the last checks says: samples that D separates from more than this share of the real
-images although they are farther from the data than this, and samples that vary less than this, relative to real images. Alarms need a
+"""The end of a training mentions, by the median of the last checks, that D separates samples from more than this share of the real
+images although they are farther from the data than this; and that samples vary less than this, relative to real images. Alarms need a
 longer history."""
 PACE, STILL, IDLE = 0.0015, 0.06, 0.2
 """D has won if samples change by less than the first per round and less than the second from check to check, relative to the
@@ -349,42 +347,20 @@ def _violations(rule: Rule, values: Numbers, images: Sequence[int], advice: str)
             yield Alarm(rule.kind, rule.symptom, images[start], images[raised], until, value, rule.threshold, advice)
 
 
-def summary(records: Iterable[Mapping[str, Any]]) -> str:
-    """One-line summary: healthy, or the alarms."""
-    lines = list(records)
-    checks, raised = sum("health" in line for line in lines), alarms(lines)
-    parts = [
-        f"rolled back from {show_count(entry['from'])} to {show_count(entry['to'])} images ({entry['why']})"
-        for entry in (line["rolled_back"] for line in lines if "rolled_back" in line)
-    ]
-    parts += [
-        f"{alarm.symptom} ({show_count(alarm.since)} to {'the end' if alarm.until is None else show_count(alarm.until)})"
-        for alarm in raised
-    ]
-    if not raised:
-        counted = "1 check" if checks == 1 else f"{checks} checks"
-        parts.append(f"{counted}, no alarms" if checks else "not checked (run shorter than one check interval)")
-        parts += observations([line for line in lines if "health" in line])
-    return "; ".join(parts)
-
-
-def observations(checks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the last checks saw that is not good, even if no rule raises an alarm.
+def separated(records: Iterable[Mapping[str, Any]]) -> float | None:
+    """The share of real images above samples in D's scores in the last checks, if it is nearly all and samples are far from the data.
 
     Args:
-        checks: the log lines with `health`.
+        records: the lines of `log.jsonl`.
     """
+    checks = [line["health"] for line in records if "health" in line][-LAST_CHECKS:]
 
     def last(name: str) -> float:
-        values = [line["health"][name] for line in checks[-LAST_CHECKS:] if line["health"].get(name) is not None]
+        values = [check[name] for check in checks if check.get(name) is not None]
         return float(np.median(values)) if values else np.nan
 
-    notes = []
-    if (share := last("separation")) > SEPARATED and last("distance") > FAR:
-        notes.append(f"at the end D tells {share:.0%} of samples apart from real images")
-    if (share := np.fmin(last("variety"), last("conditional_variety"))) < VARIED:
-        notes.append(f"at the end samples vary {share:.0%} as much as real images")
-    return notes
+    share = last("separation")
+    return share if share > SEPARATED and last("distance") > FAR else None
 
 
 def interval(batch: int, images: int, *, recorded: bool = False) -> int:

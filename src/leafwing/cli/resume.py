@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +30,7 @@ from leafwing.cli.shared import (
 from leafwing.cli.synonyms import Pace, explain_option
 from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
 from leafwing.progress import ConsoleReporter
-from leafwing.quantities import show_count, show_duration
+from leafwing.quantities import show_duration
 from leafwing.runs import Run
 from leafwing.settings import all_settings
 
@@ -40,8 +39,9 @@ SETTINGS = ("images", "time", "device", "threads", "micro_batch", "health", "max
 
 
 def finish(run: Any, json: bool) -> int:
-    """The end of `train` and `resume`: makes the reel, prints the results and what to try next, and returns the exit code."""
+    """The end of `train` and `resume`: makes the reel, prints the results and what to do next, and returns the exit code."""
     from leafwing import commands, health
+    from leafwing.commands import closing
 
     code = {"interrupted": INTERRUPTED, "unhealthy": UNHEALTHY}.get(run.stop_reason, 0)
     if not is_main_process():
@@ -49,6 +49,10 @@ def finish(run: Any, json: bool) -> int:
     records = run.records()
     last = records[-1]
     images = last["images"]
+    glance, problem = closing.try_to_look(run)
+    end = closing.ending(run, glance)
+    words = [*([problem] if problem else []), *closing.describe(end)]
+    why, next_command = closing.next_step(run, end)
     result = {
         "run": str(run.folder),
         "images": images,
@@ -60,41 +64,22 @@ def finish(run: Any, json: bool) -> int:
         "best": asdict(run.history.best) if run.history.best else None,
         "alarms": [alarm.as_dict() for alarm in health.alarms(records)],
         "rolled_back": [record["rolled_back"] for record in records if "rolled_back" in record],
+        "glance": asdict(glance) if glance else None,
+        "words": words,
+        "next": f"{program()} {next_command}",
     }
     if json:
         print(as_json(result))
         return code
-    stopped = code or run.stop_reason in ("no_improvement", "time_limit")
-    print(f"{'stopped early after' if stopped else 'trained on'} {images:,} images in {show_duration(last['seconds'])}")
+    verb = "trained on" if end.is_complete else "stopped early after"
+    print(f"{verb} {images:,} images in {show_duration(last['seconds'])}: {closing.describe_plan(end)}")
     print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel']}")
-    print(f"  health   {health.summary(records)}")
     for change in run.history.option_changes:
         if change.images < images:
             print(f"  options  {change}")
     if best := result["best"]:
         print(f"  best     {best['metric']} {best['value']:.4g} at {best['images']:,} images (--checkpoint best)")
-    total = run.settings.schedule.images
-    more = "" if images < total else f" --images +{show_count(total)}"
-    trust = "" if run.recipe_is_installed() else " --trust"
-    resume = f"  {program()} resume {run.folder}{more}{trust}"
-    options = "-n 10 --label all" if "label" in run.config["conditions"] else "-n 64"
-    if "attributes" in run.config["conditions"]:
-        first = run.spec.attributes[0]
-        options += f" --set '{first if '=' in first else first + '=1'}'"
-    if "caption" in run.config["conditions"] and (examples := run.config["data"].get("examples", {}).get("caption")):
-        options += f" --set {shlex.quote(f'caption={examples[0]}')}"
-    cut_short = run.stop_reason == "time_limit" and images < total
-    print("try next:" if cut_short else f"try next:\n{resume}")
-    translates = any(
-        run.spec.fields[name].has_pixels for name in run.config.get("conditions", ()) if name in run.spec.fields
-    )
-    sampling = f"translate {run.folder} PICTURES" if translates else f"sample {run.folder} {options} --seed 3"
-    print(f"  {program()} {sampling}{trust}")
-    if cut_short:
-        print(
-            f"warning: the time limit ended training after {images:,} of {total:,} images, so the samples may be poor. "
-            f"To train on the remaining images:\n{resume}"
-        )
+    print("\n".join([*words, f"next, {why}:", f"  {result['next']}"]))
     return code
 
 
@@ -120,7 +105,7 @@ def check_synonyms(run: Run, options: Mapping[str, Any]) -> None:
     known = {item.name: item.help for item in run.card().options if item.name == "batch" or item.name.startswith("lr")}
     known |= {name: setting.help for name, setting in all_settings().items() if name in SETTINGS}
     shown = {name.replace("_", "-"): text for name, text in known.items()}
-    images = run.data.samples - run.data.held_out
+    images = run.data.used - run.data.held_out
     pace = Pace(lambda: images, run.recipe, int(run.options.get("batch", 0)), int(run.options.get("n_critic", 1)), more=True)
     for name, value in options.items():
         if name not in known and (text := explain_option(f"--{name.replace('_', '-')}", str(value), shown, pace)):

@@ -37,7 +37,8 @@ COMMANDS = {
 }
 """Names of commands, with - for _, and the commands or tools of `explore` that do the same."""
 ARGUMENTS = {
-    "train": "SOURCE", "doctor": "SOURCE", "show": "SOURCE", "prepare": "SOURCE OUT", "sample": "RUN", "walk": "RUN", "reel": "RUN", "resume": "RUN",
+    "train": "SOURCE", "doctor": "SOURCE", "show": "SOURCE", "prepare": "SOURCE OUT", "sample": "RUN", "reel": "RUN", "resume": "RUN",
+    "walk": "RUN",
     "evaluate": "RUN", "score": "RUN PICTURES", "translate": "RUN PICTURES", "explore": "RUN TOOL",
     "compare": "SOURCE --recipes A,B",
 }  # fmt: skip

@@ -1,0 +1,286 @@
+"""What the end of a training says: how much was done, what its samples look like, what to do next. Only what was measured."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from leafwing import health
+from leafwing.errors import LeafwingError
+from leafwing.metrics.conclusions import MIN_STEPS
+from leafwing.progress import Reporter
+from leafwing.quantities import show_count
+from leafwing.runs import Run
+
+if TYPE_CHECKING:
+    from leafwing.metrics.glance import Glance
+    from leafwing.model import Model
+
+SAMPLES, LABELLED = 128, 32
+"""Samples that are looked at, and those of them that are generated with other labels and from other latents too."""
+MAX_PIXELS = 1 << 21
+"""Fewer samples are looked at if they have more pixels than this together, but at least 16: this should take seconds."""
+NOISE, NOISY, SMOOTH = 0.4, 2.5, 0.25
+"""Samples are noise if more than the first share of their contrast is fine detail (white noise: 0.75; the data sets that were tried:
+0.04 to 0.13), and more than the second times as much as in real images; they are blurred below the third times as much. Real images
+that were reduced to 8x8 pixels have 0.03 to 0.08 times as much at 64 px, and 0.3 to 0.8 at 32 px, where that is too close to tell."""
+GREY = 0.8
+"""Samples that are farther from the data than this times the distance of the mean image show nothing of the data yet."""
+NO_EFFECT = 0.1
+"""Labels have no effect if they change a sample less than this, relative to another latent."""
+RATES = ("lr_g", "lr_d")
+STOPS = {
+    "interrupted": "stopped by you",
+    "unhealthy": "stopped by a health alarm",
+    "no_improvement": "no improvement for a while (--stop-on)",
+    "time_limit": "the time limit",
+}
+"""Why a training ended before its plan, by `Run.stop_reason`."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a training.
+
+    Args:
+        images, planned: images shown, and those planned in all.
+        rounds: rounds played.
+        stop_reason: see `Run.stop_reason`.
+        glance: what the samples look like; None if that was not measured.
+        alarms: health alarms that had not passed at the end, as `health.alarms` returns them.
+        passed: number of alarms that had passed.
+        rolled_back: number of rollbacks.
+        separated: share of the samples that D still tells apart although they are far from the data; None if it does not.
+    """
+
+    images: int
+    planned: int
+    rounds: int
+    stop_reason: str = ""
+    glance: Glance | None = None
+    alarms: Sequence[health.Alarm] = ()
+    passed: int = 0
+    rolled_back: int = 0
+    separated: float | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all planned images were shown."""
+        return self.images >= self.planned
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the generator took too few steps to be judged."""
+        return self.rounds < MIN_STEPS
+
+
+def ending(run: Run, glance: Glance | None) -> Ending:
+    """The end of a run's training, from its log."""
+    records = run.records()
+    last, alarms = records[-1], health.alarms(records)
+    return Ending(
+        images=last["images"],
+        planned=run.settings.schedule.images,
+        rounds=last.get("round", MIN_STEPS),
+        stop_reason=run.stop_reason,
+        glance=glance,
+        alarms=[alarm for alarm in alarms if alarm.until is None],
+        passed=sum(alarm.until is not None for alarm in alarms),
+        rolled_back=sum("rolled_back" in record for record in records),
+        separated=health.separated(records),
+    )
+
+
+# --- sentences ----------------------------------------------------------------------------------------------------------------
+
+
+def describe_plan(end: Ending) -> str:
+    """How much of the plan was done, to follow "trained on ... images in ..."."""
+    if end.is_complete:
+        return "all of the plan"
+    reason = STOPS.get(end.stop_reason)
+    return f"{end.images / end.planned:.0%} of the plan of {show_count(end.planned)}" + (f" ({reason})" if reason else "")
+
+
+def describe(end: Ending) -> list[str]:
+    """What is known about the samples and about the training, in at most five sentences."""
+    lines = describe_samples(end)
+    if end.is_early and end.glance:
+        steps = "1 step is" if end.rounds == 1 else f"{end.rounds:,} steps are"
+        lines.append(f"{steps} too few to judge: before about {MIN_STEPS}, samples are shapeless with any recipe.")
+    return [*lines, *describe_health(end)][:5]
+
+
+def describe_samples(end: Ending) -> list[str]:
+    """What the samples look like."""
+    measured = end.glance
+    if measured is None:
+        return []
+    lines = [line for line in (describe_detail(measured), describe_variety(measured, end.is_early)) if line]
+    if not lines:
+        unlike = ", and are neither noise nor a blur" if measured.detail is not None else ""
+        lines = [
+            f"The samples differ from each other {measured.variety:.0%} as much as the real data{unlike}. How good they are was not "
+            "measured: look at them, or run leafwing evaluate."
+        ]
+    if measured.label_effect is not None and measured.label_effect < NO_EFFECT:
+        lines.append(
+            "The class label has no visible effect yet: it changes a sample "
+            f"{measured.label_effect:.0%} as much as another latent does."
+        )
+    return lines
+
+
+def describe_detail(measured: Glance) -> str:
+    """Whether samples are noise or blurred; empty if neither."""
+    if measured.detail is None or measured.real_detail is None:
+        return ""
+    shares = (
+        f"{measured.detail:.0%} of their contrast is between neighbouring pixels, {measured.real_detail:.0%} in real images."
+    )
+    if measured.detail > NOISY * measured.real_detail:
+        noise = "are noise rather than images so far" if measured.detail > NOISE else "are noisier than real images"
+        return f"The samples {noise}: {shares}"
+    return f"The samples are blurred: {shares}" if measured.detail < SMOOTH * measured.real_detail else ""
+
+
+def describe_variety(measured: Glance, early: bool = False) -> str:
+    """Whether samples are all alike, or show nothing of the data; empty if neither. Early samples are no sign of a collapse."""
+    if measured.variety < health.VARIED:
+        name = "" if early else " (mode collapse)"
+        return f"The samples hardly differ from each other: {measured.variety:.0%} as much as the real data do{name}."
+    if measured.distance > GREY * measured.grey_distance:
+        return (
+            "The samples show nothing of the data yet: in layout and colours they are no nearer to it than its average is."
+        )
+    return ""
+
+
+def describe_health(end: Ending) -> list[str]:
+    """What the health checks found that still mattered at the end."""
+    lines = [
+        f"{alarm.symptom.capitalize()}, since {show_count(alarm.since)} images. {alarm.advice}." for alarm in end.alarms
+    ]
+    if end.separated is not None and not lines and not end.is_early:
+        lines.append(f"The discriminator still tells {end.separated:.0%} of the samples from real images.")
+    if end.rolled_back or end.passed:
+        times = [
+            *([f"{end.passed} passed"] if end.passed else []),
+            *([f"{end.rolled_back} led to a rollback"] if end.rolled_back else []),
+        ]
+        lines.append(f"Of the health alarms, {' and '.join(times)} (log.jsonl).")
+    return lines
+
+
+# --- what to do next ----------------------------------------------------------------------------------------------------------
+
+
+def next_step(run: Run, end: Ending) -> tuple[str, str]:
+    """Why, and the command to run next, without the name of the program."""
+    trust = "" if run.recipe_is_installed() else " --trust"
+    if not end.is_complete:
+        return "to go on", f"resume {run.folder}{trust}"
+    if any(alarm.kind in health.SLOWER_HELPS for alarm in end.alarms) and (slower := slower_rates(run.config["options"])):
+        return "to start again, with learning rates half as high", f"train --from {run.folder}{slower}{trust}"
+    measured = end.glance
+    unfinished = measured is not None and (end.is_early or is_unfinished(measured))
+    if unfinished:
+        return "to train twice as long", f"resume {run.folder} --images +{show_count(end.planned)}{trust}"
+    command = sampling(run)
+    return "to use it" if command.startswith("translate") else "to see more", f"{command}{trust}"
+
+
+def is_unfinished(measured: Glance) -> bool:
+    """Whether more training is the first thing to try."""
+    no_effect = measured.label_effect is not None and measured.label_effect < NO_EFFECT
+    return bool(describe_detail(measured) or describe_variety(measured) or no_effect)
+
+
+def slower_rates(options: Mapping[str, Any]) -> str:
+    """Options that halve the learning rates of a recipe; empty if it has none."""
+    rates = {name: options[name] for name in RATES if isinstance(options.get(name), float)}
+    return "".join(f" --{name.replace('_', '-')} {value / 2:g}" for name, value in rates.items())
+
+
+def sampling(run: Run) -> str:
+    """The command that generates samples of a run with all of its conditions."""
+    conditions = run.config.get("conditions", ())
+    if any(run.spec.fields[name].has_pixels for name in conditions if name in run.spec.fields):
+        return f"translate {run.folder} PICTURES"
+    options = "-n 10 --label all" if "label" in conditions else "-n 64"
+    if "attributes" in conditions:
+        first = run.spec.attributes[0]
+        options += f" --set '{first if '=' in first else first + '=1'}'"
+    if "caption" in conditions and (examples := run.config["data"].get("examples", {}).get("caption")):
+        options += f" --set {shlex.quote(f'caption={examples[0]}')}"
+    return f"sample {run.folder} {options} --seed 3"
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------------------
+
+
+def look(run: Run) -> Glance | None:
+    """What the last samples of a run look like; None for images from images, whose inputs decide, and for fields that are not images.
+
+    Takes some seconds. The data are read from the cache.
+
+    Raises:
+        LeafwingError: the recipe is not trusted, or the data are gone.
+    """
+    import numpy as np
+    import torch
+
+    from leafwing.commands.feeding import reload_data
+    from leafwing.conditions import pixel_conditions
+    from leafwing.engine import choose
+    from leafwing.fields import Clip, Image, Vector
+    from leafwing.metrics.glance import effect_of_labels, glance
+    from leafwing.metrics.own import composite_on_white
+    from leafwing.metrics.targets import frames, target, to_images
+    from leafwing.model import Model
+    from leafwing.pixels import images_to_tensor
+
+    if not run.weights():
+        return None
+    device = choose(run.settings.machine.device or "auto", "fp32", torch.get_num_threads()).device
+    model = Model.load(run, device=device)
+    output = model.output
+    kind = model.kind(output)
+    if output.prior is None or pixel_conditions(output, model.spec) or not isinstance(kind, Image | Clip | Vector):
+        return None
+    count = max(16, min(SAMPLES, MAX_PIXELS // max(1, int(np.prod(kind.shape[1:])))))
+
+    def images(samples: torch.Tensor) -> torch.Tensor:
+        return samples.cpu() if isinstance(kind, Vector) else composite_on_white(to_images(samples.cpu()))
+
+    data = frames(target(reload_data(run, Reporter()), output.field))
+    stored = data.pictures(np.unique(np.linspace(0, len(data) - 1, 2 * count).astype(np.int64)))
+    real = torch.from_numpy(stored) if isinstance(kind, Vector) else composite_on_white(images_to_tensor(stored))
+    samples = images(model.sample(count))
+    return (
+        None if len(real) < 2 else glance(samples, real, label_effect(model, min(count, LABELLED), images, effect_of_labels))
+    )
+
+
+def label_effect(model: Model, n: int, images: Any, effect: Any) -> float | None:
+    """How much labels change samples, over how much latents do; None for a model without labels."""
+    import torch
+
+    classes = len(model.labels)
+    if "label" not in model.output.conditions or classes < 2:
+        return None
+    latents, labels = model.latents(n + 1, seed=0), torch.arange(n) % classes
+    others = (labels + 1 + torch.arange(n) // classes % (classes - 1)) % classes
+    pairs = ((latents[:n], labels), (latents[:n], others), (latents[1:], labels))
+    result: float | None = effect(*(images(model.generate(z, label=y)) for z, y in pairs))
+    return result
+
+
+def try_to_look(run: Run) -> tuple[Glance | None, str]:
+    """`look`, and why it was not possible: a training that is done must not fail because of it."""
+    try:
+        return look(run), ""
+    except (LeafwingError, OSError, RuntimeError) as error:
+        return None, f"The samples were not measured: {str(error).splitlines()[0]}"

@@ -1,0 +1,193 @@
+"""What the end of a training says: each sentence from inputs made by hand, and the measurement from pictures whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+import leafwing
+from leafwing.cli.resume import finish
+from leafwing.commands import closing
+from leafwing.commands.closing import Ending, describe, describe_plan, next_step, slower_rates
+from leafwing.health import Alarm
+from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
+from leafwing.runs import Run
+
+GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=0.06, real_detail=0.07, label_effect=0.8)
+END = Ending(images=6_016, planned=6_000, rounds=1_000, glance=GOOD)
+COLLAPSE = Alarm("collapse", "samples are nearly identical (mode collapse)", 2_048, 4_096, None, 300.0, 200.0, "Try less")
+
+
+def seeing(**changes: Any) -> Ending:
+    return replace(END, glance=replace(GOOD, **changes))
+
+
+def test_good_samples_are_not_praised_beyond_what_was_measured() -> None:
+    (line,) = describe(END)
+    assert line.startswith(
+        "The samples differ from each other 93% as much as the real data, and are neither noise nor a blur."
+    )
+    assert "How good they are was not measured" in line
+    (points,) = describe(seeing(detail=None, real_detail=None))
+    assert "noise" not in points
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (
+            seeing(detail=0.76),
+            "are noise rather than images so far: 76% of their contrast is between neighbouring pixels, 7% in",
+        ),
+        (seeing(detail=0.3), "are noisier than real images: 30%"),
+        (seeing(detail=0.01), "are blurred: 1% of their contrast"),
+        (seeing(variety=0.02), "hardly differ from each other: 2% as much as the real data do (mode collapse)."),
+        (seeing(distance=0.28), "no nearer to it than its average is"),
+        (seeing(label_effect=0.01), "The class label has no visible effect yet: it changes a sample 1% as much"),
+        (replace(END, rounds=94), "94 steps are too few to judge: before about 300"),
+        (replace(END, alarms=[COLLAPSE]), "Samples are nearly identical (mode collapse), since 2.05k images. Try less."),
+        (replace(END, separated=0.99), "The discriminator still tells 99% of the samples from real images."),
+        (replace(END, passed=2, rolled_back=1), "Of the health alarms, 2 passed and 1 led to a rollback"),
+    ],
+)
+def test_each_finding_has_its_sentence(end: Ending, text: str) -> None:
+    assert sum(text in line for line in describe(end)) == 1
+    assert not any(text in line for line in describe(END))
+
+
+def test_at_most_five_lines_and_the_samples_come_first() -> None:
+    worst = replace(
+        seeing(detail=0.7, variety=0.01, label_effect=0.0), rounds=3, alarms=[COLLAPSE] * 3, passed=1, rolled_back=1
+    )
+    lines = describe(worst)
+    assert len(lines) == 5
+    assert lines[0].startswith("The samples are noise")
+    assert "collapse" not in lines[1], "three steps are no collapse"
+    assert describe(replace(END, glance=None)) == []
+
+
+def test_the_plan() -> None:
+    assert describe_plan(END) == "all of the plan"
+    stopped = replace(END, images=2_400, stop_reason="interrupted")
+    assert describe_plan(stopped) == "40% of the plan of 6k (stopped by you)"
+    assert describe_plan(replace(stopped, stop_reason="")) == "40% of the plan of 6k"
+
+
+@pytest.mark.parametrize(
+    ("end", "command"),
+    [
+        (END, "sample runs/1 -n 64 --seed 3"),
+        (replace(END, images=100), "resume runs/1"),
+        (seeing(detail=0.7), "resume runs/1 --images +6k"),
+        (seeing(label_effect=0.0), "resume runs/1 --images +6k"),
+        (replace(END, rounds=9), "resume runs/1 --images +6k"),
+        (replace(END, alarms=[COLLAPSE]), "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"),
+    ],
+)
+def test_one_command_comes_next(end: Ending, command: str) -> None:
+    config = {"options": {"lr_g": 2e-4, "lr_d": 4e-4, "width": 8}, "conditions": []}
+    run: Any = SimpleNamespace(folder="runs/1", config=config, recipe_is_installed=lambda: True)
+    assert next_step(run, end)[1] == command
+    run.recipe_is_installed = lambda: False
+    assert next_step(run, end)[1] == f"{command} --trust"
+
+
+def test_rates_of_other_kinds_are_left_alone() -> None:
+    assert slower_rates({"lr_g": "auto", "width": 3}) == ""
+
+
+# --- the measurement ------------------------------------------------------------------------------------------------------------
+
+
+def pictures(n: int, seed: int) -> torch.Tensor:
+    """Smooth pictures (n, 3, 32, 32) in [-1, 1], with a little noise as photographs have."""
+    random = torch.Generator().manual_seed(seed)
+    layout = interpolate(2 * torch.rand(n, 3, 6, 6, generator=random) - 1, (32, 32), mode="bilinear")
+    return (layout + 0.08 * torch.randn(n, 3, 32, 32, generator=random)).clamp(-1, 1)
+
+
+def seen(samples: torch.Tensor) -> list[str]:
+    return describe(replace(END, glance=glance(samples, pictures(128, 1))))
+
+
+def test_real_pictures_noise_copies_and_blurs_are_told_apart() -> None:
+    real = pictures(64, 2)
+    assert seen(real)[0].startswith("The samples differ from each other")
+    assert seen(2 * torch.rand(64, 3, 32, 32) - 1)[0].startswith("The samples are noise")
+    assert "hardly differ from each other: 0%" in seen(real[:1].expand(64, -1, -1, -1))[0]
+    assert "blurred" in seen(interpolate(interpolate(real, (4, 4), mode="area"), (32, 32), mode="bilinear"))[0]
+    other_colours = 0.4 * real + 0.6
+    assert "no nearer to it than its average" in seen(other_colours)[0]
+
+
+def test_fine_detail_of_white_noise_and_of_a_surface() -> None:
+    assert fine_detail(torch.randn(16, 3, 32, 32)) == pytest.approx(0.75, abs=0.02)
+    assert fine_detail(torch.linspace(-1, 1, 32).expand(2, 1, 32, 32)) < 0.01
+    assert fine_detail(torch.zeros(2, 1, 15, 15)) == 0
+
+
+def test_small_images_and_points_have_no_detail() -> None:
+    assert glance(torch.randn(8, 1, 8, 8), torch.randn(8, 1, 8, 8)).detail is None
+    points = glance(torch.randn(64, 2), torch.randn(64, 2))
+    assert points.detail is None
+    assert points.variety == pytest.approx(1, abs=0.3)
+    assert points.distance < 0.1 < points.grey_distance
+
+
+def test_the_effect_of_labels_is_relative_to_that_of_latents() -> None:
+    a, b = pictures(32, 3), pictures(32, 4)
+    assert effect_of_labels(a, a, b) == 0
+    assert effect_of_labels(a, pictures(32, 5), b) == pytest.approx(1, abs=0.15)
+    assert effect_of_labels(a, b, a) is None, "latents change nothing, so that there is no scale"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of `cgan` with two classes, of two rounds."""
+    root, noise = tmp_path_factory.mktemp("closing"), np.random.default_rng(0)
+    for i in range(8):
+        path = root / "pictures" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    options: dict[str, Any] = {"width": 8, "max_width": 16, "latent": 8, "batch": 8, "size": 16, "threads": 1}
+    return leafwing.train(root / "pictures", "cgan", out=root / "run", images=16, device="cpu", **options)
+
+
+def test_a_run_is_looked_at(run: Run) -> None:
+    found, problem = closing.try_to_look(run)
+    assert problem == ""
+    assert found is not None
+    assert (found.samples, found.real) == (128, 8)
+    assert found.label_effect is not None
+    assert found == closing.look(run), "the same samples every time"
+
+
+def test_a_look_that_fails_does_not_end_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(run: object) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr(closing, "look", fail)
+    assert closing.try_to_look(run) == (None, "The samples were not measured: out of memory")
+
+
+def test_the_command_line_ends_with_the_sentences_and_one_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert finish(run, False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("trained on 16 images in ")
+    assert lines[0].endswith(": all of the plan")
+    assert "2 steps are too few to judge" in lines[-3]
+    assert lines[-2] == "next, to train twice as long:"
+    assert lines[-1].endswith(f"resume {run.folder} --images +16")
+    finish(run, True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["words"][-1] == lines[-3]
+    assert document["next"] == lines[-1].strip()
+    assert document["glance"]["samples"] == 128
