@@ -238,7 +238,7 @@ def test_other_data_are_evaluated_with_the_levels_of_the_run(tmp_path: Path) -> 
 
 
 def other_data(run: leafwing.Run, path: Path) -> Any:
-    from leafwing.commands.evaluate import load_real_data
+    from leafwing.commands.real_data import load_real_data
     from leafwing.progress import Reporter
 
     return load_real_data(run, path, Reporter()).real

@@ -18,7 +18,8 @@ from PIL import Image
 import leafwing
 from leafwing import cli
 from leafwing import metrics as room
-from leafwing.commands.evaluate import as_text, evaluate
+from leafwing.commands.evaluate import evaluate
+from leafwing.commands.figures import as_text
 from leafwing.data import load
 from leafwing.errors import LeafwingError
 from leafwing.metrics.fid import frechet_distance
@@ -257,7 +258,7 @@ def test_runs_with_augmentation_are_checked_for_leaks(
 def test_the_default_number_of_samples_is_that_of_real_images(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = evaluate(run.folder, metrics="fid", features="pixels")
     assert (row["protocol"]["n_real"], row["n"]) == (HELD_OUT, HELD_OUT)
-    monkeypatch.setattr(import_module("leafwing.commands.evaluate"), "MAX_DEFAULT_SAMPLES", 50)
+    monkeypatch.setattr(import_module("leafwing.commands.real_data"), "MAX_DEFAULT_SAMPLES", 50)
     (row,) = evaluate(run.folder, metrics="fid", features="pixels")
     assert (row["protocol"]["n_real"], row["n"]) == (50, 50)
     (row,) = rows_of(run, n=300)
@@ -324,10 +325,12 @@ def test_the_command_prints_a_table_and_the_protocol(run: Run, capsys: pytest.Ca
     arguments = ["evaluate", str(run.folder), "--metrics", "fid,kid,swd", "-n", "64", "--features", "pixels"]
     assert cli.run(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:5] == ["images", "metric", "value", "95%", "interval"]
-    assert lines[1].split()[:2] == ["64", "fid"]
+    assert lines[0].startswith("The samples are ")
+    assert "; other real images have " in lines[0]
+    assert lines[1].split() == ["images", "metric", "value", "95%", "interval", "real", "images", "noise", "better"]
+    assert lines[2].split()[:2] == ["64", "fid"]
     rows = run.metrics()
-    assert f"{rows[0]['value']:.4g}" in lines[1]
+    assert f"{rows[0]['value']:.4g}" in lines[2]
     assert lines[-2].endswith(f"fingerprint {rows[0]['fingerprint']}")
     assert lines[-1].endswith(f"fingerprint {rows[-1]['fingerprint']}"), "swd has no feature network"
     assert cli.run([*arguments, "--json"]) == 0

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from leafwing import cli, data
-from leafwing.commands.evaluate import as_text, evaluate
+from leafwing.commands.evaluate import evaluate
+from leafwing.commands.figures import as_text
 from leafwing.errors import LeafwingError
 from leafwing.game import DataSpec
 from leafwing.model import Model

@@ -6,52 +6,32 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
-from functools import cache
-from math import isfinite
+from dataclasses import replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.figures import as_row
+from leafwing.commands.real_data import RealData, load_real_data, protocol_for, protocol_of, report_caveats
 from leafwing.commands.results import Rows
-from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
+from leafwing.commands.selection import WITHOUT_NETWORK, augmentation_of, check_metrics, select_checkpoints, select_metrics
+from leafwing.commands.steps import ONCE, Steps, describe, expected_seconds
+from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.progress import Progress, Reporter, reporter_of
-from leafwing.quantities import check_seed, count
+from leafwing.quantities import check_seed, count, show_duration
 from leafwing.runs import ROOT, Run
 
 if TYPE_CHECKING:
-    from leafwing.data import Dataset
     from leafwing.engine.processes import Processes
-    from leafwing.fields import Field
-    from leafwing.game import DataSpec, Game, Output
+    from leafwing.game import Output
     from leafwing.metrics.evidence import Measure
     from leafwing.metrics.protocol import Protocol
-    from leafwing.metrics.samples import RunEvidence
+    from leafwing.metrics.samples import RunEvidence, Samples
     from leafwing.metrics.segmenter import Segmenter
     from leafwing.model import Model
 
-MAX_DEFAULT_SAMPLES, MIN_FID_SAMPLES = 5_000, 1_000
-"""The default number of samples is at most MOST; below FEW, FID is noticeably biased."""
-WITHOUT_NETWORK = ("swd", "ms_ssim", "structure", "cycle", "segmenter", "modes", "leaks", "memorisation")
-"""Metrics of the samples themselves, which do not depend on the feature network."""
 ADVICE = "Evaluate again: completed numbers are kept"
-
-
-@dataclass(frozen=True)
-class RealData:
-    """The real data of an evaluation.
-
-    Args:
-        real: the real samples.
-        split: which part of the run's data they are; see `Protocol`.
-        held_out: number of samples held out of training.
-        splits: returns the training set and the held-out set of the run.
-    """
-
-    real: Dataset
-    split: str
-    held_out: int
-    splits: Callable[[], tuple[Dataset, Dataset]]
 
 
 def evaluate(
@@ -73,6 +53,7 @@ def evaluate(
     root: str | Path = ROOT,
     progress: Progress = None,
     processes: Processes | None = None,
+    with_scale: bool = True,
 ) -> Rows:
     """Computes metrics of a run and appends them to its `metrics.jsonl`, each with its protocol.
 
@@ -86,8 +67,8 @@ def evaluate(
             memorisation, and leaks for runs with augmentation; for images that are generated from images also whether they keep what
             was given: reconstruction if there are pairs, else structure, and cycle for a run that translates both ways; for points and
             stacked digits, modes.
-        n: number of samples. None: the number of real samples, at most 5,000; for data with known modes the number used in papers. As
-            many real samples are used, if there are enough.
+        n: number of samples. None: the number of real samples, at most 5,000, or 1,000 with the slow networks `lite0` and `inception`;
+            for data with known modes the number used in papers. As many real samples are used, if there are enough.
         output: the field to generate and compare; None: the main output.
         checkpoint: images shown, `last` (None), `best`, or `all`.
         features: a key of `leafwing.metrics.FEATURES`. None: see `leafwing.metrics.choice`.
@@ -102,10 +83,12 @@ def evaluate(
         root: folder of the numbered run folders.
         progress: True or None: shown; False: not; or a `leafwing.Reporter`, which receives messages and progress.
         processes: the processes that are training this run, all of which must call this; None: see `join_processes`.
+        with_scale: also compute what other real images and noise reach, once for all runs on these data; see `metrics.scale`.
 
     Returns:
         Rows, checkpoint by checkpoint: metric, value (None if undefined), low, high, better, by (the key of the metric), run, images,
-        weights (name of the file), weights_hash, n, seed, protocol, fingerprint, seconds.
+        weights (name of the file), weights_hash, n, seed, protocol, fingerprint, seconds; for fid, kid and prdc also scale (see
+        `metrics.scale.Scale.of`), and for prdc variety (see `metrics.prdc.variety`).
 
     Raises:
         LeafwingError: invalid input; completed results are kept.
@@ -162,7 +145,8 @@ def evaluate(
                     report_progress=progress.report_progress,
                 )
         require_same_network(network.digest if network else "", processes)
-        protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision)
+        judged_by = judge if network else ""
+        protocol = protocol_of(opened, real_data, chosen, kind, n, seed, setup.precision, judged_by)
         if network:
             through = choice.trained_through
             protocol = replace(protocol, features=network.name, network=network.digest, trained_through=through)
@@ -170,8 +154,10 @@ def evaluate(
         segmenter = read_segmenter(model, chosen, real_data, processes, progress) if "segmenter" in names else None
         protocols = {name: protocol_for(name, protocol, real_data, segmenter) for name in names}
 
-        def samples_of(images: int) -> RunEvidence:
-            return RunEvidence(
+        steps: list[Steps] = []
+
+        def samples_of(images: int, missing: Sequence[str]) -> RunEvidence:
+            evidence = RunEvidence(
                 Model.load(opened, checkpoint=images, device=device, precision=setup.precision),
                 real_data.real,
                 protocol,
@@ -181,11 +167,49 @@ def evaluate(
                 processes=processes,
                 segmenter=segmenter,
                 augment=augment,
-                report_progress=progress.report_progress,
+                report_progress=lambda *progress_made: steps[0](*progress_made),
             )
+            if not steps:
+                count_left = len(checkpoints) - checkpoints.index(images)
+                steps.append(
+                    announce(evidence, {name: protocols[name] for name in missing}, count_left, with_scale, progress)
+                )
+            return evidence
 
-        arguments = (protocols, recompute, processes, samples_of)
-        return Rows(row for images in checkpoints for row in evaluate_checkpoint(opened, images, *arguments))
+        rows = Rows()
+        for images in checkpoints:
+            rows += evaluate_checkpoint(opened, images, protocols, recompute, processes, samples_of, with_scale)
+        return rows
+
+
+def announce(
+    samples: Samples, protocols: Mapping[str, Protocol], checkpoints: int, with_scale: bool, progress: Reporter
+) -> Steps:
+    """Says how long the evaluation will take, and returns its progress callback.
+
+    Args:
+        samples: the evidence of the first checkpoint.
+        protocols: the metrics to compute, and the protocol of each; none if only the scale of stored figures is missing.
+        checkpoints: number of checkpoints to evaluate.
+        with_scale: whether the scale is computed.
+        progress: receives the message and the progress.
+    """
+    if not samples.processes.first or samples.spec.points:
+        return Steps({}, 1, progress.report_progress)
+    from leafwing.metrics.scale import measures_of
+
+    if not protocols:
+        seconds = expected_seconds(samples, {}, ["fid"], True)
+        seconds = {name: seconds[name] for name in ONCE if name in seconds}
+        if seconds:
+            progress.say(
+                f"computing what real images and noise reach, once for these data: about {show_duration(sum(seconds.values()))}"
+            )
+        return Steps(seconds, 1, progress.report_progress)
+    with_network = [name for name in protocols if name not in WITHOUT_NETWORK]
+    seconds = expected_seconds(samples, protocols, with_network, with_scale and bool(measures_of(with_network)))
+    progress.say(describe(seconds, samples.protocol, checkpoints, samples.processes.world_size))
+    return Steps(seconds, checkpoints, progress.report_progress)
 
 
 def read_segmenter(model: Model, output: Output, real_data: RealData, processes: Processes, progress: Reporter) -> Segmenter:
@@ -206,7 +230,8 @@ def evaluate_checkpoint(
     protocols: Mapping[str, Protocol],
     recompute: bool,
     processes: Processes,
-    samples_of: Callable[[int], RunEvidence],
+    samples_of: Callable[[int, Sequence[str]], RunEvidence],
+    with_scale: bool,
 ) -> list[dict[str, Any]]:
     """The rows of one checkpoint; those that do not exist yet are computed and saved one metric at a time.
 
@@ -216,15 +241,18 @@ def evaluate_checkpoint(
         protocols: the metrics, and the protocol of each.
         recompute: compute existing rows again.
         processes: the processes that share the work.
-        samples_of: returns the samples of a checkpoint.
+        samples_of: returns the samples of a checkpoint, for these metrics.
+        with_scale: whether rows get the scale of their measure.
     """
+    from leafwing.metrics.scale import measures_of
+
     path = run.weights()[images]
     digest = files.digest(path)[:16]
     existing = [] if recompute else stored_rows(run)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         samples = None
-        for name, conditions in protocols.items():
+        for i, (name, conditions) in enumerate(protocols.items()):
             common = {
                 "by": name,
                 "run": run.name,
@@ -239,14 +267,19 @@ def evaluate_checkpoint(
             identity = ("by", "weights_hash", "fingerprint")
             old = {row["metric"]: row for row in existing if all(row.get(key) == common[key] for key in identity)}
             old = processes.broadcast(old)
-            if old:
+            scaled = with_scale and bool(measures_of([name]))
+            if old and not (scaled and any("scale" not in row for row in old.values())):
                 rows += old.values()
                 continue
-            samples = samples or stack.enter_context(samples_of(images))
+            samples = samples or stack.enter_context(samples_of(images, [] if old else [*protocols][i:]))
+            if old:  # from early stopping or an earlier version
+                rows += [row | scale_of(samples, row["metric"]) for row in old.values()]
+                continue
             started = time.perf_counter()
             measures, extra = compute(name, samples, run, images)
             common["seconds"] = round(time.perf_counter() - started, 3)
-            new = [{**as_row(measure), **common, **extra} for measure in measures]
+            scales = {measure.name: scale_of(samples, measure.name) if scaled else {} for measure in measures}
+            new = [{**as_row(measure), **common, **extra, **scales[measure.name]} for measure in measures]
             if processes.first:
                 run.add_metrics(new)
             rows += new
@@ -260,29 +293,6 @@ def stored_rows(run: Run) -> list[dict[str, Any]]:
     return [upgrade(row) for row in run.metrics()]
 
 
-def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: Segmenter | None = None) -> Protocol:
-    """The protocol of a metric: with its network, if any; memorisation and leaks always compare with the training data."""
-    from leafwing.metrics.memorisation import MAX_IMAGES
-    from leafwing.metrics.targets import frames_per_sample, target
-
-    if name in WITHOUT_NETWORK:
-        protocol = replace(protocol, features="", network="", trained_through="")
-    if name == "segmenter" and segmenter is not None:
-        return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
-    if name not in ("memorisation", "leaks"):
-        return protocol
-    whole = real_data.splits()
-    training, held_out = (target(part, protocol.output) for part in whole)
-    return replace(
-        protocol,
-        data=training.fingerprint,
-        split="train",
-        held_out=len(held_out) if protocol.output in whole[1].columns else 0,
-        n_real=len(training),
-        n_fake=min(protocol.n_fake, max(1, MAX_IMAGES // frames_per_sample(training.spec.fields["image"]))),
-    )
-
-
 def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[list[Measure], dict[str, Any]]:
     """The measures of a metric, and extra keys of their rows. Memorisation also writes a report and an image of the closest pairs."""
     from leafwing.metrics import leaks, memorisation, metric
@@ -291,7 +301,7 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
         results = leaks.report(samples)
         return [measure for result in results for measure in result.measures()], {"words": leaks.describe(results)}
     if name != "memorisation":
-        return metric(name)(samples), {}
+        return metric(name)(samples), variety_of(name, samples)
     from leafwing.metrics.pairs import page
     from leafwing.metrics.protocol import MAIN
     from leafwing.pictures import png
@@ -306,285 +316,18 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
     return result.measures(), extra | {kind: path.name for kind, path in paths.items()}
 
 
-def as_row(measure: Measure) -> dict[str, Any]:
-    """A measure as plain JSON; NaN and infinite values become None."""
-    values = {"value": measure.value, "low": measure.low, "high": measure.high}
-    finite = {name: float(value) if value is not None and isfinite(value) else None for name, value in values.items()}
-    return {"metric": measure.name, **finite, "better": measure.better}
+def scale_of(samples: Samples, measure: str) -> dict[str, Any]:
+    """The key `scale` of a row; nothing if there are too few real images."""
+    scale = samples.scale_of_metrics
+    return {"scale": scale.of(measure)} if scale else {}
 
 
-def select_metrics(
-    metrics: Sequence[str] | str | None,
-    run: Run,
-    outputs: Sequence[Output],
-    output: Output,
-    kind: Field,
-    data: object = None,
-    augment: str = "none",
-) -> list[str]:
-    """The requested metrics, or the default ones for one of the run's outputs, whose samples are of this kind.
+def variety_of(name: str, samples: Samples) -> dict[str, Any]:
+    """The key `variety` of rows of `prdc`; see `metrics.prdc.variety`."""
+    from leafwing.metrics.prdc import variety
 
-    Raises:
-        LeafwingError: no such metric, or one that does not suit the output.
-    """
-    from leafwing.fields import Vector
-    from leafwing.metrics.targets import keeping_metrics, require_images
-
-    require_images(output.field, kind)
-    source, points = run.data.source, isinstance(kind, Vector)
-    if metrics is not None:
-        names = check_metrics(metrics, points, source)
-        check_output(names, outputs, output, run.spec)
-        if "leaks" in names and augment == "none":
-            raise LeafwingError(
-                f"metric leaks has nothing to check: critics of {run.folder} saw {output.field} without changes (--augment)"
-            )
-        return names
-    if points or world_of(source) == "stacked":
-        return ["modes"]
-    of_training = [*["leaks"] * (augment != "none"), "memorisation"] if data is None else []
-    return ["fid", "kid", *keeping_metrics(outputs, output, run.spec), "prdc", *of_training]
-
-
-def augmentation_of(run: Run, game: Game, kind: Field) -> str:
-    """The augmentation of what the run's critics saw, chosen or the recipe's; `none` if samples of this kind pass unchanged."""
-    from leafwing.fields import Image
-
-    return run.settings.critic.augment or game.augment if isinstance(kind, Image) else "none"
-
-
-def check_metrics(metrics: Sequence[str] | str, points: bool, source: str) -> list[str]:
-    """The names of metrics, without duplicates.
-
-    Args:
-        metrics: names, as a list or separated by commas.
-        points: whether the samples are points.
-        source: the data source.
-
-    Raises:
-        LeafwingError: no such metric, or one that does not suit the data.
-    """
-    from leafwing.metrics import METRICS
-
-    items = metrics.split(",") if isinstance(metrics, str) else metrics
-    names = list(dict.fromkeys(name.strip() for name in items if name.strip()))
-    if not names:
-        raise InvalidOption("metrics", metrics, f"choose at least one of {', '.join(METRICS)}")
-    for name in names:
-        if name not in METRICS:
-            raise LeafwingError(f"no metric {name!r}{did_you_mean(name, list(METRICS))}")
-        if points and name != "modes":
-            raise LeafwingError(
-                f"metric {name} needs images, and the samples of {source} are points; only modes is defined for points"
-            )
-        if name == "modes" and not (points or world_of(source) == "stacked"):
-            raise LeafwingError(
-                f"metric modes needs data with known modes (ring, grid, stacked), not {source}; for images "
-                f"there are: {', '.join(other for other in METRICS if other != name)}"
-            )
-    return names
-
-
-def check_output(names: Sequence[str], outputs: Sequence[Output], output: Output, spec: DataSpec) -> None:
-    """Raises LeafwingError if one of these metrics does not suit an output, from what it is generated."""
-    from leafwing.metrics.targets import suits
-
-    sources = " and ".join(output.conditions) or "latents"
-    needs = {
-        "structure": "compares images with the images that they are generated from",
-        "cycle": "needs a run that also translates its images back",
-        "segmenter": "needs images that are generated from paired label maps",
-    }
-    for name in names:
-        if name in needs and not suits(name, outputs, output, spec):
-            raise LeafwingError(f"metric {name} {needs[name]}, and this {output.field} is generated from {sources}")
-    if "ppl" in names and output.prior is None:
-        raise LeafwingError(
-            f"metric ppl takes steps in the latents, and {output.field} is generated from {sources} without latents"
-        )
-    if "reconstruction" in names and not suits("reconstruction", outputs, output, spec):
-        raise LeafwingError(
-            f"metric reconstruction compares samples with the real targets of their inputs, and {output.field} is generated from "
-            f"{sources}, which {'belong' if ' and ' in sources or not output.conditions else 'belongs'} to no target"
-        )
-
-
-def require_classifier(features: str, spec: DataSpec) -> None:
-    """Raises LeafwingError if a feature network is not a classifier."""
-    if features == "inception" or (features == "own" and spec.labels):
-        return
-    raise LeafwingError(
-        f"metric inception_score needs a classifier, and the features {features} of these data have none: use --features inception, "
-        "or --features own with labelled data"
-    )
-
-
-def select_checkpoints(run: Run, checkpoint: int | str | None) -> list[int]:
-    """The requested checkpoints, by images shown, oldest first.
-
-    Raises:
-        LeafwingError: no such checkpoint.
-    """
-    run.require_weights()
-    existing = list(run.weights())
-    if checkpoint in (None, "last", "all"):
-        return existing if checkpoint == "all" else existing[-1:]
-    if (images := run.resolve_checkpoint(checkpoint)) not in existing:
-        raise LeafwingError(
-            f"{run.folder} has no checkpoint at {images:,} images; available: {', '.join(map(str, existing))}, or all"
-        )
-    return [images]
-
-
-def world_of(source: str) -> str:
-    """The name of a built-in data set; empty for other sources."""
-    from leafwing.data.built_in import BUILT_IN
-
-    name = source.partition(":")[0]
-    return name if name in BUILT_IN else ""
-
-
-def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> RealData:
-    """The real data to compare with: other data if given, else the held-out data, else the training data.
-
-    Raises:
-        LeafwingError: the data cannot be read.
-    """
-    from leafwing.commands.feeding import inherited_options, reload_data
-    from leafwing.data import load
-    from leafwing.data.built_in import is_built_in
-
-    held_out = run.data.held_out
-
-    @cache
-    def splits() -> tuple[Dataset, Dataset]:
-        return reload_data(run, progress).split(held_out)
-
-    if data is None:
-        training_set, held_out_set = splits()
-        if held_out:
-            return RealData(held_out_set, "held-out", held_out, splits)
-        return RealData(training_set, "train", 0, splits)
-    if run.spec.points:
-        raise InvalidOption(
-            "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
-        )
-    if (Path(data) / "run.json").exists():
-        raise InvalidOption("data", data, "it is a run folder, and real images are needed; runs are evaluated one by one")
-    options = inherited_options(run.data, data)
-    options |= {"size": (run.spec.height, run.spec.width), "channels": run.spec.channels}
-    levels = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
-    levels = {} if is_built_in(str(data)) else levels
-    try:
-        real = load(data, **options | levels, progress=progress.report_reading)
-    except InvalidOption as error:
-        if error.name not in levels:
-            raise
-        progress.say(f"{data}: not mapped to black and white like the images of {run.folder}, because {error.reason}")
-        real = load(data, **options, progress=progress.report_reading)
-    if real.fingerprint == run.data.fingerprint:
-        return RealData(real, "all" if held_out else "train", held_out, splits)
-    return RealData(real, "other", 0, splits)
-
-
-def protocol_of(
-    run: Run, real_data: RealData, output: Output, kind: Field, n: int | None, seed: int, precision: str
-) -> Protocol:
-    """The protocol of an evaluation, without the feature network.
-
-    Raises:
-        LeafwingError: the real data lack what the samples are compared with or generated from.
-    """
-    from leafwing.fields import Clip, Image
-    from leafwing.metrics import modes
-    from leafwing.metrics.protocol import Protocol
-    from leafwing.metrics.targets import frames_per_sample, target
-
-    real, options = target(real_data.real, output.field), real_data.real.options
-    if real.spec.fields["image"] != kind:
-        raise LeafwingError(
-            f"{real.source}: the samples of {output.field} are {kind}, and these data have {real.spec.fields['image']}"
-        )
-    most = min(max(1, MAX_DEFAULT_SAMPLES // frames_per_sample(kind)), len(real))
-    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or most
-    is_second = output.field not in real_data.real.columns and real_data.split == "held-out"  # the same share is held out
-    sides = kind.shape[1:] + kind.shape[:1] if isinstance(kind, Image | Clip) else ()
-    return Protocol(
-        data=real.fingerprint,
-        split=real_data.split,
-        held_out=len(real) if is_second else real_data.held_out,
-        n_real=min(n_fake, len(real)),
-        n_fake=n_fake,
-        shape="x".join(map(str, sides)) or "points",
-        fit=options["fit"],
-        background=options["background"],
-        mirror=real.mirror,
-        conditions=conditions_of(output, real_data.real, run.spec),
-        features="",
-        network="",
-        seed=seed,
-        precision=precision,
-        output=output.field,
-    )
-
-
-def conditions_of(output: Output, real: Dataset, spec: DataSpec) -> str:
-    """The conditions of the samples in the protocol: those of the real data if these have the same fields.
-
-    That of an unconditional output depends on the data alone, so that it can be compared with conditional ones.
-
-    Raises:
-        LeafwingError: the real data lack images from which the samples are generated.
-    """
-    from leafwing.conditions import pixel_conditions
-    from leafwing.metrics.protocol import AS_REAL, DEFAULTS
-
-    same = [name for name, field in spec.fields.items() if name != output.field and real.spec.fields.get(name) == field]
-    if different := [name for name in pixel_conditions(output, spec) if name not in same]:
-        name = different[0]
-        raise LeafwingError(
-            f"{real.source}: {output.field} is generated from {name} ({spec.fields[name]}), and these data have "
-            f"{real.spec.fields.get(name, 'no such field')}: evaluate with data that are read as those of the run"
-        )
-    return AS_REAL if {*output.conditions} <= {*same} and same else DEFAULTS
-
-
-def report_caveats(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
-    """Prints notes on the limits of a protocol."""
-    if protocol.split == "train" and protocol.shape != "points":
-        progress.say(
-            "comparing with the training data, because nothing was held out: a model that copies its training images looks "
-            "perfect. `leafwing train --hold-out auto` holds out images for evaluation"
-        )
-    n = min(protocol.n_real, protocol.n_fake)
-    if n < MIN_FID_SAMPLES and "fid" in names:
-        progress.say(
-            f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
-        )
-
-
-def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of `evaluate` as one JSON document: `run`, `rows`, and the `verdict` on memorisation of the last checkpoint, if any."""
-    verdicts = [row["verdict"] for row in rows if row.get("verdict")]
-    return {"run": rows[-1]["run"], "rows": list(rows)} | ({"verdict": verdicts[-1]} if verdicts else {})
-
-
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `evaluate` as text: a table, the words of metrics that have some, and a line for each protocol."""
-    from leafwing.metrics.protocol import describe
-    from leafwing.tables import align_columns
-
-    of_run = "images" in rows[0]
-    lines = [(*["images"] * of_run, "metric", "value", "95% interval", "better")]
-    for row in rows:
-        interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
-        value = "unknown" if row["value"] is None else f"{row['value']:.4g}"
-        lines.append((*([f"{row['images']:,}"] if of_run else []), row["metric"], value, interval, row["better"]))
-    words = dict.fromkeys(
-        (f"{row['images']:,} images: " if of_run else "") + row["words"] for row in rows if row.get("words")
-    )
-    protocols = dict.fromkeys(describe(row["protocol"]) for row in rows)
-    return "\n".join([align_columns(lines), *words, *protocols])
+    value = variety(samples.real_features(), samples.fake_features()) if name == "prdc" else nan
+    return {"variety": round(value, 4)} if isfinite(value) else {}
 
 
 def require_same_network(digest: str, processes: Processes) -> None:

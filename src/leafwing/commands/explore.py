@@ -18,7 +18,7 @@ from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.runs import LABORATORY, ROOT, Run
 
 if TYPE_CHECKING:
-    from leafwing.commands.evaluate import RealData
+    from leafwing.commands.real_data import RealData
     from leafwing.data import Dataset
     from leafwing.laboratory.finding import Finding
     from leafwing.laboratory.reading import Reader
@@ -182,7 +182,7 @@ class Inputs:
 
     @cached_property
     def _real_data(self) -> RealData:
-        from leafwing.commands.evaluate import load_real_data
+        from leafwing.commands.real_data import load_real_data
 
         return load_real_data(self.run, self.source, self.progress)
 
@@ -226,7 +226,7 @@ class Inputs:
 
     @cached_property
     def reader(self) -> Reader | None:
-        from leafwing.commands.evaluate import world_of
+        from leafwing.commands.selection import world_of
         from leafwing.laboratory import reading
 
         if world_of(self.run.data.source) == "sprites":

@@ -13,17 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.commands.evaluate import (
-    ADVICE,
-    MAX_DEFAULT_SAMPLES,
-    WITHOUT_NETWORK,
-    as_row,
-    check_metrics,
-    report_caveats,
-    require_classifier,
-    require_same_network,
-)
+from leafwing.commands.evaluate import ADVICE, announce, require_same_network, scale_of, variety_of
+from leafwing.commands.figures import as_row
+from leafwing.commands.real_data import default_samples, report_caveats
 from leafwing.commands.results import Rows
+from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, require_classifier
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import check_seed, count
@@ -78,7 +72,8 @@ def evaluate_pictures(
         data: the real ones. Feature networks learn from them only; for memorisation they are the training images.
         size: the size at which both are compared, as for `leafwing.train`. None: chosen from the real ones.
         metrics: keys of `leafwing.metrics.pictures.METRICS`, as a list or separated by commas. None: fid, kid, prdc.
-        n: number of pictures on either side. None: as many as both have, at most 5,000. If there are fewer real ones, all of them.
+        n: number of pictures on either side. None: as many as both have, at most 5,000, or 1,000 with `lite0` and `inception`. If
+            there are fewer real ones, all of them.
         features, weights: as for `evaluate`.
         seed: random seed of the choice of pictures, if not all are used.
         device: auto, cpu, cuda or mps.
@@ -122,12 +117,14 @@ def evaluate_pictures(
         device = processes.device(choose(device, "fp32", torch.get_num_threads()).device)
         with processes.first_on_machine():
             real, generated = load_both(pictures, data, size, progress)
-            protocol = protocol_of(generated, real, number, seed, 1 if names == ["memorisation"] else MIN_PICTURES)
             choice = choose_features(real.spec.fields["image"], {}, metrics=names, requested=features)
+            needs_network = bool(set(names) - set(WITHOUT_NETWORK))
+            least = 1 if names == ["memorisation"] else MIN_PICTURES
+            protocol = protocol_of(generated, real, number, seed, least, choice.name if needs_network else "")
         judge, network = processes.broadcast(choice.name), None  # other machines may lack the package
         if "inception_score" in names:
             require_classifier(judge, real.spec)
-        if set(names) - set(WITHOUT_NETWORK):
+        if needs_network:
             if str(choice):
                 progress.say(str(choice))
             with processes.first_on_machine():
@@ -141,8 +138,9 @@ def evaluate_pictures(
         report_caveats(protocol, names, progress)
         with PictureEvidence(
             generated, real, protocol, network,
-            cache=cache_folder(None), processes=processes, report_progress=progress.report_progress,
+            cache=cache_folder(None), processes=processes,
         ) as evidence:  # fmt: skip
+            evidence.report_progress = announce(evidence, dict.fromkeys(names, protocol), 1, True, progress)
             report_copies(evidence, real, generated, progress)
             common = {"pictures": str(pictures), "pictures_hash": generated.fingerprint[:16]}
             rows, memorised = compute_all(evidence, names, common)
@@ -269,7 +267,7 @@ def report_resizing(
     progress.say(f"{text}most of them from {most[0]}x{most[1]}" + ("; --size chooses another size" if chosen else ""))
 
 
-def protocol_of(generated: Dataset, real: Dataset, n: int | None, seed: int, least: int) -> Protocol:
+def protocol_of(generated: Dataset, real: Dataset, n: int | None, seed: int, least: int, features: str = "") -> Protocol:
     """The protocol, without the feature network: that of a run that is evaluated with `--data`.
 
     Args:
@@ -278,6 +276,7 @@ def protocol_of(generated: Dataset, real: Dataset, n: int | None, seed: int, lea
         n: number of pictures; None: see `evaluate_pictures`.
         seed: as there.
         least: the smallest number of pictures with which the metrics are defined.
+        features: the feature network; empty if no metric needs one.
 
     Raises:
         LeafwingError: there are too few pictures.
@@ -294,7 +293,7 @@ def protocol_of(generated: Dataset, real: Dataset, n: int | None, seed: int, lea
             )
     if n is not None and not least <= n <= len(generated):
         raise InvalidOption("n", n, f"choose {least} to {len(generated):,}, the number of pictures in {generated.source}")
-    number = n or min(MAX_DEFAULT_SAMPLES, len(generated), len(images))
+    number = n or min(default_samples(features), len(generated), len(images))
     kind = images.spec.fields["image"]
     return Protocol(
         data=images.fingerprint,
@@ -331,6 +330,7 @@ def compute_all(
     """The rows of all metrics, and the report on memorisation if it is among them."""
     from leafwing.metrics import metric
     from leafwing.metrics.memorisation import MAX_IMAGES, report
+    from leafwing.metrics.scale import measures_of
 
     rows, memorised = list[dict[str, Any]](), None
     for name in names:
@@ -344,7 +344,7 @@ def compute_all(
             n_real, n_fake = len(evidence.real), min(conditions.n_fake, MAX_IMAGES)
             conditions = replace(conditions, split="train", n_real=n_real, n_fake=n_fake)
         else:
-            measures = metric(name)(evidence)
+            measures, extra = metric(name)(evidence), variety_of(name, evidence)
         shared = {
             "by": name,
             **common,
@@ -354,7 +354,8 @@ def compute_all(
             "fingerprint": conditions.fingerprint,
             "seconds": round(time.perf_counter() - started, 3),
         }
-        rows += [{**as_row(measure), **shared, **extra} for measure in measures]
+        scales = {measure.name: scale_of(evidence, measure.name) if measures_of([name]) else {} for measure in measures}
+        rows += [{**as_row(measure), **shared, **extra, **scales[measure.name]} for measure in measures]
     return rows, memorised
 
 

@@ -6,14 +6,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from leafwing.commands.evaluate import (
-    WITHOUT_NETWORK,
-    check_metrics,
-    check_output,
-    evaluate,
-    require_classifier,
-    stored_rows,
-)
+from leafwing.commands.evaluate import evaluate, stored_rows
+from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier
 from leafwing.config import BestCheckpoint
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.progress import Reporter
@@ -156,6 +150,7 @@ class EarlyStopping:
             trust=True,
             progress=False,
             processes=engine.processes,
+            with_scale=False,
         )
         engine.set_rng_state(rng_state)
         current = next(row for row in rows if row["metric"] == self.measure)

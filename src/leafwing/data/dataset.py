@@ -284,7 +284,8 @@ class Dataset:
     def distinct(self) -> Dataset:
         """The samples whose image does not repeat that of an earlier one: neither the same pixels nor nearly so (`duplicates.near`).
 
-        Samples of other streams are not compared. The result is remembered.
+        Samples of other streams are not compared. It has a fingerprint of its own, because numbers that were measured with all samples do
+        not apply to it. The result is remembered.
         """
         from leafwing.data import duplicates
 
@@ -297,7 +298,8 @@ class Dataset:
             near = duplicates.near([duplicates.sketch(image) for image in eight_bits])
             repeated = {index for group in near for index in group[1:]}
             remaining = np.array([index for i, index in enumerate(first.tolist()) if i not in repeated], dtype=np.int64)
-            self._distinct = replace(self, rows=self.to_rows(remaining))
+            fingerprint = hashlib.sha256(f"distinct {self.fingerprint}".encode()).hexdigest()
+            self._distinct = replace(self, rows=self.to_rows(remaining), fingerprint=fingerprint)
         return self._distinct
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:

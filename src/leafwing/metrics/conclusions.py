@@ -14,6 +14,9 @@ Better = Literal["lower", "higher", ""]
 Rows = Sequence[Mapping[str, Any]]
 KEEPING = ("l1", "ssim", "psnr", "feature_distance", "structure_distance", "cycle_l1", "cycle_psnr", "class_iou")
 """The measures of what samples keep of the images that they are generated from, the most telling first."""
+NEED_VARIETY, MIN_VARIETY = ("precision", "density"), 0.1
+"""The measures that say nothing about copies of one picture, because all of them lie in the same balls or in none; and the spread of
+their features, relative to real images, below which samples count as such."""
 MAX_LISTED = 3
 """Maximum number of failed runs that are listed individually."""
 MIN_STEPS = 300
@@ -297,6 +300,11 @@ def describe_seeds(row: Mapping[str, Any]) -> str:
 def in_sentence(text: str) -> str:
     """An error message shortened to fit into a sentence."""
     return " ".join(text.split()).rstrip(".").replace(". ", "; ")[:200] or "for an unknown reason"
+
+
+def says_nothing(row: Mapping[str, Any]) -> bool:
+    """Whether the value in a row of `evaluate` is no merit of its samples, because they are copies of one picture."""
+    return row["metric"] in NEED_VARIETY and row.get("variety", 1.0) < MIN_VARIETY
 
 
 def number(value: Any) -> float | None:

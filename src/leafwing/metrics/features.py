@@ -102,7 +102,8 @@ def load_features(
         from leafwing.metrics import photographs
 
         photographs_net, digest = photographs.feature_network(weights, device)
-        return Features(name, digest, photographs_net, device, photographs.BATCH)
+        batch = photographs.CPU_BATCH if device == "cpu" else photographs.BATCH
+        return Features(name, digest, photographs_net, device, batch)
     if name == "inception":
         from leafwing.metrics import inception
 

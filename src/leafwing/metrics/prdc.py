@@ -29,6 +29,12 @@ MIN_SAMPLES = 300
 """Minimum number of samples for intervals: the spread of ten parts of 30 is still that of the whole, times the square root of ten."""
 
 
+def variety(real: np.ndarray, fake: np.ndarray) -> float:
+    """The spread of features (m, d) of samples around their mean, over that of real images (n, d); see `conclusions.says_nothing`."""
+    spreads = [float(np.sqrt(features.astype(np.float64).var(axis=0).sum())) for features in (fake, real)]
+    return spreads[0] / spreads[1] if spreads[1] > 0 else float("nan")
+
+
 def measure(evidence: Evidence) -> list[Measure]:
     """`precision`, `recall`, `density` and `coverage`, with intervals for at least 300 samples; see `errors`."""
     real, fake = evidence.real_features(), evidence.fake_features()

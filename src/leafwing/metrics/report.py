@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leafwing.metrics import curves
+from leafwing.metrics import conclusions, curves
 from leafwing.metrics.conclusions import MAX_COST_DIFFERENCE, MIN_STEPS, describe_outcome, in_sentence, show
 from leafwing.metrics.table import FAR_WORSE, MIN_VARIETY, RunResult, Table
 from leafwing.quantities import show_count, show_duration
@@ -115,6 +115,7 @@ def page(table: Table, results: Sequence[RunResult], galleries: Sequence[Gallery
             "far_worse": FAR_WORSE,
             "max_cost_difference": MAX_COST_DIFFERENCE,
             "min_steps": MIN_STEPS,
+            "min_feature_variety": conclusions.MIN_VARIETY,
             "min_variety": MIN_VARIETY,
         },
         plots=learning_curves(table, results, colours, about),

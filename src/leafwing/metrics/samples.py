@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,8 +25,10 @@ from leafwing.data.built_in import BUILT_IN
 from leafwing.errors import LeafwingError
 from leafwing.game import Batch
 from leafwing.latents import BLOCK
+from leafwing.metrics import scale as scales
 from leafwing.metrics.features import Features
 from leafwing.metrics.protocol import AS_REAL, Protocol, fingerprint
+from leafwing.metrics.scale import Scale
 from leafwing.metrics.segmenter import Segmenter
 from leafwing.metrics.targets import (
     columns_of,
@@ -126,10 +130,8 @@ class Samples:
         raise NotImplementedError
 
     def _real(self, start: int, end: int) -> Tensor:
-        """The images of the real samples at these positions; those of 16 bits are rounded to 8, like the samples."""
-        stored = self.target.batch(self.seed, start, end - start)
-        images = to_images(self.target.to_network(stored).image)
-        return to_floats(to_bytes(images)) if stored.image.dtype == torch.uint16 else images
+        """The images of the real samples at these positions."""
+        return real_images(self.target, self.seed, start, end)
 
     # --- features --------------------------------------------------------------------------------------------------------
 
@@ -161,13 +163,20 @@ class Samples:
         assert probabilities is not None
         return probabilities
 
+    def _real_conditions(self) -> str:
+        """A hash of the conditions that affect the real side."""
+        conditions = self.protocol.as_dict()
+        for name in ("n_fake", "conditions", "precision", "trained_through"):
+            conditions.pop(name, None)
+        return fingerprint(conditions)
+
+    def _features_path(self) -> Path:
+        return self.cache / "features" / f"{self._real_conditions()}.npy"
+
     @cached_property
     def _real_features(self) -> np.ndarray:
         """Read from the cache by process 0, or computed by all processes."""
-        conditions = self.protocol.as_dict()
-        for name in ("n_fake", "conditions", "precision", "trained_through"):  # they do not affect the real side
-            conditions.pop(name, None)
-        path = self.cache / "features" / f"{fingerprint(conditions)}.npy"
+        path = self._features_path()
         cached = read_features(path) if self.processes.first else None
         shape = self.processes.broadcast(None if cached is None else list(cached.shape))
         if shape is not None:
@@ -182,6 +191,72 @@ class Samples:
         if self.processes.first:
             write_features(path, features)
         return features
+
+    # --- the scale -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def scale_of_metrics(self) -> Scale | None:
+        """What other real images and noise reach under these conditions, from the cache or computed; None with too few images."""
+        path, network = self._scale_path(), self._require_network()
+        cached = scales.read(path) if self.processes.first else None
+        shared = self.processes.broadcast(asdict(cached) if cached else None)
+        if shared is not None:
+            return Scale(**shared)
+        if self.protocol.n_real < 2 * scales.MIN_HALF:
+            return None
+        n, kind, others = self._others()
+
+        def extract(start: int, end: int) -> tuple[Tensor]:
+            return (torch.from_numpy(network(others(start, end))[0]),)
+
+        def extract_noise(start: int, end: int) -> tuple[Tensor]:
+            return (torch.from_numpy(network(scales.noise_images(self.spec, start, end))[0]),)
+
+        real = self.real_features()
+        others_features = self._concatenate("features of other real images", n, extract)[0] if n else None
+        (noise,) = self._concatenate("features of noise", scales.NOISE, extract_noise)
+        scale = scales.compute(real, others_features, noise, kind)
+        if self.processes.first:
+            scales.write(path, scale)
+        return scale
+
+    def _scale_path(self) -> Path:
+        return self.cache / "scales" / f"{self._real_conditions()}-{scales.VERSION}.json"
+
+    def _others(self) -> tuple[int, str, Callable[[int, int], Tensor]]:
+        """Real images that are not among those compared with: their number, what they are, and a function of two positions.
+
+        Those that the run was trained on if held-out ones are compared with, else further ones of the same data; 0 if there are few.
+        """
+        n = self.protocol.n_real
+        if self.protocol.split == "held-out":
+            data, first, kind = target(self.parts()[0], self.protocol.output), 0, "training images"
+        else:
+            data, first, kind = self.target, n, "other real images"
+        number = max(0, min(n, len(data) - first))
+        number = number if number >= min(n, scales.MIN_OTHERS) else 0
+        return number, kind, lambda start, end: real_images(data, self.seed, first + start, first + end)
+
+    def work(self, *, with_scale: bool) -> dict[str, int]:
+        """How many images each step of a first evaluation processes, by the names that progress is reported under."""
+        steps = {"sampling": self.protocol.n_fake, "features of samples": self.protocol.n_fake}
+        if not self._features_path().exists():
+            steps["features of real images"] = self.protocol.n_real
+        if with_scale and not self._scale_path().exists():
+            steps |= {"features of other real images": self._others()[0], "features of noise": scales.NOISE}
+        return steps
+
+    def seconds_per_image(self) -> float:
+        """How long the feature network takes for an image here, measured on the second of two small batches."""
+        network, images = self._require_network(), scales.noise_images(self.spec, 0, 8)
+        network(images)
+        started = time.perf_counter()
+        network(images)
+        return (time.perf_counter() - started) / len(images)
+
+    def seconds_per_sample(self) -> float:
+        """How long it takes to generate a sample; 0 for pictures that exist already."""
+        return 0.0
 
     @cached_property
     def _fake_outputs(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -396,6 +471,19 @@ class RunEvidence(Samples):
             file.flush()
         return np.memmap(file, np.uint8, "r", shape=shape), torch.cat(finite)
 
+    def seconds_per_sample(self) -> float:
+        """How long it takes to generate a sample here, measured on the second of two small batches; one process does it alone."""
+        n = min(8, self.protocol.n_fake)
+        latents = None if self.output.prior is None else self.model.latents(n, self.seed, output=self.output.field)
+        conditions: dict[str, Any] = self._conditions(0, n)
+        seconds = 0.0
+        for _ in range(2):
+            started = time.perf_counter()
+            for block in self.model.stream(latents, output=self.output.field, seed=self.seed, **conditions):
+                block.cpu()
+            seconds = time.perf_counter() - started
+        return seconds / n
+
     def _generate(self) -> Iterator[Tensor]:
         """All samples in order, on the CPU, in chunks."""
         n, field = self.protocol.n_fake, self.output.field
@@ -418,6 +506,13 @@ class RunEvidence(Samples):
 def chunks(n: int) -> Iterator[tuple[int, int]]:
     """Start and end of each chunk of n items."""
     return ((start, min(n, start + BLOCK)) for start in range(0, n, BLOCK))
+
+
+def real_images(data: Dataset, seed: int, start: int, end: int) -> Tensor:
+    """The images of a data set at these positions of the stream of a seed; those of 16 bits are rounded to 8, like samples."""
+    stored = data.batch(seed, start, end - start)
+    images = to_images(data.to_network(stored).image)
+    return to_floats(to_bytes(images)) if stored.image.dtype == torch.uint16 else images
 
 
 def stored_order(data: Dataset) -> Iterator[Tensor]:

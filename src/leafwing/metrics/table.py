@@ -26,6 +26,7 @@ from leafwing.metrics.conclusions import (
     describe_keeping,
     is_too_short,
     number,
+    says_nothing,
     sentences,
     show,
 )
@@ -87,12 +88,12 @@ class RunResult:
         return f"{self.recipe} seed {self.seed}"
 
     def at(self, images: int) -> dict[str, float | None]:
-        """The values of a checkpoint by measure; None if not finite."""
-        return {str(row["metric"]): number(row["value"]) for row in self.rows if row["images"] == images}
+        """The values of a checkpoint by measure; None if not finite, and for a precision of copies of one picture."""
+        return {str(row["metric"]): value_of(row) for row in self.rows if row["images"] == images}
 
     def curve(self, measure: str) -> list[tuple[int, float]]:
         """Images shown and value of a measure for each checkpoint."""
-        points = ((int(row["images"]), number(row["value"])) for row in self.rows if row["metric"] == measure)
+        points = ((int(row["images"]), value_of(row)) for row in self.rows if row["metric"] == measure)
         return sorted((images, value) for images, value in points if value is not None)
 
 
@@ -132,6 +133,11 @@ class Table:
             "measures": self.measures,
             **self.about,
         }
+
+
+def value_of(row: Mapping[str, Any]) -> float | None:
+    """The value in a row of `evaluate` that may be ranked."""
+    return None if says_nothing(row) else number(row["value"])
 
 
 def tabulate(results: Sequence[RunResult], budget: Budget | None = None) -> Table:

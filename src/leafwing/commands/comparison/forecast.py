@@ -10,7 +10,8 @@ from statistics import mean
 from typing import Literal
 
 from leafwing.commands.comparison.plan import ComparisonPlan
-from leafwing.commands.evaluate import MAX_DEFAULT_SAMPLES, world_of
+from leafwing.commands.real_data import default_samples
+from leafwing.commands.selection import world_of
 from leafwing.quantities import show_duration
 
 EVALUATED = (8, 4, 2, 1)
@@ -37,7 +38,8 @@ def samples_per_checkpoint(plan: ComparisonPlan) -> int:
         return int(n)
     output = next(iter(plan.recipes.values())).output
     frames = frames_per_sample(output.kind or plan.data.spec.fields[output.field])
-    most = min(max(1, MAX_DEFAULT_SAMPLES // frames), plan.conditions.held_out or len(plan.data))
+    most = default_samples(plan.evaluation.get("features") or "")
+    most = min(max(1, most // frames), plan.conditions.held_out or len(plan.data))
     return SAMPLES.get(world_of(plan.data.source)) or most
 
 

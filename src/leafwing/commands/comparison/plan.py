@@ -13,7 +13,7 @@ import msgspec
 
 from leafwing import recipes
 from leafwing.commands.comparison.workers import available_memory
-from leafwing.commands.evaluate import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
+from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import cores
 from leafwing.progress import Reporter

@@ -1,0 +1,108 @@
+"""The figures of an evaluation, as rows and as text: first what they mean, on the scale from real images to noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leafwing.metrics.evidence import Measure
+
+LEADING = ("fid", "kid")
+"""The measures that may lead: distances, which are smaller for better samples. The first is never zero or negative."""
+LIKE_NOISE = 0.5
+"""Samples are almost as far from the real images as noise is above this times its value."""
+
+
+def as_row(measure: Measure) -> dict[str, Any]:
+    """A measure as plain JSON; NaN and infinite values become None."""
+    values = {"value": measure.value, "low": measure.low, "high": measure.high}
+    finite = {name: float(value) if value is not None and isfinite(value) else None for name, value in values.items()}
+    return {"metric": measure.name, **finite, "better": measure.better}
+
+
+def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of `evaluate` as one JSON document: `run`, `rows`, and the `verdict` on memorisation of the last checkpoint, if any."""
+    verdicts = [row["verdict"] for row in rows if row.get("verdict")]
+    return {"run": rows[-1]["run"], "rows": list(rows)} | ({"verdict": verdicts[-1]} if verdicts else {})
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of `evaluate` as text: what they mean, a table, the words of metrics that have some, and a line for each protocol."""
+    from leafwing.metrics.conclusions import says_nothing
+    from leafwing.metrics.protocol import describe
+    from leafwing.tables import align_columns
+
+    of_run = "images" in rows[0]
+    has_scale = any("scale" in row for row in rows)
+    head = (*["images"] * of_run, "metric", "value", "95% interval", *["real images", "noise"] * has_scale, "better")
+    lines = [head]
+    for row in rows:
+        interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
+        if says_nothing(row):
+            interval = "no variety: not comparable"
+        scale = [show(row.get("scale", {}).get(end), "") for end in ("real", "noise")] if has_scale else []
+        images = [f"{row['images']:,}"] if of_run else []
+        lines.append((*images, row["metric"], show(row["value"]), interval, *scale, row["better"]))
+    words = dict.fromkeys(
+        (f"{row['images']:,} images: " if of_run else "") + row["words"] for row in rows if row.get("words")
+    )
+    notes = dict.fromkeys(note for row in rows if (note := describe_scale(row)))
+    protocols = dict.fromkeys(describe(row["protocol"]) for row in rows)
+    return "\n".join([*lead(rows), align_columns(lines), *notes, *words, *protocols])
+
+
+def show(value: float | None, unknown: str = "unknown") -> str:
+    """A value in a cell."""
+    return unknown if value is None else f"{value:.4g}"
+
+
+def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the figures of the last checkpoint mean, in one or two sentences; empty without a scale."""
+    from leafwing.metrics.conclusions import says_nothing
+
+    last = [row for row in rows if row.get("images") == rows[-1].get("images")]
+    by_name = {row["metric"]: row for row in last if row.get("scale") and row["value"] is not None and is_on_scale(row)}
+    name = next((name for name in LEADING if name in by_name), "")
+    sentences = [where(by_name[name])] if name else []
+    if any(says_nothing(row) for row in last):
+        variety = next(row["variety"] for row in last if says_nothing(row))
+        sentences.append(
+            f"The samples are nearly the same picture: they vary {variety:.0%} as much as real images in these features."
+        )
+    return [" ".join(sentences)] if sentences else []
+
+
+def is_on_scale(row: Mapping[str, Any]) -> bool:
+    """Whether a value and its scale may be compared: FID is higher for fewer images, and a scale from halves would flatter."""
+    scale = row["scale"]
+    return row["metric"] != "fid" or scale["n_others"] == scale["n_real"] == row["n"]
+
+
+def where(row: Mapping[str, Any]) -> str:
+    """Where a distance lies on its scale, in a sentence."""
+    name, value, real, noise = row["metric"].upper(), row["value"], row["scale"]["real"], row["scale"]["noise"]
+    ends = f"{name} {show(value)}; other real images have {show(real)}, random noise {show(noise)}"
+    if value >= noise:
+        return f"The samples are farther from the real images than random noise: {ends}."
+    if value > LIKE_NOISE * noise:
+        return f"The samples are almost as far from the real images as random noise: {ends}."
+    if min(value, value if row["low"] is None else row["low"]) <= real:
+        return f"By this measure the samples are as near to the real images as other real images are: {ends}."
+    times = f"{value / real:.1f} times the distance of other real images, and " if name == "FID" and real > 0 else ""
+    return f"The samples are at {times}{value / noise:.1%} of the distance of random noise: {ends}."
+
+
+def describe_scale(row: Mapping[str, Any]) -> str:
+    """What the columns of the scale are; empty for a row without one."""
+    scale = row.get("scale")
+    if not scale:
+        return ""
+    others = {
+        "training images": f"{scale['n_others']:,} training images against the same {scale['n_real']:,}, which is what copies reach",
+        "other real images": f"{scale['n_others']:,} other real images against the same {scale['n_real']:,}",
+        "halves": f"one half of the real images against the other, {scale['n_others']:,} against {scale['n_real']:,}: of so few, FID "
+        "is higher",
+    }[scale["others"]]
+    return f"real images: {others}; noise: {scale['n_noise']} pictures of uniform noise. Both depend on the data only."

@@ -1,0 +1,195 @@
+"""The real data that a run is compared with, and the protocol: the conditions of the measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leafwing.commands.selection import WITHOUT_NETWORK, world_of
+from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.progress import Reporter
+from leafwing.runs import Run
+
+if TYPE_CHECKING:
+    from leafwing.data import Dataset
+    from leafwing.fields import Field
+    from leafwing.game import DataSpec, Output
+    from leafwing.metrics.protocol import Protocol
+    from leafwing.metrics.segmenter import Segmenter
+
+MAX_DEFAULT_SAMPLES, MAX_SLOW_SAMPLES, MIN_FID_SAMPLES = 5_000, 1_000, 1_000
+"""The default number of samples is at most the first, and at most the second with one of the networks `SLOW`; with fewer than the
+third, FID is noticeably biased."""
+SLOW = ("lite0", "inception")
+"""Feature networks that take 8 ms and more of CPU time per image, so that 5,000 samples cost more than a short training."""
+
+
+@dataclass(frozen=True)
+class RealData:
+    """The real data of an evaluation.
+
+    Args:
+        real: the real samples.
+        split: which part of the run's data they are; see `Protocol`.
+        held_out: number of samples held out of training.
+        splits: returns the training set and the held-out set of the run.
+    """
+
+    real: Dataset
+    split: str
+    held_out: int
+    splits: Callable[[], tuple[Dataset, Dataset]]
+
+
+def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> RealData:
+    """The real data to compare with: other data if given, else the held-out data, else the training data.
+
+    Raises:
+        LeafwingError: the data cannot be read.
+    """
+    from leafwing.commands.feeding import inherited_options, reload_data
+    from leafwing.data import load
+    from leafwing.data.built_in import is_built_in
+
+    held_out = run.data.held_out
+
+    @cache
+    def splits() -> tuple[Dataset, Dataset]:
+        return reload_data(run, progress).split(held_out)
+
+    if data is None:
+        training_set, held_out_set = splits()
+        if held_out:
+            return RealData(held_out_set, "held-out", held_out, splits)
+        return RealData(training_set, "train", 0, splits)
+    if run.spec.points:
+        raise InvalidOption(
+            "data", data, f"other data must be images, and {run.folder} generates points like {run.data.source}"
+        )
+    if (Path(data) / "run.json").exists():
+        raise InvalidOption("data", data, "it is a run folder, and real images are needed; runs are evaluated one by one")
+    options = inherited_options(run.data, data)
+    options |= {"size": (run.spec.height, run.spec.width), "channels": run.spec.channels}
+    levels = {name: value for name, value in run.data.options.items() if name in ("levels", "input_levels")}
+    levels = {} if is_built_in(str(data)) else levels
+    try:
+        real = load(data, **options | levels, progress=progress.report_reading)
+    except InvalidOption as error:
+        if error.name not in levels:
+            raise
+        progress.say(f"{data}: not mapped to black and white like the images of {run.folder}, because {error.reason}")
+        real = load(data, **options, progress=progress.report_reading)
+    if real.fingerprint == run.data.fingerprint:
+        return RealData(real, "all" if held_out else "train", held_out, splits)
+    return RealData(real, "other", 0, splits)
+
+
+def default_samples(features: str) -> int:
+    """The default number of samples, if there are as many real images: fewer where a network is slow.
+
+    Args:
+        features: the feature network; empty if no metric needs one.
+    """
+    return MAX_SLOW_SAMPLES if features in SLOW else MAX_DEFAULT_SAMPLES
+
+
+def protocol_of(
+    run: Run, real_data: RealData, output: Output, kind: Field, n: int | None, seed: int, precision: str, features: str = ""
+) -> Protocol:
+    """The protocol of an evaluation, without the hash of the feature network.
+
+    Raises:
+        LeafwingError: the real data lack what the samples are compared with or generated from.
+    """
+    from leafwing.fields import Clip, Image
+    from leafwing.metrics import modes
+    from leafwing.metrics.protocol import Protocol
+    from leafwing.metrics.targets import frames_per_sample, target
+
+    real, options = target(real_data.real, output.field), real_data.real.options
+    if real.spec.fields["image"] != kind:
+        raise LeafwingError(
+            f"{real.source}: the samples of {output.field} are {kind}, and these data have {real.spec.fields['image']}"
+        )
+    most = min(max(1, default_samples(features) // frames_per_sample(kind)), len(real))
+    n_fake = n or modes.SAMPLES.get(world_of(real.source)) or most
+    is_second = output.field not in real_data.real.columns and real_data.split == "held-out"  # the same share is held out
+    sides = kind.shape[1:] + kind.shape[:1] if isinstance(kind, Image | Clip) else ()
+    return Protocol(
+        data=real.fingerprint,
+        split=real_data.split,
+        held_out=len(real) if is_second else real_data.held_out,
+        n_real=min(n_fake, len(real)),
+        n_fake=n_fake,
+        shape="x".join(map(str, sides)) or "points",
+        fit=options["fit"],
+        background=options["background"],
+        mirror=real.mirror,
+        conditions=conditions_of(output, real_data.real, run.spec),
+        features=features,
+        network="",
+        seed=seed,
+        precision=precision,
+        output=output.field,
+    )
+
+
+def conditions_of(output: Output, real: Dataset, spec: DataSpec) -> str:
+    """The conditions of the samples in the protocol: those of the real data if these have the same fields.
+
+    That of an unconditional output depends on the data alone, so that it can be compared with conditional ones.
+
+    Raises:
+        LeafwingError: the real data lack images from which the samples are generated.
+    """
+    from leafwing.conditions import pixel_conditions
+    from leafwing.metrics.protocol import AS_REAL, DEFAULTS
+
+    same = [name for name, field in spec.fields.items() if name != output.field and real.spec.fields.get(name) == field]
+    if different := [name for name in pixel_conditions(output, spec) if name not in same]:
+        name = different[0]
+        raise LeafwingError(
+            f"{real.source}: {output.field} is generated from {name} ({spec.fields[name]}), and these data have "
+            f"{real.spec.fields.get(name, 'no such field')}: evaluate with data that are read as those of the run"
+        )
+    return AS_REAL if {*output.conditions} <= {*same} and same else DEFAULTS
+
+
+def protocol_for(name: str, protocol: Protocol, real_data: RealData, segmenter: Segmenter | None = None) -> Protocol:
+    """The protocol of a metric: with its network, if any; memorisation and leaks always compare with the training data."""
+    from leafwing.metrics.memorisation import MAX_IMAGES
+    from leafwing.metrics.targets import frames_per_sample, target
+
+    if name in WITHOUT_NETWORK:
+        protocol = replace(protocol, features="", network="", trained_through="")
+    if name == "segmenter" and segmenter is not None:
+        return replace(protocol, features="segmenter", network=segmenter.digest, trained_through="")
+    if name not in ("memorisation", "leaks"):
+        return protocol
+    whole = real_data.splits()
+    training, held_out = (target(part, protocol.output) for part in whole)
+    return replace(
+        protocol,
+        data=training.fingerprint,
+        split="train",
+        held_out=len(held_out) if protocol.output in whole[1].columns else 0,
+        n_real=len(training),
+        n_fake=min(protocol.n_fake, max(1, MAX_IMAGES // frames_per_sample(training.spec.fields["image"]))),
+    )
+
+
+def report_caveats(protocol: Protocol, names: Sequence[str], progress: Reporter) -> None:
+    """Prints notes on the limits of a protocol."""
+    if protocol.split == "train" and protocol.shape != "points":
+        progress.say(
+            "comparing with the training data, because nothing was held out: a model that copies its training images looks "
+            "perfect. `leafwing train --hold-out auto` holds out images for evaluation"
+        )
+    n = min(protocol.n_real, protocol.n_fake)
+    if n < MIN_FID_SAMPLES and "fid" in names:
+        progress.say(
+            f"with only {n:,} samples, FID is biased upwards: compare it only under the same protocol, and use KID, which is unbiased"
+        )
