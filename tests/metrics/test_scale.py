@@ -222,7 +222,7 @@ def test_all_steps_are_one_line_of_progress() -> None:
 def test_the_forecast_says_what_is_computed_once() -> None:
     text = describe({"sampling": 10.0, "features of real images": 30.0, "features of noise": 30.0}, PROTOCOL, 3)
     assert text == (
-        "evaluating 1,000 samples against 1,000 real images for each of 3 checkpoints: about 1m 30s, 1m 00s of it once for these data; "
-        "fewer samples: -n 500"
+        "evaluating 1,000 samples against 1,000 real images for each of 3 checkpoints: about 1m 30s, 1m 00s of it once for these "
+        "data; fewer samples: -n 500"
     )
     assert describe({"sampling": 0.1}, PROTOCOL, 1) == "evaluating 1,000 samples against 1,000 real images: about 1s"
