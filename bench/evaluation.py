@@ -59,7 +59,7 @@ def measure(run: str, case: str, n: int, threads: int) -> tuple[float, dict[str,
     torch.set_num_threads(threads)
     features, metrics = CASES[case]
     started = time.perf_counter()
-    rows = evaluate(run, features=features, metrics=metrics, n=n, recompute=True)
+    rows = evaluate(run, features=features, metrics=metrics, n=n, recompute=True, with_scale=False)
     return time.perf_counter() - started, {row["by"]: row["seconds"] for row in rows}, peak_memory("cpu")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -117,6 +118,22 @@ def test_pale_equal_samples_are_duplicates_rather_than_copies() -> None:
     assert report.different < 3
     assert report.duplicates > 0.99 > report.duplicates_real
     assert "near-duplicates" in report.words
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "cause"),
+    [
+        (1.0, "100% of the samples are near-duplicates of another one"),
+        (0.0, "40 samples and 40 reference images are too few"),
+    ],
+)
+def test_a_report_that_could_see_no_copies_says_that_it_has_no_conclusion(duplicates: float, cause: str) -> None:
+    report = memorisation.examine(sketches([colours(40)]), sketches([colours(40, 1)]), [colours(40, 1)], sketches([]))
+    assert "No memorisation" in report.words
+    blind = replace(report, verdict="none", resolution=0.9, duplicates=duplicates)
+    assert memorisation.describe(blind) == (
+        f"No conclusion about copies: {cause}, so that copies below 90% of the samples would go unnoticed."
+    )
 
 
 def test_the_most_copied_image_is_reported_by_its_index() -> None:

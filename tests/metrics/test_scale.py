@@ -12,7 +12,7 @@ import leafwing
 from leafwing.commands.evaluate import evaluate
 from leafwing.commands.figures import as_text, lead
 from leafwing.commands.real_data import default_samples
-from leafwing.commands.steps import Steps, describe
+from leafwing.commands.steps import Steps, describe, sparse
 from leafwing.game import DataSpec
 from leafwing.metrics import scale as scales
 from leafwing.metrics.conclusions import says_nothing
@@ -49,7 +49,7 @@ def row(metric: str, value: float, real: float, noise: float, **changes: Any) ->
         (1_000, "The samples are almost as far from the real images as random noise: "),
         (
             80,
-            "The samples are at 10.0 times the distance of other real images, and 5.0% of the distance of random noise: FID 80;",
+            "The samples are at 10.0 times the distance of other real images, and 5% of the distance of random noise: FID 80;",
         ),
         (7, "By this measure the samples are as near to the real images as other real images are: "),
     ],
@@ -61,7 +61,7 @@ def test_the_first_sentence_says_where_on_the_scale_a_run_is(value: float, text:
 
 def test_an_interval_that_reaches_real_images_is_near_enough() -> None:
     assert "as near" in lead([row("kid", 0.3, 0.01, 900, low=-0.1, high=0.7)])[0]
-    assert "0.0% of the distance of random noise" in lead([row("kid", 0.3, 0.01, 900, low=0.1, high=0.5)])[0]
+    assert "0.033% of the distance of random noise" in lead([row("kid", 0.3, 0.01, 900, low=0.1, high=0.5)])[0]
 
 
 def test_fid_of_other_numbers_of_images_is_not_put_on_the_scale() -> None:
@@ -70,7 +70,7 @@ def test_fid_of_other_numbers_of_images_is_not_put_on_the_scale() -> None:
     halves["scale"] |= {"others": "halves", "n_real": 500, "n_others": 500}
     assert lead([halves]) == []
     assert lead([halves, row("kid", 2, 0.01, 900)])[0].startswith(
-        "The samples are at 0.2% of the distance of random noise: KID 2;"
+        "The samples are at 0.22% of the distance of random noise: KID 2;"
     )
     assert lead([row("fid", 20, 30, 1_600, n=5_000)]) == []
 
@@ -217,6 +217,14 @@ def test_all_steps_are_one_line_of_progress() -> None:
     steps("features of noise", 256, 256)
     assert [done for _, done, _ in reports] == [25, 50, 99]
     assert {(what, total) for what, _, total in reports} == {("evaluating, in percent", 100)}
+
+
+def test_a_step_of_its_own_reports_quarters() -> None:
+    reports: list[int] = []
+    report = sparse(lambda what, done, total: reports.append(done))
+    for done in range(1, 251):
+        report("training the feature network", done, 250)
+    assert reports == [63, 125, 188, 250]
 
 
 def test_the_forecast_says_what_is_computed_once() -> None:

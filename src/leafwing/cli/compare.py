@@ -140,7 +140,8 @@ def _compare(
         str | None,
         Parameter(
             name=("--n", "-n"),
-            help="Number of samples per checkpoint. Default: the number of real images, at most 5,000.",
+            help="Number of samples per checkpoint. Default: the number of real images, at most 5,000, or 1,000 with lite0 and "
+            "inception.",
             group=METRICS,
         ),
     ] = None,

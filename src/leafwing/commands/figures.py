@@ -91,7 +91,7 @@ def where(row: Mapping[str, Any]) -> str:
     if min(value, value if row["low"] is None else row["low"]) <= real:
         return f"By this measure the samples are as near to the real images as other real images are: {ends}."
     times = f"{value / real:.1f} times the distance of other real images, and " if name == "FID" and real > 0 else ""
-    return f"The samples are at {times}{value / noise:.1%} of the distance of random noise: {ends}."
+    return f"The samples are at {times}{100 * value / noise:.2g}% of the distance of random noise: {ends}."
 
 
 def describe_scale(row: Mapping[str, Any]) -> str:

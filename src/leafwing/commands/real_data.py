@@ -50,7 +50,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
     Raises:
         LeafwingError: the data cannot be read.
     """
-    from leafwing.commands.feeding import inherited_options, reload_data
+    from leafwing.commands.feeding import inherited_options, reload_data, split_data
     from leafwing.data import load
     from leafwing.data.built_in import is_built_in
 
@@ -58,7 +58,7 @@ def load_real_data(run: Run, data: str | Path | None, progress: Reporter) -> Rea
 
     @cache
     def splits() -> tuple[Dataset, Dataset]:
-        return reload_data(run, progress).split(held_out)
+        return split_data(replace(run.data, labelled=None), reload_data(run, progress))
 
     if data is None:
         training_set, held_out_set = splits()

@@ -51,6 +51,21 @@ class Steps:
             self.report("evaluating, in percent", percent, 100)
 
 
+def sparse(report: ProgressCallback) -> ProgressCallback:
+    """A progress callback for a single step that is not part of a forecast: a quarter at a time where each line stays."""
+    if sys.stderr.isatty():
+        return report
+    shown = 0
+
+    def report_quarters(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        if (quarter := LINES * done // max(1, total)) > shown:
+            shown = quarter
+            report(what, done, total)
+
+    return report_quarters
+
+
 def expected_seconds(
     samples: Samples, protocols: Mapping[str, Protocol], with_network: Collection[str], with_scale: bool
 ) -> dict[str, float]:

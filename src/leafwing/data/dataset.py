@@ -284,8 +284,8 @@ class Dataset:
     def distinct(self) -> Dataset:
         """The samples whose image does not repeat that of an earlier one: neither the same pixels nor nearly so (`duplicates.near`).
 
-        Samples of other streams are not compared. It has a fingerprint of its own, because numbers that were measured with all samples do
-        not apply to it. The result is remembered.
+        Samples of other streams are not compared. The result is remembered. It has another fingerprint: what was measured with all
+        samples does not apply to it.
         """
         from leafwing.data import duplicates
 

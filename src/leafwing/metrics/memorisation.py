@@ -30,7 +30,7 @@ MIN_TRAINING = 4
 DUPLICATE = 0.6
 """Two samples are near-duplicates if closer than this times the median distance of a reference image to its nearest training image."""
 BLIND = 0.5
-"""Detection limit above which a report says nothing: most samples are the same picture, which counts once."""
+"""Detection limit above which a report says nothing: most samples are the same picture, which counts once, or there are few."""
 MAX_PAIRS, MAX_REPEATS = 24, 3
 """Number of closest pairs on the page, and how often a training image may appear in them as the nearest one."""
 KEYS = {
@@ -256,10 +256,10 @@ def describe(report: MemorisationReport) -> str:
     """The verdict in sentences, with the numbers behind it."""
     comparison = report.strongest
     if report.verdict == "none" and report.resolution > BLIND:
-        return (
-            f"No conclusion about copies: {report.duplicates:.0%} of the samples are near-duplicates of another one, so that copies "
-            f"below {report.resolution:.0%} of the samples would go unnoticed."
-        )
+        cause = f"{report.samples:,} samples and {report.references:,} reference images are too few"
+        if report.duplicates > BLIND:
+            cause = f"{report.duplicates:.0%} of the samples are near-duplicates of another one"
+        return f"No conclusion about copies: {cause}, so that copies below {report.resolution:.0%} of the samples would go unnoticed."
     method = {
         "in place": "without alignment",
         "moved": "with small shifts and mirroring",

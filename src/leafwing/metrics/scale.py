@@ -27,7 +27,7 @@ from leafwing.metrics.prdc import NAMES, precision_recall
 
 VERSION = 1
 """Part of the name of a stored scale: increment it when the same data give other values."""
-NOISE = 256
+NOISE = 64
 """Pictures of noise: they are alike to a feature network, so that more would change nothing."""
 MIN_OTHERS = 100
 """If fewer real images are left over than this, and than are used, the scale compares halves of those that are used."""
