@@ -21,7 +21,7 @@ SMALL = 32
 """The smaller size, in pixels."""
 MOST = 3_000_000
 """Images after which longer trainings were not measured."""
-FEW = 2_000
+FEW = 10_000
 """With fewer images, critics see changed ones."""
 OF_A_CLASS = 100
 """Images of the smallest class from which on labels are used."""
