@@ -6,7 +6,7 @@
     python bench/small_data.py --show
 
 Each choice of `CHOICES` is trained for the same time, with one thread, mirrored, on `--pictures` pictures; the others are held out.
-KID (times 1,000) and precision and recall compare samples of the last weights with the held-out pictures, or with all pictures
+KID (times 1,000 in rows) and precision and recall compare samples of the last weights with the held-out pictures, or with all pictures
 where fewer than 200 are held out. They are measured with each of `--features`; `projected` and `fastgan` were trained with the help
 of lite0, so for them only `own` and `pixels` are neutral. `copies`: the verdict of memorisation and the share of samples that are
 nearer to a training picture than these are to each other. One row per run, with the seconds of the training and those of the
@@ -37,6 +37,19 @@ CHOICES: dict[str, dict[str, Any]] = {
     "fastgan": {"recipe": "fastgan", "width": 16, "batch": 16, "ema": 5_000},
     "fastgan pixels": {"recipe": "fastgan", "width": 16, "batch": 16, "ema": 5_000, "distance": "pixels"},
     "projected": {"recipe": "projected", "width": 16, "mixed": 32, "batch": 32, "ema": 5_000},
+    "projected 64": {"recipe": "projected", "width": 16, "mixed": 32, "batch": 32, "ema": 5_000, "resolution": 64},
+    "dcgan 64": {"recipe": "dcgan", "width": 64, "batch": 64, "ema": 10_000},
+    "dcgan 64+diff": {"recipe": "dcgan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "sngan": {"recipe": "sngan", "width": 32, "batch": 64, "ema": 10_000},
+    "dcgan slow d": {"recipe": "dcgan", "width": 32, "batch": 64, "ema": 10_000, "lr_d": 5e-5},
+    "sngan 64+diff": {"recipe": "sngan", "width": 64, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "cgan": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000},
+    "cgan+diff": {"recipe": "cgan", "width": 32, "batch": 64, "ema": 10_000, "augment": "diff"},
+    "dcgan 16": {"recipe": "dcgan", "width": 16, "batch": 32},
+    "lsgan 16": {"recipe": "lsgan", "width": 16, "batch": 32},
+    "wgan 16": {"recipe": "wgan", "width": 16, "batch": 32, "burst": 5},
+    "wgan_gp 16": {"recipe": "wgan_gp", "width": 16, "batch": 32},
+    "wgan_gp": {"recipe": "wgan_gp", "width": 32, "batch": 64, "ema": 10_000},
 }
 LEAST_HELD_OUT = 200
 
@@ -81,16 +94,17 @@ def show(results: Path) -> None:
     """Print the newest row of each choice, seed and budget as a table."""
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in map(json.loads, results.read_text().splitlines()):
-        newest[row["source"], row["pictures"], row["minutes"], row["choice"], row["seed"]] = row
-    names = list(dict.fromkeys(key for row in newest.values() for key in row if key.startswith(("kid", "prec", "rec"))))
-    print("| pictures | minutes | choice | seed | images | " + " | ".join(names) + " | copies |")
-    print("| --- " * (6 + len(names)) + "|")
-    for row in newest.values():
-        values = " | ".join(str(row.get(name, "")) for name in names)
-        about = (
-            f"{row['source']}: {row['pictures']} | {row['minutes']} | `{row['choice']}` | {row['seed']} | {row['images']:,}"
-        )
-        print(f"| {about} | {values} | {row['verdict']} |")
+        newest[row["source"], row["pictures"], row["images"], row["choice"], row["seed"]] = row
+    print("| pictures | choice | seed | images | CPU | KID, own | KID, lite0 | precision, recall, own | lite0 | copies |")
+    print("| --- " * 10 + "|")
+    for row in sorted(newest.values(), key=lambda row: (row["source"], -row["pictures"], row["choice"], row["images"])):
+        own, lite0 = (f"{row[f'precision_{name}']:.2f}, {row[f'recall_{name}']:.2f}" for name in ("own", "lite0"))
+        cells = [
+            f"{row['source']}: {row['pictures']:,}", f"`{row['choice']}`", row["seed"], f"{row['images']:,}",
+            f"{row['cpu'] / 60:.0f} min",
+            f"{row['kid_own']:.3g}", f"{row['kid_lite0'] / 1000:.3g}", own, lite0, row["verdict"],
+        ]  # fmt: skip
+        print(f"| {' | '.join(map(str, cells))} |")
 
 
 def main() -> None:
