@@ -98,6 +98,8 @@ def test_the_length_follows_from_speed_and_time() -> None:
     choice = choose(Facts("images", 5_000, seconds=600.0), constant(123.4))
     assert choice.settings["images"] == 74_000
     assert choice.settings["time"] == 600.0
+    assert choice.options["ema"] == 74_000 // 20
+    assert choose(Facts("images", 5_000), constant(1e6)).options["ema"] == rule.AVERAGED
     assert choose(Facts("images", 5_000), constant(1e6)).settings["images"] == rule.MOST
     assert choose(Facts("images", 5_000), constant(1e-9)).settings["images"] == 1
     assert not {"images", "time"} & choose(Facts("images", 5_000, images=1_000), never).settings.keys()
@@ -106,7 +108,7 @@ def test_the_length_follows_from_speed_and_time() -> None:
 def test_training_without_a_recipe_says_what_was_chosen_and_why(tmp_path: Path) -> None:
     source, listener = write(tmp_path / "photos", {"": 24}), Listener()
     run = leafwing.train(source, images=16, out=tmp_path / "run", progress=listener, **TINY)
-    at = next(i for i, line in enumerate(listener.lines) if line.startswith("recommended"))
+    at = next(i for i, line in enumerate(listener.lines) if "so recommended" in line)
     assert run.recipe in listener.lines[at]
     assert "24 images" in listener.lines[at + 1]
     assert run.options["width"] == 8  # the user's

@@ -11,6 +11,7 @@ from leafwing import recipes
 from leafwing.commands.plan import TrainingPlan, build_training, measured_speed, resolve_training
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
+from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import _recommended as rule
 
 if TYPE_CHECKING:
@@ -93,11 +94,27 @@ def recommend(
 
     choice = rule.choose(facts_of(resolve_training(source, recipes.DEFAULT, values, {}, reading), values), speed)
     check_options(choice.recipe, options)
-    details = [f"{name.replace('_', '-')} {value}" for name, value in {**choice.options, **choice.settings}.items()]
-    progress.say(f"recommended (no --recipe): {', '.join([choice.recipe, *details])}")
+    progress.say(f"no --recipe, so recommended: {describe(choice, values, options)}")
     for reason in choice.reasons:
         progress.say(f"  {reason}")
     return choice
+
+
+def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[str, Value]) -> str:
+    """A choice in a line, without what the user has set.
+
+    Args:
+        choice: what is recommended.
+        values, options: as for `plan.resolve_training`.
+    """
+    shown = {"images": show_count, "ema": show_count, "time": show_duration}
+    chosen = {**choice.options, **choice.settings}
+    parts = [
+        f"{name} {shown[name](value) if name in shown else value}"
+        for name, value in chosen.items()
+        if name not in {*values, *options}
+    ]
+    return ", ".join([choice.recipe, *parts])
 
 
 def facts_of(plan: TrainingPlan, values: Mapping[str, Any]) -> rule.Facts:

@@ -21,6 +21,8 @@ SMALL = 32
 """The smaller size, in pixels."""
 MOST = 3_000_000
 """Images after which longer trainings were not measured."""
+AVERAGED = 10_000
+"""Half-life of the average of G's weights, in images; at most a twentieth of the training, so that it forgets the beginning."""
 FEW = 10_000
 """With fewer images, critics see changed ones."""
 OF_A_CLASS = 100
@@ -112,31 +114,38 @@ def by_kind(facts: Facts) -> Choice:
 def generation(facts: Facts, width: int | None = None) -> Choice:
     """The training of a generator of images, with networks of this width."""
     labelled = facts.smallest is not None and facts.smallest >= OF_A_CLASS
-    what = f"{facts.pictures:,} images"
+    reasons = [f"{facts.pictures:,} images"]
     if labelled:
-        what += f", at least {facts.smallest:,} of each class: you can ask for a class"
+        reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
-        what += f", only {facts.smallest:,} of some classes: labels are not used"
-    options: dict[str, bool | int | float | str] = {"batch": 64, "ema": 10_000}
+        reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
+    options: dict[str, bool | int | float | str] = {"batch": 64}
     if width is not None:
         options["width"] = width
-    settings = {"augment": "diff"} if facts.pictures < FEW else {}
-    return Choice("cgan" if labelled else "dcgan", options, settings, [what])
+    settings: dict[str, Any] = {}
+    if facts.pictures < FEW:
+        settings["augment"] = "diff"
+        reasons.append(f"fewer than {FEW:,} images: D sees them with random changes, so that it cannot memorise them")
+    return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
 
 
 def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) -> Choice:
-    """A choice with as many images as the time allows, rounded to two digits; unchanged if the user has set the number."""
-    if facts.images is not None:
+    """A choice with the number of images, as many as the time allows if the user has not set it, and what follows from it."""
+    if facts.images is None:
+        images = min(MOST, max(1, round(speed(choice) * facts.seconds)))
+        unit = 10 ** max(0, len(str(images)) - 2)
+        images = max(1, round(images / unit)) * unit
+        epochs = images / facts.pictures
+        why = (
+            f"{show_duration(facts.seconds)} of training: about {show_count(images)} images on this machine, each of the "
+            f"{facts.pictures:,} about {epochs:,.{0 if epochs >= 10 else 1}f} times"
+        )
+        if facts.kind == "images" and images < LEAST:
+            why += "; expect blurs: cat faces took 100,000 to 200,000 images at 64 px"
+        choice = replace(
+            choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
+        )
+    if facts.kind != "images":
         return choice
-    images = min(MOST, max(1, round(speed(choice) * facts.seconds)))
-    unit = 10 ** max(0, len(str(images)) - 2)
-    images = max(1, round(images / unit)) * unit
-    epochs = images / facts.pictures
-    why = (
-        f"{show_duration(facts.seconds)} of training: about {show_count(images)} images on this machine, each of the "
-        f"{facts.pictures:,} {epochs:,.{0 if epochs >= 10 else 1}f} times"
-    )
-    if facts.kind == "images" and images < LEAST:
-        why += "; expect blurs: cat faces took 100,000 to 200,000 images at 64 px"
-    settings = {**choice.settings, "images": images, "time": facts.seconds}
-    return replace(choice, settings=settings, reasons=[*choice.reasons, why])
+    images = facts.images or choice.settings["images"]
+    return replace(choice, options={**choice.options, "ema": min(AVERAGED, images // 20)})
