@@ -94,8 +94,11 @@ def show(results: Path) -> None:
     """Print the newest row of each choice, seed and budget as a table."""
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in map(json.loads, results.read_text().splitlines()):
-        newest[row["source"], row["pictures"], row["images"], row["choice"], row["seed"]] = row
-    print("| pictures | choice | seed | images | CPU | KID, own | KID, lite0 | precision, recall, own | lite0 | copies |")
+        if {"kid_own", "kid_lite0"} <= row.keys():
+            newest[row["source"], row["pictures"], row["images"], row["minutes"], row["choice"], row["seed"]] = row
+    print(
+        "| pictures | choice | seed | images | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | lite0 | copies |"
+    )
     print("| --- " * 10 + "|")
     for row in sorted(newest.values(), key=lambda row: (row["source"], -row["pictures"], row["choice"], row["images"])):
         own, lite0 = (f"{row[f'precision_{name}']:.2f}, {row[f'recall_{name}']:.2f}" for name in ("own", "lite0"))

@@ -68,6 +68,14 @@ def test_training_uses_each_once_and_resumes_so(source: Path, tmp_path: Path) ->
     part = leafwing.train(source, "dcgan", out=tmp_path / "part", images=24, **options)
     leafwing.resume(part.folder, images=48)
     assert [*part.weights().values()][-1].read_bytes() == [*whole.weights().values()][-1].read_bytes()
+    for name in ("20.png", "21.png"):
+        (source / name).unlink()
+    changed = leafwing.resume(whole.folder, images=64, changed="new")
+    assert (changed.data.samples, changed.data.duplicates, changed.data.used) == (13, 1, 12)
+
+
+def test_a_replay_leaves_out_the_same(source: Path, tmp_path: Path) -> None:
+    whole = leafwing.train(source, "dcgan", out=tmp_path / "whole", images=8, duplicates="first", hold_out=2, **TINY)
     again = leafwing.train(replay=whole.folder, out=tmp_path / "again")
     assert again.data == whole.data
     kept = leafwing.train(replay=whole.folder, out=tmp_path / "kept", duplicates="keep", images=8)

@@ -286,9 +286,13 @@ def changed_data(run: Run, dataset: Dataset, images: int) -> tuple[DataConfig, t
         rejected=len(dataset.rejects),
         parts=dict(dataset.parts) or None,
     )
-    if config.held_out >= len(dataset):
+    used = dataset
+    if config.duplicates is not None:
+        used = dataset.distinct()
+        new = replace(new, duplicates=len(dataset) - len(used))
+    if config.held_out >= len(used):
         raise LeafwingError(
-            f"{dataset.source}: {len(dataset):,} images are too few, because {run.folder} holds out {config.held_out:,}; "
+            f"{dataset.source}: {len(used):,} images are too few, because {run.folder} holds out {config.held_out:,}; "
             "continue with the images as they were (--changed old), or start a new run"
         )
     if (spec := split_data(new, dataset)[0].spec) != config.spec:

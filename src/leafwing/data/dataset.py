@@ -290,14 +290,13 @@ class Dataset:
         from leafwing.data import duplicates
 
         if self._distinct is None:
-            images = self.array if self.rows is None else self.array[self.rows]
-            hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+            rows = range(len(self.array)) if self.rows is None else self.rows.tolist()
+            hashes = [hashlib.sha256(self.array[row].tobytes()).hexdigest() for row in rows]
             repeated = {index for group in duplicates.exact(hashes) for index in group[1:]}
-            first = np.array([index for index in range(len(images)) if index not in repeated], dtype=np.int64)
-            eight_bits = (image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8) for image in images[first])
-            near = duplicates.near([duplicates.sketch(image) for image in eight_bits])
-            repeated = {index for group in near for index in group[1:]}
-            remaining = np.array([index for i, index in enumerate(first.tolist()) if i not in repeated], dtype=np.int64)
+            first = [index for index in range(len(hashes)) if index not in repeated]
+            near = duplicates.near([duplicates.sketch(eight_bits(self.array[rows[index]])) for index in first])
+            repeated = {first[index] for group in near for index in group[1:]}
+            remaining = np.array([index for index in first if index not in repeated], dtype=np.int64)
             fingerprint = hashlib.sha256(f"distinct {self.fingerprint}".encode()).hexdigest()
             self._distinct = replace(self, rows=self.to_rows(remaining), fingerprint=fingerprint)
         return self._distinct
@@ -386,6 +385,11 @@ class Dataset:
     def to_rows(self, indices: np.ndarray) -> np.ndarray:
         """Converts indices in this data set (0 to n - 1) to indices in `columns`."""
         return indices if self.rows is None else self.rows[indices]
+
+
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """An image uint8 or uint16 as uint8."""
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
 
 
 def _bits(seed: int, epoch: int, purpose: int, n: int) -> np.ndarray:
