@@ -31,8 +31,10 @@ from leafwing.cli.synonyms import Pace
 from leafwing.errors import TIME_IS_UP, InvalidOption, LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_bytes, show_count, show_duration
+from leafwing.recipes._recommended import BATCH, RECIPES
 from leafwing.settings import all_settings
 
+RECOMMENDED = Group("Options of a recommended recipe", sort_key=2)
 CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
     "recipe": (
         str | None,
@@ -70,10 +72,7 @@ NO_SOURCE = """train needs an image source: a folder, an archive or a built-in d
 
 
 def requested_recipe(words: Sequence[str]) -> str | None:
-    """The recipe whose options a `train` command line may use: --recipe, else that of --from, else the default.
-
-    None for a plain `train --help`, which shows the common options only.
-    """
+    """The recipe whose options a `train` command line may use: --recipe, else that of --from; None if it is still to be chosen."""
     values = option_values(words)
     if "--recipe" in values:
         return values["--recipe"]
@@ -82,7 +81,7 @@ def requested_recipe(words: Sequence[str]) -> str | None:
 
         run = open_replay(values["--from"])
         return run.recipe if run.recipe_is_installed() else None
-    return None if {"--help", "-h"} & values.keys() else recipes.DEFAULT
+    return None
 
 
 def pace_of(words: Sequence[str]) -> Pace:
@@ -110,6 +109,8 @@ def pace_of(words: Sequence[str]) -> Pace:
             return None
 
     batch = values.get("batch", "")
+    if words[0] == "train" and not {"--recipe", "--from"} & option_values(words).keys():
+        options["batch"] = BATCH  # of a recommended recipe
     return Pace(count, recipe, int(batch) if batch.isdecimal() else options.get("batch", 0), options.get("n_critic", 1))
 
 
@@ -141,6 +142,12 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     title = "Train a recipe on images and create a run folder."
     if recipe is None:
         title += "\n\nWith --recipe X, --help also shows the options of that recipe; `leafwing recipes` lists the recipes."
+        parameters += [
+            inspect.Parameter(
+                option.name, keyword, default=option.default, annotation=recipe_flag(card, option, RECOMMENDED)
+            )
+            for card, option in recommended_options(words)
+        ]
     else:
         card = recipes.describe(recipe)
         group = Group(f"Options of {card.name}", sort_key=2)
@@ -151,6 +158,14 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     set_signature(train, parameters)
     train.__doc__ = title
     return train
+
+
+def recommended_options(words: Sequence[str]) -> list[tuple[recipes.Card, recipes.Option]]:
+    """The options that a recommended recipe may have, each once, with a recipe that has it; none where no recipe will be chosen."""
+    if {"--help", "-h", "--from"} & option_values(words).keys():
+        return []
+    cards = [recipes.describe(name) for name in RECIPES]
+    return [*{option.name: (card, option) for card in reversed(cards) for option in card.options}.values()]
 
 
 def recipe_flag(card: recipes.Card, option: recipes.Option, group: Group) -> Any:

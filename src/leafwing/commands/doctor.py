@@ -29,17 +29,40 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
 
     reading, other = split_keywords(options)
     report = examine(source, progress=reporter_of(progress).report_reading, **reading, **other)
-    if report.accepted:
-        report.advice.append(recommendation(report, options))
+    is_usable = not any(line.startswith("This source cannot be used") for line in report.advice)
+    if report.accepted and is_usable and (words := command_words(source, options)):
+        report.advice.append(recommendation(report, words))
     return report
 
 
-def recommendation(report: SourceReport, reading: Mapping[str, Any]) -> str:
+def command_words(source: Any, reading: Mapping[str, Any]) -> str:
+    """The command that trains on a source, read in the same way; empty for images from Python, which a command line cannot name.
+
+    Args:
+        source: as for `doctor`.
+        reading: the reading options that the user has set.
+    """
+    from leafwing.commands.plan import as_words
+    from leafwing.data.locating import locate
+    from leafwing.data.memory import InMemory
+
+    place = locate(source)
+    if isinstance(place, InMemory):
+        return ""
+    words = as_words(place) if isinstance(place, dict) else shlex.quote(str(place if isinstance(source, list) else source))
+    for name, value in reading.items():
+        if value is not None:
+            text = "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+            words += f" --{name.replace('_', '-')} {shlex.quote(text)}"
+    return f"leafwing train {words}"
+
+
+def recommendation(report: SourceReport, words: str) -> str:
     """The next command, and what it would do, as far as that does not depend on the machine.
 
     Args:
         report: the report on the source.
-        reading: the reading options that the user has set.
+        words: the command.
     """
     kind: Kind = "points" if "points" in report.kind else "images"
     if "input" in report.fields or "input" in report.options:
@@ -48,9 +71,7 @@ def recommendation(report: SourceReport, reading: Mapping[str, Any]) -> str:
     smallest = min(report.classes.values()) if len(report.classes) > 1 else None
     choice = by_kind(Facts(kind, report.tiles or report.accepted, smallest=smallest))
     options = ", ".join(f"{name} {value}" for name, value in {**choice.options, **choice.settings}.items())
-    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in reading.items() if value is not None]
     return (
-        f"Next: {' '.join(['leafwing train', report.source, *words])}\n      without --recipe chooses {choice.recipe}"
-        f"{f' ({options})' if options else ''}, because of {'; '.join(choice.reasons)}. Add --dry-run to see width and length, which "
-        "depend on the speed of this machine and on --time."
+        f"Next: {words}\n      without --recipe it chooses {choice.recipe}{f' ({options})' if options else ''}: "
+        f"{'; '.join(choice.reasons)}. --dry-run shows width and length, which depend on the speed of this machine and on --time."
     )

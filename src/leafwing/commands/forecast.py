@@ -30,6 +30,8 @@ def forecast(
     """
     refuse_existing(out)
     chosen, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
+    if settings:
+        chosen.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     check_training(source, recipe, chosen, hyperparameters, replay)
     from leafwing.engine.footprint import estimate_footprint
 

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
-from leafwing.commands.plan import TrainingPlan, build_training, measured_speed, resolve_training
+from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.errors import LeafwingError, did_you_mean
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import _recommended as rule
+from leafwing.runs import Run
+from leafwing.settings import READING_OPTIONS
 
 if TYPE_CHECKING:
     from leafwing.engine.processes import Processes
@@ -71,33 +73,50 @@ def recommend(
 
     Args:
         source, values, options, progress: as for `plan.resolve_training`.
-        processes: number of processes, of which each is taken to be as fast as this one.
+        processes: number of processes; those on GPUs are taken to be as fast as this one, those on CPUs share its cores.
 
     Raises:
         LeafwingError: invalid input, or an option that the recommended recipe does not have.
     """
     reading = OnlyProgress(progress)
-
-    def plan_of(recipe: str, settings: Mapping[str, Any], further: Mapping[str, Value]) -> TrainingPlan:
-        return resolve_training(source, recipe, {**settings, **values}, {**further, **options}, reading)
-
     speeds: dict[str, float] = {}
 
     def speed(choice: rule.Choice) -> float:
         key = repr((choice.recipe, choice.options, choice.settings))
         if key not in speeds:
             check_options(choice.recipe, options)
-            speeds[key] = measured_speed(
-                build_training(plan_of(choice.recipe, choice.settings, choice.options), images=10**12)
-            )
+            settings, further = {**choice.settings, **values}, {**choice.options, **options}
+            plan = resolve_training(source, choice.recipe, settings, further, reading)
+            sharing = processes if str(plan.settings.machine.device).startswith("cuda") else 1
+            speeds[key] = sharing * measured_speed(build_training(plan, images=10**12))
         return speeds[key]
 
-    choice = rule.choose(facts_of(resolve_training(source, recipes.DEFAULT, values, {}, reading), values), speed)
+    start = open_start(str(values["start"])) if values.get("start") else None
+    if start is not None:
+        values = {"size": f"{start.spec.height}x{start.spec.width}", "channels": start.spec.channels, **values}
+    facts = facts_of(source, values, reading)
+    choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
     check_options(choice.recipe, options)
-    progress.say(f"no --recipe, so recommended: {describe(choice, values, options)}")
+    progress.say(
+        f"no --recipe, so {'recommended' if start is None else 'as in ' + start.name}: {describe(choice, values, options)}"
+    )
     for reason in choice.reasons:
         progress.say(f"  {reason}")
     return choice
+
+
+def open_start(text: str) -> Run | None:
+    """The run of `--start` if its recipe is an installed one."""
+    run = Run.open(text.partition("@")[0])
+    return run if run.recipe_is_installed() and not run.spec.points else None
+
+
+def started(run: Run) -> rule.Choice:
+    """The recipe, options and size of a run whose weights a training starts from: others would not fit."""
+    settings = {"size": f"{run.spec.height}x{run.spec.width}", "channels": run.spec.channels}
+    if run.settings.critic.augment:
+        settings["augment"] = run.settings.critic.augment
+    return rule.Choice(run.recipe, run.options, settings, ["its weights fit its own networks and size"])
 
 
 def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[str, Value]) -> str:
@@ -117,29 +136,39 @@ def describe(choice: rule.Choice, values: Mapping[str, Any], options: Mapping[st
     return ", ".join([choice.recipe, *parts])
 
 
-def facts_of(plan: TrainingPlan, values: Mapping[str, Any]) -> rule.Facts:
-    """What the rule must know of a source, from any plan for it.
+def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule.Facts:
+    """What the rule must know of a source.
 
     Args:
-        plan: a plan of a training on the source.
+        source: as for `plan.resolve_training`.
         values: the settings that the user has set.
+        progress: receives the progress of reading.
     """
-    spec, data = plan.data_config.spec, plan.data
+    from leafwing import data
+    from leafwing.data.locating import locate
+    from leafwing.data.split import hold_out_count
+
+    reading = {name: values[name] for name in READING_OPTIONS if values.get(name) is not None}
+    dataset = data.load(locate(source), **reading, progress=progress.report_reading)
+    spec = dataset.spec
     kind: rule.Kind = "points" if spec.points else "images"
     if "input" in spec.fields:
         sizes = [getattr(spec.fields[name], "height", 0) for name in ("image", "input")]
         kind = "unpaired" if "input" in spec.unpaired else "enlarging" if sizes[0] > sizes[1] else "pairs"
     smallest = None
-    if data.labels is not None and len(spec.labels) > 1:
-        smallest = min(Counter(data.labels.tolist()).values())
+    if dataset.labels is not None and len(spec.labels) > 1:
+        smallest = min(Counter(dataset.labels.tolist()).values())
+    used = dataset.distinct() if values.get("duplicates") == "first" else dataset
+    hold_out = values.get("hold_out", "auto" if values.get("stop_on") or kind not in ("images", "points") else 0)
     return rule.Facts(
         kind=kind,
-        pictures=plan.data_config.used - plan.data_config.held_out,
+        pictures=len(used) - hold_out_count(hold_out, len(used), spec.points, kind not in ("images", "points")),
         side=max(spec.height, spec.width),
         smallest=smallest,
         images=values.get("images"),
         seconds=values.get("time", rule.HOUR),
         may_shrink="size" not in values,
+        may_augment="augment" not in values,
     )
 
 

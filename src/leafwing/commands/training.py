@@ -68,6 +68,8 @@ def train(
         StorageError: the run folder or the cache is not writable.
     """
     values, hyperparameters = split_keywords({**(non_defaults(settings) if settings else {}), **options})
+    if settings:
+        values.setdefault("images", settings.schedule.images)  # the user's choice, also if it is the default
     refuse_existing(out)
     check_training(source, recipe, values, hyperparameters, replay)
     with join_processes(ADVICE) as processes:
@@ -247,6 +249,11 @@ def train_or_resume(
     if out is None:
         raise LeafwingError("--or-resume needs --out FOLDER, the run to begin or to continue")
     progress = reporter_of(progress)
+    if recipe is None and options.get("images") is None and options.get("replay") is None:
+        raise LeafwingError(
+            "--or-resume needs --images, the length over all jobs, or --recipe: --time is that of one job, and without a recipe the "
+            "length would follow from it"
+        )
     if not (Path(out) / "run.json").exists():
         return train(source, recipe, out=out, progress=progress, **options)
     copy = Path(out) / "recipe.py"

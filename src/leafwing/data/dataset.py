@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 _ORDER, _MIRROR, _ALTERNATIVE, _WINDOW = 0, 1, 2, 3
+_REMAINING: dict[str, np.ndarray] = {}
+"""The indices of the samples that `distinct` leaves, by the fingerprint of whole data sets: a training asks several times."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,8 @@ class Dataset:
         """
         from leafwing.data import duplicates
 
+        if self._distinct is None and self.rows is None and self.fingerprint in _REMAINING:
+            self._distinct = self._with_remaining(_REMAINING[self.fingerprint])
         if self._distinct is None:
             rows = range(len(self.array)) if self.rows is None else self.rows.tolist()
             hashes = [hashlib.sha256(self.array[row].tobytes()).hexdigest() for row in rows]
@@ -297,9 +301,14 @@ class Dataset:
             near = duplicates.near([duplicates.sketch(eight_bits(self.array[rows[index]])) for index in first])
             repeated = {first[index] for group in near for index in group[1:]}
             remaining = np.array([index for index in first if index not in repeated], dtype=np.int64)
-            fingerprint = hashlib.sha256(f"distinct {self.fingerprint}".encode()).hexdigest()
-            self._distinct = replace(self, rows=self.to_rows(remaining), fingerprint=fingerprint)
+            if self.rows is None:
+                _REMAINING[self.fingerprint] = remaining
+            self._distinct = self._with_remaining(remaining)
         return self._distinct
+
+    def _with_remaining(self, indices: np.ndarray) -> Dataset:
+        fingerprint = hashlib.sha256(f"distinct {self.fingerprint}".encode()).hexdigest()
+        return replace(self, rows=self.to_rows(indices), fingerprint=fingerprint)
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
         """Splits off at least `number` held-out samples, the same in every run, and the same share of a second source; see

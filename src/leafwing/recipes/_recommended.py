@@ -15,10 +15,14 @@ HOUR = 3600.0
 """Seconds of training, unless the user sets another time or a number of images."""
 ENOUGH = {64: 150_000, 32: 0}
 """Widths, the widest first, and from how many images on each is better than the next."""
+BATCH = 64
+"""Batch size."""
 LEAST = 60_000
 """With fewer images at a larger size, 32 px show more."""
 SMALL = 32
 """The smaller size, in pixels."""
+MARGIN = 0.95
+"""Share of the time that is planned: the measured speed is uncertain."""
 MOST = 3_000_000
 """Images after which longer trainings were not measured."""
 AVERAGED = 10_000
@@ -46,6 +50,7 @@ class Facts:
         images: training length set by the user; None: as many as the time allows.
         seconds: training time.
         may_shrink: whether the size may be chosen.
+        may_augment: whether the augmentation may be chosen.
     """
 
     kind: Kind
@@ -55,6 +60,7 @@ class Facts:
     images: int | None = None
     seconds: float = HOUR
     may_shrink: bool = False
+    may_augment: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,11 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
         reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
-    options: dict[str, bool | int | float | str] = {"batch": 64}
+    options: dict[str, bool | int | float | str] = {"batch": BATCH}
     if width is not None:
         options["width"] = width
     settings: dict[str, Any] = {}
-    if facts.pictures < FEW:
+    if facts.pictures < FEW and facts.may_augment:
         settings["augment"] = "diff"
         reasons.append(f"fewer than {FEW:,} images: D sees them with random changes, so that it cannot memorise them")
     return Choice("cgan" if labelled else "dcgan", options, settings, reasons)
@@ -132,9 +138,8 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
 def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     """A choice with the number of images, as many as the time allows if the user has not set it, and what follows from it."""
     if facts.images is None:
-        images = min(MOST, max(1, round(speed(choice) * facts.seconds)))
-        unit = 10 ** max(0, len(str(images)) - 2)
-        images = max(1, round(images / unit)) * unit
+        images = min(MOST, max(1, round(speed(choice) * facts.seconds * MARGIN)))
+        images -= images % 10 ** max(0, len(str(images)) - 2)
         epochs = images / facts.pictures
         why = (
             f"{show_duration(facts.seconds)} of training: about {show_count(images)} images on this machine, each of the "
@@ -145,7 +150,7 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
         choice = replace(
             choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
         )
-    if facts.kind != "images":
+    if facts.kind != "images" or "ema" in choice.options:
         return choice
     images = facts.images or choice.settings["images"]
     return replace(choice, options={**choice.options, "ema": min(AVERAGED, images // 20)})
