@@ -12,8 +12,8 @@ from leafwing.networks import lite0
 SMALLEST, LARGEST = 128, 224
 """The longer side of an image in pixels: smaller images are enlarged to the one, larger ones reduced to the other."""
 BATCH, CPU_BATCH = 16, 4
-"""Batch sizes of feature extraction, elsewhere and on a CPU, whose cache holds the maps of few images: with 16 an image takes a fifth
-longer, with 64 twice as long."""
+"""Batch sizes of feature extraction, elsewhere and on a CPU, whose cache holds the maps of few images: there
+larger batches take longer per image."""
 SMALLEST_SIDE = 32
 """Sides in pixels from which images are judged by this network without being asked for it."""
 
