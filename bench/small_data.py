@@ -68,9 +68,10 @@ def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
     )  # fmt: skip
 
 
-def measure(run: leafwing.Run, features: str) -> dict[str, Any]:
-    """KID x 1,000, precision, recall and what was memorised, by one feature network."""
-    arguments: dict[str, Any] = {} if run.data.held_out >= LEAST_HELD_OUT else {"data": run.data.source}
+def measure(run: leafwing.Run, features: str, checkpoint: int | None) -> dict[str, Any]:
+    """KID x 1,000, precision and recall by one feature network."""
+    arguments: dict[str, Any] = {"checkpoint": checkpoint}
+    arguments |= {} if run.data.held_out >= LEAST_HELD_OUT else {"data": run.data.source}
     if features in run.pretrained:
         arguments["circular"] = True
     rows = leafwing.evaluate(run.folder, metrics="kid,prdc", features=features, progress=ConsoleReporter(), **arguments)
@@ -82,9 +83,9 @@ def measure(run: leafwing.Run, features: str) -> dict[str, Any]:
     }
 
 
-def copies(run: leafwing.Run) -> dict[str, Any]:
+def copies(run: leafwing.Run, checkpoint: int | None) -> dict[str, Any]:
     """What memorisation says."""
-    rows = leafwing.evaluate(run.folder, metrics="memorisation", progress=ConsoleReporter())
+    rows = leafwing.evaluate(run.folder, metrics="memorisation", checkpoint=checkpoint, progress=ConsoleReporter())
     return {row["metric"]: row["value"] for row in rows if isinstance(row["value"], float)} | {
         "verdict": next((row["verdict"] for row in rows if row.get("verdict")), None)
     }
@@ -104,7 +105,7 @@ def show(results: Path) -> None:
         own, lite0 = (f"{row[f'precision_{name}']:.2f}, {row[f'recall_{name}']:.2f}" for name in ("own", "lite0"))
         cells = [
             f"{row['source']}: {row['pictures']:,}", f"`{row['choice']}`", row["seed"], f"{row['images']:,}",
-            f"{row['cpu'] / 60:.0f} min",
+            f"{row['cpu'] / 60:.0f} min" if row["cpu"] else "",
             f"{row['kid_own']:.3g}", f"{row['kid_lite0'] / 1000:.3g}", own, lite0, row["verdict"],
         ]  # fmt: skip
         print(f"| {' | '.join(map(str, cells))} |")
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0, help="first seed")
     parser.add_argument("--runs", type=Path, default=Path("runs/small-data"), help="folder of the runs")
+    parser.add_argument("--checkpoint", type=int, help="measure this checkpoint, in images, instead of the last one")
     parser.add_argument("--show", action="store_true", help="only print existing rows")
     args = parser.parse_args()
     if args.show:
@@ -136,18 +138,18 @@ def main() -> None:
             cpu = time.process_time()
             run = train(args, name, pictures, seed)
             cpu = time.process_time() - cpu
-            last = run.records()[-1]
+            last = next((record for record in run.records() if record["images"] == args.checkpoint), run.records()[-1])
             row = {"bench": "small_data", "source": Path(args.source).name, "pictures": pictures, "size": args.size}
             row |= {"choice": name, "options": run.options, "augment": CHOICES[name].get("augment"), "seed": seed}
             row |= {
                 "minutes": args.minutes if not args.images else None,
                 "images": last["images"],
                 "seconds": round(last["seconds"]),
-                "cpu": round(cpu),
+                "cpu": None if args.checkpoint else round(cpu),
             }
             for features in args.features:
-                row |= measure(run, features)
-            row |= copies(run)
+                row |= measure(run, features, args.checkpoint)
+            row |= copies(run, args.checkpoint)
             machine = run.settings.machine
             row |= {"precision": machine.precision, "threads": machine.threads, **run.config["versions"]}
             store(row, args.results)

@@ -87,7 +87,7 @@ def test_a_command_is_in_no_table() -> None:
             "train {} --num-steps 100 --recipe wgan_gp",
             "steps of 64 images; if a step is one of G, with 5 of D: --images 32000",
         ),
-        ("train {} --iters", "N is the number of steps x the batch size, 128 in dcgan"),
+        ("train {} --iters", "N is the number of steps x the batch size, 64 in dcgan"),
         ("train {} --kimg 25", "--images 25000 for 25 kimg"),
         ("compare {} --recipes dcgan --epochs 2", "--images 24 for 2 epochs of 12 images"),
         ("train {} --lr 1e-4", "use: --lr-g learning rate of G"),
