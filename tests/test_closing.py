@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 import leafwing
+from leafwing import health
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
 from leafwing.commands.closing import Ending, describe, describe_plan, next_step, slower_rates
@@ -23,6 +24,7 @@ from leafwing.runs import Run
 
 GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=0.06, real_detail=0.07, label_effect=0.8)
 END = Ending(images=6_016, planned=6_000, rounds=1_000, glance=GOOD)
+LOSING = Alarm("critic", health.LOSING, 2_048, 4_096, None, 0.95, 0.9, health.STRONGER_D)
 COLLAPSE = Alarm("collapse", "samples are nearly identical (mode collapse)", 2_048, 4_096, None, 300.0, 200.0, "Try less")
 
 
@@ -90,6 +92,7 @@ def test_the_plan() -> None:
         (seeing(label_effect=0.0), "resume runs/1 --images +6k"),
         (replace(END, rounds=9), "resume runs/1 --images +6k"),
         (replace(END, alarms=[COLLAPSE]), "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"),
+        (replace(END, alarms=[LOSING]), "train --from runs/1 --lr-d 0.0008"),
     ],
 )
 def test_one_command_comes_next(end: Ending, command: str) -> None:
@@ -98,6 +101,12 @@ def test_one_command_comes_next(end: Ending, command: str) -> None:
     assert next_step(run, end)[1] == command
     run.recipe_is_installed = lambda: False
     assert next_step(run, end)[1] == f"{command} --trust"
+
+
+@pytest.mark.parametrize("end", [END, replace(END, images=100), seeing(detail=0.7), replace(END, alarms=[COLLAPSE])])
+def test_a_folder_with_a_space_is_quoted(end: Ending) -> None:
+    run: Any = SimpleNamespace(folder="my runs/1", config={"options": {"lr_g": 2e-4}}, recipe_is_installed=lambda: True)
+    assert "'my runs/1'" in next_step(run, end)[1]
 
 
 def test_rates_of_other_kinds_are_left_alone() -> None:

@@ -59,6 +59,13 @@ TRANSLATOR_ADVICE = ADVICE | {
     "oscillation": "Lower learning rates (lr_g, lr_d), or larger weights of the losses that tie the output to its input, often help",
 }
 """The same for games that generate images from images."""
+LOSING = "D scores fakes above real images"
+"""The symptom of the alarm `critic` that means that D is too weak."""
+STRONGER_D = (
+    "D is too weak for this G: raise D's learning rate (lr_d), lower that of G (lr_g), or update D more often (n_critic, where the "
+    "recipe has it)"
+)
+"""The remedy for it, in all games."""
 SLOWER_HELPS = ("collapse", "critic", "oscillation", "explosion", "nan")
 """Alarms that lower learning rates may resolve, so that a rollback makes sense."""
 
@@ -137,6 +144,7 @@ class Rule:
         value: signals -> one value per check, (checks,); NaN where undefined.
         threshold: values above it are unhealthy.
         duration: number of consecutive unhealthy checks that raises an alarm.
+        advice: suggested remedy; empty: that of the kind.
     """
 
     kind: str
@@ -144,6 +152,7 @@ class Rule:
     value: Callable[[Signals], Numbers]
     threshold: float
     duration: int
+    advice: str = ""
 
 
 # --- helpers of the rules: (checks,) -> (checks,); each value depends only on its own and earlier checks -------------------------
@@ -276,7 +285,7 @@ RULES = (
     Rule("collapse", "sample diversity has dropped sharply (mode collapse)", variety_loss, 5.0, 3),
     Rule("collapse", "samples are nearly identical (mode collapse)", sameness, 200.0, 3),
     Rule("collapse", "samples have moved away from the data", distance_increase, 0.25, 3),
-    Rule("critic", "D scores fakes above real images", critic_loses, 0.9, 8),
+    Rule("critic", LOSING, critic_loses, 0.9, 8, STRONGER_D),
     Rule("critic", "D separates all fakes from real images and G does not improve", critic_wins, 400.0, 8),
     Rule(
         "critic", "D separates all fakes from real images, and neither D nor G changes much any more", critic_done, 128.0, 3
@@ -329,7 +338,7 @@ def alarms(records: Iterable[Mapping[str, Any]]) -> list[Alarm]:
         signals = Signals(checks)
         images = [int(line["images"]) for line in checks]
         for rule in rules(signals.players()):
-            result += _violations(rule, rule.value(signals), images, advice[rule.kind])
+            result += _violations(rule, rule.value(signals), images, rule.advice or advice[rule.kind])
     return sorted(result, key=lambda alarm: (alarm.raised, alarm.since))
 
 

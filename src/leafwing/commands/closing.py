@@ -179,15 +179,18 @@ def describe_health(end: Ending) -> list[str]:
 
 def next_step(run: Run, end: Ending) -> tuple[str, str]:
     """Why, and the command to run next, without the name of the program."""
-    trust = "" if run.recipe_is_installed() else " --trust"
+    folder, trust = shlex.quote(str(run.folder)), "" if run.recipe_is_installed() else " --trust"
     if not end.is_complete:
-        return "to go on", f"resume {run.folder}{trust}"
+        return "to go on", f"resume {folder}{trust}"
+    rate = run.config["options"].get("lr_d")
+    if any(alarm.symptom == health.LOSING for alarm in end.alarms) and isinstance(rate, float):
+        return "to start again, with D's learning rate twice as high", f"train --from {folder} --lr-d {2 * rate:g}{trust}"
     if any(alarm.kind in health.SLOWER_HELPS for alarm in end.alarms) and (slower := slower_rates(run.config["options"])):
-        return "to start again, with learning rates half as high", f"train --from {run.folder}{slower}{trust}"
+        return "to start again, with learning rates half as high", f"train --from {folder}{slower}{trust}"
     measured = end.glance
     unfinished = measured is not None and (end.is_early or is_unfinished(measured))
     if unfinished:
-        return "to train twice as long", f"resume {run.folder} --images +{show_count(end.planned)}{trust}"
+        return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
     command = sampling(run)
     return "to use it" if command.startswith("translate") else "to see more", f"{command}{trust}"
 
@@ -208,14 +211,14 @@ def sampling(run: Run) -> str:
     """The command that generates samples of a run with all of its conditions."""
     conditions = run.config.get("conditions", ())
     if any(run.spec.fields[name].has_pixels for name in conditions if name in run.spec.fields):
-        return f"translate {run.folder} PICTURES"
+        return f"translate {shlex.quote(str(run.folder))} PICTURES"
     options = "-n 10 --label all" if "label" in conditions else "-n 64"
     if "attributes" in conditions:
         first = run.spec.attributes[0]
         options += f" --set '{first if '=' in first else first + '=1'}'"
     if "caption" in conditions and (examples := run.config["data"].get("examples", {}).get("caption")):
         options += f" --set {shlex.quote(f'caption={examples[0]}')}"
-    return f"sample {run.folder} {options} --seed 3"
+    return f"sample {shlex.quote(str(run.folder))} {options} --seed 3"
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
