@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image, ImageSequence
 
@@ -317,7 +318,19 @@ def test_nothing_is_overwritten(described: Path) -> None:
     ]
     assert not [*(described / "samples").iterdir()]
     Run(described).rewind(0)
-    assert not [*(described / "outputs").iterdir()]
+    assert sorted((described / "outputs").iterdir()) == sorted(paths), (
+        "training that goes back to an earlier checkpoint keeps them"
+    )
+
+
+def test_a_folder_of_seeds_is_not_continued_with_other_weights(described: Path) -> None:
+    """Those of the same number of images, after training went back."""
+    leafwing.sample_seeds(described, "0", trust=True)
+    (weights,) = described.glob("weights-*")
+    tensors = safetensors.torch.load_file(weights)
+    weights.write_bytes(safetensors.torch.save({name: value + 1 for name, value in tensors.items()}))
+    with pytest.raises(LeafwingError, match="samples of another run, checkpoint"):
+        leafwing.sample_seeds(described, "0-1", trust=True)
 
 
 def test_a_sweep_has_its_values_as_titles() -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -234,10 +235,11 @@ class Run:
     def rewind(self, images: int) -> None:
         """Removes everything that belongs to later weights, because training will write other weights there.
 
-        That is weights, copies of `resume.pt`, grids, samples, films, translations, metrics, laboratory results, and log lines.
+        That is weights, copies of `resume.pt`, progress sheets, translations, metrics, laboratory results, and log lines. What is in
+        `outputs` stays.
         """
         later = re.compile(r"(?:weights-|resume-|memorisation-)?(\d{9})(?:[-.].*)?")
-        parents = (self.folder, self.samples, self.outputs, self.folder / LABORATORY, self.folder / TRANSLATIONS)
+        parents = (self.folder, self.samples, self.folder / LABORATORY, self.folder / TRANSLATIONS)
         for path in [path for parent in parents if parent.is_dir() for path in parent.iterdir()]:
             match = later.fullmatch(path.name)
             if match and int(match[1]) > images:
@@ -292,7 +294,7 @@ class Run:
                 )
             raise LeafwingError(
                 f"{self.folder} has no weights: its training ended before the first checkpoint, after {shown:,} images. To train "
-                f"again: leafwing train --from {self.folder}"
+                f"again: leafwing train --from {shlex.quote(str(self.folder))}"
             )
         if images is not None and images not in weights:
             raise LeafwingError(

@@ -7,6 +7,7 @@ shown, so a later resume, a replay and a run that has rolled back use the same o
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -129,7 +130,7 @@ def check_changes(run: Run, values: Mapping[str, object], line: Timeline, images
                 values[name],
                 "only options that change nothing but learning rates or the batch size can change while a run goes on; this one "
                 f"changes {place} too. For a new run with it: "
-                f"leafwing train --from {run.folder} --{name.replace('_', '-')} {values[name]}",
+                f"leafwing train --from {shlex.quote(str(run.folder))} --{name.replace('_', '-')} {values[name]}",
             )
         before = after
     return changed(line, images, new)
@@ -174,7 +175,7 @@ def _check(run: Run, name: str, value: object, options: Mapping[str, Option], kn
             name,
             value,
             f"{why}resume continues with the settings of the run and changes only those of `leafwing resume --help`, learning rates "
-            f"and the batch size; for others start a new run: leafwing train --from {run.folder}",
+            f"and the batch size; for others start a new run: leafwing train --from {shlex.quote(str(run.folder))}",
         )
     names = [*known, *(option for option in options if option == "batch" or option.startswith("lr"))]
     near = did_you_mean(f"--{name}".replace("_", "-"), [f"--{other.replace('_', '-')}" for other in names])

@@ -234,7 +234,10 @@ def sample_seeds(
     target = Path(out) if out else opened.outputs / f"{model.images:09d}-seeds{suffix}"
     if target.exists() and not target.is_dir():
         raise LeafwingError(f"{target} is not a folder: choose another --out")
-    about = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
+    about: dict[str, Any] = {"run": str(opened.folder.resolve()), "checkpoint": model.images, "options": texts}
+    about["weights_hash"] = files.digest(opened.require_weights(model.images))[
+        :16
+    ]  # training may have gone back and come again
     refuse_other_samples(target, about)
     plans = {seed: plan_samples(model, 1, seed, output, label, conditions, None) for seed in numbers[:1]}  # raises
     paths = {seed: target / f"seed{seed:06d}{ending}" for seed in numbers}

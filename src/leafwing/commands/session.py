@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 import types
@@ -136,7 +137,7 @@ def run_session(
                 except Diverged as error:
                     monitor.handle_divergence(error)  # rolls back, or raises
         except StorageError as error:
-            raise StorageError(f"{error}. Then continue with `leafwing resume {run.folder}`") from error
+            raise StorageError(f"{error}. Then continue with `leafwing resume {shlex.quote(str(run.folder))}`") from error
         finally:
             if summary:
                 summary.close()

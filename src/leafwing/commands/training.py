@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -323,7 +324,9 @@ def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:
     """
     weights = run.weights()
     if state and state["images"] and state["images"] not in weights:
-        hint = f"; `leafwing sample {run.folder} --checkpoint {max(weights)}` still works" if weights else ""
+        hint = (
+            f"; `leafwing sample {shlex.quote(str(run.folder))} --checkpoint {max(weights)}` still works" if weights else ""
+        )
         raise LeafwingError(
             f"the newest checkpoint ({state['images']:,} images) is missing in {run.folder}, so this run cannot be resumed{hint}"
         )
@@ -340,7 +343,7 @@ def refuse_lost_state(run: Run, state: dict[str, Any] | None) -> None:
     raise LeafwingError(
         f"{run.folder} has weights at {newer[-1]:,} images but {problem}. Resuming would go back to "
         f"{state['images'] if state else 0:,} images and overwrite them. Restore the run's own resume.pt (copies often omit it), "
-        f"or train again: `leafwing train --from {run.folder}`. Sampling and evaluation do not need resume.pt"
+        f"or train again: `leafwing train --from {shlex.quote(str(run.folder))}`. Sampling and evaluation do not need resume.pt"
     )
 
 
