@@ -203,8 +203,19 @@ def test_rows_of_an_evaluation_are_a_list_and_a_table() -> None:
     html = rows._repr_html_()
     assert "<tr><td>5,000</td><td>fid</td><td>1.235</td><td>1 to 2</td><td>lower</td></tr>" in html
     assert "<td>&lt;kid&gt;</td><td>unknown</td><td></td>" in html
-    assert "<div>No &lt;copies&gt;.</div>" in html
+    assert "<div>5,000 images: No &lt;copies&gt;.</div>" in html
     assert html.count("8 samples vs. 8 training images") == 1
+    assert "noise" not in html
+    scale = {"real": 0.5, "noise": 900.0, "others": "halves", "n_real": 4, "n_others": 4, "n_noise": 64}
+    html = Rows([row(metric="kid", scale=scale), row(metric="precision", scale=scale, variety=0.001)])._repr_html_()
+    assert html.startswith(
+        "<div>The samples are at 0.14% of the distance of random noise: KID 1.235; other real images have 0.5, "
+    )
+    assert "<th>real images</th><th>noise</th><th>better</th>" in html
+    assert "<td>1 to 2</td><td>0.5</td><td>900</td><td>lower</td>" in html
+    assert "<td>no variety: not comparable</td>" in html
+    assert "<div>real images: one half of the real images against the other, 4 against 4" in html
+    assert Rows()._repr_html_().startswith("<table>")
     del rows[0]["images"]
     assert "<th>images</th>" not in Rows(rows[:1])._repr_html_()
 

@@ -29,28 +29,36 @@ def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `evaluate` as text: what they mean, a table, the words of metrics that have some, and a line for each protocol."""
-    from leafwing.metrics.conclusions import says_nothing
-    from leafwing.metrics.protocol import describe
+    """Rows of `evaluate` as text: what they mean, a table, and what else there is to say."""
     from leafwing.tables import align_columns
 
-    of_run = "images" in rows[0]
+    return "\n".join([*lead(rows), align_columns(cells(rows)), *remarks(rows)])
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The table of these rows, from its head on."""
+    from leafwing.metrics.conclusions import says_nothing
+
+    of_run = all("images" in row for row in rows)
     has_scale = any("scale" in row for row in rows)
-    head = (*["images"] * of_run, "metric", "value", "95% interval", *["real images", "noise"] * has_scale, "better")
-    lines = [head]
+    lines = [[*["images"] * of_run, "metric", "value", "95% interval", *["real images", "noise"] * has_scale, "better"]]
     for row in rows:
         interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         if says_nothing(row):
             interval = "no variety: not comparable"
         scale = [show(row.get("scale", {}).get(end), "") for end in ("real", "noise")] if has_scale else []
         images = [f"{row['images']:,}"] if of_run else []
-        lines.append((*images, row["metric"], show(row["value"]), interval, *scale, row["better"]))
-    words = dict.fromkeys(
-        (f"{row['images']:,} images: " if of_run else "") + row["words"] for row in rows if row.get("words")
-    )
-    notes = dict.fromkeys(note for row in rows if (note := describe_scale(row)))
-    protocols = dict.fromkeys(describe(row["protocol"]) for row in rows)
-    return "\n".join([*lead(rows), align_columns(lines), *notes, *words, *protocols])
+        lines.append([*images, row["metric"], show(row["value"]), interval, *scale, row["better"] or ""])
+    return lines
+
+
+def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the scale is, the words of metrics that have some, and a line for each protocol."""
+    from leafwing.metrics.protocol import describe
+
+    words = ((f"{row['images']:,} images: " if "images" in row else "") + row["words"] for row in rows if row.get("words"))
+    notes = (note for row in rows if (note := describe_scale(row)))
+    return [*dict.fromkeys([*notes, *words, *(describe(row["protocol"]) for row in rows)])]
 
 
 def show(value: float | None, unknown: str = "unknown") -> str:
@@ -62,7 +70,7 @@ def lead(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the figures of the last checkpoint mean, in one or two sentences; empty without a scale."""
     from leafwing.metrics.conclusions import says_nothing
 
-    last = [row for row in rows if row.get("images") == rows[-1].get("images")]
+    last = [row for row in rows if row.get("images") == rows[-1].get("images")] if rows else []
     by_name = {row["metric"]: row for row in last if row.get("scale") and row["value"] is not None and is_on_scale(row)}
     name = next((name for name in LEADING if name in by_name), "")
     sentences = [where(by_name[name])] if name else []

@@ -12,19 +12,10 @@ class Rows(list[dict[str, Any]]):
     """The rows of an evaluation; see `evaluate`."""
 
     def _repr_html_(self) -> str:
-        from leafwing.metrics.protocol import describe
+        from leafwing.commands.figures import cells, lead, remarks
 
-        of_run = all("images" in row for row in self)
-        heads = [*(["images"] if of_run else []), "metric", "value", "95% interval", "better"]
-        lines = []
-        for row in self:
-            value = "unknown" if row["value"] is None else f"{row['value']:.4g}"
-            interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
-            images = [f"{row['images']:,}"] if of_run else []
-            lines.append([*images, row["metric"], value, interval, row["better"] or ""])
-        words = dict.fromkeys(row["words"] for row in self if row.get("words"))
-        protocols = dict.fromkeys(describe(row["protocol"]) for row in self)
-        return notebook.table(heads, lines) + notebook.lines([*words, *protocols])
+        head, *lines = cells(self)
+        return notebook.lines(lead(self)) + notebook.table(head, lines) + notebook.lines(remarks(self))
 
 
 class ContactSheet(NamedTuple):
