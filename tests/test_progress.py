@@ -132,6 +132,25 @@ def test_progress_has_a_name_and_short_operations_print_nothing(
     assert capfd.readouterr().err.splitlines() == ["sampling: 2 of 5", "sampling: 4 of 5", "sampling: 5 of 5"]
 
 
+def test_a_message_ends_the_line_of_progress_on_a_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Seconds
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    screen = ConsoleReporter()
+    assert screen.console.is_terminal
+    screen.report_progress("evaluating", 1, 100)
+    screen.say("The samples")
+    screen.report_progress("sampling", 1, 100)
+    clock.now += 1
+    screen.report_progress("features", 1, 100)
+    clock.now += 1
+    screen.report_progress("features", 100, 100)
+    screen.say("done")
+    assert capfd.readouterr().err == (
+        "\revaluating: 1 of 100\nThe samples\n\rfeatures: 1 of 100\rfeatures: 100 of 100\ndone\n"
+    )
+
+
 def test_zero_speed_is_not_a_division_by_zero(capfd: pytest.CaptureFixture[str], clock: Seconds) -> None:
     screen = ConsoleReporter()
     with screen.training(0, 10, None):

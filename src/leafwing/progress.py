@@ -64,17 +64,21 @@ class ConsoleReporter(Reporter):
         self.losses: Mapping[str, float] = {}
         self.last_shown, self.interval = 0.0, 0.1 if self.console.is_terminal else 5.0
         self.last_report, self.unfinished = ("", 0, 0), False
+        self.open_line = False
 
     def say(self, text: str) -> None:
+        self._end_line()
         self.console.print(text, markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
+        self._end_line()
         self.console.print(f"warning: {text}", markup=False, emoji=False, style="yellow")
 
     def report_progress(self, what: str, done: int, total: int) -> None:
         if (what, done, total) == self.last_report:
             return
         if what != self.last_report[0]:
+            self._end_line()
             self.unfinished = False
         self.last_report = (what, done, total)
         now = time.monotonic()
@@ -87,12 +91,20 @@ class ConsoleReporter(Reporter):
 
     def _show_progress(self, what: str, done: int, total: int) -> None:
         if self.console.is_terminal:
-            print(f"\r{what}: {done:,} of {total:,}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+            self.open_line = done < total
+            print(f"\r{what}: {done:,} of {total:,}", end="" if self.open_line else "\n", file=sys.stderr, flush=True)
         else:
             self.say(f"{what}: {done:,} of {total:,}")
 
+    def _end_line(self) -> None:
+        """Ends a line of progress on a terminal, so that what follows is not glued to it."""
+        if self.open_line:
+            self.open_line = False
+            print(file=sys.stderr, flush=True)
+
     @contextmanager
     def training(self, start: int, total: int, seconds: float | None) -> Iterator[None]:
+        self._end_line()
         self.meter = Meter(start, total, seconds)
         self.losses = {}
         if not self.console.is_terminal:

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from leafwing.commands.evaluate import scale_of
+from leafwing.commands.figures import is_on_scale
 from leafwing.conditions import Examples
 from leafwing.data import Dataset
 from leafwing.data.stacked import digits_of
@@ -23,6 +25,7 @@ from leafwing.metrics.evidence import Evidence
 from leafwing.metrics.features import Features, pixels
 from leafwing.metrics.protocol import AS_REAL, DEFAULTS, Protocol
 from leafwing.metrics.samples import RunEvidence
+from leafwing.metrics.scale import NOISE
 from leafwing.metrics.targets import enlargement
 from leafwing.model import Model
 from leafwing.parts.priors import Normal
@@ -448,6 +451,23 @@ def test_clips_are_evaluated_as_their_frames(tmp_path: Path) -> None:
         assert torch.allclose(fakes[:, 0, 0, 0] * 10, fakes[:, 3, 0, 0], atol=0.05)
         assert len(evidence.real_features()) == len(evidence.fake_features()) == 80
         assert sum(map(len, evidence.train_pictures())) + sum(map(len, evidence.held_out_pictures())) == 120
+
+
+def test_clips_are_counted_as_clips_and_their_work_as_frames(tmp_path: Path) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (60, 4, 8, 8, 1), dtype=np.uint8)
+    spec = DataSpec.images(8, 8, 1, clip=Clip(4, 8, 8, 1))
+    real = Dataset(spec, {"image": clips[:, 0], "clip": clips}, "ab" * 32, "clips", {})
+    model = model_of(Output("clip", lambda nets, inputs, clock: inputs.latent, (), Normal(4)), spec)
+    with evidence_of(tmp_path, model, real, 20, output="clip", n_real=20) as evidence:
+        assert evidence.work(with_scale=True) == {
+            "features of samples": 80,
+            "features of real images": 80,
+            "features of other real images": 80,
+            "features of noise": NOISE,
+        }
+        scale = scale_of(evidence, "fid")["scale"]
+        assert (scale["n_real"], scale["n_others"]) == (20, 20)
+        assert is_on_scale({"metric": "fid", "n": 20, "scale": scale})
 
 
 def test_samples_that_are_no_images_are_refused(tmp_path: Path) -> None:

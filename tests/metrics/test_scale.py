@@ -170,7 +170,7 @@ def test_the_scale_is_computed_once_for_all_checkpoints(run: Run, monkeypatch: p
     (forecast,) = (text for text in listener.texts if text.startswith("evaluating"))
     assert forecast.startswith("evaluating 150 samples against 150 real images for each of 2 checkpoints: about ")
     assert {what for what, *_ in listener.progress} <= {"evaluating, in percent"}
-    assert len(listener.progress) <= 4
+    assert len(listener.progress) <= 5
 
 
 def test_figures_stored_without_a_scale_get_it_later(run: Run) -> None:
@@ -215,7 +215,8 @@ def test_all_steps_are_one_line_of_progress() -> None:
         for done in range(1, 101):
             steps("sampling", done, 100)
     steps("features of noise", 256, 256)
-    assert [done for _, done, _ in reports] == [25, 50, 99]
+    steps.finish()
+    assert [done for _, done, _ in reports] == [25, 50, 99, 100]
     assert {(what, total) for what, _, total in reports} == {("evaluating, in percent", 100)}
 
 

@@ -179,6 +179,8 @@ def evaluate(
         rows = Rows()
         for images in checkpoints:
             rows += evaluate_checkpoint(opened, images, protocols, recompute, processes, samples_of, with_scale)
+        for shown in steps:
+            shown.finish()
         return rows
 
 
@@ -319,7 +321,7 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
 def scale_of(samples: Samples, measure: str) -> dict[str, Any]:
     """The key `scale` of a row; nothing if there are too few real images."""
     scale = samples.scale_of_metrics
-    return {"scale": scale.of(measure)} if scale else {}
+    return {"scale": scale.of(measure, samples.frames)} if scale else {}
 
 
 def variety_of(name: str, samples: Samples) -> dict[str, Any]:

@@ -141,10 +141,11 @@ def evaluate_pictures(
             generated, real, protocol, network,
             cache=cache_folder(None), processes=processes,
         ) as evidence:  # fmt: skip
-            evidence.report_progress = announce(evidence, dict.fromkeys(names, protocol), 1, True, progress)
+            evidence.report_progress = steps = announce(evidence, dict.fromkeys(names, protocol), 1, True, progress)
             report_copies(evidence, real, generated, progress)
             common = {"pictures": str(pictures), "pictures_hash": generated.fingerprint[:16]}
             rows, memorised = compute_all(evidence, names, common)
+            steps.finish()
         if processes.first and target_files:
             write(target_files, rows, memorised, evidence)
         return Rows(rows)

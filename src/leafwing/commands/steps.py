@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PAIRS_PER_SECOND = 5e6
 """Pairs of images that memorisation compares, on one core."""
+WHAT = "evaluating, in percent"
+"""What the one line of progress says."""
 ONCE = ("features of real images", "features of other real images", "features of noise")
 """Steps whose results are cached."""
 LINES = 4
@@ -48,7 +50,12 @@ class Steps:
         percent = min(99, int(100 * passed / all_seconds)) if all_seconds else 99
         if percent >= self.shown + self.step:
             self.shown = percent
-            self.report("evaluating, in percent", percent, 100)
+            self.report(WHAT, percent, 100)
+
+    def finish(self) -> None:
+        """Reports the end, if anything was reported."""
+        if self.shown:
+            self.report(WHAT, 100, 100)
 
 
 def sparse(report: ProgressCallback) -> ProgressCallback:
@@ -83,8 +90,9 @@ def expected_seconds(
         steps = {name: n * pace for name, n in samples.work(with_scale=with_scale).items()}
     steps["sampling"] = samples.protocol.n_fake * samples.seconds_per_sample()
     if protocol := protocols.get("memorisation"):
-        references = min(5_000, protocol.n_real)
-        steps["comparing with training images"] = (protocol.n_fake + references) * protocol.n_real / PAIRS_PER_SECOND
+        training = protocol.n_real * samples.frames
+        compared = min(5_000, protocol.n_fake * samples.frames) + min(5_000, training)
+        steps["comparing with training images"] = compared * training / PAIRS_PER_SECOND
     return {name: seconds for name, seconds in steps.items() if seconds > 0}
 
 

@@ -238,12 +238,15 @@ class Samples:
         return number, kind, lambda start, end: real_images(data, self.seed, first + start, first + end)
 
     def work(self, *, with_scale: bool) -> dict[str, int]:
-        """How many images each step of a first evaluation processes, by the names that progress is reported under."""
-        steps = {"sampling": self.protocol.n_fake, "features of samples": self.protocol.n_fake}
+        """How many images the feature network sees in each step of a first evaluation, by the names progress is reported under.
+
+        Of clips, each frame is an image.
+        """
+        steps = {"features of samples": self.n_fake}
         if not self._features_path().exists():
-            steps["features of real images"] = self.protocol.n_real
+            steps["features of real images"] = self.n_real
         if with_scale and not self._scale_path().exists():
-            steps |= {"features of other real images": self._others()[0], "features of noise": scales.NOISE}
+            steps |= {"features of other real images": self._others()[0] * self.frames, "features of noise": scales.NOISE}
         return steps
 
     def seconds_per_image(self) -> float:

@@ -51,7 +51,7 @@ class Scale:
         real: what other real images reach, by measure.
         noise: what noise reaches.
         others: which real images these are: `training images`, `other real images` or `halves`.
-        n_real, n_others: numbers of real images that are compared.
+        n_real, n_others: numbers of real images that are compared; of clips, of their frames.
         n_noise: number of pictures of noise.
     """
 
@@ -62,9 +62,10 @@ class Scale:
     n_others: int
     n_noise: int
 
-    def of(self, measure: str) -> dict[str, Any]:
-        """The scale of one measure, as plain JSON."""
-        return asdict(self) | {"real": self.real.get(measure), "noise": self.noise.get(measure)}
+    def of(self, measure: str, frames: int = 1) -> dict[str, Any]:
+        """The scale of one measure, as plain JSON. As in protocols, clips of so many `frames` are counted, not their frames."""
+        numbers = {"n_real": self.n_real // frames, "n_others": self.n_others // frames}
+        return asdict(self) | {"real": self.real.get(measure), "noise": self.noise.get(measure)} | numbers
 
 
 def measures_of(metrics: Sequence[str]) -> list[str]:
