@@ -21,6 +21,12 @@ from leafwing.errors import LeafwingError
         ("hf://datasets/some/cats", "hf download some/cats --repo-type dataset --local-dir cats", "cats"),
         ("https://huggingface.co/datasets/some/cats/tree/main", "hf download some/cats --repo-type dataset", "cats"),
         ("https://github.com/some/cats.git", "git clone https://github.com/some/cats.git", "cats"),
+        ("https://github.com/some/cats", "git clone https://github.com/some/cats\n", "cats"),
+        (
+            "https://github.com/some/cats/releases/download/v1/cats.zip",
+            "curl -L https://github.com/some/cats/releases/download/v1/cats.zip -o cats.zip",
+            "cats.zip",
+        ),
         ("git@github.com:some/cats.git", "git clone git@github.com:some/cats.git", "cats"),
     ],
 )
@@ -29,6 +35,15 @@ def test_an_address_is_to_be_downloaded_first(address: str, command: str, name: 
         find(address)
     assert f"  {command}" in str(caught.value)
     assert f"Then the source is {name};" in str(caught.value)
+
+
+def test_an_address_as_a_path_has_both_slashes_again() -> None:
+    with pytest.raises(LeafwingError, match=r"curl -L https://example\.org/a/cats\.zip -o cats\.zip"):
+        find(Path("https://example.org/a/cats.zip"))
+
+
+def test_a_host_alone_is_no_file_to_download() -> None:
+    assert describe_address("https://example.org/").endswith("Download the images first")
 
 
 @pytest.mark.parametrize("path", ["cats", "C:\\cats", "git/cats", "hf", "./https"])
@@ -57,6 +72,14 @@ def test_what_is_near_is_suggested(path: str, message: str, tmp_path: Path, monk
     with pytest.raises(LeafwingError) as caught:
         find(path)
     assert message.format(here=tmp_path.resolve()) in str(caught.value)
+
+
+def test_control_characters_of_a_name_are_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(LeafwingError) as caught:
+        find(f"{tmp_path}/horses\x1b[31m/train")
+    assert "There is no horses" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
 
 
 def test_a_folder_that_cannot_exist_is_only_named() -> None:

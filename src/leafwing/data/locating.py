@@ -74,13 +74,19 @@ def describe_address(text: str) -> str:
     """What to do with an address instead of a path: how to download it first; empty if this is no address."""
     if not (match := re.match(r"(https?|ftp|s3|gs|hf|ssh|git)(?:://?|@)([^?#]+)", text, re.IGNORECASE)):
         return ""
+    if match[1].lower() in ("http", "https", "ftp", "s3", "gs", "hf"):
+        text = re.sub(r"^(\w+):/+", r"\1://", text)  # a Path has one slash
     scheme, place = match[1].lower(), match[2].strip("/")
     name = place.rpartition("/")[2]
     if scheme == "hf" or place.startswith("huggingface.co/datasets/"):
         repository = "/".join(re.sub(r"^(huggingface\.co/)?(datasets/)?", "", place).split("/")[:2])
         name, command = repository.rpartition("/")[2], _hub_command(repository)
-    elif scheme in ("ssh", "git") or place.startswith("github.com/"):
+    elif scheme in ("ssh", "git") or re.fullmatch(r"(www\.)?github\.com/[^/]+/[^/]+", place):
         name, command = name.removesuffix(".git"), f"git clone {shlex.quote(text)}"
+    elif "/" not in place and scheme in ("http", "https", "ftp"):
+        return (
+            f"{sources.clean(text)} is an address, and leafwing reads files of this machine only. Download the images first"
+        )
     else:
         whole = "" if "." in name else "--recursive "
         tools = {"s3": f"aws s3 cp {whole}{{}} {{}}", "gs": f"gcloud storage cp {whole}{{}} {{}}"}
@@ -112,7 +118,9 @@ def _describe_similar(text: str, path: Path) -> str:
     sentences = [f"Did you mean {' or '.join(map(sources.clean, similar))}?"] if similar else []
     if siblings and not near and "/" in text:
         there = ", ".join(map(sources.clean, siblings[:_NAMED])) + " ..." * (len(siblings) > _NAMED)
-        sentences.append(f"There is no {missing.name} in {folder.resolve()}, which has: {there}.")
+        sentences.append(
+            f"There is no {sources.clean(missing.name)} in {sources.clean(str(folder.resolve()))}, which has: {there}."
+        )
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) and missing != path and not near:
         sentences.append(f"If this is a data set of the Hugging Face hub, download it first: {_hub_command(text)}")
     return "".join(f" {sentence}" for sentence in sentences)
