@@ -244,6 +244,16 @@ def test_a_reel_of_one_image_and_of_grey_images(tmp_path: Path) -> None:
         assert reel.size == (300, 400 + LINE)
 
 
+def test_images_with_odd_sides_are_shown_pixel_for_pixel(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (303, 601, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    pictures.reel([tmp_path / "one.png"], ["only"], tmp_path / "reel.webp")
+    with Image.open(tmp_path / "reel.webp") as reel:
+        assert reel.size == (602, 304 + LINE)
+    shown = np.asarray(pictures._captioned(tmp_path / "one.png", "only", (601, 303)))
+    assert np.array_equal(shown[:303, :601], pixels)
+
+
 def test_a_reel_has_the_chosen_size_also_with_images_of_an_earlier_version(tmp_path: Path) -> None:
     paths = [tmp_path / "0.png", tmp_path / "1.png"]
     Image.new("RGB", (20, 20), "red").save(paths[0])

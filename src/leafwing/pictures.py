@@ -365,18 +365,20 @@ def reel(frames: Sequence[Path], captions: Sequence[str], out: Path, seconds: fl
     longer = max(width, height)
     ratio = REEL / longer if longer > REEL else max(1, SMALL // longer)
     if size:
+        size -= size % 2
         ratio = min(size / width, max(2, size - LINE) / height)
-    box = (max(2, round(width * ratio / 2) * 2), max(2, round(height * ratio / 2) * 2))  # films have even sides
-    images = (_captioned(path, text, box) for path, text in zip(frames, captions, strict=True))
+    shown = (max(2, round(width * ratio)), max(2, round(height * ratio)))
+    images = (_captioned(path, text, shown) for path, text in zip(frames, captions, strict=True))
     step = max(MIN_STEP, round(1000 * seconds / len(frames)))
     changed = films.write(out, images, step, last=LAST_MS)
     return "; ".join(filter(None, (changed, films.longer(seconds, len(frames), MIN_STEP, LAST_MS))))
 
 
 def _captioned(path: Path, text: str, box: tuple[int, int]) -> Image.Image:
-    """An image of a reel: a file in a box of this width and height, with a caption below."""
-    sheet = Image.new("RGB", (box[0], box[1] + LINE), PAPER)
+    """An image of a reel: a file fitted into this width and height, which margins make even for films, with a caption below."""
+    width, height = (side + side % 2 for side in box)
+    sheet = Image.new("RGB", (width, height + LINE), PAPER)
     with Image.open(path) as frame:
         sheet.paste(fit(flat(frame), *box))
-    write_lines(ImageDraw.Draw(sheet), (GAP, box[1]), [text])
+    write_lines(ImageDraw.Draw(sheet), (GAP, height), [text])
     return sheet
