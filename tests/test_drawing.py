@@ -128,6 +128,14 @@ def test_a_film_visits_the_samples_and_comes_back(plain: Model) -> None:
     assert jumps.max() < 0.6 * ends, "the last frame leads back to the first"
 
 
+def test_noise_inside_networks_does_not_flicker_in_a_film() -> None:
+    def noisy(nets: Nets, inputs: Batch, clock: Any) -> Tensor:
+        return torch.rand(len(inputs.latent), 3, 16, 16) - 0.5
+
+    film = model_of(PLAIN, Output("image", noisy, prior=Normal(3))).film(2, seconds=0.4)
+    assert len({frame.tobytes() for frame in film.frames}) == 1
+
+
 def test_all_frames_of_a_film_have_the_conditions_of_its_first_sample() -> None:
     model = model_of(LABELLED, Output("image", squares, ("label",), prior=Normal(3)))
     for conditions, colour in (({}, 0), ({"label": "cat"}, 255)):

@@ -268,7 +268,7 @@ class Model:
         """A walk through latent space: from each of n samples to the next, and from the last back to the first.
 
         The samples are those of `sample(n, seed)`, the paths spherical as in `leafwing explore RUN interpolate`. Notebooks show the
-        film; `film.save("walk.mp4")` writes it as .mp4, .webp or .gif.
+        film; `film.save("walk.mp4")` writes it as .mp4, .webp or .gif. Noise inside networks is that of the first sample throughout.
 
         Args:
             n: number of samples on the way, from 2 on.
@@ -283,8 +283,9 @@ class Model:
         n, kind = whole(n, "n", 2), self.kind(self.find_output(output))
         latents = walk(self.latents(n, seed, output=output), drawing.frames(kind, seconds, n))
         first = self.conditions(1, seed, output=output, **conditions)
-        named: dict[str, Any] = {**first.rows(torch.zeros(len(latents), dtype=torch.int64))}
-        samples = torch.cat(list(self.stream(latents, output=output, seed=seed, pad=True, **named)))
+        named: dict[str, Any] = {**first}
+        # Each alone, as number 0: all have the same noise inside networks, and nothing flickers.
+        samples = torch.cat([next(self.stream(latent[None], output=output, seed=seed, **named)) for latent in latents])
         return drawing.film(kind, samples, seconds)
 
     def generate(
