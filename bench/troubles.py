@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -21,6 +22,7 @@ import leafwing
 from leafwing import cli, health
 from leafwing.machine import versions
 from leafwing.pictures import tile, to_pixels
+from leafwing.quantities import show_count
 from rows import argument_parser, store
 
 FOLDER = Path(__file__).parent.parent / "docs" / "guide" / "troubles"
@@ -46,9 +48,19 @@ def train(source: Path, options: str, folder: Path, results: Path, case: str) ->
     run = leafwing.Run.open(folder)
     records = run.records()
     row = {"bench": "troubles", "case": case, "options": options, "images": records[-1]["images"]}
-    row |= {"seconds": round(records[-1]["seconds"]), "losses": records[-1]["losses"], "health": health.summary(records)}
+    row |= {"seconds": round(records[-1]["seconds"]), "losses": records[-1]["losses"], "health": describe_alarms(records)}
     store(row | versions(), results)
     return run
+
+
+def describe_alarms(records: Sequence[Mapping[str, Any]]) -> str:
+    """What the monitor said, and when."""
+    alarms = [
+        f"{alarm.symptom} ({show_count(alarm.since)} to {'the end' if alarm.until is None else show_count(alarm.until)})"
+        for alarm in health.alarms(records)
+    ]
+    checks = sum("health" in record for record in records)
+    return "; ".join(alarms) or f"{checks} {'check' if checks == 1 else 'checks'}, no alarms"
 
 
 def block(run: leafwing.Run, checkpoint: int | None = None) -> Image.Image:

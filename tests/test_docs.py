@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -217,6 +218,22 @@ def test_pictures_are_small_and_on_a_page() -> None:
     assert len(pictures) >= 10
     assert [path.name for path in pictures if path.stat().st_size > 300_000] == []
     assert [path.name for path in pictures if path not in shown] == []
+
+
+def test_a_fault_of_a_training_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(troubles, "COMMON", "--size 16 --width 8 --batch 16 --threads 1 --device cpu")
+    results = tmp_path / "rows.jsonl"
+    troubles.train(Path("digits"), "--recipe dcgan --images 16", tmp_path / "run", results, "short")
+    row = json.loads(results.read_text(encoding="utf-8"))
+    assert (row["case"], row["images"]) == ("short", 16)
+    assert row["health"] in ("0 checks, no alarms", "1 check, no alarms")
+
+
+def test_what_the_monitor_said_is_in_the_row() -> None:
+    assert (
+        troubles.describe_alarms([{"images": 230, "losses": {}, "diverged": "not a number"}])
+        == "not a number (230 to the end)"
+    )
 
 
 def test_every_fault_of_a_training_has_its_picture_and_options_on_the_page() -> None:
