@@ -20,6 +20,8 @@ from leafwing.settings import DataSettings, HardwareSettings, Settings
 from paired import paired_data, write_recipe
 from small_comparison import RING, plan_of
 
+TEXT_GAN = str(Path(__file__).parents[2] / "examples" / "text_gan.py")
+
 
 def cost(training: float, evaluation: float, start: float = 0.0) -> Cost:
     """A cost with these seconds per image and per sample as a whole."""
@@ -112,17 +114,18 @@ def test_copies_are_looked_for_at_the_end_only(monkeypatch: pytest.MonkeyPatch, 
     assert calls == [(20, ["memorisation"]), (5, ["memorisation"])], "the only one is measured everywhere"
 
 
-@pytest.mark.parametrize("task", ["points", "images", "pairs"])
+@pytest.mark.parametrize("task", ["points", "images", "pairs", "captions"])
 def test_the_cost_of_evaluation_is_measured(task: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    settings = Settings(reading=DataSettings(hold_out=0), machine=HardwareSettings(device="cpu", threads=1))
+    fields = "caption" if task == "captions" else None
+    settings = Settings(reading=DataSettings(hold_out=0, fields=fields), machine=HardwareSettings(device="cpu", threads=1))
     pairs = paired_data(80)
     if task == "pairs":
         monkeypatch.setattr(data, "load", lambda source, **options: pairs)
         (tmp_path / "pairs").mkdir()
         source, recipe = str(tmp_path / "pairs"), str(write_recipe(tmp_path))
     else:
-        source, recipe = ("ring", "gan") if task == "points" else ("digits", "dcgan")
-    options = {"width": 4} if task == "images" else {"width": 8} if task == "points" else {}
+        source, recipe = {"points": ("ring", "gan"), "images": ("digits", "dcgan"), "captions": ("sprites", TEXT_GAN)}[task]
+    options = {"points": {"width": 8}, "pairs": {}}.get(task, {"width": 4})
     features = "" if task == "points" else "pixels"
     assert 0 < speed.measure_evaluation(source, recipe, settings, options, features, None) < 60
 

@@ -137,7 +137,9 @@ def measure_evaluation(
     plan, training = new_training(source, reference, settings, options)
     setup = training.engine.setup
     spec = plan.data_config.spec
-    model = Model(training.game, spec, setup.device, examples=Examples.from_plain(spec, plan.data_config.examples or {}))
+    conditions = dict.fromkeys(name for output in training.game.abilities.outputs for name in output.conditions)
+    examples = plan.data.examples([name for name in conditions if not spec.fields[name].has_pixels])
+    model = Model(training.game, spec, setup.device, examples=Examples.from_plain(spec, examples))
     network = feature_network(plan, model.output.field, features, weights, setup.device) if features else None
     inputs = training.batches(0, SAMPLES)
     now = clock_of(setup.device, setup.threads)
