@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 import leafwing
-from leafwing import health
+from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
 from leafwing.commands.closing import Ending, describe, describe_plan, next_step, slower_rates
@@ -26,6 +28,18 @@ GOOD = Glance(128, 256, variety=0.93, distance=0.02, grey_distance=0.29, detail=
 END = Ending(images=6_016, planned=6_000, rounds=1_000, glance=GOOD)
 LOSING = Alarm("critic", health.LOSING, 2_048, 4_096, None, 0.95, 0.9, health.STRONGER_D)
 COLLAPSE = Alarm("collapse", "samples are nearly identical (mode collapse)", 2_048, 4_096, None, 300.0, 200.0, "Try less")
+
+
+FASTER_D = "train --from runs/1 --lr-d 0.0008"
+SLOWER = "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"
+
+
+def trained(folder: str = "runs/1", **config: Any) -> Any:
+    """A stand-in for a run."""
+    rates = {"lr_g": 2e-4, "lr_d": 4e-4, "width": 8}
+    return SimpleNamespace(
+        folder=Path(folder), config={"options": rates, "conditions": [], **config}, recipe_is_installed=lambda: True
+    )
 
 
 def seeing(**changes: Any) -> Ending:
@@ -91,16 +105,51 @@ def test_the_plan() -> None:
         (seeing(detail=0.7), "resume runs/1 --images +6k"),
         (seeing(label_effect=0.0), "resume runs/1 --images +6k"),
         (replace(END, rounds=9), "resume runs/1 --images +6k"),
-        (replace(END, alarms=[COLLAPSE]), "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"),
-        (replace(END, alarms=[LOSING]), "train --from runs/1 --lr-d 0.0008"),
+        (replace(END, alarms=[LOSING]), FASTER_D),
+        (replace(END, alarms=[COLLAPSE]), SLOWER),
+        (replace(END, images=100, alarms=[COLLAPSE], stop_reason="unhealthy"), SLOWER),
+        (seeing(variety=0.02), SLOWER),
+        (replace(seeing(variety=0.02), images=100), SLOWER),
+        (replace(seeing(variety=0.02), rounds=9), "resume runs/1 --images +6k"),
+        (replace(seeing(variety=0.02), images=100, rounds=9), "resume runs/1"),
     ],
 )
 def test_one_command_comes_next(end: Ending, command: str) -> None:
-    config = {"options": {"lr_g": 2e-4, "lr_d": 4e-4, "width": 8}, "conditions": []}
-    run: Any = SimpleNamespace(folder="runs/1", config=config, recipe_is_installed=lambda: True)
+    run = trained()
     assert next_step(run, end)[1] == command
     run.recipe_is_installed = lambda: False
-    assert next_step(run, end)[1] == f"{command} --trust"
+    with_recipe = command.replace("--from runs/1", "--from runs/1 --recipe runs/1/recipe.py")
+    assert next_step(run, end)[1] == (with_recipe if command in (SLOWER, FASTER_D) else f"{command} --trust")
+
+
+def test_more_training_is_no_answer_to_a_collapse_without_learning_rates_to_halve() -> None:
+    run = trained(options={"width": 8})
+    assert next_step(run, seeing(variety=0.02))[1] == "sample runs/1 -n 64 --seed 3"
+
+
+def test_the_next_command_can_be_pasted() -> None:
+    run = trained("my runs/it's 1", conditions=[])
+    assert shlex.split(next_step(run, replace(END, images=100))[1]) == ["resume", "my runs/it's 1"]
+    assert shlex.split(next_step(run, END)[1])[:2] == ["sample", "my runs/it's 1"]
+    run.recipe_is_installed = lambda: False
+    words = shlex.split(next_step(run, seeing(variety=0.0))[1])
+    assert words[:5] == ["train", "--from", "my runs/it's 1", "--recipe", "my runs/it's 1/recipe.py"]
+
+
+def test_a_run_of_a_recipe_file_starts_again_from_its_folder_alone(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.py"
+    recipe.write_text((recipes.FOLDER / "gan.py").read_text(encoding="utf-8").replace("def gan(", "def mine("), "utf-8")
+    tiny: dict[str, Any] = {"width": 8, "batch": 8, "threads": 1}
+    old = leafwing.train("ring", str(recipe), out=tmp_path / "old", images=16, device="cpu", **tiny)
+    recipe.unlink()
+    end = replace(END, images=8, alarms=[COLLAPSE])
+    words = shlex.split(next_step(old, end)[1])
+    assert cli.run([*words, "--out", str(tmp_path / "new")]) == 0
+    new = Run(tmp_path / "new")
+    assert (new.recipe, new.options) == (
+        "mine",
+        {**old.options, "lr_g": old.options["lr_g"] / 2, "lr_d": old.options["lr_d"] / 2},
+    )
 
 
 @pytest.mark.parametrize("end", [END, replace(END, images=100), seeing(detail=0.7), replace(END, alarms=[COLLAPSE])])
@@ -179,12 +228,22 @@ def test_a_run_is_looked_at(run: Run) -> None:
     assert found == closing.look(run), "the same samples every time"
 
 
-def test_a_look_that_fails_does_not_end_the_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (RuntimeError("out of memory\nand more"), "out of memory"),
+        (KeyError("label"), "KeyError: 'label'"),
+        (MemoryError(), "MemoryError: "),
+    ],
+)
+def test_a_look_that_fails_does_not_end_the_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+) -> None:
     def fail(run: object) -> None:
-        raise RuntimeError("out of memory\nand more")
+        raise error
 
     monkeypatch.setattr(closing, "look", fail)
-    assert closing.try_to_look(run) == (None, "The samples were not measured: out of memory")
+    assert closing.try_to_look(run) == (None, f"The samples were not measured: {text}")
 
 
 def test_the_command_line_ends_with_the_sentences_and_one_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,20 +179,28 @@ def describe_health(end: Ending) -> list[str]:
 
 def next_step(run: Run, end: Ending) -> tuple[str, str]:
     """Why, and the command to run next, without the name of the program."""
-    folder, trust = shlex.quote(str(run.folder)), "" if run.recipe_is_installed() else " --trust"
-    if not end.is_complete:
-        return "to go on", f"resume {folder}{trust}"
+    trust = "" if run.recipe_is_installed() else " --trust"
+    folder = shlex.quote(str(run.folder))
+    recipe = f" --recipe {shlex.quote(str(run.folder / 'recipe.py'))}" if trust else ""
     rate = run.config["options"].get("lr_d")
     if any(alarm.symptom == health.LOSING for alarm in end.alarms) and isinstance(rate, float):
-        return "to start again, with D's learning rate twice as high", f"train --from {folder} --lr-d {2 * rate:g}{trust}"
-    if any(alarm.kind in health.SLOWER_HELPS for alarm in end.alarms) and (slower := slower_rates(run.config["options"])):
-        return "to start again, with learning rates half as high", f"train --from {folder}{slower}{trust}"
+        return "to start again, with D's learning rate twice as high", f"train --from {folder}{recipe} --lr-d {2 * rate:g}"
+    unstable = is_unstable(end)
+    if unstable and (slower := slower_rates(run.config["options"])):
+        return "to start again, with learning rates half as high", f"train --from {folder}{recipe}{slower}"
+    if not end.is_complete:
+        return "to go on", f"resume {folder}{trust}"
     measured = end.glance
-    unfinished = measured is not None and (end.is_early or is_unfinished(measured))
-    if unfinished:
+    if measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
         return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
     command = sampling(run)
     return "to use it" if command.startswith("translate") else "to see more", f"{command}{trust}"
+
+
+def is_unstable(end: Ending) -> bool:
+    """Whether something is wrong that more training does not mend: an alarm, or samples that are all alike after enough steps."""
+    collapsed = end.glance is not None and end.glance.variety < health.VARIED and not end.is_early
+    return collapsed or any(alarm.kind in health.SLOWER_HELPS for alarm in end.alarms)
 
 
 def is_unfinished(measured: Glance) -> bool:
@@ -209,16 +217,16 @@ def slower_rates(options: Mapping[str, Any]) -> str:
 
 def sampling(run: Run) -> str:
     """The command that generates samples of a run with all of its conditions."""
-    conditions = run.config.get("conditions", ())
+    folder, conditions = shlex.quote(str(run.folder)), run.config.get("conditions", ())
     if any(run.spec.fields[name].has_pixels for name in conditions if name in run.spec.fields):
-        return f"translate {shlex.quote(str(run.folder))} PICTURES"
+        return f"translate {folder} PICTURES"
     options = "-n 10 --label all" if "label" in conditions else "-n 64"
     if "attributes" in conditions:
         first = run.spec.attributes[0]
-        options += f" --set '{first if '=' in first else first + '=1'}'"
+        options += f" --set {shlex.quote(first if '=' in first else first + '=1')}"
     if "caption" in conditions and (examples := run.config["data"].get("examples", {}).get("caption")):
         options += f" --set {shlex.quote(f'caption={examples[0]}')}"
-    return f"sample {shlex.quote(str(run.folder))} {options} --seed 3"
+    return f"sample {folder} {options} --seed 3"
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
@@ -285,5 +293,7 @@ def try_to_look(run: Run) -> tuple[Glance | None, str]:
     """`look`, and why it was not possible: a training that is done must not fail because of it."""
     try:
         return look(run), ""
-    except (LeafwingError, OSError, RuntimeError) as error:
-        return None, f"The samples were not measured: {str(error).splitlines()[0]}"
+    except Exception as error:
+        says_why = isinstance(error, LeafwingError | OSError | RuntimeError) and str(error)
+        reason = str(error if says_why else f"{type(error).__name__}: {error}").splitlines()[0]
+        return None, f"The samples were not measured: {reason}"

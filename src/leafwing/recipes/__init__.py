@@ -17,6 +17,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -175,12 +176,22 @@ def locate(recipe: str) -> Path:
     return FOLDER / f"{recipe}.py"
 
 
+def function_name(path: Path) -> str:
+    """The name of a recipe file's function: that of the file, or for the `recipe.py` of a run the one that its `run.json` names."""
+    if path.name == "recipe.py":
+        with suppress(OSError, ValueError, AttributeError):
+            name = json.loads((path.parent / "run.json").read_text(encoding="utf-8")).get("recipe")
+            if isinstance(name, str) and name.isidentifier():
+                return name
+    return path.stem
+
+
 def describe(recipe: str, name: str = "") -> Card:
     """A recipe's card, read from its source text without executing it.
 
     Args:
         recipe: name or file.
-        name: its name, if it is not that of the file.
+        name: its name, if it is not that of the file; see `function_name`.
 
     Raises:
         LeafwingError: no such recipe, or not a valid recipe; the message names the file and what is missing.
@@ -190,7 +201,7 @@ def describe(recipe: str, name: str = "") -> Card:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         raise LeafwingError(f"recipe {path} is not valid Python: {error}") from None
-    name = name or path.stem
+    name = name or function_name(path)
     function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
     if function is None:
         raise LeafwingError(
@@ -368,7 +379,7 @@ def find(recipe: str) -> Recipe:
         except Exception as error:
             del sys.modules[name]
             raise LeafwingError(f"recipe {path} cannot be imported: {type(error).__name__}: {error}") from error
-    return cast("Recipe", getattr(module, path.stem))
+    return cast("Recipe", getattr(module, function_name(path)))
 
 
 def build(recipe: str, function: Recipe, data: DataSpec, options: Mapping[str, Value]) -> Game:
