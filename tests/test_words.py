@@ -50,7 +50,7 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=["commands", "no command", "options", "no option", "lengths"])
-def test_a_word_is_in_a_table_once(table: dict[str, str]) -> None:
+def test_a_word_is_in_a_table_once(table: dict[str, object]) -> None:
     words = [word for words in table for word in words.split()]
     assert len(words) == len({*words})
     assert not [word for word in words if "_" in word or word != word.lower()]
@@ -60,8 +60,19 @@ def test_the_tables_name_what_exists() -> None:
     assert {name for names in synonyms.COMMANDS.values() for name in names.split()} <= {*cli.COMMANDS, *TOOLS}
     assert {*synonyms.ARGUMENTS} <= {*cli.COMMANDS}
     ours = {option.name for card in recipes.catalogue() for option in card.options} | {*all_settings(), *TRAIN_ARGUMENTS}
-    ours |= {"n", "label", "set", "data", "seconds", "recipes", "jobs"}  # of sample, evaluate, reel and compare
+    ours |= {
+        "n",
+        "label",
+        "set",
+        "data",
+        "checkpoint",
+        "recompute",
+        "seconds",
+        "recipes",
+        "jobs",
+    }  # of commands that do not train
     assert {name.replace("-", "_") for names in synonyms.OPTIONS.values() for name in names.split()} <= ours
+    assert {name for entry in synonyms.NO_OPTION.values() for names in entry for name in names.split()} <= {*cli.COMMANDS}
 
 
 def test_a_command_is_in_no_table() -> None:
@@ -103,6 +114,16 @@ def test_a_command_is_in_no_table() -> None:
         ("train --dataset {}", "the data are the first argument"),
         ("sample last --num-samples 3", "use -n: Number of samples"),
         ("sample last --truncation 0.7", "explore RUN truncate"),
+        ("sample last --run 3", "the run is the first argument"),
+        ("sample last --ckpt 3", "use --checkpoint: Checkpoint"),
+        ("sample last --overwrite", "nothing is overwritten"),
+        ("sample last --data x", "Unknown option: --data"),
+        ("sample last --name foo", "Unknown option: --name"),
+        ("evaluate last --class 3", "Unknown option: --class"),
+        ("evaluate last --data-dir x", "use --data: "),
+        ("evaluate last --overwrite", "use --recompute: "),
+        ("translate last {} --folder x", "the pictures are the second argument"),
+        ("train {} --run 3", "Unknown option: --run"),
         ("sample last --epochs 3", "Unknown option: --epochs"),
         ("train {} --widht 3", "Did you mean --width?"),
     ],

@@ -123,7 +123,7 @@ def explain_synonym(error: UnknownOptionError, words: Sequence[str]) -> str:
 
         if text := explain_lacking(word, words):
             return text
-    return explain_option(word, value or option_values(words).get(word, ""), known, pace)
+    return explain_option(words[0], word, value or option_values(words).get(word, ""), known, pace)
 
 
 def requested_devices(words: Sequence[str]) -> int:

@@ -108,7 +108,7 @@ def check_synonyms(run: Run, options: Mapping[str, Any]) -> None:
     images = run.data.used - run.data.held_out
     pace = Pace(lambda: images, run.recipe, int(run.options.get("batch", 0)), int(run.options.get("n_critic", 1)), more=True)
     for name, value in options.items():
-        if name not in known and (text := explain_option(f"--{name.replace('_', '-')}", str(value), shown, pace)):
+        if name not in known and (text := explain_option("resume", f"--{name.replace('_', '-')}", str(value), shown, pace)):
             raise LeafwingError(text)
 
 

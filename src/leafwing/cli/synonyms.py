@@ -97,32 +97,53 @@ OPTIONS = {
     "num-samples n-samples num-images num-imgs samples count number num nsamples": "n",
     "class classes category y": "label",
     "condition cond attribute attributes prompt caption": "set",
-    "real real-data reference dataset": "data",
+    "real real-data reference dataset data-dir data-root dataroot data-path dataset-path": "data",
+    "ckpt snapshot load load-epoch which-epoch": "checkpoint",
+    "overwrite force": "recompute",
     "fps length": "seconds",
     "algorithms models gans": "recipes",
     "max-jobs parallel workers num-workers n-workers": "jobs",
     "dry plan": "dry-run",
 }
 """Names of options, with - for _, and the options of leafwing that do the same, as far as a command has them."""
+TRAINERS, USERS = "train resume compare", "sample walk reel resume evaluate score translate explore"
+"""Commands that train, and commands whose first argument is a run."""
 NO_OPTION = {
-    "workers num-workers n-workers": "images are decoded once into a cache by all cores; --threads limits the "
-    "CPU threads of training",
-    "data dataset data-dir data-root dataroot data-path dataset-path path train-dir input-dir source folder dir images-dir":
-    "the data are the first argument, without an option",
-    "name run-name exp-name experiment exp": "a run is named by its folder: --out runs/NAME",
-    "resume continue resume-from ckpt checkpoint load snapshot": "`leafwing resume RUN` continues a run; --start RUN begins a new "
-    "one with the weights of another; --or-resume with --out FOLDER continues that run if it exists",
-    "run network pkl": "the run is the first argument, without an option: its folder, name or number, or 'last'",
-    "class cond conditional class-cond num-classes n-classes y-dim": "the recipe decides whether classes are used: --recipe cgan is "
-    "conditional; the classes are those of the folders or of a list",
-    "overwrite force yes": "nothing is overwritten: choose another output",
-    "lr-decay lr-scheduler scheduler lr-policy warmup": "learning rates are constant in most recipes; those with --lr-end lower them",
-    "loss gan-loss gan-mode criterion objective": "the recipe decides on the loss: `leafwing recipes` lists them",
-    "optimizer optim": "the recipe decides on the optimiser",
-    "cache cache-dir": "the environment variable LEAFWING_CACHE is the folder of decoded images",
-    "truncation trunc truncation-psi psi": "`leafwing explore RUN truncate` trades diversity for quality",
-}  # fmt: skip
-"""Names of options, and what is said instead, because no option does this."""
+    "workers num-workers n-workers": {
+        TRAINERS: "images are decoded once into a cache by all cores; --threads limits the CPU threads of training"
+    },
+    "data dataset data-dir data-root dataroot data-path dataset-path path train-dir input-dir source folder dir images-dir": {
+        "train doctor show prepare compare": "the data are the first argument, without an option",
+        "score translate": "the pictures are the second argument, without an option",
+    },
+    "name run-name exp-name experiment exp": {"train": "a run is named by its folder: --out runs/NAME"},
+    "resume continue resume-from ckpt checkpoint load snapshot": {
+        "train": "`leafwing resume RUN` continues a run; --start RUN begins a new one with the weights of another; --or-resume with "
+        "--out FOLDER continues that run if it exists"
+    },
+    "run network pkl": {USERS: "the run is the first argument, without an option: its folder, name or number, or 'last'"},
+    "class cond conditional class-cond num-classes n-classes y-dim": {
+        "train compare": "the recipe decides whether classes are used: the recipe cgan is conditional; the classes are those of the "
+        "folders or of a list"
+    },
+    "overwrite force yes": {
+        "train sample walk reel score translate explore show prepare": "nothing is overwritten: choose another output"
+    },
+    "lr-decay lr-scheduler scheduler lr-policy warmup": {
+        TRAINERS: "learning rates are constant in most recipes; those with --lr-end lower them"
+    },
+    "loss gan-loss gan-mode criterion objective": {
+        TRAINERS: "the recipe decides on the loss: `leafwing recipes` lists them"
+    },
+    "optimizer optim": {TRAINERS: "the recipe decides on the optimiser"},
+    "cache cache-dir": {
+        "train resume compare doctor show evaluate explore": "the environment variable LEAFWING_CACHE is the folder of decoded images"
+    },
+    "truncation trunc truncation-psi psi": {
+        "train sample walk evaluate explore": "`leafwing explore RUN truncate` trades diversity for quality"
+    },
+}
+"""Names of options, and what is said instead by these commands, because no option does this."""
 LENGTHS = {
     "epochs n-epochs num-epochs max-epochs epoch nb-epochs": "epochs",
     "steps num-steps max-steps iterations iters n-iters num-iters num-iterations niter max-iter max-iters n-iter "
@@ -135,6 +156,11 @@ LENGTHS = {
 def find(name: str, table: Mapping[str, str]) -> str:
     """The entry of a table whose key has this word; empty without any."""
     return next((entry for words, entry in table.items() if name in words.split()), "")
+
+
+def find_advice(name: str, command: str) -> str:
+    """The entry of `NO_OPTION` about an option of a command; empty without any."""
+    return next((find(command, entry) for words, entry in NO_OPTION.items() if name in words.split()), "")
 
 
 def explain_command(word: str, lines: Mapping[str, str], tools: Mapping[str, str]) -> str:
@@ -182,10 +208,11 @@ class Pace:
     more: bool = False
 
 
-def explain_option(word: str, value: str, known: Mapping[str, str], pace: Pace | None = None) -> str:
+def explain_option(command: str, word: str, value: str, known: Mapping[str, str], pace: Pace | None = None) -> str:
     """The message about an option with another program's name; empty for a name that is in no table.
 
     Args:
+        command: the command.
         word: the option as it was typed, with its dashes.
         value: the word after it, or after its `=`.
         known: the options of the command with their help texts, by name without dashes.
@@ -198,7 +225,7 @@ def explain_option(word: str, value: str, known: Mapping[str, str], pace: Pace |
     shown = {f"--{other}" if len(other) > 1 else f"-{other}": known[other] for other in chosen}
     if shown:
         return f"no option {word}; use{_listed(shown)}"
-    text = find(name, NO_OPTION)
+    text = find_advice(name, command)
     return f"no option {word}: {text}" if text else ""
 
 
