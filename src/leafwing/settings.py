@@ -86,9 +86,11 @@ class Schedule:
     """How long training lasts, and its random seed."""
 
     images: Count = 200_000
-    """Training length in real images shown (not epochs): 200k, 1.5M."""
+    """Training length in real images shown (not epochs): 200k, 1.5M. Default: 200,000 with --recipe; without, as many as --time
+    allows."""
     time: Seconds | None = None
-    """Stop after this much training time, if that comes first: 10m, 1h30m. Default: no limit."""
+    """Stop after this much training time, if that comes first: 10m, 1h30m. Default: no limit with --recipe or --images; else an
+    hour."""
     seed: Natural = 0
     """Random seed of the weights, the latents and the order of the data."""
     stop_on: str | None = None

@@ -28,6 +28,8 @@ NOISE, NOISY, SMOOTH = 0.4, 2.5, 0.25
 that were reduced to 8x8 pixels have 0.03 to 0.08 times as much at 64 px, and 0.3 to 0.8 at 32 px, where that is too close to tell."""
 GREY = 0.8
 """Samples that are farther from the data than this times the distance of the mean image show nothing of the data yet."""
+PALE = 0.5
+"""Samples that vary less than this, relative to the real data, are pale or alike."""
 NO_EFFECT = 0.1
 """Labels have no effect if they change a sample less than this, relative to another latent."""
 RATES = ("lr_g", "lr_d")
@@ -120,10 +122,11 @@ def describe_samples(end: Ending) -> list[str]:
         return []
     lines = [line for line in (describe_detail(measured), describe_variety(measured, end.is_early)) if line]
     if not lines:
-        unlike = ", and are neither noise nor a blur" if measured.detail is not None else ""
+        pale = " only" if measured.variety < PALE else ""
+        why = ": they are pale or alike, and more training may help" if pale else ""
         lines = [
-            f"The samples differ from each other {measured.variety:.0%} as much as the real data{unlike}. How good they are was not "
-            "measured: look at them, or run leafwing evaluate."
+            f"The samples differ from each other{pale} {measured.variety:.0%} as much as the real data{why}. How good they are was "
+            "not measured: look at them, or run leafwing evaluate."
         ]
     if measured.label_effect is not None and measured.label_effect < NO_EFFECT:
         lines.append(

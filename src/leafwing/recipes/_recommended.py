@@ -142,11 +142,11 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
         images -= images % 10 ** max(0, len(str(images)) - 2)
         epochs = images / facts.pictures
         why = (
-            f"{show_duration(facts.seconds)} of training: about {show_count(images)} images on this machine, each of the "
-            f"{facts.pictures:,} about {epochs:,.{0 if epochs >= 10 else 1}f} times"
+            f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images, each picture about "
+            f"{epochs:,.{0 if epochs >= 10 else 1}f} times"
         )
         if facts.kind == "images" and images < LEAST:
-            why += "; expect blurs: cat faces took 100,000 to 200,000 images at 64 px"
+            why += "; expect blurs or blobs, and samples that are grey at first: things can be recognised after 100,000 and more"
         choice = replace(
             choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
         )
