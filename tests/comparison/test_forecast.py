@@ -12,7 +12,7 @@ import pytest
 
 from fake_workers import FakeWorkers, measured
 from leafwing import commands, data
-from leafwing.commands.comparison import child, forecast, report, speed
+from leafwing.commands.comparison import child, compare, forecast, report, speed
 from leafwing.commands.comparison.forecast import Timetable
 from leafwing.commands.comparison.plan import Cost
 from leafwing.progress import Reporter
@@ -71,7 +71,7 @@ def test_a_comparison_says_beforehand_how_long_it_takes(
     fake_workers.answer = lambda request: (
         measured({"gan": 10.0, "lsgan": 10.0}, 0.05) if request["call"] == "speed" else None
     )
-    arguments = {**RING, "seeds": 1, "jobs": 1, "out": tmp_path / "out"}
+    arguments = {**RING, "seeds": 1, "jobs": 1, "out": tmp_path / "out", "progress": Reporter()}
     commands.compare("ring", **arguments)
     (sentence,) = [text for text in texts if text.startswith("this will take")]
     assert sentence.startswith("this will take about 2m 24s of training and 48s of evaluation by a rough measurement")
@@ -93,6 +93,29 @@ def test_a_comparison_says_beforehand_how_long_it_takes(
     assert fake_workers.calls() == ["evaluate", "evaluate", "train", "train"], "what was measured stays"
     assert any(text.endswith("shows the comparison as it was before, until this one ends") for text in texts)
     assert any("2m 24s of training" in text for text in texts), "of the two runs that were added"
+
+
+def test_a_comparison_that_is_stopped_while_it_measures_measures_again(
+    fake_workers: FakeWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    def recorded() -> int:
+        content: dict[str, int] = json.loads((tmp_path / "out" / "compare.json").read_text())
+        return content["checkpoints"]
+
+    fake_workers.answer = lambda request: (
+        measured({"gan": 10.0, "lsgan": 10.0}, 0.05) if request["call"] == "speed" else None
+    )
+    arguments = {**RING, "seeds": 1, "jobs": 1, "out": tmp_path / "out"}
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "measure_costs", stop)
+        with pytest.raises(KeyboardInterrupt):
+            commands.compare("ring", **arguments)
+    assert recorded() == 0
+    commands.compare("ring", **arguments)
+    assert recorded() == 2, "chosen by the costs"
 
 
 def test_copies_are_looked_for_at_the_end_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,8 +75,8 @@ class Content(msgspec.Struct):
     """The content of `compare.json`; see `ComparisonPlan` for the fields other than `runs`.
 
     `features` is the feature network that was chosen if the user named none; earlier versions, which did not record it, used `own`.
-    `checkpoints` is the number of checkpoints of each run that are evaluated; earlier versions, which did not record it, evaluated all
-    that were kept.
+    `checkpoints` is the number of checkpoints of each run that are evaluated, 0 until it is chosen; earlier versions, which did not
+    record it, evaluated all that were kept.
     """
 
     command: str
@@ -87,7 +87,7 @@ class Content(msgspec.Struct):
     threads: int
     runs: dict[str, RunState] = msgspec.field(default_factory=dict)
     features: str = ""
-    checkpoints: int = 0
+    checkpoints: int | None = None
     costs: dict[str, Cost] = msgspec.field(default_factory=dict)
 
 
@@ -123,7 +123,7 @@ class Record:
             plan.images |= {name: images for name, images in old.images.items() if name in recipes}
             plan.threads = old.threads
             plan.costs = {name: cost for name, cost in old.costs.items() if name in recipes}
-            plan.checkpoints = old.checkpoints or CHECKPOINTS
+            plan.checkpoints = CHECKPOINTS if old.checkpoints is None else old.checkpoints
         runs = old.runs if old else {}
         features = plan.choice.name if plan.choice else old.features if old else ""
         self.content = Content(
