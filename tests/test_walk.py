@@ -78,7 +78,17 @@ def test_all_classes_are_shown_with_their_names_or_one(tmp_path: Path) -> None:
     assert alone.mean() == pytest.approx(levels[2], abs=4)
     exact = shown(commands.walk(run, "1,2", seconds=0.5, fps=4, size=400, trust=True))[0]
     assert max(exact.shape) == 400
-    assert cli.run(["walk", str(run), "--seeds", "1,2", "--label", "fox", "--trust"]) == 2
+    every = shown(commands.walk(run, "1,2", seconds=0.5, fps=4, label="all", trust=True))[0]
+    assert np.array_equal(every, frame)
+
+
+def test_wrong_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = save(tmp_path / "run", DataSpec.images(16, 16, labels=("ant", "bee")), CLASSES)
+    words = ["walk", str(run), "--seeds", "1,2", "--trust", "--label"]
+    for wrong, message in ((["fox"], "'fox'"), (["all", "--set", "label=bee"], "label is given twice, as bee and as all")):
+        assert cli.run([*words, *wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert not (run / "outputs").exists()
 
 
 def test_noise_inside_networks_does_not_flicker(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands.first_checks import check_run
 from leafwing.commands.sample import default_rows, parse_seeds, say_left_out, setting_texts
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.fields import Clip, describe_kind
@@ -81,12 +82,7 @@ def walk(
     Raises:
         LeafwingError: invalid input, or a run that does not generate images from latents; nothing was written.
     """
-    import torch
-
     from leafwing import films
-    from leafwing.conditions import from_settings, ignored_words, read_settings
-    from leafwing.engine import choose
-    from leafwing.model import Model
 
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
     if len(numbers) < 2:
@@ -100,8 +96,13 @@ def walk(
         raise InvalidOption("seconds", seconds, f"at {fps:g} images per second a film of at least two images takes longer")
     if size is not None and not MIN_SIZE <= whole(size, "size", 1) <= MAX_SIZE:
         raise InvalidOption("size", size, f"choose from {MIN_SIZE} to {MAX_SIZE} pixels for the longer side")
-    if out is not None and Path(out).exists():
-        raise LeafwingError(f"{out} exists: choose another --out")
+    check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
+    import torch
+
+    from leafwing.conditions import from_settings, ignored_words, read_settings
+    from leafwing.engine import choose
+    from leafwing.model import Model
+
     opened = Run.open(run, root=root, trust=trust)
     reporter = reporter_of(progress)
     setup = choose(device, "fp32", torch.get_num_threads())
@@ -111,15 +112,15 @@ def walk(
     ends = torch.cat([model.latents(1, seed, output=output) for seed in numbers])
     if not field.has_pixels or isinstance(field, Clip):
         raise LeafwingError(f"a walk shows images that change, and a sample of this run is {describe_kind(field)}")
-    named = read_settings(conditions, chosen, model.spec, None if label == "all" else label)
+    named = read_settings(conditions, chosen, model.spec, label)
     for note in ignored_words(model.spec, named):
         reporter.say(note)
     settings = from_settings(chosen, model.spec, named)
-    if rows := default_rows(chosen, model.spec, named):
+    if settings.get("label") == "all":
+        del settings["label"]
+    if rows := default_rows(chosen, model.spec, settings):
         settings["label"] = [*range(rows)]
         say_left_out(rows, model.spec, reporter)
-    elif label == "all":
-        from_settings(chosen, model.spec, {"label": label})  # raises
     scene = Scene(model, output, numbers[0], model.conditions(rows or 1, numbers[0], output=output, **settings), size)
     images = (scene.draw(latent) for latent in _path(ends, count, loop, reporter))
     first = next(images)
