@@ -19,6 +19,7 @@ from leafwing.metrics.conclusions import says_nothing
 from leafwing.metrics.prdc import variety
 from leafwing.metrics.protocol import Protocol
 from leafwing.metrics.table import RunResult
+from leafwing.model import Model
 from leafwing.progress import Reporter
 from leafwing.runs import Run
 
@@ -154,6 +155,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return leafwing.train("digits", "dcgan", images=64, save_every=32, out=out, device="cpu", **TINY)
 
 
+def refuse_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, a checkpoint that is loaded fails the test."""
+
+    def fail(*given: object, **named: object) -> None:
+        pytest.fail("the checkpoint is loaded, although nothing is to be computed")
+
+    monkeypatch.setattr(Model, "load", fail)
+
+
 def test_the_scale_is_computed_once_for_all_checkpoints(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     compute = scales.compute
@@ -173,16 +183,28 @@ def test_the_scale_is_computed_once_for_all_checkpoints(run: Run, monkeypatch: p
     assert len(listener.progress) <= 5
 
 
-def test_figures_stored_without_a_scale_get_it_later(run: Run) -> None:
+def test_figures_stored_without_a_scale_get_it_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of early stopping."""
     how: dict[str, Any] = {"metrics": "fid", "n": 140, "features": "pixels"}
     (bare,) = evaluate(run.folder, with_scale=False, **how)
     assert "scale" not in bare
     before = run.metrics()
     (scaled,) = evaluate(run.folder, **how)
+    assert run.metrics() == [*before, scaled]
+    refuse_loading(monkeypatch)
+    assert evaluate(run.folder, **how) == [scaled]
     assert {name: value for name, value in scaled.items() if name != "scale"} == bare
     assert scaled["scale"]["real"] > 0
-    assert run.metrics() == before
+
+
+def test_too_few_images_for_a_scale_are_noticed_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    how: dict[str, Any] = {"metrics": "kid", "n": 11, "features": "pixels"}
+    evaluate(run.folder, with_scale=False, **how)
+    (row,) = evaluate(run.folder, **how)
+    assert row["scale"] is None
+    assert "noise" not in as_text([row])
+    refuse_loading(monkeypatch)
+    assert evaluate(run.folder, **how) == [row]
 
 
 def test_held_out_images_are_compared_with_training_images(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def evaluate(
     Returns:
         Rows, checkpoint by checkpoint: metric, value (None if undefined), low, high, better, by (the key of the metric), run, images,
         weights (name of the file), weights_hash, n, seed, protocol, fingerprint, seconds; for fid, kid and prdc also scale (see
-        `metrics.scale.Scale.of`), and for prdc variety (see `metrics.prdc.variety`).
+        `metrics.scale.Scale.of`; None with too few real images), and for prdc variety (see `metrics.prdc.variety`).
 
     Raises:
         LeafwingError: invalid input; completed results are kept.
@@ -275,7 +275,10 @@ def evaluate_checkpoint(
                 continue
             samples = samples or stack.enter_context(samples_of(images, [] if old else [*protocols][i:]))
             if old:  # from early stopping or an earlier version
-                rows += [row | scale_of(samples, row["metric"]) for row in old.values()]
+                completed = [row | scale_of(samples, row["metric"]) for row in old.values()]
+                if processes.first:
+                    run.add_metrics(completed)
+                rows += completed
                 continue
             started = time.perf_counter()
             measures, extra = compute(name, samples, run, images)
@@ -319,9 +322,9 @@ def compute(name: str, samples: RunEvidence, run: Run, images: int) -> tuple[lis
 
 
 def scale_of(samples: Samples, measure: str) -> dict[str, Any]:
-    """The key `scale` of a row; nothing if there are too few real images."""
+    """The key `scale` of a row: None if there are too few real images."""
     scale = samples.scale_of_metrics
-    return {"scale": scale.of(measure, samples.frames)} if scale else {}
+    return {"scale": scale.of(measure, samples.frames) if scale else None}
 
 
 def variety_of(name: str, samples: Samples) -> dict[str, Any]:

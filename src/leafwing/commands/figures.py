@@ -40,13 +40,13 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     from leafwing.metrics.conclusions import says_nothing
 
     of_run = all("images" in row for row in rows)
-    has_scale = any("scale" in row for row in rows)
+    has_scale = any(row.get("scale") for row in rows)
     lines = [[*["images"] * of_run, "metric", "value", "95% interval", *["real images", "noise"] * has_scale, "better"]]
     for row in rows:
         interval = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
         if says_nothing(row):
             interval = "no variety: not comparable"
-        scale = [show(row.get("scale", {}).get(end), "") for end in ("real", "noise")] if has_scale else []
+        scale = [show((row.get("scale") or {}).get(end), "") for end in ("real", "noise")] if has_scale else []
         images = [f"{row['images']:,}"] if of_run else []
         lines.append([*images, row["metric"], show(row["value"]), interval, *scale, row["better"] or ""])
     return lines
