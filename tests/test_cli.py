@@ -297,7 +297,7 @@ BAD = {
         ["train", "{folder}", "--device", "gpu"],
         '"gpu" for --device. Choose from: "auto", "cpu", "cuda"',
     ),
-    "an unknown option": (["train", "{folder}", "--widht", "3"], "For the options of dcgan: leafwing train --recipe dcgan"),
+    "an unknown option": (["train", "{folder}", "--widht", "3"], "Did you mean --width?"),
     "no images": (["train", "{folder}", "--images", "0"], "images"),
     "a duration that is none": (["train", "{folder}", "--time", "soon"], "time"),
     "labels where there are none": (["train", "{plain}", "--recipe", "cgan"], "needs labels"),

@@ -67,21 +67,21 @@ def test_a_recipe_that_uses_a_reserved_name_is_rejected(tmp_path: Path) -> None:
 
 
 def test_resume_from_the_cache_when_the_source_is_missing(folder: Path, cache: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, log_every=8, save_every=8, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
+    whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=32, log_every=8, save_every=8, **TINY)
+    part = leafwing.train(folder, "dcgan", out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
     shutil.rmtree(folder)
     assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
 
 
 def test_resume_from_the_source_when_the_cache_is_missing(folder: Path, cache: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, **TINY)
+    whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=32, **TINY)
+    part = leafwing.train(folder, "dcgan", out=tmp_path / "part", images=16, **TINY)
     shutil.rmtree(cache)
     assert last_weights(leafwing.resume(part.folder, images=32)) == last_weights(whole)
 
 
 def test_resume_reports_missing_or_changed_data(folder: Path, cache: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     shutil.rmtree(cache)
     Image.new("RGB", (16, 16)).save(folder / "one more.png")
@@ -97,7 +97,7 @@ def test_resume_reports_missing_or_changed_data(folder: Path, cache: Path, tmp_p
 def test_after_a_full_disk_training_resumes_from_the_last_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
+    whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
     replace, left = os.replace, [12]
 
     def filling(a: Any, b: Any) -> None:
@@ -109,7 +109,7 @@ def test_after_a_full_disk_training_resumes_from_the_last_checkpoint(
 
     monkeypatch.setattr(files.os, "replace", filling)
     with pytest.raises(StorageError, match="No space left on device") as caught:
-        leafwing.train(folder, out=tmp_path / "run", images=48, log_every=8, save_every=8, **TINY)
+        leafwing.train(folder, "dcgan", out=tmp_path / "run", images=48, log_every=8, save_every=8, **TINY)
     assert caught.value.exit_code == 4
     assert "leafwing resume" in str(caught.value)
     monkeypatch.setattr(files.os, "replace", replace)
@@ -120,7 +120,7 @@ def test_after_a_full_disk_training_resumes_from_the_last_checkpoint(
 def test_an_output_folder_that_cannot_be_created_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file"):
-        leafwing.train(folder, out=tmp_path / "file" / "run", images=8, **TINY)
+        leafwing.train(folder, "dcgan", out=tmp_path / "file" / "run", images=8, **TINY)
 
 
 BREAKS_AT_24 = '''"""Mine. Me 2026, A paper, arXiv:2601.00001"""
@@ -164,7 +164,9 @@ def test_a_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(folder: Pa
 
 def test_intervals_adapt_to_the_time_limit(folder: Path, tmp_path: Path) -> None:
     """The time limit ends this training long before a twentieth of its images; intervals set by the user stay as they are."""
-    run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=2.0, log_every=8, grid_every=10_000_000, **TINY)
+    run = leafwing.train(
+        folder, "dcgan", out=tmp_path / "run", images="10M", time=2.0, log_every=8, grid_every=10_000_000, **TINY
+    )
     shown = run.records()[-1]["images"]
     assert run.settings.folder.grid_every == 10_000_000
     assert run.settings.folder.save_every < shown
@@ -192,7 +194,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("what", ["missing", "old"])
 def test_a_resume_that_would_overwrite_newer_weights_is_refused(folder: Path, tmp_path: Path, what: str) -> None:
     """Resuming without resume.pt used to start again at 0 images, and overwrote log and weights."""
-    run = leafwing.train(folder, out=tmp_path / "run", images=8, save_every=8, keep_last=9, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=8, save_every=8, keep_last=9, **TINY)
     old = (run.folder / "resume.pt").read_bytes()
     leafwing.resume(run.folder, images=32)
     if what == "missing":
@@ -207,7 +209,7 @@ def test_a_resume_that_would_overwrite_newer_weights_is_refused(folder: Path, tm
 
 
 def test_resuming_to_fewer_images_or_without_the_newest_weights_says_what_to_do(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=32, save_every=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=32, save_every=16, **TINY)
     with pytest.raises(LeafwingError, match=r"already been trained on 32 images, so --images 16 is too low"):
         leafwing.resume(run.folder, images=16)
     with pytest.raises(LeafwingError, match=r"all of its 32 images; continue with .* --images \+100k"):
@@ -218,7 +220,7 @@ def test_resuming_to_fewer_images_or_without_the_newest_weights_says_what_to_do(
 
 
 def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "runs" / "0001-a", images=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "runs" / "0001-a", images=16, **TINY)
     before = contents(run.folder)
     with pytest.raises(LeafwingError, match=r"images=.?999999999999999999999"):
         leafwing.resume(run.folder, images="999999999999999999999")
@@ -232,7 +234,7 @@ def test_a_number_that_is_too_large_is_rejected_before_anything_is_written(folde
 
 
 def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images="10M", time=0.3, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images="10M", time=0.3, **TINY)
     assert run.stop_reason == "time_limit"
     spent = run.records()[-1]["seconds"]
     assert spent >= 0.3
@@ -243,8 +245,8 @@ def test_a_time_limit_ends_training_and_resume_lifts_or_moves_it(folder: Path, t
 
 
 def test_mirrored_images_change_the_training(folder: Path, tmp_path: Path) -> None:
-    plain = leafwing.train(folder, out=tmp_path / "plain", images=16, **TINY)
-    mirrored = leafwing.train(folder, out=tmp_path / "mirrored", images=16, mirror=True, **TINY)
+    plain = leafwing.train(folder, "dcgan", out=tmp_path / "plain", images=16, **TINY)
+    mirrored = leafwing.train(folder, "dcgan", out=tmp_path / "mirrored", images=16, mirror=True, **TINY)
     assert last_weights(plain) != last_weights(mirrored)
     assert mirrored.config["data"]["options"]["mirror"] is True
 
@@ -252,8 +254,10 @@ def test_mirrored_images_change_the_training(folder: Path, tmp_path: Path) -> No
 def test_held_out_images_are_never_shown_and_resuming_holds_out_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=64, log_every=8, save_every=8, hold_out=10, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=24, log_every=8, save_every=8, hold_out=10, **TINY)
+    whole = leafwing.train(
+        folder, "dcgan", out=tmp_path / "whole", images=64, log_every=8, save_every=8, hold_out=10, **TINY
+    )
+    part = leafwing.train(folder, "dcgan", out=tmp_path / "part", images=24, log_every=8, save_every=8, hold_out=10, **TINY)
     shown: list[bytes] = []
     batches = Dataset.batches
 
@@ -339,8 +343,8 @@ def test_labelled_images_are_a_second_stream_also_after_resuming(folder: Path, t
     other = leafwing.train(folder, str(recipe), out=tmp_path / "other", images=64, labelled_seed=1, **given)
     assert last_weights(other) != last_weights(whole)
     assert commands.forecast(folder, str(recipe), images=64, **given)["memory"] > 0
-    plain = leafwing.train(folder, out=tmp_path / "plain", images=16, **TINY)
-    beside = leafwing.train(folder, out=tmp_path / "beside", images=16, labelled=4, **TINY)
+    plain = leafwing.train(folder, "dcgan", out=tmp_path / "plain", images=16, **TINY)
+    beside = leafwing.train(folder, "dcgan", out=tmp_path / "beside", images=16, labelled=4, **TINY)
     assert last_weights(plain) == last_weights(beside), "a recipe that ignores the second stream is not affected by it"
 
 
@@ -366,19 +370,19 @@ def test_an_impossible_labelled_stream_writes_nothing(
 
 def test_holding_out_too_many_images_writes_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match=r"hold_out=24: .* only 24"):
-        leafwing.train(folder, out=tmp_path / "run", images=16, hold_out=24, **TINY)
+        leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, hold_out=24, **TINY)
     assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_files_are_written_on_request(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, tensorboard=True, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, tensorboard=True, **TINY)
     assert list(run.folder.glob("events.out.tfevents.*"))
 
 
 def test_tensorboard_shows_the_probability_of_augmentations(folder: Path, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, tensorboard=True, augment="p=0:.5", **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, tensorboard=True, augment="p=0:.5", **TINY)
     assert commands.list_runs(tmp_path)[0]["augment"] == "p=0:.5"
     events = accumulator.EventAccumulator(str(run.folder))
     events.Reload()

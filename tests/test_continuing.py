@@ -42,7 +42,7 @@ def last_weights(run: Run) -> bytes:
 
 
 def test_resume_looks_at_the_source_even_if_the_data_are_in_the_cache(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     kept = sorted(folder.glob("*.png"))
     for name in ("x.png", "y.png"):
@@ -60,8 +60,8 @@ def test_resume_looks_at_the_source_even_if_the_data_are_in_the_cache(folder: Pa
 @pytest.mark.parametrize("changed", ["old", "new"])
 def test_after_the_images_have_changed_a_run_continues_exactly(folder: Path, tmp_path: Path, changed: str) -> None:
     """With the old images as if nothing had happened, and with the new ones exactly from there on."""
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
+    whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=48, log_every=8, save_every=8, **TINY)
+    part = leafwing.train(folder, "dcgan", out=tmp_path / "part", images=16, log_every=8, save_every=8, **TINY)
     old = part.data
     for name in ("x.png", "y.png"):
         Image.new("RGB", (16, 16), "red").save(folder / name)
@@ -82,15 +82,15 @@ def test_after_the_images_have_changed_a_run_continues_exactly(folder: Path, tmp
 
 
 def test_touched_files_are_not_changed_images(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
     for path in folder.glob("*.png"):
         os.utime(path, (1, 1))
     leafwing.resume(run.folder, images=24)
 
 
 def test_moved_images_are_found(folder: Path, cache: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
-    part = leafwing.train(folder, out=tmp_path / "part", images=16, **TINY)
+    whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=32, **TINY)
+    part = leafwing.train(folder, "dcgan", out=tmp_path / "part", images=16, **TINY)
     shutil.rmtree(cache)
     moved = shutil.move(folder, tmp_path / "moved")
     with pytest.raises(LeafwingError, match="--source"):
@@ -113,8 +113,8 @@ def split_in_two(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_run_of_joined_sources_is_continued_replayed_and_found_again(folder: Path, cache: Path, tmp_path: Path) -> None:
     even, odd = split_in_two(folder, tmp_path)
-    whole = leafwing.train([odd, even], out=tmp_path / "whole", images=32, **TINY)
-    words = ["train", str(odd), str(even), "--root", str(tmp_path / "runs"), "--images", "16"]
+    whole = leafwing.train([odd, even], "dcgan", out=tmp_path / "whole", images=32, **TINY)
+    words = ["train", str(odd), str(even), "--recipe", "dcgan", "--root", str(tmp_path / "runs"), "--images", "16"]
     words += [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     assert cli.run(words) == 0
     part = Run(tmp_path / "runs" / "0001-dcgan-odd_even")
@@ -136,7 +136,7 @@ def test_a_run_of_joined_sources_is_continued_replayed_and_found_again(folder: P
 
 def test_joined_sources_that_have_changed_are_refused_or_used_as_they_are(folder: Path, tmp_path: Path) -> None:
     even, odd = split_in_two(folder, tmp_path)
-    run = leafwing.train([even, odd], out=tmp_path / "run", images=16, **TINY)
+    run = leafwing.train([even, odd], "dcgan", out=tmp_path / "run", images=16, **TINY)
     Image.new("RGB", (16, 16)).save(odd / "x.png")
     with pytest.raises(LeafwingError, match=re.escape("1 image added (odd/x.png)")):
         leafwing.resume(run.folder, images=32)
@@ -166,7 +166,7 @@ def test_a_second_source_that_has_moved_is_found(folder: Path, cache: Path, tmp_
 
 
 def test_images_that_do_not_fit_the_networks_are_refused(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
     paths = sorted(folder.glob("*.png"))
     for index, path in enumerate(paths):
         (folder / f"class{index % 2}").mkdir(exist_ok=True)
@@ -178,7 +178,7 @@ def test_images_that_do_not_fit_the_networks_are_refused(folder: Path, tmp_path:
 
 
 def test_a_replay_says_that_the_data_are_others(folder: Path, tmp_path: Path) -> None:
-    run = leafwing.train(folder, out=tmp_path / "run", images=16, **TINY)
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
     said: list[str] = []
 
     class Listening(Reporter):
@@ -193,7 +193,7 @@ def test_a_replay_says_that_the_data_are_others(folder: Path, tmp_path: Path) ->
 
 
 def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
-    whole = leafwing.train(folder, out=tmp_path / "whole", images=32, **TINY)
+    whole = leafwing.train(folder, "dcgan", out=tmp_path / "whole", images=32, **TINY)
     said: list[str] = []
 
     class Listening(Reporter):
@@ -201,7 +201,7 @@ def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
             said.append(text)
 
     for images in (16, 32, 32):
-        run = commands.train_or_resume(folder, out=tmp_path / "run", images=images, progress=Listening(), **TINY)
+        run = commands.train_or_resume(folder, "dcgan", out=tmp_path / "run", images=images, progress=Listening(), **TINY)
     assert last_weights(run) == last_weights(whole)
     assert [text for text in said if "continued with its own settings" in text or "trained on all" in text] == [
         f"{run.folder} exists: it is continued with its own settings",

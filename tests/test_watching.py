@@ -116,7 +116,7 @@ def test_training_stops_with_a_checkpoint_and_can_be_resumed(
     assert Path(result["weights"]).exists()
     assert Path(result["samples"]).exists()
     assert cli.run(["resume", out]) == 0  # an alarm stops training only once
-    assert "health   it is unhealthy (96 to the end)" in capsys.readouterr().out
+    assert "It is unhealthy, since 96" in capsys.readouterr().out
     assert last_weights(Run(out)) == last_weights(unmonitored)
 
 

@@ -19,7 +19,7 @@ from leafwing.commands.comparison import child, compare, plan, speed, workers
 from leafwing.commands.comparison.record import load
 from leafwing.errors import LeafwingError
 from leafwing.machine import processor
-from leafwing.progress import Reporter
+from leafwing.progress import ConsoleReporter
 from leafwing.settings import DataSettings, HardwareSettings, OutputSettings, Schedule
 from paired import paired_data, write_recipe
 from small_comparison import RING, Finished, plan_of
@@ -160,7 +160,7 @@ def test_every_message_about_the_data_is_shown_once(tmp_path: Path, monkeypatch:
         (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(folder / "ab"[i % 2] / f"{i}.png")
     texts: list[str] = []
-    monkeypatch.setattr(Reporter, "say", lambda self, text: texts.append(text))
+    monkeypatch.setattr(ConsoleReporter, "say", lambda self, text: texts.append(text))
     plan_of(str(folder), tmp_path / "out", recipes="dcgan,lsgan", size=16, hold_out=0, options=["width=4"], jobs=1)
     assert texts.count("The folder names are the labels.") == 1
 

@@ -262,7 +262,7 @@ def test_a_sheet_shows_what_critics_see(tmp_path: Path) -> None:
     path, _ = leafwing.show("sprites", out=tmp_path / "a.png", size=16, augment="diff", seed=3)
     with Image.open(path) as sheet:
         cells = np.asarray(sheet.convert("RGB"))
-    gap, side = 2, (cells.shape[1] - 9 * 2) // 8
+    gap, side = 4, (cells.shape[1] - 9 * 4) // 8
     (image, *changed) = (cells[gap : gap + side, x : x + side] for x in range(gap, cells.shape[1], side + gap))
     assert len(changed) == 7
     assert all(not np.array_equal(image, cell) for cell in changed)
