@@ -211,6 +211,14 @@ def test_one_command_begins_or_continues(folder: Path, tmp_path: Path) -> None:
         commands.train_or_resume(folder)
 
 
+def test_only_a_new_run_needs_a_recipe_or_a_length(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=16, **TINY)
+    assert commands.train_or_resume(folder, out=run.folder, time="1h").records()[-1]["images"] == 16
+    with pytest.raises(LeafwingError, match="--or-resume needs --images"):
+        commands.train_or_resume(folder, out=tmp_path / "new", time="1h")
+    assert not (tmp_path / "new").exists()
+
+
 def test_exit_codes_tell_finished_from_out_of_time(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", str(folder), "--out", str(tmp_path / "run"), "--or-resume", "--images", "100000", "--time", "0.01s"]
     words += [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]

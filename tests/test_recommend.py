@@ -108,7 +108,7 @@ def test_the_length_follows_from_speed_and_time() -> None:
 def test_training_without_a_recipe_says_what_was_chosen_and_why(tmp_path: Path) -> None:
     source, listener = write(tmp_path / "photos", {"": 24}), Listener()
     run = leafwing.train(source, images=16, out=tmp_path / "run", progress=listener, **TINY)
-    at = next(i for i, line in enumerate(listener.lines) if "so recommended" in line)
+    at = next(i for i, line in enumerate(listener.lines) if "recommended:" in line)
     assert run.recipe in listener.lines[at]
     assert "24 images" in listener.lines[at + 1]
     assert run.options["width"] == 8  # the user's
@@ -144,6 +144,11 @@ def test_the_doctor_recommends_what_training_does(tmp_path: Path, capsys: pytest
     assert f"leafwing train {source} --size 16\n" in advice
     assert cli.run(["doctor", str(source), "--size", "16"]) == 0
     assert "Next: leafwing train" in capsys.readouterr().out
+
+
+def test_points_are_trained_on_for_a_number_of_them_that_takes_minutes() -> None:
+    assert choose(Facts("points", 100_000), never).settings == {"images": rule.MANY_POINTS}
+    assert not choose(Facts("points", 100_000, images=1_000), never).settings
 
 
 def test_points_and_pairs(tmp_path: Path) -> None:

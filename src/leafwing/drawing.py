@@ -112,8 +112,8 @@ class Film:
         return notebook.picture(buffer.getvalue(), "webp")
 
 
-def frames(kind: Field, seconds: float, paths: int) -> int:
-    """Number of frames on each of several paths, in a film of this duration.
+def frames(kind: Field, seconds: float) -> int:
+    """Number of frames of a film of this duration.
 
     Raises:
         LeafwingError: samples that are not images, or a duration that is not between 0 and an hour.
@@ -121,7 +121,7 @@ def frames(kind: Field, seconds: float, paths: int) -> int:
     if not kind.has_pixels or isinstance(kind, fields.Clip):
         raise LeafwingError(f"a film shows images, and these samples are {describe_kind(kind)}")
     films.check_seconds(seconds)
-    return max(1, round(RATE * seconds / paths))
+    return max(2, round(RATE * seconds))
 
 
 def film(kind: Field, samples: Tensor, seconds: float) -> Film:

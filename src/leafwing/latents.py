@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -90,7 +91,20 @@ def interpolate_latents(a: Tensor, b: Tensor, positions: Tensor, interpolation: 
     return directions * ((1 - t) * a.norm() + t * b.norm())
 
 
-def walk(ends: Tensor, steps: int) -> Tensor:
-    """A closed path through latents (n, size): from each to the next, and from the last to the first, (n * steps, size)."""
-    positions = torch.arange(steps) / steps
-    return torch.cat([interpolate_latents(a, b, positions) for a, b in zip(ends, ends.roll(-1, 0), strict=True)])
+def walk(ends: Tensor, count: int, loop: bool = True) -> Tensor:
+    """A path through latents in equal steps along arcs (see `interpolate_latents`), (count, size).
+
+    Args:
+        ends: the latents on the way, (n, size), at least two.
+        count: number of latents on the path, at least two.
+        loop: return to the first one, which is not repeated at the end; else the path ends at the last one.
+    """
+    legs = [*pairwise([*ends, *(ends[:1] if loop else ())])]
+    positions = [i * len(legs) / (count if loop else count - 1) for i in range(count)]
+    starts = [min(int(position), len(legs) - 1) for position in positions]
+    return torch.cat(
+        [
+            interpolate_latents(*legs[leg], torch.tensor([position - leg]))
+            for leg, position in zip(starts, positions, strict=True)
+        ]
+    )

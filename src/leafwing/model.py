@@ -281,7 +281,7 @@ class Model:
             LeafwingError: an output without latents, or one that is not an image; invalid numbers or conditions.
         """
         n, kind = whole(n, "n", 2), self.kind(self.find_output(output))
-        latents = walk(self.latents(n, seed, output=output), drawing.frames(kind, seconds, n))
+        latents = walk(self.latents(n, seed, output=output), drawing.frames(kind, seconds))
         first = self.conditions(1, seed, output=output, **conditions)
         named: dict[str, Any] = {**first}
         # Each alone, as number 0: all have the same noise inside networks, and nothing flickers.

@@ -13,8 +13,10 @@ from leafwing.cli.shared import (
     OUTPUT,
     Devices,
     Json,
+    OutputField,
     Root,
     RunName,
+    Settings,
     Trust,
     as_json,
     explicit,
@@ -60,11 +62,8 @@ def command(
             OUTPUT,
         ),
     ] = None,
-    set: Annotated[
-        list[str] | None,
-        option("Set a condition: smiling=1, colour=red, caption=a red star, box=.2,.2,.5,.5. Repeatable.", OUTPUT),
-    ] = None,
-    output: Annotated[str | None, option("What to generate, if the run generates several fields.", OUTPUT)] = None,
+    set: Settings = None,
+    output: OutputField = None,
     sweep: Annotated[
         str | None,
         option(

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from leafwing.cli.shared import FOLDER, OUTPUT, Json, Root, RunName, Trust, as_json, explicit, option, with_settings
+from leafwing.cli.shared import (
+    FOLDER,
+    OUTPUT,
+    Json,
+    OutputField,
+    Root,
+    RunName,
+    Settings,
+    Trust,
+    as_json,
+    explicit,
+    option,
+    with_settings,
+)
 from leafwing.progress import ConsoleReporter
 
 
@@ -38,11 +51,8 @@ def command(
     label: Annotated[
         str | None, option("Class by name or index. Default: one image for each class, at most 20.", OUTPUT)
     ] = None,
-    set: Annotated[
-        list[str] | None,
-        option("Set a condition: smiling=1, colour=red, caption=a red star, box=.2,.2,.5,.5. Repeatable.", OUTPUT),
-    ] = None,
-    output: Annotated[str | None, option("What to generate, if the run generates several fields.", OUTPUT)] = None,
+    set: Settings = None,
+    output: OutputField = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
     out: Annotated[
         Path | None,

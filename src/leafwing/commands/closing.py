@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from leafwing.quantities import show_count
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from leafwing.metrics.glance import Glance
     from leafwing.model import Model
 
@@ -33,6 +35,7 @@ PALE = 0.5
 NO_EFFECT = 0.1
 """Labels have no effect if they change a sample less than this, relative to another latent."""
 RATES = ("lr_g", "lr_d")
+"""Options with the learning rates of G and D."""
 STOPS = {
     "interrupted": "stopped by you",
     "unhealthy": "stopped by a health alarm",
@@ -201,7 +204,7 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
 
 
 def is_unstable(end: Ending) -> bool:
-    """Whether something is wrong that more training does not mend: an alarm, or samples that are all alike after enough steps."""
+    """Whether something is wrong that more training does not fix: an alarm, or samples that are all alike after enough steps."""
     collapsed = end.glance is not None and end.glance.variety < health.VARIED and not end.is_early
     return collapsed or any(alarm.kind in health.SLOWER_HELPS for alarm in end.alarms)
 
@@ -250,7 +253,7 @@ def look(run: Run) -> Glance | None:
     from leafwing.conditions import pixel_conditions
     from leafwing.engine import choose
     from leafwing.fields import Clip, Image, Vector
-    from leafwing.metrics.glance import effect_of_labels, glance
+    from leafwing.metrics.glance import glance
     from leafwing.metrics.own import composite_on_white
     from leafwing.metrics.targets import frames, target, to_images
     from leafwing.model import Model
@@ -273,14 +276,20 @@ def look(run: Run) -> Glance | None:
     stored = data.pictures(np.unique(np.linspace(0, len(data) - 1, 2 * count).astype(np.int64)))
     real = torch.from_numpy(stored) if isinstance(kind, Vector) else composite_on_white(images_to_tensor(stored))
     samples = images(model.sample(count))
-    return (
-        None if len(real) < 2 else glance(samples, real, label_effect(model, min(count, LABELLED), images, effect_of_labels))
-    )
+    return None if len(real) < 2 else glance(samples, real, label_effect(model, min(count, LABELLED), images))
 
 
-def label_effect(model: Model, n: int, images: Any, effect: Any) -> float | None:
-    """How much labels change samples, over how much latents do; None for a model without labels."""
+def label_effect(model: Model, n: int, images: Callable[[Tensor], Tensor]) -> float | None:
+    """How much labels change n samples, over how much latents do, see `glance.effect_of_labels`; None for a model without labels.
+
+    Args:
+        model: the model.
+        n: number of samples.
+        images: samples as they are compared.
+    """
     import torch
+
+    from leafwing.metrics.glance import effect_of_labels
 
     classes = len(model.labels)
     if "label" not in model.output.conditions or classes < 2:
@@ -288,8 +297,7 @@ def label_effect(model: Model, n: int, images: Any, effect: Any) -> float | None
     latents, labels = model.latents(n + 1, seed=0), torch.arange(n) % classes
     others = (labels + 1 + torch.arange(n) // classes % (classes - 1)) % classes
     pairs = ((latents[:n], labels), (latents[:n], others), (latents[1:], labels))
-    result: float | None = effect(*(images(model.generate(z, label=y)) for z, y in pairs))
-    return result
+    return effect_of_labels(*(images(model.generate(z, label=y)) for z, y in pairs))
 
 
 def try_to_look(run: Run) -> tuple[Glance | None, str]:

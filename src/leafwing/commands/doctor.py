@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from leafwing.commands.recommend import describe
 from leafwing.progress import Progress, reporter_of
 from leafwing.recipes._recommended import Facts, Kind, by_kind
 from leafwing.settings import split_keywords
@@ -70,8 +71,7 @@ def recommendation(report: SourceReport, words: str) -> str:
         kind = "enlarging" if small else "unpaired" if any("unpaired" in note for note in report.notes) else "pairs"
     smallest = min(report.classes.values()) if len(report.classes) > 1 else None
     choice = by_kind(Facts(kind, report.tiles or report.accepted, smallest=smallest))
-    options = ", ".join(f"{name} {value}" for name, value in {**choice.options, **choice.settings}.items())
     return (
-        f"Next: {words}\n      without --recipe it chooses {choice.recipe}{f' ({options})' if options else ''}: "
+        f"Next: {words}\n      without --recipe it chooses {describe(choice, {}, {})}: "
         f"{'; '.join(choice.reasons)}. --dry-run shows width and length, which depend on the speed of this machine and on --time."
     )

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from leafwing.recipes import Value
 
 
-DAY = 86_400.0
-"""Seconds for which processes wait while the first one reads the images."""
-
-
 class OnlyProgress(Reporter):
     """Passes on the progress of reading images, and drops messages, which follow when the training is planned."""
 
@@ -55,6 +51,8 @@ def fill_in(
     if processes is None or processes.world_size == 1:
         choice = asdict(recommend(source, values, options, progress))
     else:
+        from leafwing.engine.processes import DAY
+
         first = asdict(recommend(source, values, options, progress, processes.world_size)) if processes.first else None
         processes.barrier(DAY)
         choice = processes.broadcast(first)
@@ -97,9 +95,8 @@ def recommend(
     facts = facts_of(source, values, reading)
     choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
     check_options(choice.recipe, options)
-    progress.say(
-        f"no --recipe, so {'recommended' if start is None else 'as in ' + start.name}: {describe(choice, values, options)}"
-    )
+    origin = "recommended" if start is None else f"as in {start.name}"
+    progress.say(f"no --recipe given; {origin}: {describe(choice, values, options)}")
     for reason in choice.reasons:
         progress.say(f"  {reason}")
     return choice

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from leafwing.metrics.protocol import Protocol
     from leafwing.metrics.samples import Samples
 
-PAIRS_PER_SECOND = 5e6
-"""Pairs of images that memorisation compares, on one core."""
 WHAT = "evaluating, in percent"
 """What the one line of progress says."""
 ONCE = ("features of real images", "features of other real images", "features of noise")
@@ -84,6 +82,8 @@ def expected_seconds(
         with_network: those of them that need the feature network.
         with_scale: whether the scale is computed too.
     """
+    from leafwing.metrics.neighbours import seconds_per_pair
+
     steps = {}
     if with_network:
         pace = samples.seconds_per_image()
@@ -92,7 +92,7 @@ def expected_seconds(
     if protocol := protocols.get("memorisation"):
         training = protocol.n_real * samples.frames
         compared = min(5_000, protocol.n_fake * samples.frames) + min(5_000, training)
-        steps["comparing with training images"] = compared * training / PAIRS_PER_SECOND
+        steps["comparing with training images"] = compared * training * seconds_per_pair()
     return {name: seconds for name, seconds in steps.items() if seconds > 0}
 
 

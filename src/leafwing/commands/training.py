@@ -250,12 +250,12 @@ def train_or_resume(
     if out is None:
         raise LeafwingError("--or-resume needs --out FOLDER, the run to begin or to continue")
     progress = reporter_of(progress)
-    if recipe is None and options.get("images") is None and options.get("replay") is None:
-        raise LeafwingError(
-            "--or-resume needs --images, the length over all jobs, or --recipe: --time is that of one job, and without a recipe the "
-            "length would follow from it"
-        )
     if not (Path(out) / "run.json").exists():
+        if recipe is None and options.get("images") is None and options.get("replay") is None:
+            raise LeafwingError(
+                "--or-resume needs --images, the length over all jobs, or --recipe: --time is that of one job, and without a recipe "
+                "the length would follow from it"
+            )
         return train(source, recipe, out=out, progress=progress, **options)
     copy = Path(out) / "recipe.py"
     trust = (

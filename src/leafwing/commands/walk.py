@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from math import ceil, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,7 @@ def walk(
     check_run(run, root, checkpoint=checkpoint, label=label, conditions=conditions, out=out)
     import torch
 
+    from leafwing import latents
     from leafwing.conditions import from_settings, ignored_words, read_settings
     from leafwing.engine import choose
     from leafwing.model import Model
@@ -122,7 +123,7 @@ def walk(
         settings["label"] = [*range(rows)]
         say_left_out(rows, model.spec, reporter)
     scene = Scene(model, output, numbers[0], model.conditions(rows or 1, numbers[0], output=output, **settings), size)
-    images = (scene.draw(latent) for latent in _path(ends, count, loop, reporter))
+    images = scene.draw_all(latents.walk(ends, count, loop), reporter)
     first = next(images)
     if ending != ".mp4" and count * first.width * first.height * 3 > MAX_MEMORY:
         raise InvalidOption(
@@ -165,6 +166,12 @@ class Scene:
         self.columns = next((columns for columns in range(side, 2 * side + 1) if self.n % columns == 0), side)
         self.scale = 1
 
+    def draw_all(self, latents: Tensor, reporter: Reporter) -> Iterator[Image]:
+        """The images of the film that belong to latents (n, size), one after the other."""
+        for i, latent in enumerate(latents):
+            yield self.draw(latent[None])
+            reporter.report_progress("images of the film", i + 1, len(latents))
+
     def draw(self, latent: Tensor) -> Image:
         """The image of the film that belongs to a latent (1, size)."""
         from leafwing import layout, pictures
@@ -184,17 +191,3 @@ class Scene:
             self.scale += 1
             image = sheet.image(scale=self.scale)
         return layout.fit(image, self.size, self.size)
-
-
-def _path(ends: Tensor, count: int, loop: bool, reporter: Reporter) -> Iterator[Tensor]:
-    """The latents (1, size) of each image on the way through all ends, and back to the first one if it is a loop."""
-    import torch
-
-    from leafwing.latents import interpolate_latents
-
-    legs = [*pairwise([*ends, *(ends[:1] if loop else ())])]
-    for i in range(count):
-        position = i * len(legs) / (count if loop else count - 1)
-        leg = min(int(position), len(legs) - 1)
-        yield interpolate_latents(*legs[leg], torch.tensor([position - leg]))
-        reporter.report_progress("images of the film", i + 1, count)

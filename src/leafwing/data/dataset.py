@@ -76,7 +76,6 @@ class Dataset:
     windows: Windows | None = None
     pictures_of: np.ndarray | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
-    _distinct: Dataset | None = field(default=None, init=False, repr=False)
 
     @property
     def origin(self) -> str | Mapping[str, str]:
@@ -286,29 +285,29 @@ class Dataset:
     def distinct(self) -> Dataset:
         """The samples whose image does not repeat that of an earlier one: neither the same pixels nor nearly so (`duplicates.near`).
 
-        Samples of other streams are not compared. The result is remembered. It has another fingerprint: what was measured with all
-        samples does not apply to it.
+        Samples of other streams are not compared. The result has another fingerprint: what was measured with all samples does not
+        apply to it. That of a whole data set is computed once.
         """
+        if self.rows is not None:
+            remaining = self._remaining()
+        elif (known := _REMAINING.get(self.fingerprint)) is not None:
+            remaining = known
+        else:
+            remaining = _REMAINING[self.fingerprint] = self._remaining()
+        fingerprint = hashlib.sha256(f"distinct {self.fingerprint}".encode()).hexdigest()
+        return replace(self, rows=self.to_rows(remaining), fingerprint=fingerprint)
+
+    def _remaining(self) -> np.ndarray:
+        """The indices of the samples that `distinct` leaves, int64."""
         from leafwing.data import duplicates
 
-        if self._distinct is None and self.rows is None and self.fingerprint in _REMAINING:
-            self._distinct = self._with_remaining(_REMAINING[self.fingerprint])
-        if self._distinct is None:
-            rows = range(len(self.array)) if self.rows is None else self.rows.tolist()
-            hashes = [hashlib.sha256(self.array[row].tobytes()).hexdigest() for row in rows]
-            repeated = {index for group in duplicates.exact(hashes) for index in group[1:]}
-            first = [index for index in range(len(hashes)) if index not in repeated]
-            near = duplicates.near([duplicates.sketch(eight_bits(self.array[rows[index]])) for index in first])
-            repeated = {first[index] for group in near for index in group[1:]}
-            remaining = np.array([index for index in first if index not in repeated], dtype=np.int64)
-            if self.rows is None:
-                _REMAINING[self.fingerprint] = remaining
-            self._distinct = self._with_remaining(remaining)
-        return self._distinct
-
-    def _with_remaining(self, indices: np.ndarray) -> Dataset:
-        fingerprint = hashlib.sha256(f"distinct {self.fingerprint}".encode()).hexdigest()
-        return replace(self, rows=self.to_rows(indices), fingerprint=fingerprint)
+        rows = range(len(self.array)) if self.rows is None else self.rows.tolist()
+        hashes = [hashlib.sha256(self.array[row].tobytes()).hexdigest() for row in rows]
+        repeated = {index for group in duplicates.exact(hashes) for index in group[1:]}
+        first = [index for index in range(len(hashes)) if index not in repeated]
+        near = duplicates.near([duplicates.sketch(eight_bits(self.array[rows[index]])) for index in first])
+        repeated = {first[index] for group in near for index in group[1:]}
+        return np.array([index for index in first if index not in repeated], dtype=np.int64)
 
     def split(self, number: int) -> tuple[Dataset, Dataset]:
         """Splits off at least `number` held-out samples, the same in every run, and the same share of a second source; see

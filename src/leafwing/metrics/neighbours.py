@@ -12,6 +12,7 @@ Statistics are in `copying`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -145,6 +146,17 @@ def nearest(
         start += len(averages)
         report(start)
     return {name: neighbours.result() for name, neighbours in best.items()}
+
+
+def seconds_per_pair() -> float:
+    """How long the comparison of two images takes here, measured on the second of two passes over a chunk of noise."""
+    images = torch.rand(CHUNK, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    queries = sketches([images])
+    started = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        nearest(queries, [images], 1)
+    return (time.perf_counter() - started) / CHUNK**2
 
 
 def _merge_chunks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
