@@ -102,7 +102,7 @@ def test_no_turn_synchronises_with_the_device(name: str, spec: Any, capture: boo
         for _ in range(3):
             for turn in game.turns:
                 engine.take([turn], prepared[1], clock)
-            engine.update_ema(game.batch)
+            engine.update_ema(game.batch, game.batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -154,17 +154,6 @@ def test_a_round_without_active_turns_is_an_error() -> None:
         list(make_training(make_game([Turn("D", play, [Term("gap", gap)], during=(2, 3))]), 8).ticks(4))
 
 
-def test_the_average_follows_its_half_life_in_images() -> None:
-    averaged = Player(nn.Linear(2, 2), SGD(0.0), ema=8)
-    game = make_game([D_TURN, G_TURN], G=averaged)
-    assert averaged.ema_net is not None
-    with torch.no_grad():
-        averaged.net.weight.fill_(1.0)
-        averaged.ema_net.weight.fill_(0.0)
-    list(make_training(game, 16).ticks(16))
-    assert torch.allclose(averaged.ema_net.weight, torch.full((2, 2), 0.75))
-
-
 def test_schedules_reach_the_optimiser() -> None:
     fast = Player(
         nn.Linear(2, 1), Adam(lambda clock: 1.0 - clock.progress, betas=(0.0, lambda clock: 0.9 + clock.progress / 20))
@@ -186,3 +175,23 @@ def test_weights_frozen_by_the_recipe_stay_frozen() -> None:
     list(training.ticks(16))
     assert torch.equal(net[0].weight, before)
     assert not net[0].weight.requires_grad
+
+
+def test_the_moving_average_soon_forgets_the_initial_weights_and_then_has_its_half_life() -> None:
+    frozen = Player(nn.Linear(2, 2), SGD(0.0), ema=40)
+    assert frozen.ema_net is not None
+    training = make_training(make_game([D_TURN, G_TURN], G=frozen), images=4_000)
+    average, weight = frozen.ema_net.weight, frozen.net.weight
+
+    def shift_after(images: int) -> float:
+        """How much of a change of the average remains after these images."""
+        end = training.clock.images + images
+        with torch.no_grad():
+            average.copy_(weight + 1)
+        list(training.ticks(images, should_stop=lambda clock: clock.images >= end))
+        return float((average - weight).mean())
+
+    assert shift_after(40) < 0.001, "the initial weights are part of the average"
+    while training.clock.images < 400:
+        shift_after(4)
+    assert shift_after(40) == pytest.approx(0.5, abs=0.01)

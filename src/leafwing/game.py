@@ -228,6 +228,11 @@ BatchSource = Callable[[int, int], Batch]
 """(images shown so far, n) -> the next n samples: a pure function, so that training can resume exactly."""
 
 
+EMA_SHARE = 0.1
+"""The half-life of a moving average of weights is at most this share of the images shown so far. Until then it is the average by a
+power function of Karras et al. 2024 (arXiv:2312.02696, section 3.1) whose relative width is 0.11; StyleGAN2-ADA has 0.05 here."""
+
+
 @final
 @dataclass
 class Player:
@@ -236,7 +241,8 @@ class Player:
     Args:
         net: the network.
         optimiser: its optimiser; None for a player that is not trained (a frozen feature network).
-        ema: half-life of the exponential moving average (EMA) of its weights, in images; 0 disables it.
+        ema: half-life of the exponential moving average (EMA) of its weights, in images; 0 disables it. At the beginning it is
+            shorter, a share `EMA_SHARE` of the images shown so far, so that the average does not contain the initial weights.
         resets: whether its optimiser forgets its moments when `Game.stage` changes (a growing network).
     """
 

@@ -201,7 +201,7 @@ class Training:
     def _end_round(self) -> None:
         if self.clock.images == self.round_start:
             raise ValueError(f"no player moves in round {self.clock.round}: none of the game's turns is active")
-        self.engine.update_ema(self.clock.images - self.round_start)
+        self.engine.update_ema(self.clock.images - self.round_start, self.clock.images)
         self.clock = replace(self.clock, round=self.clock.round + 1)
         self.turn, self.repeats, self.first_turn, self.round_start = 0, 0, -1, self.clock.images
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from leafwing.game import SGD, Adam, Batch, Clock, Game, Optimiser, RMSprop, Round, Turn, at
+from leafwing.game import EMA_SHARE, SGD, Adam, Batch, Clock, Game, Optimiser, RMSprop, Round, Turn, at
 
 Gradients = Sequence[Tensor | None]
 """The gradient of each weight, None for a weight that a turn does not use."""
@@ -104,7 +104,7 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
         number += 1
         for player in game.players.values():
             if player.ema_net is not None:
-                decay = 0.5 ** ((shown - round_start) / player.ema)
+                decay = 0.5 ** ((shown - round_start) / min(player.ema, EMA_SHARE * shown))
                 with torch.no_grad():
                     for average, current in zip(
                         player.ema_net.state_dict().values(), player.net.state_dict().values(), strict=True

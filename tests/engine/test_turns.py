@@ -314,7 +314,7 @@ def test_no_turn_synchronises_with_the_device(name: str, spec: Any) -> None:
     with Synchronisations() as detected:
         for turn in training.game.turns:
             training.engine.take([turn], training.engine.prepare(training.batches(6, training.batch)), clock)
-        training.engine.update_ema(6)
+        training.engine.update_ema(6, 6)
     assert detected.operations == []
 
 

@@ -19,7 +19,7 @@ from leafwing.engine.products import Products
 from leafwing.engine.setup import Setup, keep_freed_memory
 from leafwing.engine.share import SharedDraws
 from leafwing.errors import Diverged
-from leafwing.game import Batch, Clock, Game, Nets, Optimiser, Round, Turn
+from leafwing.game import EMA_SHARE, Batch, Clock, Game, Nets, Optimiser, Round, Turn
 from leafwing.pixels import set_layout
 
 WARM_UPS = 3  # executions of a unit before it is captured, so that everything allocated at first use exists
@@ -283,12 +283,17 @@ class Engine:
     # --- averages, checks, state ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def update_ema(self, images: int) -> None:
-        """Updates the moving average of each player's weights after `images` further images."""
+    def update_ema(self, images: int, shown: int) -> None:
+        """Updates the moving average of each player's weights after a round; see `Player.ema`.
+
+        Args:
+            images: number of images of the round.
+            shown: images shown so far.
+        """
         for player in self.game.players.values():
             if player.ema_net is None:
                 continue
-            weight = 1 - 0.5 ** (images / player.ema)
+            weight = 1 - 0.5 ** (images / min(player.ema, EMA_SHARE * shown))
             averages: list[Tensor] = list(player.ema_net.parameters())
             sources: list[Tensor] = list(player.net.parameters())
             for average, source in zip(player.ema_net.buffers(), player.net.buffers(), strict=True):

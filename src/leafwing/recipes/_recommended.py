@@ -31,8 +31,7 @@ MOST = 3_000_000
 MANY_POINTS = 2_000_000
 """Points to train on. Their networks are so small that this takes minutes."""
 AVERAGED = 10_000
-"""Half-life of the average of G's weights, in images: measured. At most a twentieth of the training, so that it forgets the beginning,
-which is assumed."""
+"""Half-life of the average of G's weights, in images; other values were not tried."""
 FEW = 10_000
 """With fewer images, critics see augmented ones. Measured with 500 and 4,638; the limit is assumed."""
 OF_A_CLASS = 100
@@ -134,7 +133,7 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
         reasons[0] += f", at least {facts.smallest:,} of each class: you can ask for a class"
     elif facts.smallest is not None:
         reasons[0] += f", only {facts.smallest:,} of some classes: labels are not used"
-    options: dict[str, bool | int | float | str] = {"batch": BATCH}
+    options: dict[str, bool | int | float | str] = {"batch": BATCH, "ema": AVERAGED}
     if width is not None:
         options["width"] = width
     settings: dict[str, Any] = {}
@@ -155,11 +154,8 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             f"{epochs:,.{0 if epochs >= 10 else 1}f} times"
         )
         if facts.kind == "images" and images < LEAST:
-            why += "; expect blurs or blobs, and samples that are grey at first: things can be recognised after 100,000 and more"
+            why += "; expect blurs or blobs: things can be recognised after 100,000 and more"
         choice = replace(
             choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
         )
-    if facts.kind != "images" or "ema" in choice.options:
-        return choice
-    images = facts.images or choice.settings["images"]
-    return replace(choice, options={**choice.options, "ema": min(AVERAGED, images // 20)})
+    return choice
