@@ -58,7 +58,9 @@ def train(args: Any, name: str, pictures: int, seed: int) -> leafwing.Run:
     """A finished run of a choice, trained now unless its folder exists."""
     options = dict(CHOICES[name])
     label = name.replace(" ", "-").replace("+", "-")
-    folder = args.runs / f"{Path(args.source).name}-{pictures}-{label}-{args.images or f'{args.minutes:g}m'}-{seed}"
+    folder = (
+        args.runs / f"{Path(args.source).name}-{pictures}-{args.size}-{label}-{args.images or f'{args.minutes:g}m'}-{seed}"
+    )
     if (folder / "run.json").exists():
         return leafwing.Run.open(folder)
     total = len(load(args.source, size=args.size))
@@ -96,15 +98,20 @@ def show(results: Path) -> None:
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in map(json.loads, results.read_text().splitlines()):
         if {"kid_own", "kid_lite0"} <= row.keys():
-            newest[row["source"], row["pictures"], row["images"], row["minutes"], row["choice"], row["seed"]] = row
+            newest[
+                row["source"], row["pictures"], row["size"], row["images"], row["minutes"], row["choice"], row["seed"]
+            ] = row
     print(
-        "| pictures | choice | seed | images | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | lite0 | copies |"
+        "| pictures | size | choice | seed | images | CPU | KID x 1,000, own | KID, lite0 | precision, recall, own | lite0 | copies |"
     )
-    print("| --- " * 10 + "|")
-    for row in sorted(newest.values(), key=lambda row: (row["source"], -row["pictures"], row["choice"], row["images"])):
+    print("| --- " * 11 + "|")
+    for row in sorted(
+        newest.values(),
+        key=lambda row: (row["source"], -row["pictures"], row["size"], row["choice"], row["images"], row["seed"]),
+    ):
         own, lite0 = (f"{row[f'precision_{name}']:.2f}, {row[f'recall_{name}']:.2f}" for name in ("own", "lite0"))
         cells = [
-            f"{row['source']}: {row['pictures']:,}", f"`{row['choice']}`", row["seed"], f"{row['images']:,}",
+            f"{row['source']}: {row['pictures']:,}", row["size"], f"`{row['choice']}`", row["seed"], f"{row['images']:,}",
             f"{row['cpu'] / 60:.0f} min" if row["cpu"] else "",
             f"{row['kid_own']:.3g}", f"{row['kid_lite0'] / 1000:.3g}", own, lite0, row["verdict"],
         ]  # fmt: skip
