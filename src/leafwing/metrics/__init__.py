@@ -11,7 +11,7 @@ from collections.abc import Callable
 from leafwing.metrics.evidence import Evidence, Measure
 
 METRICS = {
-    "fid": "Frechet distance between Gaussians fitted to real and generated features",
+    "fid": "Fréchet distance between Gaussians fitted to real and generated features",
     "kid": "kernel distance (squared MMD) between features; unbiased, so usable with few samples",
     "prdc": "precision, recall, density and coverage: fidelity and diversity separately",
     "inception_score": "confidence of a classifier on each sample, and diversity of its predictions",

@@ -1,4 +1,4 @@
-"""FID: Frechet distance between two sets of features. Heusel et al. 2017, arXiv:1706.08500, eq. 6.
+"""FID: Fréchet distance between two sets of features. Heusel et al. 2017, arXiv:1706.08500, eq. 6.
 
 A Gaussian is fitted to each set; its mean m and covariance C are computed in float64:
 

@@ -14,14 +14,16 @@ from leafwing.quantities import show_count, show_duration
 
 HOUR = 3600.0
 """Seconds of training, unless the user sets another time or a number of images."""
-ENOUGH = {64: 150_000, 32: 0}
-"""Widths, the widest first, and the length of training in images from which on each is preferred to the next. Measured at 195,000
-images, where 64 is better than 32; the limit is assumed."""
+ENOUGH = {64: 200_000, 32: 0}
+"""Widths, the widest first, and the length of training in images from which on each is preferred to the next. Measured: 64 is better than
+32 after 195,000 images; after 97,536 it is worse than 32 after as many images as take the same time."""
 BATCH = 64
 """Batch size of all measurements; others were not tried."""
-LEAST = 60_000
-"""Length of training in images: with less at a larger size, 32 px are chosen. At 64 px, cats are clouds until then; 32 px were not
-measured."""
+LEAST = 150_000
+"""Length of training in images: with less at a larger size, 32 px are chosen. Measured: 68,000 images at 64 px are worse than as many at
+32 px as take the same time (300,000), 200,000 are good; the limit between them is assumed."""
+RECOGNISABLE = 100_000
+"""Length of training in images before which things can hardly be recognised, at 32 and 64 px."""
 SMALL = 32
 """The smaller size, in pixels."""
 MARGIN = 0.95
@@ -153,7 +155,7 @@ def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) 
             f"{show_duration(facts.seconds)} of training: this machine shows about {show_count(images)} images, each picture about "
             f"{epochs:,.{0 if epochs >= 10 else 1}f} times"
         )
-        if facts.kind == "images" and images < LEAST:
+        if facts.kind == "images" and images < RECOGNISABLE:
             why += "; expect blurs or blobs: things can be recognised after 100,000 and more"
         choice = replace(
             choice, settings={**choice.settings, "images": images, "time": facts.seconds}, reasons=[*choice.reasons, why]
