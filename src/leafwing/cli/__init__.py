@@ -8,7 +8,6 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from cyclopts.exceptions import CoercionError, CycloptsError, MissingArgumentErr
 
 from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
+from leafwing.cli.streams import Steady
 from leafwing.errors import INTERRUPTED, InvalidOption, LeafwingError
 
 COMMANDS = {
@@ -44,6 +44,7 @@ FACTORIES = ("train", "explore", "compare")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the program `leafwing`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)
     sys.exit(run(words))
 
 
@@ -74,9 +75,6 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def usage_error(error: CycloptsError, words: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ def launch(words: Sequence[str], devices: int, command: Sequence[str] = LEAFWING
     """Runs a command line in several processes on this machine that share the work, and waits for all of them.
 
     Process 0 uses the terminal as a single process would. The output of the others is captured, and printed only for the first one to
-    fail. Ctrl-C, SIGTERM and SIGHUP are forwarded to all. When a process fails, the others have 30 seconds to exit.
+    fail. Signals that stop a training are forwarded to all. When a process fails, the others have 30 seconds to exit.
 
     Args:
         words: the command line; its `--devices` is removed.
@@ -97,6 +97,15 @@ def without_devices(words: Sequence[str]) -> list[str]:
     return others
 
 
+def stop_signals() -> list[int]:
+    """The signals that stop a training with a checkpoint: Ctrl-C, SIGTERM, SIGUSR1, which clusters send before the time is up, and
+    SIGHUP (the terminal is gone) unless it is ignored, as by `nohup`."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
+
+
 class ForwardSignals:
     """A context in which signals that would stop this process are forwarded to its children instead.
 
@@ -104,13 +113,11 @@ class ForwardSignals:
         children: the child processes; more may be added later.
     """
 
-    SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
     def __init__(self, children: list[subprocess.Popen[bytes]]) -> None:
         self.children, self.count = children, 0
 
     def __enter__(self) -> ForwardSignals:
-        self.previous = {number: signal.signal(number, self._forward) for number in self.SIGNALS}
+        self.previous = {number: signal.signal(number, self._forward) for number in stop_signals()}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -136,7 +143,7 @@ def wait(children: Sequence[subprocess.Popen[bytes]], signals: ForwardSignals) -
         now = time.monotonic()
         for rank, child in enumerate(children):
             if rank not in codes and (code := child.poll()) is not None:
-                codes[rank] = INTERRUPTED if signals.count and -code in signals.SIGNALS else code
+                codes[rank] = INTERRUPTED if signals.count and -code in signals.previous else code
         if any(code not in (0, INTERRUPTED) for code in codes.values()):
             failed = failed or now
         if signals.count > 1:

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
+from leafwing.commands import launching
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.fields import Vector
 from leafwing.progress import Reporter
@@ -235,7 +236,8 @@ def tensorboard_writer() -> Callable[[str], Any]:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second signal raises KeyboardInterrupt. Never set outside the main thread."""
+    """An event that Ctrl-C or another signal sets (see `launching.stop_signals`); a second signal raises KeyboardInterrupt. Never set
+    outside the main thread."""
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested
@@ -246,7 +248,7 @@ def stop_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         requested.set()
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in launching.stop_signals()}
     try:
         yield requested
     finally:

@@ -15,13 +15,13 @@ from leafwing.quantities import show_count, show_duration
 HOUR = 3600.0
 """Seconds of training, unless the user sets another time or a number of images."""
 ENOUGH = {64: 200_000, 32: 0}
-"""Widths, the widest first, and the length of training in images from which on each is preferred to the next. Measured: 64 is better than
-32 after 195,000 images; after 97,536 it is worse than 32 after as many images as take the same time."""
+"""Widths, the widest first, and the length of training in images from which on each is preferred to the next. Measured: after 195,000
+images 64 is better than 32; after 97,536 it is worse than 32 after as many images as take the same time."""
 BATCH = 64
 """Batch size of all measurements; others were not tried."""
 LEAST = 150_000
-"""Length of training in images: with less at a larger size, 32 px are chosen. Measured: 68,000 images at 64 px are worse than as many at
-32 px as take the same time (300,000), 200,000 are good; the limit between them is assumed."""
+"""Length of training in images: with less at a larger size, 32 px are chosen. Measured: 68,000 images at 64 px are worse than as many
+at 32 px as take the same time (300,000), 200,000 are good; the limit between them is assumed."""
 RECOGNISABLE = 100_000
 """Length of training in images before which things can hardly be recognised, at 32 and 64 px."""
 SMALL = 32

@@ -123,8 +123,8 @@ def start(request: Mapping[str, Any], environment: Mapping[str, str], output: IO
 class Workers:
     """Runs tasks in parallel, one in each slot of the machine; tasks make calls in child processes.
 
-    The first Ctrl-C, SIGTERM or SIGHUP is passed on to the child processes, so that runs end with a checkpoint, and nothing
-    new starts. A second one kills them.
+    The first Ctrl-C, or another signal that stops trainings, is passed on to the child processes, so that runs end with a
+    checkpoint, and nothing new starts. A second one kills them.
 
     Args:
         slots: the environment variables that each slot adds to those of this process.
