@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from leafwing import cli, recipes
+import leafwing
+from leafwing import cli, option_names, recipes
 from leafwing.cli import synonyms
 from leafwing.commands.comparison import compare as comparing
 from leafwing.game import DataSpec
@@ -19,7 +21,7 @@ from leafwing.laboratory import TOOLS
 from leafwing.settings import TRAIN_ARGUMENTS, all_settings
 from saved_run import save
 
-TABLES = (synonyms.COMMANDS, synonyms.NO_COMMAND, synonyms.OPTIONS, synonyms.NO_OPTION, synonyms.LENGTHS)
+TABLES = (synonyms.COMMANDS, synonyms.NO_COMMAND, option_names.OPTIONS, option_names.NO_OPTION, option_names.LENGTHS)
 
 
 @pytest.fixture
@@ -71,8 +73,10 @@ def test_the_tables_name_what_exists() -> None:
         "recipes",
         "jobs",
     }  # of commands that do not train
-    assert {name.replace("-", "_") for names in synonyms.OPTIONS.values() for name in names.split()} <= ours
-    assert {name for entry in synonyms.NO_OPTION.values() for names in entry for name in names.split()} <= {*cli.COMMANDS}
+    assert {name.replace("-", "_") for names in option_names.OPTIONS.values() for name in names.split()} <= ours
+    assert {name for entry in option_names.NO_OPTION.values() for names in entry for name in names.split()} <= {
+        *cli.COMMANDS
+    }
 
 
 def test_a_command_is_in_no_table() -> None:
@@ -143,6 +147,48 @@ def test_images_in_archives_are_counted_where_that_is_quick(pictures: Path, caps
 def test_held_out_inputs_are_not_counted(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("train", pictures, "--recipe", "pix2pix", "--input", "grey", "--epochs", "1")
     assert "--images 11 for 1 epochs of 11 images" in answer(capsys, *words), "a tenth is held out"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"epochs": 10},
+            "no option epochs: the length of a training is counted in images shown: images=120 for 10 epochs of 12 images",
+        ),
+        ({"epochs": 10, "hold_out": 2}, "images=100 for 10 epochs of 10 images"),
+        ({"steps": 10}, "images=640 for 10 steps of 64 images"),
+        (
+            {"steps": 10, "recipe": "wgan_gp", "batch": 8},
+            "images=80 for 10 steps of 8 images; if a step is one of G, with 5",
+        ),
+        ({"lr": 1e-4}, "no option lr; use: lr_g initial learning rate"),
+        ({"lr": 1e-4, "recipe": "dcgan"}, "lr_d learning rate of D"),
+        ({"batch_size": 8}, "no option batch_size; use batch: batch size"),
+        ({"outdir": "x"}, "use: out The run folder"),
+        ({"config": "x"}, "use replay: "),
+        ({"name": "x"}, 'a run is named by its folder: out="runs/NAME"'),
+        ({"resume": True}, "`leafwing resume RUN` continues a run; start=RUN begins a new one"),
+        ({"widht": 8}, "did you mean width?"),
+        ({"widht": 8, "recipe": "dcgan"}, "did you mean width?"),
+    ],
+)
+@pytest.mark.parametrize("call", [leafwing.train, leafwing.forecast])
+def test_options_of_other_programs_from_python(
+    call: Callable[..., Any], options: dict[str, Any], message: str, pictures: Path
+) -> None:
+    with pytest.raises(leafwing.LeafwingError) as error:
+        call(pictures, **options)
+    text = " ".join(str(error.value).split())
+    assert message in text
+    assert "--" not in text.replace("`leafwing train --recipe X --help`", "")
+
+
+def test_options_of_other_programs_for_other_calls(pictures: Path, run: Path) -> None:
+    with pytest.raises(leafwing.LeafwingError, match=r'images="\+18" for 2 more epochs of 9 images'):
+        leafwing.resume(run, epochs=2, trust=True)
+    with pytest.raises(leafwing.LeafwingError, match="images=24 for 2 epochs of 12 images"):
+        leafwing.compare(pictures, "dcgan", epochs=2)
 
 
 @pytest.mark.parametrize(

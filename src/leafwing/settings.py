@@ -213,6 +213,14 @@ TRAIN_ARGUMENTS = (
     "json",
 )
 """Arguments of `train`, or of its command line, that are not settings."""
+ARGUMENT_HELP = {
+    "recipe": "A recipe, or the path of a recipe file. Default: chosen from the images, this machine and --time; --dry-run shows "
+    "what.",
+    "out": "The run folder, which must not exist. Default: numbered under --root.",
+    "root": "Folder that contains the numbered run folders.",
+    "replay": "Start from the settings of an earlier run (its folder or run.json); options given here take precedence.",
+}
+"""Help texts of those that are arguments in Python too, with the names of flags."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
 
 def explain_synonym(error: UnknownOptionError, words: Sequence[str]) -> str:
     """The message about an option that has another name here; empty if it is not known."""
-    from leafwing.cli.synonyms import explain_option
+    from leafwing.option_names import explain_option
 
     word, _, value = (error.token.keyword or error.token.value).partition("=")
     known = {name.lstrip("-"): item.parameter.help or "" for item in error.argument_collection for name in item.names}

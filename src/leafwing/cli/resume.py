@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,12 +27,9 @@ from leafwing.cli.shared import (
     program,
     with_settings,
 )
-from leafwing.cli.synonyms import Pace, explain_option
 from leafwing.errors import INTERRUPTED, UNHEALTHY, LeafwingError
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_duration
-from leafwing.runs import Run
-from leafwing.settings import all_settings
 
 SETTINGS = ("images", "time", "device", "threads", "micro_batch", "health", "max_rollbacks", "input")
 """The training settings that `resume` takes."""
@@ -95,23 +92,6 @@ def check_names(words: Sequence[str]) -> None:
             raise LeafwingError(f"{name}: no such option; leafwing resume --help lists the options, and none has a dot")
 
 
-def check_synonyms(run: Run, options: Mapping[str, Any]) -> None:
-    """Raises LeafwingError for an option that has another name here.
-
-    Args:
-        run: the run to resume.
-        options: by name, as text.
-    """
-    known = {item.name: item.help for item in run.card().options if item.name == "batch" or item.name.startswith("lr")}
-    known |= {name: setting.help for name, setting in all_settings().items() if name in SETTINGS}
-    shown = {name.replace("_", "-"): text for name, text in known.items()}
-    images = run.data.used - run.data.held_out
-    pace = Pace(lambda: images, run.recipe, int(run.options.get("batch", 0)), int(run.options.get("n_critic", 1)), more=True)
-    for name, value in options.items():
-        if name not in known and (text := explain_option("resume", f"--{name.replace('_', '-')}", str(value), shown, pace)):
-            raise LeafwingError(text)
-
-
 @with_settings(
     *SETTINGS,
     default="as before",
@@ -158,7 +138,6 @@ def command(
     from leafwing import commands
 
     settings = {name.replace("-", "_"): value for name, value in settings.items()}
-    check_synonyms(Run.open(run, root=root), settings)
     data = explicit({"source": one_or_several(source or ()), "changed": changed})
     resumed = commands.resume(
         run, trust=trust, tensorboard=tensorboard, root=root, progress=ConsoleReporter(), **data, **explicit(settings)

@@ -1,17 +1,17 @@
-"""What people type who know other programs: their names of commands and options, and what does the same here.
+"""What people type who know other programs: their names of commands, and what does the same here.
 
-These are the only tables of such names. They are looked up when a command line is refused, so nothing in them is another way to
-write an option.
+These are the only tables of such names; those of options are in `option_names.py`. They are looked up when a command line is
+refused, so nothing in them is another way to write a command.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from leafwing.errors import did_you_mean
+from leafwing.option_names import find, listed
 
 COMMANDS = {
     "generate gen generation synthesize synthesise synth create draw": "sample",
@@ -64,104 +64,6 @@ NO_COMMAND = {
 }
 """Names of commands, and what is said instead, because no command does this."""
 
-OPTIONS = {
-    "batch-size batchsize bs minibatch minibatch-size mini-batch": "batch",
-    "image-size img-size imsize imgsize resolution res dim height side load-size crop-size": "size",
-    "learning-rate lr": "lr-g lr-d lr-end",
-    "gpu gpu-id gpu-ids cuda use-cuda accelerator": "device",
-    "gpus num-gpus n-gpus ngpu ngpus nproc nproc-per-node world-size": "devices",
-    "cpus num-threads num-cpus": "threads",
-    "output outdir out-dir output-dir save-dir save-path result-dir results log-dir logdir dest": "out root",
-    "pretrained finetune fine-tune init-from weights": "start",
-    "model arch architecture gan gan-type method algorithm network net": "recipe recipes",
-    "amp fp16 half mixed-precision mixed bf16 fp32 dtype": "precision",
-    "z-dim zdim nz z latent-dim latent-size noise-dim noise": "latent",
-    "ngf nf ch channel-base base-channels hidden hidden-dim hidden-size num-filters filters": "width",
-    "ndf": "width-d width",
-    "betas beta": "beta1 beta2",
-    "gp lambda-gp lambda gp-weight": "penalty",
-    "critic-iters n-dis d-steps num-d-steps critics": "n-critic",
-    "flip hflip horizontal-flip x-flip xflip random-flip": "mirror",
-    "aug augmentation data-augmentation ada diffaug diffaugment": "augment",
-    "save-freq save-interval checkpoint-every checkpoint-interval save-steps ckpt-freq ckpt-every snap save-epoch-freq": "save-every",
-    "sample-interval sample-every sample-freq image-interval eval-interval display-freq": "grid-every",
-    "log-interval log-freq log-steps print-freq": "log-every",
-    "max-time hours minutes max-hours time-limit duration": "time",
-    "val-split test-split validation-split holdout val-size test-size": "hold-out",
-    "early-stopping early-stop": "stop-on",
-    "ema-decay ema-beta use-ema": "ema",
-    "config cfg like": "from",
-    "tb wandb use-wandb": "tensorboard",
-    "channels-in nc n-channels num-channels color colour rgb grayscale greyscale gray grey": "channels",
-    "random-seed manual-seed random-state": "seed",
-    "num-samples n-samples num-images num-imgs samples count number num nsamples": "n",
-    "class classes category y": "label",
-    "condition cond attribute attributes prompt caption": "set",
-    "real real-data reference dataset data-dir data-root dataroot data-path dataset-path": "data",
-    "ckpt snapshot load load-epoch which-epoch": "checkpoint",
-    "overwrite force": "recompute",
-    "fps length": "seconds",
-    "algorithms models gans": "recipes",
-    "max-jobs parallel workers num-workers n-workers": "jobs",
-    "dry plan": "dry-run",
-}
-"""Names of options, with - for _, and the options of leafwing that do the same, as far as a command has them."""
-TRAINERS, USERS = "train resume compare", "sample walk reel resume evaluate score translate explore"
-"""Commands that train, and commands whose first argument is a run."""
-NO_OPTION = {
-    "workers num-workers n-workers": {
-        TRAINERS: "images are decoded once into a cache by all cores; --threads limits the CPU threads of training"
-    },
-    "data dataset data-dir data-root dataroot data-path dataset-path path train-dir input-dir source folder dir images-dir": {
-        "train doctor show prepare compare": "the data are the first argument, without an option",
-        "score translate": "the pictures are the second argument, without an option",
-    },
-    "name run-name exp-name experiment exp": {"train": "a run is named by its folder: --out runs/NAME"},
-    "resume continue resume-from ckpt checkpoint load snapshot": {
-        "train": "`leafwing resume RUN` continues a run; --start RUN begins a new one with the weights of another; --or-resume with "
-        "--out FOLDER continues that run if it exists"
-    },
-    "run network pkl": {USERS: "the run is the first argument, without an option: its folder, name or number, or 'last'"},
-    "class cond conditional class-cond num-classes n-classes y-dim": {
-        "train compare": "the recipe decides whether classes are used: the recipe cgan is conditional; the classes are those of the "
-        "folders or of a list"
-    },
-    "overwrite force yes": {
-        "train sample walk reel score translate explore show prepare": "nothing is overwritten: choose another output"
-    },
-    "lr-decay lr-scheduler scheduler lr-policy warmup": {
-        TRAINERS: "learning rates are constant in most recipes; those with --lr-end lower them"
-    },
-    "loss gan-loss gan-mode criterion objective": {
-        TRAINERS: "the recipe decides on the loss: `leafwing recipes` lists them"
-    },
-    "optimizer optim": {TRAINERS: "the recipe decides on the optimiser"},
-    "cache cache-dir": {
-        "train resume compare doctor show evaluate explore": "the environment variable LEAFWING_CACHE is the folder of decoded images"
-    },
-    "truncation trunc truncation-psi psi": {
-        "train sample walk evaluate explore": "`leafwing explore RUN truncate` trades diversity for quality"
-    },
-}
-"""Names of options, and what is said instead by these commands, because no option does this."""
-LENGTHS = {
-    "epochs n-epochs num-epochs max-epochs epoch nb-epochs": "epochs",
-    "steps num-steps max-steps iterations iters n-iters num-iters num-iterations niter max-iter max-iters n-iter "
-    "total-steps train-steps": "steps",
-    "kimg total-kimg": "kimg",
-}
-"""Names of options for the length of a training, and their unit."""
-
-
-def find(name: str, table: Mapping[str, str]) -> str:
-    """The entry of a table whose key has this word; empty without any."""
-    return next((entry for words, entry in table.items() if name in words.split()), "")
-
-
-def find_advice(name: str, command: str) -> str:
-    """The entry of `NO_OPTION` about an option of a command; empty without any."""
-    return next((find(command, entry) for words, entry in NO_OPTION.items() if name in words.split()), "")
-
 
 def explain_command(word: str, lines: Mapping[str, str], tools: Mapping[str, str]) -> str:
     """The message about an unknown command.
@@ -186,81 +88,4 @@ def explain_command(word: str, lines: Mapping[str, str], tools: Mapping[str, str
         )
         for name in names
     }
-    return f"no command {word!r}; use{_listed(shown)}"
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What the length of a training means in images.
-
-    Args:
-        count: returns the images of an epoch; None if that is not known.
-        recipe: the recipe whose batch size is meant.
-        batch: images of a batch; 0 if that is not known.
-        critic: steps of the discriminator for one of the generator.
-        more: whether the length is added to that of an earlier training.
-    """
-
-    count: Callable[[], int | None]
-    recipe: str = ""
-    batch: int = 0
-    critic: int = 1
-    more: bool = False
-
-
-def explain_option(command: str, word: str, value: str, known: Mapping[str, str], pace: Pace | None = None) -> str:
-    """The message about an option with another program's name; empty for a name that is in no table.
-
-    Args:
-        command: the command.
-        word: the option as it was typed, with its dashes.
-        value: the word after it, or after its `=`.
-        known: the options of the command with their help texts, by name without dashes.
-        pace: for commands that train.
-    """
-    name = word.lstrip("-").lower().replace("_", "-")
-    if pace is not None and (unit := find(name, LENGTHS)):
-        return f"no option {word}: {_explain_length(unit, value, pace)}"
-    chosen = [other for other in find(name, OPTIONS).split() if other in known]
-    shown = {f"--{other}" if len(other) > 1 else f"-{other}": known[other] for other in chosen}
-    if shown:
-        return f"no option {word}; use{_listed(shown)}"
-    text = find_advice(name, command)
-    return f"no option {word}: {text}" if text else ""
-
-
-def _listed(lines: Mapping[str, str]) -> str:
-    """Names with their descriptions, one a line; a single one in the same sentence."""
-    if len(lines) == 1:
-        name, text = next(iter(lines.items()))
-        return f" {name}: {text}"
-    width = max(map(len, lines))
-    return ":" + "".join(f"\n  {name:{width}}  {text}" for name, text in lines.items())
-
-
-def _explain_length(unit: str, value: str, pace: Pace) -> str:
-    """How long a training is in images, from its length in another unit."""
-    try:
-        number = max(float(value.replace("_", "").replace(",", "")), 0.0)
-    except ValueError:
-        number = 0.0
-    more = " more" * pace.more
-    start = "the length of a training is counted in images shown: --images " + "+" * pace.more
-
-    def images(of_one: float) -> str:
-        return f"{start}{max(round(number * of_one), 1)}"
-
-    if unit == "kimg":
-        return f"{images(1000)} for {number:g} kimg{more}" if number else f"{start}25k for 25 kimg{more}"
-    if unit == "epochs":
-        if number and (total := pace.count()):
-            return f"{images(total)} for {number:g}{more} epochs of {total:,} images"
-        return f"{start}N, where N is the number of epochs x the number of images in the data"
-    if not number or not pace.batch:
-        return f"{start}N, where N is the number of steps x the batch size" + (
-            f", {pace.batch} in {pace.recipe}" if pace.batch else ""
-        )
-    text = f"{images(pace.batch)} for {number:g}{more} steps of {pace.batch} images"
-    if pace.critic > 1:
-        text += f"; if a step is one of G, with {pace.critic} of D: {images(pace.batch * pace.critic).rpartition(': ')[2]}"
-    return text
+    return f"no command {word!r}; use{listed(shown)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,12 +26,12 @@ from leafwing.cli.shared import (
     set_signature,
     setting_flag,
 )
-from leafwing.cli.synonyms import Pace
 from leafwing.errors import TIME_IS_UP, InvalidOption, LeafwingError
+from leafwing.option_names import Pace
 from leafwing.progress import ConsoleReporter
 from leafwing.quantities import show_bytes, show_count, show_duration
-from leafwing.recipes._recommended import BATCH, RECIPES
-from leafwing.settings import all_settings
+from leafwing.recipes._recommended import RECIPES
+from leafwing.settings import ARGUMENT_HELP, all_settings
 
 RECOMMENDED = Group("Options of a recommended recipe", sort_key=2)
 CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
@@ -40,15 +39,15 @@ CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
         str | None,
         None,
         TRAINING,
-        "A recipe, or the path of a recipe file. Default: chosen from the images, this machine and --time; --dry-run shows what.",
+        ARGUMENT_HELP["recipe"],
     ),
-    "out": (Path | None, None, FOLDER, "The run folder, which must not exist. Default: numbered under --root."),
-    "root": (Path, Path("runs"), FOLDER, "Folder that contains the numbered run folders."),
+    "out": (Path | None, None, FOLDER, ARGUMENT_HELP["out"]),
+    "root": (Path, Path("runs"), FOLDER, ARGUMENT_HELP["root"]),
     "from": (
         Path | None,
         None,
         FOLDER,
-        "Start from the settings of an earlier run (its folder or run.json); options given here take precedence.",
+        ARGUMENT_HELP["replay"],
     ),
     "devices": (int, 1, MACHINE, "Number of processes that share every batch, each with its own device. Default: 1."),
     "or_resume": (
@@ -92,26 +91,13 @@ def pace_of(words: Sequence[str]) -> Pace:
     first = words[1:] if words[0] == "train" else words[1:2]
     sources = list(takewhile(lambda word: not word.startswith("-"), first))
     if words[0] == "compare":
-        recipe = values.get("recipes", "").partition(",")[0]
+        recipe: str | None = values.get("recipes", "").partition(",")[0]
         values.setdefault("hold_out", "auto")
     else:
-        recipe = requested_recipe(words[1:]) or recipes.DEFAULT
-    options: dict[str, Any] = {}
-    with suppress(LeafwingError):
-        options = recipes.describe(recipe).resolve({})
+        recipe = requested_recipe(words[1:]) or (recipes.DEFAULT if "--from" in words else None)
+    from leafwing.commands.feeding import pace_of_training
 
-    def count() -> int | None:
-        from leafwing.commands.feeding import count_images
-
-        try:
-            return count_images(one_or_several(sources), values, recipe) if sources else None
-        except LeafwingError:
-            return None
-
-    batch = values.get("batch", "")
-    if words[0] == "train" and not {"--recipe", "--from"} & option_values(words).keys():
-        options["batch"] = BATCH  # of a recommended recipe
-    return Pace(count, recipe, int(batch) if batch.isdecimal() else options.get("batch", 0), options.get("n_critic", 1))
+    return pace_of_training(one_or_several(sources), recipe, values, values)
 
 
 def command(words: Sequence[str]) -> Callable[..., int]:

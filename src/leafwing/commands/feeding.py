@@ -12,8 +12,10 @@ from leafwing import recipes
 from leafwing.errors import InvalidOption, LeafwingError, StorageError
 from leafwing.fields import Box, Caption, Clip, Field, Image, Keypoints, Mask, Segmentation
 from leafwing.game import DataSpec, MissingField
+from leafwing.option_names import Pace
 from leafwing.progress import Reporter
 from leafwing.quantities import check_seed, whole
+from leafwing.recipes._recommended import BATCH
 
 if TYPE_CHECKING:
     from leafwing.config import DataConfig
@@ -160,6 +162,32 @@ def count_images(source: Any, values: Mapping[str, Any], recipe: str) -> int | N
                 number = len(layout_entries(opened.entries))
             return number - hold_out_count(hold_out, number, False, from_pictures) if number else None
     return None
+
+
+def pace_of_training(source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any]) -> Pace:
+    """What epochs and steps mean in a training.
+
+    Args:
+        source: as for `train`; None if it is not known.
+        recipe: name or file; None if it is to be chosen.
+        values: settings by name, possibly as text.
+        options: hyper-parameters, possibly as text.
+    """
+    name = recipe or recipes.DEFAULT
+    defaults: dict[str, Any] = {}
+    with suppress(LeafwingError):
+        defaults = recipes.describe(name).resolve({})
+    if recipe is None:
+        defaults["batch"] = BATCH
+
+    def count() -> int | None:
+        try:
+            return None if source is None else count_images(source, values, name)
+        except LeafwingError:
+            return None
+
+    batch = str(options.get("batch", ""))
+    return Pace(count, name, int(batch) if batch.isdecimal() else defaults.get("batch", 0), defaults.get("n_critic", 1))
 
 
 def inherited_options(config: DataConfig, place: Place) -> dict[str, Any]:

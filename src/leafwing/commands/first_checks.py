@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
+from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.plan import check_schedule, open_replay
 from leafwing.commands.recommend import check_any
 from leafwing.errors import LeafwingError
 from leafwing.fields import Attributes, Label
 from leafwing.game import DataSpec, Output
+from leafwing.option_names import refuse
+from leafwing.recipes._recommended import RECIPES
 from leafwing.runs import Run
-from leafwing.settings import Settings, replace_fields
+from leafwing.settings import ARGUMENT_HELP, Settings, all_settings, replace_fields
 
 if TYPE_CHECKING:
     from leafwing.data.locating import Place
@@ -48,6 +51,9 @@ def check_training(
         check_built_in(place, reading_options(values))
         check_fields(place, values.get("fields"))
         _check_listing(place, values)
+    name = old.recipe if old and recipe is None and old.recipe_is_installed() else recipe
+    if name is not None or old is None:
+        _refuse_other_names(origin, name, values, options)
     if recipe is not None:
         recipes.describe(recipe).resolve(options)
     elif old is None:
@@ -55,6 +61,14 @@ def check_training(
     check_schedule(replace_fields((old.settings if old else Settings()).schedule, values), values)
     if values.get("start") is not None:
         Run.open(str(values["start"]).partition("@")[0]).require_weights()
+
+
+def _refuse_other_names(source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raises LeafwingError for an option of `train` that has another name here."""
+    known = ARGUMENT_HELP | {name: setting.help for name, setting in all_settings().items()}
+    for name in RECIPES if recipe is None else (recipe,):
+        known |= {option.name: option.help for option in recipes.describe(name).options}
+    refuse("train", options, known, pace_of_training(source, recipe, values, options))
 
 
 def reading_options(values: Mapping[str, Any]) -> Any:

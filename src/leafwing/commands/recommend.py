@@ -174,7 +174,11 @@ def check_any(options: Mapping[str, Value]) -> None:
     known = {option.name for name in rule.RECIPES for option in recipes.describe(name).options}
     for name in options:
         if name not in known:
-            raise LeafwingError(f"no option {name!r}{did_you_mean(name, known)}; options of other recipes need --recipe")
+            near = did_you_mean(name, known).partition(" Available:")[0]
+            guess = f"{near} O" if near.endswith("?") else ": o"
+            raise LeafwingError(
+                f"no option {name!r}{guess}ptions depend on the recipe, see `leafwing train --recipe X --help`"
+            )
 
 
 def check_options(recipe: str, options: Mapping[str, Value]) -> None:

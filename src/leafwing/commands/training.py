@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from inspect import signature
@@ -21,10 +21,11 @@ from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import count, duration
 from leafwing.runs import ROOT, Run, refuse_existing
-from leafwing.settings import Settings, non_defaults, replace_fields, split_keywords
+from leafwing.settings import Settings, all_settings, non_defaults, replace_fields, split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data import Dataset
@@ -159,6 +160,7 @@ def resume(
     known = [
         name for name, item in signature(resume).parameters.items() if item.kind is item.KEYWORD_ONLY and name != "progress"
     ]
+    refuse_other_names(Run.open(run, root=root), options)
     check_values(Run.open(run, root=root), options, known)
     with join_processes(ADVICE) as processes:
         progress = reporter_of(progress) if processes.first else Reporter()
@@ -272,6 +274,15 @@ def train_or_resume(
     return resume(
         out, images=total, time=time, trust=trust, tensorboard=options.get("tensorboard", False), progress=progress
     )
+
+
+def refuse_other_names(run: Run, options: Mapping[str, Any]) -> None:
+    """Raises LeafwingError for an option of `resume` that has another name here."""
+    known = {item.name: item.help for item in run.card().options if item.name == "batch" or item.name.startswith("lr")}
+    known |= {name: setting.help for name, setting in all_settings().items() if name in signature(resume).parameters}
+    images = run.data.used - run.data.held_out
+    batch, critic = int(run.options.get("batch", 0)), int(run.options.get("n_critic", 1))
+    refuse("resume", options, known, Pace(lambda: images, run.recipe, batch, critic, more=True))
 
 
 def changed_data(run: Run, dataset: Dataset, images: int) -> tuple[DataConfig, tuple[DataChange, ...]]:

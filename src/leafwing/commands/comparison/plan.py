@@ -13,9 +13,11 @@ import msgspec
 
 from leafwing import recipes
 from leafwing.commands.comparison.workers import available_memory
+from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import cores
+from leafwing.option_names import Pace, refuse
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
@@ -25,6 +27,7 @@ from leafwing.settings import (
     HardwareSettings,
     Schedule,
     Settings,
+    all_settings,
     replace_fields,
     split_keywords,
 )
@@ -223,7 +226,8 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
-    user_settings = check_settings(arguments["settings"])
+    pace = pace_of_training(arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, {})
+    user_settings = check_settings(arguments["settings"], pace)
     import torch
 
     from leafwing.commands.plan import build_training, resolve_training
@@ -326,12 +330,17 @@ def parse_seeds(value: int | str | Sequence[int]) -> list[int]:
     return seeds
 
 
-def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def check_settings(settings: Mapping[str, Any], pace: Pace) -> dict[str, Any]:
     """The settings that were given, with the default of `hold_out`.
+
+    Args:
+        settings: by name.
+        pace: what epochs and steps mean, for messages.
 
     Raises:
         LeafwingError: `compare` has no argument of this name.
     """
+    refuse("compare", settings, {name: all_settings()[name].help for name in SETTINGS}, pace)
     for name in settings:
         if name not in SETTINGS:
             raise LeafwingError(f"compare has no argument {name!r}{did_you_mean(name, SETTINGS)}")
