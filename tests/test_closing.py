@@ -93,6 +93,14 @@ def test_the_plan() -> None:
     stopped = replace(END, images=2_400, stop_reason="interrupted")
     assert describe_plan(stopped) == "40% of the plan of 6k (stopped by you)"
     assert describe_plan(replace(stopped, stop_reason="")) == "40% of the plan of 6k"
+    assert not stopped.is_as_planned
+
+
+def test_the_end_of_the_time_is_the_plan_of_who_asked_for_it() -> None:
+    end = replace(END, images=2_400, stop_reason="time_limit", seconds=600.0)
+    assert end.is_as_planned
+    assert not end.is_complete
+    assert describe_plan(end) == "all of the planned time, 10m 00s (--time), and 40% of at most 6k images"
 
 
 @pytest.mark.parametrize(

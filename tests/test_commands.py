@@ -181,8 +181,8 @@ def test_a_training_cut_short_by_the_time_limit_says_so_and_how_to_go_on(
     assert cli.run(["train", str(folder), "--images=10M", "--time=0.3s", f"--out={tmp_path / 'run'}", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     shown = Run(tmp_path / "run").records()[-1]["images"]
-    assert lines[0].startswith(f"stopped early after {shown:,} images")
-    assert lines[0].endswith(": 0% of the plan of 10M (the time limit)")
+    assert lines[0].startswith(f"trained on {shown:,} images")
+    assert lines[0].endswith("s (--time), and 0% of at most 10M images")
     assert lines[-2] == "next, to go on:"
     assert lines[-1].endswith(f"resume {tmp_path / 'run'}")
 

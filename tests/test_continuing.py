@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 import leafwing
 from leafwing import cli, commands
+from leafwing.commands.training import describe_rest
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.runs import Run
@@ -231,3 +233,22 @@ def test_exit_codes_tell_finished_from_out_of_time(folder: Path, tmp_path: Path,
     assert [cli.run(few), cli.run(few)] == [0, 0]
     assert cli.run([*few, "--dry-run"]) == 2
     assert "--or-resume" in capsys.readouterr().err
+
+
+def test_the_first_line_says_what_remains_and_that_the_time_limit_is_gone(folder: Path, tmp_path: Path) -> None:
+    run = leafwing.train(folder, "dcgan", out=tmp_path / "run", images=64, **TINY)
+    run.update(replace(run.settings, schedule=replace(run.settings.schedule, images=256, time=60.0)))
+    line = describe_rest(run, 64, 8.0, None)
+    assert line.endswith("resuming at 64 of 256 images, 192 to go, about 24s at the speed so far; it stops after 52s if that comes "
+                         "first (--time)")  # fmt: skip
+    run.update(replace(run.settings, schedule=replace(run.settings.schedule, time=None)))
+    assert "its time limit of 1m 00s no longer holds, --time +10m sets another" in describe_rest(run, 64, 8.0, 60.0)
+    assert describe_rest(run, 0, 0.0, None).endswith("resuming at 0 of 256 images, 256 to go")
+    lines: list[str] = []
+
+    class Listening(Reporter):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    leafwing.resume(run.folder, images=80, progress=Listening())
+    assert any("resuming at 64 of 80 images, 16 to go" in line for line in lines)

@@ -112,7 +112,7 @@ def test_commands_and_options_exist(page: Path, line: str, example: Path) -> Non
     while not words[0].endswith("leafwing"):
         words.pop(0)
     words.pop(0)
-    arguments = [word for word in words if word not in ("--help", "--version")]
+    arguments = [word for word in words if word not in ("--help", "--help-all", "--version")]
     if arguments != words and len(arguments) < 2:
         return  # only --help or --version
     if arguments[0] == "train" and arguments[1:2] and arguments[1].startswith("--"):

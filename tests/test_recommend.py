@@ -125,6 +125,21 @@ def test_the_speed_is_measured_if_the_length_is_free(tmp_path: Path, monkeypatch
     assert plan["schedule"] | {"images": 470, "time": 10.0} == plan["schedule"]
 
 
+@pytest.mark.parametrize(("load", "is_said"), [((3.2, 2), True), ((1.9, 2), False), (None, False)])
+def test_a_busy_machine_is_named_where_the_speed_decides(
+    load: tuple[float, int] | None, is_said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, listener = write(tmp_path / "photos", {"": 24}), Listener()
+    monkeypatch.setattr(recommend, "measured_speed", lambda training: 50.0)
+    monkeypatch.setattr(recommend, "load", lambda: load)
+    commands.forecast(source, time="10s", progress=listener, **TINY)
+    text = "measured now, while other programs use the machine (load 3.2 on 2 cores)"
+    assert any(text in line and "--images 470 fixes" in line for line in listener.lines) == is_said
+    listener.lines.clear()
+    commands.forecast(source, images=100, progress=listener, **TINY)
+    assert not any(text in line for line in listener.lines)
+
+
 def test_options_that_the_recommended_recipe_lacks_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "photos", {"": 24})
     with pytest.raises(LeafwingError, match=r"widht.*did you mean"):

@@ -19,6 +19,14 @@ def cores() -> int:
     return count if limit is None else max(1, min(count, ceil(limit)))
 
 
+def load() -> tuple[float, int] | None:
+    """The average number of programs that wanted a core in the last minute, and the cores of the whole machine; None if not known."""
+    try:
+        return os.getloadavg()[0], os.cpu_count() or 1
+    except (AttributeError, OSError):  # Windows
+        return None
+
+
 def quota(groups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> float | None:
     """The CPU quota of this process's control group, in cores; None without a quota.
 

@@ -13,13 +13,13 @@ from typing import Any
 from leafwing.errors import LeafwingError
 
 OPTIONS = {
-    "batch-size batchsize bs minibatch minibatch-size mini-batch": "batch",
+    "batch-size batchsize bs b minibatch minibatch-size mini-batch": "batch",
     "image-size img-size imsize imgsize resolution res dim height side load-size crop-size": "size",
     "learning-rate lr": "lr-g lr-d lr-end",
     "gpu gpu-id gpu-ids cuda use-cuda accelerator": "device",
     "gpus num-gpus n-gpus ngpu ngpus nproc nproc-per-node world-size": "devices",
     "cpus num-threads num-cpus": "threads",
-    "output outdir out-dir output-dir save-dir save-path result-dir results log-dir logdir dest": "out root",
+    "o output outdir out-dir output-dir save-dir save-path result-dir results log-dir logdir dest": "out root",
     "pretrained finetune fine-tune init-from weights": "start",
     "model arch architecture gan gan-type method algorithm network net": "recipe recipes",
     "amp fp16 half mixed-precision mixed bf16 fp32 dtype": "precision",
@@ -93,7 +93,7 @@ NO_OPTION = {
 }
 """Names of options, and what is said instead by these commands, because no option does this."""
 LENGTHS = {
-    "epochs n-epochs num-epochs max-epochs epoch nb-epochs": "epochs",
+    "e epochs n-epochs num-epochs max-epochs epoch nb-epochs": "epochs",
     "steps num-steps max-steps iterations iters n-iters num-iters num-iterations niter max-iter max-iters n-iter "
     "total-steps train-steps": "steps",
     "kimg total-kimg": "kimg",

@@ -174,7 +174,10 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise LeafwingError(f"{self.folder} is being trained by another process") from None
+            raise LeafwingError(
+                f"{self.folder} is being trained by another process: wait, or stop that one with Ctrl-C; `leafwing sample` works "
+                "meanwhile"
+            ) from None
         except OSError as error:
             raise StorageError(f"cannot write {self.folder}: {error.strerror}") from error
         try:
@@ -477,9 +480,11 @@ def settings_sections(settings: Settings) -> dict[str, Any]:
 
 
 def refuse_existing(out: str | Path | None) -> None:
-    """Raises LeafwingError if the folder exists, because run folders are never overwritten."""
+    """Raises LeafwingError if the folder exists, because run folders are never overwritten, or if it cannot be made."""
     if out is not None and Path(out).exists():
         raise LeafwingError(f"{out} exists, and run folders are never overwritten: choose another --out, or resume that run")
+    if out is not None and (file := next((path for path in Path(out).parents if path.is_file()), None)):
+        raise StorageError(f"cannot write {out}: {file} is a file, not a folder; choose another --out")
 
 
 def folders(root: str | Path = ROOT) -> list[Path]:

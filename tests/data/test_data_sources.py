@@ -84,7 +84,8 @@ def test_side_and_system_files_are_ignored(tmp_path: Path) -> None:
     assert [(reject.name, reject.reason) for reject in data.rejects] == [("film.mp4", "outside the class folders")]
     flat = write(tmp_path / "flat", ["a.png"])
     (flat / "film.mp4").write_bytes(b"\0\0\0 ftypisom")
-    assert [(reject.name, reject.reason) for reject in load(flat, size=16).rejects] == [("film.mp4", "a film, not an image")]
+    (film,) = load(flat, size=16).rejects
+    assert (film.name, film.reason.partition(":")[0]) == ("film.mp4", "a film, not an image")
 
 
 def test_the_content_determines_the_format_not_the_name(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "c.dcm": (bytes(128) + b"DICM" + bytes(20), "DICOM"),
     "d.nii.gz": (b"\x1f\x8b" + bytes(20), "NIfTI"),
     "e.psd": (b"8BPS\0\1" + bytes(20), "Photoshop"),
-    "f.mp4": (b"\0\0\0\x18ftypmp42" + bytes(20), "a film"),
+    "f.mp4": (b"\0\0\0\x18ftypmp42" + bytes(20), "a film, .* ffmpeg -i"),
     "g.cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(20), "a camera's raw file"),
     "h.tga": (b"\0\0\2" + bytes(20), "TGA"),
     "i.svg": (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "SVG"),

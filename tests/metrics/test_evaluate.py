@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -250,6 +251,15 @@ def test_runs_with_augmentation_are_checked_for_leaks(
         f"{kind}{end}" for kind in ("turned", "inverted") for end in ("", "_seen", "_real")
     ]
     assert "inverted in lightness: " in as_text(rows)
+    everything = [*evaluate(augmented.folder, n=50, features="pixels"), *rows]
+    short, full = as_text(everything), as_text(everything, verbose=True)
+    for detail in ("inverted_seen", "distance_ratio", "copied_near", "fingerprint"):
+        assert detail in full
+        assert detail not in short
+    assert "inverted in lightness: " in short, "in words"
+    assert re.search(r"\ncopied |  copied  ", short)
+    assert "50 samples vs. 1,797 training images\n" in short
+    assert "turned_seen" in as_text(rows), "all that there is"
     assert rows[0]["protocol"]["split"] == "train"
     with_data = evaluate(augmented.folder, n=20, features="pixels", data=folder)
     assert "leaks" not in {row["by"] for row in with_data}
@@ -322,7 +332,7 @@ def test_a_run_without_checkpoints_is_rejected(run: Run) -> None:
 
 
 def test_the_command_prints_a_table_and_the_protocol(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", str(run.folder), "--metrics", "fid,kid,swd", "-n", "64", "--features", "pixels"]
+    arguments = ["evaluate", str(run.folder), "--metrics", "fid,kid,swd", "-n", "64", "--features", "pixels", "--verbose"]
     assert cli.run(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("The samples are ")

@@ -69,7 +69,7 @@ def test_default_metrics_compare_samples_with_their_targets(run: Run) -> None:
     errors = np.square((fake + inputs) / 2).mean(axis=(1, 2, 3))
     assert values["psnr"] == pytest.approx(-10 * np.log10(errors).mean(), abs=1e-5)
     assert values["edge_energy"] == pytest.approx(0.5, abs=0.01)
-    text = as_text(rows)
+    text = as_text(rows, verbose=True)
     assert "psnr" in text
     assert "conditions of the real images" in text
     assert rows_of(run) == rows, "stored values were computed again"

@@ -7,12 +7,11 @@ write; 5 another process was lost; 130 stopped by Ctrl-C after a checkpoint.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 
 from cyclopts import App
-from cyclopts.exceptions import CoercionError, CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts.exceptions import CycloptsError
 
 from leafwing import __version__
 from leafwing.cli.shared import is_distributed, option_values
@@ -50,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     try:
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
             from leafwing.cli.synonyms import explain_command
@@ -64,10 +65,13 @@ def run(words: list[str]) -> int:
             from leafwing.commands.launching import launch
 
             return launch(words, devices)
-        result = commands_for(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
+        arguments = ["--help" if word == "--help-all" else word for word in words]
+        result = commands_for(words)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
-        print(f"leafwing: {usage_error(error, words)}", file=sys.stderr)
+        from leafwing.cli.usage import explain
+
+        print(f"leafwing: {explain(error, words)}", file=sys.stderr)
         return 2
     except LeafwingError as error:
         print(f"leafwing: {error.for_command_line()}", file=sys.stderr)
@@ -77,57 +81,10 @@ def run(words: list[str]) -> int:
         return INTERRUPTED
 
 
-def usage_error(error: CycloptsError, words: Sequence[str]) -> str:
-    """The message about a command line that cannot be parsed."""
-    if isinstance(error, MissingArgumentError) and error.argument:
-        name, command = error.keyword or error.argument.name, " ".join(error.command_chain or ())
-        if name in words:
-            # `resume` takes any option, because those of the run's recipe are among them.
-            is_open = error.argument.field_info.kind is inspect.Parameter.VAR_KEYWORD
-            return f"{name} needs a value" + (f", or is not an option of {command}" if is_open else "")
-        examples = {
-            "RUN": ": a run folder, its name or number, or 'last'" + ", before --source" * ("--source" in words),
-            "PICTURES": ": an image file, a folder or an archive",
-            "SOURCE": ": a folder, an archive or a built-in data set",
-        }
-        if name.startswith("--"):
-            return f"{command}: {name} is required; leafwing {command} --help explains it"
-        return f"{command}: missing {name}{examples.get(name, '')}"
-    if isinstance(error, UnknownOptionError) and (text := explain_synonym(error, words)):
-        return text
-    if isinstance(error, UnknownOptionError) and words[:1] == ["train"]:
-        from leafwing.cli.train import requested_recipe
-
-        recipe = requested_recipe(words[1:])
-        return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help" if recipe else str(error)
-    if isinstance(error, CoercionError):  # the choices are listed; a guess by spelling, such as cpu for gpu, misleads
-        return str(error).partition(" Did you mean")[0]
-    return str(error)
-
-
-def explain_synonym(error: UnknownOptionError, words: Sequence[str]) -> str:
-    """The message about an option that has another name here; empty if it is not known."""
-    from leafwing.option_names import explain_option
-
-    word, _, value = (error.token.keyword or error.token.value).partition("=")
-    known = {name.lstrip("-"): item.parameter.help or "" for item in error.argument_collection for name in item.names}
-    pace = None
-    if words[0] in ("train", "compare"):
-        from leafwing.cli.train import pace_of
-
-        pace = pace_of(words)
-    if words[0] == "compare":
-        from leafwing.cli.compare import explain_lacking
-
-        if text := explain_lacking(word, words):
-            return text
-    return explain_option(words[0], word, value or option_values(words).get(word, ""), known, pace)
-
-
 def requested_devices(words: Sequence[str]) -> int:
     """The number of processes that `--devices` requests; 1 in a process that was already started as one of several."""
     distributable = words[:1] in (["train"], ["resume"], ["sample"], ["evaluate"])
-    if not distributable or is_distributed() or {"--help", "-h", "--dry-run"} & {*words}:
+    if not distributable or is_distributed() or {"--help", "-h", "--help-all", "--dry-run"} & {*words}:
         return 1
     number = option_values(words).get("--devices", "1")
     if number.lstrip("-").isdigit() and int(number) < 1:
@@ -146,17 +103,19 @@ def commands_for(words: Sequence[str]) -> App:
     for name, line in COMMANDS.items():
         if name in FACTORIES and words[:1] == [name]:
             if name == "train":
-                from leafwing.cli.train import command
+                from leafwing.cli.train import LONG_HELP, command
 
-                app.command(command(words[1:]), name=name, usage="Usage: leafwing train SOURCE... [OPTIONS]")
+                end = "" if "--help-all" in words else LONG_HELP
+                usage = "Usage: leafwing train SOURCE... [OPTIONS]"
+                app.command(command(words[1:]), name=name, usage=usage, help_epilogue=end)
             elif name == "compare":
                 from leafwing.cli.compare import command
 
                 app.command(command(words[1:]), name=name)
             else:
-                from leafwing.cli.explore import command, usage
+                from leafwing.cli import explore
 
-                app.command(command(words[1:]), name=name, usage=usage(words[1:]))
+                app.command(explore.command(words[1:]), name=name, usage=explore.usage(words[1:]))
         else:
             app.command(f"leafwing.cli.{name}:command", name=name, help=line)
     return app

@@ -92,6 +92,9 @@ def command(
     out: Annotated[
         Path | None, option("A JSON file for the numbers of generated pictures; those of a run are in its folder.", OUTPUT)
     ] = None,
+    verbose: Annotated[
+        bool, flag("Print all numbers, and the conditions under which they are comparable, with their fingerprints.", OUTPUT)
+    ] = False,
     devices: Devices = 1,
     trust: Trust = False,
     root: Root = Path("runs"),
@@ -124,7 +127,7 @@ def command(
             device=machine.get("device") or "cpu", progress=ConsoleReporter(),
         )  # fmt: skip
         if is_main_process():
-            print(as_json(generated.as_document(rows)) if json else as_text(rows))
+            print(as_json(generated.as_document(rows)) if json else as_text(rows, verbose))
         return 0
     for name, value in explicit({"size": size, "out": out}).items():
         raise InvalidOption(
@@ -148,5 +151,5 @@ def command(
         **explicit(machine),
     )
     if is_main_process():
-        print(as_json(as_document(rows)) if json else as_text(rows))
+        print(as_json(as_document(rows)) if json else as_text(rows, verbose))
     return 0

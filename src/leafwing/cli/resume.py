@@ -68,7 +68,7 @@ def finish(run: Any, json: bool) -> int:
     if json:
         print(as_json(result))
         return code
-    verb = "trained on" if end.is_complete else "stopped early after"
+    verb = "trained on" if end.is_as_planned else "stopped early after"
     print(f"{verb} {images:,} images in {show_duration(last['seconds'])}: {closing.describe_plan(end)}")
     print(f"  run      {result['run']}\n  samples  {result['samples']}\n  reel     {result['reel']}")
     for change in run.history.option_changes:

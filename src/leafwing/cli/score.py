@@ -9,7 +9,19 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from leafwing.cli.shared import FOLDER, OUTPUT, Json, Root, RunName, Trust, as_json, explicit, option, with_settings
+from leafwing.cli.shared import (
+    FOLDER,
+    OUTPUT,
+    Json,
+    Root,
+    RunName,
+    Trust,
+    as_json,
+    check_order,
+    explicit,
+    option,
+    with_settings,
+)
 from leafwing.progress import ConsoleReporter
 
 
@@ -30,6 +42,8 @@ def command(
 ) -> int:
     """Score pictures with a run's discriminator: higher is more realistic, on a scale that depends on the run."""
     from leafwing import commands
+
+    check_order("score", run, pictures)
 
     result = commands.score(
         run, pictures, conditions=set or (), seed=seed, checkpoint=checkpoint, out=out, trust=trust, root=root,

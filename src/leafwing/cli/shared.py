@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 
+from leafwing.errors import LeafwingError
 from leafwing.settings import Natural, Positive, Setting, all_settings
 
 DATA, TRAINING, FOLDER, OUTPUT, MACHINE = (
@@ -140,6 +142,13 @@ def program() -> str:
 def as_json(value: Any) -> str:
     """One JSON document."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def check_order(command: str, run: str, pictures: str) -> None:
+    """Raises LeafwingError if the pictures stand where the run should be."""
+    is_run = pictures == "last" or (Path(pictures) / "run.json").is_file()
+    if is_run and Path(run).exists() and not (Path(run) / "run.json").is_file():
+        raise LeafwingError(f"{command}: the run comes first: type leafwing {command} {shlex.join([pictures, run])}")
 
 
 def option_values(words: Sequence[str]) -> dict[str, str]:

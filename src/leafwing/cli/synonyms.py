@@ -37,10 +37,11 @@ COMMANDS = {
 }
 """Names of commands, with - for _, and the commands or tools of `explore` that do the same."""
 ARGUMENTS = {
-    "train": "SOURCE", "doctor": "SOURCE", "show": "SOURCE", "prepare": "SOURCE OUT", "sample": "RUN", "reel": "RUN", "resume": "RUN",
+    "train": "SOURCE", "doctor": "SOURCE", "show": "SOURCE", "prepare": "SOURCE --out FOLDER",
+    "sample": "RUN", "reel": "RUN", "resume": "RUN",
     "walk": "RUN",
     "evaluate": "RUN", "score": "RUN PICTURES", "translate": "RUN PICTURES", "explore": "RUN TOOL",
-    "compare": "SOURCE --recipes A,B",
+    "compare": "SOURCE --recipes dcgan,lsgan",
 }  # fmt: skip
 """The required arguments of commands, for examples."""
 NO_COMMAND = {
@@ -60,7 +61,6 @@ NO_COMMAND = {
     "resize": "`leafwing train SOURCE --size 64` fits images to a size itself, and so do doctor and show",
     "delete remove rm clean prune": "leafwing never deletes a run: remove its folder yourself",
     "demo example quickstart": "try `leafwing train digits --images 20k`, which needs no data of yours",
-    "help": "`leafwing --help` lists the commands, `leafwing COMMAND --help` the options of one",
 }
 """Names of commands, and what is said instead, because no command does this."""
 

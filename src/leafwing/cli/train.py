@@ -34,6 +34,13 @@ from leafwing.recipes._recommended import RECIPES
 from leafwing.settings import ARGUMENT_HELP, all_settings
 
 RECOMMENDED = Group("Options of a recommended recipe", sort_key=2)
+MOST_USED = Group("Options that most trainings need", sort_key=0)
+SHORT = (
+    "recipe", "size", "images", "time", "mirror", "labels", "input", "hold_out", "seed", "device", "out", "dry_run",
+)  # fmt: skip
+"""The options that --help lists; --help-all lists all."""
+LONG_HELP = "`leafwing train --help-all` lists the other options: data, training, run folder, output, machine."
+"""The end of the short list."""
 CALL_OPTIONS: dict[str, tuple[Any, Any, Group, str]] = {
     "recipe": (
         str | None,
@@ -109,6 +116,9 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     recipe = requested_recipe(words)
 
     def train(*sources: str, **options: Any) -> int:
+        from leafwing.cli.extra import check_sources
+
+        check_sources(sources, ["train", *words])
         return _train(one_or_several(sources), options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -125,6 +135,8 @@ def command(words: Sequence[str]) -> Callable[..., int]:
         parameters.append(inspect.Parameter(keyword_name, keyword, default=default, annotation=Annotated[kind, about]))
     for setting in all_settings().values():
         parameters.append(inspect.Parameter(setting.name, keyword, default=None, annotation=setting_flag(setting)))
+    if {"--help", "-h"} & {*words} and "--help-all" not in words:
+        parameters = [parameters[0], *sorted(map(for_short_help, parameters[1:]), key=place_in_help)]
     title = "Train a recipe on images and create a run folder."
     if recipe is None:
         title += "\n\nWith --recipe X, --help also shows the options of that recipe; `leafwing recipes` lists the recipes."
@@ -146,9 +158,20 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     return train
 
 
+def for_short_help(parameter: inspect.Parameter) -> inspect.Parameter:
+    """An option as --help lists it, in the first group or not at all."""
+    about = Parameter(group=MOST_USED) if parameter.name in SHORT else Parameter(show=False)
+    return parameter.replace(annotation=Annotated[parameter.annotation, about])
+
+
+def place_in_help(parameter: inspect.Parameter) -> int:
+    """The place of an option in the short list."""
+    return SHORT.index(parameter.name) if parameter.name in SHORT else len(SHORT)
+
+
 def recommended_options(words: Sequence[str]) -> list[tuple[recipes.Card, recipes.Option]]:
     """The options that a recommended recipe may have, each once, with a recipe that has it; none where no recipe will be chosen."""
-    if {"--help", "-h", "--from"} & option_values(words).keys():
+    if {"--help", "-h", "--help-all", "--from"} & option_values(words).keys():
         return []
     cards = [recipes.describe(name) for name in RECIPES]
     return [*{option.name: (card, option) for card in reversed(cards) for option in card.options}.values()]

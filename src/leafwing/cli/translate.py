@@ -8,7 +8,20 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from leafwing.cli.shared import FOLDER, OUTPUT, Json, Root, RunName, Trust, as_json, explicit, flag, option, with_settings
+from leafwing.cli.shared import (
+    FOLDER,
+    OUTPUT,
+    Json,
+    Root,
+    RunName,
+    Trust,
+    as_json,
+    check_order,
+    explicit,
+    flag,
+    option,
+    with_settings,
+)
 from leafwing.progress import ConsoleReporter
 
 
@@ -51,6 +64,8 @@ def command(
 ) -> int:
     """Generate pictures from pictures, with a run that learnt it; names, folders and sizes are kept."""
     from leafwing import commands
+
+    check_order("translate", run, pictures)
 
     result = commands.translate(
         run,

@@ -11,7 +11,7 @@ from leafwing import health
 from leafwing.errors import LeafwingError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
-from leafwing.quantities import show_count
+from leafwing.quantities import show_count, show_duration
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ STOPS = {
     "interrupted": "stopped by you",
     "unhealthy": "stopped by a health alarm",
     "no_improvement": "no improvement for a while (--stop-on)",
-    "time_limit": "the time limit",
 }
 """Why a training ended before its plan, by `Run.stop_reason`."""
 
@@ -57,6 +56,7 @@ class Ending:
         alarms: health alarms that had not passed at the end, as `health.alarms` returns them.
         passed: number of alarms that had passed.
         rolled_back: number of rollbacks.
+        seconds: the time limit of the training; None without one.
         separated: share of the samples that D still tells apart although they are far from the data; None if it does not.
     """
 
@@ -68,12 +68,18 @@ class Ending:
     alarms: Sequence[health.Alarm] = ()
     passed: int = 0
     rolled_back: int = 0
+    seconds: float | None = None
     separated: float | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether all planned images were shown."""
         return self.images >= self.planned
+
+    @property
+    def is_as_planned(self) -> bool:
+        """Whether training ended where the user wanted: after all planned images, or at the time limit."""
+        return self.is_complete or self.stop_reason == "time_limit"
 
     @property
     def is_early(self) -> bool:
@@ -94,6 +100,7 @@ def ending(run: Run, glance: Glance | None) -> Ending:
         alarms=[alarm for alarm in alarms if alarm.until is None],
         passed=sum(alarm.until is not None for alarm in alarms),
         rolled_back=sum("rolled_back" in record for record in records),
+        seconds=run.settings.schedule.time,
         separated=health.separated(records),
     )
 
@@ -105,6 +112,11 @@ def describe_plan(end: Ending) -> str:
     """How much of the plan was done, to follow "trained on ... images in ..."."""
     if end.is_complete:
         return "all of the plan"
+    if end.is_as_planned and end.seconds:
+        return (
+            f"all of the planned time, {show_duration(end.seconds)} (--time), and {end.images / end.planned:.0%} of at most "
+            f"{show_count(end.planned)} images"
+        )
     reason = STOPS.get(end.stop_reason)
     return f"{end.images / end.planned:.0%} of the plan of {show_count(end.planned)}" + (f" ({reason})" if reason else "")
 

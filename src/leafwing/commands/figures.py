@@ -14,6 +14,9 @@ LEADING = ("fid", "kid")
 LIKE_NOISE = 0.5
 """Samples are almost as far from the real images as noise is above this times its value."""
 
+IN_WORDS, DETAILS = ("leaks",), ("copied_near", "nearer", "distance_ratio")
+"""Metrics, and single numbers, that are shown in words, and as numbers only on request."""
+
 
 def as_row(measure: Measure) -> dict[str, Any]:
     """A measure as plain JSON; NaN and infinite values become None."""
@@ -28,11 +31,25 @@ def as_document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"run": rows[-1]["run"], "rows": list(rows)} | ({"verdict": verdicts[-1]} if verdicts else {})
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of `evaluate` as text: what they mean, a table, and what else there is to say."""
+def as_text(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> str:
+    """Rows of `evaluate` as text: what they mean, a table, and what else there is to say.
+
+    Args:
+        rows: the rows.
+        verbose: with the numbers that are summed up in words, and the whole protocols.
+    """
     from leafwing.tables import align_columns
 
-    return "\n".join([*lead(rows), align_columns(cells(rows)), *remarks(rows)])
+    main = [row for row in rows if verbose or not is_detail(row)] or rows
+    text = [*lead(rows), align_columns(cells(main)), *remarks(rows, verbose)]
+    if not verbose:
+        text.append("--verbose: all numbers, and the conditions under which they are comparable")
+    return "\n".join(text)
+
+
+def is_detail(row: Mapping[str, Any]) -> bool:
+    """Whether a number only stands behind a sentence of `remarks`."""
+    return row.get("by") in IN_WORDS or row["metric"] in DETAILS
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -52,13 +69,17 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return lines
 
 
-def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the scale is, the words of metrics that have some, and a line for each protocol."""
+def remarks(rows: Sequence[Mapping[str, Any]], verbose: bool = False) -> list[str]:
+    """What the scale is, the words of metrics that have some, and what was compared; verbose: a line for each protocol."""
     from leafwing.metrics.protocol import describe
 
     words = ((f"{row['images']:,} images: " if "images" in row else "") + row["words"] for row in rows if row.get("words"))
     notes = (note for row in rows if (note := describe_scale(row)))
-    return [*dict.fromkeys([*notes, *words, *(describe(row["protocol"]) for row in rows)])]
+    protocols = [describe(row["protocol"]) for row in rows]
+    if not verbose:
+        parts = [text.split(", ") for text in protocols]
+        protocols = [", ".join([text[0], *(part for part in text if part.startswith("circular"))]) for text in parts]
+    return [*dict.fromkeys([*notes, *words, *protocols])]
 
 
 def show(value: float | None, unknown: str = "unknown") -> str:

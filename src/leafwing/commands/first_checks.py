@@ -6,6 +6,7 @@ checked there.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,12 @@ def check_training(
     origin = old.data.origin if old and source is None else source
     if origin is not None:
         place = locate(origin)
+        if isinstance(place, Path) and (place / "run.json").is_file():
+            folder = shlex.quote(str(place))
+            raise LeafwingError(
+                f"{place} is a run, not a source of images: `leafwing resume {folder} --images +100k` continues it, `leafwing train "
+                f"SOURCE --start {folder}` begins with its weights"
+            )
         check_built_in(place, reading_options(values))
         check_fields(place, values.get("fields"))
         _check_listing(place, values)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import recipes
 from leafwing.commands.plan import build_training, measured_speed, resolve_training
 from leafwing.errors import LeafwingError, did_you_mean
+from leafwing.machine import load
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
 from leafwing.recipes import _recommended as rule
@@ -76,7 +77,7 @@ def recommend(
     Raises:
         LeafwingError: invalid input, or an option that the recommended recipe does not have.
     """
-    reading = OnlyProgress(progress)
+    reading, before = OnlyProgress(progress), load()
     speeds: dict[str, float] = {}
 
     def speed(choice: rule.Choice) -> float:
@@ -97,9 +98,25 @@ def recommend(
     check_options(choice.recipe, options)
     origin = "recommended" if start is None else f"as in {start.name}"
     progress.say(f"no --recipe given; {origin}: {describe(choice, values, options)}")
-    for reason in choice.reasons:
+    for reason in [*choice.reasons, *describe_load(before if speeds else None, choice)]:
         progress.say(f"  {reason}")
     return choice
+
+
+def describe_load(before: tuple[float, int] | None, choice: rule.Choice) -> list[str]:
+    """A line about other programs that make the measured speed lower than that of this machine; none if there are none.
+
+    Args:
+        before: `machine.load` before the measurement; None if nothing was measured.
+        choice: what was chosen by the measured speed.
+    """
+    if before is None or before[0] <= before[1]:
+        return []
+    length = f" {show_count(choice.settings['images'])}" if "images" in choice.settings else " N"
+    return [
+        f"measured now, while other programs use the machine (load {before[0]:.1f} on {before[1]} cores): another moment may give "
+        f"other networks or another size; --images{length} fixes the length, and they follow from it"
+    ]
 
 
 def open_start(text: str) -> Run | None:

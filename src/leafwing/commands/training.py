@@ -23,7 +23,7 @@ from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
 from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
-from leafwing.quantities import count, duration
+from leafwing.quantities import count, duration, show_duration
 from leafwing.runs import ROOT, Run, refuse_existing
 from leafwing.settings import Settings, all_settings, non_defaults, replace_fields, split_keywords
 
@@ -226,12 +226,31 @@ def resume(
             else:
                 opened.settings, opened.data, opened.history = settings, data_config, replace(opened.history, **history)
                 opened.options = hyperparameters
-            progress.say(f"{opened.folder}: resuming at {training.clock.images:,} images")
+            progress.say(describe_rest(opened, training.clock.images, used, old.schedule.time))
             for text in describe_change(old_line, line, training):
                 progress.say(text)
             writer = tensorboard_writer() if tensorboard else None
             rows = sheet_rows(opened, dataset, training.game)
             return run_session(opened, training, progress, writer, held_out_batches(opened, dataset, training), rows)
+
+
+def describe_rest(run: Run, shown: int, used: float, before: float | None) -> str:
+    """The first line of a resumed training: where it goes on, how much remains, and what has become of its time limit.
+
+    Args:
+        run: the run, with its new settings.
+        shown, used: images shown so far, and seconds of training.
+        before: its earlier time limit in seconds; None without one.
+    """
+    total, limit = run.settings.schedule.images, run.settings.schedule.time
+    line = f"{run.folder}: resuming at {shown:,} of {total:,} images, {total - shown:,} to go"
+    if shown and used:
+        line += f", about {show_duration((total - shown) * used / shown)} at the speed so far"
+    if limit is not None:
+        return f"{line}; it stops after {show_duration(max(0.0, limit - used))} if that comes first (--time)"
+    if before is None:
+        return line
+    return f"{line}; its time limit of {show_duration(before)} no longer holds, --time +10m sets another"
 
 
 def train_or_resume(

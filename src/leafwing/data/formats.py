@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+FILM = "a film, not an image: make images of it first, such as ffmpeg -i FILM -r 2 images/%05d.png"
 CONVERT = "convert it to JPEG or PNG"
 PICTURES: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (4, (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1"),
@@ -37,8 +38,8 @@ PICTURES: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
 """Pictures that are not read: position, first bytes there, and what they are."""
 OTHERS: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
     (0, (b"version https://git-lfs",), "a Git LFS pointer instead of the file: run `git lfs pull`"),
-    (4, (b"ftypqt", b"ftypisom", b"ftypmp4", b"ftypM4V", b"ftypavc", b"ftyp3gp"), "a film, not an image"),
-    (0, (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3"), "a film, not an image"),
+    (4, (b"ftypqt", b"ftypisom", b"ftypmp4", b"ftypM4V", b"ftypavc", b"ftyp3gp"), FILM),
+    (0, (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3"), FILM),
     (0, (b"PK\3\4", b"PK\5\6"), "an archive inside the source: give it as the source, or unpack it"),
     (257, (b"ustar",), "an archive inside the source: give it as the source, or unpack it"),
     (0, (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ"), "a compressed file: unpack it"),
@@ -76,7 +77,7 @@ def describe(data: bytes) -> tuple[str, bool]:
     if head.startswith((b"<!doctype html", b"<html")):
         return "a web page instead of the file: the download failed", False
     if data.startswith(b"RIFF") and data[8:12] == b"AVI ":
-        return "a film, not an image", False
+        return FILM, False
     return "", False
 
 

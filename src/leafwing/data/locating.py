@@ -61,6 +61,11 @@ def find(source: str | Path) -> str | Path:
         return text
     if address := describe_address(text):
         raise LeafwingError(address)
+    if {"*", "?"} & {*text}:
+        folder = re.split(r"[*?]", text)[0].rpartition("/")[0] or "."
+        raise LeafwingError(
+            f"{sources.clean(text)}: this is a pattern of file names; give the folder that has the images: {sources.clean(folder)}"
+        )
     built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
     raise LeafwingError(
         f"{sources.clean(text)!r}: no such file or folder, and not the name of a built-in data set."

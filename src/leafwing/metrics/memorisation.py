@@ -269,9 +269,10 @@ def describe(report: MemorisationReport) -> str:
     if report.held_out:
         references = "reference images are (held-out images, and training images leave-one-out)"
     verdict = {
-        "copies": f"Copies: about {report.copied:.0%} of the samples are copies of training images.",
-        "suspicious": f"Suspicious: about {report.copied:.1%} of the samples are closer to training images than expected.",
-        "none": f"No memorisation detected: samples are no closer to training images than {references}.",
+        "copies": f"About {report.copied:.0%} of the samples are copies of training images.",
+        "suspicious": f"About {report.copied:.1%} of the samples are closer to training images than expected: they may be "
+        "copies, so look at the pairs.",
+        "none": f"No copies of training images were found: samples are no closer to training images than {references}.",
     }[report.verdict]
     if comparison.is_overall_test:
         evidence = f"samples are closer than reference images in {comparison.nearer:.0%} of all comparisons, where 50% would be chance"

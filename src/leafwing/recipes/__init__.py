@@ -37,6 +37,29 @@ EARLIER = FOLDER / "earlier.json"
 changed since."""
 DEFAULT = "dcgan"
 Value = bool | int | float | str
+_STYLE = (
+    "the networks of StyleGAN are not included: for their quality, with an NVIDIA GPU, use https://github.com/NVlabs/stylegan3; here, "
+    "leave out --recipe, or take fastgan or projected for few pictures"
+)
+_DIFFUSION = (
+    "leafwing trains GANs: for pictures from a sentence, or a style from a dozen pictures, fine-tune a pretrained diffusion model "
+    "with LoRA; for small pictures of your own, leave out --recipe"
+)
+NOT_INCLUDED = {
+    "stylegan stylegan2 stylegan3 stylegan_xl stylegan2_ada stylegan2_ada_pytorch stylegan2_pytorch stylegan_ada": _STYLE,
+    "diffusion ddpm ddim ldm stable_diffusion sd sdxl lora dreambooth flux dalle text2image text_to_image": _DIFFUSION,
+    "progan pggan progressive_gan biggan gigagan stylegan_t": (
+        "not included; published weights are in https://github.com/POSTECH-CVLab/PyTorch-StudioGAN; here, leave out --recipe"
+    ),
+    "lightweight_gan lightweight": "not included under this name; fastgan is the method that it is built on",
+    "esrgan real_esrgan realesrgan": "not included; srgan enlarges pictures: --recipe srgan --input low4",
+    "pix2pixhd spade gaugan": "not included; pix2pix makes pictures from pictures: --recipe pix2pix --input grey",
+    "stargan munit unit": "not included; cut and cyclegan make pictures of one kind from another: --recipe cut --input OTHERS",
+    "vae vqvae vqgan autoencoder": "not a GAN; vaegan, bigan and alpha_gan find latents of given pictures",
+    "conditional conditional_gan": "the name is cgan: --recipe cgan",
+    "auto best default recommended": "leave out --recipe: then the recipe is chosen",
+}
+"""Names of methods that are no recipes, and what there is instead."""
 
 # A hyper-parameter has the same name in every recipe, so its bounds are defined once.
 AT_LEAST = {
@@ -172,7 +195,11 @@ def locate(recipe: str) -> Path:
             raise LeafwingError(f"recipe file {recipe}: the name must be a Python identifier, like its function's")
         return path.resolve()
     if recipe not in names():
-        raise LeafwingError(f"no recipe {recipe!r}{did_you_mean(recipe, names())}; or give the path of a .py file")
+        plain = recipe.lower().replace("-", "_")
+        if instead := next((text for words, text in NOT_INCLUDED.items() if plain in words.split()), ""):
+            raise LeafwingError(f"no recipe {recipe!r}: {instead}. `leafwing recipes` lists the recipes")
+        near = plain if plain in names() else recipe
+        raise LeafwingError(f"no recipe {recipe!r}{did_you_mean(near, names())}; or give the path of a .py file")
     return FOLDER / f"{recipe}.py"
 
 

@@ -1,0 +1,62 @@
+"""Words of a command line that have no meaning where they stand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from leafwing.cli.synonyms import ARGUMENTS
+from leafwing.errors import LeafwingError
+from leafwing.recipes import names
+
+LISTS = ("--recipes", "--metrics", "--seeds", "--fields")
+"""Options whose value is a list with commas."""
+SWITCH_PATHS = ("--folder", "--grid", "--npz")
+"""Switches that look like the path of an output."""
+
+
+def explain_extra(word: str, words: Sequence[str]) -> str:
+    """Why a word of a command line that is no option has no meaning there.
+
+    Args:
+        word: the word.
+        words: the command line.
+    """
+    place = len(words) - 1 - [*reversed(words)].index(word) if word in words else 0
+    before = list(takewhile(lambda other: not other.startswith("-"), reversed(words[1:place])))[::-1]
+    option = words[place - len(before) - 1] if place > len(before) + 1 else ""
+    if option.startswith("-") and not before and "=" not in option:
+        return f"{option} is on or off and takes no value: leave out {word!r}{instead(option, word)}"
+    if option in LISTS and before:
+        more = takewhile(lambda other: not other.startswith("-"), words[place:])
+        return f"a list has commas: write {option} {','.join(text.strip(',') for text in [*before, *more])}"
+    if option == "--size" and before:
+        return f"write --size {before[0]}x{word} (height x width)"
+    if option.startswith("-") and before:
+        return f"{option} takes one value, {before[0]}: leave out {word!r}"
+    if words[0] in ("train", "recipes") and word in names():
+        return f"a recipe is not named alone: type leafwing train SOURCE --recipe {word}"
+    if words[0] == "evaluate":
+        return f"real images to compare with are named by --data: type leafwing evaluate {words[1]} --data {word}"
+    usage = f"leafwing {words[0]} {ARGUMENTS.get(words[0], '')}".rstrip()
+    return f"{word!r} is one word too many: type {usage}"
+
+
+def instead(option: str, value: str) -> str:
+    """The option that takes a path, if one is given to a switch."""
+    return f", or write {option} --out {shlex.quote(value)}" if option in SWITCH_PATHS else ""
+
+
+def check_sources(sources: Sequence[str], words: Sequence[str]) -> None:
+    """Raises LeafwingError for a source that does not exist because it is a superfluous value of an option.
+
+    Args:
+        sources: all sources of a command line.
+        words: the command line.
+    """
+    for place, word in enumerate(words):
+        follows_option = words[place - 1] not in sources and place > 1
+        if word in sources[1:] and not Path(word).exists() and (follows_option or word in names()):
+            raise LeafwingError(f"train: {explain_extra(word, words)}; `leafwing train --help` lists the options")
