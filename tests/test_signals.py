@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from leafwing.cli.streams import Steady
+from leafwing.commands import stop_signals
 from leafwing.commands.launching import ForwardSignals
-from leafwing.commands.session import stop_signals
+from leafwing.commands.session import stop_requests
+from leafwing.errors import StorageError
 from leafwing.runs import Run
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_signals_ask_a_training_to_stop(name: str) -> None:
-    number = getattr(signal, name)
+@pytest.fixture(params=["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def number(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A signal with its default reaction, whatever started the tests."""
+    if not hasattr(signal, request.param):
+        pytest.skip("this system has no such signal")
+    wanted: int = getattr(signal, request.param)
+    before = signal.signal(wanted, signal.default_int_handler if wanted == signal.SIGINT else signal.SIG_DFL)
+    yield wanted
+    signal.signal(wanted, before)
+
+
+def test_signals_ask_a_training_to_stop(number: int) -> None:
     before = signal.getsignal(number)
-    with stop_signals() as requested:
+    with stop_requests() as requested:
         os.kill(os.getpid(), number)
         assert requested.wait(5)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+        if number in stop_signals.URGENT:
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        else:
+            os.kill(os.getpid(), number)  # the shell and the kernel both say that the terminal is gone
     assert signal.getsignal(number) is before
 
 
-def test_a_closed_terminal_is_ignored_where_the_user_said_so() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    try:
-        with stop_signals() as requested, ForwardSignals([]) as forwarded:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not requested.wait(0.1)
+def test_a_second_signal_is_urgent_only_from_the_user(number: int) -> None:
+    with ForwardSignals([]) as forwarded:
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+        assert forwarded.count == (2 if number in stop_signals.URGENT else 1)
+
+
+def test_what_others_arranged_for_stays(number: int) -> None:
+    if number in stop_signals.URGENT:
+        pytest.skip("these always stop a training")
+    for arranged in (signal.SIG_IGN, lambda number, frame: None):  # as nohup does; as a program around this one
+        signal.signal(number, arranged)
+        with stop_requests() as requested, ForwardSignals([]) as forwarded:
+            os.kill(os.getpid(), number)
+            assert not requested.wait(0.05)
             assert not forwarded.count
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_stream_without_a_reader_goes_nowhere() -> None:
@@ -51,6 +74,26 @@ def test_a_stream_without_a_reader_goes_nowhere() -> None:
             assert steady.write("two\n") == 4
             steady.flush()
     assert steady.closed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_results_that_cannot_be_written_are_an_error() -> None:
+    with open("/dev/full", "w") as full:
+        steady = Steady(full)
+        with pytest.raises(StorageError, match="No space left"):
+            steady.write("x" * 100_000)
+        steady.write("nothing more is said")
+        steady.flush()
+    with open("/dev/full", "w") as full:
+        child = subprocess.run([sys.executable, "-m", "leafwing", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert child.returncode == StorageError.exit_code
+    assert child.stderr.splitlines() == ["leafwing: the output could not be written: No space left on device"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+def test_a_command_without_standard_output_ends(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "leafwing", "runs", "--root", str(tmp_path)]
+    assert subprocess.run(["sh", "-c", f"{shlex.join(words)} >&-"], timeout=60).returncode == 0
 
 
 def test_a_training_whose_output_nobody_reads_goes_on(tmp_path: Path) -> None:

@@ -51,7 +51,15 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train run --images 100", ["run is a run, not a source", "leafwing resume run", "leafwing train SOURCE --start run"]),
         ("translate photos run", ["the run comes first: type leafwing translate run photos"]),
         ("score photos last", ["the run comes first: type leafwing score last photos"]),
-        ("evaluate last photos", ["type leafwing evaluate last --data photos"]),
+        ("evaluate last photos", ["type leafwing evaluate RUN --data photos"]),
+        ("evaluate --json last photos", ["type leafwing evaluate RUN --data photos"]),
+        ("evaluate -n 500 last photos", ["type leafwing evaluate RUN --data photos"]),
+        ("evaluate --n=500 last photos", ["type leafwing evaluate RUN --data photos"]),
+        ("evaluate --metrics fid last photos", ["type leafwing evaluate RUN --data photos"]),
+        ("evaluate last --metrics fid kid", ["a list has commas: write --metrics fid,kid;"]),
+        ("explore --json last", ["type leafwing explore last directions"]),
+        ("train photos --size 64 nowhere", ["--size takes one value, 64: leave out 'nowhere'"]),
+        ("train photos --epochs inf", ["--images N, where N is the number of epochs"]),
         ("prepare photos cut", ["type leafwing prepare SOURCE --out FOLDER"]),
         ("recipes lsgan", ["type leafwing train SOURCE --recipe lsgan"]),
         ("--recipe dcgan", ["no option --recipe before a command", "leafwing --help"]),
@@ -100,8 +108,11 @@ def test_methods_that_are_not_included_are_no_recipes() -> None:
     assert [word for word in listed if word != word.lower() or "-" in word] == []
 
 
-def test_the_help_of_train_is_short_and_names_the_long_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_train_is_short_and_names_the_long_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pages = {}
+    monkeypatch.setenv("COLUMNS", "80")
     for words in ("--help", "--recipe lsgan --help", "--help-all", "--recipe lsgan --help-all"):
         assert cli.run(["train", *words.split()]) == 0
         pages[words] = capsys.readouterr().out

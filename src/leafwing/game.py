@@ -230,7 +230,8 @@ BatchSource = Callable[[int, int], Batch]
 
 EMA_SHARE = 0.1
 """The half-life of a moving average of weights is at most this share of the images shown so far. Until then it is the average by a
-power function of Karras et al. 2024 (arXiv:2312.02696, section 3.1) whose relative width is 0.11; StyleGAN2-ADA has 0.05 here."""
+power function of Karras et al. 2024 (arXiv:2312.02696, section 3.1) whose relative width is 0.11; Karras et al. 2020
+(arXiv:2006.06676) have 0.05 here."""
 
 
 @final

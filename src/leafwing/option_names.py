@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from leafwing.errors import LeafwingError
@@ -211,6 +212,7 @@ def _explain_length(unit: str, value: str, pace: Pace) -> str:
         number = max(float(value.replace("_", "").replace(",", "")), 0.0)
     except ValueError:
         number = 0.0
+    number = number if isfinite(number) else 0.0
     more = " more" * pace.more
     start = "the length of a training is counted in images shown: --images " + "+" * pace.more
 

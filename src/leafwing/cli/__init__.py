@@ -43,7 +43,9 @@ FACTORIES = ("train", "explore", "compare")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the program `leafwing`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.stdout, sys.stderr = Steady(sys.stdout), Steady(sys.stderr)
+    for name in ("stdout", "stderr"):
+        if stream := getattr(sys, name):  # None if it was closed before the start
+            setattr(sys, name, Steady(stream))
     sys.exit(run(words))
 
 
@@ -67,11 +69,13 @@ def run(words: list[str]) -> int:
             return launch(words, devices)
         arguments = ["--help" if word == "--help-all" else word for word in words]
         result = commands_for(words)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        if sys.stdout:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
         from leafwing.cli.usage import explain
 
-        print(f"leafwing: {explain(error, words)}", file=sys.stderr)
+        print(f"leafwing: {explain(error, words, switches(words))}", file=sys.stderr)
         return 2
     except LeafwingError as error:
         print(f"leafwing: {error.for_command_line()}", file=sys.stderr)
@@ -79,6 +83,14 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("leafwing: stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def switches(words: Sequence[str]) -> set[str]:
+    """The options of the command of a command line that take no value."""
+    if not words or words[0] not in COMMANDS:
+        return set()
+    arguments = commands_for(words)[words[0]].assemble_argument_collection()
+    return {name for argument in arguments if argument.hint in (bool, bool | None) for name in argument.names}
 
 
 def requested_devices(words: Sequence[str]) -> int:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, TextIO
+
+from leafwing.errors import StorageError
+
+GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EINVAL)
+"""What a closed pipe and a lost terminal answer; on Windows the last one."""
 
 
 class Steady:
     """A text stream that goes nowhere once nobody reads it, because a pipe was closed (`| head`) or the terminal is gone.
 
     So a long training goes on without output instead of ending with an error in the middle of a round.
+
+    Raises:
+        StorageError: on writing to a file, if the disk is full.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -19,22 +28,24 @@ class Steady:
         """Writes text; returns its length."""
         try:
             return self.stream.write(text)
-        except OSError:
-            self._discard()
+        except OSError as error:
+            self._discard(error)
             return len(text)
 
     def flush(self) -> None:
         """Flushes what was written."""
         try:
             self.stream.flush()
-        except OSError:
-            self._discard()
+        except OSError as error:
+            self._discard(error)
 
-    def _discard(self) -> None:
+    def _discard(self, error: OSError) -> None:
         """Lets what is still buffered, and all that follows, go nowhere."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
+        if error.errno not in GONE:
+            raise StorageError(f"the output could not be written: {error.strerror}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

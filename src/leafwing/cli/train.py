@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Group, Parameter
 
@@ -118,7 +118,10 @@ def command(words: Sequence[str]) -> Callable[..., int]:
     def train(*sources: str, **options: Any) -> int:
         from leafwing.cli.extra import check_sources
 
-        check_sources(sources, ["train", *words])
+        switches = {
+            f"--{item.name.replace('_', '-')}" for item in parameters if get_args(item.annotation)[0] in (bool, bool | None)
+        }
+        check_sources(sources, ["train", *words], switches)
         return _train(one_or_several(sources), options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cyclopts.exceptions import (
     CoercionError,
@@ -28,12 +28,13 @@ EXAMPLES = {
 """What the required arguments of commands are."""
 
 
-def explain(error: CycloptsError, words: Sequence[str]) -> str:
+def explain(error: CycloptsError, words: Sequence[str], switches: Collection[str]) -> str:
     """The message about a command line that cannot be parsed.
 
     Args:
         error: of the parser.
         words: the command line.
+        switches: the options of the command that take no value.
     """
     end = f"`leafwing {words[0]} --help` lists the options" if words and not words[0].startswith("-") else ""
     if isinstance(error, UnknownCommandError):
@@ -41,7 +42,7 @@ def explain(error: CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, MissingArgumentError) and error.argument:
         return explain_missing(error, words)
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        return f"{words[0]}: {explain_extra(error.unused_tokens[0], words)}; {end}"
+        return f"{words[0]}: {explain_extra(error.unused_tokens[0], words, switches)}; {end}"
     if isinstance(error, UnknownOptionError):
         if text := explain_synonym(error, words):
             return text
@@ -50,7 +51,8 @@ def explain(error: CycloptsError, words: Sequence[str]) -> str:
 
             if recipe := requested_recipe(words[1:]):
                 return f"{error}\nFor the options of {recipe}: leafwing train --recipe {recipe} --help"
-        return f"{str(error).rstrip('.')}; {end}".replace("?;", "? A list:")
+        text = str(error).rstrip(".")
+        return f"{text} {end}" if text.endswith("?") else f"{text}; {end}"
     if isinstance(error, CoercionError) and error.token is not None and error.token.keyword:
         option, value = error.token.keyword, error.token.value
         if error.target_type is bool:
@@ -80,7 +82,8 @@ def explain_missing(error: MissingArgumentError, words: Sequence[str]) -> str:
     example = EXAMPLES.get(name, "") + ", before --source" * (name == "RUN" and "--source" in words)
     usage = f"leafwing {command} {ARGUMENTS.get(command, name)}"
     if name == "TOOL":
-        usage = f"leafwing explore {shlex.quote(words[1])} directions"
+        run = next((word for word in words[1:] if not word.startswith("-")), "RUN")
+        usage = f"leafwing explore {shlex.quote(run)} directions"
         return f"{command}: missing TOOL{example}; type {usage}; `leafwing explore --help` lists the tools"
     return f"{command}: missing {name}{example}; type {usage}"
 

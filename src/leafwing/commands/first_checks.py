@@ -157,3 +157,10 @@ def _check_conditions(
     attributes = spec.fields.get("attributes")
     if isinstance(attributes, Attributes) and isinstance(values.get("attributes"), Mapping):
         attributes.columns(values["attributes"])
+
+
+def is_source(text: str) -> bool:
+    """Whether this is a source for `train`."""
+    from leafwing.data import locating
+
+    return locating.is_source(text)

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
+from leafwing.commands import stop_signals
 from leafwing.errors import INTERRUPTED, LOST, InvalidOption, death_signal
 from leafwing.machine import cores
 
@@ -97,15 +98,6 @@ def without_devices(words: Sequence[str]) -> list[str]:
     return others
 
 
-def stop_signals() -> list[int]:
-    """The signals that stop a training with a checkpoint: Ctrl-C, SIGTERM, SIGUSR1, which clusters send before the time is up, and
-    SIGHUP (the terminal is gone) unless it is ignored, as by `nohup`."""
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    return numbers
-
-
 class ForwardSignals:
     """A context in which signals that would stop this process are forwarded to its children instead.
 
@@ -117,7 +109,7 @@ class ForwardSignals:
         self.children, self.count = children, 0
 
     def __enter__(self) -> ForwardSignals:
-        self.previous = {number: signal.signal(number, self._forward) for number in stop_signals()}
+        self.previous = {number: signal.signal(number, self._forward) for number in stop_signals.numbers()}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -125,6 +117,8 @@ class ForwardSignals:
             signal.signal(number, handler)
 
     def _forward(self, number: int, frame: types.FrameType | None) -> None:
+        if self.count and number not in stop_signals.URGENT:
+            return
         self.count += 1
         for child in self.children:
             child.send_signal(number)

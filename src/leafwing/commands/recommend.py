@@ -98,24 +98,22 @@ def recommend(
     check_options(choice.recipe, options)
     origin = "recommended" if start is None else f"as in {start.name}"
     progress.say(f"no --recipe given; {origin}: {describe(choice, values, options)}")
-    for reason in [*choice.reasons, *describe_load(before if speeds else None, choice)]:
+    for reason in [*choice.reasons, *describe_load(before if speeds else None)]:
         progress.say(f"  {reason}")
     return choice
 
 
-def describe_load(before: tuple[float, int] | None, choice: rule.Choice) -> list[str]:
-    """A line about other programs that make the measured speed lower than that of this machine; none if there are none.
+def describe_load(before: tuple[float, int] | None) -> list[str]:
+    """A line about a busy machine, whose measured speed is lower than it could be; none if it is not busy.
 
     Args:
         before: `machine.load` before the measurement; None if nothing was measured.
-        choice: what was chosen by the measured speed.
     """
     if before is None or before[0] <= before[1]:
         return []
-    length = f" {show_count(choice.settings['images'])}" if "images" in choice.settings else " N"
     return [
-        f"measured now, while other programs use the machine (load {before[0]:.1f} on {before[1]} cores): another moment may give "
-        f"other networks or another size; --images{length} fixes the length, and they follow from it"
+        f"measured while the machine is busy (load {before[0]:.1f} on {before[1]} cores): another moment may give other networks, "
+        "another size or another length; for the same again, use --from RUN"
     ]
 
 

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from leafwing import files
-from leafwing.commands import launching
+from leafwing.commands import stop_signals
 from leafwing.errors import Diverged, LeafwingError, StorageError
 from leafwing.fields import Vector
 from leafwing.progress import Reporter
@@ -77,7 +77,7 @@ def run_session(
     if stopping and start in run.weights():
         stopping.check(start)  # missing if the process was killed after writing the checkpoint
     seconds_left = None if limit is None else limit - training.seconds
-    with stop_signals() as stop_requested, progress.training(start, run.settings.schedule.images, seconds_left):
+    with stop_requests() as stop_requested, progress.training(start, run.settings.schedule.images, seconds_left):
 
         def after_turn(clock: Any) -> bool:
             progress.after_turn(clock.images)
@@ -235,20 +235,20 @@ def tensorboard_writer() -> Callable[[str], Any]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or another signal sets (see `launching.stop_signals`); a second signal raises KeyboardInterrupt. Never set
-    outside the main thread."""
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or another signal sets (see `commands.stop_signals`); a second Ctrl-C or SIGTERM raises
+    KeyboardInterrupt. Never set outside the main thread."""
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested
         return
 
     def stop(number: int, frame: types.FrameType | None) -> None:
-        if requested.is_set():
+        if requested.is_set() and number in stop_signals.URGENT:
             raise KeyboardInterrupt
         requested.set()
 
-    previous = {number: signal.signal(number, stop) for number in launching.stop_signals()}
+    previous = {number: signal.signal(number, stop) for number in stop_signals.numbers()}
     try:
         yield requested
     finally:

@@ -62,7 +62,7 @@ def train(
 
     Returns:
         The run. Its `stop_reason` says why training ended: `images`, `time_limit`, `unhealthy`, `no_improvement`, or `interrupted` by
-        Ctrl-C or SIGTERM, which finish the turn and write a checkpoint.
+        Ctrl-C or another signal (`commands.stop_signals`), which finishes the turn and writes a checkpoint.
 
     Raises:
         LeafwingError: invalid input; nothing was written.

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,10 @@ def find(source: str | Path) -> str | Path:
     if address := describe_address(text):
         raise LeafwingError(address)
     if {"*", "?"} & {*text}:
-        folder = re.split(r"[*?]", text)[0].rpartition("/")[0] or "."
+        folder = Path(*takewhile(lambda part: not {"*", "?"} & {*part}, Path(text).parts))
         raise LeafwingError(
-            f"{sources.clean(text)}: this is a pattern of file names; give the folder that has the images: {sources.clean(folder)}"
+            f"{sources.clean(text)}: this is a pattern of file names; give the folder that has the images: "
+            f"{sources.clean(str(folder))}"
         )
     built_in = "\n".join(f"  {name:7} {about}" for name, about in BUILT_IN.items())
     raise LeafwingError(

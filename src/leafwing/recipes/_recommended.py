@@ -31,7 +31,7 @@ MARGIN = 0.95
 MOST = 3_000_000
 """The longest training in images, assumed: the longest that was measured has 200,000."""
 MANY_POINTS = 2_000_000
-"""Points to train on. Their networks are so small that this takes minutes."""
+"""The longest training on points. Their networks are so small that this takes minutes."""
 AVERAGED = 10_000
 """Half-life of the average of G's weights, in images; other values were not tried."""
 FEW = 10_000
@@ -94,8 +94,6 @@ def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
         facts: what the choice depends on.
         speed: how many images per second this machine shows; not called if the user has set the length.
     """
-    if facts.kind == "points":
-        return by_kind(facts)
     if facts.kind != "images":
         return with_length(by_kind(facts), facts, speed)
     choice, shown = generation(facts), 0
@@ -116,8 +114,7 @@ def choose(facts: Facts, speed: Callable[[Choice], float]) -> Choice:
 def by_kind(facts: Facts) -> Choice:
     """The recipe for data that are not only images."""
     if facts.kind == "points":
-        settings = {} if facts.images else {"images": MANY_POINTS}
-        return Choice("r3gan", {}, settings, ["points: this recipe covered every mode in every seed"])
+        return Choice("r3gan", reasons=["points: this recipe covered every mode in every seed"])
     if facts.kind == "unpaired":
         return Choice("cut", reasons=["two sources without pairs: the cheapest recipe for them"])
     if facts.kind == "enlarging":
@@ -148,7 +145,8 @@ def generation(facts: Facts, width: int | None = None) -> Choice:
 def with_length(choice: Choice, facts: Facts, speed: Callable[[Choice], float]) -> Choice:
     """A choice with the number of images, as many as the time allows if the user has not set it, and what follows from it."""
     if facts.images is None:
-        images = min(MOST, max(1, round(speed(choice) * facts.seconds * MARGIN)))
+        most = MANY_POINTS if facts.kind == "points" else MOST
+        images = min(most, max(1, round(speed(choice) * facts.seconds * MARGIN)))
         images -= images % 10 ** max(0, len(str(images)) - 2)
         epochs = images / facts.pictures
         why = (
