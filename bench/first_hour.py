@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,14 @@ class User:
         assert child.stderr is not None
         answer = child.stderr.readline().strip()
         self.store("first line", line, time.perf_counter() - started, answer)
-        while child.poll() is None and not any(self.folder.glob("runs/*/samples/*[1-9]*.png")):
+        threading.Thread(target=child.communicate, daemon=True).start()  # a full pipe would stop the training
+        while not any(self.folder.glob("runs/*/samples/*[1-9]*.png")):
+            if child.poll() is not None:
+                raise SystemExit(f"{line} ended before its first grid of samples")
             time.sleep(PAUSE)
         self.store("first grid", line, time.perf_counter() - started)
         child.kill()
-        child.communicate()
+        child.wait()
 
 
 def main() -> None:

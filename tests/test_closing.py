@@ -100,7 +100,7 @@ def test_the_end_of_the_time_is_the_plan_of_who_asked_for_it() -> None:
     end = replace(END, images=2_400, stop_reason="time_limit", seconds=600.0)
     assert end.is_as_planned
     assert not end.is_complete
-    assert describe_plan(end) == "all of the planned time, 10m 00s (--time), and 40% of at most 6k images"
+    assert describe_plan(end) == "all of the planned 10m 00s, and 40% of the 6k images that were planned at most"
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_training_cut_short_by_the_time_limit_says_so_and_how_to_go_on(
     lines = capsys.readouterr().out.splitlines()
     shown = Run(tmp_path / "run").records()[-1]["images"]
     assert lines[0].startswith(f"trained on {shown:,} images")
-    assert lines[0].endswith("s (--time), and 0% of at most 10M images")
+    assert lines[0].endswith("s, and 0% of the 10M images that were planned at most")
     assert lines[-2] == "next, to go on:"
     assert lines[-1].endswith(f"resume {tmp_path / 'run'}")
 

@@ -50,7 +50,7 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
-Settings = Annotated[
+Conditions = Annotated[
     list[str] | None,
     option("Set a condition: smiling=1, colour=red, caption=a red star, box=.2,.2,.5,.5. Repeatable.", OUTPUT),
 ]

@@ -1,6 +1,6 @@
 """What people type who know other programs: their names of commands, and what does the same here.
 
-These are the only tables of such names; those of options are in `option_names.py`. They are looked up when a command line is
+Those of options are in `option_names.py`, those of methods in `recipes`. They are looked up when a command line is
 refused, so nothing in them is another way to write a command.
 """
 

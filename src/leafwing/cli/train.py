@@ -101,10 +101,12 @@ def pace_of(words: Sequence[str]) -> Pace:
         recipe: str | None = values.get("recipes", "").partition(",")[0]
         values.setdefault("hold_out", "auto")
     else:
-        recipe = requested_recipe(words[1:]) or (recipes.DEFAULT if "--from" in words else None)
+        recipe = requested_recipe(words[1:])
     from leafwing.commands.feeding import pace_of_training
+    from leafwing.commands.plan import open_replay
 
-    return pace_of_training(one_or_several(sources), recipe, values, values)
+    old = open_replay(values["from"]) if "from" in values else None
+    return pace_of_training(one_or_several(sources), recipe, values, values, old)
 
 
 def command(words: Sequence[str]) -> Callable[..., int]:

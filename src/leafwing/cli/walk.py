@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from leafwing.cli.shared import (
     FOLDER,
     OUTPUT,
+    Conditions,
     Json,
     OutputField,
     Root,
     RunName,
-    Settings,
     Trust,
     as_json,
     explicit,
@@ -51,7 +51,7 @@ def command(
     label: Annotated[
         str | None, option("Class by name or index. Default: one image for each class, at most 20.", OUTPUT)
     ] = None,
-    set: Settings = None,
+    set: Conditions = None,
     output: OutputField = None,
     checkpoint: Annotated[str, option("Checkpoint: images shown (200k), last or best.", FOLDER)] = "last",
     out: Annotated[

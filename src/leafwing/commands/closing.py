@@ -114,8 +114,8 @@ def describe_plan(end: Ending) -> str:
         return "all of the plan"
     if end.is_as_planned and end.seconds:
         return (
-            f"all of the planned time, {show_duration(end.seconds)} (--time), and {end.images / end.planned:.0%} of at most "
-            f"{show_count(end.planned)} images"
+            f"all of the planned {show_duration(end.seconds)}, and {end.images / end.planned:.0%} of the "
+            f"{show_count(end.planned)} images that were planned at most"
         )
     reason = STOPS.get(end.stop_reason)
     return f"{end.images / end.planned:.0%} of the plan of {show_count(end.planned)}" + (f" ({reason})" if reason else "")

@@ -164,7 +164,9 @@ def count_images(source: Any, values: Mapping[str, Any], recipe: str) -> int | N
     return None
 
 
-def pace_of_training(source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any]) -> Pace:
+def pace_of_training(
+    source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any], old: Run | None = None
+) -> Pace:
     """What epochs and steps mean in a training.
 
     Args:
@@ -172,13 +174,17 @@ def pace_of_training(source: Any, recipe: str | None, values: Mapping[str, Any],
         recipe: name or file; None if it is to be chosen.
         values: settings by name, possibly as text.
         options: hyper-parameters, possibly as text.
+        old: the run whose settings are used.
     """
-    name = recipe or recipes.DEFAULT
-    defaults: dict[str, Any] = {}
+    name = recipe or (old.recipe if old else recipes.DEFAULT)
+    chosen: dict[str, Any] = {}
     with suppress(LeafwingError):
-        defaults = recipes.describe(name).resolve({})
-    if recipe is None:
-        defaults["batch"] = BATCH
+        chosen |= recipes.describe(name).resolve({})
+    if old and name == old.recipe:
+        chosen |= old.options
+    elif recipe is None:
+        chosen["batch"] = BATCH
+    chosen |= {name: int(text) for name, text in options.items() if name in ("batch", "n_critic") and str(text).isdecimal()}
 
     def count() -> int | None:
         try:
@@ -186,8 +192,7 @@ def pace_of_training(source: Any, recipe: str | None, values: Mapping[str, Any],
         except LeafwingError:
             return None
 
-    batch = str(options.get("batch", ""))
-    return Pace(count, name, int(batch) if batch.isdecimal() else defaults.get("batch", 0), defaults.get("n_critic", 1))
+    return Pace(count, name, chosen.get("batch", 0), chosen.get("n_critic", 1))
 
 
 def inherited_options(config: DataConfig, place: Place) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def check_training(
         _check_listing(place, values)
     name = old.recipe if old and recipe is None and old.recipe_is_installed() else recipe
     if name is not None or old is None:
-        _refuse_other_names(origin, name, values, options)
+        _refuse_other_names(origin, name, values, options, old)
     if recipe is not None:
         recipes.describe(recipe).resolve(options)
     elif old is None:
@@ -70,12 +70,14 @@ def check_training(
         Run.open(str(values["start"]).partition("@")[0]).require_weights()
 
 
-def _refuse_other_names(source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def _refuse_other_names(
+    source: Any, recipe: str | None, values: Mapping[str, Any], options: Mapping[str, Any], old: Run | None
+) -> None:
     """Raises LeafwingError for an option of `train` that has another name here."""
     known = ARGUMENT_HELP | {name: setting.help for name, setting in all_settings().items()}
     for name in RECIPES if recipe is None else (recipe,):
         known |= {option.name: option.help for option in recipes.describe(name).options}
-    refuse("train", options, known, pace_of_training(source, recipe, values, options))
+    refuse("train", options, known, pace_of_training(source, recipe, values, options, old))
 
 
 def reading_options(values: Mapping[str, Any]) -> Any:
