@@ -1,6 +1,6 @@
 """The recommended training: what `train` does if no recipe is named. `choose` and the numbers above it are the whole rule.
 
-Its main parts, the averaged weights and the augmentation, were measured by `bench/small_data.py`: docs/results/small-data.md. Where
+Its main parts, augmentation, size and width, were measured by `bench/small_data.py`: docs/results/small-data.md. Where
 a number was assumed, its docstring says so. `commands.recommend` applies the rule.
 """
 
@@ -33,7 +33,8 @@ MOST = 3_000_000
 MANY_POINTS = 2_000_000
 """The longest training on points. Their networks are so small that this takes minutes."""
 AVERAGED = 10_000
-"""Half-life of the average of G's weights, in images; other values were not tried."""
+"""Half-life of the average of G's weights, in images. All measurements had it; neither other values nor training without it were tried
+with this batch size."""
 FEW = 10_000
 """With fewer images, critics see augmented ones. Measured with 500 and 4,638; the limit is assumed."""
 OF_A_CLASS = 100
