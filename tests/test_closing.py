@@ -20,6 +20,7 @@ from leafwing import cli, health, recipes
 from leafwing.cli.resume import finish
 from leafwing.commands import closing
 from leafwing.commands.closing import Ending, describe, describe_plan, next_step, slower_rates
+from leafwing.game import DataSpec
 from leafwing.health import Alarm
 from leafwing.metrics.glance import Glance, effect_of_labels, fine_detail, glance
 from leafwing.runs import Run
@@ -34,11 +35,14 @@ FASTER_D = "train --from runs/1 --lr-d 0.0008"
 SLOWER = "train --from runs/1 --lr-g 0.0001 --lr-d 0.0002"
 
 
-def trained(folder: str = "runs/1", **config: Any) -> Any:
+def trained(folder: str = "runs/1", size: int = 16, channels: int = 3, **config: Any) -> Any:
     """A stand-in for a run."""
     rates = {"lr_g": 2e-4, "lr_d": 4e-4, "width": 8}
     return SimpleNamespace(
-        folder=Path(folder), config={"options": rates, "conditions": [], **config}, recipe_is_installed=lambda: True
+        folder=Path(folder),
+        config={"options": rates, "conditions": [], **config},
+        spec=DataSpec.images(size, size, channels),
+        recipe_is_installed=lambda: True,
     )
 
 
@@ -128,6 +132,17 @@ def test_one_command_comes_next(end: Ending, command: str) -> None:
     assert next_step(run, end)[1] == (with_recipe if command in (SLOWER, FASTER_D) else f"{command} --trust")
 
 
+@pytest.mark.parametrize(
+    ("size", "channels", "images", "is_short"),
+    [(32, 3, 99_999, True), (32, 3, 100_000, False), (16, 3, 40_000, False), (32, 1, 40_000, False)],
+)
+def test_short_trainings_on_photographs_go_on(size: int, channels: int, images: int, is_short: bool) -> None:
+    end = replace(END, images=images, planned=images)
+    why, command = next_step(trained(size=size, channels=channels), end)
+    assert (command == "resume runs/1 --images 100k") == is_short
+    assert ("seldom be recognised before 100k images" in why) == is_short
+
+
 def test_more_training_is_no_answer_to_a_collapse_without_learning_rates_to_halve() -> None:
     run = trained(options={"width": 8})
     assert next_step(run, seeing(variety=0.02))[1] == "sample runs/1 -n 64 --seed 3"
@@ -160,8 +175,7 @@ def test_a_run_of_a_recipe_file_starts_again_from_its_folder_alone(tmp_path: Pat
 
 @pytest.mark.parametrize("end", [END, replace(END, images=100), seeing(detail=0.7), replace(END, alarms=[COLLAPSE])])
 def test_a_folder_with_a_space_is_quoted(end: Ending) -> None:
-    run: Any = SimpleNamespace(folder="my runs/1", config={"options": {"lr_g": 2e-4}}, recipe_is_installed=lambda: True)
-    assert "'my runs/1'" in next_step(run, end)[1]
+    assert "'my runs/1'" in next_step(trained("my runs/1"), end)[1]
 
 
 def test_rates_of_other_kinds_are_left_alone() -> None:

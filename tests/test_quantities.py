@@ -63,6 +63,9 @@ def test_an_invalid_count_is_rejected_with_name_and_value(text: object) -> None:
         (0.5, 0.5),
         ("1.5h", 5400),
         (" 10M ", 600),
+        ("10 min", 600),
+        ("2 hours 1 minute", 7260),
+        ("90secs", 90),
     ],
 )
 def test_durations(text: str | float, seconds: float) -> None:
@@ -70,7 +73,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 minutes", "1..5m", None]
+    "text", ["", "0", 0, "0s", "-5m", "-1", "soon", "5x", "m", "nan", "inf", "10 fortnights", "1..5m", None]
 )
 def test_an_invalid_duration_is_rejected_with_name_and_value(text: object) -> None:
     with pytest.raises(LeafwingError, match=r"^time=.*must be a duration above 0") as caught:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import leafwing
 from leafwing import cli, commands, recipes
 from leafwing.commands import recommend
+from leafwing.engine import setup
 from leafwing.errors import LeafwingError
 from leafwing.progress import Reporter
 from leafwing.recipes import _recommended as rule
@@ -133,11 +135,31 @@ def test_a_busy_machine_is_named_where_the_speed_decides(
     monkeypatch.setattr(recommend, "measured_speed", lambda training: 50.0)
     monkeypatch.setattr(recommend, "load", lambda: load)
     commands.forecast(source, time="10s", progress=listener, **TINY)
+    assert any(line.endswith("threads auto") or ", threads auto," in line for line in listener.lines) != ("threads" in TINY)
     text = "measured while the machine is busy (load 3.2 on 2 cores)"
     assert any(text in line for line in listener.lines) == is_said
     listener.lines.clear()
     commands.forecast(source, images=100, progress=listener, **TINY)
     assert not any(text in line for line in listener.lines)
+
+
+def test_a_busy_machine_is_measured_with_one_thread_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, counts = write(tmp_path / "photos", {"": 24}), []
+
+    def speed(training: Any) -> float:
+        counts.append(training.engine.setup.threads)
+        return 50.0 if training.engine.setup.threads == 1 else 10.0
+
+    monkeypatch.setattr(recommend, "measured_speed", speed)
+    monkeypatch.setattr(recommend, "load", lambda: (3.2, 2))
+    monkeypatch.setattr(setup, "cores", lambda: 2)
+    torch.set_num_threads(2)
+    options = {name: value for name, value in TINY.items() if name != "threads"}
+    plan = commands.forecast(source, time="10s", **options)
+    assert counts == [2, 1, 2, 1]  # of either width
+    assert plan["schedule"]["images"] == 470
+    assert torch.get_num_threads() == 2
+    assert plan["machine"]["threads"] == "auto"
 
 
 def test_options_that_the_recommended_recipe_lacks_are_refused(tmp_path: Path) -> None:

@@ -58,12 +58,13 @@ def check_seed(value: object, name: str = "seed") -> int:
 
 
 def duration(value: float | str, name: str = "time") -> float:
-    """`10m` -> 600 seconds; `1h30m`, `45s`, `2d` and plain seconds.
+    """`10m` -> 600 seconds; `1h30m`, `45s`, `2d`, `10 min`, `2 hours` and plain seconds.
 
     Raises:
         LeafwingError: not a duration, or not above 0.
     """
-    text = str(value).strip().lower()
+    text = "".join(str(value).lower().split())
+    text = re.sub(r"(?<=\d)(seconds?|secs?|minutes?|mins?|hours?|hrs?|hr|days?)", lambda match: match[0][0], text)
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if "".join(number + unit for number, unit in parts) != text or seconds <= 0:

@@ -12,6 +12,7 @@ from leafwing.errors import LeafwingError
 from leafwing.metrics.conclusions import MIN_STEPS
 from leafwing.progress import Reporter
 from leafwing.quantities import show_count, show_duration
+from leafwing.recipes._recommended import RECOGNISABLE
 from leafwing.runs import Run
 
 if TYPE_CHECKING:
@@ -211,8 +212,16 @@ def next_step(run: Run, end: Ending) -> tuple[str, str]:
     measured = end.glance
     if measured is not None and (end.is_early or (is_unfinished(measured) and not unstable)):
         return "to train twice as long", f"resume {folder} --images +{show_count(end.planned)}{trust}"
+    if measured is not None and is_photographic(run) and end.images < RECOGNISABLE:
+        why = f"to train on, because things can seldom be recognised before {show_count(RECOGNISABLE)} images"
+        return why, f"resume {folder} --images {show_count(RECOGNISABLE)}{trust}"
     command = sampling(run)
     return "to use it" if command.startswith("translate") else "to see more", f"{command}{trust}"
+
+
+def is_photographic(run: Run) -> bool:
+    """Whether a run generates what most photographs are: images in colour of a size at which things can be seen."""
+    return not run.spec.points and run.spec.channels >= 3 and min(run.spec.height, run.spec.width) >= 32
 
 
 def is_unstable(end: Ending) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from leafwing import recipes
@@ -77,24 +77,36 @@ def recommend(
     Raises:
         LeafwingError: invalid input, or an option that the recommended recipe does not have.
     """
-    reading, before = OnlyProgress(progress), load()
+    import torch
+
+    reading, before, threads = OnlyProgress(progress), load(), torch.get_num_threads()
     speeds: dict[str, float] = {}
 
     def speed(choice: rule.Choice) -> float:
         key = repr((choice.recipe, choice.options, choice.settings))
         if key not in speeds:
             check_options(choice.recipe, options)
+            if not speeds:
+                progress.say("measuring the speed of this machine")
             settings, further = {**choice.settings, **values}, {**choice.options, **options}
             plan = resolve_training(source, choice.recipe, settings, further, reading)
-            sharing = processes if str(plan.settings.machine.device).startswith("cuda") else 1
-            speeds[key] = sharing * measured_speed(build_training(plan, images=10**12))
+            on_gpu = str(plan.settings.machine.device).startswith("cuda")
+            speeds[key] = measured_speed(build_training(plan, images=10**12)) * (processes if on_gpu else 1)
+            if is_busy(before) and "threads" not in values and not on_gpu:
+                plan = resolve_training(source, choice.recipe, {**settings, "threads": 1}, further, reading)
+                speeds[key] = max(speeds[key], measured_speed(build_training(plan, images=10**12)))
+                torch.set_num_threads(threads)
         return speeds[key]
 
     start = open_start(str(values["start"])) if values.get("start") else None
     if start is not None:
         values = {"size": f"{start.spec.height}x{start.spec.width}", "channels": start.spec.channels, **values}
     facts = facts_of(source, values, reading)
-    choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
+    try:
+        choice = rule.choose(facts, speed) if start is None else rule.with_length(started(start), facts, speed)
+    finally:
+        torch.set_num_threads(threads)
+    choice = replace(choice, settings={"threads": "auto", **choice.settings})
     check_options(choice.recipe, options)
     origin = "recommended" if start is None else f"as in {start.name}"
     progress.say(f"no --recipe given; {origin}: {describe(choice, values, options)}")
@@ -103,13 +115,18 @@ def recommend(
     return choice
 
 
+def is_busy(now: tuple[float, int] | None) -> bool:
+    """Whether more programs want a core than there are cores, by `machine.load`: then one thread may be faster than several."""
+    return now is not None and now[0] > now[1]
+
+
 def describe_load(before: tuple[float, int] | None) -> list[str]:
     """A line about a busy machine, whose measured speed is lower than it could be; none if it is not busy.
 
     Args:
         before: `machine.load` before the measurement; None if nothing was measured.
     """
-    if before is None or before[0] <= before[1]:
+    if before is None or not is_busy(before):
         return []
     return [
         f"measured while the machine is busy (load {before[0]:.1f} on {before[1]} cores): another moment may give other networks, "

@@ -332,6 +332,8 @@ def check_ending(field: Field, animation: str, format: str = "folder", out: Path
     from leafwing import films
 
     grid = out.suffix.lower() if out is not None and format == "grid" else ""
+    if grid not in ("", ".png", *films.KINDS):
+        raise InvalidOption("out", out, "a grid is written as .png")
     if not isinstance(field, Clip):
         if animation != "webp" or grid in films.KINDS:
             option, value = ("animation", animation) if animation != "webp" else ("out", out)

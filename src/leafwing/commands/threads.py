@@ -76,14 +76,15 @@ class ThreadMonitor:
         return {"threads": better}
 
     def _should_measure(self, tick: Tick, threads: int) -> bool:
-        """Whether to compare numbers of threads: training has been slow for a while, or uses fewer threads than there are cores."""
+        """Whether to compare numbers of threads: training has been slow for a while, or the number may change. Then also without a
+        slowdown, because the machine may have been busy from the start, and may be free again."""
         self.best[threads] = max(self.best.get(threads, 0.0), tick.images_per_second)
         if tick.images_per_second >= SLOWDOWN * self.best[threads]:
             self.slow_since = None
         elif self.slow_since is None:
             self.slow_since = tick.seconds
         slow = threads > 1 and self.slow_since is not None and tick.seconds - self.slow_since >= PATIENCE
-        useful = slow or (self.adaptive and threads < self.max_threads)
+        useful = slow or (self.adaptive and self.max_threads > 1)
         return useful and not self.warned and time.monotonic() - self.last_measured >= self.pause
 
     def _fastest(self, threads: int) -> int:
@@ -103,6 +104,8 @@ class ThreadMonitor:
 
     def _warn(self, tick: Tick, threads: int, better: int) -> None:
         speed = measure_thread_speeds(threads, better)
+        if speed[better] < SPEEDUP * speed[threads]:
+            return  # no longer
         self.warned = True
         self.progress.warn(
             f"training has slowed down from {self.best[threads]:,.0f} to {tick.images_per_second:,.0f} images/s: other programs use "
