@@ -28,7 +28,17 @@ from leafwing.machine import versions
 from leafwing.runs import Run
 from rows import argument_parser, store
 
-SMALL = {"width": 8, "width_d": 8, "max_width": 16, "latent": 8, "batch": 8, "burst": 4, "burst_first": 2, "burst_every": 9}
+SMALL = {
+    "width": 8,
+    "width_d": 8,
+    "max_width": 16,
+    "latent": 8,
+    "batch": 8,
+    "burst": 4,
+    "burst_first": 2,
+    "burst_every": 9,
+    "resolution": 32,
+}
 IMAGES, EVERY = 600, 20
 
 

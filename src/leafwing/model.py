@@ -556,7 +556,7 @@ class Model:
         return (block(start) for start in range(start, stop, size))
 
     def render(self, latents: Tensor, *, output: str | None = None, **conditions: Any) -> Tensor:
-        """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1].
+        """Samples from latents (n, size) in one differentiable pass, not clipped to [-1, 1]; noise inside networks is that of seed 0.
 
         Args:
             latents: as many as fit into memory with their activations.
@@ -564,7 +564,8 @@ class Model:
         """
         chosen, nets = self.find_output(output), self.game.sampling_nets
         inputs = Batch(latent=latents, **self.conditions(len(latents), output=output, **conditions))
-        with eval_mode(nets):
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with eval_mode(nets), torch.random.fork_rng(devices=cuda), NumberedDraws(0, inputs.n):
             return chosen.make(nets, inputs, self.clock).float()
 
     @torch.no_grad()
