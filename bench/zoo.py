@@ -6,8 +6,9 @@
     python bench/zoo.py stack --seeds 3
     python bench/zoo.py steerable --seeds 3
 
-pairs       `pix2pix`: outlines become filled sprites, learnt from pairs; the share of shapes, sizes and places that the oracle
-            reads as in the original, with the adversarial loss and with the L1 distance alone.
+pairs       `pix2pix`: outlines in the sprite's colour, on its background, become filled sprites, learnt from pairs; the share of
+            shapes, colours, sizes and places that the oracle reads as in the original, with the adversarial loss and with the L1
+            distance alone. Every combination of words that is held out is new.
 edges       `sggan_gradient`: outlines become filled sprites, and back; how well the edges of held-out sprites are kept at the shapes'
             border, with the gradient-sensitive loss and without.
 attributes  `sggan_sparse`: attributes that the oracle reads after they were set, and those that stayed; with few labels and with all.
@@ -41,7 +42,9 @@ from leafwing.machine import versions
 from leafwing.model import Model
 from leafwing.parts.steerable import changes, gradient
 from leafwing.quantities import count
-from leafwing.sprites import ATTRIBUTE_NAMES, Reading, read
+from leafwing.sprites import ATTRIBUTE_NAMES, Reading, agreement, read, scenes
+from leafwing.sprites.draw import LINE, draw
+from leafwing.sprites.scene import COMBINATIONS, Scenes
 from rows import argument_parser, store
 
 HELD_OUT = 600
@@ -106,17 +109,23 @@ def share(reading: Reading, right: np.ndarray) -> float:
 
 
 def measure_pairs(images: int, seed: int, threads: int, size: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Parts that the oracle reads in held-out results as in their originals; the L1 distance to these."""
-    training, rest = load("sprites", size=size, input="edges").split(HELD_OUT)
-    model = train("pix2pix", training, images, seed, threads, options)
-    batch = held_out(rest)
+    """Shares of parts that the oracle reads as in the originals, of combinations that were held out; the L1 distance to these."""
+    sample = scenes(4 * COMBINATIONS)
+    new = np.isin(sample.combination, np.random.default_rng(0).permutation(COMBINATIONS)[:HELD_OUT])
+    unseen = sample.rows(np.flatnonzero(new)[:HELD_OUT])
+    model = train("pix2pix", outlined(sample.rows(~new), size), images, seed, threads, options)
+    batch = held_out(outlined(unseen, size))
     generated = model.translate(batch.input)
-    before, after = read(batch.image), read(generated)
-    row = {
-        {"size": "how_large"}.get(part, part): share(after, getattr(after.scenes, part) == getattr(before.scenes, part))
-        for part in ("shape", "size", "place")
-    }
-    return {**row, "sure": round(float(after.sure.mean()), 4), "l1": round(float((batch.image - generated).abs().mean()), 4)}
+    shares = agreement(read(generated), read(batch.image).scenes)
+    row = {{"size": "how_large"}.get(part, part): round(share, 4) for part, share in shares.items()}
+    return {**row, "l1": round(float((batch.image - generated).abs().mean()), 4)}
+
+
+def outlined(sample: Scenes, size: int) -> Dataset:
+    """Filled sprites as images, and their outlines, in the same colours, as inputs."""
+    columns = {"image": draw(sample, size), "input": draw(sample, size, line=LINE)}
+    spec = DataSpec({name: Image(size, size, 3) for name in columns})
+    return Dataset(spec, columns, "outlined", "outlined", {"mirror": False})
 
 
 def measure_edges(images: int, seed: int, threads: int, size: int, options: dict[str, Any]) -> dict[str, Any]:
