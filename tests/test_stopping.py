@@ -164,6 +164,14 @@ def test_a_metric_that_does_not_suit_the_output_is_named(tmp_path: Path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_number_is_named_with_or_without_its_metric() -> None:
+    for metric, measures in stopping.STOP_MEASURES.items():
+        assert stopping.parse_stop_on(metric) == (metric, measures[0])
+        for measure in measures:
+            assert stopping.parse_stop_on(f"{metric}.{measure}") == (metric, measure)
+            assert stopping.parse_stop_on(measure) == (metric, measure), "two metrics have a number of this name"
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_with_a_direction_can_decide(name: str) -> None:
     source = Path(inspect.getfile(metric(name))).read_text(encoding="utf-8")

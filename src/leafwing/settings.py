@@ -94,7 +94,7 @@ class Schedule:
     seed: Natural = 0
     """Random seed of the weights, the latents and the order of the data."""
     stop_on: str | None = None
-    """Stop when this metric no longer improves: kid, prdc.recall, ... Default: never."""
+    """Stop when this metric no longer improves: kid, recall, psnr, ... Default: never."""
     patience: Positive = 5
     """Checkpoints without improvement before --stop-on ends training."""
 

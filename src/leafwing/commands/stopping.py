@@ -41,7 +41,7 @@ STOP_MEASURES = {
 
 
 def parse_stop_on(stop_on: str) -> tuple[str, str]:
-    """The metric and the measure that decide, from `kid` or `prdc.recall`.
+    """The metric and the measure that decide, from `kid`, `prdc.recall` or `recall` alone.
 
     Raises:
         LeafwingError: no such metric or measure, or one that cannot decide.
@@ -49,6 +49,9 @@ def parse_stop_on(stop_on: str) -> tuple[str, str]:
     from leafwing.metrics import METRICS
 
     metric, _, measure = stop_on.partition(".")
+    if metric not in METRICS and not measure:
+        owner = next((name for name, measures in STOP_MEASURES.items() if metric in measures), metric)
+        metric, measure = owner, metric
     if metric not in METRICS:
         raise InvalidOption("stop_on", stop_on, f"no metric {metric!r}{did_you_mean(metric, list(METRICS))}")
     if metric not in STOP_MEASURES:
