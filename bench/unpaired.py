@@ -139,7 +139,7 @@ def train_sprites(recipe: str, seed: int, args: Any) -> dict[str, Any]:
         started = time.perf_counter()
         run = leafwing.train(
             "sprites", recipe, input="unpaired", size=args.size, images=args.images, seed=seed, threads=args.threads,
-            precision="fp32", health="off", out=Path(folder, "run"), **options,
+            precision=args.precision, health="off", out=Path(folder, "run"), **options,
         )  # fmt: skip
         if run.stop_reason != "images":
             raise SystemExit("interrupted: no row is written for an incomplete training")
@@ -147,7 +147,8 @@ def train_sprites(recipe: str, seed: int, args: Any) -> dict[str, Any]:
         sheet = args.sheets / f"{recipe}-{seed}.png" if args.sheets else None
         return {
             "recipe": recipe, "options": options, "seed": seed, "size": args.size, "images": run.records()[-1]["images"],
-            "seconds": round(seconds, 1), **judge_sprites(Model.load(run), examples=sheet), **run.config["versions"],
+            "precision": run.settings.machine.precision, "seconds": round(seconds, 1),
+            **judge_sprites(Model.load(run), examples=sheet), **run.config["versions"],
         }  # fmt: skip
 
 
@@ -212,6 +213,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="width of the networks")
     parser.add_argument("--batch", type=int, help="batch size; by default that of the recipe, and 4 for the cost")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--precision", default="fp32", help="precision of sprites: fp32, or bf16 where it is faster")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, for the cost")
     parser.add_argument("--repetitions", type=int, default=5, help="measurements of the cost")
     parser.add_argument(

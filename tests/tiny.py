@@ -172,7 +172,7 @@ def describe(spec: DataSpec) -> str:
 def supports(name: str, spec: DataSpec) -> bool:
     """Whether a recipe can train on this data and uses all fields; it may ignore the labels of images without further fields."""
     further = spec.fields.keys() - {"image", "label"}
-    if not all(re.search(rf"\b{field}\b", recipes.describe(name).path.read_text(encoding="utf-8")) for field in further):
+    if not all(re.search(rf"\b{field}\b", card(name).path.read_text(encoding="utf-8")) for field in further):
         return False  # saves time: what a recipe uses it also names
     try:
         game = build(name, spec)
@@ -216,10 +216,13 @@ def phases(game: Game) -> list[Clock]:
     return sorted(found.values(), key=lambda clock: clock.images)
 
 
+card = cache(recipes.describe)
+"""The card of a recipe, read once."""
+
+
 def build(name: str, spec: DataSpec, **options: object) -> Game:
-    card = recipes.describe(name)
-    names = {option.name for option in card.options}
-    resolved = card.resolve({key: value for key, value in (SMALL | options).items() if key in names})
+    names = {option.name for option in card(name).options}
+    resolved = card(name).resolve({key: value for key, value in (SMALL | options).items() if key in names})
     torch.manual_seed(1)
     return recipes.build(name, recipes.find(name), spec, resolved)
 
