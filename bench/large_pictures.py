@@ -30,6 +30,7 @@ def build(name: str, width: int, blocks: int) -> object:
     torch.manual_seed(0)
     low = 32 if name == "enlarger" else 128
     data = DataSpec.images(128, 128, 3, input=Image(low, low, 3))
+    net: nn.Module
     if name == "unet":
         net, multiple = unet.Generator(data, 3, width), 2 ** unet.halvings(data)
     elif name == "residual":

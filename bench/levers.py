@@ -8,6 +8,7 @@ Every variant runs in its own process, and they take turns. The ratio is the sec
 
 from __future__ import annotations
 
+import importlib
 import statistics
 from typing import Any
 
@@ -37,8 +38,7 @@ def variant(batch: int, width: int, device: str, changes: dict[str, Any]) -> Ste
     """The training function of `dcgan` with one choice changed."""
     options = dict(changes)
     if not options.pop("same_round", True):
-        from leafwing.recipes import dcgan
-
+        dcgan: Any = importlib.import_module("leafwing.recipes.dcgan")
         duel = dcgan.duel
         dcgan.duel = lambda *args, same_round, **rest: duel(*args, **rest)
     return ours(batch, width, "", device, **options)

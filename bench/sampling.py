@@ -87,7 +87,7 @@ def measure(case: str, n: int, width: int, device: str, cores: int, parent: str 
                 pictures.to_pixels(model.generate(latents))
         else:
             batches = model.stream(latents) if blocks else iter([model.generate(latents)])
-            pictures.write_images(image_files(batches, KIND, folder, []), None if threads else 1)
+            pictures.write_images(image_files(batches, KIND, folder, [], ".png"), None if threads else 1)
         seconds = time.perf_counter() - started
     return seconds, before, peak_memory(device)
 

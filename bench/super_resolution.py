@@ -76,7 +76,7 @@ def values_of(fake: Tensor, real: Tensor, scale: int, features: Features) -> dic
 
 
 def enlarge(
-    source: str, size: dict[str, str], held_out: int, pretrain: float, seed: int, images: str, options: dict[str, Any],
+    source: str, size: dict[str, Any], held_out: int, pretrain: float, seed: int, images: str, options: dict[str, Any],
     inputs: Tensor,
 ) -> tuple[Tensor, dict[str, Any]]:  # fmt: skip
     """Train once; the enlarged held-out inputs, and what the row says about the training."""

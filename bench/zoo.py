@@ -146,8 +146,8 @@ def measure_edges(images: int, seed: int, threads: int, size: int, options: dict
 def edge_agreement(x: Tensor, y: Tensor, maps: Tensor | None = None) -> float:
     """Mean correlation of the gradients' magnitudes of two sets of images; with classes, that of y with their border."""
     target = strength(x) if maps is None else changes(maps)[:, 0]
-    pairs = [(part - part.mean((1, 2), keepdim=True)).flatten(1) for part in (target, strength(y))]
-    return round(float(torch.nn.functional.cosine_similarity(*pairs).mean()), 4)
+    first, second = ((part - part.mean((1, 2), keepdim=True)).flatten(1) for part in (target, strength(y)))
+    return round(float(torch.nn.functional.cosine_similarity(first, second).mean()), 4)
 
 
 def strength(x: Tensor) -> Tensor:

@@ -165,11 +165,11 @@ def test_a_metric_that_does_not_suit_the_output_is_named(tmp_path: Path, monkeyp
 
 
 def test_a_number_is_named_with_or_without_its_metric() -> None:
-    for metric, measures in stopping.STOP_MEASURES.items():
-        assert stopping.parse_stop_on(metric) == (metric, measures[0])
+    for name, measures in stopping.STOP_MEASURES.items():
+        assert stopping.parse_stop_on(name) == (name, measures[0])
         for measure in measures:
-            assert stopping.parse_stop_on(f"{metric}.{measure}") == (metric, measure)
-            assert stopping.parse_stop_on(measure) == (metric, measure), "two metrics have a number of this name"
+            assert stopping.parse_stop_on(f"{name}.{measure}") == (name, measure)
+            assert stopping.parse_stop_on(measure) == (name, measure), "two metrics have a number of this name"
 
 
 @pytest.mark.parametrize("name", METRICS)
