@@ -412,13 +412,23 @@ def test_every_choice_has_a_reason() -> None:
         layout="contiguous",
         fused=False,
         keep_freed=True,
-        products=True,
+        products=False,
         compile=True,
         micro_batch=8,
         resident=True,
     )
     assert set(setup.why.values()) - {"cpu has no graphs"} == {"as requested"}
     assert (setup.layout, setup.fused, setup.compile, setup.micro_batch) == ("contiguous", False, True, 8)
+
+
+@pytest.mark.parametrize(
+    ("precision", "compiled", "why"),
+    [("fp32", False, "only in bf16"), ("bf16", True, "not with --compile"), ("bf16", False, "")],
+)
+def test_requested_products_are_in_the_plan_only_if_they_are_computed(precision: str, compiled: bool, why: str) -> None:
+    setup = choose("cpu", precision, 1, products=True, compile=compiled)
+    assert setup.products == (not why)
+    assert setup.why["products"] == (why or "as requested")
 
 
 @pytest.mark.parametrize(
