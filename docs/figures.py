@@ -1,7 +1,15 @@
 """The tables of figures in docs/results and docs/performance.md, from the rows in bench/results: `make docs` writes them.
 
 A page has a table of figures between two comments, `<!-- rows: NAME ARGUMENTS -->` and `<!-- end -->`. NAME is a function of this
-file, which reads rows and returns Markdown. A test compares, so page and rows agree; nothing is measured.
+file, which reads rows and returns Markdown. A test compares, so page and rows agree; nothing is measured. Figures in prose (with a
+decimal point or a percent sign) must be in one of the tables of the page, rounded; others are listed with their source in a comment:
+
+    <!-- other figures
+    step.jsonl: 77.3% 70.6%
+    targets: 78%
+    -->
+
+The rows of a named file must have the figure; other sources are words.
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -115,10 +123,7 @@ def digits(_: str) -> str:
 def demo(_: str) -> str:
     """bench/demo.py: the present command of `make demo`, by machine and setting."""
     rows = read("demo", keys=("command", "threads", "precision", "busy", "seed"))
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["command"] == rows[-1]["command"]:
-            groups.setdefault((processor(row), row["precision"], row["threads"], row["busy"]), []).append(row)
+    rows = [row for row in rows if row["command"] == rows[-1]["command"]]
 
     def each(key: str, form: str) -> Column:
         return lambda group: ", ".join(f"{row[key]:{form}}" for row in group["rows"])
@@ -134,7 +139,7 @@ def demo(_: str) -> str:
         "classified as requested": each("read_as_asked", ".1%"),
         "worst class": each("worst_class", ".0%"),
     }
-    return table([{"case": case, "rows": group} for case, group in groups.items()], columns)
+    return table(grouped(rows, lambda row: (processor(row), row["precision"], row["threads"], row["busy"])), columns)
 
 
 def reading(_: str) -> str:
@@ -150,6 +155,159 @@ def reading(_: str) -> str:
     return table(read("reading", keys=("shape",)), columns)
 
 
+# --- translators -------------------------------------------------------------------------------------------------------------
+
+
+def spread(rows: list[dict[str, Any]], key: str, form: str = ".3g") -> str:
+    """The mean of a key over rows, with the smallest and the largest value if there are several; empty without values."""
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        return ""
+    extent = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+    return f"{sum(values) / len(values):{form}}{extent}"
+
+
+def grouped(rows: Iterable[dict[str, Any]], key: Callable[[Row], Any]) -> list[dict[str, Any]]:
+    """The rows by the value of a function: `case` and `rows` of each group."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return [{"case": case, "rows": group} for case, group in groups.items()]
+
+
+def spreads(columns: Mapping[str, str], form: str = ".3g") -> dict[str, Column]:
+    """Columns of groups: means over their rows of the keys in the mapping."""
+    return {name: lambda group, key=key: spread(group["rows"], key, form) for name, key in columns.items()}
+
+
+TRANSLATED = {
+    "L1": "l1", "PSNR": "psnr", "SSIM": "ssim", "edges": "edges", "KID x 1,000": "kid", "feature distance": "features",
+    "accuracy": "accuracy", "iou": "iou",
+}  # fmt: skip
+VARIANTS = {
+    "l1": "L1 alone",
+    "cgan": "L1 + adversarial",
+    "patch16": "the same, patches of 16 px",
+    "patch1": "the same, patches of 1 px",
+}
+
+
+def pairs(_: str) -> str:
+    """bench/translation.py with pairs: the variants of pix2pix."""
+    rows = [row for row in read("translation", "Xeon", ("choice", "seed")) if row["choice"] in VARIANTS]
+    columns: dict[str, Column] = {
+        "variant": lambda group: VARIANTS[group["case"]],
+        "images": lambda group: f"{group['rows'][0]['images']:,}",
+        "seeds": lambda group: len(group["rows"]),
+        **spreads(TRANSLATED),
+        "seconds": lambda group: spread(group["rows"], "seconds", ",.0f"),
+    }
+    groups = grouped(rows, lambda row: row["choice"])
+    return table(sorted(groups, key=lambda group: [*VARIANTS].index(group["case"])), columns)
+
+
+def without_pairs(_: str) -> str:
+    """bench/translation.py without the pairs, beside pix2pix."""
+    columns: dict[str, Column] = {
+        "recipe": lambda group: f"`{group['case']}`",
+        **spreads({name: key for name, key in TRANSLATED.items() if key not in ("psnr", "ssim")}),
+        "seconds": lambda group: spread(group["rows"], "seconds", ",.0f"),
+        "back: L1, KID x 1,000": lambda group: ", ".join(
+            spread(group["rows"], key) for key in ("back_l1", "back_kid")
+        ).strip(", "),
+    }
+    return table(grouped(read("translation", "EPYC", ("choice", "seed")), lambda row: row["recipe"]), columns)
+
+
+def toy(_: str) -> str:
+    """bench/unpaired.py on points."""
+    names = {"none": "none: a GAN alone", "one_way": "one way", "both": "both ways"}
+    rows = [row for row in read("unpaired", keys=("case", "choice", "recipe", "seed")) if row["case"] == "toy"]
+    columns: dict[str, Column] = {
+        "reconstruction": lambda group: names[group["case"]],
+        "seeds": lambda group: len(group["rows"]),
+        "covered": lambda group: ", ".join(str(row["covered"]) for row in group["rows"]),
+        "collapsed": lambda group: ", ".join(str(row["collapsed"]) for row in group["rows"]),
+        **spreads({"good": "good", "back": "back"}),
+    }
+    return table(grouped(rows, lambda row: row["choice"]), columns)
+
+
+def filled(_: str) -> str:
+    """bench/unpaired.py on sprites."""
+    columns: dict[str, Column] = {
+        "recipe": "`{recipe}`",
+        "images": "{images:,}",
+        "shape": "{shape:.1%}",
+        "colour": "{colour:.1%}",
+        "size": "{how_large:.1%}",
+        "place": "{place:.1%}",
+        "sure": "{sure:.1%}",
+        "back": lambda row: f"{row['back']} ({row['grey']})" if "back" in row else "one direction",
+        "seconds": "{seconds:,.0f}",
+    }
+    return table(
+        [row for row in read("unpaired", keys=("case", "choice", "recipe", "seed")) if row["case"] == "sprites"], columns
+    )
+
+
+def cost(_: str) -> str:
+    """bench/unpaired.py: time and memory of an image."""
+    columns: dict[str, Column] = {
+        "size": "{size}", "recipe": "`{recipe}`", "ms": "{ms}", "ratio": "{time_ratio}", "MiB for each image": "{mib_per_image}",
+    }  # fmt: skip
+    return table([row for row in read("unpaired") if row["case"] == "cost"], columns)
+
+
+def super_resolution(_: str) -> str:
+    """bench/super_resolution.py."""
+    names = {"bicubic": "bicubic", "srresnet": "SRResNet", "srgan": "SRGAN"}
+    measures = {
+        "PSNR": "psnr", "PSNR of luma": "psnr_y", "SSIM": "ssim", "edge energy": "edge_energy", "KID x 1,000": "kid",
+        "feature distance": "feature_distance",
+    }  # fmt: skip
+    columns: dict[str, Column] = {
+        "method": lambda group: names[group["case"]],
+        "seeds": lambda group: len(group["rows"]) if "images" in group["rows"][0] else "",
+        **spreads(measures, ".4g"),
+    }
+    return table(grouped(read("super_resolution", keys=("case", "seed")), lambda row: row["case"]), columns)
+
+
+def refine(_: str) -> str:
+    """bench/refine.py: SimGAN."""
+    columns: dict[str, Column] = {
+        "options": lambda row: f"`--lr-g {float(row['options']['lr_g']):g} --l1 {float(row['options']['l1']):g}`",
+        "seed": "{seed}",
+        "KID before, after": "{before[kid]:.3f}, {after[kid]:.3f}",
+        "told apart before, after": "{before[accuracy]:.0%}, {after[accuracy]:.0%}",
+        "shape before, after": "{before[shape]:.1%}, {after[shape]:.1%}",
+    }
+    return table([row for row in read("refine", keys=("recipe", "options", "seed")) if row["recipe"] == "simgan"], columns)
+
+
+def steerable(_: str) -> str:
+    """bench/zoo.py: the term of steerable filters."""
+    rows = [row for row in read("zoo", keys=("case", "options", "seed")) if row["case"] == "steerable"]
+    columns: dict[str, Column] = {
+        "weight of the term": "{options[steerable]:g}", "seed": "{seed}", "PSNR": "{psnr} dB", "L1": "{l1}", "edges": "{edges}",
+    }  # fmt: skip
+    return table(rows, columns)
+
+
+def translation_step(_: str) -> str:
+    """bench/translation_step.py on all processors."""
+    columns: dict[str, Column] = {
+        "batch": "{batch}",
+        "precision": lambda row: row["precision"] + (", EPYC" if "EPYC" in processor(row) else ""),
+        "plain PyTorch": "{baseline_images_per_second} images/s",
+        "leafwing": "{leafwing_images_per_second} images/s",
+        "ratio": "{ratio}",
+        "spread": "{ratio_low} to {ratio_high}",
+    }
+    return table(sorted(read("translation_step"), key=processor), columns)
+
+
 # --- performance -------------------------------------------------------------------------------------------------------------
 
 
@@ -161,8 +319,8 @@ def roofline(_: str) -> str:
     }
     columns: dict[str, Column] = {"operations": lambda case: case["case"]}
     for name, rows in sides.items():
-        columns[name] = lambda case, rows=rows: f"{rows[case['case']]['share']:.0%}" if case["case"] in rows else ""  # type: ignore[misc]
-        columns[f"GFLOP/s, {name}"] = lambda case, rows=rows: rate(rows.get(case["case"]))  # type: ignore[misc]
+        columns[name] = lambda case, rows=rows: f"{rows[case['case']]['share']:.0%}" if case["case"] in rows else ""
+        columns[f"GFLOP/s, {name}"] = lambda case, rows=rows: rate(rows.get(case["case"]))
     return table([{"case": case} for case in dict.fromkeys(case for rows in sides.values() for case in rows)], columns)
 
 
@@ -291,6 +449,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     function.__name__: function
     for function in (
         family, remedies, divergences, laboratory, small_data, comparison, digits, demo, reading,
+        pairs, without_pairs, toy, filled, cost, super_resolution, refine, steerable, translation_step,
         roofline, step, levers, recipes, growth, overhead, sampling, scaling,
     )
 }  # fmt: skip
@@ -303,6 +462,46 @@ def update_figures(text: str) -> str:
         KeyError: a comment names no table.
     """
     return BLOCK.sub(lambda match: match[1] + TABLES[match[2]](match[3] or "").strip() + match[4], text)
+
+
+# --- figures in prose --------------------------------------------------------------------------------------------------------
+
+FIGURE = re.compile(r"(?<![\w.,-])(?:\d[\d,]*\.\d+%?|\d+%)")
+OTHERS = re.compile(r"<!-- other figures\n(.*?)-->", re.DOTALL)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """The numbers in a row, or in a text."""
+    if isinstance(value, str):
+        yield from (
+            float(number.replace(",", "")) for number in re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w.]\d)", value)
+        )
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from numbers(part)
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def is_among(figure: str, values: Iterable[float]) -> bool:
+    """Whether a figure is one of the values, rounded; a value may be the hundredth part of a percentage."""
+    text = figure.rstrip("%").replace(",", "")
+    tolerance = 0.5001 * 10 ** -len(text.partition(".")[2])
+    return any(abs(scale * value - float(text)) <= tolerance for value in values for scale in (1, 100))
+
+
+def without_source(text: str) -> list[str]:
+    """The figures in the prose of a page, and in tables that are not made here, that have no source."""
+    tables = [*numbers(" ".join(match[0] for match in BLOCK.finditer(text)))]
+    others = dict(line.split(": ", 1) for match in OTHERS.finditer(text) for line in match[1].splitlines())
+    stated = {figure for figures in others.values() for figure in figures.split()}
+    prose = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", " ", BLOCK.sub("", text), flags=re.DOTALL)
+    lacking = [figure for figure in FIGURE.findall(prose) if figure not in stated and not is_among(figure, tables)]
+    for name, figures in others.items():
+        if name.endswith(".jsonl"):
+            rows = [*numbers([json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()])]
+            lacking += [f"{figure} in {name}" for figure in figures.split() if not is_among(figure, rows)]
+    return lacking
 
 
 if __name__ == "__main__":

@@ -525,7 +525,9 @@ def average_into(average: nn.Module, net: nn.Module, share: float) -> None:
     Other buffers are copied, except those of parametrisations: spectral normalisation's singular vectors are those of the weights
     that it divides, so the average computes its own.
     """
-    buffers, averages, sources = dict(net.named_buffers()), list(average.parameters()), list(net.parameters())
+    buffers = dict(net.named_buffers())
+    averages: list[Tensor] = list(average.parameters())
+    sources: list[Tensor] = list(net.parameters())
     for name, buffer in average.named_buffers():
         if buffer.is_floating_point() and name.rpartition(".")[2].startswith("running_"):
             averages.append(buffer)
