@@ -26,6 +26,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 PAGES = [*sorted((ROOT / "docs" / "results").glob("*.md")), ROOT / "docs" / "performance.md"]
+"""Pages of which all figures have a source."""
+OTHER_PAGES = [ROOT / "docs" / "guide" / "modes.md"]
+"""Pages with a table of figures."""
 BLOCK = re.compile(r"(<!-- rows: (\w+)(?: ([^\n]*?))? -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
 sys.path.append(str(ROOT / "bench"))
 
@@ -102,6 +105,37 @@ def comparison(name: str) -> str:
     """A comparison: command, sentences, table and conditions."""
     text = (RESULTS / "compare" / f"{name}.json").read_text(encoding="utf-8")
     return compared.markdown(name, json.loads(text)).partition("\n\n")[2]
+
+
+def coverage(name: str) -> str:
+    """The modes of a comparison on points."""
+    summary = json.loads((RESULTS / "compare" / f"{name}.json").read_text(encoding="utf-8"))["summary"]
+    columns: dict[str, Column] = {name: lambda row: f"`{row['recipe']}`"}
+    for title, key in (("modes", "modes"), ("high quality", "high_quality"), ("KL", "kl")):
+        columns[title] = lambda row, key=key: compared.cell(row["final"][key])
+    return table(summary, columns)
+
+
+def points(_: str) -> str:
+    """bench/points.py: rows with a divergence; older ones have none, and other settings."""
+    rows = [row for row in read("points", keys=("world", "recipe", "images", "seed")) if "kl" in row]
+    columns: dict[str, Column] = {
+        "data": lambda group: group["case"][0],
+        "recipe": lambda group: f"`{group['case'][1]}`",
+        "points": lambda group: f"{group['case'][2]:,}",
+        "seeds": lambda group: len(group["rows"]),
+        "modes": lambda group: ", ".join(str(row["modes"]) for row in sorted(group["rows"], key=lambda row: row["seed"])),
+        "high quality": lambda group: spread(group["rows"], "good", ".1%"),
+        "KL": lambda group: spread(group["rows"], "kl", ".3f"),
+        "seconds of processor time": lambda group: spread(group["rows"], "cpu", ".0f"),
+    }
+    return table(
+        grouped(
+            sorted(rows, key=lambda row: (row["world"], row["recipe"])),
+            lambda row: (row["world"], row["recipe"], row["images"]),
+        ),
+        columns,
+    )
 
 
 def digits(_: str) -> str:
@@ -448,7 +482,7 @@ def scaling(_: str) -> str:
 TABLES: dict[str, Callable[[str], str]] = {
     function.__name__: function
     for function in (
-        family, remedies, divergences, laboratory, small_data, comparison, digits, demo, reading,
+        family, remedies, divergences, laboratory, small_data, comparison, coverage, points, digits, demo, reading,
         pairs, without_pairs, toy, filled, cost, super_resolution, refine, steerable, translation_step,
         roofline, step, levers, recipes, growth, overhead, sampling, scaling,
     )
@@ -505,5 +539,5 @@ def without_source(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    for page in PAGES:
+    for page in [*PAGES, *OTHER_PAGES]:
         page.write_text(update_figures(page.read_text(encoding="utf-8")), encoding="utf-8")

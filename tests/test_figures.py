@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import rows
 pages = pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.stem)
 
 
-@pages
+@pytest.mark.parametrize("page", [*figures.PAGES, *figures.OTHER_PAGES], ids=lambda page: page.stem)
 def test_tables_are_those_of_the_rows(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(figures.BLOCK.findall(text)) == text.count("<!-- rows: ") == text.count("<!-- end -->") > 0
@@ -23,6 +24,14 @@ def test_tables_are_those_of_the_rows(page: Path) -> None:
 @pages
 def test_figures_in_prose_are_in_a_table_or_have_a_source(page: Path) -> None:
     assert figures.without_source(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("processors", ["EPYC", "Xeon(R) Processor, 2 cores", "16 cores"])
+def test_the_readme_has_the_speeds_of_the_rows(processors: str) -> None:
+    (row,) = (row for row in figures.read("step", processors) if row["case"] == "step_ratio_128")
+    (text,) = re.findall(r"It needs no GPU.*?\n- ", (figures.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for name in ("baseline", "leafwing"):
+        assert f"{row[f'{name}_images_per_second']:,.0f}" in re.findall(r"[\d,]*\d", text)
 
 
 def test_a_figure_without_a_source_is_found() -> None:
