@@ -126,7 +126,7 @@ def without_effect(
     for name, without in others.items():
         with suppress(LeafwingError):  # if it cannot be built without the option, this has an effect
             other = _build_seeded(build, without)
-            if not difference(game, other) and not _difference(_pace(game), _pace(other), "", {}):
+            if not _difference(_pace(game), _pace(other), "", {}) and not difference(game, other):
                 idle.append(name)
     return idle
 
