@@ -19,11 +19,12 @@ images in the encoder's space, compared with pixels, and the share of reconstruc
 EBGAN's energies of real and fake images, and the variety of its samples, with and without pull-away. `labelled`: the test error of
 a classifier trained on --labels labelled images, with and without all other images unlabelled; each seed chooses other images.
 `vectors`: VAE/GAN's attribute vectors on sprites: the difference of the mean codes with and without an attribute is added to codes
-of images without it; rows hold the share of results in which the oracle sees the attribute, compared with plain reconstructions,
-and the share in which all other attributes are unchanged. `boosting`: modes covered by the first t components of AdaGAN, of
-bagging, and by the best single component. `samples`: for recipes that claim only good samples of digits, the share that a
-classifier of real ones is confident of, the divergence of the predicted classes from the uniform distribution, and KID. One row
-per run; `--show` prints the tables of all parts, and those of `bench/remedies.py` and `bench/divergences.py`.
+of images without it; rows hold the share of results in which the oracle is sure to see the attribute, compared with plain
+reconstructions, and the share of the other attributes that are unchanged; one row says what other real pictures would reach.
+`boosting`: modes covered by the first t components of AdaGAN, of bagging, and by the best single component. `samples`: for
+recipes that claim only good samples of digits, the share that a classifier of real ones is confident of, the divergence of the
+predicted classes from the uniform distribution, and KID. One row per run; `--show` prints the tables of all parts, and those of
+`bench/remedies.py` and `bench/divergences.py`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ import remedies
 from leafwing import sprites
 from leafwing.data import Dataset, built_in, load
 from leafwing.engine.probe import downsample, mean_distance
+from leafwing.machine import versions
 from leafwing.metrics import modes
 from leafwing.pixels import to_floats
 from leafwing.progress import ConsoleReporter
@@ -259,10 +261,11 @@ def vectors(args: argparse.Namespace) -> None:
     data = load(args.source, size=args.size)
     pictures = floats(data, np.random.default_rng(0).permutation(len(data))[: 2 * SAMPLES])
     present = attributes(pictures)[0]
+    store_chance(args, present)
     for seed in seeds(args):
         for model, row in trained(args, "vaegan", seed):
             latents, scores = model.encode(pictures), {}
-            reconstructed = attributes(model.generate(latents))[0]
+            reconstructed, sure_before = attributes(model.generate(latents))
             for part, (first, end) in PARTS.items():
                 before, after, rest = [], [], []
                 for column in range(first, end):
@@ -272,12 +275,24 @@ def vectors(args: argparse.Namespace) -> None:
                         model.generate(latents[rows] + latents[has_attribute].mean(0) - latents[~has_attribute].mean(0))
                     )
                     other = [c for c in range(present.shape[1]) if not first <= c < end]
-                    before.append(reconstructed[rows, column].mean())
+                    before.append((reconstructed[rows, column] * sure_before[rows]).mean())
                     after.append((changed[:, column] * sure).mean())
                     rest.append((changed[:, other] == reconstructed[rows][:, other]).mean())
                 values = {"before": before, "after": after, "other_words_kept": rest}
                 scores[part] = {name: round(float(np.mean(each)), 3) for name, each in values.items()}
             store({**row, **scores}, args.results)
+
+
+def store_chance(args: argparse.Namespace, present: np.ndarray) -> None:
+    """What an edit would reach that replaces every picture by another real one, as a row beside those of the part `vectors`."""
+    other_pictures = np.random.default_rng(1).permutation(present)
+    scores = {}
+    for part, (first, end) in PARTS.items():
+        others = np.delete(np.arange(present.shape[1]), np.arange(first, end))
+        kept, share = (present[:, others] == other_pictures[:, others]).mean(), present[:, first:end].mean()
+        scores[part] = {"before": round(share, 3), "after": round(share, 3), "other_words_kept": round(kept, 3)}
+    about = {"bench": "family", "part": "vectors", "source": args.source, "size": args.size, "recipe": "other real pictures"}
+    store({**about, "options": {}, "seed": 1, "images": 0, **scores, **versions()}, args.results)
 
 
 def attributes(samples: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests marked gpu and the benchmarks that need a GPU, in under ten minutes, without network access.
+# The tests marked gpu and the benchmarks that need a GPU, without network access.
 #
 #     bench/gpu.sh [python] [folder of images]
 #

@@ -1,14 +1,16 @@
 """Storage of measurements: one JSON line per row.
 
     python bench/rows.py bench/results/step.jsonl
+    python bench/rows.py bench/results/step.jsonl --processor EPYC
 
-prints the newest row of each case as a table.
+prints the newest row of each case on each processor, or on those processors whose name contains a word.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ CASE = (
     "precision",
     "threads",
 )
+NOT_RECORDED = "AMD EPYC (not recorded)"
+"""The processor of rows from before processors were recorded, by what was written down then."""
+XEON_COMMITS = ("567b40f", "72ee209")
+"""Commits whose rows name no processor, and whose comparisons (bench/results/compare) name the Xeon."""
 ABOUT = ("leafwing", "commit", "python", "torch", "machine", "processor", "gpu")
 
 
@@ -60,12 +66,24 @@ def argument_parser(description: str | None, file: str) -> argparse.ArgumentPars
     return parser
 
 
-def newest(results: Path) -> list[dict[str, Any]]:
-    """The last row of each case, in the order in which the cases first appeared."""
+def processor(row: dict[str, Any]) -> str:
+    """The processor on which a row was measured."""
+    unnamed = "Intel(R) Xeon(R) Processor" if str(row.get("commit")).startswith(XEON_COMMITS) else NOT_RECORDED
+    return str(row.get("processor") or unnamed)
+
+
+def newest(results: Path, processors: str = "", keys: Sequence[str] = CASE) -> list[dict[str, Any]]:
+    """The last row of each case on each processor, in the order in which the cases first appeared.
+
+    Args:
+        results: file of rows.
+        processors: only rows of processors whose name contains this.
+        keys: keys that identify a case.
+    """
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
-    for line in results.read_text().splitlines():
-        row = json.loads(line)
-        rows[tuple(str(row.get(key)) for key in CASE)] = row
+    for row in map(json.loads, results.read_text(encoding="utf-8").splitlines()):
+        if processors in processor(row):
+            rows[processor(row), *(str(row.get(key)) for key in keys)] = row
     return list(rows.values())
 
 
@@ -73,17 +91,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Help)
     parser.add_argument("results", nargs="+", type=Path, help="files of rows")
     parser.add_argument("--device", help="print only rows whose device starts with this")
+    parser.add_argument("--processor", default="", help="print only rows of processors whose name contains this")
     args = parser.parse_args()
     for path in args.results:
         if not path.exists():
             print(f"{path.stem}: not measured")
             continue
-        for row in newest(path):
+        for row in newest(path, args.processor):
             if args.device and not str(row.get("device")).startswith(args.device):
                 continue
             case = " ".join(str(row[key]) for key in CASE if row.get(key) is not None)
             values = "  ".join(f"{key} {value}" for key, value in row.items() if key not in (*CASE, *ABOUT))
-            print(f"{case}: {values}")
+            print(f"{processor(row)}: {case}: {values}")
 
 
 if __name__ == "__main__":

@@ -214,8 +214,8 @@ def test_translators_get_advice_of_their_own() -> None:
     plain = next(iter(health.alarms(fault))).advice
     lines = [{**one, "translates": True} for one in fault]
     advice = next(iter(health.alarms(lines))).advice
-    assert "wgan_gp" in plain
-    assert not any(recipe in text for text in health.TRANSLATOR_ADVICE.values() for recipe in ("wgan", "r3gan"))
+    assert "pacgan" in plain
+    assert not any(recipe in text for text in health.TRANSLATOR_ADVICE.values() for recipe in ("wgan", "r3gan", "pacgan"))
     assert "identity" in advice
     assert health.TRANSLATOR_ADVICE.keys() == health.ADVICE.keys()
 

@@ -1,4 +1,4 @@
-"""Does it learn? Trainings of a minute or more, with thresholds that hold for several seeds (docs/results/README.md)."""
+"""Does it learn? Trainings of a minute or more, with thresholds that hold for several seeds, as the tests or the rows in bench say."""
 
 from __future__ import annotations
 
@@ -84,18 +84,22 @@ def test_infogan_s_code_can_be_read_from_the_image_only_with_the_information_ter
     assert bound > 2.0 if information else bound < 0.3
 
 
-def test_five_labels_per_class_suffice_with_unlabelled_images(tmp_path: Path) -> None:
-    """Seeds 0 to 4, each with other labelled images, gave errors of .069, .108, .067, .072 and .081 on 360 held-out digits."""
-    run = leafwing.train(
-        "digits", "improved_gan_semi", size=16, images=150_000, seed=0, out=tmp_path / "run", threads=1, width=300,
-        labelled=50, hold_out=360,
-    )  # fmt: skip
+def test_unlabelled_images_reduce_the_error_with_five_labels_per_class(tmp_path: Path) -> None:
+    """Beside the same network without unlabelled images. Seeds 0 to 4, each with other labelled images, gave errors of .069, .108,
+    .067, .072 and .081 with them, and .131, .136, .117, .111 and .131 without, on 360 held-out digits: .028 to .061 less."""
     held_out = load("digits", size=16).split(360)[1]
     pictures = to_floats(torch.from_numpy(held_out.pictures(range(len(held_out)))).permute(0, 3, 1, 2))
     assert held_out.labels is not None
     labels = torch.from_numpy(held_out.labels[held_out.to_rows(np.arange(len(held_out)))])
-    error = (leafwing.Model.load(run).classify(pictures).argmax(1) != labels).float().mean().item()
-    assert error < 0.15
+
+    def error(unlabelled: float) -> float:
+        run = leafwing.train(
+            "digits", "improved_gan_semi", size=16, images=150_000, seed=0, out=tmp_path / f"run-{unlabelled}", threads=1,
+            width=300, labelled=50, hold_out=360, unlabelled=unlabelled,
+        )  # fmt: skip
+        return (leafwing.Model.load(run).classify(pictures).argmax(1) != labels).float().mean().item()
+
+    assert error(0.5) < error(0.0) - 0.02
 
 
 @pytest.mark.parametrize("name", ["kl", "reverse_kl"])

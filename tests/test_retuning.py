@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 
 import leafwing
 import tiny
-from leafwing import cli, commands
-from leafwing.commands.retuning import build_paces, changed, changes_of, difference, timeline, values_at
+from leafwing import cli, commands, recipes
+from leafwing.commands.retuning import build_paces, changed, changes_of, difference, timeline, values_at, without_effect
 from leafwing.config import OptionChange
 from leafwing.engine import Engine, choose
 from leafwing.errors import LeafwingError
@@ -94,6 +95,31 @@ def test_a_difference_is_named() -> None:
     assert difference(game, tiny.build("wgan", spec, latent=9)).startswith("players.G.net.")
     assert difference(game, tiny.build("wgan", spec, n_critic=9)).startswith("turns.0.repeat")
     assert difference(game, tiny.build("wgan", spec, ema=9)) == "players.G.ema_net"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "idle"),
+    [
+        ("lsgan", {"max_width": 64, "width": 8}, ["max_width"]),  # points have no convolutions
+        ("gan", {"momentum": 0.6, "batch": 8, "lr_g": 0.3}, ["momentum"]),  # for points Adam is the default
+        ("gan", {"momentum": 0.6, "optimiser": "sgd"}, []),
+        ("gan", {"momentum": 0.7}, []),  # the default
+        ("fgan", {"saturating": True, "divergence": "kl", "ema": 100.0}, []),
+        ("r3gan", {"lr_end": 0.5, "n_critic": 2}, []),
+    ],
+)
+def test_an_option_without_an_effect_is_found(recipe: str, options: dict[str, Any], idle: list[str]) -> None:
+    card, function = recipes.describe(recipe), recipes.find(recipe)
+    defaults, values = (card.resolve(chosen, points=True) for chosen in ({}, options))
+    assert without_effect(partial(recipes.build, recipe, function, tiny.POINTS), values, defaults, options) == idle
+
+
+def test_an_option_without_an_effect_is_reported(tmp_path: Path) -> None:
+    listener = Listener()
+    leafwing.train("ring", "lsgan", images=8, batch=4, width=4, max_width=64, out=tmp_path / "run", progress=listener)
+    assert [text for text in listener.said if "effect" in text] == [
+        "--max-width 64 has no effect with these data and options"
+    ]
 
 
 @pytest.mark.parametrize(

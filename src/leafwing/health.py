@@ -39,9 +39,9 @@ REACH = 16
 """Checkpoints older than this many checks are not needed for a rollback."""
 
 ADVICE = {
-    "collapse": "Lower learning rates (lr_g, lr_d) or a gradient penalty (recipes wgan_gp, r3gan) often help",
-    "critic": "Lower D's learning rate (lr_d), or use a recipe in which D cannot saturate: wgan_gp, r3gan",
-    "oscillation": "Lower learning rates (lr_g, lr_d) or a gradient penalty often help",
+    "collapse": "Lower learning rates (lr_g, lr_d) or packing (recipe pacgan) may help",
+    "critic": "Lower D's learning rate (lr_d) or raise G's (lr_g)",
+    "oscillation": "Lower learning rates (lr_g, lr_d) may help",
     "explosion": "The learning rates (lr_g, lr_d) are too high",
     "stagnation": "Its learning rate is too low or its gradients have vanished: check the losses, lr_g and lr_d",
     "overfit": "D has memorised the training images: more images, --mirror or a smaller D help; more training does not",

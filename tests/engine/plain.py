@@ -104,10 +104,21 @@ def train(game: Game, batches: Callable[[int, int], Batch], images: int) -> list
         number += 1
         for player in game.players.values():
             if player.ema_net is not None:
-                decay = 0.5 ** ((shown - round_start) / min(player.ema, EMA_SHARE * shown))
-                with torch.no_grad():
-                    for average, current in zip(
-                        player.ema_net.state_dict().values(), player.net.state_dict().values(), strict=True
-                    ):
-                        average.copy_(decay * average + (1 - decay) * current if average.is_floating_point() else current)
+                average(player.ema_net, player.net, 0.5 ** ((shown - round_start) / min(player.ema, EMA_SHARE * shown)))
     return losses
+
+
+@torch.no_grad()
+def average(averaged: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
+    """The moving average of weights and of batch normalisation's statistics; singular vectors are those of the averaged weights."""
+    weights, current = dict(net.named_parameters()), net.state_dict()
+    for name, value in averaged.state_dict().items():
+        if name in weights or name.endswith(("running_mean", "running_var")):
+            value.copy_(decay * value + (1 - decay) * current[name])
+        elif not name.endswith(("._u", "._v")):
+            value.copy_(current[name])
+    for module in averaged.modules():
+        if torch.nn.utils.parametrize.is_parametrized(module):
+            module.train()
+            _ = module.weight  # the power iteration of a pass in training
+            module.eval()

@@ -15,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from leafwing.engine import Engine, choose
 from leafwing.engine.capture import CapturedClock, Rehearsal
 from leafwing.engine.share import SharedDraws
-from leafwing.game import Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
+from leafwing.engine.turns import average_into
+from leafwing.game import SGD, Abilities, Adam, Batch, Clock, DataSpec, Game, Player, Round, Term, Turn, at
 from leafwing.loop import Training
+from leafwing.networks.layers import spectral
 from tiny import PICTURES, POINTS, batches, build, cases, same, start, tensors
 
 pytestmark = pytest.mark.machine
@@ -318,6 +320,26 @@ def test_no_turn_synchronises_with_the_device(name: str, spec: Any) -> None:
     assert detected.operations == []
 
 
+def test_an_average_has_the_singular_vectors_of_its_own_weights_and_averages_only_statistics() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    spectral(net[0])
+    net.register_buffer("angle", torch.zeros(1))
+    player = Player(net, SGD(0.0), ema=40)
+    assert player.ema_net is not None
+    net.angle.fill_(2.0)
+    net[1].running_mean.fill_(2.0)
+    with torch.no_grad():
+        net[0].parametrizations.weight.original.copy_(torch.diag(torch.arange(8.0)))  # its singular vectors are other ones
+    for _ in range(60):
+        average_into(player.ema_net, net.eval(), 0.1)
+    largest = torch.linalg.matrix_norm(player.ema_net[0].weight, 2).item()
+    assert largest == pytest.approx(1, abs=0.01)
+    assert player.ema_net.angle.item() == 2
+    assert 1 < player.ema_net[1].running_mean.mean().item() < 2
+    assert not any(module.training for module in player.ema_net.modules())
+
+
 def test_synchronisations_are_detected() -> None:
     with Synchronisations() as detected:
         float(torch.ones(()))
@@ -390,13 +412,23 @@ def test_every_choice_has_a_reason() -> None:
         layout="contiguous",
         fused=False,
         keep_freed=True,
-        products=True,
+        products=False,
         compile=True,
         micro_batch=8,
         resident=True,
     )
     assert set(setup.why.values()) - {"cpu has no graphs"} == {"as requested"}
     assert (setup.layout, setup.fused, setup.compile, setup.micro_batch) == ("contiguous", False, True, 8)
+
+
+@pytest.mark.parametrize(
+    ("precision", "compiled", "why"),
+    [("fp32", False, "only in bf16"), ("bf16", True, "not with --compile"), ("bf16", False, "")],
+)
+def test_requested_products_are_in_the_plan_only_if_they_are_computed(precision: str, compiled: bool, why: str) -> None:
+    setup = choose("cpu", precision, 1, products=True, compile=compiled)
+    assert setup.products == (not why)
+    assert setup.why["products"] == (why or "as requested")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -182,9 +183,23 @@ def test_a_player_that_is_too_far_ahead_rests(real: float, fake: float, d_moves:
         return [[term.loss(r).item() for term in turn.losses] for turn in game.turns]
 
     (d, e, g), (free_d, free_e, free_g) = losses(gated), losses(free)
-    assert d == (pytest.approx(free_d, rel=1e-4) if d_moves else [0, 0])
+    on_real = softplus(torch.tensor(-real)).item()
+    balanced = [on_real + (free_d[0] - on_real) / 2, free_d[1] / 2]
+    assert d == (pytest.approx(balanced, rel=1e-4) if d_moves else [0, 0])
     assert g == (pytest.approx(free_g, rel=1e-4) if g_moves else [0, 0, 0])
     assert e == pytest.approx(free_e, rel=1e-4), "E never rests"
+
+
+@pytest.mark.parametrize(("gate", "equilibrium"), [(0.35, 0.0), (0.0, -math.log(2))])
+def test_both_losses_of_an_undecided_d_are_equal_if_it_is_gated(gate: float, equilibrium: float) -> None:
+    """The score that is best for a D that cannot tell: 0 where it pays both sides alike, else fakes are twice as likely as reals."""
+    game, batch = build("vaegan", gate=gate), batches(PICTURES)(0, 6)
+    score = torch.tensor(equilibrium, requires_grad=True)
+    nets = Nets(G=game.nets.G, E=game.nets.E, D=lambda x: score.expand(len(x)))
+    r = game.turns[0].play(nets, batch, Clock())
+    sum(term.loss(r) for term in game.turns[0].losses).backward()
+    assert score.grad is not None
+    assert score.grad.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_resting_player_stands_still() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from leafwing.commands.feeding import (
     permissive_spec,
     split_data,
 )
-from leafwing.commands.retuning import build_paces, changes_of, replayed, timeline
+from leafwing.commands.retuning import build_paces, changes_of, replayed, timeline, without_effect
 from leafwing.commands.stopping import check_stop_on, check_stop_output, parse_stop_on
 from leafwing.commands.transfer import freeze
 from leafwing.config import DataConfig, History, OptionChange, ThreadChange
@@ -202,8 +203,11 @@ def resolve_training(
     if labelled:
         data_config = replace(data_config, spec=split_data(data_config, dataset)[0].spec)
     notes: tuple[str, ...] = ()
+    build = partial(recipes.build, card.name, recipes.find(reference), data_config.spec)
+    for name in without_effect(build, hyperparameters, card.resolve({}, points=dataset.spec.points), options):
+        progress.say(f"--{name.replace('_', '-')} {options[name]} has no effect with these data and options")
     if "auto" in hyperparameters.values():  # the recipe may resolve such options
-        game = recipes.build(card.name, recipes.find(reference), data_config.spec, hyperparameters)
+        game = build(hyperparameters)
         hyperparameters, notes = {**hyperparameters, **game.resolved}, tuple(game.notes)
         for note in notes:
             progress.say(note)

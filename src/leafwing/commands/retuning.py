@@ -2,13 +2,15 @@
 
 A run continues with other values of those options that change nothing in its game but learning rates and the batch size, whatever
 their names: the game is built with both values, and everything else in it is compared. The values are a function of the images
-shown, so a later resume, a replay and a run that has rolled back use the same ones at the same point.
+shown, so a later resume, a replay and a run that has rolled back use the same ones at the same point. In the same way options
+without an effect are found.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from types import FunctionType, MethodType
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from leafwing import recipes
 from leafwing.clock import at
 from leafwing.config import OptionChange
-from leafwing.errors import InvalidOption, did_you_mean
+from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.game import Game, Player
 from leafwing.recipes import Card, Option, Value
 from leafwing.settings import reserved_names
@@ -97,6 +99,41 @@ def _build_seeded(build: Callable[[Mapping[str, Value]], Game], values: Mapping[
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build(values)
+
+
+# --- which options have an effect ---------------------------------------------------------------------------------------------
+
+
+def without_effect(
+    build: Callable[[Mapping[str, Value]], Game],
+    values: Mapping[str, Value],
+    defaults: Mapping[str, Value],
+    names: Iterable[str],
+) -> list[str]:
+    """The options among `names` without which, at their defaults, exactly the same game would be built.
+
+    Args:
+        build: hyper-parameters -> game.
+        values: all hyper-parameters.
+        defaults: their defaults for these data.
+        names: the options that are given.
+    """
+    others = {name: {**values, name: defaults[name]} for name in names if values[name] != defaults[name]}
+    idle: list[str] = []
+    if not others:
+        return idle
+    game = _build_seeded(build, values)
+    for name, without in others.items():
+        with suppress(LeafwingError):  # if it cannot be built without the option, this has an effect
+            other = _build_seeded(build, without)
+            if not _difference(_pace(game), _pace(other), "", {}) and not difference(game, other):
+                idle.append(name)
+    return idle
+
+
+def _pace(game: Game) -> list[Any]:
+    """What `difference` leaves out."""
+    return [game.batch, *(player.optimiser and player.optimiser.lr for player in game.players.values())]
 
 
 # --- which options may change ------------------------------------------------------------------------------------------------

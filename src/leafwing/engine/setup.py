@@ -114,6 +114,9 @@ def choose(
     can_fuse = kind in ("cpu", "cuda")
     amx = kind == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     reason = "PyTorch's convolutions are slow on AMX" if precision == "bf16" else "only in bf16"
+    use_products = decide("products", products, amx and precision == "bf16", reason if amx else f"{device} has no AMX")
+    if use_products and (precision != "bf16" or compile):
+        use_products, why["products"] = False, "not with --compile" if compile else "only in bf16"
     return Setup(
         device,
         precision,
@@ -121,7 +124,7 @@ def choose(
         "channels_last" if layout == "auto" else layout,
         decide("fused", fused, can_fuse, f"{kind} has {'' if can_fuse else 'no '}fused optimisers"),
         decide("keep_freed", keep_freed, True, "every step allocates the same blocks again"),
-        decide("products", products, amx and precision == "bf16", reason if amx else f"{device} has no AMX"),
+        use_products,
         decide("capture", capture, kind == "cuda", "one launch per turn" if kind == "cuda" else f"{kind} has no graphs"),
         decide("compile", compile, False, "compilation is slow, and gains little on a CPU"),
         micro_batch or 0,

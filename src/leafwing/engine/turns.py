@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from leafwing.engine.augmentation import Augmentation
 from leafwing.engine.batch_norm import synchronise_batch_norm
@@ -293,16 +294,7 @@ class Engine:
         for player in self.game.players.values():
             if player.ema_net is None:
                 continue
-            weight = 1 - 0.5 ** (images / min(player.ema, EMA_SHARE * shown))
-            averages: list[Tensor] = list(player.ema_net.parameters())
-            sources: list[Tensor] = list(player.net.parameters())
-            for average, source in zip(player.ema_net.buffers(), player.net.buffers(), strict=True):
-                if source.is_floating_point():
-                    averages.append(average)
-                    sources.append(source)
-                else:
-                    average.copy_(source)
-            torch._foreach_lerp_(averages, sources, weight)
+            average_into(player.ema_net, player.net, 1 - 0.5 ** (images / min(player.ema, EMA_SHARE * shown)))
 
     def check_weights(self, images: int) -> None:
         """Checks that all weights and buffers are finite.
@@ -525,6 +517,28 @@ class Unit:
 def differentiates_twice(turn: Turn) -> bool:
     """Whether a term of the turn contains a gradient."""
     return any(term.second_order for term in turn.losses)
+
+
+def average_into(average: nn.Module, net: nn.Module, share: float) -> None:
+    """Moves an average towards a network: weights, and the running statistics of normalisation, by a share in [0, 1].
+
+    Other buffers are copied, except those of parametrisations: spectral normalisation's singular vectors are those of the weights
+    that it divides, so the average computes its own.
+    """
+    buffers = dict(net.named_buffers())
+    averages: list[Tensor] = list(average.parameters())
+    sources: list[Tensor] = list(net.parameters())
+    for name, buffer in average.named_buffers():
+        if buffer.is_floating_point() and name.rpartition(".")[2].startswith("running_"):
+            averages.append(buffer)
+            sources.append(buffers[name])
+        elif "parametrizations." not in name:
+            buffer.copy_(buffers[name])
+    torch._foreach_lerp_(averages, sources, share)
+    for module in average.modules():
+        if isinstance(module, ParametrizationList):
+            module.train()()  # one power iteration, as in a forward pass of training
+            module.eval()
 
 
 def with_gradient(samples: Tensor | None) -> Tensor | None:

@@ -2,10 +2,12 @@
 
 An autoencoder with two discriminators: D for images (real, or sampled and reconstructed), C for latents (prior, or encoded).
 
-E and G minimise lambda times the mean absolute reconstruction error; E also fools C, and G fools D with samples and with
-reconstructions. C's loss has the prior as its real side and codes as its fake side: algorithm 1 in the paper's first version
-has them swapped. Adam 8e-4 with betas (0.5, 0.9) as in a third-party implementation (V. Shepardson), two updates of E and G
-per update of D and of C as in its example; no batch normalisation in C. The networks are DCGAN's; C is an MLP.
+E and G take one turn together, on the sum of all their losses: lambda times the mean absolute reconstruction error, E's loss
+against C, and G's against D for samples and for reconstructions, whose gradient E gets too. C's loss has the prior as its real
+side and codes as its fake side: algorithm 1 in the paper's first version has them swapped. Adam 8e-4 with betas (0.5, 0.9) as in
+a third-party implementation (V. Shepardson), two updates of E and G per update of D and of C as in its example; no batch
+normalisation in C. That code averages the two losses against D, which are summed here: its lambda of 10 weighs twice as much. The
+networks are DCGAN's; C is an MLP.
 """
 
 from dataclasses import replace

@@ -3,8 +3,9 @@
 Adds an encoder: D sees image-latent pairs, and (x, E(x)) is indistinguishable from (G(z), z) only if E inverts G.
 
 With a stochastic encoder this is ALI (Dumoulin et al. 2016, Adversarially Learned Inference, arXiv:1606.00704), which samples
-E(x) from a Gaussian whose mean and log-variance the encoder predicts. G and E are updated together. The networks are
-DCGAN's, where BiGAN uses MLPs on MNIST and ALI has dropout, and maxout for CIFAR-10; Adam 2e-4 with beta1 0.5 (ALI: 1e-4).
+E(x) from a Gaussian whose mean and log-variance the encoder predicts. G and E are updated together, after D; the authors update
+all three at once. The networks are DCGAN's, where BiGAN uses MLPs on MNIST and ALI has dropout, and maxout for CIFAR-10; Adam 2e-4
+with beta1 0.5 (ALI: 1e-4).
 """
 
 from dataclasses import replace

@@ -3,8 +3,9 @@
 DCGAN with SELU in place of batch normalisation and ReLU in both networks, as in the Meow generator for 128 px.
 
 Networks and learning rates are those of A. Jolicoeur-Martineau's Meow generator (cat faces, 2017): the width doubles down to
-4x4 (1,024 channels at 128 px), and D's learning rate is a quarter of G's. Weights are initialised from N(0, 0.02) as there; the
-SELU paper prescribes N(0, 1/fan-in).
+4x4 (1,024 channels at 128 px), and D's learning rate is a quarter of G's. Its convolutions have no biases, and G's update reuses
+the fakes that D was shown; here they have biases, and the fakes are new. Weights are initialised from N(0, 0.02) as there; the SELU
+paper prescribes N(0, 1/fan-in).
 """
 
 from typing import Literal

@@ -1,8 +1,9 @@
 """f-GAN. Nowozin et al. 2016, Training Generative Neural Samplers using Variational Divergence Minimization, arXiv:1606.00709
 
-Any f-divergence defines a GAN: the discriminator maximises a variational lower bound on it, the generator minimises that bound.
+An f-divergence defines a GAN: the discriminator maximises a variational lower bound on it, the generator minimises that bound.
 
-The divergence is selected by name. By default G minimises the alternative loss recommended in section 3.2 of the paper instead
+The divergence is selected by name from six of the paper's; Neyman's, Jeffrey's, the weighted Jensen-Shannon and alpha divergences
+are left out. By default G minimises the alternative loss recommended in section 3.2 of the paper instead
 of the bound itself. Networks and learning rates are DCGAN's; for points both networks are MLPs with three hidden layers of 8 x
 width.
 """

@@ -3,10 +3,12 @@
 The original: two multi-layer perceptrons, for small images and for points.
 
 Sizes are those of the authors' MNIST model: two ReLU layers in G, two maxout layers with dropout in D, SGD with increasing
-momentum, batch size 100; pixels are in [-1, 1] (tanh) where theirs are in [0, 1] (sigmoid), and the latent is U(-1, 1). With
-their learning rate, 0.1, training on such images of 32 px diverges to NaN within 10,000 images; the default here is a fifth of
-that. The learning rate decays by a factor of 1.000004 per update. On points, small networks, Adam at 1e-3 and no dropout work
-better: those are the defaults in `POINTS`.
+momentum, batch size 100. The rest is not their setting: pixels are in [-1, 1] (tanh) where theirs are in [0, 1] (sigmoid), the
+latent is U(-1, 1) and theirs normal, weights have torch's default initialisation and theirs are U(-0.05, 0.05) in G and ten times
+smaller in D, and D minimises the sum of its two losses, theirs half of it, which for SGD is half the learning rate. So their 0.1 is
+not comparable; here it diverges to NaN on digits of 32 px within 10,000 images (bench/health.py), and the default is 0.02. The
+learning rate decays by a factor of 1.000004 per update. On points the defaults, in `POINTS`, are small networks, Adam at 1e-3 and no
+dropout.
 """
 
 from typing import Literal

@@ -6,7 +6,9 @@ G may match the mean of D's last features (3.1) instead of fooling D; D may see 
 (3.2, 100 kernels of dimension 5, as in the code); both may be penalised for leaving the mean of their past weights (3.3); D's
 target for real samples is 0.9 instead of 1 (3.4); G may use virtual batch normalisation with a fixed reference batch (3.5),
 which is saved with the weights. The paper found feature matching better for classifiers and minibatch discrimination better for
-samples, not both. Its released code has no historical averaging; the ImageNet code used a smoothed target of 0.75.
+samples, not both. Matching minimises the mean over the features of the squared difference. The released code has no historical
+averaging, and its run with minibatch discrimination a saturating G that is updated three times; the ImageNet code used a smoothed
+target of 0.75.
 """
 
 from typing import Literal

@@ -4,8 +4,9 @@ D and G regress D's scores to target values by least squares instead of using a 
 
 D's target is b for reals and a for fakes, G's target is c for fakes. (a, b, c) = (0, 1, 1) is the paper's code; (-1, 1, 0)
 minimises a Pearson divergence; (0, 1, 0.5) is the variant that A. Jolicoeur-Martineau's Meow generator
-(cat faces, 2017) describes, but whose own code could not run (its options were declared boolean). Networks and learning rates
-are the Meow generator's; the paper's LSUN model has a latent dimension of 1,024 and a learning rate of 1e-3.
+(cat faces, 2017) describes, but whose own code could not run (its options were declared boolean). Learning rates are the Meow
+generator's; its networks are twice as wide (128 to 1,024 channels), and its G is updated on the fakes that D was shown. The paper's
+LSUN model has a latent dimension of 1,024 and a learning rate of 1e-3.
 """
 
 from typing import Literal

@@ -3,7 +3,8 @@
 The discriminator judges several samples at once, all real or all fake, so that it can detect a lack of variety among fakes.
 
 Everything else is as in the GAN being packed: here DCGAN's networks and objective, and MLPs on points. Only the discriminator's first
-layer grows.
+layer grows. A batch of 64 images gives 32 packs, so D has half as many scores as in that GAN; the authors' code keeps the number of
+packs, and doubles the images. It also has uniform latents, and updates G twice per update of D.
 """
 
 from dataclasses import replace

@@ -2,14 +2,17 @@
 
 A variational autoencoder whose decoder is a GAN generator, with a reconstruction loss in the discriminator's feature space.
 
-L_Dis is half the squared error of D's last hidden layer (equation 7). E minimises it plus the KL divergence from the prior,
-without the GAN loss; G minimises gamma times L_Dis and fools D with samples and reconstructions; D is trained on both. RMSprop
-as in the authors' code, whose learning rates decay from 0.025 in other units; 3e-4 here.
+L_Dis is half the squared error of D's last hidden layer (equation 7), summed over its features. E minimises it plus the KL
+divergence from the prior, without the GAN loss; G minimises gamma times L_Dis and fools D with samples and reconstructions; D is
+trained on both. G's GAN loss is the non-saturating one; in the paper and its code G maximises D's loss. Gamma is 1e-2, the default
+of the authors' code; its script for faces has 1e-5. RMSprop as there, whose learning rates decay from 0.025 in other units; 3e-4
+here.
 
 Their code also pauses D while its loss on real samples or on fakes is below 0.68 - 0.35, and G while one is above 0.68 + 0.35,
-unless both would pause. This is the option `gate`, off by default. A paused player's losses are multiplied by 0, and logged as
-0, which avoids a device synchronisation. RMSprop then takes no step, but its running averages still decay, so the first steps
-after a pause are larger. Each micro-batch decides separately, and so does each process.
+unless both would pause. This is the option `gate`, off by default. With it D's losses on samples and on reconstructions are
+halved, so that real and fake weigh the same, as there: only then are both losses of an undecided D log 2. A paused player's
+losses are multiplied by 0, and logged as 0, which avoids a device synchronisation. RMSprop then takes no step, but its running
+averages still decay, so the first steps after a pause are larger. Each micro-batch and each process decides separately.
 """
 
 from dataclasses import replace
@@ -48,10 +51,10 @@ def vaegan(
     """DCGAN networks, an encoder, reconstruction loss on the discriminator's features.
 
     Args:
-        gamma: weight of L_Dis in G's loss, per feature; the GAN loss has weight 1.
+        gamma: weight of L_Dis, a sum over D's features, in G's loss; the GAN loss has weight 1.
         divergence_weight: weight of the KL divergence from the prior in E's loss.
         gate: D pauses while its loss is more than this below 0.68, its value at equilibrium, and G while it is more than this
-            above (authors' code: 0.35); 0 disables pausing.
+            above (authors' code: 0.35); D's losses on fakes are halved then. 0 disables pausing.
         latent: dimension of the latent vector, which is normal.
         width: channels of the layers next to the image; doubles each time the resolution halves.
         max_width: maximum number of channels in any layer.
@@ -89,10 +92,12 @@ def vaegan(
 
         return Term(term.name, gated_loss) if gate else term
 
-    d_reconstructions = Term("copies", lambda r: softplus(to_fp32(r.judge(r.reconstruction))).mean())
+    share = 0.5 if gate else 1.0
+    d_adversarial = Term("adversarial", lambda r: softplus(-r.real_score).mean() + share * softplus(r.fake_score).mean())
+    d_reconstructions = Term("copies", lambda r: share * softplus(to_fp32(r.judge(r.reconstruction))).mean())
     g_reconstructions = Term("copies", lambda r: softplus(-to_fp32(r.judge(r.reconstruction))).mean())
     reconstruction_term = Term("reconstruction", lambda r: gamma * reconstruction(r))
-    d_terms = Term("adversarial", non_saturating.critic), d_reconstructions
+    d_terms = d_adversarial, d_reconstructions
     g_terms = Term("adversarial", non_saturating.generator), g_reconstructions, reconstruction_term
     trunk = networks.critic(data, width, max_width=max_width)
     assert isinstance(trunk, dcgan.Critic)

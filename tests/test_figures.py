@@ -1,0 +1,78 @@
+"""Figures on the pages of results and performance: their tables are those of the rows, and figures in prose have a source."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import figures
+import rows
+
+pages = pytest.mark.parametrize("page", figures.PAGES, ids=lambda page: page.stem)
+
+
+@pytest.mark.parametrize("page", [*figures.PAGES, *figures.OTHER_PAGES], ids=lambda page: page.stem)
+def test_tables_are_those_of_the_rows(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(figures.BLOCK.findall(text)) == text.count("<!-- rows: ") == text.count("<!-- end -->") > 0
+    assert figures.update_figures(text) == text, "the rows have changed: run `make docs`"
+
+
+@pages
+def test_figures_in_prose_are_in_a_table_or_have_a_source(page: Path) -> None:
+    assert figures.without_source(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("processors", ["EPYC", "Xeon(R) Processor, 2 cores", "16 cores"])
+def test_the_readme_has_the_speeds_of_the_rows(processors: str) -> None:
+    (row,) = (row for row in figures.read("step", processors) if row["case"] == "step_ratio_128")
+    (text,) = re.findall(r"It needs no GPU.*?\n- ", (figures.ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for name in ("baseline", "leafwing"):
+        assert f"{row[f'{name}_images_per_second']:,.0f}" in re.findall(r"[\d,]*\d", text)
+
+
+def test_a_figure_without_a_source_is_found() -> None:
+    page = """12.5% and 0.25 are below, 0.37 is not; `0.9` is code.
+
+<!-- rows: reading -->
+
+| 0.1249 | 0.2499 |
+
+<!-- end -->
+
+<!-- other figures
+digits.jsonl: 99.2% 12.3456%
+the paper: 7.5
+-->
+
+7.5 of the paper, 99.17 of nobody."""
+    assert figures.without_source(page) == ["0.37", "99.17", "12.3456% in digits.jsonl"]
+
+
+def test_every_row_has_a_commit_versions_and_a_processor() -> None:
+    """Processors are recorded since commit 397ffa5; the rows before cannot be measured again on the same machine."""
+    before = {
+        "76a22a1", "efa0007", "42509de", "eb2a57e", "e3cef11", "567b40f", "72ee209", "7555256", "d24caa8", "374b051", "21e2cf4",
+        "22fcce3", "2754aa3",
+    }  # fmt: skip
+    for path in figures.RESULTS.glob("*.jsonl"):
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            assert {"bench", "commit", "python", "torch", "machine"} <= row.keys(), path.name
+            assert "processor" in row or row["commit"][:7] in before, path.name
+
+
+def test_the_newest_rows_are_those_of_each_processor(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    stored = [
+        {"case": "a", "processor": "X 1", "value": 1},
+        {"case": "a", "commit": "76a22a1", "value": 2},
+        {"case": "a", "commit": "567b40f", "value": 3},
+        {"case": "a", "processor": "X 1", "value": 4},
+    ]
+    path.write_text("\n".join(map(json.dumps, stored)), encoding="utf-8")
+    assert [row["value"] for row in rows.newest(path)] == [4, 2, 3]
+    assert [row["value"] for row in rows.newest(path, "EPYC")] == [2]
+    assert [row["value"] for row in rows.newest(path, "X 1")] == [4]
