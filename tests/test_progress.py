@@ -129,7 +129,29 @@ def test_progress_has_a_name_and_short_operations_print_nothing(
             clock[0] += seconds
             screen.report_progress(what, done, 5)
             screen.report_progress(what, done, 5)
-    assert capfd.readouterr().err.splitlines() == ["sampling: 2 of 5", "sampling: 4 of 5", "sampling: 5 of 5"]
+    assert capfd.readouterr().err.splitlines() == ["sampling: 1 of 5", "sampling: 4 of 5, about 4s left", "sampling: 5 of 5"]
+
+
+def test_an_operation_has_a_line_every_ten_seconds_with_the_time_left(
+    capfd: pytest.CaptureFixture[str], clock: Seconds
+) -> None:
+    """Also if nothing was done in between; of the next operation, the time left is that of its own speed."""
+    screen = ConsoleReporter()
+    for second in range(41):
+        clock.now = 1000.0 + second
+        screen.report_progress("measuring", second // 15, 10)
+    for second in range(41, 63):
+        clock.now = 1000.0 + second
+        screen.report_progress("sampling", second - 41, 30)
+    assert capfd.readouterr().err.splitlines() == [
+        "measuring: 0 of 10",
+        "measuring: 0 of 10",
+        "measuring: 1 of 10, about 3m 00s left",
+        "measuring: 2 of 10, about 2m 00s left",
+        "measuring: 2 of 10, about 2m 40s left",
+        "sampling: 9 of 30, about 21s left",
+        "sampling: 19 of 30, about 11s left",
+    ]
 
 
 def test_a_message_ends_the_line_of_progress_on_a_terminal(

@@ -226,7 +226,9 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     images = count(arguments["images"] or 200_000) if arguments["images"] or minutes is None else None
     options = assign_options(arguments["options"], dict(zip(names, references, strict=True)))
     evaluation = check_evaluation(arguments)
-    pace = pace_of_training(arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, {})
+    pace = pace_of_training(
+        arguments["source"], references[0], {"hold_out": HOLD_OUT, **arguments["settings"]}, options[names[0]]
+    )
     user_settings = check_settings(arguments["settings"], pace)
     import torch
 
