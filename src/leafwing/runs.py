@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from leafwing import files, notebook, recipes
+from leafwing.calls import checked_methods
 from leafwing.config import SAVED, Config, DataConfig, convert_json, upgrade_config, upgrade_record
 from leafwing.errors import LeafwingError, StorageError
 from leafwing.game import Clock, Game, Recipe
@@ -42,6 +43,7 @@ class UntrustedRecipe(LeafwingError):
     """The run's recipe is not an installed one: it is not executed without the user's consent."""
 
 
+@checked_methods
 class Run:
     """A run folder.
 

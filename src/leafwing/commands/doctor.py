@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.recommend import describe
+from leafwing.option_names import refuse_unknown
 from leafwing.progress import Progress, reporter_of
 from leafwing.recipes._recommended import Facts, Kind, by_kind
-from leafwing.settings import split_keywords
+from leafwing.settings import READING_OPTIONS, all_settings, split_keywords
 
 if TYPE_CHECKING:
     from leafwing.data.doctor import SourceReport
@@ -28,8 +29,9 @@ def doctor(source: Any, *, progress: Progress = None, **options: Any) -> SourceR
     """
     from leafwing.data.doctor import doctor as examine
 
-    reading, other = split_keywords(options)
-    report = examine(source, progress=reporter_of(progress).report_reading, **reading, **other)
+    refuse_unknown("doctor", options, {name: all_settings()[name].help for name in READING_OPTIONS if name != "mirror"})
+    reading, _ = split_keywords(options)
+    report = examine(source, progress=reporter_of(progress).report_reading, **reading)
     is_usable = not any(line.startswith("This source cannot be used") for line in report.advice)
     if report.accepted and is_usable and (words := command_words(source, options)):
         report.advice.append(recommendation(report, words))

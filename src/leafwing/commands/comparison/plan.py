@@ -17,7 +17,7 @@ from leafwing.commands.feeding import pace_of_training
 from leafwing.commands.selection import WITHOUT_NETWORK, check_metrics, check_output, require_classifier, world_of
 from leafwing.errors import InvalidOption, LeafwingError, did_you_mean
 from leafwing.machine import cores
-from leafwing.option_names import Pace, refuse
+from leafwing.option_names import Pace, refuse_unknown
 from leafwing.progress import Reporter
 from leafwing.quantities import count, whole
 from leafwing.recipes import Value
@@ -342,10 +342,7 @@ def check_settings(settings: Mapping[str, Any], pace: Pace) -> dict[str, Any]:
     Raises:
         LeafwingError: `compare` has no argument of this name.
     """
-    refuse("compare", settings, {name: all_settings()[name].help for name in SETTINGS}, pace)
-    for name in settings:
-        if name not in SETTINGS:
-            raise LeafwingError(f"compare has no argument {name!r}{did_you_mean(name, SETTINGS)}")
+    refuse_unknown("compare", settings, {name: all_settings()[name].help for name in SETTINGS}, pace)
     return {"hold_out": HOLD_OUT} | {name: value for name, value in settings.items() if value is not None}
 
 
