@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from leafwing.commands.feeding import held_out_batches, reload_data, split_data
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from leafwing.data import Dataset
 
 ADVICE = "The last checkpoint is kept: `leafwing resume` continues from there, with any number of processes"
+LATEST = 10
+"""Lines of the log from which the speed of an earlier session is read: earlier ones may be of another machine, load or batch size."""
 
 
 def train(
@@ -244,8 +247,8 @@ def describe_rest(run: Run, shown: int, used: float, before: float | None) -> st
     """
     total, limit = run.settings.schedule.images, run.settings.schedule.time
     line = f"{run.folder}: resuming at {shown:,} of {total:,} images, {total - shown:,} to go"
-    if shown and used:
-        line += f", about {show_duration((total - shown) * used / shown)} at the speed so far"
+    if speeds := [speed for record in run.records()[-LATEST:] if (speed := record.get("images_per_second"))]:
+        line += f", about {show_duration((total - shown) / median(speeds))} at its latest speed"
     if limit is not None:
         return f"{line}; it stops after {show_duration(max(0.0, limit - used))} if that comes first (--time)"
     if before is None:
