@@ -72,7 +72,7 @@ def test_without_a_terminal_training_prints_plain_lines(capfd: pytest.CaptureFix
         screen.after_turn(1500)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == "1.5k/3k images  150 images/s  10s left  D/adversarial 1.39  G/adversarial 0.693\n"
+    assert err == "1.5k/3k images  150 images/s  10s left  D 1.39  G 0.693\n"
     assert "\x1b" not in err
 
 

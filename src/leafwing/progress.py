@@ -169,9 +169,8 @@ class ConsoleReporter(Reporter):
 
     def _print_line(self) -> None:
         meter = self.meter
-        losses = "".join(f"  {name} {value:.3g}" for name, value in self.losses.items())
         total = max(meter.total, meter.images)  # training ends with a whole round, so it may show more than requested
-        self.say(f"{show_count(meter.images)}/{show_count(total)} images  {meter.describe()}{losses}")
+        self.say(f"{show_count(meter.images)}/{show_count(total)} images  {self._status()}")
 
     def _update_bar(self) -> None:
         total = max(self.meter.total, self.meter.images)

@@ -204,6 +204,7 @@ def facts_of(source: Any, values: Mapping[str, Any], progress: Reporter) -> rule
         seconds=values.get("time", rule.HOUR),
         may_shrink="size" not in values,
         may_augment="augment" not in values,
+        mirrored="mirror" in values,
     )
 
 

@@ -22,6 +22,7 @@ from leafwing.commands.stopping import choose_stop_features, parse_stop_on
 from leafwing.commands.transfer import start_again, start_from
 from leafwing.config import DataChange, DataConfig, ThreadChange
 from leafwing.errors import InvalidOption, LeafwingError
+from leafwing.files import guide_page
 from leafwing.option_names import Pace, refuse
 from leafwing.progress import Progress, Reporter, reporter_of
 from leafwing.quantities import count, duration, show_duration
@@ -99,6 +100,10 @@ def train(
         folder = processes.broadcast(None if run is None else str(run.folder))
         run = run or Run(folder, trust=True)
         progress.say(f"run folder: {run.folder}")
+        progress.say(
+            "shown below: images, speed, time left, and the loss of each network (G makes samples, D judges them), which says little "
+            f"about quality; words: {guide_page('glossary.md')}"
+        )
         if plan.settings.critic.augment is None and training.game.augment != "none":
             progress.say(
                 f"critics see changed images by default in {plan.card.name}: --augment {training.game.augment}; none turns it off"
