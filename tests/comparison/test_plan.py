@@ -149,6 +149,18 @@ def test_speed_measurements_get_all_arguments(
     assert capsys.readouterr().err == "leafwing: the speed of cgan cannot be measured: no memory\n"
 
 
+def test_options_of_all_recipes_are_arguments_as_of_train(tmp_path: Path) -> None:
+    resolved = plan_of(
+        "digits", tmp_path / "out", recipes="gan,cgan", images=100, width=8, options={"gan.width": 4}, size=16
+    )
+    assert [recipe.resolved["width"] for recipe in resolved.recipes.values()] == [4, 8]
+    assert "--set width=8 --set gan.width=4" in resolved.command
+    with pytest.raises(LeafwingError, match=r"gan has no option 'penalty'\. For the others: options="):
+        plan_of("digits", tmp_path / "out", recipes="gan,wgan_gp", images=100, penalty=3)
+    with pytest.raises(LeafwingError, match=r"compare has no argument 'widht'"):
+        plan_of("digits", tmp_path / "out", recipes="gan,cgan", images=100, widht=8)
+
+
 def test_steps_are_of_the_batch_size_that_was_set(tmp_path: Path) -> None:
     with pytest.raises(LeafwingError, match="images=800 for 100 steps of 8 images"):
         plan_of("digits", tmp_path / "out", recipes="dcgan,lsgan", options=["batch=8"], steps=100)

@@ -84,7 +84,8 @@ def compare(
         threads: CPU threads of each run. None: the cores, divided by the number of runs at a time.
         out: the folder of the comparison.
         progress: True or None: messages are shown; False: not; or a `leafwing.Reporter`, which receives them.
-        **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default.
+        **settings: `settings.READING_OPTIONS`, hold_out and device; see `leafwing.settings`. `hold_out` is auto by default. And
+            options that all of the recipes have, such as width, as for `train`.
 
     Returns:
         The content of `table.json`: `sentences`, `runs` (one row per run), `summary` (one row per recipe), `measures`, `report`

@@ -219,6 +219,7 @@ def resolve_comparison(arguments: Mapping[str, Any], progress: Reporter) -> Comp
     names = [recipes.describe(reference).name for reference in references]
     if not names or len({*names}) < len(names):
         raise InvalidOption("recipes", ",".join(references), "name at least one recipe, and each only once")
+    arguments = with_shared_options(arguments, references)
     seeds = parse_seeds(arguments["seeds"])
     minutes = arguments["minutes"]
     if minutes is not None and not 0 < minutes < 1e6:
@@ -344,6 +345,28 @@ def check_settings(settings: Mapping[str, Any], pace: Pace) -> dict[str, Any]:
     """
     refuse_unknown("compare", settings, {name: all_settings()[name].help for name in SETTINGS}, pace)
     return {"hold_out": HOLD_OUT} | {name: value for name, value in settings.items() if value is not None}
+
+
+def with_shared_options(arguments: Mapping[str, Any], references: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `compare`, with keywords that are options of all recipes among its `options`.
+
+    Raises:
+        LeafwingError: only some of the recipes have such an option.
+    """
+    options_of = {card.name: {item.name for item in card.options} for card in map(recipes.describe, references)}
+    known = set().union(*options_of.values()) - {*SETTINGS}
+    chosen = {name: value for name, value in arguments["settings"].items() if name in known}
+    for name in chosen:
+        if lacking := [recipe for recipe, names in options_of.items() if name not in names]:
+            raise LeafwingError(
+                f"{' and '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no option {name!r}. For the others: "
+                f'options={{"{name}": ...}}'
+            )
+    options = arguments["options"]
+    texts = [f"{name}={value}" for name, value in chosen.items()]
+    merged = {**chosen, **options} if isinstance(options, Mapping) else [*texts, *options]
+    settings = {name: value for name, value in arguments["settings"].items() if name not in chosen}
+    return {**arguments, "options": merged, "settings": settings}
 
 
 def assign_options(
