@@ -52,7 +52,7 @@ class Reporter:
         """Called after every turn with the number of images shown."""
 
     def tick(self, record: Mapping[str, Any]) -> None:
-        """Called for every line of the log."""
+        """Called for every line of the log; with a time limit it also has `time_left`, in seconds of training."""
 
 
 @dataclass
@@ -159,6 +159,8 @@ class ConsoleReporter(Reporter):
 
     def tick(self, record: Mapping[str, Any]) -> None:
         self.losses = record["losses"]
+        if "time_left" in record:
+            self.meter.read_limit(record["time_left"])
         if self.bar is not None:
             self.meter.read(record["images"])
             self._update_bar()
@@ -250,8 +252,8 @@ class Meter:
 
     def __init__(self, start: int, total: int, seconds: float | None) -> None:
         self.images, self.total, self.seconds = start, total, seconds
-        self.began = self.last = time.monotonic()
-        self.speed = 0.0
+        self.began = self.last = self.limit_read = time.monotonic()
+        self.speed, self.limit, self.pace = 0.0, seconds, 1.0
 
     def read(self, images: int) -> None:
         """Updates the speed from the number of images shown by now."""
@@ -260,10 +262,16 @@ class Meter:
             self.speed = (images - self.images) / (now - self.last)
         self.images, self.last = images, now
 
+    def read_limit(self, left: float) -> None:
+        """Updates what is left of the time limit, which counts neither checkpoints nor samples, and how much longer that takes."""
+        self.limit, self.limit_read = left, time.monotonic()
+        if self.seconds is not None and self.seconds > left:
+            self.pace = max(1.0, (self.limit_read - self.began) / (self.seconds - left))
+
     def seconds_left(self) -> float | None:
         """Seconds until all images are shown or the time limit is reached; None if unknown."""
         by_images = max(0, self.total - self.images) / self.speed if self.speed else None
-        by_time = None if self.seconds is None else max(0.0, self.seconds - (time.monotonic() - self.began))
+        by_time = None if self.limit is None else max(0.0, self.limit * self.pace - (time.monotonic() - self.limit_read))
         return min((seconds for seconds in (by_images, by_time) if seconds is not None), default=None)
 
     def describe(self) -> str:
